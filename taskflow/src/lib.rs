@@ -1,0 +1,6 @@
+//! Background tasks for Rust.
+
+pub(crate) mod model;
+pub mod store;
+
+pub use model::*;

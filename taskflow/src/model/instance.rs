@@ -1,0 +1,92 @@
+//! Processes: who is there, how this one is, and what its shutdown left.
+
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use super::{InstanceId, time};
+
+/// One process that uses the store, as [`TaskManager::instances`](crate::TaskManager::instances) shows it.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct InstanceInfo {
+    /// The identity of this start of the process.
+    pub id: InstanceId,
+    /// The name of its machine.
+    pub host: String,
+    /// Its process id there.
+    pub pid: u32,
+    /// The version of taskflow it was built with.
+    pub version: String,
+    /// Whether it runs tasks, or only adds and administers.
+    pub runs: bool,
+    /// When it started.
+    #[serde(with = "time::rfc3339_serde")]
+    pub started_at: SystemTime,
+    /// When it last renewed its leases.
+    #[serde(with = "time::rfc3339_serde")]
+    pub seen_at: SystemTime,
+    /// How many tasks it runs.
+    pub running: u64,
+}
+
+impl InstanceInfo {
+    /// This process, started now.
+    #[must_use]
+    pub fn of_this_process(runs: bool) -> Self {
+        let now = SystemTime::now();
+        Self {
+            id: InstanceId::new(),
+            host: gethostname::gethostname().to_string_lossy().into_owned(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            runs,
+            started_at: now,
+            seen_at: now,
+            running: 0,
+        }
+    }
+}
+
+/// How this process and its store are. See [`TaskManager::health`](crate::TaskManager::health).
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Health {
+    /// Since when the store could not be reached; `None` while all is well.
+    #[serde(with = "time::rfc3339_option")]
+    pub degraded_since: Option<SystemTime>,
+    /// The store's last error while it cannot be reached.
+    pub reason: Option<String>,
+    /// Writes of runs that had lost their lease; each was dropped.
+    pub stale_writes: u64,
+    /// Runs of this process whose lease was lost.
+    pub lost_leases: u64,
+    /// Calls to the store that failed.
+    pub store_errors: u64,
+    /// Claimed and not yet finished in the store: running ones, and those whose outcome is being written.
+    pub claimed: u64,
+    /// Running now.
+    pub running: u64,
+}
+
+impl Health {
+    /// Whether the store can be reached.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.degraded_since.is_none()
+    }
+}
+
+/// What became of the tasks that were here when [`TaskManager::shutdown`](crate::TaskManager::shutdown) was called.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Ended by themselves before the deadline.
+    pub finished: usize,
+    /// Went back to the queue, uncounted: not started yet, or cut short and allowed to run again.
+    pub handed_back: usize,
+    /// Cut short, and not allowed to run twice.
+    pub interrupted: usize,
+    /// Synchronous tasks that ignored the request to stop. They keep their lease until the process is gone.
+    pub abandoned: usize,
+}

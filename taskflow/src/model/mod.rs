@@ -1,0 +1,30 @@
+//! The words everything else is written in: ids, states, records, filters, events, errors. They know of no store and
+//! no engine; the rules of a task's life that every store must apply alike are here too, as pure functions.
+
+mod attempt;
+mod error;
+mod event;
+mod filter;
+mod id;
+mod instance;
+mod log;
+mod new_task;
+mod policy;
+mod queue;
+mod record;
+pub(crate) mod rules;
+mod status;
+pub(crate) mod time;
+
+pub use attempt::{Attempt, AttemptOutcome};
+pub use error::{AddError, Error, StoreError, StoreErrorKind, TaskFailure};
+pub use event::{TaskEvent, TaskEventKind};
+pub use filter::{Cursor, Page, TaskFilter};
+pub use id::{InstanceId, TaskId};
+pub use instance::{Health, InstanceInfo, ShutdownReport};
+pub use log::{LogLevel, LogLine};
+pub use new_task::{NewTask, When};
+pub use policy::RetryPolicy;
+pub use queue::{QueueConfig, QueueInfo};
+pub use record::{CancelOutcome, Counts, Progress, TaskRecord, TaskSource};
+pub use status::{TaskPhase, TaskStatus};

@@ -1,0 +1,109 @@
+//! A task that is to be added.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::{AddError, RetryPolicy, TaskId, TaskSource};
+
+/// A task that is to be added, whatever its kind: what [`add_all`](crate::TaskManager::add_all) takes where kinds are
+/// mixed, and what a store is given to keep.
+///
+/// Made from a call or from an add that was not awaited, with
+/// [`into_new_task`](crate::IntoNewTask::into_new_task).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct NewTask {
+    /// Its identity, fixed here so that an add whose answer was lost can be repeated without adding twice.
+    pub id: TaskId,
+    /// The name it is registered under.
+    pub name: Cow<'static, str>,
+    /// The queue to wait in.
+    pub queue: Cow<'static, str>,
+    /// Higher runs first.
+    pub priority: i16,
+    /// Its arguments, a JSON object keyed by parameter name, or why they could not be written.
+    pub args: Result<Arc<str>, AddError>,
+    /// Labels.
+    pub tags: BTreeMap<String, String>,
+    /// Another task of this name with this key that is pending, running or succeeded is taken instead.
+    pub idempotency_key: Option<String>,
+    /// A task of this name with this key that waits for its first attempt is replaced.
+    pub run_key: Option<String>,
+    /// When it is due.
+    pub when: When,
+    /// How often and when it may be tried again.
+    pub policy: Cow<'static, RetryPolicy>,
+    /// Whether it should take a free slot at once.
+    pub eager: bool,
+    /// What adds it.
+    pub source: TaskSource,
+}
+
+/// When a task is due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum When {
+    /// At once.
+    #[default]
+    Now,
+    /// So long after it was stored, by the store's clock.
+    In(Duration),
+    /// At this instant.
+    At(SystemTime),
+}
+
+impl NewTask {
+    /// The most tags a task may have.
+    pub const MAX_TAGS: usize = 32;
+    /// The longest payload, in bytes of JSON.
+    pub const MAX_PAYLOAD: usize = 1 << 20;
+    /// The longest key, tag name, tag value and queue name, in bytes.
+    pub const MAX_WORD: usize = 1024;
+
+    /// A task of that name with these arguments and no options.
+    #[must_use]
+    pub fn new(name: impl Into<Cow<'static, str>>, args: Result<Arc<str>, AddError>) -> Self {
+        Self {
+            id: TaskId::new(),
+            name: name.into(),
+            queue: Cow::Borrowed("default"),
+            priority: 0,
+            args,
+            tags: BTreeMap::new(),
+            idempotency_key: None,
+            run_key: None,
+            when: When::Now,
+            policy: Cow::Borrowed(&RetryPolicy::DEFAULT),
+            eager: false,
+            source: TaskSource::Manager,
+        }
+    }
+
+    /// Its arguments, once it is within every limit.
+    pub(crate) fn check(&self) -> Result<&Arc<str>, AddError> {
+        let args = self.args.as_ref().map_err(Clone::clone)?;
+        let within = |what: &'static str, limit: usize, actual: usize| {
+            if actual > limit { Err(AddError::TooLarge { what, limit, actual }) } else { Ok(()) }
+        };
+        within("payload", Self::MAX_PAYLOAD, args.len())?;
+        within("tags", Self::MAX_TAGS, self.tags.len())?;
+        for (key, value) in &self.tags {
+            within("tag name", Self::MAX_WORD, key.len())?;
+            within("tag value", Self::MAX_WORD, value.len())?;
+        }
+        let words = [("idempotency key", &self.idempotency_key), ("run key", &self.run_key)];
+        for (what, word) in words {
+            within(what, Self::MAX_WORD, word.as_ref().map_or(0, String::len))?;
+        }
+        let backoff = self.policy.backoff;
+        if !backoff.is_finite() || backoff < 0.0 {
+            return Err(AddError::Option {
+                option: "backoff",
+                message: format!("{backoff} is not a factor; give a number of 0 or more"),
+            });
+        }
+        Ok(args)
+    }
+}

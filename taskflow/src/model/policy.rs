@@ -1,0 +1,107 @@
+//! How often and when a task may be tried again.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What a task said about being tried again. It is taken at the add and stored with the task, so that any process can
+/// apply it, even one that does not know the task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct RetryPolicy {
+    /// Attempts after the first.
+    pub retries: u32,
+    /// Before the second attempt.
+    pub delay: Duration,
+    /// Each further delay is this many times the one before.
+    pub backoff: f64,
+    /// No delay is longer.
+    pub max_delay: Duration,
+    /// Each delay is longer or shorter by up to this share, at random.
+    pub jitter: f64,
+    /// How long one attempt may take.
+    pub timeout: Option<Duration>,
+    /// A run that a crash or a shutdown cut short may be repeated, however few attempts are left.
+    pub requeue_on_interrupt: bool,
+    /// So many lost runs in a row, and the task is held to be what kills its processes.
+    pub max_lost_runs: u32,
+}
+
+impl RetryPolicy {
+    /// No retries, and for those who ask for some: 1 s, doubled each time up to 1 h, give or take a tenth.
+    pub const DEFAULT: Self = Self {
+        retries: 0,
+        delay: Duration::from_secs(1),
+        backoff: 2.0,
+        max_delay: Duration::from_secs(3600),
+        jitter: 0.1,
+        timeout: None,
+        requeue_on_interrupt: false,
+        max_lost_runs: 3,
+    };
+
+    /// Attempts in all.
+    #[must_use]
+    pub fn max_attempts(&self) -> u32 {
+        self.retries.saturating_add(1)
+    }
+
+    /// How long to wait after attempt number `attempt` (1 is the first) failed, without jitter:
+    /// `min(max_delay, delay · backoff^(attempt-1))`.
+    #[must_use]
+    pub fn back_off(&self, attempt: u32) -> Duration {
+        let exponent = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX);
+        let seconds = self.delay.as_secs_f64() * self.backoff.powi(exponent);
+        // A product that overflows is infinite, and one of 0 and infinity is NaN: neither is a length.
+        if seconds.is_nan() {
+            return self.delay.min(self.max_delay);
+        }
+        Duration::try_from_secs_f64(seconds).map_or(self.max_delay, |length| length.min(self.max_delay))
+    }
+
+    /// [`back_off`](Self::back_off) with `chance`, from 0 to 1, taken for the jitter: 0 is the shortest, 1 the longest.
+    #[must_use]
+    pub fn back_off_with(&self, attempt: u32, chance: f64) -> Duration {
+        let factor = 1.0 + self.jitter * (2.0 * chance - 1.0);
+        Duration::try_from_secs_f64(self.back_off(attempt).as_secs_f64() * factor.max(0.0))
+            .unwrap_or(self.max_delay)
+    }
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> RetryPolicy {
+        RetryPolicy { retries: 5, max_delay: Duration::from_secs(10), ..RetryPolicy::DEFAULT }
+    }
+
+    #[test]
+    fn delays_double_up_to_the_limit() {
+        let seconds: Vec<u64> = (1..=6).map(|attempt| policy().back_off(attempt).as_secs()).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 10, 10]);
+    }
+
+    #[test]
+    fn no_attempt_number_or_factor_overflows() {
+        for backoff in [0.0, 1.0, 1e300, f64::INFINITY, f64::NAN] {
+            for attempt in [0, 1, 2, 1000, u32::MAX] {
+                let policy = RetryPolicy { backoff, ..policy() };
+                assert!(policy.back_off_with(attempt, 1.0) <= policy.max_delay.mul_f64(1.2));
+            }
+        }
+    }
+
+    #[test]
+    fn jitter_moves_a_delay_by_its_share_at_most() {
+        assert_eq!(policy().back_off_with(1, 0.0), Duration::from_millis(900));
+        assert_eq!(policy().back_off_with(1, 1.0), Duration::from_millis(1100));
+    }
+}

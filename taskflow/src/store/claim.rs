@@ -1,0 +1,169 @@
+//! Claims, leases and fences.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::model::{InstanceId, RetryPolicy, TaskId, TaskStatus};
+
+/// One run (or hold) of one task: what every write of that run must name.
+///
+/// The fence is a number that only grows for each task. A write whose fence is no longer the task's, or whose task is
+/// no longer running, is *stale* and changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Run {
+    /// The task.
+    pub id: TaskId,
+    /// The fence of this run.
+    pub fence: u64,
+}
+
+impl Run {
+    /// The run of that task under that fence.
+    #[must_use]
+    pub fn new(id: TaskId, fence: u64) -> Self {
+        Self { id, fence }
+    }
+}
+
+/// A request for work.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Claim {
+    /// Who asks.
+    pub instance: InstanceId,
+    /// How long the claimed runs are good for unless renewed.
+    pub lease: Duration,
+    /// The names and aliases the instance knows; no other task is given to it.
+    pub names: Arc<[Arc<str>]>,
+    /// The queues it runs, each with the most it can take from it now. No other queue is looked at.
+    pub queues: Vec<(Arc<str>, usize)>,
+    /// The most it can take in all.
+    pub limit: usize,
+}
+
+impl Claim {
+    /// A request for up to `limit` tasks.
+    #[must_use]
+    pub fn new(
+        instance: InstanceId,
+        lease: Duration,
+        names: Arc<[Arc<str>]>,
+        queues: Vec<(Arc<str>, usize)>,
+        limit: usize,
+    ) -> Self {
+        Self { instance, lease, names, queues, limit }
+    }
+}
+
+/// The answer to a [`Claim`].
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Claims {
+    /// The claimed tasks: highest priority first, then oldest.
+    pub tasks: Vec<Claimed>,
+    /// When the earliest task of these names and queues that is pending but not due (or held) will be; `None` if there is
+    /// none, or if a limit of the request was reached so that the instance will ask again anyway.
+    pub next_due: Option<Duration>,
+}
+
+/// A task this instance is to run, with all that running it takes.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Claimed {
+    /// The run.
+    pub run: Run,
+    /// The name (or alias) it was added under.
+    pub name: Arc<str>,
+    /// Its queue.
+    pub queue: Arc<str>,
+    /// Its arguments: a JSON object keyed by parameter name.
+    pub args: Arc<str>,
+    /// Its labels.
+    pub tags: BTreeMap<String, String>,
+    /// The number of this attempt.
+    pub attempt: u32,
+    /// The number of the last possible attempt.
+    pub max_attempts: u32,
+    /// What it said about being tried again.
+    pub policy: Arc<RetryPolicy>,
+    /// The instant it was meant for, if one was given.
+    pub scheduled_for: Option<SystemTime>,
+    /// Log lines its earlier attempts left.
+    pub log_lines: u32,
+    /// Bytes of message in those lines.
+    pub log_bytes: u32,
+}
+
+impl Claimed {
+    /// The first run of a task with these arguments; the other fields are public.
+    #[must_use]
+    pub fn new(run: Run, name: Arc<str>, queue: Arc<str>, args: Arc<str>, policy: Arc<RetryPolicy>) -> Self {
+        Self {
+            run,
+            name,
+            queue,
+            args,
+            tags: BTreeMap::new(),
+            attempt: 1,
+            max_attempts: policy.max_attempts(),
+            policy,
+            scheduled_for: None,
+            log_lines: 0,
+            log_bytes: 0,
+        }
+    }
+}
+
+/// The leases of one instance that are to be renewed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Renewal {
+    /// Whose.
+    pub instance: InstanceId,
+    /// For how long from now.
+    pub lease: Duration,
+    /// Its runs and holds.
+    pub runs: Vec<Run>,
+}
+
+impl Renewal {
+    /// A renewal of these runs and holds.
+    #[must_use]
+    pub fn new(instance: InstanceId, lease: Duration, runs: Vec<Run>) -> Self {
+        Self { instance, lease, runs }
+    }
+}
+
+/// The answer to a [`Renewal`].
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Renewed {
+    /// Runs and holds that are no longer this instance's.
+    pub lost: Vec<Run>,
+    /// Runs that have been asked to stop.
+    pub cancel: Vec<Run>,
+}
+
+/// A task whose run was lost and that has been moved on by the rule of lost runs.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Recovered {
+    /// The task.
+    pub id: TaskId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it is now.
+    pub status: TaskStatus,
+    /// Why, if it has ended.
+    pub error: Option<String>,
+}
+
+impl Recovered {
+    /// A task that was moved on.
+    #[must_use]
+    pub fn new(id: TaskId, name: Arc<str>, status: TaskStatus, error: Option<String>) -> Self {
+        Self { id, name, status, error }
+    }
+}

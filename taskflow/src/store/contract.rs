@@ -1,0 +1,184 @@
+//! The contract between the engine and a database.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::Stream;
+
+use super::{
+    Claim, Claims, Finish, Finished, InsertBatch, Inserted, Recovered, Refusal, Release, Renewal, Renewed, Report, Run,
+};
+use crate::model::{
+    CancelOutcome, Counts, InstanceId, InstanceInfo, LogLine, Page, QueueInfo, StoreError, TaskFilter, TaskId,
+    TaskRecord,
+};
+
+/// What a store answers with.
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Hints of a store, for as long as it is listened to.
+pub type HintStream = Pin<Box<dyn Stream<Item = Hint> + Send>>;
+
+/// Where tasks are kept. This documentation is the specification.
+///
+/// **Every call is one transaction**: all of it happens, or nothing (of one [`InsertGroup`](super::InsertGroup), for
+/// `insert`). When a call has answered `Ok`, what it did is as durable as the store's settings say. A call that failed
+/// with a [transient](StoreError::is_transient) error may be repeated: inserting an id twice inserts it once, and a
+/// repeated finish, release or report is stale and harmless.
+///
+/// **Cancelling a call's future does not undo it.** A store finishes what it began.
+///
+/// **Time** is the database's clock where it has one, this process's otherwise. Lengths are given as lengths, so that
+/// clocks need not agree.
+///
+/// **States.** A task is *pending* (due, not due yet, or held), *running*, or ended. A pending task that is due, not held, and
+/// whose queue is not paused can be claimed. A running task and a held one have a lease that ends at an instant, and
+/// a fence.
+///
+/// **Fences.** Each claim, lease at insert, hold, and each way out of running or holding (finish, give back, recovery,
+/// release, cancel, manual retry) leaves the task with a fence greater than any it had, or not running. A write under
+/// a fence applies only if the task is running (held, for `release`) under this very fence.
+///
+/// **Keys.** Among the tasks of one name, at most one that is pending, running or succeeded has a given idempotency
+/// key, and at most one that is pending without an attempt has a given run key. Both hold at every instant and against
+/// all processes.
+///
+/// **Counting costs no scan**, and neither claim, insert nor counts slows down with the number of ended tasks, or of
+/// tasks that are not due.
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// Where it is, for logs and errors: no password.
+    fn location(&self) -> String;
+
+    /// What the engine should know about it.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
+
+    /// Makes this process known. Called once before anything else: it brings the schema up to date under a lock, so
+    /// that any number of processes may start at once, and refuses a schema newer than it knows. Joining again under
+    /// the same id refreshes the entry.
+    fn join<'a>(&'a self, instance: &'a InstanceInfo) -> StoreFuture<'a, ()>;
+
+    /// Forgets a process that ends in order. Its runs, if it left any, are lost at once: unless it holds on to what it
+    /// abandoned, the engine has finished them before.
+    fn leave(&self, instance: InstanceId) -> StoreFuture<'_, ()>;
+
+    /// Keeps new tasks. Answers for each group, in order: for each of its tasks what stands for it, or why the whole
+    /// group was refused.
+    ///
+    /// For each task, first of: an id that is there already → `Pending` (the insert is being repeated); an idempotency
+    /// key that is held → `Duplicate`; a run key that waits for its first attempt → `Replaced` (arguments, time, queue,
+    /// priority, tags and policy are the new ones, id and age the old ones); a queue in which `max_size` tasks wait for
+    /// their first attempt (due, not due or held) → the group is refused; otherwise it is new, and begins as its
+    /// [`Start`](super::Start) says.
+    fn insert(&self, batch: Arc<InsertBatch>) -> StoreFuture<'_, Vec<Result<Vec<Inserted>, Refusal>>>;
+
+    /// Leases due tasks to an instance: highest priority first, then in the order in which they were first inserted,
+    /// over all the queues asked for together, no more from each queue and in all than asked, only known names, nothing
+    /// from paused queues. Each gets the next attempt number and the next fence.
+    fn claim(&self, claim: Claim) -> StoreFuture<'_, Claims>;
+
+    /// Ends runs. Answers for each, in order. The task's record keeps each ended run as an attempt with its outcome,
+    /// except one given back before it began. Ending a run in any way other than being lost ends a row of lost runs.
+    fn finish(&self, finishes: Arc<Vec<Finish>>) -> StoreFuture<'_, Vec<Finished>>;
+
+    /// `finish`, then `claim`, in one round trip and one transaction where the store can.
+    fn turn(&self, finishes: Arc<Vec<Finish>>, claim: Claim) -> StoreFuture<'_, (Vec<Finished>, Claims)> {
+        Box::pin(async move {
+            let finished = self.finish(finishes).await?;
+            // A claim that fails must not hide that the finishes are durable: the next turn claims again.
+            let claims = self.claim(claim).await.unwrap_or_default();
+            Ok((finished, claims))
+        })
+    }
+
+    /// Ends holds. Answers for each, in order, whether the hold was still this instance's.
+    fn release(&self, releases: Arc<Vec<Release>>) -> StoreFuture<'_, Vec<bool>>;
+
+    /// Keeps what runs say before they end. Answers for each, in order, whether the run was still alive.
+    fn report(&self, reports: Arc<Vec<Report>>) -> StoreFuture<'_, Vec<bool>>;
+
+    /// Makes leases good for another while, and the instance seen. Called from a thread of its own with a runtime of
+    /// its own, so that handlers that block the main one lose nothing.
+    fn renew(&self, renewal: Renewal) -> StoreFuture<'_, Renewed>;
+
+    /// Runs of this instance that have been asked to stop since they began.
+    fn asked_to_stop(&self, instance: InstanceId) -> StoreFuture<'_, Vec<Run>>;
+
+    /// Moves on runs whose lease has ended or whose process is known to be dead, by [`LostRun::next`](super::LostRun),
+    /// each with an entry in its task's attempts ("worker lost"), and makes holds of such processes pending. At most a
+    /// few hundred a call; a call that answers none has found none left.
+    fn recover(&self, by: InstanceId) -> StoreFuture<'_, Vec<Recovered>>;
+
+    /// How long until the earliest task of these names and queues that is not due yet will be. `None`: there is none.
+    fn next_wakeup(&self, names: Arc<[Arc<str>]>, queues: Vec<Arc<str>>) -> StoreFuture<'_, Option<Duration>>;
+
+    /// Hints that there may be work, or that something was controlled, by other processes too where the store can
+    /// tell. Never needed for correctness. Ends never; errors are the store's own to mend.
+    fn listen(&self) -> HintStream;
+
+    /// One record.
+    fn get(&self, id: TaskId) -> StoreFuture<'_, Option<TaskRecord>>;
+
+    /// What a task logged, oldest first. `None`: there is no such task.
+    fn logs(&self, id: TaskId) -> StoreFuture<'_, Option<Vec<LogLine>>>;
+
+    /// A page of records, newest first by id.
+    fn list(&self, filter: TaskFilter) -> StoreFuture<'_, Page<TaskRecord>>;
+
+    /// How many tasks there are of each status.
+    fn counts(&self) -> StoreFuture<'_, Counts>;
+
+    /// Every queue that has tasks or is paused, by name; limits are left `None`.
+    fn queues(&self) -> StoreFuture<'_, Vec<QueueInfo>>;
+
+    /// The processes that are alive as far as the store can tell, oldest first.
+    fn instances(&self) -> StoreFuture<'_, Vec<InstanceInfo>>;
+
+    /// Cancels pending tasks with that reason as their error, and asks running ones to stop. Answers for each, in order.
+    fn cancel(&self, ids: Vec<TaskId>, reason: String) -> StoreFuture<'_, Vec<CancelOutcome>>;
+
+    /// Cancels the tasks with this run key that wait for their first attempt.
+    fn cancel_scheduled(&self, run_key: String) -> StoreFuture<'_, Vec<TaskId>>;
+
+    /// Reopens ended tasks that did not succeed: pending, due at once, attempts kept, as many attempts again as its
+    /// policy gives. Answers for each, in order, why not.
+    fn retry(&self, ids: Vec<TaskId>) -> StoreFuture<'_, Vec<Result<(), crate::model::Error>>>;
+
+    /// Deletes the records of those that have ended, with their logs. Answers how many.
+    fn delete(&self, ids: Vec<TaskId>) -> StoreFuture<'_, usize>;
+
+    /// Pauses or resumes a queue for all processes, until the other is asked for.
+    fn set_paused(&self, queue: String, paused: bool) -> StoreFuture<'_, ()>;
+
+    /// Deletes up to `limit` records that ended longer than `retention` ago, with their logs, and what is left of
+    /// processes that have been gone for longer. Answers how many records.
+    fn prune(&self, retention: Duration, limit: usize) -> StoreFuture<'_, usize>;
+}
+
+/// What the engine should know about a store.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// How often to look for lost runs: often where a dead process can be noticed at once.
+    pub recover_every: Duration,
+    /// The most tasks worth inserting in one call.
+    pub max_batch: usize,
+}
+
+impl Default for Capabilities {
+    fn default() -> Self {
+        Self { recover_every: Duration::from_secs(1), max_batch: 1000 }
+    }
+}
+
+/// What a store heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Hint {
+    /// Something changed: there may be work, a request to stop, or an end somebody waits for.
+    Changed,
+}

@@ -1,0 +1,23 @@
+//! The seam between the engine and a database: the contract, and the stores that keep it.
+//!
+//! [`Store`] is all the engine knows of a database; a `&dyn Store` is enough to run everything. Its documentation is
+//! the specification, and one test suite (`tests/store_contract.rs`) runs against every implementation.
+
+mod claim;
+mod contract;
+mod finish;
+mod insert;
+mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod url;
+
+pub use crate::model::rules::{LostRun, Next};
+pub use claim::{Claim, Claimed, Claims, Recovered, Renewal, Renewed, Run};
+pub use contract::{Capabilities, Hint, HintStream, Store, StoreFuture};
+pub use finish::{Finish, FinishKind, Finished, Release, Report, Verdict};
+pub use insert::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
+pub use memory::MemoryStore;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteStore;
+pub use url::IntoStore;

@@ -1,0 +1,110 @@
+//! From a URL, or a value, to a store.
+
+use std::sync::Arc;
+
+use super::{MemoryStore, Store};
+use crate::model::Error;
+
+/// What [`TaskManagerBuilder::store`](crate::TaskManagerBuilder::store) takes: a URL, or a store.
+///
+/// | URL | store |
+/// |---|---|
+/// | `memory:` | this process's memory: for tests and throw-away work |
+/// | `sqlite://relative.db`, `sqlite:///absolute.db` | one file; the path is percent-decoded |
+///
+/// `sqlite://` takes `?synchronous=full` (the default: an accepted task survives a power loss) or
+/// `?synchronous=normal` (faster: it survives a crash of the process, not of the machine). A key that is not known is
+/// an error.
+pub trait IntoStore {
+    /// The store this stands for.
+    ///
+    /// # Errors
+    /// [`Error::StoreUrl`] for a URL that cannot be used, and [`Error::Store`] for a file that cannot be opened.
+    fn into_store(self) -> Result<Arc<dyn Store>, Error>;
+}
+
+impl<S: Store> IntoStore for S {
+    fn into_store(self) -> Result<Arc<dyn Store>, Error> {
+        Ok(Arc::new(self))
+    }
+}
+
+impl IntoStore for Arc<dyn Store> {
+    fn into_store(self) -> Result<Arc<dyn Store>, Error> {
+        Ok(self)
+    }
+}
+
+impl IntoStore for &str {
+    fn into_store(self) -> Result<Arc<dyn Store>, Error> {
+        open(self)
+    }
+}
+
+impl IntoStore for String {
+    fn into_store(self) -> Result<Arc<dyn Store>, Error> {
+        open(&self)
+    }
+}
+
+impl IntoStore for &String {
+    fn into_store(self) -> Result<Arc<dyn Store>, Error> {
+        open(self)
+    }
+}
+
+fn open(url: &str) -> Result<Arc<dyn Store>, Error> {
+    let refuse = |message: String| Err(Error::StoreUrl { url: without_password(url), message });
+    let Some((scheme, rest)) = url.split_once(':') else {
+        return refuse("it has no scheme; write `memory:` or `sqlite://tasks.db`".to_owned());
+    };
+    match scheme {
+        "memory" if rest.is_empty() => Ok(Arc::new(MemoryStore::new())),
+        "memory" => refuse("`memory:` takes nothing behind it".to_owned()),
+        #[cfg(feature = "sqlite")]
+        "sqlite" => match rest.strip_prefix("//") {
+            Some(rest) => super::SqliteStore::from_url(url, rest),
+            None => refuse("write `sqlite://relative.db` or `sqlite:///absolute.db`".to_owned()),
+        },
+        #[cfg(not(feature = "sqlite"))]
+        "sqlite" => refuse("this program was built without the feature `sqlite` of taskflow".to_owned()),
+        "file" => refuse("a SQLite file is written `sqlite://tasks.db`".to_owned()),
+        _ => refuse(format!("there is no store `{scheme}`; there are `memory:` and `sqlite://`")),
+    }
+}
+
+/// The URL as it may be shown: what stands between the user's name and the host is left out.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    match authority.rsplit_once('@') {
+        Some((user, host)) => {
+            let user = user.split(':').next().unwrap_or(user);
+            format!("{scheme}://{user}:***@{host}{}", &rest[authority.len()..])
+        }
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(url: &str) -> String {
+        open(url).expect_err(url).to_string()
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_used_says_what_would_be_right() {
+        assert!(refusal("tasks.db").contains("sqlite://tasks.db"));
+        assert!(refusal("mysql://localhost/app").contains("no store `mysql`"));
+        assert!(refusal("memory:shared").contains("takes nothing"));
+        assert!(refusal("sqlite:tasks.db").contains("sqlite://relative.db"));
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let text = refusal("oracle://app:s3cr:t@db.example/tasks?x=1");
+        assert!(!text.contains("s3cr") && text.contains("oracle://app:***@db.example/tasks?x=1"), "{text}");
+    }
+}
