@@ -2,7 +2,7 @@
 //! no engine; the rules of a task's life that every store must apply alike are here too, as pure functions.
 
 mod attempt;
-mod error;
+pub(crate) mod error;
 mod event;
 mod filter;
 mod id;

@@ -1,0 +1,105 @@
+//! What the attribute of a task says.
+
+use std::time::Duration;
+
+use crate::model::RetryPolicy;
+
+/// What `#[task(..)]` says of a task, with its defaults: the options of every add that does not say otherwise.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TaskConfig {
+    /// The name it is registered under.
+    pub name: &'static str,
+    /// Names it had before: what was stored under them runs as this task.
+    pub aliases: &'static [&'static str],
+    /// Higher runs first.
+    pub priority: i16,
+    /// The queue it waits in.
+    pub queue: &'static str,
+    /// Whether it takes a free slot at once.
+    pub eager: bool,
+    /// How often and when it may be tried again.
+    pub policy: RetryPolicy,
+}
+
+/// Written by the attribute's expansion, in a constant.
+#[doc(hidden)]
+#[allow(missing_docs, reason = "one function for each option of the attribute, which documents them")]
+impl TaskConfig {
+    #[must_use]
+    pub const fn new(name: &'static str) -> Self {
+        Self { name, aliases: &[], priority: 0, queue: "default", eager: false, policy: RetryPolicy::DEFAULT }
+    }
+
+    #[must_use]
+    pub const fn aliases(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
+    }
+
+    #[must_use]
+    pub const fn priority(mut self, priority: i16) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    #[must_use]
+    pub const fn queue(mut self, queue: &'static str) -> Self {
+        self.queue = queue;
+        self
+    }
+
+    #[must_use]
+    pub const fn eager(mut self, eager: bool) -> Self {
+        self.eager = eager;
+        self
+    }
+
+    #[must_use]
+    pub const fn retries(mut self, retries: u32) -> Self {
+        self.policy.retries = retries;
+        self
+    }
+
+    #[must_use]
+    pub const fn delay(mut self, delay: Duration) -> Self {
+        self.policy.delay = delay;
+        self
+    }
+
+    #[must_use]
+    pub const fn backoff(mut self, factor: f64) -> Self {
+        self.policy.backoff = factor;
+        self
+    }
+
+    #[must_use]
+    pub const fn max_delay(mut self, max_delay: Duration) -> Self {
+        self.policy.max_delay = max_delay;
+        self
+    }
+
+    #[must_use]
+    pub const fn jitter(mut self, share: f64) -> Self {
+        self.policy.jitter = share;
+        self
+    }
+
+    #[must_use]
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.policy.timeout = Some(timeout);
+        self
+    }
+
+    #[must_use]
+    pub const fn requeue_on_interrupt(mut self, requeue: bool) -> Self {
+        self.policy.requeue_on_interrupt = requeue;
+        self
+    }
+
+    #[must_use]
+    pub const fn max_lost_runs(mut self, runs: u32) -> Self {
+        self.policy.max_lost_runs = runs;
+        self
+    }
+}

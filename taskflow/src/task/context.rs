@@ -1,0 +1,250 @@
+//! What a running task knows of itself, and how it speaks.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::mem;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::States;
+use crate::model::{LogLevel, LogLine, Progress, TaskId};
+
+/// What a running task knows of itself, and how it speaks: taken as a parameter, or found with
+/// [`current`](Self::current) from anywhere below.
+///
+/// ```
+/// use taskflow::{LogLevel, TaskContext};
+///
+/// #[taskflow::task(retries = 2)]
+/// async fn import(context: TaskContext, file: String) {
+///     context.log(LogLevel::Info, format!("reading {file}, attempt {}", context.attempt()));
+///     for percent in 0..100_u8 {
+///         if context.is_cancelled() {
+///             return;
+///         }
+///         context.progress(f32::from(percent) / 100.0, "reading");
+///     }
+/// }
+/// # let _ = import;
+/// ```
+///
+/// All of it is plain functions, so synchronous tasks have it too. What is logged is stored within a quarter of a
+/// second, and with the end of the run at the latest.
+#[derive(Clone)]
+pub struct TaskContext(Arc<Inner>);
+
+struct Inner {
+    parts: ContextParts,
+    said: Mutex<Said>,
+}
+
+/// What the engine makes a context of.
+pub(crate) struct ContextParts {
+    pub(crate) id: TaskId,
+    pub(crate) name: Arc<str>,
+    pub(crate) attempt: u32,
+    pub(crate) max_attempts: u32,
+    pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) deadline: Option<SystemTime>,
+    pub(crate) scheduled_for: Option<SystemTime>,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) states: Arc<States>,
+    pub(crate) outbox: Arc<Outbox>,
+    /// Log lines, and bytes in them, that this run may still leave.
+    pub(crate) log_room: (u32, u32),
+}
+
+/// What a run has said that is not stored yet.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    pub(crate) progress: Option<Progress>,
+    pub(crate) lines: Vec<LogLine>,
+    used: (u32, u32),
+    truncated: bool,
+    announced: bool,
+}
+
+/// Where runs announce that they have said something.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    speakers: Mutex<Vec<TaskContext>>,
+    spoken: Notify,
+}
+
+impl Outbox {
+    /// Waits until somebody has spoken.
+    pub(crate) async fn spoken(&self) {
+        self.spoken.notified().await;
+    }
+
+    /// Those who have spoken since they were last asked.
+    pub(crate) fn speakers(&self) -> Vec<TaskContext> {
+        mem::take(&mut self.speakers.lock())
+    }
+}
+
+tokio::task_local! {
+    static CURRENT: TaskContext;
+}
+
+impl TaskContext {
+    /// Log lines a task may leave, over all its attempts.
+    pub const MAX_LOG_LINES: u32 = 1_000;
+    /// Bytes of log messages a task may leave, over all its attempts.
+    pub const MAX_LOG_BYTES: u32 = 256 * 1024;
+
+    pub(crate) fn new(parts: ContextParts) -> Self {
+        Self(Arc::new(Inner { parts, said: Mutex::default() }))
+    }
+
+    /// The context of the task this code runs in; `None` outside of one, and in what a task has spawned.
+    #[must_use]
+    pub fn current() -> Option<Self> {
+        CURRENT.try_with(Self::clone).ok()
+    }
+
+    /// Runs `future` as part of this task.
+    pub(crate) fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
+        CURRENT.scope(self, future)
+    }
+
+    /// Runs `body` as part of this task.
+    pub(crate) fn sync_scope<T>(self, body: impl FnOnce() -> T) -> T {
+        CURRENT.sync_scope(self, body)
+    }
+
+    /// The task's id.
+    #[must_use]
+    pub fn id(&self) -> TaskId {
+        self.0.parts.id
+    }
+
+    /// The name it was added under.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.parts.name
+    }
+
+    /// The number of this attempt: 1 for the first.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.0.parts.attempt
+    }
+
+    /// The number of the last possible attempt.
+    #[must_use]
+    pub fn max_attempts(&self) -> u32 {
+        self.0.parts.max_attempts
+    }
+
+    /// The labels it was added with.
+    #[must_use]
+    pub fn tags(&self) -> &BTreeMap<String, String> {
+        &self.0.parts.tags
+    }
+
+    /// When this attempt times out, if it has a timeout.
+    #[must_use]
+    pub fn deadline(&self) -> Option<SystemTime> {
+        self.0.parts.deadline
+    }
+
+    /// The instant the task was meant for: its `run_at`, or the tick of its schedule.
+    #[must_use]
+    pub fn scheduled_for(&self) -> Option<SystemTime> {
+        self.0.parts.scheduled_for
+    }
+
+    /// Ends when this run is asked to stop: by a cancel, its timeout, a shutdown past its deadline, or the loss of its
+    /// lease. An async task need not listen, it is dropped at its next await; what it spawned and blocking code should.
+    pub async fn cancelled(&self) {
+        self.0.parts.cancel.cancelled().await;
+    }
+
+    /// Whether this run has been asked to stop.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.parts.cancel.is_cancelled()
+    }
+
+    /// Says how far the task is: from 0 to 1, and what it is doing. Only the latest is kept.
+    pub fn progress(&self, fraction: f32, message: impl Into<String>) {
+        self.say(|said| said.progress = Some(Progress::new(fraction, message.into())));
+    }
+
+    /// Leaves a line with the task, to be read with [`TaskManager::logs`](crate::TaskManager::logs).
+    ///
+    /// A task keeps at most [`MAX_LOG_LINES`](Self::MAX_LOG_LINES) lines and [`MAX_LOG_BYTES`](Self::MAX_LOG_BYTES)
+    /// bytes, over all its attempts; then one line says that the rest was left out.
+    pub fn log(&self, level: LogLevel, message: impl Into<String>) {
+        let (message, at, attempt) = (message.into(), SystemTime::now(), self.attempt());
+        self.say(|said| {
+            let (lines, bytes) = said.used;
+            let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+            let used = (lines.saturating_add(1), bytes.saturating_add(length));
+            let (most_lines, most_bytes) = self.0.parts.log_room;
+            if said.truncated {
+                return;
+            }
+            if used.0 > most_lines || used.1 > most_bytes {
+                said.truncated = true;
+                let note = "truncated: this task has logged as much as is kept".to_owned();
+                said.lines.push(LogLine::new(at, LogLevel::Warn, note, attempt));
+            } else {
+                said.used = used;
+                said.lines.push(LogLine::new(at, level, message, attempt));
+            }
+        });
+    }
+
+    fn say(&self, say: impl FnOnce(&mut Said)) {
+        let mut said = self.0.said.lock();
+        say(&mut said);
+        let announced = mem::replace(&mut said.announced, true);
+        drop(said);
+        if !announced {
+            let outbox = &self.0.parts.outbox;
+            outbox.speakers.lock().push(self.clone());
+            outbox.spoken.notify_one();
+        }
+    }
+
+    /// What it has said since this was last asked.
+    pub(crate) fn take_said(&self) -> (Option<Progress>, Vec<LogLine>) {
+        let mut said = self.0.said.lock();
+        said.announced = false;
+        (said.progress.take(), mem::take(&mut said.lines))
+    }
+
+    /// Puts back what could not be stored, before what was said since.
+    pub(crate) fn unsay(&self, progress: Option<Progress>, mut lines: Vec<LogLine>) {
+        self.say(|said| {
+            lines.append(&mut said.lines);
+            said.lines = lines;
+            said.progress = said.progress.take().or(progress);
+        });
+    }
+
+    pub(super) fn states(&self) -> &States {
+        &self.0.parts.states
+    }
+
+    /// A value of the worker's, by type.
+    pub(crate) fn provided<T: 'static>(&self) -> Option<T> {
+        self.states().get()
+    }
+}
+
+impl std::fmt::Debug for TaskContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TaskContext")
+            .field("id", &self.id())
+            .field("name", &self.name())
+            .field("attempt", &self.attempt())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,142 @@
+//! A task without its types: what the registry holds and the engine runs.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use super::{BlockingTask, Needs, Payload, Task, TaskConfig, TaskContext, TaskOutcome};
+
+/// A future whose type is not named.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A task without its types: name, options, place, and how to run it. Made by `#[task]`, in a constant.
+#[derive(Clone, Copy, Debug)]
+pub struct Descriptor {
+    config: &'static TaskConfig,
+    parameters: &'static [&'static str],
+    location: Location,
+    needs: fn(&mut Needs),
+    run: Run,
+}
+
+/// Where a task is defined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// The path of the module.
+    pub module: &'static str,
+    /// The file, as the compiler was given it.
+    pub file: &'static str,
+    /// The line of the attribute.
+    pub line: u32,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}:{})", self.module, self.file, self.line)
+    }
+}
+
+/// How a task is run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Run {
+    /// On the runtime.
+    Async(fn(&TaskContext, &str) -> Result<BoxFuture<'static, TaskOutcome>, RunError>),
+    /// On a thread of the blocking pool.
+    Blocking(fn(&TaskContext, &str) -> Result<BlockingBody, RunError>),
+}
+
+/// The body of a synchronous task with its arguments.
+pub(crate) type BlockingBody = Box<dyn FnOnce() -> TaskOutcome + Send>;
+
+/// Why a run could not begin.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum RunError {
+    /// Its arguments are not what the function takes: no attempt would go better.
+    Arguments(String),
+    /// What the worker provides could not be made.
+    Injection(String),
+}
+
+impl Descriptor {
+    /// The descriptor of an async function.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn of<T: Task>(
+        config: &'static TaskConfig,
+        parameters: &'static [&'static str],
+        location: Location,
+    ) -> Self {
+        Self { config, parameters, location, needs: T::needs, run: Run::Async(run::<T>) }
+    }
+
+    /// The descriptor of a synchronous function.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn of_blocking<T: BlockingTask>(
+        config: &'static TaskConfig,
+        parameters: &'static [&'static str],
+        location: Location,
+    ) -> Self {
+        Self { config, parameters, location, needs: T::needs, run: Run::Blocking(run_blocking::<T>) }
+    }
+
+    /// Its name and options.
+    #[must_use]
+    pub fn config(&self) -> &'static TaskConfig {
+        self.config
+    }
+
+    /// The names of its arguments, which are their keys in the payload.
+    #[must_use]
+    pub fn parameters(&self) -> &'static [&'static str] {
+        self.parameters
+    }
+
+    /// Where it is defined.
+    #[must_use]
+    pub fn location(&self) -> Location {
+        self.location
+    }
+
+    /// Whether it is a synchronous function.
+    #[must_use]
+    pub fn is_blocking(&self) -> bool {
+        matches!(self.run, Run::Blocking(_))
+    }
+
+    pub(crate) fn run(&self) -> Run {
+        self.run
+    }
+
+    pub(crate) fn needs(&self) -> Needs {
+        let mut needs = Needs::default();
+        (self.needs)(&mut needs);
+        needs
+    }
+}
+
+/// A descriptor that found its way into the registry by itself.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Registration(pub &'static Descriptor);
+
+inventory::collect!(Registration);
+
+fn prepare<T: Task>(context: &TaskContext, args: &str) -> Result<(T::Injected, T::Args), RunError> {
+    let arguments = |error: super::ArgumentError| RunError::Arguments(error.to_string());
+    let args = T::decode(&Payload::parse(args).map_err(arguments)?).map_err(arguments)?;
+    let injected = T::inject(context).map_err(|error| RunError::Injection(error.to_string()))?;
+    Ok((injected, args))
+}
+
+fn run<T: Task>(context: &TaskContext, args: &str) -> Result<BoxFuture<'static, TaskOutcome>, RunError> {
+    let (injected, args) = prepare::<T>(context, args)?;
+    let body = T::call(injected, args);
+    Ok(Box::pin(async move { T::outcome(body.await) }))
+}
+
+fn run_blocking<T: BlockingTask>(context: &TaskContext, args: &str) -> Result<BlockingBody, RunError> {
+    let (injected, args) = prepare::<T>(context, args)?;
+    Ok(Box::new(move || T::outcome(T::call_blocking(injected, args))))
+}

@@ -1,0 +1,197 @@
+//! Finds what JSON cannot say, so that it is refused at the add instead of lost at the decode: serde_json writes NaN
+//! and the infinities as `null`, and `Some(None)` and `Some(())` as the `null` that reads back as `None`.
+
+use std::fmt;
+
+use serde::ser::{self, Serialize, Serializer};
+
+/// Whether `value`, which was written as `json`, can be read back as it was. Everything lossy is written as `null`, so
+/// a value without one needs no second look.
+pub(super) fn check<T: Serialize>(json: &[u8], value: &T) -> Result<(), String> {
+    if !json.windows(4).any(|four| four == b"null") {
+        return Ok(());
+    }
+    value.serialize(Check).map(|_| ()).map_err(|Lossy(message)| message)
+}
+
+/// How a value is written.
+#[derive(PartialEq)]
+enum Shape {
+    Null,
+    Other,
+}
+
+#[derive(Debug)]
+struct Lossy(String);
+
+impl fmt::Display for Lossy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Lossy {}
+
+impl ser::Error for Lossy {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self(message.to_string())
+    }
+}
+
+/// Walks a value and writes nothing.
+struct Check;
+
+fn number(finite: bool, value: f64) -> Result<Shape, Lossy> {
+    if finite { Ok(Shape::Other) } else { Err(Lossy(format!("JSON has no {value}"))) }
+}
+
+macro_rules! plain {
+    ($($name:ident: $type:ty),*) => {
+        $(fn $name(self, _: $type) -> Result<Shape, Lossy> { Ok(Shape::Other) })*
+    };
+}
+
+impl Serializer for Check {
+    type Ok = Shape;
+    type Error = Lossy;
+    type SerializeSeq = Self;
+    type SerializeTuple = Self;
+    type SerializeTupleStruct = Self;
+    type SerializeTupleVariant = Self;
+    type SerializeMap = Self;
+    type SerializeStruct = Self;
+    type SerializeStructVariant = Self;
+
+    plain! {
+        serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
+        serialize_i128: i128, serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64,
+        serialize_u128: u128, serialize_char: char, serialize_str: &str, serialize_bytes: &[u8]
+    }
+
+    fn serialize_f32(self, value: f32) -> Result<Shape, Lossy> {
+        number(value.is_finite(), value.into())
+    }
+
+    fn serialize_f64(self, value: f64) -> Result<Shape, Lossy> {
+        number(value.is_finite(), value)
+    }
+
+    fn serialize_none(self) -> Result<Shape, Lossy> {
+        Ok(Shape::Null)
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Shape, Lossy> {
+        match value.serialize(Self)? {
+            Shape::Null => Err(Lossy("JSON cannot tell a `Some` that holds nothing from `None`".to_owned())),
+            Shape::Other => Ok(Shape::Other),
+        }
+    }
+
+    fn serialize_unit(self) -> Result<Shape, Lossy> {
+        Ok(Shape::Null)
+    }
+
+    fn serialize_unit_struct(self, _: &'static str) -> Result<Shape, Lossy> {
+        Ok(Shape::Null)
+    }
+
+    fn serialize_unit_variant(self, _: &'static str, _: u32, _: &'static str) -> Result<Shape, Lossy> {
+        Ok(Shape::Other)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<Shape, Lossy> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        value: &T,
+    ) -> Result<Shape, Lossy> {
+        value.serialize(self).map(|_| Shape::Other)
+    }
+
+    fn serialize_seq(self, _: Option<usize>) -> Result<Self, Lossy> {
+        Ok(self)
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<Self, Lossy> {
+        Ok(self)
+    }
+
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self, Lossy> {
+        Ok(self)
+    }
+
+    fn serialize_tuple_variant(self, _: &'static str, _: u32, _: &'static str, _: usize) -> Result<Self, Lossy> {
+        Ok(self)
+    }
+
+    fn serialize_map(self, _: Option<usize>) -> Result<Self, Lossy> {
+        Ok(self)
+    }
+
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self, Lossy> {
+        Ok(self)
+    }
+
+    fn serialize_struct_variant(self, _: &'static str, _: u32, _: &'static str, _: usize) -> Result<Self, Lossy> {
+        Ok(self)
+    }
+}
+
+macro_rules! compound {
+    ($($trait:ident: $($method:ident($($key:ident: $type:ty)?)),+;)*) => {
+        $(impl ser::$trait for Check {
+            type Ok = Shape;
+            type Error = Lossy;
+
+            $(fn $method<T: Serialize + ?Sized>(&mut self, $($key: $type,)? value: &T) -> Result<(), Lossy> {
+                $(let _ = $key;)?
+                value.serialize(Check).map(|_| ())
+            })+
+
+            fn end(self) -> Result<Shape, Lossy> {
+                Ok(Shape::Other)
+            }
+        })*
+    };
+}
+
+compound! {
+    SerializeSeq: serialize_element();
+    SerializeTuple: serialize_element();
+    SerializeTupleStruct: serialize_field();
+    SerializeTupleVariant: serialize_field();
+    SerializeMap: serialize_key(), serialize_value();
+    SerializeStruct: serialize_field(key: &'static str);
+    SerializeStructVariant: serialize_field(key: &'static str);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn verdict<T: Serialize>(value: &T) -> Result<(), String> {
+        check(&serde_json::to_vec(value).unwrap(), value)
+    }
+
+    #[test]
+    fn what_json_cannot_say_is_found_however_deep() {
+        assert!(verdict(&f64::NAN).unwrap_err().contains("JSON has no NaN"));
+        assert!(verdict(&vec![Some((1, f32::NEG_INFINITY))]).unwrap_err().contains("-inf"));
+        assert!(verdict(&BTreeMap::from([("a", [f64::INFINITY])])).is_err());
+        assert!(verdict(&Some(Option::<u8>::None)).unwrap_err().contains("`Some`"));
+        assert!(verdict(&[Some(())]).is_err());
+    }
+
+    #[test]
+    fn an_honest_null_and_a_text_that_says_null_pass() {
+        assert_eq!(verdict(&(Option::<u8>::None, (), "null", Some("null"), 1.5)), Ok(()));
+        assert_eq!(verdict(&Some(vec![Option::<u8>::None])), Ok(()));
+    }
+}

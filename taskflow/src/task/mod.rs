@@ -1,0 +1,31 @@
+//! What a task is: its type, its configuration, the coding of its arguments and results, what it is given while it
+//! runs, and the registry in which it finds itself.
+
+mod argument;
+mod call;
+mod config;
+mod context;
+mod descriptor;
+mod typed;
+mod lossless;
+mod output;
+mod registry;
+mod report;
+mod state;
+mod task_error;
+
+pub use argument::{ArgumentError, ArgumentWriter, Payload, TaskArg};
+pub(crate) use call::new_task;
+pub use call::{Call, IntoNewTask};
+pub use config::TaskConfig;
+pub use context::TaskContext;
+pub(crate) use context::{ContextParts, Outbox, Said};
+pub use descriptor::{BoxFuture, Descriptor, Location, Registration, RunError};
+pub(crate) use descriptor::Run as RunTask;
+pub use typed::{BlockingTask, Standalone, Task, TaskFn};
+pub use output::{Steering, TaskOutcome, TaskOutput, TaskValue};
+pub(crate) use registry::Registry;
+pub use report::{ErrorReport, Probe, ViaBoxedError, ViaDisplay, ViaError, ViaNothing, ViaTaskError};
+pub use state::{ContextError, FromContext, Needs, State};
+pub(crate) use state::States;
+pub use task_error::TaskError;

@@ -1,0 +1,126 @@
+//! What a task returns, and what the engine makes of it.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{ErrorReport, lossless};
+
+/// What a task may return: `()`, or `Result<T, E>` with a `T` that can be kept and an `E` that can be shown.
+#[diagnostic::on_unimplemented(
+    message = "a task cannot return `{Self}`",
+    label = "expected `()` or `Result<T, E>` where `T: Serialize + DeserializeOwned` and `E: Display`",
+    note = "to keep a value as the task's result, return `Result<{Self}, E>`"
+)]
+pub trait TaskOutput {
+    /// What is kept of a success.
+    type Value: TaskValue;
+    /// What is shown of a failure.
+    type Error;
+
+    #[doc(hidden)]
+    fn into_result(self) -> Result<Self::Value, Self::Error>;
+}
+
+impl TaskOutput for () {
+    type Value = ();
+    type Error = Infallible;
+
+    fn into_result(self) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+impl<T: TaskValue, E: fmt::Display + Send + 'static> TaskOutput for Result<T, E> {
+    type Value = T;
+    type Error = E;
+
+    fn into_result(self) -> Self {
+        self
+    }
+}
+
+/// What can be kept as the result of a task: anything serde can write and read back, owned.
+///
+/// Implemented for all such types, never by hand.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be kept as the result of a task",
+    label = "this task's value cannot be stored",
+    note = "the `T` of a task's `Result<T, E>` must implement `serde::Serialize` and `serde::de::DeserializeOwned`, and be `Send + 'static`"
+)]
+pub trait TaskValue: Sized + Send + 'static {
+    #[doc(hidden)]
+    fn to_json(&self) -> Result<String, String>;
+    #[doc(hidden)]
+    fn from_json(json: &str) -> Result<Self, String>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned + Send + 'static> TaskValue for T {
+    fn to_json(&self) -> Result<String, String> {
+        let json = serde_json::to_string(self).map_err(|error| error.to_string())?;
+        lossless::check(json.as_bytes(), self)?;
+        Ok(json)
+    }
+
+    fn from_json(json: &str) -> Result<Self, String> {
+        serde_json::from_str(json).map_err(|error| error.to_string())
+    }
+}
+
+/// How a run that returned ended.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum TaskOutcome {
+    Success { result: Box<str> },
+    Failure { error: String, steering: Steering },
+}
+
+/// What a failed run says of the next one.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steering {
+    /// As the task's policy says.
+    Policy,
+    /// There is none.
+    Abort,
+    /// It comes after this time, if the policy allows one.
+    RetryIn(Duration),
+    /// It comes after this time, and this one does not count.
+    Snooze(Duration),
+}
+
+#[doc(hidden)]
+impl TaskOutcome {
+    /// The longest result that is kept, in bytes of JSON.
+    pub const MAX_RESULT: usize = 1 << 20;
+
+    #[must_use]
+    pub fn success<T: TaskValue>(value: &T) -> Self {
+        let lost = |why: String| Self::Failure {
+            error: format!("the task succeeded, but its result cannot be kept: {why}"),
+            // It has done its work: doing it again would give the same result.
+            steering: Steering::Abort,
+        };
+        match value.to_json() {
+            Ok(json) if json.len() > Self::MAX_RESULT => {
+                lost(format!("it is {} bytes, and at most {} are kept", json.len(), Self::MAX_RESULT))
+            }
+            Ok(json) => Self::Success { result: json.into() },
+            Err(why) => lost(why),
+        }
+    }
+
+    /// `retry`: what `retry_if` says of this error.
+    #[must_use]
+    pub fn failure(report: ErrorReport, retry: bool) -> Self {
+        let steering = match report.steering {
+            Steering::Policy if !retry => Steering::Abort,
+            steering => steering,
+        };
+        Self::Failure { error: report.text, steering }
+    }
+}

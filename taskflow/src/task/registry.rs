@@ -1,0 +1,98 @@
+//! The tasks of this program, by name.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::descriptor::Registration;
+use super::{Descriptor, States};
+use crate::model::{Error, error::closest};
+
+/// The tasks of this program, by name and alias.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    by_name: HashMap<&'static str, &'static Descriptor>,
+}
+
+impl Registry {
+    /// What registered itself, in an order that does not depend on the linker.
+    ///
+    /// # Errors
+    /// [`Error::DuplicateTask`] when two tasks claim one name.
+    pub(crate) fn collect() -> Result<Self, Error> {
+        let mut descriptors: Vec<_> = inventory::iter::<Registration>().map(|found| found.0).collect();
+        descriptors.sort_by_key(|task| (task.config().name, task.location().file, task.location().line));
+        let mut by_name: HashMap<&'static str, &'static Descriptor> = HashMap::new();
+        for task in descriptors {
+            for name in names(task) {
+                if let Some(first) = by_name.insert(name, task) {
+                    return Err(Error::DuplicateTask {
+                        name: name.to_owned(),
+                        first: first.location().to_string(),
+                        second: task.location().to_string(),
+                    });
+                }
+            }
+        }
+        Ok(Self { by_name })
+    }
+
+    /// Keeps only the tasks of these names.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTask`] for a name that is not registered.
+    pub(crate) fn keep_only(&mut self, wanted: &[String]) -> Result<(), Error> {
+        let mut kept = HashMap::new();
+        for name in wanted {
+            let task = self.by_name.get(name.as_str()).ok_or_else(|| Error::UnknownTask {
+                name: name.clone(),
+                suggestion: closest(name, self.by_name.keys().copied()),
+            })?;
+            kept.extend(names(task).map(|name| (name, *task)));
+        }
+        self.by_name = kept;
+        Ok(())
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&'static Descriptor> {
+        self.by_name.get(name).copied()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    /// Each task once, by name.
+    pub(crate) fn tasks(&self) -> Vec<&'static Descriptor> {
+        let mut tasks: Vec<_> =
+            self.by_name.iter().filter(|(name, task)| **name == task.config().name).map(|(_, task)| *task).collect();
+        tasks.sort_by_key(|task| task.config().name);
+        tasks
+    }
+
+    /// Names and aliases, of async tasks alone or of all.
+    pub(crate) fn names(&self, with_blocking: bool) -> Arc<[Arc<str>]> {
+        let mut names: Vec<Arc<str>> = self
+            .by_name
+            .iter()
+            .filter(|(_, task)| with_blocking || !task.is_blocking())
+            .map(|(name, _)| Arc::from(*name))
+            .collect();
+        names.sort();
+        names.into()
+    }
+
+    /// # Errors
+    /// [`Error::MissingState`] for the first task that needs a state that is not there.
+    pub(crate) fn check_states(&self, states: &States) -> Result<(), Error> {
+        for task in self.tasks() {
+            if let Some(type_name) = task.needs().first_missing(states) {
+                return Err(Error::MissingState { task: task.config().name.to_owned(), type_name });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn names(task: &'static Descriptor) -> impl Iterator<Item = &'static str> {
+    std::iter::once(task.config().name).chain(task.config().aliases.iter().copied())
+}

@@ -1,0 +1,101 @@
+//! A task as a type: what `#[task]` implements.
+
+use super::{
+    ArgumentError, BoxFuture, Call, ContextError, Descriptor, Needs, Payload, TaskContext, TaskOutcome,
+};
+use crate::model::AddError;
+use std::sync::Arc;
+
+/// A task as a type. Implemented by `#[task]`, never by hand; it is public so that generic helpers can name it:
+///
+/// ```
+/// use taskflow::{AddError, Task, TaskFn, TaskHandle, TaskManager};
+///
+/// async fn enqueue<T: Task, P>(
+///     tasks: &TaskManager,
+///     task: impl TaskFn<P, Task = T>,
+///     args: T::Args,
+/// ) -> Result<TaskHandle<T::Value>, AddError> {
+///     tasks.add_task(task, args).tag("origin", "helper").await
+/// }
+/// # #[taskflow::task] async fn ping(host: String) { let _ = host; }
+/// # let _ = |tasks: TaskManager| async move { enqueue(&tasks, ping, ("h".to_owned(),)).await };
+/// ```
+pub trait Task: Sized + Send + Sync + 'static {
+    /// Its arguments: a tuple, in the order of the parameters that are stored.
+    type Args: Send + 'static;
+    /// What the worker provides: a tuple, in the order of the other parameters.
+    type Injected: Send + 'static;
+    /// What the function returns.
+    type Output: 'static;
+    /// What is kept of a success.
+    type Value: 'static;
+    /// The task without its types.
+    const DESCRIPTOR: &'static Descriptor;
+
+    #[doc(hidden)]
+    fn call(injected: Self::Injected, args: Self::Args) -> BoxFuture<'static, Self::Output>;
+    #[doc(hidden)]
+    fn encode(args: &Self::Args) -> Result<Arc<str>, AddError>;
+    #[doc(hidden)]
+    fn decode(payload: &Payload<'_>) -> Result<Self::Args, ArgumentError>;
+    #[doc(hidden)]
+    fn inject(context: &TaskContext) -> Result<Self::Injected, ContextError>;
+    #[doc(hidden)]
+    fn needs(needs: &mut Needs);
+    #[doc(hidden)]
+    fn outcome(output: Self::Output) -> TaskOutcome;
+}
+
+/// A task whose function is synchronous: it runs on a thread of the blocking pool, and [`Call::run`] runs it here.
+pub trait BlockingTask: Task {
+    #[doc(hidden)]
+    fn call_blocking(injected: Self::Injected, args: Self::Args) -> Self::Output;
+}
+
+/// A task all of whose parameters are arguments, so that a call of it can be added as it stands.
+#[diagnostic::on_unimplemented(
+    message = "this task needs values only a worker has",
+    label = "a call of it cannot be made here",
+    note = "use `add_task(name, (..))` with the stored arguments alone"
+)]
+pub trait Standalone: Task<Injected = ()> {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Task<Injected = ()>> Standalone for T {}
+
+/// The name of a function annotated with `#[task]`. `Params` is inferred, never written.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a task",
+    label = "expected the name of a function annotated with `#[taskflow::task]`"
+)]
+pub trait TaskFn<Params> {
+    /// Its task.
+    type Task: Task;
+}
+
+macro_rules! task_fn {
+    ($($param:ident)*) => {
+        #[diagnostic::do_not_recommend]
+        impl<F, T: Task, $($param),*> TaskFn<($($param,)*)> for F
+        where
+            F: Fn($($param),*) -> Call<T>,
+        {
+            type Task = T;
+        }
+    };
+}
+
+task_fn!();
+task_fn!(A);
+task_fn!(A B);
+task_fn!(A B C);
+task_fn!(A B C D);
+task_fn!(A B C D E);
+task_fn!(A B C D E G);
+task_fn!(A B C D E G H);
+task_fn!(A B C D E G H I);
+task_fn!(A B C D E G H I J);
+task_fn!(A B C D E G H I J K);
+task_fn!(A B C D E G H I J K L);
+task_fn!(A B C D E G H I J K L M);
