@@ -1,0 +1,159 @@
+//! How tasks come in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::state::{State, later, now};
+use super::task::{Stage, Task};
+use crate::model::{NewTask, TaskId, When, time};
+use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
+
+/// How to undo one insert of a group that is refused later on.
+enum Undo {
+    Forget(TaskId),
+    Restore(Box<Task>),
+}
+
+impl State {
+    pub(super) fn insert(&mut self, batch: &InsertBatch) -> Vec<Result<Vec<Inserted>, Refusal>> {
+        let now = now();
+        batch.groups.iter().map(|group| self.insert_group(batch, group, now)).collect()
+    }
+
+    fn insert_group(
+        &mut self,
+        batch: &InsertBatch,
+        group: &InsertGroup,
+        now: i64,
+    ) -> Result<Vec<Inserted>, Refusal> {
+        let mut undo = Vec::with_capacity(group.tasks.len());
+        let mut answers = Vec::with_capacity(group.tasks.len());
+        for task in &group.tasks {
+            match self.insert_one(batch, task, now, &mut undo) {
+                Ok(answer) => answers.push(answer),
+                Err(refusal) => {
+                    self.undo(undo, now);
+                    return Err(refusal);
+                }
+            }
+        }
+        Ok(answers)
+    }
+
+    fn undo(&mut self, undo: Vec<Undo>, now: i64) {
+        for step in undo.into_iter().rev() {
+            match step {
+                Undo::Forget(id) => {
+                    self.detach(id);
+                }
+                Undo::Restore(before) => {
+                    self.detach(before.id);
+                    self.attach(before, now);
+                }
+            }
+        }
+    }
+
+    fn insert_one(
+        &mut self,
+        batch: &InsertBatch,
+        insert: &InsertTask,
+        now: i64,
+        undo: &mut Vec<Undo>,
+    ) -> Result<Inserted, Refusal> {
+        let new = &insert.task;
+        if self.tasks.contains_key(&new.id) {
+            return Ok(Inserted::new(new.id, InsertedAs::Pending));
+        }
+        let mut task = self.build(new, now);
+        if let Some(holder) = self.index.key_holder(&task) {
+            return Ok(Inserted::new(holder, InsertedAs::Duplicate));
+        }
+        if let Some(waiting) = self.index.run_key_holder(&task) {
+            if let Some(before) = self.tasks.get(&waiting) {
+                undo.push(Undo::Restore(before.clone()));
+            }
+            self.change(waiting, now, |waiting| replace(waiting, task));
+            return Ok(Inserted::new(waiting, InsertedAs::Replaced));
+        }
+        let queue = self.index.queue_of(&task);
+        if let Some(max_size) = insert.max_size.filter(|max_size| queue.waiting_first >= *max_size) {
+            return Err(Refusal::QueueFull { queue: queue.name.to_string(), max_size });
+        }
+        let kind = self.begin(&mut task, insert.start, batch, now);
+        self.next_seq += 1;
+        undo.push(Undo::Forget(task.id));
+        self.attach(task, now);
+        Ok(Inserted::new(new.id, kind))
+    }
+
+    /// Begins the life of a task.
+    fn begin(&mut self, task: &mut Task, start: Start, batch: &InsertBatch, now: i64) -> InsertedAs {
+        let queue = self.index.lanes[task.lane].queue;
+        let starts = match start {
+            Start::Wait => false,
+            Start::Hold => {
+                task.stage = Stage::Held(self.lease(batch.instance, batch.lease, now));
+                return InsertedAs::Held { fence: task.next_run().fence };
+            }
+            Start::Lease => true,
+            Start::LeaseIfIdle => !self.index.has_due(queue, now),
+        };
+        if !starts || task.run_at > now || self.index.queues[queue].paused {
+            return InsertedAs::Pending;
+        }
+        let lease = self.lease(batch.instance, batch.lease, now);
+        InsertedAs::Leased { fence: task.start(lease, now).fence }
+    }
+
+    /// The task as it would be if it were new and waited.
+    fn build(&mut self, new: &NewTask, now: i64) -> Box<Task> {
+        let lane = self.index.lane_or_new(&new.queue, &new.name);
+        let scheduled_for = match new.when {
+            When::Now => None,
+            When::In(length) => Some(later(now, length)),
+            When::At(at) => Some(time::to_micros(at)),
+        };
+        Box::new(Task {
+            id: new.id,
+            seq: self.next_seq,
+            lane,
+            priority: new.priority,
+            // Whoever makes an `InsertTask` has checked them.
+            args: new.args.as_ref().map_or_else(|_| Arc::from("null"), Arc::clone),
+            tags: if new.tags.is_empty() { BTreeMap::new() } else { new.tags.clone() },
+            idempotency_key: new.idempotency_key.as_deref().map(Arc::from),
+            run_key: new.run_key.as_deref().map(Arc::from),
+            source: new.source,
+            policy: self.index.lanes[lane].share(&new.policy),
+            stage: Stage::Pending,
+            fence: 0,
+            attempt: 0,
+            max_attempts: new.policy.max_attempts(),
+            lost_runs: 0,
+            past: Vec::new(),
+            created_at: now,
+            run_at: scheduled_for.unwrap_or(now),
+            scheduled_for,
+            error: None,
+            result: None,
+            progress: None,
+            lines: Vec::new(),
+            log_bytes: 0,
+            started_at: None,
+        })
+    }
+}
+
+/// Gives a waiting task what another add with its run key wants. A hold stays: whoever has it ends it.
+fn replace(waiting: &mut Task, new: Box<Task>) {
+    let Task { lane, priority, args, tags, policy, max_attempts, run_at, scheduled_for, .. } = *new;
+    waiting.lane = lane;
+    waiting.priority = priority;
+    waiting.args = args;
+    waiting.tags = tags;
+    waiting.policy = policy;
+    waiting.max_attempts = max_attempts;
+    waiting.run_at = run_at;
+    waiting.scheduled_for = scheduled_for;
+}

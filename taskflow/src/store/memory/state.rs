@@ -1,0 +1,99 @@
+//! All there is, behind the one lock.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::index::Index;
+use super::task::{Holder, Lease, Task};
+use crate::model::{InstanceId, InstanceInfo, TaskId, time};
+
+#[derive(Debug)]
+pub(super) struct State {
+    /// Boxed, so that the tree moves pointers.
+    pub(super) tasks: BTreeMap<TaskId, Box<Task>>,
+    pub(super) index: Index,
+    pub(super) instances: HashMap<InstanceId, Instance>,
+    /// The age the next new task gets.
+    pub(super) next_seq: u64,
+    /// How many ended tasks are kept.
+    history: usize,
+}
+
+/// A process that joined and has not left.
+#[derive(Debug)]
+pub(super) struct Instance {
+    pub(super) info: InstanceInfo,
+    pub(super) holder: Arc<Holder>,
+}
+
+/// This store's clock, in microseconds since the epoch.
+pub(super) fn now() -> i64 {
+    time::now_micros()
+}
+
+/// The instant that much later.
+pub(super) fn later(now: i64, length: Duration) -> i64 {
+    now.saturating_add(time::micros(length))
+}
+
+impl State {
+    pub(super) fn new(history: usize) -> Self {
+        Self {
+            tasks: BTreeMap::new(),
+            index: Index::default(),
+            instances: HashMap::new(),
+            next_seq: 0,
+            history,
+        }
+    }
+
+    pub(super) fn join(&mut self, info: &InstanceInfo) {
+        let holder = Arc::new(Holder { id: info.id, host: info.host.clone(), pid: info.pid });
+        self.instances.insert(info.id, Instance { info: info.clone(), holder });
+    }
+
+    /// A lease of that instance from now on.
+    pub(super) fn lease(&self, instance: InstanceId, length: Duration, now: i64) -> Lease {
+        let holder = match self.instances.get(&instance) {
+            Some(known) => Arc::clone(&known.holder),
+            None => Arc::new(Holder { id: instance, host: String::new(), pid: 0 }),
+        };
+        Lease { holder, until: later(now, length) }
+    }
+
+    /// Keeps a task that was not there.
+    pub(super) fn attach(&mut self, mut task: Box<Task>, now: i64) {
+        self.index.add(&mut task, now);
+        self.tasks.insert(task.id, task);
+    }
+
+    /// Forgets a task.
+    pub(super) fn detach(&mut self, id: TaskId) -> Option<Box<Task>> {
+        let task = self.tasks.remove(&id)?;
+        self.index.remove(&task);
+        Some(task)
+    }
+
+    /// Changes a task and all that is known of it elsewhere.
+    pub(super) fn change<R>(
+        &mut self,
+        id: TaskId,
+        now: i64,
+        change: impl FnOnce(&mut Task) -> R,
+    ) -> Option<R> {
+        let task = self.tasks.get_mut(&id)?;
+        self.index.remove(task);
+        let answer = change(task);
+        self.index.add(task, now);
+        Some(answer)
+    }
+
+    /// Drops the oldest ended tasks of which there are too many. For the end of each write that ends tasks.
+    pub(super) fn trim(&mut self) {
+        while self.index.ended.len() > self.history {
+            let Some((_, &id)) = self.index.ended.first_key_value() else { return };
+            self.detach(id);
+        }
+    }
+}

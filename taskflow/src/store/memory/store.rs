@@ -1,0 +1,208 @@
+//! The store itself: the lock, the hints, and the contract.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::state::State;
+use crate::model::{
+    CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueInfo, TaskFilter, TaskId,
+    TaskRecord,
+};
+use crate::store::{
+    Claim, Claims, Finish, Finished, Hint, HintStream, InsertBatch, Inserted, Recovered, Refusal, Release,
+    Renewal, Renewed, Report, Run, Store, StoreFuture,
+};
+
+/// Tasks in this process's memory: for tests and throw-away work. They end with the process.
+///
+/// A clone is another handle to the same tasks, so two managers of one process can share them. Everything of the
+/// contract is there: leases, fences, holds, limits. Its history is bounded: of the tasks that have ended the youngest
+/// [`DEFAULT_HISTORY`](Self::DEFAULT_HISTORY) are kept, whatever the retention; with a record goes its hold on its
+/// idempotency key.
+///
+/// ```
+/// use taskflow::store::{MemoryStore, Store};
+///
+/// let store = MemoryStore::with_history(100);
+/// let same = store.clone();
+/// assert_eq!(same.location(), "memory:");
+/// ```
+#[derive(Clone, Debug)]
+pub struct MemoryStore {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: watch::Sender<()>,
+}
+
+impl MemoryStore {
+    /// How many ended tasks are kept unless told.
+    pub const DEFAULT_HISTORY: usize = 10_000;
+
+    /// An empty store that keeps the last [`DEFAULT_HISTORY`](Self::DEFAULT_HISTORY) ended tasks.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_history(Self::DEFAULT_HISTORY)
+    }
+
+    /// An empty store that keeps the last `ended` ended tasks. With 0 a task is gone the moment it ends, and nobody
+    /// can learn how.
+    #[must_use]
+    pub fn with_history(ended: usize) -> Self {
+        let shared = Shared { state: Mutex::new(State::new(ended)), changed: watch::Sender::new(()) };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// What `read` finds. Nothing here waits: the future is done when it is first polled.
+    fn read<'a, T: 'a>(&'a self, read: impl FnOnce(&State) -> T + Send + 'a) -> StoreFuture<'a, T> {
+        Box::pin(async move { Ok(read(&self.shared.state.lock())) })
+    }
+
+    /// What `write` answers, and a hint if it says that somebody may want to know.
+    fn write<'a, T: 'a>(
+        &'a self,
+        write: impl FnOnce(&mut State) -> (T, bool) + Send + 'a,
+    ) -> StoreFuture<'a, T> {
+        Box::pin(async move {
+            let (answer, changed) = write(&mut self.shared.state.lock());
+            if changed {
+                self.shared.changed.send_replace(());
+            }
+            Ok(answer)
+        })
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Store for MemoryStore {
+    fn location(&self) -> String {
+        "memory:".to_owned()
+    }
+
+    fn join<'a>(&'a self, instance: &'a InstanceInfo) -> StoreFuture<'a, ()> {
+        self.write(move |state| (state.join(instance), false))
+    }
+
+    fn leave(&self, instance: InstanceId) -> StoreFuture<'_, ()> {
+        self.write(move |state| (state.leave(instance), true))
+    }
+
+    fn insert(&self, batch: Arc<InsertBatch>) -> StoreFuture<'_, Vec<Result<Vec<Inserted>, Refusal>>> {
+        self.write(move |state| (state.insert(&batch), true))
+    }
+
+    fn claim(&self, claim: Claim) -> StoreFuture<'_, Claims> {
+        self.write(move |state| (state.claim(&claim), false))
+    }
+
+    fn finish(&self, finishes: Arc<Vec<Finish>>) -> StoreFuture<'_, Vec<Finished>> {
+        self.write(move |state| (state.finish(&finishes), !finishes.is_empty()))
+    }
+
+    fn turn(&self, finishes: Arc<Vec<Finish>>, claim: Claim) -> StoreFuture<'_, (Vec<Finished>, Claims)> {
+        self.write(move |state| ((state.finish(&finishes), state.claim(&claim)), !finishes.is_empty()))
+    }
+
+    fn release(&self, releases: Arc<Vec<Release>>) -> StoreFuture<'_, Vec<bool>> {
+        self.write(move |state| (state.release(&releases), true))
+    }
+
+    fn report(&self, reports: Arc<Vec<Report>>) -> StoreFuture<'_, Vec<bool>> {
+        self.write(move |state| (state.report(&reports), false))
+    }
+
+    fn renew(&self, renewal: Renewal) -> StoreFuture<'_, Renewed> {
+        self.write(move |state| (state.renew(&renewal), false))
+    }
+
+    fn asked_to_stop(&self, instance: InstanceId) -> StoreFuture<'_, Vec<Run>> {
+        self.read(move |state| state.asked_to_stop(instance))
+    }
+
+    fn recover(&self, _by: InstanceId) -> StoreFuture<'_, Vec<Recovered>> {
+        self.write(move |state| {
+            let recovered = state.recover();
+            let any = !recovered.is_empty();
+            (recovered, any)
+        })
+    }
+
+    fn next_wakeup(
+        &self,
+        names: Arc<[Arc<str>]>,
+        queues: Vec<Arc<str>>,
+    ) -> StoreFuture<'_, Option<Duration>> {
+        self.read(move |state| state.next_wakeup(&names, &queues))
+    }
+
+    fn listen(&self) -> HintStream {
+        let changed = self.shared.changed.subscribe();
+        Box::pin(stream::unfold(changed, |mut changed| async move {
+            if changed.changed().await.is_err() {
+                // The last handle is gone: there will be no change, and the stream never ends.
+                std::future::pending::<()>().await;
+            }
+            Some((Hint::Changed, changed))
+        }))
+    }
+
+    fn get(&self, id: TaskId) -> StoreFuture<'_, Option<TaskRecord>> {
+        self.read(move |state| state.get(id))
+    }
+
+    fn logs(&self, id: TaskId) -> StoreFuture<'_, Option<Vec<LogLine>>> {
+        self.read(move |state| state.logs(id))
+    }
+
+    fn list(&self, filter: TaskFilter) -> StoreFuture<'_, Page<TaskRecord>> {
+        self.read(move |state| state.list(&filter))
+    }
+
+    fn counts(&self) -> StoreFuture<'_, Counts> {
+        self.read(move |state| state.index.counts)
+    }
+
+    fn queues(&self) -> StoreFuture<'_, Vec<QueueInfo>> {
+        self.read(State::queues)
+    }
+
+    fn instances(&self) -> StoreFuture<'_, Vec<InstanceInfo>> {
+        self.read(State::instances)
+    }
+
+    fn cancel(&self, ids: Vec<TaskId>, reason: String) -> StoreFuture<'_, Vec<CancelOutcome>> {
+        self.write(move |state| (state.cancel(&ids, &reason), true))
+    }
+
+    fn cancel_scheduled(&self, run_key: String) -> StoreFuture<'_, Vec<TaskId>> {
+        self.write(move |state| (state.cancel_scheduled(&run_key), true))
+    }
+
+    fn retry(&self, ids: Vec<TaskId>) -> StoreFuture<'_, Vec<Result<(), Error>>> {
+        self.write(move |state| (state.retry(&ids), true))
+    }
+
+    fn delete(&self, ids: Vec<TaskId>) -> StoreFuture<'_, usize> {
+        self.write(move |state| (state.delete(&ids), false))
+    }
+
+    fn set_paused(&self, queue: String, paused: bool) -> StoreFuture<'_, ()> {
+        self.write(move |state| (state.set_paused(&queue, paused), true))
+    }
+
+    fn prune(&self, retention: Duration, limit: usize) -> StoreFuture<'_, usize> {
+        self.write(move |state| (state.prune(retention, limit), false))
+    }
+}

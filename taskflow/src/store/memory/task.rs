@@ -1,0 +1,225 @@
+//! One task as this store keeps it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use crate::model::{
+    Attempt, AttemptOutcome, InstanceId, LogLine, Progress, RetryPolicy, TaskId, TaskRecord, TaskSource,
+    TaskStatus, time,
+};
+use crate::store::Run;
+
+/// A row. Instants are microseconds since the epoch.
+#[derive(Clone, Debug)]
+pub(super) struct Task {
+    pub(super) id: TaskId,
+    /// Its place among equals, from its first insert on.
+    pub(super) seq: u64,
+    /// Its name and queue.
+    pub(super) lane: usize,
+    pub(super) priority: i16,
+    pub(super) args: Arc<str>,
+    pub(super) tags: BTreeMap<String, String>,
+    pub(super) idempotency_key: Option<Arc<str>>,
+    pub(super) run_key: Option<Arc<str>>,
+    pub(super) source: TaskSource,
+    pub(super) policy: Arc<RetryPolicy>,
+    pub(super) stage: Stage,
+    /// The greatest fence it ever had.
+    pub(super) fence: u64,
+    pub(super) attempt: u32,
+    pub(super) max_attempts: u32,
+    /// Lost runs in a row.
+    pub(super) lost_runs: u32,
+    pub(super) past: Vec<Past>,
+    pub(super) created_at: i64,
+    pub(super) run_at: i64,
+    pub(super) scheduled_for: Option<i64>,
+    pub(super) error: Option<String>,
+    pub(super) result: Option<Box<str>>,
+    pub(super) progress: Option<Progress>,
+    pub(super) lines: Vec<LogLine>,
+    pub(super) log_bytes: u32,
+    /// When its last attempt began.
+    pub(super) started_at: Option<i64>,
+}
+
+/// Where in its life a task is, with what only that part of its life has.
+#[derive(Clone, Debug)]
+pub(super) enum Stage {
+    Pending,
+    Held(Lease),
+    Running { lease: Lease, stop: bool },
+    Ended { status: TaskStatus, at: i64 },
+}
+
+impl Stage {
+    pub(super) fn status(&self) -> TaskStatus {
+        match self {
+            Self::Pending | Self::Held(_) => TaskStatus::Pending,
+            Self::Running { .. } => TaskStatus::Running,
+            Self::Ended { status, .. } => *status,
+        }
+    }
+
+    pub(super) fn lease(&self) -> Option<&Lease> {
+        match self {
+            Self::Held(lease) | Self::Running { lease, .. } => Some(lease),
+            Self::Pending | Self::Ended { .. } => None,
+        }
+    }
+
+    pub(super) fn lease_mut(&mut self) -> Option<&mut Lease> {
+        match self {
+            Self::Held(lease) | Self::Running { lease, .. } => Some(lease),
+            Self::Pending | Self::Ended { .. } => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Lease {
+    pub(super) holder: Arc<Holder>,
+    pub(super) until: i64,
+}
+
+/// What of an instance outlives it, in the attempts it made.
+#[derive(Debug)]
+pub(super) struct Holder {
+    pub(super) id: InstanceId,
+    pub(super) host: String,
+    pub(super) pid: u32,
+}
+
+/// A run that has ended.
+#[derive(Clone, Debug)]
+pub(super) struct Past {
+    number: u32,
+    holder: Arc<Holder>,
+    started_at: i64,
+    finished_at: i64,
+    outcome: AttemptOutcome,
+    error: Option<String>,
+}
+
+impl Task {
+    /// Whether it waits for its first attempt, which is what `max_size` counts and a run key can replace.
+    pub(super) fn waits_for_first(&self) -> bool {
+        self.attempt == 0 && self.stage.status() == TaskStatus::Pending
+    }
+
+    pub(super) fn is_running_under(&self, fence: u64) -> bool {
+        self.fence == fence && matches!(self.stage, Stage::Running { .. })
+    }
+
+    pub(super) fn asked_to_stop(&self) -> bool {
+        matches!(self.stage, Stage::Running { stop: true, .. })
+    }
+
+    /// Gives it its next fence.
+    pub(super) fn next_run(&mut self) -> Run {
+        self.fence += 1;
+        Run::new(self.id, self.fence)
+    }
+
+    /// Begins its next attempt.
+    pub(super) fn start(&mut self, lease: Lease, now: i64) -> Run {
+        self.attempt += 1;
+        self.started_at = Some(now);
+        self.progress = None;
+        self.stage = Stage::Running { lease, stop: false };
+        self.next_run()
+    }
+
+    /// Writes its run down as an attempt that ended now. What becomes of the task is up to the caller.
+    pub(super) fn record(&mut self, outcome: AttemptOutcome, error: Option<String>, now: i64) {
+        let Some(lease) = self.stage.lease() else { return };
+        self.past.push(Past {
+            number: self.attempt,
+            holder: Arc::clone(&lease.holder),
+            started_at: self.started_at.unwrap_or(now),
+            finished_at: now,
+            outcome,
+            error,
+        });
+    }
+
+    pub(super) fn end(&mut self, status: TaskStatus, error: Option<String>, now: i64) {
+        self.stage = Stage::Ended { status, at: now };
+        self.error = error;
+    }
+
+    pub(super) fn log(&mut self, lines: &[LogLine]) {
+        self.lines.extend_from_slice(lines);
+        let bytes: usize = lines.iter().map(|line| line.message.len()).sum();
+        self.log_bytes = self.log_bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+    }
+
+    pub(super) fn to_record(&self, name: &str, queue: &str) -> TaskRecord {
+        TaskRecord {
+            id: self.id,
+            name: name.to_owned(),
+            queue: queue.to_owned(),
+            status: self.stage.status(),
+            priority: self.priority,
+            args: raw(&self.args),
+            tags: self.tags.clone(),
+            idempotency_key: self.idempotency_key.as_deref().map(str::to_owned),
+            run_key: self.run_key.as_deref().map(str::to_owned),
+            source: self.source,
+            attempt: self.attempt,
+            max_attempts: self.max_attempts,
+            attempts: self.attempts(),
+            created_at: time::from_micros(self.created_at),
+            run_at: time::from_micros(self.run_at),
+            scheduled_for: self.scheduled_for.map(time::from_micros),
+            started_at: self.started_at.map(time::from_micros),
+            finished_at: match self.stage {
+                Stage::Ended { at, .. } => Some(time::from_micros(at)),
+                _ => None,
+            },
+            error: self.error.clone(),
+            result: self.result.as_deref().map(raw),
+            progress: self.progress.clone(),
+            cancel_requested: self.asked_to_stop(),
+        }
+    }
+
+    fn attempts(&self) -> Vec<Attempt> {
+        let mut attempts: Vec<Attempt> = self.past.iter().map(Past::to_attempt).collect();
+        if let Stage::Running { lease, .. } = &self.stage {
+            let started_at = self.started_at.unwrap_or(self.run_at);
+            let running = AttemptOutcome::Running;
+            attempts.push(attempt(self.attempt, &lease.holder, started_at, running));
+        }
+        attempts
+    }
+}
+
+impl Past {
+    fn to_attempt(&self) -> Attempt {
+        Attempt {
+            finished_at: Some(time::from_micros(self.finished_at)),
+            error: self.error.clone(),
+            ..attempt(self.number, &self.holder, self.started_at, self.outcome)
+        }
+    }
+}
+
+fn attempt(number: u32, holder: &Holder, started_at: i64, outcome: AttemptOutcome) -> Attempt {
+    let host = holder.host.clone();
+    Attempt {
+        host,
+        pid: holder.pid,
+        ..Attempt::new(number, holder.id, time::from_micros(started_at), outcome)
+    }
+}
+
+/// Text that should be JSON, as JSON: if it is not, then as a JSON string, since a record must be readable in any case.
+fn raw(json: &str) -> Box<RawValue> {
+    RawValue::from_string(json.to_owned())
+        .or_else(|_| serde_json::value::to_raw_value(json))
+        .expect("a string can be written as JSON")
+}
