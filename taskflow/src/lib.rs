@@ -2,10 +2,12 @@
 
 extern crate self as taskflow;
 
+mod attributes;
 pub(crate) mod model;
 pub mod store;
 mod task;
 
+pub use attributes::{schedule, task};
 pub use model::*;
 pub use store::{IntoStore, MemoryStore, Store};
 #[cfg(feature = "sqlite")]
@@ -21,7 +23,7 @@ pub mod __private {
     pub use inventory;
 
     pub use crate::task::{
-        ArgumentError, ArgumentWriter, ErrorReport, Payload, Probe, Registration, TaskOutcome, ViaBoxedError,
-        ViaDisplay, ViaError, ViaNothing, ViaTaskError,
+        ArgumentError, ArgumentWriter, ErrorReport, Missed, Overlap, Payload, Probe, Registration, ScheduleSpec,
+        TaskOutcome, Trigger, ViaBoxedError, ViaDisplay, ViaError, ViaNothing, ViaTaskError,
     };
 }

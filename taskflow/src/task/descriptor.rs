@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
-use super::{BlockingTask, Needs, Payload, Task, TaskConfig, TaskContext, TaskOutcome};
+use super::{BlockingTask, Needs, Payload, ScheduleSpec, Task, TaskConfig, TaskContext, TaskOutcome};
 
 /// A future whose type is not named.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -17,6 +17,7 @@ pub struct Descriptor {
     location: Location,
     needs: fn(&mut Needs),
     run: Run,
+    schedule: Option<&'static ScheduleSpec>,
 }
 
 /// Where a task is defined.
@@ -67,7 +68,7 @@ impl Descriptor {
         parameters: &'static [&'static str],
         location: Location,
     ) -> Self {
-        Self { config, parameters, location, needs: T::needs, run: Run::Async(run::<T>) }
+        Self { config, parameters, location, needs: T::needs, run: Run::Async(run::<T>), schedule: None }
     }
 
     /// The descriptor of a synchronous function.
@@ -78,7 +79,15 @@ impl Descriptor {
         parameters: &'static [&'static str],
         location: Location,
     ) -> Self {
-        Self { config, parameters, location, needs: T::needs, run: Run::Blocking(run_blocking::<T>) }
+        Self { config, parameters, location, needs: T::needs, run: Run::Blocking(run_blocking::<T>), schedule: None }
+    }
+
+    /// The descriptor of a schedule.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn with_schedule(mut self, schedule: &'static ScheduleSpec) -> Self {
+        self.schedule = Some(schedule);
+        self
     }
 
     /// Its name and options.
@@ -103,6 +112,13 @@ impl Descriptor {
     #[must_use]
     pub fn is_blocking(&self) -> bool {
         matches!(self.run, Run::Blocking(_))
+    }
+
+    /// When it ticks, if it is a schedule.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn schedule(&self) -> Option<&'static ScheduleSpec> {
+        self.schedule
     }
 
     pub(crate) fn run(&self) -> Run {

@@ -11,6 +11,7 @@ mod lossless;
 mod output;
 mod registry;
 mod report;
+mod schedule;
 mod state;
 mod task_error;
 
@@ -26,6 +27,7 @@ pub use typed::{BlockingTask, Standalone, Task, TaskFn};
 pub use output::{Steering, TaskOutcome, TaskOutput, TaskValue};
 pub(crate) use registry::Registry;
 pub use report::{ErrorReport, Probe, ViaBoxedError, ViaDisplay, ViaError, ViaNothing, ViaTaskError};
+pub use schedule::{Missed, Overlap, ScheduleSpec, Trigger};
 pub use state::{ContextError, FromContext, Needs, State};
 pub(crate) use state::States;
 pub use task_error::TaskError;

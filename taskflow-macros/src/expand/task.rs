@@ -1,0 +1,296 @@
+//! The item: a function with the user's name, visibility, documentation and parameters that returns a call, and the
+//! task itself hidden in its body.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, TokenStreamExt, format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Ident, Type};
+
+use super::config;
+use crate::options::Options;
+use crate::signature::{Function, Role, Shape};
+
+pub(super) struct Expansion<'a> {
+    function: &'a Function,
+    shape: &'a Shape,
+    options: &'a Options,
+    name: &'a str,
+    krate: TokenStream,
+    argument_types: Vec<&'a Type>,
+    injected_types: Vec<&'a Type>,
+}
+
+impl<'a> Expansion<'a> {
+    pub(super) fn new(function: &'a Function, shape: &'a Shape, options: &'a Options) -> Self {
+        Self {
+            function,
+            shape,
+            options,
+            name: options.name.as_deref().unwrap_or(&shape.name),
+            krate: options.krate.as_ref().map_or_else(|| quote!(::taskflow), ToTokens::to_token_stream),
+            argument_types: shape.arguments().map(|(parameter, ..)| &parameter.ty).collect(),
+            injected_types: shape.injected().map(|parameter| &parameter.ty).collect(),
+        }
+    }
+
+    /// The user's function, verbatim. Being *associated* it is not in lexical scope, so its own name in its body still
+    /// means the task: it can call itself, or add itself again.
+    fn body(&self) -> TokenStream {
+        let Function { sig, body, .. } = self.function;
+        let (_, attrs) = self.function.split_attributes();
+        quote! {
+            impl __TaskflowTask {
+                #(#attrs)*
+                // What a task's form asks for is no fault of the user's.
+                #[allow(
+                    clippy::needless_pass_by_value,
+                    clippy::too_many_arguments,
+                    clippy::unnecessary_wraps,
+                    clippy::unused_async
+                )]
+                #sig #body
+            }
+        }
+    }
+
+    fn descriptor(&self) -> TokenStream {
+        let krate = &self.krate;
+        let config = config::config(self.options, self.name, krate);
+        let keys = self.shape.arguments().map(|(_, key, _)| key);
+        let of = if self.shape.is_async { quote!(of) } else { quote!(of_blocking) };
+        let with_schedule = config::schedule(&self.options.schedule, krate).map(|spec| {
+            quote! {
+                .with_schedule({
+                    const SCHEDULE: &#krate::__private::ScheduleSpec = &#spec;
+                    SCHEDULE
+                })
+            }
+        });
+        quote! {
+            const DESCRIPTOR: &'static #krate::Descriptor = {
+                const CONFIG: &#krate::TaskConfig = &#config;
+                &#krate::Descriptor::#of::<Self>(
+                    CONFIG,
+                    &[#(#keys),*],
+                    #krate::Location {
+                        module: ::core::module_path!(),
+                        file: ::core::file!(),
+                        line: ::core::line!(),
+                    },
+                )
+                #with_schedule
+            };
+        }
+    }
+
+    /// `call`, and `call_blocking` of a synchronous function.
+    fn calls(&self) -> (TokenStream, Option<TokenStream>) {
+        let krate = &self.krate;
+        let name = &self.function.sig.ident;
+        let (mut arguments, mut injected, mut all) = (Vec::new(), Vec::new(), Vec::new());
+        for (at, parameter) in self.shape.parameters.iter().enumerate() {
+            let local = format_ident!("value{at}", span = Span::mixed_site());
+            all.push(local.clone());
+            match parameter.role {
+                Role::Argument { .. } => arguments.push(local),
+                Role::Injected => injected.push(local),
+            }
+        }
+        let (arguments, injected) = (tuple(&arguments), tuple(&injected));
+        let takes = quote!(#injected: Self::Injected, #arguments: Self::Args);
+        let call = if self.shape.is_async {
+            // The one place that wants the future to be `Send`: the error begins at the function's name.
+            quote_spanned!(name.span()=> ::std::boxed::Box::pin(Self::#name(#(#all),*)))
+        } else {
+            quote!(::std::boxed::Box::pin(async move { Self::#name(#(#all),*) }))
+        };
+        let call = quote! {
+            fn call(#takes) -> #krate::BoxFuture<'static, Self::Output> {
+                #call
+            }
+        };
+        let blocking = (!self.shape.is_async).then(|| {
+            quote! {
+                impl #krate::BlockingTask for __TaskflowTask {
+                    fn call_blocking(#takes) -> Self::Output {
+                        Self::#name(#(#all),*)
+                    }
+                }
+            }
+        });
+        (call, blocking)
+    }
+
+    /// Arguments to and from their stored form. Only the trait's path has the span of the argument's type.
+    fn coding(&self) -> TokenStream {
+        let (krate, task) = (&self.krate, self.name);
+        let writer = Ident::new("writer", Span::mixed_site());
+        let args = Ident::new("args", Span::mixed_site());
+        let payload = Ident::new("payload", Span::mixed_site());
+        let mut puts = Vec::new();
+        let mut takes = Vec::new();
+        for (at, (parameter, key, or_default)) in self.shape.arguments().enumerate() {
+            let (ty, at) = (&parameter.ty, syn::Index::from(at));
+            let put = quote_spanned!(ty.span()=> <#ty as #krate::TaskArg>::put);
+            let take = if or_default {
+                quote_spanned!(ty.span()=> <#ty as #krate::TaskArg>::take_or_default)
+            } else {
+                quote_spanned!(ty.span()=> <#ty as #krate::TaskArg>::take)
+            };
+            puts.push(quote!(#put(&#args.#at, #key, &mut #writer)?;));
+            takes.push(quote!(#take(#key, #payload)?));
+        }
+        let (mutable, args_name, payload_name) = if puts.is_empty() {
+            (None, quote!(_), quote!(_))
+        } else {
+            (Some(quote!(mut)), quote!(#args), quote!(#payload))
+        };
+        let taken = tuple(&takes);
+        quote! {
+            fn encode(#args_name: &Self::Args)
+                -> ::core::result::Result<::std::sync::Arc<::core::primitive::str>, #krate::AddError>
+            {
+                let #mutable #writer = #krate::__private::ArgumentWriter::new(#task);
+                #(#puts)*
+                ::core::result::Result::Ok(#writer.finish())
+            }
+
+            fn decode(#payload_name: &#krate::__private::Payload<'_>)
+                -> ::core::result::Result<Self::Args, #krate::__private::ArgumentError>
+            {
+                ::core::result::Result::Ok(#taken)
+            }
+        }
+    }
+
+    /// What the worker provides.
+    fn injection(&self) -> TokenStream {
+        let krate = &self.krate;
+        let context = Ident::new("context", Span::mixed_site());
+        let needs = Ident::new("needs", Span::mixed_site());
+        let mut values = Vec::new();
+        let mut notes = Vec::new();
+        for ty in &self.injected_types {
+            let from_context = quote_spanned!(ty.span()=> <#ty as #krate::FromContext>::from_context);
+            let note = quote_spanned!(ty.span()=> <#ty as #krate::FromContext>::needs);
+            values.push(quote!(#from_context(#context)?));
+            notes.push(quote!(#note(#needs);));
+        }
+        let (context_name, needs_name) =
+            if values.is_empty() { (quote!(_), quote!(_)) } else { (quote!(#context), quote!(#needs)) };
+        let values = tuple(&values);
+        quote! {
+            fn inject(#context_name: &#krate::TaskContext)
+                -> ::core::result::Result<Self::Injected, #krate::ContextError>
+            {
+                ::core::result::Result::Ok(#values)
+            }
+
+            fn needs(#needs_name: &mut #krate::Needs) {
+                #(#notes)*
+            }
+        }
+    }
+
+    /// What is kept of what the function returned.
+    fn outcome(&self) -> TokenStream {
+        let (krate, output) = (&self.krate, &self.shape.output);
+        let returned = Ident::new("returned", Span::mixed_site());
+        let value = Ident::new("value", Span::mixed_site());
+        let error = Ident::new("error", Span::mixed_site());
+        let retry_if = Ident::new("retry_if", Span::mixed_site());
+        let into_result = quote_spanned!(output.span()=> <#output as #krate::TaskOutput>::into_result);
+        let (judge, retry) = match self.options.retry_if.as_ref().filter(|_| !self.shape.returns_unit()) {
+            Some(path) => (
+                Some(quote! {
+                    let #retry_if: fn(&<#output as #krate::TaskOutput>::Error) -> ::core::primitive::bool = #path;
+                }),
+                quote!(#retry_if(&#error)),
+            ),
+            None => (None, quote!(true)),
+        };
+        quote! {
+            fn outcome(#returned: Self::Output) -> #krate::__private::TaskOutcome {
+                match #into_result(#returned) {
+                    ::core::result::Result::Ok(#value) => #krate::__private::TaskOutcome::success(&#value),
+                    ::core::result::Result::Err(#error) => {
+                        #[allow(unused_imports)]
+                        use #krate::__private::{
+                            ViaBoxedError as _, ViaDisplay as _, ViaError as _, ViaNothing as _, ViaTaskError as _,
+                        };
+                        #judge
+                        #krate::__private::TaskOutcome::failure(
+                            (&&&&#krate::__private::Probe(&#error)).report(),
+                            #retry,
+                        )
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl ToTokens for Expansion<'_> {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        let Self { krate, argument_types, injected_types, .. } = self;
+        let Function { vis, sig, .. } = self.function;
+        let (attrs, _) = self.function.split_attributes();
+        let (name, output) = (&sig.ident, &self.shape.output);
+        let parameters = self.shape.parameters.iter().map(|parameter| {
+            let (ident, ty) = (&parameter.ident, &parameter.ty);
+            quote!(#ident: #ty)
+        });
+        let arguments: Vec<_> = self.shape.arguments().map(|(parameter, ..)| &parameter.ident).collect();
+        let injected: Vec<_> = self.shape.injected().map(|parameter| &parameter.ident).collect();
+        let (arguments, injected) = (tuple(&arguments), tuple(&injected));
+        let (argument_types, injected_types) = (tuple(argument_types), tuple(injected_types));
+        let kind = if self.shape.is_async { quote!(Task) } else { quote!(BlockingTask) };
+
+        let body = self.body();
+        let descriptor = self.descriptor();
+        let (call, blocking) = self.calls();
+        let coding = self.coding();
+        let injection = self.injection();
+        let outcome = self.outcome();
+
+        tokens.append_all(quote! {
+            #(#attrs)*
+            #vis fn #name(#(#parameters),*) -> #krate::Call<impl #krate::#kind<
+                Args = #argument_types,
+                Injected = #injected_types,
+                Output = #output,
+                Value = <#output as #krate::TaskOutput>::Value,
+            >> {
+                struct __TaskflowTask;
+
+                #body
+
+                impl #krate::Task for __TaskflowTask {
+                    type Args = #argument_types;
+                    type Injected = #injected_types;
+                    type Output = #output;
+                    type Value = <#output as #krate::TaskOutput>::Value;
+
+                    #descriptor
+                    #call
+                    #coding
+                    #injection
+                    #outcome
+                }
+
+                #blocking
+
+                #krate::__private::inventory::submit! {
+                    #krate::__private::Registration(<__TaskflowTask as #krate::Task>::DESCRIPTOR)
+                }
+
+                #krate::Call::<__TaskflowTask>::new(#injected, #arguments)
+            }
+        });
+    }
+}
+
+/// `()`, `(a,)`, `(a, b,)`.
+fn tuple<T: ToTokens>(elements: &[T]) -> TokenStream {
+    quote!((#(#elements,)*))
+}

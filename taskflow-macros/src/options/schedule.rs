@@ -1,0 +1,100 @@
+//! When a schedule ticks.
+
+use std::time::Duration;
+
+use proc_macro2::Span;
+use syn::{Error, Result};
+
+use super::entry::Entry;
+use super::{cron, timezone};
+use crate::errors::Errors;
+
+/// The shortest distance between two ticks.
+const SHORTEST: Duration = Duration::from_millis(100);
+const DAY: u64 = 86_400;
+
+/// What `#[schedule(..)]` says beside a task's options.
+#[derive(Default)]
+pub(crate) struct Schedule {
+    pub(crate) trigger: Option<Trigger>,
+    pub(crate) timezone: Option<String>,
+    pub(crate) run_on_startup: bool,
+    pub(crate) missed: Missed,
+    pub(crate) overlap: Overlap,
+    timezone_at: Option<Span>,
+}
+
+pub(crate) enum Trigger {
+    Every(Duration),
+    Cron(String),
+}
+
+#[derive(Clone, Copy, Default)]
+pub(crate) enum Missed {
+    Skip,
+    #[default]
+    One,
+    All,
+}
+
+#[derive(Clone, Copy, Default)]
+pub(crate) enum Overlap {
+    #[default]
+    Allow,
+    Skip,
+}
+
+impl Schedule {
+    pub(super) const OPTIONS: &[&str] = &["every", "cron", "timezone", "run_on_startup", "missed", "overlap"];
+
+    /// Takes one of its options.
+    pub(super) fn read(&mut self, entry: &Entry) -> Result<()> {
+        match entry.name().as_str() {
+            "every" => {
+                let length = entry.length(SHORTEST, "\"15m\"")?;
+                self.set(entry, Trigger::Every(length))?;
+            }
+            "cron" => {
+                let text = entry.text("\"0 3 * * *\"")?;
+                let valid = cron::check(&text.value()).map_err(|why| Error::new(text.span(), why));
+                self.set(entry, Trigger::Cron(text.value()))?;
+                valid?;
+            }
+            "timezone" => {
+                let text = entry.text("\"Europe/Berlin\"")?;
+                let zone = timezone::check(&text.value()).map_err(|why| Error::new(text.span(), why))?;
+                (self.timezone, self.timezone_at) = (Some(zone), Some(text.span()));
+            }
+            "run_on_startup" => self.run_on_startup = entry.flag()?,
+            "missed" => {
+                self.missed =
+                    entry.choice(&[("skip", Missed::Skip), ("one", Missed::One), ("all", Missed::All)])?;
+            }
+            _ => self.overlap = entry.choice(&[("allow", Overlap::Allow), ("skip", Overlap::Skip)])?,
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, entry: &Entry, trigger: Trigger) -> Result<()> {
+        match self.trigger.replace(trigger) {
+            None => Ok(()),
+            Some(_) => {
+                Err(Error::new_spanned(&entry.key, "a schedule has either `every` or `cron`, not both"))
+            }
+        }
+    }
+
+    /// What only shows once all options are read. `said`: whether a trigger was written, however wrong.
+    pub(super) fn check(&self, said: bool, errors: &mut Errors) {
+        if !said {
+            let message = "a schedule needs a trigger\nhelp: `every = \"15m\"`, or `cron = \"0 3 * * *\"`";
+            errors.push(Error::new(Span::call_site(), message));
+        }
+        if let (Some(Trigger::Every(length)), Some(at)) = (&self.trigger, self.timezone_at)
+            && !(length.as_secs().is_multiple_of(DAY) && length.subsec_nanos() == 0)
+        {
+            let message = "`timezone` says where midnight is: with `every` it needs a length of whole days";
+            errors.push(Error::new(at, message));
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! A function as it was written: its head parsed, its body left alone, so that a half-typed body still expands.
+
+use proc_macro2::{Group, TokenStream};
+use quote::{ToTokens, TokenStreamExt, quote};
+use syn::parse::{Parse, ParseStream};
+use syn::{Attribute, Error, FnArg, Result, Signature, Token, Visibility};
+
+pub(crate) struct Function {
+    pub(crate) attrs: Vec<Attribute>,
+    pub(crate) vis: Visibility,
+    pub(crate) sig: Signature,
+    pub(crate) body: Group,
+}
+
+impl Parse for Function {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let attrs = input.call(Attribute::parse_outer)?;
+        let ahead = input.fork();
+        let starts = ahead.parse::<Visibility>().is_ok() && is_function(&ahead);
+        if !starts {
+            return Err(Error::new(input.span(), "only a function can be a task"));
+        }
+        let (vis, sig) = (input.parse()?, input.parse()?);
+        if input.peek(Token![;]) {
+            return Err(input.error("a task needs a body: it is what the worker runs"));
+        }
+        Ok(Self { attrs, vis, sig, body: input.parse()? })
+    }
+}
+
+fn is_function(input: ParseStream<'_>) -> bool {
+    let qualifier = input.peek(Token![async]) || input.peek(Token![unsafe]) || input.peek(Token![extern]);
+    input.peek(Token![fn]) || qualifier || (input.peek(Token![const]) && !input.peek2(syn::Ident))
+}
+
+impl Function {
+    /// The parameters' attributes that only we understand are taken away.
+    pub(crate) fn clean(&mut self) {
+        for input in &mut self.sig.inputs {
+            let (FnArg::Receiver(syn::Receiver { attrs, .. }) | FnArg::Typed(syn::PatType { attrs, .. })) =
+                input;
+            attrs.retain(|attr| !is_ours(attr));
+        }
+    }
+
+    /// The attributes that belong to the function everybody sees, and those of the body. What we do not know, such as
+    /// `#[tracing::instrument]`, wants the body.
+    pub(crate) fn split_attributes(&self) -> (Vec<&Attribute>, Vec<&Attribute>) {
+        self.attrs.iter().partition(|attr| OUTER.iter().any(|name| attr.path().is_ident(name)))
+    }
+}
+
+const OUTER: &[&str] =
+    &["doc", "cfg", "cfg_attr", "deprecated", "must_use", "allow", "warn", "deny", "forbid", "expect"];
+
+/// `#[inject]` and `#[arg]`.
+pub(super) fn is_ours(attr: &Attribute) -> bool {
+    attr.path().is_ident("inject") || attr.path().is_ident("arg")
+}
+
+impl ToTokens for Function {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        let Self { attrs, vis, sig, body } = self;
+        tokens.append_all(quote! { #(#attrs)* #vis #sig #body });
+    }
+}

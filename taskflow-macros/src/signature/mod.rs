@@ -1,0 +1,173 @@
+//! What a function must look like to be a task.
+
+mod function;
+mod parameter;
+mod types;
+
+use quote::{ToTokens, quote};
+use syn::ext::IdentExt;
+use syn::{FnArg, ReturnType, Safety, Signature, Type};
+
+pub(crate) use self::function::Function;
+pub(crate) use self::parameter::{Parameter, Role};
+use self::types::Place;
+use crate::errors::Errors;
+use crate::options::Attribute;
+
+/// A function that can be a task.
+pub(crate) struct Shape {
+    pub(crate) parameters: Vec<Parameter>,
+    pub(crate) output: Type,
+    pub(crate) is_async: bool,
+    /// The name it has unless the attribute gives another.
+    pub(crate) name: String,
+}
+
+/// As many as `TaskFn` is implemented for.
+const MAX_PARAMETERS: usize = 12;
+
+impl Shape {
+    /// The shape of `function`, or all that keeps it from being a task.
+    pub(crate) fn of(function: &Function, attribute: Attribute, errors: &mut Errors) -> Option<Self> {
+        let sig = &function.sig;
+        let before = errors.len();
+        check_attributes(function, attribute, errors);
+        check_qualifiers(sig, errors);
+        let is_generic = check_generics(sig, errors);
+        let mut parameters = Vec::new();
+        for (position, input) in sig.inputs.iter().enumerate() {
+            match input {
+                FnArg::Receiver(receiver) => errors.at(
+                    receiver,
+                    format!(
+                        "task `{}` cannot take `self`: it runs in another process, where this value does not exist\n\
+                         help: pass the data it needs as owned arguments, or shared resources as `State<T>`",
+                        sig.ident
+                    ),
+                ),
+                // With generics, what else is wrong with a type is most likely only that.
+                FnArg::Typed(_) if is_generic => {}
+                FnArg::Typed(typed) => parameters.extend(Parameter::new(typed, position, errors)),
+            }
+        }
+        if attribute == Attribute::Schedule {
+            check_no_arguments(sig, &parameters, errors);
+        }
+        if let Some(extra) = sig.inputs.iter().nth(MAX_PARAMETERS) {
+            let count = sig.inputs.len();
+            errors.at(
+                extra,
+                format!("a task has at most {MAX_PARAMETERS} parameters, and this one has {count}\nhelp: put some in a struct"),
+            );
+        }
+        let output = match &sig.output {
+            ReturnType::Default => Type::Verbatim(quote!(())),
+            ReturnType::Type(_, ty) => (**ty).clone(),
+        };
+        if !is_generic {
+            types::check(&output, Place::Output, errors);
+        }
+        let shape = Self {
+            parameters,
+            output,
+            is_async: sig.asyncness.is_some(),
+            name: sig.ident.unraw().to_string(),
+        };
+        (errors.len() == before).then_some(shape)
+    }
+
+    /// Whether it is seen to return `()`.
+    pub(crate) fn returns_unit(&self) -> bool {
+        match &self.output {
+            Type::Verbatim(_) => true,
+            Type::Tuple(tuple) => tuple.elems.is_empty(),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn arguments(&self) -> impl Iterator<Item = (&Parameter, &str, bool)> {
+        self.parameters.iter().filter_map(|parameter| match &parameter.role {
+            Role::Argument { key, or_default } => Some((parameter, key.as_str(), *or_default)),
+            Role::Injected => None,
+        })
+    }
+
+    pub(crate) fn injected(&self) -> impl Iterator<Item = &Parameter> {
+        self.parameters.iter().filter(|parameter| matches!(parameter.role, Role::Injected))
+    }
+}
+
+/// One attribute makes one task.
+fn check_attributes(function: &Function, attribute: Attribute, errors: &mut Errors) {
+    for other in &function.attrs {
+        let Some(last) = other.path().segments.last() else { continue };
+        let message = match (attribute, last.ident.to_string().as_str()) {
+            (Attribute::Task, "task") => "this function is a task already: give all options in one attribute",
+            (_, "task" | "schedule") => {
+                "a schedule is a task too\nhelp: give all options in one `#[schedule(..)]`"
+            }
+            _ => continue,
+        };
+        errors.at(other, message);
+    }
+}
+
+fn check_qualifiers(sig: &Signature, errors: &mut Errors) {
+    let mut refuse = |token: &dyn ToTokens, what: &str| {
+        errors.at(
+            token.to_token_stream(),
+            format!("a task cannot be {what}: the worker calls it as a plain function"),
+        );
+    };
+    if let Some(token) = &sig.constness {
+        refuse(token, "`const`");
+    }
+    if let Safety::Unsafe(token) = &sig.safety {
+        refuse(token, "`unsafe`");
+    }
+    if let Some(abi) = &sig.abi {
+        refuse(abi, "`extern`");
+    }
+    if let Some(variadic) = &sig.variadic {
+        refuse(variadic, "variadic");
+    }
+}
+
+fn check_generics(sig: &Signature, errors: &mut Errors) -> bool {
+    let generics = &sig.generics;
+    if generics.lifetimes().next().is_some() && generics.type_params().next().is_none() {
+        errors.at(
+            generics,
+            "a task cannot have lifetime parameters: its arguments are stored in the queue and outlive this call\n\
+             help: use owned types",
+        );
+        return true;
+    }
+    if !generics.params.is_empty() {
+        errors.at(
+            generics,
+            "a task cannot be generic: the worker finds it by one name and reads back one set of types\n\
+             help: write one task for each type, calling a generic function",
+        );
+        return true;
+    }
+    if let Some(clause) = &generics.where_clause {
+        errors.at(clause, "a task has no generics, so this says nothing: remove it");
+    }
+    false
+}
+
+fn check_no_arguments(sig: &Signature, parameters: &[Parameter], errors: &mut Errors) {
+    for parameter in parameters {
+        if matches!(parameter.role, Role::Argument { .. }) {
+            errors.push(syn::Error::new(
+                parameter.ident.span(),
+                format!(
+                    "the schedule `{}` cannot take the argument `{}`: a tick has none to give\n\
+                     help: shared resources are taken as `State<T>`, other provided values are marked `#[inject]`",
+                    sig.ident, parameter.ident
+                ),
+            ));
+        }
+    }
+}
