@@ -1,13 +1,14 @@
 //! Background tasks for Rust.
 
-extern crate self as taskflow;
-
 mod attributes;
+mod engine;
+mod manager;
 pub(crate) mod model;
 pub mod store;
 mod task;
 
 pub use attributes::{schedule, task};
+pub use manager::{AddTask, TaskHandle, TaskManager, TaskManagerBuilder};
 pub use model::*;
 pub use store::{IntoStore, MemoryStore, Store};
 #[cfg(feature = "sqlite")]
@@ -23,7 +24,7 @@ pub mod __private {
     pub use inventory;
 
     pub use crate::task::{
-        ArgumentError, ArgumentWriter, ErrorReport, Missed, Overlap, Payload, Probe, Registration, ScheduleSpec,
+        ArgumentError, ArgumentWriter, ErrorReport, Missed, Overlap, Payload, Probe, Registration, ScheduleSpec, Steering,
         TaskOutcome, Trigger, ViaBoxedError, ViaDisplay, ViaError, ViaNothing, ViaTaskError,
     };
 }

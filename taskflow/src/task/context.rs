@@ -1,9 +1,9 @@
 //! What a running task knows of itself, and how it speaks.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
@@ -40,6 +40,7 @@ pub struct TaskContext(Arc<Inner>);
 struct Inner {
     parts: ContextParts,
     said: Mutex<Said>,
+    noticed_stop: AtomicBool,
 }
 
 /// What the engine makes a context of.
@@ -98,18 +99,13 @@ impl TaskContext {
     pub const MAX_LOG_BYTES: u32 = 256 * 1024;
 
     pub(crate) fn new(parts: ContextParts) -> Self {
-        Self(Arc::new(Inner { parts, said: Mutex::default() }))
+        Self(Arc::new(Inner { parts, said: Mutex::default(), noticed_stop: AtomicBool::new(false) }))
     }
 
     /// The context of the task this code runs in; `None` outside of one, and in what a task has spawned.
     #[must_use]
     pub fn current() -> Option<Self> {
         CURRENT.try_with(Self::clone).ok()
-    }
-
-    /// Runs `future` as part of this task.
-    pub(crate) fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
-        CURRENT.scope(self, future)
     }
 
     /// Runs `body` as part of this task.
@@ -163,12 +159,23 @@ impl TaskContext {
     /// lease. An async task need not listen, it is dropped at its next await; what it spawned and blocking code should.
     pub async fn cancelled(&self) {
         self.0.parts.cancel.cancelled().await;
+        self.0.noticed_stop.store(true, Ordering::Release);
     }
 
     /// Whether this run has been asked to stop.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.0.parts.cancel.is_cancelled()
+        let cancelled = self.0.parts.cancel.is_cancelled();
+        if cancelled {
+            self.0.noticed_stop.store(true, Ordering::Release);
+        }
+        cancelled
+    }
+
+    /// Whether the task has been told that it is to stop. A synchronous one that returns after that returned because
+    /// of it; one that never asked came to its own end.
+    pub(crate) fn noticed_stop(&self) -> bool {
+        self.0.noticed_stop.load(Ordering::Acquire)
     }
 
     /// Says how far the task is: from 0 to 1, and what it is doing. Only the latest is kept.

@@ -50,9 +50,8 @@ pub(crate) enum Run {
 pub(crate) type BlockingBody = Box<dyn FnOnce() -> TaskOutcome + Send>;
 
 /// Why a run could not begin.
-#[doc(hidden)]
 #[derive(Debug)]
-pub enum RunError {
+pub(crate) enum RunError {
     /// Its arguments are not what the function takes: no attempt would go better.
     Arguments(String),
     /// What the worker provides could not be made.

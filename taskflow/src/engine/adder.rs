@@ -1,0 +1,250 @@
+//! From an add to the store. Adds that come while a write is in flight gather and go together in the next; a caller
+//! is answered when *its* row is committed. No timer gathers them, so an idle system adds no latency.
+
+use std::mem;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::core::Core;
+use super::pause::Backoff;
+use super::runner::Runner;
+use super::slots::Seat;
+use crate::model::{AddError, NewTask, StoreError, StoreErrorKind, TaskEventKind, TaskId, When};
+use crate::store::{Claimed, InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Run, Start};
+
+/// Takes adds to the store.
+#[derive(Debug)]
+pub(crate) struct Adder {
+    core: Arc<Core>,
+    runner: Option<Arc<Runner>>,
+    gate: Mutex<Gate>,
+}
+
+#[derive(Debug, Default)]
+struct Gate {
+    waiting: Vec<Group>,
+    writing: bool,
+}
+
+/// One call of `add_task` or `add_all`, on its way.
+#[derive(Debug)]
+struct Group {
+    tasks: InsertGroup,
+    /// The slot each may take at once.
+    seats: Vec<Option<Seat>>,
+    deadline: Instant,
+    /// The last error left open whether it was stored.
+    in_doubt: bool,
+    reply: oneshot::Sender<Answer>,
+}
+
+type Answer = Result<Vec<Inserted>, AddError>;
+
+/// Whether adds are held back until a response has been sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    Yes,
+    No,
+}
+
+impl Adder {
+    pub(crate) fn new(core: Arc<Core>, runner: Option<Arc<Runner>>) -> Arc<Self> {
+        Arc::new(Self { core, runner, gate: Mutex::default() })
+    }
+
+    /// Sends tasks on their way, all or none. The answer comes when they are committed; not to wait for it undoes nothing.
+    pub(crate) fn send(self: &Arc<Self>, tasks: Vec<NewTask>, hold: Hold) -> Result<oneshot::Receiver<Answer>, AddError> {
+        if self.core.is_closed() {
+            return Err(AddError::ShutDown);
+        }
+        let mut inserts = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            task.check()?;
+            let max_size = self.core.queue(&task.queue)?.max_size;
+            let mut insert = InsertTask::new(task, if hold == Hold::Yes { Start::Hold } else { Start::Wait });
+            insert.max_size = max_size;
+            inserts.push(insert);
+        }
+        let seats = inserts.iter_mut().map(|insert| self.seat(insert)).collect();
+        let (reply, answer) = oneshot::channel();
+        let deadline = Instant::now() + self.core.settings.add_timeout;
+        let group = Group { tasks: InsertGroup::new(inserts), seats, deadline, in_doubt: false, reply };
+        let mut gate = self.gate.lock();
+        gate.waiting.push(group);
+        if !mem::replace(&mut gate.writing, true) {
+            drop(gate);
+            self.core.runtime.spawn(self.clone().write());
+        }
+        Ok(answer)
+    }
+
+    /// Takes a slot for a task that could start at once, and says so to the store. A held one waits for its response,
+    /// unless it is eager.
+    fn seat(&self, insert: &mut InsertTask) -> Option<Seat> {
+        let runner = self.runner.as_ref().filter(|runner| runner.may_claim())?;
+        let task = &insert.task;
+        if task.when != When::Now || (insert.start == Start::Hold && !task.eager) {
+            return None;
+        }
+        let descriptor = runner.registry.get(&task.name)?;
+        let seat = runner.slots.try_take(&task.queue, descriptor.is_blocking())?;
+        insert.start = if task.eager { Start::Lease } else { Start::LeaseIfIdle };
+        Some(seat)
+    }
+
+    /// Writes what waits, and what gathers meanwhile, until nothing does.
+    async fn write(self: Arc<Self>) {
+        let most = self.core.store.capabilities().max_batch.max(1);
+        loop {
+            // Whoever was answered by the last write may add again right away, and so join this one.
+            tokio::task::yield_now().await;
+            let mut groups = {
+                let mut gate = self.gate.lock();
+                if gate.waiting.is_empty() {
+                    gate.writing = false;
+                    return;
+                }
+                let mut tasks = 0;
+                let fits = |group: &&Group| {
+                    tasks += group.tasks.tasks.len();
+                    tasks <= most
+                };
+                let count = gate.waiting.iter().take_while(fits).count().max(1);
+                if count == gate.waiting.len() { mem::take(&mut gate.waiting) } else { gate.waiting.drain(..count).collect() }
+            };
+            let mut backoff = Backoff::new();
+            while !groups.is_empty() {
+                match self.insert(&mut groups).await {
+                    Ok(()) => break,
+                    Err(error) => {
+                        self.give_up_late(&mut groups, &error);
+                        tokio::time::sleep(backoff.delay()).await;
+                        // Those who came meanwhile have deadlines of their own.
+                        groups.append(&mut self.gate.lock().waiting);
+                    }
+                }
+            }
+        }
+    }
+
+    /// One write. After an error the groups are as before, but for those whose deadline passed.
+    async fn insert(self: &Arc<Self>, groups: &mut Vec<Group>) -> Result<(), StoreError> {
+        let tasks = groups.iter_mut().map(|group| mem::replace(&mut group.tasks, InsertGroup::new(Vec::new())));
+        let batch = Arc::new(InsertBatch::new(self.core.instance.id, self.core.settings.lease, tasks.collect()));
+        let mut write = self.core.store.insert(batch.clone());
+        let earliest = groups.iter().map(|group| group.deadline).min().unwrap_or_else(Instant::now);
+        let answer = tokio::select! {
+            biased;
+            answer = &mut write => answer,
+            () = tokio::time::sleep_until(earliest) => {
+                // The write goes on; those who cannot wait longer are told that nobody knows yet.
+                let slow = StoreError::new(StoreErrorKind::Unknown, "the store has not answered yet");
+                for (group, tasks) in groups.iter_mut().zip(&batch.groups) {
+                    if group.deadline <= Instant::now() {
+                        let id = first_id(tasks);
+                        let (unheard, _) = oneshot::channel();
+                        let reply = mem::replace(&mut group.reply, unheard);
+                        let _ = reply.send(Err(AddError::Unknown { id, source: slow.clone() }));
+                    }
+                }
+                write.await
+            }
+        };
+        let answer = self.core.health.note("an insert", answer);
+        match answer {
+            Ok(answers) => {
+                for ((group, tasks), answer) in mem::take(groups).into_iter().zip(&batch.groups).zip(answers) {
+                    self.settle(group, tasks, answer);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let tasks = Arc::try_unwrap(batch).map_or_else(|shared| shared.groups.clone(), |batch| batch.groups);
+                for (group, tasks) in groups.iter_mut().zip(tasks) {
+                    group.tasks = tasks;
+                    group.in_doubt |= error.kind() == StoreErrorKind::Unknown;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts what was leased, gives back the slots of what was not, and answers.
+    fn settle(&self, group: Group, tasks: &InsertGroup, answer: Result<Vec<Inserted>, Refusal>) {
+        let inserted = match answer {
+            Ok(inserted) => inserted,
+            Err(Refusal::QueueFull { queue, max_size }) => {
+                self.free(group.seats);
+                let _ = group.reply.send(Err(AddError::QueueFull { queue, max_size }));
+                return;
+            }
+        };
+        for ((insert, inserted), seat) in tasks.tasks.iter().zip(&inserted).zip(group.seats) {
+            if inserted.kind.is_new() {
+                self.core.events.send_named(inserted.id, &insert.task.name, || TaskEventKind::Added);
+            }
+            match (inserted.kind, seat, &self.runner) {
+                (InsertedAs::Leased { fence }, Some(seat), Some(runner)) => {
+                    runner.start(claimed(&insert.task, Run::new(inserted.id, fence)), seat);
+                }
+                (kind, seat, runner) => {
+                    if let (InsertedAs::Held { fence }, _) = (kind, &runner) {
+                        self.core.holds.begin(Run::new(inserted.id, fence));
+                    }
+                    self.free([seat]);
+                    if let (InsertedAs::Pending | InsertedAs::Replaced, Some(runner)) = (kind, runner) {
+                        runner.may_have_work();
+                    }
+                }
+            }
+        }
+        // Nobody waits any more: the tasks are stored all the same.
+        let _ = group.reply.send(Ok(inserted));
+    }
+
+    /// Answers those who cannot be served: everybody after an error that no repetition mends, else those whose time
+    /// is over.
+    fn give_up_late(&self, groups: &mut Vec<Group>, error: &StoreError) {
+        let now = Instant::now();
+        let late = groups.extract_if(.., |group| !error.is_transient() || group.deadline <= now);
+        for group in late.collect::<Vec<_>>() {
+            let id = first_id(&group.tasks);
+            let answer = if group.in_doubt {
+                AddError::Unknown { id, source: error.clone() }
+            } else {
+                AddError::Store(error.clone())
+            };
+            self.free(group.seats);
+            let _ = group.reply.send(Err(answer));
+        }
+    }
+
+    fn free(&self, seats: impl IntoIterator<Item = Option<Seat>>) {
+        let Some(runner) = &self.runner else { return };
+        let mut any = false;
+        for seat in seats.into_iter().flatten() {
+            runner.slots.give_back(seat);
+            any = true;
+        }
+        if any {
+            // A claim may have found no room while the slot was kept for this.
+            runner.may_have_work();
+        }
+    }
+}
+
+fn first_id(group: &InsertGroup) -> TaskId {
+    group.tasks.first().map_or_else(TaskId::new, |insert| insert.task.id)
+}
+
+/// The first run of a task that was leased as it was inserted: nothing of it need be read back.
+fn claimed(task: &NewTask, run: Run) -> Claimed {
+    let args = task.args.clone().unwrap_or_else(|_| Arc::from("{}"));
+    let policy = Arc::new(task.policy.clone().into_owned());
+    let mut claimed = Claimed::new(run, Arc::from(&*task.name), Arc::from(&*task.queue), args, policy);
+    claimed.tags = task.tags.clone();
+    claimed
+}

@@ -1,0 +1,98 @@
+//! The threads synchronous tasks run on.
+//!
+//! They are plain threads and not the runtime's: a runtime waits for its own when it is dropped, and a task that
+//! ignores the request to stop must not keep `main` from returning.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
+
+/// Threads for synchronous bodies: made when needed, up to a limit, and gone after a while without work.
+#[derive(Debug)]
+pub(crate) struct BlockingPool(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    work: Condvar,
+    limit: usize,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Box<dyn FnOnce() + Send>>,
+    threads: usize,
+    idle: usize,
+}
+
+impl BlockingPool {
+    const KEEP_IDLE: Duration = Duration::from_secs(10);
+
+    pub(crate) fn new(limit: usize) -> Self {
+        Self(Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), limit }))
+    }
+
+    /// Runs `body` on a thread. `body` must not panic. The answer is an error if no thread could be had.
+    pub(crate) fn run<T: Send + 'static>(
+        &self,
+        body: impl FnOnce() -> T + Send + 'static,
+    ) -> oneshot::Receiver<T> {
+        let (answer, receiver) = oneshot::channel();
+        let mut state = self.0.state.lock();
+        state.waiting.push_back(Box::new(move || {
+            // Nobody waits any more: then nobody needs the answer.
+            let _ = answer.send(body());
+        }));
+        if state.idle >= state.waiting.len() || state.threads >= self.0.limit {
+            self.0.work.notify_one();
+        } else {
+            state.threads += 1;
+            drop(state);
+            self.spawn();
+        }
+        receiver
+    }
+
+    fn spawn(&self) {
+        let shared = self.0.clone();
+        let spawned = std::thread::Builder::new().name("taskflow-blocking".to_owned()).spawn(move || work(&shared));
+        if let Err(error) = spawned {
+            let mut state = self.0.state.lock();
+            state.threads -= 1;
+            if state.threads == 0 {
+                // Nobody is left to take them: their tasks go back to the queue.
+                tracing::error!(%error, "no thread for synchronous tasks could be started");
+                state.waiting.clear();
+            }
+        }
+    }
+}
+
+fn work(shared: &Shared) {
+    let mut state = shared.state.lock();
+    loop {
+        if let Some(body) = state.waiting.pop_front() {
+            drop(state);
+            body();
+            state = shared.state.lock();
+            continue;
+        }
+        state.idle += 1;
+        let timed_out = shared.work.wait_for(&mut state, BlockingPool::KEEP_IDLE).timed_out();
+        state.idle -= 1;
+        if timed_out && state.waiting.is_empty() {
+            state.threads -= 1;
+            return;
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state.lock();
+        f.debug_struct("BlockingPool").field("threads", &state.threads).field("idle", &state.idle).finish()
+    }
+}

@@ -1,0 +1,85 @@
+//! What every part of the engine shares.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::events::Events;
+use super::health::HealthMeter;
+use super::holds::Holds;
+use super::runs::Runs;
+use crate::model::{AddError, InstanceInfo, QueueConfig, StoreError, error::closest};
+use crate::store::{Store, StoreFuture};
+
+/// What every part of the engine shares, whether this process runs tasks or only adds them.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) instance: InstanceInfo,
+    pub(crate) settings: Settings,
+    pub(crate) runtime: Handle,
+    pub(crate) events: Events,
+    pub(crate) health: HealthMeter,
+    pub(crate) runs: Runs,
+    pub(crate) holds: Holds,
+    /// Fires when nothing of this manager is to go on.
+    pub(crate) over: CancellationToken,
+    closed: AtomicBool,
+}
+
+/// What the builder was told.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) lease: Duration,
+    pub(crate) retention: Duration,
+    pub(crate) add_timeout: Duration,
+    pub(crate) queues: HashMap<String, QueueConfig>,
+}
+
+impl Core {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        instance: InstanceInfo,
+        settings: Settings,
+        runtime: Handle,
+    ) -> Self {
+        Self {
+            store,
+            instance,
+            settings,
+            runtime,
+            events: Events::new(),
+            health: HealthMeter::default(),
+            runs: Runs::default(),
+            holds: Holds::default(),
+            over: CancellationToken::new(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// A call of the store, noted in the health.
+    pub(crate) async fn call<T>(&self, what: &'static str, call: StoreFuture<'_, T>) -> Result<T, StoreError> {
+        self.health.note(what, call.await)
+    }
+
+    /// Nothing can be added from now on.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// The configuration of a queue.
+    pub(crate) fn queue(&self, name: &str) -> Result<&QueueConfig, AddError> {
+        self.settings.queues.get(name).ok_or_else(|| AddError::UnknownQueue {
+            queue: name.to_owned(),
+            suggestion: closest(name, self.settings.queues.keys().map(String::as_str)),
+        })
+    }
+}

@@ -1,0 +1,84 @@
+//! Leases, renewed from a thread and a runtime of their own: a handler that blocks every thread of the main runtime
+//! loses nothing.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::core::Core;
+use super::pause::jittered;
+use super::runner::Runner;
+use super::runs::StopReason;
+use crate::model::Error;
+use crate::store::Renewal;
+
+/// Keeps the leases of this process until it is over.
+pub(crate) fn keep(core: Arc<Core>, runner: Option<Arc<Runner>>) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let spawned = runtime.and_then(|runtime| {
+        std::thread::Builder::new()
+            .name("taskflow-lease".to_owned())
+            .spawn(move || runtime.block_on(renew_until_over(&core, runner.as_deref())))
+    });
+    spawned.map(drop).map_err(|_| Error::Config {
+        option: "lease",
+        value: "kept".to_owned(),
+        message: "the system gives no thread to renew it on",
+    })
+}
+
+async fn renew_until_over(core: &Core, runner: Option<&Runner>) {
+    let lease = core.settings.lease;
+    let mut renewed = Instant::now();
+    let mut wait = lease / 3;
+    loop {
+        tokio::select! {
+            () = core.over.cancelled() => return,
+            () = tokio::time::sleep(jittered(wait)) => {}
+        }
+        let asked = Instant::now();
+        let mut leases = core.runs.all();
+        leases.extend(core.holds.all());
+        let renewal = Renewal::new(core.instance.id, lease, leases);
+        // A store that does not answer is as good as one that refuses.
+        let left = lease_left(lease, renewed);
+        let answer = tokio::time::timeout(left.max(lease / 10), core.call("a renewal", core.store.renew(renewal))).await;
+        match answer {
+            Ok(Ok(answer)) => {
+                renewed = asked;
+                wait = lease / 3;
+                for run in answer.lost {
+                    core.health.lost_lease();
+                    core.holds.end(run);
+                    core.runs.ask(run, StopReason::Lost);
+                }
+                for run in answer.cancel {
+                    core.runs.ask(run, StopReason::Cancel);
+                }
+                if let Some(runner) = runner {
+                    runner.doubt_lease(false);
+                }
+            }
+            Ok(Err(_)) | Err(_) => {
+                wait = lease / 20;
+                if lease_left(lease, renewed).is_zero() {
+                    give_up(core, runner);
+                }
+            }
+        }
+    }
+}
+
+/// How long the lease can still be counted on: it is given up a fifth before its end, so that what is dropped has
+/// stopped before anybody else may start it.
+fn lease_left(lease: Duration, renewed: Instant) -> Duration {
+    (lease * 4 / 5).saturating_sub(renewed.elapsed())
+}
+
+fn give_up(core: &Core, runner: Option<&Runner>) {
+    let Some(runner) = runner else { return };
+    if runner.may_claim() {
+        tracing::warn!("the leases of this process cannot be renewed: its runs are stopped, nothing is claimed");
+    }
+    runner.doubt_lease(true);
+    core.runs.ask_all(StopReason::LeaseEnding);
+}

@@ -1,0 +1,30 @@
+//! What moves tasks: it takes adds to the store, claims what is due, runs it, writes how it ended, keeps the leases,
+//! and ends in order. A task passes through these rooms in this order:
+//!
+//! [`adder`] → [`dispatcher`] → [`execution`] (or [`blocking`]) → [`dispatcher`] again, which writes the end in the same
+//! round trip that claims the next.
+//!
+//! Beside them: [`lease`] keeps runs alive from a thread of its own, [`recovery`] moves on what other processes lost,
+//! [`reporter`] stores what running tasks say, [`prune`] deletes what is past its retention, [`shutdown`] ends it all.
+
+pub(crate) mod adder;
+pub(crate) mod blocking;
+pub(crate) mod control;
+pub(crate) mod core;
+pub(crate) mod dispatcher;
+pub(crate) mod events;
+pub(crate) mod execution;
+pub(crate) mod health;
+pub(crate) mod holds;
+pub(crate) mod lease;
+pub(crate) mod panics;
+pub(crate) mod pause;
+pub(crate) mod prune;
+pub(crate) mod recovery;
+pub(crate) mod reporter;
+pub(crate) mod retry;
+pub(crate) mod runner;
+pub(crate) mod runs;
+pub(crate) mod settle;
+pub(crate) mod shutdown;
+pub(crate) mod slots;

@@ -1,0 +1,50 @@
+//! Runs that other processes lost, moved on.
+
+use std::sync::Arc;
+
+use super::core::Core;
+use super::pause::jittered;
+use super::runner::Runner;
+use crate::model::{StoreError, TaskEventKind, TaskStatus};
+
+/// Looks for lost runs until the process is over.
+pub(crate) async fn watch(runner: Arc<Runner>) {
+    let core = &runner.core;
+    let every = core.store.capabilities().recover_every;
+    loop {
+        tokio::select! {
+            () = core.over.cancelled() => return,
+            () = tokio::time::sleep(jittered(every)) => {}
+        }
+        // The error is in the health; the next look comes anyway.
+        if let Ok(true) = recover(core).await {
+            runner.may_have_work();
+        }
+    }
+}
+
+/// Moves on every lost run there is. Answers whether there were any.
+pub(crate) async fn recover(core: &Core) -> Result<bool, StoreError> {
+    let mut any = false;
+    loop {
+        let recovered = core.call("a recovery", core.store.recover(core.instance.id)).await?;
+        if recovered.is_empty() {
+            return Ok(any);
+        }
+        any = true;
+        for task in recovered {
+            tracing::warn!(task = %task.id, name = %task.name, status = %task.status, "a run was lost with its process");
+            core.events.send(task.id, &task.name, || TaskEventKind::Lost);
+            let ended = match task.status {
+                TaskStatus::Failed => Some(TaskEventKind::Failed { error: task.error.unwrap_or_default() }),
+                TaskStatus::Interrupted => Some(TaskEventKind::Interrupted),
+                TaskStatus::Cancelled => Some(TaskEventKind::Cancelled),
+                _ => None,
+            };
+            if let Some(kind) = ended {
+                core.events.send(task.id, &task.name, || kind);
+                core.events.ended(task.id);
+            }
+        }
+    }
+}

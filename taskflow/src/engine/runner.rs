@@ -1,0 +1,145 @@
+//! What a process has that runs tasks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::{Notify, mpsc};
+
+use super::blocking::BlockingPool;
+use super::core::Core;
+use super::execution;
+use super::settle::Tally;
+use super::slots::{Seat, Slots};
+use crate::model::TaskEventKind;
+use crate::store::{Claimed, Finish, Run};
+use crate::task::{Outbox, Registry, States};
+
+/// What a process has that runs tasks, beside what every process has.
+#[derive(Debug)]
+pub(crate) struct Runner {
+    pub(crate) core: Arc<Core>,
+    pub(crate) registry: Registry,
+    pub(crate) names: Names,
+    pub(crate) states: Arc<States>,
+    pub(crate) slots: Slots,
+    pub(crate) pool: BlockingPool,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) tally: Tally,
+    ended: mpsc::UnboundedSender<Ended>,
+    wake: Notify,
+    maybe_work: AtomicBool,
+    stopping: AtomicBool,
+    lease_in_doubt: AtomicBool,
+}
+
+/// The names that claims ask for.
+#[derive(Debug)]
+pub(crate) struct Names {
+    pub(crate) all: Arc<[Arc<str>]>,
+    pub(crate) asynchronous: Arc<[Arc<str>]>,
+    pub(crate) has_blocking: bool,
+}
+
+/// A run whose body is over.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) run: Run,
+    pub(crate) name: Arc<str>,
+    pub(crate) seat: Seat,
+    /// What is to be written; `None` if the run was lost and is no longer ours to end.
+    pub(crate) finish: Option<Finish>,
+}
+
+impl Runner {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        registry: Registry,
+        states: Arc<States>,
+        slots: Slots,
+        pool: BlockingPool,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Ended>) {
+        let (ended, receiver) = mpsc::unbounded_channel();
+        let names = Names {
+            all: registry.names(true),
+            asynchronous: registry.names(false),
+            has_blocking: registry.tasks().iter().any(|task| task.is_blocking()),
+        };
+        let runner = Self {
+            core,
+            registry,
+            names,
+            states,
+            slots,
+            pool,
+            outbox: Arc::default(),
+            tally: Tally::default(),
+            ended,
+            wake: Notify::new(),
+            maybe_work: AtomicBool::new(true),
+            stopping: AtomicBool::new(false),
+            lease_in_doubt: AtomicBool::new(false),
+        };
+        (Arc::new(runner), receiver)
+    }
+
+    /// Starts a claimed task in the slot it was given.
+    pub(crate) fn start(self: &Arc<Self>, task: Claimed, seat: Seat) {
+        let Some(descriptor) = self.registry.get(&task.name) else {
+            // A claim asks for known names only, so a store would have to break its contract.
+            tracing::error!(task = %task.run.id, name = %task.name, "the store gave a task nobody here knows");
+            let name = task.name.clone();
+            self.end(Ended { run: task.run, name, seat, finish: None });
+            return;
+        };
+        let stop = self.core.runs.begin(task.run, descriptor.is_blocking());
+        let attempt = task.attempt;
+        self.core.events.send(task.run.id, &task.name, || TaskEventKind::Started { attempt });
+        self.core.runtime.spawn(execution::execute(self.clone(), task, descriptor, stop, seat));
+    }
+
+    /// Hands the end of a run to the dispatcher.
+    pub(crate) fn end(&self, ended: Ended) {
+        // The dispatcher outlives every run; if the runtime is being torn down nobody is left to tell.
+        let _ = self.ended.send(ended);
+    }
+
+    /// There may be work: the dispatcher is to look.
+    pub(crate) fn may_have_work(&self) {
+        self.maybe_work.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Takes note without waking the dispatcher, which is the one that calls.
+    pub(super) fn remember_work(&self) {
+        self.maybe_work.store(true, Ordering::Release);
+    }
+
+    /// Whether to claim now. If not because of the lease or a shutdown, the note is kept.
+    pub(super) fn take_work(&self) -> bool {
+        self.may_claim() && self.maybe_work.swap(false, Ordering::AcqRel)
+    }
+
+    pub(super) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Whether something may be started: not while the process ends, nor while its lease is in doubt.
+    pub(crate) fn may_claim(&self) -> bool {
+        !self.is_stopping() && !self.lease_in_doubt.load(Ordering::Acquire)
+    }
+
+    pub(super) fn doubt_lease(&self, in_doubt: bool) {
+        if self.lease_in_doubt.swap(in_doubt, Ordering::AcqRel) && !in_doubt {
+            self.may_have_work();
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+}

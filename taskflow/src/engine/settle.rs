@@ -1,0 +1,128 @@
+//! What is told and freed when the ends of runs are durable.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::runner::{Ended, Runner};
+use crate::model::{AttemptOutcome, TaskEventKind, TaskStatus};
+use crate::store::{Finish, FinishKind, Finished};
+
+/// How runs ended since the process started.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(Mutex<Ends>);
+
+/// A count of ends of each kind.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ends {
+    /// By themselves.
+    pub(crate) finished: usize,
+    /// Cut short, and back in the queue.
+    pub(crate) handed_back: usize,
+    /// Cut short for good.
+    pub(crate) interrupted: usize,
+}
+
+impl Tally {
+    pub(crate) fn read(&self) -> Ends {
+        *self.0.lock()
+    }
+
+    fn count(&self, finish: &FinishKind) {
+        let mut ends = self.0.lock();
+        match finish {
+            FinishKind::GiveBack { outcome: Some(AttemptOutcome::HandedBack) | None, .. } => ends.handed_back += 1,
+            FinishKind::End { status: TaskStatus::Interrupted, .. } => ends.interrupted += 1,
+            _ => ends.finished += 1,
+        }
+    }
+}
+
+/// These runs are over and their slots free.
+pub(super) fn leave(runner: &Runner, batch: &[Ended]) {
+    for ended in batch {
+        runner.slots.give_back(ended.seat);
+    }
+    runner.core.runs.end(batch.iter().map(|ended| ended.run));
+}
+
+/// Tells what became of each, and answers when the first of them is due again.
+pub(super) fn settle(
+    runner: &Runner,
+    batch: Vec<Ended>,
+    finishes: &[Finish],
+    finished: &[Finished],
+) -> Option<Duration> {
+    let mut next: Option<Duration> = None;
+    for ((ended, finish), finished) in batch.into_iter().zip(finishes).zip(finished) {
+        let Finished::Applied(status) = *finished else {
+            runner.core.health.stale_write();
+            tracing::warn!(task = %ended.run.id, name = %ended.name, "a lost run ended; its outcome is dropped");
+            continue;
+        };
+        runner.tally.count(&finish.kind);
+        if let (TaskStatus::Pending, FinishKind::Retry { delay, .. } | FinishKind::GiveBack { delay, .. }) =
+            (status, &finish.kind)
+        {
+            next = Some(next.map_or(*delay, |next| next.min(*delay)));
+        }
+        runner.core.events.send(ended.run.id, &ended.name, || event(&finish.kind, status));
+        if status.is_final() {
+            runner.core.events.ended(ended.run.id);
+        }
+    }
+    next
+}
+
+fn event(kind: &FinishKind, status: TaskStatus) -> TaskEventKind {
+    match (kind, status) {
+        (_, TaskStatus::Cancelled) => TaskEventKind::Cancelled,
+        (_, TaskStatus::Interrupted) => TaskEventKind::Interrupted,
+        (FinishKind::Success { .. }, _) => TaskEventKind::Succeeded,
+        (FinishKind::Retry { delay, error, .. }, _) => {
+            TaskEventKind::Retrying { error: error.clone(), delay: *delay }
+        }
+        (FinishKind::GiveBack { delay, outcome: Some(AttemptOutcome::Snoozed) }, _) => {
+            TaskEventKind::Snoozed { delay: *delay }
+        }
+        (FinishKind::GiveBack { .. }, _) => TaskEventKind::HandedBack,
+        (FinishKind::End { error, .. }, _) => TaskEventKind::Failed { error: error.clone() },
+    }
+}
+
+/// After an error that no repetition mends: writes each end alone, so that one the store will not take does not hold up
+/// the others. That one becomes a failure that says so; if not even that can be written, its lease will end.
+pub(super) async fn one_by_one(runner: &Runner, batch: &mut Vec<Ended>) {
+    for mut ended in std::mem::take(batch) {
+        let Some(finish) = ended.finish.clone() else {
+            batch.push(ended);
+            continue;
+        };
+        let mut finish = Arc::new(vec![finish]);
+        let mut answer = runner.core.call("a finish", runner.core.store.finish(finish.clone())).await;
+        if let Err(error) = &answer
+            && !error.is_transient()
+        {
+            let failure = FinishKind::End {
+                status: TaskStatus::Failed,
+                outcome: AttemptOutcome::Failed,
+                error: format!("its outcome could not be stored: {error}"),
+            };
+            finish = Arc::new(vec![Finish::new(ended.run, failure)]);
+            answer = runner.core.call("a finish", runner.core.store.finish(finish.clone())).await;
+        }
+        match answer {
+            Ok(finished) => {
+                leave(runner, std::slice::from_ref(&ended));
+                settle(runner, vec![ended], &finish, &finished);
+            }
+            Err(error) if error.is_transient() => batch.push(ended),
+            Err(error) => {
+                tracing::error!(task = %ended.run.id, %error, "its outcome cannot be stored; its lease will end");
+                ended.finish = None;
+                batch.push(ended);
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! How much may run at once: in all, of each queue, and on blocking threads.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// The slots of this process.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    indices: HashMap<Arc<str>, usize>,
+    state: Mutex<State>,
+    total: usize,
+    threads: usize,
+}
+
+#[derive(Debug)]
+struct State {
+    free: usize,
+    free_threads: usize,
+    queues: Vec<QueueSlots>,
+}
+
+#[derive(Debug)]
+struct QueueSlots {
+    name: Arc<str>,
+    limit: Option<usize>,
+    taken: usize,
+}
+
+impl QueueSlots {
+    fn free(&self, of: usize) -> usize {
+        self.limit.map_or(of, |limit| limit.saturating_sub(self.taken).min(of))
+    }
+}
+
+/// One slot, taken. It must be given back exactly once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seat {
+    queue: usize,
+    blocking: bool,
+}
+
+/// Room for a claim: every slot that was free, taken until [`Slots::settle`].
+#[derive(Debug)]
+pub(crate) struct Room {
+    pub(crate) limit: usize,
+    /// How many of them synchronous tasks may take.
+    pub(crate) threads: usize,
+    pub(crate) queues: Vec<(Arc<str>, usize)>,
+}
+
+impl Slots {
+    pub(crate) fn new(total: usize, threads: usize, queues: Vec<(Arc<str>, Option<usize>)>) -> Self {
+        let queues: Vec<_> =
+            queues.into_iter().map(|(name, limit)| QueueSlots { name, limit, taken: 0 }).collect();
+        Self {
+            indices: queues.iter().enumerate().map(|(index, queue)| (queue.name.clone(), index)).collect(),
+            state: Mutex::new(State { free: total, free_threads: threads, queues }),
+            total,
+            threads,
+        }
+    }
+
+    /// A slot for a task of that queue, if one is free. Queues that do not run here have none.
+    pub(crate) fn try_take(&self, queue: &str, blocking: bool) -> Option<Seat> {
+        let index = *self.indices.get(queue)?;
+        let mut state = self.state.lock();
+        let free = state.free;
+        if state.queues[index].free(free) == 0 || (blocking && state.free_threads == 0) {
+            return None;
+        }
+        state.free -= 1;
+        state.free_threads -= usize::from(blocking);
+        state.queues[index].taken += 1;
+        Some(Seat { queue: index, blocking })
+    }
+
+    pub(crate) fn give_back(&self, seat: Seat) {
+        let mut state = self.state.lock();
+        state.free += 1;
+        state.leave(seat);
+    }
+
+    /// Room for a claim: all that is free, and what `leaving` will leave when the same write has ended them.
+    pub(crate) fn room(&self, leaving: &[Seat]) -> Room {
+        let mut state = self.state.lock();
+        for seat in leaving {
+            state.leave(*seat);
+        }
+        let limit = std::mem::take(&mut state.free) + leaving.len();
+        let queues = state
+            .queues
+            .iter()
+            .map(|queue| (queue.name.clone(), queue.free(limit)))
+            .filter(|(_, free)| *free > 0)
+            .collect();
+        Room { limit, threads: state.free_threads.min(limit), queues }
+    }
+
+    /// The claim failed: `leaving` stay, everything else is free again.
+    pub(crate) fn undo(&self, room: &Room, leaving: &[Seat]) {
+        let mut state = self.state.lock();
+        state.free += room.limit - leaving.len();
+        for seat in leaving {
+            state.queues[seat.queue].taken += 1;
+            state.free_threads = state.free_threads.saturating_sub(usize::from(seat.blocking));
+        }
+    }
+
+    /// The claim brought these (queue and kind of each): they take their slots, the rest of the room is free again.
+    pub(crate) fn settle<'a>(&self, room: &Room, claimed: impl Iterator<Item = (&'a str, bool)>) -> Vec<Seat> {
+        let mut state = self.state.lock();
+        let seats: Vec<_> = claimed
+            .map(|(queue, blocking)| {
+                let queue = self.indices.get(queue).copied().unwrap_or_default();
+                state.queues[queue].taken += 1;
+                state.free_threads = state.free_threads.saturating_sub(usize::from(blocking));
+                Seat { queue, blocking }
+            })
+            .collect();
+        state.free += room.limit.saturating_sub(seats.len());
+        seats
+    }
+
+    /// Whether, by leaving, this seat makes room for what no free slot could take: it was under a limit of its own.
+    pub(crate) fn is_scarce(&self, seat: Seat) -> bool {
+        (seat.blocking && self.threads < self.total) || self.state.lock().queues[seat.queue].limit.is_some()
+    }
+}
+
+impl State {
+    fn leave(&mut self, seat: Seat) {
+        self.free_threads += usize::from(seat.blocking);
+        self.queues[seat.queue].taken -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slots() -> Slots {
+        Slots::new(3, 1, vec![("default".into(), None), ("slow".into(), Some(1))])
+    }
+
+    #[test]
+    fn no_limit_is_exceeded_and_every_seat_comes_back() {
+        let slots = slots();
+        let slow = slots.try_take("slow", true).unwrap();
+        assert!(slots.try_take("slow", false).is_none(), "its queue is full");
+        assert!(slots.try_take("default", true).is_none(), "its threads are taken");
+        assert!(slots.try_take("unknown", false).is_none());
+        let others = [(); 2].map(|()| slots.try_take("default", false).unwrap());
+        assert!(slots.try_take("default", false).is_none(), "all are taken");
+        for seat in others.into_iter().chain([slow]) {
+            slots.give_back(seat);
+        }
+        assert_eq!(slots.room(&[]).limit, 3);
+    }
+
+    #[test]
+    fn a_claim_may_take_what_its_write_leaves_and_a_failed_one_takes_nothing() {
+        let slots = slots();
+        let slow = slots.try_take("slow", true).unwrap();
+        let room = slots.room(&[slow]);
+        assert_eq!((room.limit, room.threads), (3, 1));
+        assert_eq!(room.queues, [("default".into(), 3), ("slow".into(), 1)]);
+        assert!(slots.try_take("default", false).is_none(), "the claim has it all");
+        slots.undo(&room, &[slow]);
+        assert!(slots.try_take("slow", false).is_none(), "it stayed");
+
+        let room = slots.room(&[slow]);
+        let seats = slots.settle(&room, [("slow", false), ("default", true)].into_iter());
+        assert_eq!(slots.room(&[]).queues, [("default".into(), 1)]);
+        assert_eq!(seats.len(), 2);
+    }
+}

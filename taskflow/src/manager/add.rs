@@ -1,0 +1,243 @@
+//! An add that is being described.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::future::IntoFuture;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::{TaskHandle, TaskManager};
+use crate::engine::adder::Hold;
+use crate::model::{AddError, NewTask, RetryPolicy, TaskSource, When};
+use crate::store::{Inserted, Run};
+use crate::task::{Call, IntoNewTask, Standalone, Task, TaskFn, new_task};
+
+/// Through what an add comes: the manager itself, or a web request that wants to know what it holds.
+pub(crate) trait Origin: Send + Sync {
+    /// Whether adds are held back.
+    fn hold(&self) -> Hold;
+    /// What the record says.
+    fn source(&self) -> TaskSource;
+    /// These are held back, under these fences.
+    fn held(&self, holds: Vec<Run>);
+}
+
+impl TaskManager {
+    /// Adds a task by its name and arguments: it is stored when the [`AddTask`] has been awaited.
+    ///
+    /// ```
+    /// # #[taskflow::task] async fn send_email(to: String, subject: String) { let _ = (to, subject); }
+    /// # async fn demo(tasks: taskflow::TaskManager) -> Result<(), taskflow::AddError> {
+    /// let task = tasks
+    ///     .add_task(send_email, ("ada@example.com".to_owned(), "Welcome".to_owned()))
+    ///     .idempotency_key("welcome:42")
+    ///     .tag("plan", "pro")
+    ///     .await?;
+    /// println!("accepted as {task}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn add_task<T: Task, P>(&self, task: impl TaskFn<P, Task = T>, args: T::Args) -> AddTask<T::Value> {
+        drop(task);
+        AddTask::new(self.clone(), None, new_task::<T>(&args))
+    }
+
+    /// Adds a call, of a task whose parameters are all arguments: `tasks.add(send_email(to, subject))`.
+    pub fn add<T: Standalone>(&self, call: Call<T>) -> AddTask<T::Value> {
+        AddTask::new(self.clone(), None, call.into_new_task())
+    }
+
+    /// Adds many tasks at once: one round trip, all or none. Items are calls, adds that were not awaited, or
+    /// [`NewTask`]s; the handles come in their order. A key that stands twice in one batch makes the second the
+    /// duplicate of the first.
+    ///
+    /// ```
+    /// # #[taskflow::task] async fn resize(image: u64) { let _ = image; }
+    /// # async fn demo(tasks: taskflow::TaskManager) -> Result<(), taskflow::AddError> {
+    /// let handles = tasks.add_all((1..=500).map(resize)).await?;
+    /// assert_eq!(handles.len(), 500);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for one add; then none of the tasks is stored.
+    pub async fn add_all<I: IntoNewTask>(
+        &self,
+        items: impl IntoIterator<Item = I>,
+    ) -> Result<Vec<TaskHandle<I::Value>>, AddError> {
+        let tasks: Vec<_> = items.into_iter().map(IntoNewTask::into_new_task).collect();
+        self.add_new(tasks, None).await
+    }
+
+    /// Adds tasks all or none.
+    pub(crate) async fn add_new<V>(
+        &self,
+        mut tasks: Vec<NewTask>,
+        origin: Option<Arc<dyn Origin>>,
+    ) -> Result<Vec<TaskHandle<V>>, AddError> {
+        if tasks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let hold = origin.as_ref().map_or(Hold::No, |origin| origin.hold());
+        if let Some(origin) = &origin {
+            tasks.iter_mut().for_each(|task| task.source = origin.source());
+        }
+        let answer = self.0.adder.send(tasks, hold)?;
+        let inserted = answer.await.map_err(|_| AddError::ShutDown)??;
+        if let Some(origin) = &origin {
+            origin.held(inserted.iter().filter_map(held).collect());
+        }
+        Ok(inserted.into_iter().map(|inserted| TaskHandle::of(self.clone(), inserted)).collect())
+    }
+}
+
+fn held(inserted: &Inserted) -> Option<Run> {
+    match inserted.kind {
+        crate::store::InsertedAs::Held { fence } => Some(Run::new(inserted.id, fence)),
+        _ => None,
+    }
+}
+
+/// An add that is being described: it is stored when it has been awaited, and its answer is a [`TaskHandle`].
+///
+/// Options not named here are those of the task's attribute. It owns all it needs, so it can be awaited in another
+/// task; `tokio::spawn` takes futures and not what becomes one, so write `tokio::spawn(add.into_future())`.
+#[must_use = "an add does nothing until it is awaited"]
+pub struct AddTask<V> {
+    manager: TaskManager,
+    origin: Option<Arc<dyn Origin>>,
+    task: NewTask,
+    value: PhantomData<fn() -> V>,
+}
+
+impl<V> AddTask<V> {
+    pub(crate) fn new(manager: TaskManager, origin: Option<Arc<dyn Origin>>, task: NewTask) -> Self {
+        Self { manager, origin, task, value: PhantomData }
+    }
+
+    /// Higher runs first; equal ones first come, first served. 0 unless told.
+    pub fn priority(mut self, priority: i16) -> Self {
+        self.task.priority = priority;
+        self
+    }
+
+    /// The queue to wait in; one that is not configured is an error.
+    pub fn queue(mut self, queue: &str) -> Self {
+        self.task.queue = Cow::Owned(queue.to_owned());
+        self
+    }
+
+    /// Whether to take a free slot at once, before anything that waits, and in a web handler before the response is
+    /// sent. It never exceeds a limit or a pause: without a free slot it waits like any other.
+    pub fn eager(mut self, eager: bool) -> Self {
+        self.task.eager = eager;
+        self
+    }
+
+    /// While a task of this name with this key is pending, running or succeeded, the add is answered with that one
+    /// ([`TaskHandle::is_duplicate`]) and stores nothing. At most 1,024 bytes.
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.task.idempotency_key = Some(key.into());
+        self
+    }
+
+    /// A label to find it by. A second of the same name replaces the first. At most 32, each name and value up to
+    /// 1,024 bytes.
+    pub fn tag(mut self, key: impl Into<String>, value: impl fmt::Display) -> Self {
+        self.task.tags.insert(key.into(), value.to_string());
+        self
+    }
+
+    /// Labels to find it by.
+    pub fn tags<K: Into<String>, T: fmt::Display>(mut self, tags: impl IntoIterator<Item = (K, T)>) -> Self {
+        self.task.tags.extend(tags.into_iter().map(|(key, value)| (key.into(), value.to_string())));
+        self
+    }
+
+    /// Runs it no sooner than this long after it was stored.
+    pub fn run_in(mut self, delay: Duration) -> Self {
+        self.task.when = When::In(delay);
+        self
+    }
+
+    /// Runs it no sooner than this instant. One in the past is now.
+    pub fn run_at(mut self, at: impl Into<SystemTime>) -> Self {
+        self.task.when = When::At(at.into());
+        self
+    }
+
+    /// While a task of this name with this key waits for its first attempt, this add replaces its time, arguments and
+    /// options and keeps its id ([`TaskHandle::is_replacement`]); otherwise it is a new task. At most 1,024 bytes.
+    pub fn run_key(mut self, key: impl Into<String>) -> Self {
+        self.task.run_key = Some(key.into());
+        self
+    }
+
+    /// Attempts after the first.
+    pub fn retries(self, retries: u32) -> Self {
+        self.policy(|policy| policy.retries = retries)
+    }
+
+    /// Before the second attempt.
+    pub fn delay(self, delay: Duration) -> Self {
+        self.policy(|policy| policy.delay = delay)
+    }
+
+    /// Each further delay is this many times the one before.
+    pub fn backoff(self, factor: f64) -> Self {
+        self.policy(|policy| policy.backoff = factor)
+    }
+
+    /// How long one attempt may take.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        self.policy(|policy| policy.timeout = Some(timeout))
+    }
+
+    fn policy(mut self, change: impl FnOnce(&mut RetryPolicy)) -> Self {
+        change(self.task.policy.to_mut());
+        self
+    }
+
+    /// Adds it from synchronous code, and blocks this thread until it is stored.
+    ///
+    /// # Errors
+    /// As awaiting it does.
+    ///
+    /// # Panics
+    /// When called on a thread that drives async code, where blocking could wait for itself: await it there.
+    pub fn blocking(self) -> Result<TaskHandle<V>, AddError> {
+        let runtime = self.manager.0.core.runtime.clone();
+        runtime.block_on(self.store())
+    }
+
+    async fn store(self) -> Result<TaskHandle<V>, AddError> {
+        let handles = self.manager.add_new(vec![self.task], self.origin).await?;
+        handles.into_iter().next().ok_or(AddError::ShutDown)
+    }
+}
+
+impl<V: 'static> IntoFuture for AddTask<V> {
+    type Output = Result<TaskHandle<V>, AddError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.store())
+    }
+}
+
+impl<V> IntoNewTask for AddTask<V> {
+    type Value = V;
+
+    fn into_new_task(self) -> NewTask {
+        self.task
+    }
+}
+
+impl<V> fmt::Debug for AddTask<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AddTask").field("task", &self.task).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,282 @@
+//! What a manager is told before it starts.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::TaskManager;
+use super::provided::OwnManager;
+use crate::engine::blocking::BlockingPool;
+use crate::engine::core::{Core, Settings};
+use crate::engine::runner::Runner;
+use crate::engine::slots::Slots;
+use crate::engine::{control, dispatcher, lease, panics, prune, recovery, reporter};
+use crate::model::{Error, InstanceInfo, QueueConfig};
+use crate::store::{IntoStore, Store};
+use crate::task::{Registry, States};
+
+/// A [`TaskManager`] that is being configured. Ends in [`start`](Self::start), in a process that runs tasks, or in
+/// [`connect`](Self::connect), in one that only adds and administers.
+///
+/// ```
+/// use std::time::Duration;
+/// use taskflow::{QueueConfig, TaskManager};
+///
+/// # #[taskflow::task] async fn ping() {}
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), taskflow::Error> {
+/// let tasks = TaskManager::builder()
+///     .store("memory:")
+///     .state(String::from("a resource every task may take as State<String>"))
+///     .queue("reports", QueueConfig::new().concurrency(2))
+///     .max_concurrent_tasks(32)
+///     .lease(Duration::from_secs(10))
+///     .start()
+///     .await?;
+/// # drop(tasks);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a builder does nothing until `start` or `connect`"]
+pub struct TaskManagerBuilder {
+    store: Option<Result<Arc<dyn Store>, Error>>,
+    states: States,
+    queues: HashMap<String, QueueConfig>,
+    max_concurrent_tasks: usize,
+    max_blocking_threads: Option<usize>,
+    lease: Duration,
+    retention: Duration,
+    add_timeout: Duration,
+    only: Option<Vec<String>>,
+    run_queues: Option<Vec<String>>,
+}
+
+impl Default for TaskManagerBuilder {
+    fn default() -> Self {
+        Self {
+            store: None,
+            states: States::default(),
+            queues: HashMap::from([("default".to_owned(), QueueConfig::new())]),
+            max_concurrent_tasks: 64,
+            max_blocking_threads: None,
+            lease: Duration::from_secs(10),
+            retention: Duration::from_secs(7 * 24 * 3600),
+            add_timeout: Duration::from_secs(5),
+            only: None,
+            run_queues: None,
+        }
+    }
+}
+
+impl TaskManagerBuilder {
+    /// Where tasks are kept: a URL, or a store. Without this, in this process's memory. What is wrong with a URL is
+    /// said by [`start`](Self::start) and [`connect`](Self::connect).
+    pub fn store(mut self, store: impl IntoStore) -> Self {
+        self.store = Some(store.into_store());
+        self
+    }
+
+    /// A value that tasks take as [`State<T>`](crate::State), cloned for each run. One for each type; a second of the
+    /// same type replaces the first.
+    pub fn state<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.states.insert(value);
+        self
+    }
+
+    /// A queue and its limits. The queue `default` is there without being named. A task or an add that names a queue
+    /// nobody configured is an error.
+    pub fn queue(mut self, name: impl Into<String>, config: QueueConfig) -> Self {
+        self.queues.insert(name.into(), config);
+        self
+    }
+
+    /// How many tasks run at once in this process, of all queues together: 64 unless told.
+    pub fn max_concurrent_tasks(mut self, n: usize) -> Self {
+        self.max_concurrent_tasks = n;
+        self
+    }
+
+    /// How many of those may be synchronous, each on a thread of its own: as many as tasks, unless told.
+    pub fn max_blocking_threads(mut self, n: usize) -> Self {
+        self.max_blocking_threads = Some(n);
+        self
+    }
+
+    /// How long a claim is good without being renewed, which happens every third of it: 10 s unless told, 30 ms at the
+    /// least. It is how long the work of a machine that died waits; how long a task takes does not matter.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// How long the records of ended tasks are kept: 7 days unless told.
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// How long an add waits for a store that is away before it fails: 5 s unless told.
+    pub fn add_timeout(mut self, timeout: Duration) -> Self {
+        self.add_timeout = timeout;
+        self
+    }
+
+    /// Runs just these tasks here, of all that are registered. A name that is not registered is an error of the start.
+    pub fn only<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.only = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Runs just the tasks of these queues here; others can be added to all the same.
+    pub fn run_queues<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.run_queues = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Starts to run tasks in this process: those that wait in the store, and those that will be added. The log names
+    /// the registered ones.
+    ///
+    /// # Errors
+    /// When a store cannot be opened or a limit cannot be meant; and, before anything runs, when the tasks of this
+    /// program do not fit: none registered, two of one name, a state nobody gave, a queue nobody configured.
+    pub async fn start(mut self) -> Result<TaskManager, Error> {
+        let mut registry = Registry::collect()?;
+        if registry.is_empty() {
+            return Err(Error::NoTasks { version: env!("CARGO_PKG_VERSION") });
+        }
+        if let Some(only) = &self.only {
+            registry.keep_only(only)?;
+        }
+        let own = OwnManager::default();
+        let mut states = std::mem::take(&mut self.states);
+        if !states.contains::<TaskManager>() {
+            own.offer(&mut states);
+        }
+        registry.check_states(&states)?;
+        self.check_queues_of(&registry)?;
+        let slots = self.slots()?;
+        let threads = self.threads();
+
+        let core = self.join(true).await?;
+        panics::remember_places();
+        log_start(&core, &registry);
+        let (runner, ended) =
+            Runner::new(core.clone(), registry, Arc::new(states), slots, BlockingPool::new(threads));
+        lease::keep(core.clone(), Some(runner.clone()))?;
+        // What a process that died here left behind is the first thing to look for.
+        if let Err(error) = recovery::recover(&core).await {
+            tracing::warn!(%error, "lost runs could not be looked for at start; the next look comes soon");
+        }
+        let dispatcher = core.runtime.spawn(dispatcher::dispatch(runner.clone(), ended));
+        let manager = TaskManager::new(core.clone(), Some(runner.clone()), Some(dispatcher));
+        own.set(&manager);
+        core.runtime.spawn(control::listen(core.clone(), Some(runner.clone())));
+        core.runtime.spawn(recovery::watch(runner.clone()));
+        core.runtime.spawn(reporter::report(runner.clone()));
+        core.runtime.spawn(prune::prune(core.clone()));
+        runner.may_have_work();
+        Ok(manager)
+    }
+
+    /// Connects to the store without running tasks: to add, to look, and to act.
+    ///
+    /// # Errors
+    /// When a store cannot be opened or a limit cannot be meant.
+    pub async fn connect(mut self) -> Result<TaskManager, Error> {
+        let core = self.join(false).await?;
+        lease::keep(core.clone(), None)?;
+        core.runtime.spawn(control::listen(core.clone(), None));
+        Ok(TaskManager::new(core, None, None))
+    }
+
+    /// Opens the store and makes this process known to it.
+    async fn join(&mut self, runs: bool) -> Result<Arc<Core>, Error> {
+        let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        if panics::catch(|| drop(tokio::time::sleep(Duration::ZERO))).is_err() {
+            return Err(Error::NoRuntime);
+        }
+        if self.lease < Duration::from_millis(30) {
+            let message = "a lease shorter than 30ms cannot be renewed in time";
+            return Err(Error::Config { option: "lease", value: format!("{:?}", self.lease), message });
+        }
+        let store = match self.store.take() {
+            Some(store) => store?,
+            None => "memory:".into_store()?,
+        };
+        let settings = Settings {
+            lease: self.lease,
+            retention: self.retention,
+            add_timeout: self.add_timeout,
+            queues: std::mem::take(&mut self.queues),
+        };
+        let instance = InstanceInfo::of_this_process(runs);
+        store.join(&instance).await?;
+        Ok(Arc::new(Core::new(store, instance, settings, runtime)))
+    }
+
+    fn check_queues_of(&self, registry: &Registry) -> Result<(), Error> {
+        for task in registry.tasks() {
+            self.check_queue(task.config().queue, Some(task.config().name))?;
+        }
+        Ok(())
+    }
+
+    fn check_queue(&self, queue: &str, task: Option<&str>) -> Result<(), Error> {
+        if self.queues.contains_key(queue) {
+            return Ok(());
+        }
+        let suggestion = crate::model::error::closest(queue, self.queues.keys().map(String::as_str));
+        Err(Error::UnknownQueue { queue: queue.to_owned(), suggestion, task: task.map(str::to_owned) })
+    }
+
+    fn slots(&self) -> Result<Slots, Error> {
+        if self.max_concurrent_tasks == 0 {
+            let message = "nothing would ever run; use `.connect()` in a process that runs no tasks";
+            return Err(Error::Config { option: "max_concurrent_tasks", value: "0".to_owned(), message });
+        }
+        if self.max_blocking_threads == Some(0) {
+            let message = "synchronous tasks would never run; leave them out with `.only([..])`";
+            return Err(Error::Config { option: "max_blocking_threads", value: "0".to_owned(), message });
+        }
+        let mut queues = Vec::new();
+        let run: Vec<&String> = match &self.run_queues {
+            Some(names) => names.iter().collect(),
+            None => self.queues.keys().collect(),
+        };
+        for name in run {
+            self.check_queue(name, None)?;
+            queues.push((Arc::from(name.as_str()), self.queues[name].concurrency));
+        }
+        Ok(Slots::new(self.max_concurrent_tasks, self.threads(), queues))
+    }
+
+    fn threads(&self) -> usize {
+        self.max_blocking_threads.unwrap_or(self.max_concurrent_tasks).min(self.max_concurrent_tasks)
+    }
+}
+
+fn log_start(core: &Core, registry: &Registry) {
+    let tasks: Vec<_> = registry.tasks().iter().map(|task| task.config().name).collect();
+    tracing::info!(
+        store = %core.store.location(),
+        instance = %core.instance.id,
+        tasks = ?tasks,
+        "taskflow {} runs {} tasks",
+        core.instance.version,
+        tasks.len(),
+    );
+}
+
+impl std::fmt::Debug for TaskManagerBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TaskManagerBuilder")
+            .field("store", &self.store)
+            .field("queues", &self.queues)
+            .field("max_concurrent_tasks", &self.max_concurrent_tasks)
+            .field("lease", &self.lease)
+            .finish_non_exhaustive()
+    }
+}
+

@@ -1,0 +1,182 @@
+//! Acting on tasks.
+
+use super::TaskManager;
+use crate::engine::runs::StopReason;
+use crate::model::{CancelOutcome, Error, TaskEventKind, TaskFilter, TaskId, TaskRecord, TaskStatus};
+
+/// What a verb over a filter can still act on.
+const UNFINISHED: [TaskStatus; 2] = [TaskStatus::Pending, TaskStatus::Running];
+const RETRYABLE: [TaskStatus; 4] =
+    [TaskStatus::Failed, TaskStatus::Interrupted, TaskStatus::Cancelled, TaskStatus::Rejected];
+const ENDED: [TaskStatus; 5] =
+    [TaskStatus::Success, TaskStatus::Failed, TaskStatus::Interrupted, TaskStatus::Cancelled, TaskStatus::Rejected];
+
+impl TaskManager {
+    /// Cancels a task. A pending one is cancelled at once and never runs. A running async one is dropped at its next
+    /// await, a synchronous one is asked to stop through its [`TaskContext`](crate::TaskContext); both in whatever
+    /// process they run.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn cancel(&self, id: TaskId) -> Result<CancelOutcome, Error> {
+        let outcomes = self.cancel_these(vec![id]).await?;
+        Ok(outcomes.into_iter().next().unwrap_or(CancelOutcome::NotFound))
+    }
+
+    async fn cancel_these(&self, ids: Vec<TaskId>) -> Result<Vec<CancelOutcome>, Error> {
+        let core = &self.0.core;
+        let cancel = core.store.cancel(ids.clone(), "cancelled before it ran".to_owned());
+        let outcomes = core.call("a cancel", cancel).await?;
+        for (id, outcome) in ids.into_iter().zip(&outcomes) {
+            match outcome {
+                CancelOutcome::Requested => core.runs.ask_task(id, StopReason::Cancel),
+                CancelOutcome::Cancelled => {
+                    core.events.ended(id);
+                    if core.events.has_subscribers()
+                        && let Ok(Some(task)) = core.store.get(id).await
+                    {
+                        core.events.send_named(id, &task.name, || TaskEventKind::Cancelled);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// Cancels the tasks with this run key that wait for their first attempt. Answers how many.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn cancel_scheduled(&self, run_key: impl Into<String>) -> Result<usize, Error> {
+        let core = &self.0.core;
+        let cancelled = core.call("a cancel", core.store.cancel_scheduled(run_key.into())).await?;
+        cancelled.iter().for_each(|id| core.events.ended(*id));
+        Ok(cancelled.len())
+    }
+
+    /// Runs a task again that failed, was interrupted, cancelled or rejected: the same record, its attempts kept, with
+    /// as many attempts again as it first had.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NotRetryable`], [`Error::KeyTaken`], and when the store fails.
+    pub async fn retry(&self, id: TaskId) -> Result<(), Error> {
+        self.retry_these(vec![id]).await?.into_iter().next().unwrap_or(Err(Error::NotFound { id }))
+    }
+
+    async fn retry_these(&self, ids: Vec<TaskId>) -> Result<Vec<Result<(), Error>>, Error> {
+        let core = &self.0.core;
+        let answers = core.call("a retry", core.store.retry(ids)).await?;
+        if let Some(runner) = &self.0.runner {
+            runner.may_have_work();
+        }
+        Ok(answers)
+    }
+
+    /// Cancels every task the filter means that has not ended, and answers how many were cancelled or asked to stop.
+    ///
+    /// # Errors
+    /// [`Error::EmptyFilter`] for a filter without a condition (say [`TaskFilter::all`]), and when the store fails;
+    /// what was done until then stays done.
+    pub async fn cancel_all(&self, filter: TaskFilter) -> Result<usize, Error> {
+        let mut count = 0;
+        let mut pages = Pages::of(self, filter, &UNFINISHED)?;
+        while let Some(ids) = pages.next().await? {
+            let outcomes = self.cancel_these(ids).await?;
+            let acted = |it: &&CancelOutcome| matches!(it, CancelOutcome::Cancelled | CancelOutcome::Requested);
+            count += outcomes.iter().filter(acted).count();
+        }
+        Ok(count)
+    }
+
+    /// Retries every task the filter means that can be, and answers how many.
+    ///
+    /// # Errors
+    /// As for [`cancel_all`](Self::cancel_all).
+    pub async fn retry_all(&self, filter: TaskFilter) -> Result<usize, Error> {
+        let mut count = 0;
+        let mut pages = Pages::of(self, filter, &RETRYABLE)?;
+        while let Some(ids) = pages.next().await? {
+            count += self.retry_these(ids).await?.iter().filter(|answer| answer.is_ok()).count();
+        }
+        Ok(count)
+    }
+
+    /// Deletes the records of every task the filter means that has ended, and answers how many.
+    ///
+    /// # Errors
+    /// As for [`cancel_all`](Self::cancel_all).
+    pub async fn delete(&self, filter: TaskFilter) -> Result<usize, Error> {
+        let core = &self.0.core;
+        let mut count = 0;
+        let mut pages = Pages::of(self, filter, &ENDED)?;
+        while let Some(ids) = pages.next().await? {
+            count += core.call("a delete", core.store.delete(ids)).await?;
+        }
+        Ok(count)
+    }
+
+    /// Pauses a queue in all processes until it is [resumed](Self::resume), also over restarts: nothing of it is
+    /// started, not even what is eager. What runs goes on, and what is added waits.
+    ///
+    /// # Errors
+    /// [`Error::UnknownQueue`] for one that is not configured here and has no tasks, and when the store fails.
+    pub async fn pause(&self, queue: &str) -> Result<(), Error> {
+        self.set_paused(queue, true).await
+    }
+
+    /// Lets the tasks of a paused queue run again.
+    ///
+    /// # Errors
+    /// As for [`pause`](Self::pause).
+    pub async fn resume(&self, queue: &str) -> Result<(), Error> {
+        self.set_paused(queue, false).await
+    }
+
+    async fn set_paused(&self, queue: &str, paused: bool) -> Result<(), Error> {
+        let queues = self.queues().await?;
+        if !queues.iter().any(|known| known.name == queue) {
+            let names = queues.iter().map(|known| known.name.as_str());
+            let suggestion = crate::model::error::closest(queue, names);
+            return Err(Error::UnknownQueue { queue: queue.to_owned(), suggestion, task: None });
+        }
+        let core = &self.0.core;
+        core.call("a pause", core.store.set_paused(queue.to_owned(), paused)).await?;
+        if let Some(runner) = &self.0.runner {
+            runner.may_have_work();
+        }
+        Ok(())
+    }
+}
+
+/// The ids a filter means, a bounded batch at a time: what is acted on leaves the filter, and what does not is passed
+/// by the cursor.
+struct Pages<'a> {
+    manager: &'a TaskManager,
+    filter: Option<TaskFilter>,
+}
+
+impl<'a> Pages<'a> {
+    fn of(manager: &'a TaskManager, mut filter: TaskFilter, statuses: &[TaskStatus]) -> Result<Self, Error> {
+        if !filter.is_deliberate() {
+            return Err(Error::EmptyFilter);
+        }
+        filter.limit = TaskFilter::DEFAULT_LIMIT;
+        if filter.statuses.is_empty() {
+            filter.statuses = statuses.to_vec();
+        } else {
+            filter.statuses.retain(|status| statuses.contains(status));
+        }
+        // Statuses were named and none of them can be acted on: the filter means nothing.
+        let filter = if filter.statuses.is_empty() { None } else { Some(filter) };
+        Ok(Self { manager, filter })
+    }
+
+    async fn next(&mut self) -> Result<Option<Vec<TaskId>>, Error> {
+        let Some(filter) = self.filter.take() else { return Ok(None) };
+        let page = self.manager.list(filter.clone()).await?;
+        self.filter = page.next.map(|next| filter.after(next));
+        let ids: Vec<_> = page.items.iter().map(|record: &TaskRecord| record.id).collect();
+        Ok(if ids.is_empty() { None } else { Some(ids) })
+    }
+}
