@@ -1,0 +1,210 @@
+//! Cancel, retry, delete, pause, prune, and the hints that tell of them.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use taskflow::store::{Finished, Hint, Verdict};
+use taskflow::{AttemptOutcome, CancelOutcome, Error, TaskFilter, TaskId, TaskStatus, When};
+
+use super::lab::*;
+
+pub(crate) async fn a_cancel_answers_by_what_it_found(lab: Lab) {
+    let waits = lab.add(with_attempts("alpha", 2)).await;
+    let later = lab.add(with(task("alpha"), |task| task.when = When::In(LONG))).await;
+    let hold = lab.hold(task("alpha")).await;
+    let run = lab.run(task("alpha")).await;
+    let ended = lab.ended(task("alpha"), TaskStatus::Failed).await;
+    let ids = vec![ended, run.id, hold.id, TaskId::new(), later, waits, run.id, waits];
+    let answers = lab.store.cancel(ids, "not wanted".to_owned()).await.unwrap();
+    use CancelOutcome::{AlreadyFinished, Cancelled, NotFound, Requested};
+    let expected =
+        [AlreadyFinished, Requested, Cancelled, NotFound, Cancelled, Cancelled, Requested, AlreadyFinished];
+    assert_eq!(answers, expected);
+    for id in [waits, later, hold.id] {
+        let record = lab.get(id).await;
+        assert_eq!((record.status, record.error.as_deref()), (TaskStatus::Cancelled, Some("not wanted")));
+        assert!(record.finished_at.is_some());
+    }
+    assert_eq!(lab.get(ended).await.error.as_deref(), Some("the end"), "untouched");
+    assert!(!lab.release(hold, Verdict::Run).await);
+    assert!(lab.claim(10).await.is_empty());
+    lab.assert_counts_are_true().await;
+}
+
+pub(crate) async fn a_waiting_retry_can_be_cancelled(lab: Lab) {
+    let run = lab.run(with_attempts("alpha", 3)).await;
+    lab.finish(run, retry(LONG)).await;
+    assert_eq!(
+        lab.store.cancel(vec![run.id], "enough".to_owned()).await.unwrap(),
+        [CancelOutcome::Cancelled]
+    );
+    let record = lab.get(run.id).await;
+    assert_eq!((record.status, record.error.as_deref()), (TaskStatus::Cancelled, Some("enough")));
+    assert_eq!(lab.outcomes(run.id).await, [(1, AttemptOutcome::Failed)]);
+}
+
+pub(crate) async fn a_running_task_is_asked_to_stop_through_its_own_process(lab: Lab) {
+    let run = lab.run(task("alpha")).await;
+    let other_run = lab.run(task("alpha")).await;
+    let others = {
+        lab.add(task("beta")).await;
+        only(lab.claim_as(lab.other.id, LONG).await).run
+    };
+    assert!(lab.store.asked_to_stop(lab.me.id).await.unwrap().is_empty());
+    lab.store.cancel(vec![run.id, others.id], String::new()).await.unwrap();
+    assert_eq!(lab.store.asked_to_stop(lab.me.id).await.unwrap(), [run]);
+    assert_eq!(lab.store.asked_to_stop(lab.other.id).await.unwrap(), [others]);
+    let record = lab.get(run.id).await;
+    assert_eq!((record.status, record.cancel_requested), (TaskStatus::Running, true));
+    assert!(!lab.get(other_run.id).await.cancel_requested);
+    assert_eq!(lab.finish(run, end(TaskStatus::Cancelled)).await, Finished::Applied(TaskStatus::Cancelled));
+    assert!(lab.store.asked_to_stop(lab.me.id).await.unwrap().is_empty());
+
+    // A task that is retried after that is a task that nobody asked to stop.
+    assert!(only(lab.store.retry(vec![run.id]).await.unwrap()).is_ok());
+    let again = lab.claim_one().await.run;
+    assert!(!lab.get(run.id).await.cancel_requested);
+    assert_eq!(lab.finish(again, retry(Duration::ZERO)).await, Finished::Applied(TaskStatus::Pending));
+}
+
+pub(crate) async fn a_manual_retry_reopens_the_same_record(lab: Lab) {
+    for status in [TaskStatus::Failed, TaskStatus::Interrupted, TaskStatus::Cancelled] {
+        let first = lab.run(with_attempts("alpha", 2)).await;
+        lab.finish(first, retry(Duration::ZERO)).await;
+        let second = lab.claim_one().await.run;
+        lab.finish(second, end(status)).await;
+        assert!(only(lab.store.retry(vec![first.id]).await.unwrap()).is_ok());
+        let record = lab.get(first.id).await;
+        assert_eq!((record.status, record.finished_at), (TaskStatus::Pending, None));
+        assert_eq!((record.attempt, record.max_attempts, record.attempts.len()), (2, 4, 2));
+
+        let third = lab.claim_one().await;
+        assert_eq!((third.attempt, third.max_attempts), (3, 4), "due at once, numbering goes on");
+        assert!(third.run.fence > second.fence);
+        assert_eq!(lab.finish(second, success()).await, Finished::Stale);
+        lab.finish(third.run, success()).await;
+        let outcomes = lab.outcomes(first.id).await;
+        assert_eq!((outcomes.len(), outcomes[2]), (3, (3, AttemptOutcome::Success)));
+        lab.assert_counts_are_true().await;
+    }
+}
+
+pub(crate) async fn a_task_cancelled_while_it_was_not_due_is_retried_at_once(lab: Lab) {
+    let id = lab.add(with(task("alpha"), |task| task.when = When::In(LONG))).await;
+    lab.store.cancel(vec![id], String::new()).await.unwrap();
+    assert!(only(lab.store.retry(vec![id]).await.unwrap()).is_ok());
+    let claimed = lab.claim_one().await;
+    assert_eq!((claimed.run.id, claimed.attempt), (id, 1));
+}
+
+pub(crate) async fn what_cannot_be_retried_says_why(lab: Lab) {
+    let waits = lab.add(task("alpha")).await;
+    let runs = lab.run(task("alpha")).await.id;
+    let succeeded = lab.ended(task("alpha"), TaskStatus::Success).await;
+    let (first, second) = (
+        lab.ended(with_key("alpha", "key"), TaskStatus::Failed).await,
+        lab.ended(with_key("alpha", "key"), TaskStatus::Failed).await,
+    );
+    let unknown = TaskId::new();
+    let answers = lab.store.retry(vec![waits, runs, succeeded, unknown, first, second, first]).await.unwrap();
+    let why = |n: usize| answers[n].as_ref().unwrap_err();
+    for (n, id, expected) in
+        [(0, waits, TaskStatus::Pending), (1, runs, TaskStatus::Running), (2, succeeded, TaskStatus::Success)]
+    {
+        let Error::NotRetryable { id: of, status, .. } = why(n) else { panic!("{answers:?}") };
+        assert_eq!((*of, *status), (id, expected));
+    }
+    assert!(matches!(why(3), Error::NotFound { id, .. } if *id == unknown), "{answers:?}");
+    assert!(answers[4].is_ok());
+    assert!(
+        matches!(why(5), Error::KeyTaken { id, holder, .. } if (*id, *holder) == (second, first)),
+        "{answers:?}"
+    );
+    assert!(matches!(why(6), Error::NotRetryable { status: TaskStatus::Pending, .. }), "{answers:?}");
+    lab.assert_counts_are_true().await;
+}
+
+pub(crate) async fn a_retried_task_holds_its_key_again(lab: Lab) {
+    let id = lab.ended(with_key("alpha", "key"), TaskStatus::Failed).await;
+    lab.store.retry(vec![id]).await.unwrap();
+    let again = lab.begin(with_key("alpha", "key"), taskflow::store::Start::Wait).await;
+    assert_eq!((again.id, again.kind), (id, taskflow::store::InsertedAs::Duplicate));
+}
+
+pub(crate) async fn only_what_has_ended_is_deleted(lab: Lab) {
+    let waits = lab.add(with(task("alpha"), |task| task.when = When::In(LONG))).await;
+    let hold = lab.hold(task("alpha")).await;
+    let run = lab.run(task("alpha")).await;
+    let ended = lab.ended(task("alpha"), TaskStatus::Success).await;
+    let cancelled = lab.add(task("alpha")).await;
+    lab.store.cancel(vec![cancelled], String::new()).await.unwrap();
+    let ids = vec![waits, hold.id, run.id, ended, cancelled, TaskId::new(), ended];
+    assert_eq!(lab.store.delete(ids).await.unwrap(), 2);
+    assert!(lab.store.get(ended).await.unwrap().is_none());
+    assert!(lab.store.logs(ended).await.unwrap().is_none());
+    assert_eq!(lab.store.cancel(vec![ended], String::new()).await.unwrap(), [CancelOutcome::NotFound]);
+    assert_eq!(lab.store.counts().await.unwrap().total(), 3);
+    lab.assert_counts_are_true().await;
+    assert_eq!(lab.finish(run, success()).await, Finished::Applied(TaskStatus::Success));
+}
+
+pub(crate) async fn pruning_takes_what_ended_long_ago_in_bounded_batches(lab: Lab) {
+    for n in 0..25 {
+        let status =
+            [TaskStatus::Success, TaskStatus::Failed, TaskStatus::Cancelled, TaskStatus::Interrupted][n % 4];
+        lab.ended(task("alpha"), status).await;
+    }
+    let (waits, run) = (lab.add(task("alpha")).await, lab.run(task("alpha")).await);
+    assert_eq!(lab.store.prune(LONG, 100).await.unwrap(), 0, "nothing is that old");
+    let patience = Patience::new("everything that ended to be gone");
+    let mut pruned = 0;
+    while pruned < 25 {
+        let now = lab.store.prune(Duration::ZERO, 10).await.unwrap();
+        assert!(now <= 10, "{now} in one batch");
+        pruned += now;
+        assert_eq!(lab.store.counts().await.unwrap().total(), 27 - pruned as u64);
+        patience.wait().await;
+    }
+    assert_eq!(lab.store.prune(Duration::ZERO, 10).await.unwrap(), 0);
+    let mut left = lab.ids(TaskFilter::all()).await;
+    left.sort();
+    assert_eq!(left, [waits, run.id]);
+    lab.assert_counts_are_true().await;
+}
+
+pub(crate) async fn a_pause_is_seen_and_stays_however_empty_the_queue(lab: Lab) {
+    let paused = async || {
+        let queues = lab.store.queues().await.unwrap();
+        queues.into_iter().filter(|queue| queue.paused).map(|queue| queue.name).collect::<Vec<_>>()
+    };
+    lab.store.set_paused("mail".to_owned(), true).await.unwrap();
+    lab.store.set_paused("reports".to_owned(), true).await.unwrap();
+    lab.store.set_paused("mail".to_owned(), false).await.unwrap();
+    lab.store.set_paused("default".to_owned(), false).await.unwrap();
+    assert_eq!(paused().await, ["reports"]);
+    let id = lab.add(with(task("alpha"), |task| task.queue = "reports".into())).await;
+    assert!(lab.claim(10).await.is_empty());
+    lab.store.cancel(vec![id], String::new()).await.unwrap();
+    lab.store.delete(vec![id]).await.unwrap();
+    assert_eq!(paused().await, ["reports"]);
+}
+
+pub(crate) async fn who_listens_hears_of_work_and_of_controls(lab: Lab) {
+    let mut hints = lab.store.listen();
+    let mut hear = async |what: &str| {
+        let hint = tokio::time::timeout(DEADLINE, hints.next()).await.expect(what);
+        assert_eq!(hint, Some(Hint::Changed), "{what}");
+    };
+    let id = lab.add(task("alpha")).await;
+    hear("an add").await;
+    let run = lab.claim_one().await.run;
+    lab.store.cancel(vec![id], String::new()).await.unwrap();
+    hear("a request to stop").await;
+    lab.finish(run, end(TaskStatus::Cancelled)).await;
+    hear("an end").await;
+    lab.store.set_paused("default".to_owned(), true).await.unwrap();
+    hear("a pause").await;
+    let hold = lab.hold(task("alpha")).await;
+    lab.release(hold, Verdict::Run).await;
+    hear("a release").await;
+}

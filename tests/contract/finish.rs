@@ -1,0 +1,220 @@
+//! How runs end, what they leave behind, and what a write that comes too late may do: nothing.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use taskflow::store::{Finish, FinishKind, Finished, Report, Run};
+use taskflow::{AttemptOutcome, CancelOutcome, LogLevel, LogLine, Progress, TaskId, TaskPhase, TaskStatus};
+
+use super::lab::*;
+
+pub(crate) async fn a_success_keeps_its_result_and_its_attempt(lab: Lab) {
+    lab.add(task("alpha")).await;
+    let run = lab.claim_one().await.run;
+    assert_eq!(lab.finish(run, success()).await, Finished::Applied(TaskStatus::Success));
+    let record = lab.get(run.id).await;
+    assert_eq!((record.status, record.phase(), record.attempt), (TaskStatus::Success, TaskPhase::Ended, 1));
+    assert_eq!((record.result.unwrap().get(), record.error), (r#"{"sent":true}"#, None));
+    let attempt = only(record.attempts);
+    assert_eq!((attempt.number, attempt.outcome, attempt.error), (1, AttemptOutcome::Success, None));
+    assert_eq!((attempt.instance, &*attempt.host, attempt.pid), (lab.me.id, "here", 7));
+    assert_eq!((Some(attempt.started_at), attempt.finished_at), (record.started_at, record.finished_at));
+    assert!(record.created_at <= attempt.started_at && attempt.started_at <= attempt.finished_at.unwrap());
+    assert!(lab.claim(10).await.is_empty());
+}
+
+pub(crate) async fn a_retry_waits_its_delay_and_counts(lab: Lab) {
+    lab.add(with_attempts("alpha", 3)).await;
+    let first = lab.claim_one().await.run;
+    assert_eq!(lab.finish(first, retry(Duration::ZERO)).await, Finished::Applied(TaskStatus::Pending));
+    let second = lab.claim_one().await;
+    assert_eq!(second.attempt, 2);
+    let outcome = AttemptOutcome::TimedOut;
+    let slow = FinishKind::Retry { delay: LONG, outcome, error: "too slow".to_owned() };
+    assert_eq!(lab.finish(second.run, slow).await, Finished::Applied(TaskStatus::Pending));
+    assert!(lab.claim(10).await.is_empty(), "not due");
+    let record = lab.get(first.id).await;
+    assert_eq!((record.phase(), record.attempt, record.max_attempts), (TaskPhase::Retrying, 2, 3));
+    assert_eq!(record.error.as_deref(), Some("too slow"));
+    assert_eq!((record.finished_at, record.scheduled_for), (None, None));
+    let wait = record.run_at.duration_since(record.attempts[1].finished_at.unwrap()).unwrap();
+    assert!(wait.abs_diff(LONG) < Duration::from_millis(2), "{wait:?}");
+    let errors: Vec<_> = record.attempts.iter().map(|attempt| attempt.error.as_deref().unwrap()).collect();
+    assert_eq!(errors, ["no luck", "too slow"]);
+    assert_eq!(lab.outcomes(first.id).await, [(1, AttemptOutcome::Failed), (2, AttemptOutcome::TimedOut)]);
+}
+
+pub(crate) async fn a_run_can_end_the_task_in_every_other_way(lab: Lab) {
+    for status in [TaskStatus::Failed, TaskStatus::Interrupted, TaskStatus::Cancelled] {
+        let run = lab.run(with_attempts("alpha", 5)).await;
+        assert_eq!(lab.finish(run, end(status)).await, Finished::Applied(status));
+        let record = lab.get(run.id).await;
+        assert_eq!((record.status, record.error.as_deref()), (status, Some("the end")));
+        assert!(record.finished_at.is_some() && record.result.is_none());
+        assert_eq!(only(record.attempts).error.as_deref(), Some("the end"));
+        lab.assert_counts_are_true().await;
+    }
+    assert!(lab.claim(10).await.is_empty());
+}
+
+pub(crate) async fn what_is_given_back_is_not_counted(lab: Lab) {
+    let first = lab.run(task("alpha")).await;
+    assert_eq!(lab.finish(first, give_back(None)).await, Finished::Applied(TaskStatus::Pending));
+    let record = lab.get(first.id).await;
+    assert_eq!((record.attempt, record.attempts.len(), record.error), (0, 0, None), "no trace");
+
+    let second = lab.claim_one().await;
+    assert_eq!((second.attempt, second.max_attempts), (1, 1));
+    assert!(second.run.fence > first.fence);
+    let snoozed = Some(AttemptOutcome::Snoozed);
+    lab.finish(second.run, give_back(snoozed)).await;
+    let third = lab.claim_one().await;
+    assert_eq!(third.attempt, 1);
+    let later = FinishKind::GiveBack { delay: LONG, outcome: Some(AttemptOutcome::HandedBack) };
+    lab.finish(third.run, later).await;
+    assert!(lab.claim(10).await.is_empty(), "not due");
+    let expected = [(1, AttemptOutcome::Snoozed), (1, AttemptOutcome::HandedBack)];
+    assert_eq!(lab.outcomes(first.id).await, expected, "both share the number of the next");
+}
+
+pub(crate) async fn finishes_are_answered_in_order_and_each_applies_once(lab: Lab) {
+    let (a, b) = (lab.run(task("alpha")).await, lab.run(task("alpha")).await);
+    let answers = lab
+        .finish_all(vec![
+            Finish::new(Run::new(TaskId::new(), 1), success()),
+            Finish::new(b, success()),
+            Finish::new(Run::new(a.id, a.fence + 1), success()),
+            Finish::new(b, end(TaskStatus::Failed)),
+            Finish::new(a, end(TaskStatus::Failed)),
+        ])
+        .await;
+    let applied = Finished::Applied;
+    let expected = [
+        Finished::Stale,
+        applied(TaskStatus::Success),
+        Finished::Stale,
+        Finished::Stale,
+        applied(TaskStatus::Failed),
+    ];
+    assert_eq!(answers, expected);
+    assert_eq!(lab.finish(b, success()).await, Finished::Stale, "repeated");
+    assert_eq!(lab.outcomes(b.id).await, [(1, AttemptOutcome::Success)]);
+    lab.assert_counts_are_true().await;
+}
+
+pub(crate) async fn a_late_finish_after_another_claim_changes_nothing(lab: Lab) {
+    let lost = lab.run(with_attempts("alpha", 3)).await;
+    lab.lose(&[lost]).await;
+    let kinds = || [success(), retry(LONG), give_back(None), end(TaskStatus::Failed)];
+    let assert_all_stale = async |when: &str| {
+        let before = lab.portrait(lost.id).await;
+        for kind in kinds() {
+            let mut late = Finish::new(lost, kind);
+            late.lines = vec![LogLine::new(SystemTime::now(), LogLevel::Error, "late".to_owned(), 1)];
+            late.progress = Some(Progress::new(1.0, "late".to_owned()));
+            assert_eq!(lab.finish_all(vec![late]).await, [Finished::Stale], "{when}");
+        }
+        assert_eq!(lab.portrait(lost.id).await, before, "{when}");
+    };
+    assert_all_stale("while it waits").await;
+    let second = lab.claim_one().await.run;
+    assert!(second.fence > lost.fence);
+    assert_all_stale("while it runs again").await;
+    assert_eq!(lab.finish(second, success()).await, Finished::Applied(TaskStatus::Success));
+    assert_all_stale("after it succeeded").await;
+    assert_eq!(lab.outcomes(lost.id).await, [(1, AttemptOutcome::Lost), (2, AttemptOutcome::Success)]);
+    lab.assert_counts_are_true().await;
+}
+
+pub(crate) async fn a_run_that_was_asked_to_stop_is_not_tried_again(lab: Lab) {
+    for kind in [retry(Duration::ZERO), give_back(None), give_back(Some(AttemptOutcome::Snoozed))] {
+        let run = lab.run(with_attempts("alpha", 3)).await;
+        assert_eq!(lab.store.cancel(vec![run.id], String::new()).await.unwrap(), [CancelOutcome::Requested]);
+        assert_eq!(lab.finish(run, kind).await, Finished::Applied(TaskStatus::Cancelled));
+        assert!(lab.get(run.id).await.finished_at.is_some());
+    }
+    let run = lab.run(task("alpha")).await;
+    lab.store.cancel(vec![run.id], String::new()).await.unwrap();
+    assert_eq!(lab.finish(run, success()).await, Finished::Applied(TaskStatus::Success), "it was quicker");
+    assert!(lab.claim(10).await.is_empty());
+    assert!(lab.store.asked_to_stop(lab.me.id).await.unwrap().is_empty());
+    lab.assert_counts_are_true().await;
+}
+
+pub(crate) async fn reports_keep_progress_and_lines_while_the_run_lives(lab: Lab) {
+    let at = SystemTime::UNIX_EPOCH + Duration::from_nanos(1_700_000_000_123_456_789);
+    let line = |level, message: &str| LogLine::new(at, level, message.to_owned(), 1);
+    let run = lab.run(task("alpha")).await;
+    assert_eq!(lab.store.logs(run.id).await.unwrap(), Some(Vec::new()));
+    assert_eq!(lab.store.logs(TaskId::new()).await.unwrap(), None);
+
+    let half = Progress::new(0.5, "half".to_owned());
+    let lines = vec![line(LogLevel::Warn, "b"), line(LogLevel::Debug, "a")];
+    let reports = vec![
+        Report::new(run, Some(half.clone()), lines),
+        Report::new(Run::new(run.id, run.fence + 1), Some(Progress::new(0.9, String::new())), Vec::new()),
+        Report::new(run, None, vec![line(LogLevel::Error, "")]),
+        Report::new(Run::new(TaskId::new(), 1), None, vec![line(LogLevel::Info, "nobody's")]),
+    ];
+    assert_eq!(lab.store.report(Arc::new(reports)).await.unwrap(), [true, false, true, false]);
+    assert_eq!(lab.get(run.id).await.progress, Some(half));
+
+    let mut finish = Finish::new(run, success());
+    finish.lines = vec![line(LogLevel::Info, "last")];
+    finish.progress = Some(Progress::new(1.0, "done".to_owned()));
+    lab.finish_all(vec![finish]).await;
+    let late =
+        vec![Report::new(run, Some(Progress::new(0.1, String::new())), vec![line(LogLevel::Info, "late")])];
+    assert_eq!(lab.store.report(Arc::new(late)).await.unwrap(), [false]);
+    assert_eq!(lab.get(run.id).await.progress, Some(Progress::new(1.0, "done".to_owned())));
+    let logs = lab.store.logs(run.id).await.unwrap().unwrap();
+    let said: Vec<_> = logs.iter().map(|line| (line.level, &*line.message, line.attempt)).collect();
+    let expected = [
+        (LogLevel::Warn, "b", 1),
+        (LogLevel::Debug, "a", 1),
+        (LogLevel::Error, "", 1),
+        (LogLevel::Info, "last", 1),
+    ];
+    assert_eq!(said, expected);
+    let to_the_millisecond = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+    assert!(logs.iter().all(|line| line.at == to_the_millisecond), "{logs:?}");
+}
+
+pub(crate) async fn lines_of_many_attempts_stay_in_order(lab: Lab) {
+    let id = lab.add(with_attempts("alpha", 3)).await;
+    for attempt in 1..=3 {
+        let run = lab.claim_one().await.run;
+        let said =
+            |n: u32| LogLine::new(SystemTime::now(), LogLevel::Info, format!("{attempt}.{n}"), attempt);
+        lab.store.report(Arc::new(vec![Report::new(run, None, vec![said(1), said(2)])])).await.unwrap();
+        let mut finish = Finish::new(run, retry(Duration::ZERO));
+        finish.lines = vec![said(3)];
+        lab.finish_all(vec![finish]).await;
+    }
+    let logs = lab.store.logs(id).await.unwrap().unwrap();
+    let said: Vec<_> = logs.iter().map(|line| line.message.as_str()).collect();
+    assert_eq!(said, ["1.1", "1.2", "1.3", "2.1", "2.2", "2.3", "3.1", "3.2", "3.3"]);
+}
+
+pub(crate) async fn a_turn_is_a_finish_and_a_claim(lab: Lab) {
+    let (a, b) = (lab.run(with_attempts("alpha", 2)).await, lab.run(task("alpha")).await);
+    let waits = lab.add(task("beta")).await;
+    let finishes = vec![
+        Finish::new(a, retry(Duration::ZERO)),
+        Finish::new(Run::new(b.id, b.fence + 7), success()),
+        Finish::new(b, success()),
+    ];
+    let (finished, claims) = lab.store.turn(Arc::new(finishes), lab.request(10)).await.unwrap();
+    let applied = Finished::Applied;
+    assert_eq!(finished, [applied(TaskStatus::Pending), Finished::Stale, applied(TaskStatus::Success)]);
+    let claimed: Vec<_> = claims.tasks.iter().map(|task| (task.run.id, task.attempt)).collect();
+    assert_eq!(claimed, [(a.id, 2), (waits, 1)], "the retry of this very turn is the oldest");
+
+    let runs: Vec<_> = claims.tasks.iter().map(|task| Finish::new(task.run, success())).collect();
+    let (finished, claims) = lab.store.turn(Arc::new(runs), lab.request(0)).await.unwrap();
+    assert_eq!(finished, [applied(TaskStatus::Success); 2]);
+    assert!(claims.tasks.is_empty());
+    let (finished, claims) = lab.store.turn(Arc::new(Vec::new()), lab.request(10)).await.unwrap();
+    assert!(finished.is_empty() && claims.tasks.is_empty());
+    lab.assert_counts_are_true().await;
+}

@@ -1,0 +1,186 @@
+//! What can happen to a store: random operations, of which proptest makes histories.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use taskflow::store::{FinishKind, InsertTask, Start};
+use taskflow::{AttemptOutcome, NewTask, TaskStatus, When};
+
+use super::lab::{LONG, end, give_back, limited, retry, success, with};
+
+pub(crate) const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
+pub(crate) const QUEUES: [&str; 2] = ["default", "mail"];
+const KEYS: [&str; 3] = ["k", "k\0", "l"];
+
+/// One operation. Tasks, runs and processes are meant by numbers, taken modulo how many there are when it is done.
+#[derive(Clone, Debug)]
+pub(crate) enum Op {
+    Insert { by: usize, groups: Vec<Vec<Spec>> },
+    InsertAgain { by: usize, task: usize },
+    Claim { by: usize, request: Request },
+    Finish(Vec<(Pick, FinishKind)>),
+    Turn { by: usize, finishes: Vec<(Pick, FinishKind)>, request: Request },
+    Report(Vec<Pick>),
+    Release(Vec<(Pick, bool)>),
+    Renew { by: usize, more: Vec<Pick> },
+    Lose { by: usize, by_leaving: bool },
+    Cancel(Vec<usize>),
+    CancelScheduled(&'static str),
+    Retry(Vec<usize>),
+    Delete(Vec<usize>),
+    Pause { queue: &'static str, paused: bool },
+}
+
+/// A task to be added.
+#[derive(Clone, Debug)]
+pub(crate) struct Spec {
+    name: &'static str,
+    queue: &'static str,
+    priority: i16,
+    key: Option<&'static str>,
+    run_key: Option<&'static str>,
+    far: bool,
+    start: Start,
+    max_size: Option<usize>,
+    attempts: u32,
+    delay: Duration,
+    may_run_again: bool,
+    max_lost_runs: u32,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) names: Vec<&'static str>,
+    pub(crate) queues: Vec<(&'static str, usize)>,
+    pub(crate) limit: usize,
+}
+
+/// A run or a hold: most often one that is alive, else any there ever was, perhaps under a fence it never had.
+#[derive(Clone, Debug)]
+pub(crate) struct Pick {
+    pub(crate) alive: bool,
+    pub(crate) number: usize,
+    pub(crate) wrong_by: u64,
+}
+
+impl Spec {
+    pub(crate) fn insert(&self, number: usize) -> InsertTask {
+        let args = Arc::from(format!("{{\"number\":{number}}}"));
+        let new = with(NewTask::new(self.name, Ok(args)), |task| {
+            task.queue = self.queue.into();
+            task.priority = self.priority;
+            task.idempotency_key = self.key.map(str::to_owned);
+            task.run_key = self.run_key.map(str::to_owned);
+            task.when = if self.far { When::In(LONG) } else { When::Now };
+            let policy = task.policy.to_mut();
+            (policy.retries, policy.delay) = (self.attempts - 1, self.delay);
+            (policy.requeue_on_interrupt, policy.max_lost_runs) = (self.may_run_again, self.max_lost_runs);
+        });
+        match self.max_size {
+            Some(max_size) => limited(new, self.start, max_size),
+            None => InsertTask::new(new, self.start),
+        }
+    }
+}
+
+pub(crate) fn history() -> impl Strategy<Value = Vec<Op>> {
+    vec(op(), 1..60)
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let task = || 0..1000_usize;
+    let by = || 0..2_usize;
+    let finishes = || vec((pick(), kind()), 0..4);
+    prop_oneof![
+        8 => (by(), vec(vec(spec(), 1..4), 1..4)).prop_map(|(by, groups)| Op::Insert { by, groups }),
+        1 => (by(), task()).prop_map(|(by, task)| Op::InsertAgain { by, task }),
+        6 => (by(), request()).prop_map(|(by, request)| Op::Claim { by, request }),
+        6 => finishes().prop_map(Op::Finish),
+        3 => (by(), finishes(), request()).prop_map(|(by, finishes, request)| Op::Turn { by, finishes, request }),
+        1 => vec(pick(), 1..3).prop_map(Op::Report),
+        2 => vec((pick(), any::<bool>()), 1..3).prop_map(Op::Release),
+        1 => (by(), vec(pick(), 0..3)).prop_map(|(by, more)| Op::Renew { by, more }),
+        2 => (by(), any::<bool>()).prop_map(|(by, by_leaving)| Op::Lose { by, by_leaving }),
+        2 => vec(task(), 1..4).prop_map(Op::Cancel),
+        1 => prop::sample::select(&KEYS[..]).prop_map(Op::CancelScheduled),
+        3 => vec(task(), 1..6).prop_map(Op::Retry),
+        1 => vec(task(), 1..4).prop_map(Op::Delete),
+        1 => (prop::sample::select(&QUEUES[..]), any::<bool>())
+            .prop_map(|(queue, paused)| Op::Pause { queue, paused }),
+    ]
+}
+
+fn spec() -> impl Strategy<Value = Spec> {
+    let start = prop_oneof![
+        4 => Just(Start::Wait),
+        2 => Just(Start::LeaseIfIdle),
+        1 => Just(Start::Lease),
+        2 => Just(Start::Hold),
+    ];
+    let identity = (
+        prop::sample::select(&NAMES[..]),
+        prop::sample::select(&QUEUES[..]),
+        -1..=1_i16,
+        option::weighted(0.3, prop::sample::select(&KEYS[..])),
+        option::weighted(0.3, prop::sample::select(&KEYS[..])),
+    );
+    let life = (prop::bool::weighted(0.2), start, option::weighted(0.3, 0..5_usize));
+    let delay = prop_oneof![2 => Just(Duration::ZERO), 1 => Just(LONG)];
+    let policy = (1..4_u32, delay, any::<bool>(), 1..4_u32);
+    (identity, life, policy).prop_map(|(identity, life, policy)| {
+        let (name, queue, priority, key, run_key) = identity;
+        let (far, start, max_size) = life;
+        let (attempts, delay, may_run_again, max_lost_runs) = policy;
+        Spec {
+            name,
+            queue,
+            priority,
+            key,
+            run_key,
+            far,
+            start,
+            max_size,
+            attempts,
+            delay,
+            may_run_again,
+            max_lost_runs,
+        }
+    })
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let names = prop::sample::subsequence(NAMES.to_vec(), 1..=NAMES.len());
+    let queues =
+        (prop::sample::subsequence(QUEUES.to_vec(), 1..=QUEUES.len()), vec(0..4_usize, QUEUES.len()));
+    (names, queues, 0..6_usize).prop_map(|(names, (queues, free), limit)| {
+        let queues = queues.into_iter().zip(free).collect();
+        Request { names, queues, limit }
+    })
+}
+
+fn pick() -> impl Strategy<Value = Pick> {
+    let wrong_by = prop_oneof![8 => Just(0_u64), 1 => 1..3_u64];
+    (prop::bool::weighted(0.8), 0..1000_usize, wrong_by).prop_map(|(alive, number, wrong_by)| Pick {
+        alive,
+        number,
+        wrong_by,
+    })
+}
+
+fn kind() -> impl Strategy<Value = FinishKind> {
+    use AttemptOutcome::{HandedBack, Snoozed};
+    prop_oneof![
+        3 => Just(success()),
+        3 => Just(retry(Duration::ZERO)),
+        1 => Just(retry(LONG)),
+        2 => Just(give_back(None)),
+        1 => Just(give_back(Some(Snoozed))),
+        1 => Just(FinishKind::GiveBack { delay: LONG, outcome: Some(HandedBack) }),
+        1 => Just(end(TaskStatus::Failed)),
+        1 => Just(end(TaskStatus::Interrupted)),
+        1 => Just(end(TaskStatus::Cancelled)),
+    ]
+}

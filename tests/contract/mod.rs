@@ -1,0 +1,125 @@
+//! The cases every store must pass, by idea, and the list of them.
+//!
+//! A case is an `async fn(Lab)`: it gets a fresh store and two processes that have joined it. A new case is written
+//! into its room and its name into the list below; one that is forgotten there is a warning about unused code.
+
+pub(crate) mod claim;
+pub(crate) mod controls;
+pub(crate) mod finish;
+pub(crate) mod history;
+pub(crate) mod insert;
+pub(crate) mod keys;
+pub(crate) mod lab;
+pub(crate) mod leases;
+pub(crate) mod model;
+pub(crate) mod random;
+pub(crate) mod reads;
+
+/// `contract!(name, open, cases)`: a module of that name with every case as a test of the stores that `open` gives,
+/// and `cases` random histories compared with the model.
+macro_rules! contract {
+    ($store:ident, $open:path, $random:expr) => {
+        mod $store {
+            $crate::contract::cases! { $open;
+                insert: a_task_is_read_back_as_it_was_added;
+                insert: an_insert_that_is_repeated_inserts_once;
+                insert: text_of_every_kind_comes_back_intact;
+                insert: a_task_for_later_says_for_when;
+                insert: a_full_queue_refuses_a_group_whole_and_no_other;
+                insert: max_size_is_exact_when_many_insert_at_once;
+                insert: max_size_counts_who_waits_for_a_first_attempt_and_nobody_else;
+                insert: a_task_leased_at_insert_runs_from_the_start;
+                insert: a_lease_at_insert_respects_pauses_and_times;
+                insert: a_lease_if_idle_never_overtakes_who_is_due;
+                insert: nobody_claims_a_held_task_until_it_is_released;
+                insert: a_hold_can_end_in_a_cancel_with_its_reason;
+                insert: a_hold_that_nobody_ends_is_ended_by_its_lease;
+
+                keys: a_key_stands_for_the_task_that_waits_runs_or_succeeded_with_it;
+                keys: a_key_is_free_again_when_its_task_ended_badly_or_is_gone;
+                keys: a_key_twice_in_one_batch_is_one_task;
+                keys: of_64_adds_at_once_with_one_key_one_is_new;
+                keys: of_64_adds_at_once_with_one_run_key_one_is_new;
+                keys: a_run_key_replaces_what_waits_and_keeps_its_id_and_place;
+                keys: a_run_key_is_its_names_own_and_free_after_an_attempt;
+                keys: a_task_that_comes_back_finds_its_run_key_taken_and_both_run;
+                keys: cancelling_a_run_key_cancels_what_waits_with_it;
+
+                claim: equals_are_claimed_first_come_first_served;
+                claim: the_highest_priority_goes_first_over_all_queues;
+                claim: no_more_is_claimed_than_asked_from_a_queue_and_in_all;
+                claim: only_known_names_are_claimed;
+                claim: a_paused_queue_gives_nothing_until_it_is_resumed;
+                claim: a_task_for_later_is_claimed_when_its_time_has_come;
+                claim: the_next_due_time_is_that_of_the_names_and_queues_asked_for;
+                claim: what_is_not_due_hides_nothing_that_is;
+                claim: a_claim_brings_all_that_running_takes;
+                claim: a_retry_keeps_its_place_before_the_younger;
+                claim: many_who_claim_at_once_never_get_the_same_task;
+
+                finish: a_success_keeps_its_result_and_its_attempt;
+                finish: a_retry_waits_its_delay_and_counts;
+                finish: a_run_can_end_the_task_in_every_other_way;
+                finish: what_is_given_back_is_not_counted;
+                finish: finishes_are_answered_in_order_and_each_applies_once;
+                finish: a_late_finish_after_another_claim_changes_nothing;
+                finish: a_run_that_was_asked_to_stop_is_not_tried_again;
+                finish: reports_keep_progress_and_lines_while_the_run_lives;
+                finish: lines_of_many_attempts_stay_in_order;
+                finish: a_turn_is_a_finish_and_a_claim;
+
+                leases: a_lease_is_good_until_it_ends_unless_renewed;
+                leases: renewing_tells_what_is_lost_and_what_should_stop;
+                leases: a_lost_run_with_attempts_left_is_tried_again_after_its_back_off;
+                leases: a_lost_run_that_may_be_repeated_goes_back_uncounted;
+                leases: a_lost_run_that_may_not_be_repeated_is_interrupted;
+                leases: a_task_that_kills_its_processes_is_poison;
+                leases: only_lost_runs_in_a_row_make_poison;
+                leases: a_manual_retry_ends_a_row_of_lost_runs;
+                leases: a_lost_run_that_was_asked_to_stop_is_cancelled;
+                leases: a_lost_run_can_say_nothing_more;
+                leases: a_process_that_leaves_loses_what_it_left_at_once;
+                leases: recovering_moves_each_run_once_until_none_is_left;
+
+                controls: a_cancel_answers_by_what_it_found;
+                controls: a_waiting_retry_can_be_cancelled;
+                controls: a_running_task_is_asked_to_stop_through_its_own_process;
+                controls: a_manual_retry_reopens_the_same_record;
+                controls: a_task_cancelled_while_it_was_not_due_is_retried_at_once;
+                controls: what_cannot_be_retried_says_why;
+                controls: a_retried_task_holds_its_key_again;
+                controls: only_what_has_ended_is_deleted;
+                controls: pruning_takes_what_ended_long_ago_in_bounded_batches;
+                controls: a_pause_is_seen_and_stays_however_empty_the_queue;
+                controls: who_listens_hears_of_work_and_of_controls;
+
+                reads: who_is_not_there_is_none_not_an_error;
+                reads: a_list_is_newest_first_and_filtered;
+                reads: a_list_can_be_bounded_by_when_tasks_were_added;
+                reads: pages_are_complete_without_duplicates_while_tasks_come_and_end;
+                reads: numbers_are_true_after_every_kind_of_write;
+                reads: queues_are_listed_by_name_with_what_is_in_them;
+                reads: processes_are_listed_while_they_are_there;
+            }
+
+            #[test]
+            fn any_history_goes_as_the_model_says() {
+                $crate::contract::random::compare_with_the_model($random, $open);
+            }
+        }
+    };
+}
+
+macro_rules! cases {
+    ($open:path; $($room:ident: $case:ident;)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                use $crate::contract::{$room, lab::Lab};
+                $room::$case(Lab::new($open()).await).await;
+            }
+        )*
+    };
+}
+
+pub(crate) use {cases, contract};

@@ -1,0 +1,373 @@
+//! What a store should do, in the plainest words: a list of tasks, looked through from end to end. It shares no code
+//! with any store and applies the rules of a task's life by itself.
+
+use std::collections::BTreeSet;
+
+use taskflow::store::{FinishKind, Finished, InsertTask, InsertedAs, Run, Start, Verdict};
+use taskflow::{
+    AttemptOutcome, CancelOutcome, Counts, InstanceId, NewTask, RetryPolicy, TaskId, TaskStatus, When,
+};
+
+/// A task as it should be. `run_at` has two values: due, and so far in the future that no test sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) new: NewTask,
+    pub(crate) state: State,
+    pub(crate) due: bool,
+    pub(crate) fence: u64,
+    pub(crate) attempt: u32,
+    pub(crate) max_attempts: u32,
+    pub(crate) lost: u32,
+    /// Runs that ended: number, whose, how.
+    pub(crate) past: Vec<(u32, InstanceId, AttemptOutcome)>,
+    /// What its error should contain now, where that is specified.
+    pub(crate) error: Option<&'static str>,
+    pub(crate) lines: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum State {
+    Pending,
+    Held(InstanceId),
+    Running { by: InstanceId, stop: bool },
+    Ended(TaskStatus),
+}
+
+impl Entry {
+    fn of(new: NewTask) -> Self {
+        Self {
+            state: State::Pending,
+            due: new.when == When::Now,
+            fence: 0,
+            attempt: 0,
+            max_attempts: new.policy.max_attempts(),
+            lost: 0,
+            past: Vec::new(),
+            error: None,
+            lines: Vec::new(),
+            new,
+        }
+    }
+
+    pub(crate) fn status(&self) -> TaskStatus {
+        match self.state {
+            State::Pending | State::Held(_) => TaskStatus::Pending,
+            State::Running { .. } => TaskStatus::Running,
+            State::Ended(status) => status,
+        }
+    }
+
+    pub(crate) fn holder(&self) -> Option<InstanceId> {
+        match self.state {
+            State::Held(by) | State::Running { by, .. } => Some(by),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn run(&self) -> Run {
+        Run::new(self.new.id, self.fence)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.state == State::Pending && self.due
+    }
+
+    fn waits_for_first(&self) -> bool {
+        self.status() == TaskStatus::Pending && self.attempt == 0
+    }
+
+    fn is(&self, name: &str) -> bool {
+        self.new.name == name
+    }
+
+    fn start(&mut self, by: InstanceId) {
+        self.attempt += 1;
+        self.state = State::Running { by, stop: false };
+    }
+
+    fn end(&mut self, status: TaskStatus, error: Option<&'static str>) {
+        self.state = State::Ended(status);
+        self.error = error;
+    }
+
+    fn wait(&mut self, due: bool) {
+        self.state = State::Pending;
+        self.due = due;
+        self.error = None;
+    }
+}
+
+/// `Pending`, `Leased` and so on, whatever the fence.
+pub(crate) fn word(kind: InsertedAs) -> &'static str {
+    match kind {
+        InsertedAs::Pending => "pending",
+        InsertedAs::Leased { .. } => "leased",
+        InsertedAs::Held { .. } => "held",
+        InsertedAs::Duplicate => "duplicate",
+        InsertedAs::Replaced => "replaced",
+        _ => "unknown to the model",
+    }
+}
+
+/// What stands for each task of a group and what it is to it, or the queue that is full.
+pub(crate) type Group = Result<Vec<(TaskId, &'static str)>, String>;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Model {
+    /// In the order in which they were first inserted.
+    pub(crate) tasks: Vec<Entry>,
+    pub(crate) paused: BTreeSet<String>,
+}
+
+impl Model {
+    pub(crate) fn find(&mut self, id: TaskId) -> Option<&mut Entry> {
+        self.tasks.iter_mut().find(|task| task.new.id == id)
+    }
+
+    /// The task of a run that is still alive.
+    fn running(&mut self, run: Run) -> Option<&mut Entry> {
+        self.find(run.id)
+            .filter(|task| task.fence == run.fence && matches!(task.state, State::Running { .. }))
+    }
+
+    pub(crate) fn insert(&mut self, by: InstanceId, group: &[InsertTask]) -> Group {
+        let before = self.tasks.clone();
+        let answer = group.iter().map(|task| self.insert_one(by, task)).collect();
+        if Group::is_err(&answer) {
+            self.tasks = before;
+        }
+        answer
+    }
+
+    fn insert_one(&mut self, by: InstanceId, insert: &InsertTask) -> Result<(TaskId, &'static str), String> {
+        let new = &insert.task;
+        if self.find(new.id).is_some() {
+            return Ok((new.id, "pending"));
+        }
+        let same = |a: &Option<String>, b: &Option<String>| a.is_some() && a == b;
+        let mut of_name = self.tasks.iter_mut().filter(|task| task.is(&new.name));
+        if let Some(holder) = of_name
+            .find(|task| task.status().holds_key() && same(&task.new.idempotency_key, &new.idempotency_key))
+        {
+            return Ok((holder.new.id, "duplicate"));
+        }
+        let mut of_name = self.tasks.iter_mut().filter(|task| task.is(&new.name));
+        if let Some(waiting) =
+            of_name.find(|task| task.waits_for_first() && same(&task.new.run_key, &new.run_key))
+        {
+            let old = waiting.new.clone();
+            waiting.new = NewTask::clone(new);
+            waiting.new.id = old.id;
+            waiting.new.idempotency_key = old.idempotency_key;
+            waiting.new.source = old.source;
+            waiting.max_attempts = new.policy.max_attempts();
+            waiting.due = new.when == When::Now;
+            return Ok((old.id, "replaced"));
+        }
+        let of_queue = || self.tasks.iter().filter(|task| task.new.queue == new.queue);
+        let waiting = of_queue().filter(|task| task.waits_for_first()).count();
+        if insert.max_size.is_some_and(|max_size| waiting >= max_size) {
+            return Err(new.queue.to_string());
+        }
+        let idle = !of_queue().any(Entry::is_ready);
+        let mut entry = Entry::of(new.clone());
+        let may_start = entry.due && !self.paused.contains(&*new.queue);
+        let kind = match insert.start {
+            Start::Hold => {
+                entry.state = State::Held(by);
+                "held"
+            }
+            Start::Lease if may_start => {
+                entry.start(by);
+                "leased"
+            }
+            Start::LeaseIfIdle if may_start && idle => {
+                entry.start(by);
+                "leased"
+            }
+            _ => "pending",
+        };
+        self.tasks.push(entry);
+        Ok((new.id, kind))
+    }
+
+    pub(crate) fn claim(
+        &mut self,
+        by: InstanceId,
+        names: &[&str],
+        queues: &[(&str, usize)],
+        limit: usize,
+    ) -> Vec<TaskId> {
+        let mut free: Vec<(&str, usize)> = queues.to_vec();
+        let mut ready: Vec<usize> = (0..self.tasks.len()).filter(|n| self.tasks[*n].is_ready()).collect();
+        ready.sort_by_key(|n| (std::cmp::Reverse(self.tasks[*n].new.priority), *n));
+        let mut claimed = Vec::new();
+        for n in ready {
+            let task = &mut self.tasks[n];
+            let queue = free.iter_mut().find(|(queue, _)| *queue == task.new.queue);
+            let Some((queue, free)) = queue else { continue };
+            let known = names.iter().any(|name| task.is(name));
+            if known && *free > 0 && claimed.len() < limit && !self.paused.contains(*queue) {
+                *free -= 1;
+                task.start(by);
+                claimed.push(task.new.id);
+            }
+        }
+        claimed
+    }
+
+    pub(crate) fn finish(&mut self, run: Run, kind: &FinishKind) -> Finished {
+        let Some(task) = self.running(run) else { return Finished::Stale };
+        let State::Running { by, stop } = task.state else { unreachable!() };
+        task.lost = 0;
+        let number = task.attempt;
+        let again = match kind {
+            FinishKind::Success { .. } => {
+                task.past.push((number, by, AttemptOutcome::Success));
+                task.end(TaskStatus::Success, None);
+                None
+            }
+            FinishKind::End { status, outcome, .. } => {
+                task.past.push((number, by, *outcome));
+                task.end(*status, Some("the end"));
+                None
+            }
+            FinishKind::Retry { delay, outcome, .. } => {
+                task.past.push((number, by, *outcome));
+                Some(delay)
+            }
+            FinishKind::GiveBack { delay, outcome } => {
+                task.past.extend(outcome.map(|outcome| (number, by, outcome)));
+                task.attempt -= 1;
+                Some(delay)
+            }
+            _ => unreachable!("no such kind is generated"),
+        };
+        if let Some(delay) = again {
+            if stop { task.end(TaskStatus::Cancelled, None) } else { task.wait(delay.is_zero()) }
+        }
+        let (id, status) = (task.new.id, task.status());
+        self.give_up_run_key(id);
+        Finished::Applied(status)
+    }
+
+    /// A task that waits for its first attempt again lets go of a run key that another took meanwhile.
+    fn give_up_run_key(&mut self, id: TaskId) {
+        let Some(task) = self.find(id).map(|task| task.clone()) else { return };
+        let rival = |other: &&Entry| {
+            other.new.id != id
+                && other.is(&task.new.name)
+                && other.waits_for_first()
+                && other.new.run_key == task.new.run_key
+        };
+        if task.waits_for_first()
+            && task.new.run_key.is_some()
+            && self.tasks.iter().any(|other| rival(&other))
+        {
+            self.find(id).expect("it is there").new.run_key = None;
+        }
+    }
+
+    pub(crate) fn report(&mut self, run: Run, line: &str) -> bool {
+        let Some(task) = self.running(run) else { return false };
+        task.lines.push(line.to_owned());
+        true
+    }
+
+    pub(crate) fn release(&mut self, hold: Run, verdict: &Verdict) -> bool {
+        let held = |task: &&mut Entry| task.fence == hold.fence && matches!(task.state, State::Held(_));
+        let Some(task) = self.find(hold.id).filter(held) else { return false };
+        match verdict {
+            Verdict::Run => task.state = State::Pending,
+            _ => task.end(TaskStatus::Cancelled, Some("released")),
+        }
+        true
+    }
+
+    /// Ends a run or hold whose lease ended.
+    pub(crate) fn lose(&mut self, id: TaskId) -> TaskStatus {
+        let task = self.find(id).expect("it was leased");
+        let State::Running { by, stop } = task.state else {
+            task.state = State::Pending;
+            return TaskStatus::Pending;
+        };
+        let RetryPolicy { requeue_on_interrupt, max_lost_runs, delay, .. } = *task.new.policy;
+        task.past.push((task.attempt, by, AttemptOutcome::Lost));
+        task.lost += 1;
+        let again = requeue_on_interrupt || task.attempt < task.max_attempts;
+        match (stop, again) {
+            (true, _) => task.end(TaskStatus::Cancelled, None),
+            (false, false) => task.end(TaskStatus::Interrupted, Some("worker lost")),
+            (false, true) if task.lost >= max_lost_runs => task.end(TaskStatus::Failed, Some("poison")),
+            (false, true) if requeue_on_interrupt => {
+                task.attempt -= 1;
+                task.wait(true);
+            }
+            (false, true) => task.wait(delay.is_zero()),
+        }
+        let status = task.status();
+        self.give_up_run_key(id);
+        status
+    }
+
+    pub(crate) fn cancel(&mut self, id: TaskId, reason: &'static str) -> CancelOutcome {
+        let Some(task) = self.find(id) else { return CancelOutcome::NotFound };
+        match &mut task.state {
+            State::Pending | State::Held(_) => {
+                task.end(TaskStatus::Cancelled, Some(reason));
+                CancelOutcome::Cancelled
+            }
+            State::Running { stop, .. } => {
+                *stop = true;
+                CancelOutcome::Requested
+            }
+            State::Ended(_) => CancelOutcome::AlreadyFinished,
+        }
+    }
+
+    pub(crate) fn cancel_scheduled(&mut self, run_key: &str) -> Vec<TaskId> {
+        let mut cancelled = Vec::new();
+        for task in &mut self.tasks {
+            if task.waits_for_first() && task.new.run_key.as_deref() == Some(run_key) {
+                task.end(TaskStatus::Cancelled, None);
+                cancelled.push(task.new.id);
+            }
+        }
+        cancelled
+    }
+
+    /// Why not, in a word.
+    pub(crate) fn retry(&mut self, id: TaskId) -> Result<(), String> {
+        let Some(task) = self.find(id).map(|task| task.clone()) else { return Err("not found".to_owned()) };
+        if !task.status().is_final() || task.status() == TaskStatus::Success {
+            return Err(format!("is {}", task.status()));
+        }
+        let holds = |other: &&Entry| other.is(&task.new.name) && other.status().holds_key();
+        let key = &task.new.idempotency_key;
+        let rival =
+            self.tasks.iter().filter(holds).find(|other| key.is_some() && other.new.idempotency_key == *key);
+        if let Some(rival) = rival {
+            return Err(format!("key taken by {}", rival.new.id));
+        }
+        let task = self.find(id).expect("it is there");
+        task.wait(true);
+        task.max_attempts = task.attempt + task.new.policy.max_attempts();
+        task.lost = 0;
+        self.give_up_run_key(id);
+        Ok(())
+    }
+
+    pub(crate) fn delete(&mut self, ids: &[TaskId]) -> usize {
+        let before = self.tasks.len();
+        self.tasks.retain(|task| !(ids.contains(&task.new.id) && task.status().is_final()));
+        before - self.tasks.len()
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for task in &self.tasks {
+            *counts.get_mut(task.status()) += 1;
+        }
+        counts
+    }
+}

@@ -1,0 +1,367 @@
+//! Random histories, done to a store and to the model at once.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use taskflow::store::{
+    Claim, Claims, Finish, FinishKind, Finished, InsertBatch, InsertGroup, InsertTask, InsertedAs, Refusal,
+    Release, Renewal, Report, Run, Store, Verdict,
+};
+use taskflow::{
+    AttemptOutcome, Error, InstanceInfo, LogLevel, LogLine, TaskFilter, TaskId, TaskRecord, TaskStatus,
+};
+
+use super::history::{NAMES, Op, Pick, QUEUES, Request, history};
+use super::lab::{LONG, Opened, Patience, instance, names};
+use super::model::{Entry, Model, State, word};
+
+/// Does `cases` histories, each to a fresh store; the first that the model does not agree with is made as short as it
+/// can be and shown.
+pub(crate) fn compare_with_the_model(cases: u32, open: fn() -> Opened) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 4000, ..Config::default() };
+    let outcome = TestRunner::new(config)
+        .run(&history(), |ops| runtime.block_on(compare(open(), ops)).map_err(TestCaseError::fail));
+    if let Err(difference) = outcome {
+        panic!("{difference}");
+    }
+}
+
+async fn compare(opened: Opened, ops: Vec<Op>) -> Result<(), String> {
+    let mut world = World::new(&opened.store).await;
+    for (number, op) in ops.into_iter().enumerate() {
+        let said = format!("operation {number}, {op:?}");
+        world.perform(op).await.map_err(|difference| format!("{said}: {difference}"))?;
+        agree("counts", world.store.counts().await.unwrap(), world.model.counts())
+            .map_err(|difference| format!("after {said}: {difference}"))?;
+    }
+    world.compare_everything().await
+}
+
+fn agree<T: PartialEq + Debug>(what: &str, store: T, model: T) -> Result<(), String> {
+    if store == model {
+        Ok(())
+    } else {
+        Err(format!("{what}: the store says {store:?}, the model {model:?}"))
+    }
+}
+
+struct World<'a> {
+    store: &'a Arc<dyn Store>,
+    model: Model,
+    processes: [InstanceInfo; 2],
+    /// Every run and hold there ever was.
+    runs: Vec<Run>,
+    /// Every task there ever was.
+    added: Vec<InsertTask>,
+}
+
+impl<'a> World<'a> {
+    async fn new(store: &'a Arc<dyn Store>) -> Self {
+        let processes = [instance("a", 1), instance("b", 2)];
+        for process in &processes {
+            store.join(process).await.unwrap();
+        }
+        Self { store, model: Model::default(), processes, runs: Vec::new(), added: Vec::new() }
+    }
+
+    async fn perform(&mut self, op: Op) -> Result<(), String> {
+        match op {
+            Op::Insert { by, groups } => {
+                let mut next = self.added.len();
+                let mut insert = |spec: &super::history::Spec| {
+                    next += 1;
+                    spec.insert(next)
+                };
+                let groups = groups.iter().map(|group| group.iter().map(&mut insert).collect()).collect();
+                self.insert(by, groups).await
+            }
+            Op::InsertAgain { by, task } => match self.added.get(task % self.added.len().max(1)).cloned() {
+                // A duplicate was not stored, and one that was deleted is new again: either is an insert like others.
+                Some(task) => self.insert(by, vec![vec![task]]).await,
+                None => Ok(()),
+            },
+            Op::Claim { by, request } => {
+                let claims = self.store.claim(self.claim(by, &request)).await.unwrap();
+                self.claimed(by, &request, &claims)
+            }
+            Op::Finish(finishes) => {
+                let finishes = self.finishes(&finishes);
+                let answers = self.store.finish(Arc::new(finishes.clone())).await.unwrap();
+                self.finished(&finishes, answers)
+            }
+            Op::Turn { by, finishes, request } => {
+                let finishes = self.finishes(&finishes);
+                let claim = self.claim(by, &request);
+                let (answers, claims) = self.store.turn(Arc::new(finishes.clone()), claim).await.unwrap();
+                self.finished(&finishes, answers)?;
+                self.claimed(by, &request, &claims)
+            }
+            Op::Report(picks) => self.report(&picks).await,
+            Op::Release(picks) => self.release(&picks).await,
+            Op::Renew { by, more } => self.renew(by, &more).await,
+            Op::Lose { by, by_leaving } => self.lose(by, by_leaving).await,
+            Op::Cancel(tasks) => {
+                let ids = self.ids(&tasks);
+                let answers = self.store.cancel(ids.clone(), "on request".to_owned()).await.unwrap();
+                let expected = ids.into_iter().map(|id| self.model.cancel(id, "on request")).collect();
+                agree("cancel", answers, expected)
+            }
+            Op::CancelScheduled(key) => {
+                let mut answers = self.store.cancel_scheduled(key.to_owned()).await.unwrap();
+                let mut expected = self.model.cancel_scheduled(key);
+                answers.sort();
+                expected.sort();
+                agree("cancel_scheduled", answers, expected)
+            }
+            Op::Retry(tasks) => {
+                let ids = self.ids(&tasks);
+                let answers = self.store.retry(ids.clone()).await.unwrap();
+                let answers: Vec<_> = answers.into_iter().map(|answer| answer.map_err(why_not)).collect();
+                let expected = ids.into_iter().map(|id| self.model.retry(id)).collect();
+                agree("retry", answers, expected)
+            }
+            Op::Delete(tasks) => {
+                let ids = self.ids(&tasks);
+                agree("delete", self.store.delete(ids.clone()).await.unwrap(), self.model.delete(&ids))
+            }
+            Op::Pause { queue, paused } => {
+                self.store.set_paused(queue.to_owned(), paused).await.unwrap();
+                if paused {
+                    self.model.paused.insert(queue.to_owned())
+                } else {
+                    self.model.paused.remove(queue)
+                };
+                Ok(())
+            }
+        }
+    }
+
+    async fn insert(&mut self, by: usize, groups: Vec<Vec<InsertTask>>) -> Result<(), String> {
+        self.added.extend(groups.iter().flatten().cloned());
+        let by = self.processes[by].id;
+        let batch = InsertBatch::new(by, LONG, groups.iter().cloned().map(InsertGroup::new).collect());
+        let answers = self.store.insert(Arc::new(batch)).await.unwrap();
+        agree("groups", answers.len(), groups.len())?;
+        for (answer, group) in answers.into_iter().zip(&groups) {
+            let expected = self.model.insert(by, group);
+            let said = match &answer {
+                Ok(tasks) => Ok(tasks.iter().map(|it| (it.id, word(it.kind))).collect()),
+                Err(Refusal::QueueFull { queue, .. }) => Err(queue.clone()),
+                Err(refusal) => return Err(format!("a refusal the model does not know: {refusal:?}")),
+            };
+            agree("insert", said, expected)?;
+            for it in answer.into_iter().flatten() {
+                if let InsertedAs::Leased { fence } | InsertedAs::Held { fence } = it.kind {
+                    self.new_fence(Run::new(it.id, fence))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A fence the store gave out must be greater than every one the task had.
+    fn new_fence(&mut self, run: Run) -> Result<(), String> {
+        let task = self.model.find(run.id).ok_or("a run of no task")?;
+        if run.fence <= task.fence {
+            return Err(format!("{run:?} after fence {}", task.fence));
+        }
+        task.fence = run.fence;
+        self.runs.push(run);
+        Ok(())
+    }
+
+    fn claim(&self, by: usize, request: &Request) -> Claim {
+        let queues = request.queues.iter().map(|(queue, free)| (Arc::from(*queue), *free)).collect();
+        Claim::new(self.processes[by].id, LONG, names(&request.names), queues, request.limit)
+    }
+
+    fn claimed(&mut self, by: usize, request: &Request, claims: &Claims) -> Result<(), String> {
+        let by = self.processes[by].id;
+        let expected = self.model.claim(by, &request.names, &request.queues, request.limit);
+        agree("claim", claims.tasks.iter().map(|task| task.run.id).collect(), expected)?;
+        for task in &claims.tasks {
+            self.new_fence(task.run)?;
+            let entry = self.model.find(task.run.id).expect("just claimed");
+            agree("attempt", (task.attempt, task.max_attempts), (entry.attempt, entry.max_attempts))?;
+            agree("arguments", &task.args, entry.new.args.as_ref().unwrap())?;
+            agree("policy", &*task.policy, &*entry.new.policy)?;
+            agree("lines so far", task.log_lines as usize, entry.lines.len())?;
+        }
+        Ok(())
+    }
+
+    fn pick(&self, pick: &Pick) -> Run {
+        let alive = || self.model.tasks.iter().filter(|task| task.holder().is_some()).map(Entry::run);
+        let runs: Vec<Run> = if pick.alive { alive().collect() } else { self.runs.clone() };
+        match runs.get(pick.number % runs.len().max(1)) {
+            Some(run) => Run::new(run.id, run.fence + pick.wrong_by),
+            None => Run::new(TaskId::new(), 1),
+        }
+    }
+
+    fn finishes(&self, finishes: &[(Pick, FinishKind)]) -> Vec<Finish> {
+        finishes.iter().map(|(pick, kind)| Finish::new(self.pick(pick), kind.clone())).collect()
+    }
+
+    fn finished(&mut self, finishes: &[Finish], answers: Vec<Finished>) -> Result<(), String> {
+        let expected = finishes.iter().map(|finish| self.model.finish(finish.run, &finish.kind)).collect();
+        agree("finish", answers, expected)
+    }
+
+    async fn report(&mut self, picks: &[Pick]) -> Result<(), String> {
+        let runs: Vec<Run> = picks.iter().map(|pick| self.pick(pick)).collect();
+        let message = |n: usize| format!("line {n}");
+        let line = |n: usize| LogLine::new(SystemTime::now(), LogLevel::Info, message(n), 1);
+        let reports = runs.iter().enumerate().map(|(n, run)| Report::new(*run, None, vec![line(n)]));
+        let answers = self.store.report(Arc::new(reports.collect())).await.unwrap();
+        let expected = runs.iter().enumerate().map(|(n, run)| self.model.report(*run, &message(n)));
+        agree("report", answers, expected.collect())
+    }
+
+    async fn release(&mut self, picks: &[(Pick, bool)]) -> Result<(), String> {
+        let cancel = || Verdict::Cancel { reason: "released".to_owned() };
+        let release = |(pick, run): &(Pick, bool)| {
+            Release::new(self.pick(pick), if *run { Verdict::Run } else { cancel() })
+        };
+        let releases: Vec<Release> = picks.iter().map(release).collect();
+        let answers = self.store.release(Arc::new(releases.clone())).await.unwrap();
+        let expected = releases.iter().map(|it| self.model.release(it.hold, &it.verdict)).collect();
+        agree("release", answers, expected)
+    }
+
+    /// The runs and holds of a process.
+    fn leased_to(&self, by: usize) -> Vec<Run> {
+        let by = Some(self.processes[by].id);
+        self.model.tasks.iter().filter(|task| task.holder() == by).map(Entry::run).collect()
+    }
+
+    async fn renew(&mut self, by: usize, more: &[Pick]) -> Result<(), String> {
+        let own = self.leased_to(by);
+        let mut asked = own.clone();
+        asked.extend(more.iter().map(|pick| self.pick(pick)));
+        asked.sort_by_key(|run| (run.id, run.fence));
+        asked.dedup();
+        let renewal = Renewal::new(self.processes[by].id, LONG, asked.clone());
+        let mut answer = self.store.renew(renewal).await.unwrap();
+        answer.lost.sort_by_key(|run| (run.id, run.fence));
+        answer.cancel.sort_by_key(|run| (run.id, run.fence));
+        let lost: Vec<Run> = asked.iter().filter(|run| !own.contains(run)).copied().collect();
+        agree("renew, lost", answer.lost, lost)?;
+        agree("renew, to stop", answer.cancel, self.asked_to_stop(by))
+    }
+
+    fn asked_to_stop(&self, by: usize) -> Vec<Run> {
+        let stopping = State::Running { by: self.processes[by].id, stop: true };
+        let mut runs: Vec<Run> =
+            self.model.tasks.iter().filter(|task| task.state == stopping).map(Entry::run).collect();
+        runs.sort_by_key(|run| (run.id, run.fence));
+        runs
+    }
+
+    /// Lets a process lose everything it has, and waits until all of that was moved on.
+    async fn lose(&mut self, by: usize, by_leaving: bool) -> Result<(), String> {
+        let mut left = self.leased_to(by);
+        let id = self.processes[by].id;
+        if by_leaving {
+            self.store.leave(id).await.unwrap();
+            self.processes[by] = instance("another", 3);
+            self.store.join(&self.processes[by]).await.unwrap();
+        } else {
+            let renewal = Renewal::new(id, std::time::Duration::ZERO, left.clone());
+            agree("lost before", self.store.renew(renewal).await.unwrap().lost, Vec::new())?;
+        }
+        let patience = Patience::new("the recovery of what a process left");
+        while !left.is_empty() {
+            for it in self.store.recover(self.processes[1 - by].id).await.unwrap() {
+                let known =
+                    left.iter().position(|run| run.id == it.id).ok_or(format!("{it:?} was not lost"))?;
+                left.swap_remove(known);
+                agree("recovered as", it.status, self.model.lose(it.id))?;
+            }
+            if !left.is_empty() {
+                patience.wait().await;
+            }
+        }
+        Ok(())
+    }
+
+    fn ids(&self, tasks: &[usize]) -> Vec<TaskId> {
+        let id = |n: &usize| self.added.get(n % self.added.len().max(1)).map(|added| added.task.id);
+        tasks.iter().map(|n| id(n).unwrap_or_else(TaskId::new)).collect()
+    }
+
+    async fn compare_everything(&self) -> Result<(), String> {
+        let page = self.store.list(TaskFilter::all().limit(TaskFilter::MAX_LIMIT)).await.unwrap();
+        let mut expected: Vec<&Entry> = self.model.tasks.iter().collect();
+        expected.sort_by_key(|task| std::cmp::Reverse(task.new.id));
+        let ids: Vec<TaskId> = expected.iter().map(|task| task.new.id).collect();
+        agree("list", page.items.iter().map(|task| task.id).collect(), ids)?;
+        for (record, entry) in page.items.iter().zip(expected) {
+            same(record, entry).map_err(|difference| format!("task {}: {difference}", record.id))?;
+            let lines = self.store.logs(record.id).await.unwrap().ok_or("no logs")?;
+            let lines: Vec<String> = lines.into_iter().map(|line| line.message).collect();
+            agree("logs", &lines, &entry.lines)?;
+        }
+        for (by, process) in self.processes.iter().enumerate() {
+            let mut runs = self.store.asked_to_stop(process.id).await.unwrap();
+            runs.sort_by_key(|run| (run.id, run.fence));
+            agree("asked to stop", runs, self.asked_to_stop(by))?;
+        }
+        let paused = self.store.queues().await.unwrap().into_iter().filter(|queue| queue.paused);
+        agree(
+            "paused",
+            paused.map(|queue| queue.name).collect(),
+            self.model.paused.iter().cloned().collect::<Vec<_>>(),
+        )?;
+        let queues = QUEUES.map(Arc::from).to_vec();
+        let wakeup = self.store.next_wakeup(names(&NAMES), queues).await.unwrap();
+        let later = self.model.tasks.iter().any(|task| task.state == State::Pending && !task.due);
+        agree("something is due later", wakeup.is_some(), later)
+    }
+}
+
+/// Whether a record is what the model says of its task.
+fn same(record: &TaskRecord, entry: &Entry) -> Result<(), String> {
+    let new = &entry.new;
+    agree("name", &*record.name, &*new.name)?;
+    agree("queue", &*record.queue, &*new.queue)?;
+    agree("status", record.status, entry.status())?;
+    agree("priority", record.priority, new.priority)?;
+    agree("arguments", record.args.get(), &**new.args.as_ref().unwrap())?;
+    agree("idempotency key", &record.idempotency_key, &new.idempotency_key)?;
+    if record.status == TaskStatus::Pending {
+        agree("run key", &record.run_key, &new.run_key)?;
+        agree("due", record.run_at <= SystemTime::now(), entry.due)?;
+    }
+    agree("attempt", (record.attempt, record.max_attempts), (entry.attempt, entry.max_attempts))?;
+    let attempts: Vec<_> = record.attempts.iter().map(|it| (it.number, it.instance, it.outcome)).collect();
+    let mut past = entry.past.clone();
+    if let State::Running { by, .. } = entry.state {
+        past.push((entry.attempt, by, AttemptOutcome::Running));
+    }
+    agree("attempts", attempts, past)?;
+    agree("ended", record.finished_at.is_some(), record.status.is_final())?;
+    agree("has a result", record.result.is_some(), record.status == TaskStatus::Success)?;
+    agree(
+        "asked to stop",
+        record.cancel_requested,
+        matches!(entry.state, State::Running { stop: true, .. }),
+    )?;
+    match entry.error {
+        Some(expected) => agree("error", record.error.as_ref().is_some_and(|it| it.contains(expected)), true),
+        None if record.status == TaskStatus::Success => agree("error", &record.error, &None),
+        None => Ok(()),
+    }
+}
+
+fn why_not(error: Error) -> String {
+    match error {
+        Error::NotFound { .. } => "not found".to_owned(),
+        Error::NotRetryable { status, .. } => format!("is {status}"),
+        Error::KeyTaken { holder, .. } => format!("key taken by {holder}"),
+        error => error.to_string(),
+    }
+}
