@@ -200,10 +200,11 @@ impl<'a> Expansion<'a> {
         let error = Ident::new("error", Span::mixed_site());
         let retry_if = Ident::new("retry_if", Span::mixed_site());
         let into_result = quote_spanned!(output.span()=> <#output as #krate::TaskOutput>::into_result);
+        let error_type = quote_spanned!(output.span()=> <#output as #krate::TaskOutput>::Error);
         let (judge, retry) = match self.options.retry_if.as_ref().filter(|_| !self.shape.returns_unit()) {
             Some(path) => (
                 Some(quote! {
-                    let #retry_if: fn(&<#output as #krate::TaskOutput>::Error) -> ::core::primitive::bool = #path;
+                    let #retry_if: fn(&#error_type) -> ::core::primitive::bool = #path;
                 }),
                 quote!(#retry_if(&#error)),
             ),
@@ -220,7 +221,7 @@ impl<'a> Expansion<'a> {
                         };
                         #judge
                         #krate::__private::TaskOutcome::failure(
-                            (&&&&#krate::__private::Probe(&#error)).report(),
+                            (&&&&&#krate::__private::Probe(&#error)).report(),
                             #retry,
                         )
                     }
@@ -244,6 +245,7 @@ impl ToTokens for Expansion<'_> {
         let injected: Vec<_> = self.shape.injected().map(|parameter| &parameter.ident).collect();
         let (arguments, injected) = (tuple(&arguments), tuple(&injected));
         let (argument_types, injected_types) = (tuple(argument_types), tuple(injected_types));
+        let value = quote_spanned!(output.span()=> <#output as #krate::TaskOutput>::Value);
         let kind = if self.shape.is_async { quote!(Task) } else { quote!(BlockingTask) };
 
         let body = self.body();
@@ -259,7 +261,7 @@ impl ToTokens for Expansion<'_> {
                 Args = #argument_types,
                 Injected = #injected_types,
                 Output = #output,
-                Value = <#output as #krate::TaskOutput>::Value,
+                Value = #value,
             >> {
                 struct __TaskflowTask;
 
@@ -269,7 +271,7 @@ impl ToTokens for Expansion<'_> {
                     type Args = #argument_types;
                     type Injected = #injected_types;
                     type Output = #output;
-                    type Value = <#output as #krate::TaskOutput>::Value;
+                    type Value = #value;
 
                     #descriptor
                     #call

@@ -135,9 +135,10 @@ impl Entry {
         let text = self.text(&example)?;
         let found = choices.iter().find(|(word, _)| *word == text.value());
         found.map(|(_, choice)| *choice).ok_or_else(|| {
-            let listed = words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(" or ");
+            let listed = words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>();
+            let (last, others) = (&listed[listed.len() - 1], listed[..listed.len() - 1].join(", "));
             let hint = suggest::did_you_mean(&text.value(), words.iter().copied());
-            Error::new(text.span(), format!("`{name}` must be {listed}{hint}"))
+            Error::new(text.span(), format!("`{name}` must be {others} or {last}{hint}"))
         })
     }
 

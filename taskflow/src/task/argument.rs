@@ -218,19 +218,19 @@ mod tests {
     fn arguments_are_found_by_name() {
         payload(|payload| {
             assert_eq!(String::take("to", payload).unwrap(), "a\"b");
-            assert_eq!(Option::<u128>::take("n", payload).unwrap(), Some(3));
+            assert_eq!(<Option<u128> as TaskArg>::take("n", payload).unwrap(), Some(3));
         });
     }
 
     #[test]
     fn only_an_option_or_a_default_may_be_missing() {
         payload(|payload| {
-            assert_eq!(Option::<u8>::take("new", payload).unwrap(), None);
+            assert_eq!(<Option<u8> as TaskArg>::take("new", payload).unwrap(), None);
             assert_eq!(u8::take_or_default("new", payload).unwrap(), 0);
             for error in [
                 u8::take("new", payload).unwrap_err(),
                 <()>::take("new", payload).unwrap_err(),
-                serde_json::Value::take("new", payload).unwrap_err(),
+                <serde_json::Value as TaskArg>::take("new", payload).unwrap_err(),
             ] {
                 assert!(error.to_string().contains("the payload has no `new`"), "{error}");
             }

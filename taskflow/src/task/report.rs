@@ -19,7 +19,7 @@ pub struct ErrorReport {
     pub(super) steering: Steering,
 }
 
-/// An error that is to be reported: `(&&&&Probe(&error)).report()`.
+/// An error that is to be reported: `(&&&&&Probe(&error)).report()`.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Probe<'a, E>(pub &'a E);
@@ -29,7 +29,7 @@ pub trait ViaTaskError {
     fn report(&self) -> ErrorReport;
 }
 
-impl ViaTaskError for &&&Probe<'_, TaskError> {
+impl ViaTaskError for &&&&Probe<'_, TaskError> {
     fn report(&self) -> ErrorReport {
         let error = self.0;
         let below = chain(error.inner());
@@ -46,7 +46,7 @@ pub trait ViaBoxedError {
 }
 
 /// `Box<dyn Error + Send + Sync>`, and the boxes of `anyhow` and `eyre`.
-impl<E: Deref<Target = dyn StdError + Send + Sync + 'static>> ViaBoxedError for &&Probe<'_, E> {
+impl<E: Deref<Target = dyn StdError + Send + Sync + 'static>> ViaBoxedError for &&&Probe<'_, E> {
     fn report(&self) -> ErrorReport {
         let error: &(dyn StdError + Send + Sync) = self.0.deref();
         chain(error)
@@ -58,7 +58,7 @@ pub trait ViaError {
     fn report(&self) -> ErrorReport;
 }
 
-impl<E: StdError + 'static> ViaError for &Probe<'_, E> {
+impl<E: StdError + 'static> ViaError for &&Probe<'_, E> {
     fn report(&self) -> ErrorReport {
         let mut report = chain(self.0);
         name_if_empty::<E>(&mut report.text);
@@ -71,7 +71,7 @@ pub trait ViaDisplay {
     fn report(&self) -> ErrorReport;
 }
 
-impl<E: fmt::Display> ViaDisplay for Probe<'_, E> {
+impl<E: fmt::Display> ViaDisplay for &Probe<'_, E> {
     fn report(&self) -> ErrorReport {
         let mut text = self.0.to_string();
         name_if_empty::<E>(&mut text);
@@ -85,7 +85,7 @@ pub trait ViaNothing {
     fn report(&self) -> ErrorReport;
 }
 
-impl<E> ViaNothing for E {
+impl<E> ViaNothing for Probe<'_, E> {
     fn report(&self) -> ErrorReport {
         ErrorReport { text: String::new(), steering: Steering::Policy }
     }
@@ -139,7 +139,7 @@ mod tests {
 
     macro_rules! report {
         ($error:expr) => {
-            (&&&&Probe(&$error)).report()
+            (&&&&&Probe(&$error)).report()
         };
     }
 

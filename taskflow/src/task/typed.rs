@@ -48,6 +48,10 @@ pub trait Task: Sized + Send + Sync + 'static {
 }
 
 /// A task whose function is synchronous: it runs on a thread of the blocking pool, and [`Call::run`] runs it here.
+#[diagnostic::on_unimplemented(
+    message = "this task is an async function",
+    label = "only the call of a synchronous function can be run here; `.await` this one"
+)]
 pub trait BlockingTask: Task {
     #[doc(hidden)]
     fn call_blocking(injected: Self::Injected, args: Self::Args) -> Self::Output;
