@@ -6,6 +6,8 @@ mod manager;
 pub(crate) mod model;
 pub mod store;
 mod task;
+#[cfg(feature = "axum")]
+mod web;
 
 pub use attributes::{schedule, task};
 pub use manager::{AddTask, TaskHandle, TaskManager, TaskManagerBuilder};
@@ -17,6 +19,9 @@ pub use task::{
     BlockingTask, BoxFuture, Call, ContextError, Descriptor, FromContext, IntoNewTask, Location, Needs, Standalone,
     State, Task, TaskArg, TaskConfig, TaskContext, TaskError, TaskFn, TaskOutput, TaskValue,
 };
+
+#[cfg(feature = "axum")]
+pub use web::{BackgroundTasks, BackgroundTasksLayer, BackgroundTasksRejection, BackgroundTasksService};
 
 /// What the macros' expansions name; nobody else may.
 #[doc(hidden)]

@@ -9,11 +9,14 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::core::Core;
+use super::holds::Holder;
 use super::pause::Backoff;
 use super::runner::Runner;
 use super::slots::Seat;
 use crate::model::{AddError, NewTask, StoreError, StoreErrorKind, TaskEventKind, TaskId, When};
-use crate::store::{Claimed, InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Run, Start};
+use crate::store::{
+    Claimed, InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Run, Start,
+};
 
 /// Takes adds to the store.
 #[derive(Debug)]
@@ -38,17 +41,12 @@ struct Group {
     deadline: Instant,
     /// The last error left open whether it was stored.
     in_doubt: bool,
+    /// Who releases what is held back of it.
+    holder: Option<Arc<dyn Holder>>,
     reply: oneshot::Sender<Answer>,
 }
 
 type Answer = Result<Vec<Inserted>, AddError>;
-
-/// Whether adds are held back until a response has been sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hold {
-    Yes,
-    No,
-}
 
 impl Adder {
     pub(crate) fn new(core: Arc<Core>, runner: Option<Arc<Runner>>) -> Arc<Self> {
@@ -56,22 +54,32 @@ impl Adder {
     }
 
     /// Sends tasks on their way, all or none. The answer comes when they are committed; not to wait for it undoes nothing.
-    pub(crate) fn send(self: &Arc<Self>, tasks: Vec<NewTask>, hold: Hold) -> Result<oneshot::Receiver<Answer>, AddError> {
+    pub(crate) fn send(
+        self: &Arc<Self>,
+        tasks: Vec<NewTask>,
+        holder: Option<Arc<dyn Holder>>,
+    ) -> Result<oneshot::Receiver<Answer>, AddError> {
         if self.core.is_closed() {
             return Err(AddError::ShutDown);
         }
+        let holds = holder.as_ref().is_some_and(|holder| holder.holds());
         let mut inserts = Vec::with_capacity(tasks.len());
-        for task in tasks {
+        for mut task in tasks {
             task.check()?;
             let max_size = self.core.queue(&task.queue)?.max_size;
-            let mut insert = InsertTask::new(task, if hold == Hold::Yes { Start::Hold } else { Start::Wait });
+            if let Some(holder) = &holder {
+                task.source = holder.source();
+            }
+            let start = if holds && !task.eager { Start::Hold } else { Start::Wait };
+            let mut insert = InsertTask::new(task, start);
             insert.max_size = max_size;
             inserts.push(insert);
         }
         let seats = inserts.iter_mut().map(|insert| self.seat(insert)).collect();
         let (reply, answer) = oneshot::channel();
         let deadline = Instant::now() + self.core.settings.add_timeout;
-        let group = Group { tasks: InsertGroup::new(inserts), seats, deadline, in_doubt: false, reply };
+        let group =
+            Group { tasks: InsertGroup::new(inserts), seats, deadline, in_doubt: false, holder, reply };
         let mut gate = self.gate.lock();
         gate.waiting.push(group);
         if !mem::replace(&mut gate.writing, true) {
@@ -81,12 +89,11 @@ impl Adder {
         Ok(answer)
     }
 
-    /// Takes a slot for a task that could start at once, and says so to the store. A held one waits for its response,
-    /// unless it is eager.
+    /// Takes a slot for a task that could start at once, and says so to the store. A held one waits for its response.
     fn seat(&self, insert: &mut InsertTask) -> Option<Seat> {
         let runner = self.runner.as_ref().filter(|runner| runner.may_claim())?;
         let task = &insert.task;
-        if task.when != When::Now || (insert.start == Start::Hold && !task.eager) {
+        if task.when != When::Now || insert.start == Start::Hold {
             return None;
         }
         let descriptor = runner.registry.get(&task.name)?;
@@ -113,7 +120,11 @@ impl Adder {
                     tasks <= most
                 };
                 let count = gate.waiting.iter().take_while(fits).count().max(1);
-                if count == gate.waiting.len() { mem::take(&mut gate.waiting) } else { gate.waiting.drain(..count).collect() }
+                if count == gate.waiting.len() {
+                    mem::take(&mut gate.waiting)
+                } else {
+                    gate.waiting.drain(..count).collect()
+                }
             };
             let mut backoff = Backoff::new();
             while !groups.is_empty() {
@@ -132,8 +143,10 @@ impl Adder {
 
     /// One write. After an error the groups are as before, but for those whose deadline passed.
     async fn insert(self: &Arc<Self>, groups: &mut Vec<Group>) -> Result<(), StoreError> {
-        let tasks = groups.iter_mut().map(|group| mem::replace(&mut group.tasks, InsertGroup::new(Vec::new())));
-        let batch = Arc::new(InsertBatch::new(self.core.instance.id, self.core.settings.lease, tasks.collect()));
+        let tasks =
+            groups.iter_mut().map(|group| mem::replace(&mut group.tasks, InsertGroup::new(Vec::new())));
+        let batch =
+            Arc::new(InsertBatch::new(self.core.instance.id, self.core.settings.lease, tasks.collect()));
         let mut write = self.core.store.insert(batch.clone());
         let earliest = groups.iter().map(|group| group.deadline).min().unwrap_or_else(Instant::now);
         let answer = tokio::select! {
@@ -156,13 +169,15 @@ impl Adder {
         let answer = self.core.health.note("an insert", answer);
         match answer {
             Ok(answers) => {
-                for ((group, tasks), answer) in mem::take(groups).into_iter().zip(&batch.groups).zip(answers) {
+                for ((group, tasks), answer) in mem::take(groups).into_iter().zip(&batch.groups).zip(answers)
+                {
                     self.settle(group, tasks, answer);
                 }
                 Ok(())
             }
             Err(error) => {
-                let tasks = Arc::try_unwrap(batch).map_or_else(|shared| shared.groups.clone(), |batch| batch.groups);
+                let tasks =
+                    Arc::try_unwrap(batch).map_or_else(|shared| shared.groups.clone(), |batch| batch.groups);
                 for (group, tasks) in groups.iter_mut().zip(tasks) {
                     group.tasks = tasks;
                     group.in_doubt |= error.kind() == StoreErrorKind::Unknown;
@@ -182,6 +197,7 @@ impl Adder {
                 return;
             }
         };
+        let mut holds = Vec::new();
         for ((insert, inserted), seat) in tasks.tasks.iter().zip(&inserted).zip(group.seats) {
             if inserted.kind.is_new() {
                 self.core.events.send_named(inserted.id, &insert.task.name, || TaskEventKind::Added);
@@ -191,15 +207,18 @@ impl Adder {
                     runner.start(claimed(&insert.task, Run::new(inserted.id, fence)), seat);
                 }
                 (kind, seat, runner) => {
-                    if let (InsertedAs::Held { fence }, _) = (kind, &runner) {
-                        self.core.holds.begin(Run::new(inserted.id, fence));
-                    }
                     self.free([seat]);
-                    if let (InsertedAs::Pending | InsertedAs::Replaced, Some(runner)) = (kind, runner) {
-                        runner.may_have_work();
+                    match (kind, runner) {
+                        (InsertedAs::Held { fence }, _) => holds.push(Run::new(inserted.id, fence)),
+                        (InsertedAs::Pending | InsertedAs::Replaced, Some(runner)) => runner.may_have_work(),
+                        _ => {}
                     }
                 }
             }
+        }
+        holds.iter().for_each(|hold| self.core.holds.begin(*hold));
+        if let (Some(holder), false) = (&group.holder, holds.is_empty()) {
+            holder.held(holds);
         }
         // Nobody waits any more: the tasks are stored all the same.
         let _ = group.reply.send(Ok(inserted));

@@ -58,7 +58,8 @@ impl BlockingPool {
 
     fn spawn(&self) {
         let shared = self.0.clone();
-        let spawned = std::thread::Builder::new().name("taskflow-blocking".to_owned()).spawn(move || work(&shared));
+        let spawned =
+            std::thread::Builder::new().name("taskflow-blocking".to_owned()).spawn(move || work(&shared));
         if let Err(error) = spawned {
             let mut state = self.0.state.lock();
             state.threads -= 1;

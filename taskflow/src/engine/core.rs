@@ -12,7 +12,7 @@ use super::events::Events;
 use super::health::HealthMeter;
 use super::holds::Holds;
 use super::runs::Runs;
-use crate::model::{AddError, InstanceInfo, QueueConfig, StoreError, error::closest};
+use crate::model::{AddError, InstanceInfo, QueueConfig, StoreError, TaskEventKind, TaskId, error::closest};
 use crate::store::{Store, StoreFuture};
 
 /// What every part of the engine shares, whether this process runs tasks or only adds them.
@@ -62,8 +62,22 @@ impl Core {
     }
 
     /// A call of the store, noted in the health.
-    pub(crate) async fn call<T>(&self, what: &'static str, call: StoreFuture<'_, T>) -> Result<T, StoreError> {
+    pub(crate) async fn call<T>(
+        &self,
+        what: &'static str,
+        call: StoreFuture<'_, T>,
+    ) -> Result<T, StoreError> {
         self.health.note(what, call.await)
+    }
+
+    /// Tells whoever listens or waits that a pending task was cancelled.
+    pub(crate) async fn tell_cancelled(&self, id: TaskId) {
+        self.events.ended(id);
+        if self.events.has_subscribers()
+            && let Ok(Some(task)) = self.store.get(id).await
+        {
+            self.events.send_named(id, &task.name, || TaskEventKind::Cancelled);
+        }
     }
 
     /// Nothing can be added from now on.

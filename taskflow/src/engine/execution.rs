@@ -12,7 +12,9 @@ use super::runs::{Stop, StopReason};
 use super::slots::Seat;
 use crate::model::{AttemptOutcome, TaskStatus};
 use crate::store::{Claimed, Finish, FinishKind};
-use crate::task::{BoxFuture, ContextParts, Descriptor, RunError, RunTask, Steering, TaskContext, TaskOutcome};
+use crate::task::{
+    BoxFuture, ContextParts, Descriptor, RunError, RunTask, Steering, TaskContext, TaskOutcome,
+};
 
 /// Runs a claimed task and hands its end to the dispatcher.
 pub(crate) async fn execute(

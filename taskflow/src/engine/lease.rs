@@ -41,7 +41,9 @@ async fn renew_until_over(core: &Core, runner: Option<&Runner>) {
         let renewal = Renewal::new(core.instance.id, lease, leases);
         // A store that does not answer is as good as one that refuses.
         let left = lease_left(lease, renewed);
-        let answer = tokio::time::timeout(left.max(lease / 10), core.call("a renewal", core.store.renew(renewal))).await;
+        let answer =
+            tokio::time::timeout(left.max(lease / 10), core.call("a renewal", core.store.renew(renewal)))
+                .await;
         match answer {
             Ok(Ok(answer)) => {
                 renewed = asked;
@@ -77,7 +79,9 @@ fn lease_left(lease: Duration, renewed: Instant) -> Duration {
 fn give_up(core: &Core, runner: Option<&Runner>) {
     let Some(runner) = runner else { return };
     if runner.may_claim() {
-        tracing::warn!("the leases of this process cannot be renewed: its runs are stopped, nothing is claimed");
+        tracing::warn!(
+            "the leases of this process cannot be renewed: its runs are stopped, nothing is claimed"
+        );
     }
     runner.doubt_lease(true);
     core.runs.ask_all(StopReason::LeaseEnding);

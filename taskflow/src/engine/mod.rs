@@ -21,6 +21,8 @@ pub(crate) mod panics;
 pub(crate) mod pause;
 pub(crate) mod prune;
 pub(crate) mod recovery;
+#[cfg(feature = "axum")]
+pub(crate) mod release;
 pub(crate) mod reporter;
 pub(crate) mod retry;
 pub(crate) mod runner;

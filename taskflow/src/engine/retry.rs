@@ -18,9 +18,7 @@ pub(crate) fn after_failure(
     match steering {
         Steering::Snooze(delay) => FinishKind::GiveBack { delay, outcome: Some(AttemptOutcome::Snoozed) },
         Steering::RetryIn(delay) if !last => FinishKind::Retry { delay, outcome, error },
-        Steering::Policy if !last => {
-            FinishKind::Retry { delay: back_off(task), outcome, error }
-        }
+        Steering::Policy if !last => FinishKind::Retry { delay: back_off(task), outcome, error },
         Steering::Policy | Steering::RetryIn(_) | Steering::Abort => {
             FinishKind::End { status: TaskStatus::Failed, outcome, error }
         }

@@ -32,7 +32,9 @@ impl Tally {
     fn count(&self, finish: &FinishKind) {
         let mut ends = self.0.lock();
         match finish {
-            FinishKind::GiveBack { outcome: Some(AttemptOutcome::HandedBack) | None, .. } => ends.handed_back += 1,
+            FinishKind::GiveBack { outcome: Some(AttemptOutcome::HandedBack) | None, .. } => {
+                ends.handed_back += 1
+            }
             FinishKind::End { status: TaskStatus::Interrupted, .. } => ends.interrupted += 1,
             _ => ends.finished += 1,
         }

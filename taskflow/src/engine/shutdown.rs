@@ -18,7 +18,11 @@ const GRACE: Duration = Duration::from_secs(2);
 const STUBBORN: Duration = Duration::from_millis(250);
 
 /// Stops claiming, waits until `deadline` for what runs, cuts the rest short, and writes how everything ended.
-pub(crate) async fn shut_down(core: Arc<Core>, runner: Option<Arc<Runner>>, deadline: Duration) -> ShutdownReport {
+pub(crate) async fn shut_down(
+    core: Arc<Core>,
+    runner: Option<Arc<Runner>>,
+    deadline: Duration,
+) -> ShutdownReport {
     let deadline = Instant::now().checked_add(deadline);
     let mut report = ShutdownReport::default();
     let mut abandoned = 0;
@@ -39,7 +43,8 @@ pub(crate) async fn shut_down(core: Arc<Core>, runner: Option<Arc<Runner>>, dead
         report.abandoned = abandoned;
     }
     core.close();
-    let releases: Vec<_> = core.holds.all().into_iter().map(|hold| Release::new(hold, Verdict::Run)).collect();
+    let releases: Vec<_> =
+        core.holds.all().into_iter().map(|hold| Release::new(hold, Verdict::Run)).collect();
     if !releases.is_empty() {
         let release = core.call("a release", core.store.release(Arc::new(releases)));
         if !matches!(timeout(GRACE, release).await, Ok(Ok(_))) {
@@ -47,7 +52,10 @@ pub(crate) async fn shut_down(core: Arc<Core>, runner: Option<Arc<Runner>>, dead
         }
     }
     if abandoned > 0 {
-        tracing::warn!(abandoned, "synchronous tasks ignore the request to stop; they keep their lease until the end");
+        tracing::warn!(
+            abandoned,
+            "synchronous tasks ignore the request to stop; they keep their lease until the end"
+        );
         core.runtime.spawn(end_after_the_last(core.clone()));
     } else {
         leave(&core).await;

@@ -109,7 +109,11 @@ impl Slots {
     }
 
     /// The claim brought these (queue and kind of each): they take their slots, the rest of the room is free again.
-    pub(crate) fn settle<'a>(&self, room: &Room, claimed: impl Iterator<Item = (&'a str, bool)>) -> Vec<Seat> {
+    pub(crate) fn settle<'a>(
+        &self,
+        room: &Room,
+        claimed: impl Iterator<Item = (&'a str, bool)>,
+    ) -> Vec<Seat> {
         let mut state = self.state.lock();
         let seats: Vec<_> = claimed
             .map(|(queue, blocking)| {

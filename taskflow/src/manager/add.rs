@@ -9,20 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::{TaskHandle, TaskManager};
-use crate::engine::adder::Hold;
-use crate::model::{AddError, NewTask, RetryPolicy, TaskSource, When};
-use crate::store::{Inserted, Run};
+use crate::engine::holds::Holder;
+use crate::model::{AddError, NewTask, RetryPolicy, When};
 use crate::task::{Call, IntoNewTask, Standalone, Task, TaskFn, new_task};
-
-/// Through what an add comes: the manager itself, or a web request that wants to know what it holds.
-pub(crate) trait Origin: Send + Sync {
-    /// Whether adds are held back.
-    fn hold(&self) -> Hold;
-    /// What the record says.
-    fn source(&self) -> TaskSource;
-    /// These are held back, under these fences.
-    fn held(&self, holds: Vec<Run>);
-}
 
 impl TaskManager {
     /// Adds a task by its name and arguments: it is stored when the [`AddTask`] has been awaited.
@@ -75,29 +64,15 @@ impl TaskManager {
     /// Adds tasks all or none.
     pub(crate) async fn add_new<V>(
         &self,
-        mut tasks: Vec<NewTask>,
-        origin: Option<Arc<dyn Origin>>,
+        tasks: Vec<NewTask>,
+        holder: Option<Arc<dyn Holder>>,
     ) -> Result<Vec<TaskHandle<V>>, AddError> {
         if tasks.is_empty() {
             return Ok(Vec::new());
         }
-        let hold = origin.as_ref().map_or(Hold::No, |origin| origin.hold());
-        if let Some(origin) = &origin {
-            tasks.iter_mut().for_each(|task| task.source = origin.source());
-        }
-        let answer = self.0.adder.send(tasks, hold)?;
+        let answer = self.0.adder.send(tasks, holder)?;
         let inserted = answer.await.map_err(|_| AddError::ShutDown)??;
-        if let Some(origin) = &origin {
-            origin.held(inserted.iter().filter_map(held).collect());
-        }
         Ok(inserted.into_iter().map(|inserted| TaskHandle::of(self.clone(), inserted)).collect())
-    }
-}
-
-fn held(inserted: &Inserted) -> Option<Run> {
-    match inserted.kind {
-        crate::store::InsertedAs::Held { fence } => Some(Run::new(inserted.id, fence)),
-        _ => None,
     }
 }
 
@@ -108,14 +83,14 @@ fn held(inserted: &Inserted) -> Option<Run> {
 #[must_use = "an add does nothing until it is awaited"]
 pub struct AddTask<V> {
     manager: TaskManager,
-    origin: Option<Arc<dyn Origin>>,
+    holder: Option<Arc<dyn Holder>>,
     task: NewTask,
     value: PhantomData<fn() -> V>,
 }
 
 impl<V> AddTask<V> {
-    pub(crate) fn new(manager: TaskManager, origin: Option<Arc<dyn Origin>>, task: NewTask) -> Self {
-        Self { manager, origin, task, value: PhantomData }
+    pub(crate) fn new(manager: TaskManager, holder: Option<Arc<dyn Holder>>, task: NewTask) -> Self {
+        Self { manager, holder, task, value: PhantomData }
     }
 
     /// Higher runs first; equal ones first come, first served. 0 unless told.
@@ -214,7 +189,7 @@ impl<V> AddTask<V> {
     }
 
     async fn store(self) -> Result<TaskHandle<V>, AddError> {
-        let handles = self.manager.add_new(vec![self.task], self.origin).await?;
+        let handles = self.manager.add_new(vec![self.task], self.holder).await?;
         handles.into_iter().next().ok_or(AddError::ShutDown)
     }
 }

@@ -279,4 +279,3 @@ impl std::fmt::Debug for TaskManagerBuilder {
             .finish_non_exhaustive()
     }
 }
-

@@ -2,14 +2,19 @@
 
 use super::TaskManager;
 use crate::engine::runs::StopReason;
-use crate::model::{CancelOutcome, Error, TaskEventKind, TaskFilter, TaskId, TaskRecord, TaskStatus};
+use crate::model::{CancelOutcome, Error, TaskFilter, TaskId, TaskRecord, TaskStatus};
 
 /// What a verb over a filter can still act on.
 const UNFINISHED: [TaskStatus; 2] = [TaskStatus::Pending, TaskStatus::Running];
 const RETRYABLE: [TaskStatus; 4] =
     [TaskStatus::Failed, TaskStatus::Interrupted, TaskStatus::Cancelled, TaskStatus::Rejected];
-const ENDED: [TaskStatus; 5] =
-    [TaskStatus::Success, TaskStatus::Failed, TaskStatus::Interrupted, TaskStatus::Cancelled, TaskStatus::Rejected];
+const ENDED: [TaskStatus; 5] = [
+    TaskStatus::Success,
+    TaskStatus::Failed,
+    TaskStatus::Interrupted,
+    TaskStatus::Cancelled,
+    TaskStatus::Rejected,
+];
 
 impl TaskManager {
     /// Cancels a task. A pending one is cancelled at once and never runs. A running async one is dropped at its next
@@ -30,14 +35,7 @@ impl TaskManager {
         for (id, outcome) in ids.into_iter().zip(&outcomes) {
             match outcome {
                 CancelOutcome::Requested => core.runs.ask_task(id, StopReason::Cancel),
-                CancelOutcome::Cancelled => {
-                    core.events.ended(id);
-                    if core.events.has_subscribers()
-                        && let Ok(Some(task)) = core.store.get(id).await
-                    {
-                        core.events.send_named(id, &task.name, || TaskEventKind::Cancelled);
-                    }
-                }
+                CancelOutcome::Cancelled => core.tell_cancelled(id).await,
                 _ => {}
             }
         }
@@ -51,7 +49,9 @@ impl TaskManager {
     pub async fn cancel_scheduled(&self, run_key: impl Into<String>) -> Result<usize, Error> {
         let core = &self.0.core;
         let cancelled = core.call("a cancel", core.store.cancel_scheduled(run_key.into())).await?;
-        cancelled.iter().for_each(|id| core.events.ended(*id));
+        for id in &cancelled {
+            core.tell_cancelled(*id).await;
+        }
         Ok(cancelled.len())
     }
 
@@ -83,7 +83,8 @@ impl TaskManager {
         let mut pages = Pages::of(self, filter, &UNFINISHED)?;
         while let Some(ids) = pages.next().await? {
             let outcomes = self.cancel_these(ids).await?;
-            let acted = |it: &&CancelOutcome| matches!(it, CancelOutcome::Cancelled | CancelOutcome::Requested);
+            let acted =
+                |it: &&CancelOutcome| matches!(it, CancelOutcome::Cancelled | CancelOutcome::Requested);
             count += outcomes.iter().filter(acted).count();
         }
         Ok(count)

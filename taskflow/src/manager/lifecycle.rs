@@ -45,6 +45,8 @@ pub struct TaskManager(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     pub(super) core: Arc<Core>,
     pub(super) adder: Arc<Adder>,
+    #[cfg(feature = "axum")]
+    pub(super) releaser: Arc<crate::engine::release::Releaser>,
     pub(super) runner: Option<Arc<Runner>>,
     dispatcher: Mutex<Option<JoinHandle<()>>>,
 }
@@ -56,9 +58,22 @@ impl TaskManager {
         TaskManagerBuilder::default()
     }
 
-    pub(super) fn new(core: Arc<Core>, runner: Option<Arc<Runner>>, dispatcher: Option<JoinHandle<()>>) -> Self {
+    pub(super) fn new(
+        core: Arc<Core>,
+        runner: Option<Arc<Runner>>,
+        dispatcher: Option<JoinHandle<()>>,
+    ) -> Self {
         let adder = Adder::new(core.clone(), runner.clone());
-        Self(Arc::new(Inner { core, adder, runner, dispatcher: Mutex::new(dispatcher) }))
+        #[cfg(feature = "axum")]
+        let releaser = crate::engine::release::Releaser::new(core.clone(), runner.clone());
+        Self(Arc::new(Inner {
+            #[cfg(feature = "axum")]
+            releaser,
+            core,
+            adder,
+            runner,
+            dispatcher: Mutex::new(dispatcher),
+        }))
     }
 
     /// Stops in order: claims no more, waits until `deadline` from now for what runs, cuts the rest short (what may
@@ -90,6 +105,12 @@ impl TaskManager {
         ending.await.map_err(|_| crate::Error::ShutDown)
     }
 
+    /// What ends the holds of web requests.
+    #[cfg(feature = "axum")]
+    pub(crate) fn releaser(&self) -> &Arc<crate::engine::release::Releaser> {
+        &self.0.releaser
+    }
+
     pub(super) fn downgrade(&self) -> WeakManager {
         WeakManager(Arc::downgrade(&self.0))
     }
@@ -109,7 +130,6 @@ impl Drop for Inner {
 pub(super) struct WeakManager(Weak<Inner>);
 
 impl WeakManager {
-
     pub(super) fn upgrade(&self) -> Option<TaskManager> {
         self.0.upgrade().map(TaskManager)
     }

@@ -9,8 +9,6 @@ mod provided;
 mod reads;
 
 pub use add::AddTask;
-#[cfg(feature = "axum")]
-pub(crate) use add::Origin;
 pub use builder::TaskManagerBuilder;
 pub use handle::TaskHandle;
 pub use lifecycle::TaskManager;

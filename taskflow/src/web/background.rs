@@ -1,0 +1,116 @@
+//! The extractor.
+
+use std::sync::Arc;
+
+use axum_core::extract::FromRequestParts;
+use axum_core::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::request::Parts;
+
+use super::request::RequestTasks;
+use crate::manager::{AddTask, TaskHandle, TaskManager};
+use crate::model::AddError;
+use crate::task::{Call, IntoNewTask, Standalone, Task, TaskFn, new_task};
+
+/// Adds tasks that run after the response: an extractor for axum handlers, installed by
+/// [`TaskManager::layer`](crate::TaskManager::layer).
+///
+/// What is added is stored at once, and held until the response has been sent, body and all, so that nothing runs
+/// before, in any process. If the handler panics or answers 5xx it is cancelled, with the reason in its record; if the
+/// client goes away, or a timeout layer cuts in, it runs: it was accepted. What is `eager` is not held. A crash while
+/// it is held loses nothing: the hold is a lease.
+///
+/// ```
+/// use axum::{Json, Router, routing::post};
+/// use taskflow::{AddError, BackgroundTasks, TaskId, TaskManager};
+///
+/// #[taskflow::task(retries = 3)]
+/// async fn send_welcome(to: String) {
+///     let _ = to;
+/// }
+///
+/// async fn signup(tasks: BackgroundTasks, Json(email): Json<String>) -> Result<Json<TaskId>, AddError> {
+///     let task = tasks.add_task(send_welcome, (email,)).await?;
+///     Ok(Json(task.id()))
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), taskflow::Error> {
+/// let tasks = TaskManager::builder().start().await?;
+/// let app: Router = Router::new().route("/signup", post(signup)).layer(tasks.layer());
+/// # drop(app);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct BackgroundTasks(Arc<RequestTasks>);
+
+impl BackgroundTasks {
+    /// As [`TaskManager::add_task`].
+    pub fn add_task<T: Task, P>(&self, task: impl TaskFn<P, Task = T>, args: T::Args) -> AddTask<T::Value> {
+        drop(task);
+        AddTask::new(self.manager().clone(), Some(self.0.clone()), new_task::<T>(&args))
+    }
+
+    /// As [`TaskManager::add`].
+    pub fn add<T: Standalone>(&self, call: Call<T>) -> AddTask<T::Value> {
+        AddTask::new(self.manager().clone(), Some(self.0.clone()), call.into_new_task())
+    }
+
+    /// As [`TaskManager::add_all`].
+    ///
+    /// # Errors
+    /// As there; then none of the tasks is stored.
+    pub async fn add_all<I: IntoNewTask>(
+        &self,
+        items: impl IntoIterator<Item = I>,
+    ) -> Result<Vec<TaskHandle<I::Value>>, AddError> {
+        let tasks: Vec<_> = items.into_iter().map(IntoNewTask::into_new_task).collect();
+        self.manager().add_new(tasks, Some(self.0.clone())).await
+    }
+
+    /// The manager behind it. What is added through it is not held.
+    #[must_use]
+    pub fn manager(&self) -> &TaskManager {
+        &self.0.manager
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for BackgroundTasks {
+    type Rejection = BackgroundTasksRejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        parts.extensions.get::<Arc<RequestTasks>>().cloned().map(Self).ok_or(BackgroundTasksRejection)
+    }
+}
+
+/// A handler takes [`BackgroundTasks`], but no layer installed them: 500 with the remedy.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("`BackgroundTasks` is not installed: add `.layer(tasks.layer())` to the router, after its routes")]
+#[non_exhaustive]
+pub struct BackgroundTasksRejection;
+
+impl IntoResponse for BackgroundTasksRejection {
+    fn into_response(self) -> Response {
+        tracing::error!("{self}");
+        (StatusCode::INTERNAL_SERVER_ERROR, self.to_string()).into_response()
+    }
+}
+
+/// 429 with `Retry-After` for a full queue, 413 for what is too large, both with the error's text; 503 for a store that
+/// is away and 500 for what is the program's own mistake, whose text is for the log only.
+impl IntoResponse for AddError {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status_code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        match status {
+            StatusCode::TOO_MANY_REQUESTS => {
+                (status, [(http::header::RETRY_AFTER, "1")], self.to_string()).into_response()
+            }
+            _ if status.is_server_error() => {
+                tracing::error!(error = %self, "a handler could not add a task");
+                (status, "the task could not be accepted").into_response()
+            }
+            _ => (status, self.to_string()).into_response(),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The layer that gives each request its tasks, and ends them with it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::{Request, Response};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::request::{EndGuard, RequestTasks};
+use super::response::HeldBody;
+use crate::manager::TaskManager;
+use crate::store::Verdict;
+
+impl TaskManager {
+    /// The layer that lets handlers take [`BackgroundTasks`](crate::BackgroundTasks).
+    ///
+    /// Add it after the routes. A timeout layer belongs outside of it (added later): one that is inside and answers 5xx
+    /// itself cannot be told from a handler that does.
+    #[must_use]
+    pub fn layer(&self) -> BackgroundTasksLayer {
+        BackgroundTasksLayer { manager: self.clone() }
+    }
+}
+
+/// See [`TaskManager::layer`].
+#[derive(Clone, Debug)]
+pub struct BackgroundTasksLayer {
+    manager: TaskManager,
+}
+
+impl<S> Layer<S> for BackgroundTasksLayer {
+    type Service = BackgroundTasksService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        BackgroundTasksService { inner, manager: self.manager.clone() }
+    }
+}
+
+/// See [`TaskManager::layer`].
+#[derive(Clone, Debug)]
+pub struct BackgroundTasksService<S> {
+    inner: S,
+    manager: TaskManager,
+}
+
+impl<S, B, R> Service<Request<B>> for BackgroundTasksService<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+{
+    type Response = Response<HeldBody<R>>;
+    type Error = S::Error;
+    type Future = Held<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let tasks = RequestTasks::new(self.manager.clone());
+        request.extensions_mut().insert(tasks.clone());
+        Held { guard: Some(EndGuard::new(tasks)), inner: Box::pin(self.inner.call(request)) }
+    }
+}
+
+/// A response on its way.
+#[derive(Debug)]
+pub struct Held<F> {
+    inner: Pin<Box<F>>,
+    guard: Option<EndGuard>,
+}
+
+impl<F, R, E> Future for Held<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+{
+    type Output = Result<Response<HeldBody<R>>, E>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = ready!(self.inner.as_mut().poll(cx));
+        let guard = self.guard.take();
+        Poll::Ready(response.map(|response| {
+            let status = response.status();
+            response.map(|body| {
+                let mut guard = guard;
+                if status.is_server_error()
+                    && let Some(guard) = &mut guard
+                {
+                    let reason = format!("the handler that added it answered {}", status.as_u16());
+                    guard.end(Verdict::Cancel { reason });
+                }
+                HeldBody::new(body, guard)
+            })
+        }))
+    }
+}

@@ -1,0 +1,46 @@
+//! The body of a response, which ends the request's tasks when it has been sent.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http_body::{Body, Frame, SizeHint};
+
+use super::request::EndGuard;
+
+/// The body of a response. Whether it is read to its end or dropped before, what the request added is then released.
+#[derive(Debug)]
+pub struct HeldBody<B> {
+    inner: Pin<Box<B>>,
+    guard: Option<EndGuard>,
+}
+
+impl<B> HeldBody<B> {
+    pub(super) fn new(inner: B, guard: Option<EndGuard>) -> Self {
+        Self { inner: Box::pin(inner), guard }
+    }
+}
+
+impl<B: Body> Body for HeldBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let frame = self.inner.as_mut().poll_frame(cx);
+        if let Poll::Ready(None) = frame {
+            // The guard ends the request's tasks.
+            self.guard = None;
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
