@@ -1,13 +1,14 @@
+//! The shortest honest program.
 use taskflow::TaskManager;
 
 #[taskflow::task(retries = 3)]
-async fn greet(name: String) {
-    println!("hello, {name}");
+async fn greet(name: String) -> Result<String, std::io::Error> {
+    Ok(format!("hello, {name}"))
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let tasks = TaskManager::builder().store("memory:").start().await?;
-    tasks.add_task(greet, ("Ada".to_owned(),)).await?.wait().await?;
-    Ok(())
+    let tasks = TaskManager::builder().store("sqlite://hello.db").start().await?;
+    println!("{}", tasks.add_task(greet, ("Ada".to_owned(),)).await?.wait().await?);
+    Ok(tasks.shutdown(std::time::Duration::from_secs(5)).await.map(drop)?)
 }

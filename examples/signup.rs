@@ -1,0 +1,195 @@
+//! A web service that does its work after the response: a mail that is retried until it goes out, an audit entry that
+//! does not wait, a report on a thread of its own, and routes to see what became of them.
+//!
+//! `cargo run --example signup` starts it and prints what to `curl`. Kill it while it works, start it again, and look:
+//! nothing that was accepted is lost.
+#![allow(clippy::print_stdout, reason = "it tells its user what to try")]
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use taskflow::{
+    AddError, BackgroundTasks, CancelOutcome, Counts, LogLevel, LogLine, QueueConfig, TaskContext, TaskId,
+    TaskManager, TaskRecord,
+};
+
+/// A mail server that is busy two times out of three.
+#[derive(Clone)]
+struct Mailer {
+    server: &'static str,
+}
+
+#[derive(Debug)]
+struct Busy(&'static str);
+
+impl std::fmt::Display for Busy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} is busy", self.0)
+    }
+}
+
+impl std::error::Error for Busy {}
+
+impl Mailer {
+    async fn send(&self, context: &TaskContext, to: &str) -> Result<(), Busy> {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if context.attempt() < 3 {
+            return Err(Busy(self.server));
+        }
+        context.log(LogLevel::Info, format!("{} took the mail to {to}", self.server));
+        Ok(())
+    }
+}
+
+/// Retried with growing delays until the mailer takes it.
+#[taskflow::task(retries = 5, delay = "500ms", backoff = 2.0, timeout = "10s", priority = 5)]
+async fn send_welcome(
+    context: TaskContext,
+    taskflow::State(mailer): taskflow::State<Mailer>,
+    to: String,
+) -> Result<(), Busy> {
+    mailer.send(&context, &to).await
+}
+
+/// Starts before the response is sent.
+#[taskflow::task(eager)]
+async fn audit(event: String) {
+    println!("audit: {event}");
+}
+
+/// Synchronous code runs on a thread of its own, says how far it is, and stops when it is asked to.
+#[taskflow::task(queue = "reports", requeue_on_interrupt)]
+fn report(context: TaskContext, month: String) -> Result<String, std::fmt::Error> {
+    let mut text = format!("report of {month}:");
+    let begin = Instant::now();
+    for step in 1..=20_u8 {
+        if context.is_cancelled() {
+            break;
+        }
+        // Work that keeps a processor busy for a tenth of a second.
+        let mut sum = 0_u64;
+        while begin.elapsed() < Duration::from_millis(100) * u32::from(step) {
+            sum = sum.wrapping_mul(31).wrapping_add(7);
+        }
+        write!(text, " {}", sum % 10)?;
+        context.progress(f32::from(step) / 20.0, format!("step {step} of 20"));
+    }
+    Ok(text)
+}
+
+#[derive(Deserialize)]
+struct Signup {
+    email: String,
+    plan: String,
+}
+
+#[derive(Serialize)]
+struct Accepted {
+    task: TaskId,
+    duplicate: bool,
+}
+
+/// Twice the same address is one mail. A full queue is a 429, by the `?` alone.
+async fn signup(
+    tasks: BackgroundTasks,
+    Json(form): Json<Signup>,
+) -> Result<(StatusCode, Json<Accepted>), AddError> {
+    tasks.add_task(audit, (format!("{} signed up", form.email),)).await?;
+    let task = tasks
+        .add_task(send_welcome, (form.email.clone(),))
+        .idempotency_key(format!("welcome:{}", form.email))
+        .tag("plan", form.plan)
+        .await?;
+    Ok((StatusCode::ACCEPTED, Json(Accepted { task: task.id(), duplicate: task.is_duplicate() })))
+}
+
+async fn order_report(tasks: BackgroundTasks, Path(month): Path<String>) -> Result<Json<TaskId>, AddError> {
+    Ok(Json(tasks.add_task(report, (month,)).await?.id()))
+}
+
+/// A task with its attempts, and what it logged.
+#[derive(Serialize)]
+struct Shown {
+    task: TaskRecord,
+    logs: Vec<LogLine>,
+}
+
+async fn show(State(tasks): State<TaskManager>, Path(id): Path<TaskId>) -> Result<Json<Shown>, StatusCode> {
+    let unavailable = |_| StatusCode::SERVICE_UNAVAILABLE;
+    let task = tasks.get(id).await.map_err(unavailable)?.ok_or(StatusCode::NOT_FOUND)?;
+    let logs = tasks.logs(id).await.map_err(unavailable)?.unwrap_or_default();
+    Ok(Json(Shown { task, logs }))
+}
+
+async fn cancel(
+    State(tasks): State<TaskManager>,
+    Path(id): Path<TaskId>,
+) -> Result<Json<CancelOutcome>, StatusCode> {
+    tasks.cancel(id).await.map(Json).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
+}
+
+async fn counts(State(tasks): State<TaskManager>) -> Result<Json<Counts>, StatusCode> {
+    tasks.counts().await.map(Json).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    tracing_subscriber::fmt().with_env_filter("info").init();
+    let url = std::env::var("DATABASE_URL").unwrap_or_else(|_| "sqlite://signup.db".to_owned());
+    let tasks = TaskManager::builder()
+        .store(&url)
+        .state(Mailer { server: "mail.example.com" })
+        .queue("reports", QueueConfig::new().concurrency(1).max_size(10))
+        .start()
+        .await?;
+
+    let app = Router::new()
+        .route("/signup", post(signup))
+        .route("/reports/{month}", post(order_report))
+        .route("/tasks", get(counts))
+        .route("/tasks/{id}", get(show))
+        .route("/tasks/{id}/cancel", post(cancel))
+        .layer(tasks.layer())
+        .with_state(tasks.clone());
+
+    let port = std::env::var("PORT").unwrap_or_else(|_| "3000".to_owned());
+    let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}")).await?;
+    let here = listener.local_addr()?;
+    println!("tasks are kept in {url}; try\n");
+    println!(
+        "  curl -X POST http://{here}/signup -H 'content-type: application/json' \\\n       \
+           -d '{{\"email\": \"ada@example.com\", \"plan\": \"pro\"}}'"
+    );
+    println!("  curl -X POST http://{here}/reports/2026-11");
+    println!("  curl http://{here}/tasks/ID        # its attempts, progress and logs");
+    println!("  curl -X POST http://{here}/tasks/ID/cancel");
+    println!("  curl http://{here}/tasks           # how many of each status\n");
+
+    axum::serve(listener, app).with_graceful_shutdown(asked_to_stop()).await?;
+    println!("{:?}", tasks.shutdown(Duration::from_secs(30)).await?);
+    Ok(())
+}
+
+/// Ends on ctrl-c, and on the signal with which service managers stop a service.
+async fn asked_to_stop() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            return;
+        }
+    }
+    // Without signals it runs until it is killed, and loses nothing by that either.
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
