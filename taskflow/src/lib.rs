@@ -14,7 +14,7 @@ pub use manager::{AddTask, TaskHandle, TaskManager, TaskManagerBuilder};
 pub use model::*;
 pub use store::{IntoStore, MemoryStore, Store};
 #[cfg(feature = "sqlite")]
-pub use store::SqliteStore;
+pub use store::{SqliteStore, Synchronous};
 pub use task::{
     BlockingTask, BoxFuture, Call, ContextError, Descriptor, FromContext, IntoNewTask, Location, Needs, Standalone,
     State, Task, TaskArg, TaskConfig, TaskContext, TaskError, TaskFn, TaskOutput, TaskValue,

@@ -19,5 +19,5 @@ pub use finish::{Finish, FinishKind, Finished, Release, Report, Verdict};
 pub use insert::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
 pub use memory::MemoryStore;
 #[cfg(feature = "sqlite")]
-pub use sqlite::SqliteStore;
+pub use sqlite::{SqliteStore, Synchronous};
 pub use url::IntoStore;

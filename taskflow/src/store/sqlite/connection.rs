@@ -1,0 +1,74 @@
+//! One connection, set up as all of them are.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::Synchronous;
+
+/// How often a connection tries again when another process has the file locked: with the lengths below, for about
+/// half a minute.
+const BUSY_TRIES: i32 = 25_000;
+
+/// Opens a file that may be written to, and nothing else about it.
+pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let mut connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_handler(Some(wait as fn(i32) -> bool))?;
+    Ok(connection)
+}
+
+/// Opens a file to read it.
+pub(super) fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_handler(Some(wait as fn(i32) -> bool))?;
+    connection.execute_batch("PRAGMA cache_size = -4000; PRAGMA temp_store = MEMORY;")?;
+    Ok(connection)
+}
+
+/// Sets a connection up to write. Checkpoints are another thread's work, so that no commit waits for one.
+pub(super) fn set_up_to_write(connection: &Connection, synchronous: Synchronous) -> rusqlite::Result<()> {
+    connection.execute_batch(match synchronous {
+        Synchronous::Full => "PRAGMA synchronous = FULL;",
+        Synchronous::Normal => "PRAGMA synchronous = NORMAL;",
+    })?;
+    connection.execute_batch(
+        "PRAGMA wal_autocheckpoint = 0;
+         PRAGMA journal_size_limit = 67108864;
+         PRAGMA cache_size = -16000;
+         PRAGMA temp_store = MEMORY;",
+    )
+}
+
+/// Puts a file into write-ahead-log mode, in which readers and the writer do not wait for each other. SQLite does not
+/// call the busy handler for this, so it is tried again here.
+pub(super) fn use_write_ahead_log(connection: &Connection) -> rusqlite::Result<bool> {
+    let mut tries = 0;
+    loop {
+        let mode: rusqlite::Result<String> =
+            connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0));
+        match mode {
+            Err(error) if is_busy(&error) && wait(tries) => tries += 1,
+            mode => return Ok(mode?.eq_ignore_ascii_case("wal")),
+        }
+    }
+}
+
+/// Whether another process had the file locked.
+pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+    matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked))
+}
+
+/// Waits a little, at first very little, before the file is tried again; `false` when that has been long enough. The
+/// lengths are random, so that two processes do not keep step.
+fn wait(tries: i32) -> bool {
+    if tries >= BUSY_TRIES {
+        return false;
+    }
+    let longest = (100_u64 << tries.clamp(0, 5)).min(2_000);
+    std::thread::sleep(Duration::from_micros(fastrand::u64(50..=longest)));
+    true
+}

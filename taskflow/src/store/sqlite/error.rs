@@ -1,0 +1,74 @@
+//! From SQLite's errors to the store's.
+
+use std::path::Path;
+
+use rusqlite::ErrorCode;
+
+use crate::model::{StoreError, StoreErrorKind};
+
+/// What SQLite said, as the store says it: the file, and what to do about it.
+pub(super) fn store_error(error: rusqlite::Error, path: &Path) -> StoreError {
+    let (kind, message) = describe(&error, path);
+    StoreError::with_source(kind, message, error)
+}
+
+/// The same for a commit: where it is not certain that nothing was kept, it says so.
+pub(super) fn commit_error(error: rusqlite::Error, path: &Path) -> StoreError {
+    if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
+        let message = format!(
+            "the disk failed while `{}` was being written, and what was written may or may not be kept",
+            path.display()
+        );
+        return StoreError::with_source(StoreErrorKind::Unknown, message, error);
+    }
+    store_error(error, path)
+}
+
+/// A thread of the store is gone, so nobody will answer.
+pub(super) fn stopped(path: &Path) -> StoreError {
+    StoreError::new(
+        StoreErrorKind::Unknown,
+        format!("`{}` stopped answering: the thread that works on it ended", path.display()),
+    )
+}
+
+fn describe(error: &rusqlite::Error, path: &Path) -> (StoreErrorKind, String) {
+    let file = path.display();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
+            StoreErrorKind::Unavailable,
+            format!("`{file}` stayed locked by another process; end what holds a transaction on it open"),
+        ),
+        Some(ErrorCode::DiskFull) => (
+            StoreErrorKind::Full,
+            format!("no room is left on the disk of `{file}`; make room, and the same call will succeed"),
+        ),
+        Some(ErrorCode::SystemIoFailure | ErrorCode::OutOfMemory) => (
+            StoreErrorKind::Unavailable,
+            format!("`{file}` could not be read or written; nothing was stored"),
+        ),
+        Some(ErrorCode::CannotOpen) => (
+            StoreErrorKind::Denied,
+            format!("`{file}` cannot be opened; check that its directory exists and can be written to"),
+        ),
+        Some(
+            ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied,
+        ) => (
+            StoreErrorKind::Denied,
+            format!(
+                "`{file}` cannot be written to; give this process the right to write it and its directory"
+            ),
+        ),
+        Some(ErrorCode::NotADatabase) => (
+            StoreErrorKind::NotAStore,
+            format!("`{file}` is not a SQLite database; give the store a file of its own"),
+        ),
+        Some(ErrorCode::DatabaseCorrupt) => (
+            StoreErrorKind::NotAStore,
+            format!(
+                "`{file}` is damaged; restore it from a backup, or save what `sqlite3 .recover` can read"
+            ),
+        ),
+        _ => (StoreErrorKind::Other, format!("`{file}`: SQLite refused what it was asked for: {error}")),
+    }
+}

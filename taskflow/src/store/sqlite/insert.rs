@@ -1,0 +1,255 @@
+//! How tasks come in.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::instance;
+use super::ledger::QueueNumber;
+use super::row;
+use super::state::State;
+use super::transaction::Transaction;
+use crate::model::{NewTask, TaskId, When, time};
+use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
+
+const INSERT: &str = "
+INSERT INTO taskflow_tasks
+    (id, state, queue, priority, name, attempt, max_attempts, fence, instance, lease_until, run_at, wake_at,
+     created_at, scheduled_for, started_at, source, idempotency_key, key_held, run_key, run_key_held, policy, tags,
+     args)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
+        ?17, iif(?17 IS NULL, NULL, 1), ?18, ?19, ?20, ?21, ?22)
+ON CONFLICT DO NOTHING";
+
+const EXISTS: &str = "SELECT 1 FROM taskflow_tasks WHERE id = ?1";
+
+const KEY_HOLDER: &str = "
+SELECT id FROM taskflow_tasks WHERE idempotency_key = ?1 AND name = ?2 AND key_held = 1";
+
+const RUN_KEY_HOLDER: &str = "
+SELECT id FROM taskflow_tasks WHERE run_key = ?1 AND name = ?2 AND run_key_held = 1";
+
+const REPLACE: &str = "
+UPDATE taskflow_tasks
+SET state = ?2, queue = ?3, priority = ?4, args = ?5, tags = ?6, policy = ?7, max_attempts = ?8, run_at = ?9,
+    wake_at = ?10, scheduled_for = ?11
+WHERE seq = ?1";
+
+/// One insert, with what all tasks of a batch share.
+struct Batch<'b> {
+    batch: &'b InsertBatch,
+    /// The row of the inserting instance, once a lease needed it.
+    instance: Option<i64>,
+}
+
+pub(super) fn insert(
+    tx: &mut Transaction<'_, '_>,
+    batch: &InsertBatch,
+) -> rusqlite::Result<Vec<Result<Vec<Inserted>, Refusal>>> {
+    // Only who asks whether anything is due needs to know what has come due meanwhile.
+    let mut tasks = batch.groups.iter().flat_map(|group| &group.tasks);
+    if tasks.any(|task| task.start == Start::LeaseIfIdle) {
+        super::claim::promote(tx)?;
+    }
+    let mut context = Batch { batch, instance: None };
+    batch.groups.iter().map(|group| insert_group(tx, &mut context, group)).collect()
+}
+
+fn insert_group(
+    tx: &mut Transaction<'_, '_>,
+    context: &mut Batch<'_>,
+    group: &InsertGroup,
+) -> rusqlite::Result<Result<Vec<Inserted>, Refusal>> {
+    // Only a group whose later tasks can be refused has anything to undo.
+    let may_undo = group.tasks.iter().skip(1).any(|task| task.max_size.is_some());
+    let before = may_undo.then(|| tx.ledger.clone());
+    if may_undo {
+        tx.sql.execute("SAVEPOINT insert_group", [])?;
+    }
+    let mut answers = Vec::with_capacity(group.tasks.len());
+    for task in &group.tasks {
+        match insert_one(tx, context, task)? {
+            Ok(answer) => answers.push(answer),
+            Err(refusal) => {
+                if let Some(before) = before {
+                    tx.sql.execute("ROLLBACK TO insert_group", [])?;
+                    tx.sql.execute("RELEASE insert_group", [])?;
+                    tx.ledger = before;
+                    // The row of the instance may have been undone too.
+                    context.instance = None;
+                }
+                return Ok(Err(refusal));
+            }
+        }
+    }
+    if may_undo {
+        tx.sql.execute("RELEASE insert_group", [])?;
+    }
+    Ok(Ok(answers))
+}
+
+fn insert_one(
+    tx: &mut Transaction<'_, '_>,
+    context: &mut Batch<'_>,
+    insert: &InsertTask,
+) -> rusqlite::Result<Result<Inserted, Refusal>> {
+    let new = &insert.task;
+    let queue = tx.ledger.queue(&new.queue);
+    // Nobody else can write meanwhile, so what is looked up here still holds below; the indexes would refuse otherwise.
+    if new.idempotency_key.is_some() || new.run_key.is_some() || insert.max_size.is_some() {
+        if let Some(answer) = stands_for(tx, new)? {
+            return Ok(Ok(answer));
+        }
+        if let Some(max_size) = insert.max_size
+            && tx.ledger.waiting_first(queue, tx.sql)? >= row::number(max_size)
+        {
+            return Ok(Err(Refusal::QueueFull { queue: new.queue.clone().into_owned(), max_size }));
+        }
+    }
+    let begin = begin(tx, context, insert, queue)?;
+    let (run_at, scheduled_for) = due(new, tx.now);
+    let waits = begin.attempt == 0;
+    let inserted = tx.sql.execute(
+        INSERT,
+        params![
+            new.id.as_bytes(),
+            begin.state.number(),
+            new.queue,
+            new.priority,
+            new.name,
+            begin.attempt,
+            new.policy.max_attempts(),
+            begin.fence,
+            begin.instance,
+            begin.instance.map(|_| tx.now.saturating_add(time::micros(context.batch.lease))),
+            run_at,
+            (begin.state == State::Later).then_some(run_at),
+            tx.now,
+            scheduled_for,
+            (begin.state == State::Running).then_some(tx.now),
+            new.source.as_str(),
+            new.idempotency_key,
+            new.run_key,
+            (waits && new.run_key.is_some()).then_some(1),
+            row::policy_json(&new.policy),
+            row::tags_json(&new.tags),
+            // Whoever makes an `InsertTask` has checked them.
+            new.args.as_deref().unwrap_or("null"),
+        ],
+    )?;
+    if inserted == 0 {
+        return Ok(Ok(Inserted::new(new.id, InsertedAs::Pending)));
+    }
+    tx.ledger.enter(queue, begin.state, begin.attempt);
+    tx.is_news = true;
+    Ok(Ok(Inserted::new(new.id, begin.kind)))
+}
+
+/// When a task is due, and for which instant it was meant.
+fn due(new: &NewTask, now: i64) -> (i64, Option<i64>) {
+    let scheduled_for = match new.when {
+        When::Now => None,
+        When::In(length) => Some(now.saturating_add(time::micros(length))),
+        When::At(at) => Some(time::to_micros(at)),
+    };
+    (scheduled_for.unwrap_or(now), scheduled_for)
+}
+
+/// How the life of a new task begins.
+struct Begin {
+    state: State,
+    attempt: i64,
+    fence: i64,
+    instance: Option<i64>,
+    kind: InsertedAs,
+}
+
+fn begin(
+    tx: &mut Transaction<'_, '_>,
+    context: &mut Batch<'_>,
+    insert: &InsertTask,
+    queue: QueueNumber,
+) -> rusqlite::Result<Begin> {
+    let state = State::waiting(due(&insert.task, tx.now).0, tx.now);
+    let starts = match insert.start {
+        Start::Wait => false,
+        Start::Hold => {
+            let instance = Some(context.instance(tx)?);
+            let kind = InsertedAs::Held { fence: 1 };
+            return Ok(Begin { state: State::Held, attempt: 0, fence: 1, instance, kind });
+        }
+        Start::Lease => state == State::Due && !tx.ledger.is_paused(queue, tx.sql)?,
+        Start::LeaseIfIdle => {
+            state == State::Due && !tx.ledger.is_paused(queue, tx.sql)? && tx.ledger.due(queue, tx.sql)? == 0
+        }
+    };
+    if !starts {
+        return Ok(Begin { state, attempt: 0, fence: 0, instance: None, kind: InsertedAs::Pending });
+    }
+    let instance = Some(context.instance(tx)?);
+    let kind = InsertedAs::Leased { fence: 1 };
+    Ok(Begin { state: State::Running, attempt: 1, fence: 1, instance, kind })
+}
+
+impl Batch<'_> {
+    fn instance(&mut self, tx: &mut Transaction<'_, '_>) -> rusqlite::Result<i64> {
+        match self.instance {
+            Some(instance) => Ok(instance),
+            None => Ok(*self.instance.insert(instance::number(tx, self.batch.instance)?)),
+        }
+    }
+}
+
+/// The task that is there already and stands for this add.
+fn stands_for(tx: &mut Transaction<'_, '_>, new: &NewTask) -> rusqlite::Result<Option<Inserted>> {
+    if tx.sql.get(EXISTS)?.exists([new.id.as_bytes()])? {
+        return Ok(Some(Inserted::new(new.id, InsertedAs::Pending)));
+    }
+    if let Some(key) = &new.idempotency_key
+        && let Some(holder) = key_holder(tx, key, &new.name)?
+    {
+        return Ok(Some(Inserted::new(holder, InsertedAs::Duplicate)));
+    }
+    let Some(key) = &new.run_key else { return Ok(None) };
+    let waiting =
+        tx.sql.get(RUN_KEY_HOLDER)?.query_row(params![key, new.name], |row| row.get(0)).optional()?;
+    let Some(waiting) = waiting.map(TaskId::from_bytes) else { return Ok(None) };
+    replace(tx, waiting, new)?;
+    Ok(Some(Inserted::new(waiting, InsertedAs::Replaced)))
+}
+
+/// The task that holds an idempotency key.
+pub(super) fn key_holder(
+    tx: &Transaction<'_, '_>,
+    key: &str,
+    name: &str,
+) -> rusqlite::Result<Option<TaskId>> {
+    let holder = tx.sql.get(KEY_HOLDER)?.query_row([key, name], |row| row.get(0)).optional()?;
+    Ok(holder.map(TaskId::from_bytes))
+}
+
+/// Gives a waiting task what another add with its run key wants. A hold stays: whoever has it ends it.
+fn replace(tx: &mut Transaction<'_, '_>, waiting: TaskId, new: &NewTask) -> rusqlite::Result<()> {
+    let Some(life) = tx.life(waiting)? else { return Ok(()) };
+    let (run_at, scheduled_for) = due(new, tx.now);
+    let state = if life.state == State::Held { State::Held } else { State::waiting(run_at, tx.now) };
+    tx.sql.execute(
+        REPLACE,
+        params![
+            life.seq,
+            state.number(),
+            new.queue,
+            new.priority,
+            new.args.as_deref().unwrap_or("null"),
+            row::tags_json(&new.tags),
+            row::policy_json(&new.policy),
+            new.policy.max_attempts(),
+            run_at,
+            (state == State::Later).then_some(run_at),
+            scheduled_for,
+        ],
+    )?;
+    let queue = tx.ledger.queue(&new.queue);
+    tx.ledger.exit(life.queue, life.state, life.attempt);
+    tx.ledger.enter(queue, state, life.attempt);
+    tx.is_news = true;
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! Which processes there are.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::transaction::Transaction;
+use crate::model::{InstanceId, InstanceInfo, time};
+
+const NUMBER: &str = "SELECT number FROM taskflow_instances WHERE id = ?1";
+
+const JOIN: &str = "
+INSERT INTO taskflow_instances (id, host, pid, version, runs, started_at, seen_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+ON CONFLICT (id) DO UPDATE SET
+    host = excluded.host, pid = excluded.pid, version = excluded.version, runs = excluded.runs,
+    started_at = excluded.started_at, seen_at = excluded.seen_at, gone_at = NULL";
+
+const STRANGER: &str = "
+INSERT INTO taskflow_instances (id, host, pid, version, runs, started_at, seen_at, gone_at)
+VALUES (?1, '', 0, '', 1, ?2, ?2, ?2)";
+
+const LEAVE: &str = "UPDATE taskflow_instances SET gone_at = ?2 WHERE id = ?1 AND gone_at IS NULL";
+
+/// The partial index holds only what runs or is held, so this looks at no more than that.
+const END_LEASES: &str = "
+UPDATE taskflow_tasks SET lease_until = ?2
+WHERE seq IN (
+    SELECT seq FROM taskflow_tasks INDEXED BY taskflow_tasks_leases
+    WHERE lease_until IS NOT NULL AND instance = ?1
+)";
+
+/// The row of an instance. One that has not joined, or has left, is written down without a name, so that its runs can
+/// still say whose they are.
+pub(super) fn number(tx: &mut Transaction<'_, '_>, instance: InstanceId) -> rusqlite::Result<i64> {
+    if let Some(number) = find(tx, instance)? {
+        return Ok(number);
+    }
+    tx.sql.execute(STRANGER, params![instance.as_bytes(), tx.now])?;
+    Ok(tx.sql.connection().last_insert_rowid())
+}
+
+pub(super) fn find(tx: &Transaction<'_, '_>, instance: InstanceId) -> rusqlite::Result<Option<i64>> {
+    tx.sql.get(NUMBER)?.query_row([instance.as_bytes()], |row| row.get(0)).optional()
+}
+
+pub(super) fn join(tx: &mut Transaction<'_, '_>, info: &InstanceInfo) -> rusqlite::Result<()> {
+    let InstanceInfo { id, host, pid, version, runs, started_at, .. } = info;
+    let started_at = time::to_micros(*started_at);
+    tx.sql.execute(JOIN, params![id.as_bytes(), host, pid, version, runs, started_at, tx.now])?;
+    Ok(())
+}
+
+/// Its runs, if it left any, are lost at once: their leases end.
+pub(super) fn leave(tx: &mut Transaction<'_, '_>, instance: InstanceId) -> rusqlite::Result<()> {
+    tx.is_news = true;
+    tx.sql.execute(LEAVE, params![instance.as_bytes(), tx.now])?;
+    if let Some(number) = find(tx, instance)? {
+        end_leases(tx, number)?;
+    }
+    Ok(())
+}
+
+pub(super) fn end_leases(tx: &mut Transaction<'_, '_>, number: i64) -> rusqlite::Result<()> {
+    tx.sql.execute(END_LEASES, [number, tx.now]).map(drop)
+}

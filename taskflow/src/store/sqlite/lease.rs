@@ -1,0 +1,52 @@
+//! Leases are renewed, and who renews hears whom to stop.
+
+use rusqlite::params;
+
+use super::instance;
+use super::row;
+use super::state::State;
+use super::statements::Statements;
+use super::transaction::Transaction;
+use crate::model::{InstanceId, TaskId, time};
+use crate::store::{Renewal, Renewed, Run};
+
+const SEEN: &str = "UPDATE taskflow_instances SET seen_at = ?2 WHERE id = ?1";
+
+const RENEW: &str = "UPDATE taskflow_tasks SET lease_until = ?2 WHERE seq = ?1";
+
+const ASKED_TO_STOP: &str = "
+SELECT t.id, t.fence
+FROM taskflow_tasks t INDEXED BY taskflow_tasks_stopping
+WHERE t.cancel_requested = 1 AND t.instance = (SELECT number FROM taskflow_instances WHERE id = ?1)
+ORDER BY t.seq";
+
+pub(super) fn renew(tx: &mut Transaction<'_, '_>, renewal: &Renewal) -> rusqlite::Result<Renewed> {
+    tx.sql.execute(SEEN, params![renewal.instance.as_bytes(), tx.now])?;
+    let owner = instance::find(tx, renewal.instance)?;
+    let lease_until = tx.now.saturating_add(time::micros(renewal.lease));
+    let mut renewed = Renewed::default();
+    for &run in &renewal.runs {
+        let life = tx.life(run.id)?.filter(|life| {
+            matches!(life.state, State::Held | State::Running)
+                && i64::try_from(run.fence) == Ok(life.fence)
+                && life.instance == owner
+        });
+        let Some(life) = life else {
+            renewed.lost.push(run);
+            continue;
+        };
+        tx.sql.execute(RENEW, [life.seq, lease_until])?;
+        if life.cancel_requested {
+            renewed.cancel.push(run);
+        }
+    }
+    Ok(renewed)
+}
+
+pub(super) fn asked_to_stop(sql: &Statements<'_>, instance: InstanceId) -> rusqlite::Result<Vec<Run>> {
+    let mut asked = sql.get(ASKED_TO_STOP)?;
+    let runs = asked.query_map([instance.as_bytes()], |row| {
+        Ok(Run::new(TaskId::from_bytes(row.get(0)?), row::count(row.get(1)?)))
+    })?;
+    runs.collect()
+}

@@ -1,0 +1,188 @@
+//! Pages of records, newest first.
+//!
+//! Each way of finding rows (a *source*) has an order or is small: tasks that ended badly have an index by state and id;
+//! what runs, and what is pending where that is not much, is gathered from the partial indexes; everything else is read
+//! along the index of ids. A page looks at no more than [`ENOUGH`] rows once it has found one; it may then be shorter
+//! than asked for although there are more. An empty page is the last.
+
+use rusqlite::{OptionalExtension, Row};
+
+use super::read::with_former_attempts;
+use super::reader::on_one_state;
+use super::row::{self, record_query};
+use super::state::State;
+use super::statements::Statements;
+use crate::model::{Cursor, Page, TaskFilter, TaskId, TaskRecord, TaskStatus, time};
+
+/// Rows that are looked at along an index before a page is cut short: some 20 ms.
+const ENOUGH: usize = 20_000;
+
+/// So many pending tasks are gathered and sorted; more are read along the index of ids.
+const FEW: i64 = 5_000;
+
+/// Greater than every id, which are 16 bytes.
+const BEYOND: [u8; 17] = [0xff; 17];
+
+/// The columns a condition may look at.
+macro_rules! light_query {
+    ($rest:literal) => {
+        concat!("SELECT seq, id, state, name, queue, created_at, tags FROM taskflow_tasks ", $rest)
+    };
+}
+
+const BY_ID: &str = light_query!("WHERE id < ?1 ORDER BY id DESC");
+
+const BADLY: &str =
+    light_query!("INDEXED BY taskflow_tasks_badly WHERE ended_badly = ?2 AND id < ?1 ORDER BY id DESC");
+
+const DUE: &str = light_query!("INDEXED BY taskflow_tasks_ready WHERE state = 0 AND id < ?1");
+
+const LATER: &str = light_query!("INDEXED BY taskflow_tasks_later WHERE wake_at IS NOT NULL AND id < ?1");
+
+const LEASED: &str =
+    light_query!("INDEXED BY taskflow_tasks_leases WHERE lease_until IS NOT NULL AND id < ?1");
+
+const PENDING: &str = "SELECT coalesce(sum(due + later + held), 0) FROM taskflow_queues";
+
+/// A row that is meant.
+type Found = (TaskId, i64);
+
+/// What a source gave: rows that are meant, and how far down they are all there; `None`: to the end.
+struct Given {
+    found: Vec<Found>,
+    down_to: Option<TaskId>,
+}
+
+pub(super) fn list(sql: &Statements<'_>, filter: &TaskFilter) -> rusqlite::Result<Page<TaskRecord>> {
+    on_one_state(sql, |sql| {
+        let limit = filter.limit.clamp(1, TaskFilter::MAX_LIMIT);
+        let given = gather(sql, filter, limit)?;
+        page(sql, limit, given)
+    })
+}
+
+/// Asks the sources, each for one more than the page holds.
+fn gather(sql: &Statements<'_>, filter: &TaskFilter, limit: usize) -> rusqlite::Result<Vec<Given>> {
+    let mut wanted = filter.statuses.clone();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let pending = wanted.contains(&TaskStatus::Pending);
+    let along_ids = wanted.is_empty()
+        || wanted.contains(&TaskStatus::Success)
+        || (pending && sql.get(PENDING)?.query_row([], |row| row.get::<_, i64>(0))? > FEW);
+    let look = Look { sql, filter, limit };
+    if along_ids {
+        return Ok(vec![look.along(BY_ID, None)?]);
+    }
+    let mut given = Vec::new();
+    if pending {
+        given.push(look.among(DUE)?);
+        given.push(look.among(LATER)?);
+    }
+    if pending || wanted.contains(&TaskStatus::Running) {
+        given.push(look.among(LEASED)?);
+    }
+    for status in wanted.into_iter().filter(|status| status.is_final()) {
+        given.push(look.along(BADLY, Some(State::ended(status)))?);
+    }
+    Ok(given)
+}
+
+/// Puts what the sources gave in one order, and reads as much of it as the page holds.
+fn page(sql: &Statements<'_>, limit: usize, given: Vec<Given>) -> rusqlite::Result<Page<TaskRecord>> {
+    // Above this, all sources have given everything.
+    let down_to = given.iter().filter_map(|given| given.down_to).max();
+    let mut found: Vec<Found> = given.into_iter().flat_map(|given| given.found).collect();
+    found.retain(|(id, _)| down_to.is_none_or(|down_to| *id >= down_to));
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    let next = if found.len() > limit {
+        found.truncate(limit);
+        found.last().map(|(id, _)| Cursor::after(*id))
+    } else {
+        down_to.map(Cursor::after)
+    };
+    let mut records = Vec::with_capacity(found.len());
+    for (_, seq) in found {
+        let mut query = sql.get(record_query!("WHERE t.seq = ?1"))?;
+        if let Some((seq, record)) = query.query_row([seq], row::record).optional()? {
+            records.push(with_former_attempts(sql, seq, record)?);
+        }
+    }
+    Ok(Page::new(records, next))
+}
+
+/// One look for rows.
+struct Look<'l, 'c> {
+    sql: &'l Statements<'c>,
+    filter: &'l TaskFilter,
+    limit: usize,
+}
+
+impl Look<'_, '_> {
+    /// Where the page begins: only smaller ids are on it.
+    fn before(&self) -> Vec<u8> {
+        self.filter.after.map_or_else(|| BEYOND.to_vec(), |cursor| cursor.id().as_bytes().to_vec())
+    }
+
+    /// Reads along an index that has the order of the page.
+    fn along(&self, query: &'static str, state: Option<State>) -> rusqlite::Result<Given> {
+        let mut query = self.sql.get(query)?;
+        let mut rows = match state {
+            Some(state) => query.query(rusqlite::params![self.before(), state.number()])?,
+            None => query.query([self.before()])?,
+        };
+        let (mut found, mut looked_at) = (Vec::new(), 0);
+        while let Some(row) = rows.next()? {
+            looked_at += 1;
+            let here = found_at(row)?;
+            if self.is_meant(row)? {
+                found.push(here);
+            }
+            if found.len() > self.limit || (looked_at >= ENOUGH && !found.is_empty()) {
+                return Ok(Given { found, down_to: Some(here.0) });
+            }
+        }
+        Ok(Given { found, down_to: None })
+    }
+
+    /// Reads all of an index that is small.
+    fn among(&self, query: &'static str) -> rusqlite::Result<Given> {
+        let mut query = self.sql.get(query)?;
+        let mut rows = query.query([self.before()])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            if self.is_meant(row)? {
+                found.push(found_at(row)?);
+            }
+        }
+        Ok(Given { found, down_to: None })
+    }
+
+    /// [`TaskFilter::matches`] without making a record of every row that is looked at.
+    fn is_meant(&self, row: &Row<'_>) -> rusqlite::Result<bool> {
+        let filter = self.filter;
+        let any = |words: &[String], word: &str| words.is_empty() || words.iter().any(|one| one == word);
+        let status = State::from_number(row.get(2)?).status();
+        if !(filter.statuses.is_empty() || filter.statuses.contains(&status))
+            || !any(&filter.names, row.get_ref(3)?.as_str()?)
+            || !any(&filter.queues, row.get_ref(4)?.as_str()?)
+        {
+            return Ok(false);
+        }
+        let created_at = time::from_micros(row.get(5)?);
+        if !filter.created_after.is_none_or(|at| created_at >= at)
+            || !filter.created_before.is_none_or(|at| created_at < at)
+        {
+            return Ok(false);
+        }
+        if filter.tags.is_empty() {
+            return Ok(true);
+        }
+        let tags = row::tags(row.get_ref(6)?.as_str_or_null()?);
+        Ok(filter.tags.iter().all(|(key, value)| tags.get(key) == Some(value)))
+    }
+}
+
+fn found_at(row: &Row<'_>) -> rusqlite::Result<Found> {
+    Ok((TaskId::from_bytes(row.get(1)?), row.get(0)?))
+}

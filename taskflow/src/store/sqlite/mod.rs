@@ -1,0 +1,42 @@
+//! The store that is one SQLite file.
+//!
+//! In reading order: [`open`] checks that the file is ours to use and [`schema`] brings it up to date; a call of the
+//! contract ([`store`]) becomes a job for the one [`writer`] thread, which commits whatever jobs wait as one
+//! [`transaction`], or for a [`reader`] thread. What jobs do is in [`insert`], [`claim`], [`finish`], [`lease`],
+//! [`recover`], [`control`] and [`prune`], over the steps of a row's [`life`] and the numbers in its queue's
+//! [`ledger`]; [`read`] and [`list`] answer questions. [`lock`] tells which processes live, [`checkpoint`] keeps the
+//! write-ahead log short.
+//!
+//! All times in the file are microseconds since the epoch by the clock of the machine.
+
+mod checkpoint;
+mod claim;
+mod connection;
+mod control;
+mod error;
+mod finish;
+mod insert;
+mod instance;
+mod lease;
+mod ledger;
+mod life;
+mod list;
+mod lock;
+mod open;
+mod prune;
+mod read;
+mod reader;
+mod recover;
+mod row;
+mod schema;
+mod state;
+mod statements;
+mod store;
+#[cfg(test)]
+mod tests;
+mod transaction;
+mod url;
+mod writer;
+
+pub use open::Synchronous;
+pub use store::SqliteStore;

@@ -1,0 +1,102 @@
+//! Whether a file is ours to use, and how a store comes out of it.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use super::error::store_error;
+use super::{connection, schema};
+use crate::model::{StoreError, StoreErrorKind};
+
+/// What an accepted task survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Synchronous {
+    /// A power loss: each commit waits for the disk. Those who wait share commits, so it is the single caller who pays
+    /// for it. The default.
+    #[default]
+    Full,
+    /// A crash of the process, `kill -9` included, but not of the machine: the last commits before a power loss may be
+    /// undone (the file stays whole). Several times faster for a single caller.
+    Normal,
+}
+
+/// Every SQLite file begins so.
+const HEADER: &[u8; 16] = b"SQLite format 3\0";
+
+/// Opens the file to write it, made ready and up to date, and says where it really is. Nothing is changed in a file
+/// that is something else, or a newer store.
+pub(super) fn open(path: &Path, synchronous: Synchronous) -> Result<(Connection, PathBuf), StoreError> {
+    if path.as_os_str().is_empty() || path == Path::new(":memory:") {
+        return Err(StoreError::new(
+            StoreErrorKind::NotAStore,
+            format!("`{}` names no file; for a store in memory use `memory:`", path.display()),
+        ));
+    }
+    // Absolute, so that SQLite takes no name for a URI.
+    let path = std::path::absolute(path).map_err(|error| denied(path, "cannot be found", error))?;
+    look(&path)?;
+    let mut connection = connection::open(&path).map_err(|error| store_error(error, &path))?;
+    schema::check(&connection, &path)?;
+    let is_logged =
+        connection::use_write_ahead_log(&connection).map_err(|error| store_error(error, &path))?;
+    if !is_logged {
+        return Err(StoreError::new(
+            StoreErrorKind::Denied,
+            format!(
+                "`{}` cannot have a write-ahead log: its file system cannot share memory between processes; \
+                 use a local disk",
+                path.display()
+            ),
+        ));
+    }
+    connection::set_up_to_write(&connection, synchronous).map_err(|error| store_error(error, &path))?;
+    schema::migrate(&mut connection, &path)?;
+    // Whatever name a process has for the file, all must agree where the locks beside it are.
+    let path = fs::canonicalize(&path).map_err(|error| denied(&path, "cannot be found", error))?;
+    Ok((connection, path))
+}
+
+/// Looks at the file without SQLite, which would take a name for a new file, or a file for one to read only.
+fn look(path: &Path) -> Result<(), StoreError> {
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    if let Some(directory) = directory
+        && !directory.is_dir()
+    {
+        let message = format!(
+            "`{}` cannot be made: there is no directory `{}`; create it",
+            path.display(),
+            directory.display()
+        );
+        return Err(StoreError::new(StoreErrorKind::Denied, message));
+    }
+    if path.is_dir() {
+        let message = format!("`{}` is a directory; name a file in it", path.display());
+        return Err(StoreError::new(StoreErrorKind::NotAStore, message));
+    }
+    let mut file = match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            let what = "cannot be written to; give this process the right to write it and its directory";
+            return Err(denied(path, what, error));
+        }
+    };
+    let mut header = Vec::new();
+    Read::by_ref(&mut file)
+        .take(HEADER.len() as u64)
+        .read_to_end(&mut header)
+        .map_err(|error| denied(path, "cannot be read", error))?;
+    if header.is_empty() || header == HEADER {
+        return Ok(());
+    }
+    Err(StoreError::new(
+        StoreErrorKind::NotAStore,
+        format!("`{}` is not a SQLite database; give the store a file of its own", path.display()),
+    ))
+}
+
+fn denied(path: &Path, what: &str, error: io::Error) -> StoreError {
+    StoreError::with_source(StoreErrorKind::Denied, format!("`{}` {what}", path.display()), error)
+}

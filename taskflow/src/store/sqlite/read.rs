@@ -1,0 +1,134 @@
+//! What can be asked about tasks, queues and processes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::OptionalExtension;
+
+use super::claim;
+use super::lock::Locks;
+use super::reader::on_one_state;
+use super::recover;
+use super::row::{self, record_query};
+use super::statements::Statements;
+use super::transaction::Known;
+use crate::model::{
+    Attempt, Counts, InstanceId, InstanceInfo, LogLevel, LogLine, QueueInfo, TaskId, TaskRecord, time,
+};
+
+const SEQ: &str = "SELECT seq FROM taskflow_tasks WHERE id = ?1";
+
+const LOGS: &str = "SELECT at, level, message, attempt FROM taskflow_logs WHERE task = ?1 ORDER BY n";
+
+const COUNTS: &str = "
+SELECT total(due + later + held), total(running), total(success), total(failed), total(interrupted),
+       total(cancelled), total(rejected)
+FROM taskflow_queues";
+
+const QUEUES: &str = "
+SELECT name, paused, due + later + held, running, success + failed + interrupted + cancelled + rejected
+FROM taskflow_queues ORDER BY name";
+
+/// The partial index holds only what runs or is held.
+const INSTANCES: &str = "
+SELECT i.id, i.host, i.pid, i.version, i.runs, i.started_at, i.seen_at,
+       (SELECT count(*) FROM taskflow_tasks t INDEXED BY taskflow_tasks_leases
+        WHERE t.lease_until IS NOT NULL AND t.instance = i.number AND t.state = 3)
+FROM taskflow_instances i WHERE i.gone_at IS NULL ORDER BY i.started_at, i.id";
+
+pub(super) fn get(sql: &Statements<'_>, id: TaskId) -> rusqlite::Result<Option<TaskRecord>> {
+    on_one_state(sql, |sql| {
+        let mut query = sql.get(record_query!("WHERE t.id = ?1"))?;
+        let found = query.query_row([id.as_bytes()], row::record).optional()?;
+        found.map(|(seq, record)| with_former_attempts(sql, seq, record)).transpose()
+    })
+}
+
+/// A record as its row has it, made whole.
+pub(super) fn with_former_attempts(
+    sql: &Statements<'_>,
+    seq: i64,
+    mut record: TaskRecord,
+) -> rusqlite::Result<TaskRecord> {
+    let mut query = sql.get(row::ATTEMPTS)?;
+    let mut attempts: Vec<Attempt> =
+        query.query_map([seq], row::attempt)?.collect::<rusqlite::Result<_>>()?;
+    attempts.append(&mut record.attempts);
+    record.attempts = attempts;
+    Ok(record)
+}
+
+pub(super) fn logs(sql: &Statements<'_>, id: TaskId) -> rusqlite::Result<Option<Vec<LogLine>>> {
+    on_one_state(sql, |sql| {
+        let seq: Option<i64> = sql.get(SEQ)?.query_row([id.as_bytes()], |row| row.get(0)).optional()?;
+        let Some(seq) = seq else { return Ok(None) };
+        let mut query = sql.get(LOGS)?;
+        let lines = query.query_map([seq], |row| {
+            let at = time::from_micros(row.get(0)?);
+            let level = LogLevel::from_word(row.get_ref(1)?.as_str()?).unwrap_or(LogLevel::Info);
+            Ok(LogLine::new(at, level, row.get(2)?, row::small(row.get(3)?)))
+        })?;
+        lines.collect::<rusqlite::Result<_>>().map(Some)
+    })
+}
+
+pub(super) fn counts(sql: &Statements<'_>) -> rusqlite::Result<Counts> {
+    sql.get(COUNTS)?.query_row([], |row| {
+        // `total` of nothing is 0.0, not null; as a float it is exact up to 2^53.
+        let number = |column| row.get::<_, f64>(column).map(|number| number.max(0.0) as u64);
+        Ok(Counts {
+            pending: number(0)?,
+            running: number(1)?,
+            success: number(2)?,
+            failed: number(3)?,
+            interrupted: number(4)?,
+            cancelled: number(5)?,
+            rejected: number(6)?,
+        })
+    })
+}
+
+pub(super) fn queues(sql: &Statements<'_>) -> rusqlite::Result<Vec<QueueInfo>> {
+    let mut query = sql.get(QUEUES)?;
+    let queues = query.query_map([], |row| {
+        Ok(QueueInfo {
+            paused: row.get(1)?,
+            pending: row::count(row.get(2)?),
+            running: row::count(row.get(3)?),
+            finished: row::count(row.get(4)?),
+            ..QueueInfo::new(row.get(0)?)
+        })
+    })?;
+    let is_there = |queue: &QueueInfo| queue.paused || queue.pending + queue.running + queue.finished > 0;
+    queues.filter(|queue| queue.as_ref().map_or(true, is_there)).collect()
+}
+
+pub(super) fn instances(sql: &Statements<'_>, locks: &Locks) -> rusqlite::Result<Vec<InstanceInfo>> {
+    on_one_state(sql, |sql| {
+        let now = time::now_micros();
+        let alive: Vec<InstanceId> =
+            recover::there(sql)?.iter().filter(|it| it.lives(locks, now)).map(|it| it.id).collect();
+        let mut query = sql.get(INSTANCES)?;
+        let instances = query.query_map([], |row| {
+            Ok(InstanceInfo {
+                id: InstanceId::from_bytes(row.get(0)?),
+                host: row.get(1)?,
+                pid: row::small(row.get(2)?),
+                version: row.get(3)?,
+                runs: row.get(4)?,
+                started_at: time::from_micros(row.get(5)?),
+                seen_at: time::from_micros(row.get(6)?),
+                running: row::count(row.get(7)?),
+            })
+        })?;
+        instances.filter(|it| it.as_ref().map_or(true, |it| alive.contains(&it.id))).collect()
+    })
+}
+
+pub(super) fn next_wakeup(
+    sql: &Statements<'_>,
+    names: &Arc<[Arc<str>]>,
+    queues: &[Arc<str>],
+) -> rusqlite::Result<Option<Duration>> {
+    claim::next_later(sql, &Known::new(names), queues, time::now_micros())
+}

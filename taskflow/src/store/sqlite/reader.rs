@@ -1,0 +1,37 @@
+//! Threads that read, each with a connection of its own, beside the writer and without waiting for it.
+
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use parking_lot::Mutex;
+use rusqlite::Connection;
+
+use super::statements::Statements;
+
+/// A question, which answers whoever asked.
+pub(super) type Question = Box<dyn for<'s, 'c> FnOnce(&'s Statements<'c>) + Send>;
+
+/// Answers questions until nobody can ask any more.
+pub(super) fn run(connection: &Connection, questions: &Arc<Mutex<Receiver<Question>>>) {
+    let sql = Statements::new(connection);
+    loop {
+        let question = questions.lock().recv();
+        let Ok(question) = question else { return };
+        // Whoever asked hears of a panic by getting no answer.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| question(&sql)));
+        if !connection.is_autocommit() {
+            let _ = sql.execute("ROLLBACK", []);
+        }
+    }
+}
+
+/// Runs a question that takes several statements on one state of the file.
+pub(super) fn on_one_state<T>(
+    sql: &Statements<'_>,
+    question: impl FnOnce(&Statements<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    sql.execute("BEGIN", [])?;
+    let answer = question(sql);
+    sql.execute("ROLLBACK", [])?;
+    answer
+}

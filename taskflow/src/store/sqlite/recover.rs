@@ -1,0 +1,132 @@
+//! What becomes of runs and holds that were lost.
+//!
+//! A run is lost when its lease has ended, or at once when its process is seen to be dead: then its lease ends there
+//! and then. So there is one way for both.
+
+use super::instance;
+use super::life::{Ends, Life, Waits};
+use super::lock::{Locks, Sign};
+use super::row;
+use super::state::State;
+use super::statements::Statements;
+use super::transaction::Transaction;
+use crate::model::{AttemptOutcome, InstanceId, TaskId, time};
+use crate::store::{LostRun, Next, Recovered};
+
+/// The most lost runs and holds that one call moves on.
+const RECOVERED_AT_ONCE: i64 = 256;
+
+/// How long an instance whose lock tells nothing is believed to live after it was last seen.
+const BELIEVED: i64 = 60_000_000;
+
+/// The error of an attempt whose process died.
+const WORKER_LOST: &str = "worker lost";
+
+const THERE: &str = "
+SELECT number, id, seen_at FROM taskflow_instances INDEXED BY taskflow_instances_there WHERE gone_at IS NULL";
+
+const IS_THERE: &str = "SELECT 1 FROM taskflow_instances WHERE number = ?1 AND gone_at IS NULL";
+
+const GONE: &str = "UPDATE taskflow_instances SET gone_at = ?2 WHERE number = ?1";
+
+const LEASE_ENDED: &str = "
+SELECT seq FROM taskflow_tasks INDEXED BY taskflow_tasks_leases WHERE lease_until <= ?1
+ORDER BY lease_until LIMIT ?2";
+
+const READ: &str = "SELECT id, name, max_attempts, policy FROM taskflow_tasks WHERE seq = ?1";
+
+/// An instance that has not left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct There {
+    number: i64,
+    pub(super) id: InstanceId,
+    seen_at: i64,
+}
+
+impl There {
+    /// Whether it is alive, as far as can be told.
+    pub(super) fn lives(&self, locks: &Locks, now: i64) -> bool {
+        match locks.look(self.id) {
+            Sign::Lives => true,
+            Sign::Dead(_) => false,
+            Sign::Unknown => now.saturating_sub(self.seen_at) < BELIEVED,
+        }
+    }
+}
+
+/// The instances that have not left, dead or alive.
+pub(super) fn there(sql: &Statements<'_>) -> rusqlite::Result<Vec<There>> {
+    let mut there = sql.get(THERE)?;
+    let rows = there.query_map([], |row| {
+        Ok(There { number: row.get(0)?, id: InstanceId::from_bytes(row.get(1)?), seen_at: row.get(2)? })
+    })?;
+    rows.collect()
+}
+
+/// The instances that are dead, if anything is to be done at all. Reads only: most calls end here.
+pub(super) fn look(sql: &Statements<'_>, locks: &Locks) -> rusqlite::Result<Option<Vec<There>>> {
+    let now = time::now_micros();
+    let mut dead = there(sql)?;
+    dead.retain(|it| !it.lives(locks, now));
+    let ended = sql.get(LEASE_ENDED)?.exists([now, 1])?;
+    Ok((ended || !dead.is_empty()).then_some(dead))
+}
+
+pub(super) fn recover(
+    tx: &mut Transaction<'_, '_>,
+    locks: &Locks,
+    dead: &[There],
+) -> rusqlite::Result<Vec<Recovered>> {
+    for it in dead {
+        // What was seen outside this transaction may have changed: another may have been faster.
+        if it.lives(locks, tx.now) || !tx.sql.get(IS_THERE)?.exists([it.number])? {
+            continue;
+        }
+        instance::end_leases(tx, it.number)?;
+        tx.sql.execute(GONE, [it.number, tx.now])?;
+        locks.forget(it.id);
+    }
+    let lost: Vec<i64> = {
+        let mut ended = tx.sql.get(LEASE_ENDED)?;
+        let rows = ended.query_map([tx.now, RECOVERED_AT_ONCE], |row| row.get(0))?;
+        rows.collect::<rusqlite::Result<_>>()?
+    };
+    let mut recovered = Vec::with_capacity(lost.len());
+    for seq in lost {
+        if let Some(life) = tx.life_of(seq)? {
+            recovered.push(move_on(tx, &life)?);
+        }
+    }
+    tx.is_news |= !recovered.is_empty();
+    Ok(recovered)
+}
+
+fn move_on(tx: &mut Transaction<'_, '_>, life: &Life) -> rusqlite::Result<Recovered> {
+    let sql = tx.sql;
+    let (id, name, max_attempts, policy) = sql.get(READ)?.query_row([life.seq], |row| {
+        let policy = tx.policy(row.get_ref(3)?.as_str_or_null()?);
+        Ok((TaskId::from_bytes(row.get(0)?), row.get(1)?, row.get(2)?, policy))
+    })?;
+    if life.state != State::Running {
+        tx.let_go(life)?;
+        return Ok(Recovered::new(id, name, State::Due.status(), None));
+    }
+    let lost_before = row::small(life.lost_runs);
+    let (attempt, max_attempts) = (row::small(life.attempt), row::small(max_attempts));
+    let run = LostRun::new(&policy, attempt, max_attempts, lost_before, life.cancel_requested);
+    tx.record(life, tx.now, AttemptOutcome::Lost, Some(WORKER_LOST))?;
+    let lost_runs = life.lost_runs + 1;
+    match run.next(fastrand::f64()) {
+        Next::Pending { delay, counted } => {
+            let attempt = if counted { life.attempt } else { (life.attempt - 1).max(0) };
+            let run_at = tx.now.saturating_add(time::micros(delay));
+            tx.wait(life, Waits { attempt, run_at, lost_runs, error: Some(WORKER_LOST) })?;
+            Ok(Recovered::new(id, name, State::Due.status(), None))
+        }
+        Next::Ended { status, error } => {
+            let (state, attempt) = (State::ended(status), life.attempt);
+            tx.end(life, Ends { state, attempt, lost_runs, error: &error, outcome: None })?;
+            Ok(Recovered::new(id, name, state.status(), Some(error)))
+        }
+    }
+}

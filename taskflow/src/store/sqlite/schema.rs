@@ -1,0 +1,192 @@
+//! The tables, and how a file comes by them.
+//!
+//! Every table is prefixed `taskflow_`, so that an application's own file can be the store. Versions are rows of
+//! `taskflow_migrations`; `user_version` belongs to the application and is left alone.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::error::store_error;
+use crate::model::{StoreError, StoreErrorKind, time};
+
+/// Each migration in order; number 1 first. Only ever appended to.
+const MIGRATIONS: [&str; 1] = [FIRST];
+
+/// What an index is not asked to follow costs nothing: an `UPDATE` looks only at indexes whose columns or condition
+/// it sets. So the columns that indexes look at (`wake_at`, `lease_until`, `finished_at`, `ended_badly`, `key_held`,
+/// `run_key_held`) are set apart from `state`, which only `taskflow_tasks_ready` names. Large columns come last: what
+/// comes before them is read without them.
+const FIRST: &str = "
+CREATE TABLE taskflow_tasks (
+    seq INTEGER PRIMARY KEY,            -- the order of first inserts
+    id BLOB NOT NULL,
+    state INTEGER NOT NULL,             -- 0 due, 1 later, 2 held, 3 running, 4 success, 5 failed, 6 interrupted,
+                                        -- 7 cancelled, 8 rejected
+    queue TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    max_attempts INTEGER NOT NULL,
+    fence INTEGER NOT NULL,
+    lost_runs INTEGER NOT NULL DEFAULT 0,
+    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    log_lines INTEGER NOT NULL DEFAULT 0,
+    log_bytes INTEGER NOT NULL DEFAULT 0,
+    instance INTEGER,                   -- who runs or holds it, or made its last attempt; null if that is in
+                                        -- taskflow_attempts or there was none
+    lease_until INTEGER,                -- of a run or a hold
+    run_at INTEGER NOT NULL,
+    wake_at INTEGER,                    -- run_at while state is 1
+    created_at INTEGER NOT NULL,
+    scheduled_for INTEGER,
+    started_at INTEGER,
+    finished_at INTEGER,
+    outcome TEXT,                       -- of the last attempt of an ended task
+    ended_badly INTEGER,                -- state, from 5 on
+    key_held INTEGER,                   -- 1 while idempotency_key is taken
+    run_key_held INTEGER,               -- 1 while the task can be replaced
+    source TEXT NOT NULL,
+    idempotency_key TEXT,
+    run_key TEXT,
+    policy TEXT,                        -- JSON; null for the default
+    tags TEXT,                          -- JSON; null for none
+    progress TEXT,                      -- JSON
+    error TEXT,
+    result TEXT,
+    args TEXT NOT NULL
+);
+CREATE UNIQUE INDEX taskflow_tasks_id ON taskflow_tasks (id);
+CREATE INDEX taskflow_tasks_ready ON taskflow_tasks (queue, priority DESC, seq, name) WHERE state = 0;
+CREATE INDEX taskflow_tasks_later ON taskflow_tasks (wake_at, queue, name) WHERE wake_at IS NOT NULL;
+CREATE INDEX taskflow_tasks_leases ON taskflow_tasks (lease_until, instance) WHERE lease_until IS NOT NULL;
+CREATE INDEX taskflow_tasks_finished ON taskflow_tasks (finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX taskflow_tasks_badly ON taskflow_tasks (ended_badly, id) WHERE ended_badly IS NOT NULL;
+CREATE INDEX taskflow_tasks_stopping ON taskflow_tasks (instance) WHERE cancel_requested = 1;
+CREATE UNIQUE INDEX taskflow_tasks_key ON taskflow_tasks (idempotency_key, name) WHERE key_held = 1;
+CREATE UNIQUE INDEX taskflow_tasks_run_key ON taskflow_tasks (run_key, name) WHERE run_key_held = 1;
+
+-- Former attempts. The last one of a task that did not wait again afterwards is in its own row.
+CREATE TABLE taskflow_attempts (
+    task INTEGER NOT NULL,              -- taskflow_tasks.seq
+    n INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    instance BLOB NOT NULL,             -- taskflow_instances.id
+    started_at INTEGER NOT NULL,
+    finished_at INTEGER NOT NULL,
+    outcome TEXT NOT NULL,
+    error TEXT,
+    PRIMARY KEY (task, n)
+) WITHOUT ROWID;
+
+CREATE TABLE taskflow_logs (
+    task INTEGER NOT NULL,              -- taskflow_tasks.seq
+    n INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    level TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    message TEXT NOT NULL,
+    PRIMARY KEY (task, n)
+) WITHOUT ROWID;
+
+-- Queues, and how many tasks of each state they have: counted as the tasks move, so that nobody counts rows.
+CREATE TABLE taskflow_queues (
+    name TEXT PRIMARY KEY,
+    paused INTEGER NOT NULL DEFAULT 0,
+    due INTEGER NOT NULL DEFAULT 0,
+    later INTEGER NOT NULL DEFAULT 0,
+    held INTEGER NOT NULL DEFAULT 0,
+    running INTEGER NOT NULL DEFAULT 0,
+    success INTEGER NOT NULL DEFAULT 0,
+    failed INTEGER NOT NULL DEFAULT 0,
+    interrupted INTEGER NOT NULL DEFAULT 0,
+    cancelled INTEGER NOT NULL DEFAULT 0,
+    rejected INTEGER NOT NULL DEFAULT 0,
+    waiting_first INTEGER NOT NULL DEFAULT 0    -- pending, and no attempt made
+) WITHOUT ROWID;
+
+CREATE TABLE taskflow_instances (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id BLOB NOT NULL UNIQUE,
+    host TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    version TEXT NOT NULL,
+    runs INTEGER NOT NULL,
+    started_at INTEGER NOT NULL,
+    seen_at INTEGER NOT NULL,
+    gone_at INTEGER                     -- null while it lives, as far as is known
+);
+CREATE INDEX taskflow_instances_there ON taskflow_instances (started_at) WHERE gone_at IS NULL;
+";
+
+/// Brings a file up to date, one process at a time. Nothing is written to a file that is up to date.
+pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let failed = |error| store_error(error, path);
+    if version(connection).map_err(failed)? == Some(MIGRATIONS.len()) {
+        return Ok(());
+    }
+    let behavior = rusqlite::TransactionBehavior::Immediate;
+    let transaction = connection.transaction_with_behavior(behavior).map_err(failed)?;
+    // Another process may have been faster while this one waited for the lock.
+    let version = check(&transaction, path)?;
+    transaction
+        .execute_batch(
+            "CREATE TABLE IF NOT EXISTS taskflow_migrations (
+                 version INTEGER PRIMARY KEY,
+                 applied_at INTEGER NOT NULL
+             );",
+        )
+        .map_err(failed)?;
+    for (number, migration) in (1_i64..).zip(MIGRATIONS).skip(version) {
+        transaction.execute_batch(migration).map_err(failed)?;
+        transaction
+            .execute(
+                "INSERT INTO taskflow_migrations (version, applied_at) VALUES (?1, ?2)",
+                rusqlite::params![number, time::now_micros()],
+            )
+            .map_err(failed)?;
+    }
+    transaction.commit().map_err(failed)
+}
+
+/// The version of a file, 0 for one that is not a store yet, or why it must be left alone.
+pub(super) fn check(connection: &Connection, path: &Path) -> Result<usize, StoreError> {
+    let found = version(connection).map_err(|error| store_error(error, path))?;
+    let file = path.display();
+    match found {
+        Some(version) if version > MIGRATIONS.len() => Err(StoreError::new(
+            StoreErrorKind::NewerSchema,
+            format!(
+                "`{file}` was written by a newer taskflow (its schema is {version}, this program knows {}); \
+                 update this program",
+                MIGRATIONS.len()
+            ),
+        )),
+        Some(version) => Ok(version),
+        None if has_table(connection, "taskflow_tasks").map_err(|error| store_error(error, path))? => {
+            Err(StoreError::new(
+                StoreErrorKind::NotAStore,
+                format!(
+                    "`{file}` has a table `taskflow_tasks` that taskflow did not make; \
+                     rename that table or use another file"
+                ),
+            ))
+        }
+        None => Ok(0),
+    }
+}
+
+/// The number of the last migration of a file; `None` if it never had one.
+fn version(connection: &Connection) -> rusqlite::Result<Option<usize>> {
+    if !has_table(connection, "taskflow_migrations")? {
+        return Ok(None);
+    }
+    let version: Option<i64> =
+        connection.query_row("SELECT max(version) FROM taskflow_migrations", [], |row| row.get(0))?;
+    Ok(Some(version.and_then(|version| usize::try_from(version).ok()).unwrap_or(0)))
+}
+
+fn has_table(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
+    let query = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+    Ok(connection.query_row(query, [name], |_| Ok(())).optional()?.is_some())
+}

@@ -1,0 +1,79 @@
+//! Prepared statements of one connection, kept for as long as it lives.
+
+use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
+
+use rusqlite::{Connection, Statement};
+
+/// A connection with the statements it has prepared. `rusqlite` has such a cache, but behind a feature, and it finds a
+/// statement by hashing its text; here the text is constant and its address finds it.
+pub(super) struct Statements<'c> {
+    connection: &'c Connection,
+    idle: RefCell<Vec<(&'static str, Option<Statement<'c>>)>>,
+}
+
+/// A prepared statement, out on loan.
+pub(super) struct Prepared<'s, 'c> {
+    home: &'s Statements<'c>,
+    sql: &'static str,
+    /// `None` only while it is being given back.
+    statement: Option<Statement<'c>>,
+}
+
+impl<'c> Statements<'c> {
+    pub(super) fn new(connection: &'c Connection) -> Self {
+        Self { connection, idle: RefCell::new(Vec::new()) }
+    }
+
+    pub(super) fn connection(&self) -> &'c Connection {
+        self.connection
+    }
+
+    /// The statement of that text, prepared at most once unless it is on loan already.
+    pub(super) fn get(&self, sql: &'static str) -> rusqlite::Result<Prepared<'_, 'c>> {
+        let idle = self
+            .idle
+            .borrow_mut()
+            .iter_mut()
+            .find(|(text, _)| std::ptr::eq(*text, sql))
+            .and_then(|it| it.1.take());
+        let statement = match idle {
+            Some(statement) => statement,
+            None => self.connection.prepare(sql)?,
+        };
+        Ok(Prepared { home: self, sql, statement: Some(statement) })
+    }
+
+    /// Runs the statement of that text once.
+    pub(super) fn execute(
+        &self,
+        sql: &'static str,
+        parameters: impl rusqlite::Params,
+    ) -> rusqlite::Result<usize> {
+        self.get(sql)?.execute(parameters)
+    }
+}
+
+impl Drop for Prepared<'_, '_> {
+    fn drop(&mut self) {
+        let mut idle = self.home.idle.borrow_mut();
+        match idle.iter_mut().find(|(text, _)| std::ptr::eq(*text, self.sql)) {
+            Some((_, place)) => *place = self.statement.take(),
+            None => idle.push((self.sql, self.statement.take())),
+        }
+    }
+}
+
+impl<'c> Deref for Prepared<'_, 'c> {
+    type Target = Statement<'c>;
+
+    fn deref(&self) -> &Statement<'c> {
+        self.statement.as_ref().expect("it is given back only by drop")
+    }
+}
+
+impl DerefMut for Prepared<'_, '_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        self.statement.as_mut().expect("it is given back only by drop")
+    }
+}

@@ -1,0 +1,340 @@
+//! The store: calls of the contract become jobs and questions.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+
+use super::error::{stopped, store_error};
+use super::lock::Locks;
+use super::reader::{self, Question};
+use super::transaction::Transaction;
+use super::writer::{Message, Work, Writer};
+use super::{
+    Synchronous, checkpoint, claim, connection, control, finish, insert, instance, lease, list, open,
+};
+use super::{prune, read, recover, statements::Statements};
+use crate::model::{
+    CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueInfo, StoreError,
+    StoreErrorKind, TaskFilter, TaskId, TaskRecord,
+};
+use crate::store::{
+    Capabilities, Claim, Claims, Finish, Finished, Hint, HintStream, InsertBatch, Inserted, Recovered,
+    Refusal, Release, Renewal, Renewed, Report, Run, Store, StoreFuture,
+};
+
+/// How many threads read.
+const READERS: usize = 2;
+
+/// The store that is one SQLite file.
+///
+/// A cheap handle: clones share the file's connections, which close when the last one is dropped. The file may be an
+/// application's own: all tables are called `taskflow_…`, and `user_version` is left alone. It is put into
+/// write-ahead-log mode. Any number of processes of one machine may use it at once; a network file system will not do.
+///
+/// Beside `tasks.db` lie SQLite's own `tasks.db-wal` and `tasks.db-shm`, and a directory `tasks.db-taskflow` of lock
+/// files, by which a process that died is noticed at once. To move or back up a store, stop its processes first or
+/// use SQLite's own `VACUUM INTO`.
+///
+/// ```
+/// use taskflow::store::{SqliteStore, Store};
+///
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// # let directory = std::env::temp_dir().join(format!("taskflow-doc-{}", std::process::id()));
+/// # std::fs::create_dir_all(&directory)?;
+/// let store = SqliteStore::open(directory.join("tasks.db"))?;
+/// assert_eq!(store.counts().await?.total(), 0);
+/// # drop(store);
+/// # std::fs::remove_dir_all(&directory)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct SqliteStore {
+    shared: Arc<Shared>,
+}
+
+/// What all handles share.
+struct Shared {
+    path: PathBuf,
+    locks: Arc<Locks>,
+    news: watch::Sender<()>,
+    /// `None` only while it is being dropped.
+    writer: Option<Sender<Message>>,
+    /// `None` only while it is being dropped.
+    readers: Option<Sender<Question>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl SqliteStore {
+    /// Opens the file, or makes it, with [`Synchronous::Full`]. Takes a few milliseconds, in which it blocks.
+    ///
+    /// # Errors
+    /// [`Error::Store`] for a file that cannot be written, is no SQLite database (it is not touched), or was written
+    /// by a newer version of this crate.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::open_with(path, Synchronous::default())
+    }
+
+    /// Opens the file, or makes it, and says what an accepted task survives.
+    ///
+    /// ```
+    /// use taskflow::store::{SqliteStore, Synchronous};
+    ///
+    /// # let directory = std::env::temp_dir().join(format!("taskflow-doc-with-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&directory)?;
+    /// let store = SqliteStore::open_with(directory.join("tasks.db"), Synchronous::Normal)?;
+    /// # drop(store);
+    /// # std::fs::remove_dir_all(&directory)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(path: impl AsRef<Path>, synchronous: Synchronous) -> Result<Self, Error> {
+        let (connection, path) = open::open(path.as_ref(), synchronous)?;
+        let locks = Arc::new(Locks::beside(&path));
+        let failed = |error| Error::Store(store_error(error, &path));
+        let (checkpoints, checkpointer) = checkpoint::checkpoints(&path, synchronous).map_err(failed)?;
+        let readers: Vec<_> = (0..READERS)
+            .map(|_| connection::open_to_read(&path))
+            .collect::<Result<_, _>>()
+            .map_err(failed)?;
+
+        let (news, _) = watch::channel(());
+        let (jobs, inbox) = channel();
+        let (questions, asked) = channel();
+        let mut shared = Shared {
+            path: path.clone(),
+            locks: Arc::clone(&locks),
+            news: news.clone(),
+            writer: Some(jobs),
+            readers: Some(questions),
+            threads: Vec::new(),
+        };
+        let writer = Writer { path, inbox, news, locks, checkpoints };
+        // From here on, an error drops `shared`, which ends the threads that were started.
+        shared.spawn("taskflow-sqlite", move || writer.run(&connection))?;
+        shared.spawn("taskflow-sqlite-log", move || checkpointer.run())?;
+        let asked: Arc<Mutex<Receiver<Question>>> = Arc::new(Mutex::new(asked));
+        for connection in readers {
+            let asked = Arc::clone(&asked);
+            shared.spawn("taskflow-sqlite-read", move || reader::run(&connection, &asked))?;
+        }
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Has the writer do something, in one transaction with whatever else waits. Once it was asked it will be done,
+    /// whether or not its answer is waited for.
+    fn write<T, F>(&self, work: F) -> StoreFuture<'_, T>
+    where
+        F: for<'w, 'c> FnMut(&mut Transaction<'w, 'c>) -> rusqlite::Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            self.shared.tell(Message::Job(Box::new(Work::new(work, reply))));
+            answer.await.unwrap_or_else(|_| Err(stopped(&self.shared.path)))
+        })
+    }
+
+    /// Has a reader answer something.
+    fn read<T, F>(&self, question: F) -> StoreFuture<'_, T>
+    where
+        F: for<'s, 'c> FnOnce(&'s Statements<'c>) -> rusqlite::Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            let question: Question = Box::new(move |sql| drop(reply.send(question(sql))));
+            if let Some(readers) = &self.shared.readers {
+                let _ = readers.send(question);
+            }
+            match answer.await {
+                Ok(answer) => answer.map_err(|error| store_error(error, &self.shared.path)),
+                Err(_) => Err(stopped(&self.shared.path)),
+            }
+        })
+    }
+}
+
+impl Shared {
+    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| {
+            let message = "no thread could be started for the store; raise the limit of threads";
+            StoreError::with_source(StoreErrorKind::Unavailable, message, error)
+        })?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    fn tell(&self, message: Message) {
+        if let Some(writer) = &self.writer {
+            // The writer ends only after this; whoever waits for an answer hears that none will come.
+            let _ = writer.send(message);
+        }
+    }
+}
+
+impl Drop for Shared {
+    /// Waits for what was asked for to be written and for the file to be closed.
+    fn drop(&mut self) {
+        self.writer = None;
+        self.readers = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("path", &self.shared.path).finish_non_exhaustive()
+    }
+}
+
+impl Store for SqliteStore {
+    fn location(&self) -> String {
+        format!("sqlite://{}", self.shared.path.display())
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { recover_every: Duration::from_millis(250), ..Capabilities::default() }
+    }
+
+    fn join<'a>(&'a self, info: &'a InstanceInfo) -> StoreFuture<'a, ()> {
+        let of_job = info.clone();
+        Box::pin(async move {
+            self.shared.locks.take(info.id)?;
+            self.write(move |tx| instance::join(tx, &of_job)).await
+        })
+    }
+
+    fn leave(&self, instance: InstanceId) -> StoreFuture<'_, ()> {
+        let locks = Arc::clone(&self.shared.locks);
+        self.write(move |tx| {
+            instance::leave(tx, instance)?;
+            // Before the commit, so that it happens whoever waits. Without its file it is not taken for dead.
+            locks.let_go(instance);
+            Ok(())
+        })
+    }
+
+    fn insert(&self, batch: Arc<InsertBatch>) -> StoreFuture<'_, Vec<Result<Vec<Inserted>, Refusal>>> {
+        self.write(move |tx| insert::insert(tx, &batch))
+    }
+
+    fn claim(&self, claim: Claim) -> StoreFuture<'_, Claims> {
+        self.write(move |tx| claim::claim(tx, &claim))
+    }
+
+    fn finish(&self, finishes: Arc<Vec<Finish>>) -> StoreFuture<'_, Vec<Finished>> {
+        self.write(move |tx| finish::finish(tx, &finishes))
+    }
+
+    fn turn(&self, finishes: Arc<Vec<Finish>>, claim: Claim) -> StoreFuture<'_, (Vec<Finished>, Claims)> {
+        self.write(move |tx| Ok((finish::finish(tx, &finishes)?, claim::claim(tx, &claim)?)))
+    }
+
+    fn release(&self, releases: Arc<Vec<Release>>) -> StoreFuture<'_, Vec<bool>> {
+        self.write(move |tx| finish::release(tx, &releases))
+    }
+
+    fn report(&self, reports: Arc<Vec<Report>>) -> StoreFuture<'_, Vec<bool>> {
+        self.write(move |tx| finish::report(tx, &reports))
+    }
+
+    fn renew(&self, renewal: Renewal) -> StoreFuture<'_, Renewed> {
+        self.write(move |tx| lease::renew(tx, &renewal))
+    }
+
+    fn asked_to_stop(&self, instance: InstanceId) -> StoreFuture<'_, Vec<Run>> {
+        self.read(move |sql| lease::asked_to_stop(sql, instance))
+    }
+
+    fn recover(&self, _by: InstanceId) -> StoreFuture<'_, Vec<Recovered>> {
+        Box::pin(async move {
+            let locks = Arc::clone(&self.shared.locks);
+            let Some(dead) = self.read(move |sql| recover::look(sql, &locks)).await? else {
+                return Ok(Vec::new());
+            };
+            let locks = Arc::clone(&self.shared.locks);
+            self.write(move |tx| recover::recover(tx, &locks, &dead)).await
+        })
+    }
+
+    fn next_wakeup(
+        &self,
+        names: Arc<[Arc<str>]>,
+        queues: Vec<Arc<str>>,
+    ) -> StoreFuture<'_, Option<Duration>> {
+        self.read(move |sql| read::next_wakeup(sql, &names, &queues))
+    }
+
+    fn listen(&self) -> HintStream {
+        let news = self.shared.news.subscribe();
+        self.shared.tell(Message::Listen);
+        Box::pin(futures_util::stream::unfold(news, |mut news| async move {
+            if news.changed().await.is_err() {
+                // The store is closed: nothing will change any more.
+                std::future::pending::<()>().await;
+            }
+            Some((Hint::Changed, news))
+        }))
+    }
+
+    fn get(&self, id: TaskId) -> StoreFuture<'_, Option<TaskRecord>> {
+        self.read(move |sql| read::get(sql, id))
+    }
+
+    fn logs(&self, id: TaskId) -> StoreFuture<'_, Option<Vec<LogLine>>> {
+        self.read(move |sql| read::logs(sql, id))
+    }
+
+    fn list(&self, filter: TaskFilter) -> StoreFuture<'_, Page<TaskRecord>> {
+        self.read(move |sql| list::list(sql, &filter))
+    }
+
+    fn counts(&self) -> StoreFuture<'_, Counts> {
+        self.read(read::counts)
+    }
+
+    fn queues(&self) -> StoreFuture<'_, Vec<QueueInfo>> {
+        self.read(read::queues)
+    }
+
+    fn instances(&self) -> StoreFuture<'_, Vec<InstanceInfo>> {
+        let locks = Arc::clone(&self.shared.locks);
+        self.read(move |sql| read::instances(sql, &locks))
+    }
+
+    fn cancel(&self, ids: Vec<TaskId>, reason: String) -> StoreFuture<'_, Vec<CancelOutcome>> {
+        self.write(move |tx| control::cancel(tx, &ids, &reason))
+    }
+
+    fn cancel_scheduled(&self, run_key: String) -> StoreFuture<'_, Vec<TaskId>> {
+        self.write(move |tx| control::cancel_scheduled(tx, &run_key))
+    }
+
+    fn retry(&self, ids: Vec<TaskId>) -> StoreFuture<'_, Vec<Result<(), Error>>> {
+        self.write(move |tx| control::retry(tx, &ids))
+    }
+
+    fn delete(&self, ids: Vec<TaskId>) -> StoreFuture<'_, usize> {
+        self.write(move |tx| control::delete(tx, &ids))
+    }
+
+    fn set_paused(&self, queue: String, paused: bool) -> StoreFuture<'_, ()> {
+        self.write(move |tx| control::set_paused(tx, &queue, paused))
+    }
+
+    fn prune(&self, retention: Duration, limit: usize) -> StoreFuture<'_, usize> {
+        self.write(move |tx| prune::prune(tx, retention, limit))
+    }
+}

@@ -1,0 +1,114 @@
+//! What a job works with: the writer's connection inside a transaction.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::ledger::Ledger;
+use super::row;
+use super::statements::Statements;
+use crate::model::{RetryPolicy, time};
+use std::collections::HashSet;
+
+/// Policies that are remembered decoded.
+const POLICIES: usize = 64;
+
+/// The writer's connection inside a transaction, and what the writer remembers from one to the next.
+pub(super) struct Transaction<'w, 'c> {
+    pub(super) sql: &'w Statements<'c>,
+    pub(super) ledger: Ledger,
+    /// When the transaction began.
+    pub(super) now: i64,
+    /// Whether something was changed that another manager on this store may wait for.
+    pub(super) is_news: bool,
+    known: Option<Arc<Known>>,
+    policies: HashMap<Box<str>, Arc<RetryPolicy>>,
+    default_policy: Arc<RetryPolicy>,
+}
+
+/// The names a claim asked for.
+pub(super) struct Known {
+    names: Arc<[Arc<str>]>,
+    set: HashSet<Arc<str>>,
+}
+
+impl Known {
+    pub(super) fn new(names: &Arc<[Arc<str>]>) -> Self {
+        Self { names: Arc::clone(names), set: names.iter().cloned().collect() }
+    }
+
+    /// The name as the instance has it, if it knows it.
+    pub(super) fn get(&self, name: &str) -> Option<&Arc<str>> {
+        // Most processes know few names, and most tasks have the same.
+        if let [only] = &*self.names {
+            return (**only == *name).then_some(only);
+        }
+        self.set.get(name)
+    }
+}
+
+impl<'w, 'c> Transaction<'w, 'c> {
+    pub(super) fn new(sql: &'w Statements<'c>) -> Self {
+        Self {
+            sql,
+            ledger: Ledger::default(),
+            now: 0,
+            is_news: false,
+            known: None,
+            policies: HashMap::new(),
+            default_policy: Arc::new(RetryPolicy::DEFAULT),
+        }
+    }
+
+    pub(super) fn begin(&mut self) -> rusqlite::Result<()> {
+        self.ledger.clear();
+        self.is_news = false;
+        self.sql.execute("BEGIN IMMEDIATE", [])?;
+        // Not before the lock is there: waiting for it takes time.
+        self.now = time::now_micros();
+        Ok(())
+    }
+
+    /// Everything a transaction does before its commit.
+    pub(super) fn complete(&mut self) -> rusqlite::Result<()> {
+        self.ledger.write(self.sql)
+    }
+
+    pub(super) fn commit(&mut self) -> rusqlite::Result<()> {
+        self.sql.execute("COMMIT", []).map(drop)
+    }
+
+    /// Undoes everything since the begin; SQLite itself may have done so.
+    pub(super) fn roll_back(&mut self) {
+        if !self.sql.connection().is_autocommit() {
+            let _ = self.sql.execute("ROLLBACK", []);
+        }
+    }
+
+    /// The names of a claim, ready to be looked up. An instance asks with the same list each time.
+    pub(super) fn known(&mut self, names: &Arc<[Arc<str>]>) -> Arc<Known> {
+        match &self.known {
+            Some(known) if Arc::ptr_eq(&known.names, names) => Arc::clone(known),
+            _ => Arc::clone(self.known.insert(Arc::new(Known::new(names)))),
+        }
+    }
+
+    /// The policy a row has, decoded at most once as long as it is in use.
+    pub(super) fn policy(&mut self, json: Option<&str>) -> Arc<RetryPolicy> {
+        let Some(json) = json else { return Arc::clone(&self.default_policy) };
+        if let Some(policy) = self.policies.get(json) {
+            return Arc::clone(policy);
+        }
+        let policy = Arc::new(row::policy(json));
+        if self.policies.len() >= POLICIES {
+            self.policies.clear();
+        }
+        self.policies.insert(Box::from(json), Arc::clone(&policy));
+        policy
+    }
+}
+
+impl std::fmt::Debug for Transaction<'_, '_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transaction").field("now", &self.now).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,190 @@
+//! The one thread that writes.
+//!
+//! Jobs wait for it in a channel. It takes all that wait, runs them in one transaction, commits, and only then answers:
+//! so that what one commit costs is shared by all who wait for it. If one of them fails, all are undone and each runs
+//! again alone, so that none suffers for another.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use tokio::sync::{oneshot, watch};
+
+use super::checkpoint::Checkpoints;
+use super::error::{commit_error, store_error};
+use super::lock::Locks;
+use super::statements::Statements;
+use super::transaction::Transaction;
+use crate::model::StoreError;
+
+/// The most jobs that share a transaction.
+const GROUP: usize = 256;
+
+/// How often to look whether another process wrote.
+const LOOK_EVERY: Duration = Duration::from_millis(25);
+
+/// What the writer is sent.
+pub(super) enum Message {
+    Job(Box<dyn Job>),
+    /// Somebody listens from now on.
+    Listen,
+}
+
+/// Something to write, which can be run again if it was undone.
+pub(super) trait Job: Send {
+    fn run(&mut self, tx: &mut Transaction<'_, '_>) -> rusqlite::Result<()>;
+
+    /// Answers whoever waits, once what was run is committed or has failed.
+    fn answer(self: Box<Self>, end: Result<(), StoreError>);
+}
+
+/// The job of a closure.
+pub(super) struct Work<F, T> {
+    work: F,
+    done: Option<T>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<F, T> Work<F, T> {
+    pub(super) fn new(work: F, reply: oneshot::Sender<Result<T, StoreError>>) -> Self {
+        Self { work, done: None, reply }
+    }
+}
+
+impl<F, T> Job for Work<F, T>
+where
+    F: for<'w, 'c> FnMut(&mut Transaction<'w, 'c>) -> rusqlite::Result<T> + Send,
+    T: Send,
+{
+    fn run(&mut self, tx: &mut Transaction<'_, '_>) -> rusqlite::Result<()> {
+        self.done = Some((self.work)(tx)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, end: Result<(), StoreError>) {
+        let Self { done, reply, .. } = *self;
+        let answer = end.map(|()| done.expect("a job that is committed has run"));
+        // Whoever asked may have gone; what was asked for is done all the same.
+        let _ = reply.send(answer);
+    }
+}
+
+/// What the writer's thread needs.
+pub(super) struct Writer {
+    pub(super) path: PathBuf,
+    pub(super) inbox: Receiver<Message>,
+    pub(super) news: watch::Sender<()>,
+    pub(super) locks: Arc<Locks>,
+    pub(super) checkpoints: Checkpoints,
+}
+
+impl Writer {
+    /// Runs until nobody can send jobs any more.
+    pub(super) fn run(mut self, connection: &Connection) {
+        let sql = Statements::new(connection);
+        let mut tx = Transaction::new(&sql);
+        let mut seen = version(&sql);
+        let mut looked_at = Instant::now();
+        let mut group: Vec<Box<dyn Job>> = Vec::new();
+        loop {
+            let is_heard = self.news.receiver_count() > 0;
+            let first = if is_heard {
+                self.inbox.recv_timeout(LOOK_EVERY)
+            } else {
+                self.inbox.recv().map_err(RecvTimeoutError::from)
+            };
+            match first {
+                Ok(message) => group.extend(message.into_job()),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            while group.len() < GROUP
+                && let Ok(message) = self.inbox.try_recv()
+            {
+                group.extend(message.into_job());
+            }
+            if !group.is_empty() {
+                self.commit_all(&mut tx, &mut group);
+                self.checkpoints.after_commit(&sql, tx.ledger.moves);
+            }
+            if is_heard && looked_at.elapsed() >= LOOK_EVERY {
+                looked_at = Instant::now();
+                let now = version(&sql);
+                if now != seen {
+                    seen = now;
+                    self.news.send_replace(());
+                }
+            }
+        }
+    }
+
+    fn commit_all(&mut self, tx: &mut Transaction<'_, '_>, group: &mut Vec<Box<dyn Job>>) {
+        // A job that panics takes down whom it was grouped with, whose replies then say that nothing is known; not
+        // the thread.
+        let committed = catch_unwind(AssertUnwindSafe(|| self.commit(tx, group)));
+        match committed {
+            Ok(Ok(())) => group.drain(..).for_each(|job| job.answer(Ok(()))),
+            Ok(Err(Failed::All(error))) => {
+                group.drain(..).for_each(|job| job.answer(Err(error.clone())));
+            }
+            Ok(Err(Failed::One(error))) if group.len() == 1 => {
+                group.drain(..).for_each(|job| job.answer(Err(error.clone())));
+            }
+            Ok(Err(Failed::One(_))) => {
+                for job in group.drain(..).collect::<Vec<_>>() {
+                    self.commit_all(tx, &mut vec![job]);
+                }
+            }
+            Err(_) => {
+                tx.roll_back();
+                group.clear();
+            }
+        }
+    }
+
+    fn commit(&self, tx: &mut Transaction<'_, '_>, group: &mut [Box<dyn Job>]) -> Result<(), Failed> {
+        tx.begin().map_err(|error| Failed::All(store_error(error, &self.path)))?;
+        let mut run = || {
+            group.iter_mut().try_for_each(|job| job.run(tx))?;
+            tx.complete()
+        };
+        if let Err(error) = run() {
+            tx.roll_back();
+            return Err(Failed::One(store_error(error, &self.path)));
+        }
+        if let Err(error) = tx.commit() {
+            tx.roll_back();
+            return Err(Failed::All(commit_error(error, &self.path)));
+        }
+        // A manager knows what it wrote itself; only where several share this store must they hear of each other.
+        if tx.is_news && self.locks.joined() != 1 && self.news.receiver_count() > 0 {
+            self.news.send_replace(());
+        }
+        Ok(())
+    }
+}
+
+impl Message {
+    fn into_job(self) -> Option<Box<dyn Job>> {
+        match self {
+            Self::Job(job) => Some(job),
+            Self::Listen => None,
+        }
+    }
+}
+
+/// Why a group was not committed.
+enum Failed {
+    /// It could not begin, or not commit: it is the same for all.
+    All(StoreError),
+    /// One of its jobs failed.
+    One(StoreError),
+}
+
+/// A number that changes when another connection wrote to the file.
+fn version(sql: &Statements<'_>) -> Option<i64> {
+    sql.get("PRAGMA data_version").ok()?.query_row([], |row| row.get(0)).ok()
+}
