@@ -1,7 +1,7 @@
 //! The item: a function with the user's name, visibility, documentation and parameters that returns a call, and the
 //! task itself hidden in its body.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Delimiter, Group, Span, TokenStream};
 use quote::{ToTokens, TokenStreamExt, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Ident, Type};
@@ -192,40 +192,63 @@ impl<'a> Expansion<'a> {
         }
     }
 
+    /// `<Output as TaskOutput>::name`, all of which is the output's type to the eye.
+    fn projection(&self, name: &str) -> TokenStream {
+        let (krate, output) = (&self.krate, &self.shape.output);
+        let ends = Ends::of(output);
+        let (open, name) = (ends.open(), ends.name(name));
+        quote!(#open #output as #krate::TaskOutput>::#name)
+    }
+
+    /// `Call<impl Task<..>>`, all of which is the output's type to the eye.
+    fn returned(&self, arguments: &Group, injected: &Group, value: &TokenStream) -> TokenStream {
+        let output = &self.shape.output;
+        let ends = Ends::of(output);
+        let krate = match &self.options.krate {
+            Some(krate) => krate.to_token_stream(),
+            None => quote_spanned!(ends.first=> ::taskflow),
+        };
+        let kind = Ident::new(if self.shape.is_async { "Task" } else { "BlockingTask" }, ends.first);
+        let bound = quote_spanned! { ends.first=>
+            #krate::Call<impl #krate::#kind<
+                Args = #arguments, Injected = #injected, Output = #output, Value = #value,
+        };
+        let close = ends.close();
+        quote!(#bound #close #close)
+    }
+
     /// What is kept of what the function returned.
     fn outcome(&self) -> TokenStream {
-        let (krate, output) = (&self.krate, &self.shape.output);
+        let krate = &self.krate;
         let returned = Ident::new("returned", Span::mixed_site());
-        let value = Ident::new("value", Span::mixed_site());
         let error = Ident::new("error", Span::mixed_site());
         let retry_if = Ident::new("retry_if", Span::mixed_site());
-        let into_result = quote_spanned!(output.span()=> <#output as #krate::TaskOutput>::into_result);
-        let error_type = quote_spanned!(output.span()=> <#output as #krate::TaskOutput>::Error);
+        let (into_outcome, error_type) = (self.projection("into_outcome"), self.projection("Error"));
         let (judge, retry) = match self.options.retry_if.as_ref().filter(|_| !self.shape.returns_unit()) {
             Some(path) => (
-                Some(quote! {
-                    let #retry_if: fn(&#error_type) -> ::core::primitive::bool = #path;
-                }),
-                quote!(#retry_if(&#error)),
+                Some(quote!(let #retry_if: fn(&#error_type) -> ::core::primitive::bool = #path;)),
+                quote!(#retry_if(#error)),
             ),
             None => (None, quote!(true)),
         };
+        let judged = quote! {
+            #returned,
+            |#error| {
+                #[allow(unused_imports)]
+                use #krate::__private::{
+                    ViaBoxedError as _, ViaDisplay as _, ViaError as _, ViaNothing as _, ViaTaskError as _,
+                };
+                #judge
+                #krate::__private::TaskOutcome::failure(
+                    (&&&&&#krate::__private::Probe(#error)).report(),
+                    #retry,
+                )
+            }
+        };
+        let judged = Ends::of(&self.shape.output).parentheses(&judged);
         quote! {
             fn outcome(#returned: Self::Output) -> #krate::__private::TaskOutcome {
-                match #into_result(#returned) {
-                    ::core::result::Result::Ok(#value) => #krate::__private::TaskOutcome::success(&#value),
-                    ::core::result::Result::Err(#error) => {
-                        #[allow(unused_imports)]
-                        use #krate::__private::{
-                            ViaBoxedError as _, ViaDisplay as _, ViaError as _, ViaNothing as _, ViaTaskError as _,
-                        };
-                        #judge
-                        #krate::__private::TaskOutcome::failure(
-                            (&&&&&#krate::__private::Probe(&#error)).report(),
-                            #retry,
-                        )
-                    }
-                }
+                #into_outcome #judged
             }
         }
     }
@@ -244,9 +267,14 @@ impl ToTokens for Expansion<'_> {
         let arguments: Vec<_> = self.shape.arguments().map(|(parameter, ..)| &parameter.ident).collect();
         let injected: Vec<_> = self.shape.injected().map(|parameter| &parameter.ident).collect();
         let (arguments, injected) = (tuple(&arguments), tuple(&injected));
-        let (argument_types, injected_types) = (tuple(argument_types), tuple(injected_types));
-        let value = quote_spanned!(output.span()=> <#output as #krate::TaskOutput>::Value);
-        let kind = if self.shape.is_async { quote!(Task) } else { quote!(BlockingTask) };
+        let list = sig.paren_token.span.join();
+        let (argument_types, injected_types) =
+            (tuple_at(list, argument_types), tuple_at(list, injected_types));
+        let value = self.projection("Value");
+        let ends = Ends::of(output);
+        let (kept, keyword, semicolon) = (ends.name("Value"), ends.type_keyword(), ends.semicolon());
+        let value_item = quote!(#keyword #kept = #value #semicolon);
+        let returned = self.returned(&argument_types, &injected_types, &value);
 
         let body = self.body();
         let descriptor = self.descriptor();
@@ -257,12 +285,8 @@ impl ToTokens for Expansion<'_> {
 
         tokens.append_all(quote! {
             #(#attrs)*
-            #vis fn #name(#(#parameters),*) -> #krate::Call<impl #krate::#kind<
-                Args = #argument_types,
-                Injected = #injected_types,
-                Output = #output,
-                Value = #value,
-            >> {
+            #[allow(clippy::type_complexity)]
+            #vis fn #name(#(#parameters),*) -> #returned {
                 struct __TaskflowTask;
 
                 #body
@@ -271,7 +295,7 @@ impl ToTokens for Expansion<'_> {
                     type Args = #argument_types;
                     type Injected = #injected_types;
                     type Output = #output;
-                    type Value = #value;
+                    #value_item
 
                     #descriptor
                     #call
@@ -290,6 +314,54 @@ impl ToTokens for Expansion<'_> {
             }
         });
     }
+}
+
+/// The first and the last token of a type. Code that begins and ends there is shown as that type in messages, so that
+/// one mistake in it, found in several places, is one message.
+struct Ends {
+    first: Span,
+    last: Span,
+}
+
+impl Ends {
+    fn of(ty: &Type) -> Self {
+        let mut spans = ty.to_token_stream().into_iter().map(|token| token.span());
+        let first = spans.next().unwrap_or_else(Span::call_site);
+        Self { first, last: spans.last().unwrap_or(first) }
+    }
+
+    fn open(&self) -> TokenStream {
+        quote_spanned!(self.first=> <)
+    }
+
+    fn close(&self) -> TokenStream {
+        quote_spanned!(self.last=> >)
+    }
+
+    fn type_keyword(&self) -> TokenStream {
+        quote_spanned!(self.first=> type)
+    }
+
+    fn name(&self, name: &str) -> Ident {
+        Ident::new(name, self.last)
+    }
+
+    fn semicolon(&self) -> TokenStream {
+        quote_spanned!(self.last=> ;)
+    }
+
+    fn parentheses(&self, inner: &impl ToTokens) -> Group {
+        let mut group = Group::new(Delimiter::Parenthesis, inner.to_token_stream());
+        group.set_span(self.last);
+        group
+    }
+}
+
+/// A tuple that is shown as another place.
+fn tuple_at<T: ToTokens>(span: Span, elements: &[T]) -> Group {
+    let mut group = Group::new(Delimiter::Parenthesis, quote!(#(#elements,)*));
+    group.set_span(span);
+    group
 }
 
 /// `()`, `(a,)`, `(a, b,)`.

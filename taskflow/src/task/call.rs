@@ -42,12 +42,13 @@ impl<T: Task> Call<T> {
     pub fn new(injected: T::Injected, args: T::Args) -> Self {
         Self(Step::Ready(Some((injected, args))))
     }
-}
 
-impl<T: BlockingTask> Call<T> {
-    /// Runs the function here, on this thread.
+    /// Runs the function here, on this thread: for tasks that are synchronous functions.
     #[must_use = "this is what the function returned"]
-    pub fn run(self) -> T::Output {
+    pub fn run(self) -> T::Output
+    where
+        T: BlockingTask,
+    {
         match self.0 {
             Step::Ready(Some((injected, args))) => T::call_blocking(injected, args),
             Step::Ready(None) | Step::Running(_) => unreachable!("a call is moved out by its first poll or by `run`"),

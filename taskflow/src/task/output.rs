@@ -23,6 +23,18 @@ pub trait TaskOutput {
 
     #[doc(hidden)]
     fn into_result(self) -> Result<Self::Value, Self::Error>;
+
+    /// What is kept of it; `judge` makes the outcome of an error.
+    #[doc(hidden)]
+    fn into_outcome(self, judge: impl FnOnce(&Self::Error) -> TaskOutcome) -> TaskOutcome
+    where
+        Self: Sized,
+    {
+        match self.into_result() {
+            Ok(value) => TaskOutcome::success(&value),
+            Err(error) => judge(&error),
+        }
+    }
 }
 
 impl TaskOutput for () {
