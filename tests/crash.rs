@@ -1,0 +1,190 @@
+//! What a crash may cost: real processes, killed, stopped and restarted under load, and an oracle that compares what
+//! they wrote down with what the store says.
+
+mod crash {
+    pub(crate) mod oracle;
+    pub(crate) mod process;
+}
+
+use std::time::{Duration, Instant};
+
+use taskflow::{AttemptOutcome, TaskManager, TaskRecord, TaskStatus};
+
+use crash::oracle::Oracle;
+use crash::process::Lab;
+
+/// The work of a process that was killed under load is taken up by the next one within a second, and everything that
+/// was accepted comes to an end.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_accepted_is_lost_when_the_only_process_is_killed_under_load() {
+    let lab = Lab::new();
+    for round in 0..5 {
+        let mut process = lab.start(&["serve", "8"]);
+        lab.until_ends(200 * (round + 1)).await;
+        process.kill();
+        process.wait_for_end();
+    }
+    let killed = Instant::now();
+    let mut last = lab.start(&["run"]);
+    let tasks = lab.connect().await;
+    lab.until(Duration::from_secs(20), || async { tasks.counts().await.unwrap().unfinished() == 0 }).await;
+    assert!(killed.elapsed() < Duration::from_secs(10), "what was left took {:?}", killed.elapsed());
+    last.terminate();
+    last.wait_for_end();
+    Oracle::of(&lab).await.check_everything_ended(&tasks).await;
+}
+
+/// "At once" on SQLite: the lock of the dead process tells, not its lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn work_of_a_killed_process_starts_again_within_a_second() {
+    let lab = Lab::new();
+    let mut first = lab.start(&["run"]);
+    let adder = lab.start(&["add", "3", "again"]);
+    adder.ended_well();
+    let tasks = lab.connect().await;
+    lab.until(Duration::from_secs(10), || async { tasks.counts().await.unwrap().success == 3 }).await;
+    let slow = lab.add_slow(&tasks, Duration::from_secs(600)).await;
+    lab.until(Duration::from_secs(5), || async { record(&tasks, slow).await.status == TaskStatus::Running })
+        .await;
+
+    let mut neighbour = lab.start(&["run"]);
+    let before = lab.starts_of(slow);
+    first.kill();
+    let killed = Instant::now();
+    lab.until(Duration::from_secs(5), || async { lab.starts_of(slow) > before }).await;
+    let again = killed.elapsed();
+    assert!(again < Duration::from_secs(1), "it took {again:?}");
+    let attempts = record(&tasks, slow).await.attempts;
+    assert_eq!(attempts[0].outcome, AttemptOutcome::Lost);
+    assert_eq!(attempts[0].pid, first.pid());
+    assert_eq!(attempts[1].pid, neighbour.pid());
+    neighbour.kill();
+}
+
+/// SIGTERM under load: out by the deadline, and nothing is left running.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_is_asked_to_stop_ends_by_its_deadline_and_leaves_nothing_running() {
+    let lab = Lab::new();
+    let mut process = lab.start(&["serve", "8"]);
+    lab.until_ends(300).await;
+    let tasks = lab.connect().await;
+    lab.add_slow(&tasks, Duration::from_secs(600)).await;
+    process.terminate();
+    let asked = Instant::now();
+    process.wait_for_end();
+    // Its deadline is 1 s.
+    assert!(asked.elapsed() < Duration::from_secs(3), "it took {:?}", asked.elapsed());
+    assert_eq!(tasks.counts().await.unwrap().running, 0);
+
+    let mut next = lab.start(&["run"]);
+    lab.until(Duration::from_secs(20), || async { lab.unfinished_but_slow(&tasks).await == 0 }).await;
+    next.kill();
+    Oracle::of(&lab).await.check(&tasks).await;
+}
+
+/// A task that kills its process is given up after three, and the record names them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_kills_its_processes_is_stopped_and_they_are_named() {
+    let lab = Lab::new();
+    lab.start(&["add", "1", "poison"]).ended_well();
+    let mut killed = Vec::new();
+    for _ in 0..3 {
+        let mut process = lab.start(&["run"]);
+        process.wait_for_end();
+        killed.push(process.pid());
+    }
+    let mut process = lab.start(&["run"]);
+    let tasks = lab.connect().await;
+    lab.until(Duration::from_secs(10), || async { tasks.counts().await.unwrap().failed == 1 }).await;
+    assert!(process.is_alive());
+    let poison = only_record(&tasks).await;
+    assert!(poison.error.as_deref().unwrap().contains("poison"), "{:?}", poison.error);
+    assert_eq!(poison.attempts.iter().map(|attempt| attempt.pid).collect::<Vec<_>>(), killed);
+    assert!(poison.attempts.iter().all(|attempt| attempt.outcome == AttemptOutcome::Lost));
+    process.kill();
+}
+
+/// Stood still past its lease while another took over: what it writes afterwards is dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_stood_still_past_its_lease_can_no_longer_write() {
+    let lab = Lab::with_lease(Duration::from_millis(500));
+    let mut first = lab.start(&["run"]);
+    let tasks = lab.connect().await;
+    let task = lab.add_slow(&tasks, Duration::from_millis(1500)).await;
+    lab.until(Duration::from_secs(5), || async { lab.starts_of(task) == 1 }).await;
+    first.stop();
+    let mut second = lab.start(&["run"]);
+    lab.until(Duration::from_secs(10), || async { lab.starts_of(task) == 2 }).await;
+    lab.until(Duration::from_secs(10), || async { record(&tasks, task).await.status == TaskStatus::Success })
+        .await;
+    let ended = record(&tasks, task).await;
+    first.go_on();
+    // It wakes past the end of its task, or is told that the run is lost; either way it goes on as a healthy process.
+    lab.start(&["add", "20", "again"]).ended_well();
+    lab.until(Duration::from_secs(10), || async { tasks.counts().await.unwrap().unfinished() == 0 }).await;
+    second.kill();
+    lab.start(&["add", "20", "again"]).ended_well();
+    lab.until(Duration::from_secs(10), || async { tasks.counts().await.unwrap().unfinished() == 0 }).await;
+    first.terminate();
+    let said = first.wait_for_end();
+    assert!(said.contains("stale_writes: 1") || said.contains("lost_leases: 1"), "{said}");
+
+    let after = record(&tasks, task).await;
+    assert_eq!(after.attempts.len(), 2);
+    assert_eq!(after.attempts[0].outcome, AttemptOutcome::Lost);
+    assert_eq!((after.finished_at, after.attempts[1].pid), (ended.finished_at, ended.attempts[1].pid));
+    Oracle::of(&lab).await.check(&tasks).await;
+}
+
+/// A synchronous task that ignores everything keeps its lease, not the process.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stubborn_task_does_not_keep_its_process_and_is_never_run_twice() {
+    let lab = Lab::new();
+    let mut process = lab.start(&["run"]);
+    let tasks = lab.connect().await;
+    let task = lab.add_stubborn(&tasks, Duration::from_secs(600)).await;
+    lab.until(Duration::from_secs(5), || async { lab.starts_of(task) == 1 }).await;
+    process.terminate();
+    let asked = Instant::now();
+    let said = process.wait_for_end();
+    assert!(asked.elapsed() < Duration::from_secs(4), "it took {:?}", asked.elapsed());
+    assert!(said.contains("abandoned: 1"), "{said}");
+    let mut next = lab.start(&["run"]);
+    lab.until(Duration::from_secs(5), || async { record(&tasks, task).await.status.is_final() }).await;
+    assert_eq!(record(&tasks, task).await.status, TaskStatus::Interrupted);
+    assert_eq!(lab.starts_of(task), 1);
+    next.kill();
+}
+
+/// Two processes on one file, both adding and running: every task once, and no word of a locked database.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_share_one_file_and_twenty_thousand_tasks() {
+    let lab = Lab::new();
+    let mut runners = [lab.start(&["run"]), lab.start(&["run"])];
+    let adders = [lab.start(&["add", "10000", "once"]), lab.start(&["add", "10000", "once"])];
+    for adder in adders {
+        let said = adder.ended_well();
+        assert!(!said.contains("locked"), "{said}");
+    }
+    let tasks = lab.connect().await;
+    lab.until(Duration::from_secs(60), || async { tasks.counts().await.unwrap().unfinished() == 0 }).await;
+    for runner in &mut runners {
+        runner.terminate();
+        let said = runner.wait_for_end();
+        assert!(!said.contains("locked") && said.contains("store_errors: 0"), "{said}");
+    }
+    assert_eq!(tasks.counts().await.unwrap().success, 20_000);
+    let oracle = Oracle::of(&lab).await;
+    assert_eq!(oracle.accepted(), 20_000);
+    let shares = oracle.runs_by_process();
+    assert!(shares.len() == 2, "one process did it all: {shares:?}");
+    oracle.check_each_ran_once();
+}
+
+async fn record(tasks: &TaskManager, id: taskflow::TaskId) -> TaskRecord {
+    tasks.get(id).await.unwrap().unwrap()
+}
+
+async fn only_record(tasks: &TaskManager) -> TaskRecord {
+    tasks.list(taskflow::TaskFilter::new()).await.unwrap().items.remove(0)
+}

@@ -1,0 +1,102 @@
+//! Compares what the processes wrote down with what the store says.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use taskflow::{AttemptOutcome, TaskId, TaskManager, TaskStatus};
+
+use super::process::Lab;
+
+/// What the processes wrote down.
+pub(crate) struct Oracle {
+    accepted: HashSet<TaskId>,
+    /// For each task: which attempt began in which process, in order.
+    starts: HashMap<TaskId, Vec<(u32, u32)>>,
+    ends: HashMap<TaskId, usize>,
+}
+
+impl Oracle {
+    pub(crate) async fn of(lab: &Lab) -> Self {
+        let mut oracle = Self { accepted: HashSet::new(), starts: HashMap::new(), ends: HashMap::new() };
+        for line in lab.ledger().lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            let [what, id, attempt, pid] = words[..] else { panic!("half a line: {line}") };
+            let id: TaskId = id.parse().unwrap();
+            match what {
+                "accepted" => {
+                    oracle.accepted.insert(id);
+                }
+                "start" => {
+                    oracle
+                        .starts
+                        .entry(id)
+                        .or_default()
+                        .push((attempt.parse().unwrap(), pid.parse().unwrap()));
+                }
+                "end" => *oracle.ends.entry(id).or_default() += 1,
+                _ => panic!("{line}"),
+            }
+        }
+        oracle
+    }
+
+    pub(crate) fn accepted(&self) -> usize {
+        self.accepted.len()
+    }
+
+    pub(crate) fn runs_by_process(&self) -> BTreeMap<u32, usize> {
+        let mut shares = BTreeMap::new();
+        for (_, pid) in self.starts.values().flatten() {
+            *shares.entry(*pid).or_default() += 1;
+        }
+        shares
+    }
+
+    pub(crate) fn check_each_ran_once(&self) {
+        for id in &self.accepted {
+            let starts = self.starts.get(id).map_or(0, Vec::len);
+            assert_eq!((starts, self.ends.get(id)), (1, Some(&1)), "task {id}");
+        }
+    }
+
+    pub(crate) async fn check_everything_ended(&self, tasks: &TaskManager) {
+        let counts = tasks.counts().await.unwrap();
+        assert_eq!(counts.unfinished(), 0);
+        assert!(counts.success > 0);
+        self.check(tasks).await;
+    }
+
+    /// Every accepted task has ended; every run that began is an attempt of the record, in the process that says so;
+    /// two runs only after one that was lost or given back; a success has come to its end; and a task that never
+    /// said it may run twice did not.
+    pub(crate) async fn check(&self, tasks: &TaskManager) {
+        assert!(!self.accepted.is_empty());
+        for id in &self.accepted {
+            let record = tasks.get(*id).await.unwrap();
+            let record = record.unwrap_or_else(|| panic!("task {id} was accepted and is lost"));
+            assert!(record.status.is_final(), "task {id} was accepted and is {}", record.status);
+            let nothing = Vec::new();
+            let starts = self.starts.get(id).unwrap_or(&nothing);
+            // A process that dies between the claim and the first line of the task leaves an attempt without a start.
+            let mut attempts = record.attempts.iter();
+            for (number, pid) in starts {
+                let found = attempts.any(|attempt| attempt.number == *number && attempt.pid == *pid);
+                assert!(found, "task {id} ran as {number} in {pid}: {:#?}", record.attempts);
+            }
+            if let Some((_, before)) = record.attempts.split_last() {
+                for attempt in before {
+                    let may_be_followed =
+                        matches!(attempt.outcome, AttemptOutcome::Lost | AttemptOutcome::HandedBack);
+                    assert!(may_be_followed, "task {id}: {:#?}", record.attempts);
+                }
+            }
+            if record.status == TaskStatus::Success {
+                assert!(self.ends.contains_key(id), "task {id} succeeded without coming to its end");
+            } else {
+                assert_eq!((&*record.name, record.status), ("once", TaskStatus::Interrupted), "task {id}");
+            }
+            if record.name == "once" {
+                assert!(starts.len() <= 1, "task {id} ran twice");
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Processes that can be killed, and the place they meet.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use taskflow::{NewTask, TaskFilter, TaskId, TaskManager};
+
+/// A store and a ledger that several processes share.
+pub(crate) struct Lab {
+    dir: tempfile::TempDir,
+    lease: Duration,
+}
+
+impl Lab {
+    pub(crate) fn new() -> Self {
+        Self::with_lease(Duration::from_secs(10))
+    }
+
+    pub(crate) fn with_lease(lease: Duration) -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), lease }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("sqlite://{}", self.dir.path().join("tasks.db").display())
+    }
+
+    fn ledger_path(&self) -> PathBuf {
+        self.dir.path().join("ledger")
+    }
+
+    pub(crate) fn ledger(&self) -> String {
+        // The last line may be half written at this moment, by a process that is alive.
+        let text = std::fs::read_to_string(self.ledger_path()).unwrap_or_default();
+        text[..text.rfind('\n').map_or(0, |end| end + 1)].to_owned()
+    }
+
+    pub(crate) async fn connect(&self) -> TaskManager {
+        TaskManager::builder().store(self.url()).connect().await.unwrap()
+    }
+
+    /// Starts a worker; one that runs tasks is ready when this returns.
+    pub(crate) fn start(&self, args: &[&str]) -> Process {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_worker"))
+            .arg(self.url())
+            .arg(self.ledger_path())
+            .args(args)
+            .env("LEASE_MS", self.lease.as_millis().to_string())
+            .env("RUST_BACKTRACE", "0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        if args[0] != "add" {
+            let mut line = String::new();
+            stdout.read_line(&mut line).unwrap();
+            // A process that was given poison may be gone before it is ready.
+            assert!(line == "ready\n" || line.is_empty(), "{line}");
+        }
+        Process { child, stdout }
+    }
+
+    /// Waits for a condition; fails when it does not come.
+    pub(crate) async fn until<F: Future<Output = bool>>(&self, limit: Duration, condition: impl Fn() -> F) {
+        let begin = Instant::now();
+        while !condition().await {
+            assert!(begin.elapsed() < limit, "it did not come within {limit:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until so many runs have ended in all.
+    pub(crate) async fn until_ends(&self, count: usize) {
+        let ends = || self.ledger().lines().filter(|line| line.starts_with("end ")).count();
+        self.until(Duration::from_secs(20), || async { ends() >= count }).await;
+    }
+
+    pub(crate) fn starts_of(&self, id: TaskId) -> usize {
+        let start = format!("start {id} ");
+        self.ledger().lines().filter(|line| line.starts_with(&start)).count()
+    }
+
+    /// A task that may run again and takes that long.
+    pub(crate) async fn add_slow(&self, tasks: &TaskManager, length: Duration) -> TaskId {
+        let mut task = self.by_name("again", length);
+        task.policy.to_mut().requeue_on_interrupt = true;
+        task.tags.insert("slow".to_owned(), "yes".to_owned());
+        tasks.add_all([task]).await.unwrap()[0].id()
+    }
+
+    pub(crate) async fn add_stubborn(&self, tasks: &TaskManager, length: Duration) -> TaskId {
+        tasks.add_all([self.by_name("stubborn", length)]).await.unwrap()[0].id()
+    }
+
+    /// This process adds what only the workers know, by its name.
+    fn by_name(&self, name: &'static str, length: Duration) -> NewTask {
+        NewTask::new(name, Ok(format!("{{\"millis\":{}}}", length.as_millis()).into()))
+    }
+
+    pub(crate) async fn unfinished_but_slow(&self, tasks: &TaskManager) -> u64 {
+        let slow = tasks.list(TaskFilter::new().tag("slow", "yes")).await.unwrap().items;
+        let waiting = slow.iter().filter(|task| !task.status.is_final()).count() as u64;
+        tasks.counts().await.unwrap().unfinished() - waiting
+    }
+}
+
+/// A worker.
+pub(crate) struct Process {
+    child: Child,
+    stdout: BufReader<std::process::ChildStdout>,
+}
+
+impl Process {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().try_into().unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// SIGKILL; gone when this returns.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Stands still.
+    pub(crate) fn stop(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub(crate) fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for its end, and gives what it said.
+    pub(crate) fn wait_for_end(&mut self) -> String {
+        let mut said = String::new();
+        self.stdout.read_to_string(&mut said).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        self.child.wait().unwrap();
+        said
+    }
+
+    /// Waits for its end, which is to be a good one.
+    pub(crate) fn ended_well(mut self) -> String {
+        let said = self.wait_for_end();
+        assert!(self.child.wait().unwrap().success(), "{said}");
+        said
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // A test that failed leaves nothing behind; one that has ended is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
