@@ -78,8 +78,14 @@ where
     type Output = Result<Response<HeldBody<R>>, E>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = ready!(self.inner.as_mut().poll(cx));
-        let guard = self.guard.take();
+        let held = &mut *self;
+        let response = {
+            // A layer around this one may catch a panic, and drop this in peace later: it is noticed as it passes.
+            let _passing = PanicPassing(&mut held.guard);
+            held.inner.as_mut().poll(cx)
+        };
+        let response = ready!(response);
+        let guard = held.guard.take();
         Poll::Ready(response.map(|response| {
             let status = response.status();
             response.map(|body| {
@@ -93,5 +99,17 @@ where
                 HeldBody::new(body, guard)
             })
         }))
+    }
+}
+
+/// Ends the request's tasks when a panic passes.
+struct PanicPassing<'a>(&'a mut Option<EndGuard>);
+
+impl Drop for PanicPassing<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Dropped while a panic unwinds, the guard says so.
+            self.0.take();
+        }
     }
 }
