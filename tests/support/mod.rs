@@ -1,0 +1,198 @@
+//! What several tests share: places to keep tasks, and waiting for conditions with a deadline.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use taskflow::{MemoryStore, TaskId, TaskManager, TaskManagerBuilder, TaskRecord, TaskStatus};
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+/// The longest a test waits for anything: far beyond what a loaded machine needs.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Where tasks are kept, for as many managers as want to share it: also one after the other, as over a restart.
+#[derive(Debug)]
+pub(crate) enum Place {
+    Memory(MemoryStore),
+    Sqlite(TempDir),
+}
+
+impl Place {
+    pub(crate) fn memory() -> Self {
+        Self::Memory(MemoryStore::new())
+    }
+
+    pub(crate) fn sqlite() -> Self {
+        Self::Sqlite(tempfile::tempdir().unwrap())
+    }
+
+    /// Each kind of store, empty.
+    pub(crate) fn each() -> [Self; 2] {
+        [Self::memory(), Self::sqlite()]
+    }
+
+    pub(crate) fn builder(&self) -> TaskManagerBuilder {
+        match self {
+            Self::Memory(store) => TaskManager::builder().store(store.clone()),
+            Self::Sqlite(_) => TaskManager::builder().store(self.url()),
+        }
+    }
+
+    /// The URL of a file.
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Memory(_) => "memory:".to_owned(),
+            Self::Sqlite(dir) => {
+                format!("sqlite://{}?synchronous=normal", dir.path().join("tasks.db").display())
+            }
+        }
+    }
+}
+
+/// What `future` gives, which must be soon.
+pub(crate) async fn soon<T>(future: impl IntoFuture<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future.into_future()).await.expect("it did not come before the deadline")
+}
+
+/// Asks until there is an answer.
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut ask: impl FnMut() -> F,
+) -> T {
+    let asking = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    match tokio::time::timeout(DEADLINE, asking).await {
+        Ok(answer) => answer,
+        Err(_) => panic!("never: {what}"),
+    }
+}
+
+/// The record, which is there.
+pub(crate) async fn record(tasks: &TaskManager, id: TaskId) -> TaskRecord {
+    tasks.get(id).await.unwrap().expect("it has a record")
+}
+
+/// The record once it is of that status.
+pub(crate) async fn reaches(tasks: &TaskManager, id: TaskId, status: TaskStatus) -> TaskRecord {
+    let last = Mutex::new(None);
+    let asking = async {
+        loop {
+            let task = record(tasks, id).await;
+            if task.status == status {
+                return task;
+            }
+            *last.lock().unwrap() = Some(task);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    match tokio::time::timeout(DEADLINE, asking).await {
+        Ok(task) => task,
+        Err(_) => panic!("never {status}: {:?}", last.lock().unwrap()),
+    }
+}
+
+/// The record once it has ended, however.
+pub(crate) async fn ends(tasks: &TaskManager, id: TaskId) -> TaskRecord {
+    eventually("it ended", || async { Some(record(tasks, id).await).filter(|task| task.status.is_final()) })
+        .await
+}
+
+/// Something tasks wait at until it is opened; it counts who came.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate(Arc<watch::Sender<(usize, bool)>>);
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new((0, false))))
+    }
+}
+
+impl Gate {
+    pub(crate) async fn pass(&self) {
+        self.0.send_modify(|state| state.0 += 1);
+        let _ = self.0.subscribe().wait_for(|state| state.1).await;
+    }
+
+    pub(crate) fn pass_blocking(&self) {
+        self.0.send_modify(|state| state.0 += 1);
+        while !self.0.borrow().1 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    pub(crate) fn open(&self) {
+        self.0.send_modify(|state| state.1 = true);
+    }
+
+    /// Counts, and does not wait.
+    pub(crate) fn note(&self) {
+        self.0.send_modify(|state| state.0 += 1);
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.borrow().0
+    }
+
+    /// Waits until that many have come.
+    pub(crate) async fn reached(&self, count: usize) {
+        let mut states = self.0.subscribe();
+        let waiting = states.wait_for(|state| state.0 >= count);
+        let came = tokio::time::timeout(DEADLINE, waiting).await.is_ok();
+        assert!(came, "{} of {count} came", self.count());
+    }
+}
+
+/// What tasks wrote down, in order.
+#[derive(Debug)]
+pub(crate) struct Notes<T>(Arc<Mutex<Vec<T>>>);
+
+impl<T> Default for Notes<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T> Clone for Notes<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T: Clone> Notes<T> {
+    pub(crate) fn write(&self, note: T) {
+        self.0.lock().unwrap().push(note);
+    }
+
+    pub(crate) fn read(&self) -> Vec<T> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// Counts how many are inside at once, and the most that ever were.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Peak(Arc<Mutex<(usize, usize)>>);
+
+impl Peak {
+    pub(crate) fn enter(&self) {
+        let mut state = self.0.lock().unwrap();
+        state.0 += 1;
+        state.1 = state.1.max(state.0);
+    }
+
+    pub(crate) fn leave(&self) {
+        self.0.lock().unwrap().0 -= 1;
+    }
+
+    pub(crate) fn highest(&self) -> usize {
+        self.0.lock().unwrap().1
+    }
+}
