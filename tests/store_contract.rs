@@ -7,7 +7,14 @@ use contract::contract;
 use contract::lab::Opened;
 
 contract!(memory, crate::open_memory, 400);
+contract!(sqlite, crate::open_sqlite, 50);
 
 fn open_memory() -> Opened {
     Opened::new(taskflow::store::MemoryStore::new(), ())
+}
+
+fn open_sqlite() -> Opened {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = taskflow::store::SqliteStore::open(directory.path().join("tasks.db")).expect("a new file");
+    Opened::new(store, directory)
 }

@@ -18,10 +18,15 @@ use super::lab::{LONG, Opened, Patience, instance, names};
 use super::model::{Entry, Model, State, word};
 
 /// Does `cases` histories, each to a fresh store; the first that the model does not agree with is made as short as it
-/// can be and shown.
+/// can be and shown. `PROPTEST_CASES=10000` makes it more.
 pub(crate) fn compare_with_the_model(cases: u32, open: fn() -> Opened) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 4000, ..Config::default() };
+    let mut config = Config { failure_persistence: None, ..Config::default() };
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = cases;
+    }
+    // Milliseconds: a history that a store gets stuck in takes long each time.
+    config.max_shrink_time = 30_000;
     let outcome = TestRunner::new(config)
         .run(&history(), |ops| runtime.block_on(compare(open(), ops)).map_err(TestCaseError::fail));
     if let Err(difference) = outcome {

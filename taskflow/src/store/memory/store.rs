@@ -206,3 +206,54 @@ impl Store for MemoryStore {
         self.write(move |state| (state.prune(retention, limit), false))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{NewTask, TaskStatus};
+    use crate::store::{FinishKind, InsertGroup, InsertTask, InsertedAs, Start};
+
+    /// Adds a task with that key through `store` and ends it well.
+    async fn succeed(store: &MemoryStore, key: &str) -> TaskId {
+        let mut new = NewTask::new("task", Ok(Arc::from("{}")));
+        new.idempotency_key = Some(key.to_owned());
+        let group = InsertGroup::new(vec![InsertTask::new(new, Start::Lease)]);
+        let batch = InsertBatch::new(InstanceId::new(), Duration::from_secs(60), vec![group]);
+        let inserted = store.insert(Arc::new(batch)).await.unwrap().remove(0).unwrap().remove(0);
+        let InsertedAs::Leased { fence } = inserted.kind else { panic!("{inserted:?}") };
+        let kind = FinishKind::Success { result: "1".into() };
+        let finish = Finish::new(Run::new(inserted.id, fence), kind);
+        let answers = store.finish(Arc::new(vec![finish])).await.unwrap();
+        assert_eq!(answers, [Finished::Applied(TaskStatus::Success)]);
+        inserted.id
+    }
+
+    #[tokio::test]
+    async fn of_ended_tasks_the_youngest_are_kept() {
+        let store = MemoryStore::with_history(3);
+        let mut ended = Vec::new();
+        for n in 0..10 {
+            ended.push(succeed(&store, &n.to_string()).await);
+        }
+        let kept = store.list(TaskFilter::new()).await.unwrap().items;
+        let expected: Vec<TaskId> = ended[7..].iter().rev().copied().collect();
+        assert_eq!(kept.iter().map(|task| task.id).collect::<Vec<_>>(), expected);
+        assert_eq!(
+            (store.counts().await.unwrap().success, store.queues().await.unwrap()[0].finished),
+            (3, 3)
+        );
+        succeed(&store, "0").await;
+    }
+
+    #[tokio::test]
+    async fn a_clone_is_the_same_store() {
+        let store = MemoryStore::new();
+        let mut hints = store.clone().listen();
+        let id = succeed(&store.clone(), "key").await;
+        assert!(store.get(id).await.unwrap().is_some());
+        assert_eq!(futures_util::StreamExt::next(&mut hints).await, Some(Hint::Changed));
+        assert!(MemoryStore::new().get(id).await.unwrap().is_none());
+    }
+}
