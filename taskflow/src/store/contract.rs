@@ -9,11 +9,12 @@ use std::time::Duration;
 use futures_util::Stream;
 
 use super::{
-    Claim, Claims, Finish, Finished, InsertBatch, Inserted, Recovered, Refusal, Release, Renewal, Renewed, Report, Run,
+    Claim, Claims, Finish, Finished, Fire, Fired, InsertBatch, Inserted, Recovered, Refusal, Release,
+    Renewal, Renewed, Report, Run, ScheduleState,
 };
 use crate::model::{
-    CancelOutcome, Counts, InstanceId, InstanceInfo, LogLine, Page, QueueInfo, StoreError, TaskFilter, TaskId,
-    TaskRecord,
+    CancelOutcome, Counts, InstanceId, InstanceInfo, LogLine, Page, QueueInfo, StoreError, TaskFilter,
+    TaskId, TaskRecord,
 };
 
 /// What a store answers with.
@@ -114,7 +115,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn recover(&self, by: InstanceId) -> StoreFuture<'_, Vec<Recovered>>;
 
     /// How long until the earliest task of these names and queues that is not due yet will be. `None`: there is none.
-    fn next_wakeup(&self, names: Arc<[Arc<str>]>, queues: Vec<Arc<str>>) -> StoreFuture<'_, Option<Duration>>;
+    fn next_wakeup(&self, names: Arc<[Arc<str>]>, queues: Vec<Arc<str>>)
+    -> StoreFuture<'_, Option<Duration>>;
 
     /// Hints that there may be work, or that something was controlled, by other processes too where the store can
     /// tell. Never needed for correctness. Ends never; errors are the store's own to mend.
@@ -153,6 +155,14 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Pauses or resumes a queue for all processes, until the other is asked for.
     fn set_paused(&self, queue: String, paused: bool) -> StoreFuture<'_, ()>;
+
+    /// Deals with one tick of a schedule, in one transaction: if no tick of it at this instant or later has been dealt
+    /// with, by any process, takes note of it for ever and inserts its task as `insert` does. A refused task is not
+    /// tried again: the tick has been dealt with.
+    fn fire(&self, fire: Fire) -> StoreFuture<'_, Fired>;
+
+    /// Every schedule of which a tick has been dealt with, by name.
+    fn schedules(&self) -> StoreFuture<'_, Vec<ScheduleState>>;
 
     /// Deletes up to `limit` records that ended longer than `retention` ago, with their logs, and what is left of
     /// processes that have been gone for longer. Answers how many records.

@@ -8,6 +8,7 @@ mod contract;
 mod finish;
 mod insert;
 mod memory;
+mod schedule;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod url;
@@ -20,4 +21,5 @@ pub use insert::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Ref
 pub use memory::MemoryStore;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, Synchronous};
+pub use schedule::{Fire, Fired, ScheduleState};
 pub use url::IntoStore;

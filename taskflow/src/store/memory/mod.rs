@@ -11,6 +11,7 @@ mod index;
 mod insert;
 mod lease;
 mod read;
+mod schedule;
 mod state;
 mod store;
 mod task;

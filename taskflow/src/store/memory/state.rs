@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::index::Index;
 use super::task::{Holder, Lease, Task};
@@ -16,6 +16,8 @@ pub(super) struct State {
     pub(super) instances: HashMap<InstanceId, Instance>,
     /// The age the next new task gets.
     pub(super) next_seq: u64,
+    /// The latest tick of each schedule that has been dealt with.
+    pub(super) ticks: BTreeMap<String, SystemTime>,
     /// How many ended tasks are kept.
     history: usize,
 }
@@ -44,6 +46,7 @@ impl State {
             index: Index::default(),
             instances: HashMap::new(),
             next_seq: 0,
+            ticks: BTreeMap::new(),
             history,
         }
     }

@@ -13,8 +13,8 @@ use crate::model::{
     TaskRecord,
 };
 use crate::store::{
-    Claim, Claims, Finish, Finished, Hint, HintStream, InsertBatch, Inserted, Recovered, Refusal, Release,
-    Renewal, Renewed, Report, Run, Store, StoreFuture,
+    Claim, Claims, Finish, Finished, Fire, Fired, Hint, HintStream, InsertBatch, Inserted, Recovered,
+    Refusal, Release, Renewal, Renewed, Report, Run, ScheduleState, Store, StoreFuture,
 };
 
 /// Tasks in this process's memory: for tests and throw-away work. They end with the process.
@@ -200,6 +200,14 @@ impl Store for MemoryStore {
 
     fn set_paused(&self, queue: String, paused: bool) -> StoreFuture<'_, ()> {
         self.write(move |state| (state.set_paused(&queue, paused), true))
+    }
+
+    fn fire(&self, fire: Fire) -> StoreFuture<'_, Fired> {
+        self.write(move |state| (state.fire(&fire), true))
+    }
+
+    fn schedules(&self) -> StoreFuture<'_, Vec<ScheduleState>> {
+        self.read(State::schedules)
     }
 
     fn prune(&self, retention: Duration, limit: usize) -> StoreFuture<'_, usize> {

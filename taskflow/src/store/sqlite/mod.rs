@@ -3,7 +3,7 @@
 //! In reading order: [`open`] checks that the file is ours to use and [`schema`] brings it up to date; a call of the
 //! contract ([`store`]) becomes a job for the one [`writer`] thread, which commits whatever jobs wait as one
 //! [`transaction`], or for a [`reader`] thread. What jobs do is in [`insert`], [`claim`], [`finish`], [`lease`],
-//! [`recover`], [`control`] and [`prune`], over the steps of a row's [`life`] and the numbers in its queue's
+//! [`recover`], [`control`], [`schedule`] and [`prune`], over the steps of a row's [`life`] and the numbers in its queue's
 //! [`ledger`]; [`read`] and [`list`] answer questions. [`lock`] tells which processes live, [`checkpoint`] keeps the
 //! write-ahead log short.
 //!
@@ -28,6 +28,7 @@ mod read;
 mod reader;
 mod recover;
 mod row;
+mod schedule;
 mod schema;
 mod state;
 mod statements;

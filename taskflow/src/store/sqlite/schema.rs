@@ -105,6 +105,12 @@ CREATE TABLE taskflow_queues (
     waiting_first INTEGER NOT NULL DEFAULT 0    -- pending, and no attempt made
 ) WITHOUT ROWID;
 
+-- The latest tick of each schedule that has been dealt with.
+CREATE TABLE taskflow_schedules (
+    name TEXT PRIMARY KEY,
+    last_tick INTEGER NOT NULL
+) WITHOUT ROWID;
+
 CREATE TABLE taskflow_instances (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id BLOB NOT NULL UNIQUE,

@@ -18,14 +18,14 @@ use super::writer::{Message, Work, Writer};
 use super::{
     Synchronous, checkpoint, claim, connection, control, finish, insert, instance, lease, list, open,
 };
-use super::{prune, read, recover, statements::Statements};
+use super::{prune, read, recover, schedule, statements::Statements};
 use crate::model::{
     CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueInfo, StoreError,
     StoreErrorKind, TaskFilter, TaskId, TaskRecord,
 };
 use crate::store::{
-    Capabilities, Claim, Claims, Finish, Finished, Hint, HintStream, InsertBatch, Inserted, Recovered,
-    Refusal, Release, Renewal, Renewed, Report, Run, Store, StoreFuture,
+    Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, Hint, HintStream, InsertBatch, Inserted,
+    Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleState, Store, StoreFuture,
 };
 
 /// How many threads read.
@@ -332,6 +332,14 @@ impl Store for SqliteStore {
 
     fn set_paused(&self, queue: String, paused: bool) -> StoreFuture<'_, ()> {
         self.write(move |tx| control::set_paused(tx, &queue, paused))
+    }
+
+    fn fire(&self, fire: Fire) -> StoreFuture<'_, Fired> {
+        self.write(move |tx| schedule::fire(tx, &fire))
+    }
+
+    fn schedules(&self) -> StoreFuture<'_, Vec<ScheduleState>> {
+        self.read(schedule::schedules)
     }
 
     fn prune(&self, retention: Duration, limit: usize) -> StoreFuture<'_, usize> {
