@@ -14,6 +14,7 @@ pub(crate) mod leases;
 pub(crate) mod model;
 pub(crate) mod random;
 pub(crate) mod reads;
+pub(crate) mod schedules;
 
 /// `contract!(name, open, cases)`: a module of that name with every case as a test of the stores that `open` gives,
 /// and `cases` random histories compared with the model.
@@ -56,6 +57,10 @@ macro_rules! contract {
                 claim: a_claim_brings_all_that_running_takes;
                 claim: a_retry_keeps_its_place_before_the_younger;
                 claim: many_who_claim_at_once_never_get_the_same_task;
+
+                schedules: a_tick_is_dealt_with_once_and_no_earlier_one_after_it;
+                schedules: a_tick_can_pass_and_a_refused_one_has_passed;
+                schedules: of_32_that_fire_one_tick_at_once_one_does;
 
                 finish: a_success_keeps_its_result_and_its_attempt;
                 finish: a_retry_waits_its_delay_and_counts;
