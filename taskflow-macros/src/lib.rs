@@ -15,11 +15,11 @@ use crate::options::Attribute;
 #[allow(missing_docs, reason = "documented where it is re-exported")]
 #[proc_macro_attribute]
 pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
-    expand::expand(Attribute::Task, options.into(), item.into()).into()
+    expand::expand(Attribute::Task, options.into(), &item.into()).into()
 }
 
 #[allow(missing_docs, reason = "documented where it is re-exported")]
 #[proc_macro_attribute]
 pub fn schedule(options: TokenStream, item: TokenStream) -> TokenStream {
-    expand::expand(Attribute::Schedule, options.into(), item.into()).into()
+    expand::expand(Attribute::Schedule, options.into(), &item.into()).into()
 }

@@ -11,7 +11,7 @@ use crate::options::{Attribute, Options};
 use crate::signature::{Function, Shape};
 
 /// The task, with all errors; where it cannot be one, the function as it was, so that nothing that calls it fails too.
-pub(crate) fn expand(attribute: Attribute, options: TokenStream, item: TokenStream) -> TokenStream {
+pub(crate) fn expand(attribute: Attribute, options: TokenStream, item: &TokenStream) -> TokenStream {
     let mut errors = Errors::default();
     let options = Options::parse(attribute, options, &mut errors);
     let Some(mut function) = errors.keep(syn::parse2::<Function>(item.clone())) else {

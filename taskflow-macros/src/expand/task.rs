@@ -42,12 +42,7 @@ impl<'a> Expansion<'a> {
             impl __TaskflowTask {
                 #(#attrs)*
                 // What a task's form asks for is no fault of the user's.
-                #[allow(
-                    clippy::needless_pass_by_value,
-                    clippy::too_many_arguments,
-                    clippy::unnecessary_wraps,
-                    clippy::unused_async
-                )]
+                #[allow(clippy::needless_pass_by_value, clippy::unnecessary_wraps, clippy::unused_async)]
                 #sig #body
             }
         }
@@ -285,7 +280,8 @@ impl ToTokens for Expansion<'_> {
 
         tokens.append_all(quote! {
             #(#attrs)*
-            #[allow(clippy::type_complexity)]
+            // Neither the length of the list nor the return type is the user's.
+            #[allow(clippy::too_many_arguments, clippy::type_complexity)]
             #vis fn #name(#(#parameters),*) -> #returned {
                 struct __TaskflowTask;
 

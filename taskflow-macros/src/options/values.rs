@@ -25,9 +25,9 @@ impl Entry {
     }
 
     /// A literal whole number in these limits.
-    pub(super) fn whole<T: TryFrom<i128>>(&self, min: T, max: T, example: &str) -> Result<T>
+    pub(super) fn whole<T>(&self, min: T, max: T, example: &str) -> Result<T>
     where
-        T: Into<i128> + Copy,
+        T: TryFrom<i128> + Into<i128>,
     {
         let (least, most) = (min.into(), max.into());
         let expected = || self.expected(&format!("a whole number from {least} to {most}"), example);

@@ -26,6 +26,7 @@ pub(super) fn check(ty: &Type, place: Place, errors: &mut Errors) {
     });
 }
 
+#[derive(Clone, Copy)]
 enum Part<'a> {
     Reference(&'a TypeReference),
     Lifetime(&'a Lifetime),

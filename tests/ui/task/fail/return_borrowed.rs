@@ -1,0 +1,6 @@
+#[taskflow::task]
+async fn import() -> Result<&str, String> {
+    Ok("")
+}
+
+fn main() {}

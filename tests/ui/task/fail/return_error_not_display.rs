@@ -1,0 +1,10 @@
+struct Opaque;
+
+#[taskflow::task]
+async fn import() -> Result<(), Opaque> {
+    Ok(())
+}
+
+fn main() {
+    let _ = import;
+}
