@@ -58,6 +58,7 @@ mod tests {
             " 0 3 * * * ",
             "0 0 1,15 JAN-JUN *",
             "0 0 29 2 +MON",
+            "0 0 * * FRI#L",
         ] {
             assert_eq!(check(cron), Ok(()), "{cron}");
         }
