@@ -17,6 +17,8 @@ pub(crate) struct Slots {
 #[derive(Debug)]
 struct State {
     free: usize,
+    /// A claim is under way, and every limit was offered to it: what is given back meanwhile is not to be taken twice.
+    claiming: bool,
     free_threads: usize,
     queues: Vec<QueueSlots>,
 }
@@ -56,7 +58,7 @@ impl Slots {
             queues.into_iter().map(|(name, limit)| QueueSlots { name, limit, taken: 0 }).collect();
         Self {
             indices: queues.iter().enumerate().map(|(index, queue)| (queue.name.clone(), index)).collect(),
-            state: Mutex::new(State { free: total, free_threads: threads, queues }),
+            state: Mutex::new(State { free: total, claiming: false, free_threads: threads, queues }),
             total,
             threads,
         }
@@ -66,7 +68,7 @@ impl Slots {
     pub(crate) fn try_take(&self, queue: &str, blocking: bool) -> Option<Seat> {
         let index = *self.indices.get(queue)?;
         let mut state = self.state.lock();
-        let free = state.free;
+        let free = if state.claiming { 0 } else { state.free };
         if state.queues[index].free(free) == 0 || (blocking && state.free_threads == 0) {
             return None;
         }
@@ -89,6 +91,7 @@ impl Slots {
             state.leave(*seat);
         }
         let limit = std::mem::take(&mut state.free) + leaving.len();
+        state.claiming = true;
         let queues = state
             .queues
             .iter()
@@ -102,6 +105,7 @@ impl Slots {
     pub(crate) fn undo(&self, room: &Room, leaving: &[Seat]) {
         let mut state = self.state.lock();
         state.free += room.limit - leaving.len();
+        state.claiming = false;
         for seat in leaving {
             state.queues[seat.queue].taken += 1;
             state.free_threads = state.free_threads.saturating_sub(usize::from(seat.blocking));
@@ -124,6 +128,7 @@ impl Slots {
             })
             .collect();
         state.free += room.limit.saturating_sub(seats.len());
+        state.claiming = false;
         seats
     }
 
@@ -161,6 +166,20 @@ mod tests {
             slots.give_back(seat);
         }
         assert_eq!(slots.room(&[]).limit, 3);
+    }
+
+    #[test]
+    fn what_is_given_back_while_a_claim_is_under_way_is_not_taken_twice() {
+        let slots = slots();
+        let other = slots.try_take("default", true).unwrap();
+        let room = slots.room(&[]);
+        assert_eq!(room.queues, [("default".into(), 2), ("slow".into(), 1)]);
+        slots.give_back(other);
+        assert!(slots.try_take("slow", false).is_none(), "the claim was offered the one slot of this queue");
+        let seats = slots.settle(&room, [("slow", false)].into_iter());
+        assert!(slots.try_take("slow", false).is_none());
+        slots.give_back(seats[0]);
+        assert!(slots.try_take("slow", true).is_some());
     }
 
     #[test]
