@@ -1,6 +1,7 @@
 //! From an add to the store. Adds that come while a write is in flight gather and go together in the next; a caller
 //! is answered when *its* row is committed. No timer gathers them, so an idle system adds no latency.
 
+use std::cmp::Reverse;
 use std::mem;
 use std::sync::Arc;
 
@@ -75,7 +76,7 @@ impl Adder {
             insert.max_size = max_size;
             inserts.push(insert);
         }
-        let seats = inserts.iter_mut().map(|insert| self.seat(insert)).collect();
+        let seats = self.seats(&mut inserts);
         let (reply, answer) = oneshot::channel();
         let deadline = Instant::now() + self.core.settings.add_timeout;
         let group =
@@ -87,6 +88,20 @@ impl Adder {
             self.core.runtime.spawn(self.clone().write());
         }
         Ok(answer)
+    }
+
+    /// Takes slots for those that could start at once, the most urgent first.
+    fn seats(&self, inserts: &mut [InsertTask]) -> Vec<Option<Seat>> {
+        if let [insert] = inserts {
+            return vec![self.seat(insert)];
+        }
+        let mut seats: Vec<_> = inserts.iter().map(|_| None).collect();
+        let mut by_urgency: Vec<usize> = (0..inserts.len()).collect();
+        by_urgency.sort_by_key(|at| Reverse(inserts[*at].task.priority));
+        for at in by_urgency {
+            seats[at] = self.seat(&mut inserts[at]);
+        }
+        seats
     }
 
     /// Takes a slot for a task that could start at once, and says so to the store. A held one waits for its response.
