@@ -1,0 +1,211 @@
+//! Cancelling, retrying and deleting, one by one and many at once.
+
+mod support;
+
+use std::time::Duration;
+
+use support::{Gate, Place, ends, reaches, record, soon};
+use taskflow::{
+    AttemptOutcome, CancelOutcome, Error, State, TaskContext, TaskFilter, TaskId, TaskManager, TaskStatus,
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Where tasks come in, and where they are dropped.
+#[derive(Clone, Default)]
+struct Doors {
+    inside: Gate,
+    dropped: Gate,
+}
+
+struct OnDrop(Gate);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.note();
+    }
+}
+
+#[taskflow::task]
+async fn hang(State(doors): State<Doors>) {
+    let _guard = OnDrop(doors.dropped);
+    doors.inside.pass().await;
+}
+
+#[taskflow::task]
+fn hang_until_asked(State(doors): State<Doors>, context: TaskContext) {
+    doors.inside.note();
+    while !context.is_cancelled() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    doors.dropped.pass_blocking();
+}
+
+#[taskflow::task]
+fn never_ask(State(doors): State<Doors>) {
+    doors.inside.pass_blocking();
+}
+
+#[taskflow::task]
+async fn listen(State(doors): State<Doors>, context: TaskContext) {
+    let inside = doors.inside.clone();
+    let spawned = tokio::spawn(async move {
+        inside.note();
+        context.cancelled().await;
+        doors.dropped.note();
+    });
+    let _ = spawned.await;
+}
+
+#[taskflow::task(retries = 3, delay = "1h")]
+async fn fail() -> Result<(), String> {
+    Err("no".to_owned())
+}
+
+#[taskflow::task]
+async fn ping(n: u32) {
+    let _ = n;
+}
+
+async fn start(place: &Place) -> (TaskManager, Doors) {
+    let doors = Doors::default();
+    (place.builder().state(doors.clone()).start().await.unwrap(), doors)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pending_task_is_cancelled_at_once_and_never_runs() {
+    for place in Place::each() {
+        let (tasks, doors) = start(&place).await;
+        let handle = tasks.add_task(hang, ()).run_in(Duration::from_millis(60)).await.unwrap();
+        assert_eq!(tasks.cancel(handle.id()).await.unwrap(), CancelOutcome::Cancelled);
+        let task = record(&tasks, handle.id()).await;
+        assert_eq!((task.status, task.attempt), (TaskStatus::Cancelled, 0));
+        assert!(task.error.is_some() && task.finished_at.is_some());
+        let later = tasks.add_task(ping, (1,)).run_in(Duration::from_millis(100)).await.unwrap();
+        soon(later.wait()).await.unwrap();
+        assert_eq!(doors.inside.count(), 0);
+        assert_eq!(tasks.cancel(handle.id()).await.unwrap(), CancelOutcome::AlreadyFinished);
+        assert_eq!(tasks.cancel(TaskId::new()).await.unwrap(), CancelOutcome::NotFound);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_retry_is_cancelled_too() {
+    for place in Place::each() {
+        let (tasks, _) = start(&place).await;
+        let handle = tasks.add_task(fail, ()).await.unwrap();
+        support::eventually("it failed once", || async {
+            let task = record(&tasks, handle.id()).await;
+            (task.attempt == 1 && task.status == TaskStatus::Pending).then_some(())
+        })
+        .await;
+        assert_eq!(tasks.cancel(handle.id()).await.unwrap(), CancelOutcome::Cancelled);
+        let task = record(&tasks, handle.id()).await;
+        assert_eq!((task.status, task.attempts.len()), (TaskStatus::Cancelled, 1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_async_task_is_dropped_at_its_next_await() {
+    for place in Place::each() {
+        let (tasks, doors) = start(&place).await;
+        let handle = tasks.add_task(hang, ()).await.unwrap();
+        doors.inside.reached(1).await;
+        assert_eq!(tasks.cancel(handle.id()).await.unwrap(), CancelOutcome::Requested);
+        doors.dropped.reached(1).await;
+        let task = ends(&tasks, handle.id()).await;
+        assert_eq!(
+            (task.status, task.attempts[0].outcome),
+            (TaskStatus::Cancelled, AttemptOutcome::Cancelled)
+        );
+        assert_eq!(soon(handle.wait()).await.unwrap_err().status(), TaskStatus::Cancelled);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_works_from_another_process() {
+    for place in Place::each() {
+        let (_running, doors) = start(&place).await;
+        let elsewhere = place.builder().connect().await.unwrap();
+        let handle = elsewhere.add_task(hang, ()).await.unwrap();
+        doors.inside.reached(1).await;
+        assert_eq!(elsewhere.cancel(handle.id()).await.unwrap(), CancelOutcome::Requested);
+        doors.dropped.reached(1).await;
+        reaches(&elsewhere, handle.id(), TaskStatus::Cancelled).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_synchronous_task_is_asked_and_its_record_says_so() {
+    for place in Place::each() {
+        let (tasks, doors) = start(&place).await;
+        let handle = tasks.add_task(hang_until_asked, ()).await.unwrap();
+        doors.inside.reached(1).await;
+        assert_eq!(tasks.cancel(handle.id()).await.unwrap(), CancelOutcome::Requested);
+        doors.dropped.reached(1).await;
+        let task = record(&tasks, handle.id()).await;
+        assert!(task.status == TaskStatus::Running && task.cancel_requested);
+        doors.dropped.open();
+        assert_eq!(ends(&tasks, handle.id()).await.status, TaskStatus::Cancelled);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_synchronous_task_that_never_asks_comes_to_its_own_end() {
+    for place in Place::each() {
+        let (tasks, doors) = start(&place).await;
+        let handle = tasks.add_task(never_ask, ()).await.unwrap();
+        doors.inside.reached(1).await;
+        assert_eq!(tasks.cancel(handle.id()).await.unwrap(), CancelOutcome::Requested);
+        doors.inside.open();
+        assert_eq!(ends(&tasks, handle.id()).await.status, TaskStatus::Success);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_task_spawned_can_wait_for_its_cancel() {
+    let (tasks, doors) = start(&Place::memory()).await;
+    let handle = tasks.add_task(listen, ()).await.unwrap();
+    doors.inside.reached(1).await;
+    tasks.cancel(handle.id()).await.unwrap();
+    doors.dropped.reached(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_are_cancelled_retried_and_deleted_by_a_filter() {
+    for place in Place::each() {
+        let (tasks, _) = start(&place).await;
+        let delayed = (0..250).map(|n| tasks.add_task(ping, (n,)).run_in(HOUR).tag("batch", n % 2));
+        let handles = tasks.add_all(delayed).await.unwrap();
+        let kept = tasks.add_task(fail, ()).run_in(HOUR).await.unwrap();
+        let odd = || TaskFilter::new().name("ping").tag("batch", 1);
+
+        assert_eq!(tasks.cancel_all(odd()).await.unwrap(), 125);
+        assert_eq!(tasks.cancel_all(odd()).await.unwrap(), 0);
+        let counts = tasks.counts().await.unwrap();
+        assert_eq!((counts.cancelled, counts.pending), (125, 126));
+
+        assert_eq!(tasks.retry_all(odd().status(TaskStatus::Cancelled)).await.unwrap(), 125);
+        for handle in handles.iter().skip(1).step_by(2) {
+            soon(handle.wait()).await.unwrap();
+        }
+        assert_eq!(tasks.retry_all(odd()).await.unwrap(), 0);
+        assert_eq!(tasks.retry_all(TaskFilter::new().status(TaskStatus::Success)).await.unwrap(), 0);
+
+        assert_eq!(tasks.delete(odd().status(TaskStatus::Pending)).await.unwrap(), 0);
+        assert_eq!(tasks.delete(TaskFilter::all()).await.unwrap(), 125);
+        assert_eq!(tasks.counts().await.unwrap().total(), 126);
+        assert!(tasks.get(handles[1].id()).await.unwrap().is_none());
+        assert_eq!(record(&tasks, kept.id()).await.status, TaskStatus::Pending);
+    }
+}
+
+#[tokio::test]
+async fn a_filter_without_a_condition_acts_on_nothing() {
+    let (tasks, _) = start(&Place::memory()).await;
+    assert!(matches!(tasks.cancel_all(TaskFilter::new()).await, Err(Error::EmptyFilter)));
+    assert!(matches!(tasks.retry_all(TaskFilter::new().limit(3)).await, Err(Error::EmptyFilter)));
+    let error = tasks.delete(TaskFilter::new()).await.unwrap_err().to_string();
+    assert!(error.contains("TaskFilter::all()"), "{error}");
+    assert_eq!(tasks.cancel_all(TaskFilter::all()).await.unwrap(), 0);
+}
