@@ -5,7 +5,7 @@
 //! round trip that claims the next.
 //!
 //! Beside them: [`lease`] keeps runs alive from a thread of its own, [`recovery`] moves on what other processes lost,
-//! [`reporter`] stores what running tasks say, [`prune`] deletes what is past its retention, [`shutdown`] ends it all.
+//! [`reporter`] stores what running tasks say, [`prune`] deletes what is past its retention, [`schedule`] fires what is due by the clock, [`shutdown`] ends it all.
 
 pub(crate) mod adder;
 pub(crate) mod blocking;
@@ -27,6 +27,7 @@ pub(crate) mod reporter;
 pub(crate) mod retry;
 pub(crate) mod runner;
 pub(crate) mod runs;
+pub(crate) mod schedule;
 pub(crate) mod settle;
 pub(crate) mod shutdown;
 pub(crate) mod slots;

@@ -12,7 +12,7 @@ use crate::engine::blocking::BlockingPool;
 use crate::engine::core::{Core, Settings};
 use crate::engine::runner::Runner;
 use crate::engine::slots::Slots;
-use crate::engine::{control, dispatcher, lease, panics, prune, recovery, reporter};
+use crate::engine::{control, dispatcher, lease, panics, prune, recovery, reporter, schedule};
 use crate::model::{Error, InstanceInfo, QueueConfig};
 use crate::store::{IntoStore, Store};
 use crate::task::{Registry, States};
@@ -51,6 +51,7 @@ pub struct TaskManagerBuilder {
     add_timeout: Duration,
     only: Option<Vec<String>>,
     run_queues: Option<Vec<String>>,
+    schedules: bool,
 }
 
 impl Default for TaskManagerBuilder {
@@ -66,6 +67,7 @@ impl Default for TaskManagerBuilder {
             add_timeout: Duration::from_secs(5),
             only: None,
             run_queues: None,
+            schedules: true,
         }
     }
 }
@@ -135,6 +137,13 @@ impl TaskManagerBuilder {
         self
     }
 
+    /// Whether the schedules of this program tick in this process: they do unless told. Each tick happens once over all
+    /// processes, however many tick.
+    pub fn schedules(mut self, tick: bool) -> Self {
+        self.schedules = tick;
+        self
+    }
+
     /// Starts to run tasks in this process: those that wait in the store, and those that will be added. The log names
     /// the registered ones.
     ///
@@ -176,6 +185,11 @@ impl TaskManagerBuilder {
         core.runtime.spawn(recovery::watch(runner.clone()));
         core.runtime.spawn(reporter::report(runner.clone()));
         core.runtime.spawn(prune::prune(core.clone()));
+        for task in runner.registry.tasks() {
+            if let (true, Some(spec)) = (self.schedules, task.schedule()) {
+                core.runtime.spawn(schedule::keep(runner.clone(), task, spec));
+            }
+        }
         runner.may_have_work();
         Ok(manager)
     }

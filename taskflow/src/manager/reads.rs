@@ -1,17 +1,21 @@
 //! Looking at tasks.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use futures_util::Stream;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::TaskManager;
+use crate::engine::schedule::Ticks;
 use crate::model::{
-    Counts, Error, Health, InstanceInfo, LogLine, Page, QueueInfo, TaskEvent, TaskFilter, TaskId, TaskRecord,
+    Counts, Error, Health, InstanceInfo, LogLine, Page, QueueInfo, ScheduleInfo, TaskEvent, TaskFilter,
+    TaskId, TaskRecord,
 };
-use crate::task::BoxFuture;
+use crate::task::{BoxFuture, Registry};
 
 impl TaskManager {
     /// Everything the store knows of one task; `None` if it was never added, or its record was deleted or pruned.
@@ -87,6 +91,31 @@ impl TaskManager {
         }
         queues.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(queues)
+    }
+
+    /// The schedules of this program, and those the store knows of others, by name.
+    ///
+    /// # Errors
+    /// When the store fails, and when two tasks of this program have one name.
+    pub async fn schedules(&self) -> Result<Vec<ScheduleInfo>, Error> {
+        let core = &self.0.core;
+        let registry = Registry::collect()?;
+        let scheduled =
+            registry.tasks().into_iter().filter_map(|task| Some((task.config().name, task.schedule()?)));
+        let mut schedules: BTreeMap<String, ScheduleInfo> = scheduled
+            .map(|(name, spec)| {
+                let mut info = ScheduleInfo::new(name.to_owned());
+                info.trigger = Some(spec.trigger.to_string());
+                info.timezone = spec.timezone.map(str::to_owned);
+                info.next_run = Ticks::of(spec).ok().and_then(|ticks| ticks.after(SystemTime::now()));
+                (name.to_owned(), info)
+            })
+            .collect();
+        for state in core.call("a read", core.store.schedules()).await? {
+            let info = schedules.entry(state.name.clone()).or_insert_with(|| ScheduleInfo::new(state.name));
+            info.last_run = Some(state.last_tick);
+        }
+        Ok(schedules.into_values().collect())
     }
 
     /// The processes that use the store, as far as it can tell who is alive, oldest first.

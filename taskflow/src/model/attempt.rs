@@ -33,12 +33,7 @@ pub struct Attempt {
 impl Attempt {
     /// An attempt as a store knows it.
     #[must_use]
-    pub fn new(
-        number: u32,
-        instance: InstanceId,
-        started_at: SystemTime,
-        outcome: AttemptOutcome,
-    ) -> Self {
+    pub fn new(number: u32, instance: InstanceId, started_at: SystemTime, outcome: AttemptOutcome) -> Self {
         Self {
             number,
             instance,

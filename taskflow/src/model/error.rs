@@ -87,7 +87,9 @@ pub enum Error {
         id: TaskId,
     },
     /// [`retry`](crate::TaskManager::retry) takes what failed, was interrupted, cancelled or rejected; this did not.
-    #[error("task {id} is {status}: only one that failed, was interrupted, cancelled or rejected can be retried")]
+    #[error(
+        "task {id} is {status}: only one that failed, was interrupted, cancelled or rejected can be retried"
+    )]
     NotRetryable {
         /// The task.
         id: TaskId,
@@ -272,10 +274,7 @@ impl StoreError {
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(
-            self.0.kind,
-            StoreErrorKind::Unavailable | StoreErrorKind::Unknown | StoreErrorKind::Full
-        )
+        matches!(self.0.kind, StoreErrorKind::Unavailable | StoreErrorKind::Unknown | StoreErrorKind::Full)
     }
 }
 

@@ -13,6 +13,7 @@ mod policy;
 mod queue;
 mod record;
 pub(crate) mod rules;
+mod schedule;
 mod status;
 pub(crate) mod time;
 
@@ -27,4 +28,5 @@ pub use new_task::{NewTask, When};
 pub use policy::RetryPolicy;
 pub use queue::{QueueConfig, QueueInfo};
 pub use record::{CancelOutcome, Counts, Progress, TaskRecord, TaskSource};
+pub use schedule::ScheduleInfo;
 pub use status::{TaskPhase, TaskStatus};

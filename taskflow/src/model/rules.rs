@@ -106,7 +106,10 @@ mod tests {
     fn a_task_that_never_said_it_may_run_twice_does_not() {
         let once = RetryPolicy::DEFAULT;
         assert!(matches!(next(&once, 1, 0), Next::Ended { status: TaskStatus::Interrupted, .. }));
-        assert!(matches!(after_interruption(&once, 1, 1), Next::Ended { status: TaskStatus::Interrupted, .. }));
+        assert!(matches!(
+            after_interruption(&once, 1, 1),
+            Next::Ended { status: TaskStatus::Interrupted, .. }
+        ));
     }
 
     #[test]

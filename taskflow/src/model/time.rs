@@ -32,10 +32,7 @@ pub(crate) fn now_micros() -> i64 {
 
 /// `2026-01-31T12:00:00.000001Z`.
 pub(crate) fn rfc3339(at: SystemTime) -> String {
-    let micros = to_micros(at).clamp(
-        Timestamp::MIN.as_microsecond(),
-        Timestamp::MAX.as_microsecond(),
-    );
+    let micros = to_micros(at).clamp(Timestamp::MIN.as_microsecond(), Timestamp::MAX.as_microsecond());
     Timestamp::from_microsecond(micros).map(|at| at.to_string()).unwrap_or_default()
 }
 

@@ -1,5 +1,6 @@
 //! When a scheduled task ticks.
 
+use std::fmt;
 use std::time::Duration;
 
 /// What `#[schedule(..)]` says beside a task's options. Written by the attribute's expansion, in a constant; everything in
@@ -26,6 +27,15 @@ pub enum Trigger {
     Every(Duration),
     /// Five fields, six with the second first, or a nickname such as `@daily`; it fires some day.
     Cron(&'static str),
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Every(length) => write!(f, "every {length:?}"),
+            Self::Cron(expression) => f.write_str(expression),
+        }
+    }
 }
 
 /// What becomes of the ticks that came while no process ran.

@@ -1,0 +1,190 @@
+//! When a schedule ticks: pure functions of the calendar.
+
+use std::time::{Duration, SystemTime};
+
+use croner::Cron;
+use croner::parser::{CronParser, Seconds, Year};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan, Zoned};
+
+use crate::model::time;
+use crate::task::{ScheduleSpec, Trigger};
+
+/// The instants at which a schedule ticks.
+#[derive(Debug)]
+pub(crate) enum Ticks {
+    /// The multiples of so many microseconds since the epoch: one grid for all processes.
+    Every(i64),
+    /// The midnights of a zone, of every so many days since its 1 January 1970.
+    Midnights(i64, TimeZone),
+    /// As a cron expression says, by the clock of a zone.
+    Cron(Box<Cron>, TimeZone),
+}
+
+impl Ticks {
+    /// # Errors
+    /// For what the attribute refuses at compile time, and for a zone that this machine's table no longer has.
+    pub(crate) fn of(spec: &ScheduleSpec) -> Result<Self, String> {
+        let zone = match spec.timezone {
+            Some(name) => TimeZone::get(name).map_err(|error| error.to_string())?,
+            None => TimeZone::UTC,
+        };
+        match spec.trigger {
+            Trigger::Every(length) => {
+                const DAY: u64 = 24 * 60 * 60;
+                if spec.timezone.is_some() && length.as_secs() >= DAY {
+                    let days = i64::try_from(length.as_secs() / DAY).unwrap_or(i64::MAX);
+                    return Ok(Self::Midnights(days, zone));
+                }
+                Ok(Self::Every(time::micros(length).max(1)))
+            }
+            Trigger::Cron(expression) => {
+                let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
+                let cron = parser.parse(expression).map_err(|error| error.to_string())?;
+                Ok(Self::Cron(Box::new(cron), zone))
+            }
+        }
+    }
+
+    /// The first tick later than `at`; `None` if there is none before the calendar ends.
+    pub(crate) fn after(&self, at: SystemTime) -> Option<SystemTime> {
+        match self {
+            Self::Every(micros) => {
+                let next = time::to_micros(at).div_euclid(*micros).checked_add(1)?.checked_mul(*micros)?;
+                Some(time::from_micros(next))
+            }
+            Self::Midnights(days, zone) => {
+                let zoned = zoned(at, zone)?;
+                let today = days_since_epoch(zoned.date());
+                let mut day = today.div_euclid(*days) * days;
+                loop {
+                    let midnight = midnight(day, zone)?;
+                    if midnight > at {
+                        return Some(midnight);
+                    }
+                    day += days;
+                }
+            }
+            Self::Cron(cron, zone) => cron.find_next_occurrence(&zoned(at, zone)?, false).ok().map(instant),
+        }
+    }
+
+    /// The last ticks after `after` and up to `until`, at most so many, in their order.
+    pub(crate) fn between(&self, after: SystemTime, until: SystemTime, most: usize) -> Vec<SystemTime> {
+        // One way to count, forward, so that a change of the clock is the same from wherever one looks; and from not
+        // further back than it takes, so that a long absence costs nothing.
+        let mut window = Duration::from_secs(60);
+        loop {
+            let begin = until.checked_sub(window).map_or(after, |begin| begin.max(after));
+            let next = |tick: &SystemTime| self.after(*tick).filter(|next| next > tick);
+            let forward = std::iter::successors(self.after(begin), next);
+            let mut ticks: Vec<_> = forward.take_while(|tick| *tick <= until).collect();
+            if ticks.len() >= most || begin == after {
+                ticks.drain(..ticks.len().saturating_sub(most));
+                return ticks;
+            }
+            window = window.saturating_mul(60);
+        }
+    }
+}
+
+fn zoned(at: SystemTime, zone: &TimeZone) -> Option<Zoned> {
+    let timestamp = Timestamp::from_microsecond(time::to_micros(at)).ok()?;
+    Some(timestamp.to_zoned(zone.clone()))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "made to be mapped over what a search finds")]
+fn instant(zoned: Zoned) -> SystemTime {
+    time::from_micros(zoned.timestamp().as_microsecond())
+}
+
+const EPOCH: Date = Date::constant(1970, 1, 1);
+
+fn days_since_epoch(date: Date) -> i64 {
+    EPOCH.until(date).map_or(0, |span| i64::from(span.get_days()))
+}
+
+/// The beginning of a day, which is not 00:00 where the clock skips that.
+fn midnight(day: i64, zone: &TimeZone) -> Option<SystemTime> {
+    let date = EPOCH.checked_add(day.days()).ok()?;
+    let start = date.to_zoned(zone.clone()).ok()?.start_of_day().ok()?;
+    Some(instant(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> SystemTime {
+        time::from_micros(text.parse::<Timestamp>().unwrap().as_microsecond())
+    }
+
+    fn next(spec: ScheduleSpec, from: &str, count: usize) -> Vec<String> {
+        let ticks = Ticks::of(&spec).unwrap();
+        let mut from = at(from);
+        let forward: Vec<SystemTime> = (0..count)
+            .map(|_| {
+                from = ticks.after(from).unwrap();
+                from
+            })
+            .collect();
+        let last = *forward.last().unwrap();
+        let before = forward[0] - Duration::from_micros(1);
+        assert_eq!(ticks.between(before, last, count), forward, "the same ticks looking back");
+        assert_eq!(ticks.between(before, last, 1), [last]);
+        forward.into_iter().map(time::rfc3339).collect()
+    }
+
+    fn cron(expression: &'static str) -> ScheduleSpec {
+        ScheduleSpec::new(Trigger::Cron(expression))
+    }
+
+    fn every(seconds: u64) -> ScheduleSpec {
+        ScheduleSpec::new(Trigger::Every(Duration::from_secs(seconds)))
+    }
+
+    #[test]
+    fn an_interval_keeps_its_phase_whenever_one_looks() {
+        assert_eq!(
+            next(every(30), "2026-01-01T00:00:29.9Z", 2),
+            ["2026-01-01T00:00:30Z", "2026-01-01T00:01:00Z"]
+        );
+        assert_eq!(next(every(30), "2026-01-01T00:00:30Z", 1), ["2026-01-01T00:01:00Z"]);
+    }
+
+    #[test]
+    fn whole_days_in_a_zone_are_its_midnights_over_both_changes_of_the_clock() {
+        let berlin = every(24 * 3600).timezone("Europe/Berlin");
+        let spring = ["2026-03-27T23:00:00Z", "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z"];
+        assert_eq!(next(berlin, "2026-03-27T12:00:00Z", 3), spring);
+        let autumn = ["2026-10-23T22:00:00Z", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"];
+        assert_eq!(next(berlin, "2026-10-23T12:00:00Z", 3), autumn);
+    }
+
+    #[test]
+    fn a_time_the_clock_skips_or_repeats_ticks_once_that_day() {
+        let berlin = cron("30 2 * * *").timezone("Europe/Berlin");
+        let spring = next(berlin, "2026-03-28T12:00:00Z", 2);
+        // 02:30 does not exist on the 29th; it ticks when the clock has moved on.
+        assert!(spring[0].starts_with("2026-03-29T01:"), "{spring:?}");
+        assert_eq!(spring[1], "2026-03-30T00:30:00Z");
+        // 02:30 comes twice on 25 October, at 00:30 and 01:30 UTC.
+        let autumn = next(berlin, "2026-10-24T12:00:00Z", 2);
+        assert_eq!(autumn, ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]);
+    }
+
+    #[test]
+    fn a_leap_day_comes_when_it_comes() {
+        assert_eq!(next(cron("0 0 29 2 *"), "2026-01-01T00:00:00Z", 1), ["2028-02-29T00:00:00Z"]);
+    }
+
+    #[test]
+    fn of_many_missed_ticks_the_last_are_given_and_the_rest_costs_nothing() {
+        let ticks = Ticks::of(&ScheduleSpec::new(Trigger::Every(Duration::from_millis(100)))).unwrap();
+        let missed = ticks.between(at("1980-01-01T00:00:00Z"), at("2026-01-01T00:00:00Z"), 100);
+        assert_eq!(missed.len(), 100);
+        assert_eq!(missed[99], at("2026-01-01T00:00:00Z"));
+        assert!(ticks.between(missed[99], missed[99], 100).is_empty());
+    }
+}
