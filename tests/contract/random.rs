@@ -45,6 +45,7 @@ async fn compare(opened: Opened, ops: Vec<Op>) -> Result<(), String> {
     world.compare_everything().await
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "answers are compared where they are made")]
 fn agree<T: PartialEq + Debug>(what: &str, store: T, model: T) -> Result<(), String> {
     if store == model {
         Ok(())
