@@ -55,7 +55,7 @@ async fn judged(refused: bool) -> Result<(), MailError> {
 }
 
 async fn ended<T: Task, P>(tasks: &TaskManager, task: impl TaskFn<P, Task = T>, args: T::Args) -> TaskRecord {
-    let handle = tasks.add_task(task, args).await.unwrap();
+    let handle = tasks.add_task(task, args).await.expect("it is stored");
     ends(tasks, handle.id()).await
 }
 

@@ -11,9 +11,9 @@ async fn send(to: String, cc: Option<String>, #[arg(default)] copies: u32) -> Re
 }
 
 async fn run(tasks: &TaskManager, name: &'static str, args: &str) -> Result<String, String> {
-    let handles = tasks.add_all([NewTask::new(name, Ok(args.into()))]).await.unwrap();
+    let handles = tasks.add_all([NewTask::new(name, Ok(args.into()))]).await.expect("it is stored");
     match soon(handles[0].wait()).await {
-        Ok(value) => Ok(value.as_str().unwrap().to_owned()),
+        Ok(value) => Ok(value.as_str().expect("a text").to_owned()),
         Err(failure) => {
             assert_eq!(failure.status(), TaskStatus::Failed);
             Err(failure.message().to_owned())

@@ -51,7 +51,9 @@ impl<T: Task> Call<T> {
     {
         match self.0 {
             Step::Ready(Some((injected, args))) => T::call_blocking(injected, args),
-            Step::Ready(None) | Step::Running(_) => unreachable!("a call is moved out by its first poll or by `run`"),
+            Step::Ready(None) | Step::Running(_) => {
+                unreachable!("a call is moved out by its first poll or by `run`")
+            }
         }
     }
 }
