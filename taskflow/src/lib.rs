@@ -1,6 +1,6 @@
 //! Background tasks: annotate a function, add it from a handler, and never lose it.
 //!
-//! ```
+//! ```standalone_crate
 //! use std::time::Duration;
 //! use taskflow::TaskManager;
 //!

@@ -20,7 +20,7 @@ use crate::task::{Registry, States};
 /// A [`TaskManager`] that is being configured. Ends in [`start`](Self::start), in a process that runs tasks, or in
 /// [`connect`](Self::connect), in one that only adds and administers.
 ///
-/// ```
+/// ```standalone_crate
 /// use std::time::Duration;
 /// use taskflow::{QueueConfig, TaskManager};
 ///

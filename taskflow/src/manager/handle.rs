@@ -47,7 +47,7 @@ impl<V: TaskValue> TaskHandle<V> {
     /// Waits until the task has ended, wherever it runs, and gives what it returned. Retries are waited through. It
     /// waits for ever, also through a store that is away: use a timeout.
     ///
-    /// ```
+    /// ```standalone_crate
     /// # #[taskflow::task] async fn double(n: u32) -> Result<u32, String> { Ok(n * 2) }
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

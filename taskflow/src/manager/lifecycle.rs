@@ -16,7 +16,7 @@ use crate::model::ShutdownReport;
 /// The handle through which a program adds tasks, looks at them, and acts on them. A clone is cheap and the same
 /// manager.
 ///
-/// ```
+/// ```standalone_crate
 /// use std::time::Duration;
 /// use taskflow::TaskManager;
 ///

@@ -137,7 +137,7 @@ impl TaskManager {
     /// What happens to tasks in this process from now on, as it happens. A subscriber that falls more than 4,096
     /// events behind misses the oldest.
     ///
-    /// ```
+    /// ```standalone_crate
     /// use std::{future::poll_fn, pin::Pin};
     /// use taskflow::{TaskEventKind, TaskManager};
     /// # #[taskflow::task] async fn ping() {}

@@ -13,7 +13,7 @@ use crate::model::NewTask;
 /// What calling a task gives: nothing has run yet. Awaiting it runs the function here, without a queue; a
 /// [`TaskManager`](crate::TaskManager) stores it to be run by a worker.
 ///
-/// ```
+/// ```standalone_crate
 /// #[taskflow::task]
 /// async fn double(n: u32) -> Result<u32, String> {
 ///     Ok(n * 2)

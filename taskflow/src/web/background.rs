@@ -20,7 +20,7 @@ use crate::task::{Call, IntoNewTask, Standalone, Task, TaskFn, new_task};
 /// client goes away, or a timeout layer cuts in, it runs: it was accepted. What is `eager` is not held. A crash while
 /// it is held loses nothing: the hold is a lease.
 ///
-/// ```
+/// ```standalone_crate
 /// use axum::{Json, Router, routing::post};
 /// use taskflow::{AddError, BackgroundTasks, TaskId, TaskManager};
 ///
