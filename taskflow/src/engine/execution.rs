@@ -42,9 +42,10 @@ pub(crate) async fn execute(
         }
     };
     runner.core.runs.executed(task.run);
+    let (progress, lines) = context.last_words().await;
     let finish = kind.map(|kind| {
         let mut finish = Finish::new(task.run, kind);
-        (finish.progress, finish.lines) = context.take_said();
+        (finish.progress, finish.lines) = (progress, lines);
         finish
     });
     runner.end(Ended { run: task.run, name: task.name, seat, finish });
@@ -62,10 +63,10 @@ fn context(runner: &Runner, task: &Claimed, stop: &Stop) -> TaskContext {
         cancel: stop.token().clone(),
         states: runner.states.clone(),
         outbox: runner.outbox.clone(),
-        log_room: (
-            TaskContext::MAX_LOG_LINES.saturating_sub(task.log_lines),
-            TaskContext::MAX_LOG_BYTES.saturating_sub(task.log_bytes),
-        ),
+        // The line that says so itself goes beyond the limit.
+        log_room: TaskContext::MAX_LOG_LINES
+            .checked_sub(task.log_lines)
+            .zip(TaskContext::MAX_LOG_BYTES.checked_sub(task.log_bytes)),
     })
 }
 

@@ -40,6 +40,8 @@ pub struct TaskContext(Arc<Inner>);
 struct Inner {
     parts: ContextParts,
     said: Mutex<Said>,
+    /// What was taken to be stored is stored, or was put back.
+    reported: Notify,
     noticed_stop: AtomicBool,
 }
 
@@ -55,8 +57,9 @@ pub(crate) struct ContextParts {
     pub(crate) cancel: CancellationToken,
     pub(crate) states: Arc<States>,
     pub(crate) outbox: Arc<Outbox>,
-    /// Log lines, and bytes in them, that this run may still leave.
-    pub(crate) log_room: (u32, u32),
+    /// Log lines, and bytes in them, that this run may still leave; `None` if an earlier one has been told that no more
+    /// is kept.
+    pub(crate) log_room: Option<(u32, u32)>,
 }
 
 /// What a run has said that is not stored yet.
@@ -67,6 +70,8 @@ pub(crate) struct Said {
     used: (u32, u32),
     truncated: bool,
     announced: bool,
+    reporting: bool,
+    ended: bool,
 }
 
 /// Where runs announce that they have said something.
@@ -99,7 +104,8 @@ impl TaskContext {
     pub const MAX_LOG_BYTES: u32 = 256 * 1024;
 
     pub(crate) fn new(parts: ContextParts) -> Self {
-        Self(Arc::new(Inner { parts, said: Mutex::default(), noticed_stop: AtomicBool::new(false) }))
+        let noticed_stop = AtomicBool::new(false);
+        Self(Arc::new(Inner { parts, said: Mutex::default(), reported: Notify::new(), noticed_stop }))
     }
 
     /// The context of the task this code runs in; `None` outside of one, and in what a task has spawned.
@@ -188,22 +194,27 @@ impl TaskContext {
     /// A task keeps at most [`MAX_LOG_LINES`](Self::MAX_LOG_LINES) lines and [`MAX_LOG_BYTES`](Self::MAX_LOG_BYTES)
     /// bytes, over all its attempts; then one line says that the rest was left out.
     pub fn log(&self, level: LogLevel, message: impl Into<String>) {
-        let (message, at, attempt) = (message.into(), SystemTime::now(), self.attempt());
+        let Some((most_lines, most_bytes)) = self.0.parts.log_room else { return };
+        let (mut message, at, attempt) = (message.into(), SystemTime::now(), self.attempt());
         self.say(|said| {
-            let (lines, bytes) = said.used;
-            let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
-            let used = (lines.saturating_add(1), bytes.saturating_add(length));
-            let (most_lines, most_bytes) = self.0.parts.log_room;
             if said.truncated {
                 return;
             }
-            if used.0 > most_lines || used.1 > most_bytes {
+            let (lines, bytes) = said.used;
+            let room = (most_bytes - bytes) as usize;
+            let fits = message.len() <= room && lines < most_lines;
+            if !fits {
+                // What fits is kept, so that the sums of the stored lines tell a later attempt that no more does.
+                message.truncate(message.floor_char_boundary(room));
+            }
+            if lines < most_lines && (fits || !message.is_empty()) {
+                said.used = (lines + 1, bytes + message.len() as u32);
+                said.lines.push(LogLine::new(at, level, message, attempt));
+            }
+            if !fits {
                 said.truncated = true;
                 let note = "truncated: this task has logged as much as is kept".to_owned();
                 said.lines.push(LogLine::new(at, LogLevel::Warn, note, attempt));
-            } else {
-                said.used = used;
-                said.lines.push(LogLine::new(at, level, message, attempt));
             }
         });
     }
@@ -220,20 +231,45 @@ impl TaskContext {
         }
     }
 
-    /// What it has said since this was last asked.
-    pub(crate) fn take_said(&self) -> (Option<Progress>, Vec<LogLine>) {
+    /// What it has said since this was last asked, to be stored while it runs; [`reported`](Self::reported) must
+    /// follow. Nothing once it has ended.
+    pub(crate) fn begin_report(&self) -> Option<(Option<Progress>, Vec<LogLine>)> {
         let mut said = self.0.said.lock();
         said.announced = false;
-        (said.progress.take(), mem::take(&mut said.lines))
+        if said.ended || (said.progress.is_none() && said.lines.is_empty()) {
+            return None;
+        }
+        said.reporting = true;
+        Some((said.progress.take(), mem::take(&mut said.lines)))
     }
 
-    /// Puts back what could not be stored, before what was said since.
-    pub(crate) fn unsay(&self, progress: Option<Progress>, mut lines: Vec<LogLine>) {
-        self.say(|said| {
-            lines.append(&mut said.lines);
-            said.lines = lines;
-            said.progress = said.progress.take().or(progress);
-        });
+    /// What was taken is stored; or it is not, and is put back before what was said since.
+    pub(crate) fn reported(&self, not_stored: Option<(Option<Progress>, Vec<LogLine>)>) {
+        if let Some((progress, mut lines)) = not_stored {
+            self.say(|said| {
+                lines.append(&mut said.lines);
+                said.lines = lines;
+                said.progress = said.progress.take().or(progress);
+            });
+        }
+        self.0.said.lock().reporting = false;
+        self.0.reported.notify_waiters();
+    }
+
+    /// What is to be stored with the end of the run: all that no report has stored. Waits for one that is under way,
+    /// which would be stale after the end.
+    pub(crate) async fn last_words(&self) -> (Option<Progress>, Vec<LogLine>) {
+        loop {
+            let reported = self.0.reported.notified();
+            {
+                let mut said = self.0.said.lock();
+                if !said.reporting {
+                    said.ended = true;
+                    return (said.progress.take(), mem::take(&mut said.lines));
+                }
+            }
+            reported.await;
+        }
     }
 
     pub(super) fn states(&self) -> &States {
