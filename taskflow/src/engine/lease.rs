@@ -49,9 +49,11 @@ async fn renew_until_over(core: &Core, runner: Option<&Runner>) {
                 renewed = asked;
                 wait = lease / 3;
                 for run in answer.lost {
-                    core.health.lost_lease();
+                    // What ended while the renewal was under way is not lost. A hold's release will say.
+                    if core.runs.lose(run) {
+                        core.health.lost_lease();
+                    }
                     core.holds.end(run);
-                    core.runs.ask(run, StopReason::Lost);
                 }
                 for run in answer.cancel {
                     core.runs.ask(run, StopReason::Cancel);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -61,6 +61,7 @@ impl Stop {
 pub(crate) struct Runs {
     live: Mutex<HashMap<TaskId, Live>>,
     executing: AtomicUsize,
+    ending: AtomicBool,
     fewer: Notify,
 }
 
@@ -77,7 +78,11 @@ impl Runs {
     pub(crate) fn begin(&self, run: Run, blocking: bool) -> Stop {
         let stop = Stop::default();
         self.executing.fetch_add(1, Ordering::Relaxed);
-        self.live.lock().insert(run.id, Live { run, stop: stop.clone(), blocking, executing: true });
+        let mut live = self.live.lock();
+        if self.ending.load(Ordering::Relaxed) {
+            stop.ask(StopReason::Shutdown);
+        }
+        live.insert(run.id, Live { run, stop: stop.clone(), blocking, executing: true });
         stop
     }
 
@@ -129,6 +134,31 @@ impl Runs {
         for live in self.live.lock().values() {
             live.stop.ask(reason);
         }
+    }
+
+    /// The process ends: all are asked to stop, and whatever begins after all.
+    pub(crate) fn end_all(&self) {
+        let live = self.live.lock();
+        self.ending.store(true, Ordering::Relaxed);
+        for live in live.values() {
+            live.stop.ask(StopReason::Shutdown);
+        }
+    }
+
+    /// The store says that this run is no longer ours. Answers whether its body was still under way: of one that is
+    /// over the store knows the end already, or will refuse it.
+    pub(crate) fn lose(&self, run: Run) -> bool {
+        let live = self.live.lock();
+        let lost = live.get(&run.id).filter(|live| live.run == run && live.executing);
+        if let Some(live) = lost {
+            live.stop.ask(StopReason::Lost);
+        }
+        lost.is_some()
+    }
+
+    /// Whoever waits for there to be fewer is to look again.
+    pub(crate) fn look_again(&self) {
+        self.fewer.notify_waiters();
     }
 
     /// Runs that are alive, and those of them whose body is not over.
