@@ -266,6 +266,7 @@ impl Adder {
         if any {
             // A claim may have found no room while the slot was kept for this.
             runner.may_have_work();
+            self.core.runs.look_again();
         }
     }
 }

@@ -49,7 +49,7 @@ pub(crate) async fn dispatch(runner: Arc<Runner>, mut ended: mpsc::UnboundedRece
         {
             batch.push(more);
         }
-        if runner.is_stopping() && batch.is_empty() && runner.core.runs.is_empty() {
+        if runner.is_stopping() && batch.is_empty() && runner.is_idle() {
             return;
         }
         match turn(&runner, &mut batch).await {
@@ -210,6 +210,9 @@ fn begin(runner: &Arc<Runner>, room: &Room, claims: Claims) -> Option<Duration> 
     let seats = runner.slots.settle(room, kinds);
     for (task, seat) in claims.tasks.into_iter().zip(seats) {
         runner.start(task, seat);
+    }
+    if runner.is_stopping() {
+        runner.core.runs.look_again();
     }
     claims.next_due
 }

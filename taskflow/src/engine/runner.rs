@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
@@ -11,7 +12,7 @@ use super::execution;
 use super::settle::Tally;
 use super::slots::{Seat, Slots};
 use crate::model::TaskEventKind;
-use crate::store::{Claimed, Finish, Run};
+use crate::store::{Claimed, Finish, FinishKind, Run};
 use crate::task::{Outbox, Registry, States};
 
 /// What a process has that runs tasks, beside what every process has.
@@ -91,6 +92,13 @@ impl Runner {
             self.end(Ended { run: task.run, name, seat, finish: None });
             return;
         };
+        if self.is_stopping() {
+            // Claimed, or leased as it was added, before the end was known.
+            let give_back = FinishKind::GiveBack { delay: Duration::ZERO, outcome: None };
+            let finish = Some(Finish::new(task.run, give_back));
+            self.end(Ended { run: task.run, name: task.name, seat, finish });
+            return;
+        }
         let stop = self.core.runs.begin(task.run, descriptor.is_blocking());
         let attempt = task.attempt;
         self.core.events.send(task.run.id, &task.name, || TaskEventKind::Started { attempt });
@@ -136,7 +144,19 @@ impl Runner {
 
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
+        self.slots.close();
         self.wake.notify_one();
+    }
+
+    /// Whether nothing runs here any more but synchronous bodies that do not stop, and nothing is about to.
+    pub(crate) fn only_stubborn_left(&self) -> bool {
+        // In this order: what is taken and does not run yet is seen in one of the two.
+        self.core.runs.only_stubborn_left() && self.slots.taken() <= self.core.runs.count().0
+    }
+
+    /// Whether nothing runs here any more, and nothing is about to.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.core.runs.is_empty() && self.slots.taken() == 0
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::core::Core;
 use super::runner::Runner;
-use super::runs::{Runs, StopReason};
+use super::runs::Runs;
 use crate::model::ShutdownReport;
 use crate::store::{Release, Verdict};
 
@@ -29,12 +29,18 @@ pub(crate) async fn shut_down(
     if let Some(runner) = &runner {
         let before = runner.tally.read();
         runner.stop();
-        wait_until(&core, deadline, Runs::is_empty).await;
-        core.runs.ask_all(StopReason::Shutdown);
-        let stubborn = Instant::now() + STUBBORN;
+        let idle = || core.runs.until(|_| runner.is_idle());
+        match deadline {
+            Some(deadline) => {
+                let _ = timeout_at(deadline, idle()).await;
+            }
+            // A deadline beyond every clock.
+            None => idle().await,
+        }
+        core.runs.end_all();
         // What is cut short ends at once unless it is synchronous; then it may yet listen.
-        let _ = timeout_at(stubborn, core.runs.until(Runs::is_empty)).await;
-        let _ = timeout(GRACE, core.runs.until(Runs::only_stubborn_left)).await;
+        let _ = timeout(STUBBORN, idle()).await;
+        let _ = timeout(GRACE, core.runs.until(|_| runner.only_stubborn_left())).await;
         abandoned = core.runs.count().0;
         let after = runner.tally.read();
         report.finished = after.finished - before.finished;
@@ -61,16 +67,6 @@ pub(crate) async fn shut_down(
         leave(&core).await;
     }
     report
-}
-
-async fn wait_until(core: &Core, deadline: Option<Instant>, done: fn(&Runs) -> bool) {
-    match deadline {
-        Some(deadline) => {
-            let _ = timeout_at(deadline, core.runs.until(done)).await;
-        }
-        // A deadline beyond every clock.
-        None => core.runs.until(done).await,
-    }
 }
 
 /// Keeps the leases until the last abandoned task has returned after all, should the process live that long.

@@ -19,6 +19,8 @@ struct State {
     free: usize,
     /// A claim is under way, and every limit was offered to it: what is given back meanwhile is not to be taken twice.
     claiming: bool,
+    /// The process ends: nothing is started with what is added.
+    closed: bool,
     free_threads: usize,
     queues: Vec<QueueSlots>,
 }
@@ -58,7 +60,7 @@ impl Slots {
             queues.into_iter().map(|(name, limit)| QueueSlots { name, limit, taken: 0 }).collect();
         Self {
             indices: queues.iter().enumerate().map(|(index, queue)| (queue.name.clone(), index)).collect(),
-            state: Mutex::new(State { free: total, claiming: false, free_threads: threads, queues }),
+            state: Mutex::new(State { free: total, claiming: false, closed: false, free_threads: threads, queues }),
             total,
             threads,
         }
@@ -68,7 +70,7 @@ impl Slots {
     pub(crate) fn try_take(&self, queue: &str, blocking: bool) -> Option<Seat> {
         let index = *self.indices.get(queue)?;
         let mut state = self.state.lock();
-        let free = if state.claiming { 0 } else { state.free };
+        let free = if state.claiming || state.closed { 0 } else { state.free };
         if state.queues[index].free(free) == 0 || (blocking && state.free_threads == 0) {
             return None;
         }
@@ -76,6 +78,16 @@ impl Slots {
         state.free_threads -= usize::from(blocking);
         state.queues[index].taken += 1;
         Some(Seat { queue: index, blocking })
+    }
+
+    /// No slot can be taken from now on.
+    pub(crate) fn close(&self) {
+        self.state.lock().closed = true;
+    }
+
+    /// How many are taken, by runs and by what may become one: an add or a claim that is under way.
+    pub(crate) fn taken(&self) -> usize {
+        self.total - self.state.lock().free
     }
 
     pub(crate) fn give_back(&self, seat: Seat) {
