@@ -14,10 +14,10 @@ use tokio::sync::watch;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Where tasks are kept, for as many managers as want to share it: also one after the other, as over a restart.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Place {
     Memory(MemoryStore),
-    Sqlite(TempDir),
+    Sqlite(Arc<TempDir>),
 }
 
 impl Place {
@@ -26,7 +26,7 @@ impl Place {
     }
 
     pub(crate) fn sqlite() -> Self {
-        Self::Sqlite(tempfile::tempdir().unwrap())
+        Self::Sqlite(Arc::new(tempfile::tempdir().unwrap()))
     }
 
     /// Each kind of store, empty.

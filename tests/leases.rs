@@ -1,0 +1,95 @@
+//! A lease outlives whatever a handler does to its process.
+
+mod support;
+
+use std::time::Duration;
+
+use support::{Gate, Place, ends, eventually, soon};
+use taskflow::{AttemptOutcome, State, TaskManager, TaskStatus};
+
+const LEASE: Duration = Duration::from_millis(100);
+
+#[taskflow::task(retries = 3, delay = "1ms")]
+async fn block_the_thread(State(runs): State<Gate>, leases: u32) {
+    runs.note();
+    std::thread::sleep(LEASE * leases);
+}
+
+#[taskflow::task(retries = 3, delay = "1ms")]
+fn block_a_pool_thread(State(runs): State<Gate>, leases: u32) {
+    runs.note();
+    std::thread::sleep(LEASE * leases);
+}
+
+#[taskflow::task]
+async fn ping() {}
+
+async fn start(place: &Place, runs: &Gate) -> TaskManager {
+    place.builder().state(runs.clone()).lease(LEASE).start().await.unwrap()
+}
+
+/// Another process, which would take over what it finds lost.
+fn neighbour(place: Place, runs: Gate) -> (std::thread::JoinHandle<()>, std::sync::mpsc::Sender<()>) {
+    let (stop, stopped) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let tasks = start(&place, &runs).await;
+            while let Err(std::sync::mpsc::TryRecvError::Empty) = stopped.try_recv() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            tasks.shutdown(Duration::from_secs(5)).await.unwrap();
+        });
+    });
+    (thread, stop)
+}
+
+async fn blocked_for_ten_leases(place: Place) {
+    let runs = Gate::default();
+    let tasks = start(&place, &runs).await;
+    let (thread, stop) = neighbour(place.clone(), runs.clone());
+    let blocking = tasks.add_task(block_a_pool_thread, (10,)).eager(true).await.unwrap();
+    let handle = tasks.add_task(block_the_thread, (10,)).eager(true).await.unwrap();
+    for id in [handle.id(), blocking.id()] {
+        let task = ends(&tasks, id).await;
+        let outcomes: Vec<_> = task.attempts.iter().map(|attempt| attempt.outcome).collect();
+        assert_eq!((task.status, outcomes), (TaskStatus::Success, vec![AttemptOutcome::Success]));
+    }
+    assert_eq!(runs.count(), 2);
+    let health = tasks.health();
+    assert_eq!((health.lost_leases, health.stale_writes), (0, 0));
+    stop.send(()).unwrap();
+    thread.join().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_blocks_its_thread_for_ten_leases_runs_once() {
+    for place in Place::each() {
+        blocked_for_ten_leases(place).await;
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn so_it_does_on_a_runtime_of_one_thread() {
+    for place in Place::each() {
+        blocked_for_ten_leases(place).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn short_tasks_and_short_leases_are_no_lost_leases() {
+    for place in Place::each() {
+        let tasks =
+            place.builder().state(Gate::default()).lease(Duration::from_millis(30)).start().await.unwrap();
+        for _ in 0..10 {
+            let handles = tasks.add_all((0..300).map(|_| tasks.add_task(ping, ()))).await.unwrap();
+            for handle in handles {
+                soon(handle.wait()).await.unwrap();
+            }
+        }
+        let health = tasks.health();
+        assert_eq!((health.lost_leases, health.stale_writes, health.store_errors), (0, 0, 0));
+        assert!(health.is_healthy());
+        eventually("nothing is left", || async { (tasks.health().claimed == 0).then_some(()) }).await;
+    }
+}

@@ -1,0 +1,264 @@
+//! The end of a process: what it waits for, what it hands back, and what it leaves.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::{Gate, Place, record, soon};
+use taskflow::{
+    AddError, AttemptOutcome, Error, State, TaskContext, TaskFilter, TaskManager, TaskManagerBuilder,
+    TaskStatus,
+};
+
+#[derive(Clone, Default)]
+struct Doors {
+    inside: Gate,
+    dropped: Gate,
+}
+
+struct OnDrop(Gate);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.note();
+    }
+}
+
+async fn hang(doors: Doors) {
+    let _guard = OnDrop(doors.dropped.clone());
+    doors.inside.pass().await;
+}
+
+#[taskflow::task]
+async fn once(State(doors): State<Doors>) {
+    hang(doors).await;
+}
+
+#[taskflow::task(retries = 2)]
+async fn retried(State(doors): State<Doors>) {
+    hang(doors).await;
+}
+
+#[taskflow::task(requeue_on_interrupt)]
+async fn requeued(State(doors): State<Doors>) {
+    hang(doors).await;
+}
+
+#[taskflow::task(requeue_on_interrupt)]
+fn polite(State(doors): State<Doors>, context: TaskContext) {
+    doors.inside.note();
+    while !context.is_cancelled() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[taskflow::task(requeue_on_interrupt)]
+fn stubborn(State(doors): State<Doors>) {
+    doors.inside.pass_blocking();
+}
+
+#[taskflow::task]
+async fn ping(State(doors): State<Doors>) {
+    doors.dropped.note();
+}
+
+fn builder(place: &Place) -> (TaskManagerBuilder, Doors) {
+    let doors = Doors::default();
+    (place.builder().state(doors.clone()), doors)
+}
+
+async fn start(place: &Place) -> (TaskManager, Doors) {
+    let (builder, doors) = builder(place);
+    (builder.start().await.unwrap(), doors)
+}
+
+/// Somebody who only looks.
+async fn look(place: &Place) -> TaskManager {
+    place.builder().connect().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ends_before_the_deadline_is_waited_for() {
+    for place in Place::each() {
+        let (tasks, doors) = start(&place).await;
+        let handles = tasks.add_all((0..3).map(|_| tasks.add_task(once, ()))).await.unwrap();
+        doors.inside.reached(3).await;
+        let ending = tokio::spawn({
+            let tasks = tasks.clone();
+            async move { tasks.shutdown(Duration::from_secs(60)).await }
+        });
+        // It claims no more, but takes adds until it is over.
+        let late = support::eventually("it stops claiming", || async {
+            let handle = tasks.add_task(ping, ()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let task = record(&tasks, handle.id()).await;
+            (task.status == TaskStatus::Pending).then_some(task.id)
+        })
+        .await;
+        doors.inside.open();
+        let report = soon(ending).await.unwrap().unwrap();
+        assert!(report.finished >= 3, "{report:?}");
+        // Of the late ones, one may have been leased just before the end was known.
+        assert_eq!((report.interrupted, report.abandoned), (0, 0), "{report:?}");
+        let eye = look(&place).await;
+        for handle in handles {
+            assert_eq!(record(&eye, handle.id()).await.status, TaskStatus::Success);
+        }
+        assert_eq!(record(&eye, late).await.status, TaskStatus::Pending);
+        assert_eq!(eye.counts().await.unwrap().running, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_cut_short_goes_back_uncounted_if_it_may_run_again_and_is_interrupted_if_not() {
+    for place in Place::each() {
+        let (tasks, doors) = start(&place).await;
+        let once = tasks.add_task(once, ()).await.unwrap();
+        let retried = tasks.add_task(retried, ()).await.unwrap();
+        let requeued = tasks.add_task(requeued, ()).await.unwrap();
+        let polite = tasks.add_task(polite, ()).await.unwrap();
+        doors.inside.reached(4).await;
+        let report = soon(tasks.shutdown(Duration::from_millis(50))).await.unwrap();
+        assert_eq!((report.finished, report.handed_back), (0, 3), "{report:?}");
+        assert_eq!((report.interrupted, report.abandoned), (1, 0), "{report:?}");
+        assert_eq!(doors.dropped.count(), 3);
+        let eye = look(&place).await;
+        for id in [retried.id(), requeued.id(), polite.id()] {
+            let task = record(&eye, id).await;
+            assert_eq!((task.status, task.attempt), (TaskStatus::Pending, 0), "{task:?}");
+            let outcomes: Vec<_> = task.attempts.iter().map(|attempt| attempt.outcome).collect();
+            assert_eq!(outcomes, [AttemptOutcome::HandedBack]);
+        }
+        let task = record(&eye, once.id()).await;
+        assert_eq!((task.status, task.attempt), (TaskStatus::Interrupted, 1));
+        assert_eq!(task.attempts[0].outcome, AttemptOutcome::Interrupted);
+        assert_eq!(eye.counts().await.unwrap().running, 0);
+        assert_eq!(soon(once.wait()).await.unwrap_err().status(), TaskStatus::Interrupted);
+
+        let (_next, doors) = start(&place).await;
+        doors.inside.open();
+        doors.dropped.reached(2).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stubborn_synchronous_task_is_abandoned_and_keeps_nobody_waiting() {
+    for place in Place::each() {
+        let (builder, doors) = builder(&place);
+        let tasks = builder.lease(Duration::from_millis(100)).start().await.unwrap();
+        let handle = tasks.add_task(stubborn, ()).await.unwrap();
+        doors.inside.reached(1).await;
+        let began = Instant::now();
+        let report = tasks.shutdown(Duration::from_millis(50)).await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        assert_eq!((report.abandoned, report.handed_back, report.interrupted, report.finished), (1, 0, 0, 0));
+
+        // Its thread lives, and so does its lease: nobody else may start it.
+        let (next, elsewhere) = start(&place).await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        assert_eq!(elsewhere.inside.count(), 0);
+        assert_eq!(record(&next, handle.id()).await.status, TaskStatus::Running);
+        // It ends after all, and that counts too.
+        doors.inside.open();
+        support::reaches(&next, handle.id(), TaskStatus::Success).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_shutdown_is_an_error() {
+    for place in Place::each() {
+        let (tasks, _) = start(&place).await;
+        tasks.shutdown(Duration::ZERO).await.unwrap();
+        assert!(matches!(tasks.clone().shutdown(Duration::ZERO).await, Err(Error::ShutDown)));
+        let connected = look(&place).await;
+        connected.shutdown(Duration::ZERO).await.unwrap();
+        assert!(matches!(connected.shutdown(Duration::ZERO).await, Err(Error::ShutDown)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_goes_on_when_nobody_waits_for_it_any_more() {
+    let place = Place::memory();
+    let (tasks, doors) = start(&place).await;
+    let handle = tasks.add_task(once, ()).await.unwrap();
+    doors.inside.reached(1).await;
+    let patience = Duration::from_millis(10);
+    assert!(tokio::time::timeout(patience, tasks.shutdown(Duration::from_secs(60))).await.is_err());
+    doors.inside.open();
+    let eye = look(&place).await;
+    support::reaches(&eye, handle.id(), TaskStatus::Success).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_last_handle_is_dropped_the_manager_stops() {
+    for place in Place::each() {
+        let (tasks, doors) = start(&place).await;
+        let eye = look(&place).await;
+        let handle = tasks.add_task(requeued, ()).await.unwrap();
+        let id = handle.id();
+        doors.inside.reached(1).await;
+        drop(tasks);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(doors.dropped.count(), 0, "a task's handle keeps its manager");
+        drop(handle);
+        doors.dropped.reached(1).await;
+        let task = support::reaches(&eye, id, TaskStatus::Pending).await;
+        assert_eq!(task.attempts[0].outcome, AttemptOutcome::HandedBack);
+        support::eventually("it has left", || async {
+            let instances = eye.instances().await.unwrap();
+            instances.iter().all(|instance| !instance.runs).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_running_however_many_adds_the_shutdown_interrupts() {
+    for place in Place::each() {
+        for round in 0..20 {
+            let (tasks, _) = start(&place).await;
+            let adders: Vec<_> = (0..8)
+                .map(|_| {
+                    let tasks = tasks.clone();
+                    tokio::spawn(async move {
+                        loop {
+                            match tasks.add_task(ping, ()).eager(true).await {
+                                Ok(_) => {}
+                                Err(AddError::ShutDown) => return,
+                                Err(error) => panic!("{error}"),
+                            }
+                        }
+                    })
+                })
+                .collect();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            tasks.shutdown(Duration::from_secs(10)).await.unwrap();
+            let eye = look(&place).await;
+            let counts = eye.counts().await.unwrap();
+            assert_eq!((counts.running, counts.interrupted), (0, 0), "round {round}: {counts:?}");
+            for adder in adders {
+                soon(adder).await.unwrap();
+            }
+            let counts = eye.counts().await.unwrap();
+            assert_eq!((counts.running, counts.interrupted), (0, 0), "round {round}: {counts:?}");
+            eye.cancel_all(TaskFilter::all()).await.unwrap();
+        }
+    }
+}
+
+#[test]
+fn main_returns_although_a_synchronous_task_does_not() {
+    let place = Place::sqlite();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let doors = runtime.block_on(async {
+        let (tasks, doors) = start(&place).await;
+        tasks.add_task(stubborn, ()).await.unwrap();
+        doors.inside.reached(1).await;
+        tasks.shutdown(Duration::ZERO).await.unwrap();
+        doors
+    });
+    let began = Instant::now();
+    drop(runtime);
+    assert!(began.elapsed() < Duration::from_secs(1), "the runtime waited for its thread");
+    doors.inside.open();
+}
