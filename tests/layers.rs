@@ -1,0 +1,148 @@
+//! The rooms of the crate: data flows one way, and a room uses only rooms to its left.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each room, and all it may use.
+const ROOMS: [(&str, &[&str]); 7] = [
+    ("model", &[]),
+    ("task", &["model"]),
+    ("store", &["model"]),
+    ("engine", &["model", "task", "store"]),
+    ("manager", &["model", "task", "store", "engine"]),
+    ("web", &["model", "task", "store", "engine", "manager"]),
+    ("testing", &["model", "task", "store", "engine", "manager"]),
+];
+
+/// Stores that know nothing of each other.
+const STORES: [&str; 4] = ["memory", "sqlite", "postgres", "redis"];
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../taskflow/src")
+}
+
+fn files(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The code of a file: without comments, in which links may point anywhere.
+fn code(text: &str) -> String {
+    text.lines().map(|line| line.split("//").next().unwrap_or(line)).collect::<Vec<_>>().join("\n")
+}
+
+/// The first segments behind each `prefix`, also of a group: `crate::{model::A, store}` gives both.
+fn segments(code: &str, prefix: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices(prefix) {
+        let preceded =
+            code[..at].chars().next_back().is_some_and(|before| before.is_alphanumeric() || before == '_');
+        if preceded {
+            continue;
+        }
+        let rest = &code[at + prefix.len()..];
+        match rest.strip_prefix('{') {
+            Some(group) => found.extend(group_heads(group)),
+            None => found.push(head(rest)),
+        }
+    }
+    found
+}
+
+fn head(text: &str) -> String {
+    text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+fn group_heads(group: &str) -> Vec<String> {
+    let mut heads = vec![head(group)];
+    let mut depth = 0;
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => heads.push(head(&group[at + 1..])),
+            _ => {}
+        }
+    }
+    heads.retain(|head| !head.is_empty());
+    heads
+}
+
+/// What a room uses that it may not, as `file uses room`.
+fn trespasses(room: &str, allowed: &[&str], dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut paths = Vec::new();
+    files(dir, &mut paths);
+    for path in paths {
+        for used in segments(&code(&fs::read_to_string(&path).unwrap()), "crate::") {
+            let is_room = ROOMS.iter().any(|(room, _)| *room == used);
+            if is_room && used != room && !allowed.contains(&used.as_str()) {
+                found.push(format!("{} uses `crate::{used}`", path.display()));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_room_uses_only_rooms_to_its_left() {
+    let found: Vec<_> = ROOMS
+        .iter()
+        .filter(|(room, _)| source().join(room).is_dir())
+        .flat_map(|(room, allowed)| trespasses(room, allowed, &source().join(room)))
+        .collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn every_room_is_known_here() {
+    for entry in fs::read_dir(source()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let door = ["lib", "attributes"].contains(&name.as_str());
+        assert!(
+            door || ROOMS.iter().any(|(room, _)| *room == name),
+            "which rooms may `{name}` use? say it here"
+        );
+    }
+}
+
+#[test]
+fn a_store_knows_nothing_of_another() {
+    let mut found = Vec::new();
+    for store in STORES {
+        let dir = source().join("store").join(store);
+        if !dir.is_dir() {
+            continue;
+        }
+        let mut paths = Vec::new();
+        files(&dir, &mut paths);
+        for path in paths {
+            let code = code(&fs::read_to_string(&path).unwrap());
+            let mut used = segments(&code, "crate::store::");
+            used.extend(segments(&code, "super::super::"));
+            for other in STORES.into_iter().filter(|other| *other != store) {
+                if used.iter().any(|used| used == other) {
+                    found.push(format!("{} uses the store `{other}`", path.display()));
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn a_trespass_would_be_found() {
+    let code =
+        code("use crate::{model::{A, B}, engine};\n// crate::web\nlet x = crate::manager::Y; my_crate::web");
+    assert_eq!(segments(&code, "crate::"), ["model", "engine", "manager"]);
+    let found = trespasses("engine", &["model"], &source().join("engine"));
+    assert!(found.iter().any(|line| line.contains("crate::store")), "the engine does use the store");
+}
