@@ -62,6 +62,11 @@ async fn snooze_twice(State(notes): State<Notes<u32>>, context: TaskContext) -> 
     if notes.read().len() < 3 { Err(TaskError::snooze(Duration::from_millis(30))) } else { Ok(()) }
 }
 
+#[taskflow::task(retries = 1)]
+async fn postpone(snooze: bool) -> Result<(), TaskError> {
+    Err(if snooze { TaskError::snooze(Duration::MAX) } else { TaskError::retry_in(Duration::MAX, "no") })
+}
+
 fn is_temporary(error: &String) -> bool {
     error.starts_with("temporary")
 }
@@ -208,6 +213,24 @@ async fn a_task_steers_what_comes_after_it() {
         assert_eq!(notes.read(), [1, 1, 1]);
         use AttemptOutcome::{Snoozed, Success};
         assert_eq!(outcomes(&snoozed), [(1, Snoozed), (1, Snoozed), (1, Success)]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_length_beyond_every_clock_harms_nobody() {
+    for place in Place::each() {
+        let builder = place.builder().state(Gate::default()).state(Notes::<u32>::default());
+        let tasks = builder.add_timeout(Duration::MAX).max_concurrent_tasks(1).start().await.unwrap();
+        for snooze in [true, false] {
+            let handle = tasks.add_task(postpone, (snooze,)).await.unwrap();
+            eventually("it is put off", || async {
+                let task = record(&tasks, handle.id()).await;
+                (task.status == TaskStatus::Pending && task.attempts.len() == 1).then_some(())
+            })
+            .await;
+        }
+        let patient = tasks.add_task(ping, ()).timeout(Duration::MAX).delay(Duration::MAX).retries(u32::MAX);
+        soon(patient.await.unwrap().wait()).await.unwrap();
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::core::Core;
 use super::holds::Holder;
-use super::pause::Backoff;
+use super::pause::{Backoff, in_time};
 use super::runner::Runner;
 use super::slots::Seat;
 use crate::model::{AddError, NewTask, StoreError, StoreErrorKind, TaskEventKind, TaskId, When};
@@ -78,7 +78,7 @@ impl Adder {
         }
         let seats = self.seats(&mut inserts);
         let (reply, answer) = oneshot::channel();
-        let deadline = Instant::now() + self.core.settings.add_timeout;
+        let deadline = in_time(self.core.settings.add_timeout);
         let group =
             Group { tasks: InsertGroup::new(inserts), seats, deadline, in_doubt: false, holder, reply };
         let mut gate = self.gate.lock();

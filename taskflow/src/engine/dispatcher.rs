@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::pause::{Backoff, jittered};
+use super::pause::{Backoff, in_time, jittered};
 use super::runner::{Ended, Runner};
 use super::settle::{leave, one_by_one, settle};
 use super::slots::{Room, Seat};
@@ -55,7 +55,7 @@ pub(crate) async fn dispatch(runner: Arc<Runner>, mut ended: mpsc::UnboundedRece
         match turn(&runner, &mut batch).await {
             Ok(next_due) => {
                 backoff = Backoff::new();
-                let next = next_due.map(|delay| Instant::now() + delay);
+                let next = next_due.map(in_time);
                 due = [due, next].into_iter().flatten().min();
             }
             Err(error) => {

@@ -75,7 +75,7 @@ async fn renew_until_over(core: &Core, runner: Option<&Runner>) {
 /// How long the lease can still be counted on: it is given up a fifth before its end, so that what is dropped has
 /// stopped before anybody else may start it.
 fn lease_left(lease: Duration, renewed: Instant) -> Duration {
-    (lease * 4 / 5).saturating_sub(renewed.elapsed())
+    (lease / 5 * 4).saturating_sub(renewed.elapsed())
 }
 
 fn give_up(core: &Core, runner: Option<&Runner>) {
