@@ -111,6 +111,11 @@ pub use task::{
 #[cfg(feature = "axum")]
 pub use web::{BackgroundTasks, BackgroundTasksLayer, BackgroundTasksRejection, BackgroundTasksService};
 
+/// The program of the README compiles.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 /// What the macros' expansions name; nobody else may.
 #[doc(hidden)]
 pub mod __private {

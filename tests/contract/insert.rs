@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use taskflow::store::{
-    Finished, InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start, Verdict,
+    Finished, InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Release, Run, Start,
+    Verdict,
 };
-use taskflow::{AttemptOutcome, LogLevel, LogLine, Progress, TaskPhase, TaskSource, TaskStatus, When};
+use taskflow::{
+    AttemptOutcome, LogLevel, LogLine, NewTask, Progress, TaskPhase, TaskSource, TaskStatus, When,
+};
 
 use super::lab::*;
 
@@ -58,6 +61,30 @@ pub(crate) async fn an_insert_that_is_repeated_inserts_once(lab: Lab) {
     }
     assert_eq!(again().await.id, new.id, "after it ended");
     assert_eq!(lab.status(new.id).await, TaskStatus::Failed);
+    assert_eq!(lab.store.counts().await.unwrap().total(), 2);
+}
+
+pub(crate) async fn a_repeated_insert_answers_as_the_first_did_while_that_holds(lab: Lab) {
+    let (leased, held) = (task("alpha"), task("beta"));
+    let begin = |task: &NewTask, start| lab.begin(task.clone(), start);
+    for _ in 0..2 {
+        assert_eq!(begin(&leased, Start::Lease).await.kind, InsertedAs::Leased { fence: 1 });
+        assert_eq!(begin(&held, Start::Hold).await.kind, InsertedAs::Held { fence: 1 });
+    }
+    // The run and the hold are this process's alone.
+    let group = InsertGroup::new(vec![InsertTask::new(leased.clone(), Start::Lease)]);
+    let batch = InsertBatch::new(lab.other.id, LONG, vec![group]);
+    let elsewhere = lab.store.insert(Arc::new(batch)).await.unwrap().remove(0).unwrap();
+    assert_eq!(elsewhere, [Inserted::new(leased.id, InsertedAs::Pending)]);
+
+    lab.finish(Run::new(leased.id, 1), success()).await;
+    let release = Release::new(Run::new(held.id, 1), Verdict::Run);
+    assert_eq!(lab.store.release(Arc::new(vec![release])).await.unwrap(), [true]);
+    assert_eq!(begin(&leased, Start::Lease).await.kind, InsertedAs::Pending, "it has ended");
+    assert_eq!(begin(&held, Start::Hold).await.kind, InsertedAs::Pending, "it was released");
+    // Claimed by this very process, it is another run than the one that was answered.
+    lab.claim_one().await;
+    assert_eq!(begin(&held, Start::Hold).await.kind, InsertedAs::Pending);
     assert_eq!(lab.store.counts().await.unwrap().total(), 2);
 }
 

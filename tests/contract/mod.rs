@@ -24,6 +24,7 @@ macro_rules! contract {
             $crate::contract::cases! { $open;
                 insert: a_task_is_read_back_as_it_was_added;
                 insert: an_insert_that_is_repeated_inserts_once;
+                insert: a_repeated_insert_answers_as_the_first_did_while_that_holds;
                 insert: text_of_every_kind_comes_back_intact;
                 insert: a_task_for_later_says_for_when;
                 insert: a_full_queue_refuses_a_group_whole_and_no_other;

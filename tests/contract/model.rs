@@ -15,6 +15,8 @@ pub(crate) struct Entry {
     pub(crate) state: State,
     pub(crate) due: bool,
     pub(crate) fence: u64,
+    /// The fence it was inserted with, if it was leased or held from the start.
+    pub(crate) first_fence: Option<u64>,
     pub(crate) attempt: u32,
     pub(crate) max_attempts: u32,
     pub(crate) lost: u32,
@@ -39,6 +41,7 @@ impl Entry {
             state: State::Pending,
             due: new.when == When::Now,
             fence: 0,
+            first_fence: None,
             attempt: 0,
             max_attempts: new.policy.max_attempts(),
             lost: 0,
@@ -62,6 +65,10 @@ impl Entry {
             State::Held(by) | State::Running { by, .. } => Some(by),
             _ => None,
         }
+    }
+
+    fn begun_as(&self) -> &'static str {
+        if let State::Held(_) = self.state { "held" } else { "leased" }
     }
 
     pub(crate) fn run(&self) -> Run {
@@ -141,8 +148,10 @@ impl Model {
 
     fn insert_one(&mut self, by: InstanceId, insert: &InsertTask) -> Result<(TaskId, &'static str), String> {
         let new = &insert.task;
-        if self.find(new.id).is_some() {
-            return Ok((new.id, "pending"));
+        if let Some(there) = self.find(new.id) {
+            // What it was answered the first time, as long as that run or hold is alive.
+            let still = there.holder() == Some(by) && there.first_fence == Some(there.fence);
+            return Ok((new.id, if still { there.begun_as() } else { "pending" }));
         }
         let same = |a: &Option<String>, b: &Option<String>| a.is_some() && a == b;
         let mut of_name = self.tasks.iter_mut().filter(|task| task.is(&new.name));

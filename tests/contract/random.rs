@@ -164,7 +164,15 @@ impl<'a> World<'a> {
             agree("insert", said, expected)?;
             for it in answer.into_iter().flatten() {
                 if let InsertedAs::Leased { fence } | InsertedAs::Held { fence } = it.kind {
-                    self.new_fence(Run::new(it.id, fence))?;
+                    let run = Run::new(it.id, fence);
+                    let task = self.model.find(it.id).ok_or("a run of no task")?;
+                    if task.first_fence == Some(fence) {
+                        // The insert was repeated.
+                        agree("the fence of a repeated insert", fence, task.fence)?;
+                        continue;
+                    }
+                    task.first_fence = Some(fence);
+                    self.new_fence(run)?;
                 }
             }
         }

@@ -33,6 +33,10 @@ pub(crate) async fn recover(core: &Core) -> Result<bool, StoreError> {
         }
         any = true;
         for task in recovered {
+            if task.was_held {
+                tracing::info!(task = %task.id, name = %task.name, "its request ended with its process; it waits now");
+                continue;
+            }
             tracing::warn!(task = %task.id, name = %task.name, status = %task.status, "a run was lost with its process");
             core.events.send(task.id, &task.name, || TaskEventKind::Lost);
             let ended = match task.status {

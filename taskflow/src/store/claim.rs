@@ -146,7 +146,7 @@ pub struct Renewed {
     pub cancel: Vec<Run>,
 }
 
-/// A task whose run was lost and that has been moved on by the rule of lost runs.
+/// A task whose run was lost and that has been moved on by the rule of lost runs, or whose hold ended with its process.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Recovered {
@@ -158,12 +158,20 @@ pub struct Recovered {
     pub status: TaskStatus,
     /// Why, if it has ended.
     pub error: Option<String>,
+    /// Whether it was held and not run: nothing was lost, it waits now as it would have.
+    pub was_held: bool,
 }
 
 impl Recovered {
-    /// A task that was moved on.
+    /// A task whose run was lost.
     #[must_use]
     pub fn new(id: TaskId, name: Arc<str>, status: TaskStatus, error: Option<String>) -> Self {
-        Self { id, name, status, error }
+        Self { id, name, status, error, was_held: false }
+    }
+
+    /// A task that was held.
+    #[must_use]
+    pub fn from_hold(id: TaskId, name: Arc<str>) -> Self {
+        Self { id, name, status: TaskStatus::Pending, error: None, was_held: true }
     }
 }

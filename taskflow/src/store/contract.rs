@@ -70,11 +70,15 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Keeps new tasks. Answers for each group, in order: for each of its tasks what stands for it, or why the whole
     /// group was refused.
     ///
-    /// For each task, first of: an id that is there already → `Pending` (the insert is being repeated); an idempotency
-    /// key that is held → `Duplicate`; a run key that waits for its first attempt → `Replaced` (arguments, time, queue,
-    /// priority, tags and policy are the new ones, id and age the old ones); a queue in which `max_size` tasks wait for
-    /// their first attempt (due, not due or held) → the group is refused; otherwise it is new, and begins as its
-    /// [`Start`](super::Start) says.
+    /// For each task, first of: an id that is there already (the insert is being repeated) → what it was answered the
+    /// first time, if that still holds: `Leased` or `Held` with its fence while it is this instance's run or hold that
+    /// began with the insert (and not one that it has claimed since), else `Pending`; an idempotency key that is held → `Duplicate`; a run key that waits for its first attempt →
+    /// `Replaced` (arguments, time, queue, priority, tags and policy are the new ones; id, age, idempotency key, source
+    /// and a hold the old ones); a queue in which `max_size` tasks wait for their first attempt (due, not due or held)
+    /// → the group is refused; otherwise it is new, and begins as its [`Start`](super::Start) says.
+    ///
+    /// *Waiting for the first attempt* is to be pending with attempt number 0: so is a task whose only run was given
+    /// back. A task that comes back to that and finds its run key taken by another goes without it.
     fn insert(&self, batch: Arc<InsertBatch>) -> StoreFuture<'_, Vec<Result<Vec<Inserted>, Refusal>>>;
 
     /// Leases due tasks to an instance: highest priority first, then in the order in which they were first inserted,

@@ -99,7 +99,7 @@ impl Inserted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InsertedAs {
-    /// New and pending. Also the answer when the same id was inserted before: an insert can be repeated.
+    /// New and pending. Also the answer when the same id was inserted before and has moved on.
     Pending,
     /// New, and running from the start as attempt 1 under this fence.
     Leased {
@@ -113,7 +113,8 @@ pub enum InsertedAs {
     },
     /// Another task of this name that holds the idempotency key; nothing was stored.
     Duplicate,
-    /// A waiting task with the same run key, which now has this one's arguments, time and options.
+    /// A waiting task with the same run key, which now has this one's arguments, time and options. It keeps its
+    /// idempotency key, its source, and a hold if it has one; it is not held or leased anew.
     Replaced,
 }
 

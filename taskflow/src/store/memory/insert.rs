@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::state::{State, later, now};
-use super::task::{Stage, Task};
+use super::task::{Lease, Stage, Task};
 use crate::model::{NewTask, TaskId, When, time};
 use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
+
+/// The fence of a run or hold that begins with the insert; a claim's is greater.
+const FIRST_FENCE: u64 = 1;
 
 /// How to undo one insert of a group that is refused later on.
 enum Undo {
@@ -62,8 +65,8 @@ impl State {
         undo: &mut Vec<Undo>,
     ) -> Result<Inserted, Refusal> {
         let new = &insert.task;
-        if self.tasks.contains_key(&new.id) {
-            return Ok(Inserted::new(new.id, InsertedAs::Pending));
+        if let Some(there) = self.tasks.get(&new.id) {
+            return Ok(Inserted::new(new.id, answer_again(there, batch)));
         }
         let mut task = self.build(new, now);
         if let Some(holder) = self.index.key_holder(&task) {
@@ -100,6 +103,8 @@ impl State {
             Start::LeaseIfIdle => !self.index.has_due(queue, now),
         };
         if !starts || task.run_at > now || self.index.queues[queue].paused {
+            // The first fence is for who starts with the insert: a run under it is known to be that one.
+            task.fence = FIRST_FENCE;
             return InsertedAs::Pending;
         }
         let lease = self.lease(batch.instance, batch.lease, now);
@@ -156,4 +161,14 @@ fn replace(waiting: &mut Task, new: Box<Task>) {
     waiting.max_attempts = max_attempts;
     waiting.run_at = run_at;
     waiting.scheduled_for = scheduled_for;
+}
+
+/// What a task that is there already was answered when this instance inserted it, if that still holds.
+fn answer_again(there: &Task, batch: &InsertBatch) -> InsertedAs {
+    let is_first = |lease: &Lease| lease.holder.id == batch.instance && there.fence == FIRST_FENCE;
+    match &there.stage {
+        Stage::Running { lease, .. } if is_first(lease) => InsertedAs::Leased { fence: FIRST_FENCE },
+        Stage::Held(lease) if is_first(lease) => InsertedAs::Held { fence: FIRST_FENCE },
+        _ => InsertedAs::Pending,
+    }
 }

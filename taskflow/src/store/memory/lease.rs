@@ -78,14 +78,24 @@ impl State {
     fn recover_one(&mut self, id: TaskId, now: i64) -> Option<Recovered> {
         let task = self.tasks.get_mut(&id)?;
         self.index.remove(task);
-        match task.stage {
-            Stage::Running { stop, .. } => lose_run(task, stop, now),
-            _ => task.stage = Stage::Pending,
-        }
+        let was_held = match task.stage {
+            Stage::Running { stop, .. } => {
+                lose_run(task, stop, now);
+                false
+            }
+            _ => {
+                task.stage = Stage::Pending;
+                true
+            }
+        };
         self.index.add(task, now);
+        let name = Arc::clone(&self.index.lanes[task.lane].name);
+        if was_held {
+            return Some(Recovered::from_hold(id, name));
+        }
         let status = task.stage.status();
         let error = task.error.clone().filter(|_| status.is_final());
-        Some(Recovered::new(id, Arc::clone(&self.index.lanes[task.lane].name), status, error))
+        Some(Recovered::new(id, name, status, error))
     }
 }
 

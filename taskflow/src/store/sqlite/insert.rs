@@ -19,8 +19,6 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
         ?17, iif(?17 IS NULL, NULL, 1), ?18, ?19, ?20, ?21, ?22)
 ON CONFLICT DO NOTHING";
 
-const EXISTS: &str = "SELECT 1 FROM taskflow_tasks WHERE id = ?1";
-
 const KEY_HOLDER: &str = "
 SELECT id FROM taskflow_tasks WHERE idempotency_key = ?1 AND name = ?2 AND key_held = 1";
 
@@ -32,6 +30,10 @@ UPDATE taskflow_tasks
 SET state = ?2, queue = ?3, priority = ?4, args = ?5, tags = ?6, policy = ?7, max_attempts = ?8, run_at = ?9,
     wake_at = ?10, scheduled_for = ?11
 WHERE seq = ?1";
+
+/// The fence of a run or hold that begins with the insert; a claim's is greater, so a run under it is known to be that
+/// one.
+const FIRST_FENCE: i64 = 1;
 
 /// One insert, with what all tasks of a batch share.
 struct Batch<'b> {
@@ -95,7 +97,7 @@ fn insert_one(
     let queue = tx.ledger.queue(&new.queue);
     // Nobody else can write meanwhile, so what is looked up here still holds below; the indexes would refuse otherwise.
     if new.idempotency_key.is_some() || new.run_key.is_some() || insert.max_size.is_some() {
-        if let Some(answer) = stands_for(tx, new)? {
+        if let Some(answer) = stands_for(tx, context, new)? {
             return Ok(Ok(answer));
         }
         if let Some(max_size) = insert.max_size
@@ -136,7 +138,8 @@ fn insert_one(
         ],
     )?;
     if inserted == 0 {
-        return Ok(Ok(Inserted::new(new.id, InsertedAs::Pending)));
+        let answer = answer_again(tx, context, new.id)?.unwrap_or(InsertedAs::Pending);
+        return Ok(Ok(Inserted::new(new.id, answer)));
     }
     tx.ledger.enter(queue, begin.state, begin.attempt);
     tx.is_news = true;
@@ -174,7 +177,7 @@ fn begin(
         Start::Hold => {
             let instance = Some(context.instance(tx)?);
             let kind = InsertedAs::Held { fence: 1 };
-            return Ok(Begin { state: State::Held, attempt: 0, fence: 1, instance, kind });
+            return Ok(Begin { state: State::Held, attempt: 0, fence: FIRST_FENCE, instance, kind });
         }
         Start::Lease => state == State::Due && !tx.ledger.is_paused(queue, tx.sql)?,
         Start::LeaseIfIdle => {
@@ -182,11 +185,17 @@ fn begin(
         }
     };
     if !starts {
-        return Ok(Begin { state, attempt: 0, fence: 0, instance: None, kind: InsertedAs::Pending });
+        return Ok(Begin {
+            state,
+            attempt: 0,
+            fence: FIRST_FENCE,
+            instance: None,
+            kind: InsertedAs::Pending,
+        });
     }
     let instance = Some(context.instance(tx)?);
     let kind = InsertedAs::Leased { fence: 1 };
-    Ok(Begin { state: State::Running, attempt: 1, fence: 1, instance, kind })
+    Ok(Begin { state: State::Running, attempt: 1, fence: FIRST_FENCE, instance, kind })
 }
 
 impl Batch<'_> {
@@ -199,9 +208,13 @@ impl Batch<'_> {
 }
 
 /// The task that is there already and stands for this add.
-fn stands_for(tx: &mut Transaction<'_, '_>, new: &NewTask) -> rusqlite::Result<Option<Inserted>> {
-    if tx.sql.get(EXISTS)?.exists([new.id.as_bytes()])? {
-        return Ok(Some(Inserted::new(new.id, InsertedAs::Pending)));
+fn stands_for(
+    tx: &mut Transaction<'_, '_>,
+    context: &mut Batch<'_>,
+    new: &NewTask,
+) -> rusqlite::Result<Option<Inserted>> {
+    if let Some(answer) = answer_again(tx, context, new.id)? {
+        return Ok(Some(Inserted::new(new.id, answer)));
     }
     if let Some(key) = &new.idempotency_key
         && let Some(holder) = key_holder(tx, key, &new.name)?
@@ -214,6 +227,21 @@ fn stands_for(tx: &mut Transaction<'_, '_>, new: &NewTask) -> rusqlite::Result<O
     let Some(waiting) = waiting.map(TaskId::from_bytes) else { return Ok(None) };
     replace(tx, waiting, new)?;
     Ok(Some(Inserted::new(waiting, InsertedAs::Replaced)))
+}
+
+/// What a task that is there already was answered when this instance inserted it, if that still holds.
+fn answer_again(
+    tx: &mut Transaction<'_, '_>,
+    context: &mut Batch<'_>,
+    id: TaskId,
+) -> rusqlite::Result<Option<InsertedAs>> {
+    let Some(life) = tx.life(id)? else { return Ok(None) };
+    let is_first = life.fence == FIRST_FENCE && life.instance == Some(context.instance(tx)?);
+    Ok(Some(match life.state {
+        State::Running if is_first => InsertedAs::Leased { fence: 1 },
+        State::Held if is_first => InsertedAs::Held { fence: 1 },
+        _ => InsertedAs::Pending,
+    }))
 }
 
 /// The task that holds an idempotency key.

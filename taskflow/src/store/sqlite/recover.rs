@@ -109,7 +109,7 @@ fn move_on(tx: &mut Transaction<'_, '_>, life: &Life) -> rusqlite::Result<Recove
     })?;
     if life.state != State::Running {
         tx.let_go(life)?;
-        return Ok(Recovered::new(id, name, State::Due.status(), None));
+        return Ok(Recovered::from_hold(id, name));
     }
     let lost_before = row::small(life.lost_runs);
     let (attempt, max_attempts) = (row::small(life.attempt), row::small(max_attempts));
