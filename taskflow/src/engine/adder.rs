@@ -147,7 +147,11 @@ impl Adder {
                     Ok(()) => break,
                     Err(error) => {
                         self.give_up_late(&mut groups, &error);
-                        tokio::time::sleep(backoff.delay()).await;
+                        // Not longer than the first of them can wait, nor anybody who comes meanwhile.
+                        let Some(earliest) = groups.iter().map(|group| group.deadline).min() else { break };
+                        let patience = in_time(self.core.settings.add_timeout);
+                        let wake_at = in_time(backoff.delay()).min(earliest).min(patience);
+                        tokio::time::sleep_until(wake_at).await;
                         // Those who came meanwhile have deadlines of their own.
                         groups.append(&mut self.gate.lock().waiting);
                     }
@@ -163,22 +167,19 @@ impl Adder {
         let batch =
             Arc::new(InsertBatch::new(self.core.instance.id, self.core.settings.lease, tasks.collect()));
         let mut write = self.core.store.insert(batch.clone());
-        let earliest = groups.iter().map(|group| group.deadline).min().unwrap_or_else(Instant::now);
-        let answer = tokio::select! {
-            biased;
-            answer = &mut write => answer,
-            () = tokio::time::sleep_until(earliest) => {
-                // The write goes on; those who cannot wait longer are told that nobody knows yet.
-                let slow = StoreError::new(StoreErrorKind::Unknown, "the store has not answered yet");
-                for (group, tasks) in groups.iter_mut().zip(&batch.groups) {
-                    if group.deadline <= Instant::now() {
-                        let id = first_id(tasks);
-                        let (unheard, _) = oneshot::channel();
-                        let reply = mem::replace(&mut group.reply, unheard);
-                        let _ = reply.send(Err(AddError::Unknown { id, source: slow.clone() }));
-                    }
+        let mut look_at = groups.iter().map(|group| group.deadline).min().unwrap_or_else(Instant::now);
+        let answer = loop {
+            tokio::select! {
+                biased;
+                answer = &mut write => break answer,
+                () = tokio::time::sleep_until(look_at) => {
+                    tell_the_late(groups, &batch);
+                    let untold = groups.iter().filter(|group| !group.reply.is_closed());
+                    let here = untold.map(|group| group.deadline).min();
+                    let next = [here, self.refuse_the_late()].into_iter().flatten().min();
+                    // Whoever comes from now on can wait that long.
+                    look_at = next.unwrap_or_else(|| in_time(self.core.settings.add_timeout));
                 }
-                write.await
             }
         };
         let answer = self.core.health.note("an insert", answer);
@@ -200,6 +201,21 @@ impl Adder {
                 Err(error)
             }
         }
+    }
+
+    /// Refuses those who cannot wait longer for the write before theirs. Answers until when the first of the others can.
+    fn refuse_the_late(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let mut gate = self.gate.lock();
+        let late: Vec<Group> = gate.waiting.extract_if(.., |group| group.deadline <= now).collect();
+        let next = gate.waiting.iter().map(|group| group.deadline).min();
+        drop(gate);
+        for group in late {
+            let slow = StoreError::new(StoreErrorKind::Unavailable, "the store has not answered who came before");
+            self.free(group.seats);
+            let _ = group.reply.send(Err(AddError::Store(slow)));
+        }
+        next
     }
 
     /// Starts what was leased, gives back the slots of what was not, and answers.
@@ -267,6 +283,19 @@ impl Adder {
             // A claim may have found no room while the slot was kept for this.
             runner.may_have_work();
             self.core.runs.look_again();
+        }
+    }
+}
+
+/// The write goes on; those who cannot wait longer are told that nobody knows yet.
+fn tell_the_late(groups: &mut [Group], batch: &InsertBatch) {
+    let slow = StoreError::new(StoreErrorKind::Unknown, "the store has not answered yet");
+    let now = Instant::now();
+    for (group, tasks) in groups.iter_mut().zip(&batch.groups) {
+        if group.deadline <= now {
+            let (unheard, _) = oneshot::channel();
+            let reply = mem::replace(&mut group.reply, unheard);
+            let _ = reply.send(Err(AddError::Unknown { id: first_id(tasks), source: slow.clone() }));
         }
     }
 }
