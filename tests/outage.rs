@@ -1,0 +1,218 @@
+//! A store that is away, or slow: adds say so in time, and what ran is written when it is back.
+
+#![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use support::{Gate, eventually, reaches, soon};
+use taskflow::store::{
+    Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted, Recovered,
+    Refusal, Release, Renewal, Renewed, Report, Run, ScheduleState, StoreFuture,
+};
+use taskflow::{
+    AddError, CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLevel, LogLine, MemoryStore, Page,
+    QueueInfo, State, Store, StoreError, StoreErrorKind, TaskContext, TaskFilter, TaskId, TaskManager,
+    TaskRecord, TaskStatus,
+};
+
+const WELL: u8 = 0;
+const AWAY: u8 = 1;
+const SLOW: u8 = 2;
+
+/// A store whose state a test sets.
+#[derive(Debug)]
+struct Moody {
+    inner: MemoryStore,
+    mood: Arc<AtomicU8>,
+}
+
+impl Moody {
+    /// What it does in this mood instead of, or before, the call.
+    fn mood<'a, T: Send + 'a>(
+        &'a self,
+        call: impl FnOnce(&'a MemoryStore) -> StoreFuture<'a, T> + Send + 'a,
+    ) -> StoreFuture<'a, T> {
+        Box::pin(async move {
+            match self.mood.load(Ordering::Acquire) {
+                AWAY => return Err(StoreError::new(StoreErrorKind::Unavailable, "nobody is at home")),
+                SLOW => {
+                    while self.mood.load(Ordering::Acquire) == SLOW {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                }
+                _ => {}
+            }
+            call(&self.inner).await
+        })
+    }
+}
+
+macro_rules! moody {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
+        $(fn $name(&self, $($argument: $type),*) -> StoreFuture<'_, $answer> {
+            self.mood(move |inner| inner.$name($($argument),*))
+        })*
+    };
+}
+
+impl Store for Moody {
+    fn location(&self) -> String {
+        "moody:".to_owned()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn join<'a>(&'a self, instance: &'a InstanceInfo) -> StoreFuture<'a, ()> {
+        self.mood(move |inner| inner.join(instance))
+    }
+
+    fn listen(&self) -> HintStream {
+        self.inner.listen()
+    }
+
+    moody! {
+        leave(instance: InstanceId) -> ();
+        insert(batch: Arc<InsertBatch>) -> Vec<Result<Vec<Inserted>, Refusal>>;
+        claim(claim: Claim) -> Claims;
+        finish(finishes: Arc<Vec<Finish>>) -> Vec<Finished>;
+        turn(finishes: Arc<Vec<Finish>>, claim: Claim) -> (Vec<Finished>, Claims);
+        release(releases: Arc<Vec<Release>>) -> Vec<bool>;
+        report(reports: Arc<Vec<Report>>) -> Vec<bool>;
+        renew(renewal: Renewal) -> Renewed;
+        asked_to_stop(instance: InstanceId) -> Vec<Run>;
+        recover(by: InstanceId) -> Vec<Recovered>;
+        next_wakeup(names: Arc<[Arc<str>]>, queues: Vec<Arc<str>>) -> Option<Duration>;
+        get(id: TaskId) -> Option<TaskRecord>;
+        logs(id: TaskId) -> Option<Vec<LogLine>>;
+        list(filter: TaskFilter) -> Page<TaskRecord>;
+        counts() -> Counts;
+        queues() -> Vec<QueueInfo>;
+        instances() -> Vec<InstanceInfo>;
+        cancel(ids: Vec<TaskId>, reason: String) -> Vec<CancelOutcome>;
+        cancel_scheduled(run_key: String) -> Vec<TaskId>;
+        retry(ids: Vec<TaskId>) -> Vec<Result<(), Error>>;
+        delete(ids: Vec<TaskId>) -> usize;
+        set_paused(queue: String, paused: bool) -> ();
+        prune(retention: Duration, limit: usize) -> usize;
+        fire(fire: Fire) -> Fired;
+        schedules() -> Vec<ScheduleState>;
+    }
+}
+
+#[taskflow::task]
+async fn block(State(gate): State<Gate>, context: TaskContext) {
+    context.log(LogLevel::Info, "first");
+    gate.pass().await;
+    context.log(LogLevel::Info, "last");
+}
+
+async fn start() -> (TaskManager, Gate, Arc<AtomicU8>) {
+    let (gate, mood) = (Gate::default(), Arc::new(AtomicU8::new(WELL)));
+    let store = Moody { inner: MemoryStore::new(), mood: mood.clone() };
+    let builder =
+        TaskManager::builder().store(store).state(gate.clone()).add_timeout(Duration::from_millis(200));
+    (builder.start().await.unwrap(), gate, mood)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_add_waits_for_a_store_that_comes_back() {
+    let (tasks, gate, mood) = start().await;
+    mood.store(AWAY, Ordering::Release);
+    let adding = tokio::spawn(tasks.add_task(block, ()).into_future());
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!adding.is_finished());
+    mood.store(WELL, Ordering::Release);
+    adding.await.unwrap().unwrap();
+    gate.reached(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_add_fails_in_time_when_the_store_stays_away_and_nothing_is_stored() {
+    let (tasks, gate, mood) = start().await;
+    mood.store(AWAY, Ordering::Release);
+    let began = Instant::now();
+    let adds = (0..5).map(|n| {
+        let add = tasks.add_task(block, ());
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(n * 30)).await;
+            let began = Instant::now();
+            (add.await, began.elapsed())
+        })
+    });
+    for add in adds.collect::<Vec<_>>() {
+        let (answer, took) = soon(add).await.unwrap();
+        let error = answer.unwrap_err();
+        assert!(matches!(error, AddError::Store(_)) && error.is_transient(), "{error}");
+        assert!(error.to_string().contains("nobody is at home"), "{error}");
+        assert!(took > Duration::from_millis(150) && took < Duration::from_millis(900), "{took:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(2));
+    let health = tasks.health();
+    assert!(!health.is_healthy() && health.store_errors > 0);
+    assert_eq!(health.reason.as_deref(), Some("nobody is at home"));
+
+    mood.store(WELL, Ordering::Release);
+    eventually("it is well again", || async { tasks.health().is_healthy().then_some(()) }).await;
+    assert_eq!((tasks.counts().await.unwrap().total(), gate.count()), (0, 0));
+    // Every slot came back: as many as there are begin at once.
+    tasks.add_all((0..64).map(|_| tasks.add_task(block, ()))).await.unwrap();
+    gate.reached(64).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_add_whose_answer_does_not_come_is_unknown_in_time_and_may_be_looked_up() {
+    let (tasks, gate, mood) = start().await;
+    mood.store(SLOW, Ordering::Release);
+    let adds = (0..5).map(|n| {
+        let add = tasks.add_task(block, ());
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(n * 30)).await;
+            (add.await, Instant::now())
+        })
+    });
+    let began = Instant::now();
+    let mut unknown = Vec::new();
+    for (n, add) in (0..5).zip(adds.collect::<Vec<_>>()) {
+        let (answer, at) = soon(add).await.unwrap();
+        match answer.unwrap_err() {
+            AddError::Unknown { id, .. } => unknown.push(id),
+            // It never was on its way.
+            AddError::Store(_) => {}
+            other => panic!("{other}"),
+        }
+        let took = at - began;
+        assert!(took < Duration::from_millis(n * 30 + 200 + 300), "add {n} was told after {took:?}");
+    }
+    mood.store(WELL, Ordering::Release);
+    assert!(!unknown.is_empty());
+    for id in &unknown {
+        eventually("what was on its way is stored", || async { tasks.get(*id).await.unwrap() }).await;
+    }
+    gate.reached(unknown.len()).await;
+    assert_eq!(tasks.counts().await.unwrap().total(), unknown.len() as u64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ended_during_an_outage_is_written_after_it_with_all_it_said() {
+    let (tasks, gate, mood) = start().await;
+    let handle = tasks.add_task(block, ()).await.unwrap();
+    gate.reached(1).await;
+    mood.store(AWAY, Ordering::Release);
+    // Its first line cannot be stored.
+    eventually("a report failed", || async { (!tasks.health().is_healthy()).then_some(()) }).await;
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    gate.open();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(tasks.health().claimed, 1, "it is kept until its end is durable");
+    mood.store(WELL, Ordering::Release);
+    reaches(&tasks, handle.id(), TaskStatus::Success).await;
+    let lines = tasks.logs(handle.id()).await.unwrap().unwrap();
+    let seen: Vec<_> = lines.iter().map(|line| line.message.as_str()).collect();
+    assert_eq!(seen, ["first", "last"]);
+}
