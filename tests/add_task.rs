@@ -1,5 +1,7 @@
 //! What an add says is what the record has, and what cannot be kept is refused.
 
+#![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
 mod support;
 
 use std::time::{Duration, SystemTime};

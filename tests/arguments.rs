@@ -1,5 +1,7 @@
 //! Arguments come back as they were given, whatever they are, and also after a restart.
 
+#![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
 mod support;
 
 use std::borrow::Cow;

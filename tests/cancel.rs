@@ -1,5 +1,7 @@
 //! Cancelling, retrying and deleting, one by one and many at once.
 
+#![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
 mod support;
 
 use std::time::Duration;

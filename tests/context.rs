@@ -1,5 +1,7 @@
 //! What a running task knows of itself, and what it says.
 
+#![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
 mod support;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,5 +1,7 @@
 //! What subscribers are told, and in which order.
 
+#![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
 mod support;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! What runs first, and how much at once.
 
+#![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
 mod support;
 
 use std::time::Duration;

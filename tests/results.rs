@@ -1,5 +1,7 @@
 //! What a task returned, for whoever waits or looks.
 
+#![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
 mod support;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! How a task is tried again, and what its record says of it.
 
+#![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
 mod support;
 
 use std::error::Error;
@@ -67,6 +69,7 @@ async fn postpone(snooze: bool) -> Result<(), TaskError> {
     Err(if snooze { TaskError::snooze(Duration::MAX) } else { TaskError::retry_in(Duration::MAX, "no") })
 }
 
+#[expect(clippy::ptr_arg, reason = "the error of that task is a `String`")]
 fn is_temporary(error: &String) -> bool {
     error.starts_with("temporary")
 }

@@ -1,5 +1,7 @@
 //! The end of a process: what it waits for, what it hands back, and what it leaves.
 
+#![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
 mod support;
 
 use std::time::{Duration, Instant};

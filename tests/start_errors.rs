@@ -1,5 +1,7 @@
 //! What keeps a manager from starting says what is wrong and what would be right.
 
+#![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
 mod support;
 
 use std::future::Future;

@@ -1,5 +1,7 @@
 //! What a request adds runs after its response, or not at all.
 
+#![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
 mod support;
 
 use std::convert::Infallible;
