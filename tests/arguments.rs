@@ -94,7 +94,7 @@ fn numbers() -> Numbers {
         0.1 + 0.2,
         1e23,
         9_007_199_254_740_993.0,
-        2.225_073_858_507_201_1e-308,
+        2.225_073_858_507_201e-308,
     ];
     let small = vec![f32::from_bits(1), f32::MAX, f32::MIN_POSITIVE, -0.0, 0.1, 16_777_217.0];
     (i128::MIN, i128::MAX, u128::MAX, u64::MAX, i64::MIN, floats, small)

@@ -1,6 +1,7 @@
 //! What several tests share: places to keep tasks, and waiting for conditions with a deadline.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};

@@ -211,7 +211,8 @@ impl Adder {
         let next = gate.waiting.iter().map(|group| group.deadline).min();
         drop(gate);
         for group in late {
-            let slow = StoreError::new(StoreErrorKind::Unavailable, "the store has not answered who came before");
+            let slow =
+                StoreError::new(StoreErrorKind::Unavailable, "the store has not answered who came before");
             self.free(group.seats);
             let _ = group.reply.send(Err(AddError::Store(slow)));
         }
