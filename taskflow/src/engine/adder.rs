@@ -1,6 +1,7 @@
 //! From an add to the store. Adds that come while a write is in flight gather and go together in the next; a caller
 //! is answered when *its* row is committed. No timer gathers them, so an idle system adds no latency.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::mem;
 use std::sync::Arc;
@@ -111,8 +112,8 @@ impl Adder {
         if task.when != When::Now || insert.start == Start::Hold {
             return None;
         }
-        let descriptor = runner.registry.get(&task.name)?;
-        let seat = runner.slots.try_take(&task.queue, descriptor.is_blocking())?;
+        let known = runner.registry.get(&task.name)?;
+        let seat = runner.slots.try_take(&task.queue, known.task.is_blocking())?;
         insert.start = if task.eager { Start::Lease } else { Start::LeaseIfIdle };
         Some(seat)
     }
@@ -236,7 +237,8 @@ impl Adder {
             }
             match (inserted.kind, seat, &self.runner) {
                 (InsertedAs::Leased { fence }, Some(seat), Some(runner)) => {
-                    runner.start(claimed(&insert.task, Run::new(inserted.id, fence)), seat);
+                    let run = Run::new(inserted.id, fence);
+                    runner.start(claimed(runner, &insert.task, run, seat), seat);
                 }
                 (kind, seat, runner) => {
                     self.free([seat]);
@@ -306,10 +308,17 @@ fn first_id(group: &InsertGroup) -> TaskId {
 }
 
 /// The first run of a task that was leased as it was inserted: nothing of it need be read back.
-fn claimed(task: &NewTask, run: Run) -> Claimed {
+fn claimed(runner: &Runner, task: &NewTask, run: Run, seat: Seat) -> Claimed {
     let args = task.args.clone().unwrap_or_else(|_| Arc::from("{}"));
-    let policy = Arc::new(task.policy.clone().into_owned());
-    let mut claimed = Claimed::new(run, Arc::from(&*task.name), Arc::from(&*task.queue), args, policy);
+    let known = runner.registry.get(&task.name);
+    let name = known.map_or_else(|| Arc::from(&*task.name), |known| known.name.clone());
+    let policy = match (&task.policy, known) {
+        (Cow::Borrowed(own), Some(known)) if std::ptr::eq(*own, &known.task.config().policy) => {
+            known.policy.clone()
+        }
+        (policy, _) => Arc::new(policy.clone().into_owned()),
+    };
+    let mut claimed = Claimed::new(run, name, runner.slots.queue(seat), args, policy);
     claimed.tags = task.tags.clone();
     claimed
 }

@@ -205,7 +205,7 @@ impl Ask {
 
 /// Starts what was claimed, and gives back the rest of the room.
 fn begin(runner: &Arc<Runner>, room: &Room, claims: Claims) -> Option<Duration> {
-    let is_blocking = |name: &str| runner.registry.get(name).is_some_and(|task| task.is_blocking());
+    let is_blocking = |name: &str| runner.registry.get(name).is_some_and(|known| known.task.is_blocking());
     let kinds = claims.tasks.iter().map(|task| (&*task.queue, is_blocking(&task.name)));
     let seats = runner.slots.settle(room, kinds);
     for (task, seat) in claims.tasks.into_iter().zip(seats) {

@@ -85,7 +85,7 @@ impl Runner {
 
     /// Starts a claimed task in the slot it was given.
     pub(crate) fn start(self: &Arc<Self>, task: Claimed, seat: Seat) {
-        let Some(descriptor) = self.registry.get(&task.name) else {
+        let Some(descriptor) = self.registry.get(&task.name).map(|known| known.task) else {
             // A claim asks for known names only, so a store would have to break its contract.
             tracing::error!(task = %task.run.id, name = %task.name, "the store gave a task nobody here knows");
             let name = task.name.clone();

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 #[derive(Debug)]
 pub(crate) struct Slots {
     indices: HashMap<Arc<str>, usize>,
+    names: Vec<Arc<str>>,
     state: Mutex<State>,
     total: usize,
     threads: usize,
@@ -60,7 +61,14 @@ impl Slots {
             queues.into_iter().map(|(name, limit)| QueueSlots { name, limit, taken: 0 }).collect();
         Self {
             indices: queues.iter().enumerate().map(|(index, queue)| (queue.name.clone(), index)).collect(),
-            state: Mutex::new(State { free: total, claiming: false, closed: false, free_threads: threads, queues }),
+            names: queues.iter().map(|queue| queue.name.clone()).collect(),
+            state: Mutex::new(State {
+                free: total,
+                claiming: false,
+                closed: false,
+                free_threads: threads,
+                queues,
+            }),
             total,
             threads,
         }
@@ -78,6 +86,11 @@ impl Slots {
         state.free_threads -= usize::from(blocking);
         state.queues[index].taken += 1;
         Some(Seat { queue: index, blocking })
+    }
+
+    /// The queue of a seat.
+    pub(crate) fn queue(&self, seat: Seat) -> Arc<str> {
+        self.names[seat.queue].clone()
     }
 
     /// No slot can be taken from now on.

@@ -32,8 +32,9 @@ pub(crate) fn now_micros() -> i64 {
 
 /// `2026-01-31T12:00:00.000001Z`.
 pub(crate) fn rfc3339(at: SystemTime) -> String {
-    let micros = to_micros(at).clamp(Timestamp::MIN.as_microsecond(), Timestamp::MAX.as_microsecond());
-    Timestamp::from_microsecond(micros).map(|at| at.to_string()).unwrap_or_default()
+    let micros = to_micros(at);
+    let beyond = if micros < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::from_microsecond(micros).unwrap_or(beyond).to_string()
 }
 
 /// `#[serde(with = "rfc3339_serde")]` for [`SystemTime`].
@@ -79,7 +80,8 @@ mod tests {
 
     #[test]
     fn instants_beyond_every_calendar_are_clamped_not_a_panic() {
-        assert!(rfc3339(from_micros(i64::MAX)).starts_with("9999"));
+        assert!(rfc3339(from_micros(i64::MAX)).starts_with("9999-12-30T"));
+        assert!(rfc3339(from_micros(i64::MIN)).starts_with("-009999-01-0"));
         assert_eq!(micros(Duration::MAX), i64::MAX);
     }
 }

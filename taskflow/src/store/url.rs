@@ -99,7 +99,10 @@ mod tests {
         assert!(refusal("tasks.db").contains("sqlite://tasks.db"));
         assert!(refusal("mysql://localhost/app").contains("no store `mysql`"));
         assert!(refusal("memory:shared").contains("takes nothing"));
+        #[cfg(feature = "sqlite")]
         assert!(refusal("sqlite:tasks.db").contains("sqlite://relative.db"));
+        #[cfg(not(feature = "sqlite"))]
+        assert!(refusal("sqlite://tasks.db").contains("without the feature `sqlite`"));
     }
 
     #[test]

@@ -5,12 +5,27 @@ use std::sync::Arc;
 
 use super::descriptor::Registration;
 use super::{Descriptor, States};
-use crate::model::{Error, error::closest};
+use crate::model::{Error, RetryPolicy, error::closest};
 
 /// The tasks of this program, by name and alias.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    by_name: HashMap<&'static str, &'static Descriptor>,
+    by_name: HashMap<&'static str, Registered>,
+}
+
+/// A task under one of its names, with what its runs share.
+#[derive(Clone, Debug)]
+pub(crate) struct Registered {
+    pub(crate) task: &'static Descriptor,
+    pub(crate) name: Arc<str>,
+    /// The policy of its attribute.
+    pub(crate) policy: Arc<RetryPolicy>,
+}
+
+impl Registered {
+    fn new(name: &'static str, task: &'static Descriptor) -> Self {
+        Self { task, name: name.into(), policy: Arc::new(task.config().policy.clone()) }
+    }
 }
 
 impl Registry {
@@ -21,13 +36,13 @@ impl Registry {
     pub(crate) fn collect() -> Result<Self, Error> {
         let mut descriptors: Vec<_> = inventory::iter::<Registration>().map(|found| found.0).collect();
         descriptors.sort_by_key(|task| (task.config().name, task.location().file, task.location().line));
-        let mut by_name: HashMap<&'static str, &'static Descriptor> = HashMap::new();
+        let mut by_name: HashMap<&'static str, Registered> = HashMap::new();
         for task in descriptors {
             for name in names(task) {
-                if let Some(first) = by_name.insert(name, task) {
+                if let Some(first) = by_name.insert(name, Registered::new(name, task)) {
                     return Err(Error::DuplicateTask {
                         name: name.to_owned(),
-                        first: first.location().to_string(),
+                        first: first.task.location().to_string(),
                         second: task.location().to_string(),
                     });
                 }
@@ -47,14 +62,15 @@ impl Registry {
                 name: name.clone(),
                 suggestion: closest(name, self.by_name.keys().copied()),
             })?;
-            kept.extend(names(task).map(|name| (name, *task)));
+            let task = task.task;
+            kept.extend(names(task).map(|name| (name, Registered::new(name, task))));
         }
         self.by_name = kept;
         Ok(())
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<&'static Descriptor> {
-        self.by_name.get(name).copied()
+    pub(crate) fn get(&self, name: &str) -> Option<&Registered> {
+        self.by_name.get(name)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -63,8 +79,9 @@ impl Registry {
 
     /// Each task once, by name.
     pub(crate) fn tasks(&self) -> Vec<&'static Descriptor> {
-        let mut tasks: Vec<_> =
-            self.by_name.iter().filter(|(name, task)| **name == task.config().name).map(|(_, task)| *task).collect();
+        let own_name =
+            |(name, it): (&&'static str, &Registered)| (*name == it.task.config().name).then_some(it.task);
+        let mut tasks: Vec<_> = self.by_name.iter().filter_map(own_name).collect();
         tasks.sort_by_key(|task| task.config().name);
         tasks
     }
@@ -73,9 +90,9 @@ impl Registry {
     pub(crate) fn names(&self, with_blocking: bool) -> Arc<[Arc<str>]> {
         let mut names: Vec<Arc<str>> = self
             .by_name
-            .iter()
-            .filter(|(_, task)| with_blocking || !task.is_blocking())
-            .map(|(name, _)| Arc::from(*name))
+            .values()
+            .filter(|it| with_blocking || !it.task.is_blocking())
+            .map(|it| it.name.clone())
             .collect();
         names.sort();
         names.into()
