@@ -14,7 +14,7 @@ use axum::extract::{Request, State as AppState};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use futures_util::{FutureExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use support::{Gate, Place, eventually, reaches, record, soon};
 use taskflow::{
     AddError, BackgroundTasks, IntoNewTask, QueueConfig, State, TaskFilter, TaskId, TaskManager, TaskRecord,
@@ -85,7 +85,7 @@ fn slow_body(gate: Gate) -> Body {
         gate.pass().await;
         Ok(Bytes::from_static(b"last"))
     });
-    Body::from_stream(futures_util::StreamExt::chain(first, last))
+    Body::from_stream(first.chain(last))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,11 +96,17 @@ async fn nothing_runs_before_the_body_has_been_sent_and_then_it_does() {
     app.nothing_runs().await;
     let task = app.only_task_of_a_request().await;
     assert_eq!((task.status, task.source), (TaskStatus::Pending, TaskSource::Request));
-    let id = to_bytes(response.into_body(), usize::MAX).await.unwrap();
-    let id: TaskId = std::str::from_utf8(&id).unwrap().parse().unwrap();
+    // Read to its end, and not dropped yet.
+    let mut body = response.into_body().into_data_stream();
+    let mut text = Vec::new();
+    while let Some(frame) = body.next().await {
+        text.extend_from_slice(&frame.unwrap());
+    }
+    let id: TaskId = std::str::from_utf8(&text).unwrap().parse().unwrap();
     assert_eq!(id, task.id);
     reaches(&app.tasks, id, TaskStatus::Success).await;
     assert_eq!(app.ran.count(), 2);
+    drop(body);
 }
 
 impl App {
@@ -117,7 +123,8 @@ async fn a_hold_outlives_many_leases() {
     let builder = Place::memory().builder().state(ran.clone()).lease(Duration::from_millis(60));
     let app = App { tasks: builder.start().await.unwrap(), ran };
     let response = app.router(add_one).oneshot(request()).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    // Lost holds are looked for each second.
+    tokio::time::sleep(Duration::from_millis(1300)).await;
     assert_eq!(app.ran.count(), 0);
     drop(response);
     app.ran.reached(1).await;
