@@ -5,7 +5,7 @@
 //! round trip that claims the next.
 //!
 //! Beside them: [`lease`] keeps runs alive from a thread of its own, [`recovery`] moves on what other processes lost,
-//! [`reporter`] stores what running tasks say, [`prune`] deletes what is past its retention, [`schedule`] fires what is due by the clock, [`shutdown`] ends it all.
+//! [`reporter`] stores what running tasks say, [`prune`] deletes what is past its retention, [`schedule`] fires what is due by the clock, [`strangers`] tells of tasks nobody here knows, [`shutdown`] ends it all.
 
 pub(crate) mod adder;
 pub(crate) mod blocking;
@@ -31,3 +31,4 @@ pub(crate) mod schedule;
 pub(crate) mod settle;
 pub(crate) mod shutdown;
 pub(crate) mod slots;
+pub(crate) mod strangers;

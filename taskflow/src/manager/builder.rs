@@ -12,7 +12,7 @@ use crate::engine::blocking::BlockingPool;
 use crate::engine::core::{Core, Settings};
 use crate::engine::runner::Runner;
 use crate::engine::slots::Slots;
-use crate::engine::{control, dispatcher, lease, panics, prune, recovery, reporter, schedule};
+use crate::engine::{control, dispatcher, lease, panics, prune, recovery, reporter, schedule, strangers};
 use crate::model::{Error, InstanceInfo, QueueConfig};
 use crate::store::{IntoStore, Store};
 use crate::task::{Registry, States};
@@ -185,6 +185,7 @@ impl TaskManagerBuilder {
         core.runtime.spawn(recovery::watch(runner.clone()));
         core.runtime.spawn(reporter::report(runner.clone()));
         core.runtime.spawn(prune::prune(core.clone()));
+        core.runtime.spawn(strangers::tell(core.clone()));
         for task in runner.registry.tasks() {
             if let (true, Some(spec)) = (self.schedules, task.schedule()) {
                 core.runtime.spawn(schedule::keep(runner.clone(), task, spec));
