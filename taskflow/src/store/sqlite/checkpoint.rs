@@ -8,10 +8,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 
 use super::connection;
+use super::ledger::Ledger;
 use super::open::Synchronous;
 use super::statements::Statements;
 
@@ -27,8 +29,10 @@ const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 pub(super) struct Checkpoints {
     /// Pages written since the last checkpoint, estimated.
     pages: usize,
-    wanted: SyncSender<()>,
+    /// `None` only while it is being dropped.
+    wanted: Option<SyncSender<()>>,
     is_long: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// The thread's side.
@@ -47,23 +51,39 @@ pub(super) fn checkpoints(
     let (wanted, receiver) = sync_channel(1);
     let is_long = Arc::new(AtomicBool::new(false));
     let checkpointer = Checkpointer { connection, wanted: receiver, is_long: Arc::clone(&is_long) };
-    Ok((Checkpoints { pages: 0, wanted, is_long }, checkpointer))
+    Ok((Checkpoints { pages: 0, wanted: Some(wanted), is_long, thread: None }, checkpointer))
 }
 
 impl Checkpoints {
-    /// To be called after each commit, with how many tasks it moved.
-    pub(super) fn after_commit(&mut self, sql: &Statements<'_>, moves: usize) {
-        // A commit writes the ends of some trees, and a page for every few tasks.
-        self.pages += 4 + moves / 4;
+    /// Made by that thread.
+    pub(super) fn by(mut self, thread: JoinHandle<()>) -> Self {
+        self.thread = Some(thread);
+        self
+    }
+
+    /// To be called after each commit, with what it changed.
+    pub(super) fn after_commit(&mut self, sql: &Statements<'_>, ledger: &Ledger) {
+        // A commit writes the ends of some trees, a page for every few tasks, and what does not fit there.
+        self.pages += 4 + ledger.moves / 4 + ledger.bytes / 4096;
         if self.pages >= PAGES {
             self.pages = 0;
             // If one is still wanted, that one will do.
-            let _ = self.wanted.try_send(());
+            let _ = self.wanted.as_ref().map(|wanted| wanted.try_send(()));
         }
         if self.is_long.swap(false, Ordering::Relaxed)
             && let Ok(mut checkpoint) = sql.get(CHECKPOINT)
         {
             let _ = checkpoint.query_row([], |_| Ok(()));
+        }
+    }
+}
+
+impl Drop for Checkpoints {
+    /// Waits for the thread to close the file.
+    fn drop(&mut self) {
+        self.wanted = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
         }
     }
 }

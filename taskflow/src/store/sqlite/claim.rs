@@ -1,12 +1,14 @@
 //! Which tasks an instance gets, and when there will be more.
 
 use std::cmp::Reverse;
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::params;
 
 use super::instance;
+use super::keys::{self, Kind};
 use super::row;
 use super::state::State;
 use super::statements::Statements;
@@ -21,31 +23,34 @@ const PROMOTED_AT_ONCE: i64 = 10_000;
 const LOOK_AHEAD: usize = 1000;
 
 const COME_DUE: &str = "
-SELECT seq, queue, attempt FROM taskflow_tasks INDEXED BY taskflow_tasks_later
-WHERE wake_at <= ?1 ORDER BY wake_at LIMIT ?2";
+SELECT run_at, task, queue FROM taskflow_later WHERE run_at <= ?1 ORDER BY run_at, task LIMIT ?2";
 
-const PROMOTE: &str = "UPDATE taskflow_tasks SET state = 0, wake_at = NULL WHERE seq = ?1";
+const PROMOTE: &str = "UPDATE taskflow_tasks SET state = 0 WHERE seq = ?1";
+
+const NO_LONGER_LATER: &str = "DELETE FROM taskflow_later WHERE run_at = ?1 AND task = ?2";
 
 /// From the index alone.
 const READY: &str = "
 SELECT seq, priority, name FROM taskflow_tasks INDEXED BY taskflow_tasks_ready
 WHERE state = 0 AND queue = ?1 ORDER BY priority DESC, seq";
 
+/// One statement for all, since each further one costs as much as what it does. The rows come in the order of the list.
 const READ: &str = "
-SELECT id, attempt, max_attempts, fence, log_lines, log_bytes, scheduled_for, run_key_held, policy, tags, args
-FROM taskflow_tasks WHERE seq = ?1";
+SELECT t.seq, t.id, t.attempt, t.max_attempts, t.fence, t.scheduled_for, t.run_key IS NOT NULL, t.policy, t.tags,
+       t.args, t.started_at IS NOT NULL
+FROM json_each(?1) AS claimed CROSS JOIN taskflow_tasks t ON t.seq = claimed.value";
 
 const CLAIM: &str = "
 UPDATE taskflow_tasks
-SET state = 3, attempt = ?2, fence = ?3, instance = ?4, lease_until = ?5, started_at = ?6, progress = NULL
-WHERE seq = ?1";
+SET state = 3, attempt = attempt + 1, fence = fence + 1, instance = ?2, lease_until = ?3, started_at = ?4,
+    progress = NULL
+WHERE seq IN (SELECT value FROM json_each(?1))";
 
-const LEAVE_RUN_KEY: &str = "UPDATE taskflow_tasks SET run_key_held = NULL WHERE seq = ?1";
+const LOGGED: &str = "
+SELECT count(*), coalesce(sum(length(CAST(message AS BLOB))), 0) FROM taskflow_logs WHERE task = ?1";
 
-/// From the index alone.
 const LATER: &str = "
-SELECT wake_at, queue, name FROM taskflow_tasks INDEXED BY taskflow_tasks_later
-WHERE wake_at > ?1 ORDER BY wake_at";
+SELECT run_at, queue, name FROM taskflow_later WHERE run_at > ?1 ORDER BY run_at, task";
 
 /// A due task that may be claimed.
 struct Candidate {
@@ -86,18 +91,20 @@ pub(super) fn promote(tx: &mut Transaction<'_, '_>) -> rusqlite::Result<()> {
     let mut rows = come_due.query([tx.now, PROMOTED_AT_ONCE])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        let queue = tx.ledger.queue(row.get_ref(1)?.as_str()?);
-        found.push((row.get::<_, i64>(0)?, queue, row.get::<_, i64>(2)?));
+        let queue = tx.ledger.queue(row.get_ref(2)?.as_str()?);
+        found.push((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, queue));
     }
     drop(rows);
     if found.is_empty() {
         return Ok(());
     }
-    let mut promote = tx.sql.get(PROMOTE)?;
-    for (seq, queue, attempt) in found {
+    let (mut promote, mut forget) = (tx.sql.get(PROMOTE)?, tx.sql.get(NO_LONGER_LATER)?);
+    for (run_at, seq, queue) in found {
         promote.execute([seq])?;
-        tx.ledger.exit(queue, State::Later, attempt);
-        tx.ledger.enter(queue, State::Due, attempt);
+        forget.execute([run_at, seq])?;
+        // Whatever attempts it made: whether it waits for the first does not change.
+        tx.ledger.exit(queue, State::Later, 0);
+        tx.ledger.enter(queue, State::Due, 0);
     }
     Ok(())
 }
@@ -143,45 +150,76 @@ fn take(
     claim: &Claim,
     candidates: Vec<Candidate>,
 ) -> rusqlite::Result<Vec<Claimed>> {
-    let mut tasks = Vec::with_capacity(candidates.len());
     if candidates.is_empty() {
-        return Ok(tasks);
+        return Ok(Vec::new());
     }
     let sql = tx.sql;
+    let seqs = json_list(&candidates);
+    let tasks = read_all(tx, claim, candidates, &seqs)?;
     let instance = instance::number(tx, claim.instance)?;
     let lease_until = tx.now.saturating_add(time::micros(claim.lease));
-    let (mut read, mut update) = (sql.get(READ)?, sql.get(CLAIM)?);
+    sql.execute(CLAIM, params![seqs, instance, lease_until, tx.now])?;
+    Ok(tasks)
+}
+
+/// The tasks as they will be when they are claimed.
+fn read_all(
+    tx: &mut Transaction<'_, '_>,
+    claim: &Claim,
+    candidates: Vec<Candidate>,
+    seqs: &str,
+) -> rusqlite::Result<Vec<Claimed>> {
+    let mut tasks = Vec::with_capacity(candidates.len());
+    let sql = tx.sql;
+    let mut read = sql.get(READ)?;
+    let mut rows = read.query([seqs])?;
     for Candidate { seq, slot, name, .. } in candidates {
-        let queue = Arc::clone(&claim.queues[slot].0);
-        let (claimed, attempt, can_be_replaced) = read.query_row([seq], |row| {
-            let attempt: i64 = row.get(1)?;
-            let fence: i64 = row.get(3)?;
-            let claimed = Claimed {
-                run: Run::new(TaskId::from_bytes(row.get(0)?), row::count(fence + 1)),
-                name,
-                queue,
-                args: row.get(10)?,
-                tags: row::tags(row.get_ref(9)?.as_str_or_null()?),
-                attempt: row::small(attempt + 1),
-                max_attempts: row::small(row.get(2)?),
-                policy: tx.policy(row.get_ref(8)?.as_str_or_null()?),
-                scheduled_for: row.get::<_, Option<i64>>(6)?.map(time::from_micros),
-                log_lines: row::small(row.get(4)?),
-                log_bytes: row::small(row.get(5)?),
-            };
-            Ok((claimed, attempt, row.get::<_, Option<i64>>(7)?.is_some()))
-        })?;
-        let fence = i64::try_from(claimed.run.fence).unwrap_or(i64::MAX);
-        update.execute(params![seq, attempt + 1, fence, instance, lease_until, tx.now])?;
-        if can_be_replaced {
-            sql.execute(LEAVE_RUN_KEY, [seq])?;
+        let Some(row) = rows.next()? else { break };
+        debug_assert_eq!(row.get(0), Ok(seq), "the rows come in the order of the list");
+        let (attempt, fence): (i64, i64) = (row.get(2)?, row.get(4)?);
+        // Who never ran said nothing.
+        let (log_lines, log_bytes) = if row.get(10)? { logged(sql, seq)? } else { (0, 0) };
+        let claimed = Claimed {
+            run: Run::new(TaskId::from_bytes(row.get(1)?), row::count(fence + 1)),
+            name,
+            queue: Arc::clone(&claim.queues[slot].0),
+            args: row.get(9)?,
+            tags: row::tags(row.get_ref(8)?.as_str_or_null()?),
+            attempt: row::small(attempt + 1),
+            max_attempts: row::small(row.get(3)?),
+            policy: tx.policy(row.get_ref(7)?.as_str_or_null()?),
+            scheduled_for: row.get::<_, Option<i64>>(5)?.map(time::from_micros),
+            log_lines,
+            log_bytes,
+        };
+        if row.get(6)? {
+            keys::free(tx, seq, Kind::Run)?;
         }
         let queue = tx.ledger.queue(&claimed.queue);
         tx.ledger.exit(queue, State::Due, attempt);
         tx.ledger.enter(queue, State::Running, attempt + 1);
+        // Now, and when it ends.
+        tx.ledger.bytes += 2 * claimed.args.len();
+        tx.remember(claimed.run.id, seq, &claimed.queue);
         tasks.push(claimed);
     }
     Ok(tasks)
+}
+
+/// The lines a task logged, and the bytes in them.
+fn logged(sql: &Statements<'_>, seq: i64) -> rusqlite::Result<(u32, u32)> {
+    sql.get(LOGGED)?.query_row([seq], |row| Ok((row::small(row.get(0)?), row::small(row.get(1)?))))
+}
+
+fn json_list(candidates: &[Candidate]) -> String {
+    let mut list = String::with_capacity(candidates.len() * 8 + 2);
+    for candidate in candidates {
+        list.push(if list.is_empty() { '[' } else { ',' });
+        // Writing to a string cannot fail.
+        let _ = write!(list, "{}", candidate.seq);
+    }
+    list.push(']');
+    list
 }
 
 /// How long until the first task of these names and queues is due that is not yet. Where a thousand others come first,
@@ -203,8 +241,8 @@ pub(super) fn next_later(
         let is_meant =
             queues.iter().any(|one| **one == *queue) && known.get(row.get_ref(2)?.as_str()?).is_some();
         if is_meant || looked_at >= LOOK_AHEAD {
-            let wake_at: i64 = row.get(0)?;
-            return Ok(Some(Duration::from_micros(wake_at.abs_diff(now))));
+            let run_at: i64 = row.get(0)?;
+            return Ok(Some(Duration::from_micros(run_at.abs_diff(now))));
         }
     }
     Ok(None)

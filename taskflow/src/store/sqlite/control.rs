@@ -3,8 +3,8 @@
 use rusqlite::params;
 
 use super::finish::CANCELLED;
-use super::insert::key_holder;
-use super::life::Ends;
+use super::keys::{self, Kind};
+use super::life::{Ends, Life};
 use super::row;
 use super::state::State;
 use super::transaction::Transaction;
@@ -12,17 +12,11 @@ use crate::model::{CancelOutcome, Error, RetryPolicy, TaskId};
 
 const ASK_TO_STOP: &str = "UPDATE taskflow_tasks SET cancel_requested = 1 WHERE seq = ?1";
 
-const WITH_RUN_KEY: &str = "
-SELECT id FROM taskflow_tasks INDEXED BY taskflow_tasks_run_key
-WHERE run_key = ?1 AND run_key_held = 1 ORDER BY name";
-
-const RETRIED: &str = "
-SELECT name, idempotency_key, policy, outcome, error, finished_at FROM taskflow_tasks WHERE seq = ?1";
+const RETRIED: &str = "SELECT name, idempotency_key, policy FROM taskflow_tasks WHERE seq = ?1";
 
 const RETRY: &str = "
 UPDATE taskflow_tasks
-SET state = 0, run_at = ?2, max_attempts = ?3, key_held = ?4, finished_at = NULL, ended_badly = NULL,
-    instance = NULL, outcome = NULL, error = NULL, progress = NULL, lost_runs = 0
+SET state = 0, run_at = ?2, max_attempts = ?3, finished_at = NULL, error = NULL, progress = NULL, lost_runs = 0
 WHERE seq = ?1";
 
 const DELETE: &str = "DELETE FROM taskflow_tasks WHERE seq = ?1";
@@ -52,16 +46,12 @@ fn cancel_one(tx: &mut Transaction<'_, '_>, id: TaskId, reason: &str) -> rusqlit
         return Ok(CancelOutcome::Requested);
     }
     let (state, attempt, lost_runs) = (State::Cancelled, life.attempt, life.lost_runs);
-    tx.end(&life, Ends { state, attempt, lost_runs, error: reason, outcome: None })?;
+    tx.end(&life, Ends { state, attempt, lost_runs, error: reason })?;
     Ok(CancelOutcome::Cancelled)
 }
 
 pub(super) fn cancel_scheduled(tx: &mut Transaction<'_, '_>, run_key: &str) -> rusqlite::Result<Vec<TaskId>> {
-    let ids: Vec<TaskId> = {
-        let mut with_key = tx.sql.get(WITH_RUN_KEY)?;
-        let rows = with_key.query_map([run_key], |row| Ok(TaskId::from_bytes(row.get(0)?)))?;
-        rows.collect::<rusqlite::Result<_>>()?
-    };
+    let ids = keys::waiting_with(tx, run_key)?;
     cancel(tx, &ids, CANCELLED)?;
     Ok(ids)
 }
@@ -83,22 +73,19 @@ fn retry_one(tx: &mut Transaction<'_, '_>, id: TaskId) -> rusqlite::Result<Resul
     let mut rows = retried.query([life.seq])?;
     let Some(row) = rows.next()? else { return Ok(Err(Error::NotFound { id })) };
     let key = row.get_ref(1)?.as_str_or_null()?;
-    if let Some(key) = key
-        && let Some(holder) = key_holder(tx, key, row.get_ref(0)?.as_str()?)?
-    {
-        return Ok(Err(Error::KeyTaken { id, holder }));
-    }
-    if life.instance.is_some() {
-        let outcome = row::outcome(row.get_ref(3)?.as_str_or_null()?.unwrap_or_default());
-        let ended_at = row.get::<_, Option<i64>>(5)?.unwrap_or(tx.now);
-        tx.record(&life, ended_at, outcome, row.get_ref(4)?.as_str_or_null()?)?;
+    if let Some(key) = key {
+        let name = row.get_ref(0)?.as_str()?;
+        if let Some(holder) = keys::holder(tx, key, name, Kind::Idempotency)? {
+            return Ok(Err(Error::KeyTaken { id, holder }));
+        }
+        keys::take(tx, key, name, Kind::Idempotency, life.seq)?;
     }
     let again = row.get_ref(2)?.as_str_or_null()?.map_or(RetryPolicy::DEFAULT, row::policy).max_attempts();
     let max_attempts = life.attempt.saturating_add(i64::from(again)).min(i64::from(u32::MAX));
-    sql.execute(RETRY, params![life.seq, tx.now, max_attempts, key.map(|_| 1)])?;
-    tx.moved(&life, State::Due, life.attempt);
+    sql.execute(RETRY, [life.seq, tx.now, max_attempts])?;
+    tx.moved(&life, State::Due, life.attempt)?;
     if life.attempt == 0 {
-        tx.take_run_key(life.seq)?;
+        keys::take_run_key(tx, life.seq)?;
     }
     tx.is_news = true;
     Ok(Ok(()))
@@ -108,20 +95,22 @@ pub(super) fn delete(tx: &mut Transaction<'_, '_>, ids: &[TaskId]) -> rusqlite::
     let mut deleted = 0;
     for id in ids {
         if let Some(life) = tx.life(*id)?.filter(|life| life.state.is_final()) {
-            forget(tx, life.seq)?;
-            tx.ledger.exit(life.queue, life.state, life.attempt);
-            tx.ledger.moves += 1;
+            forget(tx, &life)?;
             deleted += 1;
         }
     }
     Ok(deleted)
 }
 
-/// Deletes a row and what belongs to it.
-pub(super) fn forget(tx: &mut Transaction<'_, '_>, seq: i64) -> rusqlite::Result<()> {
-    tx.sql.execute(DELETE, [seq])?;
-    tx.sql.execute(DELETE_ATTEMPTS, [seq])?;
-    tx.sql.execute(DELETE_LOGS, [seq])?;
+/// Deletes an ended row and what belongs to it.
+pub(super) fn forget(tx: &mut Transaction<'_, '_>, life: &Life) -> rusqlite::Result<()> {
+    tx.free_keys(life)?;
+    tx.left_state(life)?;
+    tx.ledger.exit(life.queue, life.state, life.attempt);
+    tx.ledger.moves += 1;
+    tx.sql.execute(DELETE, [life.seq])?;
+    tx.sql.execute(DELETE_ATTEMPTS, [life.seq])?;
+    tx.sql.execute(DELETE_LOGS, [life.seq])?;
     Ok(())
 }
 

@@ -16,6 +16,12 @@ UPDATE taskflow_tasks
 SET state = 4, finished_at = ?2, result = ?3, lease_until = NULL, error = NULL, lost_runs = 0
 WHERE seq = ?1";
 
+/// The same for a run of this process, in one step: the row is where it was, or nothing is changed.
+const SUCCEED_AT: &str = "
+UPDATE taskflow_tasks
+SET state = 4, finished_at = ?4, result = ?5, lease_until = NULL, error = NULL, lost_runs = 0
+WHERE seq = ?1 AND id = ?2 AND fence = ?3 AND state = 3 AND cancel_requested = 0";
+
 const WAS_ASKED: &str = "UPDATE taskflow_tasks SET cancel_requested = 0 WHERE seq = ?1";
 
 pub(super) fn finish(tx: &mut Transaction<'_, '_>, finishes: &[Finish]) -> rusqlite::Result<Vec<Finished>> {
@@ -23,6 +29,10 @@ pub(super) fn finish(tx: &mut Transaction<'_, '_>, finishes: &[Finish]) -> rusql
 }
 
 fn finish_one(tx: &mut Transaction<'_, '_>, finish: &Finish) -> rusqlite::Result<Finished> {
+    if succeed_at_once(tx, finish)? {
+        tx.is_news = true;
+        return Ok(Finished::Applied(TaskStatus::Success));
+    }
     let life = tx.life(finish.run.id)?.filter(|life| life.is_running_under(finish.run.fence));
     let Some(life) = life else { return Ok(Finished::Stale) };
     tx.say(&life, finish.progress.as_ref(), &finish.lines)?;
@@ -33,17 +43,17 @@ fn finish_one(tx: &mut Transaction<'_, '_>, finish: &Finish) -> rusqlite::Result
             if life.cancel_requested {
                 tx.sql.execute(WAS_ASKED, [life.seq])?;
             }
-            tx.moved(&life, State::Success, life.attempt);
+            tx.moved(&life, State::Success, life.attempt)?;
             TaskStatus::Success
         }
         FinishKind::Retry { delay, outcome, error } => {
-            tx.record(&life, tx.now, *outcome, Some(error))?;
+            tx.record(&life, *outcome, Some(error))?;
             let run_at = tx.now.saturating_add(time::micros(*delay));
             wait(tx, &life, Waits { attempt: life.attempt, run_at, lost_runs: 0, error: Some(error) })?
         }
         FinishKind::GiveBack { delay, outcome } => {
             if let Some(outcome) = outcome {
-                tx.record(&life, tx.now, *outcome, None)?;
+                tx.record(&life, *outcome, None)?;
             }
             let run_at = tx.now.saturating_add(time::micros(*delay));
             let error = tx.error_of(&life)?;
@@ -52,12 +62,30 @@ fn finish_one(tx: &mut Transaction<'_, '_>, finish: &Finish) -> rusqlite::Result
         }
         FinishKind::End { status, outcome, error } => {
             let state = State::ended(*status);
-            let outcome = Some(*outcome);
-            tx.end(&life, Ends { state, attempt: life.attempt, lost_runs: 0, error, outcome })?;
+            tx.record(&life, *outcome, Some(error))?;
+            tx.end(&life, Ends { state, attempt: life.attempt, lost_runs: 0, error })?;
             state.status()
         }
     };
     Ok(Finished::Applied(status))
+}
+
+/// What most runs end with: success, nothing left to say, and nobody asked them to stop.
+fn succeed_at_once(tx: &mut Transaction<'_, '_>, finish: &Finish) -> rusqlite::Result<bool> {
+    let Some(place) = tx.place(finish.run.id) else { return Ok(false) };
+    let FinishKind::Success { result } = &finish.kind else { return Ok(false) };
+    if finish.progress.is_some() || !finish.lines.is_empty() {
+        return Ok(false);
+    }
+    let fence = i64::try_from(finish.run.fence).unwrap_or(i64::MAX);
+    let changed =
+        tx.sql.execute(SUCCEED_AT, params![place.seq, finish.run.id.as_bytes(), fence, tx.now, result])?;
+    if changed > 0 {
+        let queue = tx.ledger.queue(&place.queue);
+        tx.ledger.exit(queue, State::Running, 1);
+        tx.ledger.enter(queue, State::Success, 1);
+    }
+    Ok(changed > 0)
 }
 
 /// Lets a row wait, or ends it if it was asked to stop.
@@ -65,7 +93,7 @@ fn wait(tx: &mut Transaction<'_, '_>, life: &Life, waits: Waits<'_>) -> rusqlite
     if life.cancel_requested {
         let Waits { attempt, lost_runs, .. } = waits;
         let state = State::Cancelled;
-        tx.end(life, Ends { state, attempt, lost_runs, error: CANCELLED, outcome: None })?;
+        tx.end(life, Ends { state, attempt, lost_runs, error: CANCELLED })?;
         return Ok(TaskStatus::Cancelled);
     }
     tx.wait(life, waits)?;
@@ -86,7 +114,7 @@ fn release_one(tx: &mut Transaction<'_, '_>, release: &Release) -> rusqlite::Res
         Verdict::Run => tx.let_go(&life)?,
         Verdict::Cancel { reason } => {
             let (state, attempt, lost_runs) = (State::Cancelled, life.attempt, life.lost_runs);
-            tx.end(&life, Ends { state, attempt, lost_runs, error: reason, outcome: None })?;
+            tx.end(&life, Ends { state, attempt, lost_runs, error: reason })?;
         }
     }
     Ok(true)

@@ -1,8 +1,11 @@
 //! How tasks come in.
 
-use rusqlite::{OptionalExtension, params};
+use std::sync::Arc;
+
+use rusqlite::params;
 
 use super::instance;
+use super::keys::{self, Kind};
 use super::ledger::QueueNumber;
 use super::row;
 use super::state::State;
@@ -12,23 +15,18 @@ use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, R
 
 const INSERT: &str = "
 INSERT INTO taskflow_tasks
-    (id, state, queue, priority, name, attempt, max_attempts, fence, instance, lease_until, run_at, wake_at,
-     created_at, scheduled_for, started_at, source, idempotency_key, key_held, run_key, run_key_held, policy, tags,
-     args)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
-        ?17, iif(?17 IS NULL, NULL, 1), ?18, ?19, ?20, ?21, ?22)
+    (id, state, queue, priority, name, attempt, max_attempts, fence, instance, lease_until, run_at, created_at,
+     scheduled_for, started_at, source, idempotency_key, run_key, policy, tags, args)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
 ON CONFLICT DO NOTHING";
 
-const KEY_HOLDER: &str = "
-SELECT id FROM taskflow_tasks WHERE idempotency_key = ?1 AND name = ?2 AND key_held = 1";
-
-const RUN_KEY_HOLDER: &str = "
-SELECT id FROM taskflow_tasks WHERE run_key = ?1 AND name = ?2 AND run_key_held = 1";
+const INSERT_LATER: &str = "
+INSERT INTO taskflow_later (run_at, task, queue, name) VALUES (?1, ?2, ?3, ?4)";
 
 const REPLACE: &str = "
 UPDATE taskflow_tasks
 SET state = ?2, queue = ?3, priority = ?4, args = ?5, tags = ?6, policy = ?7, max_attempts = ?8, run_at = ?9,
-    wake_at = ?10, scheduled_for = ?11
+    scheduled_for = ?10
 WHERE seq = ?1";
 
 /// The fence of a run or hold that begins with the insert; a claim's is greater, so a run under it is known to be that
@@ -108,7 +106,6 @@ fn insert_one(
     }
     let begin = begin(tx, context, insert, queue)?;
     let (run_at, scheduled_for) = due(new, tx.now);
-    let waits = begin.attempt == 0;
     let inserted = tx.sql.execute(
         INSERT,
         params![
@@ -123,14 +120,12 @@ fn insert_one(
             begin.instance,
             begin.instance.map(|_| tx.now.saturating_add(time::micros(context.batch.lease))),
             run_at,
-            (begin.state == State::Later).then_some(run_at),
             tx.now,
             scheduled_for,
             (begin.state == State::Running).then_some(tx.now),
             new.source.as_str(),
             new.idempotency_key,
             new.run_key,
-            (waits && new.run_key.is_some()).then_some(1),
             row::policy_json(&new.policy),
             row::tags_json(&new.tags),
             // Whoever makes an `InsertTask` has checked them.
@@ -141,7 +136,23 @@ fn insert_one(
         let answer = answer_again(tx, context, new.id)?.unwrap_or(InsertedAs::Pending);
         return Ok(Ok(Inserted::new(new.id, answer)));
     }
+    let seq = tx.sql.connection().last_insert_rowid();
+    if let Some(key) = &new.idempotency_key {
+        keys::take(tx, key, &new.name, Kind::Idempotency, seq)?;
+    }
+    if let Some(key) = new.run_key.as_ref().filter(|_| begin.attempt == 0) {
+        keys::take(tx, key, &new.name, Kind::Run, seq)?;
+    }
+    match begin.state {
+        State::Later => drop(tx.sql.execute(INSERT_LATER, params![run_at, seq, new.queue, new.name])?),
+        State::Running => {
+            let queue = Arc::clone(tx.ledger.name(queue));
+            tx.remember(new.id, seq, &queue);
+        }
+        _ => {}
+    }
     tx.ledger.enter(queue, begin.state, begin.attempt);
+    tx.ledger.bytes += new.args.as_ref().map_or(0, |args| args.len());
     tx.is_news = true;
     Ok(Ok(Inserted::new(new.id, begin.kind)))
 }
@@ -217,16 +228,17 @@ fn stands_for(
         return Ok(Some(Inserted::new(new.id, answer)));
     }
     if let Some(key) = &new.idempotency_key
-        && let Some(holder) = key_holder(tx, key, &new.name)?
+        && let Some(holder) = keys::holder(tx, key, &new.name, Kind::Idempotency)?
     {
         return Ok(Some(Inserted::new(holder, InsertedAs::Duplicate)));
     }
-    let Some(key) = &new.run_key else { return Ok(None) };
-    let waiting =
-        tx.sql.get(RUN_KEY_HOLDER)?.query_row(params![key, new.name], |row| row.get(0)).optional()?;
-    let Some(waiting) = waiting.map(TaskId::from_bytes) else { return Ok(None) };
-    replace(tx, waiting, new)?;
-    Ok(Some(Inserted::new(waiting, InsertedAs::Replaced)))
+    if let Some(key) = &new.run_key
+        && let Some(waiting) = keys::holder(tx, key, &new.name, Kind::Run)?
+    {
+        replace(tx, waiting, new)?;
+        return Ok(Some(Inserted::new(waiting, InsertedAs::Replaced)));
+    }
+    Ok(None)
 }
 
 /// What a task that is there already was answered when this instance inserted it, if that still holds.
@@ -242,16 +254,6 @@ fn answer_again(
         State::Held if is_first => InsertedAs::Held { fence: 1 },
         _ => InsertedAs::Pending,
     }))
-}
-
-/// The task that holds an idempotency key.
-pub(super) fn key_holder(
-    tx: &Transaction<'_, '_>,
-    key: &str,
-    name: &str,
-) -> rusqlite::Result<Option<TaskId>> {
-    let holder = tx.sql.get(KEY_HOLDER)?.query_row([key, name], |row| row.get(0)).optional()?;
-    Ok(holder.map(TaskId::from_bytes))
 }
 
 /// Gives a waiting task what another add with its run key wants. A hold stays: whoever has it ends it.
@@ -271,10 +273,13 @@ fn replace(tx: &mut Transaction<'_, '_>, waiting: TaskId, new: &NewTask) -> rusq
             row::policy_json(&new.policy),
             new.policy.max_attempts(),
             run_at,
-            (state == State::Later).then_some(run_at),
             scheduled_for,
         ],
     )?;
+    tx.left_state(&life)?;
+    if state == State::Later {
+        tx.sql.execute(INSERT_LATER, params![run_at, life.seq, new.queue, new.name])?;
+    }
     let queue = tx.ledger.queue(&new.queue);
     tx.ledger.exit(life.queue, life.state, life.attempt);
     tx.ledger.enter(queue, state, life.attempt);

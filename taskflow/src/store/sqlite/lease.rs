@@ -14,10 +14,12 @@ const SEEN: &str = "UPDATE taskflow_instances SET seen_at = ?2 WHERE id = ?1";
 
 const RENEW: &str = "UPDATE taskflow_tasks SET lease_until = ?2 WHERE seq = ?1";
 
+/// Looks at no more than the index of what runs or is held.
 const ASKED_TO_STOP: &str = "
 SELECT t.id, t.fence
-FROM taskflow_tasks t INDEXED BY taskflow_tasks_stopping
-WHERE t.cancel_requested = 1 AND t.instance = (SELECT number FROM taskflow_instances WHERE id = ?1)
+FROM taskflow_tasks t INDEXED BY taskflow_tasks_leases
+WHERE t.lease_until IS NOT NULL AND t.cancel_requested = 1
+  AND t.instance = (SELECT number FROM taskflow_instances WHERE id = ?1)
 ORDER BY t.seq";
 
 pub(super) fn renew(tx: &mut Transaction<'_, '_>, renewal: &Renewal) -> rusqlite::Result<Renewed> {

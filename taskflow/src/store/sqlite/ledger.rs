@@ -20,6 +20,8 @@ pub(super) struct Ledger {
     queues: Vec<Entry>,
     /// Tasks that came, moved or went.
     pub(super) moves: usize,
+    /// Bytes of arguments that were written.
+    pub(super) bytes: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -65,7 +67,7 @@ ON CONFLICT (name) DO UPDATE SET
 impl Ledger {
     /// Forgets what was changed: at the begin of each transaction.
     pub(super) fn clear(&mut self) {
-        self.moves = 0;
+        (self.moves, self.bytes) = (0, 0);
         if self.queues.len() > REMEMBERED {
             self.queues.clear();
         }
@@ -81,6 +83,10 @@ impl Ledger {
             self.queues.push(Entry { name: Arc::from(name), change: Numbers::default(), stored: None });
             self.queues.len() - 1
         }))
+    }
+
+    pub(super) fn name(&self, queue: QueueNumber) -> &Arc<str> {
+        &self.queues[queue.0].name
     }
 
     /// A task of this many attempts came to be in `state`.

@@ -2,6 +2,7 @@
 
 use rusqlite::{OptionalExtension, Row, params};
 
+use super::keys::{self, Kind};
 use super::ledger::QueueNumber;
 use super::row;
 use super::state::State;
@@ -18,38 +19,46 @@ pub(super) struct Life {
     pub(super) fence: i64,
     pub(super) lost_runs: i64,
     pub(super) cancel_requested: bool,
-    log_lines: i64,
     pub(super) instance: Option<i64>,
     pub(super) run_at: i64,
     started_at: Option<i64>,
+    has_key: bool,
+    has_run_key: bool,
 }
 
 const BY_ID: &str = "
-SELECT seq, state, queue, attempt, fence, lost_runs, cancel_requested, log_lines, instance, run_at, started_at
+SELECT seq, state, queue, attempt, fence, lost_runs, cancel_requested, instance, run_at, started_at,
+       idempotency_key IS NOT NULL, run_key IS NOT NULL
 FROM taskflow_tasks WHERE id = ?1";
 
 const BY_SEQ: &str = "
-SELECT seq, state, queue, attempt, fence, lost_runs, cancel_requested, log_lines, instance, run_at, started_at
+SELECT seq, state, queue, attempt, fence, lost_runs, cancel_requested, instance, run_at, started_at,
+       idempotency_key IS NOT NULL, run_key IS NOT NULL
 FROM taskflow_tasks WHERE seq = ?1";
 
 const WAIT: &str = "
 UPDATE taskflow_tasks
-SET state = ?2, attempt = ?3, run_at = ?4, wake_at = ?5, error = ?6, lost_runs = ?7,
+SET state = ?2, attempt = ?3, run_at = ?4, error = ?5, lost_runs = ?6,
     instance = NULL, lease_until = NULL, cancel_requested = 0
 WHERE seq = ?1";
 
-const TAKE_RUN_KEY: &str = "
-UPDATE OR IGNORE taskflow_tasks SET run_key_held = 1 WHERE seq = ?1 AND run_key IS NOT NULL";
-
-const LOSE_RUN_KEY: &str = "
-UPDATE taskflow_tasks SET run_key = NULL WHERE seq = ?1 AND run_key IS NOT NULL AND run_key_held IS NULL";
-
 const END: &str = "
 UPDATE taskflow_tasks
-SET state = ?2, ended_badly = ?2, attempt = ?3, finished_at = ?4, error = ?5, outcome = ?6, instance = ?7,
-    lost_runs = ?8, lease_until = NULL, wake_at = NULL, key_held = NULL, run_key_held = NULL,
-    cancel_requested = 0
+SET state = ?2, attempt = ?3, finished_at = ?4, error = ?5, lost_runs = ?6,
+    instance = NULL, lease_until = NULL, cancel_requested = 0
 WHERE seq = ?1";
+
+const ENTER_LATER: &str = "
+INSERT INTO taskflow_later (run_at, task, queue, name)
+SELECT run_at, seq, queue, name FROM taskflow_tasks WHERE seq = ?1";
+
+const EXIT_LATER: &str = "DELETE FROM taskflow_later WHERE run_at = ?2 AND task = ?1";
+
+const ENTER_BADLY: &str = "
+INSERT INTO taskflow_ended_badly (state, id) SELECT state, id FROM taskflow_tasks WHERE seq = ?1";
+
+const EXIT_BADLY: &str = "
+DELETE FROM taskflow_ended_badly WHERE state = ?2 AND id = (SELECT id FROM taskflow_tasks WHERE seq = ?1)";
 
 const RECORD: &str = "
 INSERT INTO taskflow_attempts (task, n, number, instance, started_at, finished_at, outcome, error)
@@ -62,10 +71,8 @@ VALUES (
 )";
 
 const LOG: &str = "
-INSERT INTO taskflow_logs (task, n, at, level, attempt, message) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-
-const LOGGED: &str = "
-UPDATE taskflow_tasks SET log_lines = log_lines + ?2, log_bytes = min(log_bytes + ?3, 4294967295) WHERE seq = ?1";
+INSERT INTO taskflow_logs (task, n, at, level, attempt, message)
+VALUES (?1, (SELECT coalesce(max(n), 0) + 1 FROM taskflow_logs WHERE task = ?1), ?2, ?3, ?4, ?5)";
 
 const PROGRESS: &str = "UPDATE taskflow_tasks SET progress = ?2 WHERE seq = ?1";
 
@@ -85,8 +92,6 @@ pub(super) struct Ends<'a> {
     pub(super) attempt: i64,
     pub(super) lost_runs: i64,
     pub(super) error: &'a str,
-    /// How the attempt ended that is in the row and stays there; `None` if there is none.
-    pub(super) outcome: Option<AttemptOutcome>,
 }
 
 impl Transaction<'_, '_> {
@@ -103,60 +108,74 @@ impl Transaction<'_, '_> {
         sql.get(BY_SEQ)?.query_row([seq], |row| Life::read(row, |name| ledger.queue(name))).optional()
     }
 
-    /// Counts a row out of one state and into another.
-    pub(super) fn moved(&mut self, life: &Life, state: State, attempt: i64) {
+    /// Writes down wherever states are kept that a row has gone from one to another. Its columns say so already.
+    pub(super) fn moved(&mut self, life: &Life, state: State, attempt: i64) -> rusqlite::Result<()> {
         self.ledger.exit(life.queue, life.state, life.attempt);
         self.ledger.enter(life.queue, state, attempt);
+        self.left_state(life)?;
+        match state {
+            State::Later => self.sql.execute(ENTER_LATER, [life.seq]).map(drop),
+            State::Failed | State::Interrupted | State::Cancelled | State::Rejected => {
+                self.sql.execute(ENTER_BADLY, [life.seq]).map(drop)
+            }
+            State::Due | State::Held | State::Running | State::Success => Ok(()),
+        }
+    }
+
+    /// Takes a row out of where its state is kept, other than in its queue's numbers.
+    pub(super) fn left_state(&mut self, life: &Life) -> rusqlite::Result<()> {
+        match life.state {
+            State::Later => self.sql.execute(EXIT_LATER, [life.seq, life.run_at]).map(drop),
+            State::Failed | State::Interrupted | State::Cancelled | State::Rejected => {
+                self.sql.execute(EXIT_BADLY, [life.seq, life.state.number()]).map(drop)
+            }
+            State::Due | State::Held | State::Running | State::Success => Ok(()),
+        }
     }
 
     /// Lets a row wait for its next attempt.
     pub(super) fn wait(&mut self, life: &Life, waits: Waits<'_>) -> rusqlite::Result<()> {
         let Waits { attempt, run_at, lost_runs, error } = waits;
         let state = State::waiting(run_at, self.now);
-        let wake_at = (state == State::Later).then_some(run_at);
-        self.sql
-            .execute(WAIT, params![life.seq, state.number(), attempt, run_at, wake_at, error, lost_runs])?;
-        self.moved(life, state, attempt);
-        if attempt == 0 {
-            self.take_run_key(life.seq)?;
+        self.sql.execute(WAIT, params![life.seq, state.number(), attempt, run_at, error, lost_runs])?;
+        self.moved(life, state, attempt)?;
+        if attempt == 0 && life.has_run_key {
+            keys::take_run_key(self, life.seq)?;
         }
-        Ok(())
-    }
-
-    /// A task that comes to wait for its first attempt again can be replaced again, unless another add has taken its
-    /// run key meanwhile: that one replaced it, and it loses the key.
-    pub(super) fn take_run_key(&mut self, seq: i64) -> rusqlite::Result<()> {
-        self.sql.execute(TAKE_RUN_KEY, [seq])?;
-        self.sql.execute(LOSE_RUN_KEY, [seq])?;
         Ok(())
     }
 
     /// Ends a row other than well.
     pub(super) fn end(&mut self, life: &Life, ends: Ends<'_>) -> rusqlite::Result<()> {
-        let Ends { state, attempt, lost_runs, error, outcome } = ends;
-        let instance = outcome.and(life.instance);
-        let outcome = outcome.map(row::outcome_word);
-        self.sql.execute(
-            END,
-            params![life.seq, state.number(), attempt, self.now, error, outcome, instance, lost_runs],
-        )?;
-        self.moved(life, state, attempt);
+        let Ends { state, attempt, lost_runs, error } = ends;
+        self.sql.execute(END, params![life.seq, state.number(), attempt, self.now, error, lost_runs])?;
+        self.moved(life, state, attempt)?;
+        self.free_keys(life)
+    }
+
+    /// Frees the keys a row holds.
+    pub(super) fn free_keys(&mut self, life: &Life) -> rusqlite::Result<()> {
+        if life.has_key {
+            keys::free(self, life.seq, Kind::Idempotency)?;
+        }
+        if life.has_run_key {
+            keys::free(self, life.seq, Kind::Run)?;
+        }
         Ok(())
     }
 
-    /// Writes the attempt in a row down among the former ones.
+    /// Writes a run down as an attempt that ended now.
     pub(super) fn record(
         &mut self,
         life: &Life,
-        finished_at: i64,
         outcome: AttemptOutcome,
         error: Option<&str>,
     ) -> rusqlite::Result<()> {
-        let started_at = life.started_at.unwrap_or(finished_at);
+        let started_at = life.started_at.unwrap_or(self.now);
         let outcome = row::outcome_word(outcome);
         self.sql.execute(
             RECORD,
-            params![life.seq, life.attempt, life.instance, started_at, finished_at, outcome, error],
+            params![life.seq, life.attempt, life.instance, started_at, self.now, outcome, error],
         )?;
         Ok(())
     }
@@ -175,14 +194,10 @@ impl Transaction<'_, '_> {
             return Ok(());
         }
         let mut log = self.sql.get(LOG)?;
-        let mut bytes = 0_usize;
-        for (n, line) in (life.log_lines..).zip(lines) {
-            bytes = bytes.saturating_add(line.message.len());
+        for line in lines {
             let at = time::to_micros(line.at);
-            log.execute(params![life.seq, n, at, line.level.as_str(), line.attempt, line.message])?;
+            log.execute(params![life.seq, at, line.level.as_str(), line.attempt, line.message])?;
         }
-        let (lines, bytes) = (row::number(lines.len()), row::number(bytes));
-        self.sql.execute(LOGGED, params![life.seq, lines, bytes])?;
         Ok(())
     }
 }
@@ -201,10 +216,11 @@ impl Life {
             fence: row.get(4)?,
             lost_runs: row.get(5)?,
             cancel_requested: row.get(6)?,
-            log_lines: row.get(7)?,
-            instance: row.get(8)?,
-            run_at: row.get(9)?,
-            started_at: row.get(10)?,
+            instance: row.get(7)?,
+            run_at: row.get(8)?,
+            started_at: row.get(9)?,
+            has_key: row.get(10)?,
+            has_run_key: row.get(11)?,
         })
     }
 }

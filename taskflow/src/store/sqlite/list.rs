@@ -1,7 +1,7 @@
 //! Pages of records, newest first.
 //!
-//! Each way of finding rows (a *source*) has an order or is small: tasks that ended badly have an index by state and id;
-//! what runs, and what is pending where that is not much, is gathered from the partial indexes; everything else is read
+//! Each way of finding rows (a *source*) has an order or is small: tasks that ended badly have a table by state and id;
+//! what runs, and what is pending where that is not much, is gathered from where it is kept; everything else is read
 //! along the index of ids. A page looks at no more than [`ENOUGH`] rows once it has found one; it may then be shorter
 //! than asked for although there are more. An empty page is the last.
 
@@ -32,12 +32,16 @@ macro_rules! light_query {
 
 const BY_ID: &str = light_query!("WHERE id < ?1 ORDER BY id DESC");
 
-const BADLY: &str =
-    light_query!("INDEXED BY taskflow_tasks_badly WHERE ended_badly = ?2 AND id < ?1 ORDER BY id DESC");
+const BADLY: &str = "
+SELECT t.seq, t.id, t.state, t.name, t.queue, t.created_at, t.tags
+FROM taskflow_ended_badly b CROSS JOIN taskflow_tasks t ON t.id = b.id
+WHERE b.state = ?2 AND b.id < ?1 ORDER BY b.id DESC";
 
 const DUE: &str = light_query!("INDEXED BY taskflow_tasks_ready WHERE state = 0 AND id < ?1");
 
-const LATER: &str = light_query!("INDEXED BY taskflow_tasks_later WHERE wake_at IS NOT NULL AND id < ?1");
+const LATER: &str = "
+SELECT t.seq, t.id, t.state, t.name, t.queue, t.created_at, t.tags
+FROM taskflow_later l CROSS JOIN taskflow_tasks t ON t.seq = l.task WHERE t.id < ?1";
 
 const LEASED: &str =
     light_query!("INDEXED BY taskflow_tasks_leases WHERE lease_until IS NOT NULL AND id < ?1");
@@ -170,8 +174,8 @@ impl Look<'_, '_> {
             return Ok(false);
         }
         let created_at = time::from_micros(row.get(5)?);
-        if !filter.created_after.is_none_or(|at| created_at >= at)
-            || !filter.created_before.is_none_or(|at| created_at < at)
+        if filter.created_after.is_some_and(|at| created_at < at)
+            || filter.created_before.is_some_and(|at| created_at >= at)
         {
             return Ok(false);
         }

@@ -17,6 +17,7 @@ mod error;
 mod finish;
 mod insert;
 mod instance;
+mod keys;
 mod lease;
 mod ledger;
 mod life;

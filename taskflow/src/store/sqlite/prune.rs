@@ -1,18 +1,22 @@
 //! What is old is deleted.
+//!
+//! There is no index of when tasks ended: each task would pay for it. They are found in the order in which they were
+//! added instead, by a reader, from the oldest up to the first that is too young to have ended long enough ago. What
+//! was added long ago and has not ended is passed each time.
 
 use std::time::Duration;
 
 use rusqlite::params;
 
 use super::control::forget;
-use super::row;
 use super::state::State;
+use super::statements::Statements;
 use super::transaction::Transaction;
 use crate::model::time;
 
-const OLD: &str = "
-SELECT seq, queue, state FROM taskflow_tasks INDEXED BY taskflow_tasks_finished
-WHERE finished_at <= ?1 ORDER BY finished_at LIMIT ?2";
+const OLDEST: &str = "SELECT seq, created_at, state, finished_at FROM taskflow_tasks ORDER BY seq";
+
+const ENDED: &str = "SELECT 1 FROM taskflow_tasks WHERE seq = ?1 AND state >= 4 AND finished_at <= ?2";
 
 const OLD_INSTANCES: &str = "
 DELETE FROM taskflow_instances
@@ -26,32 +30,50 @@ DELETE FROM taskflow_queues
 WHERE paused = 0 AND due = 0 AND later = 0 AND held = 0 AND running = 0 AND success = 0 AND failed = 0
   AND interrupted = 0 AND cancelled = 0 AND rejected = 0";
 
-pub(super) fn prune(
-    tx: &mut Transaction<'_, '_>,
-    retention: Duration,
-    limit: usize,
-) -> rusqlite::Result<usize> {
-    let until = tx.now.saturating_sub(time::micros(retention));
-    let mut found = Vec::new();
-    {
-        let mut old = tx.sql.get(OLD)?;
-        let mut rows = old.query(params![until, row::number(limit)])?;
-        while let Some(row) = rows.next()? {
-            let queue = tx.ledger.queue(row.get_ref(1)?.as_str()?);
-            found.push((row.get(0)?, queue, State::from_number(row.get(2)?)));
+/// What is to be deleted.
+pub(super) struct Old {
+    /// What ended by then is old.
+    until: i64,
+    tasks: Vec<i64>,
+    /// Whether these are all.
+    are_all: bool,
+}
+
+pub(super) fn look(sql: &Statements<'_>, retention: Duration, limit: usize) -> rusqlite::Result<Old> {
+    let until = time::now_micros().saturating_sub(time::micros(retention));
+    let mut oldest = sql.get(OLDEST)?;
+    let mut rows = oldest.query([])?;
+    let mut tasks = Vec::new();
+    while tasks.len() < limit {
+        let Some(row) =
+            rows.next()?.filter(|row| row.get(1).is_ok_and(|created_at: i64| created_at <= until))
+        else {
+            return Ok(Old { until, tasks, are_all: true });
+        };
+        let finished_at: Option<i64> = row.get(3)?;
+        if State::from_number(row.get(2)?).is_final() && finished_at.is_none_or(|at| at <= until) {
+            tasks.push(row.get(0)?);
         }
     }
-    for (seq, queue, state) in &found {
-        forget(tx, *seq)?;
-        // An ended task waits for nothing, whatever attempts it made.
-        tx.ledger.exit(*queue, *state, 1);
-        tx.ledger.moves += 1;
+    Ok(Old { until, tasks, are_all: false })
+}
+
+pub(super) fn prune(tx: &mut Transaction<'_, '_>, old: &Old) -> rusqlite::Result<usize> {
+    let mut deleted = 0;
+    for seq in &old.tasks {
+        // It may have been retried or deleted since.
+        if tx.sql.get(ENDED)?.exists(params![seq, old.until])?
+            && let Some(life) = tx.life_of(*seq)?
+        {
+            forget(tx, &life)?;
+            deleted += 1;
+        }
     }
-    if found.len() < limit {
+    if old.are_all {
         // The tasks of an instance ended before it was gone, so none that is kept names one that goes here.
-        tx.sql.execute(OLD_INSTANCES, [until])?;
+        tx.sql.execute(OLD_INSTANCES, [old.until])?;
         // Numbers of this transaction are not written yet, so a queue that this one emptied goes next time.
         tx.sql.execute(EMPTY_QUEUES, [])?;
     }
-    Ok(found.len())
+    Ok(deleted)
 }

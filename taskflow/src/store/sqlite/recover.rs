@@ -114,7 +114,7 @@ fn move_on(tx: &mut Transaction<'_, '_>, life: &Life) -> rusqlite::Result<Recove
     let lost_before = row::small(life.lost_runs);
     let (attempt, max_attempts) = (row::small(life.attempt), row::small(max_attempts));
     let run = LostRun::new(&policy, attempt, max_attempts, lost_before, life.cancel_requested);
-    tx.record(life, tx.now, AttemptOutcome::Lost, Some(WORKER_LOST))?;
+    tx.record(life, AttemptOutcome::Lost, Some(WORKER_LOST))?;
     let lost_runs = life.lost_runs + 1;
     match run.next(fastrand::f64()) {
         Next::Pending { delay, counted } => {
@@ -125,7 +125,7 @@ fn move_on(tx: &mut Transaction<'_, '_>, life: &Life) -> rusqlite::Result<Recove
         }
         Next::Ended { status, error } => {
             let (state, attempt) = (State::ended(status), life.attempt);
-            tx.end(life, Ends { state, attempt, lost_runs, error: &error, outcome: None })?;
+            tx.end(life, Ends { state, attempt, lost_runs, error: &error })?;
             Ok(Recovered::new(id, name, state.status(), Some(error)))
         }
     }

@@ -79,12 +79,12 @@ fn raw(json: String) -> Box<RawValue> {
     RawValue::from_string(json).unwrap_or(text)
 }
 
-/// All of a record but its former attempts: columns for [`record`].
+/// All of a record but its ended attempts: columns for [`record`].
 macro_rules! record_query {
     ($($rest:literal)*) => {
         concat!(
             "SELECT t.seq, t.id, t.name, t.queue, t.state, t.priority, t.attempt, t.max_attempts, t.created_at,
-                    t.run_at, t.scheduled_for, t.started_at, t.finished_at, t.outcome, t.cancel_requested, t.source,
+                    t.run_at, t.scheduled_for, t.started_at, t.finished_at, t.cancel_requested, t.source,
                     t.idempotency_key, t.run_key, t.tags, t.progress, t.error, t.result, t.args,
                     t.instance, i.id, i.host, i.pid
              FROM taskflow_tasks t LEFT JOIN taskflow_instances i ON i.number = t.instance ",
@@ -104,11 +104,11 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<(i64, TaskRecord)> {
         queue: row.get(3)?,
         status: state.status(),
         priority: i16::try_from(row.get::<_, i64>(5)?).unwrap_or_default(),
-        args: raw(row.get(22)?),
-        tags: tags(row.get_ref(18)?.as_str_or_null()?),
-        idempotency_key: row.get(16)?,
-        run_key: row.get(17)?,
-        source: TaskSource::from_word(row.get_ref(15)?.as_str()?),
+        args: raw(row.get(21)?),
+        tags: tags(row.get_ref(17)?.as_str_or_null()?),
+        idempotency_key: row.get(15)?,
+        run_key: row.get(16)?,
+        source: TaskSource::from_word(row.get_ref(14)?.as_str()?),
         attempt: small(row.get(6)?),
         max_attempts: small(row.get(7)?),
         attempts: Vec::new(),
@@ -117,35 +117,28 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<(i64, TaskRecord)> {
         scheduled_for: instant(row.get(10)?),
         started_at: instant(row.get(11)?),
         finished_at: instant(row.get(12)?),
-        error: row.get(20)?,
-        result: row.get::<_, Option<String>>(21)?.map(raw),
-        progress: row
-            .get_ref(19)?
-            .as_str_or_null()?
-            .and_then(|progress: &str| serde_json::from_str(progress).ok()),
-        cancel_requested: row.get(14)?,
+        error: row.get(19)?,
+        result: row.get::<_, Option<String>>(20)?.map(raw),
+        progress: row.get_ref(18)?.as_str_or_null()?.and_then(|progress| serde_json::from_str(progress).ok()),
+        cancel_requested: row.get(13)?,
     };
-    if row.get::<_, Option<i64>>(23)?.is_some() && (state == State::Running || state.is_final()) {
-        let outcome = match state {
-            State::Running => AttemptOutcome::Running,
-            State::Success => AttemptOutcome::Success,
-            _ => row.get_ref(13)?.as_str_or_null()?.map_or(AttemptOutcome::Failed, outcome),
-        };
-        let instance = row.get::<_, Option<[u8; 16]>>(24)?.unwrap_or_default();
-        let started_at = record.started_at.unwrap_or(record.created_at);
-        record.attempts.push(Attempt {
-            host: row.get::<_, Option<String>>(25)?.unwrap_or_default(),
-            pid: small(row.get::<_, Option<i64>>(26)?.unwrap_or_default()),
-            finished_at: record.finished_at,
-            // While it runs, the error is that of the attempt before.
-            error: record.error.clone().filter(|_| state.is_final()),
-            ..Attempt::new(record.attempt, InstanceId::from_bytes(instance), started_at, outcome)
-        });
-    }
+    let outcome = match state {
+        State::Running => AttemptOutcome::Running,
+        State::Success => AttemptOutcome::Success,
+        _ => return Ok((row.get(0)?, record)),
+    };
+    let instance = row.get::<_, Option<[u8; 16]>>(23)?.unwrap_or_default();
+    let started_at = record.started_at.unwrap_or(record.created_at);
+    record.attempts.push(Attempt {
+        host: row.get::<_, Option<String>>(24)?.unwrap_or_default(),
+        pid: small(row.get::<_, Option<i64>>(25)?.unwrap_or_default()),
+        finished_at: record.finished_at,
+        ..Attempt::new(record.attempt, InstanceId::from_bytes(instance), started_at, outcome)
+    });
     Ok((row.get(0)?, record))
 }
 
-/// The former attempts of a task, for [`attempt`].
+/// The ended attempts of a task, for [`attempt`].
 pub(super) const ATTEMPTS: &str = "
 SELECT a.number, a.instance, a.started_at, a.finished_at, a.outcome, a.error, i.host, i.pid
 FROM taskflow_attempts a LEFT JOIN taskflow_instances i ON i.id = a.instance

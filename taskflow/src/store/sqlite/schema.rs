@@ -13,10 +13,9 @@ use crate::model::{StoreError, StoreErrorKind, time};
 /// Each migration in order; number 1 first. Only ever appended to.
 const MIGRATIONS: [&str; 1] = [FIRST];
 
-/// What an index is not asked to follow costs nothing: an `UPDATE` looks only at indexes whose columns or condition
-/// it sets. So the columns that indexes look at (`wake_at`, `lease_until`, `finished_at`, `ended_badly`, `key_held`,
-/// `run_key_held`) are set apart from `state`, which only `taskflow_tasks_ready` names. Large columns come last: what
-/// comes before them is read without them.
+/// A task is written three times, so its table has few columns and only the indexes that every task needs: each one
+/// costs every insert, even if the row is not in it. What only some tasks need has a table of its own: keys, what is not
+/// due yet, and what ended badly. Large columns come last: what comes before them is read without them.
 const FIRST: &str = "
 CREATE TABLE taskflow_tasks (
     seq INTEGER PRIMARY KEY,            -- the order of first inserts
@@ -31,21 +30,13 @@ CREATE TABLE taskflow_tasks (
     fence INTEGER NOT NULL,
     lost_runs INTEGER NOT NULL DEFAULT 0,
     cancel_requested INTEGER NOT NULL DEFAULT 0,
-    log_lines INTEGER NOT NULL DEFAULT 0,
-    log_bytes INTEGER NOT NULL DEFAULT 0,
-    instance INTEGER,                   -- who runs or holds it, or made its last attempt; null if that is in
-                                        -- taskflow_attempts or there was none
+    instance INTEGER,                   -- who runs or holds it, or ran it well
     lease_until INTEGER,                -- of a run or a hold
     run_at INTEGER NOT NULL,
-    wake_at INTEGER,                    -- run_at while state is 1
     created_at INTEGER NOT NULL,
     scheduled_for INTEGER,
     started_at INTEGER,
     finished_at INTEGER,
-    outcome TEXT,                       -- of the last attempt of an ended task
-    ended_badly INTEGER,                -- state, from 5 on
-    key_held INTEGER,                   -- 1 while idempotency_key is taken
-    run_key_held INTEGER,               -- 1 while the task can be replaced
     source TEXT NOT NULL,
     idempotency_key TEXT,
     run_key TEXT,
@@ -58,15 +49,36 @@ CREATE TABLE taskflow_tasks (
 );
 CREATE UNIQUE INDEX taskflow_tasks_id ON taskflow_tasks (id);
 CREATE INDEX taskflow_tasks_ready ON taskflow_tasks (queue, priority DESC, seq, name) WHERE state = 0;
-CREATE INDEX taskflow_tasks_later ON taskflow_tasks (wake_at, queue, name) WHERE wake_at IS NOT NULL;
-CREATE INDEX taskflow_tasks_leases ON taskflow_tasks (lease_until, instance) WHERE lease_until IS NOT NULL;
-CREATE INDEX taskflow_tasks_finished ON taskflow_tasks (finished_at) WHERE finished_at IS NOT NULL;
-CREATE INDEX taskflow_tasks_badly ON taskflow_tasks (ended_badly, id) WHERE ended_badly IS NOT NULL;
-CREATE INDEX taskflow_tasks_stopping ON taskflow_tasks (instance) WHERE cancel_requested = 1;
-CREATE UNIQUE INDEX taskflow_tasks_key ON taskflow_tasks (idempotency_key, name) WHERE key_held = 1;
-CREATE UNIQUE INDEX taskflow_tasks_run_key ON taskflow_tasks (run_key, name) WHERE run_key_held = 1;
+CREATE INDEX taskflow_tasks_leases ON taskflow_tasks (lease_until, instance, cancel_requested)
+    WHERE lease_until IS NOT NULL;
 
--- Former attempts. The last one of a task that did not wait again afterwards is in its own row.
+-- The keys that are taken.
+CREATE TABLE taskflow_keys (
+    key TEXT NOT NULL,
+    name TEXT NOT NULL,
+    kind TEXT NOT NULL,                 -- 'idempotency': of a pending, running or succeeded task
+                                        -- 'run': of a pending task without an attempt
+    task INTEGER NOT NULL,              -- taskflow_tasks.seq
+    PRIMARY KEY (key, name, kind)
+) WITHOUT ROWID;
+
+-- Tasks of state 1.
+CREATE TABLE taskflow_later (
+    run_at INTEGER NOT NULL,
+    task INTEGER NOT NULL,              -- taskflow_tasks.seq
+    queue TEXT NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (run_at, task)
+) WITHOUT ROWID;
+
+-- Tasks of a state from 5 on.
+CREATE TABLE taskflow_ended_badly (
+    state INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    PRIMARY KEY (state, id)
+) WITHOUT ROWID;
+
+-- Ended attempts, but for one that ended well: that one is in the row of its task.
 CREATE TABLE taskflow_attempts (
     task INTEGER NOT NULL,              -- taskflow_tasks.seq
     n INTEGER NOT NULL,

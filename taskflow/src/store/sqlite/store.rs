@@ -69,7 +69,8 @@ struct Shared {
     writer: Option<Sender<Message>>,
     /// `None` only while it is being dropped.
     readers: Option<Sender<Question>>,
-    threads: Vec<JoinHandle<()>>,
+    write_thread: Option<JoinHandle<()>>,
+    read_threads: Vec<JoinHandle<()>>,
 }
 
 impl SqliteStore {
@@ -102,6 +103,7 @@ impl SqliteStore {
         let locks = Arc::new(Locks::beside(&path));
         let failed = |error| Error::Store(store_error(error, &path));
         let (checkpoints, checkpointer) = checkpoint::checkpoints(&path, synchronous).map_err(failed)?;
+        let checkpoints = checkpoints.by(spawn("taskflow-sqlite-log", move || checkpointer.run())?);
         let readers: Vec<_> = (0..READERS)
             .map(|_| connection::open_to_read(&path))
             .collect::<Result<_, _>>()
@@ -116,23 +118,24 @@ impl SqliteStore {
             news: news.clone(),
             writer: Some(jobs),
             readers: Some(questions),
-            threads: Vec::new(),
+            write_thread: None,
+            read_threads: Vec::new(),
         };
         let writer = Writer { path, inbox, news, locks, checkpoints };
         // From here on, an error drops `shared`, which ends the threads that were started.
-        shared.spawn("taskflow-sqlite", move || writer.run(&connection))?;
-        shared.spawn("taskflow-sqlite-log", move || checkpointer.run())?;
+        shared.write_thread = Some(spawn("taskflow-sqlite", move || writer.run(&connection))?);
         let asked: Arc<Mutex<Receiver<Question>>> = Arc::new(Mutex::new(asked));
         for connection in readers {
             let asked = Arc::clone(&asked);
-            shared.spawn("taskflow-sqlite-read", move || reader::run(&connection, &asked))?;
+            let thread = spawn("taskflow-sqlite-read", move || reader::run(&connection, &asked))?;
+            shared.read_threads.push(thread);
         }
         Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Has the writer do something, in one transaction with whatever else waits. Once it was asked it will be done,
     /// whether or not its answer is waited for.
-    fn write<T, F>(&self, work: F) -> StoreFuture<'_, T>
+    pub(super) fn write<T, F>(&self, work: F) -> StoreFuture<'_, T>
     where
         F: for<'w, 'c> FnMut(&mut Transaction<'w, 'c>) -> rusqlite::Result<T> + Send + 'static,
         T: Send + 'static,
@@ -165,15 +168,6 @@ impl SqliteStore {
 }
 
 impl Shared {
-    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| {
-            let message = "no thread could be started for the store; raise the limit of threads";
-            StoreError::with_source(StoreErrorKind::Unavailable, message, error)
-        })?;
-        self.threads.push(thread);
-        Ok(())
-    }
-
     fn tell(&self, message: Message) {
         if let Some(writer) = &self.writer {
             // The writer ends only after this; whoever waits for an answer hears that none will come.
@@ -182,12 +176,23 @@ impl Shared {
     }
 }
 
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| {
+        let message = "no thread could be started for the store; raise the limit of threads";
+        Error::Store(StoreError::with_source(StoreErrorKind::Unavailable, message, error))
+    })
+}
+
 impl Drop for Shared {
-    /// Waits for what was asked for to be written and for the file to be closed.
+    /// Waits for what was asked for to be written and for the file to be closed: by the writer last, since the last to
+    /// close it, if it is alone then, moves the log into the file.
     fn drop(&mut self) {
-        self.writer = None;
         self.readers = None;
-        for thread in self.threads.drain(..) {
+        for thread in self.read_threads.drain(..) {
+            let _ = thread.join();
+        }
+        self.writer = None;
+        if let Some(thread) = self.write_thread.take() {
             let _ = thread.join();
         }
     }
@@ -343,6 +348,9 @@ impl Store for SqliteStore {
     }
 
     fn prune(&self, retention: Duration, limit: usize) -> StoreFuture<'_, usize> {
-        self.write(move |tx| prune::prune(tx, retention, limit))
+        Box::pin(async move {
+            let old = self.read(move |sql| prune::look(sql, retention, limit)).await?;
+            self.write(move |tx| prune::prune(tx, &old)).await
+        })
     }
 }

@@ -1,16 +1,18 @@
 //! What a job works with: the writer's connection inside a transaction.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::ledger::Ledger;
 use super::row;
 use super::statements::Statements;
-use crate::model::{RetryPolicy, time};
-use std::collections::HashSet;
+use crate::model::{RetryPolicy, TaskId, time};
 
 /// Policies that are remembered decoded.
 const POLICIES: usize = 64;
+
+/// Runs whose rows are remembered: more than a process ever has at once.
+const RUNS: usize = 100_000;
 
 /// The writer's connection inside a transaction, and what the writer remembers from one to the next.
 pub(super) struct Transaction<'w, 'c> {
@@ -23,6 +25,13 @@ pub(super) struct Transaction<'w, 'c> {
     known: Option<Arc<Known>>,
     policies: HashMap<Box<str>, Arc<RetryPolicy>>,
     default_policy: Arc<RetryPolicy>,
+    runs: HashMap<TaskId, Place>,
+}
+
+/// Where the row of a run is. Only a hint: what is written there says what it expects to find.
+pub(super) struct Place {
+    pub(super) seq: i64,
+    pub(super) queue: Arc<str>,
 }
 
 /// The names a claim asked for.
@@ -56,6 +65,7 @@ impl<'w, 'c> Transaction<'w, 'c> {
             known: None,
             policies: HashMap::new(),
             default_policy: Arc::new(RetryPolicy::DEFAULT),
+            runs: HashMap::new(),
         }
     }
 
@@ -90,6 +100,18 @@ impl<'w, 'c> Transaction<'w, 'c> {
             Some(known) if Arc::ptr_eq(&known.names, names) => Arc::clone(known),
             _ => Arc::clone(self.known.insert(Arc::new(Known::new(names)))),
         }
+    }
+
+    /// Remembers where the row of a run is, until it ends.
+    pub(super) fn remember(&mut self, id: TaskId, seq: i64, queue: &Arc<str>) {
+        if self.runs.len() >= RUNS {
+            self.runs.clear();
+        }
+        self.runs.insert(id, Place { seq, queue: Arc::clone(queue) });
+    }
+
+    pub(super) fn place(&mut self, id: TaskId) -> Option<Place> {
+        self.runs.remove(&id)
     }
 
     /// The policy a row has, decoded at most once as long as it is in use.

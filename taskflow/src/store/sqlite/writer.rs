@@ -23,6 +23,9 @@ use crate::model::StoreError;
 /// The most jobs that share a transaction.
 const GROUP: usize = 256;
 
+/// How long after a commit to stay awake for what its answers bring about: to be woken takes as long.
+const LINGER: Duration = Duration::from_micros(50);
+
 /// How often to look whether another process wrote.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 
@@ -89,13 +92,15 @@ impl Writer {
         let mut seen = version(&sql);
         let mut looked_at = Instant::now();
         let mut group: Vec<Box<dyn Job>> = Vec::new();
+        let mut linger = Duration::ZERO;
         loop {
             let is_heard = self.news.receiver_count() > 0;
-            let first = if is_heard {
-                self.inbox.recv_timeout(LOOK_EVERY)
-            } else {
-                self.inbox.recv().map_err(RecvTimeoutError::from)
+            let first = match self.next_soon(linger) {
+                Some(message) => Ok(message),
+                None if is_heard => self.inbox.recv_timeout(LOOK_EVERY),
+                None => self.inbox.recv().map_err(RecvTimeoutError::from),
             };
+            linger = Duration::ZERO;
             match first {
                 Ok(message) => group.extend(message.into_job()),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -108,7 +113,8 @@ impl Writer {
             }
             if !group.is_empty() {
                 self.commit_all(&mut tx, &mut group);
-                self.checkpoints.after_commit(&sql, tx.ledger.moves);
+                self.checkpoints.after_commit(&sql, &tx.ledger);
+                linger = LINGER;
             }
             if is_heard && looked_at.elapsed() >= LOOK_EVERY {
                 looked_at = Instant::now();
@@ -119,6 +125,18 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// The next message, if it comes within so short a time that to sleep would take longer.
+    fn next_soon(&self, linger: Duration) -> Option<Message> {
+        let since = Instant::now();
+        while since.elapsed() < linger {
+            if let Ok(message) = self.inbox.try_recv() {
+                return Some(message);
+            }
+            std::thread::yield_now();
+        }
+        None
     }
 
     fn commit_all(&mut self, tx: &mut Transaction<'_, '_>, group: &mut Vec<Box<dyn Job>>) {
@@ -134,7 +152,7 @@ impl Writer {
                 group.drain(..).for_each(|job| job.answer(Err(error.clone())));
             }
             Ok(Err(Failed::One(_))) => {
-                for job in group.drain(..).collect::<Vec<_>>() {
+                for job in std::mem::take(group) {
                     self.commit_all(tx, &mut vec![job]);
                 }
             }
