@@ -216,3 +216,26 @@ async fn what_ended_during_an_outage_is_written_after_it_with_all_it_said() {
     let seen: Vec<_> = lines.iter().map(|line| line.message.as_str()).collect();
     assert_eq!(seen, ["first", "last"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_on_its_way_when_its_task_ends_arrives_before_the_end() {
+    let rounds = (0..16).map(|_| {
+        tokio::spawn(async {
+            let (tasks, gate, mood) = start().await;
+            let handle = tasks.add_task(block, ()).await.unwrap();
+            gate.reached(1).await;
+            mood.store(SLOW, Ordering::Release);
+            // By now the first line is on its way, and goes no further.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            gate.open();
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            mood.store(WELL, Ordering::Release);
+            soon(handle.wait()).await.unwrap();
+            let lines = tasks.logs(handle.id()).await.unwrap().unwrap();
+            lines.into_iter().map(|line| line.message).collect::<Vec<_>>()
+        })
+    });
+    for round in rounds.collect::<Vec<_>>() {
+        assert_eq!(round.await.unwrap(), ["first", "last"]);
+    }
+}
