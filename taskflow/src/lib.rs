@@ -101,6 +101,8 @@ pub use attributes::{schedule, task};
 pub use manager::{AddTask, TaskHandle, TaskManager, TaskManagerBuilder};
 pub use model::*;
 pub use store::{IntoStore, MemoryStore, Store};
+#[cfg(feature = "redis")]
+pub use store::RedisStore;
 #[cfg(feature = "sqlite")]
 pub use store::{SqliteStore, Synchronous};
 pub use task::{

@@ -8,6 +8,8 @@ mod contract;
 mod finish;
 mod insert;
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 mod schedule;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -19,6 +21,8 @@ pub use contract::{Capabilities, Hint, HintStream, Store, StoreFuture};
 pub use finish::{Finish, FinishKind, Finished, Release, Report, Verdict};
 pub use insert::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
 pub use memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub use redis::RedisStore;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, Synchronous};
 pub use schedule::{Fire, Fired, ScheduleState};

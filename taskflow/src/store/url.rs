@@ -11,10 +11,11 @@ use crate::model::Error;
 /// |---|---|
 /// | `memory:` | this process's memory: for tests and throw-away work |
 /// | `sqlite://relative.db`, `sqlite:///absolute.db` | one file; the path is percent-decoded |
+/// | `redis://user:password@host:6379/0` | a Redis or Valkey server (feature `redis`) |
 ///
 /// `sqlite://` takes `?synchronous=full` (the default: an accepted task survives a power loss) or
 /// `?synchronous=normal` (faster: it survives a crash of the process, not of the machine). A key that is not known is
-/// an error.
+/// an error. `redis://` takes `?namespace=NAME`: several applications, or tests, on one server.
 pub trait IntoStore {
     /// The store this stands for.
     ///
@@ -68,13 +69,17 @@ fn open(url: &str) -> Result<Arc<dyn Store>, Error> {
         },
         #[cfg(not(feature = "sqlite"))]
         "sqlite" => refuse("this program was built without the feature `sqlite` of taskflow".to_owned()),
+        #[cfg(feature = "redis")]
+        "redis" | "rediss" => Ok(Arc::new(super::RedisStore::open(url)?)),
+        #[cfg(not(feature = "redis"))]
+        "redis" | "rediss" => refuse("this program was built without the feature `redis` of taskflow".to_owned()),
         "file" => refuse("a SQLite file is written `sqlite://tasks.db`".to_owned()),
-        _ => refuse(format!("there is no store `{scheme}`; there are `memory:` and `sqlite://`")),
+        _ => refuse(format!("there is no store `{scheme}`; there are `memory:`, `sqlite://` and `redis://`")),
     }
 }
 
 /// The URL as it may be shown: what stands between the user's name and the host is left out.
-fn without_password(url: &str) -> String {
+pub(super) fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
     match authority.rsplit_once('@') {

@@ -1,0 +1,68 @@
+//! From Redis's errors to the store's.
+
+use redis::{ErrorKind, RedisError};
+
+use crate::model::{StoreError, StoreErrorKind};
+
+/// No connection could be made.
+pub(super) fn unreachable(error: RedisError, location: &str) -> StoreError {
+    if error.kind() == ErrorKind::AuthenticationFailed
+        || matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
+    {
+        return denied(error, location);
+    }
+    let message = format!("`{location}` cannot be reached; check that the server runs and listens there");
+    StoreError::with_source(StoreErrorKind::Unavailable, message, error)
+}
+
+/// What Redis answered, or that it did not. `in_doubt`: a write was sent, and its answer was lost.
+pub(super) fn store_error(error: RedisError, location: &str, in_doubt: bool) -> StoreError {
+    if in_doubt {
+        let message = format!(
+            "the connection to `{location}` broke before it answered: what was asked for may have happened"
+        );
+        return StoreError::with_source(StoreErrorKind::Unknown, message, error);
+    }
+    let (kind, message) = match error.code() {
+        Some("NOAUTH" | "NOPERM" | "WRONGPASS") => return denied(error, location),
+        Some("OOM") => (
+            StoreErrorKind::Full,
+            format!("`{location}` has reached its `maxmemory`; raise it, or lower the retention"),
+        ),
+        Some("MISCONF") => (
+            StoreErrorKind::Full,
+            format!("`{location}` cannot write to its disk and takes no writes; make room, and the same call will succeed"),
+        ),
+        Some("READONLY") => (
+            StoreErrorKind::Unavailable,
+            format!("`{location}` is a replica and takes no writes; name the primary"),
+        ),
+        Some("MOVED" | "ASK" | "CROSSSLOT") => (
+            StoreErrorKind::Denied,
+            format!(
+                "`{location}` is a node of a cluster that does not hold this namespace; name the node that does ({error})"
+            ),
+        ),
+        Some("LOADING" | "BUSY" | "TRYAGAIN" | "MASTERDOWN" | "CLUSTERDOWN" | "NOREPLICAS") => {
+            (StoreErrorKind::Unavailable, format!("`{location}` cannot answer now: {error}"))
+        }
+        _ if error.is_io_error() || error.is_timeout() || error.is_connection_dropped() => {
+            (StoreErrorKind::Unavailable, format!("the connection to `{location}` broke"))
+        }
+        _ => (StoreErrorKind::Other, format!("`{location}`: Redis refused what it was asked for: {error}")),
+    };
+    StoreError::with_source(kind, message, error)
+}
+
+fn denied(error: RedisError, location: &str) -> StoreError {
+    let message = format!("`{location}` denies access; check the user, the password and its rights in the URL");
+    StoreError::with_source(StoreErrorKind::Denied, message, error)
+}
+
+/// An answer of another shape than the script gives.
+pub(super) fn unexpected(location: &str) -> StoreError {
+    StoreError::new(
+        StoreErrorKind::Other,
+        format!("`{location}` gave an answer that no script of taskflow gives; is it Redis 7 or later, or Valkey?"),
+    )
+}

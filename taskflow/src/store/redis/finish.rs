@@ -1,0 +1,80 @@
+//! How runs end and what they say, packed for the script and its answer read.
+
+use super::script::Call;
+use super::state::{exact, length, outcome_number, stage_of, status_of};
+use crate::model::{LogLevel, LogLine, Progress, time};
+use crate::store::{Finish, FinishKind, Finished, Report};
+
+pub(super) fn pack(call: &mut Call, finishes: &[Finish]) {
+    call.list(finishes.iter().map(|finish| finish.run.id.as_bytes()));
+    for finish in finishes {
+        let (kind, stage, outcome, delay, text) = match &finish.kind {
+            FinishKind::Success { result } => (0, 0, 1, 0, &**result),
+            FinishKind::Retry { delay, outcome, error } => {
+                (1, 0, outcome_number(*outcome), time::micros(*delay), error.as_str())
+            }
+            FinishKind::GiveBack { delay, outcome } => {
+                (2, 0, outcome.map_or(0, outcome_number), time::micros(*delay), "")
+            }
+            FinishKind::End { status, outcome, error } => {
+                (3, stage_of(*status), outcome_number(*outcome), 0, error.as_str())
+            }
+        };
+        // What `finish.lua` unpacks as `<I8BBBi8BI4I4`.
+        let mut bytes = Vec::with_capacity(28);
+        bytes.extend(finish.run.fence.to_le_bytes());
+        bytes.extend([kind, stage, outcome]);
+        bytes.extend(exact(delay).to_le_bytes());
+        bytes.extend(said(finish.progress.as_ref(), &finish.lines));
+        call.arg(&bytes[..]).arg(text);
+        say(call, finish.progress.as_ref(), &finish.lines);
+    }
+}
+
+/// Reads the answer; `None` if it is not one.
+pub(super) fn unpack(answer: &[u8], expected: usize) -> Option<Vec<Finished>> {
+    let finished = answer.iter().map(|stage| match stage {
+        b'x' => Finished::Stale,
+        stage => Finished::Applied(status_of(stage - b'0')),
+    });
+    Some(finished.collect()).filter(|finished: &Vec<_>| finished.len() == expected)
+}
+
+pub(super) fn pack_report(call: &mut Call, report: &Report) {
+    let mut bytes = Vec::with_capacity(17);
+    bytes.extend(report.run.fence.to_le_bytes());
+    bytes.extend(said(report.progress.as_ref(), &report.lines));
+    call.arg(report.run.id.as_bytes()).arg(&bytes[..]);
+    say(call, report.progress.as_ref(), &report.lines);
+}
+
+/// Whether there is progress, how many lines there are, and how long they are together.
+fn said(progress: Option<&Progress>, lines: &[LogLine]) -> impl Iterator<Item = u8> + use<> {
+    let bytes = lines.iter().map(|line| line.message.len()).sum();
+    std::iter::once(u8::from(progress.is_some())).chain(length(lines.len())).chain(length(bytes))
+}
+
+fn say(call: &mut Call, progress: Option<&Progress>, lines: &[LogLine]) {
+    if let Some(progress) = progress {
+        call.arg(serde_json::to_vec(progress).expect("a number and a string can be written as JSON"));
+    }
+    for line in lines {
+        let mut bytes = Vec::with_capacity(13 + line.message.len());
+        bytes.extend(time::to_micros(line.at).to_le_bytes());
+        bytes.push(LEVELS.iter().position(|level| *level == line.level).unwrap_or(0) as u8);
+        bytes.extend(line.attempt.to_le_bytes());
+        bytes.extend_from_slice(line.message.as_bytes());
+        call.arg(bytes);
+    }
+}
+
+const LEVELS: [LogLevel; 4] = [LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error];
+
+/// A line as `say` packed it.
+pub(super) fn line(bytes: &[u8]) -> Option<LogLine> {
+    let mut at = super::state::Unpack(bytes);
+    let (micros, level, attempt) = (at.i64()?, at.u8()?, at.u32()?);
+    let level = LEVELS.get(usize::from(level)).copied().unwrap_or(LogLevel::Info);
+    let message = String::from_utf8_lossy(at.0).into_owned();
+    Some(LogLine::new(time::from_micros(micros), level, message, attempt))
+}

@@ -1,0 +1,5 @@
+-- ARGV: news, the claim.
+local answer = {}
+claim(2, answer)
+commit()
+return answer

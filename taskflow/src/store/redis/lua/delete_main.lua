@@ -1,0 +1,11 @@
+-- Deletes those that have ended. ARGV: news, ids. Answers how many.
+local deleted = 0
+for at = 2, #ARGV do
+  local t = load(ARGV[at])
+  if t and t[STAGE] > RUNNING then
+    forget(t)
+    deleted = deleted + 1
+  end
+end
+commit()
+return deleted

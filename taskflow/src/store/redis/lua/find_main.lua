@@ -1,0 +1,112 @@
+-- Ids of the tasks that are meant, newest first.
+--
+-- ARGV: news, number of sources, sources, where to begin (smaller ids only; empty: at the newest), how many at most from
+-- each source, how many to look at at most, stages ('1' or '0' for each), created from, created before, number of names,
+-- names, number of queues, queues, number of tags, tags as they are in a body.
+-- A source is 'ids' or 'ended:<stage>' (read along their order) or 'pending' or 'leases' (looked through, and answered
+-- in no order). Answers for each source with how far down everything has been seen (empty: to the end), then the ids.
+local at = 2
+
+local function read_list()
+  local n, list = tonumber(ARGV[at]), {}
+  for i = 1, n do
+    list[i] = ARGV[at + i]
+  end
+  at = at + n + 1
+  return list
+end
+
+local function read_set()
+  local list = read_list()
+  local set = #list > 0 and {} or nil
+  for _, word in ipairs(list) do
+    set[word] = true
+  end
+  return set
+end
+
+local sources = read_list()
+local before, most, enough, stages = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), ARGV[at + 3]
+local from, to = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
+at = at + 6
+local names, queues, tags = read_set(), read_set(), read_list()
+
+local function has_tags(body)
+  local position = 5 + unpack_bytes('<I4', body)
+  local n, there
+  n, position = unpack_bytes('<I4', body, position)
+  there = {}
+  for _ = 1, n do
+    local start = position
+    _, _, position = unpack_bytes('<I4c0I4c0', body, position)
+    there[sub(body, start, position - 1)] = true
+  end
+  for _, tag in ipairs(tags) do
+    if not there[tag] then
+      return false
+    end
+  end
+  return true
+end
+
+local function is_meant(id, blob)
+  local stage, created = string.byte(blob), unpack_bytes('<i8', blob, CREATED_AT)
+  if sub(stages, stage + 1, stage + 1) ~= '1' or created < from or created >= to then
+    return false
+  end
+  local queue, name = lane_parts(sub(blob, LANE_AT))
+  return (not names or names[name]) and (not queues or queues[queue])
+    and (#tags == 0 or has_tags(call('HGET', P .. 'body', id)))
+end
+
+-- Looks at some; answers the one at which `limit` were found.
+local function look(found, ids, limit)
+  for i, blob in ipairs(read_many('HMGET', 'state', ids)) do
+    if blob and is_meant(ids[i], blob) then
+      found[#found + 1] = ids[i]
+      if #found > limit then
+        return ids[i]
+      end
+    end
+  end
+end
+
+-- Members are ids, or end with one.
+local function look_through(found, members)
+  for start = 1, #members, 1000 do
+    local ids = {}
+    for i = start, math.min(start + 999, #members) do
+      ids[#ids + 1] = sub(members[i], -16)
+    end
+    look(found, ids, math.huge)
+  end
+end
+
+local function look_along(found, source)
+  local top, looked_at = before == '' and '+' or '(' .. before, 0
+  repeat
+    local ids = call('ZRANGE', P .. source, top, '-', 'BYLEX', 'REV', 'LIMIT', 0, 200)
+    looked_at = looked_at + #ids
+    found[1] = look(found, ids, most) or (#ids == 200 and ids[200]) or ''
+    top = '(' .. found[1]
+  until found[1] == '' or #found > most or looked_at >= enough
+end
+
+local answer = {}
+for i, source in ipairs(sources) do
+  local found = { '' }
+  if source == 'leases' then
+    look_through(found, call('ZRANGE', P .. 'leases', 0, -1))
+  elseif source == 'pending' then
+    for _, lane in ipairs(call('SMEMBERS', P .. 'due')) do
+      look_through(found, call('ZRANGE', P .. 'due:' .. lane, 0, -1))
+    end
+    for _, lane in ipairs(call('ZRANGE', P .. 'later', 0, -1)) do
+      look_through(found, call('ZRANGE', P .. 'later:' .. lane, 0, -1))
+    end
+  else
+    look_along(found, source)
+  end
+  answer[i] = found
+end
+return answer

@@ -1,0 +1,4 @@
+-- ARGV: news, the ends.
+local answer = finish(2)
+commit()
+return answer

@@ -1,0 +1,4 @@
+-- ARGV: news, the tasks.
+local answer = insert_tasks(2)
+commit()
+return answer

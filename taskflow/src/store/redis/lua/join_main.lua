@@ -1,0 +1,12 @@
+-- Makes a process known. ARGV: news, instance, what is to be known of it, how long it is believed to live, the schema
+-- this program knows. Answers with the schema that is there, if that is newer.
+local schema = tonumber(call('HGET', P .. 'meta', 'schema') or ARGV[5])
+if schema > tonumber(ARGV[5]) then
+  return schema
+end
+call('HSET', P .. 'meta', 'schema', ARGV[5])
+call('HSET', P .. 'instance', ARGV[2], ARGV[3])
+call('ZADD', P .. 'there', now + ARGV[4], ARGV[2])
+call('ZADD', P .. 'seen', now, ARGV[2])
+call('ZREM', P .. 'gone', ARGV[2])
+return 0

@@ -1,0 +1,22 @@
+-- Makes leases good for another while. ARGV: news, instance, lease, how long the instance is believed to live, number of
+-- runs, ids, fences. Answers with one text, a byte for each: '0' ours, '1' ours and asked to stop, 'x' lost.
+local instance, until_ = ARGV[2], string.format('%.0f', later_by(tonumber(ARGV[3])))
+call('ZADD', P .. 'seen', 'XX', now, instance)
+call('ZADD', P .. 'there', 'XX', now + ARGV[4], instance)
+local n, ids, answers = tonumber(ARGV[5]), {}, {}
+for i = 1, n do
+  ids[i] = ARGV[5 + i]
+end
+for i, blob in ipairs(read_many('HMGET', 'state', ids)) do
+  local answer = 'x'
+  if blob then
+    local stage, stop, _, _, _, _, fence, _, holder = unpack_bytes(HEAD, blob)
+    if (stage == RUNNING or stage == HELD) and fence == tonumber(ARGV[5 + n + i]) and holder == instance then
+      gather('ZADD', 'leases', until_, ids[i])
+      answer = tostring(stop)
+    end
+  end
+  answers[i] = answer
+end
+commit()
+return table.concat(answers)

@@ -1,0 +1,12 @@
+-- The runs of an instance that were asked to stop. ARGV: news, instance. Answers with ids and fences in turn.
+local ids, runs = call('SMEMBERS', P .. 'stopping'), {}
+for i, blob in ipairs(read_many('HMGET', 'state', ids)) do
+  if blob then
+    local _, _, _, _, _, _, fence, _, holder = unpack_bytes(HEAD, blob)
+    if holder == ARGV[2] then
+      runs[#runs + 1] = ids[i]
+      runs[#runs + 1] = string.format('%.0f', fence)
+    end
+  end
+end
+return runs

@@ -1,0 +1,7 @@
+-- The ends of some runs and a claim, in one. ARGV: news, the ends, the claim.
+local ends, at = finish(2)
+flush()
+local answer = { ends }
+claim(at, answer)
+commit()
+return answer

@@ -1,0 +1,28 @@
+//! Redis, version 7 or later, or Valkey, shared by any number of processes.
+//!
+//! In reading order: [`url`] says where it is and [`link`] connects; a call of the contract ([`store`]) becomes a call
+//! of a [`script`], which is one transaction. The scripts are the files in `lua/`: `task.lua` says what a task is, where
+//! it can be found and how it moves; `life.lua`, `insert.lua`, `claim.lua` and `finish.lua` hold the steps; each
+//! `*_main.lua` is one call. On this side [`insert`], [`claim`], [`finish`] and [`recover`] pack arguments and read
+//! [`answer`]s; [`state`] is the packed form both sides know; [`record`], [`list`], [`numbers`] and [`instance`] answer
+//! questions. [`news`] tells other processes that something changed, [`persistence`] warns of a server that forgets.
+
+mod answer;
+mod claim;
+mod error;
+mod finish;
+mod insert;
+mod instance;
+mod link;
+mod list;
+mod news;
+mod numbers;
+mod persistence;
+mod record;
+mod recover;
+mod script;
+mod state;
+mod store;
+mod url;
+
+pub use store::RedisStore;

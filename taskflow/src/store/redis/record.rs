@@ -1,0 +1,136 @@
+//! Records, put together from what is kept of a task.
+
+use serde_json::value::RawValue;
+
+use super::answer::List;
+use super::instance::Known;
+use super::state::{Body, RUNNING, State, Unpack, outcome_of, status_of};
+use crate::model::{Attempt, AttemptOutcome, InstanceId, StoreError, TaskId, TaskRecord, TaskStatus, time};
+
+/// The answer of `get_main.lua`: records without the names of the processes that ran them.
+pub(super) fn unpack(mut answer: List<'_>) -> Result<Vec<TaskRecord>, StoreError> {
+    let mut records = Vec::with_capacity(answer.len() / 9);
+    while !answer.is_empty() {
+        let id = answer.task_id()?;
+        let row = Row {
+            state: answer.bytes()?,
+            body: answer.option()?.unwrap_or_default(),
+            key: answer.option()?,
+            run_key: answer.option()?,
+            error: answer.option()?,
+            result: answer.option()?,
+            progress: answer.option()?,
+            past: answer.option()?,
+        };
+        records.extend(row.record(id));
+    }
+    Ok(records)
+}
+
+/// Writes the names of the processes into the attempts.
+pub(super) fn name_processes(records: &mut [TaskRecord], known: &Known) {
+    for attempt in records.iter_mut().flat_map(|record| &mut record.attempts) {
+        if let Some((host, pid)) = known.get(&attempt.instance) {
+            attempt.host.clone_from(host);
+            attempt.pid = *pid;
+        }
+    }
+}
+
+struct Row {
+    state: Vec<u8>,
+    body: Vec<u8>,
+    key: Option<Vec<u8>>,
+    run_key: Option<Vec<u8>>,
+    error: Option<Vec<u8>>,
+    result: Option<Vec<u8>>,
+    progress: Option<Vec<u8>>,
+    past: Option<Vec<u8>>,
+}
+
+impl Row {
+    fn record(self, id: TaskId) -> Option<TaskRecord> {
+        let state = State::unpack(&self.state)?;
+        let body = Body::unpack(&self.body)?;
+        let status = status_of(state.stage);
+        let error = self.error.map(text);
+        let mut attempts = self.past.as_deref().map(former_attempts).unwrap_or_default();
+        attempts.extend(last_attempt(&state, status, error.as_ref()));
+        let result = match self.result {
+            Some(result) => Some(raw(text(result))),
+            // What returns nothing is kept as nothing.
+            None if status == TaskStatus::Success => Some(raw("null".to_owned())),
+            None => None,
+        };
+        let instant = |micros: i64| (micros != 0).then(|| time::from_micros(micros));
+        Some(TaskRecord {
+            id,
+            status,
+            priority: state.priority,
+            args: raw(body.args.to_owned()),
+            tags: body.tags,
+            // Behind the length of the name and the name.
+            idempotency_key: self.key.and_then(|key| key_in(&text(key))),
+            run_key: self.run_key.map(text),
+            source: state.source,
+            attempt: state.attempt,
+            max_attempts: state.max_attempts,
+            attempts,
+            created_at: time::from_micros(state.created_at),
+            run_at: time::from_micros(state.run_at),
+            scheduled_for: state.scheduled_for.map(time::from_micros),
+            started_at: instant(state.started_at),
+            finished_at: instant(state.finished_at),
+            error,
+            result,
+            progress: self.progress.and_then(|json| serde_json::from_slice(&json).ok()),
+            cancel_requested: state.stop,
+            name: state.name,
+            queue: state.queue,
+        })
+    }
+}
+
+/// The attempt that is in the state: the one under way, or the one the task ended with.
+fn last_attempt(state: &State, status: TaskStatus, error: Option<&String>) -> Option<Attempt> {
+    let outcome = if state.stage == RUNNING { AttemptOutcome::Running } else { state.outcome? };
+    Some(Attempt {
+        finished_at: (state.finished_at != 0).then(|| time::from_micros(state.finished_at)),
+        // While it runs, the error is that of the attempt before.
+        error: error.filter(|_| status.is_final()).cloned(),
+        ..Attempt::new(state.attempt, state.holder, time::from_micros(state.started_at), outcome)
+    })
+}
+
+/// Attempts as `life.lua` packs them: `<I4c16i8i8BI4` and the error.
+fn former_attempts(bytes: &[u8]) -> Vec<Attempt> {
+    let mut at = Unpack(bytes);
+    std::iter::from_fn(|| former_attempt(&mut at)).collect()
+}
+
+fn former_attempt(at: &mut Unpack<'_>) -> Option<Attempt> {
+    let (number, instance) = (at.u32()?, InstanceId::from_bytes(at.array()?));
+    let (started_at, finished_at) = (at.i64()?, at.i64()?);
+    let outcome = outcome_of(at.u8()?).unwrap_or(AttemptOutcome::Failed);
+    let error = at.text()?;
+    Some(Attempt {
+        finished_at: Some(time::from_micros(finished_at)),
+        error: (!error.is_empty()).then(|| error.to_owned()),
+        ..Attempt::new(number, instance, time::from_micros(started_at), outcome)
+    })
+}
+
+fn key_in(key: &str) -> Option<String> {
+    let (length, rest) = key.split_once(':')?;
+    rest.split_at_checked(length.parse().ok()?).map(|(_, key)| key.to_owned())
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Text that should be JSON, as JSON: if it is not, then as a JSON string, since a record must be readable in any case.
+fn raw(json: String) -> Box<RawValue> {
+    let text = serde_json::value::to_raw_value(&json).expect("a string can be written as JSON");
+    RawValue::from_string(json).unwrap_or(text)
+}

@@ -1,0 +1,257 @@
+//! The state and the body of a task as they are kept: what `task.lua` packs, and what only we read.
+
+use std::collections::BTreeMap;
+
+use crate::model::{AttemptOutcome, InstanceId, RetryPolicy, TaskSource, TaskStatus};
+
+/// Numbers beyond are not exact in Lua.
+pub(super) const FOR_EVER: i64 = (1 << 53) - 1;
+
+/// An instant or a length in microseconds, as far as it is exact: to the year 2255.
+pub(super) fn exact(micros: i64) -> i64 {
+    micros.clamp(-FOR_EVER, FOR_EVER)
+}
+
+/// Pending: due, later and held; running; then those of an ended task.
+pub(super) const STAGES: [TaskStatus; 9] = [
+    TaskStatus::Pending,
+    TaskStatus::Pending,
+    TaskStatus::Pending,
+    TaskStatus::Running,
+    TaskStatus::Success,
+    TaskStatus::Failed,
+    TaskStatus::Interrupted,
+    TaskStatus::Cancelled,
+    TaskStatus::Rejected,
+];
+pub(super) const RUNNING: u8 = 3;
+pub(super) const FAILED: u8 = 5;
+
+/// The stage in which a task has ended so. An end is an end, whatever word was given for it.
+pub(super) fn stage_of(status: TaskStatus) -> u8 {
+    match status {
+        TaskStatus::Success => 4,
+        TaskStatus::Interrupted => 6,
+        TaskStatus::Cancelled => 7,
+        TaskStatus::Rejected => 8,
+        _ => FAILED,
+    }
+}
+
+/// The status of a stage; a stage of a later version has failed.
+pub(super) fn status_of(stage: u8) -> TaskStatus {
+    STAGES.get(usize::from(stage)).copied().unwrap_or(TaskStatus::Failed)
+}
+
+/// How runs end, in the order of their numbers from 1 on. `lose_main.lua` knows the sixth.
+const OUTCOMES: [AttemptOutcome; 9] = [
+    AttemptOutcome::Success,
+    AttemptOutcome::Failed,
+    AttemptOutcome::Panicked,
+    AttemptOutcome::TimedOut,
+    AttemptOutcome::HandedBack,
+    AttemptOutcome::Lost,
+    AttemptOutcome::Interrupted,
+    AttemptOutcome::Cancelled,
+    AttemptOutcome::Snoozed,
+];
+
+pub(super) fn outcome_number(outcome: AttemptOutcome) -> u8 {
+    let place = OUTCOMES.iter().position(|one| *one == outcome).unwrap_or(1);
+    u8::try_from(place + 1).expect("nine outcomes")
+}
+
+/// The outcome of that number, 0 for none; one of a later version is a failure.
+pub(super) fn outcome_of(number: u8) -> Option<AttemptOutcome> {
+    let place = usize::from(number).checked_sub(1)?;
+    Some(OUTCOMES.get(place).copied().unwrap_or(AttemptOutcome::Failed))
+}
+
+pub(super) fn source_number(source: TaskSource) -> u8 {
+    match source {
+        TaskSource::Manager => 0,
+        TaskSource::Request => 1,
+        TaskSource::Schedule => 2,
+    }
+}
+
+pub(super) const HAS_KEY: u8 = 1;
+pub(super) const HAS_RUN_KEY: u8 = 2;
+const HAS_SCHEDULED: u8 = 64;
+
+/// A state, unpacked.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    pub(super) stage: u8,
+    pub(super) stop: bool,
+    pub(super) outcome: Option<AttemptOutcome>,
+    pub(super) lost_runs: u32,
+    pub(super) finished_at: i64,
+    pub(super) fence: u64,
+    pub(super) attempt: u32,
+    pub(super) holder: InstanceId,
+    /// 0 before the first run.
+    pub(super) started_at: i64,
+    pub(super) run_at: i64,
+    pub(super) max_attempts: u32,
+    pub(super) created_at: i64,
+    pub(super) scheduled_for: Option<i64>,
+    pub(super) log_lines: u32,
+    pub(super) log_bytes: u32,
+    pub(super) priority: i16,
+    pub(super) source: TaskSource,
+    pub(super) queue: String,
+    pub(super) name: String,
+}
+
+impl State {
+    pub(super) fn unpack(bytes: &[u8]) -> Option<Self> {
+        let mut at = Unpack(bytes);
+        let (stage, stop, outcome, flags) = (at.u8()?, at.u8()?, at.u8()?, at.u8()?);
+        let lost_runs = at.u32()?;
+        let finished_at = at.i64()?;
+        let fence = at.u64()?;
+        let attempt = at.u32()?;
+        let holder = InstanceId::from_bytes(at.array()?);
+        let (started_at, run_at) = (at.i64()?, at.i64()?);
+        let (max_attempts, _tries) = (at.u32()?, at.u32()?);
+        let (created_at, _seq, scheduled_for) = (at.i64()?, at.u64()?, at.i64()?);
+        let (log_lines, log_bytes) = (at.u32()?, at.u32()?);
+        let priority = i16::from_le_bytes(at.array()?);
+        let source = match at.u8()? {
+            1 => TaskSource::Request,
+            2 => TaskSource::Schedule,
+            _ => TaskSource::Manager,
+        };
+        let (queue, name) = lane_parts(std::str::from_utf8(at.0).ok()?)?;
+        Some(Self {
+            stage,
+            stop: stop != 0,
+            outcome: outcome_of(outcome),
+            lost_runs,
+            finished_at,
+            fence,
+            attempt,
+            holder,
+            started_at,
+            run_at,
+            max_attempts,
+            created_at,
+            scheduled_for: (flags & HAS_SCHEDULED != 0).then_some(scheduled_for),
+            log_lines,
+            log_bytes,
+            priority,
+            source,
+            queue: queue.to_owned(),
+            name: name.to_owned(),
+        })
+    }
+}
+
+/// Where the claimable tasks of one name in one queue are.
+pub(super) fn lane(queue: &str, name: &str) -> String {
+    format!("{}:{queue}{name}", queue.len())
+}
+
+/// A key of that name: no two names can have the same.
+pub(super) fn key_of(name: &str, key: &str) -> String {
+    format!("{}:{name}{key}", name.len())
+}
+
+fn lane_parts(lane: &str) -> Option<(&str, &str)> {
+    let (length, rest) = lane.split_once(':')?;
+    rest.split_at_checked(length.parse().ok()?)
+}
+
+/// Policy, tags and arguments in one: each policy and tag with its length before it.
+pub(super) fn pack_body(policy: &RetryPolicy, tags: &BTreeMap<String, String>, args: &str) -> Vec<u8> {
+    let mut body = Vec::with_capacity(args.len() + 64);
+    let policy = (*policy != RetryPolicy::DEFAULT)
+        .then(|| serde_json::to_string(policy).expect("numbers and lengths can be written as JSON"));
+    put(&mut body, policy.as_deref().unwrap_or_default());
+    body.extend(length(tags.len()));
+    for (key, value) in tags {
+        body.extend(pack_tag(key, value));
+    }
+    body.extend_from_slice(args.as_bytes());
+    body
+}
+
+pub(super) fn pack_tag(key: &str, value: &str) -> Vec<u8> {
+    let mut tag = Vec::with_capacity(key.len() + value.len() + 8);
+    put(&mut tag, key);
+    put(&mut tag, value);
+    tag
+}
+
+/// A body, unpacked.
+pub(super) struct Body<'a> {
+    /// As JSON; empty for the default.
+    pub(super) policy: &'a str,
+    pub(super) tags: BTreeMap<String, String>,
+    pub(super) args: &'a str,
+}
+
+impl<'a> Body<'a> {
+    pub(super) fn unpack(bytes: &'a [u8]) -> Option<Self> {
+        let mut at = Unpack(bytes);
+        let policy = at.text()?;
+        let mut tags = BTreeMap::new();
+        for _ in 0..at.u32()? {
+            tags.insert(at.text()?.to_owned(), at.text()?.to_owned());
+        }
+        Some(Self { policy, tags, args: std::str::from_utf8(at.0).ok()? })
+    }
+}
+
+pub(super) fn policy(json: &str) -> RetryPolicy {
+    if json.is_empty() {
+        return RetryPolicy::DEFAULT;
+    }
+    serde_json::from_str(json).unwrap_or_default()
+}
+
+fn put(bytes: &mut Vec<u8>, text: &str) {
+    bytes.extend(length(text.len()));
+    bytes.extend_from_slice(text.as_bytes());
+}
+
+pub(super) fn length(length: usize) -> [u8; 4] {
+    u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes()
+}
+
+/// Bytes that are taken from the front.
+pub(super) struct Unpack<'a>(pub(super) &'a [u8]);
+
+impl<'a> Unpack<'a> {
+    pub(super) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    pub(super) fn u8(&mut self) -> Option<u8> {
+        self.array().map(|[byte]| byte)
+    }
+
+    pub(super) fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub(super) fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    pub(super) fn i64(&mut self) -> Option<i64> {
+        self.array().map(i64::from_le_bytes)
+    }
+
+    pub(super) fn text(&mut self) -> Option<&'a str> {
+        let length = usize::try_from(self.u32()?).ok()?;
+        std::str::from_utf8(self.take(length)?).ok()
+    }
+}

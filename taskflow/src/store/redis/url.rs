@@ -1,0 +1,82 @@
+//! `redis://user:password@host:port/0?namespace=NAME`.
+
+use redis::io::tcp::TcpSettings;
+use redis::{Client, ConnectionInfo, IntoConnectionInfo};
+
+/// The namespace of a URL that names none.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// What a URL says.
+pub(super) struct Place {
+    pub(super) client: Client,
+    pub(super) namespace: String,
+    /// Where it is, without the password.
+    pub(super) location: String,
+}
+
+/// Reads a URL, or says what is wrong with it.
+pub(super) fn parse(url: &str) -> Result<Place, String> {
+    if url.starts_with("rediss:") {
+        return Err("this program speaks to Redis without TLS; use `redis://`, through a tunnel such as stunnel \
+                    where the network is not your own"
+            .to_owned());
+    }
+    let (server, query) = url.split_once('?').unwrap_or((url, ""));
+    let rest = server.strip_prefix("redis://").filter(|rest| !rest.starts_with('/') && !rest.is_empty());
+    if rest.is_none() {
+        return Err("write `redis://host:6379/0`".to_owned());
+    }
+    let mut namespace = DEFAULT_NAMESPACE.to_owned();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=').unwrap_or((pair, "")) {
+            ("namespace", name) => namespace = checked(name)?,
+            (other, _) => return Err(format!("there is no key `{other}`; there is `namespace=NAME`")),
+        }
+    }
+    // What the driver says of a URL it cannot read may hold the password.
+    let refused = |_| "it is not of the form `redis://user:password@host:port/database`".to_owned();
+    let info: ConnectionInfo = server.into_connection_info().map_err(refused)?;
+    // Small requests are not to wait for the answers before them.
+    let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    let location = format!("redis://{}/{}?namespace={namespace}", info.addr(), info.redis_settings().db());
+    let client = Client::open(info).map_err(refused)?;
+    Ok(Place { client, namespace, location })
+}
+
+/// A namespace becomes part of the hash tag of every key.
+fn checked(name: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.len() > 100 || !name.chars().all(is_plain) {
+        return Err(format!(
+            "`namespace` cannot be `{}`; it is 1 to 100 letters, digits, `-`, `_` and `.`",
+            name.escape_default()
+        ));
+    }
+    Ok(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_a_server_and_a_namespace() {
+        let place = parse("redis://me:s3cret@db.example:7000/2?namespace=app-1").unwrap_or_else(|why| panic!("{why}"));
+        assert_eq!(place.location, "redis://db.example:7000/2?namespace=app-1");
+        let place = parse("redis://localhost").unwrap_or_else(|why| panic!("{why}"));
+        assert_eq!(place.location, "redis://localhost:6379/0?namespace=default");
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_with_what_would_be_right() {
+        let refused = |url| parse(url).err().expect(url);
+        assert!(refused("redis:localhost").contains("redis://host:6379"));
+        assert!(refused("redis://").contains("redis://host:6379"));
+        assert!(refused("rediss://localhost").contains("without TLS"));
+        assert!(refused("redis://localhost?namespce=a").contains("`namespce`"));
+        assert!(refused("redis://localhost?namespace={a}").contains("letters"));
+        assert!(refused("redis://localhost?namespace=").contains("1 to 100"));
+        let bad = refused("redis://me:s3cret@localhost:port");
+        assert!(bad.contains("redis://user") && !bad.contains("s3cret"), "{bad}");
+    }
+}
