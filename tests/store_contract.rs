@@ -4,12 +4,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
 mod contract;
+#[path = "support/servers/mod.rs"]
+mod servers;
 
 use contract::contract;
 use contract::lab::Opened;
 
 contract!(memory, crate::open_memory, 400);
 contract!(sqlite, crate::open_sqlite, 50);
+contract!(redis, crate::open_redis, 50);
 
 fn open_memory() -> Opened {
     Opened::new(taskflow::store::MemoryStore::new(), ())
@@ -19,4 +22,9 @@ fn open_sqlite() -> Opened {
     let directory = tempfile::tempdir().expect("a directory");
     let store = taskflow::store::SqliteStore::open(directory.path().join("tasks.db")).expect("a new file");
     Opened::new(store, directory)
+}
+
+fn open_redis() -> Option<Opened> {
+    let store = taskflow::RedisStore::open(servers::redis::shared_url()?).expect("a URL");
+    Some(Opened::new(store, ()))
 }

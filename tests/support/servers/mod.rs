@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 pub(crate) mod postgres;
+pub(crate) mod redis;
 
 /// The longest a server may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(30);

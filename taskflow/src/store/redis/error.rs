@@ -31,7 +31,9 @@ pub(super) fn store_error(error: RedisError, location: &str, in_doubt: bool) -> 
         ),
         Some("MISCONF") => (
             StoreErrorKind::Full,
-            format!("`{location}` cannot write to its disk and takes no writes; make room, and the same call will succeed"),
+            format!(
+                "`{location}` cannot write to its disk and takes no writes; make room, and the same call will succeed"
+            ),
         ),
         Some("READONLY") => (
             StoreErrorKind::Unavailable,
@@ -55,7 +57,8 @@ pub(super) fn store_error(error: RedisError, location: &str, in_doubt: bool) -> 
 }
 
 fn denied(error: RedisError, location: &str) -> StoreError {
-    let message = format!("`{location}` denies access; check the user, the password and its rights in the URL");
+    let message =
+        format!("`{location}` denies access; check the user, the password and its rights in the URL");
     StoreError::with_source(StoreErrorKind::Denied, message, error)
 }
 
@@ -63,6 +66,8 @@ fn denied(error: RedisError, location: &str) -> StoreError {
 pub(super) fn unexpected(location: &str) -> StoreError {
     StoreError::new(
         StoreErrorKind::Other,
-        format!("`{location}` gave an answer that no script of taskflow gives; is it Redis 7 or later, or Valkey?"),
+        format!(
+            "`{location}` gave an answer that no script of taskflow gives; is it Redis 7 or later, or Valkey?"
+        ),
     )
 }

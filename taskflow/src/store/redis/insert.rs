@@ -21,7 +21,8 @@ pub(super) fn portions(groups: &[InsertGroup]) -> Vec<&[InsertGroup]> {
     let mut portions = Vec::new();
     let (mut from, mut tasks, mut bytes) = (0, 0, 0);
     for (n, group) in groups.iter().enumerate() {
-        let size = group.tasks.iter().map(|it| it.task.args.as_ref().map_or(0, |args| args.len())).sum::<usize>();
+        let size =
+            group.tasks.iter().map(|it| it.task.args.as_ref().map_or(0, |args| args.len())).sum::<usize>();
         if n > from && (tasks + group.tasks.len() > TASKS_AT_ONCE || bytes + size > BYTES_AT_ONCE) {
             portions.push(&groups[from..n]);
             (from, tasks, bytes) = (n, 0, 0);
@@ -126,7 +127,8 @@ fn unpack_group(answer: &mut &[u8], group: &InsertGroup) -> Option<Group> {
                 let (place, rest) = answer.split_first_chunk::<4>()?;
                 *answer = rest;
                 let refused = group.tasks.get(usize::try_from(u32::from_le_bytes(*place)).ok()?)?;
-                let (queue, max_size) = (refused.task.queue.to_string(), refused.max_size.unwrap_or_default());
+                let (queue, max_size) =
+                    (refused.task.queue.to_string(), refused.max_size.unwrap_or_default());
                 return Some(Err(Refusal::QueueFull { queue, max_size }));
             }
         });

@@ -40,7 +40,13 @@ pub(super) fn sources(filter: &TaskFilter, counts: &Counts) -> Vec<String> {
 }
 
 /// Adds the arguments of a look for one more than the page holds.
-pub(super) fn pack(call: &mut Call, filter: &TaskFilter, sources: &[String], before: Option<TaskId>, limit: usize) {
+pub(super) fn pack(
+    call: &mut Call,
+    filter: &TaskFilter,
+    sources: &[String],
+    before: Option<TaskId>,
+    limit: usize,
+) {
     call.list(sources.iter());
     match before {
         Some(id) => call.arg(id.as_bytes()),
@@ -63,7 +69,11 @@ pub(super) struct Found {
     pub(super) next: Option<Cursor>,
 }
 
-pub(super) fn unpack(mut answer: List<'_>, before: Option<TaskId>, limit: usize) -> Result<Found, StoreError> {
+pub(super) fn unpack(
+    mut answer: List<'_>,
+    before: Option<TaskId>,
+    limit: usize,
+) -> Result<Found, StoreError> {
     let (mut ids, mut down_to): (Vec<TaskId>, Option<TaskId>) = (Vec::new(), None);
     while !answer.is_empty() {
         let mut source = answer.list()?;

@@ -126,7 +126,7 @@ fn key_in(key: &str) -> Option<String> {
 }
 
 fn text(bytes: Vec<u8>) -> String {
-    String::from_utf8_lossy(&bytes).into_owned()
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// Text that should be JSON, as JSON: if it is not, then as a JSON string, since a record must be readable in any case.

@@ -28,7 +28,7 @@ pub(super) fn decide(call: &mut Call, id: TaskId, state: &State, json: &str) -> 
     };
     if state.stage != RUNNING {
         move_on(0, 0, 0, false, "");
-        return Recovered::new(id, name, TaskStatus::Pending, None);
+        return Recovered::from_hold(id, name);
     }
     let policy = policy(json);
     let lost = LostRun::new(&policy, state.attempt, state.max_attempts, state.lost_runs, state.stop);

@@ -230,7 +230,11 @@ impl Shared {
 
     async fn list(&self, filter: &TaskFilter) -> Result<Page<TaskRecord>, StoreError> {
         let limit = filter.limit.clamp(1, TaskFilter::MAX_LIMIT);
-        let counts = if filter.statuses.is_empty() { Counts::default() } else { numbers::counts(self.numbers().await?)? };
+        let counts = if filter.statuses.is_empty() {
+            Counts::default()
+        } else {
+            numbers::counts(self.numbers().await?)?
+        };
         let sources = list::sources(filter, &counts);
         let mut page = Page::new(Vec::new(), filter.after);
         loop {

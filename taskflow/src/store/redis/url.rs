@@ -17,9 +17,11 @@ pub(super) struct Place {
 /// Reads a URL, or says what is wrong with it.
 pub(super) fn parse(url: &str) -> Result<Place, String> {
     if url.starts_with("rediss:") {
-        return Err("this program speaks to Redis without TLS; use `redis://`, through a tunnel such as stunnel \
+        return Err(
+            "this program speaks to Redis without TLS; use `redis://`, through a tunnel such as stunnel \
                     where the network is not your own"
-            .to_owned());
+                .to_owned(),
+        );
     }
     let (server, query) = url.split_once('?').unwrap_or((url, ""));
     let rest = server.strip_prefix("redis://").filter(|rest| !rest.starts_with('/') && !rest.is_empty());
@@ -61,7 +63,8 @@ mod tests {
 
     #[test]
     fn a_url_names_a_server_and_a_namespace() {
-        let place = parse("redis://me:s3cret@db.example:7000/2?namespace=app-1").unwrap_or_else(|why| panic!("{why}"));
+        let place = parse("redis://me:s3cret@db.example:7000/2?namespace=app-1")
+            .unwrap_or_else(|why| panic!("{why}"));
         assert_eq!(place.location, "redis://db.example:7000/2?namespace=app-1");
         let place = parse("redis://localhost").unwrap_or_else(|why| panic!("{why}"));
         assert_eq!(place.location, "redis://localhost:6379/0?namespace=default");

@@ -1,5 +1,8 @@
 -- Keeps new tasks.
 
+-- Every task begins with this fence, and a claim's is greater: a run or hold under it began with the insert.
+local FIRST_FENCE = 1
+-- What begins so runs from the start, if it may: 1 is "if nothing is due", 2 in any case.
 local RUNS_AT_ONCE = { [1] = true, [2] = true }
 
 -- ARGV from `at` on: instance, lease, number of lanes, lanes, number of tasks, ids, then for each group its number of
@@ -24,7 +27,7 @@ local function insert_tasks(at)
     local to = math.min(from + 3999, at - 1)
     for i, blob in ipairs(call('HMGET', P .. 'state', unpack(ARGV, from, to))) do
       if blob then
-        there[ARGV[from + i - 1]] = true
+        there[ARGV[from + i - 1]] = blob
       end
     end
   end
@@ -89,10 +92,19 @@ local function insert_tasks(at)
     queues = {}
   end
 
+  -- What a task that is there already was answered when this instance inserted it, if that still holds.
+  local function answer_again(blob)
+    local stage, _, _, _, _, _, fence, _, holder = unpack_bytes(HEAD, blob)
+    if fence ~= FIRST_FENCE or holder ~= instance then
+      return 'p'
+    end
+    return stage == RUNNING and 'l' or stage == HELD and 'h' or 'p'
+  end
+
   -- The answer for one task, or nil if its queue is full.
   local function insert_one(id, start, when, value, priority, tries, flags, source, lane, max_size, body, key, run_key)
     if there[id] then
-      return 'p'
+      return answer_again(there[id])
     end
     local queue, name = lane_parts(lane)
     if key then
@@ -119,23 +131,24 @@ local function insert_tasks(at)
     end
 
     -- Start: 0 waits, 1 runs if nothing is due, 2 runs, 3 is held.
-    local stage, fence, attempt, holder, started, answer = DUE, 0, 0, NOBODY, 0, 'p'
+    local stage, attempt, holder, started, answer = DUE, 0, NOBODY, 0, 'p'
     if start == 3 then
-      stage, fence, holder, answer = HELD, 1, instance, 'h'
+      stage, holder, answer = HELD, instance, 'h'
     elseif run_at > now then
       stage = LATER
     elseif RUNS_AT_ONCE[start] and not of_queue.paused and (start == 2 or of_queue.due == 0) then
-      stage, fence, attempt, holder, started, answer = RUNNING, 1, 1, instance, now, 'l'
+      stage, attempt, holder, started, answer = RUNNING, 1, instance, now, 'l'
     end
     seq = seq + 1
     if scheduled then
       flags = bor(flags, HAS_SCHEDULED)
     end
-    gather('HSET', 'state', id, pack(FORMAT, stage, 0, 0, flags, 0, 0, fence, attempt, holder, started,
-      run_at, tries, tries, now, seq, scheduled or 0, 0, 0, priority, source) .. lane)
+    local blob = pack(FORMAT, stage, 0, 0, flags, 0, 0, FIRST_FENCE, attempt, holder, started, run_at, tries, tries,
+      now, seq, scheduled or 0, 0, 0, priority, source) .. lane
+    gather('HSET', 'state', id, blob)
     gather('HSET', 'body', id, body)
     gather('ZADD', 'ids', 0, id)
-    there[id] = true
+    there[id] = blob
     count(LETTER[stage] .. queue, 1)
     if stage == DUE then
       if of_queue[lane] == nil then

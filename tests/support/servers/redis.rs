@@ -1,0 +1,126 @@
+//! A private Redis server.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::{Guardian, Server, find_program, free_port, fresh_namespace, missing, wait_until};
+
+/// A Redis (or Valkey) server of one test, or of all tests of one binary, see [`shared_url`]. Every accepted write is on
+/// its disk (`appendfsync always`).
+#[derive(Debug)]
+pub(crate) struct RedisServer {
+    program: PathBuf,
+    directory: TempDir,
+    port: u16,
+    /// `None` while it is stopped.
+    server: Option<Server>,
+    _guardian: Guardian,
+}
+
+/// The URL of a server for the tests of this binary, which share it: each takes a namespace of its own. `None`, once
+/// said aloud, if there is no Redis.
+pub(crate) fn shared_url() -> Option<String> {
+    static SHARED: OnceLock<Option<RedisServer>> = OnceLock::new();
+    let base = match std::env::var("TASKFLOW_TEST_REDIS_URL") {
+        Ok(url) => url,
+        Err(_) => SHARED.get_or_init(RedisServer::start).as_ref()?.url(),
+    };
+    let separator = if base.contains('?') { '&' } else { '?' };
+    Some(format!("{base}{separator}namespace={}", fresh_namespace()))
+}
+
+impl RedisServer {
+    /// A new, empty server. `None`, once said aloud, if there is no Redis.
+    pub(crate) fn start() -> Option<Self> {
+        let programs = ["redis-server", "valkey-server"];
+        let Some(program) = programs.into_iter().find_map(|name| find_program(name, &[])) else {
+            missing("redis", "neither `redis-server` nor `valkey-server` is installed here");
+            return None;
+        };
+        let directory = tempfile::Builder::new().prefix("taskflow-redis-").tempdir().expect("a directory");
+        let guardian = Guardian::over(directory.path(), &directory.path().join("pid"), "KILL");
+        let mut server = Self { program, directory, port: free_port(), server: None, _guardian: guardian };
+        server.restart();
+        Some(server)
+    }
+
+    /// `redis://127.0.0.1:PORT/0`.
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Starts it again after [`stop`](Self::stop) or [`kill`](Self::kill), on the same port.
+    pub(crate) fn restart(&mut self) {
+        wait_until("Redis to accept connections", || {
+            if !self.server.as_mut().is_some_and(Server::is_running) {
+                self.server = Some(self.spawn());
+            }
+            self.ask(&["PING"]).is_some_and(|answer| answer.starts_with("+PONG"))
+        });
+    }
+
+    /// An orderly shutdown.
+    pub(crate) fn stop(&mut self) {
+        self.end(Signal::TERM);
+    }
+
+    /// As by `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        self.end(Signal::KILL);
+    }
+
+    /// Stops it without ending it, or lets it go on: to its clients the connection is half-open.
+    pub(crate) fn freeze(&self, freeze: bool) {
+        if let Some(server) = &self.server {
+            server.signal(if freeze { Signal::STOP } else { Signal::CONT });
+        }
+    }
+
+    /// Sends one command over a connection of its own, and answers the beginning of what is answered.
+    pub(crate) fn ask(&self, words: &[&str]) -> Option<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+        let mut command = format!("*{}\r\n", words.len());
+        for word in words {
+            command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+        }
+        stream.write_all(command.as_bytes()).ok()?;
+        let mut answer = [0; 64];
+        let length = stream.read(&mut answer).ok()?;
+        Some(String::from_utf8_lossy(&answer[..length]).into_owned())
+    }
+
+    fn end(&mut self, signal: Signal) {
+        if let Some(mut server) = self.server.take() {
+            server.end(signal);
+        }
+    }
+
+    fn spawn(&self) -> Server {
+        let directory = self.directory.path();
+        let log = File::options().create(true).append(true).open(directory.join("log")).expect("a log file");
+        let mut command = Command::new(&self.program);
+        command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--daemonize", "no"]);
+        command.args(["--appendonly", "yes", "--appendfsync", "always", "--save", ""]);
+        command.arg("--dir").arg(directory).arg("--pidfile").arg(directory.join("pid"));
+        Server::start(command.stdout(log.try_clone().expect("a log file")).stderr(log))
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.end(Signal::KILL);
+    }
+}
