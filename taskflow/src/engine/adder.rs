@@ -15,7 +15,7 @@ use super::holds::Holder;
 use super::pause::{Backoff, in_time};
 use super::runner::Runner;
 use super::slots::Seat;
-use crate::model::{AddError, NewTask, StoreError, StoreErrorKind, TaskEventKind, TaskId, When};
+use crate::model::{AddError, NewTask, StoreError, StoreErrorKind, TaskId, When};
 use crate::store::{
     Claimed, InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Run, Start,
 };
@@ -43,6 +43,8 @@ struct Group {
     deadline: Instant,
     /// The last error left open whether it was stored.
     in_doubt: bool,
+    /// Somebody listens for what becomes of it.
+    announced: bool,
     /// Who releases what is held back of it.
     holder: Option<Arc<dyn Holder>>,
     reply: oneshot::Sender<Answer>,
@@ -80,8 +82,9 @@ impl Adder {
         let seats = self.seats(&mut inserts);
         let (reply, answer) = oneshot::channel();
         let deadline = in_time(self.core.settings.add_timeout);
-        let group =
-            Group { tasks: InsertGroup::new(inserts), seats, deadline, in_doubt: false, holder, reply };
+        let announced = self.core.events.adding(inserts.iter().map(|insert| insert.task.id));
+        let tasks = InsertGroup::new(inserts);
+        let group = Group { tasks, seats, deadline, in_doubt: false, announced, holder, reply };
         let mut gate = self.gate.lock();
         gate.waiting.push(group);
         if !mem::replace(&mut gate.writing, true) {
@@ -214,6 +217,7 @@ impl Adder {
         for group in late {
             let slow =
                 StoreError::new(StoreErrorKind::Unavailable, "the store has not answered who came before");
+            self.forget(group.announced, &group.tasks);
             self.free(group.seats);
             let _ = group.reply.send(Err(AddError::Store(slow)));
         }
@@ -225,6 +229,7 @@ impl Adder {
         let inserted = match answer {
             Ok(inserted) => inserted,
             Err(Refusal::QueueFull { queue, max_size }) => {
+                self.forget(group.announced, tasks);
                 self.free(group.seats);
                 let _ = group.reply.send(Err(AddError::QueueFull { queue, max_size }));
                 return;
@@ -232,8 +237,9 @@ impl Adder {
         };
         let mut holds = Vec::new();
         for ((insert, inserted), seat) in tasks.tasks.iter().zip(&inserted).zip(group.seats) {
-            if inserted.kind.is_new() {
-                self.core.events.send_named(inserted.id, &insert.task.name, || TaskEventKind::Added);
+            if group.announced {
+                let name = inserted.kind.is_new().then_some(&*insert.task.name);
+                self.core.events.added(insert.task.id, name);
             }
             match (inserted.kind, seat, &self.runner) {
                 (InsertedAs::Leased { fence }, Some(seat), Some(runner)) => {
@@ -270,8 +276,16 @@ impl Adder {
             } else {
                 AddError::Store(error.clone())
             };
+            self.forget(group.announced, &group.tasks);
             self.free(group.seats);
             let _ = group.reply.send(Err(answer));
+        }
+    }
+
+    /// Nothing was added of these, as far as is known.
+    fn forget(&self, announced: bool, tasks: &InsertGroup) {
+        if announced {
+            tasks.tasks.iter().for_each(|insert| self.core.events.added(insert.task.id, None));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Who is told what happened: subscribers, and those who wait for the end of a task.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -13,6 +13,8 @@ use crate::model::{TaskEvent, TaskEventKind, TaskId};
 pub(crate) struct Events {
     subscribers: broadcast::Sender<TaskEvent>,
     waiters: Mutex<HashMap<TaskId, Arc<Notify>>>,
+    /// Adds on their way, whose subscribers have not been told: a run may begin before the add is answered.
+    untold: Mutex<HashSet<TaskId>>,
 }
 
 impl Events {
@@ -20,7 +22,11 @@ impl Events {
     const CAPACITY: usize = 4096;
 
     pub(crate) fn new() -> Self {
-        Self { subscribers: broadcast::channel(Self::CAPACITY).0, waiters: Mutex::default() }
+        Self {
+            subscribers: broadcast::channel(Self::CAPACITY).0,
+            waiters: Mutex::default(),
+            untold: Mutex::default(),
+        }
     }
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<TaskEvent> {
@@ -39,7 +45,33 @@ impl Events {
         }
     }
 
-    /// The same where the name is not shared yet.
+    /// This task is about to be added. Answers whether anybody listens; then [`added`](Self::added) must follow.
+    pub(crate) fn adding(&self, ids: impl Iterator<Item = TaskId>) -> bool {
+        let listening = self.has_subscribers();
+        if listening {
+            self.untold.lock().extend(ids);
+        }
+        listening
+    }
+
+    /// What became of an add that was announced: `name`, if a task was added.
+    pub(crate) fn added(&self, id: TaskId, name: Option<&str>) {
+        if self.untold.lock().remove(&id)
+            && let Some(name) = name
+        {
+            self.send_named(id, name, || TaskEventKind::Added);
+        }
+    }
+
+    /// An attempt begins: of a task that has been added, whoever is told first.
+    pub(crate) fn started(&self, id: TaskId, name: &Arc<str>, attempt: u32) {
+        if self.has_subscribers() {
+            self.added(id, Some(name));
+            self.send(id, name, || TaskEventKind::Started { attempt });
+        }
+    }
+
+    /// As [`send`](Self::send), where the name is not shared yet.
     pub(crate) fn send_named(&self, id: TaskId, name: &str, kind: impl FnOnce() -> TaskEventKind) {
         if self.has_subscribers() {
             self.send(id, &Arc::from(name), kind);

@@ -11,7 +11,6 @@ use super::core::Core;
 use super::execution;
 use super::settle::Tally;
 use super::slots::{Seat, Slots};
-use crate::model::TaskEventKind;
 use crate::store::{Claimed, Finish, FinishKind, Run};
 use crate::task::{Outbox, Registry, States};
 
@@ -100,8 +99,7 @@ impl Runner {
             return;
         }
         let stop = self.core.runs.begin(task.run, descriptor.is_blocking());
-        let attempt = task.attempt;
-        self.core.events.send(task.run.id, &task.name, || TaskEventKind::Started { attempt });
+        self.core.events.started(task.run.id, &task.name, task.attempt);
         self.core.runtime.spawn(execution::execute(self.clone(), task, descriptor, stop, seat));
     }
 
