@@ -100,14 +100,17 @@ mod web;
 pub use attributes::{schedule, task};
 pub use manager::{AddTask, TaskHandle, TaskManager, TaskManagerBuilder};
 pub use model::*;
-pub use store::{IntoStore, MemoryStore, Store};
+/// The version of `rusqlite` whose connections [`AddTask::within_sqlite`] takes.
+#[cfg(feature = "sqlite")]
+pub use rusqlite;
 #[cfg(feature = "redis")]
 pub use store::RedisStore;
+pub use store::{IntoStore, MemoryStore, Store};
 #[cfg(feature = "sqlite")]
 pub use store::{SqliteStore, Synchronous};
 pub use task::{
-    BlockingTask, BoxFuture, Call, ContextError, Descriptor, FromContext, IntoNewTask, Location, Needs, Standalone,
-    State, Task, TaskArg, TaskConfig, TaskContext, TaskError, TaskFn, TaskOutput, TaskValue,
+    BlockingTask, BoxFuture, Call, ContextError, Descriptor, FromContext, IntoNewTask, Location, Needs,
+    Standalone, State, Task, TaskArg, TaskConfig, TaskContext, TaskError, TaskFn, TaskOutput, TaskValue,
 };
 
 #[cfg(feature = "axum")]
@@ -124,7 +127,8 @@ pub mod __private {
     pub use inventory;
 
     pub use crate::task::{
-        ArgumentError, ArgumentWriter, ErrorReport, Missed, Overlap, Payload, Probe, Registration, ScheduleSpec, Steering,
-        TaskOutcome, Trigger, ViaBoxedError, ViaDisplay, ViaError, ViaNothing, ViaTaskError,
+        ArgumentError, ArgumentWriter, ErrorReport, Missed, Overlap, Payload, Probe, Registration,
+        ScheduleSpec, Steering, TaskOutcome, Trigger, ViaBoxedError, ViaDisplay, ViaError, ViaNothing,
+        ViaTaskError,
     };
 }

@@ -69,15 +69,11 @@ impl Adder {
         let holds = holder.as_ref().is_some_and(|holder| holder.holds());
         let mut inserts = Vec::with_capacity(tasks.len());
         for mut task in tasks {
-            task.check()?;
-            let max_size = self.core.queue(&task.queue)?.max_size;
             if let Some(holder) = &holder {
                 task.source = holder.source();
             }
             let start = if holds && !task.eager { Start::Hold } else { Start::Wait };
-            let mut insert = InsertTask::new(task, start);
-            insert.max_size = max_size;
-            inserts.push(insert);
+            inserts.push(self.core.prepare(task, start)?);
         }
         let seats = self.seats(&mut inserts);
         let (reply, answer) = oneshot::channel();

@@ -12,8 +12,10 @@ use super::events::Events;
 use super::health::HealthMeter;
 use super::holds::Holds;
 use super::runs::Runs;
-use crate::model::{AddError, InstanceInfo, QueueConfig, StoreError, TaskEventKind, TaskId, error::closest};
-use crate::store::{Store, StoreFuture};
+use crate::model::{
+    AddError, InstanceInfo, NewTask, QueueConfig, StoreError, TaskEventKind, TaskId, error::closest,
+};
+use crate::store::{InsertTask, Start, Store, StoreFuture};
 
 /// What every part of the engine shares, whether this process runs tasks or only adds them.
 #[derive(Debug)]
@@ -89,8 +91,17 @@ impl Core {
         self.closed.load(Ordering::Acquire)
     }
 
+    /// A task that is within every limit and whose queue is known, ready to be inserted.
+    pub(crate) fn prepare(&self, task: NewTask, start: Start) -> Result<InsertTask, AddError> {
+        task.check()?;
+        let max_size = self.queue(&task.queue)?.max_size;
+        let mut insert = InsertTask::new(task, start);
+        insert.max_size = max_size;
+        Ok(insert)
+    }
+
     /// The configuration of a queue.
-    pub(crate) fn queue(&self, name: &str) -> Result<&QueueConfig, AddError> {
+    fn queue(&self, name: &str) -> Result<&QueueConfig, AddError> {
         self.settings.queues.get(name).ok_or_else(|| AddError::UnknownQueue {
             queue: name.to_owned(),
             suggestion: closest(name, self.settings.queues.keys().map(String::as_str)),

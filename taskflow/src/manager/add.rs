@@ -28,8 +28,9 @@ impl TaskManager {
     /// # Ok(())
     /// # }
     /// ```
+    #[expect(clippy::needless_pass_by_value, reason = "a task's name is a value without size")]
     pub fn add_task<T: Task, P>(&self, task: impl TaskFn<P, Task = T>, args: T::Args) -> AddTask<T::Value> {
-        drop(task);
+        let _ = task;
         AddTask::new(self.clone(), None, new_task::<T>(&args))
     }
 
@@ -186,6 +187,12 @@ impl<V> AddTask<V> {
     pub fn blocking(self) -> Result<TaskHandle<V>, AddError> {
         let runtime = self.manager.0.core.runtime.clone();
         runtime.block_on(self.store())
+    }
+
+    /// What is added, and through which manager.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn into_parts(self) -> (TaskManager, NewTask) {
+        (self.manager, self.task)
     }
 
     async fn store(self) -> Result<TaskHandle<V>, AddError> {

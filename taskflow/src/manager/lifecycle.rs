@@ -53,7 +53,6 @@ pub(super) struct Inner {
 
 impl TaskManager {
     /// A manager that is to be configured: its store, what tasks need, its queues.
-    #[must_use]
     pub fn builder() -> TaskManagerBuilder {
         TaskManagerBuilder::default()
     }

@@ -7,6 +7,8 @@ mod handle;
 mod lifecycle;
 mod provided;
 mod reads;
+#[cfg(feature = "sqlite")]
+mod within;
 
 pub use add::AddTask;
 pub use builder::TaskManagerBuilder;

@@ -157,7 +157,6 @@ impl TaskManager {
     /// # Ok(())
     /// # }
     /// ```
-    #[must_use]
     pub fn subscribe(&self) -> impl Stream<Item = TaskEvent> + Send + Unpin + 'static {
         Subscription { next: Box::pin(next(self.0.core.events.subscribe())) }
     }

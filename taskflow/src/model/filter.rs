@@ -1,5 +1,6 @@
 //! Which tasks are meant.
 
+use std::fmt;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -84,7 +85,7 @@ impl TaskFilter {
 
     /// Tasks with this tag. Repeated, all must be there.
     #[must_use]
-    pub fn tag(mut self, key: impl Into<String>, value: impl ToString) -> Self {
+    pub fn tag(mut self, key: impl Into<String>, value: impl fmt::Display) -> Self {
         self.tags.push((key.into(), value.to_string()));
         self
     }

@@ -1,5 +1,6 @@
 //! The contract between the engine and a database.
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -49,7 +50,7 @@ pub type HintStream = Pin<Box<dyn Stream<Item = Hint> + Send>>;
 ///
 /// **Counting costs no scan**, and neither claim, insert nor counts slows down with the number of ended tasks, or of
 /// tasks that are not due.
-pub trait Store: fmt::Debug + Send + Sync + 'static {
+pub trait Store: Any + fmt::Debug + Send + Sync {
     /// Where it is, for logs and errors: no password.
     fn location(&self) -> String;
 

@@ -23,7 +23,7 @@ pub use insert::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Ref
 pub use memory::MemoryStore;
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
+pub use schedule::{Fire, Fired, ScheduleState};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, Synchronous};
-pub use schedule::{Fire, Fired, ScheduleState};
 pub use url::IntoStore;

@@ -72,7 +72,9 @@ fn open(url: &str) -> Result<Arc<dyn Store>, Error> {
         #[cfg(feature = "redis")]
         "redis" | "rediss" => Ok(Arc::new(super::RedisStore::open(url)?)),
         #[cfg(not(feature = "redis"))]
-        "redis" | "rediss" => refuse("this program was built without the feature `redis` of taskflow".to_owned()),
+        "redis" | "rediss" => {
+            refuse("this program was built without the feature `redis` of taskflow".to_owned())
+        }
         "file" => refuse("a SQLite file is written `sqlite://tasks.db`".to_owned()),
         _ => refuse(format!("there is no store `{scheme}`; there are `memory:`, `sqlite://` and `redis://`")),
     }

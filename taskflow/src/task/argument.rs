@@ -200,7 +200,6 @@ impl<'de> Deserializer<'de> for Missing {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -78,7 +78,14 @@ impl Descriptor {
         parameters: &'static [&'static str],
         location: Location,
     ) -> Self {
-        Self { config, parameters, location, needs: T::needs, run: Run::Blocking(run_blocking::<T>), schedule: None }
+        Self {
+            config,
+            parameters,
+            location,
+            needs: T::needs,
+            run: Run::Blocking(run_blocking::<T>),
+            schedule: None,
+        }
     }
 
     /// The descriptor of a schedule.

@@ -47,8 +47,9 @@ pub struct BackgroundTasks(Arc<RequestTasks>);
 
 impl BackgroundTasks {
     /// As [`TaskManager::add_task`].
+    #[expect(clippy::needless_pass_by_value, reason = "a task's name is a value without size")]
     pub fn add_task<T: Task, P>(&self, task: impl TaskFn<P, Task = T>, args: T::Args) -> AddTask<T::Value> {
-        drop(task);
+        let _ = task;
         AddTask::new(self.manager().clone(), Some(self.0.clone()), new_task::<T>(&args))
     }
 

@@ -4,7 +4,8 @@
 //! contract ([`store`]) becomes a job for the one [`writer`] thread, which commits whatever jobs wait as one
 //! [`transaction`], or for a [`reader`] thread. What jobs do is in [`insert`], [`claim`], [`finish`], [`lease`],
 //! [`recover`], [`control`], [`schedule`] and [`prune`], over the steps of a row's [`life`] and the numbers in its queue's
-//! [`ledger`]; [`read`] and [`list`] answer questions. [`lock`] tells which processes live, [`checkpoint`] keeps the
+//! [`ledger`]; [`read`] and [`list`] answer questions. [`within`] inserts through a
+//! connection of the application's. [`lock`] tells which processes live, [`checkpoint`] keeps the
 //! write-ahead log short.
 //!
 //! All times in the file are microseconds since the epoch by the clock of the machine.
@@ -38,6 +39,7 @@ mod store;
 mod tests;
 mod transaction;
 mod url;
+mod within;
 mod writer;
 
 pub use open::Synchronous;

@@ -133,6 +133,10 @@ impl SqliteStore {
         Ok(Self { shared: Arc::new(shared) })
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
     /// Has the writer do something, in one transaction with whatever else waits. Once it was asked it will be done,
     /// whether or not its answer is waited for.
     pub(super) fn write<T, F>(&self, work: F) -> StoreFuture<'_, T>

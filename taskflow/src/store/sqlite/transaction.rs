@@ -78,6 +78,26 @@ impl<'w, 'c> Transaction<'w, 'c> {
         Ok(())
     }
 
+    /// Becomes a part of a transaction that is open, which can be undone alone.
+    pub(super) fn join(&mut self) -> rusqlite::Result<()> {
+        self.ledger.clear();
+        self.is_news = false;
+        self.sql.execute("SAVEPOINT taskflow", [])?;
+        self.now = time::now_micros();
+        Ok(())
+    }
+
+    /// Leaves the part to the transaction it is in.
+    pub(super) fn part(&mut self) -> rusqlite::Result<()> {
+        self.sql.execute("RELEASE taskflow", []).map(drop)
+    }
+
+    /// Undoes the part; the transaction it was in goes on.
+    pub(super) fn part_without(&mut self) -> rusqlite::Result<()> {
+        self.sql.execute("ROLLBACK TO taskflow", [])?;
+        self.part()
+    }
+
     /// Everything a transaction does before its commit.
     pub(super) fn complete(&mut self) -> rusqlite::Result<()> {
         self.ledger.write(self.sql)

@@ -1,0 +1,93 @@
+//! Adds that are part of a transaction of the caller's own.
+
+use std::any::{Any, type_name};
+
+use super::{AddTask, TaskHandle, TaskManager};
+use crate::model::AddError;
+use crate::store::{InsertBatch, InsertGroup, Inserted, Refusal, Start, Store};
+
+impl<V> AddTask<V> {
+    /// Adds it through a connection of yours to the SQLite file in which the tasks are kept, as part of the transaction
+    /// you have open on it: your commit makes the task visible, within a moment, and a rollback leaves nothing of it.
+    /// Without an open transaction it is committed at once. It is never held, and `eager` has no effect.
+    ///
+    /// Begin the transaction with `BEGIN IMMEDIATE`
+    /// ([`TransactionBehavior::Immediate`](rusqlite::TransactionBehavior::Immediate)): one that has read before it writes
+    /// may be refused for what another process wrote meanwhile. While it is open, nobody else can write to the file.
+    ///
+    /// ```
+    /// use taskflow::rusqlite::{Connection, TransactionBehavior};
+    ///
+    /// # #[taskflow::task] async fn send_invoice(order: i64) { let _ = order; }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = std::env::temp_dir().join(format!("taskflow-within-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&directory)?;
+    /// # let file = directory.join("app.db");
+    /// let tasks = taskflow::TaskManager::builder().store(format!("sqlite://{}", file.display())).connect().await?;
+    /// let mut connection = Connection::open(&file)?;
+    /// connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY)", [])?;
+    ///
+    /// let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    /// transaction.execute("INSERT INTO orders (id) VALUES (42)", [])?;
+    /// let task = tasks.add_task(send_invoice, (42,)).within_sqlite(&transaction)?;
+    /// transaction.commit()?; // the order and its task, or neither
+    ///
+    /// assert!(tasks.get(task.id()).await?.is_some());
+    /// # tasks.shutdown(std::time::Duration::ZERO).await?;
+    /// # std::fs::remove_dir_all(&directory)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As awaiting it does, when the manager's store is not SQLite, and when the connection is to another file. Then
+    /// nothing of it is left in your transaction, which goes on.
+    #[cfg(feature = "sqlite")]
+    pub fn within_sqlite(self, connection: &rusqlite::Connection) -> Result<TaskHandle<V>, AddError> {
+        let (manager, batch) = self.into_batch()?;
+        let store: &crate::store::SqliteStore = manager.store_as("within_sqlite")?;
+        let answers = store.insert_within(connection, &batch)?;
+        manager.clone().handle(answers)
+    }
+
+    /// The manager, and the batch that holds this task alone.
+    fn into_batch(self) -> Result<(TaskManager, InsertBatch), AddError> {
+        let (manager, task) = self.into_parts();
+        let core = &manager.0.core;
+        if core.is_closed() {
+            return Err(AddError::ShutDown);
+        }
+        let group = InsertGroup::new(vec![core.prepare(task, Start::Wait)?]);
+        let batch = InsertBatch::new(core.instance.id, core.settings.lease, vec![group]);
+        Ok((manager, batch))
+    }
+}
+
+impl TaskManager {
+    /// The store, if it is of that type.
+    fn store_as<S: Store>(&self, option: &'static str) -> Result<&S, AddError> {
+        let store: &dyn Store = &*self.0.core.store;
+        let any: &dyn Any = store;
+        any.downcast_ref().ok_or_else(|| {
+            let wanted = type_name::<S>().rsplit("::").next().unwrap_or_default();
+            let message = format!(
+                "it needs the tasks to be kept in a `{wanted}`, and they are in {}",
+                store.location()
+            );
+            AddError::Option { option, message }
+        })
+    }
+
+    /// The handle of the one task that was inserted.
+    fn handle<V>(self, mut answers: Vec<Result<Vec<Inserted>, Refusal>>) -> Result<TaskHandle<V>, AddError> {
+        match answers.pop() {
+            Some(Ok(mut inserted)) => inserted.pop().map(|inserted| TaskHandle::of(self, inserted)),
+            Some(Err(Refusal::QueueFull { queue, max_size })) => {
+                return Err(AddError::QueueFull { queue, max_size });
+            }
+            None => None,
+        }
+        .ok_or(AddError::ShutDown)
+    }
+}
