@@ -3,32 +3,83 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use taskflow::{NewTask, TaskFilter, TaskId, TaskManager};
+use tempfile::TempDir;
+
+use crate::servers::{self, redis::RedisServer};
 
 /// A store and a ledger that several processes share.
 pub(crate) struct Lab {
-    dir: tempfile::TempDir,
+    directory: TempDir,
+    url: String,
     lease: Duration,
+    server: Mutex<Option<Box<dyn DatabaseServer>>>,
+}
+
+/// A server whose end and return a test decides.
+pub(crate) trait DatabaseServer: Send {
+    fn kill(&mut self);
+    fn restart(&mut self);
+}
+
+impl DatabaseServer for RedisServer {
+    fn kill(&mut self) {
+        Self::kill(self);
+    }
+
+    fn restart(&mut self) {
+        Self::restart(self);
+    }
 }
 
 impl Lab {
-    pub(crate) fn new() -> Self {
-        Self::with_lease(Duration::from_secs(10))
+    fn at(url: String, directory: TempDir) -> Self {
+        Self { directory, url, lease: Duration::from_secs(1), server: Mutex::new(None) }
     }
 
-    pub(crate) fn with_lease(lease: Duration) -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), lease }
+    pub(crate) fn sqlite() -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", directory.path().join("tasks.db").display());
+        // A lease that plays no part: the lock of a dead process tells.
+        Some(Self { lease: Duration::from_secs(10), ..Self::at(url, directory) })
     }
 
-    pub(crate) fn url(&self) -> String {
-        format!("sqlite://{}", self.dir.path().join("tasks.db").display())
+    /// A namespace of the server that these tests share; `None` if there is no Redis here.
+    pub(crate) fn redis() -> Option<Self> {
+        Some(Self::at(servers::redis::shared_url()?, tempfile::tempdir().unwrap()))
+    }
+
+    /// A server of its own, to be killed.
+    pub(crate) fn redis_alone() -> Option<Self> {
+        let server = RedisServer::start()?;
+        let lab = Self::at(server.url(), tempfile::tempdir().unwrap());
+        Some(Self { server: Mutex::new(Some(Box::new(server))), ..lab })
+    }
+
+    #[must_use]
+    pub(crate) fn with_lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    pub(crate) fn is_sqlite(&self) -> bool {
+        self.url.starts_with("sqlite:")
+    }
+
+    pub(crate) fn kill_server(&self) {
+        self.server.lock().unwrap().as_mut().expect("a server of its own").kill();
+    }
+
+    pub(crate) fn restart_server(&self) {
+        self.server.lock().unwrap().as_mut().expect("a server of its own").restart();
     }
 
     fn ledger_path(&self) -> PathBuf {
-        self.dir.path().join("ledger")
+        self.directory.path().join("ledger")
     }
 
     pub(crate) fn ledger(&self) -> String {
@@ -38,13 +89,13 @@ impl Lab {
     }
 
     pub(crate) async fn connect(&self) -> TaskManager {
-        TaskManager::builder().store(self.url()).connect().await.unwrap()
+        TaskManager::builder().store(&self.url).lease(self.lease).connect().await.unwrap()
     }
 
     /// Starts a worker; one that runs tasks is ready when this returns.
     pub(crate) fn start(&self, args: &[&str]) -> Process {
         let mut child = Command::new(env!("CARGO_BIN_EXE_worker"))
-            .arg(self.url())
+            .arg(&self.url)
             .arg(self.ledger_path())
             .args(args)
             .env("LEASE_MS", self.lease.as_millis().to_string())
@@ -74,8 +125,12 @@ impl Lab {
 
     /// Waits until so many runs have ended in all.
     pub(crate) async fn until_ends(&self, count: usize) {
-        let ends = || self.ledger().lines().filter(|line| line.starts_with("end ")).count();
-        self.until(Duration::from_secs(20), || async { ends() >= count }).await;
+        self.until(Duration::from_secs(30), || async { self.ends() >= count }).await;
+    }
+
+    /// Runs that have come to their end.
+    pub(crate) fn ends(&self) -> usize {
+        self.ledger().lines().filter(|line| line.starts_with("end ")).count()
     }
 
     pub(crate) fn starts_of(&self, id: TaskId) -> usize {

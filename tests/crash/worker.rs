@@ -118,9 +118,12 @@ async fn main() {
         let tasks = tasks.clone();
         tokio::spawn(async move {
             for n in 0_u64.. {
-                // What an add is refused for is the shutdown, and after that nothing is added.
-                if add(&tasks, kinds[adder % kinds.len()], n % 5).await.is_err() {
-                    return;
+                match add(&tasks, kinds[adder % kinds.len()], n % 5).await {
+                    Ok(()) => {}
+                    // The database is away: a service would answer 503, and the next request comes.
+                    Err(error) if error.is_transient() => {}
+                    // The process ends.
+                    Err(_) => return,
                 }
             }
         });
