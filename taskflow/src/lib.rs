@@ -36,7 +36,8 @@
 //!   [`tasks.add(send_email(to, subject))`](TaskManager::add) takes a call of it. Both give an [`AddTask`], on which
 //!   [priority](AddTask::priority), [queue](AddTask::queue), [tags](AddTask::tag), [times](AddTask::run_in) and
 //!   [keys](AddTask::idempotency_key) are set, and which is awaited.
-//! - [`tasks.add_all(..)`](TaskManager::add_all) adds many in one round trip, all or none.
+//! - [`tasks.add_all(..)`](TaskManager::add_all) adds many in one round trip, all or none; `.within_sqlite(..)` and
+//!   `.within_postgres(..)` add in a transaction of your own.
 //! - In an axum handler, [`BackgroundTasks`] does the same and holds what it adds until the response has been sent.
 //! - A task adds tasks through a [`TaskManager`] parameter.
 //!
@@ -71,6 +72,9 @@
 //! | `sqlite://tasks.db` | one machine, any number of processes | `kill -9`, a crash, a power loss |
 //! | `sqlite://tasks.db?synchronous=normal` | the same, faster | `kill -9` and a crash of the process |
 //!
+//! | `postgres://…` | many machines | what the server survives |
+//! | `redis://…` | many machines | what `appendonly` keeps |
+//!
 //! Any other store is a value that implements [`Store`]; the [`store`] module is its specification.
 //!
 //! # What this crate does not do
@@ -86,6 +90,8 @@
 //! | feature | | |
 //! |---|---|---|
 //! | `sqlite` | default | the store that is one SQLite file |
+//! | `postgres` | | the store on PostgreSQL 13 and later, for many machines |
+//! | `redis` | | the store on Redis 7 or Valkey, for many machines |
 //! | `axum` | | [`BackgroundTasks`] and [`TaskManager::layer`] |
 
 mod attributes;
