@@ -13,6 +13,7 @@ use contract::lab::Opened;
 contract!(memory, crate::open_memory, 400);
 contract!(sqlite, crate::open_sqlite, 50);
 contract!(redis, crate::open_redis, 50);
+contract!(postgres, crate::open_postgres, 50);
 
 fn open_memory() -> Opened {
     Opened::new(taskflow::store::MemoryStore::new(), ())
@@ -27,4 +28,10 @@ fn open_sqlite() -> Opened {
 fn open_redis() -> Option<Opened> {
     let store = taskflow::RedisStore::open(servers::redis::shared_url()?).expect("a URL");
     Some(Opened::new(store, ()))
+}
+
+/// One server for all, a namespace for each.
+fn open_postgres() -> Option<Opened> {
+    let url = servers::postgres::shared_url()?;
+    Some(Opened::new(taskflow::PostgresStore::open(&url).expect("a URL"), ()))
 }

@@ -112,6 +112,8 @@ pub use rusqlite;
 #[cfg(feature = "redis")]
 pub use store::RedisStore;
 pub use store::{IntoStore, MemoryStore, Store};
+#[cfg(feature = "postgres")]
+pub use store::PostgresStore;
 #[cfg(feature = "sqlite")]
 pub use store::{SqliteStore, Synchronous};
 pub use task::{

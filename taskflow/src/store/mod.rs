@@ -10,10 +10,16 @@ mod insert;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod schedule;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod state;
 mod url;
+#[cfg(feature = "postgres")]
+mod words;
 
 pub use crate::model::rules::{LostRun, Next};
 pub use claim::{Claim, Claimed, Claims, Recovered, Renewal, Renewed, Run};
@@ -24,6 +30,8 @@ pub use memory::MemoryStore;
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
 pub use schedule::{Fire, Fired, ScheduleState};
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresStore;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, Synchronous};
 pub use url::IntoStore;

@@ -12,10 +12,11 @@ use crate::model::Error;
 /// | `memory:` | this process's memory: for tests and throw-away work |
 /// | `sqlite://relative.db`, `sqlite:///absolute.db` | one file; the path is percent-decoded |
 /// | `redis://user:password@host:6379/0` | a Redis or Valkey server (feature `redis`) |
+/// | `postgres://user:password@host:port/database` | PostgreSQL 13 or later (feature `postgres`) |
 ///
 /// `sqlite://` takes `?synchronous=full` (the default: an accepted task survives a power loss) or
 /// `?synchronous=normal` (faster: it survives a crash of the process, not of the machine). A key that is not known is
-/// an error. `redis://` takes `?namespace=NAME`: several applications, or tests, on one server.
+/// an error. `postgres://` and `redis://` take `?namespace=NAME`: several applications, or tests, on one server.
 pub trait IntoStore {
     /// The store this stands for.
     ///
@@ -75,8 +76,16 @@ fn open(url: &str) -> Result<Arc<dyn Store>, Error> {
         "redis" | "rediss" => {
             refuse("this program was built without the feature `redis` of taskflow".to_owned())
         }
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => Ok(Arc::new(super::PostgresStore::open(url)?)),
+        #[cfg(not(feature = "postgres"))]
+        "postgres" | "postgresql" => {
+            refuse("this program was built without the feature `postgres` of taskflow".to_owned())
+        }
         "file" => refuse("a SQLite file is written `sqlite://tasks.db`".to_owned()),
-        _ => refuse(format!("there is no store `{scheme}`; there are `memory:`, `sqlite://` and `redis://`")),
+        _ => refuse(format!(
+            "there is no store `{scheme}`; there are `memory:`, `sqlite://`, `postgres://` and `redis://`"
+        )),
     }
 }
 
@@ -84,12 +93,20 @@ fn open(url: &str) -> Result<Arc<dyn Store>, Error> {
 pub(super) fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    let (before, query) = rest[authority.len()..].split_once('?').unwrap_or((&rest[authority.len()..], ""));
+    let shown = |pair: &str| match pair.split_once('=') {
+        Some(("password", _)) => "password=***".to_owned(),
+        _ => pair.to_owned(),
+    };
+    let query: Vec<String> = query.split('&').filter(|pair| !pair.is_empty()).map(shown).collect();
+    let mark = if query.is_empty() { "" } else { "?" };
+    let tail = format!("{before}{mark}{}", query.join("&"));
     match authority.rsplit_once('@') {
         Some((user, host)) => {
             let user = user.split(':').next().unwrap_or(user);
-            format!("{scheme}://{user}:***@{host}{}", &rest[authority.len()..])
+            format!("{scheme}://{user}:***@{host}{tail}")
         }
-        None => url.to_owned(),
+        None => format!("{scheme}://{authority}{tail}"),
     }
 }
 
@@ -116,5 +133,7 @@ mod tests {
     fn a_password_is_never_shown() {
         let text = refusal("oracle://app:s3cr:t@db.example/tasks?x=1");
         assert!(!text.contains("s3cr") && text.contains("oracle://app:***@db.example/tasks?x=1"), "{text}");
+        let text = refusal("oracle://db.example/tasks?user=app&password=s3cret&x=1");
+        assert!(text.contains("db.example/tasks?user=app&password=***&x=1"), "{text}");
     }
 }

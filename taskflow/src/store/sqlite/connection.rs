@@ -12,6 +12,7 @@ use super::Synchronous;
 const BUSY_TRIES: i32 = 25_000;
 
 /// Opens a file that may be written to, and nothing else about it.
+#[allow(unused_mut, reason = "some versions of rusqlite set the handler through `&mut`, some through `&`")]
 pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let mut connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
@@ -20,6 +21,7 @@ pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// Opens a file to read it.
+#[allow(unused_mut, reason = "some versions of rusqlite set the handler through `&mut`, some through `&`")]
 pub(super) fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;

@@ -32,7 +32,6 @@ mod recover;
 mod row;
 mod schedule;
 mod schema;
-mod state;
 mod statements;
 mod store;
 #[cfg(test)]
@@ -42,5 +41,6 @@ mod url;
 mod within;
 mod writer;
 
+use super::state;
 pub use open::Synchronous;
 pub use store::SqliteStore;

@@ -1,8 +1,8 @@
-//! The states of a row: finer than [`TaskStatus`], since pending is three things to an index.
+//! The states of a row of a database: finer than [`TaskStatus`], since pending is three things to an index.
 
 use crate::model::TaskStatus;
 
-/// What `taskflow_tasks.state` holds. The numbers are part of the schema.
+/// What `taskflow_tasks.state` holds. The numbers are part of every schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// Pending, and claimable unless its queue is paused.

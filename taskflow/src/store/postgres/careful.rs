@@ -1,0 +1,379 @@
+//! Adds that must look before they leap: into queues with a limit, in place of a waiting task, with keys inside a group.
+//!
+//! In one transaction: the rows of limited queues are locked, so that no two adds count the same free place; what is
+//! there is looked up; the groups are gone through one by one; and what came of it is written. Whatever another
+//! transaction puts in the way meanwhile, the constraints refuse, and all of it is done again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use sqlx::Row;
+use uuid::Uuid;
+
+use super::error::Fault;
+use super::insert::{Answers, args, begun_as};
+use super::ledger::Ledger;
+use super::session::Session;
+use super::value::{Instant, give, keep, keep_json, length};
+use crate::model::{NewTask, TaskId, When, time};
+use crate::store::state::State;
+use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start, words};
+
+const KNOW_QUEUES: &str = "
+INSERT INTO taskflow_queues (name) SELECT * FROM unnest($1::text[]) ON CONFLICT (name) DO NOTHING";
+
+const LOCK_QUEUES: &str = "
+SELECT name FROM taskflow_queues WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE";
+
+const LOOK_AT_QUEUES: &str = "
+SELECT a.queue, now(),
+       EXISTS (SELECT 1 FROM taskflow_queues p WHERE p.name = a.queue AND p.paused),
+       (SELECT coalesce(sum(c.waiting_first), 0)::bigint FROM taskflow_counts c WHERE c.queue = a.queue),
+       (SELECT count(*) FROM (
+            SELECT 1 FROM taskflow_tasks t WHERE t.state = 0 AND t.queue = a.queue LIMIT $2
+        ) ready)
+       + (SELECT count(*) FROM (
+            SELECT 1 FROM taskflow_tasks t WHERE t.state = 1 AND t.run_at <= now() AND t.queue = a.queue LIMIT $2
+        ) come_due)
+FROM unnest($1::text[]) AS a (queue)";
+
+const LOOK_AT_KEYS: &str = "
+SELECT (SELECT (CASE
+            WHEN t.fence = 1 AND t.claim_id IS NULL AND t.instance = $5 AND t.state IN (2, 3) THEN t.state ELSE 0
+        END)::smallint FROM taskflow_tasks t WHERE t.id = a.id),
+       (SELECT t.id FROM taskflow_tasks t
+        WHERE t.idempotency_key = a.idempotency_key AND t.name = a.name AND t.state <= 4),
+       (SELECT t.id FROM taskflow_tasks t
+        WHERE t.run_key = a.run_key AND t.name = a.name AND t.state <= 2 AND t.attempt = 0)
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY
+    AS a (id, name, idempotency_key, run_key, n)
+ORDER BY a.n";
+
+/// Those that can be replaced; one that was claimed meanwhile is no longer among them.
+const LOCK_WAITING: &str = "
+SELECT id, queue, state FROM taskflow_tasks
+WHERE id = ANY($1::uuid[]) AND state <= 2 AND attempt = 0 ORDER BY id FOR UPDATE";
+
+const INSERT: &str = "
+INSERT INTO taskflow_tasks
+    (id, state, queue, priority, name, attempt, max_attempts, fence, instance, lease_until, run_at, scheduled_for,
+     started_at, source, idempotency_key, run_key, policy, tags, args)
+SELECT g.id, g.state, g.queue, g.priority, g.name, (g.state = 3)::integer, g.max_attempts,
+       (g.state IN (2, 3))::integer,
+       CASE WHEN g.state IN (2, 3) THEN $15::uuid END,
+       CASE WHEN g.state IN (2, 3) THEN now() + $16::bigint * interval '1 microsecond' END,
+       g.run_at, g.scheduled_for, CASE WHEN g.state = 3 THEN now() END, g.source, g.idempotency_key, g.run_key,
+       g.policy, g.tags, g.args
+FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::smallint[], $5::text[], $6::bigint[], $7::timestamptz[],
+            $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[])
+    WITH ORDINALITY
+    AS g (id, state, queue, priority, name, max_attempts, run_at, scheduled_for, source, idempotency_key, run_key,
+          policy, tags, args, n)
+ORDER BY g.n
+ON CONFLICT DO NOTHING";
+
+const REPLACE: &str = "
+UPDATE taskflow_tasks t
+SET state = g.state, queue = g.queue, priority = g.priority, max_attempts = g.max_attempts, run_at = g.run_at,
+    scheduled_for = g.scheduled_for, policy = g.policy, tags = g.tags, args = g.args
+FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::smallint[], $5::bigint[], $6::timestamptz[],
+            $7::timestamptz[], $8::text[], $9::text[], $10::text[])
+    AS g (id, state, queue, priority, max_attempts, run_at, scheduled_for, policy, tags, args)
+WHERE t.id = g.id";
+
+/// What is known of the store while the groups are gone through, and what is to be written.
+#[derive(Clone, Debug, Default)]
+struct Plan<'b> {
+    now: i64,
+    /// How tasks that are there already began.
+    there: HashMap<TaskId, InsertedAs>,
+    /// Who holds a key, by key and name.
+    keys: HashMap<(&'b str, &'b str), TaskId>,
+    run_keys: HashMap<(&'b str, &'b str), TaskId>,
+    queues: HashMap<String, Queue>,
+    /// Stored tasks that wait with a run key.
+    waiting: HashMap<TaskId, Waiting<'b>>,
+    /// New tasks, in the order in which they were added.
+    new: Vec<New<'b>>,
+    ledger: Ledger,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Queue {
+    is_paused: bool,
+    waiting_first: i64,
+    due: i64,
+}
+
+/// A stored task that waits, and what it is to become.
+#[derive(Clone, Debug)]
+struct Waiting<'b> {
+    queue: String,
+    state: State,
+    with: Option<&'b NewTask>,
+}
+
+/// A task to be inserted: itself, or what another of this batch with its run key wants.
+#[derive(Clone, Debug)]
+struct New<'b> {
+    task: &'b NewTask,
+    with: &'b NewTask,
+    state: State,
+}
+
+pub(super) async fn insert(session: &mut Session<'_>, batch: &InsertBatch) -> Result<Answers, Fault> {
+    session.begin().await?;
+    let tasks: Vec<&InsertTask> = batch.groups.iter().flat_map(|group| &group.tasks).collect();
+    lock_limited(session, &tasks).await?;
+    let mut plan = Plan::default();
+    plan.look_at_keys(session, batch, &tasks).await?;
+    plan.lock_waiting(session).await?;
+    plan.look_at_queues(session, &tasks).await?;
+    let answers = batch.groups.iter().map(|group| plan.group(group)).collect();
+    plan.write(session, batch).await?;
+    Ok(answers)
+}
+
+async fn lock_limited(session: &mut Session<'_>, tasks: &[&InsertTask]) -> Result<(), Fault> {
+    let limited: BTreeSet<_> =
+        tasks.iter().filter(|it| it.max_size.is_some()).map(|it| keep(&it.task.queue)).collect();
+    if limited.is_empty() {
+        return Ok(());
+    }
+    let limited: Vec<_> = limited.into_iter().collect();
+    let locked = session.all(session.query(LOCK_QUEUES).bind(limited.clone())).await?;
+    if locked.len() < limited.len() {
+        session.execute(session.query(KNOW_QUEUES).bind(limited.clone())).await?;
+        session.all(session.query(LOCK_QUEUES).bind(limited)).await?;
+    }
+    Ok(())
+}
+
+impl<'b> Plan<'b> {
+    async fn look_at_keys(
+        &mut self,
+        session: &mut Session<'_>,
+        batch: &InsertBatch,
+        tasks: &[&'b InsertTask],
+    ) -> Result<(), Fault> {
+        let each = || tasks.iter().map(|insert| &insert.task);
+        let kept = |key: &'b Option<String>| key.as_deref().map(keep);
+        let query = session
+            .query(LOOK_AT_KEYS)
+            .bind(each().map(|new| Uuid::from(new.id)).collect::<Vec<_>>())
+            .bind(each().map(|new| keep(&new.name)).collect::<Vec<_>>())
+            .bind(each().map(|new| kept(&new.idempotency_key)).collect::<Vec<_>>())
+            .bind(each().map(|new| kept(&new.run_key)).collect::<Vec<_>>())
+            .bind(Uuid::from(batch.instance));
+        for (new, row) in each().zip(session.all(query).await?) {
+            if let Some(state) = row.try_get::<Option<i16>, _>(0)? {
+                self.there.insert(new.id, begun_as(State::from_number(state.into())));
+            }
+            let holder = |column: usize| row.try_get::<Option<Uuid>, _>(column);
+            if let (Some(key), Some(holder)) = (&new.idempotency_key, holder(1)?) {
+                self.keys.insert((key, &new.name), TaskId::from(holder));
+            }
+            if let (Some(key), Some(holder)) = (&new.run_key, holder(2)?) {
+                self.run_keys.insert((key, &new.name), TaskId::from(holder));
+            }
+        }
+        Ok(())
+    }
+
+    async fn lock_waiting(&mut self, session: &mut Session<'_>) -> Result<(), Fault> {
+        let holders: BTreeSet<TaskId> = self.run_keys.values().copied().collect();
+        if holders.is_empty() {
+            return Ok(());
+        }
+        let expected = holders.len();
+        let holders: Vec<Uuid> = holders.into_iter().map(Uuid::from).collect();
+        let rows = session.all(session.query(LOCK_WAITING).bind(holders)).await?;
+        if rows.len() < expected {
+            return Err(Fault::Again("a task that was to be replaced began"));
+        }
+        for row in rows {
+            let state = State::from_number(row.try_get::<i16, _>(2)?.into());
+            let waiting = Waiting { queue: give(row.try_get(1)?), state, with: None };
+            self.waiting.insert(TaskId::from(row.try_get::<Uuid, _>(0)?), waiting);
+        }
+        Ok(())
+    }
+
+    async fn look_at_queues(
+        &mut self,
+        session: &mut Session<'_>,
+        tasks: &[&'b InsertTask],
+    ) -> Result<(), Fault> {
+        let of_new = tasks.iter().map(|insert| &*insert.task.queue);
+        let of_waiting = self.waiting.values().map(|waiting| waiting.queue.as_str());
+        let names: BTreeSet<_> = of_new.chain(of_waiting).map(keep).collect();
+        let names: Vec<_> = names.into_iter().collect();
+        // More than this batch could take away make no difference.
+        let enough = words::number(tasks.len() + 1);
+        let query = session.query(LOOK_AT_QUEUES).bind(names).bind(enough);
+        for row in session.all(query).await? {
+            self.now = row.try_get::<Instant, _>(1)?.0;
+            let queue =
+                Queue { is_paused: row.try_get(2)?, waiting_first: row.try_get(3)?, due: row.try_get(4)? };
+            self.queues.insert(give(row.try_get(0)?), queue);
+        }
+        Ok(())
+    }
+
+    fn group(&mut self, group: &'b InsertGroup) -> Result<Vec<Inserted>, Refusal> {
+        // Only a group whose later tasks can be refused has anything to undo.
+        let before = group.tasks.iter().skip(1).any(|task| task.max_size.is_some()).then(|| self.clone());
+        let answer = group.tasks.iter().map(|insert| self.one(insert)).collect();
+        if let (Err(_), Some(before)) = (&answer, before) {
+            *self = before;
+        }
+        answer
+    }
+
+    fn one(&mut self, insert: &'b InsertTask) -> Result<Inserted, Refusal> {
+        let new = &insert.task;
+        if let Some(began) = self.there.get(&new.id) {
+            return Ok(Inserted::new(new.id, *began));
+        }
+        let key = new.idempotency_key.as_deref().map(|key| (key, &*new.name));
+        if let Some(holder) = key.and_then(|key| self.keys.get(&key)) {
+            return Ok(Inserted::new(*holder, InsertedAs::Duplicate));
+        }
+        let run_key = new.run_key.as_deref().map(|key| (key, &*new.name));
+        if let Some(&waiting) = run_key.and_then(|key| self.run_keys.get(&key)) {
+            self.replace(waiting, new);
+            return Ok(Inserted::new(waiting, InsertedAs::Replaced));
+        }
+        let queue = *self.queue(&new.queue);
+        if let Some(max_size) = insert.max_size.filter(|most| queue.waiting_first >= words::number(*most)) {
+            return Err(Refusal::QueueFull { queue: new.queue.clone().into_owned(), max_size });
+        }
+        let waits = State::waiting(due(new, self.now).0, self.now);
+        let may_start = waits == State::Due && !queue.is_paused;
+        let (state, kind) = match insert.start {
+            Start::Hold => (State::Held, InsertedAs::Held { fence: 1 }),
+            Start::Lease if may_start => (State::Running, InsertedAs::Leased { fence: 1 }),
+            Start::LeaseIfIdle if may_start && queue.due == 0 => {
+                (State::Running, InsertedAs::Leased { fence: 1 })
+            }
+            _ => (waits, InsertedAs::Pending),
+        };
+        self.there.insert(new.id, kind);
+        if let Some(key) = key {
+            self.keys.insert(key, new.id);
+        }
+        if let (Some(key), true) = (run_key, state.is_pending()) {
+            self.run_keys.insert(key, new.id);
+        }
+        self.new.push(New { task: new, with: new, state });
+        self.move_in(&new.queue, state);
+        Ok(Inserted::new(new.id, kind))
+    }
+
+    /// Gives a waiting task what another add with its run key wants. A hold stays: whoever has it ends it.
+    fn replace(&mut self, waiting: TaskId, new: &'b NewTask) {
+        let would_be = State::waiting(due(new, self.now).0, self.now);
+        let becomes = |state: State| if state == State::Held { State::Held } else { would_be };
+        let (queue, before, after) = if let Some(stored) = self.waiting.get_mut(&waiting) {
+            let before = stored.state;
+            stored.state = becomes(before);
+            stored.with = Some(new);
+            let queue = std::mem::replace(&mut stored.queue, new.queue.clone().into_owned());
+            (queue, before, stored.state)
+        } else if let Some(fresh) = self.new.iter_mut().find(|fresh| fresh.task.id == waiting) {
+            let before = fresh.state;
+            fresh.state = becomes(before);
+            let queue = fresh.with.queue.clone().into_owned();
+            fresh.with = new;
+            (queue, before, fresh.state)
+        } else {
+            return;
+        };
+        self.move_out(&queue, before);
+        self.move_in(&new.queue, after);
+    }
+
+    fn queue(&mut self, name: &str) -> &mut Queue {
+        if !self.queues.contains_key(name) {
+            self.queues.insert(name.to_owned(), Queue::default());
+        }
+        self.queues.get_mut(name).expect("it was inserted")
+    }
+
+    fn move_in(&mut self, queue: &str, state: State) {
+        self.ledger.enter(queue, state, i64::from(state == State::Running));
+        self.count(queue, state, 1);
+    }
+
+    fn move_out(&mut self, queue: &str, state: State) {
+        self.ledger.exit(queue, state, 0);
+        self.count(queue, state, -1);
+    }
+
+    fn count(&mut self, queue: &str, state: State, one: i64) {
+        let queue = self.queue(queue);
+        queue.waiting_first += if state.is_pending() { one } else { 0 };
+        queue.due += if state == State::Due { one } else { 0 };
+    }
+
+    async fn write(self, session: &mut Session<'_>, batch: &InsertBatch) -> Result<(), Fault> {
+        let replaced: BTreeMap<TaskId, (&NewTask, State)> =
+            self.waiting.iter().filter_map(|(id, it)| Some((*id, (it.with?, it.state)))).collect();
+        if !replaced.is_empty() {
+            let each = || replaced.values().map(|(new, _)| *new);
+            let replace = session
+                .query(REPLACE)
+                .bind(replaced.keys().map(|id| Uuid::from(*id)).collect::<Vec<_>>())
+                .bind(replaced.values().map(|(_, state)| column(*state)).collect::<Vec<_>>())
+                .bind(each().map(|new| keep(&new.queue)).collect::<Vec<_>>())
+                .bind(each().map(|new| new.priority).collect::<Vec<_>>())
+                .bind(each().map(|new| i64::from(new.policy.max_attempts())).collect::<Vec<_>>())
+                .bind(each().map(|new| Instant(due(new, self.now).0)).collect::<Vec<_>>())
+                .bind(each().map(|new| due(new, self.now).1.map(Instant)).collect::<Vec<_>>())
+                .bind(each().map(|new| words::policy_json(&new.policy)).collect::<Vec<_>>())
+                .bind(each().map(|new| words::tags_json(&new.tags)).collect::<Vec<_>>())
+                .bind(each().map(|new| keep_json(args(new))).collect::<Vec<_>>());
+            session.execute(replace).await?;
+        }
+        if !self.new.is_empty() {
+            let each = || self.new.iter().map(|it| it.with);
+            let first = || self.new.iter().map(|it| it.task);
+            let insert = session
+                .query(INSERT)
+                .bind(first().map(|new| Uuid::from(new.id)).collect::<Vec<_>>())
+                .bind(self.new.iter().map(|it| column(it.state)).collect::<Vec<_>>())
+                .bind(each().map(|new| keep(&new.queue)).collect::<Vec<_>>())
+                .bind(each().map(|new| new.priority).collect::<Vec<_>>())
+                .bind(each().map(|new| keep(&new.name)).collect::<Vec<_>>())
+                .bind(each().map(|new| i64::from(new.policy.max_attempts())).collect::<Vec<_>>())
+                .bind(each().map(|new| Instant(due(new, self.now).0)).collect::<Vec<_>>())
+                .bind(each().map(|new| due(new, self.now).1.map(Instant)).collect::<Vec<_>>())
+                .bind(first().map(|new| new.source.as_str()).collect::<Vec<_>>())
+                .bind(first().map(|new| new.idempotency_key.as_deref().map(keep)).collect::<Vec<_>>())
+                .bind(first().map(|new| new.run_key.as_deref().map(keep)).collect::<Vec<_>>())
+                .bind(each().map(|new| words::policy_json(&new.policy)).collect::<Vec<_>>())
+                .bind(each().map(|new| words::tags_json(&new.tags)).collect::<Vec<_>>())
+                .bind(each().map(|new| keep_json(args(new))).collect::<Vec<_>>())
+                .bind(Uuid::from(batch.instance))
+                .bind(length(batch.lease));
+            if session.execute(insert).await? != self.new.len() as u64 {
+                return Err(Fault::Again("another add with the same id or key was faster"));
+            }
+        }
+        session.is_news |= !replaced.is_empty() || !self.new.is_empty();
+        self.ledger.write(session).await
+    }
+}
+
+fn column(state: State) -> i16 {
+    i16::try_from(state.number()).unwrap_or(i16::MAX)
+}
+
+/// When a task is due, and the instant it was meant for if one was given.
+fn due(new: &NewTask, now: i64) -> (i64, Option<i64>) {
+    let scheduled_for = match new.when {
+        When::Now => None,
+        When::In(delay) => Some(now.saturating_add(length(delay))),
+        When::At(at) => Some(time::to_micros(at)),
+    };
+    (scheduled_for.unwrap_or(now), scheduled_for)
+}

@@ -1,0 +1,212 @@
+//! What people ask for: cancel, retry, delete, pause.
+
+use std::collections::HashMap;
+
+use sqlx::Row;
+use uuid::Uuid;
+
+use super::desk::{Desk, Ends, Life, WITH_RUN_KEY};
+use super::error::Fault;
+use super::finish::CANCELLED;
+use super::ledger::Ledger;
+use super::session::Session;
+use super::value::{give, keep};
+use crate::model::{CancelOutcome, Error, TaskId};
+use crate::store::state::State;
+use crate::store::words;
+
+const DELETE: &str = "
+DELETE FROM taskflow_tasks WHERE id = ANY (ARRAY(
+    SELECT id FROM taskflow_tasks WHERE id = ANY($1::uuid[]) AND state >= 4 ORDER BY id FOR UPDATE
+))
+RETURNING id, queue, state";
+
+const DELETE_OLD: &str = "
+DELETE FROM taskflow_tasks WHERE id = ANY (ARRAY(
+    SELECT id FROM taskflow_tasks WHERE finished_at <= now() - $1::bigint * interval '1 microsecond'
+    ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED
+))
+RETURNING id, queue, state";
+
+const DELETE_ATTEMPTS: &str = "DELETE FROM taskflow_attempts WHERE task = ANY($1::uuid[])";
+const DELETE_LOGS: &str = "DELETE FROM taskflow_logs WHERE task = ANY($1::uuid[])";
+
+const PAUSE: &str = "
+INSERT INTO taskflow_queues (name, paused) VALUES ($1, $2)
+ON CONFLICT (name) DO UPDATE SET paused = excluded.paused";
+
+/// Those that left, or were last seen, longer ago than records are kept. None that is kept names one of them: its tasks
+/// ended before.
+const DELETE_OLD_INSTANCES: &str = "
+DELETE FROM taskflow_instances i
+WHERE coalesce(i.gone_at, i.seen_at + 3 * greatest(i.lease, interval '10 s'))
+          <= now() - $1::bigint * interval '1 microsecond'
+  AND NOT EXISTS (SELECT 1 FROM taskflow_tasks t WHERE t.lease_until IS NOT NULL AND t.instance = i.id)";
+
+/// Adds up the numbers of the shards, of which each connection there ever was left one.
+const FOLD_COUNTS: &str = "
+WITH shards AS (
+    DELETE FROM taskflow_counts WHERE (shard, queue) IN (
+        SELECT shard, queue FROM taskflow_counts WHERE shard >= 0 FOR UPDATE SKIP LOCKED
+    )
+    RETURNING *
+), folded AS (
+    SELECT queue, sum(pending) AS pending, sum(running) AS running, sum(success) AS success, sum(failed) AS failed,
+           sum(interrupted) AS interrupted, sum(cancelled) AS cancelled, sum(rejected) AS rejected,
+           sum(waiting_first) AS waiting_first
+    FROM shards GROUP BY queue ORDER BY queue
+)
+INSERT INTO taskflow_counts AS c
+    (shard, queue, pending, running, success, failed, interrupted, cancelled, rejected, waiting_first)
+SELECT -1, folded.* FROM folded
+ON CONFLICT (shard, queue) DO UPDATE SET
+    pending = c.pending + excluded.pending,
+    running = c.running + excluded.running,
+    success = c.success + excluded.success,
+    failed = c.failed + excluded.failed,
+    interrupted = c.interrupted + excluded.interrupted,
+    cancelled = c.cancelled + excluded.cancelled,
+    rejected = c.rejected + excluded.rejected,
+    waiting_first = c.waiting_first + excluded.waiting_first";
+
+pub(super) async fn cancel(
+    session: &mut Session<'_>,
+    ids: &[TaskId],
+    reason: &str,
+) -> Result<Vec<CancelOutcome>, Fault> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut desk = Desk::of(session, ids.iter().copied()).await?;
+    let answers: Vec<CancelOutcome> = ids.iter().map(|id| cancel_one(&mut desk, *id, reason)).collect();
+    let changed = |it: &CancelOutcome| matches!(it, CancelOutcome::Cancelled | CancelOutcome::Requested);
+    session.is_news |= answers.iter().any(changed);
+    desk.write(session).await?;
+    Ok(answers)
+}
+
+fn cancel_one(desk: &mut Desk, id: TaskId, reason: &str) -> CancelOutcome {
+    let Some(life) = desk.life(id) else { return CancelOutcome::NotFound };
+    if life.state.is_final() {
+        return CancelOutcome::AlreadyFinished;
+    }
+    if life.state == State::Running {
+        if let Some(life) = desk.change(id) {
+            life.cancel_requested = true;
+        }
+        return CancelOutcome::Requested;
+    }
+    let Life { attempt, lost_runs, .. } = *life;
+    let (state, error) = (State::Cancelled, reason.to_owned());
+    desk.end(id, Ends { state, attempt, lost_runs, error, outcome: None });
+    CancelOutcome::Cancelled
+}
+
+pub(super) async fn cancel_scheduled(session: &mut Session<'_>, run_key: &str) -> Result<Vec<TaskId>, Fault> {
+    let query = session.query(WITH_RUN_KEY).bind(keep(run_key).into_owned());
+    let mut desk = Desk::over(session, query).await?;
+    let ids = desk.ids();
+    for id in &ids {
+        cancel_one(&mut desk, *id, CANCELLED);
+    }
+    session.is_news |= !ids.is_empty();
+    desk.write(session).await?;
+    Ok(ids)
+}
+
+pub(super) async fn retry(
+    session: &mut Session<'_>,
+    ids: &[TaskId],
+) -> Result<Vec<Result<(), Error>>, Fault> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut desk = Desk::of(session, ids.iter().copied()).await?;
+    // Keys that were taken by this very call, by key and name.
+    let mut keys = HashMap::new();
+    let answers: Vec<_> = ids.iter().map(|id| retry_one(&mut desk, &mut keys, *id)).collect();
+    session.is_news |= answers.iter().any(Result::is_ok);
+    desk.write(session).await?;
+    Ok(answers)
+}
+
+fn retry_one(desk: &mut Desk, keys: &mut HashMap<(String, String), TaskId>, id: TaskId) -> Result<(), Error> {
+    let life = desk.life(id).ok_or(Error::NotFound { id })?.clone();
+    if !life.state.is_final() || life.state == State::Success {
+        return Err(Error::NotRetryable { id, status: life.state.status() });
+    }
+    if let Some(key) = life.idempotency_key {
+        let place = (key, life.name);
+        if let Some(holder) = life.key_holder.or_else(|| keys.get(&place).copied()) {
+            return Err(Error::KeyTaken { id, holder });
+        }
+        keys.insert(place, id);
+    }
+    let now = desk.now;
+    if life.instance.is_some() {
+        let outcome = words::outcome(life.outcome.as_deref().unwrap_or_default());
+        desk.record(id, life.finished_at.unwrap_or(now), outcome, life.error);
+    }
+    let again = words::policy(life.policy.as_deref()).max_attempts();
+    desk.moved(id, State::Due, life.attempt);
+    if let Some(life) = desk.change(id) {
+        life.max_attempts = life.attempt.saturating_add(i64::from(again)).min(i64::from(u32::MAX));
+        life.run_at = now;
+        life.finished_at = None;
+        life.instance = None;
+        life.outcome = None;
+        life.error = None;
+        life.forgets_progress = true;
+        life.lost_runs = 0;
+    }
+    Ok(())
+}
+
+pub(super) async fn delete(session: &mut Session<'_>, ids: &[TaskId]) -> Result<usize, Fault> {
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    session.begin().await?;
+    let ids: Vec<Uuid> = ids.iter().copied().map(Uuid::from).collect();
+    forget(session, session.query(DELETE).bind(ids)).await
+}
+
+/// Deletes the rows of a statement, and what belongs to them.
+async fn forget(session: &mut Session<'_>, delete: super::session::Statement) -> Result<usize, Fault> {
+    let (mut ids, mut ledger) = (Vec::<Uuid>::new(), Ledger::default());
+    for row in session.all(delete).await? {
+        ids.push(row.try_get(0)?);
+        // An ended task waits for nothing, whatever attempts it made.
+        let state = State::from_number(row.try_get::<i16, _>(2)?.into());
+        ledger.exit(&give(row.try_get(1)?), state, 1);
+    }
+    let count = ids.len();
+    if count > 0 {
+        session.execute(session.query(DELETE_ATTEMPTS).bind(ids.clone())).await?;
+        session.execute(session.query(DELETE_LOGS).bind(ids)).await?;
+    }
+    ledger.write(session).await?;
+    Ok(count)
+}
+
+pub(super) async fn set_paused(session: &mut Session<'_>, queue: &str, paused: bool) -> Result<(), Fault> {
+    session.is_news = true;
+    let pause = session.query(PAUSE).bind(keep(queue).into_owned()).bind(paused);
+    session.execute(pause).await.map(drop)
+}
+
+pub(super) async fn prune(
+    session: &mut Session<'_>,
+    retention: std::time::Duration,
+    limit: usize,
+) -> Result<usize, Fault> {
+    session.begin().await?;
+    let retention = super::value::length(retention).min(super::value::MILLENNIUM);
+    let delete = session.query(DELETE_OLD).bind(retention).bind(words::number(limit));
+    let pruned = forget(session, delete).await?;
+    if pruned < limit {
+        session.execute(session.query(DELETE_OLD_INSTANCES).bind(retention)).await?;
+        session.execute(session.query(FOLD_COUNTS)).await?;
+    }
+    Ok(pruned)
+}

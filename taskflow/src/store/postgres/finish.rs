@@ -1,0 +1,195 @@
+//! How runs and holds end, and what runs say before.
+
+use uuid::Uuid;
+
+use super::claim::are_plain;
+use super::desk::{Desk, Ends, Life, Waits};
+use super::error::Fault;
+use super::session::{Session, Statement};
+use super::value::{keep_json, length};
+use crate::model::{TaskId, TaskStatus};
+use crate::store::state::State;
+use crate::store::{Finish, FinishKind, Finished, Release, Report, Verdict, words};
+
+use sqlx::Row;
+
+/// What a run ends with that was asked to stop and would have gone back to waiting.
+pub(super) const CANCELLED: &str = "cancelled";
+
+/// Ends runs well: what most finishes are.
+const SUCCEED: &str = "
+WITH ended AS (
+    UPDATE taskflow_tasks t
+    SET state = 4, finished_at = now(), result = f.result, lease_until = NULL, error = NULL, lost_runs = 0,
+        cancel_requested = false
+    FROM unnest($1::uuid[], $2::bigint[], $3::text[]) WITH ORDINALITY AS f (id, fence, result, n)
+    WHERE t.id = f.id AND t.fence = f.fence AND t.state = 3
+    RETURNING f.n, t.queue
+), counted AS (
+    INSERT INTO taskflow_counts AS c (shard, queue, running, success)
+    SELECT pg_backend_pid() % 1024, queue, -count(*), count(*) FROM ended GROUP BY queue ORDER BY queue
+    ON CONFLICT (shard, queue) DO UPDATE SET
+        running = c.running + excluded.running,
+        success = c.success + excluded.success
+)
+SELECT n FROM ended";
+
+pub(super) async fn finish(session: &mut Session<'_>, finishes: &[Finish]) -> Result<Vec<Finished>, Fault> {
+    if finishes.is_empty() {
+        return Ok(Vec::new());
+    }
+    if are_plain(finishes) {
+        return succeed(session, finishes).await;
+    }
+    let mut desk = Desk::of(session, finishes.iter().map(|finish| finish.run.id)).await?;
+    let answers: Vec<Finished> = finishes.iter().map(|finish| finish_one(&mut desk, finish)).collect();
+    session.is_news |= answers.iter().any(|it| *it != Finished::Stale);
+    desk.write(session).await?;
+    Ok(answers)
+}
+
+async fn succeed(session: &mut Session<'_>, finishes: &[Finish]) -> Result<Vec<Finished>, Fault> {
+    let statement = bind_successes(session.query(SUCCEED), finishes);
+    let mut answers = vec![Finished::Stale; finishes.len()];
+    for row in session.all(statement).await? {
+        let n = usize::try_from(row.try_get::<i64, _>(0)? - 1).unwrap_or(usize::MAX);
+        if let Some(answer) = answers.get_mut(n) {
+            *answer = Finished::Applied(TaskStatus::Success);
+            session.is_news = true;
+        }
+    }
+    Ok(answers)
+}
+
+/// Binds the ids, fences and results of runs that ended well.
+pub(super) fn bind_successes(statement: Statement, finishes: &[Finish]) -> Statement {
+    let result = |finish: &Finish| match &finish.kind {
+        FinishKind::Success { result } => keep_json(result).into_owned(),
+        _ => String::new(),
+    };
+    statement
+        .bind(finishes.iter().map(|finish| Uuid::from(finish.run.id)).collect::<Vec<_>>())
+        .bind(finishes.iter().map(|finish| fence(finish.run.fence)).collect::<Vec<_>>())
+        .bind(finishes.iter().map(result).collect::<Vec<_>>())
+}
+
+/// A fence as a column; one that no column holds is nobody's.
+pub(super) fn fence(fence: u64) -> i64 {
+    i64::try_from(fence).unwrap_or(-1)
+}
+
+fn finish_one(desk: &mut Desk, finish: &Finish) -> Finished {
+    let Some(life) = desk.running(finish.run.id, finish.run.fence) else { return Finished::Stale };
+    let (id, now) = (life.id, desk.now);
+    desk.say(id, finish.progress.as_ref(), &finish.lines);
+    let status = match &finish.kind {
+        FinishKind::Success { result } => {
+            desk.moved(id, State::Success, life.attempt);
+            if let Some(life) = desk.change(id) {
+                life.finished_at = Some(now);
+                life.result = Some(result.clone());
+                life.error = None;
+                life.lost_runs = 0;
+                life.cancel_requested = false;
+            }
+            TaskStatus::Success
+        }
+        FinishKind::Retry { delay, outcome, error } => {
+            desk.record(id, now, *outcome, Some(error.clone()));
+            let run_at = now.saturating_add(length(*delay));
+            let error = Some(error.clone());
+            wait(desk, &life, Waits { attempt: life.attempt, run_at, lost_runs: 0, error })
+        }
+        FinishKind::GiveBack { delay, outcome } => {
+            if let Some(outcome) = outcome {
+                desk.record(id, now, *outcome, None);
+            }
+            let run_at = now.saturating_add(length(*delay));
+            let attempt = (life.attempt - 1).max(0);
+            let error = life.error.clone();
+            wait(desk, &life, Waits { attempt, run_at, lost_runs: 0, error })
+        }
+        FinishKind::End { status, outcome, error } => {
+            let (state, error) = (State::ended(*status), error.clone());
+            let outcome = Some(*outcome);
+            desk.end(id, Ends { state, attempt: life.attempt, lost_runs: 0, error, outcome });
+            state.status()
+        }
+    };
+    Finished::Applied(status)
+}
+
+/// Lets a row wait, or ends it if it was asked to stop.
+fn wait(desk: &mut Desk, life: &Life, waits: Waits) -> TaskStatus {
+    if life.cancel_requested {
+        let Waits { attempt, lost_runs, .. } = waits;
+        let (state, error) = (State::Cancelled, CANCELLED.to_owned());
+        desk.end(life.id, Ends { state, attempt, lost_runs, error, outcome: None });
+        return TaskStatus::Cancelled;
+    }
+    desk.wait(life.id, waits);
+    TaskStatus::Pending
+}
+
+pub(super) async fn release(session: &mut Session<'_>, releases: &[Release]) -> Result<Vec<bool>, Fault> {
+    let mut desk = Desk::of(session, releases.iter().map(|release| release.hold.id)).await?;
+    let answers: Vec<bool> = releases.iter().map(|release| release_one(&mut desk, release)).collect();
+    session.is_news |= answers.contains(&true);
+    desk.write(session).await?;
+    Ok(answers)
+}
+
+fn release_one(desk: &mut Desk, release: &Release) -> bool {
+    let is_held = |life: &&Life| life.state == State::Held && life.fence == fence(release.hold.fence);
+    let Some(life) = desk.life(release.hold.id).filter(is_held).cloned() else { return false };
+    match &release.verdict {
+        Verdict::Run => let_go(desk, &life),
+        Verdict::Cancel { reason } => {
+            let Life { attempt, lost_runs, .. } = life;
+            let (state, error) = (State::Cancelled, reason.clone());
+            desk.end(life.id, Ends { state, attempt, lost_runs, error, outcome: None });
+        }
+    }
+    true
+}
+
+/// Ends a hold: the task waits for the time it was added with.
+pub(super) fn let_go(desk: &mut Desk, life: &Life) {
+    let Life { attempt, run_at, lost_runs, .. } = *life;
+    desk.wait(life.id, Waits { attempt, run_at, lost_runs, error: life.error.clone() });
+}
+
+pub(super) async fn report(session: &mut Session<'_>, reports: &[Report]) -> Result<Vec<bool>, Fault> {
+    let mut desk = Desk::of(session, reports.iter().map(|report| report.run.id)).await?;
+    let mut report_one = |report: &Report| {
+        let is_alive = desk.running(report.run.id, report.run.fence).is_some();
+        if is_alive {
+            desk.say(report.run.id, report.progress.as_ref(), &report.lines);
+        }
+        is_alive
+    };
+    let answers = reports.iter().map(&mut report_one).collect();
+    desk.write(session).await?;
+    Ok(answers)
+}
+
+const OF_CLAIMS: &str = "
+SELECT id, fence FROM taskflow_tasks
+WHERE lease_until IS NOT NULL AND state = 3 AND instance = $1 AND claim_id = ANY($2::bigint[])";
+
+/// Gives back what claims took whose answers were lost: nobody will ever run it.
+pub(super) async fn give_back_claims(
+    session: &mut Session<'_>,
+    instance: Uuid,
+    claims: Vec<i64>,
+) -> Result<(), Fault> {
+    let query = session.query(OF_CLAIMS).bind(instance).bind(claims);
+    let mut taken = Vec::new();
+    for row in session.all(query).await? {
+        let id = TaskId::from(row.try_get::<Uuid, _>(0)?);
+        let run = crate::store::Run::new(id, words::count(row.try_get(1)?));
+        let kind = FinishKind::GiveBack { delay: std::time::Duration::ZERO, outcome: None };
+        taken.push(Finish::new(run, kind));
+    }
+    finish(session, &taken).await.map(drop)
+}

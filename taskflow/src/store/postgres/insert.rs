@@ -1,0 +1,263 @@
+//! How tasks come in.
+//!
+//! Most batches are one statement: rows that only the table's constraints can refuse. A batch that must look before it
+//! leaps (limits, replacements, keys within a group) goes through [`careful`].
+
+use std::collections::HashMap;
+
+use sqlx::Row;
+
+use super::careful;
+use super::error::Fault;
+use super::session::{Session, Statement};
+use super::value::{Instant, keep, keep_json, length};
+use crate::model::{NewTask, TaskId, When, time};
+use crate::store::state::State;
+use crate::store::{InsertBatch, InsertTask, Inserted, InsertedAs, Refusal, Start, words};
+
+/// The most rows of one statement: a few hundred milliseconds, so that a silent server can be told from a busy one.
+const ROWS: usize = 20_000;
+
+/// The given tasks as rows, with what the server's clock says of their times.
+macro_rules! given {
+    () => {
+        "given AS MATERIALIZED (
+    SELECT g.*, coalesce(g.at, now() + g.delay * interval '1 microsecond') AS scheduled_for,
+           coalesce(g.at, now() + g.delay * interval '1 microsecond', now()) AS run_at
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::smallint[], $5::text[], $6::text[], $7::text[],
+                $8::text[], $9::bigint[], $10::bigint[], $11::timestamptz[], $12::smallint[], $13::text[])
+        WITH ORDINALITY AS g (id, queue, name, priority, args, tags, source, policy, max_attempts, delay, at,
+                              start, idempotency_key, n)
+)"
+    };
+}
+
+/// Writes the rows of `begun` and counts them. Rows whose id or key is there already are not written.
+macro_rules! write_begun {
+    () => {
+        "written AS (
+    INSERT INTO taskflow_tasks
+        (id, state, queue, priority, name, attempt, max_attempts, fence, instance, lease_until, run_at, scheduled_for,
+         started_at, source, idempotency_key, policy, tags, args)
+    SELECT id, state, queue, priority, name, (state = 3)::integer, max_attempts, (state IN (2, 3))::integer,
+           CASE WHEN state IN (2, 3) THEN $14::uuid END,
+           CASE WHEN state IN (2, 3) THEN now() + $15::bigint * interval '1 microsecond' END,
+           run_at, scheduled_for, CASE WHEN state = 3 THEN now() END, source, idempotency_key, policy, tags, args
+    FROM begun ORDER BY n
+    ON CONFLICT DO NOTHING
+    RETURNING id, state, queue
+), counted AS (
+    INSERT INTO taskflow_counts AS c (shard, queue, pending, running, waiting_first)
+    SELECT pg_backend_pid() % 1024, queue, count(*) FILTER (WHERE state <= 2), count(*) FILTER (WHERE state = 3),
+           count(*) FILTER (WHERE state <= 2)
+    FROM written GROUP BY queue ORDER BY queue
+    ON CONFLICT (shard, queue) DO UPDATE SET
+        pending = c.pending + excluded.pending,
+        running = c.running + excluded.running,
+        waiting_first = c.waiting_first + excluded.waiting_first
+)
+SELECT id, state FROM written"
+    };
+}
+
+/// Tasks that wait or are held.
+const INSERT: &str = concat!(
+    "WITH ",
+    given!(),
+    ", begun AS (
+    SELECT *, (CASE WHEN start = 3 THEN 2 WHEN run_at <= now() THEN 0 ELSE 1 END)::smallint AS state FROM given
+), ",
+    write_begun!()
+);
+
+/// Tasks of which some may run from the start: unless their queue is paused or, where they are to start only if it is
+/// idle, a due task waits in it, be it one of this very batch.
+const INSERT_TO_START: &str = concat!(
+    "WITH ",
+    given!(),
+    ", queues AS MATERIALIZED (
+    SELECT queue,
+           EXISTS (SELECT 1 FROM taskflow_queues p WHERE p.name = queue AND p.paused) AS is_paused,
+           EXISTS (SELECT 1 FROM taskflow_tasks t WHERE t.state = 0 AND t.queue = asked.queue)
+           OR EXISTS (SELECT 1 FROM taskflow_tasks t WHERE t.state = 1 AND t.run_at <= now() AND t.queue = asked.queue)
+               AS is_busy
+    FROM (SELECT DISTINCT queue FROM given WHERE start IN (1, 2)) AS asked
+), ordered AS (
+    SELECT given.*, bool_or(start = 0 AND run_at <= now()) OVER (PARTITION BY queue ORDER BY n) AS is_behind
+    FROM given
+), begun AS (
+    SELECT o.*, (CASE
+        WHEN start = 3 THEN 2
+        WHEN run_at > now() THEN 1
+        WHEN start = 2 AND NOT q.is_paused THEN 3
+        WHEN start = 1 AND NOT q.is_paused AND NOT q.is_busy AND NOT o.is_behind THEN 3
+        ELSE 0
+    END)::smallint AS state
+    FROM ordered o LEFT JOIN queues q USING (queue)
+), ",
+    write_begun!()
+);
+
+/// What tasks that are there already were answered when this instance inserted them, if that still holds: 2 held, 3
+/// running, 0 neither.
+const THERE: &str = "
+SELECT id,
+       (CASE WHEN fence = 1 AND claim_id IS NULL AND instance = $2 AND state IN (2, 3) THEN state ELSE 0 END)::smallint
+FROM taskflow_tasks WHERE id = ANY($1::uuid[])";
+
+const KEY_HOLDER: &str = "
+SELECT id FROM taskflow_tasks WHERE idempotency_key = $1 AND name = $2 AND state <= 4";
+
+pub(super) type Answers = Vec<Result<Vec<Inserted>, Refusal>>;
+
+pub(super) async fn insert(session: &mut Session<'_>, batch: &InsertBatch) -> Result<Answers, Fault> {
+    let is_plain = |group: &crate::store::InsertGroup| {
+        let alone = group.tasks.len() == 1;
+        group.tasks.iter().all(|insert| {
+            let has_key = insert.task.idempotency_key.is_some();
+            insert.task.run_key.is_none() && insert.max_size.is_none() && (alone || !has_key)
+        })
+    };
+    if !batch.groups.iter().all(is_plain) {
+        return careful::insert(session, batch).await;
+    }
+    let tasks: Vec<&InsertTask> = batch.groups.iter().flat_map(|group| &group.tasks).collect();
+    let mut answers = insert_plain(session, batch, &tasks).await?.into_iter();
+    Ok(batch.groups.iter().map(|group| Ok(answers.by_ref().take(group.tasks.len()).collect())).collect())
+}
+
+/// Inserts tasks without limits and run keys, and at most one of each group with a key.
+async fn insert_plain(
+    session: &mut Session<'_>,
+    batch: &InsertBatch,
+    tasks: &[&InsertTask],
+) -> Result<Vec<Inserted>, Fault> {
+    if tasks.len() > ROWS {
+        session.begin().await?;
+    }
+    let mut answers = Vec::with_capacity(tasks.len());
+    for chunk in tasks.chunks(ROWS) {
+        let mut written = write(session, batch, chunk).await?;
+        let missing = written.len() < chunk.len();
+        let there = if missing { there(session, batch, chunk).await? } else { HashMap::new() };
+        for insert in chunk {
+            let id = insert.task.id;
+            answers.push(match (written.remove(&id), there.get(&id)) {
+                (Some(state), _) | (None, Some(&state)) => Inserted::new(id, begun_as(state)),
+                (None, None) => stands_for(session, batch, insert).await?,
+            });
+        }
+    }
+    Ok(answers)
+}
+
+/// How tasks that are there already began.
+async fn there(
+    session: &mut Session<'_>,
+    batch: &InsertBatch,
+    tasks: &[&InsertTask],
+) -> Result<HashMap<TaskId, State>, Fault> {
+    let ids: Vec<_> = tasks.iter().map(|insert| uuid::Uuid::from(insert.task.id)).collect();
+    let query = session.query(THERE).bind(ids).bind(uuid::Uuid::from(batch.instance));
+    states(&session.all(query).await?)
+}
+
+/// The task that has the key of this one. Should it be gone again, this one is inserted.
+async fn stands_for(
+    session: &mut Session<'_>,
+    batch: &InsertBatch,
+    insert: &InsertTask,
+) -> Result<Inserted, Fault> {
+    let new = &insert.task;
+    loop {
+        if let Some(key) = &new.idempotency_key {
+            let query =
+                session.query(KEY_HOLDER).bind(keep(key).into_owned()).bind(keep(&new.name).into_owned());
+            if let Some(holder) = session.optional(query).await? {
+                let holder: uuid::Uuid = holder.try_get(0)?;
+                return Ok(Inserted::new(TaskId::from(holder), InsertedAs::Duplicate));
+            }
+        }
+        let mut begun = write(session, batch, &[insert]).await?;
+        if begun.is_empty() {
+            begun = there(session, batch, &[insert]).await?;
+        }
+        if let Some(state) = begun.remove(&new.id) {
+            return Ok(Inserted::new(new.id, begun_as(state)));
+        }
+    }
+}
+
+pub(super) fn begun_as(state: State) -> InsertedAs {
+    match state {
+        State::Running => InsertedAs::Leased { fence: 1 },
+        State::Held => InsertedAs::Held { fence: 1 },
+        _ => InsertedAs::Pending,
+    }
+}
+
+/// Writes tasks and answers how those that were written begin.
+async fn write(
+    session: &mut Session<'_>,
+    batch: &InsertBatch,
+    tasks: &[&InsertTask],
+) -> Result<HashMap<TaskId, State>, Fault> {
+    if tasks.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let may_start = tasks.iter().any(|it| matches!(it.start, Start::Lease | Start::LeaseIfIdle));
+    let statement = session.query(if may_start { INSERT_TO_START } else { INSERT });
+    let statement = bind_tasks(statement, tasks);
+    let statement = statement.bind(uuid::Uuid::from(batch.instance)).bind(length(batch.lease));
+    let rows = session.all(statement).await?;
+    session.is_news |= !rows.is_empty();
+    states(&rows)
+}
+
+fn states(rows: &[sqlx::postgres::PgRow]) -> Result<HashMap<TaskId, State>, Fault> {
+    let state = |row: &sqlx::postgres::PgRow| {
+        let state = State::from_number(row.try_get::<i16, _>(1)?.into());
+        Ok((TaskId::from(row.try_get::<uuid::Uuid, _>(0)?), state))
+    };
+    rows.iter().map(state).collect()
+}
+
+fn bind_tasks(statement: Statement, tasks: &[&InsertTask]) -> Statement {
+    let each = || tasks.iter().map(|insert| &insert.task);
+    let delay = |new: &NewTask| match new.when {
+        When::In(delay) => Some(length(delay)),
+        _ => None,
+    };
+    let at = |new: &NewTask| match new.when {
+        When::At(at) => Some(Instant(time::to_micros(at))),
+        _ => None,
+    };
+    statement
+        .bind(each().map(|new| uuid::Uuid::from(new.id)).collect::<Vec<_>>())
+        .bind(each().map(|new| keep(&new.queue)).collect::<Vec<_>>())
+        .bind(each().map(|new| keep(&new.name)).collect::<Vec<_>>())
+        .bind(each().map(|new| new.priority).collect::<Vec<_>>())
+        .bind(each().map(|new| keep_json(args(new))).collect::<Vec<_>>())
+        .bind(each().map(|new| words::tags_json(&new.tags)).collect::<Vec<_>>())
+        .bind(each().map(|new| new.source.as_str()).collect::<Vec<_>>())
+        .bind(each().map(|new| words::policy_json(&new.policy)).collect::<Vec<_>>())
+        .bind(each().map(|new| i64::from(new.policy.max_attempts())).collect::<Vec<_>>())
+        .bind(each().map(delay).collect::<Vec<_>>())
+        .bind(each().map(at).collect::<Vec<_>>())
+        .bind(tasks.iter().map(|insert| start_number(insert.start)).collect::<Vec<_>>())
+        .bind(each().map(|new| new.idempotency_key.as_deref().map(keep)).collect::<Vec<_>>())
+}
+
+/// Whoever makes an `InsertTask` has checked its arguments.
+pub(super) fn args(new: &NewTask) -> &str {
+    new.args.as_deref().unwrap_or("null")
+}
+
+fn start_number(start: Start) -> i16 {
+    match start {
+        Start::Wait => 0,
+        Start::LeaseIfIdle => 1,
+        Start::Lease => 2,
+        Start::Hold => 3,
+    }
+}

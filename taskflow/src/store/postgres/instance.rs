@@ -1,0 +1,71 @@
+//! Which processes there are.
+
+use sqlx::Row;
+use uuid::Uuid;
+
+use super::error::Fault;
+use super::session::Session;
+use super::value::{Instant, give, keep};
+use crate::model::{InstanceId, InstanceInfo, time};
+use crate::store::words;
+
+const JOIN: &str = "
+INSERT INTO taskflow_instances (id, host, pid, version, runs, started_at)
+VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (id) DO UPDATE SET
+    host = excluded.host, pid = excluded.pid, version = excluded.version, runs = excluded.runs,
+    started_at = excluded.started_at, seen_at = now(), gone_at = NULL";
+
+/// Its runs, if it left any, are lost at once: their leases end.
+const LEAVE: &str = "
+WITH gone AS (
+    UPDATE taskflow_instances SET gone_at = now() WHERE id = $1 AND gone_at IS NULL
+)
+UPDATE taskflow_tasks SET lease_until = now()
+WHERE id = ANY (ARRAY(
+    SELECT id FROM taskflow_tasks WHERE lease_until IS NOT NULL AND instance = $1 ORDER BY id FOR UPDATE
+))";
+
+/// Those that have renewed something, if only themselves, during the last three of their leases.
+const INSTANCES: &str = "
+SELECT i.id, i.host, i.pid, i.version, i.runs, i.started_at, i.seen_at,
+       (SELECT count(*) FROM taskflow_tasks t
+        WHERE t.lease_until IS NOT NULL AND t.instance = i.id AND t.state = 3)
+FROM taskflow_instances i
+WHERE i.gone_at IS NULL AND i.seen_at + 3 * greatest(i.lease, interval '10 s') > now()
+ORDER BY i.started_at, i.id";
+
+pub(super) async fn join(session: &mut Session<'_>, info: &InstanceInfo) -> Result<(), Fault> {
+    let join = session
+        .query(JOIN)
+        .bind(Uuid::from(info.id))
+        .bind(keep(&info.host).into_owned())
+        .bind(i64::from(info.pid))
+        .bind(keep(&info.version).into_owned())
+        .bind(info.runs)
+        .bind(Instant(time::to_micros(info.started_at)));
+    session.execute(join).await.map(drop)
+}
+
+pub(super) async fn leave(session: &mut Session<'_>, instance: InstanceId) -> Result<(), Fault> {
+    session.is_news = true;
+    session.execute(session.query(LEAVE).bind(Uuid::from(instance))).await.map(drop)
+}
+
+pub(super) async fn instances(session: &mut Session<'_>) -> Result<Vec<InstanceInfo>, Fault> {
+    let rows = session.all(session.query(INSTANCES)).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(InstanceInfo {
+                id: InstanceId::from(row.try_get::<Uuid, _>(0)?),
+                host: give(row.try_get(1)?),
+                pid: words::small(row.try_get(2)?),
+                version: give(row.try_get(3)?),
+                runs: row.try_get(4)?,
+                started_at: time::from_micros(row.try_get::<Instant, _>(5)?.0),
+                seen_at: time::from_micros(row.try_get::<Instant, _>(6)?.0),
+                running: words::count(row.try_get(7)?),
+            })
+        })
+        .collect()
+}

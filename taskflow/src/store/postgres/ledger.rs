@@ -1,0 +1,81 @@
+//! How many tasks of each status each queue has.
+//!
+//! A statement that moves many tasks at once counts them itself; the ledger is for transactions that move them one by
+//! one. Either way the numbers go to the rows of this connection's shard: no two transactions that are under way have
+//! the same backend, so none waits for another's commit (save for one in a thousand pairs, by chance).
+
+use std::collections::BTreeMap;
+
+use super::error::Fault;
+use super::session::Session;
+use super::value::keep;
+use crate::model::TaskStatus;
+use crate::store::state::State;
+
+/// What one transaction changes in the numbers of the queues. In the order of their names, so that two transactions
+/// that share a shard by chance do not wait for each other.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ledger {
+    queues: BTreeMap<String, Numbers>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Numbers {
+    of_status: [i64; TaskStatus::ALL.len()],
+    waiting_first: i64,
+}
+
+const ADD: &str = "
+INSERT INTO taskflow_counts AS c
+    (shard, queue, pending, running, success, failed, interrupted, cancelled, rejected, waiting_first)
+SELECT pg_backend_pid() % 1024, g.*
+FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
+            $8::bigint[], $9::bigint[]) AS g
+ON CONFLICT (shard, queue) DO UPDATE SET
+    pending = c.pending + excluded.pending,
+    running = c.running + excluded.running,
+    success = c.success + excluded.success,
+    failed = c.failed + excluded.failed,
+    interrupted = c.interrupted + excluded.interrupted,
+    cancelled = c.cancelled + excluded.cancelled,
+    rejected = c.rejected + excluded.rejected,
+    waiting_first = c.waiting_first + excluded.waiting_first";
+
+impl Ledger {
+    /// A task of this many attempts came to be in `state`.
+    pub(super) fn enter(&mut self, queue: &str, state: State, attempt: i64) {
+        self.count(queue, state, attempt, 1);
+    }
+
+    /// A task of this many attempts is no longer in `state`.
+    pub(super) fn exit(&mut self, queue: &str, state: State, attempt: i64) {
+        self.count(queue, state, attempt, -1);
+    }
+
+    fn count(&mut self, queue: &str, state: State, attempt: i64, one: i64) {
+        if !self.queues.contains_key(queue) {
+            self.queues.insert(queue.to_owned(), Numbers::default());
+        }
+        let Some(numbers) = self.queues.get_mut(queue) else { return };
+        numbers.of_status[state.status() as usize] += one;
+        if attempt == 0 && state.is_pending() {
+            numbers.waiting_first += one;
+        }
+    }
+
+    /// Writes down what was changed: the last thing before a commit.
+    pub(super) async fn write(mut self, session: &mut Session<'_>) -> Result<(), Fault> {
+        self.queues.retain(|_, numbers| *numbers != Numbers::default());
+        if self.queues.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<_> = self.queues.keys().map(|name| keep(name)).collect();
+        let mut statement = session.query(ADD).bind(names);
+        for status in TaskStatus::ALL {
+            let column: Vec<i64> = self.queues.values().map(|it| it.of_status[status as usize]).collect();
+            statement = statement.bind(column);
+        }
+        let first: Vec<i64> = self.queues.values().map(|numbers| numbers.waiting_first).collect();
+        session.execute(statement.bind(first)).await.map(drop)
+    }
+}

@@ -1,0 +1,142 @@
+//! Pages of records, newest first.
+//!
+//! A page reads along an index that has its order: that of ids, or of ids by state for tasks that ended badly; what
+//! is pending or running is read from the small indexes where that is less. It looks at no more than [`ENOUGH`] rows at
+//! a time; once it has found one it may be shorter than asked for although there are more. An empty page is the last.
+
+use sqlx::Row;
+use uuid::Uuid;
+
+use super::error::Fault;
+use super::record::{self, record_query};
+use super::session::{Session, Statement};
+use super::value::{Instant, keep};
+use crate::model::{Cursor, Page, TaskFilter, TaskId, TaskRecord, TaskStatus, time};
+use crate::store::state::State;
+
+/// Rows that are looked at in one statement: some 20 ms.
+const ENOUGH: i64 = 20_000;
+
+/// So many pending tasks are gathered and sorted; more are read along the index of ids.
+const FEW: i64 = 5_000;
+
+/// The conditions of a filter on rows that were looked at.
+macro_rules! is_meant {
+    () => {
+        "(cardinality($3::smallint[]) = 0 OR state = ANY($3))
+      AND (cardinality($4::text[]) = 0 OR name = ANY($4))
+      AND (cardinality($5::text[]) = 0 OR queue = ANY($5))
+      AND ($6::timestamptz IS NULL OR created_at >= $6)
+      AND ($7::timestamptz IS NULL OR created_at < $7)
+      AND NOT EXISTS (
+          SELECT 1 FROM unnest($8::text[]) AS wanted (tag)
+          WHERE tags IS NULL
+             OR NOT (starts_with(tags, '{' || wanted.tag) OR strpos(tags, ',' || wanted.tag) > 0)
+      )"
+    };
+}
+
+/// How many rows were looked at, the last of them, and the ids of those that are meant.
+macro_rules! look_at {
+    ($rows:literal) => {
+        concat!(
+            "WITH looked_at AS MATERIALIZED (",
+            $rows,
+            "    ORDER BY id DESC LIMIT $2
+)
+SELECT count(*), (SELECT id FROM looked_at ORDER BY id LIMIT 1),
+       (SELECT array_agg(id ORDER BY id DESC) FROM looked_at WHERE ",
+            is_meant!(),
+            ")
+FROM looked_at"
+        )
+    };
+}
+
+const ALONG_IDS: &str = look_at!(
+    "
+    SELECT id, state, name, queue, created_at, tags FROM taskflow_tasks WHERE id < $1
+"
+);
+
+/// What waits and runs, and as many as are wanted of each bad end along the index of those.
+const AMONG_FEW: &str = look_at!(
+    "
+    SELECT id, state, name, queue, created_at, tags FROM (
+        SELECT * FROM taskflow_tasks WHERE state = 0 AND 0 = ANY($3)
+        UNION ALL SELECT * FROM taskflow_tasks WHERE state = 1 AND 0 = ANY($3)
+        UNION ALL SELECT * FROM taskflow_tasks WHERE lease_until IS NOT NULL
+        UNION ALL (SELECT * FROM taskflow_tasks WHERE state = 5 AND 5 = ANY($3) AND id < $1 ORDER BY id DESC LIMIT $2)
+        UNION ALL (SELECT * FROM taskflow_tasks WHERE state = 6 AND 6 = ANY($3) AND id < $1 ORDER BY id DESC LIMIT $2)
+        UNION ALL (SELECT * FROM taskflow_tasks WHERE state = 7 AND 7 = ANY($3) AND id < $1 ORDER BY id DESC LIMIT $2)
+        UNION ALL (SELECT * FROM taskflow_tasks WHERE state = 8 AND 8 = ANY($3) AND id < $1 ORDER BY id DESC LIMIT $2)
+    ) AS few
+    WHERE id < $1
+"
+);
+
+const PENDING: &str = "SELECT coalesce(sum(pending), 0)::bigint FROM taskflow_counts";
+
+const RECORDS: &str = record_query!("WHERE t.id = ANY($1::uuid[]) ORDER BY t.id DESC");
+
+pub(super) async fn list(session: &mut Session<'_>, filter: &TaskFilter) -> Result<Page<TaskRecord>, Fault> {
+    let limit = filter.limit.clamp(1, TaskFilter::MAX_LIMIT);
+    let text = if along_ids(session, filter).await? { ALONG_IDS } else { AMONG_FEW };
+    let mut before = filter.after.map_or(Uuid::max(), |cursor| Uuid::from(cursor.id()));
+    let (mut found, mut down_to) = (Vec::<Uuid>::new(), None);
+    while found.is_empty() {
+        let row = session.one(bind(session.query(text), filter, before)).await?;
+        let is_end = row.try_get::<i64, _>(0)? < ENOUGH;
+        let last: Option<Uuid> = row.try_get(1)?;
+        found = row.try_get::<Option<Vec<Uuid>>, _>(2)?.unwrap_or_default();
+        match last {
+            Some(last) if !is_end => (before, down_to) = (last, Some(last)),
+            _ => {
+                down_to = None;
+                break;
+            }
+        }
+    }
+    if found.len() > limit {
+        found.truncate(limit);
+        down_to = found.last().copied();
+    }
+    let next = down_to.map(|id| Cursor::after(TaskId::from(id)));
+    let rows = session.all(session.query(RECORDS).bind(found)).await?;
+    let items = rows.iter().map(record::record).collect::<Result<_, _>>()?;
+    Ok(Page::new(items, next))
+}
+
+/// Whether what is meant may be anywhere.
+async fn along_ids(session: &mut Session<'_>, filter: &TaskFilter) -> Result<bool, Fault> {
+    if filter.statuses.is_empty() || filter.statuses.contains(&TaskStatus::Success) {
+        return Ok(true);
+    }
+    let pending: i64 = session.one(session.query(PENDING)).await?.try_get(0)?;
+    Ok(filter.statuses.contains(&TaskStatus::Pending) && pending > FEW)
+}
+
+fn bind(statement: Statement, filter: &TaskFilter, before: Uuid) -> Statement {
+    let states = |status: &TaskStatus| {
+        let of_status = State::ALL.into_iter().filter(|state| state.status() == *status);
+        of_status.map(|state| i16::try_from(state.number()).unwrap_or(i16::MAX)).collect::<Vec<_>>()
+    };
+    let instant = |at: Option<std::time::SystemTime>| at.map(|at| Instant(time::to_micros(at)));
+    let words = |words: &[String]| words.iter().map(|word| keep(word).into_owned()).collect::<Vec<_>>();
+    statement
+        .bind(before)
+        .bind(ENOUGH)
+        .bind(filter.statuses.iter().flat_map(states).collect::<Vec<_>>())
+        .bind(words(&filter.names))
+        .bind(words(&filter.queues))
+        .bind(instant(filter.created_after))
+        .bind(instant(filter.created_before))
+        .bind(filter.tags.iter().map(|(key, value)| tag(key, value)).collect::<Vec<_>>())
+}
+
+/// A label as it stands in the column: between a brace or a comma and a comma or a brace, and nowhere else, since a quote
+/// inside a string has a backslash before it.
+fn tag(key: &str, value: &str) -> String {
+    let quoted = |text: &str| serde_json::to_string(text).expect("a string can be written as JSON");
+    format!("{}:{}", quoted(key), quoted(value))
+}

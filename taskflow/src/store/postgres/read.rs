@@ -1,0 +1,82 @@
+//! What can be asked about tasks and queues.
+
+use sqlx::Row;
+use uuid::Uuid;
+
+use super::error::Fault;
+use super::record::{self, record_query};
+use super::session::Session;
+use super::value::{Instant, give};
+use crate::model::{Counts, LogLevel, LogLine, QueueInfo, TaskId, TaskRecord, time};
+use crate::store::words;
+
+const GET: &str = record_query!("WHERE t.id = $1");
+
+/// One row without a line for a task that logged nothing, none for no task.
+const LOGS: &str = "
+SELECT l.at, l.level, l.message, l.attempt
+FROM taskflow_tasks t LEFT JOIN taskflow_logs l ON l.task = t.id WHERE t.id = $1 ORDER BY l.n";
+
+const COUNTS: &str = "
+SELECT coalesce(sum(pending), 0)::bigint, coalesce(sum(running), 0)::bigint, coalesce(sum(success), 0)::bigint,
+       coalesce(sum(failed), 0)::bigint, coalesce(sum(interrupted), 0)::bigint,
+       coalesce(sum(cancelled), 0)::bigint, coalesce(sum(rejected), 0)::bigint
+FROM taskflow_counts";
+
+const QUEUES: &str = "
+SELECT coalesce(n.queue, q.name), coalesce(q.paused, false), coalesce(n.pending, 0), coalesce(n.running, 0),
+       coalesce(n.finished, 0)
+FROM (
+    SELECT queue, sum(pending)::bigint AS pending, sum(running)::bigint AS running,
+           sum(success + failed + interrupted + cancelled + rejected)::bigint AS finished
+    FROM taskflow_counts GROUP BY queue
+) AS n FULL JOIN taskflow_queues q ON q.name = n.queue
+WHERE q.paused OR n.pending + n.running + n.finished > 0
+ORDER BY 1";
+
+pub(super) async fn get(session: &mut Session<'_>, id: TaskId) -> Result<Option<TaskRecord>, Fault> {
+    let found = session.optional(session.query(GET).bind(Uuid::from(id))).await?;
+    found.map(|row| record::record(&row)).transpose()
+}
+
+pub(super) async fn logs(session: &mut Session<'_>, id: TaskId) -> Result<Option<Vec<LogLine>>, Fault> {
+    let rows = session.all(session.query(LOGS).bind(Uuid::from(id))).await?;
+    let mut lines = Vec::with_capacity(rows.len());
+    for row in &rows {
+        if let Some(at) = row.try_get::<Option<Instant>, _>(0)? {
+            let level = LogLevel::from_word(row.try_get(1)?).unwrap_or(LogLevel::Info);
+            let attempt = words::small(row.try_get(3)?);
+            lines.push(LogLine::new(time::from_micros(at.0), level, give(row.try_get(2)?), attempt));
+        }
+    }
+    Ok((!rows.is_empty()).then_some(lines))
+}
+
+pub(super) async fn counts(session: &mut Session<'_>) -> Result<Counts, Fault> {
+    let row = session.one(session.query(COUNTS)).await?;
+    let number = |column: usize| row.try_get(column).map(words::count);
+    Ok(Counts {
+        pending: number(0)?,
+        running: number(1)?,
+        success: number(2)?,
+        failed: number(3)?,
+        interrupted: number(4)?,
+        cancelled: number(5)?,
+        rejected: number(6)?,
+    })
+}
+
+pub(super) async fn queues(session: &mut Session<'_>) -> Result<Vec<QueueInfo>, Fault> {
+    let rows = session.all(session.query(QUEUES)).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(QueueInfo {
+                paused: row.try_get(1)?,
+                pending: words::count(row.try_get(2)?),
+                running: words::count(row.try_get(3)?),
+                finished: words::count(row.try_get(4)?),
+                ..QueueInfo::new(give(row.try_get(0)?))
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,114 @@
+//! From a row to a record.
+
+use serde::Deserialize;
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
+
+use super::error::Fault;
+use super::value::{Instant, give};
+use crate::model::{Attempt, AttemptOutcome, InstanceId, TaskId, TaskRecord, TaskSource, time};
+use crate::store::state::State;
+use crate::store::words;
+
+/// All of a record, its former attempts as JSON, as one statement sees it: columns for [`record`].
+macro_rules! record_query {
+    ($rest:literal) => {
+        concat!(
+            "SELECT t.id, t.name, t.queue, t.state, t.priority, t.attempt, t.max_attempts, t.created_at, t.run_at,
+       t.scheduled_for, t.started_at, t.finished_at, t.outcome, t.cancel_requested, t.source, t.idempotency_key,
+       t.run_key, t.tags, t.progress, t.error, t.result, t.args, t.instance, i.host, i.pid,
+       (SELECT json_agg(json_build_object(
+            'number', a.number, 'instance', a.instance,
+            'started_at', (extract(epoch FROM a.started_at) * 1000000)::bigint,
+            'finished_at', (extract(epoch FROM a.finished_at) * 1000000)::bigint,
+            'outcome', a.outcome, 'error', a.error, 'host', coalesce(h.host, ''), 'pid', coalesce(h.pid, 0)
+        ) ORDER BY a.n)
+        FROM taskflow_attempts a LEFT JOIN taskflow_instances h ON h.id = a.instance WHERE a.task = t.id)::text
+FROM taskflow_tasks t LEFT JOIN taskflow_instances i ON i.id = t.instance ",
+            $rest
+        )
+    };
+}
+pub(super) use record_query;
+
+/// A former attempt, as [`record_query`] writes it.
+#[derive(Deserialize)]
+struct Past {
+    number: i64,
+    instance: InstanceId,
+    started_at: i64,
+    finished_at: i64,
+    outcome: String,
+    error: Option<String>,
+    host: String,
+    pid: i64,
+}
+
+/// The record in a row of [`record_query`].
+pub(super) fn record(row: &PgRow) -> Result<TaskRecord, Fault> {
+    let state = State::from_number(row.try_get::<i16, _>(3)?.into());
+    let instant = |column: usize| {
+        row.try_get::<Option<Instant>, _>(column).map(|at| at.map(|at| time::from_micros(at.0)))
+    };
+    let text = |column: usize| row.try_get::<Option<String>, _>(column).map(|text| text.map(give));
+    let created_at = instant(7)?.unwrap_or(std::time::UNIX_EPOCH);
+    let past: Vec<Past> = row
+        .try_get::<Option<&str>, _>(25)?
+        .and_then(|json| serde_json::from_str(json).ok())
+        .unwrap_or_default();
+    let mut record = TaskRecord {
+        id: TaskId::from(row.try_get::<Uuid, _>(0)?),
+        name: give(row.try_get(1)?),
+        queue: give(row.try_get(2)?),
+        status: state.status(),
+        priority: row.try_get(4)?,
+        args: words::raw(row.try_get(21)?),
+        tags: words::tags(row.try_get(17)?),
+        idempotency_key: text(15)?,
+        run_key: text(16)?,
+        source: TaskSource::from_word(row.try_get(14)?),
+        attempt: words::small(row.try_get(5)?),
+        max_attempts: words::small(row.try_get(6)?),
+        attempts: past.into_iter().map(former).collect(),
+        created_at,
+        run_at: instant(8)?.unwrap_or(created_at),
+        scheduled_for: instant(9)?,
+        started_at: instant(10)?,
+        finished_at: instant(11)?,
+        error: text(19)?,
+        result: row.try_get::<Option<String>, _>(20)?.map(words::raw),
+        progress: row.try_get::<Option<&str>, _>(18)?.and_then(|json| serde_json::from_str(json).ok()),
+        cancel_requested: row.try_get(13)?,
+    };
+    if let Some(instance) = row.try_get::<Option<Uuid>, _>(22)?
+        && (state == State::Running || state.is_final())
+    {
+        let outcome = match state {
+            State::Running => AttemptOutcome::Running,
+            State::Success => AttemptOutcome::Success,
+            _ => row.try_get::<Option<&str>, _>(12)?.map_or(AttemptOutcome::Failed, words::outcome),
+        };
+        let started_at = record.started_at.unwrap_or(created_at);
+        record.attempts.push(Attempt {
+            host: text(23)?.unwrap_or_default(),
+            pid: words::small(row.try_get::<Option<i64>, _>(24)?.unwrap_or_default()),
+            finished_at: record.finished_at,
+            // While it runs, the error is that of the attempt before.
+            error: record.error.clone().filter(|_| state.is_final()),
+            ..Attempt::new(record.attempt, InstanceId::from(instance), started_at, outcome)
+        });
+    }
+    Ok(record)
+}
+
+fn former(past: Past) -> Attempt {
+    let started_at = time::from_micros(past.started_at);
+    Attempt {
+        host: give(past.host),
+        pid: words::small(past.pid),
+        finished_at: Some(time::from_micros(past.finished_at)),
+        error: past.error.map(give),
+        ..Attempt::new(words::small(past.number), past.instance, started_at, words::outcome(&past.outcome))
+    }
+}

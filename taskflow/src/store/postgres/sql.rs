@@ -1,0 +1,71 @@
+//! Statements with the names of this store's tables.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+
+/// Turns the statements of this crate, which say `taskflow_tasks` and so on, into those of a namespace.
+#[derive(Debug)]
+pub(super) struct Sql {
+    /// What stands for `taskflow_`, if that is something else.
+    prefix: Option<Box<str>>,
+    /// Statements of that prefix, by the address and length of the text they were made from.
+    made: RwLock<HashMap<(usize, usize), Arc<str>>>,
+}
+
+/// The longest namespace: PostgreSQL cuts names after 63 bytes, and the longest of ours has 29 beside it.
+const LONGEST: usize = 32;
+
+impl Sql {
+    pub(super) fn new(namespace: Option<&str>) -> Self {
+        let prefix = namespace.map(|namespace| format!("taskflow_{namespace}_").into_boxed_str());
+        Self { prefix, made: RwLock::default() }
+    }
+
+    /// Why this cannot be a namespace.
+    pub(super) fn check(namespace: &str) -> Result<(), String> {
+        let is_fit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        if namespace.is_empty() || namespace.len() > LONGEST || !namespace.bytes().all(is_fit) {
+            return Err(format!(
+                "`namespace` cannot be `{}`; it has 1 to {LONGEST} of the characters a to z, 0 to 9 and _",
+                namespace.escape_default()
+            ));
+        }
+        Ok(())
+    }
+
+    /// What all names begin with.
+    pub(super) fn prefix(&self) -> &str {
+        self.prefix.as_deref().unwrap_or("taskflow_")
+    }
+
+    /// The statement to run for this text. The only thing ever put into one is a checked namespace.
+    pub(super) fn text(&self, text: &'static str) -> SqlStr {
+        let Some(prefix) = &self.prefix else { return text.into_sql_str() };
+        let place = (text.as_ptr() as usize, text.len());
+        if let Some(made) = self.made.read().get(&place) {
+            return AssertSqlSafe(Arc::clone(made)).into_sql_str();
+        }
+        let made: Arc<str> = Arc::from(text.replace("taskflow_", prefix));
+        self.made.write().insert(place, Arc::clone(&made));
+        AssertSqlSafe(made).into_sql_str()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_is_in_every_name_and_cannot_be_anything_else() {
+        let text = Sql::new(Some("shop")).text("SELECT 1 FROM taskflow_tasks, taskflow_logs");
+        assert_eq!(text.as_str(), "SELECT 1 FROM taskflow_shop_tasks, taskflow_shop_logs");
+        assert_eq!(Sql::new(None).text("taskflow_tasks").as_str(), "taskflow_tasks");
+        for bad in ["", "a-b", "A", "a\"; DROP", "é", "a23456789012345678901234567890123"] {
+            assert!(Sql::check(bad).is_err(), "{bad}");
+        }
+        assert!(Sql::check("a2345678901234567890123456789012").is_ok());
+    }
+}

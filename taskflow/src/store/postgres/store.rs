@@ -1,0 +1,482 @@
+//! The store: calls of the contract become work on a connection.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use sqlx::PgConnection;
+use sqlx::postgres::{PgConnectOptions, PgPool};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::connections::Connections;
+use super::error::Fault;
+use super::hints::Hints;
+use super::session::{SERVER_LIMITS, Session};
+use super::sql::Sql;
+use super::{
+    claim, control, finish, insert, instance, lease, list, read, recover, schedule, schema, url, within,
+};
+use crate::model::{
+    CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueInfo, StoreError,
+    StoreErrorKind, TaskFilter, TaskId, TaskRecord,
+};
+use crate::store::{
+    Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted, Recovered, Refusal,
+    Release, Renewal, Renewed, Report, Run, ScheduleState, Store, StoreFuture,
+};
+
+/// How often a call that lost a race is done again.
+const RACES: u32 = 20;
+
+/// The store that is a PostgreSQL database, version 13 or later.
+///
+/// A cheap handle. The database may be an application's own: every name in it begins with `taskflow_`, or with
+/// `taskflow_NAME_` where the URL says `?namespace=NAME`, so that several applications can share one database. Any number
+/// of processes on any number of machines may use it at once. All times are the server's, so the machines' clocks need
+/// not agree.
+///
+/// | key of the URL | meaning |
+/// |---|---|
+/// | `namespace=NAME` | a store of its own in the same database: `a`–`z`, `0`–`9`, `_` |
+/// | `connections=N` | at most so many connections for calls (4); none is held while a task runs |
+/// | `listen=off` | for PgBouncer in transaction mode: no `LISTEN`, nothing that outlives a transaction |
+///
+/// Beside those for calls there is one connection on which leases are renewed and one that listens for hints: six in all
+/// unless told otherwise, three at least. With `listen=off` other processes' work is found by polling, within a second.
+///
+/// **Text with NUL characters** is kept, though PostgreSQL's text has none: in keys, names, errors and log messages a NUL
+/// stands as `␀0`, and `␀` as `␀␀`. Arguments, results and labels are JSON, which has its own word for it.
+///
+/// **From other languages** a task is added by `SELECT taskflow_add('send_email', '{"to":"someone@example.com"}')`, in
+/// whatever transaction calls it; the function also takes a queue, a priority, an instant and a number of attempts.
+///
+/// ```no_run
+/// use taskflow::TaskManager;
+///
+/// # async fn example() -> Result<(), taskflow::Error> {
+/// let tasks = TaskManager::builder().store("postgres://app@db.example/shop?namespace=shop").connect().await?;
+/// # drop(tasks);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct PostgresStore {
+    shared: Arc<Shared>,
+}
+
+/// What all handles share.
+pub(super) struct Shared {
+    pub(super) sql: Sql,
+    pub(super) connections: Connections,
+    pub(super) hints: Hints,
+    /// Whether the server's sessions are ours from one transaction to the next: not so behind some poolers.
+    pub(super) listens: bool,
+    location: String,
+    doubts: Mutex<Vec<Doubt>>,
+}
+
+/// A claim whose answer was lost: what it took, if it took anything, will never be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Doubt {
+    instance: Uuid,
+    claim_id: i64,
+}
+
+/// What a call does, and how it does it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It changes nothing: an answer that was lost is as good as none.
+    Read,
+    Write,
+    /// It must not wait for others, and is done on a runtime of its own.
+    Renew,
+}
+
+impl PostgresStore {
+    /// The store at a URL; nothing is connected to yet. The schema is made when a manager starts on it.
+    ///
+    /// # Errors
+    /// [`Error::StoreUrl`] for a URL that cannot be used.
+    pub fn open(url: impl AsRef<str>) -> Result<Self, Error> {
+        let url = url.as_ref();
+        let parsed = url::parse(url)
+            .map_err(|message| Error::StoreUrl { url: crate::store::url::without_password(url), message })?;
+        let mut options = parsed.options;
+        if parsed.listens {
+            options = options.options(SERVER_LIMITS);
+        } else {
+            options = options.statement_cache_capacity(0).extra_float_digits(None);
+        }
+        let location = location(&options, parsed.namespace.as_deref());
+        let connections = Connections::new(options, location.clone(), parsed.connections);
+        Ok(Self::over(connections, location, parsed.namespace.as_deref(), parsed.listens))
+    }
+
+    /// The store in the database of an application's own pool, whose connections it borrows for a call each. It opens one
+    /// more to renew leases and one more to listen, so that neither waits for the application.
+    ///
+    /// ```no_run
+    /// use taskflow::{PostgresStore, TaskManager};
+    ///
+    /// # async fn example(pool: sqlx::PgPool) -> Result<(), taskflow::Error> {
+    /// let tasks = TaskManager::builder().store(PostgresStore::from_pool(pool, None)?).connect().await?;
+    /// # drop(tasks);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::StoreUrl`] for a namespace that cannot be one.
+    pub fn from_pool(pool: PgPool, namespace: Option<&str>) -> Result<Self, Error> {
+        let location = location(&pool.connect_options(), namespace);
+        if let Some(namespace) = namespace {
+            Sql::check(namespace).map_err(|message| Error::StoreUrl { url: location.clone(), message })?;
+        }
+        Ok(Self::over(Connections::of_pool(pool, location.clone()), location, namespace, true))
+    }
+
+    fn over(connections: Connections, location: String, namespace: Option<&str>, listens: bool) -> Self {
+        let shared = Shared {
+            sql: Sql::new(namespace),
+            connections,
+            hints: Hints::new(),
+            listens,
+            location,
+            doubts: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Inserts groups in a transaction of the caller's, which commits it or not. Nothing of them starts before that.
+    ///
+    /// [`Start`](crate::store::Start) is taken for [`Wait`](crate::store::Start::Wait) whatever it says: nobody knows when
+    /// the transaction ends. The transaction tells other processes of it when it commits. A queue with a `max_size` stays
+    /// locked for other adds until then.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database refuses; the caller's transaction can go on.
+    pub async fn insert_within(
+        &self,
+        connection: &mut PgConnection,
+        batch: &InsertBatch,
+    ) -> Result<Vec<Result<Vec<Inserted>, Refusal>>, StoreError> {
+        let shared = &self.shared;
+        let mut session = Session::within(connection, &shared.sql, shared.listens);
+        let answer = within::insert(&mut session, batch).await;
+        answer.map_err(|fault| fault.into_error(&shared.location, false))
+    }
+
+    /// Does a call. Once it was asked it will be done, whether or not its answer is waited for.
+    fn call<T, W>(&self, kind: Kind, work: W) -> StoreFuture<'_, T>
+    where
+        T: Send + 'static,
+        W: for<'s, 'c> Fn(&'s mut Session<'c>) -> BoxFuture<'s, Result<T, Fault>> + Send + Sync + 'static,
+    {
+        Box::pin(self.shared.call(kind, work))
+    }
+
+    /// Does a claim, after it has given back what former ones took whose answers were lost.
+    fn claims<T, W>(&self, instance: InstanceId, work: W) -> StoreFuture<'_, T>
+    where
+        T: Send + 'static,
+        W: for<'s, 'c> Fn(&'s mut Session<'c>, i64) -> BoxFuture<'s, Result<T, Fault>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        let doubt = Doubt { instance: Uuid::from(instance), claim_id: fastrand::i64(..) };
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            let (reply, heard) = oneshot::channel();
+            let location = shared.location.clone();
+            tokio::spawn(async move {
+                let answer = shared.claim(doubt, work).await;
+                let is_unknown = matches!(&answer, Err(error) if error.kind() == StoreErrorKind::Unknown);
+                // An answer that nobody waits for any more is lost as well.
+                let is_unheard = matches!(reply.send(answer), Err(Ok(_)));
+                if is_unknown || is_unheard {
+                    shared.doubts.lock().push(doubt);
+                }
+            });
+            heard.await.unwrap_or_else(|_| Err(ended(&location)))
+        })
+    }
+}
+
+impl Shared {
+    /// Does a call on the current runtime.
+    pub(super) fn call<T, W>(
+        self: &Arc<Self>,
+        kind: Kind,
+        work: W,
+    ) -> BoxFuture<'static, Result<T, StoreError>>
+    where
+        T: Send + 'static,
+        W: for<'s, 'c> Fn(&'s mut Session<'c>) -> BoxFuture<'s, Result<T, Fault>> + Send + Sync + 'static,
+    {
+        let shared = Arc::clone(self);
+        Box::pin(async move {
+            let location = shared.location.clone();
+            let done = tokio::spawn(async move { shared.run(kind, &work).await });
+            done.await.unwrap_or_else(|_| Err(ended(&location)))
+        })
+    }
+
+    async fn claim<T, W>(self: &Arc<Self>, doubt: Doubt, work: W) -> Result<T, StoreError>
+    where
+        T: Send,
+        W: for<'s, 'c> Fn(&'s mut Session<'c>, i64) -> BoxFuture<'s, Result<T, Fault>> + Send + Sync,
+    {
+        self.settle_doubts(doubt.instance).await?;
+        self.run(Kind::Write, &|session: &mut Session<'_>| work(session, doubt.claim_id)).await
+    }
+
+    async fn settle_doubts(self: &Arc<Self>, instance: Uuid) -> Result<(), StoreError> {
+        let doubts: Vec<Doubt> =
+            self.doubts.lock().iter().filter(|doubt| doubt.instance == instance).copied().collect();
+        if doubts.is_empty() {
+            return Ok(());
+        }
+        let claims: Vec<i64> = doubts.iter().map(|doubt| doubt.claim_id).collect();
+        let give_back = self.call(Kind::Write, move |session| {
+            let claims = claims.clone();
+            Box::pin(async move { finish::give_back_claims(session, instance, claims).await })
+        });
+        give_back.await?;
+        self.doubts.lock().retain(|doubt| !doubts.contains(doubt));
+        Ok(())
+    }
+
+    /// Does a call, again if it lost a race.
+    async fn run<T, W>(self: &Arc<Self>, kind: Kind, work: &W) -> Result<T, StoreError>
+    where
+        W: for<'s, 'c> Fn(&'s mut Session<'c>) -> BoxFuture<'s, Result<T, Fault>> + Sync,
+    {
+        let mut races = 0;
+        loop {
+            let (fault, in_doubt) = match self.once(kind, work).await {
+                Ok(value) => return Ok(value),
+                Err(failed) => failed,
+            };
+            races += 1;
+            if !fault.is_race() || races > RACES {
+                return Err(fault.into_error(&self.location, in_doubt));
+            }
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(0..=2 * u64::from(races)))).await;
+        }
+    }
+
+    /// Does a call once. After an error, whether it may have been done all the same.
+    async fn once<T, W>(self: &Arc<Self>, kind: Kind, work: &W) -> Result<T, (Fault, bool)>
+    where
+        W: for<'s, 'c> Fn(&'s mut Session<'c>) -> BoxFuture<'s, Result<T, Fault>> + Sync,
+    {
+        let reserved = kind == Kind::Renew;
+        let mut loan = self.connections.lend(reserved).await.map_err(|fault| (fault, false))?;
+        let mut session = Session::new(&mut loan, &self.sql, self.listens);
+        let done = async {
+            if !self.listens {
+                // A pooler gives each transaction a session of its own.
+                session.begin().await.map_err(|fault| (fault, false))?;
+            }
+            let work = work(&mut session).await;
+            let writes_by_itself = kind != Kind::Read && !session.is_in_transaction();
+            let value = work.map_err(|fault| (fault, writes_by_itself))?;
+            session.commit().await.map_err(|fault| (fault, true))?;
+            Ok(value)
+        };
+        let done: Result<T, (Fault, bool)> = done.await;
+        let is_fit = match &done {
+            Ok(_) => true,
+            Err((fault, _)) if fault.ends_connection() => false,
+            Err(_) => session.roll_back().await.is_ok(),
+        };
+        let is_news = session.is_news && done.is_ok();
+        if is_fit {
+            loan.keep();
+        } else {
+            loan.discard();
+        }
+        if is_news {
+            Hints::tell(self);
+        }
+        done
+    }
+}
+
+/// Nobody will answer.
+fn ended(location: &str) -> StoreError {
+    let message =
+        format!("the runtime ended before {location} answered; what was asked for may have been done");
+    StoreError::new(StoreErrorKind::Unknown, message)
+}
+
+/// Where it is, without a password.
+fn location(options: &PgConnectOptions, namespace: Option<&str>) -> String {
+    let user = options.get_username();
+    let database = options.get_database().unwrap_or(user);
+    let place = match options.get_socket() {
+        Some(socket) => format!("postgres://{user}@{}/{database}", socket.display()),
+        None => format!("postgres://{user}@{}:{}/{database}", options.get_host(), options.get_port()),
+    };
+    match namespace {
+        Some(namespace) => format!("{place}?namespace={namespace}"),
+        None => place,
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").field("location", &self.shared.location).finish_non_exhaustive()
+    }
+}
+
+/// A call whose work borrows what it was given, which is kept for the case that it is done again.
+macro_rules! call {
+    ($store:ident, $kind:ident, $($given:ident),* => $work:expr) => {
+        $store.call(Kind::$kind, move |session| {
+            $(let $given = $given.clone();)*
+            Box::pin(async move { $work(session, $(&$given),*).await })
+        })
+    };
+}
+
+impl Store for PostgresStore {
+    fn location(&self) -> String {
+        self.shared.location.clone()
+    }
+
+    fn join<'a>(&'a self, info: &'a InstanceInfo) -> StoreFuture<'a, ()> {
+        let (info, location) = (info.clone(), self.shared.location.clone());
+        call!(self, Write, info, location => join)
+    }
+
+    fn leave(&self, instance: InstanceId) -> StoreFuture<'_, ()> {
+        self.call(Kind::Write, move |session| Box::pin(instance::leave(session, instance)))
+    }
+
+    fn insert(&self, batch: Arc<InsertBatch>) -> StoreFuture<'_, Vec<Result<Vec<Inserted>, Refusal>>> {
+        call!(self, Write, batch => insert::insert)
+    }
+
+    fn claim(&self, claim: Claim) -> StoreFuture<'_, Claims> {
+        let claim = Arc::new(claim);
+        self.claims(claim.instance, move |session, claim_id| {
+            let claim = Arc::clone(&claim);
+            Box::pin(async move { claim::claim(session, &claim, claim_id).await })
+        })
+    }
+
+    fn finish(&self, finishes: Arc<Vec<Finish>>) -> StoreFuture<'_, Vec<Finished>> {
+        call!(self, Write, finishes => finish::finish)
+    }
+
+    fn turn(&self, finishes: Arc<Vec<Finish>>, claim: Claim) -> StoreFuture<'_, (Vec<Finished>, Claims)> {
+        let claim = Arc::new(claim);
+        self.claims(claim.instance, move |session, claim_id| {
+            let (finishes, claim) = (Arc::clone(&finishes), Arc::clone(&claim));
+            Box::pin(async move { claim::turn(session, &finishes, &claim, claim_id).await })
+        })
+    }
+
+    fn release(&self, releases: Arc<Vec<Release>>) -> StoreFuture<'_, Vec<bool>> {
+        call!(self, Write, releases => finish::release)
+    }
+
+    fn report(&self, reports: Arc<Vec<Report>>) -> StoreFuture<'_, Vec<bool>> {
+        call!(self, Write, reports => finish::report)
+    }
+
+    fn renew(&self, renewal: Renewal) -> StoreFuture<'_, Renewed> {
+        let renewal = Arc::new(renewal);
+        call!(self, Renew, renewal => lease::renew)
+    }
+
+    fn asked_to_stop(&self, instance: InstanceId) -> StoreFuture<'_, Vec<Run>> {
+        self.call(Kind::Read, move |session| Box::pin(lease::asked_to_stop(session, instance)))
+    }
+
+    fn recover(&self, _by: InstanceId) -> StoreFuture<'_, Vec<Recovered>> {
+        call!(self, Write, => recover::recover)
+    }
+
+    fn next_wakeup(
+        &self,
+        names: Arc<[Arc<str>]>,
+        queues: Vec<Arc<str>>,
+    ) -> StoreFuture<'_, Option<Duration>> {
+        call!(self, Read, names, queues => claim::next_wakeup)
+    }
+
+    fn listen(&self) -> HintStream {
+        Hints::listen(&self.shared)
+    }
+
+    fn get(&self, id: TaskId) -> StoreFuture<'_, Option<TaskRecord>> {
+        self.call(Kind::Read, move |session| Box::pin(read::get(session, id)))
+    }
+
+    fn logs(&self, id: TaskId) -> StoreFuture<'_, Option<Vec<LogLine>>> {
+        self.call(Kind::Read, move |session| Box::pin(read::logs(session, id)))
+    }
+
+    fn list(&self, filter: TaskFilter) -> StoreFuture<'_, Page<TaskRecord>> {
+        call!(self, Read, filter => list::list)
+    }
+
+    fn counts(&self) -> StoreFuture<'_, Counts> {
+        call!(self, Read, => read::counts)
+    }
+
+    fn queues(&self) -> StoreFuture<'_, Vec<QueueInfo>> {
+        call!(self, Read, => read::queues)
+    }
+
+    fn instances(&self) -> StoreFuture<'_, Vec<InstanceInfo>> {
+        call!(self, Read, => instance::instances)
+    }
+
+    fn cancel(&self, ids: Vec<TaskId>, reason: String) -> StoreFuture<'_, Vec<CancelOutcome>> {
+        call!(self, Write, ids, reason => control::cancel)
+    }
+
+    fn cancel_scheduled(&self, run_key: String) -> StoreFuture<'_, Vec<TaskId>> {
+        call!(self, Write, run_key => control::cancel_scheduled)
+    }
+
+    fn retry(&self, ids: Vec<TaskId>) -> StoreFuture<'_, Vec<Result<(), Error>>> {
+        call!(self, Write, ids => control::retry)
+    }
+
+    fn delete(&self, ids: Vec<TaskId>) -> StoreFuture<'_, usize> {
+        call!(self, Write, ids => control::delete)
+    }
+
+    fn set_paused(&self, queue: String, paused: bool) -> StoreFuture<'_, ()> {
+        self.call(Kind::Write, move |session| {
+            let queue = queue.clone();
+            Box::pin(async move { control::set_paused(session, &queue, paused).await })
+        })
+    }
+
+    fn fire(&self, fire: Fire) -> StoreFuture<'_, Fired> {
+        let fire = Arc::new(fire);
+        call!(self, Write, fire => schedule::fire)
+    }
+
+    fn schedules(&self) -> StoreFuture<'_, Vec<ScheduleState>> {
+        call!(self, Read, => schedule::schedules)
+    }
+
+    fn prune(&self, retention: Duration, limit: usize) -> StoreFuture<'_, usize> {
+        self.call(Kind::Write, move |session| Box::pin(control::prune(session, retention, limit)))
+    }
+}
+
+async fn join(session: &mut Session<'_>, info: &InstanceInfo, location: &str) -> Result<(), Fault> {
+    schema::migrate(session, location).await?;
+    instance::join(session, info).await
+}

@@ -1,0 +1,117 @@
+//! `postgres://user:password@host/database?namespace=NAME&listen=off`.
+
+use std::str::FromStr;
+
+use sqlx::postgres::PgConnectOptions;
+
+use super::sql::Sql;
+
+/// What sqlx takes in a URL.
+const OF_SQLX: [&str; 18] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
+
+/// Connections for calls, beside the two for leases and hints, unless the URL says another number.
+pub(super) const CONNECTIONS: usize = 4;
+
+/// What a URL says.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    pub(super) options: PgConnectOptions,
+    pub(super) namespace: Option<String>,
+    pub(super) listens: bool,
+    pub(super) connections: usize,
+}
+
+pub(super) fn parse(url: &str) -> Result<Parsed, String> {
+    let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    let (mut namespace, mut listens, mut connections) = (None, true, CONNECTIONS);
+    let mut rest = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match key {
+            "namespace" => {
+                Sql::check(value)?;
+                namespace = Some(value.to_owned());
+            }
+            "listen" => {
+                listens = match value {
+                    "on" => true,
+                    "off" => false,
+                    other => {
+                        return Err(format!("`listen` cannot be `{other}`; it is `on` or `off`"));
+                    }
+                }
+            }
+            "connections" => {
+                connections = value.parse().ok().filter(|n| (1..=1000).contains(n)).ok_or_else(|| {
+                    format!("`connections` cannot be `{value}`; it is a number from 1 to 1000")
+                })?;
+            }
+            _ if OF_SQLX.contains(&key) || key.starts_with("options[") => rest.push(pair),
+            _ => {
+                return Err(format!(
+                    "there is no key `{key}`; there are `namespace=NAME`, `listen=on|off`, `connections=N`, and \
+                     those of sqlx: {}",
+                    OF_SQLX.join(", ")
+                ));
+            }
+        }
+    }
+    let separator = if rest.is_empty() { "" } else { "?" };
+    let options = PgConnectOptions::from_str(&format!("{base}{separator}{}", rest.join("&")));
+    // What sqlx says of a URL does not repeat it.
+    let options = options.map_err(|error| match error {
+        sqlx::Error::Configuration(error) => format!("{error}; write `postgres://user@host/database`"),
+        _ => "write `postgres://user@host/database`".to_owned(),
+    })?;
+    Ok(Parsed { options, namespace, listens, connections })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ours_is_taken_out_and_the_rest_is_left_to_sqlx() {
+        let parsed =
+            parse("postgres://app:s3cret@db:5433/shop?namespace=shop&application_name=web&listen=off")
+                .unwrap();
+        assert_eq!((parsed.namespace.as_deref(), parsed.listens), (Some("shop"), false));
+        let options = &parsed.options;
+        assert_eq!(
+            (options.get_host(), options.get_port(), options.get_database()),
+            ("db", 5433, Some("shop"))
+        );
+        assert_eq!(options.get_application_name(), Some("web"));
+        assert_eq!(parse("postgres://localhost/app?connections=9").unwrap().connections, 9);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_with_what_would_be_right() {
+        let refused = |query: &str| parse(&format!("postgres://app:s3cret@db/shop?{query}")).unwrap_err();
+        assert!(refused("namspace=shop").contains("`namespace=NAME`"));
+        assert!(refused("namespace=A-b").contains("a to z"));
+        assert!(refused("listen=yes").contains("`on` or `off`"));
+        assert!(refused("connections=0").contains("from 1"));
+        let text = parse("postgres://app:s3cret@db:port/shop").unwrap_err();
+        assert!(text.contains("postgres://user@host/database") && !text.contains("s3cret"), "{text}");
+    }
+}
