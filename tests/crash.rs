@@ -55,6 +55,20 @@ crash! { redis:
         workers_outlive_their_database_and_resume_when_it_is_back;
 }
 
+crash! { postgres:
+    postgres =>
+        nothing_accepted_is_lost_when_the_only_process_is_killed_under_load
+        nothing_accepted_is_lost_when_one_of_two_processes_is_killed_under_load
+        work_of_a_killed_process_starts_again_in_time
+        a_process_that_is_asked_to_stop_ends_by_its_deadline_and_leaves_nothing_running
+        a_task_that_kills_its_processes_is_stopped_and_they_are_named
+        a_process_that_stood_still_past_its_lease_can_no_longer_write
+        a_stubborn_task_does_not_keep_its_process_and_is_never_run_twice
+        two_processes_share_one_store_and_twenty_thousand_tasks;
+    postgres_alone =>
+        workers_outlive_their_database_and_resume_when_it_is_back;
+}
+
 /// The work of a process that was killed under load is taken up by the next one within a second, and everything that
 /// was accepted comes to an end.
 async fn nothing_accepted_is_lost_when_the_only_process_is_killed_under_load(lab: Lab) {

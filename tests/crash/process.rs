@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use taskflow::{NewTask, TaskFilter, TaskId, TaskManager};
 use tempfile::TempDir;
 
-use crate::servers::{self, redis::RedisServer};
+use crate::servers::{self, postgres::PostgresServer, redis::RedisServer};
 
 /// A store and a ledger that several processes share.
 pub(crate) struct Lab {
@@ -27,6 +27,16 @@ pub(crate) trait DatabaseServer: Send {
 }
 
 impl DatabaseServer for RedisServer {
+    fn kill(&mut self) {
+        Self::kill(self);
+    }
+
+    fn restart(&mut self) {
+        Self::restart(self);
+    }
+}
+
+impl DatabaseServer for PostgresServer {
     fn kill(&mut self) {
         Self::kill(self);
     }
@@ -56,6 +66,18 @@ impl Lab {
     /// A server of its own, to be killed.
     pub(crate) fn redis_alone() -> Option<Self> {
         let server = RedisServer::start()?;
+        let lab = Self::at(server.url(), tempfile::tempdir().unwrap());
+        Some(Self { server: Mutex::new(Some(Box::new(server))), ..lab })
+    }
+
+    /// A namespace of the server that these tests share; `None` if there is no PostgreSQL here.
+    pub(crate) fn postgres() -> Option<Self> {
+        Some(Self::at(servers::postgres::shared_url()?, tempfile::tempdir().unwrap()))
+    }
+
+    /// A server of its own, to be killed.
+    pub(crate) fn postgres_alone() -> Option<Self> {
+        let server = PostgresServer::start()?;
         let lab = Self::at(server.url(), tempfile::tempdir().unwrap());
         Some(Self { server: Mutex::new(Some(Box::new(server))), ..lab })
     }
