@@ -218,10 +218,9 @@ impl AddError {
 }
 
 /// An error of a store. Cheap to clone: one failed write answers everyone who waited for it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StoreError(Arc<StoreErrorInner>);
 
-#[derive(Debug)]
 struct StoreErrorInner {
     kind: StoreErrorKind,
     message: String,
@@ -275,6 +274,14 @@ impl StoreError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self.0.kind, StoreErrorKind::Unavailable | StoreErrorKind::Unknown | StoreErrorKind::Full)
+    }
+}
+
+/// Readable where a `main` that failed prints it.
+impl fmt::Debug for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {self}", self.0.kind)?;
+        self.0.source.as_ref().map_or(Ok(()), |source| write!(f, " ({source})"))
     }
 }
 

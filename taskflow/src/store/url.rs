@@ -102,11 +102,11 @@ pub(super) fn without_password(url: &str) -> String {
     let mark = if query.is_empty() { "" } else { "?" };
     let tail = format!("{before}{mark}{}", query.join("&"));
     match authority.rsplit_once('@') {
-        Some((user, host)) => {
+        Some((user, host)) if user.contains(':') => {
             let user = user.split(':').next().unwrap_or(user);
             format!("{scheme}://{user}:***@{host}{tail}")
         }
-        None => format!("{scheme}://{authority}{tail}"),
+        _ => format!("{scheme}://{authority}{tail}"),
     }
 }
 

@@ -170,9 +170,12 @@ CREATE TABLE IF NOT EXISTS taskflow_migrations (
     applied_at timestamptz NOT NULL DEFAULT now()
 )";
 
+/// The tables are looked for in `pg_class`, which is read as of now. `to_regclass` would answer from the session's cache of
+/// names, and could not see what another process made while this one waited for the lock.
 const SERVER: &str = "
 SELECT current_setting('server_version_num')::integer, current_setting('server_encoding'),
-       to_regclass('taskflow_migrations') IS NOT NULL, to_regclass('taskflow_tasks') IS NOT NULL";
+       EXISTS (SELECT 1 FROM pg_class WHERE relname = 'taskflow_migrations' AND pg_table_is_visible(oid)),
+       EXISTS (SELECT 1 FROM pg_class WHERE relname = 'taskflow_tasks' AND pg_table_is_visible(oid))";
 
 const VERSION: &str = "SELECT coalesce(max(version), 0)::bigint FROM taskflow_migrations";
 
