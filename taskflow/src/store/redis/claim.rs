@@ -20,11 +20,11 @@ pub(super) fn pack(call: &mut Call, claim: &Claim) {
 
 pub(super) fn unpack(mut answer: List<'_>, claim: &Claim) -> Result<Claims, StoreError> {
     let next_due = due_in(answer.number()?);
-    let mut tasks = Vec::with_capacity(answer.len() / 3);
+    let mut tasks = Vec::with_capacity(answer.len() / 2);
     let mut policies = Policies::default();
     while !answer.is_empty() {
-        let (id, state, body) = (answer.task_id()?, answer.bytes()?, answer.bytes()?);
-        tasks.extend(claimed(claim, &mut policies, id, &state, &body));
+        let (id, state) = (answer.task_id()?, answer.bytes()?);
+        tasks.extend(claimed(claim, &mut policies, id, &state));
     }
     Ok(Claims { tasks, next_due })
 }
@@ -34,9 +34,9 @@ pub(super) fn due_in(micros: i64) -> Option<Duration> {
     u64::try_from(micros).ok().map(Duration::from_micros)
 }
 
-fn claimed(claim: &Claim, policies: &mut Policies, id: TaskId, state: &[u8], body: &[u8]) -> Option<Claimed> {
+fn claimed(claim: &Claim, policies: &mut Policies, id: TaskId, state: &[u8]) -> Option<Claimed> {
     let state = State::unpack(state)?;
-    let body = Body::unpack(body)?;
+    let body = Body::unpack(state.body)?;
     let name = claim.names.iter().find(|name| ***name == *state.name).cloned()?;
     let queue = claim.queues.iter().find(|(queue, _)| **queue == *state.queue)?.0.clone();
     Some(Claimed {

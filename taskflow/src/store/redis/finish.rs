@@ -2,14 +2,19 @@
 
 use super::script::Call;
 use super::state::{exact, length, outcome_number, stage_of, status_of};
-use crate::model::{LogLevel, LogLine, Progress, time};
+use crate::model::{AttemptOutcome, LogLevel, LogLine, Progress, time};
 use crate::store::{Finish, FinishKind, Finished, Report};
 
 pub(super) fn pack(call: &mut Call, finishes: &[Finish]) {
     call.list(finishes.iter().map(|finish| finish.run.id.as_bytes()));
     for finish in finishes {
+        let fence = finish.run.fence.to_le_bytes();
         let (kind, stage, outcome, delay, text) = match &finish.kind {
-            FinishKind::Success { result } => (0, 0, 1, 0, &**result),
+            FinishKind::Success { result } if finish.progress.is_none() && finish.lines.is_empty() => {
+                call.arg(&fence[..]).arg(&**result);
+                continue;
+            }
+            FinishKind::Success { result } => (0, 0, outcome_number(AttemptOutcome::Success), 0, &**result),
             FinishKind::Retry { delay, outcome, error } => {
                 (1, 0, outcome_number(*outcome), time::micros(*delay), error.as_str())
             }
@@ -22,7 +27,7 @@ pub(super) fn pack(call: &mut Call, finishes: &[Finish]) {
         };
         // What `finish.lua` unpacks as `<I8BBBi8BI4I4`.
         let mut bytes = Vec::with_capacity(28);
-        bytes.extend(finish.run.fence.to_le_bytes());
+        bytes.extend(fence);
         bytes.extend([kind, stage, outcome]);
         bytes.extend(exact(delay).to_le_bytes());
         bytes.extend(said(finish.progress.as_ref(), &finish.lines));

@@ -40,48 +40,105 @@ pub(super) fn portions(groups: &[InsertGroup]) -> Vec<&[InsertGroup]> {
 pub(super) fn pack(call: &mut Call, instance: InstanceId, batch: &InsertBatch, groups: &[InsertGroup]) {
     call.arg(instance.as_bytes()).arg(exact(time::micros(batch.lease)));
     let tasks = || groups.iter().flat_map(|group| &group.tasks);
-    let mut numbers: HashMap<(&str, &str), u32> = HashMap::new();
-    let mut lanes = Vec::new();
+    let mut numbers: HashMap<Class<'_>, usize> = HashMap::new();
+    let mut classes = Vec::new();
+    let number_of: Vec<usize> = tasks()
+        .map(|insert| {
+            let class = Class::of(insert);
+            *numbers.entry(class).or_insert_with(|| {
+                classes.push(class);
+                classes.len()
+            })
+        })
+        .collect();
+    call.arg(classes.len());
+    for class in &classes {
+        class.pack(call);
+    }
+    call.arg(number_of.len());
     for InsertTask { task, .. } in tasks() {
-        numbers.entry((&task.queue, &task.name)).or_insert_with(|| {
-            lanes.push(lane(&task.queue, &task.name));
-            u32::try_from(lanes.len()).expect("fewer lanes than memory has bytes")
-        });
+        // Whoever makes an `InsertTask` has checked the arguments.
+        let args = task.args.as_ref().map_or("null", |args| args);
+        call.arg(task.id.as_bytes()).arg(pack_body(&task.policy, &task.tags, args));
     }
-    call.list(lanes.iter());
-    call.arg(tasks().count());
-    for insert in tasks() {
-        call.arg(insert.task.id.as_bytes());
-    }
+    let mut number_of = number_of.into_iter();
     for group in groups {
         let may_be_undone = group.tasks.len() > 1 && group.tasks.iter().any(|it| it.max_size.is_some());
         call.arg(group.tasks.len()).arg(u8::from(may_be_undone));
         for insert in &group.tasks {
-            let task = &insert.task;
-            let lane = numbers.get(&(&*task.queue, &*task.name)).copied().expect("numbered above");
-            call.arg(&specification(insert, lane)[..]);
-            // Whoever makes an `InsertTask` has checked the arguments.
-            let args = task.args.as_ref().map_or("null", |args| args);
-            call.arg(pack_body(&task.policy, &task.tags, args));
-            if let Some(key) = &task.idempotency_key {
-                call.arg(key_of(&task.name, key));
-            }
-            if let Some(key) = &task.run_key {
-                call.arg(key);
+            call.arg(number_of.next().expect("each has a class"));
+            if !is_plain(insert) {
+                pack_specification(call, insert);
             }
         }
     }
 }
 
-/// What `insert.lua` unpacks as `<BBi8i2I4BBI4I4`.
-fn specification(insert: &InsertTask, lane: u32) -> Vec<u8> {
+/// What most tasks of a batch have in common.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Class<'a> {
+    queue: &'a str,
+    name: &'a str,
+    plain: bool,
+    start: u8,
+    priority: i16,
+    tries: u32,
+    source: u8,
+}
+
+/// Whether a task is due, has no keys, is not held, and its queue has no limit.
+fn is_plain(insert: &InsertTask) -> bool {
     let task = &insert.task;
-    let start = match insert.start {
-        Start::Wait => 0,
-        Start::LeaseIfIdle => 1,
-        Start::Lease => 2,
-        Start::Hold => 3,
-    };
+    task.when == When::Now
+        && task.idempotency_key.is_none()
+        && task.run_key.is_none()
+        && insert.max_size.is_none()
+        && insert.start != Start::Hold
+}
+
+impl<'a> Class<'a> {
+    fn of(insert: &'a InsertTask) -> Self {
+        let task = &insert.task;
+        Self {
+            queue: &task.queue,
+            name: &task.name,
+            plain: is_plain(insert),
+            start: match insert.start {
+                Start::Wait => 0,
+                Start::LeaseIfIdle => 1,
+                Start::Lease => 2,
+                Start::Hold => 3,
+            },
+            priority: task.priority,
+            tries: task.policy.max_attempts(),
+            source: source_number(task.source),
+        }
+    }
+
+    /// Its lane, what `insert.lua` unpacks as `<BBi2I4B`, and the end of its states: from the greatest number of
+    /// attempts on, as `constants.lua` packs them.
+    fn pack(&self, call: &mut Call) {
+        let lane = lane(self.queue, self.name);
+        let mut specification = vec![u8::from(self.plain), self.start];
+        specification.extend(self.priority.to_le_bytes());
+        specification.extend(self.tries.to_le_bytes());
+        specification.push(self.source);
+        let mut end = Vec::with_capacity(29 + lane.len());
+        end.extend(self.tries.to_le_bytes());
+        end.extend(self.tries.to_le_bytes());
+        // Neither an instant it was meant for nor lines.
+        end.extend([0; 16]);
+        end.extend(self.priority.to_le_bytes());
+        end.push(self.source);
+        end.extend(u16::try_from(lane.len()).unwrap_or(u16::MAX).to_le_bytes());
+        end.extend_from_slice(lane.as_bytes());
+        call.arg(&lane).arg(&specification[..]).arg(&end[..]);
+    }
+}
+
+/// What `insert.lua` unpacks as `<Bi8BI4`, and keys.
+fn pack_specification(call: &mut Call, insert: &InsertTask) {
+    let task = &insert.task;
     let (when, value) = match task.when {
         When::Now => (0, 0),
         When::In(length) => (1, exact(time::micros(length))),
@@ -90,15 +147,17 @@ fn specification(insert: &InsertTask, lane: u32) -> Vec<u8> {
     let key = if task.idempotency_key.is_some() { HAS_KEY } else { 0 };
     let run_key = if task.run_key.is_some() { HAS_RUN_KEY } else { 0 };
     let max_size = insert.max_size.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX - 1).saturating_add(1));
-    let mut bytes = Vec::with_capacity(26);
-    bytes.extend([start, when]);
+    let mut bytes = vec![when];
     bytes.extend(value.to_le_bytes());
-    bytes.extend(task.priority.to_le_bytes());
-    bytes.extend(task.policy.max_attempts().to_le_bytes());
-    bytes.extend([key | run_key, source_number(task.source)]);
-    bytes.extend(lane.to_le_bytes());
+    bytes.push(key | run_key);
     bytes.extend(max_size.to_le_bytes());
-    bytes
+    call.arg(&bytes[..]);
+    if let Some(key) = &task.idempotency_key {
+        call.arg(key_of(&task.name, key));
+    }
+    if let Some(key) = &task.run_key {
+        call.arg(key);
+    }
 }
 
 /// Reads the answer for these groups; `None` if it is not one.

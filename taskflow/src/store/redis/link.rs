@@ -54,7 +54,7 @@ impl Links {
             match self.send(&call.command, call.script.writes).await {
                 Err(error) if is_unknown_script(&error) => {
                     let mut load = redis::cmd("SCRIPT");
-                    load.arg("LOAD").arg(call.script.source);
+                    load.arg("LOAD").arg(call.script.source());
                     self.send(&load, false).await.map_err(|error| self.describe(error, false))?;
                 }
                 answer => return answer.map_err(|error| self.describe(error, call.script.writes)),

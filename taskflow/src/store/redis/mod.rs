@@ -1,9 +1,9 @@
 //! Redis, version 7 or later, or Valkey, shared by any number of processes.
 //!
 //! In reading order: [`url`] says where it is and [`link`] connects; a call of the contract ([`store`]) becomes a call
-//! of a [`script`], which is one transaction. The scripts are the files in `lua/`: `task.lua` says what a task is, where
-//! it can be found and how it moves; `life.lua`, `insert.lua`, `claim.lua` and `finish.lua` hold the steps; each
-//! `*_main.lua` is one call. On this side [`insert`], [`claim`], [`finish`] and [`recover`] pack arguments and read
+//! of a [`script`], which is one transaction. The scripts are the files in `lua/`: `base.lua` says which keys there are
+//! and `constants.lua` what a task is; `moves.lua`, `life.lua`, `promote.lua`, `insert.lua`, `claim.lua`, `say.lua` and
+//! `finish.lua` hold the steps; each `*_main.lua` is one call. On this side [`insert`], [`claim`], [`finish`] and [`recover`] pack arguments and read
 //! [`answer`]s; [`state`] is the packed form both sides know; [`record`], [`list`], [`numbers`] and [`instance`] answer
 //! questions. [`news`] tells other processes that something changed, [`persistence`] warns of a server that forgets.
 

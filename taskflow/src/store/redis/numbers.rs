@@ -6,7 +6,7 @@ use super::answer::List;
 use super::state::STAGES;
 use crate::model::{Counts, QueueInfo, StoreError, TaskStatus};
 
-/// The letters of the stages, as in `task.lua`.
+/// The letters of the stages, as in `constants.lua`.
 const LETTERS: &[u8; STAGES.len()] = b"DLHRSFICJ";
 
 /// A number that is kept: of a queue's tasks in one stage, or that the queue is paused.

@@ -9,12 +9,11 @@ use crate::model::{Attempt, AttemptOutcome, InstanceId, StoreError, TaskId, Task
 
 /// The answer of `get_main.lua`: records without the names of the processes that ran them.
 pub(super) fn unpack(mut answer: List<'_>) -> Result<Vec<TaskRecord>, StoreError> {
-    let mut records = Vec::with_capacity(answer.len() / 9);
+    let mut records = Vec::with_capacity(answer.len() / 8);
     while !answer.is_empty() {
         let id = answer.task_id()?;
         let row = Row {
             state: answer.bytes()?,
-            body: answer.option()?.unwrap_or_default(),
             key: answer.option()?,
             run_key: answer.option()?,
             error: answer.option()?,
@@ -39,7 +38,6 @@ pub(super) fn name_processes(records: &mut [TaskRecord], known: &Known) {
 
 struct Row {
     state: Vec<u8>,
-    body: Vec<u8>,
     key: Option<Vec<u8>>,
     run_key: Option<Vec<u8>>,
     error: Option<Vec<u8>>,
@@ -51,7 +49,7 @@ struct Row {
 impl Row {
     fn record(self, id: TaskId) -> Option<TaskRecord> {
         let state = State::unpack(&self.state)?;
-        let body = Body::unpack(&self.body)?;
+        let body = Body::unpack(state.body)?;
         let status = status_of(state.stage);
         let error = self.error.map(text);
         let mut attempts = self.past.as_deref().map(former_attempts).unwrap_or_default();
@@ -92,7 +90,7 @@ impl Row {
 }
 
 /// The attempt that is in the state: the one under way, or the one the task ended with.
-fn last_attempt(state: &State, status: TaskStatus, error: Option<&String>) -> Option<Attempt> {
+fn last_attempt(state: &State<'_>, status: TaskStatus, error: Option<&String>) -> Option<Attempt> {
     let outcome = if state.stage == RUNNING { AttemptOutcome::Running } else { state.outcome? };
     Some(Attempt {
         finished_at: (state.finished_at != 0).then(|| time::from_micros(state.finished_at)),

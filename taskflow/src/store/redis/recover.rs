@@ -15,7 +15,7 @@ use crate::store::{LostRun, Next, Recovered};
 pub(super) const RECOVERED_AT_ONCE: usize = 256;
 
 /// Adds the arguments that move this one on, and answers what it will be if nothing came between.
-pub(super) fn decide(call: &mut Call, id: TaskId, state: &State, json: &str) -> Recovered {
+pub(super) fn decide(call: &mut Call, id: TaskId, state: &State<'_>) -> Recovered {
     let name: Arc<str> = Arc::from(state.name.as_str());
     let mut move_on = |kind: u8, stage: u8, delay: i64, counted: bool, error: &str| {
         // What `lose_main.lua` unpacks as `<I8BBBi8B`.
@@ -30,7 +30,7 @@ pub(super) fn decide(call: &mut Call, id: TaskId, state: &State, json: &str) -> 
         move_on(0, 0, 0, false, "");
         return Recovered::from_hold(id, name);
     }
-    let policy = policy(json);
+    let policy = policy(state.policy());
     let lost = LostRun::new(&policy, state.attempt, state.max_attempts, state.lost_runs, state.stop);
     match lost.next(fastrand::f64()) {
         Next::Pending { delay, counted } => {

@@ -1,5 +1,6 @@
 //! The scripts, and calls of them.
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use redis::{Cmd, ToRedisArgs};
@@ -7,50 +8,92 @@ use redis::{Cmd, ToRedisArgs};
 /// A Lua script: one call of the contract, one transaction.
 #[derive(Debug)]
 pub(super) struct Script {
-    pub(super) source: &'static str,
-    sha: LazyLock<String>,
+    loaded: LazyLock<Loaded>,
     /// Whether it changes anything: then an answer that is lost leaves open whether it did.
     pub(super) writes: bool,
 }
 
-/// A script of these files. All begin with `task.lua`, which says what a task is.
+/// A script as the server gets it.
+#[derive(Debug)]
+struct Loaded {
+    source: String,
+    sha: String,
+}
+
+impl Script {
+    pub(super) fn source(&self) -> &str {
+        &self.loaded.source
+    }
+}
+
+/// A script of these files, after `base.lua`.
 macro_rules! script {
-    ($effect:ident: $($file:literal),+) => {{
-        const SOURCE: &str = concat!(include_str!("lua/task.lua"), $("\n", include_str!(concat!("lua/", $file, ".lua"))),+);
+    ($effect:ident: $($file:literal),+) => {
         Script {
-            source: SOURCE,
-            sha: LazyLock::new(|| redis::Script::new(SOURCE).get_hash().to_owned()),
+            loaded: LazyLock::new(|| load(concat!(
+                include_str!("lua/base.lua"), $("\n", include_str!(concat!("lua/", $file, ".lua"))),+
+            ))),
             writes: script!(@ $effect),
         }
-    }};
+    };
     (@ writes) => { true };
     (@ reads) => { false };
 }
 
 pub(super) static JOIN: Script = script!(writes: "join_main");
 pub(super) static LEAVE: Script = script!(writes: "leave_main");
-pub(super) static INSERT: Script = script!(writes: "insert", "insert_main");
-pub(super) static FIRE: Script = script!(writes: "insert", "fire_main");
-pub(super) static CLAIM: Script = script!(writes: "claim", "claim_main");
-pub(super) static FINISH: Script = script!(writes: "life", "finish", "finish_main");
-pub(super) static TURN: Script = script!(writes: "life", "finish", "claim", "turn_main");
-pub(super) static RELEASE: Script = script!(writes: "life", "release_main");
-pub(super) static REPORT: Script = script!(writes: "life", "finish", "report_main");
+pub(super) static INSERT: Script = script!(writes: "promote", "moves", "insert", "insert_main");
+pub(super) static FIRE: Script = script!(writes: "promote", "moves", "insert", "fire_main");
+pub(super) static CLAIM: Script = script!(writes: "promote", "claim", "claim_main");
+pub(super) static FINISH: Script = script!(writes: "moves", "life", "say", "finish", "finish_main");
+pub(super) static TURN: Script =
+    script!(writes: "promote", "moves", "life", "say", "finish", "claim", "turn_main");
+pub(super) static RELEASE: Script = script!(writes: "moves", "life", "release_main");
+pub(super) static REPORT: Script = script!(writes: "moves", "say", "report_main");
 pub(super) static RENEW: Script = script!(writes: "renew_main");
 pub(super) static STOPPING: Script = script!(reads: "stopping_main");
 pub(super) static EXPIRED: Script = script!(reads: "expired_main");
-pub(super) static LOSE: Script = script!(writes: "life", "lose_main");
-pub(super) static WAKEUP: Script = script!(reads: "claim", "wakeup_main");
+pub(super) static LOSE: Script = script!(writes: "moves", "life", "lose_main");
+pub(super) static WAKEUP: Script = script!(reads: "promote", "claim", "wakeup_main");
 pub(super) static GET: Script = script!(reads: "get_main");
 pub(super) static LOGS: Script = script!(reads: "logs_main");
 pub(super) static FIND: Script = script!(reads: "find_main");
 pub(super) static INSTANCES: Script = script!(reads: "instances_main");
-pub(super) static CANCEL: Script = script!(writes: "life", "cancel_main");
-pub(super) static CANCEL_SCHEDULED: Script = script!(writes: "life", "cancel_scheduled_main");
-pub(super) static RETRY: Script = script!(writes: "life", "retry_main");
-pub(super) static DELETE: Script = script!(writes: "delete_main");
+pub(super) static CANCEL: Script = script!(writes: "moves", "life", "cancel_main");
+pub(super) static CANCEL_SCHEDULED: Script = script!(writes: "moves", "life", "cancel_scheduled_main");
+pub(super) static RETRY: Script = script!(writes: "moves", "life", "retry_main");
+pub(super) static DELETE: Script = script!(writes: "moves", "delete_main");
 pub(super) static PAUSE: Script = script!(writes: "pause_main");
-pub(super) static PRUNE: Script = script!(writes: "prune_main");
+pub(super) static PRUNE: Script = script!(writes: "moves", "prune_main");
+
+/// Puts the words of `constants.lua` in where they are named, and leaves comments out. A local of Lua costs each closure
+/// that names it, each time a script runs; a literal costs nothing.
+fn load(source: &str) -> Loaded {
+    let source = source.lines().filter(|line| !line.trim_start().starts_with("--"));
+    let source = put_in(&constants(), &source.collect::<Vec<_>>().join("\n"));
+    let sha = redis::Script::new(&source).get_hash().to_owned();
+    Loaded { source, sha }
+}
+
+fn constants() -> HashMap<&'static str, &'static str> {
+    let lines = include_str!("lua/constants.lua").lines();
+    lines.filter_map(|line| line.strip_prefix("local ")?.split_once(" = ")).collect()
+}
+
+fn put_in(constants: &HashMap<&str, &str>, source: &str) -> String {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find(is_word) {
+        let (before, from) = rest.split_at(start);
+        let (word, after) = from.split_at(from.find(|c| !is_word(c)).unwrap_or(from.len()));
+        out.push_str(before);
+        out.push_str(constants.get(word).unwrap_or(&word));
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
 
 /// A script with its arguments.
 pub(super) struct Call {
@@ -62,7 +105,7 @@ impl Call {
     /// A call over the keys of that prefix; `news` is what it publishes, if that is not empty.
     pub(super) fn new(script: &'static Script, prefix: &str, news: &[u8]) -> Self {
         let mut command = redis::cmd("EVALSHA");
-        command.arg(script.sha.as_str()).arg(1).arg(prefix).arg(news);
+        command.arg(script.loaded.sha.as_str()).arg(1).arg(prefix).arg(news);
         Self { script, command }
     }
 
@@ -79,5 +122,21 @@ impl Call {
             self.arg(argument);
         }
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constants_are_put_in_where_they_are_named() {
+        let constants = constants();
+        assert_eq!(constants["RUNNING"], "3");
+        assert_eq!(
+            put_in(&constants, "t[STAGE] == RUNNING and RUNNING_ == 'x'"),
+            "t[1] == 3 and RUNNING_ == 'x'"
+        );
+        assert!(FINISH.source().contains("pack('<BBBBI4i8I8I4c16i8'"));
     }
 }

@@ -1,4 +1,4 @@
-//! The state and the body of a task as they are kept: what `task.lua` packs, and what only we read.
+//! The state and the body of a task as they are kept: what `constants.lua` says how to pack, and what only we read.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ pub(super) fn status_of(stage: u8) -> TaskStatus {
     STAGES.get(usize::from(stage)).copied().unwrap_or(TaskStatus::Failed)
 }
 
-/// How runs end, in the order of their numbers from 1 on. `lose_main.lua` knows the sixth.
+/// How runs end, in the order of their numbers from 1 on. `constants.lua` knows two of them.
 const OUTCOMES: [AttemptOutcome; 9] = [
     AttemptOutcome::Success,
     AttemptOutcome::Failed,
@@ -81,7 +81,7 @@ const HAS_SCHEDULED: u8 = 64;
 
 /// A state, unpacked.
 #[derive(Clone, Debug)]
-pub(super) struct State {
+pub(super) struct State<'a> {
     pub(super) stage: u8,
     pub(super) stop: bool,
     pub(super) outcome: Option<AttemptOutcome>,
@@ -102,10 +102,12 @@ pub(super) struct State {
     pub(super) source: TaskSource,
     pub(super) queue: String,
     pub(super) name: String,
+    /// For [`Body::unpack`].
+    pub(super) body: &'a [u8],
 }
 
-impl State {
-    pub(super) fn unpack(bytes: &[u8]) -> Option<Self> {
+impl<'a> State<'a> {
+    pub(super) fn unpack(bytes: &'a [u8]) -> Option<Self> {
         let mut at = Unpack(bytes);
         let (stage, stop, outcome, flags) = (at.u8()?, at.u8()?, at.u8()?, at.u8()?);
         let lost_runs = at.u32()?;
@@ -113,9 +115,10 @@ impl State {
         let fence = at.u64()?;
         let attempt = at.u32()?;
         let holder = InstanceId::from_bytes(at.array()?);
-        let (started_at, run_at) = (at.i64()?, at.i64()?);
+        let (started_at, _seq) = (at.i64()?, at.u64()?);
+        let (run_at, created_at) = (at.i64()?, at.i64()?);
         let (max_attempts, _tries) = (at.u32()?, at.u32()?);
-        let (created_at, _seq, scheduled_for) = (at.i64()?, at.u64()?, at.i64()?);
+        let scheduled_for = at.i64()?;
         let (log_lines, log_bytes) = (at.u32()?, at.u32()?);
         let priority = i16::from_le_bytes(at.array()?);
         let source = match at.u8()? {
@@ -123,7 +126,8 @@ impl State {
             2 => TaskSource::Schedule,
             _ => TaskSource::Manager,
         };
-        let (queue, name) = lane_parts(std::str::from_utf8(at.0).ok()?)?;
+        let lane = usize::from(u16::from_le_bytes(at.array()?));
+        let (queue, name) = lane_parts(std::str::from_utf8(at.take(lane)?).ok()?)?;
         Some(Self {
             stage,
             stop: stop != 0,
@@ -144,7 +148,13 @@ impl State {
             source,
             queue: queue.to_owned(),
             name: name.to_owned(),
+            body: at.0,
         })
+    }
+
+    /// The policy as JSON, where no more of the body is there.
+    pub(super) fn policy(&self) -> &'a str {
+        Unpack(self.body).text().unwrap_or_default()
     }
 }
 
@@ -186,7 +196,7 @@ pub(super) fn pack_tag(key: &str, value: &str) -> Vec<u8> {
 
 /// A body, unpacked.
 pub(super) struct Body<'a> {
-    /// As JSON; empty for the default.
+    /// As JSON, for [`policy`]; empty for the default.
     pub(super) policy: &'a str,
     pub(super) tags: BTreeMap<String, String>,
     pub(super) args: &'a str,

@@ -178,9 +178,9 @@ impl Shared {
             }
             let (mut call, mut decided) = (self.loud(&script::LOSE), Vec::new());
             while !lost.is_empty() {
-                let (id, state, policy) = (lost.task_id()?, lost.bytes()?, lost.text()?);
+                let (id, state) = (lost.task_id()?, lost.bytes()?);
                 let state = State::unpack(&state).ok_or_else(|| self.unexpected())?;
-                decided.push(recover::decide(&mut call, id, &state, &policy));
+                decided.push(recover::decide(&mut call, id, &state));
             }
             let applied = self.tell(&call).await?.bytes()?;
             let mut applied = applied.iter().map(|answer| *answer == b'1');

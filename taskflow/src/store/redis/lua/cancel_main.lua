@@ -13,7 +13,7 @@ for at = 3, #ARGV do
     elseif t[STAGE] == RUNNING then
       t[STOP] = 1
       save(t)
-      gather('SADD', 'stopping', t.id)
+      call('SADD', P .. 'stopping', t.id)
       answer = 'r'
     else
       answer = 'e'

@@ -63,7 +63,7 @@ end
 local function take_from_many(work, free, slot_of, limit)
   local heads = {}
   for _, lane in ipairs(work) do
-    local wanted = math.min(free[slot_of[queue_of(lane)]], limit)
+    local wanted = math.min(free[slot_of[lane_parts(lane)]], limit)
     local found = call('ZRANGE', P .. 'due:' .. lane, 0, wanted - 1, 'WITHSCORES')
     if #found == 0 then
       call('SREM', P .. 'due', lane)
@@ -81,23 +81,27 @@ local function take_from_many(work, free, slot_of, limit)
     end
     return a.seq < b.seq
   end)
-  local picked = {}
+  local picked, taken = {}, {}
   for _, head in ipairs(heads) do
-    local slot = slot_of[queue_of(head.lane)]
+    local slot = slot_of[lane_parts(head.lane)]
     if #picked < limit and free[slot] > 0 then
       free[slot] = free[slot] - 1
       picked[#picked + 1] = sub(head.member, 9)
-      gather('ZREM', 'due:' .. head.lane, head.member)
+      taken[head.lane] = taken[head.lane] or {}
+      table.insert(taken[head.lane], head.member)
     end
   end
-  flush()
+  for lane, members in pairs(taken) do
+    call_many('ZREM', 'due:' .. lane, members)
+  end
   return picked
 end
 
 -- ARGV from `at` on: instance, lease, limit, number of names, names, number of queues, queues with their free slots.
--- Puts into `answer` when to come back, and for each task its id, state and body.
+-- Puts into `answer` when to come back, and for each task its id and its state with the body.
 local function claim(at, answer)
-  local instance, until_, limit = ARGV[at], string.format('%.0f', later_by(tonumber(ARGV[at + 1]))), tonumber(ARGV[at + 2])
+  local instance, limit = ARGV[at], tonumber(ARGV[at + 2])
+  local until_ = text(later_by(tonumber(ARGV[at + 1])))
   local is_known, names
   is_known, names, at = read_names(at + 3)
   local slot_of, free, queues, with_room = {}, {}, {}, {}
@@ -120,7 +124,7 @@ local function claim(at, answer)
     end
     local paused, work = {}, {}
     for _, lane in ipairs(lanes_with_work(is_known, names, slot_of, with_room)) do
-      local queue = queue_of(lane)
+      local queue = lane_parts(lane)
       if paused[queue] == nil then
         paused[queue] = call('HEXISTS', P .. 'counts', 'P' .. queue) == 1
       end
@@ -129,7 +133,7 @@ local function claim(at, answer)
       end
     end
     if #work == 1 then
-      local slot = slot_of[queue_of(work[1])]
+      local slot = slot_of[lane_parts(work[1])]
       picked = take_from_one(work[1], math.min(free[slot], limit))
       free[slot] = free[slot] - #picked
     elseif #work > 1 then
@@ -142,31 +146,34 @@ local function claim(at, answer)
     due_in = next_due(is_known, slot_of, function(slot) return free[slot] == 0 end)
   end
   local n = #answer
-  answer[n + 1] = string.format('%.0f', due_in)
+  answer[n + 1] = text(due_in)
   if #picked == 0 then
     return
   end
-  local blobs, bodies = read_many('HMGET', 'state', picked), read_many('HMGET', 'body', picked)
+  local blobs = read_many('HMGET', 'state', picked)
+  local states, leases = {}, {}
   for i, id in ipairs(picked) do
     local blob = blobs[i]
-    local _, _, _, flags, lost, _, fence, attempt, _, _, rest = unpack_bytes(HEAD, blob)
-    local queue, name = lane_parts(sub(blob, LANE_AT))
-    if has(flags, HAS_PROGRESS) then
-      gather('HDEL', 'progress', id)
-      flags = band(flags, bnot(HAS_PROGRESS))
+    local _, _, _, flags, lost, _, fence, attempt = unpack_bytes(HEAD, blob)
+    local queue, name = lane_parts(lane_of(blob))
+    if band(flags, HAS_PROGRESS) ~= 0 then
+      call('HDEL', P .. 'progress', id)
+      flags = flags - HAS_PROGRESS
     end
     if attempt == 0 then
       count('W' .. queue, -1)
-      if has(flags, HAS_RUN_KEY) then
+      if band(flags, HAS_RUN_KEY) ~= 0 then
         call('HDEL', P .. 'run:' .. call('HGET', P .. 'run_key', id), name)
       end
     end
     count('D' .. queue, -1)
     count('R' .. queue, 1)
-    blob = pack(HEAD, RUNNING, 0, 0, flags, lost, 0, fence + 1, attempt + 1, instance, now) .. sub(blob, rest)
-    gather('HSET', 'state', id, blob)
-    gather('ZADD', 'leases', until_, id)
-    answer[n + 3 * i - 1], answer[n + 3 * i], answer[n + 3 * i + 1] = id, blob, bodies[i]
+    blob = pack(HEAD, RUNNING, 0, 0, flags, lost, 0, fence + 1, attempt + 1, instance, now) .. sub(blob, REST_AT)
+    states[2 * i - 1], states[2 * i] = id, blob
+    leases[2 * i - 1], leases[2 * i] = until_, id
+    answer[n + 2 * i], answer[n + 2 * i + 1] = id, with_body(id, blob)
   end
+  call_many('HSET', 'state', states)
+  call_many('ZADD', 'leases', leases)
   count('i' .. instance, #picked)
 end

@@ -31,15 +31,16 @@ local from, to = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
 at = at + 6
 local names, queues, tags = read_set(), read_set(), read_list()
 
-local function has_tags(body)
-  local position = 5 + unpack_bytes('<I4', body)
+local function has_tags(blob)
+  local _, position = unpack_bytes('<I2c0', blob, LANE_AT)
+  position = position + 4 + unpack_bytes('<I4', blob, position)
   local n, there
-  n, position = unpack_bytes('<I4', body, position)
+  n, position = unpack_bytes('<I4', blob, position)
   there = {}
   for _ = 1, n do
     local start = position
-    _, _, position = unpack_bytes('<I4c0I4c0', body, position)
-    there[sub(body, start, position - 1)] = true
+    _, _, position = unpack_bytes('<I4c0I4c0', blob, position)
+    there[sub(blob, start, position - 1)] = true
   end
   for _, tag in ipairs(tags) do
     if not there[tag] then
@@ -54,9 +55,9 @@ local function is_meant(id, blob)
   if sub(stages, stage + 1, stage + 1) ~= '1' or created < from or created >= to then
     return false
   end
-  local queue, name = lane_parts(sub(blob, LANE_AT))
+  local queue, name = lane_parts(lane_of(blob))
   return (not names or names[name]) and (not queues or queues[queue])
-    and (#tags == 0 or has_tags(call('HGET', P .. 'body', id)))
+    and (#tags == 0 or has_tags(with_body(id, blob)))
 end
 
 -- Looks at some; answers the one at which `limit` were found.

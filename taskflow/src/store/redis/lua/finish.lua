@@ -1,30 +1,4 @@
--- Ends runs, and keeps what they say.
-
--- Keeps lines and progress. `t` is saved by the caller.
-local function say(t, progress, lines, bytes)
-  if progress then
-    attach(t, HAS_PROGRESS, 'progress', progress)
-  end
-  if #lines > 0 then
-    call_many('RPUSH', P .. 'log:' .. t.id, lines)
-    t[FLAGS] = bor(t[FLAGS], HAS_LOG)
-    t[LOG_LINES], t[LOG_BYTES] = t[LOG_LINES] + #lines, t[LOG_BYTES] + bytes
-  end
-end
-
--- Reads a progress and lines from ARGV[at] on.
-local function read_said(at, has_progress, n)
-  local progress, lines = nil, {}
-  if has_progress == 1 then
-    progress = ARGV[at]
-    at = at + 1
-  end
-  for i = 1, n do
-    lines[i] = ARGV[at]
-    at = at + 1
-  end
-  return progress, lines, at
-end
+-- Ends runs.
 
 -- Kinds of ends: 0 well, 1 to be tried again, 2 given back, 3 otherwise.
 local function end_run(t, kind, stage, outcome, delay, text)
@@ -56,63 +30,88 @@ local function end_run(t, kind, stage, outcome, delay, text)
 end
 
 -- ARGV from `at` on: number of ends, ids, then for each a specification, a text (the result or the error), a progress if
--- there is one, lines. Answers with one text, a byte for each: the stage the task is in, or 'x' for a stale end; and
--- where the ends end.
+-- there is one, lines. The specification of a run that ended well and has nothing more to say is its fence alone, for
+-- so most runs end. Answers with one text, a byte for each: the stage the task is in, or 'x' for a stale end; and where
+-- the ends end.
 local function finish(at)
   local n, ids = tonumber(ARGV[at]), {}
   for i = 1, n do
     ids[i] = ARGV[at + i]
   end
   at = at + n + 1
-  local blobs, seen, answers = read_many('HMGET', 'state', ids), {}, {}
+  local blobs, answers, now_text = read_many('HMGET', 'state', ids), {}, text(now)
+  local states, results, ended, leases, errors, k = {}, {}, {}, {}, {}, 0
+  local finished, heads = pack('<I4i8', 0, now), {}
+  local seen, of_lane, of_holder = {}, {}, {}
+
+  local function write()
+    call_many('HSET', 'state', states)
+    call_many('HSET', 'result', results)
+    call_many('HDEL', 'error', errors)
+    call_many('ZREM', 'leases', leases)
+    call_many('ZADD', 'ended', ended)
+    states, results, ended, leases, errors, k = {}, {}, {}, {}, {}, 0
+  end
+
   for i, id in ipairs(ids) do
-    local fence, kind, stage, outcome, delay, has_progress, line_count, bytes = unpack_bytes('<I8BBBi8BI4I4', ARGV[at])
-    local text = ARGV[at + 1]
-    local progress, lines
+    local specification, result, blob, answer = ARGV[at], ARGV[at + 1], blobs[i], 'x'
     at = at + 2
-    if has_progress == 1 or line_count > 0 then
-      progress, lines, at = read_said(at, has_progress, line_count)
-    end
-    local blob = blobs[i]
     if seen[id] then
-      flush()
+      write()
       blob = call('HGET', P .. 'state', id)
     end
     seen[id] = true
-    local answer = 'x'
-    if blob then
-      local old, stop, _, flags, _, _, current, attempt, holder, started, rest = unpack_bytes(HEAD, blob)
-      if old == RUNNING and current == fence then
-        if kind == 0 and stop == 0 and not lines then
-          -- The end of most runs, without unpacking all of the task.
-          local queue = queue_of(sub(blob, LANE_AT))
-          if text ~= 'null' then
-            gather('HSET', 'result', id, text)
-            flags = bor(flags, HAS_RESULT)
-          end
-          if has(flags, HAS_ERROR) then
-            gather('HDEL', 'error', id)
-            flags = band(flags, bnot(HAS_ERROR))
-          end
-          gather('HSET', 'state', id,
-            pack(HEAD, SUCCESS, 0, outcome, flags, 0, now, fence, attempt, holder, started) .. sub(blob, rest))
-          gather('ZREM', 'leases', id)
-          gather('ZADD', 'ended', now, id)
-          count('R' .. queue, -1)
-          count('S' .. queue, 1)
-          count('i' .. holder, -1)
-          answer = '4'
-        else
-          local t = unpack_task(id, blob)
-          if lines then
-            say(t, progress, lines, bytes)
-          end
-          end_run(t, kind, stage, outcome, delay, text)
-          answer = tostring(t[STAGE])
+    if #specification == 8 then
+      if blob and sub(blob, FENCE_AT, FENCE_END) == specification and byte(blob) == RUNNING then
+        local _, stop, _, flags = byte(blob, 1, 4)
+        if stop == 1 then
+          call('SREM', P .. 'stopping', id)
         end
+        if band(flags, HAS_ERROR) ~= 0 then
+          errors[#errors + 1] = id
+          flags = flags - HAS_ERROR
+        end
+        if result ~= 'null' then
+          local r = #results
+          results[r + 1], results[r + 2] = id, result
+          flags = bor(flags, HAS_RESULT)
+        end
+        local head = heads[flags]
+        if not head then
+          head = string.char(SUCCESS, 0, SUCCEEDED, flags) .. finished
+          heads[flags] = head
+        end
+        k = k + 1
+        states[2 * k - 1], states[2 * k] = id, head .. sub(blob, FENCE_AT)
+        ended[2 * k - 1], ended[2 * k] = now_text, id
+        leases[k] = id
+        local lane, holder = lane_of(blob), sub(blob, HOLDER_AT, HOLDER_END)
+        of_lane[lane] = (of_lane[lane] or 0) + 1
+        of_holder[holder] = (of_holder[holder] or 0) + 1
+        answer = '4'
+      end
+    else
+      local fence, kind, stage, outcome, delay, has_progress, line_count, bytes =
+        unpack_bytes('<I8BBBi8BI4I4', specification)
+      local progress, lines
+      progress, lines, at = read_said(at, has_progress, line_count)
+      local t = blob and unpack_task(id, blob)
+      if t and t[STAGE] == RUNNING and t[FENCE] == fence then
+        say(t, progress, lines, bytes)
+        end_run(t, kind, stage, outcome, delay, result)
+        answer = tostring(t[STAGE])
       end
     end
     answers[i] = answer
+  end
+  write()
+  for lane, number in pairs(of_lane) do
+    local queue = lane_parts(lane)
+    count('R' .. queue, -number)
+    count('S' .. queue, number)
+  end
+  for holder, number in pairs(of_holder) do
+    count('i' .. holder, -number)
   end
   return table.concat(answers), at
 end

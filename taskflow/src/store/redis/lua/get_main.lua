@@ -1,17 +1,18 @@
--- Everything of some tasks but their logs. ARGV: news, ids. Answers for each its id, state, body, key, run key, error,
+-- Everything of some tasks but their logs. ARGV: news, ids. Answers for each its id, state with body, key, run key, error,
 -- result, progress and former attempts; nothing for one that is not there.
 local ids = {}
 for i = 2, #ARGV do
   ids[i - 1] = ARGV[i]
 end
-local columns = {}
-for i, key in ipairs({ 'state', 'body', 'key', 'run_key', 'error', 'result', 'progress', 'past' }) do
+local blobs, columns = read_many('HMGET', 'state', ids), {}
+for i, key in ipairs({ 'key', 'run_key', 'error', 'result', 'progress', 'past' }) do
   columns[i] = read_many('HMGET', key, ids)
 end
 local answer = {}
 for i, id in ipairs(ids) do
-  if columns[1][i] then
+  if blobs[i] then
     answer[#answer + 1] = id
+    answer[#answer + 1] = with_body(id, blobs[i])
     for _, column in ipairs(columns) do
       answer[#answer + 1] = column[i]
     end

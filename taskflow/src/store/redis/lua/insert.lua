@@ -1,95 +1,135 @@
 -- Keeps new tasks.
-
--- Every task begins with this fence, and a claim's is greater: a run or hold under it began with the insert.
-local FIRST_FENCE = 1
--- What begins so runs from the start, if it may: 1 is "if nothing is due", 2 in any case.
-local RUNS_AT_ONCE = { [1] = true, [2] = true }
-
--- ARGV from `at` on: instance, lease, number of lanes, lanes, number of tasks, ids, then for each group its number of
--- tasks, whether it may have to be undone, and for each task a specification, a body, and its keys if it has any.
--- Answers with one text: for each task 'p', 'l' or 'h' (fence 1), 'd' or 'r' with an id; a refused group is 'f' and
--- the place in it of the task that was refused.
+--
+-- ARGV from `at` on: instance, lease; how many classes there are, and of each its lane, a specification and the end of
+-- its states; how many tasks there are, and of each its id and its body; then for each group how many tasks it has,
+-- whether it may have to be undone, and for each of its tasks its class, and, unless that is plain, a specification of
+-- its own and its keys if it has any. Tasks of one class have lane, priority, policy, source and start in common;
+-- those of a plain one are due, have no keys, and their queue has no limit: most tasks, and they cost little.
+--
+-- Answers with one text: for each task 'p', 'l' or 'h' (with the first fence), 'd' or 'r' with an id; a refused group
+-- is 'f' and the place in it of the task that was refused.
 local function insert_tasks(at)
-  local instance, lease = ARGV[at], ARGV[at + 1]
+  local instance, until_ = ARGV[at], text(later_by(tonumber(ARGV[at + 1])))
+  local queues, classes = {}, {}
   at = at + 2
-
-  local lane_of = {}
-  for i = 1, tonumber(ARGV[at]) do
-    lane_of[i] = ARGV[at + i]
-  end
-  at = at + #lane_of + 1
-
-  local total = tonumber(ARGV[at])
-  local first_id = at + 1
-  at = first_id + total
-  local there = {}
-  for from = first_id, at - 1, 4000 do
-    local to = math.min(from + 3999, at - 1)
-    for i, blob in ipairs(call('HMGET', P .. 'state', unpack(ARGV, from, to))) do
-      if blob then
-        there[ARGV[from + i - 1]] = blob
-      end
-    end
-  end
-
   promote()
-  local seq = total > 0 and call('INCRBY', P .. 'seq', total) - total or 0
-  local until_ = string.format('%.0f', later_by(tonumber(lease)))
 
   -- What is known of a queue, with what this script changed.
-  local queues = {}
-  local function numbers(queue)
-    local known = queues[queue]
-    if not known then
-      local stored = call('HMGET', P .. 'counts', 'D' .. queue, 'W' .. queue, 'P' .. queue)
-      known = {
-        due = (tonumber(stored[1] or 0)) + (changes['D' .. queue] or 0),
-        waiting = (tonumber(stored[2] or 0)) + (changes['W' .. queue] or 0),
-        paused = stored[3] and true or false,
-      }
-      queues[queue] = known
+  local function refresh(q)
+    local name = q.name
+    local stored = call('HMGET', P .. 'counts', 'D' .. name, 'W' .. name, 'P' .. name)
+    q.due = (stored[1] or 0) + (changes['D' .. name] or 0)
+    q.waiting = (stored[2] or 0) + (changes['W' .. name] or 0)
+    q.paused = stored[3]
+  end
+
+  local due_head = pack(HEAD, DUE, 0, 0, 0, 0, 0, FIRST_FENCE, 0, NOBODY, 0)
+  local running_head = pack(HEAD, RUNNING, 0, 0, 0, 0, 0, FIRST_FENCE, 1, instance, now)
+  local times = pack('<i8i8', now, now)
+  for i = 1, tonumber(ARGV[at]) do
+    local lane = ARGV[at + 1]
+    -- Start: 0 waits, 1 runs if nothing is due, 2 runs, 3 is held.
+    local plain, start, priority, tries, source = unpack_bytes('<BBi2I4B', ARGV[at + 2])
+    local queue = lane_parts(lane)
+    local q = queues[queue]
+    if not q then
+      q = { name = queue }
+      refresh(q)
+      queues[queue] = q
     end
-    return known
+    classes[tostring(i)] = {
+      lane = lane, queue = q, plain = plain == 1, start = start, priority = priority, score = tostring(-priority),
+      tries = tries, source = source, tail = times .. ARGV[at + 3], due = {}, ran = 0,
+    }
+    at = at + 3
+  end
+  at = at + 1
+
+  local total = tonumber(ARGV[at])
+  if total == 0 then
+    return ''
+  end
+  local first = at + 1
+  at = first + 2 * total
+  local ids = {}
+  for i = 1, total do
+    ids[2 * i - 1], ids[2 * i] = '0', ARGV[first + 2 * i - 2]
+  end
+  -- Where all ids are new, nothing need be looked up for each. Those that are not kept are taken out again.
+  local added = 0
+  for from = 1, 2 * total, 4000 do
+    added = added + call('ZADD', P .. 'ids', unpack(ids, from, math.min(from + 3999, 2 * total)))
+  end
+  local there = added < total and {} or nil
+  if there then
+    for i = 1, total do
+      there[ids[2 * i]] = call('HGET', P .. 'state', ids[2 * i]) or nil
+    end
+  end
+  local seq = call('INCRBY', P .. 'seq', total) - total
+
+  -- Plain tasks, to be written together.
+  local states, n_states, leases, n_leases = {}, 0, {}, 0
+
+  local function count_plain()
+    for _, c in pairs(classes) do
+      local n, queue = #c.due / 2, c.queue.name
+      count('D' .. queue, n - (c.counted or 0))
+      count('W' .. queue, n - (c.counted or 0))
+      count('R' .. queue, c.ran)
+      count('i' .. instance, c.ran)
+      c.counted, c.ran = n, 0
+    end
+  end
+
+  local function refresh_all()
+    for _, q in pairs(queues) do
+      refresh(q)
+    end
   end
 
   -- How to undo what was done of a group that may be refused; nil for other groups.
   local undo
 
   -- Gives a waiting task what another add with its run key wants. A hold stays: whoever has it ends it.
-  local function replace(id, lane, priority, tries, run_at, scheduled, body)
+  local function replace(id, c, run_at, scheduled, body)
+    count_plain()
     local t = load(id)
     if undo then
-      insert(undo, { id = id, blob = call('HGET', P .. 'state', id), body = call('HGET', P .. 'body', id) })
+      local blob = call('HGET', P .. 'state', id)
+      undo[#undo + 1] = { id = id, blob = blob, body = t.body == '' and call('HGET', P .. 'body', id) or t.body }
     end
     leave(t)
-    t[LANE], t[PRIORITY], t[TRIES], t[MAX], t[RUN_AT], t[SCHEDULED] = lane, priority, tries, tries, run_at, scheduled or 0
+    t[LANE], t[PRIORITY], t[TRIES], t[MAX], t[RUN_AT] = c.lane, c.priority, c.tries, c.tries, run_at
+    t[SCHEDULED] = scheduled or 0
     t[FLAGS] = scheduled and bor(t[FLAGS], HAS_SCHEDULED) or band(t[FLAGS], bnot(HAS_SCHEDULED))
     if t[STAGE] ~= HELD then
       t[STAGE] = run_at > now and LATER or DUE
     end
-    gather('HSET', 'body', id, body)
+    set_body(t, body)
     enter(t)
-    flush()
-    queues = {}
+    refresh_all()
   end
 
   local function revert()
+    count_plain()
     for i = #undo, 1, -1 do
       local step = undo[i]
       local t = load(step.id)
       if step.blob then
         leave(t)
-        gather('HSET', 'body', step.id, step.body)
         local before = unpack_task(step.id, step.blob)
-        before.lease = t.lease
+        before.lease, before.body = t.lease, t.body
+        set_body(before, step.body)
         enter(before)
       else
         forget(t)
-        there[step.id] = nil
+        if there then
+          there[step.id] = nil
+        end
       end
     end
-    flush()
-    queues = {}
+    refresh_all()
   end
 
   -- What a task that is there already was answered when this instance inserted it, if that still holds.
@@ -101,12 +141,39 @@ local function insert_tasks(at)
     return stage == RUNNING and 'l' or stage == HELD and 'h' or 'p'
   end
 
-  -- The answer for one task, or nil if its queue is full.
-  local function insert_one(id, start, when, value, priority, tries, flags, source, lane, max_size, body, key, run_key)
-    if there[id] then
-      return answer_again(there[id])
+  local function insert_plain(id, c, body)
+    local q = c.queue
+    seq = seq + 1
+    local seq8 = pack('>I8', seq)
+    local blob, answer
+    if (c.start == 2 or (c.start == 1 and q.due == 0)) and not q.paused then
+      blob, answer = running_head .. seq8 .. c.tail .. body, 'l'
+      leases[n_leases + 1], leases[n_leases + 2] = until_, id
+      n_leases = n_leases + 2
+      c.ran = c.ran + 1
+    else
+      blob, answer = due_head .. seq8 .. c.tail .. body, 'p'
+      local due = c.due
+      local n = #due
+      due[n + 1], due[n + 2] = c.score, seq8 .. id
+      q.due, q.waiting = q.due + 1, q.waiting + 1
     end
-    local queue, name = lane_parts(lane)
+    states[n_states + 1], states[n_states + 2] = id, blob
+    n_states = n_states + 2
+    if there then
+      there[id] = blob
+    end
+    return answer
+  end
+
+  -- The answer for one task, or nil if its queue is full; and whether it was kept.
+  local function insert_one(id, c, body, specification, key, run_key)
+    local when, value, flags, max_size = 0, 0, 0, 0
+    if specification then
+      when, value, flags, max_size = unpack_bytes('<Bi8BI4', specification)
+    end
+    local q = c.queue
+    local queue, name = lane_parts(c.lane)
     if key then
       local holder = call('HGET', P .. 'keys', key)
       if holder then
@@ -117,114 +184,119 @@ local function insert_tasks(at)
     if when ~= 0 then
       run_at = when == 1 and later_by(value) or value
       scheduled = run_at
+      flags = bor(flags, HAS_SCHEDULED)
     end
     if run_key then
       local waiting = call('HGET', P .. 'run:' .. run_key, name)
       if waiting then
-        replace(waiting, lane, priority, tries, run_at, scheduled, body)
+        replace(waiting, c, run_at, scheduled, body)
         return 'r' .. waiting
       end
     end
-    local of_queue = numbers(queue)
-    if max_size > 0 and of_queue.waiting >= max_size - 1 then
+    if max_size > 0 and q.waiting >= max_size - 1 then
       return nil
     end
-
-    -- Start: 0 waits, 1 runs if nothing is due, 2 runs, 3 is held.
     local stage, attempt, holder, started, answer = DUE, 0, NOBODY, 0, 'p'
-    if start == 3 then
+    if c.start == 3 then
       stage, holder, answer = HELD, instance, 'h'
     elseif run_at > now then
       stage = LATER
-    elseif RUNS_AT_ONCE[start] and not of_queue.paused and (start == 2 or of_queue.due == 0) then
+    elseif (c.start == 2 or (c.start == 1 and q.due == 0)) and not q.paused then
       stage, attempt, holder, started, answer = RUNNING, 1, instance, now, 'l'
     end
     seq = seq + 1
-    if scheduled then
-      flags = bor(flags, HAS_SCHEDULED)
-    end
-    local blob = pack(FORMAT, stage, 0, 0, flags, 0, 0, FIRST_FENCE, attempt, holder, started, run_at, tries, tries,
-      now, seq, scheduled or 0, 0, 0, priority, source) .. lane
-    gather('HSET', 'state', id, blob)
-    gather('HSET', 'body', id, body)
-    gather('ZADD', 'ids', 0, id)
-    there[id] = blob
-    count(LETTER[stage] .. queue, 1)
-    if stage == DUE then
-      if of_queue[lane] == nil then
-        of_queue[lane] = true
-        call('SADD', P .. 'due', lane)
-      end
-      of_queue.due = of_queue.due + 1
-      gather('ZADD', 'due:' .. lane, -priority, pack('>I8', seq) .. id)
-    elseif stage == LATER then
-      gather('ZADD', 'later:' .. lane, run_at, pack('>I8', seq) .. id)
-      call('ZADD', P .. 'later', 'LT', run_at, lane)
-    else
-      gather('ZADD', 'leases', until_, id)
-      if stage == RUNNING then
-        count('i' .. instance, 1)
-      end
-    end
     if key then
-      call('HSET', P .. 'keys', key, id)
       call('HSET', P .. 'key', id, key)
-    end
-    if stage ~= RUNNING then
-      count('W' .. queue, 1)
-      of_queue.waiting = of_queue.waiting + 1
     end
     if run_key then
       call('HSET', P .. 'run_key', id, run_key)
-      if stage ~= RUNNING then
-        call('HSET', P .. 'run:' .. run_key, name, id)
-      end
+    end
+    local t = {
+      stage, 0, 0, flags, 0, 0, FIRST_FENCE, attempt, holder, started, seq, run_at, now, c.tries, c.tries,
+      scheduled or 0, 0, 0, c.priority, c.source, c.lane, id = id, lease = until_, body = '',
+    }
+    set_body(t, body)
+    enter(t)
+    if stage == DUE then
+      q.due = q.due + 1
+    end
+    if attempt == 0 then
+      q.waiting = q.waiting + 1
+    end
+    if there then
+      there[id] = call('HGET', P .. 'state', id)
     end
     if undo then
-      insert(undo, { id = id })
+      undo[#undo + 1] = { id = id }
     end
-    return answer
+    return answer, true
   end
 
-  local answers, next_id = {}, first_id
-  local last = #ARGV
+  local answers, n_answers, position, last = {}, 0, first, #ARGV
   while at <= last do
-    local tasks = tonumber(ARGV[at])
+    local tasks, refused = tonumber(ARGV[at]), nil
     undo = ARGV[at + 1] == '1' and {} or nil
     at = at + 2
-    local before, refused = #answers, nil
+    local before = n_answers
     for i = 0, tasks - 1 do
-      local start, when, value, priority, tries, flags, source, lane, max_size =
-        unpack_bytes('<BBi8i2I4BBI4I4', ARGV[at])
-      local body, key, run_key = ARGV[at + 1], nil, nil
-      at = at + 2
-      if flags ~= 0 then
-        if has(flags, HAS_KEY) then
+      local c, id, body = classes[ARGV[at]], ARGV[position], ARGV[position + 1]
+      at, position = at + 1, position + 2
+      local specification, key, run_key
+      if not c.plain then
+        specification = ARGV[at]
+        at = at + 1
+        local flags = byte(specification, 10)
+        if band(flags, HAS_KEY) ~= 0 then
           key = ARGV[at]
           at = at + 1
         end
-        if has(flags, HAS_RUN_KEY) then
+        if band(flags, HAS_RUN_KEY) ~= 0 then
           run_key = ARGV[at]
           at = at + 1
         end
       end
-      if not refused then
-        local answer = insert_one(ARGV[next_id], start, when, value, priority, tries, flags, source, lane_of[lane],
-          max_size, body, key, run_key)
-        if answer then
-          answers[#answers + 1] = answer
-        else
+      local blob = there and there[id]
+      local answer, kept
+      if refused then
+        kept = blob
+      elseif blob then
+        answer, kept = answer_again(blob), true
+      elseif c.plain and not undo and #body <= LONG_BODY then
+        answer, kept = insert_plain(id, c, body), true
+      else
+        answer, kept = insert_one(id, c, body, specification, key, run_key)
+        if not answer then
           refused = i
           if undo then
             revert()
           end
-          for n = #answers, before + 1, -1 do
-            answers[n] = nil
-          end
-          answers[before + 1] = 'f' .. pack('<I4', i)
         end
       end
-      next_id = next_id + 1
+      n_answers = n_answers + 1
+      answers[n_answers] = answer
+      if not kept then
+        call('ZREM', P .. 'ids', id)
+      elseif there and not blob then
+        -- It may have been taken out above, in a group that was refused.
+        call('ZADD', P .. 'ids', '0', id)
+      end
+    end
+    if refused then
+      for n = n_answers, before + 1, -1 do
+        answers[n] = nil
+      end
+      n_answers = before + 1
+      answers[n_answers] = 'f' .. pack('<I4', refused)
+    end
+  end
+
+  count_plain()
+  call_many('HSET', 'state', states)
+  call_many('ZADD', 'leases', leases)
+  for _, c in pairs(classes) do
+    if #c.due > 0 then
+      call_many('ZADD', 'due:' .. c.lane, c.due)
+      call('SADD', P .. 'due', c.lane)
     end
   end
   return table.concat(answers)

@@ -6,7 +6,7 @@ if schema > tonumber(ARGV[5]) then
 end
 call('HSET', P .. 'meta', 'schema', ARGV[5])
 call('HSET', P .. 'instance', ARGV[2], ARGV[3])
-call('ZADD', P .. 'there', now + ARGV[4], ARGV[2])
-call('ZADD', P .. 'seen', now, ARGV[2])
+call('ZADD', P .. 'there', text(now + ARGV[4]), ARGV[2])
+call('ZADD', P .. 'seen', text(now), ARGV[2])
 call('ZREM', P .. 'gone', ARGV[2])
 return 0

@@ -1,12 +1,12 @@
 -- Forgets a process: what it left is lost at once. ARGV: news, instance.
 call('ZREM', P .. 'there', ARGV[2])
 call('ZREM', P .. 'seen', ARGV[2])
-call('ZADD', P .. 'gone', now, ARGV[2])
+call('ZADD', P .. 'gone', text(now), ARGV[2])
 local ids = call('ZRANGE', P .. 'leases', 0, -1)
 for i, blob in ipairs(read_many('HMGET', 'state', ids)) do
   local _, _, _, _, _, _, _, _, holder = unpack_bytes(HEAD, blob)
   if holder == ARGV[2] then
-    gather('ZADD', 'leases', now, ids[i])
+    call('ZADD', P .. 'leases', text(now), ids[i])
   end
 end
 commit()

@@ -2,7 +2,6 @@
 -- whether a stop was asked for when it was decided about; then 0 for a hold that ends, 1 for a task that waits, 2 for
 -- one that ends; the stage it ends in, the delay it waits, whether the attempt counts.
 -- Answers with one text, a byte for each: '1' if it was moved on here, '0' if it is not lost or another was faster.
-local LOST_OUTCOME = 6
 local answers = {}
 for at = 2, #ARGV, 3 do
   local t = load(ARGV[at])
@@ -15,7 +14,7 @@ for at = 2, #ARGV, 3 do
       wait(t, t[RUN_AT])
     else
       t[LOST] = t[LOST] + 1
-      remember(t, LOST_OUTCOME, 'worker lost')
+      remember(t, WAS_LOST, 'worker lost')
       if kind == 1 then
         if counts == 0 then
           t[ATTEMPT] = math.max(t[ATTEMPT] - 1, 0)

@@ -1,5 +1,5 @@
 -- Deletes what ended long ago. ARGV: news, retention, how many at most. Answers how many.
-local until_ = string.format('%.0f', now - tonumber(ARGV[2]))
+local until_ = text(now - tonumber(ARGV[2]))
 local ids = call('ZRANGEBYSCORE', P .. 'ended', '-inf', until_, 'LIMIT', 0, ARGV[3])
 for _, id in ipairs(ids) do
   local t = load(id)

@@ -1,9 +1,9 @@
 -- Makes leases good for another while. ARGV: news, instance, lease, how long the instance is believed to live, number of
 -- runs, ids, fences. Answers with one text, a byte for each: '0' ours, '1' ours and asked to stop, 'x' lost.
-local instance, until_ = ARGV[2], string.format('%.0f', later_by(tonumber(ARGV[3])))
-call('ZADD', P .. 'seen', 'XX', now, instance)
-call('ZADD', P .. 'there', 'XX', now + ARGV[4], instance)
-local n, ids, answers = tonumber(ARGV[5]), {}, {}
+local instance, until_ = ARGV[2], text(later_by(tonumber(ARGV[3])))
+call('ZADD', P .. 'seen', 'XX', text(now), instance)
+call('ZADD', P .. 'there', 'XX', text(now + ARGV[4]), instance)
+local n, ids, answers, leases = tonumber(ARGV[5]), {}, {}, {}
 for i = 1, n do
   ids[i] = ARGV[5 + i]
 end
@@ -12,11 +12,12 @@ for i, blob in ipairs(read_many('HMGET', 'state', ids)) do
   if blob then
     local stage, stop, _, _, _, _, fence, _, holder = unpack_bytes(HEAD, blob)
     if (stage == RUNNING or stage == HELD) and fence == tonumber(ARGV[5 + n + i]) and holder == instance then
-      gather('ZADD', 'leases', until_, ids[i])
+      leases[#leases + 1] = until_
+      leases[#leases + 1] = ids[i]
       answer = tostring(stop)
     end
   end
   answers[i] = answer
 end
-commit()
+call_many('ZADD', 'leases', leases)
 return table.concat(answers)

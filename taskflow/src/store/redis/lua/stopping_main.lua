@@ -5,7 +5,7 @@ for i, blob in ipairs(read_many('HMGET', 'state', ids)) do
     local _, _, _, _, _, _, fence, _, holder = unpack_bytes(HEAD, blob)
     if holder == ARGV[2] then
       runs[#runs + 1] = ids[i]
-      runs[#runs + 1] = string.format('%.0f', fence)
+      runs[#runs + 1] = text(fence)
     end
   end
 end

@@ -4,4 +4,4 @@ local slot_of = {}
 for i = 1, tonumber(ARGV[at]) do
   slot_of[ARGV[at + i]] = i
 end
-return string.format('%.0f', next_due(is_known, slot_of, function() return false end))
+return text(next_due(is_known, slot_of, function() return false end))

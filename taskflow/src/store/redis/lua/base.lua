@@ -1,0 +1,120 @@
+-- What every script begins with: the keys, the clock, and the ways of reading and writing many at once.
+--
+-- KEYS[1] is the prefix of all keys, with the hash tag: one cluster slot holds everything of a namespace. ARGV[1] is
+-- what to publish when the script has changed something; empty: nothing.
+--
+-- Keys, after the prefix:
+--   state         hash  id → the state of a task, packed as in constants.lua
+--   body          hash  id → what only Rust reads: policy, tags, arguments; where that is long
+--   result, error, progress, past, key, run_key
+--                 hash  id → what few tasks have; a flag in the state says whether to look
+--   log:<id>      list  what a task logged
+--   ids           zset  every id, all of score 0: in the order of ids
+--   due:<lane>    zset  tasks that can be claimed; score -priority, member seq and id: the order of claims
+--   due           set   lanes that may have such tasks
+--   later:<lane>  zset  tasks that are not due; score run_at, member seq and id
+--   later         zset  lanes that have such tasks; score the first run_at
+--   leases        zset  runs and holds by the end of their lease
+--   stopping      set   runs that were asked to stop
+--   ended         zset  ended tasks by when they ended
+--   ended:<stage> zset  those that ended other than well, in the order of ids
+--   keys          hash  idempotency key with its name → who holds it
+--   run:<key>     hash  name → who waits for its first attempt with that run key
+--   counts        hash  letter and queue (or 'i' and instance) → how many
+--   ticks         hash  schedule → its latest tick that was dealt with
+--   instance, there, seen, gone
+--                 hash and zsets: what is known of processes, and until when they are believed to live
+--   seq, meta
+--
+-- A lane is a queue and a name, "<length of queue>:<queue><name>": names that nobody here knows are in nobody's way.
+-- Numbers are exact up to 2^53: instants are microseconds.
+
+
+local P, NEWS = KEYS[1], ARGV[1]
+local call, sub, byte, pack, unpack_bytes = redis.call, string.sub, string.byte, struct.pack, struct.unpack
+local band, bor, bnot = bit.band, bit.bor, bit.bnot
+
+local now = call('TIME')
+now = now[1] * 1000000 + now[2]
+
+-- Redis makes text of numbers slowly, and of large ones not exactly.
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+local function later_by(length)
+  return math.min(now + length, FOR_EVER)
+end
+
+local function letter(stage)
+  return sub(LETTERS, stage + 1, stage + 1)
+end
+
+-- A command with any number of arguments: Lua's stack holds some 8,000 values.
+local function call_many(command, key, list)
+  local n = #list
+  for from = 1, n, 4000 do
+    call(command, P .. key, unpack(list, from, math.min(from + 3999, n)))
+  end
+end
+
+-- The same for reading: one list of as many answers.
+local function read_many(command, key, list)
+  local n = #list
+  if n <= 4000 then
+    return n == 0 and {} or call(command, P .. key, unpack(list))
+  end
+  local answers = {}
+  for from = 1, n, 4000 do
+    for _, answer in ipairs(call(command, P .. key, unpack(list, from, math.min(from + 3999, n)))) do
+      answers[#answers + 1] = answer
+    end
+  end
+  return answers
+end
+
+-- Numbers are kept as tasks move, not counted. What a script changes is written once, at its end.
+local changes = {}
+
+local function count(field, n)
+  changes[field] = (changes[field] or 0) + n
+end
+
+-- For the end of every script that writes.
+local function commit()
+  for field, n in pairs(changes) do
+    if n ~= 0 then
+      call('HINCRBY', P .. 'counts', field, n)
+    end
+  end
+  if NEWS ~= '' then
+    call('PUBLISH', P .. 'news', NEWS)
+  end
+end
+
+local lanes = {}
+
+-- The queue and the name of a lane.
+local function lane_parts(lane)
+  local known = lanes[lane]
+  if not known then
+    local colon = string.find(lane, ':', 1, true)
+    local last = colon + tonumber(sub(lane, 1, colon - 1))
+    known = { sub(lane, colon + 1, last), sub(lane, last + 1) }
+    lanes[lane] = known
+  end
+  return known[1], known[2]
+end
+
+local function lane_of(blob)
+  return (unpack_bytes('<I2c0', blob, LANE_AT))
+end
+
+-- A state with its body, wherever that is kept.
+local function with_body(id, blob)
+  local _, body_at = unpack_bytes('<I2c0', blob, LANE_AT)
+  if body_at > #blob then
+    return blob .. call('HGET', P .. 'body', id)
+  end
+  return blob
+end

@@ -1,0 +1,70 @@
+-- Words for numbers and formats. Each is put in where it is named before a script is loaded, so that they cost nothing
+-- while it runs: a line is "local NAME = literal", and a NAME is in capitals.
+
+-- Stages. The first three are pending, those after RUNNING have ended.
+local DUE = 0
+local LATER = 1
+local HELD = 2
+local RUNNING = 3
+local SUCCESS = 4
+local CANCELLED = 7
+
+-- Their letters in `counts`, from DUE on: see `letter`.
+local LETTERS = 'DLHRSFICJ'
+
+-- Flags: what is kept beside a state.
+local HAS_KEY = 1
+local HAS_RUN_KEY = 2
+local HAS_ERROR = 4
+local HAS_PROGRESS = 8
+local HAS_PAST = 16
+local HAS_LOG = 32
+local HAS_SCHEDULED = 64
+local HAS_RESULT = 128
+
+-- The fields of a state: first those that every run changes, so that a run need not unpack the others.
+local STAGE = 1
+local STOP = 2
+local OUTCOME = 3
+local FLAGS = 4
+local LOST = 5
+local FINISHED = 6
+local FENCE = 7
+local ATTEMPT = 8
+local HOLDER = 9
+local STARTED = 10
+local SEQ = 11
+local RUN_AT = 12
+local CREATED = 13
+local MAX = 14
+local TRIES = 15
+local SCHEDULED = 16
+local LOG_LINES = 17
+local LOG_BYTES = 18
+local PRIORITY = 19
+local SOURCE = 20
+local LANE = 21
+
+-- How they are packed, and where (the first byte is 1). Behind them stand the length of the lane, the lane, and the body
+-- if that is short; else it has a place of its own, so that not every move of the task moves it.
+local HEAD = '<BBBBI4i8I8I4c16i8'
+local FORMAT = '<BBBBI4i8I8I4c16i8>I8<i8i8I4I4i8I4I4i2B'
+local FIELDS = 20
+local FENCE_AT = 17
+local FENCE_END = 24
+local HOLDER_AT = 29
+local HOLDER_END = 44
+local REST_AT = 53
+local CREATED_AT = 69
+local PRIORITY_AT = 101
+local LANE_AT = 104
+local LONG_BODY = 512
+
+local NOBODY = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
+-- Every task begins with this fence, and a claim's is greater: a run or hold under it began with the insert.
+local FIRST_FENCE = 1
+-- How runs end, where a script says so itself.
+local SUCCEEDED = 1
+local WAS_LOST = 6
+-- No instant is greater: every number up to here is exact.
+local FOR_EVER = 9007199254740991

@@ -1,0 +1,160 @@
+-- One task at a time: for everything that does not happen to thousands of tasks a second.
+
+local function has(flags, flag)
+  return band(flags, flag) ~= 0
+end
+
+local function place(t)
+  return pack('>I8', t[SEQ]) .. t.id
+end
+
+local function unpack_task(id, blob)
+  local t = { unpack_bytes(FORMAT, blob) }
+  local body_at
+  t[LANE], body_at = unpack_bytes('<I2c0', blob, LANE_AT)
+  t.body = sub(blob, body_at)
+  t.id = id
+  return t
+end
+
+-- A task, or nil.
+local function load(id)
+  local blob = call('HGET', P .. 'state', id)
+  return blob and unpack_task(id, blob)
+end
+
+local function save(t)
+  call('HSET', P .. 'state', t.id, pack(FORMAT, unpack(t, 1, FIELDS)) .. pack('<I2', #t[LANE]) .. t[LANE] .. t.body)
+end
+
+-- Keeps a text beside a task, or forgets it.
+local function attach(t, flag, key, value)
+  if value then
+    call('HSET', P .. key, t.id, value)
+    t[FLAGS] = bor(t[FLAGS], flag)
+  elseif has(t[FLAGS], flag) then
+    call('HDEL', P .. key, t.id)
+    t[FLAGS] = band(t[FLAGS], bnot(flag))
+  end
+end
+
+local function waits_for_first(t)
+  return t[ATTEMPT] == 0 and t[STAGE] <= HELD
+end
+
+-- Gives a task its body. It is saved by the caller.
+local function set_body(t, body)
+  if #body <= LONG_BODY then
+    if t.body == '' then
+      call('HDEL', P .. 'body', t.id)
+    end
+    t.body = body
+  else
+    call('HSET', P .. 'body', t.id, body)
+    t.body = ''
+  end
+end
+
+-- Takes a task out of everything `enter` put it in.
+local function leave(t)
+  local stage, lane, id = t[STAGE], t[LANE], t.id
+  local queue, name = lane_parts(lane)
+  count(letter(stage) .. queue, -1)
+  if stage == DUE then
+    call('ZREM', P .. 'due:' .. lane, place(t))
+  elseif stage == LATER then
+    call('ZREM', P .. 'later:' .. lane, place(t))
+    local first = call('ZRANGE', P .. 'later:' .. lane, 0, 0, 'WITHSCORES')
+    if first[1] then
+      call('ZADD', P .. 'later', first[2], lane)
+    else
+      call('ZREM', P .. 'later', lane)
+    end
+  elseif stage <= RUNNING then
+    t.lease = call('ZSCORE', P .. 'leases', id)
+    call('ZREM', P .. 'leases', id)
+    if stage == RUNNING then
+      count('i' .. t[HOLDER], -1)
+      if t[STOP] == 1 then
+        call('SREM', P .. 'stopping', id)
+      end
+    end
+  else
+    call('ZREM', P .. 'ended', id)
+    if stage > SUCCESS then
+      call('ZREM', P .. 'ended:' .. stage, id)
+    end
+  end
+  if has(t[FLAGS], HAS_KEY) and stage <= SUCCESS then
+    call('HDEL', P .. 'keys', call('HGET', P .. 'key', id))
+  end
+  if waits_for_first(t) then
+    count('W' .. queue, -1)
+    if has(t[FLAGS], HAS_RUN_KEY) then
+      call('HDEL', P .. 'run:' .. call('HGET', P .. 'run_key', id), name)
+    end
+  end
+end
+
+-- Puts a task where it belongs, and saves it. What is held or runs has the end of its lease in `t.lease`. A task that
+-- comes to wait for its first attempt again, when another has taken its run key meanwhile, loses that key: the younger
+-- add replaced it.
+local function enter(t)
+  local stage, lane, id = t[STAGE], t[LANE], t.id
+  local queue, name = lane_parts(lane)
+  count(letter(stage) .. queue, 1)
+  if stage == DUE then
+    call('ZADD', P .. 'due:' .. lane, -t[PRIORITY], place(t))
+    call('SADD', P .. 'due', lane)
+  elseif stage == LATER then
+    call('ZADD', P .. 'later:' .. lane, text(t[RUN_AT]), place(t))
+    call('ZADD', P .. 'later', 'LT', text(t[RUN_AT]), lane)
+  elseif stage <= RUNNING then
+    call('ZADD', P .. 'leases', t.lease, id)
+    if stage == RUNNING then
+      count('i' .. t[HOLDER], 1)
+      if t[STOP] == 1 then
+        call('SADD', P .. 'stopping', id)
+      end
+    end
+  else
+    call('ZADD', P .. 'ended', text(t[FINISHED]), id)
+    if stage > SUCCESS then
+      call('ZADD', P .. 'ended:' .. stage, '0', id)
+    end
+  end
+  if has(t[FLAGS], HAS_KEY) and stage <= SUCCESS then
+    call('HSET', P .. 'keys', call('HGET', P .. 'key', id), id)
+  end
+  if waits_for_first(t) then
+    count('W' .. queue, 1)
+    if has(t[FLAGS], HAS_RUN_KEY) then
+      if call('HSETNX', P .. 'run:' .. call('HGET', P .. 'run_key', id), name, id) == 0 then
+        attach(t, HAS_RUN_KEY, 'run_key', nil)
+      end
+    end
+  end
+  save(t)
+end
+
+-- Forgets a task and all that is kept of it.
+local function forget(t)
+  leave(t)
+  local flags = t[FLAGS]
+  for key, flag in pairs({
+    key = HAS_KEY, run_key = HAS_RUN_KEY, error = HAS_ERROR, progress = HAS_PROGRESS, past = HAS_PAST,
+    result = HAS_RESULT,
+  }) do
+    if has(flags, flag) then
+      call('HDEL', P .. key, t.id)
+    end
+  end
+  if has(flags, HAS_LOG) then
+    call('UNLINK', P .. 'log:' .. t.id)
+  end
+  call('HDEL', P .. 'state', t.id)
+  if t.body == '' then
+    call('HDEL', P .. 'body', t.id)
+  end
+  call('ZREM', P .. 'ids', t.id)
+end

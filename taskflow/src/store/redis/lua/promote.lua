@@ -1,0 +1,42 @@
+-- What was not due and has come due.
+
+-- Moves up to `limit` tasks of a lane that have come due.
+local function promote_lane(lane, limit)
+  local later = P .. 'later:' .. lane
+  local found = call('ZRANGEBYSCORE', later, '-inf', text(now), 'LIMIT', 0, limit)
+  local ids = {}
+  for i, member in ipairs(found) do
+    ids[i] = sub(member, 9)
+  end
+  local states, due = {}, {}
+  for i, blob in ipairs(read_many('HMGET', 'state', ids)) do
+    states[2 * i - 1], states[2 * i] = ids[i], '\0' .. sub(blob, 2)
+    due[2 * i - 1], due[2 * i] = -unpack_bytes('<i2', blob, PRIORITY_AT), found[i]
+  end
+  call_many('HSET', 'state', states)
+  call_many('ZADD', 'due:' .. lane, due)
+  call_many('ZREM', 'later:' .. lane, found)
+  local first = call('ZRANGE', later, 0, 0, 'WITHSCORES')
+  if first[1] then
+    call('ZADD', P .. 'later', first[2], lane)
+  else
+    call('ZREM', P .. 'later', lane)
+  end
+  if #found > 0 then
+    call('SADD', P .. 'due', lane)
+    local queue = lane_parts(lane)
+    count('L' .. queue, -#found)
+    count('D' .. queue, #found)
+  end
+  return #found
+end
+
+-- Makes due what has come due: a thousand at most, the rest the next time.
+local function promote()
+  local left = 1000
+  for _, lane in ipairs(call('ZRANGEBYSCORE', P .. 'later', '-inf', text(now), 'LIMIT', 0, 100)) do
+    if left > 0 then
+      left = left - promote_lane(lane, left)
+    end
+  end
+end

@@ -1,0 +1,27 @@
+-- Keeps what runs say.
+
+-- Keeps lines and progress. `t` is saved by the caller.
+local function say(t, progress, lines, bytes)
+  if progress then
+    attach(t, HAS_PROGRESS, 'progress', progress)
+  end
+  if #lines > 0 then
+    call_many('RPUSH', 'log:' .. t.id, lines)
+    t[FLAGS] = bor(t[FLAGS], HAS_LOG)
+    t[LOG_LINES], t[LOG_BYTES] = t[LOG_LINES] + #lines, t[LOG_BYTES] + bytes
+  end
+end
+
+-- Reads a progress and lines from ARGV[at] on.
+local function read_said(at, has_progress, n)
+  local progress, lines = nil, {}
+  if has_progress == 1 then
+    progress = ARGV[at]
+    at = at + 1
+  end
+  for i = 1, n do
+    lines[i] = ARGV[at]
+    at = at + 1
+  end
+  return progress, lines, at
+end
