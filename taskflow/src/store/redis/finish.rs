@@ -36,6 +36,15 @@ pub(super) fn pack(call: &mut Call, finishes: &[Finish]) {
     }
 }
 
+/// Whether all of them simply end well.
+pub(super) fn all_well(finishes: &[Finish]) -> bool {
+    finishes.iter().all(|finish| {
+        matches!(finish.kind, FinishKind::Success { .. })
+            && finish.progress.is_none()
+            && finish.lines.is_empty()
+    })
+}
+
 /// Reads the answer; `None` if it is not one.
 pub(super) fn unpack(answer: &[u8], expected: usize) -> Option<Vec<Finished>> {
     let finished = answer.iter().map(|stage| match stage {

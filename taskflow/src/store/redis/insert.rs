@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::script::Call;
 use super::state::{HAS_KEY, HAS_RUN_KEY, exact, key_of, lane, pack_body, source_number};
-use crate::model::{InstanceId, TaskId, When, time};
+use crate::model::{InstanceId, NewTask, TaskId, When, time};
 use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
 
 /// The most tasks of one script, unless a single group has more: a script stops everybody else while it runs.
@@ -39,27 +39,14 @@ pub(super) fn portions(groups: &[InsertGroup]) -> Vec<&[InsertGroup]> {
 /// Adds the arguments for these groups.
 pub(super) fn pack(call: &mut Call, instance: InstanceId, batch: &InsertBatch, groups: &[InsertGroup]) {
     call.arg(instance.as_bytes()).arg(exact(time::micros(batch.lease)));
-    let tasks = || groups.iter().flat_map(|group| &group.tasks);
-    let mut numbers: HashMap<Class<'_>, usize> = HashMap::new();
-    let mut classes = Vec::new();
-    let number_of: Vec<usize> = tasks()
-        .map(|insert| {
-            let class = Class::of(insert);
-            *numbers.entry(class).or_insert_with(|| {
-                classes.push(class);
-                classes.len()
-            })
-        })
-        .collect();
+    let (classes, number_of) = classes(groups);
     call.arg(classes.len());
     for class in &classes {
         class.pack(call);
     }
     call.arg(number_of.len());
-    for InsertTask { task, .. } in tasks() {
-        // Whoever makes an `InsertTask` has checked the arguments.
-        let args = task.args.as_ref().map_or("null", |args| args);
-        call.arg(task.id.as_bytes()).arg(pack_body(&task.policy, &task.tags, args));
+    for InsertTask { task, .. } in tasks(groups) {
+        call.arg(task.id.as_bytes()).arg(body(task));
     }
     let mut number_of = number_of.into_iter();
     for group in groups {
@@ -72,6 +59,73 @@ pub(super) fn pack(call: &mut Call, instance: InstanceId, batch: &InsertBatch, g
             }
         }
     }
+}
+
+/// A body of about this length is long, as in `constants.lua`. The policy is not counted: it makes one a little longer.
+const LONG_BODY: usize = 512;
+
+/// Whether these are plain tasks with short bodies, each a group of its own.
+pub(super) fn all_plain(groups: &[InsertGroup]) -> bool {
+    let is_short = |task: &NewTask| {
+        let tags: usize = task.tags.iter().map(|(key, value)| key.len() + value.len() + 8).sum();
+        task.args.as_ref().is_ok_and(|args| args.len() + tags <= LONG_BODY)
+    };
+    groups.iter().all(|group| match &group.tasks[..] {
+        [insert] => is_plain(insert) && is_short(&insert.task),
+        _ => false,
+    })
+}
+
+/// Adds the arguments for groups that are all plain.
+pub(super) fn pack_plain(call: &mut Call, batch: &InsertBatch, groups: &[InsertGroup]) {
+    call.arg(batch.instance.as_bytes()).arg(exact(time::micros(batch.lease)));
+    let (classes, number_of) = classes(groups);
+    call.arg(classes.len());
+    for class in &classes {
+        let lane = lane(class.queue, class.name);
+        call.arg(&lane).arg(class.start).arg(-i32::from(class.priority));
+        call.arg(&NEW_HEAD[..]).arg(class.end_of_state(&lane));
+    }
+    for (InsertTask { task, .. }, number) in tasks(groups).zip(number_of) {
+        call.arg(task.id.as_bytes()).arg(number).arg(body(task));
+    }
+}
+
+/// The begin of the state of a task that is due and new, as `constants.lua` packs it: all 0, but for the first fence.
+const NEW_HEAD: [u8; 52] = {
+    let mut head = [0; 52];
+    head[16] = 1;
+    head
+};
+
+fn tasks(groups: &[InsertGroup]) -> impl Iterator<Item = &InsertTask> {
+    groups.iter().flat_map(|group| &group.tasks)
+}
+
+fn body(task: &NewTask) -> Vec<u8> {
+    // Whoever makes an `InsertTask` has checked the arguments.
+    let args = task.args.as_ref().map_or("null", |args| args);
+    pack_body(&task.policy, &task.tags, args)
+}
+
+/// The classes of these tasks, and the number of each task's class, from 1 on.
+fn classes(groups: &[InsertGroup]) -> (Vec<Class<'_>>, Vec<usize>) {
+    let mut classes: Vec<Class<'_>> = Vec::new();
+    let mut numbers: HashMap<Class<'_>, usize> = HashMap::new();
+    let number_of = tasks(groups)
+        .map(|insert| {
+            let class = Class::of(insert);
+            // Most batches have one.
+            if classes.last() == Some(&class) {
+                return classes.len();
+            }
+            *numbers.entry(class).or_insert_with(|| {
+                classes.push(class);
+                classes.len()
+            })
+        })
+        .collect();
+    (classes, number_of)
 }
 
 /// What most tasks of a batch have in common.
@@ -115,14 +169,18 @@ impl<'a> Class<'a> {
         }
     }
 
-    /// Its lane, what `insert.lua` unpacks as `<BBi2I4B`, and the end of its states: from the greatest number of
-    /// attempts on, as `constants.lua` packs them.
+    /// Its lane, what `insert.lua` unpacks as `<BBi2I4B`, and the end of its states.
     fn pack(&self, call: &mut Call) {
         let lane = lane(self.queue, self.name);
         let mut specification = vec![u8::from(self.plain), self.start];
         specification.extend(self.priority.to_le_bytes());
         specification.extend(self.tries.to_le_bytes());
         specification.push(self.source);
+        call.arg(&lane).arg(&specification[..]).arg(self.end_of_state(&lane));
+    }
+
+    /// From the greatest number of attempts on, without the body, as `constants.lua` packs it.
+    fn end_of_state(&self, lane: &str) -> Vec<u8> {
         let mut end = Vec::with_capacity(29 + lane.len());
         end.extend(self.tries.to_le_bytes());
         end.extend(self.tries.to_le_bytes());
@@ -132,7 +190,7 @@ impl<'a> Class<'a> {
         end.push(self.source);
         end.extend(u16::try_from(lane.len()).unwrap_or(u16::MAX).to_le_bytes());
         end.extend_from_slice(lane.as_bytes());
-        call.arg(&lane).arg(&specification[..]).arg(&end[..]);
+        end
     }
 }
 

@@ -43,11 +43,16 @@ macro_rules! script {
 pub(super) static JOIN: Script = script!(writes: "join_main");
 pub(super) static LEAVE: Script = script!(writes: "leave_main");
 pub(super) static INSERT: Script = script!(writes: "promote", "moves", "insert", "insert_main");
+/// The same where all tasks are plain, each a group of its own: most batches.
+pub(super) static INSERT_PLAIN: Script = script!(writes: "promote", "insert_plain_main");
 pub(super) static FIRE: Script = script!(writes: "promote", "moves", "insert", "fire_main");
 pub(super) static CLAIM: Script = script!(writes: "promote", "claim", "claim_main");
-pub(super) static FINISH: Script = script!(writes: "moves", "life", "say", "finish", "finish_main");
+pub(super) static FINISH: Script = script!(writes: "moves", "life", "say", "ends", "finish", "finish_main");
 pub(super) static TURN: Script =
-    script!(writes: "promote", "moves", "life", "say", "finish", "claim", "turn_main");
+    script!(writes: "promote", "moves", "life", "say", "ends", "finish", "claim", "turn_main");
+/// The same where all runs ended well and have nothing more to say: most batches.
+pub(super) static TURN_WELL: Script = script!(writes: "promote", "well", "finish", "claim", "turn_main");
+pub(super) static FINISH_WELL: Script = script!(writes: "well", "finish", "finish_main");
 pub(super) static RELEASE: Script = script!(writes: "moves", "life", "release_main");
 pub(super) static REPORT: Script = script!(writes: "moves", "say", "report_main");
 pub(super) static RENEW: Script = script!(writes: "renew_main");

@@ -19,8 +19,8 @@ use crate::model::{
     StoreErrorKind, TaskFilter, TaskId, TaskRecord, time,
 };
 use crate::store::{
-    Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted, Recovered, Refusal,
-    Release, Renewal, Renewed, Report, Run, ScheduleState, Store, StoreFuture, Verdict,
+    Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, InsertGroup, Inserted, Recovered,
+    Refusal, Release, Renewal, Renewed, Report, Run, ScheduleState, Store, StoreFuture, Verdict,
 };
 
 /// The layout of the keys that this program reads and writes.
@@ -141,12 +141,34 @@ impl Shared {
     async fn insert(&self, batch: &InsertBatch) -> Result<Vec<insert::Group>, StoreError> {
         let mut answers = Vec::with_capacity(batch.groups.len());
         for groups in insert::portions(&batch.groups) {
+            if let Some(inserted) = self.insert_plain(batch, groups).await? {
+                answers.extend(inserted);
+                continue;
+            }
             let mut call = self.loud(&script::INSERT);
             insert::pack(&mut call, batch.instance, batch, groups);
             let answer = self.tell(&call).await?.bytes()?;
             answers.extend(insert::unpack(&answer, groups).ok_or_else(|| self.unexpected())?);
         }
         Ok(answers)
+    }
+
+    /// Inserts groups that are all plain; `None`, and nothing done, if they are not or were inserted before.
+    async fn insert_plain(
+        &self,
+        batch: &InsertBatch,
+        groups: &[InsertGroup],
+    ) -> Result<Option<Vec<insert::Group>>, StoreError> {
+        if !insert::all_plain(groups) {
+            return Ok(None);
+        }
+        let mut call = self.loud(&script::INSERT_PLAIN);
+        insert::pack_plain(&mut call, batch, groups);
+        let answer = self.tell(&call).await?;
+        if answer.value == redis::Value::Nil {
+            return Ok(None);
+        }
+        insert::unpack(&answer.bytes()?, groups).map(Some).ok_or_else(|| self.unexpected())
     }
 
     async fn fire(&self, fire: &Fire) -> Result<Fired, StoreError> {
@@ -337,7 +359,8 @@ impl Store for RedisStore {
             if finishes.is_empty() {
                 return Ok(Vec::new());
             }
-            let mut call = self.shared.loud(&script::FINISH);
+            let well = finish::all_well(&finishes);
+            let mut call = self.shared.loud(if well { &script::FINISH_WELL } else { &script::FINISH });
             finish::pack(&mut call, &finishes);
             let answer = self.shared.tell(&call).await?.bytes()?;
             finish::unpack(&answer, finishes.len()).ok_or_else(|| self.shared.unexpected())
@@ -346,7 +369,8 @@ impl Store for RedisStore {
 
     fn turn(&self, finishes: Arc<Vec<Finish>>, claim: Claim) -> StoreFuture<'_, (Vec<Finished>, Claims)> {
         Box::pin(async move {
-            let mut call = self.shared.loud(&script::TURN);
+            let well = finish::all_well(&finishes);
+            let mut call = self.shared.loud(if well { &script::TURN_WELL } else { &script::TURN });
             finish::pack(&mut call, &finishes);
             claim::pack(&mut call, &claim);
             let mut answer = self.shared.tell(&call).await?.list()?;

@@ -1,0 +1,45 @@
+-- Ends runs other than by a success that has nothing more to say.
+
+-- Kinds of ends: 0 well, 1 to be tried again, 2 given back, 3 otherwise.
+local function end_run(t, kind, stage, outcome, delay, text)
+  local stop = t[STOP] == 1
+  leave(t)
+  t[LOST] = 0
+  if kind == 0 then
+    attach(t, HAS_RESULT, 'result', text)
+    end_task(t, SUCCESS, outcome, nil)
+  elseif kind == 3 then
+    end_task(t, stage, outcome, text)
+  else
+    if kind == 1 then
+      remember(t, outcome, text)
+      attach(t, HAS_ERROR, 'error', text)
+    else
+      if outcome ~= 0 then
+        remember(t, outcome, nil)
+      end
+      t[ATTEMPT] = math.max(t[ATTEMPT] - 1, 0)
+    end
+    if stop then
+      end_task(t, CANCELLED, 0, 'cancelled')
+    else
+      wait(t, later_by(delay))
+    end
+  end
+  enter(t)
+end
+
+-- Answers the stage the task is in, or 'x' for a stale end, and where the next one's arguments begin.
+local function end_otherwise(id, blob, specification, value, at)
+  local fence, kind, stage, outcome, delay, has_progress, line_count, bytes =
+    unpack_bytes('<I8BBBi8BI4I4', specification)
+  local progress, lines
+  progress, lines, at = read_said(at, has_progress, line_count)
+  local t = blob and unpack_task(id, blob)
+  if not t or t[STAGE] ~= RUNNING or t[FENCE] ~= fence then
+    return 'x', at
+  end
+  say(t, progress, lines, bytes)
+  end_run(t, kind, stage, outcome, delay, value)
+  return tostring(t[STAGE]), at
+end

@@ -1,0 +1,2 @@
+-- Here all runs ended well.
+local end_otherwise
