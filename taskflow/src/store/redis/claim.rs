@@ -1,16 +1,56 @@
 //! Claims, packed for the script and its answer read.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::answer::List;
 use super::script::Call;
 use super::state::{Body, State, exact, policy};
-use crate::model::{RetryPolicy, StoreError, TaskId, time};
+use crate::model::{InstanceId, RetryPolicy, StoreError, TaskId, time};
 use crate::store::{Claim, Claimed, Claims, Run};
 
-pub(super) fn pack(call: &mut Call, claim: &Claim) {
-    call.arg(claim.instance.as_bytes()).arg(exact(time::micros(claim.lease))).arg(claim.limit);
+/// Which claim of which process: no two have the same.
+pub(super) type Token = [u8; 24];
+
+/// Numbers claims, and remembers those whose answers were lost: their tasks are leased to an instance that does not know.
+/// They are taken back before it claims again.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    handle: [u8; 16],
+    next: AtomicU64,
+    unanswered: Mutex<HashMap<InstanceId, Vec<Token>>>,
+}
+
+impl Tokens {
+    pub(super) fn new(handle: [u8; 16]) -> Self {
+        Self { handle, next: AtomicU64::new(0), unanswered: Mutex::default() }
+    }
+
+    pub(super) fn next(&self) -> Token {
+        let mut token = [0; 24];
+        token[..16].copy_from_slice(&self.handle);
+        token[16..].copy_from_slice(&self.next.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        token
+    }
+
+    /// Nobody knows what became of this one.
+    pub(super) fn lost(&self, instance: InstanceId, token: Token) {
+        self.unanswered.lock().entry(instance).or_default().push(token);
+    }
+
+    /// Those to take back, until they are [`lost`](Self::lost) again.
+    pub(super) fn take_lost(&self, instance: InstanceId) -> Vec<Token> {
+        self.unanswered.lock().remove(&instance).unwrap_or_default()
+    }
+}
+
+/// Adds the arguments of a claim, which is that one of this process's.
+pub(super) fn pack(call: &mut Call, claim: &Claim, this: Token) {
+    call.arg(claim.instance.as_bytes()).arg(exact(time::micros(claim.lease))).arg(claim.limit).arg(&this[..]);
     call.list(claim.names.iter().map(|name| &**name));
     call.arg(claim.queues.len());
     for (queue, free) in &claim.queues {

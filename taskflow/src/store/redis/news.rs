@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 use redis::aio::{PubSubSink, PubSubStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
-use uuid::Uuid;
 
 use super::link::{ANSWER, CONNECT, Links};
 use crate::store::{Hint, HintStream};
@@ -38,8 +37,7 @@ struct Published {
 }
 
 impl News {
-    pub(super) fn new(links: Arc<Links>, channel: String) -> Self {
-        let voice = *Uuid::now_v7().as_bytes();
+    pub(super) fn new(links: Arc<Links>, channel: String, voice: [u8; 16]) -> Self {
         Self { links, channel, voice, changed: watch::Sender::new(()), published: Mutex::default() }
     }
 

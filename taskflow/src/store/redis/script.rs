@@ -47,6 +47,7 @@ pub(super) static INSERT: Script = script!(writes: "promote", "moves", "insert",
 pub(super) static INSERT_PLAIN: Script = script!(writes: "promote", "insert_plain_main");
 pub(super) static FIRE: Script = script!(writes: "promote", "moves", "insert", "fire_main");
 pub(super) static CLAIM: Script = script!(writes: "promote", "claim", "claim_main");
+pub(super) static UNCLAIM: Script = script!(writes: "moves", "life", "unclaim_main");
 pub(super) static FINISH: Script = script!(writes: "moves", "life", "say", "ends", "finish", "finish_main");
 pub(super) static TURN: Script =
     script!(writes: "promote", "moves", "life", "say", "ends", "finish", "claim", "turn_main");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 use super::answer::{Answer, List};
 use super::error::unexpected;
@@ -66,6 +67,7 @@ struct Shared {
     prefix: String,
     /// Processes that were named before: what they are called never changes.
     known: Mutex<Known>,
+    tokens: claim::Tokens,
 }
 
 impl RedisStore {
@@ -79,8 +81,10 @@ impl RedisStore {
             .map_err(|message| Error::StoreUrl { url: crate::store::url::without_password(url), message })?;
         let prefix = format!("{{taskflow:{}}}:", place.namespace);
         let links = Arc::new(Links::new(place.client, place.location));
-        let news = Arc::new(News::new(Arc::clone(&links), format!("{prefix}news")));
-        Ok(Self { shared: Arc::new(Shared { links, news, prefix, known: Mutex::default() }) })
+        let voice = *Uuid::now_v7().as_bytes();
+        let news = Arc::new(News::new(Arc::clone(&links), format!("{prefix}news"), voice));
+        let tokens = claim::Tokens::new(voice);
+        Ok(Self { shared: Arc::new(Shared { links, news, prefix, known: Mutex::default(), tokens }) })
     }
 }
 
@@ -188,6 +192,29 @@ impl Shared {
             Some(Err(refusal)) => Fired::Refused(refusal),
             None => Fired::Passed,
         })
+    }
+
+    /// Makes a claim with this call.
+    async fn claim(&self, mut call: Call, claim: &Claim) -> Result<Answer<'_>, StoreError> {
+        let mut lost = self.tokens.take_lost(claim.instance);
+        while let Some(token) = lost.pop() {
+            let mut unclaim = self.loud(&script::UNCLAIM);
+            unclaim.arg(claim.instance.as_bytes()).arg(&token[..]);
+            if let Err(error) = self.ask(&unclaim).await {
+                lost.push(token);
+                lost.into_iter().for_each(|token| self.tokens.lost(claim.instance, token));
+                return Err(error);
+            }
+        }
+        let token = self.tokens.next();
+        claim::pack(&mut call, claim, token);
+        let answer = self.ask(&call).await;
+        if let Err(error) = &answer
+            && error.kind() == StoreErrorKind::Unknown
+        {
+            self.tokens.lost(claim.instance, token);
+        }
+        answer
     }
 
     async fn recover(&self) -> Result<Vec<Recovered>, StoreError> {
@@ -348,9 +375,8 @@ impl Store for RedisStore {
 
     fn claim(&self, claim: Claim) -> StoreFuture<'_, Claims> {
         Box::pin(async move {
-            let mut call = self.shared.quiet(&script::CLAIM);
-            claim::pack(&mut call, &claim);
-            claim::unpack(self.shared.ask(&call).await?.list()?, &claim)
+            let call = self.shared.quiet(&script::CLAIM);
+            claim::unpack(self.shared.claim(call, &claim).await?.list()?, &claim)
         })
     }
 
@@ -372,8 +398,8 @@ impl Store for RedisStore {
             let well = finish::all_well(&finishes);
             let mut call = self.shared.loud(if well { &script::TURN_WELL } else { &script::TURN });
             finish::pack(&mut call, &finishes);
-            claim::pack(&mut call, &claim);
-            let mut answer = self.shared.tell(&call).await?.list()?;
+            let mut answer = self.shared.claim(call, &claim).await?.list()?;
+            self.shared.news.changed();
             let finished = finish::unpack(&answer.bytes()?, finishes.len());
             Ok((finished.ok_or_else(|| self.shared.unexpected())?, claim::unpack(answer, &claim)?))
         })

@@ -24,6 +24,8 @@
 --   ticks         hash  schedule → its latest tick that was dealt with
 --   instance, there, seen, gone
 --                 hash and zsets: what is known of processes, and until when they are believed to live
+--   claim:<who>   text  the last claim of an instance: which it was, when, and the ids it took
+--   void          set   claims whose answers were lost: if they come after all, they take nothing
 --   seq, meta
 --
 -- A lane is a queue and a name, "<length of queue>:<queue><name>": names that nobody here knows are in nobody's way.

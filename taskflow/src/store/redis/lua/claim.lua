@@ -97,13 +97,14 @@ local function take_from_many(work, free, slot_of, limit)
   return picked
 end
 
--- ARGV from `at` on: instance, lease, limit, number of names, names, number of queues, queues with their free slots.
+-- ARGV from `at` on: instance, lease, limit, which claim of which handle this is, number of names, names, number of queues, queues with their free slots.
 -- Puts into `answer` when to come back, and for each task its id and its state with the body.
 local function claim(at, answer)
   local instance, limit = ARGV[at], tonumber(ARGV[at + 2])
   local until_ = text(later_by(tonumber(ARGV[at + 1])))
   local is_known, names
-  is_known, names, at = read_names(at + 3)
+  local this = ARGV[at + 3]
+  is_known, names, at = read_names(at + 4)
   local slot_of, free, queues, with_room = {}, {}, {}, {}
   for i = 1, tonumber(ARGV[at]) do
     local queue, room = ARGV[at + 2 * i - 1], tonumber(ARGV[at + 2 * i])
@@ -116,7 +117,7 @@ local function claim(at, answer)
   promote()
 
   local picked = {}
-  if limit > 0 then
+  if limit > 0 and call('SISMEMBER', P .. 'void', this) == 0 then
     for _, queue in ipairs(queues) do
       if free[slot_of[queue]] > 0 then
         with_room[#with_room + 1] = queue
@@ -175,5 +176,7 @@ local function claim(at, answer)
   end
   call_many('HSET', 'state', states)
   call_many('ZADD', 'leases', leases)
+  -- In case the answer is lost: see unclaim_main.lua.
+  call('SET', P .. 'claim:' .. instance, this .. pack('<i8', now) .. table.concat(picked), 'EX', 3600)
   count('i' .. instance, #picked)
 end

@@ -1,0 +1,25 @@
+-- Takes back a claim whose answer was lost: nobody knows of its runs, so none of them has begun. If it comes only now, it
+-- takes nothing. ARGV: news, instance, which claim of which handle it was.
+call('SADD', P .. 'void', ARGV[3])
+call('EXPIRE', P .. 'void', 3600)
+local last = call('GET', P .. 'claim:' .. ARGV[2])
+if last and sub(last, 1, #ARGV[3]) == ARGV[3] then
+  local at = #ARGV[3] + 1
+  local claimed_at = unpack_bytes('<i8', last, at)
+  for from = at + 8, #last, 16 do
+    local t = load(sub(last, from, from + 15))
+    if t and t[STAGE] == RUNNING and t[HOLDER] == ARGV[2] and t[STARTED] == claimed_at then
+      local stop = t[STOP] == 1
+      leave(t)
+      t[ATTEMPT] = t[ATTEMPT] - 1
+      if stop then
+        end_task(t, CANCELLED, 0, 'cancelled')
+      else
+        wait(t, t[RUN_AT])
+      end
+      enter(t)
+    end
+  end
+  call('DEL', P .. 'claim:' .. ARGV[2])
+end
+commit()
