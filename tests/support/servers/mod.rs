@@ -108,6 +108,7 @@ pub(crate) struct Guardian {
 
 impl Guardian {
     /// The first line of `pid_file`, while it is there, is the number of the process to send `signal` to.
+    #[expect(clippy::zombie_processes, reason = "it outlives this process, by design")]
     pub(crate) fn over(directory: &Path, pid_file: &Path, signal: &str) -> Self {
         let script = r#"
             cat >/dev/null
