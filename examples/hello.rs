@@ -1,5 +1,5 @@
 //! The shortest honest program.
-use taskflow::TaskManager;
+#![allow(clippy::print_stdout, reason = "it greets")]
 
 #[taskflow::task(retries = 3)]
 async fn greet(name: String) -> Result<String, std::io::Error> {
@@ -8,7 +8,7 @@ async fn greet(name: String) -> Result<String, std::io::Error> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let tasks = TaskManager::builder().store("sqlite://hello.db").start().await?;
+    let tasks = taskflow::TaskManager::builder().store("sqlite://hello.db").start().await?;
     println!("{}", tasks.add_task(greet, ("Ada".to_owned(),)).await?.wait().await?);
     Ok(tasks.shutdown(std::time::Duration::from_secs(5)).await.map(drop)?)
 }

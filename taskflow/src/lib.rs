@@ -109,11 +109,11 @@ pub use model::*;
 /// The version of `rusqlite` whose connections [`AddTask::within_sqlite`] takes.
 #[cfg(feature = "sqlite")]
 pub use rusqlite;
+#[cfg(feature = "postgres")]
+pub use store::PostgresStore;
 #[cfg(feature = "redis")]
 pub use store::RedisStore;
 pub use store::{IntoStore, MemoryStore, Store};
-#[cfg(feature = "postgres")]
-pub use store::PostgresStore;
 #[cfg(feature = "sqlite")]
 pub use store::{SqliteStore, Synchronous};
 pub use task::{
