@@ -1,5 +1,7 @@
 //! Schedules: each tick happens once over all processes, on one grid, and what was missed is made up for as asked.
 
+#![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
 mod support;
 
 use std::collections::BTreeSet;

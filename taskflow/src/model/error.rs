@@ -281,7 +281,11 @@ impl StoreError {
 impl fmt::Debug for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {self}", self.0.kind)?;
-        self.0.source.as_ref().map_or(Ok(()), |source| write!(f, " ({source})"))
+        let source = self.0.source.as_ref().map(ToString::to_string);
+        match source.filter(|source| !self.0.message.contains(source)) {
+            Some(source) => write!(f, " ({source})"),
+            None => Ok(()),
+        }
     }
 }
 
