@@ -7,6 +7,9 @@ use crate::model::{AttemptOutcome, TaskStatus};
 use crate::store::{Claimed, FinishKind};
 use crate::task::Steering;
 
+/// The longest error that is kept, in bytes: each attempt keeps its own, and everybody's writes share a transaction.
+const MAX_ERROR: usize = 64 * 1024;
+
 /// After an attempt that failed.
 pub(crate) fn after_failure(
     task: &Claimed,
@@ -14,6 +17,7 @@ pub(crate) fn after_failure(
     error: String,
     steering: Steering,
 ) -> FinishKind {
+    let error = shortened(error);
     let last = task.attempt >= task.max_attempts;
     match steering {
         Steering::Snooze(delay) => FinishKind::GiveBack { delay, outcome: Some(AttemptOutcome::Snoozed) },
@@ -35,6 +39,23 @@ pub(crate) fn after_interruption(task: &Claimed) -> FinishKind {
             FinishKind::End { status, outcome: AttemptOutcome::Interrupted, error }
         }
     }
+}
+
+/// After an attempt that could not begin, and that no repetition mends.
+pub(crate) fn after_refusal(error: String) -> FinishKind {
+    FinishKind::End { status: TaskStatus::Failed, outcome: AttemptOutcome::Failed, error: shortened(error) }
+}
+
+/// What is kept of an error; one that is cut off says so.
+fn shortened(mut error: String) -> String {
+    let length = error.len();
+    if length > MAX_ERROR {
+        error.truncate(error.floor_char_boundary(MAX_ERROR));
+        // Not only the length: what was longer is to be freed.
+        error.shrink_to_fit();
+        error.push_str(&format!("… (cut off: it is {length} bytes)"));
+    }
+    error
 }
 
 /// After an attempt that was cancelled on request.

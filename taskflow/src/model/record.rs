@@ -53,7 +53,7 @@ pub struct TaskRecord {
     /// When it ended.
     #[serde(with = "time::rfc3339_option")]
     pub finished_at: Option<SystemTime>,
-    /// Why its last attempt failed, or why it ended as it did.
+    /// Why its last attempt failed, or why it ended as it did. Of a longer error 64 KiB are kept.
     pub error: Option<String>,
     /// What it returned, as JSON; `null` for a task that returns nothing.
     pub result: Option<Box<RawValue>>,

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::States;
-use crate::model::{LogLevel, LogLine, Progress, TaskId};
+use crate::model::{LogLevel, LogLine, NewTask, Progress, TaskId};
 
 /// What a running task knows of itself, and how it speaks: taken as a parameter, or found with
 /// [`current`](Self::current) from anywhere below.
@@ -184,9 +184,12 @@ impl TaskContext {
         self.0.noticed_stop.load(Ordering::Acquire)
     }
 
-    /// Says how far the task is: from 0 to 1, and what it is doing. Only the latest is kept.
+    /// Says how far the task is: from 0 to 1, and what it is doing. Only the latest is kept, and of its message the
+    /// first 1,024 bytes.
     pub fn progress(&self, fraction: f32, message: impl Into<String>) {
-        self.say(|said| said.progress = Some(Progress::new(fraction, message.into())));
+        let mut message = message.into();
+        message.truncate(message.floor_char_boundary(NewTask::MAX_WORD));
+        self.say(|said| said.progress = Some(Progress::new(fraction, message)));
     }
 
     /// Leaves a line with the task, to be read with [`TaskManager::logs`](crate::TaskManager::logs).
