@@ -220,6 +220,18 @@ async fn nothing_of_a_paused_queue_is_started_by_anybody_until_it_is_resumed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_is_named_twice_has_one_limit() {
+    for place in Place::each() {
+        let (builder, scene) = scene(&place);
+        let builder = builder.queue("other", QueueConfig::new().concurrency(1));
+        let tasks = builder.run_queues(["other", "other"]).start().await.unwrap();
+        let batch = (0..20).map(|_| tasks.add_task(stay, (1,)).queue("other"));
+        wait_for_all(tasks.add_all(batch).await.unwrap()).await;
+        assert_eq!(scene.peaks[1].highest(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_process_runs_the_queues_and_the_tasks_it_was_told_to() {
     for place in Place::each() {
         let start = async |change: fn(TaskManagerBuilder) -> TaskManagerBuilder| -> (TaskManager, Scene) {

@@ -89,6 +89,25 @@ fn panic_sync() -> Result<(), String> {
     panic!("sync boom");
 }
 
+/// Panics with itself as it is dropped.
+struct Endless;
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        std::panic::panic_any(Self);
+    }
+}
+
+#[taskflow::task]
+async fn panic_without_end() {
+    std::panic::panic_any(Endless);
+}
+
+#[taskflow::task(retries = 1, delay = "1ms")]
+async fn complain() -> Result<(), String> {
+    Err("é".repeat(1 << 20))
+}
+
 #[taskflow::task(timeout = "50ms")]
 async fn hang(State(gate): State<Gate>) {
     struct OnDrop(Gate);
@@ -262,6 +281,30 @@ async fn a_panic_is_a_failure_with_its_message_and_place() {
         let error = task.error.unwrap();
         assert!(error.contains("sync boom") && error.contains("retries.rs:"), "{error}");
         soon(tasks.add_task(ping, ()).await.unwrap().wait()).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_with_a_value_that_panics_costs_no_slot() {
+    for place in Place::each() {
+        let (tasks, ..) = start(&place).await;
+        let task = ends(&tasks, tasks.add_task(panic_without_end, ()).await.unwrap().id()).await;
+        assert_eq!(outcomes(&task), [(1, AttemptOutcome::Panicked)]);
+        soon(tasks.add_task(ping, ()).await.unwrap().wait()).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_endless_error_the_beginning_is_kept() {
+    for place in Place::each() {
+        let (tasks, ..) = start(&place).await;
+        let task = ends(&tasks, tasks.add_task(complain, ()).await.unwrap().id()).await;
+        assert_eq!(task.attempts.len(), 2);
+        for error in task.attempts.iter().map(|attempt| &attempt.error).chain([&task.error]) {
+            let error = error.as_deref().unwrap();
+            assert!(error.len() < 70_000 && error.starts_with("ééé"), "{} bytes", error.len());
+            assert!(error.ends_with("(cut off: it is 2097152 bytes)"), "it does not say so");
+        }
     }
 }
 

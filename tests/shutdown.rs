@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use support::{Gate, Place, record, soon};
 use taskflow::{
-    AddError, AttemptOutcome, Error, State, TaskContext, TaskFilter, TaskManager, TaskManagerBuilder,
-    TaskStatus,
+    AddError, AttemptOutcome, Error, IntoNewTask, State, TaskContext, TaskFilter, TaskHandle, TaskManager,
+    TaskManagerBuilder, TaskStatus,
 };
 
 #[derive(Clone, Default)]
@@ -245,6 +245,42 @@ async fn nothing_is_left_running_however_many_adds_the_shutdown_interrupts() {
             assert_eq!((counts.running, counts.interrupted), (0, 0), "round {round}: {counts:?}");
             eye.cancel_all(TaskFilter::all()).await.unwrap();
         }
+    }
+}
+
+#[test]
+fn a_runtime_that_ends_without_a_shutdown_leaves_nothing_running() {
+    for place in Place::each() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let (tasks, doors, ids) = runtime.block_on(async {
+            let (tasks, doors) = start(&place).await;
+            let added = tasks.add_all([
+                tasks.add_task(once, ()).into_new_task(),
+                tasks.add_task(requeued, ()).into_new_task(),
+                tasks.add_task(stubborn, ()).into_new_task(),
+            ]);
+            let ids: Vec<_> = added.await.unwrap().iter().map(TaskHandle::id).collect();
+            doors.inside.reached(3).await;
+            (tasks, doors, ids)
+        });
+        // As at the end of a `#[tokio::test]`: nobody is asked, and the process goes on.
+        drop(runtime);
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let (others, at_others) = start(&place).await;
+            let task = record(&others, ids[2]).await;
+            assert_eq!(task.status, TaskStatus::Running, "its thread goes on, so nobody else may begin it");
+            doors.inside.open();
+            at_others.inside.reached(2).await;
+            at_others.inside.open();
+            let ended = support::ends(&others, ids[0]).await;
+            assert_eq!(ended.status, TaskStatus::Interrupted, "it may not run twice");
+            for id in &ids[1..] {
+                let ended = support::ends(&others, *id).await;
+                assert_eq!((ended.status, ended.attempts.len()), (TaskStatus::Success, 2));
+            }
+            let refused = soon(tasks.add_task(ping, ())).await.unwrap_err();
+            assert!(matches!(refused, AddError::ShutDown), "{refused}");
+        });
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Core {
     pub(crate) holds: Holds,
     /// Fires when nothing of this manager is to go on.
     pub(crate) over: CancellationToken,
+    /// Fires when its runtime is gone, which can be before it is over.
+    pub(crate) orphaned: CancellationToken,
     closed: AtomicBool,
 }
 
@@ -40,6 +42,21 @@ pub(crate) struct Settings {
     pub(crate) retention: Duration,
     pub(crate) add_timeout: Duration,
     pub(crate) queues: HashMap<String, QueueConfig>,
+}
+
+/// What the runtime holds as long as it lives.
+struct Tether(Arc<Core>);
+
+impl Drop for Tether {
+    fn drop(&mut self) {
+        self.0.orphaned.cancel();
+    }
+}
+
+/// Lets `core` know when its runtime is dropped without a shutdown, as it is at the end of every `#[tokio::test]`.
+pub(crate) fn tether(core: &Arc<Core>) {
+    let tether = Tether(core.clone());
+    core.runtime.spawn(async move { tether.0.over.cancelled().await });
 }
 
 impl Core {
@@ -59,6 +76,7 @@ impl Core {
             runs: Runs::default(),
             holds: Holds::default(),
             over: CancellationToken::new(),
+            orphaned: CancellationToken::new(),
             closed: AtomicBool::new(false),
         }
     }

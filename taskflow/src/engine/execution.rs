@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 use super::panics;
 use super::retry;
 use super::runner::{Ended, Runner};
-use super::runs::{Stop, StopReason};
+use super::runs::{Executing, Stop, StopReason};
 use super::slots::Seat;
-use crate::model::{AttemptOutcome, TaskStatus};
+use crate::model::AttemptOutcome;
 use crate::store::{Claimed, Finish, FinishKind};
 use crate::task::{
     BoxFuture, ContextParts, Descriptor, RunError, RunTask, Steering, TaskContext, TaskOutcome,
@@ -23,8 +23,10 @@ pub(crate) async fn execute(
     descriptor: &'static Descriptor,
     stop: Stop,
     seat: Seat,
+    executing: Executing,
 ) {
     let context = context(&runner, &task, &stop);
+    let mut executing = Some(executing);
     let kind = match descriptor.run() {
         RunTask::Async(prepare) => {
             match panics::catch(|| context.clone().sync_scope(|| prepare(&context, &task.args))) {
@@ -35,13 +37,13 @@ pub(crate) async fn execute(
         }
         RunTask::Blocking(prepare) => {
             match panics::catch(|| context.clone().sync_scope(|| prepare(&context, &task.args))) {
-                Ok(Ok(body)) => attend(&runner, body, &context, &task, &stop).await,
+                Ok(Ok(body)) => attend(&runner, body, &context, &task, &stop, executing.take()).await,
                 Ok(Err(error)) => Some(not_begun(&task, error)),
                 Err(panic) => Some(panicked(&task, panic)),
             }
         }
     };
-    runner.core.runs.executed(task.run);
+    drop(executing);
     let (progress, lines) = context.last_words().await;
     let finish = kind.map(|kind| {
         let mut finish = Finish::new(task.run, kind);
@@ -112,9 +114,15 @@ async fn attend(
     context: &TaskContext,
     task: &Claimed,
     stop: &Stop,
+    executing: Option<Executing>,
 ) -> Option<FinishKind> {
     let scope = context.clone();
-    let mut returns = runner.pool.run(move || panics::catch(|| scope.sync_scope(body)));
+    let mut returns = runner.pool.run(move || {
+        let returned = panics::catch(|| scope.sync_scope(body));
+        // Here, since the thread goes on where this future is dropped.
+        drop(executing);
+        returned
+    });
     let ended = tokio::select! {
         biased;
         ended = &mut returns => ended,
@@ -176,9 +184,7 @@ fn panicked(task: &Claimed, panic: String) -> FinishKind {
 fn not_begun(task: &Claimed, error: RunError) -> FinishKind {
     match error {
         // No attempt would go better. The arguments stay as they are, for a program that can read them.
-        RunError::Arguments(error) => {
-            FinishKind::End { status: TaskStatus::Failed, outcome: AttemptOutcome::Failed, error }
-        }
+        RunError::Arguments(error) => retry::after_refusal(error),
         RunError::Injection(error) => {
             retry::after_failure(task, AttemptOutcome::Failed, error, Steering::Policy)
         }

@@ -8,6 +8,7 @@ use super::core::Core;
 use super::pause::jittered;
 use super::runner::Runner;
 use super::runs::StopReason;
+use super::shutdown;
 use crate::model::Error;
 use crate::store::Renewal;
 
@@ -32,7 +33,9 @@ async fn renew_until_over(core: &Core, runner: Option<&Runner>) {
     let mut wait = lease / 3;
     loop {
         tokio::select! {
+            biased;
             () = core.over.cancelled() => return,
+            () = shutdown::orphaned(core) => return shutdown::leave(core).await,
             () = tokio::time::sleep(jittered(wait)) => {}
         }
         let asked = Instant::now();

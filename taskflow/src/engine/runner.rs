@@ -9,6 +9,7 @@ use tokio::sync::{Notify, mpsc};
 use super::blocking::BlockingPool;
 use super::core::Core;
 use super::execution;
+use super::runs::Executing;
 use super::settle::Tally;
 use super::slots::{Seat, Slots};
 use crate::store::{Claimed, Finish, FinishKind, Run};
@@ -100,7 +101,8 @@ impl Runner {
         }
         let stop = self.core.runs.begin(task.run, descriptor.is_blocking());
         self.core.events.started(task.run.id, &task.name, task.attempt);
-        self.core.runtime.spawn(execution::execute(self.clone(), task, descriptor, stop, seat));
+        let executing = Executing::new(self.core.clone(), task.run);
+        self.core.runtime.spawn(execution::execute(self.clone(), task, descriptor, stop, seat, executing));
     }
 
     /// Hands the end of a run to the dispatcher.

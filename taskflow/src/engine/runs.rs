@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::core::Core;
 use crate::model::TaskId;
 use crate::store::Run;
 
@@ -56,6 +57,26 @@ impl Stop {
     }
 }
 
+/// A body that is under way. It is dropped when the body is over, or with the runtime that would have gone on with it.
+#[derive(Debug)]
+pub(crate) struct Executing {
+    core: Arc<Core>,
+    run: Run,
+}
+
+impl Executing {
+    /// The body of a run that has [begun](Runs::begin).
+    pub(crate) fn new(core: Arc<Core>, run: Run) -> Self {
+        Self { core, run }
+    }
+}
+
+impl Drop for Executing {
+    fn drop(&mut self) {
+        self.core.runs.executed(self.run);
+    }
+}
+
 /// The runs that are alive in this process, from claim until their end is durable.
 #[derive(Debug, Default)]
 pub(crate) struct Runs {
@@ -87,7 +108,7 @@ impl Runs {
     }
 
     /// Its body is over; its end is not durable yet.
-    pub(crate) fn executed(&self, run: Run) {
+    fn executed(&self, run: Run) {
         self.executing.fetch_sub(1, Ordering::Relaxed);
         if let Some(live) = self.live.lock().get_mut(&run.id).filter(|live| live.run == run) {
             live.executing = false;

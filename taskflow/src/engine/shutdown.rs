@@ -75,7 +75,15 @@ async fn end_after_the_last(core: Arc<Core>) {
     leave(&core).await;
 }
 
-async fn leave(core: &Core) {
+/// Ends what is left of a manager whose runtime was dropped: once no body is under way, its runs are lost, and nobody
+/// waits for a lease that this process would renew for ever.
+pub(super) async fn orphaned(core: &Core) {
+    core.orphaned.cancelled().await;
+    core.close();
+    core.runs.until(|runs| runs.count().1 == 0).await;
+}
+
+pub(super) async fn leave(core: &Core) {
     core.over.cancel();
     if !matches!(timeout(GRACE, core.store.leave(core.instance.id)).await, Ok(Ok(()))) {
         tracing::warn!("the store could not be told that this process ends; its lease will end");

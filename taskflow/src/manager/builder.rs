@@ -1,6 +1,6 @@
 //! What a manager is told before it starts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use super::TaskManager;
 use super::provided::OwnManager;
 use crate::engine::blocking::BlockingPool;
-use crate::engine::core::{Core, Settings};
+use crate::engine::core::{Core, Settings, tether};
 use crate::engine::runner::Runner;
 use crate::engine::slots::Slots;
 use crate::engine::{control, dispatcher, lease, panics, prune, recovery, reporter, schedule, strangers};
@@ -174,6 +174,7 @@ impl TaskManagerBuilder {
         let (runner, ended) =
             Runner::new(core.clone(), registry, Arc::new(states), slots, BlockingPool::new(threads));
         lease::keep(core.clone(), Some(runner.clone()))?;
+        tether(&core);
         // What a process that died here left behind is the first thing to look for.
         if let Err(error) = recovery::recover(&core).await {
             tracing::warn!(%error, "lost runs could not be looked for at start; the next look comes soon");
@@ -202,6 +203,7 @@ impl TaskManagerBuilder {
     pub async fn connect(mut self) -> Result<TaskManager, Error> {
         let core = self.join(false).await?;
         lease::keep(core.clone(), None)?;
+        tether(&core);
         core.runtime.spawn(control::listen(core.clone(), None));
         Ok(TaskManager::new(core, None, None))
     }
@@ -260,7 +262,8 @@ impl TaskManagerBuilder {
             Some(names) => names.iter().collect(),
             None => self.queues.keys().collect(),
         };
-        for name in run {
+        // Once each: a queue that is named twice has one limit.
+        for name in run.into_iter().collect::<BTreeSet<_>>() {
             self.check_queue(name, None)?;
             queues.push((Arc::from(name.as_str()), self.queues[name].concurrency));
         }
