@@ -152,31 +152,40 @@ local function claim(at, answer)
     return
   end
   local blobs = read_many('HMGET', 'state', picked)
-  local states, leases = {}, {}
+  local states, leases, of_lane, first_of_lane = {}, {}, {}, {}
   for i, id in ipairs(picked) do
     local blob = blobs[i]
-    local _, _, _, flags, lost, _, fence, attempt = unpack_bytes(HEAD, blob)
-    local queue, name = lane_parts(lane_of(blob))
+    local flags, lost, fence, attempt = unpack_bytes(CLAIM_READS, blob)
+    local lane, body_at = unpack_bytes('<I2c0', blob, LANE_AT)
     if band(flags, HAS_PROGRESS) ~= 0 then
       call('HDEL', P .. 'progress', id)
       flags = flags - HAS_PROGRESS
     end
+    of_lane[lane] = (of_lane[lane] or 0) + 1
     if attempt == 0 then
-      count('W' .. queue, -1)
+      first_of_lane[lane] = (first_of_lane[lane] or 0) + 1
       if band(flags, HAS_RUN_KEY) ~= 0 then
+        local _, name = lane_parts(lane)
         call('HDEL', P .. 'run:' .. call('HGET', P .. 'run_key', id), name)
       end
     end
-    count('D' .. queue, -1)
-    count('R' .. queue, 1)
     blob = pack(HEAD, RUNNING, 0, 0, flags, lost, 0, fence + 1, attempt + 1, instance, now) .. sub(blob, REST_AT)
     states[2 * i - 1], states[2 * i] = id, blob
     leases[2 * i - 1], leases[2 * i] = until_, id
-    answer[n + 2 * i], answer[n + 2 * i + 1] = id, with_body(id, blob)
+    if body_at > #blob then
+      blob = blob .. call('HGET', P .. 'body', id)
+    end
+    answer[n + 2 * i], answer[n + 2 * i + 1] = id, blob
+  end
+  for lane, number in pairs(of_lane) do
+    local queue = lane_parts(lane)
+    count('D' .. queue, -number)
+    count('R' .. queue, number)
+    count('W' .. queue, -(first_of_lane[lane] or 0))
   end
   call_many('HSET', 'state', states)
   call_many('ZADD', 'leases', leases)
   -- In case the answer is lost: see unclaim_main.lua.
-  call('SET', P .. 'claim:' .. instance, this .. pack('<i8', now) .. table.concat(picked), 'EX', 3600)
+  call('SET', P .. 'claim:' .. instance, this .. pack('<i8', now) .. table.concat(picked))
   count('i' .. instance, #picked)
 end

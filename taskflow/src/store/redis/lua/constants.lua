@@ -49,6 +49,8 @@ local LANE = 21
 -- if that is short; else it has a place of its own, so that not every move of the task moves it.
 local HEAD = '<BBBBI4i8I8I4c16i8'
 local FORMAT = '<BBBBI4i8I8I4c16i8>I8<i8i8I4I4i8I4I4i2B'
+-- Of these, what a claim looks at: flags, lost runs, fence, attempt.
+local CLAIM_READS = '<xxxBI4xxxxxxxxI8I4'
 local FIELDS = 20
 local FENCE_AT = 17
 local FENCE_END = 24

@@ -15,6 +15,7 @@ for _, list in ipairs({ 'there', 'gone' }) do
     call('ZREM', P .. list, instance)
     call('ZREM', P .. 'seen', instance)
     call('HDEL', P .. 'instance', instance)
+    call('DEL', P .. 'claim:' .. instance)
   end
 end
 commit()
