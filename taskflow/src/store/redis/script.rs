@@ -143,6 +143,6 @@ mod tests {
             put_in(&constants, "t[STAGE] == RUNNING and RUNNING_ == 'x'"),
             "t[1] == 3 and RUNNING_ == 'x'"
         );
-        assert!(FINISH.source().contains("pack('<BBBBI4i8I8I4c16i8'"));
+        assert!(CLAIM.source().contains("pack('<BBBBI4i8I8I4c16i8', 3, 0, 0,"), "{}", CLAIM.source());
     }
 }
