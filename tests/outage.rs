@@ -38,7 +38,11 @@ impl Moody {
     ) -> StoreFuture<'a, T> {
         Box::pin(async move {
             match self.mood.load(Ordering::Acquire) {
-                AWAY => return Err(StoreError::new(StoreErrorKind::Unavailable, "nobody is at home")),
+                AWAY => {
+                    // An error takes its time too.
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                    return Err(StoreError::new(StoreErrorKind::Unavailable, "nobody is at home"));
+                }
                 SLOW => {
                     while self.mood.load(Ordering::Acquire) == SLOW {
                         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -163,6 +167,25 @@ async fn an_add_fails_in_time_when_the_store_stays_away_and_nothing_is_stored() 
     // Every slot came back: as many as there are begin at once.
     tasks.add_all((0..64).map(|_| tasks.add_task(block, ()))).await.unwrap();
     gate.reached(64).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_a_silent_store_ended_says_so() {
+    let (gate, mood) = (Gate::default(), Arc::new(AtomicU8::new(WELL)));
+    let store = Moody { inner: MemoryStore::new(), mood: mood.clone() };
+    let builder = TaskManager::builder().store(store).state(gate.clone()).lease(Duration::from_millis(300));
+    let tasks = builder.start().await.unwrap();
+    let id = tasks.add_task(block, ()).await.unwrap().id();
+    gate.reached(1).await;
+    mood.store(SLOW, Ordering::Release);
+    let reason = eventually("it is known", || async { tasks.health().reason }).await;
+    assert_eq!(reason, "the store does not answer");
+    eventually("it is stopped", || async { (tasks.health().running == 0).then_some(()) }).await;
+    mood.store(WELL, Ordering::Release);
+    let task = reaches(&tasks, id, TaskStatus::Interrupted).await;
+    let error = task.error.unwrap();
+    // Which of the two it is depends on whether the store noticed first.
+    assert!(error.contains("lease could not be renewed") || error.contains("worker lost"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -152,6 +152,8 @@ impl Adder {
                         let patience = in_time(self.core.settings.add_timeout);
                         let wake_at = in_time(backoff.delay()).min(earliest).min(patience);
                         tokio::time::sleep_until(wake_at).await;
+                        // Whose time ended meanwhile hears why, and not that a last try has not been answered.
+                        self.give_up_late(&mut groups, &error);
                         // Those who came meanwhile have deadlines of their own.
                         groups.append(&mut self.gate.lock().waiting);
                     }

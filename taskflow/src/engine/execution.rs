@@ -144,7 +144,7 @@ async fn attend(
         Ok(Ok(outcome)) => Some(returned(task, outcome)),
         Ok(Err(panic)) => Some(panicked(task, panic)),
         // The pool drops a body only when the process is ending.
-        Err(_) => Some(retry::after_interruption(task)),
+        Err(_) => Some(retry::after_interruption(task, "by a shutdown")),
     }
 }
 
@@ -164,7 +164,11 @@ fn cut_short(task: &Claimed, stop: &Stop) -> Option<FinishKind> {
             let error = format!("timed out: it took longer than its timeout of {limit:?}");
             Some(retry::after_failure(task, AttemptOutcome::TimedOut, error, Steering::Policy))
         }
-        Some(StopReason::Shutdown | StopReason::LeaseEnding) | None => Some(retry::after_interruption(task)),
+        Some(StopReason::LeaseEnding) => Some(retry::after_interruption(
+            task,
+            "because its lease could not be renewed: the store did not answer",
+        )),
+        Some(StopReason::Shutdown) | None => Some(retry::after_interruption(task, "by a shutdown")),
     }
 }
 

@@ -9,7 +9,7 @@ use super::pause::jittered;
 use super::runner::Runner;
 use super::runs::StopReason;
 use super::shutdown;
-use crate::model::Error;
+use crate::model::{Error, StoreError, StoreErrorKind};
 use crate::store::Renewal;
 
 /// Keeps the leases of this process until it is over.
@@ -65,7 +65,11 @@ async fn renew_until_over(core: &Core, runner: Option<&Runner>) {
                     runner.doubt_lease(false);
                 }
             }
-            Ok(Err(_)) | Err(_) => {
+            refused => {
+                if refused.is_err() {
+                    let silent = StoreError::new(StoreErrorKind::Unavailable, "the store does not answer");
+                    let _ = core.health.note::<()>("a renewal", Err(silent));
+                }
                 wait = lease / 20;
                 if lease_left(lease, renewed).is_zero() {
                     give_up(core, runner);

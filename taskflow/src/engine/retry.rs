@@ -30,8 +30,8 @@ pub(crate) fn after_failure(
 }
 
 /// After an attempt that we cut short to stop the process, or because its lease was about to end.
-pub(crate) fn after_interruption(task: &Claimed) -> FinishKind {
-    match rules::after_interruption(&task.policy, task.attempt, task.max_attempts) {
+pub(crate) fn after_interruption(task: &Claimed, why: &str) -> FinishKind {
+    match rules::after_interruption(&task.policy, task.attempt, task.max_attempts, why) {
         Next::Pending { delay, .. } => {
             FinishKind::GiveBack { delay, outcome: Some(AttemptOutcome::HandedBack) }
         }

@@ -177,7 +177,8 @@ impl<V> AddTask<V> {
         self
     }
 
-    /// Adds it from synchronous code, and blocks this thread until it is stored.
+    /// Adds it from synchronous code, and blocks this thread until it is stored. The manager's runtime must be at work
+    /// meanwhile, which a `current_thread` one is only while another thread is in its `block_on`.
     ///
     /// # Errors
     /// As awaiting it does.

@@ -45,7 +45,8 @@ impl<V> TaskHandle<V> {
 
 impl<V: TaskValue> TaskHandle<V> {
     /// Waits until the task has ended, wherever it runs, and gives what it returned. Retries are waited through. It
-    /// waits for ever, also through a store that is away: use a timeout.
+    /// waits for ever, also through a store that is away: use a timeout. A task that waits for another keeps its own
+    /// slot meanwhile, and enough of them leave none for those they wait for.
     ///
     /// ```standalone_crate
     /// # #[taskflow::task] async fn double(n: u32) -> Result<u32, String> { Ok(n * 2) }

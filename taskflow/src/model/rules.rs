@@ -82,15 +82,15 @@ impl<'a> LostRun<'a> {
     }
 }
 
-/// What becomes of a run that a shutdown cut short: as with a lost one, but what may run again does so at once and
-/// uncounted.
-pub(crate) fn after_interruption(policy: &RetryPolicy, attempt: u32, max_attempts: u32) -> Next {
+/// What becomes of a run that its own process cut short, and `why`: as with a lost one, but what may run again does so
+/// at once and uncounted.
+pub(crate) fn after_interruption(policy: &RetryPolicy, attempt: u32, max_attempts: u32, why: &str) -> Next {
     if policy.requeue_on_interrupt || attempt < max_attempts {
         return Next::Pending { delay: Duration::ZERO, counted: false };
     }
     Next::Ended {
         status: TaskStatus::Interrupted,
-        error: "interrupted by a shutdown, and the task may not run twice".to_owned(),
+        error: format!("interrupted {why}, and the task may not run twice"),
     }
 }
 
@@ -107,7 +107,7 @@ mod tests {
         let once = RetryPolicy::DEFAULT;
         assert!(matches!(next(&once, 1, 0), Next::Ended { status: TaskStatus::Interrupted, .. }));
         assert!(matches!(
-            after_interruption(&once, 1, 1),
+            after_interruption(&once, 1, 1, "by a shutdown"),
             Next::Ended { status: TaskStatus::Interrupted, .. }
         ));
     }
