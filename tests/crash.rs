@@ -27,6 +27,19 @@ macro_rules! crash {
                     crate::$case(lab).await;
                 }
             })*)*
+
+            /// Every case again and again: `cargo test -p tests --test crash -- --ignored long`, with the number of
+            /// rounds in `TASKFLOW_CRASH_ROUNDS` (20).
+            #[tokio::test(flavor = "multi_thread")]
+            #[ignore = "takes long"]
+            async fn long() {
+                let rounds = std::env::var("TASKFLOW_CRASH_ROUNDS").map_or(20, |text| text.parse().unwrap());
+                for _ in 0..rounds {
+                    $($(if let Some(lab) = crate::crash::process::Lab::$lab() {
+                        crate::$case(lab).await;
+                    })*)*
+                }
+            }
         }
     };
 }
@@ -41,6 +54,8 @@ crash! { sqlite:
         a_process_that_stood_still_past_its_lease_can_no_longer_write
         a_stubborn_task_does_not_keep_its_process_and_is_never_run_twice
         two_processes_share_one_store_and_twenty_thousand_tasks;
+    sqlite_on_a_small_disk =>
+        a_full_disk_refuses_adds_and_loses_nothing;
 }
 
 crash! { redis:
@@ -52,7 +67,8 @@ crash! { redis:
         a_task_that_kills_its_processes_is_stopped_and_they_are_named
         a_process_that_stood_still_past_its_lease_can_no_longer_write
         a_stubborn_task_does_not_keep_its_process_and_is_never_run_twice
-        two_processes_share_one_store_and_twenty_thousand_tasks;
+        two_processes_share_one_store_and_twenty_thousand_tasks
+        a_process_whose_clock_is_an_hour_off_harms_nobody;
     redis_alone =>
         workers_outlive_their_database_and_resume_when_it_is_back;
 }
@@ -66,7 +82,8 @@ crash! { postgres:
         a_task_that_kills_its_processes_is_stopped_and_they_are_named
         a_process_that_stood_still_past_its_lease_can_no_longer_write
         a_stubborn_task_does_not_keep_its_process_and_is_never_run_twice
-        two_processes_share_one_store_and_twenty_thousand_tasks;
+        two_processes_share_one_store_and_twenty_thousand_tasks
+        a_process_whose_clock_is_an_hour_off_harms_nobody;
     postgres_alone =>
         workers_outlive_their_database_and_resume_when_it_is_back;
 }
@@ -268,6 +285,52 @@ async fn two_processes_share_one_store_and_twenty_thousand_tasks(lab: Lab) {
     let shares = oracle.runs_by_process();
     assert!(shares.len() == 2, "one process did it all: {shares:?}");
     oracle.check_each_ran_once();
+}
+
+/// The server's clock counts: a worker whose own is wrong keeps its leases, takes nobody else's, and runs what is delayed
+/// in time.
+async fn a_process_whose_clock_is_an_hour_off_harms_nobody(lab: Lab) {
+    let Some(clocks) = lab.wrong_clocks() else { return };
+    let mut workers = vec![lab.start(&["run"])];
+    workers.extend(clocks.iter().map(|clock| lab.start_with(&["run"], clock)));
+    for clock in &clocks {
+        lab.start_with(&["add", "1000", "once"], clock).ended_well();
+    }
+    let tasks = lab.connect().await;
+    // Longer than a lease, so that it is renewed on the way.
+    let slow = lab.add_slow(&tasks, Duration::from_secs(2)).await;
+    lab.until(Duration::from_secs(30), || async { tasks.counts().await.unwrap().unfinished() == 0 }).await;
+    assert_eq!(tasks.counts().await.unwrap().success, 2001);
+    assert_eq!(tasks.instances().await.unwrap().iter().filter(|instance| instance.runs).count(), 3);
+    assert_eq!(record(&tasks, slow).await.attempts.len(), 1);
+    for worker in &mut workers {
+        worker.terminate();
+        let said = worker.wait_for_end();
+        assert!(said.contains("lost_leases: 0"), "{said}");
+    }
+    let oracle = Oracle::of(&lab).await;
+    assert!(oracle.span_of_clocks() > Duration::from_secs(7000), "the clocks were right");
+    oracle.check_each_ran_once();
+}
+
+/// No room is left: adds are refused and said so, the process lives, and with room again everything accepted ends.
+async fn a_full_disk_refuses_adds_and_loses_nothing(lab: Lab) {
+    let mut process = lab.start(&["serve", "4"]);
+    lab.until_ends(100).await;
+    lab.fill_disk();
+    let refused = || lab.ledger().lines().filter(|line| line.starts_with("refused ")).count();
+    lab.until(Duration::from_secs(30), || async { refused() > 0 }).await;
+    assert!(process.is_alive());
+    lab.empty_disk();
+    let before = lab.ends();
+    lab.until(Duration::from_secs(15), || async { lab.ends() > before + 100 }).await;
+    process.terminate();
+    process.wait_for_end();
+    let mut last = lab.start(&["run"]);
+    let tasks = lab.connect().await;
+    lab.until(Duration::from_secs(20), || async { tasks.counts().await.unwrap().unfinished() == 0 }).await;
+    last.kill();
+    Oracle::of(&lab).await.check_everything_ended(&tasks).await;
 }
 
 async fn record(tasks: &TaskManager, id: taskflow::TaskId) -> TaskRecord {

@@ -1,6 +1,7 @@
 //! Compares what the processes wrote down with what the store says.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use taskflow::{AttemptOutcome, TaskId, TaskManager, TaskStatus};
 
@@ -32,6 +33,7 @@ impl Oracle {
                         .or_default()
                         .push((attempt.parse().unwrap(), pid.parse().unwrap()));
                 }
+                "refused" => {}
                 "end" => *oracle.ends.entry(id).or_default() += 1,
                 _ => panic!("{line}"),
             }
@@ -41,6 +43,13 @@ impl Oracle {
 
     pub(crate) fn accepted(&self) -> usize {
         self.accepted.len()
+    }
+
+    /// How far the clocks were apart by which the accepted ids were made: an id begins with its milliseconds.
+    pub(crate) fn span_of_clocks(&self) -> Duration {
+        let millis = |id: &TaskId| id.as_bytes()[..6].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        let (first, last) = (self.accepted.iter().map(millis).min(), self.accepted.iter().map(millis).max());
+        Duration::from_millis(last.unwrap_or(0) - first.unwrap_or(0))
     }
 
     pub(crate) fn runs_by_process(&self) -> BTreeMap<u32, usize> {

@@ -1,7 +1,8 @@
 //! Processes that can be killed, and the place they meet.
 
-use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -14,10 +15,35 @@ use crate::servers::{self, postgres::PostgresServer, redis::RedisServer};
 
 /// A store and a ledger that several processes share.
 pub(crate) struct Lab {
+    /// Unmounted before its directory is removed.
+    _disk: Option<SmallDisk>,
     directory: TempDir,
+    ledger: TempDir,
     url: String,
     lease: Duration,
     server: Mutex<Option<Box<dyn DatabaseServer>>>,
+}
+
+/// A file system of a few megabytes.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(place: &Path) -> Option<Self> {
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(place).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self(place.to_owned()));
+        }
+        servers::missing("mount", "this user may not mount a small disk");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // It has nothing open any more: the workers are gone.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
 }
 
 /// A server whose end and return a test decides.
@@ -48,7 +74,8 @@ impl DatabaseServer for PostgresServer {
 
 impl Lab {
     fn at(url: String, directory: TempDir) -> Self {
-        Self { directory, url, lease: Duration::from_secs(1), server: Mutex::new(None) }
+        let ledger = tempfile::tempdir().unwrap();
+        Self { _disk: None, directory, ledger, url, lease: Duration::from_secs(1), server: Mutex::new(None) }
     }
 
     pub(crate) fn sqlite() -> Option<Self> {
@@ -56,6 +83,15 @@ impl Lab {
         let url = format!("sqlite://{}", directory.path().join("tasks.db").display());
         // A lease that plays no part: the lock of a dead process tells.
         Some(Self { lease: Duration::from_secs(10), ..Self::at(url, directory) })
+    }
+
+    /// On a disk of its own, of 8 MiB; the ledger is elsewhere. `None`, once said aloud, if this user may not mount one.
+    pub(crate) fn sqlite_on_a_small_disk() -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = SmallDisk::mount(directory.path())?;
+        let url = format!("sqlite://{}", directory.path().join("tasks.db").display());
+        let lab = Self::at(url, directory);
+        Some(Self { _disk: Some(disk), lease: Duration::from_secs(10), ..lab })
     }
 
     /// A namespace of the server that these tests share; `None` if there is no Redis here.
@@ -101,7 +137,7 @@ impl Lab {
     }
 
     fn ledger_path(&self) -> PathBuf {
-        self.directory.path().join("ledger")
+        self.ledger.path().join("ledger")
     }
 
     pub(crate) fn ledger(&self) -> String {
@@ -116,7 +152,13 @@ impl Lab {
 
     /// Starts a worker; one that runs tasks is ready when this returns.
     pub(crate) fn start(&self, args: &[&str]) -> Process {
+        self.start_with(args, &[])
+    }
+
+    /// The same in another environment.
+    pub(crate) fn start_with(&self, args: &[&str], environment: &[(&str, String)]) -> Process {
         let mut child = Command::new(env!("CARGO_BIN_EXE_worker"))
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .arg(&self.url)
             .arg(self.ledger_path())
             .args(args)
@@ -134,6 +176,41 @@ impl Lab {
             assert!(line == "ready\n" || line.is_empty(), "{line}");
         }
         Process { child, stdout }
+    }
+
+    /// Environments in which the clock is an hour early and an hour late. `None`, once said aloud, without libfaketime.
+    pub(crate) fn wrong_clocks(&self) -> Option<[Vec<(&'static str, String)>; 2]> {
+        let library = ["x86_64", "aarch64"]
+            .map(|machine| format!("/usr/lib/{machine}-linux-gnu/faketime/libfaketime.so.1"))
+            .into_iter()
+            .find(|library| Path::new(library).exists());
+        let Some(library) = library else {
+            servers::missing("faketime", "libfaketime (Debian's package `faketime`) is not installed here");
+            return None;
+        };
+        Some(["-1h", "+1h"].map(|offset| {
+            vec![
+                ("LD_PRELOAD", library.clone()),
+                ("FAKETIME", offset.to_owned()),
+                ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+            ]
+        }))
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.directory.path().join("ballast")
+    }
+
+    /// Leaves no room on the disk of the lab.
+    pub(crate) fn fill_disk(&self) {
+        let mut ballast = File::create(self.ballast()).unwrap();
+        let block = vec![0; 16 * 1024];
+        // Until the disk says that it is full.
+        while ballast.write_all(&block).is_ok() {}
+    }
+
+    pub(crate) fn empty_disk(&self) {
+        std::fs::remove_file(self.ballast()).unwrap();
     }
 
     /// Waits for a condition; fails when it does not come.

@@ -90,7 +90,10 @@ async fn main() {
         OpenOptions::new().create(true).append(true).open(ledger).expect("the ledger can be written");
     LEDGER.set(ledger).expect("it is opened once");
     let lease = std::env::var("LEASE_MS").map_or(10_000, |text| text.parse().expect("LEASE_MS is a number"));
-    let builder = TaskManager::builder().store(*url).lease(Duration::from_millis(lease));
+    let builder = TaskManager::builder()
+        .store(*url)
+        .lease(Duration::from_millis(lease))
+        .add_timeout(Duration::from_secs(1));
     let mut terminate = signal(SignalKind::terminate()).expect("signals can be had");
 
     if let ("add", [count, kind]) = (*command, rest) {
@@ -120,8 +123,8 @@ async fn main() {
             for n in 0_u64.. {
                 match add(&tasks, kinds[adder % kinds.len()], n % 5).await {
                     Ok(()) => {}
-                    // The database is away: a service would answer 503, and the next request comes.
-                    Err(error) if error.is_transient() => {}
+                    // The database is away or full: a service would answer 503, and the next request comes.
+                    Err(error) if error.is_transient() => note("refused", TaskId::new(), 0),
                     // The process ends.
                     Err(_) => return,
                 }
