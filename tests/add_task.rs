@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use support::{Gate, Place, ends, record, soon};
 use taskflow::{
-    AddError, IntoNewTask, QueueConfig, State, TaskFilter, TaskHandle, TaskManager, TaskManagerBuilder,
-    TaskSource, TaskStatus,
+    AddError, IntoNewTask, NewTask, QueueConfig, State, TaskFilter, TaskHandle, TaskManager,
+    TaskManagerBuilder, TaskSource, TaskStatus,
 };
 
 #[taskflow::task]
@@ -318,4 +318,35 @@ async fn after_a_shutdown_nothing_can_be_added() {
         connected.shutdown(Duration::ZERO).await.unwrap();
         assert!(matches!(connected.add(double(1)).await, Err(AddError::ShutDown)));
     }
+}
+
+#[tokio::test]
+async fn an_add_all_that_would_hold_up_everybody_is_refused_whole() {
+    let tasks = Place::memory().builder().connect().await.unwrap();
+    let too_many = (0..=NewTask::MAX_AT_ONCE).map(|_| NewTask::new("anything", Ok("{}".into())));
+    let refused = tasks.add_all(too_many).await.unwrap_err();
+    let AddError::TooLarge { what, limit, actual } = refused else { panic!("{refused}") };
+    assert_eq!((what, limit, actual), ("tasks", 100_000, 100_001));
+    assert_eq!(tasks.counts().await.unwrap().total(), 0);
+}
+
+/// What would be written to a file that nobody can find again is refused, until the file is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_add_to_a_file_that_was_moved_away_is_refused_until_it_is_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, elsewhere) = (directory.path().join("tasks.db"), directory.path().join("moved.db"));
+    let builder = TaskManager::builder().store(format!("sqlite://{}", file.display()));
+    let tasks = builder.add_timeout(Duration::from_millis(300)).connect().await.unwrap();
+    let new = || [NewTask::new("anything", Ok("{}".into()))];
+    tasks.add_all(new()).await.unwrap();
+    std::fs::rename(&file, &elsewhere).unwrap();
+    let refused = tasks.add_all(new()).await.unwrap_err();
+    assert!(refused.to_string().contains("was moved, deleted or replaced"), "{refused}");
+    assert!(!tasks.health().is_healthy());
+    std::fs::write(&file, "").unwrap();
+    tasks.add_all(new()).await.unwrap_err();
+    std::fs::rename(&elsewhere, &file).unwrap();
+    tasks.add_all(new()).await.unwrap();
+    assert_eq!(tasks.counts().await.unwrap().total(), 2);
+    assert!(tasks.health().is_healthy());
 }

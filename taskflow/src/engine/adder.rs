@@ -66,6 +66,10 @@ impl Adder {
         if self.core.is_closed() {
             return Err(AddError::ShutDown);
         }
+        if tasks.len() > NewTask::MAX_AT_ONCE {
+            let (limit, actual) = (NewTask::MAX_AT_ONCE, tasks.len());
+            return Err(AddError::TooLarge { what: "tasks", limit, actual });
+        }
         let holds = holder.as_ref().is_some_and(|holder| holder.holds());
         let mut inserts = Vec::with_capacity(tasks.len());
         for mut task in tasks {

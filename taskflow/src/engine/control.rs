@@ -48,7 +48,7 @@ async fn stop_the_cancelled(core: &Core) {
     if core.runs.is_empty() {
         return;
     }
-    let asked = core.call("a look for cancels", core.store.asked_to_stop(core.instance.id)).await;
+    let asked = core.read("a look for cancels", core.store.asked_to_stop(core.instance.id)).await;
     for run in asked.unwrap_or_default() {
         core.runs.ask(run, StopReason::Cancel);
     }

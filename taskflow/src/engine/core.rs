@@ -81,13 +81,22 @@ impl Core {
         }
     }
 
-    /// A call of the store, noted in the health.
+    /// A call of the store that writes, noted in the health.
     pub(crate) async fn call<T>(
         &self,
         what: &'static str,
         call: StoreFuture<'_, T>,
     ) -> Result<T, StoreError> {
         self.health.note(what, call.await)
+    }
+
+    /// A call of the store that changes nothing.
+    pub(crate) async fn read<T>(
+        &self,
+        what: &'static str,
+        call: StoreFuture<'_, T>,
+    ) -> Result<T, StoreError> {
+        self.health.note_read(what, call.await)
     }
 
     /// Tells whoever listens or waits that a pending task was cancelled.

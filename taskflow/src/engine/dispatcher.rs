@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::pause::{Backoff, in_time, jittered};
 use super::runner::{Ended, Runner};
-use super::settle::{leave, one_by_one, settle};
+use super::settle::{is_about_one_row, leave, one_by_one, settle};
 use super::slots::{Room, Seat};
 use crate::model::StoreError;
 use crate::store::{Claim, Claims, Finish, Finished};
@@ -59,7 +59,7 @@ pub(crate) async fn dispatch(runner: Arc<Runner>, mut ended: mpsc::UnboundedRece
                 due = [due, next].into_iter().flatten().min();
             }
             Err(error) => {
-                if !error.is_transient() {
+                if is_about_one_row(&error) {
                     one_by_one(&runner, &mut batch).await;
                 }
                 // Outcomes are kept and tried again; meanwhile more of them collect.

@@ -19,17 +19,25 @@ pub(crate) struct HealthMeter {
 }
 
 impl HealthMeter {
-    /// Takes note of how a call of the store went, and passes it on.
+    /// Takes note of how a write went, and passes it on.
     pub(crate) fn note<T>(&self, what: &'static str, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        if answer.is_ok()
+            && self.is_degraded.swap(false, Ordering::Relaxed)
+            && self.degraded.lock().take().is_some()
+        {
+            tracing::info!("the store answers again");
+        }
+        self.note_read(what, answer)
+    }
+
+    /// The same for a read, whose success does not say that a store which refuses writes is well again.
+    pub(crate) fn note_read<T>(
+        &self,
+        what: &'static str,
+        answer: Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         match &answer {
-            Ok(_) => {
-                if self.is_degraded.load(Ordering::Relaxed) {
-                    self.is_degraded.store(false, Ordering::Relaxed);
-                    if self.degraded.lock().take().is_some() {
-                        tracing::info!("the store answers again");
-                    }
-                }
-            }
+            Ok(_) => {}
             Err(error) => {
                 self.store_errors.fetch_add(1, Ordering::Relaxed);
                 let mut degraded = self.degraded.lock();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::runner::{Ended, Runner};
-use crate::model::{AttemptOutcome, TaskEventKind, TaskStatus};
+use crate::model::{AttemptOutcome, StoreError, StoreErrorKind, TaskEventKind, TaskStatus};
 use crate::store::{Finish, FinishKind, Finished};
 
 /// How runs ended since the process started.
@@ -104,7 +104,7 @@ pub(super) async fn one_by_one(runner: &Runner, batch: &mut Vec<Ended>) {
         let mut finish = Arc::new(vec![finish]);
         let mut answer = runner.core.call("a finish", runner.core.store.finish(finish.clone())).await;
         if let Err(error) = &answer
-            && !error.is_transient()
+            && is_about_one_row(error)
         {
             let failure = FinishKind::End {
                 status: TaskStatus::Failed,
@@ -119,7 +119,7 @@ pub(super) async fn one_by_one(runner: &Runner, batch: &mut Vec<Ended>) {
                 leave(runner, std::slice::from_ref(&ended));
                 settle(runner, vec![ended], &finish, &finished);
             }
-            Err(error) if error.is_transient() => batch.push(ended),
+            Err(error) if !is_about_one_row(&error) => batch.push(ended),
             Err(error) => {
                 tracing::error!(task = %ended.run.id, %error, "its outcome cannot be stored; its lease will end");
                 ended.finish = None;
@@ -127,4 +127,9 @@ pub(super) async fn one_by_one(runner: &Runner, batch: &mut Vec<Ended>) {
             }
         }
     }
+}
+
+/// Whether an error may be about what was to be written, and not about the store as a whole, which may be mended.
+pub(super) fn is_about_one_row(error: &StoreError) -> bool {
+    error.kind() == StoreErrorKind::Other
 }

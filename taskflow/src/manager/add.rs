@@ -39,7 +39,7 @@ impl TaskManager {
         AddTask::new(self.clone(), None, call.into_new_task())
     }
 
-    /// Adds many tasks at once: one round trip, all or none. Items are calls, adds that were not awaited, or
+    /// Adds many tasks at once, at most [`NewTask::MAX_AT_ONCE`]: one round trip, all or none. Items are calls, adds that were not awaited, or
     /// [`NewTask`]s; the handles come in their order. A key that stands twice in one batch makes the second the
     /// duplicate of the first.
     ///

@@ -86,7 +86,7 @@ impl<V: TaskValue> TaskHandle<V> {
     async fn look(&self) -> Option<Result<V, TaskFailure>> {
         let core = &self.manager.0.core;
         // An error is in the health; the next look comes anyway.
-        let record = core.call("a look at a task", core.store.get(self.id)).await.ok()?;
+        let record = core.read("a look at a task", core.store.get(self.id)).await.ok()?;
         let fail = |status, message: String| Some(Err(TaskFailure::new(self.id, status, message)));
         let Some(record) = record else {
             let message = "its record was deleted before its end could be read";

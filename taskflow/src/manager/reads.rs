@@ -24,7 +24,7 @@ impl TaskManager {
     /// When the store fails.
     pub async fn get(&self, id: TaskId) -> Result<Option<TaskRecord>, Error> {
         let core = &self.0.core;
-        Ok(core.call("a read", core.store.get(id)).await?)
+        Ok(core.read("a read", core.store.get(id)).await?)
     }
 
     /// What a task logged, oldest first; `None` if there is no such task. What a running task says is there within a
@@ -34,7 +34,7 @@ impl TaskManager {
     /// When the store fails.
     pub async fn logs(&self, id: TaskId) -> Result<Option<Vec<LogLine>>, Error> {
         let core = &self.0.core;
-        Ok(core.call("a read", core.store.logs(id)).await?)
+        Ok(core.read("a read", core.store.logs(id)).await?)
     }
 
     /// A page of the tasks that are meant, newest first.
@@ -60,7 +60,7 @@ impl TaskManager {
     /// When the store fails.
     pub async fn list(&self, filter: TaskFilter) -> Result<Page<TaskRecord>, Error> {
         let core = &self.0.core;
-        Ok(core.call("a read", core.store.list(filter)).await?)
+        Ok(core.read("a read", core.store.list(filter)).await?)
     }
 
     /// How many tasks there are of each status.
@@ -69,7 +69,7 @@ impl TaskManager {
     /// When the store fails.
     pub async fn counts(&self) -> Result<Counts, Error> {
         let core = &self.0.core;
-        Ok(core.call("a read", core.store.counts()).await?)
+        Ok(core.read("a read", core.store.counts()).await?)
     }
 
     /// Every queue that is configured here or has tasks, by name.
@@ -78,7 +78,7 @@ impl TaskManager {
     /// When the store fails.
     pub async fn queues(&self) -> Result<Vec<QueueInfo>, Error> {
         let core = &self.0.core;
-        let mut queues = core.call("a read", core.store.queues()).await?;
+        let mut queues = core.read("a read", core.store.queues()).await?;
         for name in core.settings.queues.keys() {
             if !queues.iter().any(|queue| queue.name == *name) {
                 queues.push(QueueInfo::new(name.clone()));
@@ -111,7 +111,7 @@ impl TaskManager {
                 (name.to_owned(), info)
             })
             .collect();
-        for state in core.call("a read", core.store.schedules()).await? {
+        for state in core.read("a read", core.store.schedules()).await? {
             let info = schedules.entry(state.name.clone()).or_insert_with(|| ScheduleInfo::new(state.name));
             info.last_run = Some(state.last_tick);
         }
@@ -124,7 +124,7 @@ impl TaskManager {
     /// When the store fails.
     pub async fn instances(&self) -> Result<Vec<InstanceInfo>, Error> {
         let core = &self.0.core;
-        Ok(core.call("a read", core.store.instances()).await?)
+        Ok(core.read("a read", core.store.instances()).await?)
     }
 
     /// How this process and its store are. Asks nobody, so it answers when the store does not.

@@ -159,9 +159,9 @@ pub enum AddError {
         message: String,
     },
     /// Something of this task is larger than is kept. Store large data elsewhere and pass where it is.
-    #[error("the {what} of this task is too large: {actual}, and at most {limit} is kept")]
+    #[error("this add is too large: {what} {actual}, and the limit is {limit}")]
     TooLarge {
-        /// What: `payload` in bytes, `tags` in number, a key or a tag in bytes.
+        /// What: `payload` in bytes, the number of `tags`, of `tasks` in one `add_all`, a key or a tag in bytes.
         what: &'static str,
         /// The limit.
         limit: usize,

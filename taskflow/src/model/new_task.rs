@@ -59,6 +59,9 @@ impl NewTask {
     pub const MAX_TAGS: usize = 32;
     /// The longest payload, in bytes of JSON.
     pub const MAX_PAYLOAD: usize = 1 << 20;
+    /// The most tasks of one [`add_all`](crate::TaskManager::add_all): they are one transaction, and meanwhile nobody else
+    /// can write.
+    pub const MAX_AT_ONCE: usize = 100_000;
     /// The longest key, tag name, tag value and queue name, in bytes.
     pub const MAX_WORD: usize = 1024;
 

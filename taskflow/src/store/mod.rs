@@ -8,10 +8,10 @@ mod contract;
 mod finish;
 mod insert;
 mod memory;
-#[cfg(feature = "redis")]
-mod redis;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
 mod schedule;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -27,11 +27,11 @@ pub use contract::{Capabilities, Hint, HintStream, Store, StoreFuture};
 pub use finish::{Finish, FinishKind, Finished, Release, Report, Verdict};
 pub use insert::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresStore;
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
 pub use schedule::{Fire, Fired, ScheduleState};
-#[cfg(feature = "postgres")]
-pub use postgres::PostgresStore;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, Synchronous};
 pub use url::IntoStore;

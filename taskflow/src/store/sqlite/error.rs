@@ -24,6 +24,17 @@ pub(super) fn commit_error(error: rusqlite::Error, path: &Path) -> StoreError {
     store_error(error, path)
 }
 
+/// The file was moved or deleted while this program had it open.
+pub(super) fn moved(path: &Path) -> StoreError {
+    StoreError::new(
+        StoreErrorKind::Unavailable,
+        format!(
+            "`{}` was moved, deleted or replaced while this program uses it; put it back, or restart the program",
+            path.display()
+        ),
+    )
+}
+
 /// A thread of the store is gone, so nobody will answer.
 pub(super) fn stopped(path: &Path) -> StoreError {
     StoreError::new(

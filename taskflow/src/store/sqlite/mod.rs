@@ -16,6 +16,7 @@ mod connection;
 mod control;
 mod error;
 mod finish;
+mod identity;
 mod insert;
 mod instance;
 mod keys;

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use super::error::{stopped, store_error};
+use super::identity::FileIdentity;
 use super::lock::Locks;
 use super::reader::{self, Question};
 use super::transaction::Transaction;
@@ -121,7 +122,11 @@ impl SqliteStore {
             write_thread: None,
             read_threads: Vec::new(),
         };
-        let writer = Writer { path, inbox, news, locks, checkpoints };
+        let file = FileIdentity::at(&path).map_err(|error| {
+            let message = format!("`{}` cannot be looked at", path.display());
+            StoreError::with_source(StoreErrorKind::Denied, message, error)
+        })?;
+        let writer = Writer { path, inbox, news, locks, checkpoints, file };
         // From here on, an error drops `shared`, which ends the threads that were started.
         shared.write_thread = Some(spawn("taskflow-sqlite", move || writer.run(&connection))?);
         let asked: Arc<Mutex<Receiver<Question>>> = Arc::new(Mutex::new(asked));

@@ -14,7 +14,8 @@ use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
 use super::checkpoint::Checkpoints;
-use super::error::{commit_error, store_error};
+use super::error::{commit_error, moved, store_error};
+use super::identity::FileIdentity;
 use super::lock::Locks;
 use super::statements::Statements;
 use super::transaction::Transaction;
@@ -82,6 +83,7 @@ pub(super) struct Writer {
     pub(super) news: watch::Sender<()>,
     pub(super) locks: Arc<Locks>,
     pub(super) checkpoints: Checkpoints,
+    pub(super) file: FileIdentity,
 }
 
 impl Writer {
@@ -172,6 +174,11 @@ impl Writer {
         if let Err(error) = run() {
             tx.roll_back();
             return Err(Failed::One(store_error(error, &self.path)));
+        }
+        // What is written to a file that nobody can find again is lost: better refused, and tried again.
+        if !self.file.is_still_at(&self.path) {
+            tx.roll_back();
+            return Err(Failed::All(moved(&self.path)));
         }
         if let Err(error) = tx.commit() {
             tx.roll_back();

@@ -1,0 +1,29 @@
+//! Which file it is, whatever it is called.
+
+use std::io;
+use std::path::Path;
+
+/// The device and number of a file, by which it is known when another has taken its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileIdentity(#[cfg(unix)] (u64, u64));
+
+impl FileIdentity {
+    /// The identity of the file at that path.
+    #[cfg(unix)]
+    pub(super) fn at(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = std::fs::metadata(path)?;
+        Ok(Self((metadata.dev(), metadata.ino())))
+    }
+
+    /// Elsewhere an open file cannot be moved or deleted.
+    #[cfg(not(unix))]
+    pub(super) fn at(_: &Path) -> io::Result<Self> {
+        Ok(Self())
+    }
+
+    /// Whether the file is still there, and no other in its place.
+    pub(super) fn is_still_at(self, path: &Path) -> bool {
+        Self::at(path).is_ok_and(|now| now == self)
+    }
+}
