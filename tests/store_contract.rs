@@ -14,6 +14,7 @@ contract!(memory, crate::open_memory, 400);
 contract!(sqlite, crate::open_sqlite, 50);
 contract!(redis, crate::open_redis, 50);
 contract!(postgres, crate::open_postgres, 50);
+contract!(postgres_behind_a_pooler, crate::open_postgres_behind_a_pooler, 10);
 
 fn open_memory() -> Opened {
     Opened::new(taskflow::store::MemoryStore::new(), ())
@@ -33,5 +34,11 @@ fn open_redis() -> Option<Opened> {
 /// One server for all, a namespace for each.
 fn open_postgres() -> Option<Opened> {
     let url = servers::postgres::shared_url()?;
+    Some(Opened::new(taskflow::PostgresStore::open(&url).expect("a URL"), ()))
+}
+
+/// As if behind a pooler that gives each transaction a session of its own.
+fn open_postgres_behind_a_pooler() -> Option<Opened> {
+    let url = format!("{}&listen=off", servers::postgres::shared_url()?);
     Some(Opened::new(taskflow::PostgresStore::open(&url).expect("a URL"), ()))
 }

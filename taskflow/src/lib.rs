@@ -109,6 +109,9 @@ pub use model::*;
 /// The version of `rusqlite` whose connections [`AddTask::within_sqlite`] takes.
 #[cfg(feature = "sqlite")]
 pub use rusqlite;
+/// The version of `sqlx` whose connections [`AddTask::within_postgres`] takes.
+#[cfg(feature = "postgres")]
+pub use sqlx;
 #[cfg(feature = "postgres")]
 pub use store::PostgresStore;
 #[cfg(feature = "redis")]

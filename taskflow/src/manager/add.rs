@@ -191,7 +191,7 @@ impl<V> AddTask<V> {
     }
 
     /// What is added, and through which manager.
-    #[cfg(feature = "sqlite")]
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(super) fn into_parts(self) -> (TaskManager, NewTask) {
         (self.manager, self.task)
     }

@@ -7,7 +7,7 @@ mod handle;
 mod lifecycle;
 mod provided;
 mod reads;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod within;
 
 pub use add::AddTask;

@@ -52,6 +52,39 @@ impl<V> AddTask<V> {
         manager.clone().handle(answers)
     }
 
+    /// Adds it through a connection of yours to the PostgreSQL database in which the tasks are kept, as part of the
+    /// transaction you have open on it: your commit makes the task visible to every process at once, and a rollback leaves
+    /// nothing of it. It is never held, and `eager` has no effect.
+    ///
+    /// A queue with a `max_size` stays locked for other adds until your transaction ends, and so does its idempotency key
+    /// for other adds with the same.
+    ///
+    /// ```no_run
+    /// # #[taskflow::task] async fn send_invoice(order: i64) { let _ = order; }
+    /// # async fn example(tasks: taskflow::TaskManager, pool: sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut transaction = pool.begin().await?;
+    /// sqlx::query("INSERT INTO orders (id) VALUES (42)").execute(&mut *transaction).await?;
+    /// let task = tasks.add_task(send_invoice, (42,)).within_postgres(&mut transaction).await?;
+    /// transaction.commit().await?; // the order and its task, or neither
+    /// # drop(task);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As awaiting it does, when the manager's store is not PostgreSQL, and when no transaction is open. Then nothing of it
+    /// is left in your transaction, which goes on.
+    #[cfg(feature = "postgres")]
+    pub async fn within_postgres(
+        self,
+        connection: &mut sqlx::PgConnection,
+    ) -> Result<TaskHandle<V>, AddError> {
+        let (manager, batch) = self.into_batch()?;
+        let store: &crate::store::PostgresStore = manager.store_as("within_postgres")?;
+        let answers = store.insert_within(connection, &batch).await?;
+        manager.clone().handle(answers)
+    }
+
     /// The manager, and the batch that holds this task alone.
     fn into_batch(self) -> Result<(TaskManager, InsertBatch), AddError> {
         let (manager, task) = self.into_parts();

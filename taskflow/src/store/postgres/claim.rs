@@ -98,19 +98,21 @@ macro_rules! next_due {
     };
 }
 
+/// One row with what the statement says as a whole, which would be long if each row repeated it, and one for each task.
 macro_rules! answer {
     ($finished:literal) => {
         concat!(
-            "SELECT asks.*, claimed.*
-FROM (
-    SELECT (SELECT is_so FROM come_due), ",
+            "SELECT (SELECT is_so FROM come_due), ",
             $finished,
             ",
-           CASE WHEN (SELECT count(*) FROM claimed) < $4::bigint
-                THEN (extract(epoch FROM ",
+       CASE WHEN (SELECT count(*) FROM claimed) < $4::bigint
+            THEN (extract(epoch FROM ",
             next_due!(),
-            ") * 1000000)::bigint END
-) AS asks (is_come_due, finished, next_due) LEFT JOIN claimed ON true"
+            ") * 1000000)::bigint END,
+       NULL::uuid, NULL::bigint, NULL::text, NULL::text, NULL::smallint, NULL::bigint, NULL::bigint, NULL::bigint,
+       NULL::timestamptz, NULL::integer, NULL::bigint, NULL::text, NULL::text, NULL::text
+UNION ALL
+SELECT NULL, NULL, NULL, claimed.* FROM claimed"
         )
     };
 }
@@ -207,12 +209,12 @@ async fn take(
         if finishes.is_empty() { statement } else { finish::bind_successes(statement, finishes) }
     };
     let mut rows = session.all(statement(session, true)).await?;
-    if rows.first().map(|row| row.try_get::<bool, _>(0)).transpose()?.unwrap_or(false) {
+    if says(&rows, 0)?.unwrap_or(false) {
         session.begin().await?;
         session.execute(session.query(PROMOTE)).await?;
         rows = session.all(statement(session, false)).await?;
     }
-    let finished = finished(rows.first(), finishes.len())?;
+    let finished = finished(says(&rows, 1)?, finishes.len());
     session.is_news |= finished.iter().any(|it| *it != Finished::Stale);
     Ok((finished, claims(claim, &rows)?))
 }
@@ -240,16 +242,28 @@ impl Asked {
     }
 }
 
+/// A column of the row that speaks for the statement as a whole.
+fn says<'r, T>(rows: &'r [PgRow], column: usize) -> Result<Option<T>, Fault>
+where
+    T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+{
+    for row in rows {
+        if row.try_get::<Option<bool>, _>(0)?.is_some() {
+            return Ok(row.try_get(column)?);
+        }
+    }
+    Ok(None)
+}
+
 /// Which of so many finishes were applied.
-fn finished(row: Option<&PgRow>, count: usize) -> Result<Vec<Finished>, Fault> {
-    let applied: Option<Vec<i64>> = row.map(|row| row.try_get(1)).transpose()?.flatten();
+fn finished(applied: Option<Vec<i64>>, count: usize) -> Vec<Finished> {
     let mut finished = vec![Finished::Stale; count];
     for n in applied.unwrap_or_default() {
         if let Some(answer) = usize::try_from(n - 1).ok().and_then(|n| finished.get_mut(n)) {
             *answer = Finished::Applied(TaskStatus::Success);
         }
     }
-    Ok(finished)
+    finished
 }
 
 fn claims(claim: &Claim, rows: &[PgRow]) -> Result<Claims, Fault> {
@@ -262,7 +276,7 @@ fn claims(claim: &Claim, rows: &[PgRow]) -> Result<Claims, Fault> {
         }
     }
     tasks.sort_unstable_by_key(|(place, _)| *place);
-    let next_due: Option<i64> = rows.first().map(|row| row.try_get(2)).transpose()?.flatten();
+    let next_due: Option<i64> = says(rows, 2)?;
     let next_due = next_due.map(|micros| Duration::from_micros(words::count(micros)));
     Ok(Claims { tasks: tasks.into_iter().map(|(_, task)| task).collect(), next_due })
 }

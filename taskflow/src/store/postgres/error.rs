@@ -114,6 +114,7 @@ impl Fault {
         match &*code {
             "53100" => (Full, format!("no room is left on the disk of {location}")),
             "42501" | "28000" | "28P01" => (Denied, format!("{location} refuses: {said}")),
+            "25P01" => (Denied, format!("this connection to {location} has no open transaction; begin one")),
             "3D000" => (Denied, format!("{location} has no such database; create it")),
             "42P01" | "42703" | "42883" => (
                 NotAStore,
