@@ -95,3 +95,33 @@ async fn short_tasks_and_short_leases_are_no_lost_leases() {
         eventually("nothing is left", || async { (tasks.health().claimed == 0).then_some(()) }).await;
     }
 }
+
+#[taskflow::task]
+async fn wait_at(State(gate): State<Gate>) {
+    gate.pass().await;
+}
+
+/// While a transaction of somebody else's keeps every process from writing, no lease can be renewed and none be taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_nobody_can_write_for_four_leases_ends_no_run() {
+    let place = Place::sqlite();
+    let gate = Gate::default();
+    let start = || place.builder().state(gate.clone()).lease(Duration::from_millis(500)).start();
+    let (tasks, other) = (start().await.unwrap(), start().await.unwrap());
+    let task = tasks.add_task(wait_at, ()).await.unwrap();
+    gate.reached(1).await;
+
+    let path = place.url().replace("sqlite://", "").replace("?synchronous=normal", "");
+    let connection = taskflow::rusqlite::Connection::open(path).unwrap();
+    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    connection.execute_batch("ROLLBACK").unwrap();
+    // Both write again, and so could take what they hold to be lost.
+    for manager in [&tasks, &other] {
+        soon(soon(manager.add(ping())).await.unwrap().wait()).await.unwrap();
+    }
+    gate.open();
+    let record = ends(&tasks, task.id()).await;
+    assert_eq!((record.status, record.attempts.len()), (TaskStatus::Success, 1), "{:?}", record.attempts);
+    assert_eq!((tasks.health().lost_leases, other.health().lost_leases), (0, 0));
+}

@@ -42,11 +42,14 @@ async fn renew_until_over(core: &Core, runner: Option<&Runner>) {
         let mut leases = core.runs.all();
         leases.extend(core.holds.all());
         let renewal = Renewal::new(core.instance.id, lease, leases);
-        // A store that does not answer is as good as one that refuses.
-        let left = lease_left(lease, renewed);
-        let answer =
-            tokio::time::timeout(left.max(lease / 10), core.call("a renewal", core.store.renew(renewal)))
-                .await;
+        let renewal = core.call("a renewal", core.store.renew(renewal));
+        let answer = if core.store.capabilities().waits_together {
+            Ok(renewal.await)
+        } else {
+            // A store that does not answer is as good as one that refuses.
+            let left = lease_left(lease, renewed);
+            tokio::time::timeout(left.max(lease / 10), renewal).await
+        };
         match answer {
             Ok(Ok(answer)) => {
                 renewed = asked;

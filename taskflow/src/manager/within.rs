@@ -13,8 +13,8 @@ impl<V> AddTask<V> {
     ///
     /// Begin the transaction with `BEGIN IMMEDIATE`
     /// ([`TransactionBehavior::Immediate`](rusqlite::TransactionBehavior::Immediate)): one that has read before it writes
-    /// may be refused for what another process wrote meanwhile. While it is open, nobody else can write to the file,
-    /// not even to renew a lease: keep it short. One that is open for most of a lease (10 s) stops what runs.
+    /// may be refused for what another process wrote meanwhile. While it is open, nobody else can write to the file:
+    /// keep it short. One that is open for half a minute stops what runs.
     ///
     /// ```
     /// use taskflow::rusqlite::{Connection, TransactionBehavior};

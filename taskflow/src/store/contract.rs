@@ -182,11 +182,14 @@ pub struct Capabilities {
     pub recover_every: Duration,
     /// The most tasks worth inserting in one call.
     pub max_batch: usize,
+    /// Whether a renewal that has to wait keeps everybody else waiting too, so that no lease can be taken meanwhile: then
+    /// no run is given up for it.
+    pub waits_together: bool,
 }
 
 impl Default for Capabilities {
     fn default() -> Self {
-        Self { recover_every: Duration::from_secs(1), max_batch: 1000 }
+        Self { recover_every: Duration::from_secs(1), max_batch: 1000, waits_together: false }
     }
 }
 

@@ -33,6 +33,9 @@ const LEASE_ENDED: &str = "
 SELECT seq FROM taskflow_tasks INDEXED BY taskflow_tasks_leases WHERE lease_until <= ?1
 ORDER BY lease_until LIMIT ?2";
 
+const LEASE_ENDED_NOW: &str = "
+SELECT seq FROM taskflow_tasks INDEXED BY taskflow_tasks_leases WHERE lease_until = ?1 LIMIT ?2";
+
 const READ: &str = "SELECT id, name, max_attempts, policy FROM taskflow_tasks WHERE seq = ?1";
 
 /// An instance that has not left.
@@ -87,7 +90,8 @@ pub(super) fn recover(
         locks.forget(it.id);
     }
     let lost: Vec<i64> = {
-        let mut ended = tx.sql.get(LEASE_ENDED)?;
+        // The leases of the dead end now. Those that ended while nobody could write may be renewed at any moment.
+        let mut ended = tx.sql.get(if tx.was_just_blocked() { LEASE_ENDED_NOW } else { LEASE_ENDED })?;
         let rows = ended.query_map([tx.now, RECOVERED_AT_ONCE], |row| row.get(0))?;
         rows.collect::<rusqlite::Result<_>>()?
     };

@@ -219,7 +219,12 @@ impl Store for SqliteStore {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { recover_every: Duration::from_millis(250), ..Capabilities::default() }
+        Capabilities {
+            recover_every: Duration::from_millis(250),
+            // There is one lock, which whoever writes holds: also who would take a lease.
+            waits_together: true,
+            ..Capabilities::default()
+        }
     }
 
     fn join<'a>(&'a self, info: &'a InstanceInfo) -> StoreFuture<'a, ()> {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::ledger::Ledger;
 use super::row;
@@ -14,6 +15,12 @@ const POLICIES: usize = 64;
 /// Runs whose rows are remembered: more than a process ever has at once.
 const RUNS: usize = 100_000;
 
+/// Whoever waits longer than this to write was not only waiting for its turn.
+const BLOCKED: Duration = Duration::from_millis(500);
+
+/// How long everybody is given to renew leases when a file can be written again.
+const CATCH_UP: Duration = Duration::from_secs(3);
+
 /// The writer's connection inside a transaction, and what the writer remembers from one to the next.
 pub(super) struct Transaction<'w, 'c> {
     pub(super) sql: &'w Statements<'c>,
@@ -22,6 +29,8 @@ pub(super) struct Transaction<'w, 'c> {
     pub(super) now: i64,
     /// Whether something was changed that another manager on this store may wait for.
     pub(super) is_news: bool,
+    /// When another process last gave the file free that had kept everybody from writing.
+    unblocked_at: Option<Instant>,
     known: Option<Arc<Known>>,
     policies: HashMap<Box<str>, Arc<RetryPolicy>>,
     default_policy: Arc<RetryPolicy>,
@@ -62,6 +71,7 @@ impl<'w, 'c> Transaction<'w, 'c> {
             ledger: Ledger::default(),
             now: 0,
             is_news: false,
+            unblocked_at: None,
             known: None,
             policies: HashMap::new(),
             default_policy: Arc::new(RetryPolicy::DEFAULT),
@@ -72,10 +82,19 @@ impl<'w, 'c> Transaction<'w, 'c> {
     pub(super) fn begin(&mut self) -> rusqlite::Result<()> {
         self.ledger.clear();
         self.is_news = false;
+        let asked_at = Instant::now();
         self.sql.execute("BEGIN IMMEDIATE", [])?;
+        if asked_at.elapsed() > BLOCKED {
+            self.unblocked_at = Some(Instant::now());
+        }
         // Not before the lock is there: waiting for it takes time.
         self.now = time::now_micros();
         Ok(())
+    }
+
+    /// Whether others who live may not have had the time to renew their leases, since nobody could write.
+    pub(super) fn was_just_blocked(&self) -> bool {
+        self.unblocked_at.is_some_and(|at| at.elapsed() < CATCH_UP)
     }
 
     /// Becomes a part of a transaction that is open, which can be undone alone.
