@@ -18,7 +18,7 @@ mod sqlite;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod state;
 mod url;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod words;
 
 pub use crate::model::rules::{LostRun, Next};

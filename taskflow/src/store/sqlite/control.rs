@@ -8,7 +8,7 @@ use super::life::{Ends, Life};
 use super::row;
 use super::state::State;
 use super::transaction::Transaction;
-use crate::model::{CancelOutcome, Error, RetryPolicy, TaskId};
+use crate::model::{CancelOutcome, Error, TaskId};
 
 const ASK_TO_STOP: &str = "UPDATE taskflow_tasks SET cancel_requested = 1 WHERE seq = ?1";
 
@@ -80,7 +80,7 @@ fn retry_one(tx: &mut Transaction<'_, '_>, id: TaskId) -> rusqlite::Result<Resul
         }
         keys::take(tx, key, name, Kind::Idempotency, life.seq)?;
     }
-    let again = row.get_ref(2)?.as_str_or_null()?.map_or(RetryPolicy::DEFAULT, row::policy).max_attempts();
+    let again = row::policy(row.get_ref(2)?.as_str_or_null()?).max_attempts();
     let max_attempts = life.attempt.saturating_add(i64::from(again)).min(i64::from(u32::MAX));
     sql.execute(RETRY, [life.seq, tx.now, max_attempts])?;
     tx.moved(&life, State::Due, life.attempt)?;

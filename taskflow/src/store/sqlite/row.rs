@@ -1,83 +1,12 @@
 //! Between columns and words.
 
-use std::collections::BTreeMap;
-
 use rusqlite::Row;
-use serde_json::value::RawValue;
 
 use super::state::State;
-use crate::model::{
-    Attempt, AttemptOutcome, InstanceId, Progress, RetryPolicy, TaskId, TaskRecord, TaskSource, time,
+use crate::model::{Attempt, AttemptOutcome, InstanceId, TaskId, TaskRecord, TaskSource, time};
+pub(super) use crate::store::words::{
+    count, number, outcome, outcome_word, policy, policy_json, progress_json, raw, small, tags, tags_json,
 };
-
-/// A length as SQLite keeps it.
-pub(super) fn number(length: usize) -> i64 {
-    i64::try_from(length).unwrap_or(i64::MAX)
-}
-
-/// A column that counts, as a count; what cannot be one is taken for the nearest.
-pub(super) fn count(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
-}
-
-pub(super) fn small(number: i64) -> u32 {
-    u32::try_from(number.max(0)).unwrap_or(u32::MAX)
-}
-
-/// The column of a policy: nothing for the default, which most tasks have.
-pub(super) fn policy_json(policy: &RetryPolicy) -> Option<String> {
-    (*policy != RetryPolicy::DEFAULT)
-        .then(|| serde_json::to_string(policy).expect("numbers and lengths can be written as JSON"))
-}
-
-pub(super) fn policy(json: &str) -> RetryPolicy {
-    serde_json::from_str(json).unwrap_or_default()
-}
-
-pub(super) fn tags_json(tags: &BTreeMap<String, String>) -> Option<String> {
-    (!tags.is_empty()).then(|| serde_json::to_string(tags).expect("a map of strings can be written as JSON"))
-}
-
-pub(super) fn tags(json: Option<&str>) -> BTreeMap<String, String> {
-    json.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
-}
-
-pub(super) fn progress_json(progress: &Progress) -> String {
-    serde_json::to_string(progress).expect("a number and a string can be written as JSON")
-}
-
-/// The word for an outcome in the file.
-pub(super) fn outcome_word(outcome: AttemptOutcome) -> &'static str {
-    match outcome {
-        AttemptOutcome::Running => "running",
-        AttemptOutcome::Success => "success",
-        AttemptOutcome::Failed => "failed",
-        AttemptOutcome::Panicked => "panicked",
-        AttemptOutcome::TimedOut => "timed_out",
-        AttemptOutcome::Lost => "lost",
-        AttemptOutcome::HandedBack => "handed_back",
-        AttemptOutcome::Interrupted => "interrupted",
-        AttemptOutcome::Cancelled => "cancelled",
-        AttemptOutcome::Snoozed => "snoozed",
-    }
-}
-
-/// The outcome whose word this is; a word of a later version is a failure.
-pub(super) fn outcome(word: &str) -> AttemptOutcome {
-    use AttemptOutcome::{
-        Cancelled, Failed, HandedBack, Interrupted, Lost, Panicked, Running, Snoozed, Success, TimedOut,
-    };
-    [Running, Success, Panicked, TimedOut, Lost, HandedBack, Interrupted, Cancelled, Snoozed]
-        .into_iter()
-        .find(|outcome| outcome_word(*outcome) == word)
-        .unwrap_or(Failed)
-}
-
-/// Text that should be JSON, as JSON: if it is not, then as a JSON string, since a record must be readable in any case.
-fn raw(json: String) -> Box<RawValue> {
-    let text = serde_json::value::to_raw_value(&json).expect("a string can be written as JSON");
-    RawValue::from_string(json).unwrap_or(text)
-}
 
 /// All of a record but its ended attempts: columns for [`record`].
 macro_rules! record_query {

@@ -159,7 +159,7 @@ impl<'w, 'c> Transaction<'w, 'c> {
         if let Some(policy) = self.policies.get(json) {
             return Arc::clone(policy);
         }
-        let policy = Arc::new(row::policy(json));
+        let policy = Arc::new(row::policy(Some(json)));
         if self.policies.len() >= POLICIES {
             self.policies.clear();
         }
