@@ -36,8 +36,8 @@ macro_rules! come_due {
     };
 }
 
-/// Takes due tasks. They were locked where they lie, and are found again there: cheaper than by their ids, and no plan
-/// can go another way. (One that another transaction moved just before the lock is left for the next claim.)
+/// Takes due tasks. What is taken is found again by its id through an array, for which every plan
+/// uses the index, however little the planner knows.
 macro_rules! take {
     () => {
         "asked AS MATERIALIZED (
@@ -45,9 +45,9 @@ macro_rules! take {
     WHERE NOT (SELECT is_so FROM come_due)
       AND NOT EXISTS (SELECT 1 FROM taskflow_queues p WHERE p.name = a.queue AND p.paused)
 ), due AS MATERIALIZED (
-    SELECT t.place
+    SELECT t.id
     FROM asked CROSS JOIN LATERAL (
-        SELECT t.ctid AS place, t.priority, t.seq FROM taskflow_tasks t
+        SELECT t.id, t.priority, t.seq FROM taskflow_tasks t
         WHERE t.state = 0 AND t.queue = asked.queue AND t.name = ANY($3::text[])
         ORDER BY t.priority DESC, t.seq LIMIT asked.free FOR UPDATE SKIP LOCKED
     ) t
@@ -56,7 +56,7 @@ macro_rules! take {
     UPDATE taskflow_tasks t
     SET state = 3, attempt = t.attempt + 1, fence = t.fence + 1, instance = $5::uuid, claim_id = $6::bigint,
         lease_until = now() + $7::bigint * interval '1 microsecond', started_at = now(), progress = NULL
-    WHERE t.ctid = ANY (ARRAY(SELECT place FROM due))
+    WHERE t.id = ANY (ARRAY(SELECT id FROM due))
     RETURNING t.id, t.fence, t.name, t.queue, t.priority, t.seq, t.attempt, t.max_attempts, t.scheduled_for,
               t.log_lines, t.log_bytes, t.policy, t.tags, t.args
 )"

@@ -45,11 +45,6 @@ impl Fault {
             || matches!(self.code().as_deref(), Some("40001" | "40P01" | "23505" | "23P01"))
     }
 
-    /// Whether a row of that id or key is there already.
-    pub(super) fn is_conflict(&self) -> bool {
-        self.code().as_deref() == Some("23505")
-    }
-
     /// Whether the connection is of no more use.
     pub(super) fn ends_connection(&self) -> bool {
         match self {

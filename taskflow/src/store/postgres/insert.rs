@@ -21,37 +21,61 @@ const ROWS: usize = 20_000;
 /// The given tasks as rows, with what the server's clock says of their times.
 macro_rules! given {
     () => {
-        "SELECT g.*, coalesce(g.at, now() + g.delay * interval '1 microsecond') AS scheduled_for,
+        "given AS MATERIALIZED (
+    SELECT g.*, coalesce(g.at, now() + g.delay * interval '1 microsecond') AS scheduled_for,
            coalesce(g.at, now() + g.delay * interval '1 microsecond', now()) AS run_at
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::smallint[], $5::text[], $6::text[], $7::text[],
                 $8::text[], $9::bigint[], $10::bigint[], $11::timestamptz[], $12::smallint[], $13::text[])
         WITH ORDINALITY AS g (id, queue, name, priority, args, tags, source, policy, max_attempts, delay, at,
-                              start, idempotency_key, n)"
+                              start, idempotency_key, n)
+)"
     };
 }
 
-/// Tasks that wait or are held, as they begin.
-macro_rules! waiting {
+/// Writes the rows of `begun` and counts them. Rows whose id or key is there already are not written.
+macro_rules! write_begun {
     () => {
-        concat!(
-            "begun AS (
-    SELECT given.*, (CASE WHEN start = 3 THEN 2 WHEN run_at <= now() THEN 0 ELSE 1 END)::smallint AS state
-    FROM (",
-            given!(),
-            ") AS given
-)"
-        )
+        "written AS (
+    INSERT INTO taskflow_tasks
+        (id, state, queue, priority, name, attempt, max_attempts, fence, instance, lease_until, run_at, scheduled_for,
+         started_at, source, idempotency_key, policy, tags, args)
+    SELECT id, state, queue, priority, name, (state = 3)::integer, max_attempts, (state IN (2, 3))::integer,
+           CASE WHEN state IN (2, 3) THEN $14::uuid END,
+           CASE WHEN state IN (2, 3) THEN now() + $15::bigint * interval '1 microsecond' END,
+           run_at, scheduled_for, CASE WHEN state = 3 THEN now() END, source, idempotency_key, policy, tags, args
+    FROM begun ORDER BY n
+    ON CONFLICT DO NOTHING
+    RETURNING id, state, queue
+), counted AS (
+    INSERT INTO taskflow_counts AS c (shard, queue, pending, running, waiting_first)
+    SELECT pg_backend_pid() % 1024, queue, count(*) FILTER (WHERE state <= 2), count(*) FILTER (WHERE state = 3),
+           count(*) FILTER (WHERE state <= 2)
+    FROM written GROUP BY queue ORDER BY queue
+    ON CONFLICT (shard, queue) DO UPDATE SET
+        pending = c.pending + excluded.pending,
+        running = c.running + excluded.running,
+        waiting_first = c.waiting_first + excluded.waiting_first
+)
+SELECT id, state FROM written"
     };
 }
+
+/// Tasks that wait or are held.
+const INSERT: &str = concat!(
+    "WITH ",
+    given!(),
+    ", begun AS (
+    SELECT *, (CASE WHEN start = 3 THEN 2 WHEN run_at <= now() THEN 0 ELSE 1 END)::smallint AS state FROM given
+), ",
+    write_begun!()
+);
 
 /// Tasks of which some may run from the start: unless their queue is paused or, where they are to start only if it is
 /// idle, a due task waits in it, be it one of this very batch.
-macro_rules! starting {
-    () => {
-        concat!(
-            "given AS MATERIALIZED (",
-            given!(),
-            "), queues AS MATERIALIZED (
+const INSERT_TO_START: &str = concat!(
+    "WITH ",
+    given!(),
+    ", queues AS MATERIALIZED (
     SELECT queue,
            EXISTS (SELECT 1 FROM taskflow_queues p WHERE p.name = queue AND p.paused) AS is_paused,
            EXISTS (SELECT 1 FROM taskflow_tasks t WHERE t.state = 0 AND t.queue = asked.queue)
@@ -70,52 +94,9 @@ macro_rules! starting {
         ELSE 0
     END)::smallint AS state
     FROM ordered o LEFT JOIN queues q USING (queue)
-    ORDER BY n
-)"
-        )
-    };
-}
-
-/// Writes the rows of `begun` and counts them.
-macro_rules! write_begun {
-    ($conflict:literal, $answer:literal) => {
-        concat!(
-            ", written AS (
-    INSERT INTO taskflow_tasks
-        (id, state, queue, priority, name, attempt, max_attempts, fence, instance, lease_until, run_at, scheduled_for,
-         started_at, source, idempotency_key, policy, tags, args)
-    SELECT id, state, queue, priority, name, (state = 3)::integer, max_attempts, (state IN (2, 3))::integer,
-           CASE WHEN state IN (2, 3) THEN $14::uuid END,
-           CASE WHEN state IN (2, 3) THEN now() + $15::bigint * interval '1 microsecond' END,
-           run_at, scheduled_for, CASE WHEN state = 3 THEN now() END, source, idempotency_key, policy, tags, args
-    FROM begun ",
-            $conflict,
-            "
-    RETURNING id, state, queue
-), counted AS (
-    INSERT INTO taskflow_counts AS c (shard, queue, pending, running, waiting_first)
-    SELECT pg_backend_pid() % 1024, queue, count(*) FILTER (WHERE state <= 2), count(*) FILTER (WHERE state = 3),
-           count(*) FILTER (WHERE state <= 2)
-    FROM written GROUP BY queue ORDER BY queue
-    ON CONFLICT (shard, queue) DO UPDATE SET
-        pending = c.pending + excluded.pending,
-        running = c.running + excluded.running,
-        waiting_first = c.waiting_first + excluded.waiting_first
-)
-SELECT id, state FROM written ",
-            $answer
-        )
-    };
-}
-
-/// For tasks that are new, as nearly all are. To look for conflicts first costs as much as the rest of an insert, so
-/// nothing looks: a conflict is an error, after which one of the others does it again. Answers those that run.
-const INSERT_NEW: &str = concat!("WITH ", waiting!(), write_begun!("", "WHERE state = 3"));
-const INSERT_NEW_TO_START: &str = concat!("WITH ", starting!(), write_begun!("", "WHERE state = 3"));
-
-/// Where some may be there already, or their key: those are not written. Answers those that were.
-const INSERT: &str = concat!("WITH ", waiting!(), write_begun!("ON CONFLICT DO NOTHING", ""));
-const INSERT_TO_START: &str = concat!("WITH ", starting!(), write_begun!("ON CONFLICT DO NOTHING", ""));
+), ",
+    write_begun!()
+);
 
 /// What tasks that are there already were answered when this instance inserted them, if that still holds: 2 held, 3
 /// running, 0 neither.
@@ -225,35 +206,12 @@ async fn write(
         return Ok(HashMap::new());
     }
     let may_start = tasks.iter().any(|it| matches!(it.start, Start::Lease | Start::LeaseIfIdle));
-    let statement = |session: &Session<'_>, text: &'static str| {
-        let statement = bind_tasks(session.query(text), tasks);
-        statement.bind(uuid::Uuid::from(batch.instance)).bind(length(batch.lease))
-    };
-    // An error would end a transaction, in which other things were done.
-    let has_keys = tasks.iter().any(|it| it.task.idempotency_key.is_some());
-    if !has_keys && !session.is_in_transaction() {
-        let text = if may_start { INSERT_NEW_TO_START } else { INSERT_NEW };
-        match session.all(statement(session, text)).await {
-            Ok(running) => {
-                session.is_news = true;
-                let mut begun: HashMap<TaskId, State> =
-                    tasks.iter().map(|it| (it.task.id, waits_as(it))).collect();
-                begun.extend(states(&running)?);
-                return Ok(begun);
-            }
-            Err(fault) if fault.is_conflict() => {}
-            Err(fault) => return Err(fault),
-        }
-    }
-    let text = if may_start { INSERT_TO_START } else { INSERT };
-    let rows = session.all(statement(session, text)).await?;
+    let statement = session.query(if may_start { INSERT_TO_START } else { INSERT });
+    let statement = bind_tasks(statement, tasks);
+    let statement = statement.bind(uuid::Uuid::from(batch.instance)).bind(length(batch.lease));
+    let rows = session.all(statement).await?;
     session.is_news |= !rows.is_empty();
     states(&rows)
-}
-
-/// How a task begins that does not run from the start, as far as its answer tells.
-fn waits_as(insert: &InsertTask) -> State {
-    if insert.start == Start::Hold { State::Held } else { State::Due }
 }
 
 fn states(rows: &[sqlx::postgres::PgRow]) -> Result<HashMap<TaskId, State>, Fault> {

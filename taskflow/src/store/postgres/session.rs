@@ -11,7 +11,7 @@ use super::error::Fault;
 use super::sql::Sql;
 
 /// How long one answer may take. Beyond it the connection is taken for half open. Somewhat longer than the server's own
-/// limit ([`SERVER_OPTIONS`]), so that a slow statement is told from a silent server.
+/// limit ([`SERVER_LIMITS`]), so that a slow statement is told from a silent server.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// What every transaction of several statements begins with. A process that stands still inside one (SIGSTOP, a machine
@@ -21,13 +21,9 @@ BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL statement_timeout = '7s';
 SET LOCAL idle_in_transaction_session_timeout = '7s'";
 
-/// The same for connections of our own, as options of the connection. And plans are made once: every statement here is
-/// written to be found by an index whatever it is given, and to plan one anew costs more than to run it.
-pub(super) const SERVER_OPTIONS: [(&str, &str); 3] = [
-    ("statement_timeout", "7s"),
-    ("idle_in_transaction_session_timeout", "7s"),
-    ("plan_cache_mode", "force_generic_plan"),
-];
+/// The same for connections of our own, as options of the connection.
+pub(super) const SERVER_LIMITS: [(&str, &str); 2] =
+    [("statement_timeout", "7s"), ("idle_in_transaction_session_timeout", "7s")];
 
 /// A connection during one call.
 pub(super) struct Session<'c> {
