@@ -24,13 +24,13 @@ pub(crate) struct Lab {
     server: Mutex<Option<Box<dyn DatabaseServer>>>,
 }
 
-/// A file system of a few megabytes.
+/// A file system of 160 MiB.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     fn mount(place: &Path) -> Option<Self> {
         let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(place).output();
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=160m", "tmpfs"]).arg(place).output();
         if mounted.is_ok_and(|output| output.status.success()) {
             return Some(Self(place.to_owned()));
         }
@@ -85,7 +85,7 @@ impl Lab {
         Some(Self { lease: Duration::from_secs(10), ..Self::at(url, directory) })
     }
 
-    /// On a disk of its own, of 8 MiB; the ledger is elsewhere. `None`, once said aloud, if this user may not mount one.
+    /// On a disk of its own, with room for the log at its longest (64 MiB) and more; the ledger is elsewhere. `None`, once said aloud, if this user may not mount one.
     pub(crate) fn sqlite_on_a_small_disk() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let disk = SmallDisk::mount(directory.path())?;
