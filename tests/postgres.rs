@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use servers::postgres::{PostgresServer, shared_url};
 use taskflow::sqlx::postgres::{PgPool, PgPoolOptions};
 use taskflow::sqlx::{self, Connection, PgConnection, Row};
-use taskflow::store::{InsertBatch, InsertGroup, InsertTask, Start, Store};
+use taskflow::store::{Claim, InsertBatch, InsertGroup, InsertTask, Renewal, Run, Start, Store};
 use taskflow::{
     AddError, InstanceInfo, NewTask, PostgresStore, QueueConfig, State, StoreErrorKind, TaskManager,
     TaskManagerBuilder, TaskStatus,
@@ -339,4 +339,45 @@ async fn what_another_process_adds_is_heard_of_at_once() {
     assert!(waits[10] < Duration::from_millis(300), "{waits:?}");
     runs.shutdown(Duration::from_secs(1)).await.unwrap();
     adds.shutdown(Duration::from_secs(1)).await.unwrap();
+}
+
+/// To wait for a row could end in a deadlock with a finish, which the server takes a second to notice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_waits_for_no_row_and_takes_none_for_lost() {
+    let Some(url) = shared_url() else { return };
+    let store = PostgresStore::open(&url).unwrap();
+    let me = process();
+    store.join(&me).await.unwrap();
+    for _ in 0..2 {
+        store.insert(insert(new_task())).await.unwrap();
+    }
+    let names: Arc<[Arc<str>]> = Arc::from(["double".into()]);
+    let claim = Claim::new(me.id, DEADLINE, names, vec![("default".into(), 2)], 2);
+    let runs: Vec<Run> = store.claim(claim).await.unwrap().tasks.iter().map(|task| task.run).collect();
+    assert_eq!(runs.len(), 2);
+
+    // Somebody is writing the first row.
+    let table = format!("taskflow_{}_tasks", split(&url).1);
+    let mut somebody = connect(&url).await;
+    let mut writing = somebody.begin().await.unwrap();
+    let lock = format!("SELECT 1 FROM {table} WHERE id = '{}' FOR UPDATE", runs[0].id);
+    sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut *writing).await.unwrap();
+
+    let lease = 10 * DEADLINE;
+    let renew = || store.renew(Renewal::new(me.id, lease, runs.clone()));
+    let renewed = tokio::time::timeout(Duration::from_secs(3), renew()).await.expect("it waits").unwrap();
+    assert!(renewed.lost.is_empty(), "{renewed:?}");
+    let far = format!(
+        "SELECT count(*) FROM {table} WHERE lease_until > now() + interval '{} s'",
+        lease.as_secs() / 2
+    );
+    let mut reader = connect(&url).await;
+    let renewed_rows = async |reader: &mut PgConnection| {
+        let query = sqlx::query(sqlx::AssertSqlSafe(far.clone()));
+        query.fetch_one(reader).await.unwrap().get::<i64, _>(0)
+    };
+    assert_eq!(renewed_rows(&mut reader).await, 1, "the other row was renewed");
+    writing.rollback().await.unwrap();
+    assert!(renew().await.unwrap().lost.is_empty());
+    assert_eq!(renewed_rows(&mut reader).await, 2);
 }

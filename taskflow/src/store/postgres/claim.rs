@@ -12,10 +12,10 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::error::Fault;
-use super::finish;
+use super::finish::{self, Successes};
 use super::session::{Session, Statement};
 use super::value::{Instant, give, keep, length};
-use crate::model::{RetryPolicy, TaskId, TaskStatus, time};
+use crate::model::{RetryPolicy, TaskId, time};
 use crate::store::{Claim, Claimed, Claims, Finish, FinishKind, Finished, Run, words};
 
 /// Marks tasks that have come due; 10,000 at a time.
@@ -203,10 +203,11 @@ async fn take(
     claim_id: i64,
 ) -> Result<(Vec<Finished>, Claims), Fault> {
     let asked = Asked::new(claim, claim_id);
+    let successes = Successes::of(finishes);
     let statement = |session: &Session<'_>, minds_come_due: bool| {
         let text = if finishes.is_empty() { CLAIM } else { TURN };
         let statement = asked.bind(session.query(text), claim, minds_come_due);
-        if finishes.is_empty() { statement } else { finish::bind_successes(statement, finishes) }
+        if finishes.is_empty() { statement } else { successes.bind(statement) }
     };
     let mut rows = session.all(statement(session, true)).await?;
     if says(&rows, 0)?.unwrap_or(false) {
@@ -214,7 +215,7 @@ async fn take(
         session.execute(session.query(PROMOTE)).await?;
         rows = session.all(statement(session, false)).await?;
     }
-    let finished = finished(says(&rows, 1)?, finishes.len());
+    let finished = successes.answers(says(&rows, 1)?.unwrap_or_default());
     session.is_news |= finished.iter().any(|it| *it != Finished::Stale);
     Ok((finished, claims(claim, &rows)?))
 }
@@ -253,17 +254,6 @@ where
         }
     }
     Ok(None)
-}
-
-/// Which of so many finishes were applied.
-fn finished(applied: Option<Vec<i64>>, count: usize) -> Vec<Finished> {
-    let mut finished = vec![Finished::Stale; count];
-    for n in applied.unwrap_or_default() {
-        if let Some(answer) = usize::try_from(n - 1).ok().and_then(|n| finished.get_mut(n)) {
-            *answer = Finished::Applied(TaskStatus::Success);
-        }
-    }
-    finished
 }
 
 fn claims(claim: &Claim, rows: &[PgRow]) -> Result<Claims, Fault> {

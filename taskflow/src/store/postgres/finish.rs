@@ -49,28 +49,46 @@ pub(super) async fn finish(session: &mut Session<'_>, finishes: &[Finish]) -> Re
 }
 
 async fn succeed(session: &mut Session<'_>, finishes: &[Finish]) -> Result<Vec<Finished>, Fault> {
-    let statement = bind_successes(session.query(SUCCEED), finishes);
-    let mut answers = vec![Finished::Stale; finishes.len()];
-    for row in session.all(statement).await? {
-        let n = usize::try_from(row.try_get::<i64, _>(0)? - 1).unwrap_or(usize::MAX);
-        if let Some(answer) = answers.get_mut(n) {
-            *answer = Finished::Applied(TaskStatus::Success);
-            session.is_news = true;
-        }
-    }
+    let successes = Successes::of(finishes);
+    let statement = successes.bind(session.query(SUCCEED));
+    let applied = session.all(statement).await?.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let answers = successes.answers(applied);
+    session.is_news |= answers.iter().any(|it| *it != Finished::Stale);
     Ok(answers)
 }
 
-/// Binds the ids, fences and results of runs that ended well.
-pub(super) fn bind_successes(statement: Statement, finishes: &[Finish]) -> Statement {
-    let result = |finish: &Finish| match &finish.kind {
-        FinishKind::Success { result } => keep_json(result).into_owned(),
-        _ => String::new(),
-    };
-    statement
-        .bind(finishes.iter().map(|finish| Uuid::from(finish.run.id)).collect::<Vec<_>>())
-        .bind(finishes.iter().map(|finish| fence(finish.run.fence)).collect::<Vec<_>>())
-        .bind(finishes.iter().map(result).collect::<Vec<_>>())
+/// Runs that ended well, in the order of their ids, as everybody locks rows.
+pub(super) struct Successes<'f>(Vec<(usize, &'f Finish)>);
+
+impl<'f> Successes<'f> {
+    pub(super) fn of(finishes: &'f [Finish]) -> Self {
+        let mut ordered: Vec<_> = finishes.iter().enumerate().collect();
+        ordered.sort_unstable_by_key(|(_, finish)| finish.run.id);
+        Self(ordered)
+    }
+
+    /// Binds their ids, fences and results.
+    pub(super) fn bind(&self, statement: Statement) -> Statement {
+        let each = || self.0.iter().map(|(_, finish)| finish);
+        let result = |finish: &&Finish| match &finish.kind {
+            FinishKind::Success { result } => keep_json(result).into_owned(),
+            _ => String::new(),
+        };
+        statement
+            .bind(each().map(|finish| Uuid::from(finish.run.id)).collect::<Vec<_>>())
+            .bind(each().map(|finish| fence(finish.run.fence)).collect::<Vec<_>>())
+            .bind(each().map(result).collect::<Vec<_>>())
+    }
+
+    /// What became of each, in the order in which they were given, from the numbers (1 first) of those that were applied.
+    pub(super) fn answers(&self, applied: Vec<i64>) -> Vec<Finished> {
+        let mut answers = vec![Finished::Stale; self.0.len()];
+        let place = |n: i64| usize::try_from(n - 1).ok().and_then(|n| self.0.get(n));
+        for (place, _) in applied.into_iter().filter_map(place) {
+            answers[*place] = Finished::Applied(TaskStatus::Success);
+        }
+        answers
+    }
 }
 
 /// A fence as a column; one that no column holds is nobody's.

@@ -12,23 +12,30 @@ use super::value::length;
 use crate::model::{InstanceId, TaskId};
 use crate::store::{Renewal, Renewed, Run, words};
 
-/// In the order of their ids, as everybody locks rows.
+/// Waits for nobody. A row that is locked is being written by somebody else, most likely by a finish of this very
+/// instance: to wait for it could end in a deadlock, which the server takes a second to notice, and leases with it. It is
+/// left for the next renewal, which comes long before its lease ends; whoever looks for lost runs skips it as well.
 const RENEW: &str = "
 WITH seen AS (
     UPDATE taskflow_instances
     SET seen_at = now(), gone_at = NULL, lease = $2::bigint * interval '1 microsecond' WHERE id = $1
+), asked AS MATERIALIZED (
+    SELECT * FROM unnest($3::uuid[], $4::bigint[]) AS r (id, fence)
+), free AS MATERIALIZED (
+    SELECT t.id FROM taskflow_tasks t JOIN asked USING (id, fence)
+    WHERE t.instance = $1 AND t.state IN (2, 3) FOR UPDATE OF t SKIP LOCKED
+), renewed AS (
+    UPDATE taskflow_tasks SET lease_until = now() + $2::bigint * interval '1 microsecond'
+    WHERE id = ANY (ARRAY(SELECT id FROM free))
 )
-UPDATE taskflow_tasks t SET lease_until = now() + $2::bigint * interval '1 microsecond'
-FROM unnest($3::uuid[], $4::bigint[]) AS r (id, fence)
-WHERE t.id = r.id AND t.fence = r.fence AND t.instance = $1 AND t.state IN (2, 3)
-RETURNING t.id, t.fence, t.cancel_requested";
+SELECT t.id, t.fence, t.cancel_requested FROM taskflow_tasks t JOIN asked USING (id, fence)
+WHERE t.instance = $1 AND t.state IN (2, 3)";
 
 const ASKED_TO_STOP: &str = "
 SELECT id, fence FROM taskflow_tasks WHERE cancel_requested AND instance = $1 AND state = 3 ORDER BY seq";
 
 pub(super) async fn renew(session: &mut Session<'_>, renewal: &Renewal) -> Result<Renewed, Fault> {
-    let mut runs = renewal.runs.clone();
-    runs.sort_unstable_by_key(|run| run.id);
+    let runs = &renewal.runs;
     let statement = session
         .query(RENEW)
         .bind(Uuid::from(renewal.instance))
