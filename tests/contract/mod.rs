@@ -11,6 +11,7 @@ pub(crate) mod insert;
 pub(crate) mod keys;
 pub(crate) mod lab;
 pub(crate) mod leases;
+pub(crate) mod limits;
 pub(crate) mod model;
 pub(crate) mod random;
 pub(crate) mod reads;
@@ -98,6 +99,29 @@ macro_rules! contract {
                 controls: pruning_takes_what_ended_long_ago_in_bounded_batches;
                 controls: a_pause_is_seen_and_stays_however_empty_the_queue;
                 controls: who_listens_hears_of_work_and_of_controls;
+
+                schedules: a_schedule_tells_what_became_of_its_last_tick;
+                schedules: ticks_of_a_paused_schedule_pass;
+                schedules: a_defined_schedule_is_kept_replaced_and_removed;
+                schedules: a_tick_for_a_start_is_dealt_with_if_none_came_between;
+                schedules: processes_tell_which_schedules_tick_in_them_and_since_when;
+
+                limits: no_more_run_over_all_processes_than_a_queue_allows;
+                limits: a_shared_limit_is_exact_when_many_claim_at_once;
+                limits: no_more_start_in_a_stretch_of_time_than_a_queue_allows;
+                limits: a_rate_limit_is_exact_when_many_claim_at_once;
+                limits: no_more_of_one_key_run_than_a_queue_allows;
+                limits: a_key_is_never_stuck_whatever_becomes_of_its_tasks;
+                limits: a_crowd_of_one_key_costs_others_nothing;
+                limits: key_limits_are_exact_when_many_claim_and_finish_at_once;
+                limits: what_a_full_queue_refuses_is_counted_and_kept_if_asked_for;
+                limits: a_task_that_has_expired_is_never_started;
+                limits: a_replacement_brings_its_expiry_and_its_key;
+                limits: snoozes_are_counted_until_a_manual_retry;
+                limits: a_queues_stored_configuration_is_read_back_until_it_is_reset;
+                limits: queues_tell_what_waits_for_how_long_and_what_ended_lately;
+                limits: a_search_for_what_is_not_there_comes_to_an_end;
+                limits: a_hold_is_not_claimed_under_any_limit;
 
                 reads: who_is_not_there_is_none_not_an_error;
                 reads: a_list_is_newest_first_and_filtered;

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use taskflow::store::{Fire, Fired, InsertBatch, InsertGroup, InsertTask, InsertedAs, Refusal, Start};
-use taskflow::{NewTask, TaskId};
+use taskflow::store::{
+    Fire, FireAfter, Fired, InsertBatch, InsertGroup, InsertTask, InsertedAs, Refusal, ScheduleChange,
+    ScheduleState, Start,
+};
+use taskflow::{NewTask, TaskId, TickOutcome};
 
-use super::lab::{LONG, Lab};
+use super::lab::{LONG, Lab, instance};
 
 fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)
@@ -38,7 +41,7 @@ pub(crate) async fn a_tick_is_dealt_with_once_and_no_earlier_one_after_it(lab: L
     assert!(matches!(lab.store.fire(tick(&lab, "backup", at(5), None).0).await.unwrap(), Fired::Inserted(_)));
     let known: Vec<_> =
         lab.store.schedules().await.unwrap().into_iter().map(|state| (state.name, state.last_tick)).collect();
-    assert_eq!(known, [("backup".to_owned(), at(5)), ("report".to_owned(), at(11))]);
+    assert_eq!(known, [("backup".to_owned(), Some(at(5))), ("report".to_owned(), Some(at(11)))]);
     assert_eq!(lab.store.counts().await.unwrap().pending, 3);
 }
 
@@ -65,4 +68,97 @@ pub(crate) async fn of_32_that_fire_one_tick_at_once_one_does(lab: Lab) {
         fired += usize::from(fire.await.unwrap() != Fired::Before);
     }
     assert_eq!((fired, lab.store.counts().await.unwrap().pending), (1, 1));
+}
+
+async fn state(lab: &Lab, schedule: &str) -> ScheduleState {
+    let all = lab.store.schedules().await.unwrap();
+    all.into_iter().find(|state| state.name == schedule).expect("it is known")
+}
+
+pub(crate) async fn a_schedule_tells_what_became_of_its_last_tick(lab: Lab) {
+    let (fire, id) = tick(&lab, "report", at(1), None);
+    lab.store.fire(fire).await.unwrap();
+    let known = state(&lab, "report").await;
+    assert_eq!((known.last_outcome, known.last_task), (Some(TickOutcome::Added), Some(id)));
+    lab.store.fire(tick(&lab, "report", at(2), Some(0)).0).await.unwrap();
+    let known = state(&lab, "report").await;
+    assert_eq!((known.last_outcome, known.last_task), (Some(TickOutcome::Refused), Some(id)));
+    lab.store.fire(Fire::new("report".to_owned(), at(3), None)).await.unwrap();
+    let known = state(&lab, "report").await;
+    assert_eq!((known.last_tick, known.last_outcome), (Some(at(3)), Some(TickOutcome::Skipped)));
+    assert_eq!((known.paused, known.definition, known.last_start), (false, None, None));
+}
+
+pub(crate) async fn ticks_of_a_paused_schedule_pass(lab: Lab) {
+    let pause = |paused| lab.store.set_schedule("report".to_owned(), ScheduleChange::Paused(paused));
+    assert!(!pause(true).await.unwrap(), "it was not known");
+    assert!(state(&lab, "report").await.paused);
+    let (fire, id) = tick(&lab, "report", at(1), None);
+    assert_eq!(lab.store.fire(fire.clone()).await.unwrap(), Fired::Paused);
+    assert_eq!(lab.store.fire(fire).await.unwrap(), Fired::Before);
+    assert!(lab.store.get(id).await.unwrap().is_none());
+    assert_eq!(state(&lab, "report").await.last_outcome, Some(TickOutcome::Paused));
+    assert!(pause(false).await.unwrap());
+    assert!(matches!(lab.store.fire(tick(&lab, "report", at(2), None).0).await.unwrap(), Fired::Inserted(_)));
+}
+
+pub(crate) async fn a_defined_schedule_is_kept_replaced_and_removed(lab: Lab) {
+    let change = |change| lab.store.set_schedule("nightly".to_owned(), change);
+    let define = |definition: &str, from| ScheduleChange::Defined { definition: definition.to_owned(), from };
+    assert!(!change(ScheduleChange::Removed).await.unwrap());
+    assert!(!change(define(r#"{"every":60}"#, at(5))).await.unwrap());
+    let known = state(&lab, "nightly").await;
+    assert_eq!((known.definition.as_deref(), known.last_tick), (Some(r#"{"every":60}"#), Some(at(5))));
+    assert_eq!(lab.store.fire(tick(&lab, "nightly", at(5), None).0).await.unwrap(), Fired::Before);
+    assert!(matches!(
+        lab.store.fire(tick(&lab, "nightly", at(6), None).0).await.unwrap(),
+        Fired::Inserted(_)
+    ));
+    assert!(change(define("ü\u{0}\"", at(10))).await.unwrap());
+    let known = state(&lab, "nightly").await;
+    assert_eq!((known.definition.as_deref(), known.last_outcome), (Some("ü\u{0}\""), None));
+    assert_eq!(lab.store.fire(tick(&lab, "nightly", at(9), None).0).await.unwrap(), Fired::Before);
+    assert!(change(ScheduleChange::Removed).await.unwrap());
+    assert!(lab.store.schedules().await.unwrap().is_empty());
+    // One of the program's own is not removed.
+    lab.store.fire(Fire::new("report".to_owned(), at(3), None)).await.unwrap();
+    assert!(!lab.store.set_schedule("report".to_owned(), ScheduleChange::Removed).await.unwrap());
+    assert_eq!(state(&lab, "report").await.last_tick, Some(at(3)));
+}
+
+pub(crate) async fn a_tick_for_a_start_is_dealt_with_if_none_came_between(lab: Lab) {
+    let start = |tick_at, before| {
+        let (mut fire, _) = tick(&lab, "report", tick_at, None);
+        fire.after = FireAfter::Start(before);
+        lab.store.fire(fire)
+    };
+    assert!(matches!(start(at(5), None).await.unwrap(), Fired::Inserted(_)));
+    assert_eq!(start(at(6), None).await.unwrap(), Fired::Before);
+    let known = state(&lab, "report").await;
+    assert_eq!((known.last_start, known.last_tick, known.last_outcome), (Some(at(5)), None, None));
+    assert_eq!(start(at(6), Some(at(4))).await.unwrap(), Fired::Before);
+    assert!(matches!(start(at(6), Some(at(5))).await.unwrap(), Fired::Inserted(_)));
+    // They are no ticks of the clock: those go on as before, and a pause does not concern them.
+    lab.store.set_schedule("report".to_owned(), ScheduleChange::Paused(true)).await.unwrap();
+    assert!(matches!(start(at(7), Some(at(6))).await.unwrap(), Fired::Inserted(_)));
+    assert_eq!(lab.store.fire(tick(&lab, "report", at(1), None).0).await.unwrap(), Fired::Paused);
+}
+
+pub(crate) async fn processes_tell_which_schedules_tick_in_them_and_since_when(lab: Lab) {
+    let mut late = instance("late", 9);
+    late.schedules = vec!["report".to_owned(), "ü\"".to_owned()];
+    // Whatever its own clock says.
+    late.started_at = at(0);
+    lab.store.join(&late).await.unwrap();
+    let seen = async || {
+        let all = lab.store.instances().await.unwrap();
+        all.into_iter().find(|it| it.id == late.id).expect("it has joined")
+    };
+    let first = seen().await;
+    assert_eq!(first.schedules, late.schedules);
+    let before = lab.store.instances().await.unwrap();
+    assert!(before.iter().all(|it| it.started_at <= first.started_at), "the last to join is the youngest");
+    assert!(first.started_at < at(0));
+    lab.store.join(&late).await.unwrap();
+    assert_eq!(seen().await.started_at, first.started_at, "to join again is not to start");
 }

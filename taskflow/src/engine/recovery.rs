@@ -6,6 +6,7 @@ use super::core::Core;
 use super::pause::jittered;
 use super::runner::Runner;
 use crate::model::{StoreError, TaskEventKind, TaskStatus};
+use crate::store::RecoveredFrom;
 
 /// Looks for lost runs until the process is over.
 pub(crate) async fn watch(runner: Arc<Runner>) {
@@ -33,12 +34,20 @@ pub(crate) async fn recover(core: &Core) -> Result<bool, StoreError> {
         }
         any = true;
         for task in recovered {
-            if task.was_held {
-                tracing::info!(task = %task.id, name = %task.name, "its request ended with its process; it waits now");
-                continue;
+            let (id, name) = (task.id, &task.name);
+            match task.from {
+                RecoveredFrom::Hold => {
+                    tracing::info!(task = %id, %name, "its request ended with its process; it waits now");
+                    continue;
+                }
+                RecoveredFrom::Expiry => {
+                    tracing::info!(task = %id, %name, "it expired before it could start")
+                }
+                RecoveredFrom::Run => {
+                    tracing::warn!(task = %id, %name, status = %task.status, "a run was lost with its process");
+                    core.events.send(id, name, || TaskEventKind::Lost);
+                }
             }
-            tracing::warn!(task = %task.id, name = %task.name, status = %task.status, "a run was lost with its process");
-            core.events.send(task.id, &task.name, || TaskEventKind::Lost);
             let ended = match task.status {
                 TaskStatus::Failed => Some(TaskEventKind::Failed { error: task.error.unwrap_or_default() }),
                 TaskStatus::Interrupted => Some(TaskEventKind::Interrupted),

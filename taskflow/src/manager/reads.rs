@@ -113,7 +113,7 @@ impl TaskManager {
             .collect();
         for state in core.read("a read", core.store.schedules()).await? {
             let info = schedules.entry(state.name.clone()).or_insert_with(|| ScheduleInfo::new(state.name));
-            info.last_run = Some(state.last_tick);
+            info.last_run = state.last_tick;
         }
         Ok(schedules.into_values().collect())
     }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::{TaskId, TaskRecord, TaskStatus};
+use super::{TaskId, TaskPhase, TaskRecord, TaskSource, TaskStatus};
 
 /// Which tasks are meant, newest first, for [`list`](crate::TaskManager::list) and the verbs that act on many.
 ///
@@ -30,12 +30,26 @@ pub struct TaskFilter {
     pub names: Vec<String>,
     /// Any of these queues.
     pub queues: Vec<String>,
+    /// Any of these phases; none given means all.
+    pub phases: Vec<TaskPhase>,
     /// All of these tags.
     pub tags: Vec<(String, String)>,
+    /// Any of these idempotency keys.
+    pub idempotency_keys: Vec<String>,
+    /// Any of these sources.
+    pub sources: Vec<TaskSource>,
+    /// Text that the error holds, whatever the case of its ASCII letters.
+    pub error: Option<String>,
+    /// All of these argument values.
+    pub args: Vec<ArgCondition>,
     /// Added at this instant or later.
     pub created_after: Option<SystemTime>,
     /// Added before this instant.
     pub created_before: Option<SystemTime>,
+    /// Ended at this instant or later.
+    pub finished_after: Option<SystemTime>,
+    /// Ended before this instant.
+    pub finished_before: Option<SystemTime>,
     /// How many a page holds: 1 to [`MAX_LIMIT`](Self::MAX_LIMIT).
     pub limit: usize,
     /// Where the page begins.
@@ -49,6 +63,9 @@ impl TaskFilter {
     pub const DEFAULT_LIMIT: usize = 100;
     /// The greatest page.
     pub const MAX_LIMIT: usize = 1000;
+    /// How many records a page looks at: where that many were looked at and the page is not full, it has what was found,
+    /// and a [`next`](Page::next) from which the search goes on.
+    pub const MAX_LOOKED_AT: usize = 20_000;
 
     /// No condition yet. To *act* on everything say [`all`](Self::all); to read, this is enough.
     #[must_use]
@@ -83,6 +100,45 @@ impl TaskFilter {
         self
     }
 
+    /// Tasks in this phase, such as [`Scheduled`](TaskPhase::Scheduled) or [`Retrying`](TaskPhase::Retrying). May be
+    /// repeated.
+    #[must_use]
+    pub fn phase(mut self, phase: TaskPhase) -> Self {
+        self.phases.push(phase);
+        self
+    }
+
+    /// Tasks added with this idempotency key. May be repeated.
+    #[must_use]
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_keys.push(key.into());
+        self
+    }
+
+    /// Tasks that this added. May be repeated.
+    #[must_use]
+    pub fn source(mut self, source: TaskSource) -> Self {
+        self.sources.push(source);
+        self
+    }
+
+    /// Tasks whose error holds this text, whatever the case of its ASCII letters.
+    #[must_use]
+    pub fn error_contains(mut self, text: impl Into<String>) -> Self {
+        self.error = Some(text.into());
+        self
+    }
+
+    /// Tasks with an argument of this value: `.arg("user_id", 42)`, or below it, `.arg("form.address.city", "Ulm")`;
+    /// a number in a path is a place in a list, the first is 0. Repeated, all must hold.
+    ///
+    /// A value that cannot be written as JSON is none that a task has.
+    #[must_use]
+    pub fn arg(mut self, path: &str, value: impl Serialize) -> Self {
+        self.args.push(ArgCondition::new(path, value));
+        self
+    }
+
     /// Tasks with this tag. Repeated, all must be there.
     #[must_use]
     pub fn tag(mut self, key: impl Into<String>, value: impl fmt::Display) -> Self {
@@ -101,6 +157,20 @@ impl TaskFilter {
     #[must_use]
     pub fn created_before(mut self, at: impl Into<SystemTime>) -> Self {
         self.created_before = Some(at.into());
+        self
+    }
+
+    /// Tasks that ended at `at` or later.
+    #[must_use]
+    pub fn finished_after(mut self, at: impl Into<SystemTime>) -> Self {
+        self.finished_after = Some(at.into());
+        self
+    }
+
+    /// Tasks that ended before `at`.
+    #[must_use]
+    pub fn finished_before(mut self, at: impl Into<SystemTime>) -> Self {
+        self.finished_before = Some(at.into());
         self
     }
 
@@ -128,11 +198,24 @@ impl TaskFilter {
             || !self.tags.is_empty()
             || self.created_after.is_some()
             || self.created_before.is_some()
+            || self.finished_after.is_some()
+            || self.finished_before.is_some()
+            || !self.phases.is_empty()
+            || !self.idempotency_keys.is_empty()
+            || !self.sources.is_empty()
+            || self.error.is_some()
+            || !self.args.is_empty()
     }
 
-    /// Whether this task is meant. Stores that cannot ask their database use it; the page's bounds are not looked at.
+    /// Whether this task is meant; the page's bounds are not looked at.
     #[must_use]
     pub fn matches(&self, task: &TaskRecord) -> bool {
+        self.matches_base(task) && self.matches_rest(task)
+    }
+
+    /// The conditions that a store looks at: status, name, queue, tags and age.
+    #[must_use]
+    pub fn matches_base(&self, task: &TaskRecord) -> bool {
         fn any<T: PartialEq<U>, U>(wanted: &[T], it: &U) -> bool {
             wanted.is_empty() || wanted.iter().any(|one| one == it)
         }
@@ -142,6 +225,64 @@ impl TaskFilter {
             && self.tags.iter().all(|(key, value)| task.tags.get(key) == Some(value))
             && self.created_after.is_none_or(|at| task.created_at >= at)
             && self.created_before.is_none_or(|at| task.created_at < at)
+    }
+
+    /// Whether it has conditions that stores do not look at.
+    pub(crate) fn has_rest(&self) -> bool {
+        !self.phases.is_empty()
+            || !self.idempotency_keys.is_empty()
+            || !self.sources.is_empty()
+            || self.error.is_some()
+            || !self.args.is_empty()
+            || self.finished_after.is_some()
+            || self.finished_before.is_some()
+    }
+
+    /// The conditions that stores do not look at.
+    pub(crate) fn matches_rest(&self, task: &TaskRecord) -> bool {
+        let key = task.idempotency_key.as_ref();
+        (self.phases.is_empty() || self.phases.contains(&task.phase()))
+            && (self.idempotency_keys.is_empty()
+                || key.is_some_and(|key| self.idempotency_keys.contains(key)))
+            && (self.sources.is_empty() || self.sources.contains(&task.source))
+            && self.error.as_ref().is_none_or(|text| task.error.as_ref().is_some_and(|it| holds(it, text)))
+            && self.finished_after.is_none_or(|at| task.finished_at.is_some_and(|it| it >= at))
+            && self.finished_before.is_none_or(|at| task.finished_at.is_some_and(|it| it < at))
+            && self.args.iter().all(|condition| condition.matches(task.args.get()))
+    }
+}
+
+/// Whether a text holds another, whatever the case of ASCII letters.
+fn holds(text: &str, part: &str) -> bool {
+    let (text, part) = (text.as_bytes(), part.as_bytes());
+    part.is_empty() || text.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part))
+}
+
+/// A value that an argument must have.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ArgCondition {
+    /// The name of the argument, and the way down from it: `user_id`, `form.address.city`, `items.0`.
+    pub path: String,
+    /// The value; `None` is one that JSON cannot say, and that no argument has.
+    pub value: Option<serde_json::Value>,
+}
+
+impl ArgCondition {
+    /// An argument, and the value it must have.
+    #[must_use]
+    pub fn new(path: &str, value: impl Serialize) -> Self {
+        Self { path: path.to_owned(), value: serde_json::to_value(value).ok() }
+    }
+
+    fn matches(&self, args: &str) -> bool {
+        let Ok(args) = serde_json::from_str::<serde_json::Value>(args) else { return false };
+        let step = |value: &serde_json::Value, key: &str| match value {
+            serde_json::Value::Array(items) => key.parse().ok().and_then(|at: usize| items.get(at)).cloned(),
+            other => other.get(key).cloned(),
+        };
+        let found = self.path.split('.').try_fold(args, |value, key| step(&value, key));
+        found.is_some() && found == self.value
     }
 }
 

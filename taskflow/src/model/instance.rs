@@ -20,7 +20,9 @@ pub struct InstanceInfo {
     pub version: String,
     /// Whether it runs tasks, or only adds and administers.
     pub runs: bool,
-    /// When it started.
+    /// The schedules that tick in it.
+    pub schedules: Vec<String>,
+    /// When it started, by the store's clock.
     #[serde(with = "time::rfc3339_serde")]
     pub started_at: SystemTime,
     /// When it last renewed its leases.
@@ -41,6 +43,7 @@ impl InstanceInfo {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             runs,
+            schedules: Vec::new(),
             started_at: now,
             seen_at: now,
             running: 0,

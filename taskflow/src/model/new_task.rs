@@ -33,6 +33,10 @@ pub struct NewTask {
     pub run_key: Option<String>,
     /// When it is due.
     pub when: When,
+    /// After this instant it is not started any more: it ends as cancelled.
+    pub expires_at: Option<SystemTime>,
+    /// Its queue may limit how many tasks of one such key run at once.
+    pub concurrency_key: Option<String>,
     /// How often and when it may be tried again.
     pub policy: Cow<'static, RetryPolicy>,
     /// Whether it should take a free slot at once.
@@ -78,6 +82,8 @@ impl NewTask {
             idempotency_key: None,
             run_key: None,
             when: When::Now,
+            expires_at: None,
+            concurrency_key: None,
             policy: Cow::Borrowed(&RetryPolicy::DEFAULT),
             eager: false,
             source: TaskSource::Manager,
@@ -96,7 +102,11 @@ impl NewTask {
             within("tag name", Self::MAX_WORD, key.len())?;
             within("tag value", Self::MAX_WORD, value.len())?;
         }
-        let words = [("idempotency key", &self.idempotency_key), ("run key", &self.run_key)];
+        let words = [
+            ("idempotency key", &self.idempotency_key),
+            ("run key", &self.run_key),
+            ("concurrency key", &self.concurrency_key),
+        ];
         for (what, word) in words {
             within(what, Self::MAX_WORD, word.as_ref().map_or(0, String::len))?;
         }

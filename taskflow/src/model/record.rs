@@ -1,7 +1,7 @@
 //! The record of a task: everything the store knows of it.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -30,6 +30,8 @@ pub struct TaskRecord {
     pub idempotency_key: Option<String>,
     /// The key by which it can be replaced or cancelled while it waits.
     pub run_key: Option<String>,
+    /// The key of which its queue may limit how many tasks run at once.
+    pub concurrency_key: Option<String>,
     /// What added it.
     pub source: TaskSource,
     /// The number of its current or last counted attempt; 0 before the first.
@@ -47,6 +49,14 @@ pub struct TaskRecord {
     /// The instant it was meant for: the `run_at` of the add, or the tick of its schedule. Retries do not change it.
     #[serde(with = "time::rfc3339_option")]
     pub scheduled_for: Option<SystemTime>,
+    /// After this instant it is not started any more.
+    #[serde(with = "time::rfc3339_option")]
+    pub expires_at: Option<SystemTime>,
+    /// How long one attempt may take.
+    pub timeout: Option<Duration>,
+    /// How often it has asked to be run later since it was added or retried by hand; see
+    /// [`TaskError::snooze`](crate::TaskError::snooze).
+    pub snoozes: u32,
     /// When its last attempt began.
     #[serde(with = "time::rfc3339_option")]
     pub started_at: Option<SystemTime>,
@@ -67,7 +77,9 @@ impl TaskRecord {
     /// A finer view of its status at this moment.
     #[must_use]
     pub fn phase(&self) -> TaskPhase {
+        let is_over = |timeout| self.started_at.is_some_and(|at| at + timeout < SystemTime::now());
         match self.status {
+            TaskStatus::Running if self.timeout.is_some_and(is_over) => TaskPhase::Overrunning,
             TaskStatus::Running => TaskPhase::Running,
             TaskStatus::Pending if self.run_at <= SystemTime::now() => TaskPhase::Waiting,
             TaskStatus::Pending if self.attempt == 0 => TaskPhase::Scheduled,

@@ -86,6 +86,8 @@ pub enum TaskPhase {
     Retrying,
     /// Being run.
     Running,
+    /// Being run for longer than its timeout: a synchronous task that was asked to stop and has not returned.
+    Overrunning,
     /// It has ended; the status says how.
     Ended,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::model::{InstanceId, RetryPolicy, TaskId, TaskStatus};
+use crate::model::{InstanceId, QueueConfig, RateLimit, RetryPolicy, TaskId, TaskStatus};
 
 /// One run (or hold) of one task: what every write of that run must name.
 ///
@@ -41,6 +41,40 @@ pub struct Claim {
     pub queues: Vec<(Arc<str>, usize)>,
     /// The most it can take in all.
     pub limit: usize,
+    /// What all processes together may take from these queues; queues without such limits are not named. See
+    /// [`SharedLimits`].
+    pub limits: Vec<(Arc<str>, SharedLimits)>,
+}
+
+/// Limits of one queue over all processes. They are in the request since the process that asks knows what its program and
+/// the store say of the queue; that they hold against every other process is up to the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SharedLimits {
+    /// So many of its tasks run at once.
+    pub global_concurrency: Option<usize>,
+    /// So many of its tasks of one concurrency key run at once.
+    pub key_concurrency: Option<usize>,
+    /// So often its tasks start; see [`StartWindow`](super::StartWindow).
+    pub rate_limit: Option<RateLimit>,
+}
+
+impl SharedLimits {
+    /// What a configuration asks of all processes together.
+    #[must_use]
+    pub fn of(config: &QueueConfig) -> Self {
+        Self {
+            global_concurrency: config.global_concurrency,
+            key_concurrency: config.key_concurrency,
+            rate_limit: config.rate_limit,
+        }
+    }
+
+    /// Whether there is any.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        *self != Self::default()
+    }
 }
 
 impl Claim {
@@ -53,7 +87,7 @@ impl Claim {
         queues: Vec<(Arc<str>, usize)>,
         limit: usize,
     ) -> Self {
-        Self { instance, lease, names, queues, limit }
+        Self { instance, lease, names, queues, limit, limits: Vec::new() }
     }
 }
 
@@ -90,6 +124,8 @@ pub struct Claimed {
     pub policy: Arc<RetryPolicy>,
     /// The instant it was meant for, if one was given.
     pub scheduled_for: Option<SystemTime>,
+    /// How often it has been snoozed.
+    pub snoozes: u32,
     /// Log lines its earlier attempts left.
     pub log_lines: u32,
     /// Bytes of message in those lines.
@@ -110,6 +146,7 @@ impl Claimed {
             max_attempts: policy.max_attempts(),
             policy,
             scheduled_for: None,
+            snoozes: 0,
             log_lines: 0,
             log_bytes: 0,
         }
@@ -146,7 +183,7 @@ pub struct Renewed {
     pub cancel: Vec<Run>,
 }
 
-/// A task whose run was lost and that has been moved on by the rule of lost runs, or whose hold ended with its process.
+/// A task that has been moved on: its run was lost, its hold ended with its process, or its time to start is over.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Recovered {
@@ -158,20 +195,42 @@ pub struct Recovered {
     pub status: TaskStatus,
     /// Why, if it has ended.
     pub error: Option<String>,
-    /// Whether it was held and not run: nothing was lost, it waits now as it would have.
-    pub was_held: bool,
+    /// What it was before.
+    pub from: RecoveredFrom,
+}
+
+/// What a recovered task was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecoveredFrom {
+    /// A run, which was lost.
+    Run,
+    /// A hold: nothing was lost, it waits now as it would have.
+    Hold,
+    /// Pending beyond the instant until which it could be started: it is cancelled.
+    Expiry,
 }
 
 impl Recovered {
     /// A task whose run was lost.
     #[must_use]
     pub fn new(id: TaskId, name: Arc<str>, status: TaskStatus, error: Option<String>) -> Self {
-        Self { id, name, status, error, was_held: false }
+        Self { id, name, status, error, from: RecoveredFrom::Run }
     }
 
     /// A task that was held.
     #[must_use]
     pub fn from_hold(id: TaskId, name: Arc<str>) -> Self {
-        Self { id, name, status: TaskStatus::Pending, error: None, was_held: true }
+        Self { id, name, status: TaskStatus::Pending, error: None, from: RecoveredFrom::Hold }
     }
+
+    /// A task that had expired.
+    #[must_use]
+    pub fn from_expiry(id: TaskId, name: Arc<str>) -> Self {
+        let error = Some(Self::EXPIRED.to_owned());
+        Self { id, name, status: TaskStatus::Cancelled, error, from: RecoveredFrom::Expiry }
+    }
+
+    /// The error of a task that was not started in time.
+    pub const EXPIRED: &'static str = "expired: it was not to be started later than its expires_at";
 }

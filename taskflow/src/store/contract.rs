@@ -11,11 +11,11 @@ use futures_util::Stream;
 
 use super::{
     Claim, Claims, Finish, Finished, Fire, Fired, InsertBatch, Inserted, Recovered, Refusal, Release,
-    Renewal, Renewed, Report, Run, ScheduleState,
+    Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState,
 };
 use crate::model::{
-    CancelOutcome, Counts, InstanceId, InstanceInfo, LogLine, Page, QueueInfo, StoreError, TaskFilter,
-    TaskId, TaskRecord,
+    CancelOutcome, Counts, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo, StoreError,
+    TaskFilter, TaskId, TaskRecord,
 };
 
 /// What a store answers with.
@@ -48,6 +48,17 @@ pub type HintStream = Pin<Box<dyn Stream<Item = Hint> + Send>>;
 /// key, and at most one that is pending without an attempt has a given run key. Both hold at every instant and against
 /// all processes.
 ///
+/// **Limits.** What a claim asks for a queue in [`Claim::limits`](super::Claim::limits) holds at every instant and against
+/// all processes: no more than `global_concurrency` of its tasks run, no more than `key_concurrency` of one concurrency
+/// key, and no more start than [`StartWindow`](super::StartWindow) has free by the store's clock. Every claim that starts
+/// tasks of a queue with a rate limit counts them there; leases at insert count in what runs and not in what starts (the
+/// engine asks for none in queues with limits). Tasks that wait for others of their key cost later claims nothing,
+/// however many they are, and keep no task of another key, or without one, from being claimed; among those of one key
+/// the order is the usual one. Limits may change from one claim to the next, and so may those of two processes.
+///
+/// **Expiry.** A task whose `expires_at` has passed is never started: `claim` leaves it, an insert does not lease it, and
+/// `recover` ends it as cancelled, unless it is held.
+///
 /// **Counting costs no scan**, and neither claim, insert nor counts slows down with the number of ended tasks, or of
 /// tasks that are not due.
 pub trait Store: Any + fmt::Debug + Send + Sync {
@@ -74,9 +85,11 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// For each task, first of: an id that is there already (the insert is being repeated) → what it was answered the
     /// first time, if that still holds: `Leased` or `Held` with its fence while it is this instance's run or hold that
     /// began with the insert (and not one that it has claimed since), else `Pending`; an idempotency key that is held → `Duplicate`; a run key that waits for its first attempt →
-    /// `Replaced` (arguments, time, queue, priority, tags and policy are the new ones; id, age, idempotency key, source
-    /// and a hold the old ones); a queue in which `max_size` tasks wait for their first attempt (due, not due or held)
-    /// → the group is refused; otherwise it is new, and begins as its [`Start`](super::Start) says.
+    /// `Replaced` (arguments, time, expiry, queue, priority, tags, concurrency key and policy are the new ones; id, age,
+    /// idempotency key, source and a hold the old ones); a queue in which `max_size` tasks wait for their first attempt (due, not due or held)
+    /// → the group is refused, each of its tasks is counted as rejected by that queue, and one that came alone and asks
+    /// for it is kept as a record of status `Rejected` with the error [`Refusal::error`](super::Refusal::error), that holds
+    /// no key; otherwise it is new, and begins as its [`Start`](super::Start) says.
     ///
     /// *Waiting for the first attempt* is to be pending with attempt number 0: so is a task whose only run was given
     /// back. A task that comes back to that and finds its run key taken by another goes without it.
@@ -84,11 +97,13 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
 
     /// Leases due tasks to an instance: highest priority first, then in the order in which they were first inserted,
     /// over all the queues asked for together, no more from each queue and in all than asked, only known names, nothing
-    /// from paused queues. Each gets the next attempt number and the next fence.
+    /// from paused queues, and within the shared limits. Each gets the next attempt number and the next fence. The answer's
+    /// `next_due` minds when a rate limit will let another start.
     fn claim(&self, claim: Claim) -> StoreFuture<'_, Claims>;
 
     /// Ends runs. Answers for each, in order. The task's record keeps each ended run as an attempt with its outcome,
-    /// except one given back before it began. Ending a run in any way other than being lost ends a row of lost runs.
+    /// except one given back before it began. Ending a run in any way other than being lost ends a row of lost runs. One
+    /// that is given back as snoozed is counted in the task's snoozes, which a manual retry sets to 0.
     fn finish(&self, finishes: Arc<Vec<Finish>>) -> StoreFuture<'_, Vec<Finished>>;
 
     /// `finish`, then `claim`, in one round trip and one transaction where the store can.
@@ -115,8 +130,8 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     fn asked_to_stop(&self, instance: InstanceId) -> StoreFuture<'_, Vec<Run>>;
 
     /// Moves on runs whose lease has ended or whose process is known to be dead, by [`LostRun::next`](super::LostRun),
-    /// each with an entry in its task's attempts ("worker lost"), and makes holds of such processes pending. At most a
-    /// few hundred a call; a call that answers none has found none left.
+    /// each with an entry in its task's attempts ("worker lost"), makes holds of such processes pending, and cancels
+    /// pending tasks that have expired. At most a few hundred a call; a call that answers none has found none left.
     fn recover(&self, by: InstanceId) -> StoreFuture<'_, Vec<Recovered>>;
 
     /// How long until the earliest task of these names and queues that is not due yet will be. `None`: there is none.
@@ -133,16 +148,29 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// What a task logged, oldest first. `None`: there is no such task.
     fn logs(&self, id: TaskId) -> StoreFuture<'_, Option<Vec<LogLine>>>;
 
-    /// A page of records, newest first by id.
+    /// A page of records, newest first by id, of those that
+    /// [`matches_base`](crate::TaskFilter::matches_base) means: the engine looks at the filter's other conditions. At most
+    /// [`MAX_LOOKED_AT`](crate::TaskFilter::MAX_LOOKED_AT) records are looked at: a page may be short, and even empty, and
+    /// is the last only if it has no `next`.
     fn list(&self, filter: TaskFilter) -> StoreFuture<'_, Page<TaskRecord>>;
 
     /// How many tasks there are of each status.
     fn counts(&self) -> StoreFuture<'_, Counts>;
 
-    /// Every queue that has tasks or is paused, by name; limits are left `None`.
+    /// Every queue that has tasks, is paused, has a stored configuration or has refused a task, by name, with what is in
+    /// it; of the limits only stored ones are shown. A task that is due but waits for others of its key is waiting. How
+    /// many tasks are due is exact to what has come due within the last second.
     fn queues(&self) -> StoreFuture<'_, Vec<QueueInfo>>;
 
-    /// The processes that are alive as far as the store can tell, oldest first.
+    /// What has been asked of queues for all processes: those that are paused or have a stored configuration, by name.
+    /// Every process reads it each second, so it costs next to nothing.
+    fn queue_states(&self) -> StoreFuture<'_, Vec<QueueState>>;
+
+    /// Stores a configuration of a queue for all processes, or forgets it.
+    fn set_queue(&self, queue: String, config: Option<QueueConfig>) -> StoreFuture<'_, ()>;
+
+    /// The processes that are alive as far as the store can tell, oldest first. When each started is when it first joined,
+    /// by the store's clock.
     fn instances(&self) -> StoreFuture<'_, Vec<InstanceInfo>>;
 
     /// Cancels pending tasks with that reason as their error, and asks running ones to stop. Answers for each, in order.
@@ -161,17 +189,40 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// Pauses or resumes a queue for all processes, until the other is asked for.
     fn set_paused(&self, queue: String, paused: bool) -> StoreFuture<'_, ()>;
 
-    /// Deals with one tick of a schedule, in one transaction: if no tick of it at this instant or later has been dealt
-    /// with, by any process, takes note of it for ever and inserts its task as `insert` does. A refused task is not
-    /// tried again: the tick has been dealt with.
+    /// Deals with one tick of a schedule, in one transaction: if it comes after those that have been dealt with, by any
+    /// process, as its [`FireAfter`](super::FireAfter) says, takes note of it and inserts its task as `insert` does. A
+    /// refused task is not tried again: the tick has been dealt with. While the schedule is paused nothing is inserted.
     fn fire(&self, fire: Fire) -> StoreFuture<'_, Fired>;
 
-    /// Every schedule of which a tick has been dealt with, by name.
+    /// Every schedule of which a tick has been dealt with, that is or was paused, or that has a definition, by name.
     fn schedules(&self) -> StoreFuture<'_, Vec<ScheduleState>>;
+
+    /// Changes a schedule. Answers whether it was known.
+    fn set_schedule(&self, schedule: String, change: ScheduleChange) -> StoreFuture<'_, bool>;
 
     /// Deletes up to `limit` records that ended longer than `retention` ago, with their logs, and what is left of
     /// processes that have been gone for longer. Answers how many records.
     fn prune(&self, retention: Duration, limit: usize) -> StoreFuture<'_, usize>;
+}
+
+/// What has been asked of a queue for all processes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueState {
+    /// The queue.
+    pub name: String,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// Its stored configuration.
+    pub config: Option<QueueConfig>,
+}
+
+impl QueueState {
+    /// What has been asked of that queue.
+    #[must_use]
+    pub fn new(name: String, paused: bool, config: Option<QueueConfig>) -> Self {
+        Self { name, paused, config }
+    }
 }
 
 /// What the engine should know about a store.

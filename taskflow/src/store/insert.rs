@@ -50,13 +50,15 @@ pub struct InsertTask {
     pub start: Start,
     /// At most so many tasks of its queue may wait for their first attempt, this one included.
     pub max_size: Option<usize>,
+    /// Whether it leaves a record of status `Rejected` if it is refused, unless it came in a group of several.
+    pub record_rejected: bool,
 }
 
 impl InsertTask {
     /// A task whose life begins so, in a queue without a limit.
     #[must_use]
     pub fn new(task: NewTask, start: Start) -> Self {
-        Self { task, start, max_size: None }
+        Self { task, start, max_size: None, record_rejected: false }
     }
 }
 
@@ -126,7 +128,7 @@ impl InsertedAs {
     }
 }
 
-/// Why a group was refused. Nothing of it is stored.
+/// Why a group was refused. Nothing of it is stored, but for the record of a rejected task that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -137,4 +139,16 @@ pub enum Refusal {
         /// Its limit.
         max_size: usize,
     },
+}
+
+impl Refusal {
+    /// What the record of a refused task says.
+    #[must_use]
+    pub fn error(&self) -> String {
+        match self {
+            Self::QueueFull { queue, max_size } => {
+                format!("queue `{queue}` was full: {max_size} tasks waited in it")
+            }
+        }
+    }
 }

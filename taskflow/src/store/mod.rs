@@ -18,12 +18,13 @@ mod sqlite;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod state;
 mod url;
+mod window;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod words;
 
 pub use crate::model::rules::{LostRun, Next};
-pub use claim::{Claim, Claimed, Claims, Recovered, Renewal, Renewed, Run};
-pub use contract::{Capabilities, Hint, HintStream, Store, StoreFuture};
+pub use claim::{Claim, Claimed, Claims, Recovered, RecoveredFrom, Renewal, Renewed, Run, SharedLimits};
+pub use contract::{Capabilities, Hint, HintStream, QueueState, Store, StoreFuture};
 pub use finish::{Finish, FinishKind, Finished, Release, Report, Verdict};
 pub use insert::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
 pub use memory::MemoryStore;
@@ -31,7 +32,8 @@ pub use memory::MemoryStore;
 pub use postgres::PostgresStore;
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
-pub use schedule::{Fire, Fired, ScheduleState};
+pub use schedule::{Fire, FireAfter, Fired, ScheduleChange, ScheduleState};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, Synchronous};
 pub use url::IntoStore;
+pub use window::StartWindow;

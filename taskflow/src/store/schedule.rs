@@ -1,9 +1,10 @@
-//! Ticks of schedules.
+//! Ticks of schedules, and schedules that are kept.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::{InsertBatch, Inserted, Refusal};
+use crate::model::{TaskId, TickOutcome};
 
 /// One tick of a schedule, to be dealt with once by whichever process comes first.
 #[derive(Clone, Debug)]
@@ -15,13 +16,26 @@ pub struct Fire {
     pub tick: SystemTime,
     /// The task to insert: a batch of one group of one task. `None` only takes note that the tick has passed.
     pub batch: Option<Arc<InsertBatch>>,
+    /// Which ticks it comes after.
+    pub after: FireAfter,
+}
+
+/// Which ticks a tick comes after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FireAfter {
+    /// Every earlier one: it is dealt with unless one at this instant or later has been.
+    Earlier,
+    /// It is the one for a start of the program, of which a schedule keeps the latest apart from its ticks: it is dealt
+    /// with if the latest is still this one. A pause does not concern it.
+    Start(Option<SystemTime>),
 }
 
 impl Fire {
     /// A tick that inserts that task, or only passes.
     #[must_use]
     pub fn new(schedule: String, tick: SystemTime, batch: Option<Arc<InsertBatch>>) -> Self {
-        Self { schedule, tick, batch }
+        Self { schedule, tick, batch, after: FireAfter::Earlier }
     }
 }
 
@@ -35,24 +49,68 @@ pub enum Fired {
     Refused(Refusal),
     /// It has been dealt with, and nothing was to be inserted.
     Passed,
+    /// It has been dealt with, and nothing was inserted since the schedule is paused.
+    Paused,
     /// It, or a later one, had been dealt with before: nothing was done.
     Before,
 }
 
+impl Fired {
+    /// What is kept of it with the schedule; `None` where nothing was done.
+    #[must_use]
+    pub fn outcome(&self) -> Option<TickOutcome> {
+        match self {
+            Self::Inserted(inserted) if inserted.kind.is_new() => Some(TickOutcome::Added),
+            Self::Inserted(_) => Some(TickOutcome::Duplicate),
+            Self::Refused(_) => Some(TickOutcome::Refused),
+            Self::Passed => Some(TickOutcome::Skipped),
+            Self::Paused => Some(TickOutcome::Paused),
+            Self::Before => None,
+        }
+    }
+}
+
 /// What a store knows of a schedule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ScheduleState {
     /// The schedule.
     pub name: String,
     /// The latest tick that has been dealt with.
-    pub last_tick: SystemTime,
+    pub last_tick: Option<SystemTime>,
+    /// What became of it.
+    pub last_outcome: Option<TickOutcome>,
+    /// The latest tick for a start of the program.
+    pub last_start: Option<SystemTime>,
+    /// The task of the latest tick that inserted one, or found a duplicate.
+    pub last_task: Option<TaskId>,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// Of a schedule that was added at run time: what it is, in the engine's own words.
+    pub definition: Option<String>,
 }
 
 impl ScheduleState {
-    /// What a store knows of a schedule.
+    /// A schedule of which nothing is known but its name.
     #[must_use]
-    pub fn new(name: String, last_tick: SystemTime) -> Self {
-        Self { name, last_tick }
+    pub fn new(name: String) -> Self {
+        Self { name, ..Self::default() }
     }
+}
+
+/// What is to change about a schedule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ScheduleChange {
+    /// Its ticks pass from now on, or do so no longer. One that was not known is, from then on.
+    Paused(bool),
+    /// It is this from now on, whether or not it was anything before. Its ticks begin after `from`: that is its latest.
+    Defined {
+        /// What it is, in the engine's own words.
+        definition: String,
+        /// Ticks up to this instant are none of it.
+        from: SystemTime,
+    },
+    /// It is forgotten with all that is known of it, if it has a definition.
+    Removed,
 }

@@ -5,6 +5,8 @@ use crate::model::TaskStatus;
 /// What `taskflow_tasks.state` holds. The numbers are part of every schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
+    /// Pending and due, and put aside until another task of its concurrency key has ended.
+    Blocked = -1,
     /// Pending, and claimable unless its queue is paused.
     Due = 0,
     /// Pending, and not due yet: `wake_at` says when.
@@ -20,7 +22,8 @@ pub(super) enum State {
 }
 
 impl State {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
+        Self::Blocked,
         Self::Due,
         Self::Later,
         Self::Held,
@@ -34,7 +37,7 @@ impl State {
 
     /// The state of that number; one that no version of this schema writes is taken for rejected.
     pub(super) fn from_number(number: i64) -> Self {
-        usize::try_from(number).ok().and_then(|at| Self::ALL.get(at)).copied().unwrap_or(Self::Rejected)
+        Self::ALL.into_iter().find(|state| state.number() == number).unwrap_or(Self::Rejected)
     }
 
     pub(super) fn number(self) -> i64 {
@@ -43,7 +46,7 @@ impl State {
 
     pub(super) fn status(self) -> TaskStatus {
         match self {
-            Self::Due | Self::Later | Self::Held => TaskStatus::Pending,
+            Self::Blocked | Self::Due | Self::Later | Self::Held => TaskStatus::Pending,
             Self::Running => TaskStatus::Running,
             Self::Success => TaskStatus::Success,
             Self::Failed => TaskStatus::Failed,
@@ -70,7 +73,7 @@ impl State {
     }
 
     pub(super) fn is_pending(self) -> bool {
-        matches!(self, Self::Due | Self::Later | Self::Held)
+        matches!(self, Self::Blocked | Self::Due | Self::Later | Self::Held)
     }
 
     pub(super) fn is_final(self) -> bool {

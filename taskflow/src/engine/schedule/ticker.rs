@@ -90,8 +90,10 @@ impl Schedule {
     /// The last tick that anybody dealt with. A schedule that is new begins now.
     async fn last_tick(&self) -> Result<SystemTime, StoreError> {
         let known = self.runner.core.store.schedules().await?;
-        if let Some(state) = known.into_iter().find(|state| state.name == self.name) {
-            return Ok(state.last_tick);
+        if let Some(last) =
+            known.into_iter().find(|state| state.name == self.name).and_then(|it| it.last_tick)
+        {
+            return Ok(last);
         }
         let now = SystemTime::now();
         self.pass(now).await?;
@@ -120,7 +122,7 @@ impl Schedule {
             Fired::Refused(refusal) => {
                 tracing::warn!(schedule = self.name, ?refusal, "a tick was refused; the next one comes");
             }
-            Fired::Passed | Fired::Before => {}
+            Fired::Passed | Fired::Paused | Fired::Before => {}
         }
         Ok(())
     }

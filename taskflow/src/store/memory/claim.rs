@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::state::{State, now};
 use super::task::{Lease, Task};
 use crate::model::TaskId;
-use crate::store::{Claim, Claimed, Claims, Run};
+use crate::store::{Claim, Claimed, Claims, Run, SharedLimits};
 
 /// A lane an instance asked for, and which of its queues that is.
 struct Asked {
@@ -19,9 +19,11 @@ struct Asked {
 impl State {
     pub(super) fn claim(&mut self, claim: &Claim) -> Claims {
         let now = now();
+        self.index.lapse(&self.tasks, now);
         let mut lanes = self.asked(&claim.names, claim.queues.iter().map(|(queue, _)| queue));
         lanes.retain(|asked| claim.queues[asked.slot].1 > 0);
         let mut free: Vec<usize> = claim.queues.iter().map(|(_, free)| *free).collect();
+        let limited = self.shared_limits(claim, &mut free, now);
         let lease = self.lease(claim.instance, claim.lease, now);
         let mut tasks = Vec::new();
 
@@ -42,15 +44,75 @@ impl State {
             if free[asked.slot] == 0 {
                 continue;
             }
-            free[asked.slot] -= 1;
-            tasks.extend(self.start(id, lease.clone(), now));
+            if !self.blocks(id) {
+                free[asked.slot] -= 1;
+                tasks.extend(self.start(id, lease.clone(), now));
+            }
             let lane = &self.index.lanes[asked.lane];
             heads.extend(lane.ready.first_key_value().map(|(&place, &id)| Reverse((place, number, id))));
         }
 
+        let next_start = self.count_starts(&limited, &tasks, now);
         let more_will_be_asked_for = tasks.len() >= claim.limit;
         lanes.retain(|asked| free[asked.slot] > 0 && !more_will_be_asked_for);
-        Claims { tasks, next_due: self.next_due(&lanes, now) }
+        let next_due = self.next_due(&lanes, now);
+        Claims { tasks, next_due: [next_due, next_start].into_iter().flatten().min() }
+    }
+
+    /// Lowers what is free of each queue to what its shared limits leave. Answers the queues that have any.
+    fn shared_limits(&mut self, claim: &Claim, free: &mut [usize], now: i64) -> Vec<(usize, SharedLimits)> {
+        let mut limited = Vec::new();
+        for ((name, _), free) in claim.queues.iter().zip(free) {
+            let Some(number) = self.index.queue(name) else { continue };
+            let asked = claim.limits.iter().find(|(queue, _)| queue == name);
+            let limits = asked.map_or_else(SharedLimits::default, |(_, limits)| *limits);
+            self.index.limit_keys(number, limits.key_concurrency);
+            let queue = &self.index.queues[number];
+            if let Some(most) = limits.global_concurrency {
+                let running = usize::try_from(queue.running).unwrap_or(usize::MAX);
+                *free = (*free).min(most.saturating_sub(running));
+            }
+            if let Some(rate) = limits.rate_limit {
+                *free = (*free).min(queue.window.free(rate, now));
+            }
+            if limits.any() {
+                limited.push((number, limits));
+            }
+        }
+        limited
+    }
+
+    /// Takes note of what starts in queues with a rate limit, and answers when another may where none may now.
+    fn count_starts(
+        &mut self,
+        limited: &[(usize, SharedLimits)],
+        tasks: &[Claimed],
+        now: i64,
+    ) -> Option<Duration> {
+        let mut next_start: Option<i64> = None;
+        for (number, limits) in limited {
+            let Some(rate) = limits.rate_limit else { continue };
+            let queue = &mut self.index.queues[*number];
+            queue.window.start(rate, now, tasks.iter().filter(|task| task.queue == queue.name).count());
+            if queue.pending > 0 {
+                next_start = [next_start, queue.window.next_free(rate, now)].into_iter().flatten().min();
+            }
+        }
+        next_start.map(|at| Duration::from_micros(at.abs_diff(now)))
+    }
+
+    /// Puts a task aside if as many of its key run as may.
+    fn blocks(&mut self, id: TaskId) -> bool {
+        let Some(task) = self.tasks.get(&id) else { return false };
+        let Some(key) = &task.concurrency_key else { return false };
+        let lane = &mut self.index.lanes[task.lane];
+        let queue = &self.index.queues[lane.queue];
+        let running = queue.running_keys.get(key).copied().unwrap_or(0);
+        if queue.key_limit.is_none_or(|most| running < most) {
+            return false;
+        }
+        lane.block((Reverse(task.priority), task.seq), key);
+        true
     }
 
     pub(super) fn next_wakeup(&self, names: &[Arc<str>], queues: &[Arc<str>]) -> Option<Duration> {
@@ -96,6 +158,7 @@ fn claimed(task: &Task, run: Run, name: Arc<str>, queue: Arc<str>) -> Claimed {
         max_attempts: task.max_attempts,
         policy: Arc::clone(&task.policy),
         scheduled_for: task.scheduled_for.map(crate::model::time::from_micros),
+        snoozes: task.snoozes,
         log_lines: u32::try_from(task.lines.len()).unwrap_or(u32::MAX),
         log_bytes: task.log_bytes,
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::state::{State, now};
 use super::task::Stage;
-use crate::model::{CancelOutcome, Error, TaskId, TaskStatus, time};
+use crate::model::{CancelOutcome, Error, QueueConfig, TaskId, TaskStatus, time};
 
 impl State {
     pub(super) fn cancel(&mut self, ids: &[TaskId], reason: &str) -> Vec<CancelOutcome> {
@@ -59,6 +59,7 @@ impl State {
         task.run_at = now;
         task.max_attempts = task.attempt.saturating_add(task.policy.max_attempts());
         task.lost_runs = 0;
+        task.snoozes = 0;
         task.error = None;
         task.progress = None;
         self.index.add(task, now);
@@ -79,6 +80,11 @@ impl State {
     pub(super) fn set_paused(&mut self, queue: &str, paused: bool) {
         let queue = self.index.queue_or_new(queue);
         self.index.queues[queue].paused = paused;
+    }
+
+    pub(super) fn set_queue(&mut self, queue: &str, config: Option<QueueConfig>) {
+        let queue = self.index.queue_or_new(queue);
+        self.index.queues[queue].config = config;
     }
 
     pub(super) fn prune(&mut self, retention: Duration, limit: usize) -> usize {

@@ -84,6 +84,7 @@ fn end_run(task: &mut Task, kind: &FinishKind, now: i64) {
         FinishKind::GiveBack { delay, outcome } => {
             if let Some(outcome) = outcome {
                 task.record(*outcome, None, now);
+                task.snoozes += u32::from(*outcome == AttemptOutcome::Snoozed);
             }
             task.attempt -= 1;
             task.run_at = later(now, *delay);

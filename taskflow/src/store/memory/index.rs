@@ -1,11 +1,13 @@
 //! Every way of finding tasks other than by id, and every number of them.
 
 use std::cmp::Reverse;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::task::{Stage, Task};
-use crate::model::{Counts, RetryPolicy, TaskId, TaskStatus};
+use crate::model::{Counts, QueueConfig, RetryPolicy, TaskId, TaskStatus};
+use crate::store::StartWindow;
 
 /// An instant or a priority, then the age: the order of an index.
 type Place<T> = (T, u64);
@@ -23,6 +25,12 @@ pub(super) struct Index {
     pub(super) leases: BTreeMap<Place<i64>, TaskId>,
     /// Runs that were asked to stop.
     pub(super) stopping: BTreeSet<TaskId>,
+    /// Pending tasks that may not be started later than some time, by that time.
+    expiring: BTreeMap<Place<i64>, TaskId>,
+    /// Pending tasks whose time to start is over: they are in no lane.
+    pub(super) lapsed: BTreeSet<TaskId>,
+    /// A queue and a concurrency key of which a task ran or could be claimed, and does not any more.
+    freed: Option<(usize, Arc<str>)>,
     /// Ended tasks by when they ended.
     pub(super) ended: BTreeMap<Place<i64>, TaskId>,
     pub(super) counts: Counts,
@@ -32,6 +40,15 @@ pub(super) struct Index {
 pub(super) struct Queue {
     pub(super) name: Arc<str>,
     pub(super) paused: bool,
+    pub(super) config: Option<QueueConfig>,
+    /// When its tasks started.
+    pub(super) window: StartWindow,
+    /// What the last claim said of how many tasks of one key may run.
+    pub(super) key_limit: Option<usize>,
+    /// Running tasks by their concurrency key.
+    pub(super) running_keys: HashMap<Arc<str>, usize>,
+    /// Tasks it has refused.
+    pub(super) rejected: u64,
     /// By the name of their tasks.
     pub(super) lanes: HashMap<Arc<str>, usize>,
     pub(super) pending: u64,
@@ -47,6 +64,8 @@ pub(super) struct Lane {
     pub(super) queue: usize,
     pub(super) name: Arc<str>,
     pub(super) ready: BTreeMap<Place<Reverse<i16>>, TaskId>,
+    /// Due, and waiting for others of their concurrency key to end.
+    pub(super) blocked: HashMap<Arc<str>, BTreeMap<Place<Reverse<i16>>, TaskId>>,
     /// Not due when last looked at.
     later: BTreeMap<Place<i64>, (i16, TaskId)>,
     /// The policy of its youngest task: the next one's is most likely the same.
@@ -72,6 +91,49 @@ impl Lane {
         future.map(|((run_at, _), _)| *run_at)
     }
 
+    /// How many are not due.
+    pub(super) fn scheduled(&self, now: i64) -> usize {
+        self.later.len() - self.later.range(..=(now, u64::MAX)).count()
+    }
+
+    /// Those that could be started first, of each priority and of each key.
+    pub(super) fn oldest(&self) -> impl Iterator<Item = TaskId> + '_ {
+        let next_priority = |((priority, _), _): &(&Place<Reverse<i16>>, &TaskId)| {
+            let lower = (Reverse(priority.0.checked_sub(1)?), 0);
+            self.ready.range(lower..).next()
+        };
+        let heads = std::iter::successors(self.ready.first_key_value(), next_priority);
+        let of_keys = self.blocked.values().filter_map(BTreeMap::first_key_value);
+        heads.chain(of_keys).map(|(_, id)| *id)
+    }
+
+    /// Puts a task aside that is not to be claimed before another of its key has ended.
+    pub(super) fn block(&mut self, place: Place<Reverse<i16>>, key: &Arc<str>) {
+        if let Some(id) = self.ready.remove(&place) {
+            self.blocked.entry(Arc::clone(key)).or_default().insert(place, id);
+        }
+    }
+
+    /// Lets the first task of a key be claimed that was put aside.
+    fn unblock(&mut self, key: &str) {
+        let Some(blocked) = self.blocked.get_mut(key) else { return };
+        self.ready.extend(blocked.pop_first());
+        if blocked.is_empty() {
+            self.blocked.remove(key);
+        }
+    }
+
+    /// Whether a task was put aside, which it is no longer.
+    fn remove_blocked(&mut self, key: Option<&Arc<str>>, place: Place<Reverse<i16>>) -> bool {
+        let Some(key) = key else { return false };
+        let Some(blocked) = self.blocked.get_mut(key) else { return false };
+        let was_there = blocked.remove(&place).is_some();
+        if blocked.is_empty() {
+            self.blocked.remove(key);
+        }
+        was_there
+    }
+
     /// That policy, shared with the last task that had the same.
     pub(super) fn share(&mut self, policy: &RetryPolicy) -> Arc<RetryPolicy> {
         if *self.policy != *policy {
@@ -95,6 +157,11 @@ impl Index {
         self.queues.push(Queue {
             name,
             paused: false,
+            config: None,
+            window: StartWindow::default(),
+            key_limit: None,
+            running_keys: HashMap::new(),
+            rejected: 0,
             lanes: HashMap::new(),
             pending: 0,
             waiting_first: 0,
@@ -112,8 +179,54 @@ impl Index {
         let name: Arc<str> = Arc::from(name);
         self.queues[queue].lanes.insert(Arc::clone(&name), self.lanes.len());
         let policy = Arc::new(RetryPolicy::DEFAULT);
-        self.lanes.push(Lane { queue, name, ready: BTreeMap::new(), later: BTreeMap::new(), policy });
+        let (ready, blocked, later) = (BTreeMap::new(), HashMap::new(), BTreeMap::new());
+        self.lanes.push(Lane { queue, name, ready, blocked, later, policy });
         self.lanes.len() - 1
+    }
+
+    /// From now on so many tasks of one key of this queue may run; if that was another number, those that wait for
+    /// others of their key can be claimed again.
+    pub(super) fn limit_keys(&mut self, queue: usize, limit: Option<usize>) {
+        let queue = &mut self.queues[queue];
+        if queue.key_limit != limit {
+            queue.key_limit = limit;
+            for lane in queue.lanes.values() {
+                let lane = &mut self.lanes[*lane];
+                lane.ready.extend(std::mem::take(&mut lane.blocked).into_values().flatten());
+            }
+        }
+    }
+
+    /// Takes tasks whose time to start is over out of their lanes.
+    pub(super) fn lapse(&mut self, tasks: &BTreeMap<TaskId, Box<Task>>, now: i64) {
+        while let Some(entry) = self.expiring.first_entry().filter(|entry| entry.key().0 <= now) {
+            let id = *entry.get();
+            let Some(task) = tasks.get(&id) else { continue };
+            self.leave_lane(task);
+            self.lapsed.insert(id);
+            self.settle_keys();
+        }
+    }
+
+    /// Takes a pending task out of its lane.
+    fn leave_lane(&mut self, task: &Task) {
+        let (lane, place) = (&mut self.lanes[task.lane], (Reverse(task.priority), task.seq));
+        if let Some(expires_at) = task.expires_at {
+            self.expiring.remove(&(expires_at, task.seq));
+        }
+        if lane.ready.remove(&place).is_some() {
+            self.freed = task.concurrency_key.clone().map(|key| (lane.queue, key));
+        } else if !lane.remove_blocked(task.concurrency_key.as_ref(), place) {
+            lane.later.remove(&(task.run_at, task.seq));
+        }
+    }
+
+    /// Lets the next of a key that was left be claimed, of each name, since nobody may be there who knows the first.
+    pub(super) fn settle_keys(&mut self) {
+        let Some((queue, key)) = self.freed.take() else { return };
+        for lane in self.queues[queue].lanes.values() {
+            self.lanes[*lane].unblock(&key);
+        }
     }
 
     /// The queue of a task.
@@ -150,11 +263,18 @@ impl Index {
         let queue = &mut self.queues[lane.queue];
         *self.counts.get_mut(status) += 1;
         match &task.stage {
-            Stage::Pending if task.run_at <= now => {
-                lane.ready.insert((Reverse(task.priority), seq), task.id);
+            Stage::Pending if task.has_expired(now) => {
+                self.lapsed.insert(task.id);
             }
             Stage::Pending => {
-                lane.later.insert((task.run_at, seq), (task.priority, task.id));
+                if task.run_at <= now {
+                    lane.ready.insert((Reverse(task.priority), seq), task.id);
+                } else {
+                    lane.later.insert((task.run_at, seq), (task.priority, task.id));
+                }
+                if let Some(expires_at) = task.expires_at {
+                    self.expiring.insert((expires_at, seq), task.id);
+                }
             }
             Stage::Held(lease) => {
                 self.leases.insert((lease.until, seq), task.id);
@@ -163,6 +283,11 @@ impl Index {
                 self.leases.insert((lease.until, seq), task.id);
                 if *stop {
                     self.stopping.insert(task.id);
+                }
+                if let Some(key) = &task.concurrency_key {
+                    *queue.running_keys.entry(Arc::clone(key)).or_default() += 1;
+                    // Another of its key has not begun, but this one.
+                    self.freed.take_if(|(queue, freed)| *queue == lane.queue && *freed == *key);
                 }
             }
             Stage::Ended { at, .. } => {
@@ -182,20 +307,21 @@ impl Index {
                 }
             }
         }
+        self.settle_keys();
     }
 
-    /// Takes a task out of everything [`add`](Self::add) put it in.
+    /// Takes a task out of everything [`add`](Self::add) put it in. If it is not put back, [`settle_keys`](Self::settle_keys)
+    /// comes next.
     pub(super) fn remove(&mut self, task: &Task) {
+        if matches!(task.stage, Stage::Pending) && !self.lapsed.remove(&task.id) {
+            self.leave_lane(task);
+        }
         let status = task.stage.status();
         let (lane, seq) = (&mut self.lanes[task.lane], task.seq);
         let queue = &mut self.queues[lane.queue];
         *self.counts.get_mut(status) -= 1;
         match &task.stage {
-            Stage::Pending => {
-                if lane.ready.remove(&(Reverse(task.priority), seq)).is_none() {
-                    lane.later.remove(&(task.run_at, seq));
-                }
-            }
+            Stage::Pending => {}
             Stage::Held(lease) => {
                 self.leases.remove(&(lease.until, seq));
             }
@@ -203,6 +329,15 @@ impl Index {
                 self.leases.remove(&(lease.until, seq));
                 if *stop {
                     self.stopping.remove(&task.id);
+                }
+                if let Some(key) = &task.concurrency_key {
+                    if let Entry::Occupied(mut running) = queue.running_keys.entry(Arc::clone(key)) {
+                        *running.get_mut() -= 1;
+                        if *running.get() == 0 {
+                            running.remove();
+                        }
+                    }
+                    self.freed = Some((lane.queue, Arc::clone(key)));
                 }
             }
             Stage::Ended { at, .. } => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::state::{State, later, now};
 use super::task::{Lease, Stage, Task};
-use crate::model::{NewTask, TaskId, When, time};
+use crate::model::{NewTask, TaskId, TaskStatus, When, time};
 use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
 
 /// The fence of a run or hold that begins with the insert; a claim's is greater.
@@ -36,11 +36,32 @@ impl State {
                 Ok(answer) => answers.push(answer),
                 Err(refusal) => {
                     self.undo(undo, now);
+                    self.reject(group, &refusal, now);
                     return Err(refusal);
                 }
             }
         }
         Ok(answers)
+    }
+
+    /// Counts what was refused, and keeps a record of it if one was asked for.
+    fn reject(&mut self, group: &InsertGroup, refusal: &Refusal, now: i64) {
+        let Refusal::QueueFull { queue, .. } = refusal;
+        if group.tasks.iter().any(|insert| self.tasks.contains_key(&insert.task.id)) {
+            // It is being repeated.
+            return;
+        }
+        let queue = self.index.queue_or_new(queue);
+        self.index.queues[queue].rejected += group.tasks.len() as u64;
+        if let [insert] = &*group.tasks
+            && insert.record_rejected
+        {
+            let mut task = self.build(&insert.task, now);
+            task.end(TaskStatus::Rejected, Some(refusal.error()), now);
+            self.next_seq += 1;
+            self.attach(task, now);
+            self.trim();
+        }
     }
 
     fn undo(&mut self, undo: Vec<Undo>, now: i64) {
@@ -66,6 +87,10 @@ impl State {
     ) -> Result<Inserted, Refusal> {
         let new = &insert.task;
         if let Some(there) = self.tasks.get(&new.id) {
+            if there.stage.status() == TaskStatus::Rejected {
+                let queue = self.index.queue_of(there).name.to_string();
+                return Err(Refusal::QueueFull { queue, max_size: insert.max_size.unwrap_or(0) });
+            }
             return Ok(Inserted::new(new.id, answer_again(there, batch)));
         }
         let mut task = self.build(new, now);
@@ -102,7 +127,7 @@ impl State {
             Start::Lease => true,
             Start::LeaseIfIdle => !self.index.has_due(queue, now),
         };
-        if !starts || task.run_at > now || self.index.queues[queue].paused {
+        if !starts || task.run_at > now || task.has_expired(now) || self.index.queues[queue].paused {
             // The first fence is for who starts with the insert: a run under it is known to be that one.
             task.fence = FIRST_FENCE;
             return InsertedAs::Pending;
@@ -140,6 +165,9 @@ impl State {
             created_at: now,
             run_at: scheduled_for.unwrap_or(now),
             scheduled_for,
+            expires_at: new.expires_at.map(time::to_micros),
+            concurrency_key: new.concurrency_key.as_deref().map(Arc::from),
+            snoozes: 0,
             error: None,
             result: None,
             progress: None,
@@ -153,6 +181,8 @@ impl State {
 /// Gives a waiting task what another add with its run key wants. A hold stays: whoever has it ends it.
 fn replace(waiting: &mut Task, new: Box<Task>) {
     let Task { lane, priority, args, tags, policy, max_attempts, run_at, scheduled_for, .. } = *new;
+    waiting.expires_at = new.expires_at;
+    waiting.concurrency_key = new.concurrency_key;
     waiting.lane = lane;
     waiting.priority = priority;
     waiting.args = args;

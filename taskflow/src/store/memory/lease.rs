@@ -70,7 +70,15 @@ impl State {
         let now = now();
         let ended = self.index.leases.range(..=(now, u64::MAX)).take(RECOVERED_AT_ONCE);
         let lost: Vec<TaskId> = ended.map(|(_, &id)| id).collect();
-        let recovered = lost.into_iter().filter_map(|id| self.recover_one(id, now)).collect();
+        let mut recovered: Vec<_> = lost.into_iter().filter_map(|id| self.recover_one(id, now)).collect();
+        self.index.lapse(&self.tasks, now);
+        let lapsed = self.index.lapsed.iter().take(RECOVERED_AT_ONCE - recovered.len());
+        for id in lapsed.copied().collect::<Vec<_>>() {
+            let error = Some(Recovered::EXPIRED.to_owned());
+            self.change(id, now, |task| task.end(TaskStatus::Cancelled, error, now));
+            let Some(task) = self.tasks.get(&id) else { continue };
+            recovered.push(Recovered::from_expiry(id, Arc::clone(&self.index.lanes[task.lane].name)));
+        }
         self.trim();
         recovered
     }

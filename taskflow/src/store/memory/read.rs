@@ -1,10 +1,15 @@
 //! What can be asked about tasks, queues and processes.
 
 use std::ops::Bound;
+use std::time::Duration;
 
-use super::state::State;
+use super::index::{Lane, Queue};
+use super::state::{State, now};
 use super::task::{Stage, Task};
-use crate::model::{Cursor, InstanceInfo, LogLine, Page, QueueInfo, TaskFilter, TaskId, TaskRecord, time};
+use crate::model::{
+    Cursor, InstanceInfo, LimitsFrom, LogLine, Page, QueueInfo, TaskFilter, TaskId, TaskRecord, time,
+};
+use crate::store::QueueState;
 
 impl State {
     pub(super) fn get(&self, id: TaskId) -> Option<TaskRecord> {
@@ -19,27 +24,68 @@ impl State {
         let limit = filter.limit.clamp(1, TaskFilter::MAX_LIMIT);
         let end = filter.after.map_or(Bound::Unbounded, |cursor| Bound::Excluded(cursor.id()));
         let older = self.tasks.range((Bound::Unbounded, end)).rev().map(|(_, task)| task);
-        let mut meant = older.filter(|task| self.is_meant(task, filter));
-        let items: Vec<TaskRecord> = meant.by_ref().take(limit).map(|task| self.record(task)).collect();
-        let more = meant.next().is_some();
-        let next = items.last().filter(|_| more).map(|last| Cursor::after(last.id));
-        Page::new(items, next)
+        let mut items: Vec<TaskRecord> = Vec::new();
+        let mut last = None;
+        for (looked_at, task) in older.enumerate() {
+            if looked_at == TaskFilter::MAX_LOOKED_AT {
+                return Page::new(items, last.map(Cursor::after));
+            }
+            if self.is_meant(task, filter) {
+                if items.len() == limit {
+                    return Page::new(items, last.map(Cursor::after));
+                }
+                items.push(self.record(task));
+            }
+            last = Some(task.id);
+        }
+        Page::new(items, None)
     }
 
     pub(super) fn queues(&self) -> Vec<QueueInfo> {
+        let now = now();
+        let in_it = |queue: &Queue| queue.pending + queue.running + queue.finished + queue.rejected;
         let there = self.index.queues.iter();
-        let there = there.filter(|queue| queue.paused || queue.pending + queue.running + queue.finished > 0);
-        let mut queues: Vec<QueueInfo> = there
-            .map(|queue| QueueInfo {
-                paused: queue.paused,
-                pending: queue.pending,
-                running: queue.running,
-                finished: queue.finished,
-                ..QueueInfo::new(queue.name.to_string())
-            })
-            .collect();
+        let there = there.filter(|queue| queue.paused || queue.config.is_some() || in_it(queue) > 0);
+        let mut queues: Vec<QueueInfo> = there.map(|queue| self.queue_info(queue, now)).collect();
+        let minute_ago = (now.saturating_sub(60_000_000), 0);
+        let lately = self.index.ended.range(minute_ago..).take(QueueInfo::MAX_COUNTED as usize);
+        for task in lately.filter_map(|(_, id)| self.tasks.get(id)) {
+            let name = &self.index.queue_of(task).name;
+            if let Some(info) = queues.iter_mut().find(|info| *info.name == **name) {
+                info.finished_last_minute += 1;
+            }
+        }
         queues.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         queues
+    }
+
+    fn queue_info(&self, queue: &Queue, now: i64) -> QueueInfo {
+        let lanes = || queue.lanes.values().map(|lane| &self.index.lanes[*lane]);
+        let waiting_since = |id| self.tasks.get(&id).map(|task| task.run_at.max(task.created_at));
+        let oldest = lanes().flat_map(Lane::oldest).filter_map(waiting_since).min();
+        let mut info = QueueInfo {
+            paused: queue.paused,
+            pending: queue.pending,
+            scheduled: lanes().map(|lane| lane.scheduled(now) as u64).sum(),
+            running: queue.running,
+            finished: queue.finished,
+            rejected: queue.rejected,
+            oldest_waiting: oldest.map(|at| Duration::from_micros(now.saturating_sub(at).unsigned_abs())),
+            ..QueueInfo::new(queue.name.to_string())
+        };
+        if let Some(config) = &queue.config {
+            info.show_limits(config, LimitsFrom::Store);
+        }
+        info
+    }
+
+    pub(super) fn queue_states(&self) -> Vec<QueueState> {
+        let asked = self.index.queues.iter().filter(|queue| queue.paused || queue.config.is_some());
+        let mut states: Vec<_> = asked
+            .map(|queue| QueueState::new(queue.name.to_string(), queue.paused, queue.config.clone()))
+            .collect();
+        states.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        states
     }
 
     pub(super) fn instances(&self) -> Vec<InstanceInfo> {
@@ -64,7 +110,7 @@ impl State {
         task.to_record(&self.index.lanes[task.lane].name, &self.index.queue_of(task).name)
     }
 
-    /// [`TaskFilter::matches`] without making a record of every task that is looked at.
+    /// [`TaskFilter::matches_base`] without making a record of every task that is looked at.
     fn is_meant(&self, task: &Task, filter: &TaskFilter) -> bool {
         let any = |words: &[String], word: &str| words.is_empty() || words.iter().any(|one| one == word);
         let created_at = time::from_micros(task.created_at);

@@ -1,23 +1,63 @@
-//! Ticks of schedules.
+//! Ticks of schedules, and schedules that are kept.
 
 use super::state::State;
-use crate::store::{Fire, Fired, ScheduleState};
+use crate::store::{Fire, FireAfter, Fired, ScheduleChange, ScheduleState};
 
 impl State {
     pub(super) fn fire(&mut self, fire: &Fire) -> Fired {
-        if self.ticks.get(&fire.schedule).is_some_and(|last| *last >= fire.tick) {
-            return Fired::Before;
+        let state = self.schedule(&fire.schedule);
+        match fire.after {
+            FireAfter::Earlier if state.last_tick.is_some_and(|last| last >= fire.tick) => {
+                return Fired::Before;
+            }
+            FireAfter::Earlier => state.last_tick = Some(fire.tick),
+            FireAfter::Start(before) if state.last_start != before => return Fired::Before,
+            FireAfter::Start(_) => state.last_start = Some(fire.tick),
         }
-        self.ticks.insert(fire.schedule.clone(), fire.tick);
-        let Some(batch) = &fire.batch else { return Fired::Passed };
-        match self.insert(batch).pop() {
-            Some(Ok(mut inserted)) => inserted.pop().map_or(Fired::Passed, Fired::Inserted),
-            Some(Err(refusal)) => Fired::Refused(refusal),
+        let paused = state.paused && fire.after == FireAfter::Earlier;
+        let fired = match &fire.batch {
             None => Fired::Passed,
+            Some(_) if paused => Fired::Paused,
+            Some(batch) => match self.insert(batch).pop() {
+                Some(Ok(mut inserted)) => inserted.pop().map_or(Fired::Passed, Fired::Inserted),
+                Some(Err(refusal)) => Fired::Refused(refusal),
+                None => Fired::Passed,
+            },
+        };
+        let state = self.schedule(&fire.schedule);
+        if let Fired::Inserted(inserted) = &fired {
+            state.last_task = Some(inserted.id);
         }
+        if fire.after == FireAfter::Earlier {
+            state.last_outcome = fired.outcome();
+        }
+        fired
+    }
+
+    fn schedule(&mut self, name: &str) -> &mut ScheduleState {
+        let new = || ScheduleState::new(name.to_owned());
+        self.schedules.entry(name.to_owned()).or_insert_with(new)
+    }
+
+    pub(super) fn set_schedule(&mut self, name: &str, change: ScheduleChange) -> bool {
+        let was_known = self.schedules.contains_key(name);
+        match change {
+            ScheduleChange::Paused(paused) => self.schedule(name).paused = paused,
+            ScheduleChange::Defined { definition, from } => {
+                let state = self.schedule(name);
+                state.definition = Some(definition);
+                state.last_tick = Some(from);
+                state.last_outcome = None;
+            }
+            ScheduleChange::Removed => {
+                let is_defined = self.schedules.get(name).is_some_and(|state| state.definition.is_some());
+                return is_defined && self.schedules.remove(name).is_some();
+            }
+        }
+        was_known
     }
 
     pub(super) fn schedules(&self) -> Vec<ScheduleState> {
-        self.ticks.iter().map(|(name, last)| ScheduleState::new(name.clone(), *last)).collect()
+        self.schedules.values().cloned().collect()
     }
 }

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::index::Index;
 use super::task::{Holder, Lease, Task};
 use crate::model::{InstanceId, InstanceInfo, TaskId, time};
+use crate::store::ScheduleState;
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -16,8 +17,7 @@ pub(super) struct State {
     pub(super) instances: HashMap<InstanceId, Instance>,
     /// The age the next new task gets.
     pub(super) next_seq: u64,
-    /// The latest tick of each schedule that has been dealt with.
-    pub(super) ticks: BTreeMap<String, SystemTime>,
+    pub(super) schedules: BTreeMap<String, ScheduleState>,
     /// How many ended tasks are kept.
     history: usize,
 }
@@ -46,14 +46,19 @@ impl State {
             index: Index::default(),
             instances: HashMap::new(),
             next_seq: 0,
-            ticks: BTreeMap::new(),
+            schedules: BTreeMap::new(),
             history,
         }
     }
 
     pub(super) fn join(&mut self, info: &InstanceInfo) {
         let holder = Arc::new(Holder { id: info.id, host: info.host.clone(), pid: info.pid });
-        self.instances.insert(info.id, Instance { info: info.clone(), holder });
+        let now = time::from_micros(now());
+        let mut info = InstanceInfo { started_at: now, seen_at: now, ..info.clone() };
+        if let Some(before) = self.instances.get(&info.id) {
+            info.started_at = before.info.started_at;
+        }
+        self.instances.insert(info.id, Instance { info, holder });
     }
 
     /// A lease of that instance from now on.
@@ -75,6 +80,7 @@ impl State {
     pub(super) fn detach(&mut self, id: TaskId) -> Option<Box<Task>> {
         let task = self.tasks.remove(&id)?;
         self.index.remove(&task);
+        self.index.settle_keys();
         Some(task)
     }
 

@@ -9,12 +9,13 @@ use tokio::sync::watch;
 
 use super::state::State;
 use crate::model::{
-    CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueInfo, TaskFilter, TaskId,
-    TaskRecord,
+    CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
+    TaskFilter, TaskId, TaskRecord,
 };
 use crate::store::{
-    Claim, Claims, Finish, Finished, Fire, Fired, Hint, HintStream, InsertBatch, Inserted, Recovered,
-    Refusal, Release, Renewal, Renewed, Report, Run, ScheduleState, Store, StoreFuture,
+    Claim, Claims, Finish, Finished, Fire, Fired, Hint, HintStream, InsertBatch, Inserted, QueueState,
+    Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState, Store,
+    StoreFuture,
 };
 
 /// Tasks in this process's memory: for tests and throw-away work. They end with the process.
@@ -178,6 +179,14 @@ impl Store for MemoryStore {
         self.read(State::queues)
     }
 
+    fn queue_states(&self) -> StoreFuture<'_, Vec<QueueState>> {
+        self.read(State::queue_states)
+    }
+
+    fn set_queue(&self, queue: String, config: Option<QueueConfig>) -> StoreFuture<'_, ()> {
+        self.write(move |state| (state.set_queue(&queue, config), true))
+    }
+
     fn instances(&self) -> StoreFuture<'_, Vec<InstanceInfo>> {
         self.read(State::instances)
     }
@@ -208,6 +217,10 @@ impl Store for MemoryStore {
 
     fn schedules(&self) -> StoreFuture<'_, Vec<ScheduleState>> {
         self.read(State::schedules)
+    }
+
+    fn set_schedule(&self, schedule: String, change: ScheduleChange) -> StoreFuture<'_, bool> {
+        self.write(move |state| (state.set_schedule(&schedule, change), true))
     }
 
     fn prune(&self, retention: Duration, limit: usize) -> StoreFuture<'_, usize> {

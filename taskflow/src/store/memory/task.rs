@@ -37,6 +37,9 @@ pub(super) struct Task {
     pub(super) created_at: i64,
     pub(super) run_at: i64,
     pub(super) scheduled_for: Option<i64>,
+    pub(super) expires_at: Option<i64>,
+    pub(super) concurrency_key: Option<Arc<str>>,
+    pub(super) snoozes: u32,
     pub(super) error: Option<String>,
     pub(super) result: Option<Box<str>>,
     pub(super) progress: Option<Progress>,
@@ -110,6 +113,11 @@ impl Task {
         self.attempt == 0 && self.stage.status() == TaskStatus::Pending
     }
 
+    /// Whether it may no longer be started.
+    pub(super) fn has_expired(&self, now: i64) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+
     pub(super) fn is_running_under(&self, fence: u64) -> bool {
         self.fence == fence && matches!(self.stage, Stage::Running { .. })
     }
@@ -168,6 +176,7 @@ impl Task {
             tags: self.tags.clone(),
             idempotency_key: self.idempotency_key.as_deref().map(str::to_owned),
             run_key: self.run_key.as_deref().map(str::to_owned),
+            concurrency_key: self.concurrency_key.as_deref().map(str::to_owned),
             source: self.source,
             attempt: self.attempt,
             max_attempts: self.max_attempts,
@@ -175,6 +184,9 @@ impl Task {
             created_at: time::from_micros(self.created_at),
             run_at: time::from_micros(self.run_at),
             scheduled_for: self.scheduled_for.map(time::from_micros),
+            expires_at: self.expires_at.map(time::from_micros),
+            timeout: self.policy.timeout,
+            snoozes: self.snoozes,
             started_at: self.started_at.map(time::from_micros),
             finished_at: match self.stage {
                 Stage::Ended { at, .. } => Some(time::from_micros(at)),

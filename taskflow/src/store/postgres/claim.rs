@@ -307,6 +307,7 @@ impl Words {
             },
         };
         Ok(Claimed {
+            snoozes: 0,
             run: Run::new(id, words::count(fence)),
             name: word(&self.names, row.try_get(5)?),
             queue: word(&self.queues, row.try_get(6)?),

@@ -57,6 +57,7 @@ pub(super) async fn instances(session: &mut Session<'_>) -> Result<Vec<InstanceI
     rows.iter()
         .map(|row| {
             Ok(InstanceInfo {
+                schedules: Vec::new(),
                 id: InstanceId::from(row.try_get::<Uuid, _>(0)?),
                 host: give(row.try_get(1)?),
                 pid: words::small(row.try_get(2)?),

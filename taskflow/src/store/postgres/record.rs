@@ -58,6 +58,10 @@ pub(super) fn record(row: &PgRow) -> Result<TaskRecord, Fault> {
         .and_then(|json| serde_json::from_str(json).ok())
         .unwrap_or_default();
     let mut record = TaskRecord {
+        concurrency_key: None,
+        expires_at: None,
+        timeout: None,
+        snoozes: 0,
         id: TaskId::from(row.try_get::<Uuid, _>(0)?),
         name: give(row.try_get(1)?),
         queue: give(row.try_get(2)?),

@@ -37,7 +37,7 @@ pub(super) async fn schedules(session: &mut Session<'_>) -> Result<Vec<ScheduleS
     rows.iter()
         .map(|row| {
             let last_tick = time::from_micros(row.try_get::<Instant, _>(1)?.0);
-            Ok(ScheduleState::new(give(row.try_get(0)?), last_tick))
+            Ok(ScheduleState { last_tick: Some(last_tick), ..ScheduleState::new(give(row.try_get(0)?)) })
         })
         .collect()
 }

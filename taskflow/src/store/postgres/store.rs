@@ -471,6 +471,22 @@ impl Store for PostgresStore {
         call!(self, Read, => schedule::schedules)
     }
 
+    fn queue_states(&self) -> StoreFuture<'_, Vec<crate::store::QueueState>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn set_queue(&self, _queue: String, _config: Option<crate::model::QueueConfig>) -> StoreFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn set_schedule(
+        &self,
+        _schedule: String,
+        _change: crate::store::ScheduleChange,
+    ) -> StoreFuture<'_, bool> {
+        Box::pin(async { Ok(false) })
+    }
+
     fn prune(&self, retention: Duration, limit: usize) -> StoreFuture<'_, usize> {
         self.call(Kind::Write, move |session| Box::pin(control::prune(session, retention, limit)))
     }

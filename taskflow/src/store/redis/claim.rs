@@ -80,6 +80,7 @@ fn claimed(claim: &Claim, policies: &mut Policies, id: TaskId, state: &[u8]) -> 
     let name = claim.names.iter().find(|name| ***name == *state.name).cloned()?;
     let queue = claim.queues.iter().find(|(queue, _)| **queue == *state.queue)?.0.clone();
     Some(Claimed {
+        snoozes: 0,
         run: Run::new(id, state.fence),
         name,
         queue,

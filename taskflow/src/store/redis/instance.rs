@@ -50,6 +50,7 @@ pub(super) fn unpack(mut answer: List<'_>) -> Result<Vec<InstanceInfo>, StoreErr
         let (seen_at, running) = (answer.number()?, answer.number()?);
         let Ok(entry) = serde_json::from_slice::<Entry>(&json) else { continue };
         instances.push(InstanceInfo {
+            schedules: Vec::new(),
             id,
             host: entry.host,
             pid: entry.pid,

@@ -62,6 +62,10 @@ impl Row {
         };
         let instant = |micros: i64| (micros != 0).then(|| time::from_micros(micros));
         Some(TaskRecord {
+            concurrency_key: None,
+            expires_at: None,
+            timeout: None,
+            snoozes: 0,
             id,
             status,
             priority: state.priority,

@@ -572,11 +572,31 @@ impl Store for RedisStore {
             let mut answer = self.shared.pairs("ticks").await?;
             let mut schedules = Vec::with_capacity(answer.len() / 2);
             while !answer.is_empty() {
-                schedules.push(ScheduleState::new(answer.text()?, time::from_micros(answer.number()?)));
+                schedules.push(ScheduleState {
+                    name: answer.text()?,
+                    last_tick: Some(time::from_micros(answer.number()?)),
+                    ..ScheduleState::default()
+                });
             }
             schedules.sort_unstable_by(|a, b| a.name.cmp(&b.name));
             Ok(schedules)
         })
+    }
+
+    fn queue_states(&self) -> StoreFuture<'_, Vec<crate::store::QueueState>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn set_queue(&self, _queue: String, _config: Option<crate::model::QueueConfig>) -> StoreFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn set_schedule(
+        &self,
+        _schedule: String,
+        _change: crate::store::ScheduleChange,
+    ) -> StoreFuture<'_, bool> {
+        Box::pin(async { Ok(false) })
     }
 
     fn prune(&self, retention: Duration, limit: usize) -> StoreFuture<'_, usize> {

@@ -180,6 +180,7 @@ fn read_all(
         // Who never ran said nothing.
         let (log_lines, log_bytes) = if row.get(10)? { logged(sql, seq)? } else { (0, 0) };
         let claimed = Claimed {
+            snoozes: 0,
             run: Run::new(TaskId::from_bytes(row.get(1)?), row::count(fence + 1)),
             name,
             queue: Arc::clone(&claim.queues[slot].0),

@@ -118,7 +118,7 @@ impl Transaction<'_, '_> {
             State::Failed | State::Interrupted | State::Cancelled | State::Rejected => {
                 self.sql.execute(ENTER_BADLY, [life.seq]).map(drop)
             }
-            State::Due | State::Held | State::Running | State::Success => Ok(()),
+            State::Blocked | State::Due | State::Held | State::Running | State::Success => Ok(()),
         }
     }
 
@@ -129,7 +129,7 @@ impl Transaction<'_, '_> {
             State::Failed | State::Interrupted | State::Cancelled | State::Rejected => {
                 self.sql.execute(EXIT_BADLY, [life.seq, life.state.number()]).map(drop)
             }
-            State::Due | State::Held | State::Running | State::Success => Ok(()),
+            State::Blocked | State::Due | State::Held | State::Running | State::Success => Ok(()),
         }
     }
 

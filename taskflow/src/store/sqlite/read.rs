@@ -111,6 +111,7 @@ pub(super) fn instances(sql: &Statements<'_>, locks: &Locks) -> rusqlite::Result
         let mut query = sql.get(INSTANCES)?;
         let instances = query.query_map([], |row| {
             Ok(InstanceInfo {
+                schedules: Vec::new(),
                 id: InstanceId::from_bytes(row.get(0)?),
                 host: row.get(1)?,
                 pid: row::small(row.get(2)?),

@@ -28,6 +28,10 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<(i64, TaskRecord)> {
     let state = State::from_number(row.get(4)?);
     let instant = |at: Option<i64>| at.map(time::from_micros);
     let mut record = TaskRecord {
+        concurrency_key: None,
+        expires_at: None,
+        timeout: None,
+        snoozes: 0,
         id: TaskId::from_bytes(row.get(1)?),
         name: row.get(2)?,
         queue: row.get(3)?,

@@ -29,7 +29,12 @@ pub(super) fn fire(tx: &mut Transaction<'_, '_>, fire: &Fire) -> rusqlite::Resul
 
 pub(super) fn schedules(sql: &Statements<'_>) -> rusqlite::Result<Vec<ScheduleState>> {
     let mut all = sql.get(ALL)?;
-    let rows =
-        all.query_map([], |row| Ok(ScheduleState::new(row.get(0)?, time::from_micros(row.get(1)?))))?;
+    let rows = all.query_map([], |row| {
+        Ok(ScheduleState {
+            name: row.get(0)?,
+            last_tick: Some(time::from_micros(row.get(1)?)),
+            ..ScheduleState::default()
+        })
+    })?;
     rows.collect()
 }
