@@ -74,6 +74,7 @@
 /// | `queue = "mail"` | the queue it waits in | `"default"` |
 /// | `eager` | takes a free slot at once | `false` |
 /// | `requeue_on_interrupt` | a run that a crash or a shutdown cut short is repeated, and does not count | `false` |
+/// | `max_snoozes = 100` | so often it may ask to be run later ([`TaskError::snooze`](crate::TaskError::snooze)); once more is a failed attempt | 100 |
 /// | `max_lost_runs = 3` | so many runs in a row lost with their process, and it has failed; at least 1 | 3 |
 /// | `crate = path` | where `taskflow` is, for crates that re-export it | `::taskflow` |
 ///

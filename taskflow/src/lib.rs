@@ -104,7 +104,7 @@ mod task;
 mod web;
 
 pub use attributes::{schedule, task};
-pub use manager::{AddTask, TaskHandle, TaskManager, TaskManagerBuilder};
+pub use manager::{AddSchedule, AddTask, TaskHandle, TaskManager, TaskManagerBuilder};
 pub use model::*;
 /// The version of `rusqlite` whose connections [`AddTask::within_sqlite`] takes.
 #[cfg(feature = "sqlite")]
@@ -120,8 +120,9 @@ pub use store::{IntoStore, MemoryStore, Store};
 #[cfg(feature = "sqlite")]
 pub use store::{SqliteStore, Synchronous};
 pub use task::{
-    BlockingTask, BoxFuture, Call, ContextError, Descriptor, FromContext, IntoNewTask, Location, Needs,
-    Standalone, State, Task, TaskArg, TaskConfig, TaskContext, TaskError, TaskFn, TaskOutput, TaskValue,
+    BlockingTask, BoxFuture, Call, ContextError, Cron, Descriptor, Every, FromContext, IntoNewTask, Location,
+    Missed, Needs, Overlap, Standalone, State, Task, TaskArg, TaskConfig, TaskContext, TaskError, TaskFn,
+    TaskOutput, TaskValue, Timing,
 };
 
 #[cfg(feature = "axum")]

@@ -24,7 +24,7 @@ fn request(lab: &Lab, limit: usize, limits: &QueueConfig) -> Claim {
         vec![("default".into(), limit), ("mail".into(), limit)],
         limit,
     );
-    claim.limits = vec![("default".into(), SharedLimits::of(limits))];
+    claim.limits = Arc::from([("default".into(), SharedLimits::of(limits))]);
     claim
 }
 

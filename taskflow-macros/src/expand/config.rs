@@ -22,6 +22,7 @@ pub(super) fn config(options: &Options, name: &str, krate: &TokenStream) -> Toke
     options.queue.iter().for_each(|it| set(quote!(.queue(#it))));
     options.eager.iter().for_each(|it| set(quote!(.eager(#it))));
     options.requeue_on_interrupt.iter().for_each(|it| set(quote!(.requeue_on_interrupt(#it))));
+    options.max_snoozes.iter().for_each(|it| set(quote!(.max_snoozes(#it))));
     options.max_lost_runs.iter().for_each(|it| set(quote!(.max_lost_runs(#it))));
     for (length, setter) in [
         (options.delay, quote!(delay)),

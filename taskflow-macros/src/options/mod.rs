@@ -41,6 +41,7 @@ pub(crate) struct Options {
     pub(crate) queue: Option<String>,
     pub(crate) eager: Option<bool>,
     pub(crate) requeue_on_interrupt: Option<bool>,
+    pub(crate) max_snoozes: Option<u32>,
     pub(crate) max_lost_runs: Option<u32>,
     pub(crate) krate: Option<Path>,
     pub(crate) schedule: Schedule,
@@ -60,6 +61,7 @@ const OPTIONS: &[&str] = &[
     "queue",
     "eager",
     "requeue_on_interrupt",
+    "max_snoozes",
     "max_lost_runs",
     "crate",
 ];
@@ -106,6 +108,7 @@ impl Options {
             "queue" => self.queue = Some(entry.label("\"email\"")?),
             "eager" => self.eager = Some(entry.flag()?),
             "requeue_on_interrupt" => self.requeue_on_interrupt = Some(entry.flag()?),
+            "max_snoozes" => self.max_snoozes = Some(entry.whole(0, u32::MAX, "100")?),
             "max_lost_runs" => self.max_lost_runs = Some(entry.whole(1, u32::MAX, "3")?),
             "crate" => self.krate = Some(entry.path("::facade::taskflow")?),
             _ if Schedule::OPTIONS.contains(&name) && attribute == Attribute::Schedule => {

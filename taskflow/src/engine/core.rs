@@ -1,6 +1,5 @@
 //! What every part of the engine shares.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,10 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::events::Events;
 use super::health::HealthMeter;
 use super::holds::Holds;
+use super::queues::Queues;
 use super::runs::Runs;
-use crate::model::{
-    AddError, InstanceInfo, NewTask, QueueConfig, StoreError, TaskEventKind, TaskId, error::closest,
-};
+use crate::model::{AddError, InstanceInfo, NewTask, StoreError, TaskEventKind, TaskId};
 use crate::store::{InsertTask, Start, Store, StoreFuture};
 
 /// What every part of the engine shares, whether this process runs tasks or only adds them.
@@ -23,6 +21,7 @@ pub(crate) struct Core {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) instance: InstanceInfo,
     pub(crate) settings: Settings,
+    pub(crate) queues: Queues,
     pub(crate) runtime: Handle,
     pub(crate) events: Events,
     pub(crate) health: HealthMeter,
@@ -41,7 +40,6 @@ pub(crate) struct Settings {
     pub(crate) lease: Duration,
     pub(crate) retention: Duration,
     pub(crate) add_timeout: Duration,
-    pub(crate) queues: HashMap<String, QueueConfig>,
 }
 
 /// What the runtime holds as long as it lives.
@@ -64,12 +62,14 @@ impl Core {
         store: Arc<dyn Store>,
         instance: InstanceInfo,
         settings: Settings,
+        queues: Queues,
         runtime: Handle,
     ) -> Self {
         Self {
             store,
             instance,
             settings,
+            queues,
             runtime,
             events: Events::new(),
             health: HealthMeter::default(),
@@ -121,17 +121,9 @@ impl Core {
     /// A task that is within every limit and whose queue is known, ready to be inserted.
     pub(crate) fn prepare(&self, task: NewTask, start: Start) -> Result<InsertTask, AddError> {
         task.check()?;
-        let max_size = self.queue(&task.queue)?.max_size;
+        let (max_size, record_rejected) = self.queues.admission(&task.queue)?;
         let mut insert = InsertTask::new(task, start);
-        insert.max_size = max_size;
+        (insert.max_size, insert.record_rejected) = (max_size, record_rejected);
         Ok(insert)
-    }
-
-    /// The configuration of a queue.
-    fn queue(&self, name: &str) -> Result<&QueueConfig, AddError> {
-        self.settings.queues.get(name).ok_or_else(|| AddError::UnknownQueue {
-            queue: name.to_owned(),
-            suggestion: closest(name, self.settings.queues.keys().map(String::as_str)),
-        })
     }
 }

@@ -177,7 +177,10 @@ impl Ask {
     fn claim(&self, runner: &Runner, room: &Room) -> Claim {
         let names = if self.with_blocking { &runner.names.all } else { &runner.names.asynchronous };
         let core = &runner.core;
-        Claim::new(core.instance.id, core.settings.lease, names.clone(), room.queues.clone(), self.limit)
+        let queues = room.queues.clone();
+        let mut claim = Claim::new(core.instance.id, core.settings.lease, names.clone(), queues, self.limit);
+        claim.limits = core.queues.shared();
+        claim
     }
 
     /// The rest of the claim, and a note if a limit ended it and not the lack of tasks.

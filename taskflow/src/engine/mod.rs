@@ -5,7 +5,7 @@
 //! round trip that claims the next.
 //!
 //! Beside them: [`lease`] keeps runs alive from a thread of its own, [`recovery`] moves on what other processes lost,
-//! [`reporter`] stores what running tasks say, [`prune`] deletes what is past its retention, [`schedule`] fires what is due by the clock, [`strangers`] tells of tasks nobody here knows, [`shutdown`] ends it all.
+//! [`reporter`] stores what running tasks say, [`prune`] deletes what is past its retention, [`queues`] minds the limits that hold now, [`schedule`] fires what is due by the clock, [`strangers`] tells of tasks nobody here knows, [`shutdown`] ends it all.
 
 pub(crate) mod adder;
 pub(crate) mod blocking;
@@ -20,6 +20,7 @@ pub(crate) mod lease;
 pub(crate) mod panics;
 pub(crate) mod pause;
 pub(crate) mod prune;
+pub(crate) mod queues;
 pub(crate) mod recovery;
 #[cfg(feature = "axum")]
 pub(crate) mod release;

@@ -20,7 +20,16 @@ pub(crate) fn after_failure(
     let error = shortened(error);
     let last = task.attempt >= task.max_attempts;
     match steering {
-        Steering::Snooze(delay) => FinishKind::GiveBack { delay, outcome: Some(AttemptOutcome::Snoozed) },
+        Steering::Snooze(delay) if task.snoozes < task.policy.max_snoozes => {
+            FinishKind::GiveBack { delay, outcome: Some(AttemptOutcome::Snoozed) }
+        }
+        Steering::Snooze(_) => {
+            let error = format!(
+                "{error}; it was snoozed {} times before, which is the most (max_snoozes)",
+                task.snoozes
+            );
+            after_failure(task, outcome, error, Steering::Policy)
+        }
         Steering::RetryIn(delay) if !last => FinishKind::Retry { delay, outcome, error },
         Steering::Policy if !last => FinishKind::Retry { delay: back_off(task), outcome, error },
         Steering::Policy | Steering::RetryIn(_) | Steering::Abort => {

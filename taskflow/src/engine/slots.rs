@@ -30,6 +30,8 @@ struct State {
 struct QueueSlots {
     name: Arc<str>,
     limit: Option<usize>,
+    /// Claims mind limits over all processes.
+    shared: bool,
     taken: usize,
 }
 
@@ -57,8 +59,10 @@ pub(crate) struct Room {
 
 impl Slots {
     pub(crate) fn new(total: usize, threads: usize, queues: Vec<(Arc<str>, Option<usize>)>) -> Self {
-        let queues: Vec<_> =
-            queues.into_iter().map(|(name, limit)| QueueSlots { name, limit, taken: 0 }).collect();
+        let queues: Vec<_> = queues
+            .into_iter()
+            .map(|(name, limit)| QueueSlots { name, limit, shared: false, taken: 0 })
+            .collect();
         Self {
             indices: queues.iter().enumerate().map(|(index, queue)| (queue.name.clone(), index)).collect(),
             names: queues.iter().map(|queue| queue.name.clone()).collect(),
@@ -74,12 +78,24 @@ impl Slots {
         }
     }
 
-    /// A slot for a task of that queue, if one is free. Queues that do not run here have none.
+    /// From now on so many tasks of a queue may run here, and claims mind limits over all processes or not. What runs
+    /// goes on.
+    pub(crate) fn set_limit(&self, queue: &str, limit: Option<usize>, shared: bool) {
+        let Some(index) = self.indices.get(queue) else { return };
+        let queue = &mut self.state.lock().queues[*index];
+        (queue.limit, queue.shared) = (limit, shared);
+    }
+
+    /// A slot for a task of that queue, if one is free. Queues that do not run here have none, and of those with limits
+    /// over all processes only a claim takes slots.
     pub(crate) fn try_take(&self, queue: &str, blocking: bool) -> Option<Seat> {
         let index = *self.indices.get(queue)?;
         let mut state = self.state.lock();
         let free = if state.claiming || state.closed { 0 } else { state.free };
-        if state.queues[index].free(free) == 0 || (blocking && state.free_threads == 0) {
+        if state.queues[index].shared
+            || state.queues[index].free(free) == 0
+            || (blocking && state.free_threads == 0)
+        {
             return None;
         }
         state.free -= 1;
@@ -159,7 +175,8 @@ impl Slots {
 
     /// Whether, by leaving, this seat makes room for what no free slot could take: it was under a limit of its own.
     pub(crate) fn is_scarce(&self, seat: Seat) -> bool {
-        (seat.blocking && self.threads < self.total) || self.state.lock().queues[seat.queue].limit.is_some()
+        let queue = &self.state.lock().queues[seat.queue];
+        (seat.blocking && self.threads < self.total) || queue.limit.is_some() || queue.shared
     }
 }
 
@@ -205,6 +222,22 @@ mod tests {
         assert!(slots.try_take("slow", false).is_none());
         slots.give_back(seats[0]);
         assert!(slots.try_take("slow", true).is_some());
+    }
+
+    #[test]
+    fn a_limit_that_shrinks_ends_nothing_and_gives_nothing_until_there_is_room() {
+        let slots = slots();
+        let seats = [(); 3].map(|()| slots.try_take("default", false).unwrap());
+        slots.set_limit("default", Some(1), false);
+        slots.give_back(seats[0]);
+        slots.give_back(seats[1]);
+        assert!(slots.try_take("default", false).is_none(), "one runs still");
+        slots.give_back(seats[2]);
+        assert!(slots.try_take("default", false).is_some());
+        assert!(slots.try_take("default", false).is_none());
+        slots.set_limit("default", None, true);
+        assert!(slots.try_take("default", false).is_none(), "a claim takes it, which minds what others run");
+        assert_eq!(slots.room(&[]).queues[0], ("default".into(), 2));
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(crate) async fn tell(core: Arc<Core>) {
             if program.get(&task.name).is_none() && told.insert(("name", task.name.clone())) {
                 tracing::warn!(name = %task.name, task = %task.id, "a task waits whose name this program does not know");
             }
-            if !core.settings.queues.contains_key(&task.queue) && told.insert(("queue", task.queue.clone())) {
+            if !core.queues.knows(&task.queue) && told.insert(("queue", task.queue.clone())) {
                 tracing::warn!(queue = %task.queue, task = %task.id, "a task waits in a queue that is not configured here");
             }
         }

@@ -145,6 +145,20 @@ impl<V> AddTask<V> {
         self
     }
 
+    /// Does not start it later than this instant, be it for the first time or again: what has not begun by then ends as
+    /// cancelled, with the reason "expired". What has begun goes on.
+    pub fn expires_at(mut self, at: impl Into<SystemTime>) -> Self {
+        self.task.expires_at = Some(at.into());
+        self
+    }
+
+    /// Its queue may limit how many tasks of one such key run at once, over all processes
+    /// ([`QueueConfig::key_concurrency`](crate::QueueConfig::key_concurrency)): `"tenant:42"`. At most 1,024 bytes.
+    pub fn concurrency_key(mut self, key: impl Into<String>) -> Self {
+        self.task.concurrency_key = Some(key.into());
+        self
+    }
+
     /// While a task of this name with this key waits for its first attempt, this add replaces its time, arguments and
     /// options and keeps its id ([`TaskHandle::is_replacement`]); otherwise it is a new task. At most 1,024 bytes.
     pub fn run_key(mut self, key: impl Into<String>) -> Self {
@@ -170,6 +184,11 @@ impl<V> AddTask<V> {
     /// How long one attempt may take.
     pub fn timeout(self, timeout: Duration) -> Self {
         self.policy(|policy| policy.timeout = Some(timeout))
+    }
+
+    /// How often it may ask to be run later ([`TaskError::snooze`](crate::TaskError::snooze)): 100 times unless told.
+    pub fn max_snoozes(self, times: u32) -> Self {
+        self.policy(|policy| policy.max_snoozes = times)
     }
 
     fn policy(mut self, change: impl FnOnce(&mut RetryPolicy)) -> Self {

@@ -10,6 +10,7 @@ use super::TaskManager;
 use super::provided::OwnManager;
 use crate::engine::blocking::BlockingPool;
 use crate::engine::core::{Core, Settings, tether};
+use crate::engine::queues::{self, Queues};
 use crate::engine::runner::Runner;
 use crate::engine::slots::Slots;
 use crate::engine::{control, dispatcher, lease, panics, prune, recovery, reporter, schedule, strangers};
@@ -137,8 +138,8 @@ impl TaskManagerBuilder {
         self
     }
 
-    /// Whether the schedules of this program tick in this process: they do unless told. Each tick happens once over all
-    /// processes, however many tick.
+    /// Whether the schedules of this program, and those that were added at run time by any, tick in this process: they do
+    /// unless told. Each tick happens once over all processes, however many tick.
     pub fn schedules(mut self, tick: bool) -> Self {
         self.schedules = tick;
         self
@@ -168,11 +169,15 @@ impl TaskManagerBuilder {
         let slots = self.slots()?;
         let threads = self.threads();
 
-        let core = self.join(true).await?;
+        let ticking: Vec<_> =
+            registry.tasks().into_iter().filter(|task| self.schedules && task.schedule().is_some()).collect();
+        let names = ticking.iter().map(|task| task.config().name.to_owned()).collect();
+        let core = self.join(true, names).await?;
         panics::remember_places();
         log_start(&core, &registry);
         let (runner, ended) =
             Runner::new(core.clone(), registry, Arc::new(states), slots, BlockingPool::new(threads));
+        queues::apply(&core, &runner);
         lease::keep(core.clone(), Some(runner.clone()))?;
         tether(&core);
         // What a process that died here left behind is the first thing to look for.
@@ -183,14 +188,13 @@ impl TaskManagerBuilder {
         let manager = TaskManager::new(core.clone(), Some(runner.clone()), Some(dispatcher));
         own.set(&manager);
         core.runtime.spawn(control::listen(core.clone(), Some(runner.clone())));
+        core.runtime.spawn(queues::watch(core.clone(), Some(runner.clone())));
         core.runtime.spawn(recovery::watch(runner.clone()));
         core.runtime.spawn(reporter::report(runner.clone()));
         core.runtime.spawn(prune::prune(core.clone()));
         core.runtime.spawn(strangers::tell(core.clone()));
-        for task in runner.registry.tasks() {
-            if let (true, Some(spec)) = (self.schedules, task.schedule()) {
-                core.runtime.spawn(schedule::keep(runner.clone(), task, spec));
-            }
+        if self.schedules {
+            core.runtime.spawn(schedule::watch(runner.clone(), ticking));
         }
         runner.may_have_work();
         Ok(manager)
@@ -201,15 +205,16 @@ impl TaskManagerBuilder {
     /// # Errors
     /// When a store cannot be opened or a limit cannot be meant.
     pub async fn connect(mut self) -> Result<TaskManager, Error> {
-        let core = self.join(false).await?;
+        let core = self.join(false, Vec::new()).await?;
         lease::keep(core.clone(), None)?;
         tether(&core);
         core.runtime.spawn(control::listen(core.clone(), None));
+        core.runtime.spawn(queues::watch(core.clone(), None));
         Ok(TaskManager::new(core, None, None))
     }
 
     /// Opens the store and makes this process known to it.
-    async fn join(&mut self, runs: bool) -> Result<Arc<Core>, Error> {
+    async fn join(&mut self, runs: bool, schedules: Vec<String>) -> Result<Arc<Core>, Error> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         if panics::catch(|| drop(tokio::time::sleep(Duration::ZERO))).is_err() {
             return Err(Error::NoRuntime);
@@ -222,15 +227,17 @@ impl TaskManagerBuilder {
             Some(store) => store?,
             None => "memory:".into_store()?,
         };
-        let settings = Settings {
-            lease: self.lease,
-            retention: self.retention,
-            add_timeout: self.add_timeout,
-            queues: std::mem::take(&mut self.queues),
-        };
-        let instance = InstanceInfo::of_this_process(runs);
+        let settings =
+            Settings { lease: self.lease, retention: self.retention, add_timeout: self.add_timeout };
+        self.queues.values().try_for_each(QueueConfig::check)?;
+        let queues = Queues::new(std::mem::take(&mut self.queues));
+        let mut instance = InstanceInfo::of_this_process(runs);
+        instance.schedules = schedules;
         store.join(&instance).await?;
-        Ok(Arc::new(Core::new(store, instance, settings, runtime)))
+        let core = Core::new(store, instance, settings, queues, runtime);
+        // What was asked of the queues before this start holds from the first claim on.
+        queues::refresh(&core, None).await?;
+        Ok(Arc::new(core))
     }
 
     fn check_queues_of(&self, registry: &Registry) -> Result<(), Error> {

@@ -116,38 +116,6 @@ impl TaskManager {
         }
         Ok(count)
     }
-
-    /// Pauses a queue in all processes until it is [resumed](Self::resume), also over restarts: nothing of it is
-    /// started, not even what is eager. What runs goes on, and what is added waits.
-    ///
-    /// # Errors
-    /// [`Error::UnknownQueue`] for one that is not configured here and has no tasks, and when the store fails.
-    pub async fn pause(&self, queue: &str) -> Result<(), Error> {
-        self.set_paused(queue, true).await
-    }
-
-    /// Lets the tasks of a paused queue run again.
-    ///
-    /// # Errors
-    /// As for [`pause`](Self::pause).
-    pub async fn resume(&self, queue: &str) -> Result<(), Error> {
-        self.set_paused(queue, false).await
-    }
-
-    async fn set_paused(&self, queue: &str, paused: bool) -> Result<(), Error> {
-        let queues = self.queues().await?;
-        if !queues.iter().any(|known| known.name == queue) {
-            let names = queues.iter().map(|known| known.name.as_str());
-            let suggestion = crate::model::error::closest(queue, names);
-            return Err(Error::UnknownQueue { queue: queue.to_owned(), suggestion, task: None });
-        }
-        let core = &self.0.core;
-        core.call("a pause", core.store.set_paused(queue.to_owned(), paused)).await?;
-        if let Some(runner) = &self.0.runner {
-            runner.may_have_work();
-        }
-        Ok(())
-    }
 }
 
 /// The ids a filter means, a bounded batch at a time: what is acted on leaves the filter, and what does not is passed
@@ -173,11 +141,11 @@ impl<'a> Pages<'a> {
         Ok(Self { manager, filter })
     }
 
+    /// `None` after the last; a batch may be empty before that.
     async fn next(&mut self) -> Result<Option<Vec<TaskId>>, Error> {
         let Some(filter) = self.filter.take() else { return Ok(None) };
         let page = self.manager.list(filter.clone()).await?;
         self.filter = page.next.map(|next| filter.after(next));
-        let ids: Vec<_> = page.items.iter().map(|record: &TaskRecord| record.id).collect();
-        Ok(if ids.is_empty() { None } else { Some(ids) })
+        Ok(Some(page.items.iter().map(|record: &TaskRecord| record.id).collect()))
     }
 }

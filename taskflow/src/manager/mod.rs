@@ -6,7 +6,9 @@ mod controls;
 mod handle;
 mod lifecycle;
 mod provided;
+mod queues;
 mod reads;
+mod schedules;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod within;
 
@@ -14,3 +16,4 @@ pub use add::AddTask;
 pub use builder::TaskManagerBuilder;
 pub use handle::TaskHandle;
 pub use lifecycle::TaskManager;
+pub use schedules::AddSchedule;

@@ -1,21 +1,17 @@
 //! Looking at tasks.
 
-use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::SystemTime;
 
 use futures_util::Stream;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::TaskManager;
-use crate::engine::schedule::Ticks;
 use crate::model::{
-    Counts, Error, Health, InstanceInfo, LogLine, Page, QueueInfo, ScheduleInfo, TaskEvent, TaskFilter,
-    TaskId, TaskRecord,
+    Counts, Cursor, Error, Health, InstanceInfo, LogLine, Page, TaskEvent, TaskFilter, TaskId, TaskRecord,
 };
-use crate::task::{BoxFuture, Registry};
+use crate::task::BoxFuture;
 
 impl TaskManager {
     /// Everything the store knows of one task; `None` if it was never added, or its record was deleted or pruned.
@@ -56,11 +52,37 @@ impl TaskManager {
     /// # }
     /// ```
     ///
+    /// A page looks at no more than [`TaskFilter::MAX_LOOKED_AT`] records, so that a search for what is rare does not hold
+    /// up the database: it may have fewer items than asked for, even none, and still a `next`.
+    ///
     /// # Errors
     /// When the store fails.
     pub async fn list(&self, filter: TaskFilter) -> Result<Page<TaskRecord>, Error> {
         let core = &self.0.core;
-        Ok(core.read("a read", core.store.list(filter)).await?)
+        if !filter.has_rest() {
+            return Ok(core.read("a read", core.store.list(filter)).await?);
+        }
+        let mut asked = filter.narrowed();
+        let mut found = Page::new(Vec::new(), None);
+        let mut looked_at = 0;
+        loop {
+            let page = core.read("a read", core.store.list(asked.clone())).await?;
+            looked_at += page.items.len();
+            for record in page.items {
+                if filter.matches_rest(&record) {
+                    if found.items.len() == filter.limit {
+                        found.next = found.items.last().map(|last: &TaskRecord| Cursor::after(last.id));
+                        return Ok(found);
+                    }
+                    found.items.push(record);
+                }
+            }
+            found.next = page.next;
+            match page.next {
+                Some(next) if looked_at < TaskFilter::MAX_LOOKED_AT => asked = asked.after(next),
+                _ => return Ok(found),
+            }
+        }
     }
 
     /// How many tasks there are of each status.
@@ -70,52 +92,6 @@ impl TaskManager {
     pub async fn counts(&self) -> Result<Counts, Error> {
         let core = &self.0.core;
         Ok(core.read("a read", core.store.counts()).await?)
-    }
-
-    /// Every queue that is configured here or has tasks, by name.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn queues(&self) -> Result<Vec<QueueInfo>, Error> {
-        let core = &self.0.core;
-        let mut queues = core.read("a read", core.store.queues()).await?;
-        for name in core.settings.queues.keys() {
-            if !queues.iter().any(|queue| queue.name == *name) {
-                queues.push(QueueInfo::new(name.clone()));
-            }
-        }
-        for queue in &mut queues {
-            if let Some(config) = core.settings.queues.get(&queue.name) {
-                (queue.concurrency, queue.max_size) = (config.concurrency, config.max_size);
-            }
-        }
-        queues.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(queues)
-    }
-
-    /// The schedules of this program, and those the store knows of others, by name.
-    ///
-    /// # Errors
-    /// When the store fails, and when two tasks of this program have one name.
-    pub async fn schedules(&self) -> Result<Vec<ScheduleInfo>, Error> {
-        let core = &self.0.core;
-        let registry = Registry::collect()?;
-        let scheduled =
-            registry.tasks().into_iter().filter_map(|task| Some((task.config().name, task.schedule()?)));
-        let mut schedules: BTreeMap<String, ScheduleInfo> = scheduled
-            .map(|(name, spec)| {
-                let mut info = ScheduleInfo::new(name.to_owned());
-                info.trigger = Some(spec.trigger.to_string());
-                info.timezone = spec.timezone.map(str::to_owned);
-                info.next_run = Ticks::of(spec).ok().and_then(|ticks| ticks.after(SystemTime::now()));
-                (name.to_owned(), info)
-            })
-            .collect();
-        for state in core.read("a read", core.store.schedules()).await? {
-            let info = schedules.entry(state.name.clone()).or_insert_with(|| ScheduleInfo::new(state.name));
-            info.last_run = state.last_tick;
-        }
-        Ok(schedules.into_values().collect())
     }
 
     /// The processes that use the store, as far as it can tell who is alive, oldest first.

@@ -80,6 +80,34 @@ pub enum Error {
         /// What would be right.
         message: &'static str,
     },
+    /// A cron expression, an interval or a time zone cannot be meant.
+    #[error("`{text}` says no time: {message}")]
+    Timing {
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// No schedule has this name, in this program or in the store.
+    #[error("there is no schedule `{name}`{}", did_you_mean(.suggestion.as_deref()))]
+    UnknownSchedule {
+        /// The name.
+        name: String,
+        /// A schedule of a similar name.
+        suggestion: Option<String>,
+    },
+    /// A schedule that is added at run time has the name of one that this program declares with `#[schedule]`, which
+    /// cannot be replaced or removed: give it another with [`named`](crate::AddSchedule::named).
+    #[error(
+        "the schedule `{name}` is declared by this program with `#[schedule]`; name this one with `.named(\"..\")`"
+    )]
+    ScheduleDeclared {
+        /// The name.
+        name: String,
+    },
+    /// The task of a schedule cannot be added.
+    #[error(transparent)]
+    Add(#[from] AddError),
     /// There is no record of this task: it never existed, was deleted, or was pruned after its retention.
     #[error("there is no task {id}: it was never added here, or its record was deleted or pruned")]
     NotFound {
@@ -122,7 +150,11 @@ impl Error {
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Store(error) if error.is_transient())
+        match self {
+            Self::Store(error) => error.is_transient(),
+            Self::Add(error) => error.is_transient(),
+            _ => false,
+        }
     }
 }
 

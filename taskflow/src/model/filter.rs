@@ -238,6 +238,27 @@ impl TaskFilter {
             || self.finished_before.is_some()
     }
 
+    /// What to ask a store for, to look for the rest among: as many records as it gives at once, and only of statuses
+    /// that the other conditions leave.
+    pub(crate) fn narrowed(&self) -> Self {
+        let of_phases = |status: TaskStatus| {
+            self.phases.is_empty() || self.phases.iter().any(|phase| phase.may_be(status))
+        };
+        let ended = self.finished_after.is_some() || self.finished_before.is_some();
+        let is_left = |status: &TaskStatus| {
+            let asked = self.statuses.is_empty() || self.statuses.contains(status);
+            asked && of_phases(*status) && (!ended || status.is_final())
+        };
+        let statuses: Vec<_> = TaskStatus::ALL.into_iter().filter(is_left).collect();
+        let everything = statuses.len() == TaskStatus::ALL.len();
+        Self {
+            // Of a contradiction any status will do: none of its tasks passes the rest.
+            statuses: if everything || statuses.is_empty() { self.statuses.clone() } else { statuses },
+            limit: Self::MAX_LIMIT,
+            ..self.clone()
+        }
+    }
+
     /// The conditions that stores do not look at.
     pub(crate) fn matches_rest(&self, task: &TaskRecord) -> bool {
         let key = task.idempotency_key.as_ref();

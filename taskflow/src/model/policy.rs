@@ -24,6 +24,8 @@ pub struct RetryPolicy {
     pub timeout: Option<Duration>,
     /// A run that a crash or a shutdown cut short may be repeated, however few attempts are left.
     pub requeue_on_interrupt: bool,
+    /// So often it may ask to be run later, which is no attempt; once more is a failed one.
+    pub max_snoozes: u32,
     /// So many lost runs in a row, and the task is held to be what kills its processes.
     pub max_lost_runs: u32,
 }
@@ -38,6 +40,7 @@ impl RetryPolicy {
         jitter: 0.1,
         timeout: None,
         requeue_on_interrupt: false,
+        max_snoozes: 100,
         max_lost_runs: 3,
     };
 

@@ -91,3 +91,14 @@ pub enum TaskPhase {
     /// It has ended; the status says how.
     Ended,
 }
+
+impl TaskPhase {
+    /// Whether a task of this status can be in this phase.
+    pub(crate) fn may_be(self, status: TaskStatus) -> bool {
+        match self {
+            Self::Waiting | Self::Scheduled | Self::Retrying => status == TaskStatus::Pending,
+            Self::Running | Self::Overrunning => status == TaskStatus::Running,
+            Self::Ended => status.is_final(),
+        }
+    }
+}

@@ -43,7 +43,7 @@ pub struct Claim {
     pub limit: usize,
     /// What all processes together may take from these queues; queues without such limits are not named. See
     /// [`SharedLimits`].
-    pub limits: Vec<(Arc<str>, SharedLimits)>,
+    pub limits: Arc<[(Arc<str>, SharedLimits)]>,
 }
 
 /// Limits of one queue over all processes. They are in the request since the process that asks knows what its program and
@@ -87,7 +87,7 @@ impl Claim {
         queues: Vec<(Arc<str>, usize)>,
         limit: usize,
     ) -> Self {
-        Self { instance, lease, names, queues, limit, limits: Vec::new() }
+        Self { instance, lease, names, queues, limit, limits: Arc::from([]) }
     }
 }
 

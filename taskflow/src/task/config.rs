@@ -98,6 +98,12 @@ impl TaskConfig {
     }
 
     #[must_use]
+    pub const fn max_snoozes(mut self, times: u32) -> Self {
+        self.policy.max_snoozes = times;
+        self
+    }
+
+    #[must_use]
     pub const fn max_lost_runs(mut self, runs: u32) -> Self {
         self.policy.max_lost_runs = runs;
         self

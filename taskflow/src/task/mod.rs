@@ -13,6 +13,7 @@ mod report;
 mod schedule;
 mod state;
 mod task_error;
+pub(crate) mod timing;
 mod typed;
 
 pub use argument::{ArgumentError, ArgumentWriter, Payload, TaskArg};
@@ -30,4 +31,5 @@ pub use schedule::{Missed, Overlap, ScheduleSpec, Trigger};
 pub(crate) use state::States;
 pub use state::{ContextError, FromContext, Needs, State};
 pub use task_error::TaskError;
+pub use timing::{Cron, Every, Timing};
 pub use typed::{BlockingTask, Standalone, Task, TaskFn};

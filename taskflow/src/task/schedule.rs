@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// What `#[schedule(..)]` says beside a task's options. Written by the attribute's expansion, in a constant; everything in
 /// it was checked there.
 #[doc(hidden)]
@@ -39,22 +41,24 @@ impl fmt::Display for Trigger {
 }
 
 /// What becomes of the ticks that came while no process ran.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Missed {
     /// Nothing.
     Skip,
     /// The last one is made up for.
+    #[default]
     One,
-    /// Each is made up for.
+    /// Each is made up for, the last hundred at most.
     All,
 }
 
 /// What becomes of a tick while the run of an earlier one has not ended.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Overlap {
     /// It runs beside it.
+    #[default]
     Allow,
     /// It is left out.
     Skip,

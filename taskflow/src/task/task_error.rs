@@ -45,7 +45,8 @@ impl TaskError {
         Self { steering: Steering::RetryIn(delay), error: error.into() }
     }
 
-    /// Run again after `delay`, and do not count this attempt: what the task waits for is not there yet.
+    /// Run again after `delay`, and do not count this attempt: what the task waits for is not there yet. A task may do so
+    /// 100 times unless its option `max_snoozes` says otherwise; once more is a failed attempt.
     #[must_use]
     pub fn snooze(delay: Duration) -> Self {
         Self { steering: Steering::Snooze(delay), error: format!("snoozed for {delay:?}").into() }

@@ -1,7 +1,10 @@
-//! Schedules: when they tick, and the loop that fires each tick once over all processes.
+//! Schedules: when they tick, what a tick adds, and the loops that fire each tick once over all processes.
 
+mod plan;
 mod ticker;
 mod ticks;
+mod watch;
 
-pub(crate) use ticker::keep;
+pub(crate) use plan::{Definition, Plan};
 pub(crate) use ticks::Ticks;
+pub(crate) use watch::watch;

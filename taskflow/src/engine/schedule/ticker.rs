@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::Ticks;
+use super::Plan;
 use crate::engine::pause::Backoff;
 use crate::engine::runner::Runner;
-use crate::model::{NewTask, StoreError, TaskEventKind, TaskFilter, TaskSource, TaskStatus, When};
-use crate::store::{Fire, Fired, InsertBatch, InsertGroup, InsertTask, Start};
-use crate::task::{Descriptor, Missed, Overlap, ScheduleSpec};
+use crate::model::{InstanceInfo, StoreError, TaskEventKind, When};
+use crate::store::{Fire, FireAfter, Fired, InsertBatch, InsertGroup, InsertTask, ScheduleState, Start};
+use crate::task::{Missed, Overlap};
 
 /// Of the ticks that were missed, so many are made up for at most.
 const MAX_MISSED: usize = 100;
@@ -20,32 +20,24 @@ const LOOK: Duration = Duration::from_secs(10);
 const LATE: Duration = Duration::from_secs(10);
 
 /// Fires the ticks of one schedule until the process stops.
-pub(crate) async fn keep(runner: Arc<Runner>, task: &'static Descriptor, spec: &'static ScheduleSpec) {
-    let schedule = Schedule { name: task.config().name, runner, task, spec };
-    let ticks = match Ticks::of(spec) {
-        Ok(ticks) => ticks,
-        Err(error) => {
-            tracing::error!(schedule = schedule.name, error, "this schedule cannot tick on this machine");
-            return;
-        }
-    };
-    let core = schedule.runner.core.clone();
+pub(super) async fn keep(runner: Arc<Runner>, plan: Plan) {
+    let core = runner.core.clone();
+    let schedule = Schedule { runner, plan };
     tokio::select! {
         () = core.over.cancelled() => {}
-        () = schedule.run(&ticks) => {}
+        () = schedule.run() => {}
     }
 }
 
 struct Schedule {
-    name: &'static str,
     runner: Arc<Runner>,
-    task: &'static Descriptor,
-    spec: &'static ScheduleSpec,
+    plan: Plan,
 }
 
 impl Schedule {
-    async fn run(&self, ticks: &Ticks) {
-        if self.spec.run_on_startup {
+    async fn run(&self) {
+        let ticks = &self.plan.ticks;
+        if self.plan.run_on_startup {
             self.persist(|| self.start_up()).await;
         }
         let mut last = self.persist(|| self.last_tick()).await;
@@ -58,13 +50,13 @@ impl Schedule {
             // Usually one; more after the process, or all of them, were away.
             let due = ticks.between(last, SystemTime::now(), MAX_MISSED);
             let Some((newest, missed)) = due.split_last() else { continue };
-            if self.spec.missed == Missed::All {
+            if self.plan.missed == Missed::All {
                 for tick in missed {
                     self.persist(|| self.fire(*tick)).await;
                 }
             }
             let late = SystemTime::now().duration_since(*newest).unwrap_or_default() > LATE;
-            if late && self.spec.missed == Missed::Skip {
+            if late && self.plan.missed == Missed::Skip {
                 self.persist(|| self.pass(*newest)).await;
             } else {
                 self.persist(|| self.fire(*newest)).await;
@@ -89,10 +81,7 @@ impl Schedule {
 
     /// The last tick that anybody dealt with. A schedule that is new begins now.
     async fn last_tick(&self) -> Result<SystemTime, StoreError> {
-        let known = self.runner.core.store.schedules().await?;
-        if let Some(last) =
-            known.into_iter().find(|state| state.name == self.name).and_then(|it| it.last_tick)
-        {
+        if let Some(last) = self.state().await?.last_tick {
             return Ok(last);
         }
         let now = SystemTime::now();
@@ -101,64 +90,84 @@ impl Schedule {
     }
 
     async fn pass(&self, tick: SystemTime) -> Result<(), StoreError> {
-        self.runner.core.store.fire(Fire::new(self.name.to_owned(), tick, None)).await.map(drop)
+        self.runner.core.store.fire(Fire::new(self.plan.name.clone(), tick, None)).await.map(drop)
     }
 
     async fn fire(&self, tick: SystemTime) -> Result<(), StoreError> {
         let core = &self.runner.core;
-        if self.spec.overlap == Overlap::Skip && self.is_under_way().await? {
+        if self.plan.overlap == Overlap::Skip && self.is_under_way().await? {
             tracing::info!(
-                schedule = self.name,
+                schedule = self.plan.name,
                 "a tick is left out: the run of an earlier one has not ended"
             );
             return self.pass(tick).await;
         }
-        let fire = Fire::new(self.name.to_owned(), tick, Some(Arc::new(self.batch(When::At(tick)))));
-        match core.store.fire(fire).await? {
-            Fired::Inserted(inserted) => {
-                core.events.send_named(inserted.id, self.name, || TaskEventKind::Added);
-                self.runner.may_have_work();
-            }
-            Fired::Refused(refusal) => {
-                tracing::warn!(schedule = self.name, ?refusal, "a tick was refused; the next one comes");
-            }
-            Fired::Passed | Fired::Paused | Fired::Before => {}
-        }
+        let fire = Fire::new(self.plan.name.clone(), tick, Some(Arc::new(self.batch(When::At(tick)))));
+        self.tell(&core.store.fire(fire).await?);
         Ok(())
     }
 
     fn batch(&self, when: When) -> InsertBatch {
         let core = &self.runner.core;
-        let config = self.task.config();
-        // Its parameters are all provided by the worker: the attribute refuses others.
-        let mut task = NewTask::new(config.name, Ok(Arc::from("{}")));
-        task.queue = config.queue.into();
-        task.priority = config.priority;
-        task.policy = std::borrow::Cow::Borrowed(&config.policy);
-        task.source = TaskSource::Schedule;
-        task.when = when;
+        let task = self.plan.task(when);
+        // A queue that this program does not know has no limits it could mind.
+        let admission = core.queues.admission(&task.queue).unwrap_or_default();
         let mut insert = InsertTask::new(task, Start::Wait);
-        insert.max_size = core.settings.queues.get(config.queue).and_then(|queue| queue.max_size);
+        (insert.max_size, insert.record_rejected) = admission;
         InsertBatch::new(core.instance.id, core.settings.lease, vec![InsertGroup::new(vec![insert])])
     }
 
-    async fn is_under_way(&self) -> Result<bool, StoreError> {
-        let unfinished =
-            TaskFilter::new().name(self.name).status(TaskStatus::Pending).status(TaskStatus::Running);
-        let page = self.runner.core.store.list(unfinished).await?;
-        Ok(page.items.iter().any(|task| task.source == TaskSource::Schedule))
+    async fn state(&self) -> Result<ScheduleState, StoreError> {
+        let known = self.runner.core.store.schedules().await?;
+        let mut own = known.into_iter().filter(|state| state.name == self.plan.name);
+        Ok(own.next().unwrap_or_default())
     }
 
-    /// Runs it if this is the first of the processes that run tasks: of several that start at once, the eldest.
+    /// Whether the run of an earlier tick has not ended.
+    async fn is_under_way(&self) -> Result<bool, StoreError> {
+        let Some(last) = self.state().await?.last_task else { return Ok(false) };
+        let record = self.runner.core.store.get(last).await?;
+        Ok(record.is_some_and(|record| !record.status.is_final()))
+    }
+
+    /// Ticks if no other process that is alive lets this schedule tick. Of several that start at once one does: who has
+    /// seen to it leaves a mark that is no older than its own start, and nobody else's mark came between.
     async fn start_up(&self) -> Result<(), StoreError> {
         let core = &self.runner.core;
-        let there = core.store.instances().await?;
-        if there.iter().any(|other| other.runs && other.id < core.instance.id) {
-            return Ok(());
+        loop {
+            let mark = self.state().await?.last_start;
+            let there = core.store.instances().await?;
+            let Some(own) = there.iter().find(|it| it.id == core.instance.id) else { return Ok(()) };
+            let has_seen_to_it = |it: &InstanceInfo| mark.is_some_and(|mark| it.started_at <= mark);
+            let lets_it_tick = |it: &&InstanceInfo| it.id != own.id && it.schedules.contains(&self.plan.name);
+            let is_first = !there.iter().filter(lets_it_tick).any(has_seen_to_it);
+            let after =
+                mark.map_or(own.started_at, |mark| own.started_at.max(mark + Duration::from_micros(1)));
+            let batch = is_first.then(|| Arc::new(self.batch(When::Now)));
+            let mut fire = Fire::new(self.plan.name.clone(), after, batch);
+            fire.after = FireAfter::Start(mark);
+            match core.store.fire(fire).await? {
+                Fired::Before => {}
+                fired => {
+                    self.tell(&fired);
+                    return Ok(());
+                }
+            }
         }
-        core.store.insert(Arc::new(self.batch(When::Now))).await?;
-        self.runner.may_have_work();
-        Ok(())
+    }
+
+    fn tell(&self, fired: &Fired) {
+        let schedule = &self.plan.name;
+        match fired {
+            Fired::Inserted(inserted) => {
+                self.runner.core.events.send_named(inserted.id, schedule, || TaskEventKind::Added);
+                self.runner.may_have_work();
+            }
+            Fired::Refused(refusal) => {
+                tracing::warn!(schedule, ?refusal, "a tick was refused; the next one comes");
+            }
+            Fired::Passed | Fired::Paused | Fired::Before => {}
+        }
     }
 }
 

@@ -3,12 +3,12 @@
 use std::time::{Duration, SystemTime};
 
 use croner::Cron;
-use croner::parser::{CronParser, Seconds, Year};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan, Zoned};
 
 use crate::model::time;
+use crate::task::timing::{self, Rule, Timing};
 use crate::task::{ScheduleSpec, Trigger};
 
 /// The instants at which a schedule ticks.
@@ -26,25 +26,35 @@ impl Ticks {
     /// # Errors
     /// For what the attribute refuses at compile time, and for a zone that this machine's table no longer has.
     pub(crate) fn of(spec: &ScheduleSpec) -> Result<Self, String> {
-        let zone = match spec.timezone {
-            Some(name) => TimeZone::get(name).map_err(|error| error.to_string())?,
-            None => TimeZone::UTC,
-        };
+        let zone = timing::zone(spec.timezone)?;
         match spec.trigger {
-            Trigger::Every(length) => {
-                const DAY: u64 = 24 * 60 * 60;
-                if spec.timezone.is_some() && length.as_secs() >= DAY {
-                    let days = i64::try_from(length.as_secs() / DAY).unwrap_or(i64::MAX);
-                    return Ok(Self::Midnights(days, zone));
-                }
-                Ok(Self::Every(time::micros(length).max(1)))
-            }
-            Trigger::Cron(expression) => {
-                let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
-                let cron = parser.parse(expression).map_err(|error| error.to_string())?;
-                Ok(Self::Cron(Box::new(cron), zone))
-            }
+            Trigger::Every(length) => Ok(Self::every(length, spec.timezone.map(|_| zone))),
+            Trigger::Cron(expression) => Self::cron(expression, zone),
         }
+    }
+
+    /// # Errors
+    /// For a zone that this machine's table does not have, or an expression of a newer version.
+    pub(crate) fn at(timing: &Timing) -> Result<Self, String> {
+        let zone = timing::zone(timing.timezone.as_deref())?;
+        match &timing.rule {
+            Rule::Every(length) => Ok(Self::every(*length, timing.timezone.as_ref().map(|_| zone))),
+            Rule::Cron(expression) => Self::cron(expression, zone),
+        }
+    }
+
+    fn every(length: Duration, zone: Option<TimeZone>) -> Self {
+        const DAY: u64 = 24 * 60 * 60;
+        match zone {
+            Some(zone) if length.as_secs() >= DAY => {
+                Self::Midnights(i64::try_from(length.as_secs() / DAY).unwrap_or(i64::MAX), zone)
+            }
+            _ => Self::Every(time::micros(length).max(1)),
+        }
+    }
+
+    fn cron(expression: &str, zone: TimeZone) -> Result<Self, String> {
+        Ok(Self::Cron(Box::new(timing::parse_cron(expression)?), zone))
     }
 
     /// The first tick later than `at`; `None` if there is none before the calendar ends.

@@ -1,0 +1,129 @@
+//! What holds of each queue now: the limits this program says, unless the store says others, and pauses.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+
+use super::core::Core;
+use super::pause::jittered;
+use super::runner::Runner;
+use crate::model::{AddError, QueueConfig, StoreError, error::closest};
+use crate::store::{QueueState, SharedLimits};
+
+/// How often the store is asked. What another process was told holds here well within a second.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The queues this program configures, with the limits that hold now.
+#[derive(Debug)]
+pub(crate) struct Queues {
+    program: HashMap<String, QueueConfig>,
+    now: RwLock<Now>,
+}
+
+#[derive(Debug)]
+struct Now {
+    /// What the store said last.
+    stored: Vec<QueueState>,
+    /// Stored configurations.
+    configs: HashMap<String, QueueConfig>,
+    /// What claims must say of queues with limits over all processes.
+    shared: Arc<[(Arc<str>, SharedLimits)]>,
+}
+
+impl Queues {
+    pub(crate) fn new(program: HashMap<String, QueueConfig>) -> Self {
+        let now =
+            Now { stored: Vec::new(), configs: HashMap::new(), shared: shared(&program, &HashMap::new()) };
+        Self { program, now: RwLock::new(now) }
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.program.keys().map(String::as_str)
+    }
+
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.program.contains_key(name)
+    }
+
+    /// What this program says of a queue.
+    pub(crate) fn program(&self, name: &str) -> Option<&QueueConfig> {
+        self.program.get(name)
+    }
+
+    /// What an add to this queue must mind: how many may wait, and whether a refusal is recorded.
+    pub(crate) fn admission(&self, name: &str) -> Result<(Option<usize>, bool), AddError> {
+        let Some(own) = self.program.get(name) else {
+            return Err(AddError::UnknownQueue {
+                queue: name.to_owned(),
+                suggestion: closest(name, self.names()),
+            });
+        };
+        let now = self.now.read();
+        let config = now.configs.get(name).unwrap_or(own);
+        Ok((config.max_size, config.record_rejected))
+    }
+
+    /// What claims must say of queues with limits over all processes.
+    pub(crate) fn shared(&self) -> Arc<[(Arc<str>, SharedLimits)]> {
+        self.now.read().shared.clone()
+    }
+
+    /// Takes note of what the store says. Answers whether that is news.
+    fn learn(&self, stored: Vec<QueueState>) -> bool {
+        if self.now.read().stored == stored {
+            return false;
+        }
+        let configs = stored.iter().filter_map(|state| Some((state.name.clone(), state.config.clone()?)));
+        let configs: HashMap<_, _> = configs.collect();
+        let shared = shared(&self.program, &configs);
+        *self.now.write() = Now { stored, configs, shared };
+        true
+    }
+}
+
+fn shared(
+    program: &HashMap<String, QueueConfig>,
+    stored: &HashMap<String, QueueConfig>,
+) -> Arc<[(Arc<str>, SharedLimits)]> {
+    let limits = program
+        .iter()
+        .map(|(name, own)| (Arc::from(name.as_str()), SharedLimits::of(stored.get(name).unwrap_or(own))));
+    limits.filter(|(_, limits)| limits.any()).collect()
+}
+
+/// Keeps the limits of this process those of the store, until it is over.
+pub(crate) async fn watch(core: Arc<Core>, runner: Option<Arc<Runner>>) {
+    loop {
+        tokio::select! {
+            () = core.over.cancelled() => return,
+            () = tokio::time::sleep(jittered(LOOK)) => {}
+        }
+        // The error is in the health; what held goes on to hold.
+        let _ = refresh(&core, runner.as_deref()).await;
+    }
+}
+
+/// Asks the store what holds, and applies it.
+pub(crate) async fn refresh(core: &Core, runner: Option<&Runner>) -> Result<(), StoreError> {
+    let stored = core.read("a look at the queues", core.store.queue_states()).await?;
+    if core.queues.learn(stored)
+        && let Some(runner) = runner
+    {
+        apply(core, runner);
+    }
+    Ok(())
+}
+
+/// Gives the slots the limits that hold.
+pub(crate) fn apply(core: &Core, runner: &Runner) {
+    let now = core.queues.now.read();
+    for (name, own) in &core.queues.program {
+        let config = now.configs.get(name).unwrap_or(own);
+        runner.slots.set_limit(name, config.concurrency, SharedLimits::of(config).any());
+    }
+    drop(now);
+    // One that was resumed, or may take more.
+    runner.may_have_work();
+}

@@ -1,0 +1,163 @@
+//! What a schedule does, wherever it was said: in an attribute, or at run time and kept in the store.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::Ticks;
+use crate::model::{AddError, NewTask, RetryPolicy, TaskSource, When};
+use crate::task::{Descriptor, Missed, Overlap, ScheduleSpec, Timing};
+
+/// What a schedule does.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) name: String,
+    pub(super) ticks: Ticks,
+    pub(super) run_on_startup: bool,
+    pub(super) missed: Missed,
+    pub(super) overlap: Overlap,
+    template: Template,
+}
+
+/// The task that each tick adds.
+#[derive(Debug)]
+enum Template {
+    Own(&'static Descriptor),
+    Stored(Box<Definition>),
+}
+
+impl Plan {
+    /// # Errors
+    /// Why it cannot tick on this machine.
+    pub(crate) fn of(task: &'static Descriptor, spec: &ScheduleSpec) -> Result<Self, String> {
+        Ok(Self {
+            name: task.config().name.to_owned(),
+            ticks: Ticks::of(spec)?,
+            run_on_startup: spec.run_on_startup,
+            missed: spec.missed,
+            overlap: spec.overlap,
+            template: Template::Own(task),
+        })
+    }
+
+    /// # Errors
+    /// Why it cannot tick on this machine.
+    pub(crate) fn stored(name: String, definition: &str) -> Result<Self, String> {
+        let definition = Definition::read(definition)?;
+        Ok(Self {
+            name,
+            ticks: Ticks::at(&definition.timing)?,
+            run_on_startup: false,
+            missed: definition.missed,
+            overlap: definition.overlap,
+            template: Template::Stored(Box::new(definition)),
+        })
+    }
+
+    /// The task of a tick.
+    pub(crate) fn task(&self, when: When) -> NewTask {
+        let mut task = match &self.template {
+            Template::Own(task) => {
+                let config = task.config();
+                // Its parameters are all provided by the worker: the attribute refuses others.
+                let mut task = NewTask::new(config.name, Ok(Arc::from("{}")));
+                task.queue = config.queue.into();
+                task.priority = config.priority;
+                task.policy = Cow::Borrowed(&config.policy);
+                task
+            }
+            Template::Stored(definition) => definition.task(),
+        };
+        task.source = TaskSource::Schedule;
+        task.when = when;
+        task
+    }
+}
+
+/// A schedule that was added at run time, as the store keeps it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Definition {
+    pub(crate) timing: Timing,
+    pub(crate) missed: Missed,
+    pub(crate) overlap: Overlap,
+    pub(crate) task: String,
+    args: Box<RawValue>,
+    queue: String,
+    priority: i16,
+    #[serde(default)]
+    tags: BTreeMap<String, String>,
+    #[serde(default)]
+    concurrency_key: Option<String>,
+    #[serde(default)]
+    policy: RetryPolicy,
+}
+
+impl Definition {
+    /// A schedule that adds such a task.
+    ///
+    /// # Errors
+    /// Why the task could not be added, and for options that only one task can have.
+    pub(crate) fn new(
+        timing: Timing,
+        missed: Missed,
+        overlap: Overlap,
+        task: NewTask,
+    ) -> Result<Self, AddError> {
+        let args = task.check()?.to_string();
+        let refuse = |option, message: &str| Err(AddError::Option { option, message: message.to_owned() });
+        if task.when != When::Now {
+            return refuse("run_at", "the schedule says when its tasks run");
+        }
+        if task.idempotency_key.is_some() {
+            return refuse(
+                "idempotency_key",
+                "each tick of a schedule is a task of its own, and happens once",
+            );
+        }
+        if task.run_key.is_some() {
+            return refuse("run_key", "each tick of a schedule is a task of its own");
+        }
+        if task.expires_at.is_some() {
+            return refuse("expires_at", "an instant means one task, and a schedule adds many");
+        }
+        let name = task.name.into_owned();
+        Ok(Self {
+            timing,
+            missed,
+            overlap,
+            args: RawValue::from_string(args).map_err(|error| AddError::Option {
+                option: "args",
+                message: format!("the arguments of `{name}` are not JSON: {error}"),
+            })?,
+            task: name,
+            queue: task.queue.into_owned(),
+            priority: task.priority,
+            tags: task.tags,
+            concurrency_key: task.concurrency_key,
+            policy: task.policy.into_owned(),
+        })
+    }
+
+    /// # Errors
+    /// For what a newer version wrote in other words.
+    pub(crate) fn read(text: &str) -> Result<Self, String> {
+        serde_json::from_str(text).map_err(|error| format!("its definition cannot be read: {error}"))
+    }
+
+    pub(crate) fn text(&self) -> String {
+        serde_json::to_string(self).expect("words, numbers and JSON can be written as JSON")
+    }
+
+    fn task(&self) -> NewTask {
+        let mut task = NewTask::new(self.task.clone(), Ok(Arc::from(self.args.get())));
+        task.queue = Cow::Owned(self.queue.clone());
+        task.priority = self.priority;
+        task.tags = self.tags.clone();
+        task.concurrency_key.clone_from(&self.concurrency_key);
+        task.policy = Cow::Owned(self.policy.clone());
+        task
+    }
+}

@@ -1,0 +1,109 @@
+//! Queues: seen, paused, and given other limits while they are at work.
+
+use super::TaskManager;
+use crate::engine::queues;
+use crate::model::{Error, LimitsFrom, QueueConfig, QueueInfo, error::closest};
+
+impl TaskManager {
+    /// Every queue that is configured here, has tasks or has been configured or paused for all processes, by name, with
+    /// what is in it and the limits that hold for it in this process.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn queues(&self) -> Result<Vec<QueueInfo>, Error> {
+        let core = &self.0.core;
+        let mut queues = core.read("a read", core.store.queues()).await?;
+        for name in core.queues.names() {
+            if !queues.iter().any(|queue| queue.name == *name) {
+                queues.push(QueueInfo::new(name.to_owned()));
+            }
+        }
+        for queue in queues.iter_mut().filter(|queue| queue.limits_from != LimitsFrom::Store) {
+            let own = core.queues.program(&queue.name);
+            if let Some(config) = own {
+                queue.show_limits(config, LimitsFrom::Program);
+            }
+        }
+        queues.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(queues)
+    }
+
+    /// Pauses a queue in all processes until it is [resumed](Self::resume), also over restarts: nothing of it is
+    /// started, not even what is eager. What runs goes on, and what is added waits.
+    ///
+    /// # Errors
+    /// [`Error::UnknownQueue`] for one that is not configured here and has no tasks, and when the store fails.
+    pub async fn pause(&self, queue: &str) -> Result<(), Error> {
+        self.set_paused(queue, true).await
+    }
+
+    /// Lets the tasks of a paused queue run again.
+    ///
+    /// # Errors
+    /// As for [`pause`](Self::pause).
+    pub async fn resume(&self, queue: &str) -> Result<(), Error> {
+        self.set_paused(queue, false).await
+    }
+
+    /// Gives a queue these limits in all processes, whatever their programs say, until it is [reset](Self::reset_queue),
+    /// also over restarts. It holds here at once and everywhere within a second. What runs goes on: a limit that shrinks
+    /// ends nothing.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use taskflow::QueueConfig;
+    ///
+    /// # async fn demo(tasks: taskflow::TaskManager) -> Result<(), taskflow::Error> {
+    /// tasks.set_queue("mail", QueueConfig::new().global_concurrency(20).rate_limit(100, Duration::from_secs(1))).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownQueue`] as for [`pause`](Self::pause), [`Error::Config`] for limits that cannot be meant, and when
+    /// the store fails.
+    pub async fn set_queue(&self, queue: &str, config: QueueConfig) -> Result<(), Error> {
+        config.check()?;
+        self.store_queue(queue, Some(config)).await
+    }
+
+    /// Forgets the limits that [`set_queue`](Self::set_queue) stored: those that each program says hold again. A pause
+    /// stays.
+    ///
+    /// # Errors
+    /// As for [`pause`](Self::pause).
+    pub async fn reset_queue(&self, queue: &str) -> Result<(), Error> {
+        self.store_queue(queue, None).await
+    }
+
+    async fn store_queue(&self, queue: &str, config: Option<QueueConfig>) -> Result<(), Error> {
+        self.must_know(queue).await?;
+        let core = &self.0.core;
+        core.call("a change of a queue", core.store.set_queue(queue.to_owned(), config)).await?;
+        queues::refresh(core, self.0.runner.as_deref()).await?;
+        Ok(())
+    }
+
+    async fn set_paused(&self, queue: &str, paused: bool) -> Result<(), Error> {
+        self.must_know(queue).await?;
+        let core = &self.0.core;
+        core.call("a pause", core.store.set_paused(queue.to_owned(), paused)).await?;
+        if let Some(runner) = &self.0.runner {
+            runner.may_have_work();
+        }
+        Ok(())
+    }
+
+    /// Refuses a queue that is not known, which is most likely misspelt.
+    async fn must_know(&self, queue: &str) -> Result<(), Error> {
+        if self.0.core.queues.program(queue).is_some() {
+            return Ok(());
+        }
+        let queues = self.queues().await?;
+        if queues.iter().any(|known| known.name == queue) {
+            return Ok(());
+        }
+        let suggestion = closest(queue, queues.iter().map(|known| known.name.as_str()));
+        Err(Error::UnknownQueue { queue: queue.to_owned(), suggestion, task: None })
+    }
+}

@@ -1,0 +1,223 @@
+//! Schedules: seen, paused, run by hand, added and removed at run time.
+
+use std::collections::BTreeMap;
+use std::future::IntoFuture;
+use std::pin::Pin;
+use std::time::SystemTime;
+
+use super::{TaskHandle, TaskManager};
+use crate::engine::schedule::{Definition, Plan, Ticks};
+use crate::model::{AddError, Error, NewTask, ScheduleInfo, When, error::closest};
+use crate::store::{ScheduleChange, ScheduleState};
+use crate::task::{Descriptor, IntoNewTask, Missed, Overlap, Registry, Timing};
+
+impl TaskManager {
+    /// The schedules of this program, those that were added at run time, and those the store knows of other programs, by
+    /// name.
+    ///
+    /// # Errors
+    /// When the store fails, and when two tasks of this program have one name.
+    pub async fn schedules(&self) -> Result<Vec<ScheduleInfo>, Error> {
+        let core = &self.0.core;
+        let now = SystemTime::now();
+        let mut schedules: BTreeMap<String, ScheduleInfo> = BTreeMap::new();
+        for task in declared()? {
+            let Some(spec) = task.schedule() else { continue };
+            let mut info = ScheduleInfo::new(task.config().name.to_owned());
+            info.task = Some(info.name.clone());
+            info.trigger = Some(spec.trigger.to_string());
+            info.timezone = spec.timezone.map(str::to_owned);
+            info.next_run = Ticks::of(spec).ok().and_then(|ticks| ticks.after(now));
+            schedules.insert(info.name.clone(), info);
+        }
+        for state in core.read("a read", core.store.schedules()).await? {
+            let name = state.name.clone();
+            show(schedules.entry(name.clone()).or_insert_with(|| ScheduleInfo::new(name)), &state, now);
+        }
+        Ok(schedules.into_values().collect())
+    }
+
+    /// Adds a schedule at run time, or replaces the one of this name that was: each tick adds such a task. It is stored when
+    /// the [`AddSchedule`] has been awaited, and ticks in every process that runs tasks, from within a second of that on and
+    /// over restarts, until it is [removed](Self::remove_schedule).
+    ///
+    /// The task is a call, or an add with its options that was not awaited:
+    ///
+    /// ```
+    /// use taskflow::{Cron, Overlap};
+    ///
+    /// # #[taskflow::task] async fn clean_up(folder: String) { let _ = folder; }
+    /// # async fn demo(tasks: taskflow::TaskManager) -> Result<(), taskflow::Error> {
+    /// let clean = tasks.add_task(clean_up, ("/tmp/uploads".to_owned(),)).priority(-5);
+    /// tasks.schedule(clean, Cron::parse("30 3 * * *")?).named("clean-uploads").overlap(Overlap::Skip).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn schedule(&self, task: impl IntoNewTask, timing: impl Into<Timing>) -> AddSchedule {
+        let task = task.into_new_task();
+        AddSchedule {
+            manager: self.clone(),
+            name: None,
+            timing: timing.into(),
+            missed: Missed::default(),
+            overlap: Overlap::default(),
+            task,
+        }
+    }
+
+    /// Removes a schedule that was added at run time. Answers whether there was one. What its ticks have added stays.
+    ///
+    /// # Errors
+    /// [`Error::ScheduleDeclared`] for one that this program declares, and when the store fails.
+    pub async fn remove_schedule(&self, name: &str) -> Result<bool, Error> {
+        refuse_declared(name)?;
+        self.change_schedule(name, ScheduleChange::Removed).await
+    }
+
+    /// Pauses a schedule in all processes until it is [resumed](Self::resume_schedule), also over restarts. Ticks that
+    /// pass meanwhile are not made up for.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSchedule`], and when the store fails.
+    pub async fn pause_schedule(&self, name: &str) -> Result<(), Error> {
+        self.find_schedule(name).await?;
+        self.change_schedule(name, ScheduleChange::Paused(true)).await.map(drop)
+    }
+
+    /// Lets a paused schedule go on with its next tick.
+    ///
+    /// # Errors
+    /// As for [`pause_schedule`](Self::pause_schedule).
+    pub async fn resume_schedule(&self, name: &str) -> Result<(), Error> {
+        self.find_schedule(name).await?;
+        self.change_schedule(name, ScheduleChange::Paused(false)).await.map(drop)
+    }
+
+    /// Adds the task of a schedule now, beside its ticks, and even while it is paused.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSchedule`], also for a schedule that only another program declares; [`Error::Add`] when the task
+    /// cannot be added; and when the store fails.
+    pub async fn run_now(&self, name: &str) -> Result<TaskHandle<serde_json::Value>, Error> {
+        let declared = declared()?.into_iter().find(|task| task.config().name == name);
+        let unreadable = |message| Error::Timing { text: name.to_owned(), message };
+        let plan = match declared.and_then(|task| Some((task, task.schedule()?))) {
+            Some((task, spec)) => Plan::of(task, spec).map_err(unreadable)?,
+            None => {
+                let definition = self.find_schedule(name).await?.and_then(|state| state.definition);
+                let Some(definition) = definition else { return Err(self.unknown_schedule(name).await?) };
+                Plan::stored(name.to_owned(), &definition).map_err(unreadable)?
+            }
+        };
+        let added = self.add_new(vec![plan.task(When::Now)], None).await?;
+        Ok(added.into_iter().next().ok_or(AddError::ShutDown)?)
+    }
+
+    async fn change_schedule(&self, name: &str, change: ScheduleChange) -> Result<bool, Error> {
+        let core = &self.0.core;
+        Ok(core.call("a change of a schedule", core.store.set_schedule(name.to_owned(), change)).await?)
+    }
+
+    /// What the store knows of a schedule, which it or this program must know.
+    async fn find_schedule(&self, name: &str) -> Result<Option<ScheduleState>, Error> {
+        let core = &self.0.core;
+        let states = core.read("a read", core.store.schedules()).await?;
+        let state = states.into_iter().find(|state| state.name == name);
+        if state.is_none() && !is_declared(name)? {
+            return Err(self.unknown_schedule(name).await?);
+        }
+        Ok(state)
+    }
+
+    async fn unknown_schedule(&self, name: &str) -> Result<Error, Error> {
+        let known = self.schedules().await?;
+        let suggestion = closest(name, known.iter().map(|schedule| &*schedule.name).filter(|it| *it != name));
+        Ok(Error::UnknownSchedule { name: name.to_owned(), suggestion })
+    }
+}
+
+/// The tasks of this program that are schedules.
+fn declared() -> Result<Vec<&'static Descriptor>, Error> {
+    let tasks = Registry::collect()?.tasks();
+    Ok(tasks.into_iter().filter(|task| task.schedule().is_some()).collect())
+}
+
+fn is_declared(name: &str) -> Result<bool, Error> {
+    Ok(declared()?.iter().any(|task| task.config().name == name))
+}
+
+fn refuse_declared(name: &str) -> Result<(), Error> {
+    if is_declared(name)? { Err(Error::ScheduleDeclared { name: name.to_owned() }) } else { Ok(()) }
+}
+
+/// Shows what the store knows of a schedule.
+fn show(info: &mut ScheduleInfo, state: &ScheduleState, now: SystemTime) {
+    if let Some(Ok(definition)) = state.definition.as_deref().map(Definition::read) {
+        info.trigger = Some(definition.timing.to_string());
+        info.next_run = Ticks::at(&definition.timing).ok().and_then(|ticks| ticks.after(now));
+        info.timezone = definition.timing.timezone;
+        info.task = Some(definition.task);
+    }
+    info.stored = state.definition.is_some();
+    info.paused = state.paused;
+    info.last_run = state.last_tick.filter(|_| state.last_outcome.is_some());
+    info.last_outcome = state.last_outcome;
+    info.last_task = state.last_task;
+    if state.paused {
+        info.next_run = None;
+    }
+}
+
+/// A schedule that is being described: it is stored when it has been awaited, and the answer is whether it replaced one.
+#[must_use = "a schedule does nothing until it is awaited"]
+#[derive(Debug)]
+pub struct AddSchedule {
+    manager: TaskManager,
+    name: Option<String>,
+    timing: Timing,
+    missed: Missed,
+    overlap: Overlap,
+    task: NewTask,
+}
+
+impl AddSchedule {
+    /// Its name, by which it is replaced, paused and removed: the task's unless told. At most 1,024 bytes.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// What becomes of ticks that came while no process ran: the last is made up for unless told.
+    pub fn missed(mut self, missed: Missed) -> Self {
+        self.missed = missed;
+        self
+    }
+
+    /// What becomes of a tick while the run of an earlier one has not ended: it runs beside it unless told.
+    pub fn overlap(mut self, overlap: Overlap) -> Self {
+        self.overlap = overlap;
+        self
+    }
+
+    async fn store(self) -> Result<bool, Error> {
+        let name = self.name.unwrap_or_else(|| self.task.name.clone().into_owned());
+        if name.len() > NewTask::MAX_WORD {
+            let (limit, actual) = (NewTask::MAX_WORD, name.len());
+            return Err(AddError::TooLarge { what: "schedule name", limit, actual }.into());
+        }
+        refuse_declared(&name)?;
+        self.manager.0.core.queues.admission(&self.task.queue)?;
+        let definition = Definition::new(self.timing, self.missed, self.overlap, self.task)?.text();
+        let from = SystemTime::now();
+        self.manager.change_schedule(&name, ScheduleChange::Defined { definition, from }).await
+    }
+}
+
+impl IntoFuture for AddSchedule {
+    type Output = Result<bool, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.store())
+    }
+}
