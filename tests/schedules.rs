@@ -10,7 +10,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use support::eventually;
 use taskflow::store::Fire;
-use taskflow::{MemoryStore, Store, TaskFilter, TaskManager, TaskRecord, TaskSource, TaskStatus};
+use taskflow::{
+    Cron, Error, Every, MemoryStore, QueueConfig, ScheduleInfo, Store, TaskFilter, TaskManager, TaskRecord,
+    TaskSource, TaskStatus, TickOutcome,
+};
 
 #[taskflow::schedule(every = "200ms")]
 async fn beat() {}
@@ -79,7 +82,7 @@ async fn after_an_absence(name: &str, expected: usize) {
     let tasks = start(&store, name).await;
     let newest_tick = UNIX_EPOCH + Duration::from_secs(newest);
     let dealt_with =
-        || async { (store.schedules().await.unwrap()[0].last_tick == newest_tick).then_some(()) };
+        || async { (store.schedules().await.unwrap()[0].last_tick == Some(newest_tick)).then_some(()) };
     eventually("the missed ticks are dealt with", dealt_with).await;
     let mut ticks: Vec<_> = records(&tasks).await.iter().map(|task| task.scheduled_for.unwrap()).collect();
     ticks.sort();
@@ -130,10 +133,10 @@ async fn a_tick_is_left_out_while_an_earlier_run_is_under_way() {
         (tasks.counts().await.unwrap().running == 1).then_some(())
     })
     .await;
-    let begin = store.schedules().await.unwrap()[0].last_tick;
+    let begin = store.schedules().await.unwrap()[0].last_tick.unwrap();
     let later = begin + Duration::from_millis(500);
     eventually("what the schedule should do", || async {
-        (store.schedules().await.unwrap()[0].last_tick > later).then_some(())
+        (store.schedules().await.unwrap()[0].last_tick > Some(later)).then_some(())
     })
     .await;
     assert_eq!(records(&tasks).await.len(), 1);
@@ -158,4 +161,206 @@ async fn a_process_can_leave_the_ticks_to_others() {
     // Something else that takes three ticks of time.
     quiet.add(beat()).run_in(Duration::from_millis(600)).await.unwrap().wait().await.unwrap();
     assert_eq!(store.schedules().await.unwrap(), last);
+}
+
+#[taskflow::schedule(every = "1h", run_on_startup)]
+async fn hourly() {}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_processes_that_start_together_one_runs_it_on_startup() {
+    for _ in 0..10 {
+        let store = MemoryStore::new();
+        let starts: Vec<_> = (0..3)
+            .map(|_| {
+                let store = store.clone();
+                tokio::spawn(async move { start(&store, "hourly").await })
+            })
+            .collect();
+        let mut managers = Vec::new();
+        for started in starts {
+            managers.push(started.await.unwrap());
+        }
+        // Each has looked at its start once it has looked for the last tick, which comes after.
+        eventually("the start is seen to", || async {
+            let known = store.schedules().await.unwrap();
+            let newest = managers[0].instances().await.unwrap().iter().map(|it| it.started_at).max();
+            (known.first()?.last_start >= newest && known[0].last_tick.is_some()).then_some(())
+        })
+        .await;
+        assert_eq!(records(&managers[0]).await.len(), 1);
+        // While one of them is there a later one does not run it; after the last has gone the next one does.
+        let later = start(&store, "hourly").await;
+        managers.remove(0).shutdown(Duration::from_secs(1)).await.unwrap();
+        managers.push(later);
+        for manager in managers {
+            manager.shutdown(Duration::from_secs(1)).await.unwrap();
+        }
+        let next = start(&store, "hourly").await;
+        eventually("the next start", || async { (records(&next).await.len() == 2).then_some(()) }).await;
+    }
+}
+
+/// Of one that adds only to be counted.
+#[taskflow::task]
+async fn clean(folder: String) {
+    let _ = folder;
+}
+
+fn often() -> Every {
+    Every::new(Duration::from_millis(100)).unwrap()
+}
+
+async fn shown(tasks: &TaskManager, name: &str) -> Option<ScheduleInfo> {
+    tasks.schedules().await.unwrap().into_iter().find(|schedule| schedule.name == name)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_can_be_added_replaced_and_removed_while_all_run() {
+    let store = MemoryStore::new();
+    let managers = [start(&store, "clean").await, start(&store, "clean").await];
+    let adds = TaskManager::builder().store(store.clone()).connect().await.unwrap();
+    let task = adds.add(clean("uploads".to_owned())).priority(7).tag("kind", "cleaning");
+    assert!(!adds.schedule(task, often()).named("cleaning").await.unwrap(), "it is new");
+    eventually("five ticks", || async { (records(&adds).await.len() >= 5).then_some(()) }).await;
+    let of_ticks = records(&adds).await;
+    let ticks: BTreeSet<_> = of_ticks.iter().map(|task| task.scheduled_for.unwrap()).collect();
+    assert_eq!(ticks.len(), of_ticks.len(), "each tick once over both");
+    for task in &of_ticks {
+        assert_eq!((task.priority, task.source), (7, TaskSource::Schedule));
+        assert_eq!(task.args.get(), r#"{"folder":"uploads"}"#);
+        assert_eq!(task.tags["kind"], "cleaning");
+    }
+    let info = shown(&adds, "cleaning").await.unwrap();
+    assert_eq!(
+        (info.stored, info.task.as_deref(), info.trigger.as_deref()),
+        (true, Some("clean"), Some("every 100ms"))
+    );
+    assert_eq!(info.last_outcome, Some(TickOutcome::Added));
+    assert!(info.next_run.is_some() && info.last_task.is_some());
+
+    // Replaced by one that is far away, it falls silent everywhere.
+    let yearly = Cron::parse("0 0 1 1 *").unwrap().timezone("Europe/Berlin").unwrap();
+    assert!(
+        adds.schedule(clean("uploads".to_owned()), yearly).named("cleaning").await.unwrap(),
+        "it replaced one"
+    );
+    let info = shown(&adds, "cleaning").await.unwrap();
+    assert_eq!(
+        (info.trigger.as_deref(), info.timezone.as_deref()),
+        (Some("0 0 1 1 *"), Some("Europe/Berlin"))
+    );
+    assert_eq!((info.last_run, info.last_outcome), (None, None));
+    // A second schedule shows that both processes have heard, and lasts over a restart.
+    for manager in managers {
+        manager.shutdown(Duration::from_secs(1)).await.unwrap();
+    }
+    let before = records(&adds).await.len();
+    adds.schedule(clean("uploads".to_owned()), often()).await.unwrap();
+    let again = start(&store, "clean").await;
+    eventually("ticks of the second", || async { (records(&adds).await.len() >= before + 3).then_some(()) })
+        .await;
+    assert!(adds.remove_schedule("clean").await.unwrap());
+    assert!(!adds.remove_schedule("clean").await.unwrap());
+    assert!(shown(&adds, "clean").await.is_none());
+    // Within a second nobody ticks any more; a tick that was under way may still come.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let silent = records(&adds).await.len();
+    again
+        .add(clean("uploads".to_owned()))
+        .run_in(Duration::from_millis(400))
+        .await
+        .unwrap()
+        .wait()
+        .await
+        .unwrap();
+    assert_eq!(records(&adds).await.len(), silent + 1, "the task added by hand and no other");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ticks_of_a_paused_schedule_are_not_made_up_for() {
+    let store = MemoryStore::new();
+    let tasks = start(&store, "beat").await;
+    eventually("it ticks", || async { (!records(&tasks).await.is_empty()).then_some(()) }).await;
+    tasks.pause_schedule("beat").await.unwrap();
+    let paused_at = SystemTime::now();
+    let info = shown(&tasks, "beat").await.unwrap();
+    assert!(info.paused && info.next_run.is_none());
+    eventually("ticks pass", || async {
+        let state = store.schedules().await.unwrap().remove(0);
+        (state.last_tick > Some(paused_at + Duration::from_millis(500))).then_some(())
+    })
+    .await;
+    assert_eq!(shown(&tasks, "beat").await.unwrap().last_outcome, Some(TickOutcome::Paused));
+    assert!(records(&tasks).await.iter().all(|task| task.scheduled_for.unwrap() <= paused_at));
+    let by_hand = tasks.run_now("beat").await.unwrap();
+    assert_eq!(by_hand.wait().await.unwrap(), serde_json::Value::Null);
+    assert_eq!(tasks.get(by_hand.id()).await.unwrap().unwrap().source, TaskSource::Schedule);
+    tasks.resume_schedule("beat").await.unwrap();
+    let resumed_at = SystemTime::now();
+    eventually("it ticks again", || async {
+        let newest = records(&tasks).await.remove(0);
+        (newest.scheduled_for? >= resumed_at - Duration::from_millis(200)).then_some(())
+    })
+    .await;
+    let ticks = records(&tasks).await.into_iter().filter_map(|task| task.scheduled_for);
+    let between = ticks.filter(|tick| *tick > paused_at && *tick < resumed_at - Duration::from_millis(200));
+    assert_eq!(between.count(), 0);
+}
+
+#[tokio::test]
+async fn a_full_queue_stops_no_schedule() {
+    let store = MemoryStore::new();
+    let full = QueueConfig::new().max_size(0);
+    let tasks = TaskManager::builder()
+        .store(store.clone())
+        .only(["beat"])
+        .queue("default", full)
+        .start()
+        .await
+        .unwrap();
+    let refused = |least: u64| {
+        let tasks = &tasks;
+        eventually("ticks are refused", move || async move {
+            (tasks.queues().await.unwrap()[0].rejected >= least).then_some(())
+        })
+    };
+    refused(3).await;
+    assert_eq!(shown(&tasks, "beat").await.unwrap().last_outcome, Some(TickOutcome::Refused));
+    tasks.set_queue("default", QueueConfig::new()).await.unwrap();
+    eventually("the next tick comes", || async { (!records(&tasks).await.is_empty()).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_fires_no_tick_twice() {
+    let store = MemoryStore::new();
+    // Ticks up to a second from now were dealt with before somebody set the clock back.
+    let last = SystemTime::now() + Duration::from_secs(1);
+    store.fire(Fire::new("beat".to_owned(), last, None)).await.unwrap();
+    let tasks = start(&store, "beat").await;
+    eventually("it goes on", || async { (!records(&tasks).await.is_empty()).then_some(()) }).await;
+    assert!(records(&tasks).await.iter().all(|task| task.scheduled_for.unwrap() > last));
+}
+
+#[tokio::test]
+async fn a_schedule_that_cannot_be_meant_is_refused_with_the_remedy() {
+    let tasks = start(&MemoryStore::new(), "clean").await;
+    assert!(Cron::parse("0 25 * * *").unwrap_err().to_string().contains("0 25 * * *"));
+    assert!(Cron::parse("@daily").unwrap().timezone("Europe/Atlantis").is_err());
+    assert!(Every::new(Duration::from_millis(1)).unwrap_err().to_string().contains("100ms"));
+    let declared = tasks.schedule(clean("uploads".to_owned()), often()).named("beat").await.unwrap_err();
+    assert!(matches!(&declared, Error::ScheduleDeclared { name } if name == "beat"), "{declared}");
+    assert!(matches!(tasks.remove_schedule("beat").await, Err(Error::ScheduleDeclared { .. })));
+    let keyed = tasks.add(clean("uploads".to_owned())).idempotency_key("once");
+    let refused = tasks.schedule(keyed, often()).await.unwrap_err().to_string();
+    assert!(refused.contains("idempotency_key"), "{refused}");
+    let lost = tasks.add(clean("uploads".to_owned())).queue("mial");
+    assert!(tasks.schedule(lost, often()).await.unwrap_err().to_string().contains("mial"));
+    for unknown in [
+        tasks.pause_schedule("baet").await.unwrap_err(),
+        tasks.resume_schedule("baet").await.unwrap_err(),
+        tasks.run_now("baet").await.unwrap_err(),
+    ] {
+        assert_eq!(unknown.to_string(), "there is no schedule `baet`; did you mean `beat`?");
+    }
+    assert!(!tasks.remove_schedule("nothing").await.unwrap());
 }

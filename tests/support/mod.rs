@@ -19,6 +19,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) enum Place {
     Memory(MemoryStore),
     Sqlite(Arc<TempDir>),
+    Server(String),
 }
 
 impl Place {
@@ -38,14 +39,15 @@ impl Place {
     pub(crate) fn builder(&self) -> TaskManagerBuilder {
         match self {
             Self::Memory(store) => TaskManager::builder().store(store.clone()),
-            Self::Sqlite(_) => TaskManager::builder().store(self.url()),
+            Self::Sqlite(_) | Self::Server(_) => TaskManager::builder().store(self.url()),
         }
     }
 
-    /// The URL of a file.
+    /// The URL of a file or a server.
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Memory(_) => "memory:".to_owned(),
+            Self::Server(url) => url.clone(),
             Self::Sqlite(dir) => {
                 format!("sqlite://{}?synchronous=normal", dir.path().join("tasks.db").display())
             }
