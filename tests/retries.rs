@@ -64,6 +64,11 @@ async fn snooze_twice(State(notes): State<Notes<u32>>, context: TaskContext) -> 
     if notes.read().len() < 3 { Err(TaskError::snooze(Duration::from_millis(30))) } else { Ok(()) }
 }
 
+#[taskflow::task(max_snoozes = 3)]
+async fn never_ready() -> Result<(), TaskError> {
+    Err(TaskError::snooze(Duration::from_millis(1)))
+}
+
 #[taskflow::task(retries = 1)]
 async fn postpone(snooze: bool) -> Result<(), TaskError> {
     Err(if snooze { TaskError::snooze(Duration::MAX) } else { TaskError::retry_in(Duration::MAX, "no") })
@@ -239,6 +244,23 @@ async fn a_task_steers_what_comes_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_is_never_ready_fails_in_the_end() {
+    use AttemptOutcome::{Failed, Snoozed};
+    for place in Place::each() {
+        let (tasks, _, _) = start(&place).await;
+        let failed = ends(&tasks, tasks.add_task(never_ready, ()).await.unwrap().id()).await;
+        assert_eq!(failed.status, TaskStatus::Failed);
+        assert!(failed.error.as_deref().unwrap().contains("snoozed 3 times"), "{:?}", failed.error);
+        assert_eq!(outcomes(&failed), [(1, Snoozed), (1, Snoozed), (1, Snoozed), (1, Failed)]);
+        assert_eq!(failed.snoozes, 3);
+        let by_add = tasks.add_task(never_ready, ()).max_snoozes(0).await.unwrap();
+        assert_eq!(outcomes(&ends(&tasks, by_add.id()).await), [(1, Failed)]);
+        tasks.retry(by_add.id()).await.unwrap();
+        assert_eq!(outcomes(&ends(&tasks, by_add.id()).await), [(1, Failed), (2, Failed)]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_length_beyond_every_clock_harms_nobody() {
     for place in Place::each() {
         let builder = place.builder().state(Gate::default()).state(Notes::<u32>::default());
@@ -330,6 +352,10 @@ async fn a_synchronous_task_past_its_timeout_is_asked_and_keeps_its_slot() {
         let waiting = tasks.add_task(ping, ()).await.unwrap();
         assert_eq!(record(&tasks, handle.id()).await.status, TaskStatus::Running);
         assert_eq!(record(&tasks, waiting.id()).await.status, TaskStatus::Pending);
+        eventually("it is seen to overrun", || async {
+            (record(&tasks, handle.id()).await.phase() == TaskPhase::Overrunning).then_some(())
+        })
+        .await;
         gate.open();
         let task = ends(&tasks, handle.id()).await;
         assert_eq!(outcomes(&task), [(1, AttemptOutcome::TimedOut)]);

@@ -78,6 +78,11 @@ impl Oracle {
     /// two runs only after one that was lost or given back; a success has come to its end; and a task that never
     /// said it may run twice did not.
     pub(crate) async fn check(&self, tasks: &TaskManager) {
+        self.check_but_cancelled(tasks, &HashSet::new()).await;
+    }
+
+    /// The same where these were asked to stop, which may have ended them as cancelled.
+    pub(crate) async fn check_but_cancelled(&self, tasks: &TaskManager, asked: &HashSet<TaskId>) {
         assert!(!self.accepted.is_empty());
         for id in &self.accepted {
             let record = tasks.get(*id).await.unwrap();
@@ -100,6 +105,8 @@ impl Oracle {
             }
             if record.status == TaskStatus::Success {
                 assert!(self.ends.contains_key(id), "task {id} succeeded without coming to its end");
+            } else if record.status == TaskStatus::Cancelled {
+                assert!(asked.contains(id), "task {id} was cancelled, which nobody asked for");
             } else {
                 assert_eq!((&*record.name, record.status), ("once", TaskStatus::Interrupted), "task {id}");
             }

@@ -1,0 +1,163 @@
+//! Which tasks a filter means, for lists and for the verbs that act on many.
+
+#![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
+#[path = "support/servers/mod.rs"]
+mod servers;
+mod support;
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use support::{Gate, Place, ends, eventually, reaches};
+use taskflow::{Error, State, TaskFilter, TaskId, TaskManager, TaskPhase, TaskSource, TaskStatus};
+
+fn everywhere() -> Vec<Place> {
+    let servers = [servers::postgres::shared_url(), servers::redis::shared_url()];
+    Place::each().into_iter().chain(servers.into_iter().flatten().map(Place::Server)).collect()
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Order {
+    number: u64,
+    city: String,
+    lines: Vec<String>,
+}
+
+#[taskflow::task(retries = 1, delay = "1h")]
+async fn ship(order: Order, express: bool) -> Result<(), String> {
+    if express { Ok(()) } else { Err(format!("Order {} cannot be shipped to {}", order.number, order.city)) }
+}
+
+#[taskflow::task]
+async fn wait_there(State(gate): State<Gate>) {
+    gate.pass().await;
+}
+
+#[taskflow::schedule(every = "10000d")]
+async fn seldom() {}
+
+async fn start(place: &Place) -> (TaskManager, Gate) {
+    let gate = Gate::default();
+    let tasks = place.builder().state(gate.clone()).start().await.unwrap();
+    (tasks, gate)
+}
+
+fn order(number: u64, city: &str) -> Order {
+    Order { number, city: city.to_owned(), lines: vec!["tea".to_owned(), "jam".to_owned()] }
+}
+
+async fn ids(tasks: &TaskManager, filter: TaskFilter) -> Vec<TaskId> {
+    tasks.list(filter).await.unwrap().items.iter().map(|task| task.id).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_condition_means_the_same_on_every_store() {
+    for place in everywhere() {
+        let (tasks, gate) = start(&place).await;
+        let sent = tasks.add_task(ship, (order(1, "Ulm"), true)).idempotency_key("one").await.unwrap();
+        ends(&tasks, sent.id()).await;
+        let before_failed = SystemTime::now();
+        let failed = tasks.add_task(ship, (order(2, "Ulm"), false)).retries(0).await.unwrap();
+        ends(&tasks, failed.id()).await;
+        let retrying = tasks.add_task(ship, (order(3, "Bonn"), false)).await.unwrap();
+        eventually("it failed once", || async {
+            let record = support::record(&tasks, retrying.id()).await;
+            (record.phase() == TaskPhase::Retrying).then_some(())
+        })
+        .await;
+        let later =
+            tasks.add_task(ship, (order(4, "Bonn"), true)).run_in(Duration::from_secs(3600)).await.unwrap();
+        let running = tasks.add_task(wait_there, ()).await.unwrap();
+        reaches(&tasks, running.id(), TaskStatus::Running).await;
+        tasks.pause("default").await.unwrap();
+        let waiting = tasks.add_task(wait_there, ()).await.unwrap();
+        let ticked = tasks.run_now("seldom").await.unwrap();
+        let new = TaskFilter::new;
+        for (what, filter, expected) in [
+            ("scheduled", new().phase(TaskPhase::Scheduled), vec![later.id()]),
+            ("retrying", new().phase(TaskPhase::Retrying), vec![retrying.id()]),
+            ("waiting", new().phase(TaskPhase::Waiting), vec![ticked.id(), waiting.id()]),
+            ("running", new().phase(TaskPhase::Running), vec![running.id()]),
+            ("ended", new().phase(TaskPhase::Ended).name("ship"), vec![failed.id(), sent.id()]),
+            (
+                "two phases",
+                new().phase(TaskPhase::Scheduled).phase(TaskPhase::Running),
+                vec![running.id(), later.id()],
+            ),
+            ("a phase against a status", new().phase(TaskPhase::Running).status(TaskStatus::Failed), vec![]),
+            ("key", new().idempotency_key("one"), vec![sent.id()]),
+            ("no such key", new().idempotency_key("two"), vec![]),
+            ("source", new().source(TaskSource::Schedule), vec![ticked.id()]),
+            ("error", new().error_contains("cannot be SHIPPED to Ulm"), vec![failed.id()]),
+            ("errors", new().error_contains("order "), vec![retrying.id(), failed.id()]),
+            ("an argument", new().arg("express", true), vec![later.id(), sent.id()]),
+            ("below an argument", new().arg("order.city", "Bonn"), vec![later.id(), retrying.id()]),
+            (
+                "a place in a list",
+                new().arg("order.lines.1", "jam").arg("order.number", 2),
+                vec![failed.id()],
+            ),
+            ("a list", new().arg("order.lines", ["tea", "jam"]).arg("order.number", 3), vec![retrying.id()]),
+            ("no such argument", new().arg("order.lines.2", "jam"), vec![]),
+            ("another type", new().arg("order.number", "2"), vec![]),
+            ("ended since", new().finished_after(before_failed), vec![failed.id()]),
+            ("ended before", new().finished_before(before_failed), vec![sent.id()]),
+            (
+                "all at once",
+                new()
+                    .status(TaskStatus::Pending)
+                    .name("ship")
+                    .queue("default")
+                    .phase(TaskPhase::Retrying)
+                    .arg("express", false)
+                    .error_contains("bonn")
+                    .source(TaskSource::Manager),
+                vec![retrying.id()],
+            ),
+        ] {
+            assert_eq!(ids(&tasks, filter).await, expected, "{place:?}: {what}");
+        }
+        gate.open();
+        tasks.resume("default").await.unwrap();
+        tasks.shutdown(Duration::from_secs(5)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verbs_act_on_all_that_is_meant_and_on_nothing_else() {
+    for place in everywhere() {
+        let (tasks, _) = start(&place).await;
+        tasks.pause("default").await.unwrap();
+        let many = (0..2500).map(|n| {
+            let city = if n % 5 == 0 { "Ulm" } else { "Bonn" };
+            tasks.add_task(ship, (order(n, city), true))
+        });
+        tasks.add_all(many.collect::<Vec<_>>()).await.unwrap();
+        let to_ulm = || TaskFilter::new().arg("order.city", "Ulm");
+        assert_eq!(tasks.cancel_all(to_ulm()).await.unwrap(), 500, "{place:?}");
+        assert_eq!(tasks.cancel_all(to_ulm()).await.unwrap(), 0, "{place:?}");
+        assert_eq!(tasks.counts().await.unwrap().cancelled, 500);
+        assert_eq!(tasks.retry_all(to_ulm().arg("order.number", 10)).await.unwrap(), 1, "{place:?}");
+        assert_eq!(tasks.retry_all(to_ulm()).await.unwrap(), 499, "{place:?}");
+        assert_eq!(tasks.cancel_all(TaskFilter::new().error_contains("nothing")).await.unwrap(), 0);
+        assert_eq!(tasks.cancel_all(TaskFilter::all()).await.unwrap(), 2500, "{place:?}");
+        assert_eq!(tasks.delete(to_ulm()).await.unwrap(), 500, "{place:?}");
+        assert_eq!(tasks.counts().await.unwrap().total(), 2000, "{place:?}");
+        assert!(matches!(tasks.delete(TaskFilter::new()).await, Err(Error::EmptyFilter)));
+        // Pages of what is looked for one by one are complete, and each record is on one of them.
+        let mut filter = TaskFilter::new().arg("order.city", "Bonn").limit(700);
+        let mut seen = Vec::new();
+        loop {
+            let page = tasks.list(filter.clone()).await.unwrap();
+            assert!(page.items.len() <= 700);
+            seen.extend(page.items.iter().map(|task| task.id));
+            let Some(next) = page.next else { break };
+            filter = filter.after(next);
+        }
+        assert_eq!(seen.len(), 2000, "{place:?}");
+        assert!(seen.is_sorted_by(|a, b| a > b));
+        tasks.resume("default").await.unwrap();
+        tasks.shutdown(Duration::ZERO).await.unwrap();
+    }
+}
