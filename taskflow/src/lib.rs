@@ -61,8 +61,13 @@
 //!
 //! [`get`](TaskManager::get), [`list`](TaskManager::list), [`counts`](TaskManager::counts) and
 //! [`subscribe`](TaskManager::subscribe) show what happens; [`cancel`](TaskManager::cancel),
-//! [`retry`](TaskManager::retry), [`pause`](TaskManager::pause) and their like act on it, from any process. [`#[schedule]`](macro@schedule)
-//! runs a task by the clock, each tick once over all processes.
+//! [`retry`](TaskManager::retry), [`pause`](TaskManager::pause) and their like act on it, from any process.
+//!
+//! # Queues and schedules
+//!
+//! A [queue](QueueConfig) limits how many of its tasks run, wait or start, in one process or over all, also for each of many
+//! tenants; [`set_queue`](TaskManager::set_queue) changes that while everything is at work. [`#[schedule]`](macro@schedule) runs a
+//! task by the clock, each tick once over all processes, and so does [`schedule`](TaskManager::schedule) at run time.
 //!
 //! # Where tasks are kept
 //!
@@ -71,7 +76,6 @@
 //! | `memory:` | tests, throw-away work | nothing |
 //! | `sqlite://tasks.db` | one machine, any number of processes | `kill -9`, a crash, a power loss |
 //! | `sqlite://tasks.db?synchronous=normal` | the same, faster | `kill -9` and a crash of the process |
-//!
 //! | `postgres://…` | many machines | what the server survives |
 //! | `redis://…` | many machines | what `appendonly` keeps |
 //!

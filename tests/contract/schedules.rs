@@ -87,6 +87,10 @@ pub(crate) async fn a_schedule_tells_what_became_of_its_last_tick(lab: Lab) {
     let known = state(&lab, "report").await;
     assert_eq!((known.last_tick, known.last_outcome), (Some(at(3)), Some(TickOutcome::Skipped)));
     assert_eq!((known.paused, known.definition, known.last_start), (false, None, None));
+    // Where one begins that has not ticked yet nothing was left out.
+    lab.store.fire(Fire::new("backup".to_owned(), at(3), None)).await.unwrap();
+    let known = state(&lab, "backup").await;
+    assert_eq!((known.last_tick, known.last_outcome), (Some(at(3)), None));
 }
 
 pub(crate) async fn ticks_of_a_paused_schedule_pass(lab: Lab) {

@@ -191,7 +191,8 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
 
     /// Deals with one tick of a schedule, in one transaction: if it comes after those that have been dealt with, by any
     /// process, as its [`FireAfter`](super::FireAfter) says, takes note of it and inserts its task as `insert` does. A
-    /// refused task is not tried again: the tick has been dealt with. While the schedule is paused nothing is inserted.
+    /// refused task is not tried again: the tick has been dealt with. While the schedule is paused nothing is inserted. A
+    /// tick that only passes and is the first of its schedule is where that begins: it leaves no outcome.
     fn fire(&self, fire: Fire) -> StoreFuture<'_, Fired>;
 
     /// Every schedule of which a tick has been dealt with, that is or was paused, or that has a definition, by name.

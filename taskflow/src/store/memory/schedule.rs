@@ -6,6 +6,7 @@ use crate::store::{Fire, FireAfter, Fired, ScheduleChange, ScheduleState};
 impl State {
     pub(super) fn fire(&mut self, fire: &Fire) -> Fired {
         let state = self.schedule(&fire.schedule);
+        let begins = state.last_tick.is_none() && fire.batch.is_none();
         match fire.after {
             FireAfter::Earlier if state.last_tick.is_some_and(|last| last >= fire.tick) => {
                 return Fired::Before;
@@ -29,7 +30,7 @@ impl State {
             state.last_task = Some(inserted.id);
         }
         if fire.after == FireAfter::Earlier {
-            state.last_outcome = fired.outcome();
+            state.last_outcome = fired.outcome().filter(|_| !begins);
         }
         fired
     }

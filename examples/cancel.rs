@@ -1,0 +1,66 @@
+//! Stopping what waits and what runs, bounding how long it may take, and looking for it afterwards.
+//!
+//! `cargo run --example cancel` takes about a second.
+#![allow(clippy::print_stdout, reason = "it shows what happens")]
+
+use std::time::{Duration, SystemTime};
+
+use taskflow::{TaskContext, TaskFilter, TaskManager, TaskStatus};
+
+/// Async: dropped at its next await when it is cancelled.
+#[taskflow::task]
+async fn follow(feed: String) {
+    let _ = feed;
+    std::future::pending().await
+}
+
+/// Synchronous: asked to stop, and stops when it looks.
+#[taskflow::task]
+fn compute(rounds: u64, context: TaskContext) -> Result<u64, String> {
+    for round in 0..rounds {
+        if context.is_cancelled() {
+            return Err(format!("stopped after {round} rounds"));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(rounds)
+}
+
+/// A tenth of a second is all it gets.
+#[taskflow::task(timeout = "100ms")]
+async fn ask_a_slow_server() {
+    std::future::pending().await
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let tasks = TaskManager::builder().store("memory:").max_concurrent_tasks(3).start().await?;
+
+    let running = tasks.add_task(follow, ("news".to_owned(),)).tag("user", 42).await?;
+    let computing = tasks.add_task(compute, (1_000_000,)).tag("user", 42).await?;
+    let slow = tasks.add_task(ask_a_slow_server, ()).await?;
+    // Not started by then, it never will be.
+    let soon = SystemTime::now() + Duration::from_millis(50);
+    let late = tasks.add_task(follow, ("yesterday".to_owned(),)).expires_at(soon).await?;
+    // Replaced by its key while it waits, and cancelled by it.
+    let tomorrow = SystemTime::now() + Duration::from_secs(24 * 3600);
+    tasks.add_task(follow, ("auction".to_owned(),)).run_at(tomorrow).run_key("auction:42").await?;
+
+    for failure in [late.wait().await.map(drop), slow.wait().await.map(drop)] {
+        println!("{}", failure.unwrap_err());
+    }
+    println!("by its key: {}", tasks.cancel_scheduled("auction:42").await?);
+    println!("one: {:?}", tasks.cancel(running.id()).await?);
+    // Everything of one user, whatever it is and wherever it runs.
+    println!("all of user 42: {}", tasks.cancel_all(TaskFilter::new().tag("user", 42)).await?);
+    println!("{}", computing.wait().await.unwrap_err());
+
+    // What was it? By status, phase, argument, error, age ...
+    let of_news = TaskFilter::new().status(TaskStatus::Cancelled).arg("feed", "news");
+    for task in tasks.list(of_news).await?.items {
+        println!("{} {}: {}", task.name, task.args, task.error.unwrap_or_default());
+    }
+    println!("deleted: {}", tasks.delete(TaskFilter::all()).await?);
+    tasks.shutdown(Duration::from_secs(5)).await?;
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! Work by the clock: declared in the program, or added, paused and removed while it runs.
+//!
+//! `cargo run --example schedules` ticks for two seconds. Start it twice at once with a file as the store
+//! (`STORE=sqlite://schedules.db`), and each tick still happens once.
+#![allow(clippy::print_stdout, reason = "it shows what happens")]
+
+use std::time::{Duration, SystemTime};
+
+use taskflow::{Cron, Every, Overlap, TaskContext, TaskManager};
+
+/// Every 300 ms, on one grid for all processes; a restart does not move it.
+#[taskflow::schedule(every = "300ms", overlap = "skip")]
+async fn refresh_rates(context: TaskContext) {
+    let late = context.scheduled_for().and_then(|tick| SystemTime::now().duration_since(tick).ok());
+    println!("refresh_rates, {:?} after its tick", late.unwrap_or_default());
+}
+
+/// On working days at nine in Berlin, whatever daylight saving does; checked while it compiles.
+#[taskflow::schedule(cron = "0 9 * * MON-FRI", timezone = "Europe/Berlin", missed = "skip")]
+async fn morning_report() {
+    println!("morning_report");
+}
+
+/// A task like any other, which a schedule of the store adds.
+#[taskflow::task]
+async fn clean(folder: String) {
+    println!("clean {folder}");
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let store = std::env::var("STORE").unwrap_or_else(|_| "memory:".to_owned());
+    let tasks = TaskManager::builder().store(&store).start().await?;
+
+    // Added at run time: stored, replaced by its name, heard of by every process within a second.
+    let clean_up = tasks.add(clean("uploads".to_owned())).priority(-5);
+    let often = Every::new(Duration::from_millis(500))?;
+    tasks.schedule(clean_up, often).named("clean-uploads").overlap(Overlap::Skip).await?;
+    let nightly = Cron::parse("30 3 * * *")?.timezone("America/New_York")?;
+    tasks.schedule(clean("logs".to_owned()), nightly).named("clean-logs").await?;
+
+    tasks.run_now("morning_report").await?.wait().await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    tasks.pause_schedule("refresh_rates").await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for schedule in tasks.schedules().await? {
+        let next = schedule.next_run.and_then(|tick| tick.duration_since(SystemTime::now()).ok());
+        println!(
+            "{:15} {:16} {}, last {:?}",
+            schedule.name,
+            schedule.trigger.unwrap_or_default(),
+            next.map_or("paused".to_owned(), |next| format!("next in {next:.0?}")),
+            schedule.last_outcome,
+        );
+    }
+    tasks.resume_schedule("refresh_rates").await?;
+    tasks.remove_schedule("clean-uploads").await?;
+    tasks.remove_schedule("clean-logs").await?;
+    tasks.shutdown(Duration::from_secs(5)).await?;
+    Ok(())
+}
