@@ -65,8 +65,7 @@ pub(super) fn next_later(
     while let Some(row) = rows.next()? {
         looked_at += 1;
         let queue = row.get_ref(1)?.as_str()?;
-        let is_meant =
-            queues.iter().any(|one| **one == *queue) && known.knows(row.get_ref(2)?.as_str()?);
+        let is_meant = queues.iter().any(|one| **one == *queue) && known.knows(row.get_ref(2)?.as_str()?);
         if is_meant || looked_at >= LOOK_AHEAD {
             let run_at: i64 = row.get(0)?;
             return Ok(Some(Duration::from_micros(run_at.abs_diff(now))));

@@ -78,9 +78,10 @@ pub(super) fn cancel(tx: &mut Transaction<'_, '_>, limit: i64) -> rusqlite::Resu
     let mut cancelled = Vec::with_capacity(over.len());
     for seq in over {
         let Some(life) = tx.life_of(seq)? else { continue };
-        let what = tx.sql.get(WHAT)?.query_row([seq], |row| {
-            Ok(Recovered::from_expiry(TaskId::from_bytes(row.get(0)?), row.get(1)?))
-        });
+        let what = tx
+            .sql
+            .get(WHAT)?
+            .query_row([seq], |row| Ok(Recovered::from_expiry(TaskId::from_bytes(row.get(0)?), row.get(1)?)));
         cancelled.extend(what.optional()?);
         let (state, attempt, lost_runs) = (State::Cancelled, life.attempt, life.lost_runs);
         tx.end(&life, Ends { state, attempt, lost_runs, error: Recovered::EXPIRED })?;

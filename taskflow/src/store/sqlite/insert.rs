@@ -6,12 +6,12 @@ use std::time::Duration;
 use rusqlite::params;
 
 use super::instance;
-use super::{due, expiry};
 use super::keys::{self, Kind};
 use super::ledger::QueueNumber;
 use super::row;
 use super::state::State;
 use super::transaction::Transaction;
+use super::{due, expiry};
 use crate::model::{NewTask, TaskId, When, time};
 use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
 

@@ -239,8 +239,19 @@ impl Ledger {
             sql.execute(
                 ADD,
                 params![
-                    name, aside, due, later, held, running, success, failed, interrupted, cancelled, rejected,
-                    waiting_first, refused
+                    name,
+                    aside,
+                    due,
+                    later,
+                    held,
+                    running,
+                    success,
+                    failed,
+                    interrupted,
+                    cancelled,
+                    rejected,
+                    waiting_first,
+                    refused
                 ],
             )?;
             if ended > 0 {

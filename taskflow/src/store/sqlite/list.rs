@@ -74,8 +74,7 @@ fn gather(sql: &Statements<'_>, filter: &TaskFilter, limit: usize) -> rusqlite::
     let mut wanted = filter.statuses.clone();
     wanted.sort_unstable();
     wanted.dedup();
-    let (pending, running) =
-        (wanted.contains(&TaskStatus::Pending), wanted.contains(&TaskStatus::Running));
+    let (pending, running) = (wanted.contains(&TaskStatus::Pending), wanted.contains(&TaskStatus::Running));
     let along_ids = wanted.is_empty()
         || wanted.contains(&TaskStatus::Success)
         || ((pending || running)

@@ -12,9 +12,7 @@ use super::recover;
 use super::row::{self, record_query};
 use super::statements::Statements;
 use super::transaction::Known;
-use crate::model::{
-    Attempt, Counts, InstanceId, InstanceInfo, LogLevel, LogLine, TaskId, TaskRecord, time,
-};
+use crate::model::{Attempt, Counts, InstanceId, InstanceInfo, LogLevel, LogLine, TaskId, TaskRecord, time};
 
 const SEQ: &str = "SELECT seq FROM taskflow_tasks WHERE id = ?1";
 

@@ -72,9 +72,8 @@ pub(super) fn look(sql: &Statements<'_>, locks: &Locks) -> rusqlite::Result<Opti
     let now = time::now_micros();
     let mut dead = there(sql)?;
     dead.retain(|it| !it.lives(locks, now));
-    let is_any = !dead.is_empty()
-        || sql.get(LEASE_ENDED)?.exists([now, 1])?
-        || expiry::is_any_over(sql, now)?;
+    let is_any =
+        !dead.is_empty() || sql.get(LEASE_ENDED)?.exists([now, 1])? || expiry::is_any_over(sql, now)?;
     Ok(is_any.then_some(dead))
 }
 

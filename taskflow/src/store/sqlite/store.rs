@@ -21,13 +21,13 @@ use super::{
 };
 use super::{prune, queues, read, recover, schedule, statements::Statements};
 use crate::model::{
-    CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo, StoreError,
-    StoreErrorKind, TaskFilter, TaskId, TaskRecord,
+    CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
+    StoreError, StoreErrorKind, TaskFilter, TaskId, TaskRecord,
 };
 use crate::store::{
     Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, Hint, HintStream, InsertBatch, Inserted,
-    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState, Store,
-    StoreFuture,
+    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState,
+    Store, StoreFuture,
 };
 
 /// How many threads read.
