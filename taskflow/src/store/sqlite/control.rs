@@ -1,6 +1,4 @@
-//! What people ask for: cancel, retry, delete, pause.
-
-use rusqlite::params;
+//! What people ask of tasks: cancel, retry, delete.
 
 use super::finish::CANCELLED;
 use super::keys::{self, Kind};
@@ -16,16 +14,13 @@ const RETRIED: &str = "SELECT name, idempotency_key, policy FROM taskflow_tasks 
 
 const RETRY: &str = "
 UPDATE taskflow_tasks
-SET state = 0, run_at = ?2, max_attempts = ?3, finished_at = NULL, error = NULL, progress = NULL, lost_runs = 0
+SET state = 0, run_at = ?2, max_attempts = ?3, finished_at = NULL, error = NULL, progress = NULL, lost_runs = 0,
+    snoozes = 0
 WHERE seq = ?1";
 
 const DELETE: &str = "DELETE FROM taskflow_tasks WHERE seq = ?1";
 const DELETE_ATTEMPTS: &str = "DELETE FROM taskflow_attempts WHERE task = ?1";
 const DELETE_LOGS: &str = "DELETE FROM taskflow_logs WHERE task = ?1";
-
-const PAUSE: &str = "
-INSERT INTO taskflow_queues (name, paused) VALUES (?1, ?2)
-ON CONFLICT (name) DO UPDATE SET paused = excluded.paused";
 
 pub(super) fn cancel(
     tx: &mut Transaction<'_, '_>,
@@ -105,19 +100,11 @@ pub(super) fn delete(tx: &mut Transaction<'_, '_>, ids: &[TaskId]) -> rusqlite::
 /// Deletes an ended row and what belongs to it.
 pub(super) fn forget(tx: &mut Transaction<'_, '_>, life: &Life) -> rusqlite::Result<()> {
     tx.free_keys(life)?;
-    tx.left_state(life)?;
+    tx.left_state(life, life.state)?;
     tx.ledger.exit(life.queue, life.state, life.attempt);
     tx.ledger.moves += 1;
     tx.sql.execute(DELETE, [life.seq])?;
     tx.sql.execute(DELETE_ATTEMPTS, [life.seq])?;
     tx.sql.execute(DELETE_LOGS, [life.seq])?;
-    Ok(())
-}
-
-pub(super) fn set_paused(tx: &mut Transaction<'_, '_>, queue: &str, paused: bool) -> rusqlite::Result<()> {
-    tx.sql.execute(PAUSE, params![queue, paused])?;
-    let queue = tx.ledger.queue(queue);
-    tx.ledger.reread(queue);
-    tx.is_news = true;
     Ok(())
 }

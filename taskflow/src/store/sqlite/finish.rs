@@ -5,7 +5,7 @@ use rusqlite::params;
 use super::life::{Ends, Life, Waits};
 use super::state::State;
 use super::transaction::Transaction;
-use crate::model::{TaskStatus, time};
+use crate::model::{AttemptOutcome, TaskStatus, time};
 use crate::store::{Finish, FinishKind, Finished, Release, Report, Verdict};
 
 /// What a run ends with that was asked to stop and would have gone back to waiting.
@@ -21,6 +21,8 @@ const SUCCEED_AT: &str = "
 UPDATE taskflow_tasks
 SET state = 4, finished_at = ?4, result = ?5, lease_until = NULL, error = NULL, lost_runs = 0
 WHERE seq = ?1 AND id = ?2 AND fence = ?3 AND state = 3 AND cancel_requested = 0";
+
+const SNOOZED: &str = "UPDATE taskflow_tasks SET snoozes = snoozes + 1 WHERE seq = ?1";
 
 const WAS_ASKED: &str = "UPDATE taskflow_tasks SET cancel_requested = 0 WHERE seq = ?1";
 
@@ -54,6 +56,9 @@ fn finish_one(tx: &mut Transaction<'_, '_>, finish: &Finish) -> rusqlite::Result
         FinishKind::GiveBack { delay, outcome } => {
             if let Some(outcome) = outcome {
                 tx.record(&life, *outcome, None)?;
+                if *outcome == AttemptOutcome::Snoozed {
+                    tx.sql.execute(SNOOZED, [life.seq])?;
+                }
             }
             let run_at = tx.now.saturating_add(time::micros(*delay));
             let error = tx.error_of(&life)?;

@@ -1,6 +1,7 @@
 //! How tasks come in.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::params;
 
@@ -10,14 +11,15 @@ use super::ledger::QueueNumber;
 use super::row;
 use super::state::State;
 use super::transaction::Transaction;
+use super::{due, expiry};
 use crate::model::{NewTask, TaskId, When, time};
 use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
 
 const INSERT: &str = "
 INSERT INTO taskflow_tasks
     (id, state, queue, priority, name, attempt, max_attempts, fence, instance, lease_until, run_at, created_at,
-     scheduled_for, started_at, source, idempotency_key, run_key, policy, tags, args)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
+     scheduled_for, expires_at, started_at, source, idempotency_key, run_key, concurrency_key, policy, tags, args)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)
 ON CONFLICT DO NOTHING";
 
 const INSERT_LATER: &str = "
@@ -26,7 +28,7 @@ INSERT INTO taskflow_later (run_at, task, queue, name) VALUES (?1, ?2, ?3, ?4)";
 const REPLACE: &str = "
 UPDATE taskflow_tasks
 SET state = ?2, queue = ?3, priority = ?4, args = ?5, tags = ?6, policy = ?7, max_attempts = ?8, run_at = ?9,
-    scheduled_for = ?10
+    scheduled_for = ?10, expires_at = ?11, concurrency_key = ?12
 WHERE seq = ?1";
 
 /// The fence of a run or hold that begins with the insert; a claim's is greater, so a run under it is known to be that
@@ -47,7 +49,8 @@ pub(super) fn insert(
     // Only who asks whether anything is due needs to know what has come due meanwhile.
     let mut tasks = batch.groups.iter().flat_map(|group| &group.tasks);
     if tasks.any(|task| task.start == Start::LeaseIfIdle) {
-        super::claim::promote(tx)?;
+        expiry::lapse(tx)?;
+        due::promote(tx)?;
     }
     let mut context = Batch { batch, instance: None };
     batch.groups.iter().map(|group| insert_group(tx, &mut context, group)).collect()
@@ -76,6 +79,7 @@ fn insert_group(
                     // The row of the instance may have been undone too.
                     context.instance = None;
                 }
+                reject(tx, group, &refusal)?;
                 return Ok(Err(refusal));
             }
         }
@@ -95,8 +99,8 @@ fn insert_one(
     let queue = tx.ledger.queue(&new.queue);
     // Nobody else can write meanwhile, so what is looked up here still holds below; the indexes would refuse otherwise.
     if new.idempotency_key.is_some() || new.run_key.is_some() || insert.max_size.is_some() {
-        if let Some(answer) = stands_for(tx, context, new)? {
-            return Ok(Ok(answer));
+        if let Some(answer) = stands_for(tx, context, insert)? {
+            return Ok(answer);
         }
         if let Some(max_size) = insert.max_size
             && tx.ledger.waiting_first(queue, tx.sql)? >= row::number(max_size)
@@ -105,60 +109,110 @@ fn insert_one(
         }
     }
     let begin = begin(tx, context, insert, queue)?;
-    let (run_at, scheduled_for) = due(new, tx.now);
-    let inserted = tx.sql.execute(
-        INSERT,
-        params![
-            new.id.as_bytes(),
-            begin.state.number(),
-            new.queue,
-            new.priority,
-            new.name,
-            begin.attempt,
-            new.policy.max_attempts(),
-            begin.fence,
-            begin.instance,
-            begin.instance.map(|_| tx.now.saturating_add(time::micros(context.batch.lease))),
-            run_at,
-            tx.now,
-            scheduled_for,
-            (begin.state == State::Running).then_some(tx.now),
-            new.source.as_str(),
-            new.idempotency_key,
-            new.run_key,
-            row::policy_json(&new.policy),
-            row::tags_json(&new.tags),
-            // Whoever makes an `InsertTask` has checked them.
-            new.args.as_deref().unwrap_or("null"),
-        ],
-    )?;
-    if inserted == 0 {
-        let answer = answer_again(tx, context, new.id)?.unwrap_or(InsertedAs::Pending);
-        return Ok(Ok(Inserted::new(new.id, answer)));
-    }
-    let seq = tx.sql.connection().last_insert_rowid();
+    let lease = context.batch.lease;
+    let Some(seq) = write(tx, new, begin.state, begin.attempt, begin.instance.map(|it| (it, lease)))? else {
+        let answer = answer_again(tx, context, insert)?;
+        return Ok(answer.unwrap_or(Ok(Inserted::new(new.id, InsertedAs::Pending))));
+    };
     if let Some(key) = &new.idempotency_key {
         keys::take(tx, key, &new.name, Kind::Idempotency, seq)?;
     }
     if let Some(key) = new.run_key.as_ref().filter(|_| begin.attempt == 0) {
         keys::take(tx, key, &new.name, Kind::Run, seq)?;
     }
-    match begin.state {
-        State::Later => drop(tx.sql.execute(INSERT_LATER, params![run_at, seq, new.queue, new.name])?),
-        State::Running => {
-            let queue = Arc::clone(tx.ledger.name(queue));
-            tx.remember(new.id, seq, &queue);
+    wait(tx, seq, new, begin.state)?;
+    if begin.state == State::Running {
+        match &new.concurrency_key {
+            Some(key) => tx.key_runs(&new.queue, key)?,
+            None => {
+                let queue = Arc::clone(tx.ledger.name(queue));
+                tx.remember(new.id, seq, &queue);
+            }
         }
-        _ => {}
     }
     tx.ledger.enter(queue, begin.state, begin.attempt);
-    tx.ledger.bytes += new.args.as_ref().map_or(0, |args| args.len());
     tx.is_news = true;
     Ok(Ok(Inserted::new(new.id, begin.kind)))
 }
 
+/// Writes the row of a new task, if its id is not there yet. Answers its number.
+fn write(
+    tx: &mut Transaction<'_, '_>,
+    new: &NewTask,
+    state: State,
+    attempt: i64,
+    lease: Option<(i64, Duration)>,
+) -> rusqlite::Result<Option<i64>> {
+    let (run_at, scheduled_for) = times(new, tx.now);
+    let inserted = tx.sql.execute(
+        INSERT,
+        params![
+            new.id.as_bytes(),
+            state.number(),
+            new.queue,
+            new.priority,
+            new.name,
+            attempt,
+            new.policy.max_attempts(),
+            FIRST_FENCE,
+            lease.map(|(instance, _)| instance),
+            lease.map(|(_, length)| tx.now.saturating_add(time::micros(length))),
+            run_at,
+            tx.now,
+            scheduled_for,
+            new.expires_at.map(time::to_micros),
+            (state == State::Running).then_some(tx.now),
+            new.source.as_str(),
+            new.idempotency_key,
+            new.run_key,
+            new.concurrency_key,
+            row::policy_json(&new.policy),
+            row::tags_json(&new.tags),
+            // Whoever makes an `InsertTask` has checked them.
+            new.args.as_deref().unwrap_or("null"),
+        ],
+    )?;
+    tx.ledger.bytes += new.args.as_ref().map_or(0, |args| args.len());
+    Ok((inserted > 0).then(|| tx.sql.connection().last_insert_rowid()))
+}
+
+/// Writes down wherever such tasks are kept that a row waits, if it does.
+fn wait(tx: &mut Transaction<'_, '_>, seq: i64, new: &NewTask, state: State) -> rusqlite::Result<()> {
+    if state == State::Later {
+        tx.sql.execute(INSERT_LATER, params![times(new, tx.now).0, seq, new.queue, new.name])?;
+    }
+    match new.expires_at {
+        Some(at) if matches!(state, State::Due | State::Later) => {
+            expiry::expires(tx, seq, time::to_micros(at))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Counts what was refused, and keeps a record of it if one was asked for.
+fn reject(tx: &mut Transaction<'_, '_>, group: &InsertGroup, refusal: &Refusal) -> rusqlite::Result<()> {
+    for insert in &group.tasks {
+        if tx.life(insert.task.id)?.is_some() {
+            // It is being repeated.
+            return Ok(());
+        }
+    }
+    let Refusal::QueueFull { queue, .. } = refusal;
+    let queue = tx.ledger.queue(queue);
+    tx.ledger.refuse(queue, group.tasks.len());
+    if let [insert] = &*group.tasks
+        && insert.record_rejected
+        && let Some(seq) = write(tx, &insert.task, State::Rejected, 0, None)?
+    {
+        tx.reject(seq, &refusal.error())?;
+        tx.ledger.enter(queue, State::Rejected, 0);
+        tx.is_news = true;
+    }
+    Ok(())
+}
+
 /// When a task is due, and for which instant it was meant.
-fn due(new: &NewTask, now: i64) -> (i64, Option<i64>) {
+fn times(new: &NewTask, now: i64) -> (i64, Option<i64>) {
     let scheduled_for = match new.when {
         When::Now => None,
         When::In(length) => Some(now.saturating_add(time::micros(length))),
@@ -171,7 +225,6 @@ fn due(new: &NewTask, now: i64) -> (i64, Option<i64>) {
 struct Begin {
     state: State,
     attempt: i64,
-    fence: i64,
     instance: Option<i64>,
     kind: InsertedAs,
 }
@@ -182,31 +235,24 @@ fn begin(
     insert: &InsertTask,
     queue: QueueNumber,
 ) -> rusqlite::Result<Begin> {
-    let state = State::waiting(due(&insert.task, tx.now).0, tx.now);
+    let state = State::waiting(times(&insert.task, tx.now).0, tx.now);
     let starts = match insert.start {
         Start::Wait => false,
         Start::Hold => {
             let instance = Some(context.instance(tx)?);
             let kind = InsertedAs::Held { fence: 1 };
-            return Ok(Begin { state: State::Held, attempt: 0, fence: FIRST_FENCE, instance, kind });
+            return Ok(Begin { state: State::Held, attempt: 0, instance, kind });
         }
-        Start::Lease => state == State::Due && !tx.ledger.is_paused(queue, tx.sql)?,
-        Start::LeaseIfIdle => {
-            state == State::Due && !tx.ledger.is_paused(queue, tx.sql)? && tx.ledger.due(queue, tx.sql)? == 0
-        }
+        Start::Lease => true,
+        Start::LeaseIfIdle => tx.ledger.due(queue, tx.sql)? == 0,
     };
-    if !starts {
-        return Ok(Begin {
-            state,
-            attempt: 0,
-            fence: FIRST_FENCE,
-            instance: None,
-            kind: InsertedAs::Pending,
-        });
+    let has_expired = insert.task.expires_at.is_some_and(|at| time::to_micros(at) <= tx.now);
+    if !starts || state != State::Due || has_expired || tx.ledger.is_paused(queue, tx.sql)? {
+        return Ok(Begin { state, attempt: 0, instance: None, kind: InsertedAs::Pending });
     }
     let instance = Some(context.instance(tx)?);
     let kind = InsertedAs::Leased { fence: 1 };
-    Ok(Begin { state: State::Running, attempt: 1, fence: FIRST_FENCE, instance, kind })
+    Ok(Begin { state: State::Running, attempt: 1, instance, kind })
 }
 
 impl Batch<'_> {
@@ -222,21 +268,22 @@ impl Batch<'_> {
 fn stands_for(
     tx: &mut Transaction<'_, '_>,
     context: &mut Batch<'_>,
-    new: &NewTask,
-) -> rusqlite::Result<Option<Inserted>> {
-    if let Some(answer) = answer_again(tx, context, new.id)? {
-        return Ok(Some(Inserted::new(new.id, answer)));
+    insert: &InsertTask,
+) -> rusqlite::Result<Option<Result<Inserted, Refusal>>> {
+    let new = &insert.task;
+    if let Some(answer) = answer_again(tx, context, insert)? {
+        return Ok(Some(answer));
     }
     if let Some(key) = &new.idempotency_key
         && let Some(holder) = keys::holder(tx, key, &new.name, Kind::Idempotency)?
     {
-        return Ok(Some(Inserted::new(holder, InsertedAs::Duplicate)));
+        return Ok(Some(Ok(Inserted::new(holder, InsertedAs::Duplicate))));
     }
     if let Some(key) = &new.run_key
         && let Some(waiting) = keys::holder(tx, key, &new.name, Kind::Run)?
     {
         replace(tx, waiting, new)?;
-        return Ok(Some(Inserted::new(waiting, InsertedAs::Replaced)));
+        return Ok(Some(Ok(Inserted::new(waiting, InsertedAs::Replaced))));
     }
     Ok(None)
 }
@@ -245,22 +292,28 @@ fn stands_for(
 fn answer_again(
     tx: &mut Transaction<'_, '_>,
     context: &mut Batch<'_>,
-    id: TaskId,
-) -> rusqlite::Result<Option<InsertedAs>> {
-    let Some(life) = tx.life(id)? else { return Ok(None) };
+    insert: &InsertTask,
+) -> rusqlite::Result<Option<Result<Inserted, Refusal>>> {
+    let Some(life) = tx.life(insert.task.id)? else { return Ok(None) };
     let is_first = life.fence == FIRST_FENCE && life.instance == Some(context.instance(tx)?);
-    Ok(Some(match life.state {
+    let kind = match life.state {
+        State::Rejected => {
+            let (queue, max_size) = (tx.ledger.name(life.queue).to_string(), insert.max_size.unwrap_or(0));
+            return Ok(Some(Err(Refusal::QueueFull { queue, max_size })));
+        }
         State::Running if is_first => InsertedAs::Leased { fence: 1 },
         State::Held if is_first => InsertedAs::Held { fence: 1 },
         _ => InsertedAs::Pending,
-    }))
+    };
+    Ok(Some(Ok(Inserted::new(insert.task.id, kind))))
 }
 
 /// Gives a waiting task what another add with its run key wants. A hold stays: whoever has it ends it.
 fn replace(tx: &mut Transaction<'_, '_>, waiting: TaskId, new: &NewTask) -> rusqlite::Result<()> {
     let Some(life) = tx.life(waiting)? else { return Ok(()) };
-    let (run_at, scheduled_for) = due(new, tx.now);
+    let (run_at, scheduled_for) = times(new, tx.now);
     let state = if life.state == State::Held { State::Held } else { State::waiting(run_at, tx.now) };
+    tx.left_state(&life, state)?;
     tx.sql.execute(
         REPLACE,
         params![
@@ -274,12 +327,11 @@ fn replace(tx: &mut Transaction<'_, '_>, waiting: TaskId, new: &NewTask) -> rusq
             new.policy.max_attempts(),
             run_at,
             scheduled_for,
+            new.expires_at.map(time::to_micros),
+            new.concurrency_key,
         ],
     )?;
-    tx.left_state(&life)?;
-    if state == State::Later {
-        tx.sql.execute(INSERT_LATER, params![run_at, life.seq, new.queue, new.name])?;
-    }
+    wait(tx, life.seq, new, state)?;
     let queue = tx.ledger.queue(&new.queue);
     tx.ledger.exit(life.queue, life.state, life.attempt);
     tx.ledger.enter(queue, state, life.attempt);

@@ -3,16 +3,17 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::transaction::Transaction;
-use crate::model::{InstanceId, InstanceInfo, time};
+use crate::model::{InstanceId, InstanceInfo};
 
 const NUMBER: &str = "SELECT number FROM taskflow_instances WHERE id = ?1";
 
 const JOIN: &str = "
-INSERT INTO taskflow_instances (id, host, pid, version, runs, started_at, seen_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+INSERT INTO taskflow_instances (id, host, pid, version, runs, schedules, started_at, seen_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)
 ON CONFLICT (id) DO UPDATE SET
     host = excluded.host, pid = excluded.pid, version = excluded.version, runs = excluded.runs,
-    started_at = excluded.started_at, seen_at = excluded.seen_at, gone_at = NULL";
+    schedules = excluded.schedules, seen_at = excluded.seen_at,
+    started_at = iif(gone_at IS NULL, started_at, excluded.started_at), gone_at = NULL";
 
 const STRANGER: &str = "
 INSERT INTO taskflow_instances (id, host, pid, version, runs, started_at, seen_at, gone_at)
@@ -43,9 +44,10 @@ pub(super) fn find(tx: &Transaction<'_, '_>, instance: InstanceId) -> rusqlite::
 }
 
 pub(super) fn join(tx: &mut Transaction<'_, '_>, info: &InstanceInfo) -> rusqlite::Result<()> {
-    let InstanceInfo { id, host, pid, version, runs, started_at, .. } = info;
-    let started_at = time::to_micros(*started_at);
-    tx.sql.execute(JOIN, params![id.as_bytes(), host, pid, version, runs, started_at, tx.now])?;
+    let InstanceInfo { id, host, pid, version, runs, schedules, .. } = info;
+    let schedules = (!schedules.is_empty())
+        .then(|| serde_json::to_string(schedules).expect("a list of strings can be written as JSON"));
+    tx.sql.execute(JOIN, params![id.as_bytes(), host, pid, version, runs, schedules, tx.now])?;
     Ok(())
 }
 

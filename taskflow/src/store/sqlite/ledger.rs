@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, params};
 
+use super::row;
 use super::state::State;
 use super::statements::Statements;
 
@@ -30,29 +31,53 @@ struct Entry {
     change: Numbers,
     /// What the file says, once it was asked.
     stored: Option<Stored>,
+    /// The second of the last end that was written down.
+    last_end: i64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Numbers {
+    /// In the order of [`State::ALL`].
     of_state: [i64; State::ALL.len()],
     waiting_first: i64,
+    refused: i64,
+    /// Tasks that came to an end.
+    ended: i64,
 }
 
+/// What the file says of a queue, beside this transaction's changes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Stored {
-    paused: bool,
+    is_paused: bool,
+    keys: KeyLimit,
+    aside: i64,
     due: i64,
     later: i64,
+    running: i64,
+    /// Pending tasks of every kind.
+    pending: i64,
     waiting_first: i64,
 }
 
-const SELECT: &str = "SELECT paused, due, later, waiting_first FROM taskflow_queues WHERE name = ?1";
+/// How many tasks of one concurrency key may run, by the last claim that took from the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct KeyLimit {
+    pub(super) most: Option<i64>,
+    /// How often that has changed.
+    pub(super) round: i64,
+}
+
+const SELECT: &str = "
+SELECT paused, key_limit, key_round, aside, due, later, running, aside + due + later + held, waiting_first
+FROM taskflow_queues WHERE name = ?1";
 
 const ADD: &str = "
 INSERT INTO taskflow_queues
-    (name, due, later, held, running, success, failed, interrupted, cancelled, rejected, waiting_first)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+    (name, aside, due, later, held, running, success, failed, interrupted, cancelled, rejected, waiting_first,
+     refused)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
 ON CONFLICT (name) DO UPDATE SET
+    aside = aside + excluded.aside,
     due = due + excluded.due,
     later = later + excluded.later,
     held = held + excluded.held,
@@ -62,7 +87,17 @@ ON CONFLICT (name) DO UPDATE SET
     interrupted = interrupted + excluded.interrupted,
     cancelled = cancelled + excluded.cancelled,
     rejected = rejected + excluded.rejected,
-    waiting_first = waiting_first + excluded.waiting_first";
+    waiting_first = waiting_first + excluded.waiting_first,
+    refused = refused + excluded.refused";
+
+const ADD_ENDED: &str = "
+INSERT INTO taskflow_ended_lately (queue, second, ended) VALUES (?1, ?2, ?3)
+ON CONFLICT (queue, second) DO UPDATE SET ended = ended + excluded.ended";
+
+const FORGET_ENDED: &str = "DELETE FROM taskflow_ended_lately WHERE queue = ?1 AND second <= ?2";
+
+/// So many seconds are kept of what ended lately.
+pub(super) const MINUTE: i64 = 60;
 
 impl Ledger {
     /// Forgets what was changed: at the begin of each transaction.
@@ -80,7 +115,8 @@ impl Ledger {
     pub(super) fn queue(&mut self, name: &str) -> QueueNumber {
         let known = self.queues.iter().position(|entry| &*entry.name == name);
         QueueNumber(known.unwrap_or_else(|| {
-            self.queues.push(Entry { name: Arc::from(name), change: Numbers::default(), stored: None });
+            let (name, change) = (Arc::from(name), Numbers::default());
+            self.queues.push(Entry { name, change, stored: None, last_end: 0 });
             self.queues.len() - 1
         }))
     }
@@ -93,6 +129,7 @@ impl Ledger {
     pub(super) fn enter(&mut self, queue: QueueNumber, state: State, attempt: i64) {
         self.moves += 1;
         self.count(queue, state, attempt, 1);
+        self.queues[queue.0].change.ended += i64::from(state.is_final());
     }
 
     /// A task of this many attempts is no longer in `state`.
@@ -102,24 +139,54 @@ impl Ledger {
 
     fn count(&mut self, queue: QueueNumber, state: State, attempt: i64, one: i64) {
         let change = &mut self.queues[queue.0].change;
-        change.of_state[state as usize] += one;
+        change.of_state[place(state)] += one;
         if attempt == 0 && state.is_pending() {
             change.waiting_first += one;
         }
     }
 
-    pub(super) fn is_paused(&mut self, queue: QueueNumber, sql: &Statements<'_>) -> rusqlite::Result<bool> {
-        Ok(self.stored(queue, sql)?.paused)
+    /// So many tasks were refused.
+    pub(super) fn refuse(&mut self, queue: QueueNumber, tasks: usize) {
+        self.queues[queue.0].change.refused += row::number(tasks);
     }
 
-    /// How many are due now, this transaction's changes counted.
+    pub(super) fn is_paused(&mut self, queue: QueueNumber, sql: &Statements<'_>) -> rusqlite::Result<bool> {
+        Ok(self.stored(queue, sql)?.is_paused)
+    }
+
+    pub(super) fn key_limit(
+        &mut self,
+        queue: QueueNumber,
+        sql: &Statements<'_>,
+    ) -> rusqlite::Result<KeyLimit> {
+        Ok(self.stored(queue, sql)?.keys)
+    }
+
+    /// How many are put aside now, this transaction's changes counted.
+    pub(super) fn aside(&mut self, queue: QueueNumber, sql: &Statements<'_>) -> rusqlite::Result<i64> {
+        Ok(self.stored(queue, sql)?.aside + self.change(queue, State::Blocked))
+    }
+
+    /// How many are due.
     pub(super) fn due(&mut self, queue: QueueNumber, sql: &Statements<'_>) -> rusqlite::Result<i64> {
-        Ok(self.stored(queue, sql)?.due + self.queues[queue.0].change.of_state[State::Due as usize])
+        Ok(self.stored(queue, sql)?.due + self.change(queue, State::Due))
     }
 
     /// How many are not due yet.
     pub(super) fn later(&mut self, queue: QueueNumber, sql: &Statements<'_>) -> rusqlite::Result<i64> {
-        Ok(self.stored(queue, sql)?.later + self.queues[queue.0].change.of_state[State::Later as usize])
+        Ok(self.stored(queue, sql)?.later + self.change(queue, State::Later))
+    }
+
+    /// How many run.
+    pub(super) fn running(&mut self, queue: QueueNumber, sql: &Statements<'_>) -> rusqlite::Result<i64> {
+        Ok(self.stored(queue, sql)?.running + self.change(queue, State::Running))
+    }
+
+    /// How many are pending, for whatever reason.
+    pub(super) fn pending(&mut self, queue: QueueNumber, sql: &Statements<'_>) -> rusqlite::Result<i64> {
+        let pending = State::ALL.into_iter().filter(|state| state.is_pending());
+        let change: i64 = pending.map(|state| self.change(queue, state)).sum();
+        Ok(self.stored(queue, sql)?.pending + change)
     }
 
     /// How many wait for their first attempt.
@@ -129,6 +196,10 @@ impl Ledger {
         sql: &Statements<'_>,
     ) -> rusqlite::Result<i64> {
         Ok(self.stored(queue, sql)?.waiting_first + self.queues[queue.0].change.waiting_first)
+    }
+
+    fn change(&self, queue: QueueNumber, state: State) -> i64 {
+        self.queues[queue.0].change.of_state[place(state)]
     }
 
     /// Forgets what the file said of a queue, when that was changed past the ledger.
@@ -143,10 +214,14 @@ impl Ledger {
         }
         let found = sql.get(SELECT)?.query_row([&entry.name], |row| {
             Ok(Stored {
-                paused: row.get(0)?,
-                due: row.get(1)?,
-                later: row.get(2)?,
-                waiting_first: row.get(3)?,
+                is_paused: row.get(0)?,
+                keys: KeyLimit { most: row.get(1)?, round: row.get(2)? },
+                aside: row.get(3)?,
+                due: row.get(4)?,
+                later: row.get(5)?,
+                running: row.get(6)?,
+                pending: row.get(7)?,
+                waiting_first: row.get(8)?,
             })
         });
         let stored = found.optional()?.unwrap_or_default();
@@ -155,14 +230,43 @@ impl Ledger {
     }
 
     /// Writes down what was changed: at the end of each transaction.
-    pub(super) fn write(&mut self, sql: &Statements<'_>) -> rusqlite::Result<()> {
-        for entry in self.queues.iter().filter(|entry| entry.change != Numbers::default()) {
-            let Numbers { of_state: n, waiting_first } = entry.change;
+    pub(super) fn write(&mut self, sql: &Statements<'_>, now: i64) -> rusqlite::Result<()> {
+        let second = now.div_euclid(1_000_000);
+        for entry in self.queues.iter_mut().filter(|entry| entry.change != Numbers::default()) {
+            let Numbers { of_state: n, waiting_first, refused, ended } = entry.change;
+            let [aside, due, later, held, running, success, failed, interrupted, cancelled, rejected] = n;
+            let name = &entry.name;
             sql.execute(
                 ADD,
-                params![entry.name, n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], waiting_first],
+                params![
+                    name,
+                    aside,
+                    due,
+                    later,
+                    held,
+                    running,
+                    success,
+                    failed,
+                    interrupted,
+                    cancelled,
+                    rejected,
+                    waiting_first,
+                    refused
+                ],
             )?;
+            if ended > 0 {
+                sql.execute(ADD_ENDED, params![name, second, ended])?;
+                if entry.last_end != second {
+                    sql.execute(FORGET_ENDED, params![name, second - MINUTE])?;
+                    entry.last_end = second;
+                }
+            }
         }
         Ok(())
     }
+}
+
+/// Where the number of a state is.
+fn place(state: State) -> usize {
+    usize::try_from(state.number() - State::Blocked.number()).expect("no state has a smaller number")
 }

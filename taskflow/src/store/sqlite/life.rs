@@ -2,6 +2,7 @@
 
 use rusqlite::{OptionalExtension, Row, params};
 
+use super::expiry;
 use super::keys::{self, Kind};
 use super::ledger::QueueNumber;
 use super::row;
@@ -24,16 +25,18 @@ pub(super) struct Life {
     started_at: Option<i64>,
     has_key: bool,
     has_run_key: bool,
+    pub(super) has_concurrency_key: bool,
+    expires_at: Option<i64>,
 }
 
 const BY_ID: &str = "
 SELECT seq, state, queue, attempt, fence, lost_runs, cancel_requested, instance, run_at, started_at,
-       idempotency_key IS NOT NULL, run_key IS NOT NULL
+       idempotency_key IS NOT NULL, run_key IS NOT NULL, concurrency_key IS NOT NULL, expires_at
 FROM taskflow_tasks WHERE id = ?1";
 
 const BY_SEQ: &str = "
 SELECT seq, state, queue, attempt, fence, lost_runs, cancel_requested, instance, run_at, started_at,
-       idempotency_key IS NOT NULL, run_key IS NOT NULL
+       idempotency_key IS NOT NULL, run_key IS NOT NULL, concurrency_key IS NOT NULL, expires_at
 FROM taskflow_tasks WHERE seq = ?1";
 
 const WAIT: &str = "
@@ -112,7 +115,10 @@ impl Transaction<'_, '_> {
     pub(super) fn moved(&mut self, life: &Life, state: State, attempt: i64) -> rusqlite::Result<()> {
         self.ledger.exit(life.queue, life.state, life.attempt);
         self.ledger.enter(life.queue, state, attempt);
-        self.left_state(life)?;
+        self.left_state(life, state)?;
+        if let Some(expires_at) = life.expires_at.filter(|_| may_expire(state)) {
+            expiry::expires(self, life.seq, expires_at)?;
+        }
         match state {
             State::Later => self.sql.execute(ENTER_LATER, [life.seq]).map(drop),
             State::Failed | State::Interrupted | State::Cancelled | State::Rejected => {
@@ -122,14 +128,22 @@ impl Transaction<'_, '_> {
         }
     }
 
-    /// Takes a row out of where its state is kept, other than in its queue's numbers.
-    pub(super) fn left_state(&mut self, life: &Life) -> rusqlite::Result<()> {
+    /// Takes a row that goes to another state out of where its own is kept, other than in its queue's numbers.
+    pub(super) fn left_state(&mut self, life: &Life, to: State) -> rusqlite::Result<()> {
+        if let Some(expires_at) = life.expires_at.filter(|_| may_expire(life.state)) {
+            expiry::forget(self, life.seq, expires_at)?;
+        }
         match life.state {
             State::Later => self.sql.execute(EXIT_LATER, [life.seq, life.run_at]).map(drop),
+            State::Blocked => self.no_longer_aside(life.seq),
+            State::Due | State::Running if life.has_concurrency_key && to != State::Running => {
+                let key = self.concurrency_key(life.seq)?;
+                key.map_or(Ok(()), |key| self.key_is_left(life.queue, &key, life.state))
+            }
             State::Failed | State::Interrupted | State::Cancelled | State::Rejected => {
                 self.sql.execute(EXIT_BADLY, [life.seq, life.state.number()]).map(drop)
             }
-            State::Blocked | State::Due | State::Held | State::Running | State::Success => Ok(()),
+            State::Due | State::Held | State::Running | State::Success => Ok(()),
         }
     }
 
@@ -151,6 +165,13 @@ impl Transaction<'_, '_> {
         self.sql.execute(END, params![life.seq, state.number(), attempt, self.now, error, lost_runs])?;
         self.moved(life, state, attempt)?;
         self.free_keys(life)
+    }
+
+    /// Ends a new row that was refused.
+    pub(super) fn reject(&mut self, seq: i64, error: &str) -> rusqlite::Result<()> {
+        let (state, now) = (State::Rejected.number(), self.now);
+        self.sql.execute(END, params![seq, state, 0, now, error, 0])?;
+        self.sql.execute(ENTER_BADLY, [seq]).map(drop)
     }
 
     /// Frees the keys a row holds.
@@ -202,6 +223,11 @@ impl Transaction<'_, '_> {
     }
 }
 
+/// Whether a task of this state has a place among what expires, if it does.
+fn may_expire(state: State) -> bool {
+    matches!(state, State::Blocked | State::Due | State::Later)
+}
+
 impl Life {
     pub(super) fn is_running_under(&self, fence: u64) -> bool {
         self.state == State::Running && i64::try_from(fence) == Ok(self.fence)
@@ -221,6 +247,8 @@ impl Life {
             started_at: row.get(9)?,
             has_key: row.get(10)?,
             has_run_key: row.get(11)?,
+            has_concurrency_key: row.get(12)?,
+            expires_at: row.get(13)?,
         })
     }
 }

@@ -2,8 +2,7 @@
 //!
 //! Each way of finding rows (a *source*) has an order or is small: tasks that ended badly have a table by state and id;
 //! what runs, and what is pending where that is not much, is gathered from where it is kept; everything else is read
-//! along the index of ids. A page looks at no more than [`ENOUGH`] rows once it has found one; it may then be shorter
-//! than asked for although there are more. An empty page is the last.
+//! along the index of ids. A page looks at no more than [`MAX_LOOKED_AT`](TaskFilter::MAX_LOOKED_AT) rows in all.
 
 use rusqlite::{OptionalExtension, Row};
 
@@ -14,11 +13,8 @@ use super::state::State;
 use super::statements::Statements;
 use crate::model::{Cursor, Page, TaskFilter, TaskId, TaskRecord, TaskStatus, time};
 
-/// Rows that are looked at along an index before a page is cut short: some 20 ms.
-const ENOUGH: usize = 20_000;
-
-/// So many pending tasks are gathered and sorted; more are read along the index of ids.
-const FEW: i64 = 5_000;
+/// So many pending, held and running tasks are gathered and sorted; more are read along the index of ids.
+const FEW: usize = 5_000;
 
 /// Greater than every id, which are 16 bytes.
 const BEYOND: [u8; 17] = [0xff; 17];
@@ -43,10 +39,18 @@ const LATER: &str = "
 SELECT t.seq, t.id, t.state, t.name, t.queue, t.created_at, t.tags
 FROM taskflow_later l CROSS JOIN taskflow_tasks t ON t.seq = l.task WHERE t.id < ?1";
 
+const PUT_ASIDE: &str = "
+SELECT t.seq, t.id, t.state, t.name, t.queue, t.created_at, t.tags
+FROM taskflow_put_aside p CROSS JOIN taskflow_tasks t ON t.seq = p.task WHERE t.id < ?1";
+
+const LAPSED: &str = "
+SELECT t.seq, t.id, t.state, t.name, t.queue, t.created_at, t.tags
+FROM taskflow_expiring e CROSS JOIN taskflow_tasks t ON t.seq = e.task WHERE e.lapsed = 1 AND t.id < ?1";
+
 const LEASED: &str =
     light_query!("INDEXED BY taskflow_tasks_leases WHERE lease_until IS NOT NULL AND id < ?1");
 
-const PENDING: &str = "SELECT coalesce(sum(due + later + held), 0) FROM taskflow_queues";
+const UNFINISHED: &str = "SELECT coalesce(sum(aside + due + later + held + running), 0) FROM taskflow_queues";
 
 /// A row that is meant.
 type Found = (TaskId, i64);
@@ -70,24 +74,28 @@ fn gather(sql: &Statements<'_>, filter: &TaskFilter, limit: usize) -> rusqlite::
     let mut wanted = filter.statuses.clone();
     wanted.sort_unstable();
     wanted.dedup();
-    let pending = wanted.contains(&TaskStatus::Pending);
+    let (pending, running) = (wanted.contains(&TaskStatus::Pending), wanted.contains(&TaskStatus::Running));
     let along_ids = wanted.is_empty()
         || wanted.contains(&TaskStatus::Success)
-        || (pending && sql.get(PENDING)?.query_row([], |row| row.get::<_, i64>(0))? > FEW);
+        || ((pending || running)
+            && sql.get(UNFINISHED)?.query_row([], |row| row.get::<_, i64>(0))? > row::number(FEW));
     let look = Look { sql, filter, limit };
     if along_ids {
-        return Ok(vec![look.along(BY_ID, None)?]);
+        return Ok(vec![look.along(BY_ID, None, TaskFilter::MAX_LOOKED_AT)?]);
     }
     let mut given = Vec::new();
     if pending {
-        given.push(look.among(DUE)?);
-        given.push(look.among(LATER)?);
+        for query in [DUE, LATER, PUT_ASIDE, LAPSED] {
+            given.push(look.among(query)?);
+        }
     }
-    if pending || wanted.contains(&TaskStatus::Running) {
+    if pending || running {
         given.push(look.among(LEASED)?);
     }
-    for status in wanted.into_iter().filter(|status| status.is_final()) {
-        given.push(look.along(BADLY, Some(State::ended(status)))?);
+    wanted.retain(|status| status.is_final());
+    for status in &wanted {
+        let most = (TaskFilter::MAX_LOOKED_AT - FEW) / wanted.len();
+        given.push(look.along(BADLY, Some(State::ended(*status)), most)?);
     }
     Ok(given)
 }
@@ -128,8 +136,8 @@ impl Look<'_, '_> {
         self.filter.after.map_or_else(|| BEYOND.to_vec(), |cursor| cursor.id().as_bytes().to_vec())
     }
 
-    /// Reads along an index that has the order of the page.
-    fn along(&self, query: &'static str, state: Option<State>) -> rusqlite::Result<Given> {
+    /// Reads along an index that has the order of the page, no more than so many rows.
+    fn along(&self, query: &'static str, state: Option<State>, most: usize) -> rusqlite::Result<Given> {
         let mut query = self.sql.get(query)?;
         let mut rows = match state {
             Some(state) => query.query(rusqlite::params![self.before(), state.number()])?,
@@ -142,7 +150,7 @@ impl Look<'_, '_> {
             if self.is_meant(row)? {
                 found.push(here);
             }
-            if found.len() > self.limit || (looked_at >= ENOUGH && !found.is_empty()) {
+            if found.len() > self.limit || looked_at >= most {
                 return Ok(Given { found, down_to: Some(here.0) });
             }
         }
@@ -162,7 +170,7 @@ impl Look<'_, '_> {
         Ok(Given { found, down_to: None })
     }
 
-    /// [`TaskFilter::matches`] without making a record of every row that is looked at.
+    /// [`TaskFilter::matches_base`] without making a record of every row that is looked at.
     fn is_meant(&self, row: &Row<'_>) -> rusqlite::Result<bool> {
         let filter = self.filter;
         let any = |words: &[String], word: &str| words.is_empty() || words.iter().any(|one| one == word);

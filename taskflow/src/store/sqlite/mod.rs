@@ -2,31 +2,38 @@
 //!
 //! In reading order: [`open`] checks that the file is ours to use and [`schema`] brings it up to date; a call of the
 //! contract ([`store`]) becomes a job for the one [`writer`] thread, which commits whatever jobs wait as one
-//! [`transaction`], or for a [`reader`] thread. What jobs do is in [`insert`], [`claim`], [`finish`], [`lease`],
-//! [`recover`], [`control`], [`schedule`] and [`prune`], over the steps of a row's [`life`] and the numbers in its queue's
-//! [`ledger`]; [`read`] and [`list`] answer questions. [`within`] inserts through a
-//! connection of the application's. [`lock`] tells which processes live, [`checkpoint`] keeps the
+//! [`transaction`], or for a [`reader`] thread. What jobs do is in [`insert`], [`claim`] (which makes tasks [`due`], keeps
+//! to the shared [`limits`] and merges the [`lanes`] of its names), [`finish`], [`lease`], [`recover`], [`control`],
+//! [`schedule`] and [`prune`], over the steps of a row's [`life`], what becomes of it by its [`concurrency`] key and its
+//! [`expiry`], and the numbers in its queue's [`ledger`]; [`read`], [`queues`] and [`list`] answer questions. [`within`]
+//! inserts through a connection of the application's. [`lock`] tells which processes live, [`checkpoint`] keeps the
 //! write-ahead log short.
 //!
 //! All times in the file are microseconds since the epoch by the clock of the machine.
 
 mod checkpoint;
 mod claim;
+mod concurrency;
 mod connection;
 mod control;
+mod due;
 mod error;
+mod expiry;
 mod finish;
 mod identity;
 mod insert;
 mod instance;
 mod keys;
+mod lanes;
 mod lease;
 mod ledger;
 mod life;
+mod limits;
 mod list;
 mod lock;
 mod open;
 mod prune;
+mod queues;
 mod read;
 mod reader;
 mod recover;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rusqlite::params;
 
 use super::control::forget;
+use super::ledger::MINUTE;
 use super::state::State;
 use super::statements::Statements;
 use super::transaction::Transaction;
@@ -27,8 +28,10 @@ WHERE gone_at <= ?1 AND NOT EXISTS (
 
 const EMPTY_QUEUES: &str = "
 DELETE FROM taskflow_queues
-WHERE paused = 0 AND due = 0 AND later = 0 AND held = 0 AND running = 0 AND success = 0 AND failed = 0
+WHERE paused = 0 AND config IS NULL AND starts IS NULL AND key_limit IS NULL AND refused = 0 AND aside = 0 AND due = 0 AND later = 0 AND held = 0 AND running = 0 AND success = 0 AND failed = 0
   AND interrupted = 0 AND cancelled = 0 AND rejected = 0";
+
+const ENDED_LATELY: &str = "DELETE FROM taskflow_ended_lately WHERE second <= ?1";
 
 /// What is to be deleted.
 pub(super) struct Old {
@@ -74,6 +77,7 @@ pub(super) fn prune(tx: &mut Transaction<'_, '_>, old: &Old) -> rusqlite::Result
         tx.sql.execute(OLD_INSTANCES, [old.until])?;
         // Numbers of this transaction are not written yet, so a queue that this one emptied goes next time.
         tx.sql.execute(EMPTY_QUEUES, [])?;
+        tx.sql.execute(ENDED_LATELY, [tx.now.div_euclid(1_000_000) - MINUTE])?;
     }
     Ok(deleted)
 }

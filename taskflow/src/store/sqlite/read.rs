@@ -1,39 +1,34 @@
-//! What can be asked about tasks, queues and processes.
+//! What can be asked about tasks and processes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::OptionalExtension;
 
-use super::claim;
+use super::due;
 use super::lock::Locks;
 use super::reader::on_one_state;
 use super::recover;
 use super::row::{self, record_query};
 use super::statements::Statements;
 use super::transaction::Known;
-use crate::model::{
-    Attempt, Counts, InstanceId, InstanceInfo, LogLevel, LogLine, QueueInfo, TaskId, TaskRecord, time,
-};
+use crate::model::{Attempt, Counts, InstanceId, InstanceInfo, LogLevel, LogLine, TaskId, TaskRecord, time};
 
 const SEQ: &str = "SELECT seq FROM taskflow_tasks WHERE id = ?1";
 
 const LOGS: &str = "SELECT at, level, message, attempt FROM taskflow_logs WHERE task = ?1 ORDER BY n";
 
 const COUNTS: &str = "
-SELECT total(due + later + held), total(running), total(success), total(failed), total(interrupted),
+SELECT total(aside + due + later + held), total(running), total(success), total(failed), total(interrupted),
        total(cancelled), total(rejected)
 FROM taskflow_queues";
-
-const QUEUES: &str = "
-SELECT name, paused, due + later + held, running, success + failed + interrupted + cancelled + rejected
-FROM taskflow_queues ORDER BY name";
 
 /// The partial index holds only what runs or is held.
 const INSTANCES: &str = "
 SELECT i.id, i.host, i.pid, i.version, i.runs, i.started_at, i.seen_at,
        (SELECT count(*) FROM taskflow_tasks t INDEXED BY taskflow_tasks_leases
-        WHERE t.lease_until IS NOT NULL AND t.instance = i.number AND t.state = 3)
+        WHERE t.lease_until IS NOT NULL AND t.instance = i.number AND t.state = 3),
+       i.schedules
 FROM taskflow_instances i WHERE i.gone_at IS NULL ORDER BY i.started_at, i.id";
 
 pub(super) fn get(sql: &Statements<'_>, id: TaskId) -> rusqlite::Result<Option<TaskRecord>> {
@@ -88,21 +83,6 @@ pub(super) fn counts(sql: &Statements<'_>) -> rusqlite::Result<Counts> {
     })
 }
 
-pub(super) fn queues(sql: &Statements<'_>) -> rusqlite::Result<Vec<QueueInfo>> {
-    let mut query = sql.get(QUEUES)?;
-    let queues = query.query_map([], |row| {
-        Ok(QueueInfo {
-            paused: row.get(1)?,
-            pending: row::count(row.get(2)?),
-            running: row::count(row.get(3)?),
-            finished: row::count(row.get(4)?),
-            ..QueueInfo::new(row.get(0)?)
-        })
-    })?;
-    let is_there = |queue: &QueueInfo| queue.paused || queue.pending + queue.running + queue.finished > 0;
-    queues.filter(|queue| queue.as_ref().map_or(true, is_there)).collect()
-}
-
 pub(super) fn instances(sql: &Statements<'_>, locks: &Locks) -> rusqlite::Result<Vec<InstanceInfo>> {
     on_one_state(sql, |sql| {
         let now = time::now_micros();
@@ -111,7 +91,7 @@ pub(super) fn instances(sql: &Statements<'_>, locks: &Locks) -> rusqlite::Result
         let mut query = sql.get(INSTANCES)?;
         let instances = query.query_map([], |row| {
             Ok(InstanceInfo {
-                schedules: Vec::new(),
+                schedules: names(row.get_ref(8)?.as_str_or_null()?),
                 id: InstanceId::from_bytes(row.get(0)?),
                 host: row.get(1)?,
                 pid: row::small(row.get(2)?),
@@ -126,10 +106,14 @@ pub(super) fn instances(sql: &Statements<'_>, locks: &Locks) -> rusqlite::Result
     })
 }
 
+fn names(json: Option<&str>) -> Vec<String> {
+    json.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
+}
+
 pub(super) fn next_wakeup(
     sql: &Statements<'_>,
     names: &Arc<[Arc<str>]>,
     queues: &[Arc<str>],
 ) -> rusqlite::Result<Option<Duration>> {
-    claim::next_later(sql, &Known::new(names), queues, time::now_micros())
+    due::next_later(sql, &Known::new(names), queues, time::now_micros())
 }

@@ -1,8 +1,9 @@
-//! What becomes of runs and holds that were lost.
+//! What becomes of runs and holds that were lost, and of what has [expired](expiry).
 //!
 //! A run is lost when its lease has ended, or at once when its process is seen to be dead: then its lease ends there
 //! and then. So there is one way for both.
 
+use super::expiry;
 use super::instance;
 use super::life::{Ends, Life, Waits};
 use super::lock::{Locks, Sign};
@@ -13,7 +14,7 @@ use super::transaction::Transaction;
 use crate::model::{AttemptOutcome, InstanceId, TaskId, time};
 use crate::store::{LostRun, Next, Recovered};
 
-/// The most lost runs and holds that one call moves on.
+/// The most lost runs, holds and expired tasks that one call moves on.
 const RECOVERED_AT_ONCE: i64 = 256;
 
 /// How long an instance whose lock tells nothing is believed to live after it was last seen.
@@ -71,8 +72,9 @@ pub(super) fn look(sql: &Statements<'_>, locks: &Locks) -> rusqlite::Result<Opti
     let now = time::now_micros();
     let mut dead = there(sql)?;
     dead.retain(|it| !it.lives(locks, now));
-    let ended = sql.get(LEASE_ENDED)?.exists([now, 1])?;
-    Ok((ended || !dead.is_empty()).then_some(dead))
+    let is_any =
+        !dead.is_empty() || sql.get(LEASE_ENDED)?.exists([now, 1])? || expiry::is_any_over(sql, now)?;
+    Ok(is_any.then_some(dead))
 }
 
 pub(super) fn recover(
@@ -101,6 +103,8 @@ pub(super) fn recover(
             recovered.push(move_on(tx, &life)?);
         }
     }
+    let room = RECOVERED_AT_ONCE - row::number(recovered.len());
+    recovered.extend(expiry::cancel(tx, room)?);
     tx.is_news |= !recovered.is_empty();
     Ok(recovered)
 }

@@ -1,5 +1,7 @@
 //! Between columns and words.
 
+use std::fmt::Write;
+
 use rusqlite::Row;
 
 use super::state::State;
@@ -15,7 +17,8 @@ macro_rules! record_query {
             "SELECT t.seq, t.id, t.name, t.queue, t.state, t.priority, t.attempt, t.max_attempts, t.created_at,
                     t.run_at, t.scheduled_for, t.started_at, t.finished_at, t.cancel_requested, t.source,
                     t.idempotency_key, t.run_key, t.tags, t.progress, t.error, t.result, t.args,
-                    t.instance, i.id, i.host, i.pid
+                    t.instance, i.id, i.host, i.pid,
+                    t.expires_at, t.concurrency_key, t.snoozes, t.policy
              FROM taskflow_tasks t LEFT JOIN taskflow_instances i ON i.number = t.instance ",
             $($rest),*
         )
@@ -28,10 +31,6 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<(i64, TaskRecord)> {
     let state = State::from_number(row.get(4)?);
     let instant = |at: Option<i64>| at.map(time::from_micros);
     let mut record = TaskRecord {
-        concurrency_key: None,
-        expires_at: None,
-        timeout: None,
-        snoozes: 0,
         id: TaskId::from_bytes(row.get(1)?),
         name: row.get(2)?,
         queue: row.get(3)?,
@@ -41,6 +40,7 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<(i64, TaskRecord)> {
         tags: tags(row.get_ref(17)?.as_str_or_null()?),
         idempotency_key: row.get(15)?,
         run_key: row.get(16)?,
+        concurrency_key: row.get(27)?,
         source: TaskSource::from_word(row.get_ref(14)?.as_str()?),
         attempt: small(row.get(6)?),
         max_attempts: small(row.get(7)?),
@@ -48,6 +48,9 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<(i64, TaskRecord)> {
         created_at: time::from_micros(row.get(8)?),
         run_at: time::from_micros(row.get(9)?),
         scheduled_for: instant(row.get(10)?),
+        expires_at: instant(row.get(26)?),
+        timeout: policy(row.get_ref(29)?.as_str_or_null()?).timeout,
+        snoozes: small(row.get(28)?),
         started_at: instant(row.get(11)?),
         finished_at: instant(row.get(12)?),
         error: row.get(19)?,
@@ -87,4 +90,16 @@ pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
         error: row.get(5)?,
         ..Attempt::new(small(row.get(0)?), instance, started_at, outcome(row.get_ref(4)?.as_str()?))
     })
+}
+
+/// Numbers of rows, as JSON.
+pub(super) fn json_list(seqs: impl ExactSizeIterator<Item = i64>) -> String {
+    let mut list = String::with_capacity(seqs.len() * 8 + 2);
+    for seq in seqs {
+        list.push(if list.is_empty() { '[' } else { ',' });
+        // Writing to a string cannot fail.
+        let _ = write!(list, "{seq}");
+    }
+    list.push(']');
+    list
 }

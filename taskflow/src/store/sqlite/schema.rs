@@ -15,12 +15,14 @@ const MIGRATIONS: [&str; 1] = [FIRST];
 
 /// A task is written three times, so its table has few columns and only the indexes that every task needs: each one
 /// costs every insert, even if the row is not in it. What only some tasks need has a table of its own: keys, what is not
-/// due yet, and what ended badly. Large columns come last: what comes before them is read without them.
+/// due yet, what expires, what waits for others of its concurrency key, and what ended badly. Large columns come last:
+/// what comes before them is read without them.
 const FIRST: &str = "
 CREATE TABLE taskflow_tasks (
     seq INTEGER PRIMARY KEY,            -- the order of first inserts
     id BLOB NOT NULL,
-    state INTEGER NOT NULL,             -- 0 due, 1 later, 2 held, 3 running, 4 success, 5 failed, 6 interrupted,
+    state INTEGER NOT NULL,             -- -1 put aside: its concurrency key is busy, or it has expired
+                                        -- 0 due, 1 later, 2 held, 3 running, 4 success, 5 failed, 6 interrupted,
                                         -- 7 cancelled, 8 rejected
     queue TEXT NOT NULL,
     priority INTEGER NOT NULL,
@@ -29,17 +31,20 @@ CREATE TABLE taskflow_tasks (
     max_attempts INTEGER NOT NULL,
     fence INTEGER NOT NULL,
     lost_runs INTEGER NOT NULL DEFAULT 0,
+    snoozes INTEGER NOT NULL DEFAULT 0,
     cancel_requested INTEGER NOT NULL DEFAULT 0,
     instance INTEGER,                   -- who runs or holds it, or ran it well
     lease_until INTEGER,                -- of a run or a hold
     run_at INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
     scheduled_for INTEGER,
+    expires_at INTEGER,
     started_at INTEGER,
     finished_at INTEGER,
     source TEXT NOT NULL,
     idempotency_key TEXT,
     run_key TEXT,
+    concurrency_key TEXT,
     policy TEXT,                        -- JSON; null for the default
     tags TEXT,                          -- JSON; null for none
     progress TEXT,                      -- JSON
@@ -48,7 +53,8 @@ CREATE TABLE taskflow_tasks (
     args TEXT NOT NULL
 );
 CREATE UNIQUE INDEX taskflow_tasks_id ON taskflow_tasks (id);
-CREATE INDEX taskflow_tasks_ready ON taskflow_tasks (queue, priority DESC, seq, name) WHERE state = 0;
+-- The due tasks of each name lie together, so that a claim passes none whose name it does not know.
+CREATE INDEX taskflow_tasks_ready ON taskflow_tasks (queue, name, priority DESC, seq) WHERE state = 0;
 CREATE INDEX taskflow_tasks_leases ON taskflow_tasks (lease_until, instance, cancel_requested)
     WHERE lease_until IS NOT NULL;
 
@@ -69,6 +75,34 @@ CREATE TABLE taskflow_later (
     queue TEXT NOT NULL,
     name TEXT NOT NULL,
     PRIMARY KEY (run_at, task)
+) WITHOUT ROWID;
+
+-- Pending tasks, other than held ones, that may not be started later than some time.
+CREATE TABLE taskflow_expiring (
+    lapsed INTEGER NOT NULL,            -- 1: that time is over, and the task is put aside (its state is -1)
+    expires_at INTEGER NOT NULL,
+    task INTEGER NOT NULL,              -- taskflow_tasks.seq
+    PRIMARY KEY (lapsed, expires_at, task)
+) WITHOUT ROWID;
+
+-- Tasks of state -1 that wait until another of their concurrency key has ended.
+CREATE TABLE taskflow_put_aside (
+    task INTEGER PRIMARY KEY,           -- taskflow_tasks.seq
+    queue TEXT NOT NULL,
+    key TEXT NOT NULL,
+    name TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    round INTEGER NOT NULL              -- taskflow_queues.key_round as it was then
+);
+CREATE INDEX taskflow_put_aside_next ON taskflow_put_aside (queue, key, name, priority DESC, task);
+CREATE INDEX taskflow_put_aside_round ON taskflow_put_aside (queue, round);
+
+-- How many tasks of each concurrency key run; no row for none.
+CREATE TABLE taskflow_running_keys (
+    queue TEXT NOT NULL,
+    key TEXT NOT NULL,
+    running INTEGER NOT NULL,
+    PRIMARY KEY (queue, key)
 ) WITHOUT ROWID;
 
 -- Tasks of a state from 5 on.
@@ -105,6 +139,12 @@ CREATE TABLE taskflow_logs (
 CREATE TABLE taskflow_queues (
     name TEXT PRIMARY KEY,
     paused INTEGER NOT NULL DEFAULT 0,
+    config TEXT,                        -- JSON; what set_queue stored
+    starts TEXT,                        -- JSON; the starts of the last while, once there was a rate limit
+    key_limit INTEGER,                  -- what the last claim said of how many of one concurrency key may run
+    key_round INTEGER NOT NULL DEFAULT 0,       -- how often that has changed
+    refused INTEGER NOT NULL DEFAULT 0,
+    aside INTEGER NOT NULL DEFAULT 0,
     due INTEGER NOT NULL DEFAULT 0,
     later INTEGER NOT NULL DEFAULT 0,
     held INTEGER NOT NULL DEFAULT 0,
@@ -117,10 +157,22 @@ CREATE TABLE taskflow_queues (
     waiting_first INTEGER NOT NULL DEFAULT 0    -- pending, and no attempt made
 ) WITHOUT ROWID;
 
--- The latest tick of each schedule that has been dealt with.
+-- How many tasks of a queue ended in each of the last sixty seconds.
+CREATE TABLE taskflow_ended_lately (
+    queue TEXT NOT NULL,
+    second INTEGER NOT NULL,            -- since the epoch
+    ended INTEGER NOT NULL,
+    PRIMARY KEY (queue, second)
+) WITHOUT ROWID;
+
 CREATE TABLE taskflow_schedules (
     name TEXT PRIMARY KEY,
-    last_tick INTEGER NOT NULL
+    last_tick INTEGER,                  -- the latest that has been dealt with
+    last_outcome TEXT,                  -- what became of it
+    last_start INTEGER,                 -- the latest tick for a start of the program
+    last_task BLOB,
+    paused INTEGER NOT NULL DEFAULT 0,
+    definition TEXT                     -- of one that was added at run time
 ) WITHOUT ROWID;
 
 CREATE TABLE taskflow_instances (
@@ -130,7 +182,8 @@ CREATE TABLE taskflow_instances (
     pid INTEGER NOT NULL,
     version TEXT NOT NULL,
     runs INTEGER NOT NULL,
-    started_at INTEGER NOT NULL,
+    schedules TEXT,                     -- JSON; null for none
+    started_at INTEGER NOT NULL,        -- when it first joined
     seen_at INTEGER NOT NULL,
     gone_at INTEGER                     -- null while it lives, as far as is known
 );

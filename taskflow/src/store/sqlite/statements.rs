@@ -29,13 +29,13 @@ impl<'c> Statements<'c> {
         self.connection
     }
 
-    /// The statement of that text, prepared at most once unless it is on loan already.
+    /// The statement of that text. As many are prepared, and kept, as were ever on loan at once.
     pub(super) fn get(&self, sql: &'static str) -> rusqlite::Result<Prepared<'_, 'c>> {
         let idle = self
             .idle
             .borrow_mut()
             .iter_mut()
-            .find(|(text, _)| std::ptr::eq(*text, sql))
+            .find(|(text, statement)| std::ptr::eq(*text, sql) && statement.is_some())
             .and_then(|it| it.1.take());
         let statement = match idle {
             Some(statement) => statement,
@@ -52,12 +52,21 @@ impl<'c> Statements<'c> {
     ) -> rusqlite::Result<usize> {
         self.get(sql)?.execute(parameters)
     }
+
+    /// How many steps SQLite's machine has taken for all that was asked so far.
+    #[cfg(test)]
+    pub(super) fn steps(&self) -> i64 {
+        let idle = self.idle.borrow();
+        let statements = idle.iter().filter_map(|(_, statement)| statement.as_ref());
+        statements.map(|it| i64::from(it.get_status(rusqlite::StatementStatus::VmStep))).sum()
+    }
 }
 
 impl Drop for Prepared<'_, '_> {
     fn drop(&mut self) {
         let mut idle = self.home.idle.borrow_mut();
-        match idle.iter_mut().find(|(text, _)| std::ptr::eq(*text, self.sql)) {
+        let empty = idle.iter_mut().find(|(text, there)| std::ptr::eq(*text, self.sql) && there.is_none());
+        match empty {
             Some((_, place)) => *place = self.statement.take(),
             None => idle.push((self.sql, self.statement.take())),
         }

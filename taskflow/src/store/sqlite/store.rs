@@ -19,14 +19,15 @@ use super::writer::{Message, Work, Writer};
 use super::{
     Synchronous, checkpoint, claim, connection, control, finish, insert, instance, lease, list, open,
 };
-use super::{prune, read, recover, schedule, statements::Statements};
+use super::{prune, queues, read, recover, schedule, statements::Statements};
 use crate::model::{
-    CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueInfo, StoreError,
-    StoreErrorKind, TaskFilter, TaskId, TaskRecord,
+    CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
+    StoreError, StoreErrorKind, TaskFilter, TaskId, TaskRecord,
 };
 use crate::store::{
     Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, Hint, HintStream, InsertBatch, Inserted,
-    Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleState, Store, StoreFuture,
+    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState,
+    Store, StoreFuture,
 };
 
 /// How many threads read.
@@ -325,7 +326,15 @@ impl Store for SqliteStore {
     }
 
     fn queues(&self) -> StoreFuture<'_, Vec<QueueInfo>> {
-        self.read(read::queues)
+        self.read(queues::queues)
+    }
+
+    fn queue_states(&self) -> StoreFuture<'_, Vec<QueueState>> {
+        self.read(queues::states)
+    }
+
+    fn set_queue(&self, queue: String, config: Option<QueueConfig>) -> StoreFuture<'_, ()> {
+        self.write(move |tx| queues::set_config(tx, &queue, config.as_ref()))
     }
 
     fn instances(&self) -> StoreFuture<'_, Vec<InstanceInfo>> {
@@ -350,7 +359,7 @@ impl Store for SqliteStore {
     }
 
     fn set_paused(&self, queue: String, paused: bool) -> StoreFuture<'_, ()> {
-        self.write(move |tx| control::set_paused(tx, &queue, paused))
+        self.write(move |tx| queues::set_paused(tx, &queue, paused))
     }
 
     fn fire(&self, fire: Fire) -> StoreFuture<'_, Fired> {
@@ -361,20 +370,8 @@ impl Store for SqliteStore {
         self.read(schedule::schedules)
     }
 
-    fn queue_states(&self) -> StoreFuture<'_, Vec<crate::store::QueueState>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    fn set_queue(&self, _queue: String, _config: Option<crate::model::QueueConfig>) -> StoreFuture<'_, ()> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn set_schedule(
-        &self,
-        _schedule: String,
-        _change: crate::store::ScheduleChange,
-    ) -> StoreFuture<'_, bool> {
-        Box::pin(async { Ok(false) })
+    fn set_schedule(&self, schedule: String, change: ScheduleChange) -> StoreFuture<'_, bool> {
+        self.write(move |tx| schedule::set(tx, &schedule, &change))
     }
 
     fn prune(&self, retention: Duration, limit: usize) -> StoreFuture<'_, usize> {

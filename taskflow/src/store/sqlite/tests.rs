@@ -1,5 +1,7 @@
 //! What only a file can get wrong.
 
+mod limits;
+
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};

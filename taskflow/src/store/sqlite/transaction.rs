@@ -1,6 +1,6 @@
 //! What a job works with: the writer's connection inside a transaction.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,21 +46,24 @@ pub(super) struct Place {
 /// The names a claim asked for.
 pub(super) struct Known {
     names: Arc<[Arc<str>]>,
-    set: HashSet<Arc<str>>,
+    sorted: Vec<Arc<str>>,
 }
 
 impl Known {
     pub(super) fn new(names: &Arc<[Arc<str>]>) -> Self {
-        Self { names: Arc::clone(names), set: names.iter().cloned().collect() }
+        let mut sorted = names.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup();
+        Self { names: Arc::clone(names), sorted }
     }
 
-    /// The name as the instance has it, if it knows it.
-    pub(super) fn get(&self, name: &str) -> Option<&Arc<str>> {
-        // Most processes know few names, and most tasks have the same.
-        if let [only] = &*self.names {
-            return (**only == *name).then_some(only);
-        }
-        self.set.get(name)
+    /// Each name once, in the order in which the file has them.
+    pub(super) fn sorted(&self) -> &[Arc<str>] {
+        &self.sorted
+    }
+
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.sorted.binary_search_by(|known| (**known).cmp(name)).is_ok()
     }
 }
 
@@ -119,7 +122,7 @@ impl<'w, 'c> Transaction<'w, 'c> {
 
     /// Everything a transaction does before its commit.
     pub(super) fn complete(&mut self) -> rusqlite::Result<()> {
-        self.ledger.write(self.sql)
+        self.ledger.write(self.sql, self.now)
     }
 
     pub(super) fn commit(&mut self) -> rusqlite::Result<()> {
@@ -141,7 +144,8 @@ impl<'w, 'c> Transaction<'w, 'c> {
         }
     }
 
-    /// Remembers where the row of a run is, until it ends.
+    /// Remembers where the row of a run is, until it ends: of one without a concurrency key, so that more than its row
+    /// need not be looked at then.
     pub(super) fn remember(&mut self, id: TaskId, seq: i64, queue: &Arc<str>) {
         if self.runs.len() >= RUNS {
             self.runs.clear();

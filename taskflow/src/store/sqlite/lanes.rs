@@ -1,0 +1,157 @@
+//! The due tasks a claim may take, first to last.
+//!
+//! Those of one name in one queue are a *lane*: they lie together in the index, in their order. A claim merges the lanes
+//! of the names it knows, so that what nobody here knows costs it nothing, however much there is.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
+
+use rusqlite::OptionalExtension;
+
+use super::concurrency::PUT_ASIDE_AT_ONCE;
+use super::ledger::QueueNumber;
+use super::limits::Room;
+use super::transaction::{Known, Transaction};
+
+/// From the index alone.
+const READY: &str = "
+SELECT seq, priority, NULL FROM taskflow_tasks INDEXED BY taskflow_tasks_ready
+WHERE state = 0 AND queue = ?1 AND name = ?2 ORDER BY priority DESC, seq";
+
+/// Reads each row, for its key.
+const READY_WITH_KEYS: &str = "
+SELECT seq, priority, concurrency_key FROM taskflow_tasks INDEXED BY taskflow_tasks_ready
+WHERE state = 0 AND queue = ?1 AND name = ?2 ORDER BY priority DESC, seq";
+
+/// The first lane that has anything, from a name on.
+const NEXT_LANE: &str = "
+SELECT name FROM taskflow_tasks INDEXED BY taskflow_tasks_ready
+WHERE state = 0 AND queue = ?1 AND name >= ?2 ORDER BY name LIMIT 1";
+
+/// A due task that is to be claimed.
+pub(super) struct Candidate {
+    pub(super) seq: i64,
+    pub(super) name: Arc<str>,
+    /// Which of the claim's queues it is in.
+    pub(super) slot: usize,
+    pub(super) queue: QueueNumber,
+}
+
+/// The due tasks of one name in one queue.
+struct Lane {
+    room: usize,
+    queue: Arc<str>,
+    name: Arc<str>,
+}
+
+/// The first `limit` due tasks for which there is room. Those whose key is busy are put aside. Answers also whether it
+/// came to an end: not where it would have had to put too many aside.
+pub(super) fn choose(
+    tx: &mut Transaction<'_, '_>,
+    known: &Known,
+    rooms: &mut [Room],
+    limit: usize,
+) -> rusqlite::Result<(Vec<Candidate>, bool)> {
+    let lanes = lanes(tx, known, rooms)?;
+    let (mut chosen, mut aside, mut is_done) = (Vec::new(), Vec::new(), true);
+    let mut running_keys: HashMap<(usize, String), i64> = HashMap::new();
+
+    let query = |lane: &Lane| match rooms[lane.room].keys.most {
+        None => tx.sql.get(READY),
+        Some(_) => tx.sql.get(READY_WITH_KEYS),
+    };
+    let mut queries = lanes.iter().map(query).collect::<rusqlite::Result<Vec<_>>>()?;
+    let rows = queries.iter_mut().zip(&lanes).map(|(query, lane)| query.query([&*lane.queue, &*lane.name]));
+    let mut rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    // The heads of all lanes; the least is the next task.
+    let mut heads = BinaryHeap::with_capacity(lanes.len());
+    let mut next = |number: usize| -> rusqlite::Result<Option<_>> {
+        let Some(row) = rows[number].next()? else { return Ok(None) };
+        let (seq, priority): (i64, i64) = (row.get(0)?, row.get(1)?);
+        let key: Option<String> = row.get(2)?;
+        Ok(Some(Reverse((Reverse(priority), seq, number, key))))
+    };
+    for number in 0..lanes.len() {
+        heads.extend(next(number)?);
+    }
+    while chosen.len() < limit
+        && let Some(Reverse((_, seq, number, key))) = heads.pop()
+    {
+        let lane = &lanes[number];
+        let room = &mut rooms[lane.room];
+        if room.free == 0 {
+            continue;
+        }
+        let is_free = match (room.keys.most, key) {
+            (Some(most), Some(key)) => {
+                let running = match running_keys.entry((lane.room, key)) {
+                    std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
+                    std::collections::hash_map::Entry::Vacant(new) => {
+                        let running = tx.running_of_key(&lane.queue, &new.key().1)?;
+                        new.insert(running)
+                    }
+                };
+                let is_free = *running < most;
+                *running += i64::from(is_free);
+                is_free
+            }
+            _ => true,
+        };
+        if is_free {
+            room.take();
+            let (slot, queue) = (room.slot, room.queue);
+            chosen.push(Candidate { seq, name: Arc::clone(&lane.name), slot, queue });
+        } else if aside.len() == PUT_ASIDE_AT_ONCE {
+            is_done = false;
+            break;
+        } else {
+            aside.push((lane.room, seq));
+        }
+        if chosen.len() < limit {
+            heads.extend(next(number)?);
+        }
+    }
+    drop(rows);
+    for (number, room) in rooms.iter().enumerate() {
+        let of_room = aside.iter().filter(|(room, _)| *room == number).map(|(_, seq)| *seq);
+        let seqs: Vec<i64> = of_room.collect();
+        tx.put_aside(room.queue, &seqs, room.keys)?;
+    }
+    Ok((chosen, is_done))
+}
+
+/// The lanes of known names that have anything, in queues where there is room.
+fn lanes(tx: &mut Transaction<'_, '_>, known: &Known, rooms: &[Room]) -> rusqlite::Result<Vec<Lane>> {
+    let mut lanes = Vec::new();
+    for (number, room) in rooms.iter().enumerate() {
+        if room.free == 0
+            || tx.ledger.due(room.queue, tx.sql)? == 0
+            || tx.ledger.is_paused(room.queue, tx.sql)?
+        {
+            continue;
+        }
+        let queue = tx.ledger.name(room.queue);
+        let lane = |name: &Arc<str>| Lane { room: number, queue: Arc::clone(queue), name: Arc::clone(name) };
+        if let [only] = known.sorted() {
+            lanes.push(lane(only));
+            continue;
+        }
+        // From one known name or name that is there to the next that is both: at most as many looks as there are of
+        // either.
+        let mut names = known.sorted();
+        while let Some(first) = names.first() {
+            let mut query = tx.sql.get(NEXT_LANE)?;
+            let there = query.query_row([&**queue, &**first], |row| row.get::<_, String>(0)).optional()?;
+            let Some(there) = there else { break };
+            names = &names[names.partition_point(|name| **name < *there)..];
+            if let [name, rest @ ..] = names
+                && **name == *there
+            {
+                lanes.push(lane(name));
+                names = rest;
+            }
+        }
+    }
+    Ok(lanes)
+}

@@ -1,0 +1,104 @@
+//! What all processes together may take from a queue.
+//!
+//! A claim's transaction is alone in the file, so what it reads of a queue still holds when it commits: limits are exact
+//! without any lock of their own.
+
+use std::time::Duration;
+
+use rusqlite::{OptionalExtension, params};
+
+use super::ledger::{KeyLimit, QueueNumber};
+use super::row;
+use super::transaction::Transaction;
+use crate::model::RateLimit;
+use crate::store::{Claim, SharedLimits, StartWindow};
+
+const STARTS: &str = "SELECT starts FROM taskflow_queues WHERE name = ?1";
+
+const NOTE_STARTS: &str = "
+INSERT INTO taskflow_queues (name, starts) VALUES (?1, ?2)
+ON CONFLICT (name) DO UPDATE SET starts = excluded.starts";
+
+/// What a claim may take from one queue.
+pub(super) struct Room {
+    /// Which of the claim's queues it is.
+    pub(super) slot: usize,
+    pub(super) queue: QueueNumber,
+    /// So many tasks still.
+    pub(super) free: usize,
+    pub(super) keys: KeyLimit,
+    starts: Option<Starts>,
+}
+
+/// The starts of a queue with a rate limit.
+struct Starts {
+    limit: RateLimit,
+    window: StartWindow,
+    new: usize,
+}
+
+impl Room {
+    /// One of them is taken.
+    pub(super) fn take(&mut self) {
+        self.free -= 1;
+        if let Some(starts) = &mut self.starts {
+            starts.new += 1;
+        }
+    }
+}
+
+/// The queues of a claim that it can take from, each once. Answers also whether all that was put aside under other
+/// limits is due again.
+pub(super) fn rooms(tx: &mut Transaction<'_, '_>, claim: &Claim) -> rusqlite::Result<(Vec<Room>, bool)> {
+    let mut rooms = Vec::with_capacity(claim.queues.len());
+    let mut are_all_back = true;
+    for (slot, (name, free)) in claim.queues.iter().enumerate() {
+        if *free == 0 || claim.queues[..slot].iter().any(|(before, _)| before == name) {
+            continue;
+        }
+        let queue = tx.ledger.queue(name);
+        let limits = claim.limits.iter().find(|(queue, _)| queue == name);
+        let limits = limits.map_or_else(SharedLimits::default, |(_, limits)| *limits);
+        let (keys, are_back) = tx.limit_keys(queue, limits.key_concurrency.map(row::number))?;
+        are_all_back &= are_back;
+        let mut free = *free;
+        if let Some(most) = limits.global_concurrency {
+            let running = usize::try_from(tx.ledger.running(queue, tx.sql)?).unwrap_or(0);
+            free = free.min(most.saturating_sub(running));
+        }
+        let mut starts = None;
+        if let Some(limit) = limits.rate_limit {
+            let window = window(tx, name)?;
+            free = free.min(window.free(limit, tx.now));
+            starts = Some(Starts { limit, window, new: 0 });
+        }
+        rooms.push(Room { slot, queue, free, keys, starts });
+    }
+    Ok((rooms, are_all_back))
+}
+
+/// Takes note of what starts in queues with a rate limit, and answers how long until another may where none may now.
+pub(super) fn count_starts(
+    tx: &mut Transaction<'_, '_>,
+    rooms: &mut [Room],
+) -> rusqlite::Result<Option<Duration>> {
+    let mut next_start: Option<i64> = None;
+    for room in rooms {
+        let Some(Starts { limit, window, new }) = &mut room.starts else { continue };
+        if *new > 0 {
+            window.start(*limit, tx.now, *new);
+            let window = serde_json::to_string(window).expect("numbers can be written as JSON");
+            tx.sql.execute(NOTE_STARTS, params![tx.ledger.name(room.queue), window])?;
+        }
+        if tx.ledger.pending(room.queue, tx.sql)? > 0 {
+            next_start = [next_start, window.next_free(*limit, tx.now)].into_iter().flatten().min();
+        }
+    }
+    Ok(next_start.map(|at| Duration::from_micros(at.abs_diff(tx.now))))
+}
+
+fn window(tx: &Transaction<'_, '_>, queue: &str) -> rusqlite::Result<StartWindow> {
+    let starts: Option<String> =
+        tx.sql.get(STARTS)?.query_row([queue], |row| row.get(0)).optional()?.flatten();
+    Ok(starts.and_then(|starts| serde_json::from_str(&starts).ok()).unwrap_or_default())
+}

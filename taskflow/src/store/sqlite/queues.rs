@@ -1,0 +1,190 @@
+//! What is in each queue, and what has been asked of it.
+
+use std::time::Duration;
+
+use rusqlite::{OptionalExtension, params};
+
+use super::ledger::MINUTE;
+use super::reader::on_one_state;
+use super::row;
+use super::statements::Statements;
+use super::transaction::Transaction;
+use crate::model::{LimitsFrom, QueueConfig, QueueInfo, time};
+use crate::store::QueueState;
+
+/// Tasks that have come due and that no claim has met since: so many are looked at to tell them from what is not due.
+/// Where tasks are claimed there are next to none.
+const OVERDUE: i64 = 100_000;
+
+/// So many heads of a queue (the first of each name and priority, and of each busy concurrency key) are looked at for
+/// the one that has waited longest.
+const HEADS: usize = 500;
+
+const QUEUES: &str = "
+SELECT name, paused, config, aside + due + later + held, later, running,
+       success + failed + interrupted + cancelled + rejected, refused
+FROM taskflow_queues ORDER BY name";
+
+const COME_DUE: &str = "
+SELECT queue, run_at FROM taskflow_later WHERE run_at <= ?1 ORDER BY run_at LIMIT ?2";
+
+const ENDED_LATELY: &str = "
+SELECT queue, sum(ended) FROM taskflow_ended_lately WHERE second > ?1 AND second <= ?2 GROUP BY queue";
+
+/// The first due task of the first name from `?2` on.
+const OF_NAME: &str = "
+SELECT name, priority, max(run_at, created_at) FROM taskflow_tasks INDEXED BY taskflow_tasks_ready
+WHERE state = 0 AND queue = ?1 AND name >= ?2 ORDER BY name, priority DESC, seq LIMIT 1";
+
+/// The first due task of a name below a priority.
+const OF_PRIORITY: &str = "
+SELECT name, priority, max(run_at, created_at) FROM taskflow_tasks INDEXED BY taskflow_tasks_ready
+WHERE state = 0 AND queue = ?1 AND name = ?2 AND priority < ?3 ORDER BY priority DESC, seq LIMIT 1";
+
+/// The first task that was put aside of the first key and name from there on.
+const OF_KEY: &str = "
+SELECT p.key, p.name, (SELECT max(t.run_at, t.created_at) FROM taskflow_tasks t WHERE t.seq = p.task)
+FROM taskflow_put_aside p INDEXED BY taskflow_put_aside_next
+WHERE p.queue = ?1 AND (p.key, p.name) >= (?2, ?3)
+ORDER BY p.key, p.name, p.priority DESC, p.task LIMIT 1";
+
+const STATES: &str = "
+SELECT name, paused, config FROM taskflow_queues WHERE paused <> 0 OR config IS NOT NULL ORDER BY name";
+
+const PAUSE: &str = "
+INSERT INTO taskflow_queues (name, paused) VALUES (?1, ?2)
+ON CONFLICT (name) DO UPDATE SET paused = excluded.paused";
+
+const CONFIGURE: &str = "
+INSERT INTO taskflow_queues (name, config) VALUES (?1, ?2)
+ON CONFLICT (name) DO UPDATE SET config = excluded.config";
+
+pub(super) fn queues(sql: &Statements<'_>) -> rusqlite::Result<Vec<QueueInfo>> {
+    on_one_state(sql, |sql| {
+        let now = time::now_micros();
+        let mut queues = in_each(sql)?;
+        let mut come_due = sql.get(COME_DUE)?;
+        let mut rows = come_due.query([now, OVERDUE])?;
+        while let Some(row) = rows.next()? {
+            let since = row.get(1)?;
+            if let Some(info) = of_name(&mut queues, row.get_ref(0)?.as_str()?) {
+                info.scheduled = info.scheduled.saturating_sub(1);
+                note_waiting(info, since, now);
+            }
+        }
+        let second = now.div_euclid(1_000_000);
+        let mut ended = sql.get(ENDED_LATELY)?;
+        let mut rows = ended.query([second - MINUTE, second])?;
+        while let Some(row) = rows.next()? {
+            if let Some(info) = of_name(&mut queues, row.get_ref(0)?.as_str()?) {
+                info.finished_last_minute = row::count(row.get(1)?).min(QueueInfo::MAX_COUNTED);
+            }
+        }
+        for info in queues.iter_mut().filter(|info| info.pending > 0) {
+            note_heads(sql, info, now)?;
+        }
+        Ok(queues)
+    })
+}
+
+/// The numbers that are kept of each queue.
+fn in_each(sql: &Statements<'_>) -> rusqlite::Result<Vec<QueueInfo>> {
+    let mut query = sql.get(QUEUES)?;
+    let mut rows = query.query([])?;
+    let mut queues = Vec::new();
+    while let Some(row) = rows.next()? {
+        let mut info = QueueInfo {
+            paused: row.get(1)?,
+            pending: row::count(row.get(3)?),
+            scheduled: row::count(row.get(4)?),
+            running: row::count(row.get(5)?),
+            finished: row::count(row.get(6)?),
+            rejected: row::count(row.get(7)?),
+            ..QueueInfo::new(row.get(0)?)
+        };
+        let config = config(row.get_ref(2)?.as_str_or_null()?);
+        if let Some(config) = &config {
+            info.show_limits(config, LimitsFrom::Store);
+        }
+        let in_it = info.pending + info.running + info.finished + info.rejected;
+        if info.paused || config.is_some() || in_it > 0 {
+            queues.push(info);
+        }
+    }
+    Ok(queues)
+}
+
+fn of_name<'q>(queues: &'q mut [QueueInfo], name: &str) -> Option<&'q mut QueueInfo> {
+    let at = queues.binary_search_by(|info| (*info.name).cmp(name)).ok()?;
+    queues.get_mut(at)
+}
+
+/// A task of a queue has been waiting since then.
+fn note_waiting(info: &mut QueueInfo, since: i64, now: i64) {
+    let length = Duration::from_micros(now.saturating_sub(since).max(0).unsigned_abs());
+    info.oldest_waiting = info.oldest_waiting.max(Some(length));
+}
+
+/// Looks at the tasks of a queue that could be started first.
+fn note_heads(sql: &Statements<'_>, info: &mut QueueInfo, now: i64) -> rusqlite::Result<()> {
+    let mut looked_at = 0;
+    let head = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get(2)?));
+    let (mut of_name, mut of_priority) = (sql.get(OF_NAME)?, sql.get(OF_PRIORITY)?);
+    let mut next = of_name.query_row(params![info.name, ""], head).optional()?;
+    while let Some((name, priority, since)) = next
+        && looked_at < HEADS
+    {
+        looked_at += 1;
+        note_waiting(info, since, now);
+        next = of_priority.query_row(params![info.name, name, priority], head).optional()?;
+        if next.is_none() {
+            // From the first name after that one.
+            next = of_name.query_row(params![info.name, name + "\0"], head).optional()?;
+        }
+    }
+    let mut of_key = sql.get(OF_KEY)?;
+    let (mut key, mut name) = (String::new(), String::new());
+    while looked_at < HEADS {
+        looked_at += 1;
+        let next = of_key.query_row(params![info.name, key, name], |row| {
+            Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, Option<i64>>(2)?))
+        });
+        let Some((of_key, of_name, since)) = next.optional()? else { break };
+        note_waiting(info, since.unwrap_or(now), now);
+        (key, name) = (of_key, of_name + "\0");
+    }
+    Ok(())
+}
+
+pub(super) fn states(sql: &Statements<'_>) -> rusqlite::Result<Vec<QueueState>> {
+    let mut states = sql.get(STATES)?;
+    let rows = states.query_map([], |row| {
+        Ok(QueueState::new(row.get(0)?, row.get(1)?, config(row.get_ref(2)?.as_str_or_null()?)))
+    })?;
+    rows.collect()
+}
+
+/// A stored configuration; what cannot be read is none.
+fn config(json: Option<&str>) -> Option<QueueConfig> {
+    json.and_then(|json| serde_json::from_str(json).ok())
+}
+
+pub(super) fn set_paused(tx: &mut Transaction<'_, '_>, queue: &str, paused: bool) -> rusqlite::Result<()> {
+    tx.sql.execute(PAUSE, params![queue, paused])?;
+    let queue = tx.ledger.queue(queue);
+    tx.ledger.reread(queue);
+    tx.is_news = true;
+    Ok(())
+}
+
+pub(super) fn set_config(
+    tx: &mut Transaction<'_, '_>,
+    queue: &str,
+    config: Option<&QueueConfig>,
+) -> rusqlite::Result<()> {
+    let config = config
+        .map(|config| serde_json::to_string(config).expect("numbers and lengths can be written as JSON"));
+    tx.sql.execute(CONFIGURE, params![queue, config])?;
+    tx.is_news = true;
+    Ok(())
+}
