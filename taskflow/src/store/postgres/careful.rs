@@ -10,88 +10,98 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::error::Fault;
-use super::insert::{Answers, args, begun_as};
+use super::insert::{Answers, args, begun_as, expires_at};
+use super::keys::{self, Freed};
 use super::ledger::Ledger;
+use super::queue;
 use super::session::Session;
 use super::value::{Instant, give, keep, keep_json, length};
 use crate::model::{NewTask, TaskId, When, time};
 use crate::store::state::State;
 use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start, words};
 
-const KNOW_QUEUES: &str = "
-INSERT INTO taskflow_queues (name) SELECT * FROM unnest($1::text[]) ON CONFLICT (name) DO NOTHING";
-
-const LOCK_QUEUES: &str = "
-SELECT name FROM taskflow_queues WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE";
-
 const LOOK_AT_QUEUES: &str = "
 SELECT a.queue, now(),
        EXISTS (SELECT 1 FROM taskflow_queues p WHERE p.name = a.queue AND p.paused),
        (SELECT coalesce(sum(c.waiting_first), 0)::bigint FROM taskflow_counts c WHERE c.queue = a.queue),
        (SELECT count(*) FROM (
-            SELECT 1 FROM taskflow_tasks t WHERE t.state = 0 AND t.queue = a.queue LIMIT $2
+            SELECT 1 FROM taskflow_tasks t
+            WHERE t.state = 0 AND t.queue = a.queue AND (t.expires_at IS NULL OR t.expires_at > now()) LIMIT $2
         ) ready)
        + (SELECT count(*) FROM (
-            SELECT 1 FROM taskflow_tasks t WHERE t.state = 1 AND t.run_at <= now() AND t.queue = a.queue LIMIT $2
+            SELECT 1 FROM taskflow_tasks t
+            WHERE t.state = 1 AND t.run_at <= now() AND t.queue = a.queue
+              AND (t.expires_at IS NULL OR t.expires_at > now()) LIMIT $2
         ) come_due)
 FROM unnest($1::text[]) AS a (queue)";
 
 const LOOK_AT_KEYS: &str = "
 SELECT (SELECT (CASE
-            WHEN t.fence = 1 AND t.claim_id IS NULL AND t.instance = $5 AND t.state IN (2, 3) THEN t.state ELSE 0
+            WHEN t.fence = 1 AND t.claim_id IS NULL AND t.instance = $5 AND t.state IN (2, 3) THEN t.state
+            WHEN t.state = 8 THEN 8
+            ELSE 0
         END)::smallint FROM taskflow_tasks t WHERE t.id = a.id),
        (SELECT t.id FROM taskflow_tasks t
         WHERE t.idempotency_key = a.idempotency_key AND t.name = a.name AND t.state <= 4),
-       (SELECT t.id FROM taskflow_tasks t
-        WHERE t.run_key = a.run_key AND t.name = a.name AND t.state <= 2 AND t.attempt = 0)
+       r.id, r.queue
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY
     AS a (id, name, idempotency_key, run_key, n)
+LEFT JOIN LATERAL (
+    SELECT t.id, CASE WHEN t.concurrency_key IS NOT NULL THEN t.queue END AS queue FROM taskflow_tasks t
+    WHERE t.run_key = a.run_key AND t.name = a.name AND t.state <= 2 AND t.attempt = 0
+) r ON true
 ORDER BY a.n";
 
 /// Those that can be replaced; one that was claimed meanwhile is no longer among them.
 const LOCK_WAITING: &str = "
-SELECT id, queue, state FROM taskflow_tasks
+SELECT id, queue, state, concurrency_key FROM taskflow_tasks
 WHERE id = ANY($1::uuid[]) AND state <= 2 AND attempt = 0 ORDER BY id FOR UPDATE";
 
 const INSERT: &str = "
 INSERT INTO taskflow_tasks
     (id, state, queue, priority, name, attempt, max_attempts, fence, instance, lease_until, run_at, scheduled_for,
-     started_at, source, idempotency_key, run_key, policy, tags, args)
+     started_at, source, idempotency_key, run_key, policy, tags, args, concurrency_key, expires_at, error, finished_at)
 SELECT g.id, g.state, g.queue, g.priority, g.name, (g.state = 3)::integer, g.max_attempts,
        (g.state IN (2, 3))::integer,
-       CASE WHEN g.state IN (2, 3) THEN $15::uuid END,
-       CASE WHEN g.state IN (2, 3) THEN now() + $16::bigint * interval '1 microsecond' END,
+       CASE WHEN g.state IN (2, 3) THEN $18::uuid END,
+       CASE WHEN g.state IN (2, 3) THEN now() + $19::bigint * interval '1 microsecond' END,
        g.run_at, g.scheduled_for, CASE WHEN g.state = 3 THEN now() END, g.source, g.idempotency_key, g.run_key,
-       g.policy, g.tags, g.args
+       g.policy, g.tags, g.args, g.concurrency_key, g.expires_at, g.error, CASE WHEN g.state = 8 THEN now() END
 FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::smallint[], $5::text[], $6::bigint[], $7::timestamptz[],
-            $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[])
+            $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[],
+            $15::text[], $16::timestamptz[], $17::text[])
     WITH ORDINALITY
     AS g (id, state, queue, priority, name, max_attempts, run_at, scheduled_for, source, idempotency_key, run_key,
-          policy, tags, args, n)
+          policy, tags, args, concurrency_key, expires_at, error, n)
 ORDER BY g.n
 ON CONFLICT DO NOTHING";
 
 const REPLACE: &str = "
 UPDATE taskflow_tasks t
 SET state = g.state, queue = g.queue, priority = g.priority, max_attempts = g.max_attempts, run_at = g.run_at,
-    scheduled_for = g.scheduled_for, policy = g.policy, tags = g.tags, args = g.args
+    scheduled_for = g.scheduled_for, policy = g.policy, tags = g.tags, args = g.args,
+    concurrency_key = g.concurrency_key, expires_at = g.expires_at
 FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::smallint[], $5::bigint[], $6::timestamptz[],
-            $7::timestamptz[], $8::text[], $9::text[], $10::text[])
-    AS g (id, state, queue, priority, max_attempts, run_at, scheduled_for, policy, tags, args)
+            $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::text[], $12::timestamptz[])
+    AS g (id, state, queue, priority, max_attempts, run_at, scheduled_for, policy, tags, args, concurrency_key,
+          expires_at)
 WHERE t.id = g.id";
 
 /// What is known of the store while the groups are gone through, and what is to be written.
 #[derive(Clone, Debug, Default)]
 struct Plan<'b> {
     now: i64,
-    /// How tasks that are there already began.
-    there: HashMap<TaskId, InsertedAs>,
+    /// How tasks that are there already began, or that they were rejected.
+    there: HashMap<TaskId, State>,
     /// Who holds a key, by key and name.
     keys: HashMap<(&'b str, &'b str), TaskId>,
     run_keys: HashMap<(&'b str, &'b str), TaskId>,
     queues: HashMap<String, Queue>,
     /// Stored tasks that wait with a run key.
     waiting: HashMap<TaskId, Waiting<'b>>,
+    /// Queues of stored tasks with a concurrency key that may be replaced.
+    keyed_queues: BTreeSet<String>,
+    freed: Freed,
     /// New tasks, in the order in which they were added.
     new: Vec<New<'b>>,
     ledger: Ledger,
@@ -109,6 +119,7 @@ struct Queue {
 struct Waiting<'b> {
     queue: String,
     state: State,
+    concurrency_key: Option<String>,
     with: Option<&'b NewTask>,
 }
 
@@ -118,34 +129,23 @@ struct New<'b> {
     task: &'b NewTask,
     with: &'b NewTask,
     state: State,
+    /// Why it was rejected.
+    error: Option<String>,
 }
 
 pub(super) async fn insert(session: &mut Session<'_>, batch: &InsertBatch) -> Result<Answers, Fault> {
     session.begin().await?;
     let tasks: Vec<&InsertTask> = batch.groups.iter().flat_map(|group| &group.tasks).collect();
-    lock_limited(session, &tasks).await?;
     let mut plan = Plan::default();
     plan.look_at_keys(session, batch, &tasks).await?;
+    let limited = tasks.iter().filter(|it| it.max_size.is_some()).map(|it| keep(&it.task.queue).into_owned());
+    let queues = limited.chain(std::mem::take(&mut plan.keyed_queues)).collect();
+    queue::lock(session, queues).await?;
     plan.lock_waiting(session).await?;
     plan.look_at_queues(session, &tasks).await?;
     let answers = batch.groups.iter().map(|group| plan.group(group)).collect();
     plan.write(session, batch).await?;
     Ok(answers)
-}
-
-async fn lock_limited(session: &mut Session<'_>, tasks: &[&InsertTask]) -> Result<(), Fault> {
-    let limited: BTreeSet<_> =
-        tasks.iter().filter(|it| it.max_size.is_some()).map(|it| keep(&it.task.queue)).collect();
-    if limited.is_empty() {
-        return Ok(());
-    }
-    let limited: Vec<_> = limited.into_iter().collect();
-    let locked = session.all(session.query(LOCK_QUEUES).bind(limited.clone())).await?;
-    if locked.len() < limited.len() {
-        session.execute(session.query(KNOW_QUEUES).bind(limited.clone())).await?;
-        session.all(session.query(LOCK_QUEUES).bind(limited)).await?;
-    }
-    Ok(())
 }
 
 impl<'b> Plan<'b> {
@@ -166,7 +166,7 @@ impl<'b> Plan<'b> {
             .bind(Uuid::from(batch.instance));
         for (new, row) in each().zip(session.all(query).await?) {
             if let Some(state) = row.try_get::<Option<i16>, _>(0)? {
-                self.there.insert(new.id, begun_as(State::from_number(state.into())));
+                self.there.insert(new.id, State::from_number(state.into()));
             }
             let holder = |column: usize| row.try_get::<Option<Uuid>, _>(column);
             if let (Some(key), Some(holder)) = (&new.idempotency_key, holder(1)?) {
@@ -174,6 +174,7 @@ impl<'b> Plan<'b> {
             }
             if let (Some(key), Some(holder)) = (&new.run_key, holder(2)?) {
                 self.run_keys.insert((key, &new.name), TaskId::from(holder));
+                self.keyed_queues.extend(row.try_get::<Option<String>, _>(3)?);
             }
         }
         Ok(())
@@ -192,7 +193,8 @@ impl<'b> Plan<'b> {
         }
         for row in rows {
             let state = State::from_number(row.try_get::<i16, _>(2)?.into());
-            let waiting = Waiting { queue: give(row.try_get(1)?), state, with: None };
+            let concurrency_key = row.try_get::<Option<String>, _>(3)?.map(give);
+            let waiting = Waiting { queue: give(row.try_get(1)?), state, concurrency_key, with: None };
             self.waiting.insert(TaskId::from(row.try_get::<Uuid, _>(0)?), waiting);
         }
         Ok(())
@@ -226,13 +228,39 @@ impl<'b> Plan<'b> {
         if let (Err(_), Some(before)) = (&answer, before) {
             *self = before;
         }
+        if let Err(refusal) = &answer {
+            self.reject(group, refusal);
+        }
         answer
+    }
+
+    /// Counts what was refused, and keeps a record of it if one was asked for.
+    fn reject(&mut self, group: &'b InsertGroup, refusal: &Refusal) {
+        let Refusal::QueueFull { queue, .. } = refusal;
+        if group.tasks.iter().any(|insert| self.there.contains_key(&insert.task.id)) {
+            // It is being repeated.
+            return;
+        }
+        self.ledger.refuse(queue, words::number(group.tasks.len()));
+        if let [insert] = &*group.tasks
+            && insert.record_rejected
+        {
+            let (task, state) = (&insert.task, State::Rejected);
+            self.there.insert(task.id, state);
+            self.new.push(New { task, with: task, state, error: Some(refusal.error()) });
+            self.ledger.enter(&task.queue, state, 0);
+        }
     }
 
     fn one(&mut self, insert: &'b InsertTask) -> Result<Inserted, Refusal> {
         let new = &insert.task;
-        if let Some(began) = self.there.get(&new.id) {
-            return Ok(Inserted::new(new.id, *began));
+        match self.there.get(&new.id) {
+            Some(State::Rejected) => {
+                let (queue, max_size) = (new.queue.clone().into_owned(), insert.max_size.unwrap_or(0));
+                return Err(Refusal::QueueFull { queue, max_size });
+            }
+            Some(began) => return Ok(Inserted::new(new.id, begun_as(*began))),
+            None => {}
         }
         let key = new.idempotency_key.as_deref().map(|key| (key, &*new.name));
         if let Some(holder) = key.and_then(|key| self.keys.get(&key)) {
@@ -248,25 +276,24 @@ impl<'b> Plan<'b> {
             return Err(Refusal::QueueFull { queue: new.queue.clone().into_owned(), max_size });
         }
         let waits = State::waiting(due(new, self.now).0, self.now);
-        let may_start = waits == State::Due && !queue.is_paused;
-        let (state, kind) = match insert.start {
-            Start::Hold => (State::Held, InsertedAs::Held { fence: 1 }),
-            Start::Lease if may_start => (State::Running, InsertedAs::Leased { fence: 1 }),
-            Start::LeaseIfIdle if may_start && queue.due == 0 => {
-                (State::Running, InsertedAs::Leased { fence: 1 })
-            }
-            _ => (waits, InsertedAs::Pending),
+        let has_expired = expires_at(new).is_some_and(|at| at.0 <= self.now);
+        let may_start = waits == State::Due && !queue.is_paused && !has_expired;
+        let state = match insert.start {
+            Start::Hold => State::Held,
+            Start::Lease if may_start => State::Running,
+            Start::LeaseIfIdle if may_start && queue.due == 0 => State::Running,
+            _ => waits,
         };
-        self.there.insert(new.id, kind);
+        self.there.insert(new.id, state);
         if let Some(key) = key {
             self.keys.insert(key, new.id);
         }
         if let (Some(key), true) = (run_key, state.is_pending()) {
             self.run_keys.insert(key, new.id);
         }
-        self.new.push(New { task: new, with: new, state });
+        self.new.push(New { task: new, with: new, state, error: None });
         self.move_in(&new.queue, state);
-        Ok(Inserted::new(new.id, kind))
+        Ok(Inserted::new(new.id, begun_as(state)))
     }
 
     /// Gives a waiting task what another add with its run key wants. A hold stays: whoever has it ends it.
@@ -275,6 +302,9 @@ impl<'b> Plan<'b> {
         let becomes = |state: State| if state == State::Held { State::Held } else { would_be };
         let (queue, before, after) = if let Some(stored) = self.waiting.get_mut(&waiting) {
             let before = stored.state;
+            if let (State::Due, Some(key)) = (before, stored.concurrency_key.take()) {
+                self.freed.insert((stored.queue.clone(), key));
+            }
             stored.state = becomes(before);
             stored.with = Some(new);
             let queue = std::mem::replace(&mut stored.queue, new.queue.clone().into_owned());
@@ -331,7 +361,9 @@ impl<'b> Plan<'b> {
                 .bind(each().map(|new| due(new, self.now).1.map(Instant)).collect::<Vec<_>>())
                 .bind(each().map(|new| words::policy_json(&new.policy)).collect::<Vec<_>>())
                 .bind(each().map(|new| words::tags_json(&new.tags)).collect::<Vec<_>>())
-                .bind(each().map(|new| keep_json(args(new))).collect::<Vec<_>>());
+                .bind(each().map(|new| keep_json(args(new))).collect::<Vec<_>>())
+                .bind(each().map(|new| new.concurrency_key.as_deref().map(keep)).collect::<Vec<_>>())
+                .bind(each().map(expires_at).collect::<Vec<_>>());
             session.execute(replace).await?;
         }
         if !self.new.is_empty() {
@@ -353,6 +385,9 @@ impl<'b> Plan<'b> {
                 .bind(each().map(|new| words::policy_json(&new.policy)).collect::<Vec<_>>())
                 .bind(each().map(|new| words::tags_json(&new.tags)).collect::<Vec<_>>())
                 .bind(each().map(|new| keep_json(args(new))).collect::<Vec<_>>())
+                .bind(each().map(|new| new.concurrency_key.as_deref().map(keep)).collect::<Vec<_>>())
+                .bind(each().map(expires_at).collect::<Vec<_>>())
+                .bind(self.new.iter().map(|it| it.error.as_deref().map(keep)).collect::<Vec<_>>())
                 .bind(Uuid::from(batch.instance))
                 .bind(length(batch.lease));
             if session.execute(insert).await? != self.new.len() as u64 {
@@ -360,6 +395,7 @@ impl<'b> Plan<'b> {
             }
         }
         session.is_news |= !replaced.is_empty() || !self.new.is_empty();
+        keys::let_go(session, &self.freed).await?;
         self.ledger.write(session).await
     }
 }

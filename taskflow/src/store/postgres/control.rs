@@ -1,4 +1,4 @@
-//! What people ask for: cancel, retry, delete, pause.
+//! What people ask for of tasks: cancel, retry, delete.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,9 @@ use uuid::Uuid;
 use super::desk::{Desk, Ends, Life, WITH_RUN_KEY};
 use super::error::Fault;
 use super::finish::CANCELLED;
+use super::keys::{self, QUEUES_OF_RUN_KEY};
 use super::ledger::Ledger;
+use super::queue;
 use super::session::Session;
 use super::value::{give, keep};
 use crate::model::{CancelOutcome, Error, TaskId};
@@ -31,10 +33,6 @@ RETURNING id, queue, state";
 const DELETE_ATTEMPTS: &str = "DELETE FROM taskflow_attempts WHERE task = ANY($1::uuid[])";
 const DELETE_LOGS: &str = "DELETE FROM taskflow_logs WHERE task = ANY($1::uuid[])";
 
-const PAUSE: &str = "
-INSERT INTO taskflow_queues (name, paused) VALUES ($1, $2)
-ON CONFLICT (name) DO UPDATE SET paused = excluded.paused";
-
 /// Those that left, or were last seen, longer ago than records are kept. None that is kept names one of them: its tasks
 /// ended before.
 const DELETE_OLD_INSTANCES: &str = "
@@ -53,11 +51,11 @@ WITH shards AS (
 ), folded AS (
     SELECT queue, sum(pending) AS pending, sum(running) AS running, sum(success) AS success, sum(failed) AS failed,
            sum(interrupted) AS interrupted, sum(cancelled) AS cancelled, sum(rejected) AS rejected,
-           sum(waiting_first) AS waiting_first
+           sum(waiting_first) AS waiting_first, sum(later) AS later, sum(refused) AS refused
     FROM shards GROUP BY queue ORDER BY queue
 )
 INSERT INTO taskflow_counts AS c
-    (shard, queue, pending, running, success, failed, interrupted, cancelled, rejected, waiting_first)
+    (shard, queue, pending, running, success, failed, interrupted, cancelled, rejected, waiting_first, later, refused)
 SELECT -1, folded.* FROM folded
 ON CONFLICT (shard, queue) DO UPDATE SET
     pending = c.pending + excluded.pending,
@@ -67,7 +65,9 @@ ON CONFLICT (shard, queue) DO UPDATE SET
     interrupted = c.interrupted + excluded.interrupted,
     cancelled = c.cancelled + excluded.cancelled,
     rejected = c.rejected + excluded.rejected,
-    waiting_first = c.waiting_first + excluded.waiting_first";
+    waiting_first = c.waiting_first + excluded.waiting_first,
+    later = c.later + excluded.later,
+    refused = c.refused + excluded.refused";
 
 pub(super) async fn cancel(
     session: &mut Session<'_>,
@@ -103,7 +103,11 @@ fn cancel_one(desk: &mut Desk, id: TaskId, reason: &str) -> CancelOutcome {
 }
 
 pub(super) async fn cancel_scheduled(session: &mut Session<'_>, run_key: &str) -> Result<Vec<TaskId>, Fault> {
-    let query = session.query(WITH_RUN_KEY).bind(keep(run_key).into_owned());
+    let run_key = keep(run_key).into_owned();
+    let queues = session.query(QUEUES_OF_RUN_KEY).bind(run_key.clone());
+    let queues = keys::queues(session, queues).await?;
+    queue::lock(session, queues).await?;
+    let query = session.query(WITH_RUN_KEY).bind(run_key);
     let mut desk = Desk::over(session, query).await?;
     let ids = desk.ids();
     for id in &ids {
@@ -123,8 +127,8 @@ pub(super) async fn retry(
     }
     let mut desk = Desk::of(session, ids.iter().copied()).await?;
     // Keys that were taken by this very call, by key and name.
-    let mut keys = HashMap::new();
-    let answers: Vec<_> = ids.iter().map(|id| retry_one(&mut desk, &mut keys, *id)).collect();
+    let mut taken = HashMap::new();
+    let answers: Vec<_> = ids.iter().map(|id| retry_one(&mut desk, &mut taken, *id)).collect();
     session.is_news |= answers.iter().any(Result::is_ok);
     desk.write(session).await?;
     Ok(answers)
@@ -158,6 +162,7 @@ fn retry_one(desk: &mut Desk, keys: &mut HashMap<(String, String), TaskId>, id: 
         life.error = None;
         life.forgets_progress = true;
         life.lost_runs = 0;
+        life.snoozes = 0;
     }
     Ok(())
 }
@@ -187,12 +192,6 @@ async fn forget(session: &mut Session<'_>, delete: super::session::Statement) ->
     }
     ledger.write(session).await?;
     Ok(count)
-}
-
-pub(super) async fn set_paused(session: &mut Session<'_>, queue: &str, paused: bool) -> Result<(), Fault> {
-    session.is_news = true;
-    let pause = session.query(PAUSE).bind(keep(queue).into_owned()).bind(paused);
-    session.execute(pause).await.map(drop)
 }
 
 pub(super) async fn prune(

@@ -11,7 +11,9 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::error::Fault;
+use super::keys::{self, Freed};
 use super::ledger::Ledger;
+use super::queue;
 use super::session::{Session, Statement};
 use super::value::{Instant, give, keep, keep_json};
 use crate::model::{AttemptOutcome, LogLine, Progress, TaskId, time};
@@ -28,35 +30,54 @@ macro_rules! locked {
        (SELECT k.id FROM taskflow_tasks k
         WHERE k.idempotency_key = t.idempotency_key AND k.name = t.name AND k.state <= 4 AND k.id <> t.id),
        (SELECT k.id FROM taskflow_tasks k
-        WHERE k.run_key = t.run_key AND k.name = t.name AND k.state <= 2 AND k.attempt = 0 AND k.id <> t.id)
+        WHERE k.run_key = t.run_key AND k.name = t.name AND k.state <= 2 AND k.attempt = 0 AND k.id <> t.id),
+       t.concurrency_key, t.snoozes
 FROM taskflow_tasks t ",
             $condition
         )
     };
 }
 
-const BY_ID: &str = locked!("WHERE t.id = ANY($1::uuid[]) ORDER BY t.id FOR UPDATE");
+const HELD_OR_RUNNING: &str =
+    locked!("WHERE t.id = ANY($1::uuid[]) AND t.state IN (2, 3) ORDER BY t.id FOR UPDATE");
+
+/// None if one has a concurrency key and its queue is not among those that are locked: they come first.
+const BY_ID: &str = locked!(
+    "WHERE t.id = ANY($1::uuid[]) AND NOT EXISTS (
+    SELECT 1 FROM taskflow_tasks k
+    WHERE k.id = ANY($1::uuid[]) AND k.concurrency_key IS NOT NULL AND k.queue <> ALL ($2::text[])
+)
+ORDER BY t.id FOR UPDATE"
+);
 
 /// Runs and holds whose lease has ended, and that nobody else is moving on.
-pub(super) const LEASE_ENDED: &str =
-    locked!("WHERE t.lease_until <= now() ORDER BY t.lease_until LIMIT $1 FOR UPDATE SKIP LOCKED");
+pub(super) const LEASE_ENDED: &str = locked!(
+    "WHERE t.lease_until <= now() AND (t.concurrency_key IS NULL OR t.queue = ANY($2::text[]))
+ORDER BY t.lease_until LIMIT $1 FOR UPDATE SKIP LOCKED"
+);
+
+/// What has waited until it may no longer be started.
+pub(super) const EXPIRED: &str = locked!(
+    "WHERE t.expires_at <= now() AND t.state < 2 AND (t.concurrency_key IS NULL OR t.queue = ANY($2::text[]))
+ORDER BY t.expires_at LIMIT $1 FOR UPDATE SKIP LOCKED"
+);
 
 pub(super) const WITH_RUN_KEY: &str =
-    locked!("WHERE t.run_key = $1 AND t.state <= 2 AND t.attempt = 0 ORDER BY t.name FOR UPDATE");
+    locked!("WHERE t.run_key = $1 AND t.state <= 2 AND t.attempt = 0 ORDER BY t.id FOR UPDATE");
 
 const WRITE: &str = "
 UPDATE taskflow_tasks t
 SET state = g.state, attempt = g.attempt, max_attempts = g.max_attempts, lost_runs = g.lost_runs,
-    cancel_requested = g.cancel_requested, log_lines = g.log_lines, log_bytes = t.log_bytes + g.more_log_bytes,
+    snoozes = g.snoozes, cancel_requested = g.cancel_requested, log_lines = g.log_lines, log_bytes = t.log_bytes + g.more_log_bytes,
     instance = g.instance, lease_until = CASE WHEN g.state IN (2, 3) THEN t.lease_until END, run_at = g.run_at,
     finished_at = g.finished_at, outcome = g.outcome, error = g.error, run_key = g.run_key,
     result = coalesce(g.result, t.result),
     progress = CASE WHEN g.forgets_progress THEN NULL ELSE coalesce(g.progress, t.progress) END
 FROM unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::bigint[], $5::integer[], $6::boolean[], $7::integer[],
             $8::bigint[], $9::uuid[], $10::timestamptz[], $11::timestamptz[], $12::text[], $13::text[], $14::text[],
-            $15::text[], $16::text[], $17::boolean[])
+            $15::text[], $16::text[], $17::boolean[], $18::integer[])
     AS g (id, state, attempt, max_attempts, lost_runs, cancel_requested, log_lines, more_log_bytes, instance, run_at,
-          finished_at, outcome, error, run_key, result, progress, forgets_progress)
+          finished_at, outcome, error, run_key, result, progress, forgets_progress, snoozes)
 WHERE t.id = g.id";
 
 const WRITE_ATTEMPTS: &str = "
@@ -81,6 +102,7 @@ pub(super) struct Life {
     pub(super) max_attempts: i64,
     pub(super) fence: i64,
     pub(super) lost_runs: i32,
+    pub(super) snoozes: i32,
     pub(super) cancel_requested: bool,
     pub(super) instance: Option<Uuid>,
     pub(super) run_at: i64,
@@ -91,6 +113,7 @@ pub(super) struct Life {
     pub(super) policy: Option<String>,
     pub(super) idempotency_key: Option<String>,
     run_key: Option<String>,
+    concurrency_key: Option<String>,
     pub(super) key_holder: Option<TaskId>,
     run_key_holder: Option<TaskId>,
     pub(super) result: Option<Box<str>>,
@@ -148,22 +171,47 @@ pub(super) struct Desk {
     /// Run keys that tasks on this desk have come to hold, by key and name.
     run_keys: HashMap<(String, String), TaskId>,
     ledger: Ledger,
+    freed: Freed,
     past: Vec<Past>,
     lines: Vec<Line>,
 }
 
 impl Desk {
-    /// Locks the rows of these tasks.
+    /// Locks the rows of those of these tasks that are held or run. They may stay so or begin to wait, and not more.
+    pub(super) async fn of_leased(
+        session: &mut Session<'_>,
+        ids: impl IntoIterator<Item = TaskId>,
+    ) -> Result<Self, Fault> {
+        session.begin().await?;
+        let query = session.query(HELD_OR_RUNNING).bind(in_order(ids));
+        Self::over(session, query).await
+    }
+
+    /// Locks the rows of these tasks, and before them those of the queues of tasks that have a concurrency key.
     pub(super) async fn of(
         session: &mut Session<'_>,
         ids: impl IntoIterator<Item = TaskId>,
     ) -> Result<Self, Fault> {
-        let mut ids: Vec<Uuid> = ids.into_iter().map(Uuid::from).collect();
-        ids.sort_unstable();
-        ids.dedup();
+        let ids = in_order(ids);
         session.begin().await?;
-        let query = session.query(BY_ID).bind(ids);
-        Self::over(session, query).await
+        let query = |session: &Session<'_>| {
+            let locked: Vec<String> = session.locked_queues.iter().cloned().collect();
+            session.query(BY_ID).bind(ids.clone()).bind(locked)
+        };
+        let desk = Self::over(session, query(session)).await?;
+        if !desk.lives.is_empty() {
+            return Ok(desk);
+        }
+        let queues = keys::queues_of(session, ids.iter().copied().map(TaskId::from)).await?;
+        if queues.is_empty() {
+            return Ok(desk);
+        }
+        queue::lock(session, queues).await?;
+        let desk = Self::over(session, query(session)).await?;
+        if desk.lives.is_empty() {
+            return Err(Fault::Again("a task with a concurrency key moved to another queue"));
+        }
+        Ok(desk)
     }
 
     /// Locks the rows of a statement.
@@ -204,6 +252,11 @@ impl Desk {
         let Some(life) = self.lives.get_mut(&id) else { return };
         self.ledger.exit(&life.queue, life.state, life.attempt);
         self.ledger.enter(&life.queue, state, attempt);
+        if let (State::Due | State::Running, Some(key)) = (life.state, &life.concurrency_key)
+            && state != State::Running
+        {
+            self.freed.insert((life.queue.clone(), key.clone()));
+        }
         life.state = state;
         life.attempt = attempt;
         life.is_changed = true;
@@ -283,8 +336,17 @@ impl Desk {
         write_lives(session, &changed).await?;
         write_past(session, &self.past).await?;
         write_lines(session, &self.lines).await?;
+        keys::let_go(session, &self.freed).await?;
         self.ledger.write(session).await
     }
+}
+
+/// Ids in the order in which everybody locks rows, each once.
+fn in_order(ids: impl IntoIterator<Item = TaskId>) -> Vec<Uuid> {
+    let mut ids: Vec<Uuid> = ids.into_iter().map(Uuid::from).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }
 
 impl Life {
@@ -314,6 +376,8 @@ impl Life {
             run_key: text(19)?,
             key_holder: holder(20)?,
             run_key_holder: holder(21)?,
+            concurrency_key: text(22)?,
+            snoozes: row.try_get(23)?,
             result: None,
             progress: None,
             forgets_progress: false,
@@ -347,7 +411,8 @@ async fn write_lives(session: &mut Session<'_>, lives: &[Life]) -> Result<(), Fa
         .bind(each().map(|life| life.run_key.as_deref().map(keep)).collect::<Vec<_>>())
         .bind(each().map(|life| life.result.as_deref().map(keep_json)).collect::<Vec<_>>())
         .bind(each().map(|life| life.progress.as_deref()).collect::<Vec<_>>())
-        .bind(each().map(|life| life.forgets_progress).collect::<Vec<_>>());
+        .bind(each().map(|life| life.forgets_progress).collect::<Vec<_>>())
+        .bind(each().map(|life| life.snoozes).collect::<Vec<_>>());
     session.execute(statement).await.map(drop)
 }
 

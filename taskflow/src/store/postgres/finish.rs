@@ -7,7 +7,7 @@ use super::desk::{Desk, Ends, Life, Waits};
 use super::error::Fault;
 use super::session::{Session, Statement};
 use super::value::{keep_json, length};
-use crate::model::{TaskId, TaskStatus};
+use crate::model::{AttemptOutcome, TaskId, TaskStatus};
 use crate::store::state::State;
 use crate::store::{Finish, FinishKind, Finished, Release, Report, Verdict, words};
 
@@ -16,14 +16,22 @@ use sqlx::Row;
 /// What a run ends with that was asked to stop and would have gone back to waiting.
 pub(super) const CANCELLED: &str = "cancelled";
 
-/// Ends runs well: what most finishes are.
+/// Ends runs well: what most finishes are. Where one has a concurrency key it says so (0) and does nothing: the row of its
+/// queue must be locked first. The order is there so that the small index of such runs is looked at.
 const SUCCEED: &str = "
-WITH ended AS (
+WITH keyed AS MATERIALIZED (
+    SELECT (
+        SELECT queue FROM taskflow_tasks WHERE state = 3 AND concurrency_key IS NOT NULL
+        ORDER BY queue, concurrency_key LIMIT 1
+    ) IS NOT NULL AND EXISTS (
+        SELECT 1 FROM taskflow_tasks WHERE id = ANY($1::uuid[]) AND state = 3 AND concurrency_key IS NOT NULL
+    ) AS is_so
+), ended AS (
     UPDATE taskflow_tasks t
     SET state = 4, finished_at = now(), result = f.result, lease_until = NULL, error = NULL, lost_runs = 0,
         cancel_requested = false
     FROM unnest($1::uuid[], $2::bigint[], $3::text[]) WITH ORDINALITY AS f (id, fence, result, n)
-    WHERE t.id = f.id AND t.fence = f.fence AND t.state = 3
+    WHERE t.id = f.id AND t.fence = f.fence AND t.state = 3 AND NOT (SELECT is_so FROM keyed)
     RETURNING f.n, t.queue
 ), counted AS (
     INSERT INTO taskflow_counts AS c (shard, queue, running, success)
@@ -32,14 +40,16 @@ WITH ended AS (
         running = c.running + excluded.running,
         success = c.success + excluded.success
 )
-SELECT n FROM ended";
+SELECT n FROM ended UNION ALL SELECT 0 FROM keyed WHERE is_so";
 
 pub(super) async fn finish(session: &mut Session<'_>, finishes: &[Finish]) -> Result<Vec<Finished>, Fault> {
     if finishes.is_empty() {
         return Ok(Vec::new());
     }
-    if are_plain(finishes) {
-        return succeed(session, finishes).await;
+    if are_plain(finishes)
+        && let Some(answers) = succeed(session, finishes).await?
+    {
+        return Ok(answers);
     }
     let mut desk = Desk::of(session, finishes.iter().map(|finish| finish.run.id)).await?;
     let answers: Vec<Finished> = finishes.iter().map(|finish| finish_one(&mut desk, finish)).collect();
@@ -48,13 +58,18 @@ pub(super) async fn finish(session: &mut Session<'_>, finishes: &[Finish]) -> Re
     Ok(answers)
 }
 
-async fn succeed(session: &mut Session<'_>, finishes: &[Finish]) -> Result<Vec<Finished>, Fault> {
+/// `None`, and nothing was done, if some have a concurrency key.
+async fn succeed(session: &mut Session<'_>, finishes: &[Finish]) -> Result<Option<Vec<Finished>>, Fault> {
     let successes = Successes::of(finishes);
     let statement = successes.bind(session.query(SUCCEED));
-    let applied = session.all(statement).await?.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let applied: Vec<i64> =
+        session.all(statement).await?.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    if applied.contains(&0) {
+        return Ok(None);
+    }
     let answers = successes.answers(applied);
     session.is_news |= answers.iter().any(|it| *it != Finished::Stale);
-    Ok(answers)
+    Ok(Some(answers))
 }
 
 /// Runs that ended well, in the order of their ids, as everybody locks rows.
@@ -122,6 +137,9 @@ fn finish_one(desk: &mut Desk, finish: &Finish) -> Finished {
             if let Some(outcome) = outcome {
                 desk.record(id, now, *outcome, None);
             }
+            if let (Some(AttemptOutcome::Snoozed), Some(life)) = (outcome, desk.change(id)) {
+                life.snoozes = life.snoozes.saturating_add(1);
+            }
             let run_at = now.saturating_add(length(*delay));
             let attempt = (life.attempt - 1).max(0);
             let error = life.error.clone();
@@ -150,7 +168,7 @@ fn wait(desk: &mut Desk, life: &Life, waits: Waits) -> TaskStatus {
 }
 
 pub(super) async fn release(session: &mut Session<'_>, releases: &[Release]) -> Result<Vec<bool>, Fault> {
-    let mut desk = Desk::of(session, releases.iter().map(|release| release.hold.id)).await?;
+    let mut desk = Desk::of_leased(session, releases.iter().map(|release| release.hold.id)).await?;
     let answers: Vec<bool> = releases.iter().map(|release| release_one(&mut desk, release)).collect();
     session.is_news |= answers.contains(&true);
     desk.write(session).await?;
@@ -178,7 +196,7 @@ pub(super) fn let_go(desk: &mut Desk, life: &Life) {
 }
 
 pub(super) async fn report(session: &mut Session<'_>, reports: &[Report]) -> Result<Vec<bool>, Fault> {
-    let mut desk = Desk::of(session, reports.iter().map(|report| report.run.id)).await?;
+    let mut desk = Desk::of_leased(session, reports.iter().map(|report| report.run.id)).await?;
     let mut report_one = |report: &Report| {
         let is_alive = desk.running(report.run.id, report.run.fence).is_some();
         if is_alive {

@@ -25,9 +25,10 @@ macro_rules! given {
     SELECT g.*, coalesce(g.at, now() + g.delay * interval '1 microsecond') AS scheduled_for,
            coalesce(g.at, now() + g.delay * interval '1 microsecond', now()) AS run_at
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::smallint[], $5::text[], $6::text[], $7::text[],
-                $8::text[], $9::bigint[], $10::bigint[], $11::timestamptz[], $12::smallint[], $13::text[])
+                $8::text[], $9::bigint[], $10::bigint[], $11::timestamptz[], $12::smallint[], $13::text[],
+                $14::text[], $15::timestamptz[])
         WITH ORDINALITY AS g (id, queue, name, priority, args, tags, source, policy, max_attempts, delay, at,
-                              start, idempotency_key, n)
+                              start, idempotency_key, concurrency_key, expires_at, n)
 )"
     };
 }
@@ -38,23 +39,25 @@ macro_rules! write_begun {
         "written AS (
     INSERT INTO taskflow_tasks
         (id, state, queue, priority, name, attempt, max_attempts, fence, instance, lease_until, run_at, scheduled_for,
-         started_at, source, idempotency_key, policy, tags, args)
+         expires_at, started_at, source, idempotency_key, concurrency_key, policy, tags, args)
     SELECT id, state, queue, priority, name, (state = 3)::integer, max_attempts, (state IN (2, 3))::integer,
-           CASE WHEN state IN (2, 3) THEN $14::uuid END,
-           CASE WHEN state IN (2, 3) THEN now() + $15::bigint * interval '1 microsecond' END,
-           run_at, scheduled_for, CASE WHEN state = 3 THEN now() END, source, idempotency_key, policy, tags, args
+           CASE WHEN state IN (2, 3) THEN $16::uuid END,
+           CASE WHEN state IN (2, 3) THEN now() + $17::bigint * interval '1 microsecond' END,
+           run_at, scheduled_for, expires_at, CASE WHEN state = 3 THEN now() END, source, idempotency_key,
+           concurrency_key, policy, tags, args
     FROM begun ORDER BY n
     ON CONFLICT DO NOTHING
     RETURNING id, state, queue
 ), counted AS (
-    INSERT INTO taskflow_counts AS c (shard, queue, pending, running, waiting_first)
+    INSERT INTO taskflow_counts AS c (shard, queue, pending, running, waiting_first, later)
     SELECT pg_backend_pid() % 1024, queue, count(*) FILTER (WHERE state <= 2), count(*) FILTER (WHERE state = 3),
-           count(*) FILTER (WHERE state <= 2)
+           count(*) FILTER (WHERE state <= 2), count(*) FILTER (WHERE state = 1)
     FROM written GROUP BY queue ORDER BY queue
     ON CONFLICT (shard, queue) DO UPDATE SET
         pending = c.pending + excluded.pending,
         running = c.running + excluded.running,
-        waiting_first = c.waiting_first + excluded.waiting_first
+        waiting_first = c.waiting_first + excluded.waiting_first,
+        later = c.later + excluded.later
 )
 SELECT id, state FROM written"
     };
@@ -78,17 +81,24 @@ const INSERT_TO_START: &str = concat!(
     ", queues AS MATERIALIZED (
     SELECT queue,
            EXISTS (SELECT 1 FROM taskflow_queues p WHERE p.name = queue AND p.paused) AS is_paused,
-           EXISTS (SELECT 1 FROM taskflow_tasks t WHERE t.state = 0 AND t.queue = asked.queue)
-           OR EXISTS (SELECT 1 FROM taskflow_tasks t WHERE t.state = 1 AND t.run_at <= now() AND t.queue = asked.queue)
-               AS is_busy
+           EXISTS (
+               SELECT 1 FROM taskflow_tasks t
+               WHERE t.state = 0 AND t.queue = asked.queue AND (t.expires_at IS NULL OR t.expires_at > now())
+           ) OR EXISTS (
+               SELECT 1 FROM taskflow_tasks t
+               WHERE t.state = 1 AND t.run_at <= now() AND t.queue = asked.queue
+                 AND (t.expires_at IS NULL OR t.expires_at > now())
+           ) AS is_busy
     FROM (SELECT DISTINCT queue FROM given WHERE start IN (1, 2)) AS asked
 ), ordered AS (
-    SELECT given.*, bool_or(start = 0 AND run_at <= now()) OVER (PARTITION BY queue ORDER BY n) AS is_behind
+    SELECT given.*,
+           bool_or(start = 0 AND run_at <= now() AND (expires_at IS NULL OR expires_at > now())) OVER (PARTITION BY queue ORDER BY n) AS is_behind
     FROM given
 ), begun AS (
     SELECT o.*, (CASE
         WHEN start = 3 THEN 2
         WHEN run_at > now() THEN 1
+        WHEN expires_at <= now() THEN 0
         WHEN start = 2 AND NOT q.is_paused THEN 3
         WHEN start = 1 AND NOT q.is_paused AND NOT q.is_busy AND NOT o.is_behind THEN 3
         ELSE 0
@@ -246,11 +256,18 @@ fn bind_tasks(statement: Statement, tasks: &[&InsertTask]) -> Statement {
         .bind(each().map(at).collect::<Vec<_>>())
         .bind(tasks.iter().map(|insert| start_number(insert.start)).collect::<Vec<_>>())
         .bind(each().map(|new| new.idempotency_key.as_deref().map(keep)).collect::<Vec<_>>())
+        .bind(each().map(|new| new.concurrency_key.as_deref().map(keep)).collect::<Vec<_>>())
+        .bind(each().map(expires_at).collect::<Vec<_>>())
 }
 
 /// Whoever makes an `InsertTask` has checked its arguments.
 pub(super) fn args(new: &NewTask) -> &str {
     new.args.as_deref().unwrap_or("null")
+}
+
+/// When a task can no longer be started.
+pub(super) fn expires_at(new: &NewTask) -> Option<Instant> {
+    new.expires_at.map(|at| Instant(time::to_micros(at)))
 }
 
 fn start_number(start: Start) -> i16 {

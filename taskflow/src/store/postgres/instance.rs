@@ -10,11 +10,11 @@ use crate::model::{InstanceId, InstanceInfo, time};
 use crate::store::words;
 
 const JOIN: &str = "
-INSERT INTO taskflow_instances (id, host, pid, version, runs, started_at)
+INSERT INTO taskflow_instances (id, host, pid, version, runs, schedules)
 VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (id) DO UPDATE SET
     host = excluded.host, pid = excluded.pid, version = excluded.version, runs = excluded.runs,
-    started_at = excluded.started_at, seen_at = now(), gone_at = NULL";
+    schedules = excluded.schedules, seen_at = now(), gone_at = NULL";
 
 /// Its runs, if it left any, are lost at once: their leases end.
 const LEAVE: &str = "
@@ -30,7 +30,8 @@ WHERE id = ANY (ARRAY(
 const INSTANCES: &str = "
 SELECT i.id, i.host, i.pid, i.version, i.runs, i.started_at, i.seen_at,
        (SELECT count(*) FROM taskflow_tasks t
-        WHERE t.lease_until IS NOT NULL AND t.instance = i.id AND t.state = 3)
+        WHERE t.lease_until IS NOT NULL AND t.instance = i.id AND t.state = 3),
+       i.schedules
 FROM taskflow_instances i
 WHERE i.gone_at IS NULL AND i.seen_at + 3 * greatest(i.lease, interval '10 s') > now()
 ORDER BY i.started_at, i.id";
@@ -43,7 +44,7 @@ pub(super) async fn join(session: &mut Session<'_>, info: &InstanceInfo) -> Resu
         .bind(i64::from(info.pid))
         .bind(keep(&info.version).into_owned())
         .bind(info.runs)
-        .bind(Instant(time::to_micros(info.started_at)));
+        .bind(info.schedules.iter().map(|name| keep(name).into_owned()).collect::<Vec<_>>());
     session.execute(join).await.map(drop)
 }
 
@@ -57,7 +58,6 @@ pub(super) async fn instances(session: &mut Session<'_>) -> Result<Vec<InstanceI
     rows.iter()
         .map(|row| {
             Ok(InstanceInfo {
-                schedules: Vec::new(),
                 id: InstanceId::from(row.try_get::<Uuid, _>(0)?),
                 host: give(row.try_get(1)?),
                 pid: words::small(row.try_get(2)?),
@@ -66,6 +66,7 @@ pub(super) async fn instances(session: &mut Session<'_>) -> Result<Vec<InstanceI
                 started_at: time::from_micros(row.try_get::<Instant, _>(5)?.0),
                 seen_at: time::from_micros(row.try_get::<Instant, _>(6)?.0),
                 running: words::count(row.try_get(7)?),
+                schedules: row.try_get::<Vec<String>, _>(8)?.into_iter().map(give).collect(),
             })
         })
         .collect()

@@ -23,14 +23,16 @@ pub(super) struct Ledger {
 struct Numbers {
     of_status: [i64; TaskStatus::ALL.len()],
     waiting_first: i64,
+    later: i64,
+    refused: i64,
 }
 
 const ADD: &str = "
 INSERT INTO taskflow_counts AS c
-    (shard, queue, pending, running, success, failed, interrupted, cancelled, rejected, waiting_first)
+    (shard, queue, pending, running, success, failed, interrupted, cancelled, rejected, waiting_first, later, refused)
 SELECT pg_backend_pid() % 1024, g.*
 FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
-            $8::bigint[], $9::bigint[]) AS g
+            $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[]) AS g
 ON CONFLICT (shard, queue) DO UPDATE SET
     pending = c.pending + excluded.pending,
     running = c.running + excluded.running,
@@ -39,7 +41,9 @@ ON CONFLICT (shard, queue) DO UPDATE SET
     interrupted = c.interrupted + excluded.interrupted,
     cancelled = c.cancelled + excluded.cancelled,
     rejected = c.rejected + excluded.rejected,
-    waiting_first = c.waiting_first + excluded.waiting_first";
+    waiting_first = c.waiting_first + excluded.waiting_first,
+    later = c.later + excluded.later,
+    refused = c.refused + excluded.refused";
 
 impl Ledger {
     /// A task of this many attempts came to be in `state`.
@@ -52,15 +56,27 @@ impl Ledger {
         self.count(queue, state, attempt, -1);
     }
 
+    /// A queue has refused so many tasks.
+    pub(super) fn refuse(&mut self, queue: &str, tasks: i64) {
+        self.numbers(queue).refused += tasks;
+    }
+
     fn count(&mut self, queue: &str, state: State, attempt: i64, one: i64) {
-        if !self.queues.contains_key(queue) {
-            self.queues.insert(queue.to_owned(), Numbers::default());
-        }
-        let Some(numbers) = self.queues.get_mut(queue) else { return };
+        let numbers = self.numbers(queue);
         numbers.of_status[state.status() as usize] += one;
         if attempt == 0 && state.is_pending() {
             numbers.waiting_first += one;
         }
+        if state == State::Later {
+            numbers.later += one;
+        }
+    }
+
+    fn numbers(&mut self, queue: &str) -> &mut Numbers {
+        if !self.queues.contains_key(queue) {
+            self.queues.insert(queue.to_owned(), Numbers::default());
+        }
+        self.queues.get_mut(queue).expect("it was inserted")
     }
 
     /// Writes down what was changed: the last thing before a commit.
@@ -75,7 +91,11 @@ impl Ledger {
             let column: Vec<i64> = self.queues.values().map(|it| it.of_status[status as usize]).collect();
             statement = statement.bind(column);
         }
-        let first: Vec<i64> = self.queues.values().map(|numbers| numbers.waiting_first).collect();
-        session.execute(statement.bind(first)).await.map(drop)
+        let column = |number: fn(&Numbers) -> i64| self.queues.values().map(number).collect::<Vec<_>>();
+        let statement = statement
+            .bind(column(|numbers| numbers.waiting_first))
+            .bind(column(|numbers| numbers.later))
+            .bind(column(|numbers| numbers.refused));
+        session.execute(statement).await.map(drop)
     }
 }

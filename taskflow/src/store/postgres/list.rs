@@ -1,8 +1,8 @@
 //! Pages of records, newest first.
 //!
 //! A page reads along an index that has its order: that of ids, or of ids by state for tasks that ended badly; what
-//! is pending or running is read from the small indexes where that is less. It looks at no more than [`ENOUGH`] rows at
-//! a time; once it has found one it may be shorter than asked for although there are more. An empty page is the last.
+//! is pending or running is read from the small indexes where that is less. It looks at no more than
+//! [`MAX_LOOKED_AT`](TaskFilter::MAX_LOOKED_AT) rows and says where it stopped.
 
 use sqlx::Row;
 use uuid::Uuid;
@@ -14,8 +14,8 @@ use super::value::{Instant, keep};
 use crate::model::{Cursor, Page, TaskFilter, TaskId, TaskRecord, TaskStatus, time};
 use crate::store::state::State;
 
-/// Rows that are looked at in one statement: some 20 ms.
-const ENOUGH: i64 = 20_000;
+/// Rows that are looked at for a page: some 20 ms.
+const ENOUGH: i64 = TaskFilter::MAX_LOOKED_AT as i64;
 
 /// So many pending tasks are gathered and sorted; more are read along the index of ids.
 const FEW: i64 = 5_000;
@@ -63,7 +63,8 @@ const ALONG_IDS: &str = look_at!(
 const AMONG_FEW: &str = look_at!(
     "
     SELECT id, state, name, queue, created_at, tags FROM (
-        SELECT * FROM taskflow_tasks WHERE state = 0 AND 0 = ANY($3)
+        SELECT * FROM taskflow_tasks WHERE state = -1 AND 0 = ANY($3)
+        UNION ALL SELECT * FROM taskflow_tasks WHERE state = 0 AND 0 = ANY($3)
         UNION ALL SELECT * FROM taskflow_tasks WHERE state = 1 AND 0 = ANY($3)
         UNION ALL SELECT * FROM taskflow_tasks WHERE lease_until IS NOT NULL
         UNION ALL (SELECT * FROM taskflow_tasks WHERE state = 5 AND 5 = ANY($3) AND id < $1 ORDER BY id DESC LIMIT $2)
@@ -82,21 +83,11 @@ const RECORDS: &str = record_query!("WHERE t.id = ANY($1::uuid[]) ORDER BY t.id 
 pub(super) async fn list(session: &mut Session<'_>, filter: &TaskFilter) -> Result<Page<TaskRecord>, Fault> {
     let limit = filter.limit.clamp(1, TaskFilter::MAX_LIMIT);
     let text = if along_ids(session, filter).await? { ALONG_IDS } else { AMONG_FEW };
-    let mut before = filter.after.map_or(Uuid::max(), |cursor| Uuid::from(cursor.id()));
-    let (mut found, mut down_to) = (Vec::<Uuid>::new(), None);
-    while found.is_empty() {
-        let row = session.one(bind(session.query(text), filter, before)).await?;
-        let is_end = row.try_get::<i64, _>(0)? < ENOUGH;
-        let last: Option<Uuid> = row.try_get(1)?;
-        found = row.try_get::<Option<Vec<Uuid>>, _>(2)?.unwrap_or_default();
-        match last {
-            Some(last) if !is_end => (before, down_to) = (last, Some(last)),
-            _ => {
-                down_to = None;
-                break;
-            }
-        }
-    }
+    let before = filter.after.map_or(Uuid::max(), |cursor| Uuid::from(cursor.id()));
+    let row = session.one(bind(session.query(text), filter, before)).await?;
+    let is_end = row.try_get::<i64, _>(0)? < ENOUGH;
+    let mut down_to = row.try_get::<Option<Uuid>, _>(1)?.filter(|_| !is_end);
+    let mut found = row.try_get::<Option<Vec<Uuid>>, _>(2)?.unwrap_or_default();
     if found.len() > limit {
         found.truncate(limit);
         down_to = found.last().copied();

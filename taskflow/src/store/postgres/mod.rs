@@ -12,6 +12,7 @@
 
 mod careful;
 mod claim;
+mod claimed;
 mod connections;
 mod control;
 mod desk;
@@ -20,9 +21,13 @@ mod finish;
 mod hints;
 mod insert;
 mod instance;
+mod keys;
 mod lease;
 mod ledger;
+mod limits;
 mod list;
+mod overview;
+mod queue;
 mod read;
 mod record;
 mod recover;

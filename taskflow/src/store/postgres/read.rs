@@ -1,4 +1,4 @@
-//! What can be asked about tasks and queues.
+//! What can be asked about tasks.
 
 use sqlx::Row;
 use uuid::Uuid;
@@ -7,7 +7,7 @@ use super::error::Fault;
 use super::record::{self, record_query};
 use super::session::Session;
 use super::value::{Instant, give};
-use crate::model::{Counts, LogLevel, LogLine, QueueInfo, TaskId, TaskRecord, time};
+use crate::model::{Counts, LogLevel, LogLine, TaskId, TaskRecord, time};
 use crate::store::words;
 
 const GET: &str = record_query!("WHERE t.id = $1");
@@ -22,17 +22,6 @@ SELECT coalesce(sum(pending), 0)::bigint, coalesce(sum(running), 0)::bigint, coa
        coalesce(sum(failed), 0)::bigint, coalesce(sum(interrupted), 0)::bigint,
        coalesce(sum(cancelled), 0)::bigint, coalesce(sum(rejected), 0)::bigint
 FROM taskflow_counts";
-
-const QUEUES: &str = "
-SELECT coalesce(n.queue, q.name), coalesce(q.paused, false), coalesce(n.pending, 0), coalesce(n.running, 0),
-       coalesce(n.finished, 0)
-FROM (
-    SELECT queue, sum(pending)::bigint AS pending, sum(running)::bigint AS running,
-           sum(success + failed + interrupted + cancelled + rejected)::bigint AS finished
-    FROM taskflow_counts GROUP BY queue
-) AS n FULL JOIN taskflow_queues q ON q.name = n.queue
-WHERE q.paused OR n.pending + n.running + n.finished > 0
-ORDER BY 1";
 
 pub(super) async fn get(session: &mut Session<'_>, id: TaskId) -> Result<Option<TaskRecord>, Fault> {
     let found = session.optional(session.query(GET).bind(Uuid::from(id))).await?;
@@ -64,19 +53,4 @@ pub(super) async fn counts(session: &mut Session<'_>) -> Result<Counts, Fault> {
         cancelled: number(5)?,
         rejected: number(6)?,
     })
-}
-
-pub(super) async fn queues(session: &mut Session<'_>) -> Result<Vec<QueueInfo>, Fault> {
-    let rows = session.all(session.query(QUEUES)).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(QueueInfo {
-                paused: row.try_get(1)?,
-                pending: words::count(row.try_get(2)?),
-                running: words::count(row.try_get(3)?),
-                finished: words::count(row.try_get(4)?),
-                ..QueueInfo::new(give(row.try_get(0)?))
-            })
-        })
-        .collect()
 }

@@ -18,6 +18,7 @@ macro_rules! record_query {
             "SELECT t.id, t.name, t.queue, t.state, t.priority, t.attempt, t.max_attempts, t.created_at, t.run_at,
        t.scheduled_for, t.started_at, t.finished_at, t.outcome, t.cancel_requested, t.source, t.idempotency_key,
        t.run_key, t.tags, t.progress, t.error, t.result, t.args, t.instance, i.host, i.pid,
+       t.expires_at, t.concurrency_key, t.snoozes, t.policy,
        (SELECT json_agg(json_build_object(
             'number', a.number, 'instance', a.instance,
             'started_at', (extract(epoch FROM a.started_at) * 1000000)::bigint,
@@ -54,14 +55,10 @@ pub(super) fn record(row: &PgRow) -> Result<TaskRecord, Fault> {
     let text = |column: usize| row.try_get::<Option<String>, _>(column).map(|text| text.map(give));
     let created_at = instant(7)?.unwrap_or(std::time::UNIX_EPOCH);
     let past: Vec<Past> = row
-        .try_get::<Option<&str>, _>(25)?
+        .try_get::<Option<&str>, _>(29)?
         .and_then(|json| serde_json::from_str(json).ok())
         .unwrap_or_default();
     let mut record = TaskRecord {
-        concurrency_key: None,
-        expires_at: None,
-        timeout: None,
-        snoozes: 0,
         id: TaskId::from(row.try_get::<Uuid, _>(0)?),
         name: give(row.try_get(1)?),
         queue: give(row.try_get(2)?),
@@ -71,6 +68,7 @@ pub(super) fn record(row: &PgRow) -> Result<TaskRecord, Fault> {
         tags: words::tags(row.try_get(17)?),
         idempotency_key: text(15)?,
         run_key: text(16)?,
+        concurrency_key: text(26)?,
         source: TaskSource::from_word(row.try_get(14)?),
         attempt: words::small(row.try_get(5)?),
         max_attempts: words::small(row.try_get(6)?),
@@ -78,6 +76,9 @@ pub(super) fn record(row: &PgRow) -> Result<TaskRecord, Fault> {
         created_at,
         run_at: instant(8)?.unwrap_or(created_at),
         scheduled_for: instant(9)?,
+        expires_at: instant(25)?,
+        timeout: words::policy(row.try_get(28)?).timeout,
+        snoozes: words::small(row.try_get::<i32, _>(27)?.into()),
         started_at: instant(10)?,
         finished_at: instant(11)?,
         error: text(19)?,

@@ -1,10 +1,13 @@
-//! What becomes of runs and holds whose lease has ended.
+//! What becomes of runs and holds whose lease has ended, and of tasks that have expired.
 
 use std::sync::Arc;
 
-use super::desk::{Desk, Ends, LEASE_ENDED, Life, Waits};
+use sqlx::Row;
+
+use super::desk::{Desk, EXPIRED, Ends, LEASE_ENDED, Life, Waits};
 use super::error::Fault;
 use super::finish::let_go;
+use super::queue;
 use super::session::Session;
 use super::value::length;
 use crate::model::{AttemptOutcome, TaskId, TaskStatus};
@@ -17,19 +20,42 @@ const AT_ONCE: i64 = 256;
 /// The error of an attempt whose process died.
 const WORKER_LOST: &str = "worker lost";
 
-/// Most calls find nothing, and end here.
-const LOOK: &str = "SELECT 1 FROM taskflow_tasks WHERE lease_until <= now() LIMIT 1";
+/// How many there are, and the queues of those that have a concurrency key. Most calls find nothing, and end here.
+const LOOK: &str = "
+SELECT count(*), array_agg(DISTINCT queue) FILTER (WHERE concurrency_key IS NOT NULL)
+FROM (
+    (SELECT queue, concurrency_key FROM taskflow_tasks WHERE lease_until <= now() ORDER BY lease_until LIMIT $1)
+    UNION ALL
+    (SELECT queue, concurrency_key FROM taskflow_tasks
+     WHERE expires_at <= now() AND state < 2 ORDER BY expires_at LIMIT $1)
+) AS found";
 
 pub(super) async fn recover(session: &mut Session<'_>) -> Result<Vec<Recovered>, Fault> {
-    if session.optional(session.query(LOOK)).await?.is_none() {
+    let found = session.one(session.query(LOOK).bind(AT_ONCE)).await?;
+    if found.try_get::<i64, _>(0)? == 0 {
         return Ok(Vec::new());
     }
-    let query = session.query(LEASE_ENDED).bind(AT_ONCE);
-    let mut desk = Desk::over(session, query).await?;
-    let recovered: Vec<Recovered> = desk.ids().into_iter().filter_map(|id| move_on(&mut desk, id)).collect();
+    session.begin().await?;
+    let queues: Vec<String> = found.try_get::<Option<_>, _>(1)?.unwrap_or_default();
+    queue::lock(session, queues.iter().cloned().collect()).await?;
+    let mut recovered = Vec::new();
+    for (rows, move_on) in [(LEASE_ENDED, move_on as fn(&mut Desk, TaskId) -> _), (EXPIRED, expire)] {
+        let most = AT_ONCE - words::number(recovered.len());
+        let query = session.query(rows).bind(most).bind(queues.clone());
+        let mut desk = Desk::over(session, query).await?;
+        recovered.extend(desk.ids().into_iter().filter_map(|id| move_on(&mut desk, id)));
+        desk.write(session).await?;
+    }
     session.is_news |= !recovered.is_empty();
-    desk.write(session).await?;
     Ok(recovered)
+}
+
+fn expire(desk: &mut Desk, id: TaskId) -> Option<Recovered> {
+    let Life { attempt, lost_runs, ref name, .. } = *desk.life(id)?;
+    let name: Arc<str> = Arc::from(name.as_str());
+    let (state, error) = (State::Cancelled, Recovered::EXPIRED.to_owned());
+    desk.end(id, Ends { state, attempt, lost_runs, error, outcome: None });
+    Some(Recovered::from_expiry(id, name))
 }
 
 fn move_on(desk: &mut Desk, id: TaskId) -> Option<Recovered> {

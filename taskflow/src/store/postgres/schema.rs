@@ -28,6 +28,7 @@ CREATE TABLE taskflow_tasks (
     created_at timestamptz NOT NULL DEFAULT now(),
     run_at timestamptz NOT NULL DEFAULT now(),
     scheduled_for timestamptz,
+    expires_at timestamptz,                         -- not started from then on
     started_at timestamptz,
     finished_at timestamptz,
     lease_until timestamptz,                        -- of a run or a hold
@@ -36,10 +37,11 @@ CREATE TABLE taskflow_tasks (
     max_attempts bigint NOT NULL DEFAULT 1,
     attempt bigint NOT NULL DEFAULT 0,
     lost_runs integer NOT NULL DEFAULT 0,
+    snoozes integer NOT NULL DEFAULT 0,             -- since it was added or retried by hand
     log_lines integer NOT NULL DEFAULT 0,
     log_bytes bigint NOT NULL DEFAULT 0,
-    state smallint NOT NULL DEFAULT 0,              -- 0 due, 1 later, 2 held, 3 running, 4 success, 5 failed,
-                                                    -- 6 interrupted, 7 cancelled, 8 rejected
+    state smallint NOT NULL DEFAULT 0,              -- -1 put aside, 0 due, 1 later, 2 held, 3 running, 4 success,
+                                                    -- 5 failed, 6 interrupted, 7 cancelled, 8 rejected
     priority smallint NOT NULL DEFAULT 0,
     cancel_requested boolean NOT NULL DEFAULT false,
     queue text COLLATE "C" NOT NULL DEFAULT 'default',
@@ -48,6 +50,7 @@ CREATE TABLE taskflow_tasks (
     outcome text COLLATE "C",                       -- of the last attempt of an ended task
     idempotency_key text COLLATE "C",
     run_key text COLLATE "C",
+    concurrency_key text COLLATE "C",
     policy text,                                    -- JSON; null for the default
     tags text,                                      -- JSON, without spaces; null for none
     progress text,                                  -- JSON
@@ -65,6 +68,11 @@ CREATE UNIQUE INDEX taskflow_tasks_key ON taskflow_tasks (idempotency_key, name)
     WHERE idempotency_key IS NOT NULL AND state <= 4;
 CREATE UNIQUE INDEX taskflow_tasks_run_key ON taskflow_tasks (run_key, name)
     WHERE run_key IS NOT NULL AND state <= 2 AND attempt = 0;
+CREATE INDEX taskflow_tasks_expiring ON taskflow_tasks (expires_at) WHERE expires_at IS NOT NULL AND state < 2;
+CREATE INDEX taskflow_tasks_keyed ON taskflow_tasks (queue, concurrency_key)
+    WHERE state = 3 AND concurrency_key IS NOT NULL;
+CREATE INDEX taskflow_tasks_aside ON taskflow_tasks (queue, concurrency_key, name, priority DESC, seq)
+    WHERE state = -1;
 
 -- Former attempts. The last one of a task that did not wait again afterwards is in its own row.
 CREATE TABLE taskflow_attempts (
@@ -89,7 +97,7 @@ CREATE TABLE taskflow_logs (
     PRIMARY KEY (task, n)
 );
 
--- How many tasks of each status each queue has: counted as the tasks move, so that nobody counts rows. Each connection
+-- How many tasks of each status each queue has, and how many it has refused: counted as the tasks move, so that nobody counts rows. Each connection
 -- adds to rows of its own (a shard), so that nobody waits for a row; the numbers are the sums.
 CREATE TABLE taskflow_counts (
     shard integer NOT NULL,
@@ -102,20 +110,31 @@ CREATE TABLE taskflow_counts (
     cancelled bigint NOT NULL DEFAULT 0,
     rejected bigint NOT NULL DEFAULT 0,
     waiting_first bigint NOT NULL DEFAULT 0,        -- pending, and no attempt made
+    later bigint NOT NULL DEFAULT 0,                -- pending, and marked as not due
+    refused bigint NOT NULL DEFAULT 0,              -- since the queue exists
     PRIMARY KEY (shard, queue)
 ) WITH (fillfactor = 40);
 CREATE INDEX taskflow_counts_queue ON taskflow_counts (queue);
 
--- Queues that are or were paused, or that have a limit: whoever adds to one with a limit locks its row.
+-- Queues that are or were paused, have a stored configuration, or have a limit: whoever adds to one with a limit, claims
+-- from one with a limit over all processes, or moves a task with a concurrency key, locks its row.
 CREATE TABLE taskflow_queues (
     name text COLLATE "C" PRIMARY KEY,
-    paused boolean NOT NULL DEFAULT false
+    paused boolean NOT NULL DEFAULT false,
+    config text,                                    -- JSON; null if none is stored
+    starts text,                                    -- JSON: what a rate limit remembers
+    key_limit bigint                                -- what the last claim said of tasks of one concurrency key
 );
 
--- The latest tick of each schedule that has been dealt with.
+-- What is known of schedules: those of which a tick has been dealt with, that are or were paused, or that are stored.
 CREATE TABLE taskflow_schedules (
     name text COLLATE "C" PRIMARY KEY,
-    last_tick timestamptz NOT NULL
+    last_tick timestamptz,
+    last_outcome text COLLATE "C",                  -- of last_tick
+    last_start timestamptz,
+    last_task uuid,
+    paused boolean NOT NULL DEFAULT false,
+    definition text                                 -- of one that was added at run time
 );
 
 CREATE TABLE taskflow_instances (
@@ -124,10 +143,11 @@ CREATE TABLE taskflow_instances (
     pid bigint NOT NULL,
     version text NOT NULL,
     runs boolean NOT NULL,
-    started_at timestamptz NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now(),
     seen_at timestamptz NOT NULL DEFAULT now(),
     lease interval NOT NULL DEFAULT '10 s',         -- what it renews
-    gone_at timestamptz                             -- when it left; null if it did not
+    gone_at timestamptz,                            -- when it left; null if it did not
+    schedules text[] NOT NULL DEFAULT '{}'          -- those that tick in it
 );
 
 -- For other languages: adds a task in the transaction that calls it, and answers its id. `SELECT taskflow_add('send_email',
@@ -138,7 +158,9 @@ CREATE FUNCTION taskflow_add(
     task_queue text DEFAULT 'default',
     task_priority smallint DEFAULT 0,
     task_run_at timestamptz DEFAULT NULL,
-    task_max_attempts bigint DEFAULT 1
+    task_max_attempts bigint DEFAULT 1,
+    task_expires_at timestamptz DEFAULT NULL,
+    task_concurrency_key text DEFAULT NULL
 ) RETURNS uuid LANGUAGE plpgsql AS $$
 DECLARE
     -- A version 7 UUID, whose first 48 bits are the milliseconds since 1970.
@@ -149,15 +171,18 @@ DECLARE
     ), 52, 1), 53, 1), 'hex')::uuid;
 BEGIN
     PERFORM task_args::json;
-    INSERT INTO taskflow_tasks (id, state, queue, name, args, priority, run_at, scheduled_for, max_attempts, policy)
+    INSERT INTO taskflow_tasks (id, state, queue, name, args, priority, run_at, scheduled_for, max_attempts, policy,
+                                expires_at, concurrency_key)
     VALUES (
         new_id, CASE WHEN task_run_at > now() THEN 1 ELSE 0 END, task_queue, task_name, task_args, task_priority,
         coalesce(task_run_at, now()), task_run_at, task_max_attempts,
-        CASE WHEN task_max_attempts > 1 THEN '{"retries":' || (task_max_attempts - 1) || '}' END
+        CASE WHEN task_max_attempts > 1 THEN '{"retries":' || (task_max_attempts - 1) || '}' END,
+        task_expires_at, task_concurrency_key
     );
-    INSERT INTO taskflow_counts AS c (shard, queue, pending, waiting_first)
-    VALUES (pg_backend_pid() % 1024, task_queue, 1, 1)
-    ON CONFLICT (shard, queue) DO UPDATE SET pending = c.pending + 1, waiting_first = c.waiting_first + 1;
+    INSERT INTO taskflow_counts AS c (shard, queue, pending, waiting_first, later)
+    VALUES (pg_backend_pid() % 1024, task_queue, 1, 1, CASE WHEN task_run_at > now() THEN 1 ELSE 0 END)
+    ON CONFLICT (shard, queue) DO UPDATE SET
+        pending = c.pending + 1, waiting_first = c.waiting_first + 1, later = c.later + excluded.later;
     PERFORM pg_notify('taskflow_hints', '');
     RETURN new_id;
 END

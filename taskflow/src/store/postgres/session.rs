@@ -1,6 +1,7 @@
 //! One call's use of a connection: statements, each with a limit to how long its answer may take, and a transaction
 //! where one statement is not enough.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgRow};
@@ -35,6 +36,8 @@ pub(super) struct Session<'c> {
     in_transaction: bool,
     /// Whether something was changed that another process may wait for.
     pub(super) is_news: bool,
+    /// The queues whose rows this transaction has locked.
+    pub(super) locked_queues: BTreeSet<String>,
     pub(super) patience: Duration,
 }
 
@@ -43,7 +46,8 @@ pub(super) type Statement = Query<'static, Postgres, PgArguments>;
 impl<'c> Session<'c> {
     pub(super) fn new(connection: &'c mut PgConnection, sql: &'c Sql, persistent: bool) -> Self {
         let patience = PATIENCE;
-        Self { connection, sql, persistent, in_transaction: false, is_news: false, patience }
+        let locked_queues = BTreeSet::new();
+        Self { connection, sql, persistent, in_transaction: false, is_news: false, locked_queues, patience }
     }
 
     /// A connection inside a transaction of its owner's, who commits it or not.

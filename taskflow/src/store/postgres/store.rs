@@ -17,15 +17,16 @@ use super::hints::Hints;
 use super::session::{SERVER_LIMITS, Session};
 use super::sql::Sql;
 use super::{
-    claim, control, finish, insert, instance, lease, list, read, recover, schedule, schema, url, within,
+    claim, control, finish, insert, instance, lease, list, overview, queue, read, recover, schedule, schema,
+    url, within,
 };
 use crate::model::{
-    CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueInfo, StoreError,
-    StoreErrorKind, TaskFilter, TaskId, TaskRecord,
+    CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
+    StoreError, StoreErrorKind, TaskFilter, TaskId, TaskRecord,
 };
 use crate::store::{
-    Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted, Recovered, Refusal,
-    Release, Renewal, Renewed, Report, Run, ScheduleState, Store, StoreFuture,
+    Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted, QueueState, Recovered,
+    Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState, Store, StoreFuture,
 };
 
 /// How often a call that lost a race is done again.
@@ -432,7 +433,7 @@ impl Store for PostgresStore {
     }
 
     fn queues(&self) -> StoreFuture<'_, Vec<QueueInfo>> {
-        call!(self, Read, => read::queues)
+        call!(self, Read, => overview::queues)
     }
 
     fn instances(&self) -> StoreFuture<'_, Vec<InstanceInfo>> {
@@ -458,7 +459,7 @@ impl Store for PostgresStore {
     fn set_paused(&self, queue: String, paused: bool) -> StoreFuture<'_, ()> {
         self.call(Kind::Write, move |session| {
             let queue = queue.clone();
-            Box::pin(async move { control::set_paused(session, &queue, paused).await })
+            Box::pin(async move { queue::set_paused(session, &queue, paused).await })
         })
     }
 
@@ -471,20 +472,19 @@ impl Store for PostgresStore {
         call!(self, Read, => schedule::schedules)
     }
 
-    fn queue_states(&self) -> StoreFuture<'_, Vec<crate::store::QueueState>> {
-        Box::pin(async { Ok(Vec::new()) })
+    fn queue_states(&self) -> StoreFuture<'_, Vec<QueueState>> {
+        call!(self, Read, => queue::states)
     }
 
-    fn set_queue(&self, _queue: String, _config: Option<crate::model::QueueConfig>) -> StoreFuture<'_, ()> {
-        Box::pin(async { Ok(()) })
+    fn set_queue(&self, queue: String, config: Option<QueueConfig>) -> StoreFuture<'_, ()> {
+        self.call(Kind::Write, move |session| {
+            let (queue, config) = (queue.clone(), config.clone());
+            Box::pin(async move { queue::set_config(session, &queue, config.as_ref()).await })
+        })
     }
 
-    fn set_schedule(
-        &self,
-        _schedule: String,
-        _change: crate::store::ScheduleChange,
-    ) -> StoreFuture<'_, bool> {
-        Box::pin(async { Ok(false) })
+    fn set_schedule(&self, schedule: String, change: ScheduleChange) -> StoreFuture<'_, bool> {
+        call!(self, Write, schedule, change => schedule::set_schedule)
     }
 
     fn prune(&self, retention: Duration, limit: usize) -> StoreFuture<'_, usize> {

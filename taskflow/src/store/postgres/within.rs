@@ -29,6 +29,7 @@ pub(super) async fn insert(session: &mut Session<'_>, batch: &InsertBatch) -> Re
                     return Err(fault);
                 }
                 session.script("ROLLBACK TO SAVEPOINT taskflow_add; RELEASE SAVEPOINT taskflow_add").await?;
+                session.locked_queues.clear();
                 races += 1;
                 if !fault.is_race() || races > RACES {
                     return Err(fault);

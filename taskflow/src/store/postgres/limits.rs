@@ -1,0 +1,347 @@
+//! Claims from queues that have limits over all processes.
+//!
+//! In one transaction: the rows of those queues are locked; what their limits leave is computed from the numbers that are
+//! kept of them; the first due tasks are looked at, and those put aside of whose concurrency key as many run as may; and
+//! what is left is leased. Two claims from one such queue come one after the other, so each sees what the other took.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use sqlx::Row;
+use uuid::Uuid;
+
+use super::claim::{Asked, PROMOTE, answer, count, moves, take_due};
+use super::claimed::claims;
+use super::error::Fault;
+use super::session::{Session, Statement};
+use super::value::{Instant, keep, length};
+use super::{finish, keys, queue};
+use crate::store::{Claim, Claims, Finish, Finished, SharedLimits, StartWindow, words};
+
+/// The most tasks that one claim puts aside.
+const ASIDE_AT_ONCE: usize = 1_000;
+/// The most tasks that one claim lets go when the limit of keys has changed.
+const LET_GO_AT_ONCE: i64 = 10_000;
+
+/// Asked queues in which tasks may be put aside, whatever limit this claim has for them.
+const WITH_ASIDE: &str = "
+SELECT name FROM taskflow_queues WHERE name = ANY($1::text[]) AND key_limit IS NOT NULL";
+
+const LOOK_AT_QUEUES: &str = "
+SELECT q.name, q.starts, q.key_limit, n.running, n.pending, clock_timestamp(),
+       EXISTS (SELECT 1 FROM taskflow_tasks WHERE state = 1 AND run_at <= now())
+FROM taskflow_queues q CROSS JOIN LATERAL (
+    SELECT coalesce(sum(running), 0)::bigint AS running, coalesce(sum(pending), 0)::bigint AS pending
+    FROM taskflow_counts c WHERE c.queue = q.name
+) n
+WHERE q.name = ANY($1::text[])";
+
+const LET_ALL_GO: &str = "
+UPDATE taskflow_tasks SET state = 0 WHERE id = ANY (ARRAY(
+    SELECT id FROM taskflow_tasks WHERE state = -1 AND queue = $1 LIMIT $2 FOR UPDATE SKIP LOCKED
+))";
+
+const KEEP_KEY_LIMIT: &str = "UPDATE taskflow_queues SET key_limit = $2 WHERE name = $1";
+
+const KEEP_STARTS: &str = "UPDATE taskflow_queues SET starts = $2 WHERE name = $1";
+
+/// The first due tasks of each queue.
+const LOOK_AT_DUE: &str = "
+SELECT t.id, asked.queue, t.concurrency_key
+FROM unnest($1::text[], $2::bigint[]) AS asked (queue, most) CROSS JOIN LATERAL (
+    SELECT t.id, t.concurrency_key, t.priority, t.seq FROM taskflow_tasks t
+    WHERE t.state = 0 AND t.queue = asked.queue AND t.name = ANY($3::text[])
+      AND (t.expires_at IS NULL OR t.expires_at > now())
+    ORDER BY t.priority DESC, t.seq LIMIT asked.most
+) t
+WHERE NOT EXISTS (SELECT 1 FROM taskflow_queues p WHERE p.name = asked.queue AND p.paused)
+ORDER BY t.priority DESC, t.seq";
+
+const RUNNING_OF_KEYS: &str = "
+SELECT count(*)
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k (queue, key, n)
+    LEFT JOIN LATERAL (
+        SELECT 1 AS one FROM taskflow_tasks t
+        WHERE t.state = 3 AND t.queue = k.queue AND t.concurrency_key = k.key
+    ) t ON true
+GROUP BY k.n ORDER BY k.n";
+
+const PUT_ASIDE: &str = "
+UPDATE taskflow_tasks SET state = -1 WHERE id = ANY (ARRAY(
+    SELECT t.id
+    FROM unnest($1::uuid[], $2::text[], $3::text[]) AS a (id, queue, key) JOIN taskflow_tasks t ON t.id = a.id
+    WHERE t.state = 0 AND t.queue = a.queue AND t.concurrency_key = a.key
+    ORDER BY t.id FOR UPDATE OF t SKIP LOCKED
+))";
+
+/// Leases tasks that were chosen, if they are still what they were. They start at the instant for which the limits were
+/// computed, not at that at which this transaction began to wait for the queues.
+const CLAIM_CHOSEN: &str = concat!(
+    "WITH due AS MATERIALIZED (
+    SELECT t.id
+    FROM unnest($2::uuid[], $9::text[], $10::text[]) AS c (id, queue, key) JOIN taskflow_tasks t ON t.id = c.id
+    WHERE t.state = 0 AND t.queue = c.queue AND t.concurrency_key IS NOT DISTINCT FROM c.key
+      AND (t.expires_at IS NULL OR t.expires_at > $8::timestamptz)
+    ORDER BY t.id FOR UPDATE OF t SKIP LOCKED
+), ",
+    take_due!("$8::timestamptz"),
+    ", ",
+    count!(moves!()),
+    answer!("0::smallint", "NULL::bigint[]")
+);
+
+/// What a claim may take.
+struct Room<'c> {
+    claim: &'c Claim,
+    asked: Asked,
+    queues: HashMap<String, Queue>,
+    /// Now, by the server's clock; later than when any other claim of these queues looked at it.
+    now: i64,
+}
+
+/// A queue that has limits.
+struct Queue {
+    limits: SharedLimits,
+    window: StartWindow,
+    pending: i64,
+}
+
+/// A due task that was looked at.
+struct Due {
+    id: Uuid,
+    queue: String,
+    key: Option<String>,
+}
+
+/// Ends runs, then claims within the limits.
+pub(super) async fn turn(
+    session: &mut Session<'_>,
+    finishes: &[Finish],
+    claim: &Claim,
+    claim_id: i64,
+) -> Result<(Vec<Finished>, Claims), Fault> {
+    session.begin().await?;
+    let asked = Asked::new(claim, claim_id);
+    let names: Vec<String> = asked.queues.iter().map(|(queue, _)| keep(queue).into_owned()).collect();
+    let limited = |name: &String| limits_of(claim, name).any();
+    let mut limited: BTreeSet<String> = names.iter().filter(|name| limited(name)).cloned().collect();
+    limited.extend(keys::queues(session, session.query(WITH_ASIDE).bind(names)).await?);
+    let keyed = keys::queues_of(session, finishes.iter().map(|finish| finish.run.id)).await?;
+    queue::lock(session, limited.union(&keyed).cloned().collect()).await?;
+    let finished = finish::finish(session, finishes).await?;
+    let claims = take_within(session, asked, claim, limited).await?;
+    Ok((finished, claims))
+}
+
+fn limits_of(claim: &Claim, name: &str) -> SharedLimits {
+    let asked = claim.limits.iter().find(|(queue, _)| keep(queue) == name);
+    asked.map_or_else(SharedLimits::default, |(_, limits)| *limits)
+}
+
+async fn take_within(
+    session: &mut Session<'_>,
+    asked: Asked,
+    claim: &Claim,
+    limited: BTreeSet<String>,
+) -> Result<Claims, Fault> {
+    let mut room = Room { claim, asked, queues: HashMap::new(), now: 0 };
+    let mut is_left = room.look(session, limited).await?;
+    let (chosen, stopped) = room.choose(session).await?;
+    is_left |= stopped;
+    let rows = session.all(room.bind_chosen(session.query(CLAIM_CHOSEN), &chosen)).await?;
+    let mut claims = claims(claim, &rows)?;
+    let next_start = room.count_starts(session, &claims).await?;
+    claims.next_due = [claims.next_due, next_start].into_iter().flatten().min();
+    if is_left {
+        claims.next_due = Some(Duration::ZERO);
+    }
+    Ok(claims)
+}
+
+impl Room<'_> {
+    /// Lowers what is free of each queue to what its limits leave. Answers whether tasks are left that were to be let go.
+    async fn look(&mut self, session: &mut Session<'_>, limited: BTreeSet<String>) -> Result<bool, Fault> {
+        let limited: Vec<String> = limited.into_iter().collect();
+        let mut come_due = limited.is_empty();
+        let mut is_left = false;
+        for row in session.all(session.query(LOOK_AT_QUEUES).bind(limited)).await? {
+            let name: String = row.try_get(0)?;
+            let window = row.try_get::<Option<&str>, _>(1)?;
+            let window: StartWindow =
+                window.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
+            let limits = limits_of(self.claim, &name);
+            self.now = row.try_get::<Instant, _>(5)?.0;
+            come_due = row.try_get(6)?;
+            if let Some((_, free)) = self.asked.queues.iter_mut().find(|(queue, _)| keep(queue) == name) {
+                if let Some(most) = limits.global_concurrency {
+                    *free = (*free).min(words::number(most) - row.try_get::<i64, _>(3)?).max(0);
+                }
+                if let Some(rate) = limits.rate_limit {
+                    *free = (*free).min(words::number(window.free(rate, self.now)));
+                }
+            }
+            let key_limit = limits.key_concurrency.map(words::number);
+            if row.try_get::<Option<i64>, _>(2)? != key_limit {
+                is_left |= change_key_limit(session, &name, key_limit).await?;
+            }
+            self.queues.insert(name, Queue { limits, window, pending: row.try_get(4)? });
+        }
+        if self.now == 0 {
+            let clock = session.one(session.query("SELECT clock_timestamp()")).await?;
+            self.now = clock.try_get::<Instant, _>(0)?.0;
+        }
+        if come_due {
+            session.execute(session.query(PROMOTE)).await?;
+        }
+        Ok(is_left)
+    }
+
+    /// Chooses tasks, and puts those aside that are in their way. Answers too whether it stopped before it was done.
+    async fn choose(&self, session: &mut Session<'_>) -> Result<(Vec<Due>, bool), Fault> {
+        let (mut look, mut left) = (1, ASIDE_AT_ONCE);
+        loop {
+            let due = self.look_at_due(session, look).await?;
+            let running = self.running(session, &due).await?;
+            let (chosen, aside) = self.sort(due, running, left);
+            if aside.is_empty() {
+                return Ok((chosen, false));
+            }
+            let put = put_aside(session, &aside).await?;
+            left = left.saturating_sub(put);
+            // Those that somebody else is writing are not waited for.
+            if left == 0 || put < aside.len() {
+                return Ok((chosen, left == 0));
+            }
+            look = (look * 4).min(words::number(ASIDE_AT_ONCE));
+        }
+    }
+
+    /// The first due tasks: so many times as many as can be taken, where keys are limited.
+    async fn look_at_due(&self, session: &mut Session<'_>, times: i64) -> Result<Vec<Due>, Fault> {
+        let queues = self.asked.queues.iter().filter(|(_, free)| *free > 0);
+        let (mut names, mut most) = (Vec::new(), Vec::new());
+        for (queue, free) in queues {
+            let name = keep(queue).into_owned();
+            let is_keyed = self.queues.get(&name).is_some_and(|queue| queue.limits.key_concurrency.is_some());
+            most.push(if is_keyed { free.saturating_mul(times).min((*free).max(1_000)) } else { *free });
+            names.push(name);
+        }
+        let known: Vec<String> = self.claim.names.iter().map(|name| keep(name).into_owned()).collect();
+        let query = session.query(LOOK_AT_DUE).bind(names).bind(most).bind(known);
+        let rows = session.all(query).await?;
+        let due = |row: &sqlx::postgres::PgRow| {
+            Ok(Due { id: row.try_get(0)?, queue: row.try_get(1)?, key: row.try_get(2)? })
+        };
+        rows.iter().map(due).collect()
+    }
+
+    fn key_limit(&self, due: &Due) -> Option<i64> {
+        due.key.as_ref().and(self.queues.get(&due.queue)?.limits.key_concurrency).map(words::number)
+    }
+
+    /// How many run of each key that is limited.
+    async fn running(
+        &self,
+        session: &mut Session<'_>,
+        due: &[Due],
+    ) -> Result<HashMap<(String, String), i64>, Fault> {
+        let keyed = due.iter().filter(|due| self.key_limit(due).is_some());
+        let keys: BTreeSet<(&String, &String)> =
+            keyed.filter_map(|due| Some((&due.queue, due.key.as_ref()?))).collect();
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let query = session
+            .query(RUNNING_OF_KEYS)
+            .bind(keys.iter().map(|(queue, _)| (*queue).clone()).collect::<Vec<_>>())
+            .bind(keys.iter().map(|(_, key)| (*key).clone()).collect::<Vec<_>>());
+        let rows = session.all(query).await?;
+        let place = |(queue, key): (&String, &String)| (queue.clone(), key.clone());
+        keys.into_iter().zip(&rows).map(|(key, row)| Ok((place(key), row.try_get(0)?))).collect()
+    }
+
+    /// Which tasks to take, and which to put aside, at most so many.
+    fn sort(
+        &self,
+        due: Vec<Due>,
+        mut running: HashMap<(String, String), i64>,
+        most_aside: usize,
+    ) -> (Vec<Due>, Vec<Due>) {
+        let mut free: HashMap<String, i64> =
+            self.asked.queues.iter().map(|(queue, free)| (keep(queue).into_owned(), *free)).collect();
+        let (mut chosen, mut aside) = (Vec::new(), Vec::new());
+        for due in due {
+            if words::number(chosen.len()) >= self.asked.limit || aside.len() >= most_aside {
+                break;
+            }
+            let Some(free) = free.get_mut(&due.queue).filter(|free| **free > 0) else { continue };
+            if let (Some(most), Some(key)) = (self.key_limit(&due), &due.key) {
+                let running = running.entry((due.queue.clone(), key.clone())).or_default();
+                if *running >= most {
+                    aside.push(due);
+                    continue;
+                }
+                *running += 1;
+            }
+            *free -= 1;
+            chosen.push(due);
+        }
+        (chosen, aside)
+    }
+
+    fn bind_chosen(&self, statement: Statement, chosen: &[Due]) -> Statement {
+        let (claim, asked) = (self.claim, &self.asked);
+        statement
+            .bind(asked.queues.iter().map(|(queue, _)| keep(queue).into_owned()).collect::<Vec<_>>())
+            .bind(chosen.iter().map(|due| due.id).collect::<Vec<_>>())
+            .bind(claim.names.iter().map(|name| keep(name).into_owned()).collect::<Vec<_>>())
+            .bind(asked.limit)
+            .bind(Uuid::from(claim.instance))
+            .bind(asked.claim_id)
+            .bind(length(claim.lease))
+            .bind(Instant(self.now))
+            .bind(chosen.iter().map(|due| due.queue.clone()).collect::<Vec<_>>())
+            .bind(chosen.iter().map(|due| due.key.clone()).collect::<Vec<_>>())
+    }
+
+    /// Takes note of what starts in queues with a rate limit, and answers when another may where none may now.
+    async fn count_starts(
+        &mut self,
+        session: &mut Session<'_>,
+        claims: &Claims,
+    ) -> Result<Option<Duration>, Fault> {
+        let mut next_start: Option<i64> = None;
+        for (name, queue) in &mut self.queues {
+            let Some(rate) = queue.limits.rate_limit else { continue };
+            let started = claims.tasks.iter().filter(|task| keep(&task.queue) == *name).count();
+            if started > 0 {
+                queue.window.start(rate, self.now, started);
+                let json = serde_json::to_string(&queue.window).expect("numbers can be written as JSON");
+                session.execute(session.query(KEEP_STARTS).bind(name.clone()).bind(json)).await?;
+            }
+            if queue.pending > words::number(started) {
+                next_start = [next_start, queue.window.next_free(rate, self.now)].into_iter().flatten().min();
+            }
+        }
+        Ok(next_start.map(|at| Duration::from_micros(at.abs_diff(self.now))))
+    }
+}
+
+/// Lets everything go that was put aside under another limit, as much as one claim may. Answers whether some is left.
+async fn change_key_limit(session: &mut Session<'_>, queue: &str, limit: Option<i64>) -> Result<bool, Fault> {
+    let let_go = session.query(LET_ALL_GO).bind(queue.to_owned()).bind(LET_GO_AT_ONCE);
+    if session.execute(let_go).await? >= LET_GO_AT_ONCE.unsigned_abs() {
+        return Ok(true);
+    }
+    session.execute(session.query(KEEP_KEY_LIMIT).bind(queue.to_owned()).bind(limit)).await?;
+    Ok(false)
+}
+
+async fn put_aside(session: &mut Session<'_>, aside: &[Due]) -> Result<usize, Fault> {
+    let statement = session
+        .query(PUT_ASIDE)
+        .bind(aside.iter().map(|due| due.id).collect::<Vec<_>>())
+        .bind(aside.iter().map(|due| due.queue.clone()).collect::<Vec<_>>())
+        .bind(aside.iter().map(|due| due.key.clone()).collect::<Vec<_>>());
+    Ok(usize::try_from(session.execute(statement).await?).unwrap_or(usize::MAX))
+}

@@ -1,0 +1,76 @@
+//! What is asked of queues for all processes, and their rows, which are the locks of whoever must look before it writes.
+
+use std::collections::BTreeSet;
+
+use sqlx::Row;
+
+use super::error::Fault;
+use super::session::Session;
+use super::value::{give, keep};
+use crate::model::QueueConfig;
+use crate::store::QueueState;
+
+const KNOW: &str = "
+INSERT INTO taskflow_queues (name) SELECT name FROM unnest($1::text[]) AS a (name) ORDER BY name
+ON CONFLICT (name) DO NOTHING";
+
+const LOCK: &str = "
+SELECT name FROM taskflow_queues WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE";
+
+const PAUSE: &str = "
+INSERT INTO taskflow_queues (name, paused) VALUES ($1, $2)
+ON CONFLICT (name) DO UPDATE SET paused = excluded.paused";
+
+const CONFIGURE: &str = "
+INSERT INTO taskflow_queues (name, config) VALUES ($1, $2)
+ON CONFLICT (name) DO UPDATE SET config = excluded.config";
+
+const STATES: &str = "
+SELECT name, paused, config FROM taskflow_queues WHERE paused OR config IS NOT NULL ORDER BY name";
+
+/// Locks the rows of these queues, whose names are as they are kept, until the transaction ends. What is read from then
+/// on is what those left who had them before. Within one transaction it must be done once, before any task is locked.
+pub(super) async fn lock(session: &mut Session<'_>, names: BTreeSet<String>) -> Result<(), Fault> {
+    let missing: Vec<String> = names.difference(&session.locked_queues).cloned().collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    session.begin().await?;
+    let locked = session.all(session.query(LOCK).bind(missing.clone())).await?;
+    if locked.len() < missing.len() {
+        session.execute(session.query(KNOW).bind(missing.clone())).await?;
+        session.all(session.query(LOCK).bind(missing.clone())).await?;
+    }
+    session.locked_queues.extend(missing);
+    Ok(())
+}
+
+pub(super) async fn set_paused(session: &mut Session<'_>, queue: &str, paused: bool) -> Result<(), Fault> {
+    session.is_news = true;
+    let pause = session.query(PAUSE).bind(keep(queue).into_owned()).bind(paused);
+    session.execute(pause).await.map(drop)
+}
+
+pub(super) async fn set_config(
+    session: &mut Session<'_>,
+    queue: &str,
+    config: Option<&QueueConfig>,
+) -> Result<(), Fault> {
+    session.is_news = true;
+    let json = config.map(|config| serde_json::to_string(config).expect("numbers can be written as JSON"));
+    let configure = session.query(CONFIGURE).bind(keep(queue).into_owned()).bind(json);
+    session.execute(configure).await.map(drop)
+}
+
+pub(super) async fn states(session: &mut Session<'_>) -> Result<Vec<QueueState>, Fault> {
+    let rows = session.all(session.query(STATES)).await?;
+    let state = |row: &sqlx::postgres::PgRow| {
+        Ok(QueueState::new(give(row.try_get(0)?), row.try_get(1)?, config(row.try_get(2)?)))
+    };
+    rows.iter().map(state).collect()
+}
+
+/// The stored configuration in a column.
+pub(super) fn config(json: Option<&str>) -> Option<QueueConfig> {
+    json.and_then(|json| serde_json::from_str(json).ok())
+}
