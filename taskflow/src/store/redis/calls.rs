@@ -10,10 +10,10 @@ use super::instance::{self, Known};
 use super::link::Links;
 use super::news::News;
 use super::script::{self, Call, Script};
-use super::state::{State, exact};
+use super::state::State;
 use super::{claim, insert, persistence, recover};
 use crate::model::{InstanceInfo, StoreError, StoreErrorKind, time};
-use crate::store::{Claim, Fire, Fired, InsertBatch, InsertGroup, Recovered};
+use crate::store::{Claim, InsertBatch, InsertGroup, Recovered};
 
 /// The layout of the keys that this program reads and writes.
 const SCHEMA: i64 = 1;
@@ -114,25 +114,6 @@ impl Shared {
             return Ok(None);
         }
         insert::unpack(&answer.bytes()?, groups).map(Some).ok_or_else(|| self.unexpected())
-    }
-
-    pub(super) async fn fire(&self, fire: &Fire) -> Result<Fired, StoreError> {
-        let mut call = self.loud(&script::FIRE);
-        call.arg(&fire.schedule).arg(exact(time::to_micros(fire.tick)));
-        let groups = fire.batch.as_ref().map_or(&[][..], |batch| &batch.groups);
-        if let Some(batch) = &fire.batch {
-            insert::pack(&mut call, batch.instance, batch, groups);
-        }
-        let answer = self.tell(&call).await?;
-        if answer.value == redis::Value::Nil {
-            return Ok(Fired::Before);
-        }
-        let mut answers = insert::unpack(&answer.bytes()?, groups).ok_or_else(|| self.unexpected())?;
-        Ok(match answers.pop() {
-            Some(Ok(mut inserted)) => inserted.pop().map_or(Fired::Passed, Fired::Inserted),
-            Some(Err(refusal)) => Fired::Refused(refusal),
-            None => Fired::Passed,
-        })
     }
 
     /// Makes a claim with this call.

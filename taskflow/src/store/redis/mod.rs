@@ -24,6 +24,7 @@ mod persistence;
 mod reads;
 mod record;
 mod recover;
+mod schedule;
 mod script;
 mod state;
 mod store;

@@ -50,18 +50,21 @@ impl Shared {
             numbers::counts(self.numbers().await?)?
         };
         let sources = list::sources(filter, &counts);
-        let mut page = Page::new(Vec::new(), filter.after);
+        let (mut page, mut left) = (Page::new(Vec::new(), filter.after), TaskFilter::MAX_LOOKED_AT);
         loop {
             let before = page.next.map(|cursor| cursor.id());
             let wanted = limit - page.items.len();
             let mut call = self.quiet(&script::FIND);
-            list::pack(&mut call, filter, &sources, before, wanted);
+            if !list::pack(&mut call, filter, &sources, before, wanted, left) {
+                return Ok(page);
+            }
             let found = list::unpack(self.ask(&call).await?.list()?, before, wanted)?;
             page.next = found.next;
+            left = left.saturating_sub(found.looked_at);
             if !found.ids.is_empty() {
                 // A task may have moved on since it was found.
                 let records = self.records(&found.ids).await?;
-                page.items.extend(records.into_iter().filter(|record| filter.matches(record)));
+                page.items.extend(records.into_iter().filter(|record| filter.matches_base(record)));
             }
             if page.next.is_none() || page.items.len() >= limit {
                 return Ok(page);

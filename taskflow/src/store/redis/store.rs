@@ -13,12 +13,13 @@ use super::news::News;
 use super::state::exact;
 use super::{claim, finish, instance, numbers, script, url};
 use crate::model::{
-    CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueInfo, TaskFilter, TaskId,
-    TaskRecord, time,
+    CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
+    TaskFilter, TaskId, TaskRecord, time,
 };
 use crate::store::{
-    Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted, Recovered, Refusal,
-    Release, Renewal, Renewed, Report, Run, ScheduleState, Store, StoreFuture, Verdict,
+    Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted, QueueState, Recovered,
+    Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState, Store, StoreFuture,
+    Verdict,
 };
 
 /// The store on a Redis server, version 7 or later, or Valkey.
@@ -242,7 +243,25 @@ impl Store for RedisStore {
     }
 
     fn queues(&self) -> StoreFuture<'_, Vec<QueueInfo>> {
-        Box::pin(async move { numbers::queues(self.shared.numbers().await?) })
+        Box::pin(async move {
+            let call = self.shared.quiet(&script::QUEUES);
+            numbers::queues(self.shared.ask(&call).await?.list()?)
+        })
+    }
+
+    fn queue_states(&self) -> StoreFuture<'_, Vec<QueueState>> {
+        Box::pin(async move {
+            let call = self.shared.quiet(&script::QUEUE_STATES);
+            numbers::queue_states(self.shared.ask(&call).await?.list()?)
+        })
+    }
+
+    fn set_queue(&self, queue: String, config: Option<QueueConfig>) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            let mut call = self.shared.loud(&script::SET_QUEUE);
+            call.arg(queue).arg(numbers::pack_config(config.as_ref()));
+            self.shared.tell(&call).await.map(drop)
+        })
     }
 
     fn instances(&self) -> StoreFuture<'_, Vec<InstanceInfo>> {
@@ -293,35 +312,11 @@ impl Store for RedisStore {
     }
 
     fn schedules(&self) -> StoreFuture<'_, Vec<ScheduleState>> {
-        Box::pin(async move {
-            let mut answer = self.shared.pairs("ticks").await?;
-            let mut schedules = Vec::with_capacity(answer.len() / 2);
-            while !answer.is_empty() {
-                schedules.push(ScheduleState {
-                    name: answer.text()?,
-                    last_tick: Some(time::from_micros(answer.number()?)),
-                    ..ScheduleState::default()
-                });
-            }
-            schedules.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-            Ok(schedules)
-        })
+        Box::pin(self.shared.schedules())
     }
 
-    fn queue_states(&self) -> StoreFuture<'_, Vec<crate::store::QueueState>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    fn set_queue(&self, _queue: String, _config: Option<crate::model::QueueConfig>) -> StoreFuture<'_, ()> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn set_schedule(
-        &self,
-        _schedule: String,
-        _change: crate::store::ScheduleChange,
-    ) -> StoreFuture<'_, bool> {
-        Box::pin(async { Ok(false) })
+    fn set_schedule(&self, schedule: String, change: ScheduleChange) -> StoreFuture<'_, bool> {
+        Box::pin(async move { self.shared.set_schedule(&schedule, &change).await })
     }
 
     fn prune(&self, retention: Duration, limit: usize) -> StoreFuture<'_, usize> {
