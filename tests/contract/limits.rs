@@ -421,8 +421,9 @@ pub(crate) async fn a_queues_stored_configuration_is_read_back_until_it_is_reset
 }
 
 pub(crate) async fn queues_tell_what_waits_for_how_long_and_what_ended_lately(lab: Lab) {
-    lab.add(with(task("alpha"), |task| task.priority = -1)).await;
+    // Before the add: its answer may come a while after the task is there.
     let since = Instant::now();
+    lab.add(with(task("alpha"), |task| task.priority = -1)).await;
     tokio::time::sleep(Duration::from_millis(60)).await;
     for _ in 0..2 {
         lab.add(task("alpha")).await;

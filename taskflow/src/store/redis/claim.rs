@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 
 use super::answer::List;
 use super::script::Call;
-use super::state::{Body, State, exact, policy};
-use crate::model::{InstanceId, RetryPolicy, StoreError, TaskId, time};
+use super::state::{Body, FOR_EVER, State, exact, policy};
+use crate::model::{InstanceId, RateLimit, RetryPolicy, StoreError, TaskId, time};
 use crate::store::{Claim, Claimed, Claims, Run};
 
 /// Which claim of which process: no two have the same.
@@ -56,6 +56,35 @@ pub(super) fn pack(call: &mut Call, claim: &Claim, this: Token) {
     for (queue, free) in &claim.queues {
         call.arg(&**queue).arg(*free);
     }
+    pack_limits(call, claim);
+}
+
+/// What `limits.lua` reads.
+fn pack_limits(call: &mut Call, claim: &Claim) {
+    let number_of = |name: &str| claim.queues.iter().position(|(queue, _)| **queue == *name);
+    let limited = claim.limits.iter().filter(|(_, limits)| limits.any());
+    let limited: Vec<_> = limited.filter_map(|(queue, limits)| Some((number_of(queue)?, limits))).collect();
+    call.arg(limited.len());
+    for (number, limits) in limited {
+        call.arg(number + 1);
+        for most in
+            [limits.global_concurrency, limits.key_concurrency, limits.rate_limit.map(|rate| rate.starts)]
+        {
+            match most {
+                // Numbers beyond are not exact in Lua.
+                Some(most) => call.arg(i64::try_from(most).map_or(FOR_EVER, exact)),
+                None => call.arg(""),
+            };
+        }
+        call.arg(limits.rate_limit.map_or(0, slice));
+    }
+}
+
+/// A hundredth of a limit's length, in microseconds: starts are remembered as exactly as that.
+fn slice(limit: RateLimit) -> i64 {
+    let length = exact(time::micros(limit.per.max(RateLimit::MIN_PER)));
+    // Numbers that are a hundred of these from now on are to be exact too.
+    ((length + 99) / 100).min(FOR_EVER / 200)
 }
 
 pub(super) fn unpack(mut answer: List<'_>, claim: &Claim) -> Result<Claims, StoreError> {
@@ -80,7 +109,7 @@ fn claimed(claim: &Claim, policies: &mut Policies, id: TaskId, state: &[u8]) -> 
     let name = claim.names.iter().find(|name| ***name == *state.name).cloned()?;
     let queue = claim.queues.iter().find(|(queue, _)| **queue == *state.queue)?.0.clone();
     Some(Claimed {
-        snoozes: 0,
+        snoozes: state.snoozes,
         run: Run::new(id, state.fence),
         name,
         queue,

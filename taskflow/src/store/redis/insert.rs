@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use super::script::Call;
-use super::state::{HAS_KEY, HAS_RUN_KEY, exact, key_of, lane, pack_body, source_number};
+use super::state::{
+    FOR_EVER, HAS_KEY, HAS_RUN_KEY, crowd, exact, key_of, lane, pack_body, put_word, source_number,
+};
 use crate::model::{InstanceId, NewTask, TaskId, When, time};
 use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
 
@@ -140,12 +142,14 @@ struct Class<'a> {
     source: u8,
 }
 
-/// Whether a task is due, has no keys, is not held, and its queue has no limit.
+/// Whether a task is due, has no keys, does not expire, is not held, and its queue has no limit.
 fn is_plain(insert: &InsertTask) -> bool {
     let task = &insert.task;
     task.when == When::Now
         && task.idempotency_key.is_none()
         && task.run_key.is_none()
+        && task.concurrency_key.is_none()
+        && task.expires_at.is_none()
         && insert.max_size.is_none()
         && insert.start != Start::Hold
 }
@@ -181,20 +185,28 @@ impl<'a> Class<'a> {
 
     /// From the greatest number of attempts on, without the body, as `constants.lua` packs it.
     fn end_of_state(&self, lane: &str) -> Vec<u8> {
-        let mut end = Vec::with_capacity(29 + lane.len());
+        let mut end = Vec::with_capacity(43 + lane.len());
         end.extend(self.tries.to_le_bytes());
         end.extend(self.tries.to_le_bytes());
         // Neither an instant it was meant for nor lines.
         end.extend([0; 16]);
         end.extend(self.priority.to_le_bytes());
         end.push(self.source);
-        end.extend(u16::try_from(lane.len()).unwrap_or(u16::MAX).to_le_bytes());
-        end.extend_from_slice(lane.as_bytes());
+        // No snoozes.
+        end.extend([0; 4]);
+        end.extend(FOR_EVER.to_le_bytes());
+        put_word(&mut end, lane);
+        // Plain tasks are in no crowd.
+        put_word(&mut end, "");
         end
     }
 }
 
-/// What `insert.lua` unpacks as `<Bi8BI4`, and keys.
+/// The bits of `constants.lua` for what a task to insert says of itself.
+const IN_CROWD: u8 = 1;
+const RECORD_REJECTED: u8 = 2;
+
+/// What `insert.lua` unpacks as `<Bi8BI4i8B`, keys, crowd and the error of a record of a refused task.
 fn pack_specification(call: &mut Call, insert: &InsertTask) {
     let task = &insert.task;
     let (when, value) = match task.when {
@@ -209,12 +221,22 @@ fn pack_specification(call: &mut Call, insert: &InsertTask) {
     bytes.extend(value.to_le_bytes());
     bytes.push(key | run_key);
     bytes.extend(max_size.to_le_bytes());
+    bytes.extend(task.expires_at.map_or(FOR_EVER, |at| exact(time::to_micros(at))).to_le_bytes());
+    let in_crowd = if task.concurrency_key.is_some() { IN_CROWD } else { 0 };
+    let record = insert.max_size.filter(|_| insert.record_rejected);
+    bytes.push(in_crowd | if record.is_some() { RECORD_REJECTED } else { 0 });
     call.arg(&bytes[..]);
     if let Some(key) = &task.idempotency_key {
         call.arg(key_of(&task.name, key));
     }
     if let Some(key) = &task.run_key {
         call.arg(key);
+    }
+    if let Some(key) = &task.concurrency_key {
+        call.arg(crowd(&task.queue, key));
+    }
+    if let Some(max_size) = record {
+        call.arg(Refusal::QueueFull { queue: task.queue.to_string(), max_size }.error());
     }
 }
 

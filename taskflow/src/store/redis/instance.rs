@@ -24,7 +24,7 @@ struct Entry {
     pid: u32,
     version: String,
     runs: bool,
-    started_at: i64,
+    schedules: Vec<String>,
 }
 
 pub(super) fn pack(info: &InstanceInfo) -> Vec<u8> {
@@ -33,7 +33,7 @@ pub(super) fn pack(info: &InstanceInfo) -> Vec<u8> {
         pid: info.pid,
         version: info.version.clone(),
         runs: info.runs,
-        started_at: time::to_micros(info.started_at),
+        schedules: info.schedules.clone(),
     };
     serde_json::to_vec(&entry).expect("strings and numbers can be written as JSON")
 }
@@ -44,19 +44,19 @@ pub(super) fn name(json: &[u8]) -> Option<(String, u32)> {
 }
 
 pub(super) fn unpack(mut answer: List<'_>) -> Result<Vec<InstanceInfo>, StoreError> {
-    let mut instances = Vec::with_capacity(answer.len() / 4);
+    let mut instances = Vec::with_capacity(answer.len() / 5);
     while !answer.is_empty() {
         let (id, json) = (answer.instance_id()?, answer.option()?.unwrap_or_default());
-        let (seen_at, running) = (answer.number()?, answer.number()?);
+        let (started_at, seen_at, running) = (answer.number()?, answer.number()?, answer.number()?);
         let Ok(entry) = serde_json::from_slice::<Entry>(&json) else { continue };
         instances.push(InstanceInfo {
-            schedules: Vec::new(),
+            schedules: entry.schedules,
             id,
             host: entry.host,
             pid: entry.pid,
             version: entry.version,
             runs: entry.runs,
-            started_at: time::from_micros(entry.started_at),
+            started_at: time::from_micros(started_at),
             seen_at: time::from_micros(seen_at),
             running: u64::try_from(running).unwrap_or(0),
         });

@@ -2,7 +2,8 @@
 //!
 //! Each way of finding tasks (a *source*) has an order or is small: tasks that ended badly are kept in the order of
 //! their ids; what runs, and what is pending where that is not much, is looked through; everything else is read along
-//! all ids. A look ends after [`ENOUGH`] tasks, so that it stops nobody else for long, and the next goes on from there.
+//! all ids. A look ends after [`ENOUGH`] tasks, so that it stops nobody else for long, and the next goes on from there,
+//! until a page has looked at as many as it may.
 
 use super::answer::List;
 use super::script::Call;
@@ -13,10 +14,39 @@ use crate::model::{Counts, Cursor, StoreError, TaskFilter, TaskId, TaskStatus, t
 const ENOUGH: usize = 5_000;
 
 /// So many tasks are looked through; of more, all ids are read in order.
-const FEW: u64 = 5_000;
+const FEW: u64 = 4_000;
 
-/// Where tasks that are meant can be found.
-pub(super) fn sources(filter: &TaskFilter, counts: &Counts) -> Vec<String> {
+/// Where tasks that are meant can be found, and how many of them are looked through each time.
+#[derive(Debug)]
+pub(super) struct Sources {
+    names: Vec<String>,
+    looked_through: usize,
+}
+
+impl Sources {
+    /// How many tasks may be looked at along each order, when so many may be in all; `None`: it is not worth a look.
+    fn along_each(&self, left: usize) -> Option<usize> {
+        let along = left.checked_sub(self.looked_through)?;
+        let orders = self.names.iter().filter(|name| !matches!(name.as_str(), "pending" | "leases")).count();
+        Some((along / orders.max(1)).min(ENOUGH)).filter(|each| *each > 0)
+    }
+}
+
+pub(super) fn sources(filter: &TaskFilter, counts: &Counts) -> Sources {
+    let names = source_names(filter, counts);
+    let is_looked_through = |name: &str| names.iter().any(|it| it == name);
+    let mut looked_through = 0;
+    if is_looked_through("pending") {
+        // Some of them are found twice: those that have expired.
+        looked_through += counts.pending * 2;
+    }
+    if is_looked_through("leases") {
+        looked_through += counts.running;
+    }
+    Sources { names, looked_through: usize::try_from(looked_through).unwrap_or(usize::MAX) }
+}
+
+fn source_names(filter: &TaskFilter, counts: &Counts) -> Vec<String> {
     let wanted = &filter.statuses;
     let (pending, running) = (wanted.contains(&TaskStatus::Pending), wanted.contains(&TaskStatus::Running));
     let many = (pending && counts.pending > FEW) || ((pending || running) && counts.running > FEW);
@@ -39,20 +69,23 @@ pub(super) fn sources(filter: &TaskFilter, counts: &Counts) -> Vec<String> {
     sources
 }
 
-/// Adds the arguments of a look for one more than the page holds.
+/// Adds the arguments of a look for one more than the page holds, at no more than `left` tasks; `false` where those are too
+/// few for a look.
 pub(super) fn pack(
     call: &mut Call,
     filter: &TaskFilter,
-    sources: &[String],
+    sources: &Sources,
     before: Option<TaskId>,
     limit: usize,
-) {
-    call.list(sources.iter());
+    left: usize,
+) -> bool {
+    let Some(along_each) = sources.along_each(left) else { return false };
+    call.list(sources.names.iter());
     match before {
         Some(id) => call.arg(id.as_bytes()),
         None => call.arg(""),
     };
-    call.arg(limit + 1).arg(ENOUGH);
+    call.arg(limit + 1).arg(along_each);
     let is_meant = |status: &TaskStatus| filter.statuses.is_empty() || filter.statuses.contains(status);
     let stages: String = STAGES.iter().map(|status| if is_meant(status) { '1' } else { '0' }).collect();
     call.arg(stages);
@@ -61,10 +94,12 @@ pub(super) fn pack(
     call.list(filter.names.iter());
     call.list(filter.queues.iter());
     call.list(filter.tags.iter().map(|(key, value)| pack_tag(key, value)));
+    true
 }
 
 /// Ids that are meant, in order, and where to look on; `None`: there is no more.
 pub(super) struct Found {
+    pub(super) looked_at: usize,
     pub(super) ids: Vec<TaskId>,
     pub(super) next: Option<Cursor>,
 }
@@ -75,6 +110,7 @@ pub(super) fn unpack(
     limit: usize,
 ) -> Result<Found, StoreError> {
     let (mut ids, mut down_to): (Vec<TaskId>, Option<TaskId>) = (Vec::new(), None);
+    let looked_at = usize::try_from(answer.number()?).unwrap_or(0);
     while !answer.is_empty() {
         let mut source = answer.list()?;
         let seen = source.bytes()?;
@@ -91,5 +127,5 @@ pub(super) fn unpack(
         ids.truncate(limit);
         down_to = ids.last().copied();
     }
-    Ok(Found { ids, next: down_to.map(Cursor::after) })
+    Ok(Found { looked_at, ids, next: down_to.map(Cursor::after) })
 }

@@ -1,14 +1,17 @@
 //! Redis, version 7 or later, or Valkey, shared by any number of processes.
 //!
-//! In reading order: [`url`] says where it is and [`link`] connects; a call of the contract ([`store`]) becomes a call
-//! of a [`script`], which is one transaction. The scripts are the files in `lua/`: `base.lua` says which keys there are
-//! and `constants.lua` what a task is; `moves.lua`, `life.lua`, `promote.lua`, `insert.lua`, `claim.lua`, `say.lua` and
-//! `finish.lua` hold the steps; each `*_main.lua` is one call. On this side [`insert`], [`claim`], [`finish`] and [`recover`] pack arguments and read
-//! [`answer`]s; [`state`] is the packed form both sides know; [`record`], [`list`], [`numbers`] and [`instance`] answer
-//! questions. [`news`] tells other processes that something changed, [`persistence`] warns of a server that forgets.
+//! In reading order: [`url`] says where it is and [`link`] connects; what the contract asks of the [`store`] becomes
+//! [`calls`] of a [`script`], which is one transaction. The scripts are the files in `lua/`: `base.lua` says which keys
+//! there are and `constants.lua` what a task is; `moves.lua`, `life.lua`, `promote.lua`, `insert.lua`, `claim.lua`,
+//! `say.lua` and `finish.lua` hold the steps; each `*_main.lua` is one call. On this side [`insert`], [`claim`], [`finish`]
+//! and [`recover`] pack arguments and read [`answer`]s; [`state`] is the packed form both sides know; [`reads`], with
+//! [`record`], [`list`], [`numbers`] and [`instance`], answers questions, and [`controls`] does what people ask for.
+//! [`news`] tells other processes that something changed, [`persistence`] warns of a server that forgets.
 
 mod answer;
+mod calls;
 mod claim;
+mod controls;
 mod error;
 mod finish;
 mod insert;
@@ -18,8 +21,10 @@ mod list;
 mod news;
 mod numbers;
 mod persistence;
+mod reads;
 mod record;
 mod recover;
+mod schedule;
 mod script;
 mod state;
 mod store;

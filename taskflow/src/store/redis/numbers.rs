@@ -1,58 +1,122 @@
-//! How many tasks there are, from the numbers that are kept.
+//! How many tasks there are, from the numbers that are kept, and what is asked of queues.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::answer::List;
 use super::state::STAGES;
-use crate::model::{Counts, QueueInfo, StoreError, TaskStatus};
+use crate::model::{Counts, LimitsFrom, QueueConfig, QueueInfo, StoreError, TaskStatus};
+use crate::store::QueueState;
 
 /// The letters of the stages, as in `constants.lua`.
-const LETTERS: &[u8; STAGES.len()] = b"DLHRSFICJ";
+const LETTERS: &[u8; STAGES.len()] = b"DLAXHRSFICJ";
+const LATER: u8 = b'L';
 
-/// A number that is kept: of a queue's tasks in one stage, or that the queue is paused.
+/// A number that is kept of a queue.
 enum Kept {
-    Tasks(TaskStatus, String, u64),
-    Paused(String),
+    /// Its tasks in the stage of that letter.
+    Tasks(u8, TaskStatus),
+    /// What it has refused.
+    Refused,
+    /// It is paused.
+    Paused,
 }
 
-fn read(mut answer: List<'_>) -> Result<Vec<Kept>, StoreError> {
+impl Kept {
+    fn of(letter: u8) -> Option<Self> {
+        match letter {
+            b'P' => Some(Self::Paused),
+            b'Q' => Some(Self::Refused),
+            _ => {
+                let stage = LETTERS.iter().position(|one| *one == letter)?;
+                Some(Self::Tasks(letter, STAGES[stage]))
+            }
+        }
+    }
+}
+
+fn read(mut answer: List<'_>) -> Result<Vec<(Kept, String, u64)>, StoreError> {
     let mut all = Vec::with_capacity(answer.len() / 2);
     while !answer.is_empty() {
         let (field, number) = (answer.bytes()?, answer.number()?);
         let Some((letter, queue)) = field.split_first() else { continue };
-        let queue = || String::from_utf8_lossy(queue).into_owned();
-        if *letter == b'P' {
-            all.push(Kept::Paused(queue()));
-        } else if let Some(stage) = LETTERS.iter().position(|one| one == letter) {
-            all.push(Kept::Tasks(STAGES[stage], queue(), u64::try_from(number).unwrap_or(0)));
-        }
+        let Some(kept) = Kept::of(*letter) else { continue };
+        let queue = String::from_utf8_lossy(queue).into_owned();
+        all.push((kept, queue, u64::try_from(number).unwrap_or(0)));
     }
     Ok(all)
 }
 
 pub(super) fn counts(answer: List<'_>) -> Result<Counts, StoreError> {
     let mut counts = Counts::default();
-    for kept in read(answer)? {
-        if let Kept::Tasks(status, _, n) = kept {
+    for (kept, _, n) in read(answer)? {
+        if let Kept::Tasks(_, status) = kept {
             *counts.get_mut(status) += n;
         }
     }
     Ok(counts)
 }
 
-pub(super) fn queues(answer: List<'_>) -> Result<Vec<QueueInfo>, StoreError> {
+/// The answer of `queues_main.lua`.
+pub(super) fn queues(mut answer: List<'_>) -> Result<Vec<QueueInfo>, StoreError> {
     let mut queues: BTreeMap<String, QueueInfo> = BTreeMap::new();
-    let mut entry = |name: String, change: &dyn Fn(&mut QueueInfo)| {
-        change(queues.entry(name.clone()).or_insert_with(|| QueueInfo::new(name)));
-    };
-    for kept in read(answer)? {
+    for (kept, queue, n) in read(answer.list()?)? {
+        if n == 0 {
+            continue;
+        }
+        let info = queues.entry(queue).or_insert_with_key(|name| QueueInfo::new(name.clone()));
         match kept {
-            Kept::Paused(queue) => entry(queue, &|info| info.paused = true),
-            Kept::Tasks(_, _, 0) => {}
-            Kept::Tasks(TaskStatus::Pending, queue, n) => entry(queue, &|info| info.pending += n),
-            Kept::Tasks(TaskStatus::Running, queue, n) => entry(queue, &|info| info.running += n),
-            Kept::Tasks(_, queue, n) => entry(queue, &|info| info.finished += n),
+            Kept::Paused => info.paused = true,
+            Kept::Refused => info.rejected += n,
+            Kept::Tasks(letter, TaskStatus::Pending) => {
+                info.pending += n;
+                info.scheduled += if letter == LATER { n } else { 0 };
+            }
+            Kept::Tasks(_, TaskStatus::Running) => info.running += n,
+            Kept::Tasks(..) => info.finished += n,
         }
     }
+    let mut asked = answer.list()?;
+    while !asked.is_empty() {
+        let (queue, config) = (asked.text()?, asked.bytes()?);
+        let info = queues.entry(queue).or_insert_with_key(|name| QueueInfo::new(name.clone()));
+        if let Some(config) = unpack_config(&config) {
+            info.show_limits(&config, LimitsFrom::Store);
+        }
+    }
+    let mut each = |change: fn(&mut QueueInfo, u64)| {
+        let mut numbers = answer.list()?;
+        while !numbers.is_empty() {
+            let (queue, number) = (numbers.text()?, u64::try_from(numbers.number()?).unwrap_or(0));
+            if let Some(info) = queues.get_mut(&queue) {
+                change(info, number);
+            }
+        }
+        Ok::<_, StoreError>(())
+    };
+    each(|info, overdue| info.scheduled = info.scheduled.saturating_sub(overdue))?;
+    each(|info, micros| info.oldest_waiting = Some(Duration::from_micros(micros)))?;
+    each(|info, n| info.finished_last_minute = n.min(QueueInfo::MAX_COUNTED))?;
     Ok(queues.into_values().collect())
+}
+
+/// The answer of `queue_states_main.lua`.
+pub(super) fn queue_states(mut answer: List<'_>) -> Result<Vec<QueueState>, StoreError> {
+    let mut states = Vec::with_capacity(answer.len() / 3);
+    while !answer.is_empty() {
+        let (name, config, paused) = (answer.text()?, answer.bytes()?, answer.number()?);
+        states.push(QueueState::new(name, paused != 0, unpack_config(&config)));
+    }
+    states.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Ok(states)
+}
+
+/// A configuration as it is stored: JSON; empty for none.
+pub(super) fn pack_config(config: Option<&QueueConfig>) -> Vec<u8> {
+    let json = |config| serde_json::to_vec(config).expect("numbers can be written as JSON");
+    config.map(json).unwrap_or_default()
+}
+
+fn unpack_config(json: &[u8]) -> Option<QueueConfig> {
+    if json.is_empty() { None } else { serde_json::from_slice(json).ok() }
 }

@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use super::answer::List;
 use super::instance::Known;
-use super::state::{Body, RUNNING, State, Unpack, outcome_of, status_of};
+use super::state::{Body, RUNNING, State, Unpack, outcome_of, policy, status_of};
 use crate::model::{Attempt, AttemptOutcome, InstanceId, StoreError, TaskId, TaskRecord, TaskStatus, time};
 
 /// The answer of `get_main.lua`: records without the names of the processes that ran them.
@@ -62,10 +62,10 @@ impl Row {
         };
         let instant = |micros: i64| (micros != 0).then(|| time::from_micros(micros));
         Some(TaskRecord {
-            concurrency_key: None,
-            expires_at: None,
-            timeout: None,
-            snoozes: 0,
+            concurrency_key: state.concurrency_key,
+            expires_at: state.expires_at.map(time::from_micros),
+            timeout: policy(body.policy).timeout,
+            snoozes: state.snoozes,
             id,
             status,
             priority: state.priority,

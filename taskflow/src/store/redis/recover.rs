@@ -1,4 +1,4 @@
-//! What becomes of runs and holds whose lease has ended.
+//! What becomes of runs and holds whose lease has ended, and of what has expired.
 //!
 //! In two steps, since the rule is written once, in Rust: one script says what is lost, another moves it on. The
 //! second looks again, so whatever happened between (a renewal, an end, a request to stop, another process that was
@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use super::script::Call;
-use super::state::{RUNNING, State, exact, policy, stage_of};
+use super::state::{HELD, State, exact, policy, stage_of};
 use crate::model::{TaskId, TaskStatus, time};
 use crate::store::{LostRun, Next, Recovered};
 
-/// The most lost runs and holds that one call moves on.
+/// The most lost runs, holds and expired tasks that one call moves on.
 pub(super) const RECOVERED_AT_ONCE: usize = 256;
 
 /// Adds the arguments that move this one on, and answers what it will be if nothing came between.
@@ -26,7 +26,11 @@ pub(super) fn decide(call: &mut Call, id: TaskId, state: &State<'_>) -> Recovere
         bytes.push(u8::from(counted));
         call.arg(id.as_bytes()).arg(&bytes[..]).arg(error);
     };
-    if state.stage != RUNNING {
+    if state.stage < HELD {
+        move_on(3, 0, 0, false, Recovered::EXPIRED);
+        return Recovered::from_expiry(id, name);
+    }
+    if state.stage == HELD {
         move_on(0, 0, 0, false, "");
         return Recovered::from_hold(id, name);
     }

@@ -42,35 +42,42 @@ macro_rules! script {
 
 pub(super) static JOIN: Script = script!(writes: "join_main");
 pub(super) static LEAVE: Script = script!(writes: "leave_main");
-pub(super) static INSERT: Script = script!(writes: "promote", "moves", "insert", "insert_main");
+pub(super) static INSERT: Script = script!(writes: "promote", "crowds", "moves", "insert", "insert_main");
 /// The same where all tasks are plain, each a group of its own: most batches.
 pub(super) static INSERT_PLAIN: Script = script!(writes: "promote", "insert_plain_main");
-pub(super) static FIRE: Script = script!(writes: "promote", "moves", "insert", "fire_main");
-pub(super) static CLAIM: Script = script!(writes: "promote", "claim", "claim_main");
-pub(super) static UNCLAIM: Script = script!(writes: "moves", "life", "unclaim_main");
-pub(super) static FINISH: Script = script!(writes: "moves", "life", "say", "ends", "finish", "finish_main");
-pub(super) static TURN: Script =
-    script!(writes: "promote", "moves", "life", "say", "ends", "finish", "claim", "turn_main");
+pub(super) static FIRE: Script = script!(writes: "promote", "crowds", "moves", "insert", "fire_main");
+pub(super) static CLAIM: Script =
+    script!(writes: "promote", "crowds", "window", "limits", "asides", "claim", "claim_main");
+pub(super) static UNCLAIM: Script = script!(writes: "crowds", "moves", "life", "unclaim_main");
+pub(super) static FINISH: Script =
+    script!(writes: "crowds", "moves", "life", "say", "ends", "finish", "finish_main");
+pub(super) static TURN: Script = script!(writes: "promote", "crowds", "moves", "life", "say", "ends", "finish", "window", "limits", "asides", "claim", "turn_main");
 /// The same where all runs ended well and have nothing more to say: most batches.
-pub(super) static TURN_WELL: Script = script!(writes: "promote", "well", "finish", "claim", "turn_main");
-pub(super) static FINISH_WELL: Script = script!(writes: "well", "finish", "finish_main");
-pub(super) static RELEASE: Script = script!(writes: "moves", "life", "release_main");
-pub(super) static REPORT: Script = script!(writes: "moves", "say", "report_main");
+pub(super) static TURN_WELL: Script = script!(writes: "promote", "crowds", "well", "finish", "window", "limits", "asides", "claim", "turn_main");
+pub(super) static FINISH_WELL: Script = script!(writes: "crowds", "well", "finish", "finish_main");
+pub(super) static RELEASE: Script = script!(writes: "crowds", "moves", "life", "release_main");
+pub(super) static REPORT: Script = script!(writes: "crowds", "moves", "say", "report_main");
 pub(super) static RENEW: Script = script!(writes: "renew_main");
 pub(super) static STOPPING: Script = script!(reads: "stopping_main");
 pub(super) static EXPIRED: Script = script!(reads: "expired_main");
-pub(super) static LOSE: Script = script!(writes: "moves", "life", "lose_main");
+pub(super) static LOSE: Script = script!(writes: "crowds", "moves", "life", "lose_main");
 pub(super) static WAKEUP: Script = script!(reads: "promote", "claim", "wakeup_main");
 pub(super) static GET: Script = script!(reads: "get_main");
 pub(super) static LOGS: Script = script!(reads: "logs_main");
 pub(super) static FIND: Script = script!(reads: "find_main");
 pub(super) static INSTANCES: Script = script!(reads: "instances_main");
-pub(super) static CANCEL: Script = script!(writes: "moves", "life", "cancel_main");
-pub(super) static CANCEL_SCHEDULED: Script = script!(writes: "moves", "life", "cancel_scheduled_main");
-pub(super) static RETRY: Script = script!(writes: "moves", "life", "retry_main");
-pub(super) static DELETE: Script = script!(writes: "moves", "delete_main");
+pub(super) static CANCEL: Script = script!(writes: "crowds", "moves", "life", "cancel_main");
+pub(super) static CANCEL_SCHEDULED: Script =
+    script!(writes: "crowds", "moves", "life", "cancel_scheduled_main");
+pub(super) static RETRY: Script = script!(writes: "crowds", "moves", "life", "retry_main");
+pub(super) static DELETE: Script = script!(writes: "crowds", "moves", "delete_main");
 pub(super) static PAUSE: Script = script!(writes: "pause_main");
-pub(super) static PRUNE: Script = script!(writes: "moves", "prune_main");
+pub(super) static SET_QUEUE: Script = script!(writes: "set_queue_main");
+pub(super) static QUEUE_STATES: Script = script!(reads: "queue_states_main");
+pub(super) static QUEUES: Script = script!(reads: "queues_main");
+pub(super) static SET_SCHEDULE: Script = script!(writes: "set_schedule_main");
+pub(super) static SCHEDULES: Script = script!(reads: "schedules_main");
+pub(super) static PRUNE: Script = script!(writes: "crowds", "moves", "prune_main");
 
 /// Puts the words of `constants.lua` in where they are named, and leaves comments out. A local of Lua costs each closure
 /// that names it, each time a script runs; a literal costs nothing.
@@ -138,11 +145,11 @@ mod tests {
     #[test]
     fn constants_are_put_in_where_they_are_named() {
         let constants = constants();
-        assert_eq!(constants["RUNNING"], "3");
+        assert_eq!(constants["RUNNING"], "5");
         assert_eq!(
             put_in(&constants, "t[STAGE] == RUNNING and RUNNING_ == 'x'"),
-            "t[1] == 3 and RUNNING_ == 'x'"
+            "t[1] == 5 and RUNNING_ == 'x'"
         );
-        assert!(CLAIM.source().contains("pack('<BBBBI4i8I8I4c16i8', 3, 0, 0,"), "{}", CLAIM.source());
+        assert!(CLAIM.source().contains("pack('<BBBBI4i8I8I4c16i8', 5, 0, 0,"), "{}", CLAIM.source());
     }
 }

@@ -12,8 +12,10 @@ pub(super) fn exact(micros: i64) -> i64 {
     micros.clamp(-FOR_EVER, FOR_EVER)
 }
 
-/// Pending: due, later and held; running; then those of an ended task.
-pub(super) const STAGES: [TaskStatus; 9] = [
+/// Pending: due, later, put aside, lapsed and held; running; then those of an ended task.
+pub(super) const STAGES: [TaskStatus; 11] = [
+    TaskStatus::Pending,
+    TaskStatus::Pending,
     TaskStatus::Pending,
     TaskStatus::Pending,
     TaskStatus::Pending,
@@ -24,16 +26,17 @@ pub(super) const STAGES: [TaskStatus; 9] = [
     TaskStatus::Cancelled,
     TaskStatus::Rejected,
 ];
-pub(super) const RUNNING: u8 = 3;
-pub(super) const FAILED: u8 = 5;
+pub(super) const HELD: u8 = 4;
+pub(super) const RUNNING: u8 = 5;
+pub(super) const FAILED: u8 = 7;
 
 /// The stage in which a task has ended so. An end is an end, whatever word was given for it.
 pub(super) fn stage_of(status: TaskStatus) -> u8 {
     match status {
-        TaskStatus::Success => 4,
-        TaskStatus::Interrupted => 6,
-        TaskStatus::Cancelled => 7,
-        TaskStatus::Rejected => 8,
+        TaskStatus::Success => 6,
+        TaskStatus::Interrupted => 8,
+        TaskStatus::Cancelled => 9,
+        TaskStatus::Rejected => 10,
         _ => FAILED,
     }
 }
@@ -43,7 +46,7 @@ pub(super) fn status_of(stage: u8) -> TaskStatus {
     STAGES.get(usize::from(stage)).copied().unwrap_or(TaskStatus::Failed)
 }
 
-/// How runs end, in the order of their numbers from 1 on. `constants.lua` knows two of them.
+/// How runs end, in the order of their numbers from 1 on. `constants.lua` knows three of them.
 const OUTCOMES: [AttemptOutcome; 9] = [
     AttemptOutcome::Success,
     AttemptOutcome::Failed,
@@ -100,6 +103,9 @@ pub(super) struct State<'a> {
     pub(super) log_bytes: u32,
     pub(super) priority: i16,
     pub(super) source: TaskSource,
+    pub(super) snoozes: u32,
+    pub(super) expires_at: Option<i64>,
+    pub(super) concurrency_key: Option<String>,
     pub(super) queue: String,
     pub(super) name: String,
     /// For [`Body::unpack`].
@@ -126,8 +132,9 @@ impl<'a> State<'a> {
             2 => TaskSource::Schedule,
             _ => TaskSource::Manager,
         };
-        let lane = usize::from(u16::from_le_bytes(at.array()?));
-        let (queue, name) = lane_parts(std::str::from_utf8(at.take(lane)?).ok()?)?;
+        let (snoozes, expires_at) = (at.u32()?, at.i64()?);
+        let (queue, name) = lane_parts(at.word()?)?;
+        let concurrency_key = lane_parts(at.word()?).map(|(_, key)| key.to_owned());
         Some(Self {
             stage,
             stop: stop != 0,
@@ -146,6 +153,9 @@ impl<'a> State<'a> {
             log_bytes,
             priority,
             source,
+            snoozes,
+            expires_at: (expires_at != FOR_EVER).then_some(expires_at),
+            concurrency_key,
             queue: queue.to_owned(),
             name: name.to_owned(),
             body: at.0,
@@ -161,6 +171,17 @@ impl<'a> State<'a> {
 /// Where the claimable tasks of one name in one queue are.
 pub(super) fn lane(queue: &str, name: &str) -> String {
     format!("{}:{queue}{name}", queue.len())
+}
+
+/// The tasks of one queue with one concurrency key.
+pub(super) fn crowd(queue: &str, key: &str) -> String {
+    lane(queue, key)
+}
+
+/// Appends a lane or a crowd, with its length before it.
+pub(super) fn put_word(bytes: &mut Vec<u8>, word: &str) {
+    bytes.extend(u16::try_from(word.len()).unwrap_or(u16::MAX).to_le_bytes());
+    bytes.extend_from_slice(word.as_bytes());
 }
 
 /// A key of that name: no two names can have the same.
@@ -258,6 +279,12 @@ impl<'a> Unpack<'a> {
 
     pub(super) fn i64(&mut self) -> Option<i64> {
         self.array().map(i64::from_le_bytes)
+    }
+
+    /// As [`put_word`] wrote it.
+    pub(super) fn word(&mut self) -> Option<&'a str> {
+        let length = usize::from(u16::from_le_bytes(self.array()?));
+        std::str::from_utf8(self.take(length)?).ok()
     }
 
     pub(super) fn text(&mut self) -> Option<&'a str> {

@@ -7,25 +7,20 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use super::answer::{Answer, List};
-use super::error::unexpected;
-use super::instance::{self, Known};
+use super::calls::Shared;
 use super::link::Links;
 use super::news::News;
-use super::script::{self, Call, Script};
-use super::state::{State, exact, status_of};
-use super::{claim, finish, insert, list, numbers, persistence, record, recover, url};
+use super::state::exact;
+use super::{claim, finish, instance, numbers, script, url};
 use crate::model::{
-    CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueInfo, StoreError,
-    StoreErrorKind, TaskFilter, TaskId, TaskRecord, time,
+    CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
+    TaskFilter, TaskId, TaskRecord, time,
 };
 use crate::store::{
-    Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, InsertGroup, Inserted, Recovered,
-    Refusal, Release, Renewal, Renewed, Report, Run, ScheduleState, Store, StoreFuture, Verdict,
+    Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted, QueueState, Recovered,
+    Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState, Store, StoreFuture,
+    Verdict,
 };
-
-/// The layout of the keys that this program reads and writes.
-const SCHEMA: i64 = 1;
 
 /// The store on a Redis server, version 7 or later, or Valkey.
 ///
@@ -59,17 +54,6 @@ pub struct RedisStore {
     shared: Arc<Shared>,
 }
 
-/// What all handles share.
-struct Shared {
-    links: Arc<Links>,
-    news: Arc<News>,
-    /// What every key begins with.
-    prefix: String,
-    /// Processes that were named before: what they are called never changes.
-    known: Mutex<Known>,
-    tokens: claim::Tokens,
-}
-
 impl RedisStore {
     /// The store of a URL `redis://[user:password@]host[:port][/database][?namespace=NAME]`. Nothing is connected yet.
     ///
@@ -85,264 +69,6 @@ impl RedisStore {
         let news = Arc::new(News::new(Arc::clone(&links), format!("{prefix}news"), voice));
         let tokens = claim::Tokens::new(voice);
         Ok(Self { shared: Arc::new(Shared { links, news, prefix, known: Mutex::default(), tokens }) })
-    }
-}
-
-impl Shared {
-    /// A call that tells nobody.
-    fn quiet(&self, script: &'static Script) -> Call {
-        Call::new(script, &self.prefix, &[])
-    }
-
-    /// A call that others may want to know of.
-    fn loud(&self, script: &'static Script) -> Call {
-        Call::new(script, &self.prefix, self.news.stamp())
-    }
-
-    async fn ask(&self, call: &Call) -> Result<Answer<'_>, StoreError> {
-        Ok(Answer { value: self.links.call(call).await?, location: &self.links.location })
-    }
-
-    /// Asks, and then tells the listeners of this process.
-    async fn tell(&self, call: &Call) -> Result<Answer<'_>, StoreError> {
-        let answer = self.ask(call).await?;
-        self.news.changed();
-        Ok(answer)
-    }
-
-    fn unexpected(&self) -> StoreError {
-        unexpected(&self.links.location)
-    }
-
-    async fn numbers(&self) -> Result<List<'_>, StoreError> {
-        self.pairs("counts").await
-    }
-
-    /// A hash, as pairs.
-    async fn pairs(&self, key: &str) -> Result<List<'_>, StoreError> {
-        let mut command = redis::cmd("HGETALL");
-        command.arg(format!("{}{key}", self.prefix));
-        let value = self.links.ask(&command).await?;
-        Answer { value, location: &self.links.location }.list()
-    }
-
-    async fn join(&self, info: &InstanceInfo) -> Result<(), StoreError> {
-        let mut call = self.quiet(&script::JOIN);
-        call.arg(info.id.as_bytes()).arg(instance::pack(info));
-        call.arg(time::micros(instance::BELIEVED)).arg(SCHEMA);
-        let schema = self.ask(&call).await?.number()?;
-        if schema > 0 {
-            let message = format!(
-                "`{}` was written by a newer taskflow (schema {schema}, this one knows {SCHEMA}); update this program",
-                self.links.location
-            );
-            return Err(StoreError::new(StoreErrorKind::NewerSchema, message));
-        }
-        persistence::warn_if_off(&self.links).await;
-        Ok(())
-    }
-
-    async fn insert(&self, batch: &InsertBatch) -> Result<Vec<insert::Group>, StoreError> {
-        let mut answers = Vec::with_capacity(batch.groups.len());
-        for groups in insert::portions(&batch.groups) {
-            if let Some(inserted) = self.insert_plain(batch, groups).await? {
-                answers.extend(inserted);
-                continue;
-            }
-            let mut call = self.loud(&script::INSERT);
-            insert::pack(&mut call, batch.instance, batch, groups);
-            let answer = self.tell(&call).await?.bytes()?;
-            answers.extend(insert::unpack(&answer, groups).ok_or_else(|| self.unexpected())?);
-        }
-        Ok(answers)
-    }
-
-    /// Inserts groups that are all plain; `None`, and nothing done, if they are not or were inserted before.
-    async fn insert_plain(
-        &self,
-        batch: &InsertBatch,
-        groups: &[InsertGroup],
-    ) -> Result<Option<Vec<insert::Group>>, StoreError> {
-        if !insert::all_plain(groups) {
-            return Ok(None);
-        }
-        let mut call = self.loud(&script::INSERT_PLAIN);
-        insert::pack_plain(&mut call, batch, groups);
-        let answer = self.tell(&call).await?;
-        if answer.value == redis::Value::Nil {
-            return Ok(None);
-        }
-        insert::unpack(&answer.bytes()?, groups).map(Some).ok_or_else(|| self.unexpected())
-    }
-
-    async fn fire(&self, fire: &Fire) -> Result<Fired, StoreError> {
-        let mut call = self.loud(&script::FIRE);
-        call.arg(&fire.schedule).arg(exact(time::to_micros(fire.tick)));
-        let groups = fire.batch.as_ref().map_or(&[][..], |batch| &batch.groups);
-        if let Some(batch) = &fire.batch {
-            insert::pack(&mut call, batch.instance, batch, groups);
-        }
-        let answer = self.tell(&call).await?;
-        if answer.value == redis::Value::Nil {
-            return Ok(Fired::Before);
-        }
-        let mut answers = insert::unpack(&answer.bytes()?, groups).ok_or_else(|| self.unexpected())?;
-        Ok(match answers.pop() {
-            Some(Ok(mut inserted)) => inserted.pop().map_or(Fired::Passed, Fired::Inserted),
-            Some(Err(refusal)) => Fired::Refused(refusal),
-            None => Fired::Passed,
-        })
-    }
-
-    /// Makes a claim with this call.
-    async fn claim(&self, mut call: Call, claim: &Claim) -> Result<Answer<'_>, StoreError> {
-        let mut lost = self.tokens.take_lost(claim.instance);
-        while let Some(token) = lost.pop() {
-            let mut unclaim = self.loud(&script::UNCLAIM);
-            unclaim.arg(claim.instance.as_bytes()).arg(&token[..]);
-            if let Err(error) = self.ask(&unclaim).await {
-                lost.push(token);
-                lost.into_iter().for_each(|token| self.tokens.lost(claim.instance, token));
-                return Err(error);
-            }
-        }
-        let token = self.tokens.next();
-        claim::pack(&mut call, claim, token);
-        let answer = self.ask(&call).await;
-        if let Err(error) = &answer
-            && error.kind() == StoreErrorKind::Unknown
-        {
-            self.tokens.lost(claim.instance, token);
-        }
-        answer
-    }
-
-    async fn recover(&self) -> Result<Vec<Recovered>, StoreError> {
-        loop {
-            let mut look = self.quiet(&script::EXPIRED);
-            look.arg(recover::RECOVERED_AT_ONCE);
-            let mut lost = self.ask(&look).await?.list()?;
-            if lost.is_empty() {
-                return Ok(Vec::new());
-            }
-            let (mut call, mut decided) = (self.loud(&script::LOSE), Vec::new());
-            while !lost.is_empty() {
-                let (id, state) = (lost.task_id()?, lost.bytes()?);
-                let state = State::unpack(&state).ok_or_else(|| self.unexpected())?;
-                decided.push(recover::decide(&mut call, id, &state));
-            }
-            let applied = self.tell(&call).await?.bytes()?;
-            let mut applied = applied.iter().map(|answer| *answer == b'1');
-            decided.retain(|_| applied.next().unwrap_or(false));
-            // Where others were faster with all of them, there may be more.
-            if !decided.is_empty() {
-                return Ok(decided);
-            }
-        }
-    }
-
-    async fn records(&self, ids: &[TaskId]) -> Result<Vec<TaskRecord>, StoreError> {
-        let mut call = self.quiet(&script::GET);
-        for id in ids {
-            call.arg(id.as_bytes());
-        }
-        let mut records = record::unpack(self.ask(&call).await?.list()?)?;
-        let mut strangers = instance::named_in(&records);
-        {
-            let known = self.known.lock();
-            strangers.retain(|id| !known.contains_key(id));
-        }
-        if !strangers.is_empty() {
-            self.learn(&strangers).await?;
-        }
-        record::name_processes(&mut records, &self.known.lock());
-        Ok(records)
-    }
-
-    async fn learn(&self, strangers: &[InstanceId]) -> Result<(), StoreError> {
-        let mut command = redis::cmd("HMGET");
-        command.arg(format!("{}instance", self.prefix));
-        for id in strangers {
-            command.arg(id.as_bytes());
-        }
-        let value = self.links.ask(&command).await?;
-        let mut entries = Answer { value, location: &self.links.location }.list()?;
-        let mut known = self.known.lock();
-        if known.len() > instance::REMEMBERED {
-            known.clear();
-        }
-        for id in strangers {
-            known.extend(entries.option()?.and_then(|json| instance::name(&json)).map(|name| (*id, name)));
-        }
-        Ok(())
-    }
-
-    async fn list(&self, filter: &TaskFilter) -> Result<Page<TaskRecord>, StoreError> {
-        let limit = filter.limit.clamp(1, TaskFilter::MAX_LIMIT);
-        let counts = if filter.statuses.is_empty() {
-            Counts::default()
-        } else {
-            numbers::counts(self.numbers().await?)?
-        };
-        let sources = list::sources(filter, &counts);
-        let mut page = Page::new(Vec::new(), filter.after);
-        loop {
-            let before = page.next.map(|cursor| cursor.id());
-            let wanted = limit - page.items.len();
-            let mut call = self.quiet(&script::FIND);
-            list::pack(&mut call, filter, &sources, before, wanted);
-            let found = list::unpack(self.ask(&call).await?.list()?, before, wanted)?;
-            page.next = found.next;
-            if !found.ids.is_empty() {
-                // A task may have moved on since it was found.
-                let records = self.records(&found.ids).await?;
-                page.items.extend(records.into_iter().filter(|record| filter.matches(record)));
-            }
-            if page.next.is_none() || page.items.len() >= limit {
-                return Ok(page);
-            }
-        }
-    }
-
-    async fn cancel(&self, ids: &[TaskId], reason: &str) -> Result<Vec<CancelOutcome>, StoreError> {
-        let mut call = self.loud(&script::CANCEL);
-        call.arg(reason);
-        for id in ids {
-            call.arg(id.as_bytes());
-        }
-        let answers = self.tell(&call).await?.bytes()?;
-        let outcome = |answer: &u8| match answer {
-            b'c' => CancelOutcome::Cancelled,
-            b'r' => CancelOutcome::Requested,
-            b'e' => CancelOutcome::AlreadyFinished,
-            _ => CancelOutcome::NotFound,
-        };
-        Ok(answers.iter().map(outcome).collect())
-    }
-
-    async fn retry(&self, ids: &[TaskId]) -> Result<Vec<Result<(), Error>>, StoreError> {
-        let mut call = self.loud(&script::RETRY);
-        for id in ids {
-            call.arg(id.as_bytes());
-        }
-        let mut answers = self.tell(&call).await?.list()?;
-        let mut outcomes = Vec::with_capacity(ids.len());
-        for &id in ids {
-            let answer = answers.bytes()?;
-            outcomes.push(match answer.split_first() {
-                Some((b'y', _)) => Ok(()),
-                Some((b's', stage)) => {
-                    let stage = stage.first().map_or(0, |digit| digit.saturating_sub(b'0'));
-                    Err(Error::NotRetryable { id, status: status_of(stage) })
-                }
-                Some((b'k', holder)) => {
-                    let holder = super::answer::id(holder).ok_or_else(|| self.unexpected())?;
-                    Err(Error::KeyTaken { id, holder: TaskId::from_bytes(holder) })
-                }
-                _ => Err(Error::NotFound { id }),
-            });
-        }
-        Ok(outcomes)
     }
 }
 
@@ -517,7 +243,25 @@ impl Store for RedisStore {
     }
 
     fn queues(&self) -> StoreFuture<'_, Vec<QueueInfo>> {
-        Box::pin(async move { numbers::queues(self.shared.numbers().await?) })
+        Box::pin(async move {
+            let call = self.shared.quiet(&script::QUEUES);
+            numbers::queues(self.shared.ask(&call).await?.list()?)
+        })
+    }
+
+    fn queue_states(&self) -> StoreFuture<'_, Vec<QueueState>> {
+        Box::pin(async move {
+            let call = self.shared.quiet(&script::QUEUE_STATES);
+            numbers::queue_states(self.shared.ask(&call).await?.list()?)
+        })
+    }
+
+    fn set_queue(&self, queue: String, config: Option<QueueConfig>) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            let mut call = self.shared.loud(&script::SET_QUEUE);
+            call.arg(queue).arg(numbers::pack_config(config.as_ref()));
+            self.shared.tell(&call).await.map(drop)
+        })
     }
 
     fn instances(&self) -> StoreFuture<'_, Vec<InstanceInfo>> {
@@ -568,35 +312,11 @@ impl Store for RedisStore {
     }
 
     fn schedules(&self) -> StoreFuture<'_, Vec<ScheduleState>> {
-        Box::pin(async move {
-            let mut answer = self.shared.pairs("ticks").await?;
-            let mut schedules = Vec::with_capacity(answer.len() / 2);
-            while !answer.is_empty() {
-                schedules.push(ScheduleState {
-                    name: answer.text()?,
-                    last_tick: Some(time::from_micros(answer.number()?)),
-                    ..ScheduleState::default()
-                });
-            }
-            schedules.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-            Ok(schedules)
-        })
+        Box::pin(self.shared.schedules())
     }
 
-    fn queue_states(&self) -> StoreFuture<'_, Vec<crate::store::QueueState>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    fn set_queue(&self, _queue: String, _config: Option<crate::model::QueueConfig>) -> StoreFuture<'_, ()> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn set_schedule(
-        &self,
-        _schedule: String,
-        _change: crate::store::ScheduleChange,
-    ) -> StoreFuture<'_, bool> {
-        Box::pin(async { Ok(false) })
+    fn set_schedule(&self, schedule: String, change: ScheduleChange) -> StoreFuture<'_, bool> {
+        Box::pin(async move { self.shared.set_schedule(&schedule, &change).await })
     }
 
     fn prune(&self, retention: Duration, limit: usize) -> StoreFuture<'_, usize> {

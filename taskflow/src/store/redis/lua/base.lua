@@ -14,6 +14,15 @@
 --   due           set   lanes that may have such tasks
 --   later:<lane>  zset  tasks that are not due; score run_at, member seq and id
 --   later         zset  lanes that have such tasks; score the first run_at
+--   names:<crowd> set   names of which tasks of that crowd are put aside
+--   turn:<length of crowd>:<crowd><name>
+--                 zset  those tasks, as in due:<lane>
+--   aside:<queue>, since:<queue>
+--                 zsets all that is put aside in a queue, in the order of that, and by when each came due
+--   aside         hash  queue → under which limit that was, and up to which of them it was another
+--   crowds        hash  crowd → how many of its tasks run
+--   starts        hash  queue → when its tasks started, for a rate limit
+--   expiring      zset  pending tasks that are not held, by the instant until which they can be started
 --   leases        zset  runs and holds by the end of their lease
 --   stopping      set   runs that were asked to stop
 --   ended         zset  ended tasks by when they ended
@@ -21,14 +30,19 @@
 --   keys          hash  idempotency key with its name → who holds it
 --   run:<key>     hash  name → who waits for its first attempt with that run key
 --   counts        hash  letter and queue (or 'i' and instance) → how many
---   ticks         hash  schedule → its latest tick that was dealt with
---   instance, there, seen, gone
+--   ends:<second> hash  queue → how many of its tasks ended in that second of the last minute
+--   asked         hash  queues that are paused or have a stored configuration → that, or empty
+--   schedules     zset  names of schedules, all of score 0
+--   schedule:<name>
+--                 hash  what is known of one: tick, outcome, task, start, paused, definition
+--   instance, there, seen, started, gone
 --                 hash and zsets: what is known of processes, and until when they are believed to live
 --   claim:<who>   text  the last claim of an instance: which it was, when, and the ids it took
 --   void          set   claims whose answers were lost: if they come after all, they take nothing
 --   seq, meta
 --
--- A lane is a queue and a name, "<length of queue>:<queue><name>": names that nobody here knows are in nobody's way.
+-- A lane is a queue and a name, "<length of queue>:<queue><name>": names that nobody here knows are in nobody's way. A crowd
+-- is a queue and a concurrency key, written in the same way: see crowds.lua.
 -- Numbers are exact up to 2^53: instants are microseconds.
 
 
@@ -46,6 +60,11 @@ end
 
 local function later_by(length)
   return math.min(now + length, FOR_EVER)
+end
+
+-- A stage as a byte of an answer.
+local function digit(stage)
+  return string.char(48 + stage)
 end
 
 local function letter(stage)
@@ -82,12 +101,33 @@ local function count(field, n)
   changes[field] = (changes[field] or 0) + n
 end
 
+-- The same for the tasks of each crowd that run, and for those of each queue that ended.
+local crowds, ends = {}, {}
+
+local function run_in(crowd, n)
+  crowds[crowd] = (crowds[crowd] or 0) + n
+end
+
+local function note_ends(queue, n)
+  ends[queue] = (ends[queue] or 0) + n
+end
+
 -- For the end of every script that writes.
 local function commit()
   for field, n in pairs(changes) do
     if n ~= 0 then
       call('HINCRBY', P .. 'counts', field, n)
     end
+  end
+  for crowd, n in pairs(crowds) do
+    if n ~= 0 and call('HINCRBY', P .. 'crowds', crowd, n) == 0 then
+      call('HDEL', P .. 'crowds', crowd)
+    end
+  end
+  for queue, n in pairs(ends) do
+    local key = P .. 'ends:' .. text(math.floor(now / 1000000))
+    call('HINCRBY', key, queue, n)
+    call('EXPIRE', key, 90)
   end
   if NEWS ~= '' then
     call('PUBLISH', P .. 'news', NEWS)
@@ -96,7 +136,7 @@ end
 
 local lanes = {}
 
--- The queue and the name of a lane.
+-- The queue and the name of a lane, or the queue and the key of a crowd.
 local function lane_parts(lane)
   local known = lanes[lane]
   if not known then
@@ -114,7 +154,7 @@ end
 
 -- A state with its body, wherever that is kept.
 local function with_body(id, blob)
-  local _, body_at = unpack_bytes('<I2c0', blob, LANE_AT)
+  local _, _, body_at = unpack_bytes(WORDS, blob, LANE_AT)
   if body_at > #blob then
     return blob .. call('HGET', P .. 'body', id)
   end

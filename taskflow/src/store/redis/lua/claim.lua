@@ -97,7 +97,8 @@ local function take_from_many(work, free, slot_of, limit)
   return picked
 end
 
--- ARGV from `at` on: instance, lease, limit, which claim of which handle this is, number of names, names, number of queues, queues with their free slots.
+-- ARGV from `at` on: instance, lease, limit, which claim of which handle this is, number of names, names, number of queues,
+-- queues with their free slots, limits as in limits.lua.
 -- Puts into `answer` when to come back, and for each task its id and its state with the body.
 local function claim(at, answer)
   local instance, limit = ARGV[at], tonumber(ARGV[at + 2])
@@ -105,25 +106,25 @@ local function claim(at, answer)
   local is_known, names
   local this = ARGV[at + 3]
   is_known, names, at = read_names(at + 4)
-  local slot_of, free, queues, with_room = {}, {}, {}, {}
-  for i = 1, tonumber(ARGV[at]) do
+  local slot_of, free, queues, asked = {}, {}, {}, tonumber(ARGV[at])
+  for i = 1, asked do
     local queue, room = ARGV[at + 2 * i - 1], tonumber(ARGV[at + 2 * i])
-    if slot_of[queue] == nil then
-      slot_of[queue] = i
-      free[i] = room
-      queues[#queues + 1] = queue
-    end
+    queues[i] = queue
+    slot_of[queue] = slot_of[queue] or i
+    free[i] = slot_of[queue] == i and room or 0
   end
+  local limit_of, rates = read_limits(at + 2 * asked + 1, queues, free)
   promote()
+  local released = release_asides(slot_of, limit_of)
 
-  local picked = {}
+  local work = {}
   if limit > 0 and call('SISMEMBER', P .. 'void', this) == 0 then
-    for _, queue in ipairs(queues) do
-      if free[slot_of[queue]] > 0 then
+    local with_room, paused = {}, {}
+    for i, queue in ipairs(queues) do
+      if free[i] > 0 then
         with_room[#with_room + 1] = queue
       end
     end
-    local paused, work = {}, {}
     for _, lane in ipairs(lanes_with_work(is_known, names, slot_of, with_room)) do
       local queue = lane_parts(lane)
       if paused[queue] == nil then
@@ -133,49 +134,99 @@ local function claim(at, answer)
         work[#work + 1] = lane
       end
     end
-    if #work == 1 then
-      local slot = slot_of[lane_parts(work[1])]
-      picked = take_from_one(work[1], math.min(free[slot], limit))
-      free[slot] = free[slot] - #picked
-    elseif #work > 1 then
-      picked = take_from_many(work, free, slot_of, limit)
-    end
   end
 
-  local due_in = -1
-  if #picked < limit then
-    due_in = next_due(is_known, slot_of, function(slot) return free[slot] == 0 end)
+  local picked, passed, frees_others, n = {}, 0, false, #answer + 1
+  local states, leases, expiring, of_lane, first_of_lane = {}, {}, {}, {}, {}
+
+  local function may_start(lane, crowd)
+    local most = limit_of[lane_parts(lane)]
+    return not most or running_in(crowd) < most
   end
-  local n = #answer
-  answer[n + 1] = text(due_in)
-  if #picked == 0 then
-    return
-  end
-  local blobs = read_many('HMGET', 'state', picked)
-  local states, leases, of_lane, first_of_lane = {}, {}, {}, {}
-  for i, id in ipairs(picked) do
-    local blob = blobs[i]
-    local flags, lost, fence, attempt = unpack_bytes(CLAIM_READS, blob)
-    local lane, body_at = unpack_bytes('<I2c0', blob, LANE_AT)
-    if band(flags, HAS_PROGRESS) ~= 0 then
-      call('HDEL', P .. 'progress', id)
-      flags = flags - HAS_PROGRESS
+
+  local function pass_over(id, blob, lane, crowd, has_expired)
+    local queue = lane_parts(lane)
+    if has_expired then
+      lapse(id, blob, lane, crowd)
+      frees_others = frees_others or crowd ~= ''
+    else
+      put_aside(id, blob, lane, crowd, limit_of[queue])
     end
-    of_lane[lane] = (of_lane[lane] or 0) + 1
-    if attempt == 0 then
-      first_of_lane[lane] = (first_of_lane[lane] or 0) + 1
-      if band(flags, HAS_RUN_KEY) ~= 0 then
-        local _, name = lane_parts(lane)
-        call('HDEL', P .. 'run:' .. call('HGET', P .. 'run_key', id), name)
+    passed = passed + 1
+    free[slot_of[queue]] = free[slot_of[queue]] + 1
+  end
+
+  -- Starts tasks that were taken. Answers whether one was passed over, since it may not be started now.
+  local function start(ids)
+    local k, passed_before = #picked, passed
+    for i, blob in ipairs(read_many('HMGET', 'state', ids)) do
+      local id = ids[i]
+      local expires, lane, crowd, body_at = unpack_bytes(CLAIM_WORDS, blob, EXPIRES_AT)
+      if expires > now and (crowd == '' or may_start(lane, crowd)) then
+        local flags, lost, fence, attempt = unpack_bytes(CLAIM_READS, blob)
+        k = k + 1
+        if crowd ~= '' then
+          run_in(crowd, 1)
+        end
+        if expires < NEVER then
+          expiring[#expiring + 1] = id
+        end
+        if band(flags, HAS_PROGRESS) ~= 0 then
+          call('HDEL', P .. 'progress', id)
+          flags = flags - HAS_PROGRESS
+        end
+        of_lane[lane] = (of_lane[lane] or 0) + 1
+        if attempt == 0 then
+          first_of_lane[lane] = (first_of_lane[lane] or 0) + 1
+          if band(flags, HAS_RUN_KEY) ~= 0 then
+            local _, name = lane_parts(lane)
+            call('HDEL', P .. 'run:' .. call('HGET', P .. 'run_key', id), name)
+          end
+        end
+        blob = pack(HEAD, RUNNING, 0, 0, flags, lost, 0, fence + 1, attempt + 1, instance, now) .. sub(blob, REST_AT)
+        picked[k], states[2 * k - 1], states[2 * k] = id, id, blob
+        leases[2 * k - 1], leases[2 * k] = until_, id
+        if body_at > #blob then
+          blob = blob .. call('HGET', P .. 'body', id)
+        end
+        answer[n + 2 * k - 1], answer[n + 2 * k] = id, blob
+      else
+        pass_over(id, blob, lane, crowd, expires <= now)
       end
     end
-    blob = pack(HEAD, RUNNING, 0, 0, flags, lost, 0, fence + 1, attempt + 1, instance, now) .. sub(blob, REST_AT)
-    states[2 * i - 1], states[2 * i] = id, blob
-    leases[2 * i - 1], leases[2 * i] = until_, id
-    if body_at > #blob then
-      blob = blob .. call('HGET', P .. 'body', id)
+    return passed > passed_before
+  end
+
+  local again
+  repeat
+    local room, ids = limit - #picked, {}
+    if room > 0 and #work == 1 then
+      local slot = slot_of[lane_parts(work[1])]
+      ids = take_from_one(work[1], math.min(free[slot], room))
+      free[slot] = free[slot] - #ids
+    elseif room > 0 and #work > 1 then
+      ids = take_from_many(work, free, slot_of, room)
     end
-    answer[n + 2 * i], answer[n + 2 * i + 1] = id, blob
+    again = start(ids)
+  until not again or passed >= PASSED_OVER
+
+  local due_in = count_starts(rates, free)
+  if #picked < limit then
+    local function is_full(slot)
+      return free[slot] == 0
+    end
+    again = again or frees_others
+    for queue in pairs(released) do
+      again = again or free[slot_of[queue]] > 0
+    end
+    local next_in = again and 0 or next_due(is_known, slot_of, is_full)
+    if next_in >= 0 and (due_in < 0 or next_in < due_in) then
+      due_in = next_in
+    end
+  end
+  answer[n] = text(due_in)
+  if #picked == 0 then
+    return
   end
   for lane, number in pairs(of_lane) do
     local queue = lane_parts(lane)
@@ -185,6 +236,7 @@ local function claim(at, answer)
   end
   call_many('HSET', 'state', states)
   call_many('ZADD', 'leases', leases)
+  call_many('ZREM', 'expiring', expiring)
   -- In case the answer is lost: see unclaim_main.lua.
   call('SET', P .. 'claim:' .. instance, this .. pack('<i8', now) .. table.concat(picked))
   count('i' .. instance, #picked)

@@ -1,16 +1,22 @@
 -- Words for numbers and formats. Each is put in where it is named before a script is loaded, so that they cost nothing
 -- while it runs: a line is "local NAME = literal", and a NAME is in capitals.
 
--- Stages. The first three are pending, those after RUNNING have ended.
+-- Stages. Those up to HELD are pending, those after RUNNING have ended. ASIDE is due and waits for others of its crowd;
+-- LAPSED has met a claim after the instant until which it could be started, and waits for its cancellation.
 local DUE = 0
 local LATER = 1
-local HELD = 2
-local RUNNING = 3
-local SUCCESS = 4
-local CANCELLED = 7
+local ASIDE = 2
+local LAPSED = 3
+local HELD = 4
+local RUNNING = 5
+local SUCCESS = 6
+local CANCELLED = 9
+local REJECTED = 10
+-- What an answer says of a task that ended well: see `digit`.
+local ENDED_WELL = '6'
 
 -- Their letters in `counts`, from DUE on: see `letter`.
-local LETTERS = 'DLHRSFICJ'
+local LETTERS = 'DLAXHRSFICJ'
 
 -- Flags: what is kept beside a state.
 local HAS_KEY = 1
@@ -43,23 +49,34 @@ local LOG_LINES = 17
 local LOG_BYTES = 18
 local PRIORITY = 19
 local SOURCE = 20
-local LANE = 21
+local SNOOZES = 21
+local EXPIRES = 22
+local LANE = 23
+local CROWD = 24
 
--- How they are packed, and where (the first byte is 1). Behind them stand the length of the lane, the lane, and the body
--- if that is short; else it has a place of its own, so that not every move of the task moves it.
+-- How they are packed, and where (the first byte is 1). Behind them stand the lane and the crowd (empty: none), each with
+-- its length before it, and the body if that is short; else it has a place of its own, so that not every move of the task
+-- moves it.
 local HEAD = '<BBBBI4i8I8I4c16i8'
-local FORMAT = '<BBBBI4i8I8I4c16i8>I8<i8i8I4I4i8I4I4i2B'
+local FORMAT = '<BBBBI4i8I8I4c16i8>I8<i8i8I4I4i8I4I4i2BI4i8'
 -- Of these, what a claim looks at: flags, lost runs, fence, attempt.
 local CLAIM_READS = '<xxxBI4xxxxxxxxI8I4'
-local FIELDS = 20
+-- And from EXPIRES_AT on: that, lane and crowd.
+local CLAIM_WORDS = '<i8I2c0I2c0'
+-- From LANE_AT on: lane and crowd.
+local WORDS = '<I2c0I2c0'
+local FIELDS = 22
 local FENCE_AT = 17
 local FENCE_END = 24
 local HOLDER_AT = 29
 local HOLDER_END = 44
 local REST_AT = 53
+local SEQ_END = 60
+local RUN_AT_AT = 61
 local CREATED_AT = 69
 local PRIORITY_AT = 101
-local LANE_AT = 104
+local EXPIRES_AT = 108
+local LANE_AT = 116
 local LONG_BODY = 512
 
 local NOBODY = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
@@ -68,5 +85,15 @@ local FIRST_FENCE = 1
 -- How runs end, where a script says so itself.
 local SUCCEEDED = 1
 local WAS_LOST = 6
+local SNOOZED = 9
+
+-- A claim passes over about so many tasks that it may not start, and makes as many due again: the next one goes on.
+local PASSED_OVER = 1000
+
+-- What a task to insert says of itself, beside its flags.
+local IN_CROWD = 1
+local RECORD_REJECTED = 2
 -- No instant is greater: every number up to here is exact.
 local FOR_EVER = 9007199254740991
+-- What can be started at any time expires then.
+local NEVER = 9007199254740991

@@ -17,6 +17,9 @@ local function end_run(t, kind, stage, outcome, delay, text)
     else
       if outcome ~= 0 then
         remember(t, outcome, nil)
+        if outcome == SNOOZED then
+          t[SNOOZES] = t[SNOOZES] + 1
+        end
       end
       t[ATTEMPT] = math.max(t[ATTEMPT] - 1, 0)
     end
@@ -41,5 +44,5 @@ local function end_otherwise(id, blob, specification, value, at)
   end
   say(t, progress, lines, bytes)
   end_run(t, kind, stage, outcome, delay, value)
-  return tostring(t[STAGE]), at
+  return digit(t[STAGE]), at
 end

@@ -1,10 +1,17 @@
--- Runs and holds whose lease has ended, up to ARGV[2] of them: id and state of each, with the policy. What becomes of them is
+-- Runs and holds whose lease has ended, and pending tasks that have expired, up to ARGV[2] of them: id and state of each,
+-- with the policy. What becomes of them is
 -- decided by the one rule in Rust, and done by `lose`, which looks again.
 local ids = call('ZRANGEBYSCORE', P .. 'leases', '-inf', text(now), 'LIMIT', 0, ARGV[2])
+local most = tonumber(ARGV[2])
+if #ids < most then
+  for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'expiring', '-inf', text(now), 'LIMIT', 0, most - #ids)) do
+    ids[#ids + 1] = id
+  end
+end
 local blobs, answer = read_many('HMGET', 'state', ids), {}
 for i, id in ipairs(ids) do
   local blob = with_body(id, blobs[i])
-  local _, body_at = unpack_bytes('<I2c0', blob, LANE_AT)
+  local _, _, body_at = unpack_bytes(WORDS, blob, LANE_AT)
   -- The policy is the first of a body, and its length before it. Arguments can be long, and nobody needs them here.
   answer[2 * i - 1], answer[2 * i] = id, sub(blob, 1, body_at + 3 + unpack_bytes('<I4', blob, body_at))
 end

@@ -1,10 +1,11 @@
 -- Ids of the tasks that are meant, newest first.
 --
 -- ARGV: news, number of sources, sources, where to begin (smaller ids only; empty: at the newest), how many at most from
--- each source, how many to look at at most, stages ('1' or '0' for each), created from, created before, number of names,
+-- each source, how many to look at at most along each, stages ('1' or '0' for each), created from, created before, number of names,
 -- names, number of queues, queues, number of tags, tags as they are in a body.
 -- A source is 'ids' or 'ended:<stage>' (read along their order) or 'pending' or 'leases' (looked through, and answered
--- in no order). Answers for each source with how far down everything has been seen (empty: to the end), then the ids.
+-- in no order). Answers with how many were looked at, then for each source with how far down everything has been seen
+-- (empty: to the end), then the ids.
 local at = 2
 
 local function read_list()
@@ -32,7 +33,7 @@ at = at + 6
 local names, queues, tags = read_set(), read_set(), read_list()
 
 local function has_tags(blob)
-  local _, position = unpack_bytes('<I2c0', blob, LANE_AT)
+  local _, _, position = unpack_bytes(WORDS, blob, LANE_AT)
   position = position + 4 + unpack_bytes('<I4', blob, position)
   local n, there
   n, position = unpack_bytes('<I4', blob, position)
@@ -60,8 +61,11 @@ local function is_meant(id, blob)
     and (#tags == 0 or has_tags(with_body(id, blob)))
 end
 
+local looked_at = 0
+
 -- Looks at some; answers the one at which `limit` were found.
 local function look(found, ids, limit)
+  looked_at = looked_at + #ids
   for i, blob in ipairs(read_many('HMGET', 'state', ids)) do
     if blob and is_meant(ids[i], blob) then
       found[#found + 1] = ids[i]
@@ -84,13 +88,14 @@ local function look_through(found, members)
 end
 
 local function look_along(found, source)
-  local top, looked_at = before == '' and '+' or '(' .. before, 0
+  local top, left = before == '' and '+' or '(' .. before, enough
   repeat
-    local ids = call('ZRANGE', P .. source, top, '-', 'BYLEX', 'REV', 'LIMIT', 0, 200)
-    looked_at = looked_at + #ids
-    found[1] = look(found, ids, most) or (#ids == 200 and ids[200]) or ''
+    local wanted = math.min(left, 200)
+    local ids = call('ZRANGE', P .. source, top, '-', 'BYLEX', 'REV', 'LIMIT', 0, wanted)
+    left = left - #ids
+    found[1] = look(found, ids, most) or (#ids == wanted and ids[wanted]) or ''
     top = '(' .. found[1]
-  until found[1] == '' or #found > most or looked_at >= enough
+  until found[1] == '' or #found > most or left <= 0
 end
 
 local answer = {}
@@ -105,9 +110,15 @@ for i, source in ipairs(sources) do
     for _, lane in ipairs(call('ZRANGE', P .. 'later', 0, -1)) do
       look_through(found, call('ZRANGE', P .. 'later:' .. lane, 0, -1))
     end
+    for _, queue in ipairs(call('HKEYS', P .. 'aside')) do
+      look_through(found, call('ZRANGE', P .. 'aside:' .. queue, 0, -1))
+    end
+    -- Among these are those that a claim has passed over.
+    look_through(found, call('ZRANGEBYSCORE', P .. 'expiring', '-inf', text(now)))
   else
     look_along(found, source)
   end
-  answer[i] = found
+  answer[i + 1] = found
 end
+answer[1] = looked_at
 return answer

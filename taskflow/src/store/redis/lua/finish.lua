@@ -14,7 +14,7 @@ local function finish(at)
   local blobs, answers, now_text = read_many('HMGET', 'state', ids), {}, text(now)
   local states, results, ended, leases, errors, k = {}, {}, {}, {}, {}, 0
   local finished, heads = pack('<I4i8', 0, now), {}
-  local seen, of_lane, of_holder = {}, {}, {}
+  local seen, of_lane, of_holder, of_crowd = {}, {}, {}, {}
 
   local function write()
     call_many('HSET', 'state', states)
@@ -57,10 +57,14 @@ local function finish(at)
         states[2 * k - 1], states[2 * k] = id, head .. sub(blob, FENCE_AT)
         ended[2 * k - 1], ended[2 * k] = now_text, id
         leases[k] = id
-        local lane, holder = lane_of(blob), sub(blob, HOLDER_AT, HOLDER_END)
+        local lane, crowd = unpack_bytes(WORDS, blob, LANE_AT)
+        local holder = sub(blob, HOLDER_AT, HOLDER_END)
+        if crowd ~= '' then
+          of_crowd[crowd] = (of_crowd[crowd] or 0) + 1
+        end
         of_lane[lane] = (of_lane[lane] or 0) + 1
         of_holder[holder] = (of_holder[holder] or 0) + 1
-        answer = '4'
+        answer = ENDED_WELL
       end
     else
       answer, at = end_otherwise(id, blob, specification, result, at)
@@ -72,6 +76,11 @@ local function finish(at)
     local queue = lane_parts(lane)
     count('R' .. queue, -number)
     count('S' .. queue, number)
+    note_ends(queue, number)
+  end
+  for crowd, number in pairs(of_crowd) do
+    run_in(crowd, -number)
+    let_next(crowd, number)
   end
   for holder, number in pairs(of_holder) do
     count('i' .. holder, -number)

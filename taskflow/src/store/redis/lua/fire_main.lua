@@ -1,10 +1,33 @@
--- Deals with a tick once. ARGV: news, schedule, tick, then the task if there is one. Answers nothing if it, or a later
--- one, was dealt with before.
-local last = call('HGET', P .. 'ticks', ARGV[2])
-if last and tonumber(last) >= tonumber(ARGV[3]) then
+-- Deals with a tick once. ARGV: news, schedule, tick, '1' if it is one for a start of the program, of that the latest
+-- before (empty: none), the id of the task and the task, if there is one. Answers nothing if the tick, or a later one, was
+-- dealt with before, 'P' where the schedule is paused, and else as `insert_tasks`.
+local schedule, tick, is_start = P .. 'schedule:' .. ARGV[2], ARGV[3], ARGV[4] == '1'
+local last = call('HGET', schedule, is_start and 'start' or 'tick')
+if is_start then
+  if (last or '') ~= ARGV[5] then
+    return false
+  end
+elseif last and tonumber(last) >= tonumber(tick) then
   return false
 end
-call('HSET', P .. 'ticks', ARGV[2], ARGV[3])
-local answer = ARGV[4] and insert_tasks(4) or ''
+call('ZADD', P .. 'schedules', '0', ARGV[2])
+call('HSET', schedule, is_start and 'start' or 'tick', tick)
+local answer, outcome = '', 'skipped'
+if ARGV[6] and not is_start and call('HEXISTS', schedule, 'paused') == 1 then
+  answer, outcome = 'P', 'paused'
+elseif ARGV[6] then
+  answer = insert_tasks(7)
+  local kind = sub(answer, 1, 1)
+  if kind == 'f' then
+    outcome = 'refused'
+  else
+    local is_new = kind ~= 'd' and kind ~= 'r'
+    outcome = is_new and 'added' or 'duplicate'
+    call('HSET', schedule, 'task', is_new and ARGV[6] or sub(answer, 2, 17))
+  end
+end
+if not is_start then
+  call('HSET', schedule, 'outcome', outcome)
+end
 commit()
 return answer

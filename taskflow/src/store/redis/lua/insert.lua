@@ -3,8 +3,9 @@
 -- ARGV from `at` on: instance, lease; how many classes there are, and of each its lane, a specification and the end of
 -- its states; how many tasks there are, and of each its id and its body; then for each group how many tasks it has,
 -- whether it may have to be undone, and for each of its tasks its class, and, unless that is plain, a specification of
--- its own and its keys if it has any. Tasks of one class have lane, priority, policy, source and start in common;
--- those of a plain one are due, have no keys, and their queue has no limit: most tasks, and they cost little.
+-- its own, its keys and its crowd if it has any, and the error it is kept with if that is asked for where it is refused.
+-- Tasks of one class have lane, priority, policy, source and start in common; those of a plain one are due, have no keys
+-- and no crowd, do not expire, and their queue has no limit: most tasks, and they cost little.
 --
 -- Answers with one text: for each task 'p', 'l' or 'h' (with the first fence), 'd' or 'r' with an id; a refused group
 -- is 'f' and the place in it of the task that was refused.
@@ -92,7 +93,7 @@ local function insert_tasks(at)
   local undo
 
   -- Gives a waiting task what another add with its run key wants. A hold stays: whoever has it ends it.
-  local function replace(id, c, run_at, scheduled, body)
+  local function replace(id, c, run_at, scheduled, body, expires, crowd)
     count_plain()
     local t = load(id)
     if undo then
@@ -101,7 +102,7 @@ local function insert_tasks(at)
     end
     leave(t)
     t[LANE], t[PRIORITY], t[TRIES], t[MAX], t[RUN_AT] = c.lane, c.priority, c.tries, c.tries, run_at
-    t[SCHEDULED] = scheduled or 0
+    t[SCHEDULED], t[EXPIRES], t[CROWD] = scheduled or 0, expires, crowd
     t[FLAGS] = scheduled and bor(t[FLAGS], HAS_SCHEDULED) or band(t[FLAGS], bnot(HAS_SCHEDULED))
     if t[STAGE] ~= HELD then
       t[STAGE] = run_at > now and LATER or DUE
@@ -119,7 +120,11 @@ local function insert_tasks(at)
       if step.blob then
         leave(t)
         local before = unpack_task(step.id, step.blob)
-        before.lease, before.body = t.lease, t.body
+        before.lease, before.body, before.left = t.lease, t.body, t.left
+        if before[STAGE] == ASIDE or before[STAGE] == LAPSED then
+          -- The next claim that meets it sees to it.
+          before[STAGE] = DUE
+        end
         set_body(before, step.body)
         enter(before)
       else
@@ -166,11 +171,30 @@ local function insert_tasks(at)
     return answer
   end
 
-  -- The answer for one task, or nil if its queue is full; and whether it was kept.
-  local function insert_one(id, c, body, specification, key, run_key)
-    local when, value, flags, max_size = 0, 0, 0, 0
+  -- Keeps one task.
+  local function add(id, c, body, t, key, run_key)
+    seq = seq + 1
+    t[SEQ] = seq
+    if key then
+      call('HSET', P .. 'key', id, key)
+    end
+    if run_key then
+      call('HSET', P .. 'run_key', id, run_key)
+    end
+    t.id, t.lease, t.body = id, until_, ''
+    set_body(t, body)
+    enter(t)
+    if there then
+      there[id] = call('HGET', P .. 'state', id)
+    end
+  end
+
+  -- The answer for one task, or nil if its queue is full; and whether it was kept. Where it is refused and `error` is
+  -- given, it is kept with that.
+  local function insert_one(id, c, body, specification, key, run_key, crowd, error)
+    local when, value, flags, max_size, expires = 0, 0, 0, 0, NEVER
     if specification then
-      when, value, flags, max_size = unpack_bytes('<Bi8BI4', specification)
+      when, value, flags, max_size, expires = unpack_bytes('<Bi8BI4i8', specification)
     end
     local q = c.queue
     local queue, name = lane_parts(c.lane)
@@ -189,42 +213,37 @@ local function insert_tasks(at)
     if run_key then
       local waiting = call('HGET', P .. 'run:' .. run_key, name)
       if waiting then
-        replace(waiting, c, run_at, scheduled, body)
+        replace(waiting, c, run_at, scheduled, body, expires, crowd)
         return 'r' .. waiting
       end
     end
-    if max_size > 0 and q.waiting >= max_size - 1 then
-      return nil
-    end
     local stage, attempt, holder, started, answer = DUE, 0, NOBODY, 0, 'p'
-    if c.start == 3 then
+    if max_size > 0 and q.waiting >= max_size - 1 then
+      if not error then
+        return nil
+      end
+      stage, answer = REJECTED, nil
+    elseif c.start == 3 then
       stage, holder, answer = HELD, instance, 'h'
     elseif run_at > now then
       stage = LATER
-    elseif (c.start == 2 or (c.start == 1 and q.due == 0)) and not q.paused then
+    elseif (c.start == 2 or (c.start == 1 and q.due == 0)) and not q.paused and expires > now then
       stage, attempt, holder, started, answer = RUNNING, 1, instance, now, 'l'
     end
-    seq = seq + 1
-    if key then
-      call('HSET', P .. 'key', id, key)
-    end
-    if run_key then
-      call('HSET', P .. 'run_key', id, run_key)
-    end
     local t = {
-      stage, 0, 0, flags, 0, 0, FIRST_FENCE, attempt, holder, started, seq, run_at, now, c.tries, c.tries,
-      scheduled or 0, 0, 0, c.priority, c.source, c.lane, id = id, lease = until_, body = '',
+      stage, 0, 0, flags, 0, 0, FIRST_FENCE, attempt, holder, started, 0, run_at, now, c.tries, c.tries,
+      scheduled or 0, 0, 0, c.priority, c.source, 0, expires, c.lane, crowd,
     }
-    set_body(t, body)
-    enter(t)
+    if stage == REJECTED then
+      t[FINISHED], t.id = now, id
+      attach(t, HAS_ERROR, 'error', error)
+    end
+    add(id, c, body, t, key, run_key)
     if stage == DUE then
       q.due = q.due + 1
     end
-    if attempt == 0 then
+    if attempt == 0 and stage <= HELD then
       q.waiting = q.waiting + 1
-    end
-    if there then
-      there[id] = call('HGET', P .. 'state', id)
     end
     if undo then
       undo[#undo + 1] = { id = id }
@@ -234,14 +253,16 @@ local function insert_tasks(at)
 
   local answers, n_answers, position, last = {}, 0, first, #ARGV
   while at <= last do
-    local tasks, refused = tonumber(ARGV[at]), nil
+    local tasks, refused, was_there = tonumber(ARGV[at]), nil, false
+    local full
     undo = ARGV[at + 1] == '1' and {} or nil
     at = at + 2
     local before = n_answers
     for i = 0, tasks - 1 do
       local c, id, body = classes[ARGV[at]], ARGV[position], ARGV[position + 1]
       at, position = at + 1, position + 2
-      local specification, key, run_key
+      local specification, key, run_key, error
+      local crowd = ''
       if not c.plain then
         specification = ARGV[at]
         at = at + 1
@@ -254,19 +275,34 @@ local function insert_tasks(at)
           run_key = ARGV[at]
           at = at + 1
         end
+        local options = byte(specification, 23)
+        if band(options, IN_CROWD) ~= 0 then
+          crowd = ARGV[at]
+          at = at + 1
+        end
+        if band(options, RECORD_REJECTED) ~= 0 then
+          error = ARGV[at]
+          at = at + 1
+        end
       end
       local blob = there and there[id]
       local answer, kept
+      was_there = was_there or blob
       if refused then
         kept = blob
+      elseif blob and byte(blob) == REJECTED then
+        refused, kept = i, true
+        if undo then
+          revert()
+        end
       elseif blob then
         answer, kept = answer_again(blob), true
       elseif c.plain and not undo and #body <= LONG_BODY then
         answer, kept = insert_plain(id, c, body), true
       else
-        answer, kept = insert_one(id, c, body, specification, key, run_key)
+        answer, kept = insert_one(id, c, body, specification, key, run_key, crowd, tasks == 1 and error)
         if not answer then
-          refused = i
+          refused, full = i, c.queue.name
           if undo then
             revert()
           end
@@ -286,6 +322,9 @@ local function insert_tasks(at)
         answers[n] = nil
       end
       n_answers = before + 1
+      if full and not was_there then
+        count('Q' .. full, tasks)
+      end
       answers[n_answers] = 'f' .. pack('<I4', refused)
     end
   end

@@ -8,5 +8,6 @@ call('HSET', P .. 'meta', 'schema', ARGV[5])
 call('HSET', P .. 'instance', ARGV[2], ARGV[3])
 call('ZADD', P .. 'there', text(now + ARGV[4]), ARGV[2])
 call('ZADD', P .. 'seen', text(now), ARGV[2])
+call('ZADD', P .. 'started', 'NX', text(now), ARGV[2])
 call('ZREM', P .. 'gone', ARGV[2])
 return 0

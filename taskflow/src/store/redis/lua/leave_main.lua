@@ -1,6 +1,7 @@
 -- Forgets a process: what it left is lost at once. ARGV: news, instance.
 call('ZREM', P .. 'there', ARGV[2])
 call('ZREM', P .. 'seen', ARGV[2])
+call('ZREM', P .. 'started', ARGV[2])
 call('DEL', P .. 'claim:' .. ARGV[2])
 call('ZADD', P .. 'gone', text(now), ARGV[2])
 local ids = call('ZRANGE', P .. 'leases', 0, -1)

@@ -11,7 +11,7 @@ end
 local function unpack_task(id, blob)
   local t = { unpack_bytes(FORMAT, blob) }
   local body_at
-  t[LANE], body_at = unpack_bytes('<I2c0', blob, LANE_AT)
+  t[LANE], t[CROWD], body_at = unpack_bytes(WORDS, blob, LANE_AT)
   t.body = sub(blob, body_at)
   t.id = id
   return t
@@ -24,7 +24,8 @@ local function load(id)
 end
 
 local function save(t)
-  call('HSET', P .. 'state', t.id, pack(FORMAT, unpack(t, 1, FIELDS)) .. pack('<I2', #t[LANE]) .. t[LANE] .. t.body)
+  call('HSET', P .. 'state', t.id, pack(FORMAT, unpack(t, 1, FIELDS))
+    .. pack('<I2', #t[LANE]) .. t[LANE] .. pack('<I2', #t[CROWD]) .. t[CROWD] .. t.body)
 end
 
 -- Keeps a text beside a task, or forgets it.
@@ -55,11 +56,15 @@ local function set_body(t, body)
   end
 end
 
--- Takes a task out of everything `enter` put it in.
+-- Takes a task out of everything `enter` or a claim put it in. Of a crowd that it was in the way of, `settle` comes next.
 local function leave(t)
-  local stage, lane, id = t[STAGE], t[LANE], t.id
+  local stage, lane, id, crowd = t[STAGE], t[LANE], t.id, t[CROWD]
   local queue, name = lane_parts(lane)
   count(letter(stage) .. queue, -1)
+  t.left = crowd ~= '' and (stage == DUE or stage == RUNNING) and crowd or nil
+  if stage < HELD and t[EXPIRES] < NEVER then
+    call('ZREM', P .. 'expiring', id)
+  end
   if stage == DUE then
     call('ZREM', P .. 'due:' .. lane, place(t))
   elseif stage == LATER then
@@ -70,16 +75,22 @@ local function leave(t)
     else
       call('ZREM', P .. 'later', lane)
     end
-  elseif stage <= RUNNING then
+  elseif stage == ASIDE then
+    take_back(crowd, name, { place(t) })
+    forget_aside(queue, { id })
+  elseif stage == HELD or stage == RUNNING then
     t.lease = call('ZSCORE', P .. 'leases', id)
     call('ZREM', P .. 'leases', id)
     if stage == RUNNING then
       count('i' .. t[HOLDER], -1)
+      if crowd ~= '' then
+        run_in(crowd, -1)
+      end
       if t[STOP] == 1 then
         call('SREM', P .. 'stopping', id)
       end
     end
-  else
+  elseif stage > RUNNING then
     call('ZREM', P .. 'ended', id)
     if stage > SUCCESS then
       call('ZREM', P .. 'ended:' .. stage, id)
@@ -96,13 +107,25 @@ local function leave(t)
   end
 end
 
+-- Lets the next of a crowd be claimed that a task was in the way of, unless it still runs in it.
+local function settle(t)
+  local crowd = t.left
+  t.left = nil
+  if crowd and not (t[STAGE] == RUNNING and t[CROWD] == crowd) then
+    let_next(crowd, 1)
+  end
+end
+
 -- Puts a task where it belongs, and saves it. What is held or runs has the end of its lease in `t.lease`. A task that
 -- comes to wait for its first attempt again, when another has taken its run key meanwhile, loses that key: the younger
 -- add replaced it.
 local function enter(t)
-  local stage, lane, id = t[STAGE], t[LANE], t.id
+  local stage, lane, id, crowd = t[STAGE], t[LANE], t.id, t[CROWD]
   local queue, name = lane_parts(lane)
   count(letter(stage) .. queue, 1)
+  if stage < HELD and t[EXPIRES] < NEVER then
+    call('ZADD', P .. 'expiring', text(t[EXPIRES]), id)
+  end
   if stage == DUE then
     call('ZADD', P .. 'due:' .. lane, -t[PRIORITY], place(t))
     call('SADD', P .. 'due', lane)
@@ -113,11 +136,15 @@ local function enter(t)
     call('ZADD', P .. 'leases', t.lease, id)
     if stage == RUNNING then
       count('i' .. t[HOLDER], 1)
+      if crowd ~= '' then
+        run_in(crowd, 1)
+      end
       if t[STOP] == 1 then
         call('SADD', P .. 'stopping', id)
       end
     end
   else
+    note_ends(queue, 1)
     call('ZADD', P .. 'ended', text(t[FINISHED]), id)
     if stage > SUCCESS then
       call('ZADD', P .. 'ended:' .. stage, '0', id)
@@ -135,11 +162,14 @@ local function enter(t)
     end
   end
   save(t)
+  settle(t)
 end
 
 -- Forgets a task and all that is kept of it.
 local function forget(t)
   leave(t)
+  t[STAGE] = CANCELLED
+  settle(t)
   local flags = t[FLAGS]
   for key, flag in pairs({
     key = HAS_KEY, run_key = HAS_RUN_KEY, error = HAS_ERROR, progress = HAS_PROGRESS, past = HAS_PAST,

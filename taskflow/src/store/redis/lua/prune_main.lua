@@ -14,6 +14,7 @@ for _, list in ipairs({ 'there', 'gone' }) do
   for _, instance in ipairs(call('ZRANGEBYSCORE', P .. list, '-inf', until_, 'LIMIT', 0, 100)) do
     call('ZREM', P .. list, instance)
     call('ZREM', P .. 'seen', instance)
+    call('ZREM', P .. 'started', instance)
     call('HDEL', P .. 'instance', instance)
     call('DEL', P .. 'claim:' .. instance)
   end

@@ -20,7 +20,7 @@ for at = 2, #ARGV do
         remember(t, t[OUTCOME], error, t[FINISHED])
       end
       t[MAX] = math.min(t[ATTEMPT] + t[TRIES], 4294967295)
-      t[LOST] = 0
+      t[LOST], t[SNOOZES] = 0, 0
       attach(t, HAS_ERROR, 'error', nil)
       attach(t, HAS_PROGRESS, 'progress', nil)
       wait(t, now)

@@ -1,0 +1,55 @@
+-- What all processes together may take from a queue.
+
+-- The limits from ARGV[at] on: how many queues have any, and of each which of the claim's it is, how many of its tasks
+-- may run, how many of one crowd, how many may start, and how long a slice of that limit's length is; empty: no limit.
+-- Lowers what is `free` to what they leave.
+local function read_limits(at, queues, free)
+  local limit_of, rates = {}, {}
+  for i = 1, tonumber(ARGV[at]) do
+    local from = at + 5 * i - 4
+    local slot = tonumber(ARGV[from])
+    local queue, most, of_crowd, starts = queues[slot], ARGV[from + 1], ARGV[from + 2], ARGV[from + 3]
+    if most ~= '' then
+      local running = tonumber(call('HGET', P .. 'counts', 'R' .. queue) or 0) + (changes['R' .. queue] or 0)
+      free[slot] = math.max(math.min(free[slot], most - running), 0)
+    end
+    if of_crowd ~= '' then
+      limit_of[queue] = tonumber(of_crowd)
+    end
+    if starts ~= '' then
+      local rate = { slot = slot, queue = queue, most = tonumber(starts), slice = tonumber(ARGV[from + 4]) }
+      rate.window, rate.starts = remembered(call('HGET', P .. 'starts', queue) or '', rate.slice, now)
+      free[slot] = math.max(math.min(free[slot], rate.most - rate.starts), 0)
+      rate.free = free[slot]
+      rates[#rates + 1] = rate
+    end
+  end
+  return limit_of, rates
+end
+
+local function has_pending(queue)
+  local fields, pending = { 'D' .. queue, 'L' .. queue, 'A' .. queue, 'X' .. queue, 'H' .. queue }, 0
+  for i, n in ipairs(call('HMGET', P .. 'counts', unpack(fields))) do
+    pending = pending + (tonumber(n or 0) or 0) + (changes[fields[i]] or 0)
+  end
+  return pending > 0
+end
+
+-- Takes note of what starts, and answers in how many microseconds another may, where none may now; -1: nothing is known.
+local function count_starts(rates, free)
+  local due_in = -1
+  for _, rate in ipairs(rates) do
+    local started = rate.free - free[rate.slot]
+    if started > 0 then
+      call('HSET', P .. 'starts', rate.queue, with_starts(rate.window, rate.slice, now, started))
+      rate.starts = rate.starts + started
+    end
+    if rate.starts >= rate.most and has_pending(rate.queue) then
+      local at = next_start(rate.window, rate.starts, rate.most, rate.slice)
+      if at and (due_in < 0 or at - now < due_in) then
+        due_in = at - now
+      end
+    end
+  end
+  return due_in
+end

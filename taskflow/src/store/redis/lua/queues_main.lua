@@ -1,0 +1,57 @@
+-- What is in the queues: the numbers that are kept; the stored configurations; and for each queue how many tasks have come
+-- due that no claim has made due yet, when the first task came due that waits, and how many ended within the last minute.
+local overdue, since, ended = {}, {}, {}
+
+local function has_waited_since(queue, at)
+  since[queue] = math.min(since[queue] or FOR_EVER, at)
+end
+
+-- When a task came due: it cannot have waited for longer than it is there.
+local function came_due(member)
+  local blob = call('HGET', P .. 'state', sub(member, 9))
+  return math.max(unpack_bytes('<i8i8', blob, RUN_AT_AT))
+end
+
+for _, lane in ipairs(call('SMEMBERS', P .. 'due')) do
+  local queue, below = lane_parts(lane), '-inf'
+  -- The first of each priority; nobody uses many.
+  for _ = 1, 100 do
+    local first = call('ZRANGE', P .. 'due:' .. lane, below, '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
+    if not first[1] then
+      break
+    end
+    has_waited_since(queue, came_due(first[1]))
+    below = '(' .. first[2]
+  end
+end
+for _, lane in ipairs(call('ZRANGEBYSCORE', P .. 'later', '-inf', text(now))) do
+  local queue, later = lane_parts(lane), P .. 'later:' .. lane
+  overdue[queue] = (overdue[queue] or 0) + call('ZCOUNT', later, '-inf', text(now))
+  has_waited_since(queue, came_due(call('ZRANGE', later, 0, 0)[1]))
+end
+for _, queue in ipairs(call('HKEYS', P .. 'aside')) do
+  local first = call('ZRANGE', P .. 'since:' .. queue, 0, 0, 'WITHSCORES')
+  if first[2] then
+    has_waited_since(queue, tonumber(first[2]))
+  end
+end
+local second = math.floor(now / 1000000)
+for at = second - 59, second do
+  local counted = call('HGETALL', P .. 'ends:' .. text(at))
+  for i = 1, #counted, 2 do
+    ended[counted[i]] = (ended[counted[i]] or 0) + counted[i + 1]
+  end
+end
+
+local function listed(numbers)
+  local list = {}
+  for queue, number in pairs(numbers) do
+    list[#list + 1] = queue
+    list[#list + 1] = text(number)
+  end
+  return list
+end
+for queue, at in pairs(since) do
+  since[queue] = math.max(now - at, 0)
+end
+return { call('HGETALL', P .. 'counts'), call('HGETALL', P .. 'asked'), listed(overdue), listed(since), listed(ended) }

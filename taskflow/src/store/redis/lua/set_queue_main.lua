@@ -1,0 +1,7 @@
+-- Stores a configuration of a queue, or forgets it. ARGV: news, queue, the configuration; empty: none.
+if ARGV[3] ~= '' or call('HEXISTS', P .. 'counts', 'P' .. ARGV[2]) == 1 then
+  call('HSET', P .. 'asked', ARGV[2], ARGV[3])
+else
+  call('HDEL', P .. 'asked', ARGV[2])
+end
+commit()

@@ -1,0 +1,42 @@
+-- The starts of the last while, for a rate limit: the rule of `StartWindow` in Rust, which says why it is so. A limit's length
+-- has a hundred slices. A window is kept as pairs, oldest first: the instant at which a slice ends, and the starts in it.
+-- Instants, so that they mean the same when the limit's length changes.
+
+-- What of a window is remembered, as a list of those pairs, and the starts in it.
+local function remembered(window, slice, at)
+  local pairs_, n, starts = {}, 0, 0
+  for from = 1, #window, 16 do
+    local ends_at, started = unpack_bytes('<i8i8', window, from)
+    if at < ends_at + 100 * slice then
+      pairs_[n + 1], pairs_[n + 2] = ends_at, started
+      n, starts = n + 2, starts + started
+    end
+  end
+  return pairs_, starts
+end
+
+-- The window when so many more start, at least one.
+local function with_starts(pairs_, slice, at, started)
+  local n, ends_at = #pairs_, (math.floor(at / slice) + 1) * slice
+  -- A clock that was set back counts on in the latest slice there is.
+  if n > 0 and pairs_[n - 1] >= ends_at then
+    pairs_[n] = pairs_[n] + started
+  else
+    pairs_[n + 1], pairs_[n + 2] = ends_at, started
+  end
+  local window = {}
+  for i = 1, #pairs_, 2 do
+    window[#window + 1] = pack('<i8i8', pairs_[i], pairs_[i + 1])
+  end
+  return table.concat(window)
+end
+
+-- When another may start, where none may now; nothing: never.
+local function next_start(pairs_, starts, most, slice)
+  for i = 1, #pairs_, 2 do
+    starts = starts - pairs_[i + 1]
+    if starts < most then
+      return pairs_[i] + 100 * slice
+    end
+  end
+end

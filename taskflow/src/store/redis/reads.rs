@@ -1,0 +1,74 @@
+//! What can be asked about tasks.
+
+use super::answer::Answer;
+use super::calls::Shared;
+use super::{instance, list, numbers, record, script};
+use crate::model::{Counts, InstanceId, Page, StoreError, TaskFilter, TaskId, TaskRecord};
+
+impl Shared {
+    pub(super) async fn records(&self, ids: &[TaskId]) -> Result<Vec<TaskRecord>, StoreError> {
+        let mut call = self.quiet(&script::GET);
+        for id in ids {
+            call.arg(id.as_bytes());
+        }
+        let mut records = record::unpack(self.ask(&call).await?.list()?)?;
+        let mut strangers = instance::named_in(&records);
+        {
+            let known = self.known.lock();
+            strangers.retain(|id| !known.contains_key(id));
+        }
+        if !strangers.is_empty() {
+            self.learn(&strangers).await?;
+        }
+        record::name_processes(&mut records, &self.known.lock());
+        Ok(records)
+    }
+
+    pub(super) async fn learn(&self, strangers: &[InstanceId]) -> Result<(), StoreError> {
+        let mut command = redis::cmd("HMGET");
+        command.arg(format!("{}instance", self.prefix));
+        for id in strangers {
+            command.arg(id.as_bytes());
+        }
+        let value = self.links.ask(&command).await?;
+        let mut entries = Answer { value, location: &self.links.location }.list()?;
+        let mut known = self.known.lock();
+        if known.len() > instance::REMEMBERED {
+            known.clear();
+        }
+        for id in strangers {
+            known.extend(entries.option()?.and_then(|json| instance::name(&json)).map(|name| (*id, name)));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn list(&self, filter: &TaskFilter) -> Result<Page<TaskRecord>, StoreError> {
+        let limit = filter.limit.clamp(1, TaskFilter::MAX_LIMIT);
+        let counts = if filter.statuses.is_empty() {
+            Counts::default()
+        } else {
+            numbers::counts(self.numbers().await?)?
+        };
+        let sources = list::sources(filter, &counts);
+        let (mut page, mut left) = (Page::new(Vec::new(), filter.after), TaskFilter::MAX_LOOKED_AT);
+        loop {
+            let before = page.next.map(|cursor| cursor.id());
+            let wanted = limit - page.items.len();
+            let mut call = self.quiet(&script::FIND);
+            if !list::pack(&mut call, filter, &sources, before, wanted, left) {
+                return Ok(page);
+            }
+            let found = list::unpack(self.ask(&call).await?.list()?, before, wanted)?;
+            page.next = found.next;
+            left = left.saturating_sub(found.looked_at);
+            if !found.ids.is_empty() {
+                // A task may have moved on since it was found.
+                let records = self.records(&found.ids).await?;
+                page.items.extend(records.into_iter().filter(|record| filter.matches_base(record)));
+            }
+            if page.next.is_none() || page.items.len() >= limit {
+                return Ok(page);
+            }
+        }
+    }
+}
