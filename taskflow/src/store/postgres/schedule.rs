@@ -81,7 +81,8 @@ pub(super) async fn fire(session: &mut Session<'_>, fire: &Fire) -> Result<Fired
     };
     let note = match fire.after {
         FireAfter::Earlier => {
-            let outcome = fired.outcome().map(TickOutcome::as_str);
+            let begins = latest(0)?.is_none() && fire.batch.is_none();
+            let outcome = fired.outcome().filter(|_| !begins).map(TickOutcome::as_str);
             session.query(NOTE_TICK).bind(name).bind(Instant(tick)).bind(outcome).bind(task)
         }
         FireAfter::Start(_) => session.query(NOTE_START).bind(name).bind(Instant(tick)).bind(task),

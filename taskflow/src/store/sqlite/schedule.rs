@@ -28,6 +28,7 @@ const REMOVE: &str = "DELETE FROM taskflow_schedules WHERE name = ?1 AND definit
 pub(super) fn fire(tx: &mut Transaction<'_, '_>, fire: &Fire) -> rusqlite::Result<Fired> {
     let known = find(tx.sql, &fire.schedule)?;
     let mut state = known.unwrap_or_else(|| ScheduleState::new(fire.schedule.clone()));
+    let begins = state.last_tick.is_none() && fire.batch.is_none();
     match fire.after {
         FireAfter::Earlier if state.last_tick.map(time::to_micros) >= Some(time::to_micros(fire.tick)) => {
             return Ok(Fired::Before);
@@ -52,7 +53,7 @@ pub(super) fn fire(tx: &mut Transaction<'_, '_>, fire: &Fire) -> rusqlite::Resul
         state.last_task = Some(inserted.id);
     }
     if fire.after == FireAfter::Earlier {
-        state.last_outcome = fired.outcome();
+        state.last_outcome = fired.outcome().filter(|_| !begins);
     }
     keep(tx, &state)?;
     Ok(fired)

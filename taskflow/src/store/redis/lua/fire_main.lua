@@ -26,7 +26,8 @@ elseif ARGV[6] then
     call('HSET', schedule, 'task', is_new and ARGV[6] or sub(answer, 2, 17))
   end
 end
-if not is_start then
+-- The first, if it only passes, is where the schedule begins: nothing was left out.
+if not is_start and (last or ARGV[6]) then
   call('HSET', schedule, 'outcome', outcome)
 end
 commit()
