@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::pause::{Backoff, in_time, jittered};
 use super::runner::{Ended, Runner};
-use super::settle::{is_about_one_row, leave, one_by_one, settle};
+use super::settle::{count, is_about_one_row, leave, one_by_one, settle};
 use super::slots::{Room, Seat};
 use crate::model::StoreError;
 use crate::store::{Claim, Claims, Finish, Finished};
@@ -87,6 +87,7 @@ async fn turn(runner: &Arc<Runner>, batch: &mut Vec<Ended>) -> Result<Option<Dur
         write_and_claim(runner, batch, &finishes).await
     } else {
         write(runner, &finishes).await.map(|finished| {
+            count(runner, &finishes, &finished);
             leave(runner, batch);
             (finished, None)
         })
@@ -136,6 +137,7 @@ async fn write_and_claim(
     };
     match answer {
         Ok((finished, claims)) => {
+            count(runner, finishes, &finished);
             runner.core.runs.end(finishes.iter().map(|finish| finish.run));
             let claims = match claims {
                 Some((ask, claims)) => ask.complete(runner, &room, claims).await,

@@ -9,11 +9,10 @@ use tokio::sync::{Notify, mpsc};
 use super::blocking::BlockingPool;
 use super::core::Core;
 use super::execution;
-use super::runs::Executing;
 use super::settle::Tally;
 use super::slots::{Seat, Slots};
 use crate::store::{Claimed, Finish, FinishKind, Run};
-use crate::task::{Outbox, Registry, States};
+use crate::task::{Outbox, Registry, States, Surroundings};
 
 /// What a process has that runs tasks, beside what every process has.
 #[derive(Debug)]
@@ -21,10 +20,9 @@ pub(crate) struct Runner {
     pub(crate) core: Arc<Core>,
     pub(crate) registry: Registry,
     pub(crate) names: Names,
-    pub(crate) states: Arc<States>,
+    pub(crate) surroundings: Arc<Surroundings>,
     pub(crate) slots: Slots,
     pub(crate) pool: BlockingPool,
-    pub(crate) outbox: Arc<Outbox>,
     pub(crate) tally: Tally,
     ended: mpsc::UnboundedSender<Ended>,
     wake: Notify,
@@ -55,7 +53,7 @@ impl Runner {
     pub(crate) fn new(
         core: Arc<Core>,
         registry: Registry,
-        states: Arc<States>,
+        states: States,
         slots: Slots,
         pool: BlockingPool,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Ended>) {
@@ -69,10 +67,9 @@ impl Runner {
             core,
             registry,
             names,
-            states,
+            surroundings: Arc::new(Surroundings { states, outbox: Outbox::default() }),
             slots,
             pool,
-            outbox: Arc::default(),
             tally: Tally::default(),
             ended,
             wake: Notify::new(),
@@ -85,7 +82,7 @@ impl Runner {
 
     /// Starts a claimed task in the slot it was given.
     pub(crate) fn start(self: &Arc<Self>, task: Claimed, seat: Seat) {
-        let Some(descriptor) = self.registry.get(&task.name).map(|known| known.task) else {
+        let Some(known) = self.registry.get(&task.name) else {
             // A claim asks for known names only, so a store would have to break its contract.
             tracing::error!(task = %task.run.id, name = %task.name, "the store gave a task nobody here knows");
             let name = task.name.clone();
@@ -99,10 +96,7 @@ impl Runner {
             self.end(Ended { run: task.run, name: task.name, seat, finish });
             return;
         }
-        let stop = self.core.runs.begin(task.run, descriptor.is_blocking());
-        self.core.events.started(task.run.id, &task.name, task.attempt);
-        let executing = Executing::new(self.core.clone(), task.run);
-        self.core.runtime.spawn(execution::execute(self.clone(), task, descriptor, stop, seat, executing));
+        execution::begin(self.clone(), known, task, seat);
     }
 
     /// Hands the end of a run to the dispatcher.

@@ -171,8 +171,7 @@ impl TaskManagerBuilder {
         let core = self.join(true).await?;
         panics::remember_places();
         log_start(&core, &registry);
-        let (runner, ended) =
-            Runner::new(core.clone(), registry, Arc::new(states), slots, BlockingPool::new(threads));
+        let (runner, ended) = Runner::new(core.clone(), registry, states, slots, BlockingPool::new(threads));
         lease::keep(core.clone(), Some(runner.clone()))?;
         tether(&core);
         // What a process that died here left behind is the first thing to look for.

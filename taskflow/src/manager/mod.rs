@@ -10,7 +10,7 @@ mod reads;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod within;
 
-pub use add::AddTask;
+pub use add::{AddFuture, AddTask};
 pub use builder::TaskManagerBuilder;
 pub use handle::TaskHandle;
 pub use lifecycle::TaskManager;

@@ -2,16 +2,19 @@
 //! runs, and the registry in which it finds itself.
 
 mod argument;
+mod buffer;
 mod call;
 mod config;
 mod context;
 mod descriptor;
+mod fold;
 mod lossless;
 mod output;
 mod registry;
 mod report;
 mod schedule;
 mod state;
+mod stop;
 mod task_error;
 mod typed;
 
@@ -20,14 +23,16 @@ pub(crate) use call::new_task;
 pub use call::{Call, IntoNewTask};
 pub use config::TaskConfig;
 pub use context::TaskContext;
-pub(crate) use context::{ContextParts, Outbox};
+pub(crate) use context::{ContextParts, LastWords, Outbox, Surroundings};
+pub(crate) use descriptor::{BlockingBody, Prepare, Run as RunTask, RunError};
 pub use descriptor::{BoxFuture, Descriptor, Location, Registration};
-pub(crate) use descriptor::{Run as RunTask, RunError};
+pub(crate) use fold::FoldMap;
 pub use output::{Steering, TaskOutcome, TaskOutput, TaskValue};
-pub(crate) use registry::Registry;
+pub(crate) use registry::{Registered, Registry};
 pub use report::{ErrorReport, Probe, ViaBoxedError, ViaDisplay, ViaError, ViaNothing, ViaTaskError};
 pub use schedule::{Missed, Overlap, ScheduleSpec, Trigger};
 pub(crate) use state::States;
 pub use state::{ContextError, FromContext, Needs, State};
+pub(crate) use stop::{Stop, StopReason};
 pub use task_error::TaskError;
 pub use typed::{BlockingTask, Standalone, Task, TaskFn};
