@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::blocking::BlockingPool;
 use super::core::Core;
@@ -24,7 +25,7 @@ pub(crate) struct Runner {
     pub(crate) slots: Slots,
     pub(crate) pool: BlockingPool,
     pub(crate) tally: Tally,
-    ended: mpsc::UnboundedSender<Ended>,
+    ended: Mutex<Vec<Ended>>,
     wake: Notify,
     maybe_work: AtomicBool,
     stopping: AtomicBool,
@@ -56,14 +57,13 @@ impl Runner {
         states: States,
         slots: Slots,
         pool: BlockingPool,
-    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Ended>) {
-        let (ended, receiver) = mpsc::unbounded_channel();
+    ) -> Arc<Self> {
         let names = Names {
             all: registry.names(true),
             asynchronous: registry.names(false),
             has_blocking: registry.tasks().iter().any(|task| task.is_blocking()),
         };
-        let runner = Self {
+        Arc::new(Self {
             core,
             registry,
             names,
@@ -71,13 +71,12 @@ impl Runner {
             slots,
             pool,
             tally: Tally::default(),
-            ended,
+            ended: Mutex::default(),
             wake: Notify::new(),
             maybe_work: AtomicBool::new(true),
             stopping: AtomicBool::new(false),
             lease_in_doubt: AtomicBool::new(false),
-        };
-        (Arc::new(runner), receiver)
+        })
     }
 
     /// Starts a claimed task in the slot it was given.
@@ -101,8 +100,30 @@ impl Runner {
 
     /// Hands the end of a run to the dispatcher.
     pub(crate) fn end(&self, ended: Ended) {
-        // The dispatcher outlives every run; if the runtime is being torn down nobody is left to tell.
-        let _ = self.ended.send(ended);
+        let mut all = self.ended.lock();
+        all.push(ended);
+        let is_first = all.len() == 1;
+        drop(all);
+        // Whoever came before has woken it, and it takes all there are.
+        if is_first {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Adds to `batch` what has ended, up to `most` in all.
+    pub(super) fn take_ended(&self, batch: &mut Vec<Ended>, most: usize) {
+        let mut all = self.ended.lock();
+        if batch.is_empty() && all.len() <= most {
+            std::mem::swap(batch, &mut all);
+            return;
+        }
+        let count = most.saturating_sub(batch.len()).min(all.len());
+        batch.extend(all.drain(..count));
+        let more = !all.is_empty();
+        drop(all);
+        if more {
+            self.wake.notify_one();
+        }
     }
 
     /// There may be work: the dispatcher is to look.

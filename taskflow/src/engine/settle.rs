@@ -71,12 +71,12 @@ pub(super) fn leave(runner: &Runner, batch: &[Ended]) {
 /// Tells what became of each, and answers when the first of them is due again.
 pub(super) fn settle(
     runner: &Runner,
-    batch: Vec<Ended>,
+    batch: &[Ended],
     finishes: &[Finish],
     finished: &[Finished],
 ) -> Option<Duration> {
     let mut next: Option<Duration> = None;
-    for ((ended, finish), finished) in batch.into_iter().zip(finishes).zip(finished) {
+    for ((ended, finish), finished) in batch.iter().zip(finishes).zip(finished) {
         let Finished::Applied(status) = *finished else {
             runner.core.health.stale_write();
             tracing::warn!(task = %ended.run.id, name = %ended.name, "a lost run ended; its outcome is dropped");
@@ -136,7 +136,7 @@ pub(super) async fn one_by_one(runner: &Runner, batch: &mut Vec<Ended>) {
             Ok(finished) => {
                 count(runner, &finish, &finished);
                 leave(runner, std::slice::from_ref(&ended));
-                settle(runner, vec![ended], &finish, &finished);
+                settle(runner, std::slice::from_ref(&ended), &finish, &finished);
             }
             Err(error) if !is_about_one_row(&error) => batch.push(ended),
             Err(error) => {

@@ -171,14 +171,14 @@ impl TaskManagerBuilder {
         let core = self.join(true).await?;
         panics::remember_places();
         log_start(&core, &registry);
-        let (runner, ended) = Runner::new(core.clone(), registry, states, slots, BlockingPool::new(threads));
+        let runner = Runner::new(core.clone(), registry, states, slots, BlockingPool::new(threads));
         lease::keep(core.clone(), Some(runner.clone()))?;
         tether(&core);
         // What a process that died here left behind is the first thing to look for.
         if let Err(error) = recovery::recover(&core).await {
             tracing::warn!(%error, "lost runs could not be looked for at start; the next look comes soon");
         }
-        let dispatcher = core.runtime.spawn(dispatcher::dispatch(runner.clone(), ended));
+        let dispatcher = core.runtime.spawn(dispatcher::dispatch(runner.clone()));
         let manager = TaskManager::new(core.clone(), Some(runner.clone()), Some(dispatcher));
         own.set(&manager);
         core.runtime.spawn(control::listen(core.clone(), Some(runner.clone())));

@@ -236,6 +236,13 @@ mod tests {
     }
 
     #[test]
+    fn arguments_beyond_those_kept_in_place_are_found_too() {
+        let payload = Payload::parse(r#"{"a":1,"b":2,"c":3,"d":4,"e":5,"f":6}"#).unwrap();
+        let values = ["a", "b", "c", "d", "e", "f"].map(|name| u8::take(name, &payload).unwrap());
+        assert_eq!(values, [1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
     fn only_an_option_or_a_default_may_be_missing() {
         payload(|payload| {
             assert_eq!(<Option<u8> as TaskArg>::take("new", payload).unwrap(), None);

@@ -36,3 +36,33 @@ impl Drop for Buffer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_text_of_a_thread_begins_empty_also_within_another() {
+        let mut outer = Buffer::take();
+        outer.0.extend_from_slice(b"outer");
+        let mut inner = Buffer::take();
+        inner.0.extend_from_slice(b"inner");
+        assert_eq!((outer.text(), inner.text()), ("outer", "inner"));
+        drop(inner);
+        assert_eq!(outer.text(), "outer");
+        drop(outer);
+        assert_eq!(Buffer::take().text(), "");
+    }
+
+    #[test]
+    fn a_thread_keeps_a_short_buffer_and_no_long_one() {
+        let mut long = Buffer::take();
+        long.0.reserve(Buffer::KEEP + 1);
+        drop(long);
+        assert_eq!(Buffer::take().0.capacity(), 0);
+        let mut short = Buffer::take();
+        short.0.reserve_exact(100);
+        drop(short);
+        assert_eq!(Buffer::take().0.capacity(), 100);
+    }
+}
