@@ -108,7 +108,7 @@ mod task;
 mod web;
 
 pub use attributes::{schedule, task};
-pub use manager::{AddSchedule, AddTask, TaskHandle, TaskManager, TaskManagerBuilder};
+pub use manager::{AddFuture, AddSchedule, AddTask, TaskHandle, TaskManager, TaskManagerBuilder};
 pub use model::*;
 /// The version of `rusqlite` whose connections [`AddTask::within_sqlite`] takes.
 #[cfg(feature = "sqlite")]

@@ -1,8 +1,8 @@
 //! From an add to the store. Adds that come while a write is in flight gather and go together in the next; a caller
 //! is answered when *its* row is committed. No timer gathers them, so an idle system adds no latency.
 
-use std::borrow::Cow;
 use std::cmp::Reverse;
+use std::iter;
 use std::mem;
 use std::sync::Arc;
 
@@ -38,8 +38,7 @@ struct Gate {
 #[derive(Debug)]
 struct Group {
     tasks: InsertGroup,
-    /// The slot each may take at once.
-    seats: Vec<Option<Seat>>,
+    seats: Seats,
     deadline: Instant,
     /// The last error left open whether it was stored.
     in_doubt: bool,
@@ -50,7 +49,20 @@ struct Group {
     reply: oneshot::Sender<Answer>,
 }
 
-type Answer = Result<Vec<Inserted>, AddError>;
+/// The slot that each task of a group may take at once. The first is apart, since most groups are of one.
+#[derive(Debug)]
+struct Seats {
+    first: Option<Seat>,
+    rest: Vec<Option<Seat>>,
+}
+
+impl Seats {
+    fn each(self) -> impl Iterator<Item = Option<Seat>> {
+        iter::once(self.first).chain(self.rest)
+    }
+}
+
+pub(crate) type Answer = Result<Vec<Inserted>, AddError>;
 
 impl Adder {
     pub(crate) fn new(core: Arc<Core>, runner: Option<Arc<Runner>>) -> Arc<Self> {
@@ -60,7 +72,7 @@ impl Adder {
     /// Sends tasks on their way, all or none. The answer comes when they are committed; not to wait for it undoes nothing.
     pub(crate) fn send(
         self: &Arc<Self>,
-        tasks: Vec<NewTask>,
+        tasks: impl ExactSizeIterator<Item = NewTask>,
         holder: Option<Arc<dyn Holder>>,
     ) -> Result<oneshot::Receiver<Answer>, AddError> {
         if self.core.is_closed() {
@@ -95,17 +107,22 @@ impl Adder {
     }
 
     /// Takes slots for those that could start at once, the most urgent first.
-    fn seats(&self, inserts: &mut [InsertTask]) -> Vec<Option<Seat>> {
+    fn seats(&self, inserts: &mut [InsertTask]) -> Seats {
         if let [insert] = inserts {
-            return vec![self.seat(insert)];
+            return Seats { first: self.seat(insert), rest: Vec::new() };
         }
-        let mut seats: Vec<_> = inserts.iter().map(|_| None).collect();
+        let mut first = None;
+        let mut rest = vec![None; inserts.len().saturating_sub(1)];
         let mut by_urgency: Vec<usize> = (0..inserts.len()).collect();
         by_urgency.sort_by_key(|at| Reverse(inserts[*at].task.priority));
         for at in by_urgency {
-            seats[at] = self.seat(&mut inserts[at]);
+            let seat = self.seat(&mut inserts[at]);
+            match at.checked_sub(1) {
+                Some(at) => rest[at] = seat,
+                None => first = seat,
+            }
         }
-        seats
+        Seats { first, rest }
     }
 
     /// Takes a slot for a task that could start at once, and says so to the store. A held one waits for its response.
@@ -220,7 +237,7 @@ impl Adder {
             let slow =
                 StoreError::new(StoreErrorKind::Unavailable, "the store has not answered who came before");
             self.forget(group.announced, &group.tasks);
-            self.free(group.seats);
+            self.free(group.seats.each());
             let _ = group.reply.send(Err(AddError::Store(slow)));
         }
         next
@@ -232,13 +249,13 @@ impl Adder {
             Ok(inserted) => inserted,
             Err(Refusal::QueueFull { queue, max_size }) => {
                 self.forget(group.announced, tasks);
-                self.free(group.seats);
+                self.free(group.seats.each());
                 let _ = group.reply.send(Err(AddError::QueueFull { queue, max_size }));
                 return;
             }
         };
         let mut holds = Vec::new();
-        for ((insert, inserted), seat) in tasks.tasks.iter().zip(&inserted).zip(group.seats) {
+        for ((insert, inserted), seat) in tasks.tasks.iter().zip(&inserted).zip(group.seats.each()) {
             if group.announced {
                 let name = inserted.kind.is_new().then_some(&*insert.task.name);
                 self.core.events.added(insert.task.id, name);
@@ -279,7 +296,7 @@ impl Adder {
                 AddError::Store(error.clone())
             };
             self.forget(group.announced, &group.tasks);
-            self.free(group.seats);
+            self.free(group.seats.each());
             let _ = group.reply.send(Err(answer));
         }
     }
@@ -329,9 +346,7 @@ fn claimed(runner: &Runner, task: &NewTask, run: Run, seat: Seat) -> Claimed {
     let known = runner.registry.get(&task.name);
     let name = known.map_or_else(|| Arc::from(&*task.name), |known| known.name.clone());
     let policy = match (&task.policy, known) {
-        (Cow::Borrowed(own), Some(known)) if std::ptr::eq(*own, &known.task.config().policy) => {
-            known.policy.clone()
-        }
+        (policy, Some(known)) if **policy == *known.policy => known.policy.clone(),
         (policy, _) => Arc::new(policy.clone().into_owned()),
     };
     let mut claimed = Claimed::new(run, name, runner.slots.queue(seat), args, policy);

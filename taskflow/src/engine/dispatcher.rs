@@ -4,16 +4,14 @@
 //! process keeps its slots busy at one round trip a batch. Nothing is timed to gather a batch: while one round trip is
 //! under way the next one's ends collect.
 
-use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::pause::{Backoff, in_time, jittered};
 use super::runner::{Ended, Runner};
-use super::settle::{is_about_one_row, leave, one_by_one, settle};
+use super::settle::{count, is_about_one_row, leave, one_by_one, settle};
 use super::slots::{Room, Seat};
 use crate::model::StoreError;
 use crate::store::{Claim, Claims, Finish, Finished};
@@ -25,16 +23,15 @@ const POLL: Duration = Duration::from_secs(1);
 const MAX_BATCH: usize = 1000;
 
 /// Runs until the process stops and everything that ran here has ended.
-pub(crate) async fn dispatch(runner: Arc<Runner>, mut ended: mpsc::UnboundedReceiver<Ended>) {
+pub(crate) async fn dispatch(runner: Arc<Runner>) {
     let mut batch: Vec<Ended> = Vec::new();
     let mut due: Option<Instant> = None;
     let mut poll = Instant::now() + jittered(POLL);
     let mut backoff = Backoff::new();
-    loop {
+    while !(runner.is_stopping() && batch.is_empty() && runner.is_idle()) {
         let wake_at = due.map_or(poll, |due| due.min(poll));
         tokio::select! {
             biased;
-            _ = ended.recv_many(&mut batch, MAX_BATCH) => {}
             () = runner.woken() => {}
             () = tokio::time::sleep_until(wake_at) => {
                 runner.remember_work();
@@ -44,14 +41,7 @@ pub(crate) async fn dispatch(runner: Arc<Runner>, mut ended: mpsc::UnboundedRece
         }
         // Whatever was started in the last round and is done at once joins this one.
         tokio::task::yield_now().await;
-        while batch.len() < MAX_BATCH
-            && let Ok(more) = ended.try_recv()
-        {
-            batch.push(more);
-        }
-        if runner.is_stopping() && batch.is_empty() && runner.is_idle() {
-            return;
-        }
+        runner.take_ended(&mut batch, MAX_BATCH);
         match turn(&runner, &mut batch).await {
             Ok(next_due) => {
                 backoff = Backoff::new();
@@ -87,13 +77,15 @@ async fn turn(runner: &Arc<Runner>, batch: &mut Vec<Ended>) -> Result<Option<Dur
         write_and_claim(runner, batch, &finishes).await
     } else {
         write(runner, &finishes).await.map(|finished| {
+            count(runner, &finishes, &finished);
             leave(runner, batch);
             (finished, None)
         })
     };
     match answer {
         Ok((finished, next_due)) => {
-            let next_retry = settle(runner, mem::take(batch), &finishes, &finished);
+            let next_retry = settle(runner, batch, &finishes, &finished);
+            batch.clear();
             Ok([next_retry, next_due].into_iter().flatten().min())
         }
         Err(error) => {
@@ -136,6 +128,7 @@ async fn write_and_claim(
     };
     match answer {
         Ok((finished, claims)) => {
+            count(runner, finishes, &finished);
             runner.core.runs.end(finishes.iter().map(|finish| finish.run));
             let claims = match claims {
                 Some((ask, claims)) => ask.complete(runner, &room, claims).await,

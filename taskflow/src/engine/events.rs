@@ -2,8 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, broadcast};
 
 use crate::model::{TaskEvent, TaskEventKind, TaskId};
@@ -12,9 +14,33 @@ use crate::model::{TaskEvent, TaskEventKind, TaskId};
 #[derive(Debug)]
 pub(crate) struct Events {
     subscribers: broadcast::Sender<TaskEvent>,
+    /// Shared with each subscriber: whether there is one is asked for every task, and the channel would take a lock.
+    listening: Arc<()>,
     waiters: Mutex<HashMap<TaskId, Arc<Notify>>>,
+    /// How many tasks are waited for.
+    waited_for: AtomicUsize,
     /// Adds on their way, whose subscribers have not been told: a run may begin before the add is answered.
     untold: Mutex<HashSet<TaskId>>,
+}
+
+/// Hears what happens from when it was made on.
+#[derive(Debug)]
+pub(crate) struct Subscriber {
+    events: broadcast::Receiver<TaskEvent>,
+    _listening: Arc<()>,
+}
+
+impl Subscriber {
+    /// The next event; `None` when there can be no more.
+    pub(crate) async fn next(&mut self) -> Option<TaskEvent> {
+        loop {
+            match self.events.recv().await {
+                Ok(event) => return Some(event),
+                Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "a subscriber is too slow"),
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
 }
 
 impl Events {
@@ -24,17 +50,20 @@ impl Events {
     pub(crate) fn new() -> Self {
         Self {
             subscribers: broadcast::channel(Self::CAPACITY).0,
+            listening: Arc::default(),
             waiters: Mutex::default(),
+            waited_for: AtomicUsize::new(0),
             untold: Mutex::default(),
         }
     }
 
-    pub(crate) fn subscribe(&self) -> broadcast::Receiver<TaskEvent> {
-        self.subscribers.subscribe()
+    pub(crate) fn subscribe(&self) -> Subscriber {
+        let _listening = self.listening.clone();
+        Subscriber { events: self.subscribers.subscribe(), _listening }
     }
 
     pub(crate) fn has_subscribers(&self) -> bool {
-        self.subscribers.receiver_count() > 0
+        Arc::strong_count(&self.listening) > 1
     }
 
     /// Tells what happened, if anybody listens.
@@ -80,7 +109,11 @@ impl Events {
 
     /// What wakes those who wait for this task, and when anything changes in the store.
     pub(crate) fn waiter(&self, id: TaskId) -> Arc<Notify> {
-        self.waiters.lock().entry(id).or_default().clone()
+        let mut waiters = self.waiters.lock();
+        let waiter = waiters.entry(id).or_default().clone();
+        // Before whoever waits looks at the task: an end that comes after that look sees the number.
+        self.waited_for.store(waiters.len(), Ordering::SeqCst);
+        waiter
     }
 
     /// Whoever waited does so no longer.
@@ -89,11 +122,15 @@ impl Events {
         // One owner is the map, the other is the one that calls.
         if waiters.get(&id).is_some_and(|waiter| Arc::strong_count(waiter) <= 2) {
             waiters.remove(&id);
+            self.waited_for.store(waiters.len(), Ordering::SeqCst);
         }
     }
 
     /// This task has ended.
     pub(crate) fn ended(&self, id: TaskId) {
+        if self.waited_for.load(Ordering::SeqCst) == 0 {
+            return;
+        }
         if let Some(waiter) = self.waiters.lock().get(&id) {
             waiter.notify_waiters();
         }

@@ -1,75 +1,126 @@
 //! One claimed task, from its stored arguments to how it ended.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
+
+use tokio::time::Sleep;
 
 use super::panics;
 use super::retry;
 use super::runner::{Ended, Runner};
-use super::runs::{Executing, Stop, StopReason};
+use super::runs::StopReason;
 use super::slots::Seat;
 use crate::model::AttemptOutcome;
 use crate::store::{Claimed, Finish, FinishKind};
 use crate::task::{
-    BoxFuture, ContextParts, Descriptor, RunError, RunTask, Steering, TaskContext, TaskOutcome,
+    BlockingBody, BoxFuture, ContextParts, LastWords, Prepare, Registered, RunError, RunTask, Steering,
+    TaskContext, TaskOutcome,
 };
 
-/// Runs a claimed task and hands its end to the dispatcher.
-pub(crate) async fn execute(
+/// Begins a claimed task.
+pub(crate) fn begin(runner: Arc<Runner>, known: &Registered, mut task: Claimed, seat: Seat) {
+    let context = TaskContext::new(ContextParts {
+        id: task.run.id,
+        name: known.key,
+        attempt: task.attempt,
+        max_attempts: task.max_attempts,
+        tags: std::mem::take(&mut task.tags),
+        deadline: task.policy.timeout.and_then(|timeout| SystemTime::now().checked_add(timeout)),
+        scheduled_for: task.scheduled_for,
+        surroundings: runner.surroundings.clone(),
+        // The line that says so itself goes beyond the limit.
+        log_room: TaskContext::MAX_LOG_LINES
+            .checked_sub(task.log_lines)
+            .zip(TaskContext::MAX_LOG_BYTES.checked_sub(task.log_bytes)),
+    });
+    runner.core.runs.begin(task.run, context.clone(), known.task.is_blocking());
+    runner.core.events.started(task.run.id, &task.name, task.attempt);
+    let runtime = runner.core.runtime.clone();
+    let executing = Executing { runner, context };
+    match known.task.run() {
+        RunTask::Async(prepare) => runtime.spawn(run(executing, prepare, task, seat)),
+        RunTask::Blocking(prepare) => runtime.spawn(run_blocking(executing, prepare, task, seat)),
+    };
+}
+
+/// A body that is under way: until it is over, or gone with the runtime that would have gone on with it.
+struct Executing {
     runner: Arc<Runner>,
-    task: Claimed,
-    descriptor: &'static Descriptor,
-    stop: Stop,
-    seat: Seat,
-    executing: Executing,
-) {
-    let context = context(&runner, &task, &stop);
-    let mut executing = Some(executing);
-    let kind = match descriptor.run() {
-        RunTask::Async(prepare) => {
-            match panics::catch(|| context.clone().sync_scope(|| prepare(&context, &task.args))) {
-                Ok(Ok(body)) => drive(body, &context, &task, &stop).await,
-                Ok(Err(error)) => Some(not_begun(&task, error)),
-                Err(panic) => Some(panicked(&task, panic)),
-            }
+    context: TaskContext,
+}
+
+impl Executing {
+    fn end_body(&self) {
+        if self.context.end_body() {
+            self.runner.core.runs.executed();
         }
-        RunTask::Blocking(prepare) => {
-            match panics::catch(|| context.clone().sync_scope(|| prepare(&context, &task.args))) {
-                Ok(Ok(body)) => attend(&runner, body, &context, &task, &stop, executing.take()).await,
-                Ok(Err(error)) => Some(not_begun(&task, error)),
-                Err(panic) => Some(panicked(&task, panic)),
-            }
+    }
+}
+
+impl Drop for Executing {
+    fn drop(&mut self) {
+        self.end_body();
+    }
+}
+
+/// Runs an async task and hands its end to the dispatcher.
+#[expect(clippy::manual_async_fn, reason = "an async function holds what it is given twice, for each run")]
+fn run(
+    executing: Executing,
+    prepare: Prepare<BoxFuture<'static, TaskOutcome>>,
+    task: Claimed,
+    seat: Seat,
+) -> impl Future<Output = ()> + Send {
+    async move {
+        let kind = match prepared(prepare, &executing.context, &task) {
+            Ok(body) => drive(body, &executing.context, &task).await,
+            Err(kind) => Some(kind),
+        };
+        executing.end_body();
+        let words = executing.context.last_words().await;
+        conclude(&executing.runner, task, seat, kind, words);
+    }
+}
+
+/// Attends a synchronous task on its thread and hands its end to the dispatcher.
+async fn run_blocking(executing: Executing, prepare: Prepare<BlockingBody>, task: Claimed, seat: Seat) {
+    let (runner, context) = (executing.runner.clone(), executing.context.clone());
+    let kind = match prepared(prepare, &context, &task) {
+        Ok(body) => attend(&runner, body, &context, &task, executing).await,
+        Err(kind) => {
+            drop(executing);
+            Some(kind)
         }
     };
-    drop(executing);
-    let (progress, lines) = context.last_words().await;
+    let words = context.last_words().await;
+    conclude(&runner, task, seat, kind, words);
+}
+
+/// Hands the end of a run, with what it has said and nobody has stored, to the dispatcher.
+fn conclude(runner: &Runner, task: Claimed, seat: Seat, kind: Option<FinishKind>, words: LastWords) {
     let finish = kind.map(|kind| {
         let mut finish = Finish::new(task.run, kind);
-        (finish.progress, finish.lines) = (progress, lines);
+        (finish.progress, finish.lines) = words;
         finish
     });
     runner.end(Ended { run: task.run, name: task.name, seat, finish });
 }
 
-fn context(runner: &Runner, task: &Claimed, stop: &Stop) -> TaskContext {
-    TaskContext::new(ContextParts {
-        id: task.run.id,
-        name: task.name.clone(),
-        attempt: task.attempt,
-        max_attempts: task.max_attempts,
-        tags: task.tags.clone(),
-        deadline: task.policy.timeout.and_then(|timeout| SystemTime::now().checked_add(timeout)),
-        scheduled_for: task.scheduled_for,
-        cancel: stop.token().clone(),
-        states: runner.states.clone(),
-        outbox: runner.outbox.clone(),
-        // The line that says so itself goes beyond the limit.
-        log_room: TaskContext::MAX_LOG_LINES
-            .checked_sub(task.log_lines)
-            .zip(TaskContext::MAX_LOG_BYTES.checked_sub(task.log_bytes)),
-    })
+/// Runs code of the task's; a panic is its text.
+fn within<T>(context: &TaskContext, code: impl FnOnce() -> T) -> Result<T, String> {
+    panics::catch(|| context.clone().sync_scope(code))
+}
+
+/// The body with its arguments, or how a run ends that cannot begin.
+fn prepared<B>(prepare: Prepare<B>, context: &TaskContext, task: &Claimed) -> Result<B, FinishKind> {
+    match within(context, || prepare(context, &task.args)) {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(error)) => Err(not_begun(task, error)),
+        Err(panic) => Err(panicked(task, panic)),
+    }
 }
 
 /// An async body: polled until it is ready, and dropped when it is to stop. `None`: the run was lost.
@@ -77,48 +128,43 @@ async fn drive(
     mut body: BoxFuture<'static, TaskOutcome>,
     context: &TaskContext,
     task: &Claimed,
-    stop: &Stop,
 ) -> Option<FinishKind> {
-    let poll = poll_fn(|cx| {
-        let polled = panics::catch(|| context.clone().sync_scope(|| body.as_mut().poll(cx)));
-        match polled {
-            Ok(poll) => poll.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic)),
-        }
+    let poll = poll_fn(|cx| match within(context, || body.as_mut().poll(cx)) {
+        Ok(poll) => poll.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic)),
     });
     let ended = tokio::select! {
         biased;
         ended = poll => Some(ended),
-        () = stop.token().cancelled() => None,
-        () = timeout(task.policy.timeout) => {
-            stop.ask(StopReason::Timeout);
+        () = context.stop().asked() => None,
+        () = limit(task) => {
+            context.stop().ask(StopReason::Timeout);
             None
         }
     };
-    // Dropping runs the task's destructors, which are its code too.
-    let dropped = panics::catch(|| context.clone().sync_scope(|| drop(body)));
-    if let Err(panic) = dropped {
-        tracing::warn!(task = %task.run.id, name = %task.name, "{panic} (while the task was being dropped)");
-    }
     match ended {
         Some(Ok(outcome)) => Some(returned(task, outcome)),
         Some(Err(panic)) => Some(panicked(task, panic)),
-        None => cut_short(task, stop),
+        None => {
+            // Dropping runs the task's destructors, which are its code too. A body that is over has run them.
+            if let Err(panic) = within(context, || drop(body)) {
+                tracing::warn!(task = %task.run.id, name = %task.name, "{panic} (while the task was being dropped)");
+            }
+            cut_short(task, context)
+        }
     }
 }
 
 /// A synchronous body: run on a thread of the pool, asked to stop, and waited for. `None`: the run was lost.
 async fn attend(
     runner: &Runner,
-    body: Box<dyn FnOnce() -> TaskOutcome + Send>,
+    body: BlockingBody,
     context: &TaskContext,
     task: &Claimed,
-    stop: &Stop,
-    executing: Option<Executing>,
+    executing: Executing,
 ) -> Option<FinishKind> {
-    let scope = context.clone();
     let mut returns = runner.pool.run(move || {
-        let returned = panics::catch(|| scope.sync_scope(body));
+        let returned = within(&executing.context, body);
         // Here, since the thread goes on where this future is dropped.
         drop(executing);
         returned
@@ -126,18 +172,18 @@ async fn attend(
     let ended = tokio::select! {
         biased;
         ended = &mut returns => ended,
-        () = timeout(task.policy.timeout) => {
-            stop.ask(StopReason::Timeout);
+        () = limit(task) => {
+            context.stop().ask(StopReason::Timeout);
             tracing::warn!(task = %task.run.id, name = %task.name, "timed out; asked to stop, its slot is kept");
             returns.await
         }
     };
     let noticed = context.noticed_stop();
-    match stop.reason() {
+    match context.stop().reason() {
         Some(StopReason::Lost) => return None,
-        Some(StopReason::Timeout) => return cut_short(task, stop),
+        Some(StopReason::Timeout) => return cut_short(task, context),
         // It returned because it was asked to.
-        Some(_) if noticed => return cut_short(task, stop),
+        Some(_) if noticed => return cut_short(task, context),
         _ => {}
     }
     match ended {
@@ -148,15 +194,17 @@ async fn attend(
     }
 }
 
-async fn timeout(limit: Option<Duration>) {
-    match limit {
-        Some(limit) => tokio::time::sleep(limit).await,
+/// Ends when the task has taken as long as it may. Most have no limit, and nothing of the clock with it.
+async fn limit(task: &Claimed) {
+    let sleep: Option<Pin<Box<Sleep>>> = task.policy.timeout.map(|limit| Box::pin(tokio::time::sleep(limit)));
+    match sleep {
+        Some(sleep) => sleep.await,
         None => std::future::pending().await,
     }
 }
 
-fn cut_short(task: &Claimed, stop: &Stop) -> Option<FinishKind> {
-    match stop.reason() {
+fn cut_short(task: &Claimed, context: &TaskContext) -> Option<FinishKind> {
+    match context.stop().reason() {
         Some(StopReason::Lost) => None,
         Some(StopReason::Cancel) => Some(retry::after_cancel()),
         Some(StopReason::Timeout) => {

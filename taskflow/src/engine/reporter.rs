@@ -15,12 +15,12 @@ pub(crate) async fn report(runner: Arc<Runner>) {
     loop {
         tokio::select! {
             () = core.over.cancelled() => return,
-            () = runner.outbox.spoken() => {}
+            () = runner.surroundings.outbox.spoken() => {}
         }
         tokio::time::sleep(COLLECT).await;
         let mut speakers = Vec::new();
         let mut reports = Vec::new();
-        for context in runner.outbox.speakers() {
+        for context in runner.surroundings.outbox.speakers() {
             let Some(run) = core.runs.find(context.id()) else { continue };
             if let Some((progress, lines)) = context.begin_report() {
                 reports.push(Report::new(run, progress, lines));

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::blocking::BlockingPool;
 use super::core::Core;
 use super::execution;
-use super::runs::Executing;
 use super::settle::Tally;
 use super::slots::{Seat, Slots};
 use crate::store::{Claimed, Finish, FinishKind, Run};
-use crate::task::{Outbox, Registry, States};
+use crate::task::{Outbox, Registry, States, Surroundings};
 
 /// What a process has that runs tasks, beside what every process has.
 #[derive(Debug)]
@@ -21,12 +21,11 @@ pub(crate) struct Runner {
     pub(crate) core: Arc<Core>,
     pub(crate) registry: Registry,
     pub(crate) names: Names,
-    pub(crate) states: Arc<States>,
+    pub(crate) surroundings: Arc<Surroundings>,
     pub(crate) slots: Slots,
     pub(crate) pool: BlockingPool,
-    pub(crate) outbox: Arc<Outbox>,
     pub(crate) tally: Tally,
-    ended: mpsc::UnboundedSender<Ended>,
+    ended: Mutex<Vec<Ended>>,
     wake: Notify,
     maybe_work: AtomicBool,
     stopping: AtomicBool,
@@ -55,37 +54,34 @@ impl Runner {
     pub(crate) fn new(
         core: Arc<Core>,
         registry: Registry,
-        states: Arc<States>,
+        states: States,
         slots: Slots,
         pool: BlockingPool,
-    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Ended>) {
-        let (ended, receiver) = mpsc::unbounded_channel();
+    ) -> Arc<Self> {
         let names = Names {
             all: registry.names(true),
             asynchronous: registry.names(false),
             has_blocking: registry.tasks().iter().any(|task| task.is_blocking()),
         };
-        let runner = Self {
+        Arc::new(Self {
             core,
             registry,
             names,
-            states,
+            surroundings: Arc::new(Surroundings { states, outbox: Outbox::default() }),
             slots,
             pool,
-            outbox: Arc::default(),
             tally: Tally::default(),
-            ended,
+            ended: Mutex::default(),
             wake: Notify::new(),
             maybe_work: AtomicBool::new(true),
             stopping: AtomicBool::new(false),
             lease_in_doubt: AtomicBool::new(false),
-        };
-        (Arc::new(runner), receiver)
+        })
     }
 
     /// Starts a claimed task in the slot it was given.
     pub(crate) fn start(self: &Arc<Self>, task: Claimed, seat: Seat) {
-        let Some(descriptor) = self.registry.get(&task.name).map(|known| known.task) else {
+        let Some(known) = self.registry.get(&task.name) else {
             // A claim asks for known names only, so a store would have to break its contract.
             tracing::error!(task = %task.run.id, name = %task.name, "the store gave a task nobody here knows");
             let name = task.name.clone();
@@ -99,16 +95,35 @@ impl Runner {
             self.end(Ended { run: task.run, name: task.name, seat, finish });
             return;
         }
-        let stop = self.core.runs.begin(task.run, descriptor.is_blocking());
-        self.core.events.started(task.run.id, &task.name, task.attempt);
-        let executing = Executing::new(self.core.clone(), task.run);
-        self.core.runtime.spawn(execution::execute(self.clone(), task, descriptor, stop, seat, executing));
+        execution::begin(self.clone(), known, task, seat);
     }
 
     /// Hands the end of a run to the dispatcher.
     pub(crate) fn end(&self, ended: Ended) {
-        // The dispatcher outlives every run; if the runtime is being torn down nobody is left to tell.
-        let _ = self.ended.send(ended);
+        let mut all = self.ended.lock();
+        all.push(ended);
+        let is_first = all.len() == 1;
+        drop(all);
+        // Whoever came before has woken it, and it takes all there are.
+        if is_first {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Adds to `batch` what has ended, up to `most` in all.
+    pub(super) fn take_ended(&self, batch: &mut Vec<Ended>, most: usize) {
+        let mut all = self.ended.lock();
+        if batch.is_empty() && all.len() <= most {
+            std::mem::swap(batch, &mut all);
+            return;
+        }
+        let count = most.saturating_sub(batch.len()).min(all.len());
+        batch.extend(all.drain(..count));
+        let more = !all.is_empty();
+        drop(all);
+        if more {
+            self.wake.notify_one();
+        }
     }
 
     /// There may be work: the dispatcher is to look.

@@ -29,16 +29,35 @@ impl Tally {
         *self.0.lock()
     }
 
-    fn count(&self, finish: &FinishKind) {
+    fn add(&self, more: Ends) {
         let mut ends = self.0.lock();
+        ends.finished += more.finished;
+        ends.handed_back += more.handed_back;
+        ends.interrupted += more.interrupted;
+    }
+}
+
+impl Ends {
+    fn count(&mut self, finish: &FinishKind) {
         match finish {
             FinishKind::GiveBack { outcome: Some(AttemptOutcome::HandedBack) | None, .. } => {
-                ends.handed_back += 1
+                self.handed_back += 1
             }
-            FinishKind::End { status: TaskStatus::Interrupted, .. } => ends.interrupted += 1,
-            _ => ends.finished += 1,
+            FinishKind::End { status: TaskStatus::Interrupted, .. } => self.interrupted += 1,
+            _ => self.finished += 1,
         }
     }
+}
+
+/// Counts how these runs ended: before they are seen to be over, so that a shutdown which waits for that counts them.
+pub(super) fn count(runner: &Runner, finishes: &[Finish], finished: &[Finished]) {
+    let mut ends = Ends::default();
+    for (finish, finished) in finishes.iter().zip(finished) {
+        if let Finished::Applied(_) = finished {
+            ends.count(&finish.kind);
+        }
+    }
+    runner.tally.add(ends);
 }
 
 /// These runs are over and their slots free.
@@ -52,18 +71,17 @@ pub(super) fn leave(runner: &Runner, batch: &[Ended]) {
 /// Tells what became of each, and answers when the first of them is due again.
 pub(super) fn settle(
     runner: &Runner,
-    batch: Vec<Ended>,
+    batch: &[Ended],
     finishes: &[Finish],
     finished: &[Finished],
 ) -> Option<Duration> {
     let mut next: Option<Duration> = None;
-    for ((ended, finish), finished) in batch.into_iter().zip(finishes).zip(finished) {
+    for ((ended, finish), finished) in batch.iter().zip(finishes).zip(finished) {
         let Finished::Applied(status) = *finished else {
             runner.core.health.stale_write();
             tracing::warn!(task = %ended.run.id, name = %ended.name, "a lost run ended; its outcome is dropped");
             continue;
         };
-        runner.tally.count(&finish.kind);
         if let (TaskStatus::Pending, FinishKind::Retry { delay, .. } | FinishKind::GiveBack { delay, .. }) =
             (status, &finish.kind)
         {
@@ -116,8 +134,9 @@ pub(super) async fn one_by_one(runner: &Runner, batch: &mut Vec<Ended>) {
         }
         match answer {
             Ok(finished) => {
+                count(runner, &finish, &finished);
                 leave(runner, std::slice::from_ref(&ended));
-                settle(runner, vec![ended], &finish, &finished);
+                settle(runner, std::slice::from_ref(&ended), &finish, &finished);
             }
             Err(error) if !is_about_one_row(&error) => batch.push(ended),
             Err(error) => {

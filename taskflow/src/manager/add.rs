@@ -3,12 +3,17 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::future::IntoFuture;
+use std::iter;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::oneshot;
+
 use super::{TaskHandle, TaskManager};
+use crate::engine::adder::Answer;
 use crate::engine::holds::Holder;
 use crate::model::{AddError, NewTask, RetryPolicy, When};
 use crate::task::{Call, IntoNewTask, Standalone, Task, TaskFn, new_task};
@@ -71,7 +76,7 @@ impl TaskManager {
         if tasks.is_empty() {
             return Ok(Vec::new());
         }
-        let answer = self.0.adder.send(tasks, holder)?;
+        let answer = self.0.adder.send(tasks.into_iter(), holder)?;
         let inserted = answer.await.map_err(|_| AddError::ShutDown)??;
         Ok(inserted.into_iter().map(|inserted| TaskHandle::of(self.clone(), inserted)).collect())
     }
@@ -206,7 +211,7 @@ impl<V> AddTask<V> {
     /// When called on a thread that drives async code, where blocking could wait for itself: await it there.
     pub fn blocking(self) -> Result<TaskHandle<V>, AddError> {
         let runtime = self.manager.0.core.runtime.clone();
-        runtime.block_on(self.store())
+        runtime.block_on(AddFuture::new(self))
     }
 
     /// What is added, and through which manager.
@@ -214,19 +219,55 @@ impl<V> AddTask<V> {
     pub(super) fn into_parts(self) -> (TaskManager, NewTask) {
         (self.manager, self.task)
     }
+}
 
-    async fn store(self) -> Result<TaskHandle<V>, AddError> {
-        let handles = self.manager.add_new(vec![self.task], self.holder).await?;
-        handles.into_iter().next().ok_or(AddError::ShutDown)
+/// An add on its way: what awaiting an [`AddTask`] awaits. To drop it undoes nothing once it has been polled.
+#[must_use = "an add does nothing until it is awaited"]
+pub struct AddFuture<V>(Step<V>);
+
+#[expect(
+    clippy::large_enum_variant,
+    reason = "what is large is moved out by the first poll: a box would cost more"
+)]
+enum Step<V> {
+    Described(Option<AddTask<V>>),
+    Sent(TaskManager, oneshot::Receiver<Answer>),
+}
+
+impl<V> AddFuture<V> {
+    fn new(add: AddTask<V>) -> Self {
+        Self(Step::Described(Some(add)))
     }
 }
 
-impl<V: 'static> IntoFuture for AddTask<V> {
+impl<V> Future for AddFuture<V> {
     type Output = Result<TaskHandle<V>, AddError>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.store())
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Step::Described(add) = &mut self.0 {
+            let AddTask { manager, holder, task, .. } = add.take().expect("an add is sent by its first poll");
+            let answer = manager.0.adder.send(iter::once(task), holder)?;
+            self.0 = Step::Sent(manager, answer);
+        }
+        let Step::Sent(manager, answer) = &mut self.0 else { unreachable!("the first poll has sent it") };
+        let inserted = ready!(Pin::new(answer).poll(cx)).map_err(|_| AddError::ShutDown)??;
+        let inserted = inserted.first().ok_or(AddError::ShutDown)?;
+        Poll::Ready(Ok(TaskHandle::of(manager.clone(), *inserted)))
+    }
+}
+
+impl<V> fmt::Debug for AddFuture<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AddFuture").finish_non_exhaustive()
+    }
+}
+
+impl<V> IntoFuture for AddTask<V> {
+    type Output = Result<TaskHandle<V>, AddError>;
+    type IntoFuture = AddFuture<V>;
+
+    fn into_future(self) -> AddFuture<V> {
+        AddFuture::new(self)
     }
 }
 

@@ -175,8 +175,7 @@ impl TaskManagerBuilder {
         let core = self.join(true, names).await?;
         panics::remember_places();
         log_start(&core, &registry);
-        let (runner, ended) =
-            Runner::new(core.clone(), registry, Arc::new(states), slots, BlockingPool::new(threads));
+        let runner = Runner::new(core.clone(), registry, states, slots, BlockingPool::new(threads));
         queues::apply(&core, &runner);
         lease::keep(core.clone(), Some(runner.clone()))?;
         tether(&core);
@@ -184,7 +183,7 @@ impl TaskManagerBuilder {
         if let Err(error) = recovery::recover(&core).await {
             tracing::warn!(%error, "lost runs could not be looked for at start; the next look comes soon");
         }
-        let dispatcher = core.runtime.spawn(dispatcher::dispatch(runner.clone(), ended));
+        let dispatcher = core.runtime.spawn(dispatcher::dispatch(runner.clone()));
         let manager = TaskManager::new(core.clone(), Some(runner.clone()), Some(dispatcher));
         own.set(&manager);
         core.runtime.spawn(control::listen(core.clone(), Some(runner.clone())));

@@ -12,7 +12,7 @@ mod schedules;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod within;
 
-pub use add::AddTask;
+pub use add::{AddFuture, AddTask};
 pub use builder::TaskManagerBuilder;
 pub use handle::TaskHandle;
 pub use lifecycle::TaskManager;

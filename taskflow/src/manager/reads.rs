@@ -4,10 +4,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_util::Stream;
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
 
 use super::TaskManager;
+use crate::engine::events::Subscriber;
 use crate::model::{
     Counts, Cursor, Error, Health, InstanceInfo, LogLine, Page, TaskEvent, TaskFilter, TaskId, TaskRecord,
 };
@@ -138,21 +137,15 @@ impl TaskManager {
     }
 }
 
-type Next = (Option<TaskEvent>, broadcast::Receiver<TaskEvent>);
+type Next = (Option<TaskEvent>, Subscriber);
 
-/// A receiver as a stream; what was missed is skipped.
+/// A subscriber as a stream.
 struct Subscription {
     next: BoxFuture<'static, Next>,
 }
 
-async fn next(mut events: broadcast::Receiver<TaskEvent>) -> Next {
-    loop {
-        match events.recv().await {
-            Ok(event) => return (Some(event), events),
-            Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "a subscriber is too slow"),
-            Err(RecvError::Closed) => return (None, events),
-        }
-    }
+async fn next(mut events: Subscriber) -> Next {
+    (events.next().await, events)
 }
 
 impl Stream for Subscription {

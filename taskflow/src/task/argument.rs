@@ -8,6 +8,7 @@ use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, forward_to_deserialize_any};
 use serde_json::value::RawValue;
 
+use super::buffer::Buffer;
 use super::lossless;
 use crate::model::AddError;
 
@@ -61,42 +62,49 @@ fn read<T: DeserializeOwned>(name: &'static str, json: &RawValue) -> Result<T, A
 #[derive(Debug)]
 pub struct ArgumentWriter {
     task: &'static str,
-    json: Vec<u8>,
+    json: Buffer,
 }
 
 #[doc(hidden)]
 impl ArgumentWriter {
     #[must_use]
     pub fn new(task: &'static str) -> Self {
-        let mut json = Vec::with_capacity(128);
-        json.push(b'{');
+        let mut json = Buffer::take();
+        json.0.push(b'{');
         Self { task, json }
     }
 
     fn put<T: Serialize>(&mut self, argument: &'static str, value: &T) -> Result<(), AddError> {
         let refuse = |message: String| AddError::Argument { task: self.task, argument, message };
-        if self.json.len() > 1 {
-            self.json.push(b',');
+        let json = &mut self.json.0;
+        if json.len() > 1 {
+            json.push(b',');
         }
-        serde_json::to_writer(&mut self.json, argument).map_err(|error| refuse(error.to_string()))?;
-        self.json.push(b':');
-        let start = self.json.len();
-        serde_json::to_writer(&mut self.json, value).map_err(|error| refuse(error.to_string()))?;
-        lossless::check(&self.json[start..], value).map_err(refuse)
+        serde_json::to_writer(&mut *json, argument).map_err(|error| refuse(error.to_string()))?;
+        json.push(b':');
+        let start = json.len();
+        serde_json::to_writer(&mut *json, value).map_err(|error| refuse(error.to_string()))?;
+        lossless::check(&json[start..], value).map_err(refuse)
     }
 
     #[must_use]
     pub fn finish(mut self) -> Arc<str> {
-        self.json.push(b'}');
-        // serde_json writes UTF-8 only.
-        String::from_utf8_lossy(&self.json).into()
+        self.json.0.push(b'}');
+        self.json.text().into()
     }
 }
 
 /// A stored payload: its arguments by name, not decoded yet.
 #[doc(hidden)]
-#[derive(Debug)]
-pub struct Payload<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+#[derive(Debug, Default)]
+pub struct Payload<'a> {
+    /// The first ones, in place: most tasks have no more.
+    few: [Option<Stored<'a>>; 4],
+    more: Vec<Stored<'a>>,
+}
+
+/// The key of an argument and its JSON.
+type Stored<'a> = (Cow<'a, str>, &'a RawValue);
 
 #[doc(hidden)]
 impl<'a> Payload<'a> {
@@ -107,7 +115,8 @@ impl<'a> Payload<'a> {
     }
 
     fn find(&self, name: &str) -> Option<&'a RawValue> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, json)| *json)
+        let mut stored = self.few.iter().flatten().chain(&self.more);
+        stored.find(|(key, _)| key == name).map(|(_, json)| *json)
     }
 }
 
@@ -115,21 +124,26 @@ impl<'de: 'a, 'a> Deserialize<'de> for Payload<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Slots;
         impl<'de> Visitor<'de> for Slots {
-            type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+            type Value = Payload<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object keyed by parameter name")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut slots = Vec::with_capacity(4);
+                let mut payload = Payload::default();
+                let mut free = payload.few.iter_mut();
                 while let Some(Key(key)) = map.next_key()? {
-                    slots.push((key, map.next_value()?));
+                    let stored = (key, map.next_value()?);
+                    match free.next() {
+                        Some(slot) => *slot = Some(stored),
+                        None => payload.more.push(stored),
+                    }
                 }
-                Ok(slots)
+                Ok(payload)
             }
         }
-        deserializer.deserialize_map(Slots).map(Payload)
+        deserializer.deserialize_map(Slots)
     }
 }
 
@@ -219,6 +233,13 @@ mod tests {
             assert_eq!(String::take("to", payload).unwrap(), "a\"b");
             assert_eq!(<Option<u128> as TaskArg>::take("n", payload).unwrap(), Some(3));
         });
+    }
+
+    #[test]
+    fn arguments_beyond_those_kept_in_place_are_found_too() {
+        let payload = Payload::parse(r#"{"a":1,"b":2,"c":3,"d":4,"e":5,"f":6}"#).unwrap();
+        let values = ["a", "b", "c", "d", "e", "f"].map(|name| u8::take(name, &payload).unwrap());
+        assert_eq!(values, [1, 2, 3, 4, 5, 6]);
     }
 
     #[test]

@@ -8,9 +8,8 @@ use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
-use super::States;
+use super::{States, Stop};
 use crate::model::{LogLevel, LogLine, NewTask, Progress, TaskId};
 
 /// What a running task knows of itself, and how it speaks: taken as a parameter, or found with
@@ -39,24 +38,24 @@ pub struct TaskContext(Arc<Inner>);
 
 struct Inner {
     parts: ContextParts,
+    stop: Stop,
     said: Mutex<Said>,
     /// What was taken to be stored is stored, or was put back.
     reported: Notify,
     noticed_stop: AtomicBool,
+    over: AtomicBool,
 }
 
 /// What the engine makes a context of.
 pub(crate) struct ContextParts {
     pub(crate) id: TaskId,
-    pub(crate) name: Arc<str>,
+    pub(crate) name: &'static str,
     pub(crate) attempt: u32,
     pub(crate) max_attempts: u32,
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) deadline: Option<SystemTime>,
     pub(crate) scheduled_for: Option<SystemTime>,
-    pub(crate) cancel: CancellationToken,
-    pub(crate) states: Arc<States>,
-    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) surroundings: Arc<Surroundings>,
     /// Log lines, and bytes in them, that this run may still leave; `None` if an earlier one has been told that no more
     /// is kept.
     pub(crate) log_room: Option<(u32, u32)>,
@@ -72,6 +71,16 @@ pub(crate) struct Said {
     announced: bool,
     reporting: bool,
     ended: bool,
+}
+
+/// What a run has said that is to be stored with its end.
+pub(crate) type LastWords = (Option<Progress>, Vec<LogLine>);
+
+/// What all runs of a process share.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) states: States,
+    pub(crate) outbox: Outbox,
 }
 
 /// Where runs announce that they have said something.
@@ -103,9 +112,16 @@ impl TaskContext {
     /// Bytes of log messages a task may leave, over all its attempts.
     pub const MAX_LOG_BYTES: u32 = 256 * 1024;
 
+    /// The context of a run that is about to begin.
     pub(crate) fn new(parts: ContextParts) -> Self {
-        let noticed_stop = AtomicBool::new(false);
-        Self(Arc::new(Inner { parts, said: Mutex::default(), reported: Notify::new(), noticed_stop }))
+        Self(Arc::new(Inner {
+            parts,
+            stop: Stop::default(),
+            said: Mutex::default(),
+            reported: Notify::new(),
+            noticed_stop: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+        }))
     }
 
     /// The context of the task this code runs in; `None` outside of one, and in what a task has spawned.
@@ -128,7 +144,7 @@ impl TaskContext {
     /// The name it was added under.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.0.parts.name
+        self.0.parts.name
     }
 
     /// The number of this attempt: 1 for the first.
@@ -164,14 +180,14 @@ impl TaskContext {
     /// Ends when this run is asked to stop: by a cancel, its timeout, a shutdown past its deadline, or the loss of its
     /// lease. An async task need not listen, it is dropped at its next await; what it spawned and blocking code should.
     pub async fn cancelled(&self) {
-        self.0.parts.cancel.cancelled().await;
+        self.0.stop.asked().await;
         self.0.noticed_stop.store(true, Ordering::Release);
     }
 
     /// Whether this run has been asked to stop.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        let cancelled = self.0.parts.cancel.is_cancelled();
+        let cancelled = self.0.stop.is_asked();
         if cancelled {
             self.0.noticed_stop.store(true, Ordering::Release);
         }
@@ -182,6 +198,21 @@ impl TaskContext {
     /// of it; one that never asked came to its own end.
     pub(crate) fn noticed_stop(&self) -> bool {
         self.0.noticed_stop.load(Ordering::Acquire)
+    }
+
+    /// How this run is asked to stop.
+    pub(crate) fn stop(&self) -> &Stop {
+        &self.0.stop
+    }
+
+    /// Its body is over; its end may not be durable yet. Answers whether nobody had said so.
+    pub(crate) fn end_body(&self) -> bool {
+        !self.0.over.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether its body is over.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.over.load(Ordering::Acquire)
     }
 
     /// Says how far the task is: from 0 to 1, and what it is doing. Only the latest is kept, and of its message the
@@ -228,7 +259,7 @@ impl TaskContext {
         let announced = mem::replace(&mut said.announced, true);
         drop(said);
         if !announced {
-            let outbox = &self.0.parts.outbox;
+            let outbox = &self.0.parts.surroundings.outbox;
             outbox.speakers.lock().push(self.clone());
             outbox.spoken.notify_one();
         }
@@ -261,22 +292,23 @@ impl TaskContext {
 
     /// What is to be stored with the end of the run: all that no report has stored. Waits for one that is under way,
     /// which would be stale after the end.
-    pub(crate) async fn last_words(&self) -> (Option<Progress>, Vec<LogLine>) {
+    pub(crate) async fn last_words(&self) -> LastWords {
         loop {
-            let reported = self.0.reported.notified();
-            {
+            let reported = {
                 let mut said = self.0.said.lock();
                 if !said.reporting {
                     said.ended = true;
                     return (said.progress.take(), mem::take(&mut said.lines));
                 }
-            }
+                // Under the lock, so that the report cannot end unheard.
+                self.0.reported.notified()
+            };
             reported.await;
         }
     }
 
     pub(super) fn states(&self) -> &States {
-        &self.0.parts.states
+        &self.0.parts.surroundings.states
     }
 
     /// A value of the worker's, by type.

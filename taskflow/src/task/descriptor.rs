@@ -41,10 +41,13 @@ impl fmt::Display for Location {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Run {
     /// On the runtime.
-    Async(fn(&TaskContext, &str) -> Result<BoxFuture<'static, TaskOutcome>, RunError>),
+    Async(Prepare<BoxFuture<'static, TaskOutcome>>),
     /// On a thread of the blocking pool.
-    Blocking(fn(&TaskContext, &str) -> Result<BlockingBody, RunError>),
+    Blocking(Prepare<BlockingBody>),
 }
+
+/// Makes a body of the stored arguments and what the worker provides.
+pub(crate) type Prepare<B> = fn(&TaskContext, &str) -> Result<B, RunError>;
 
 /// The body of a synchronous task with its arguments.
 pub(crate) type BlockingBody = Box<dyn FnOnce() -> TaskOutcome + Send>;

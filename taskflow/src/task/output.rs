@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::buffer::Buffer;
 use super::{ErrorReport, lossless};
 
 /// What a task may return: `()`, or `Result<T, E>` with a `T` that can be kept and an `E` that can be shown.
@@ -65,17 +66,18 @@ impl<T: TaskValue, E: fmt::Display + Send + 'static> TaskOutput for Result<T, E>
 )]
 pub trait TaskValue: Sized + Send + 'static {
     #[doc(hidden)]
-    fn to_json(&self) -> Result<String, String>;
+    fn to_json(&self) -> Result<Box<str>, String>;
     #[doc(hidden)]
     fn from_json(json: &str) -> Result<Self, String>;
 }
 
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + Send + 'static> TaskValue for T {
-    fn to_json(&self) -> Result<String, String> {
-        let json = serde_json::to_string(self).map_err(|error| error.to_string())?;
-        lossless::check(json.as_bytes(), self)?;
-        Ok(json)
+    fn to_json(&self) -> Result<Box<str>, String> {
+        let mut json = Buffer::take();
+        serde_json::to_writer(&mut json.0, self).map_err(|error| error.to_string())?;
+        lossless::check(&json.0, self)?;
+        Ok(json.text().into())
     }
 
     fn from_json(json: &str) -> Result<Self, String> {
@@ -121,7 +123,7 @@ impl TaskOutcome {
             Ok(json) if json.len() > Self::MAX_RESULT => {
                 lost(format!("it is {} bytes, and at most {} are kept", json.len(), Self::MAX_RESULT))
             }
-            Ok(json) => Self::Success { result: json.into() },
+            Ok(result) => Self::Success { result },
             Err(why) => lost(why),
         }
     }

@@ -1,21 +1,22 @@
 //! The tasks of this program, by name.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::descriptor::Registration;
-use super::{Descriptor, States};
+use super::{Descriptor, FoldMap, States};
 use crate::model::{Error, RetryPolicy, error::closest};
 
 /// The tasks of this program, by name and alias.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    by_name: HashMap<&'static str, Registered>,
+    by_name: FoldMap<&'static str, Registered>,
 }
 
 /// A task under one of its names, with what its runs share.
 #[derive(Clone, Debug)]
 pub(crate) struct Registered {
+    /// The name or alias.
+    pub(crate) key: &'static str,
     pub(crate) task: &'static Descriptor,
     pub(crate) name: Arc<str>,
     /// The policy of its attribute.
@@ -24,7 +25,7 @@ pub(crate) struct Registered {
 
 impl Registered {
     fn new(name: &'static str, task: &'static Descriptor) -> Self {
-        Self { task, name: name.into(), policy: Arc::new(task.config().policy.clone()) }
+        Self { key: name, task, name: name.into(), policy: Arc::new(task.config().policy.clone()) }
     }
 }
 
@@ -36,7 +37,7 @@ impl Registry {
     pub(crate) fn collect() -> Result<Self, Error> {
         let mut descriptors: Vec<_> = inventory::iter::<Registration>().map(|found| found.0).collect();
         descriptors.sort_by_key(|task| (task.config().name, task.location().file, task.location().line));
-        let mut by_name: HashMap<&'static str, Registered> = HashMap::new();
+        let mut by_name: FoldMap<&'static str, Registered> = FoldMap::default();
         for task in descriptors {
             for name in names(task) {
                 if let Some(first) = by_name.insert(name, Registered::new(name, task)) {
@@ -56,7 +57,7 @@ impl Registry {
     /// # Errors
     /// [`Error::UnknownTask`] for a name that is not registered.
     pub(crate) fn keep_only(&mut self, wanted: &[String]) -> Result<(), Error> {
-        let mut kept = HashMap::new();
+        let mut kept = FoldMap::default();
         for name in wanted {
             let task = self.by_name.get(name.as_str()).ok_or_else(|| Error::UnknownTask {
                 name: name.clone(),
