@@ -310,7 +310,7 @@ pub(crate) async fn what_a_full_queue_refuses_is_counted_and_kept_if_asked_for(l
 }
 
 pub(crate) async fn a_task_that_has_expired_is_never_started(lab: Lab) {
-    let soon = SystemTime::now() + Duration::from_millis(300);
+    let soon = SystemTime::now() + Duration::from_millis(1500);
     let expiring = |name| with(task(name), |task| task.expires_at = Some(soon));
     let in_time = lab.add(expiring("alpha")).await;
     let late = lab.add(expiring("alpha")).await;
@@ -421,8 +421,8 @@ pub(crate) async fn a_queues_stored_configuration_is_read_back_until_it_is_reset
 }
 
 pub(crate) async fn queues_tell_what_waits_for_how_long_and_what_ended_lately(lab: Lab) {
-    lab.add(with(task("alpha"), |task| task.priority = -1)).await;
     let since = Instant::now();
+    lab.add(with(task("alpha"), |task| task.priority = -1)).await;
     tokio::time::sleep(Duration::from_millis(60)).await;
     for _ in 0..2 {
         lab.add(task("alpha")).await;
