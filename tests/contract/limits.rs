@@ -310,7 +310,7 @@ pub(crate) async fn what_a_full_queue_refuses_is_counted_and_kept_if_asked_for(l
 }
 
 pub(crate) async fn a_task_that_has_expired_is_never_started(lab: Lab) {
-    let soon = SystemTime::now() + Duration::from_millis(300);
+    let soon = SystemTime::now() + Duration::from_millis(1500);
     let expiring = |name| with(task(name), |task| task.expires_at = Some(soon));
     let in_time = lab.add(expiring("alpha")).await;
     let late = lab.add(expiring("alpha")).await;

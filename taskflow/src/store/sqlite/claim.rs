@@ -45,7 +45,8 @@ pub(super) fn claim(tx: &mut Transaction<'_, '_>, claim: &Claim) -> rusqlite::Re
     // Who got all it asked for asks again anyway.
     if tasks.len() < claim.limit {
         rooms.retain(|room| room.free > 0);
-        if !rooms.is_empty() && !(are_all_due && are_all_back && is_done) {
+        let were_all_there = are_all_due && are_all_back && is_done;
+        if !rooms.is_empty() && !were_all_there {
             next_due = Some(Duration::ZERO);
         } else {
             let mut queues = Vec::new();

@@ -13,8 +13,8 @@ use super::transaction::Transaction;
 use crate::model::TaskId;
 use crate::store::Recovered;
 
-/// The most tasks that one transaction lapses.
-const LAPSED_AT_ONCE: i64 = 10_000;
+/// The most tasks that one transaction lapses: some 20 ms.
+const LAPSED_AT_ONCE: i64 = 2_000;
 
 const EXPIRES: &str = "INSERT INTO taskflow_expiring (lapsed, expires_at, task) VALUES (0, ?1, ?2)";
 

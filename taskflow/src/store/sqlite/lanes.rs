@@ -16,7 +16,7 @@ use super::transaction::{Known, Transaction};
 
 /// From the index alone.
 const READY: &str = "
-SELECT seq, priority, NULL FROM taskflow_tasks INDEXED BY taskflow_tasks_ready
+SELECT seq, priority FROM taskflow_tasks INDEXED BY taskflow_tasks_ready
 WHERE state = 0 AND queue = ?1 AND name = ?2 ORDER BY priority DESC, seq";
 
 /// Reads each row, for its key.
@@ -41,6 +41,8 @@ pub(super) struct Candidate {
 /// The due tasks of one name in one queue.
 struct Lane {
     room: usize,
+    /// Whether the keys of its tasks are looked at.
+    has_keys: bool,
     queue: Arc<str>,
     name: Arc<str>,
 }
@@ -57,10 +59,7 @@ pub(super) fn choose(
     let (mut chosen, mut aside, mut is_done) = (Vec::new(), Vec::new(), true);
     let mut running_keys: HashMap<(usize, String), i64> = HashMap::new();
 
-    let query = |lane: &Lane| match rooms[lane.room].keys.most {
-        None => tx.sql.get(READY),
-        Some(_) => tx.sql.get(READY_WITH_KEYS),
-    };
+    let query = |lane: &Lane| tx.sql.get(if lane.has_keys { READY_WITH_KEYS } else { READY });
     let mut queries = lanes.iter().map(query).collect::<rusqlite::Result<Vec<_>>>()?;
     let rows = queries.iter_mut().zip(&lanes).map(|(query, lane)| query.query([&*lane.queue, &*lane.name]));
     let mut rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
@@ -69,7 +68,7 @@ pub(super) fn choose(
     let mut next = |number: usize| -> rusqlite::Result<Option<_>> {
         let Some(row) = rows[number].next()? else { return Ok(None) };
         let (seq, priority): (i64, i64) = (row.get(0)?, row.get(1)?);
-        let key: Option<String> = row.get(2)?;
+        let key: Option<String> = if lanes[number].has_keys { row.get(2)? } else { None };
         Ok(Some(Reverse((Reverse(priority), seq, number, key))))
     };
     for number in 0..lanes.len() {
@@ -132,7 +131,11 @@ fn lanes(tx: &mut Transaction<'_, '_>, known: &Known, rooms: &[Room]) -> rusqlit
             continue;
         }
         let queue = tx.ledger.name(room.queue);
-        let lane = |name: &Arc<str>| Lane { room: number, queue: Arc::clone(queue), name: Arc::clone(name) };
+        let has_keys = room.keys.most.is_some();
+        let lane = |name: &Arc<str>| {
+            let (queue, name) = (Arc::clone(queue), Arc::clone(name));
+            Lane { room: number, has_keys, queue, name }
+        };
         if let [only] = known.sorted() {
             lanes.push(lane(only));
             continue;

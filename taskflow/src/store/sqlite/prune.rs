@@ -28,7 +28,8 @@ WHERE gone_at <= ?1 AND NOT EXISTS (
 
 const EMPTY_QUEUES: &str = "
 DELETE FROM taskflow_queues
-WHERE paused = 0 AND config IS NULL AND starts IS NULL AND key_limit IS NULL AND refused = 0 AND aside = 0 AND due = 0 AND later = 0 AND held = 0 AND running = 0 AND success = 0 AND failed = 0
+WHERE paused = 0 AND config IS NULL AND starts IS NULL AND key_limit IS NULL AND refused = 0
+  AND aside = 0 AND due = 0 AND later = 0 AND held = 0 AND running = 0 AND success = 0 AND failed = 0
   AND interrupted = 0 AND cancelled = 0 AND rejected = 0";
 
 const ENDED_LATELY: &str = "DELETE FROM taskflow_ended_lately WHERE second <= ?1";

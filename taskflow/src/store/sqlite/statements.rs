@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
-use rusqlite::{Connection, Statement};
+use rusqlite::{Connection, PrepFlags, Statement};
 
 /// A connection with the statements it has prepared. `rusqlite` has such a cache, but behind a feature, and it finds a
 /// statement by hashing its text; here the text is constant and its address finds it.
@@ -39,7 +39,8 @@ impl<'c> Statements<'c> {
             .and_then(|it| it.1.take());
         let statement = match idle {
             Some(statement) => statement,
-            None => self.connection.prepare(sql)?,
+            // To be kept: the little memory that a connection has for short uses is not for these.
+            None => self.connection.prepare_with_flags(sql, PrepFlags::SQLITE_PREPARE_PERSISTENT)?,
         };
         Ok(Prepared { home: self, sql, statement: Some(statement) })
     }

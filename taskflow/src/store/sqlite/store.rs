@@ -43,6 +43,12 @@ const READERS: usize = 2;
 /// files, by which a process that died is noticed at once. To move or back up a store, stop its processes first or
 /// use SQLite's own `VACUUM INTO`.
 ///
+/// Who writes is alone in the file for that moment, so limits that hold for all processes (`global_concurrency`,
+/// `key_concurrency`, `rate_limit`, `max_size`) cost no locks of their own. What is shown of a queue is counted as tasks
+/// move, but for three things that are looked for and bounded: of tasks that came due while nobody ran their queue,
+/// 100,000 are told from those that are not due; the longest wait is that of the first 500 in turn (one for each name and
+/// priority, and each concurrency key that is busy); and what ended in the last minute is known to the second.
+///
 /// ```
 /// use taskflow::store::{SqliteStore, Store};
 ///
