@@ -4,7 +4,6 @@
 
 #[path = "support/servers/mod.rs"]
 mod servers;
-#[allow(dead_code, reason = "not all of it is needed here")]
 mod support;
 
 use std::sync::Arc;
