@@ -4,7 +4,6 @@
 
 #[path = "support/servers/mod.rs"]
 mod servers;
-#[allow(dead_code, reason = "not all of it is needed here")]
 mod support;
 
 use std::sync::Arc;
@@ -363,6 +362,24 @@ async fn a_crowd_beyond_what_a_claim_passes_over_is_let_go_when_the_limit_change
         }
     }
     assert_eq!(taken, 5_001);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_through_more_than_a_page_may_look_at_goes_on_page_by_page() {
+    let Some((store, me)) = store().await else { return };
+    let many = TaskFilter::MAX_LOOKED_AT + 1_000;
+    let mut first = keyed("tenant");
+    first.tags.insert("plan".to_owned(), "gold".to_owned());
+    let id = first.id;
+    add(&store, &me, vec![first]).await;
+    let rest = (0..many).map(|_| NewTask::new("alpha", Ok(Arc::from("{}")))).collect();
+    add(&store, &me, rest).await;
+    let gold = TaskFilter::new().tag("plan", "gold").status(TaskStatus::Pending);
+    let page = store.list(gold.clone()).await.unwrap();
+    assert!(page.items.is_empty(), "it is the oldest");
+    let page = store.list(gold.after(page.next.expect("not all has been looked at"))).await.unwrap();
+    assert_eq!(page.items.iter().map(|it| it.id).collect::<Vec<_>>(), [id]);
+    assert!(page.next.is_none());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

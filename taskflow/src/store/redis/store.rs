@@ -42,6 +42,13 @@ use crate::store::{
 /// A failover to a replica loses what had not been copied yet. `maxmemory-policy` must be `noeviction`, which is the
 /// default. When a process joins a server that keeps too little it says so in the log.
 ///
+/// # Time and limits
+///
+/// The clock is the server's: by it tasks come due and expire, leases end, and starts are counted for a rate limit. Limits
+/// that all processes share are exact, since each claim is one script. Where the `key_concurrency` of a queue changes, what
+/// waits for others of its key is looked at again, a thousand tasks a claim; as long as two processes ask for different
+/// ones (while a program is replaced, say) that goes on, and costs each claim a few milliseconds of the server's time.
+///
 /// ```no_run
 /// use taskflow::store::{RedisStore, Store};
 ///

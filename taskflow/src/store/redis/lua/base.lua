@@ -126,8 +126,9 @@ local function commit()
   end
   for queue, n in pairs(ends) do
     local key = P .. 'ends:' .. text(math.floor(now / 1000000))
-    call('HINCRBY', key, queue, n)
-    call('EXPIRE', key, 90)
+    if call('HINCRBY', key, queue, n) == n then
+      call('EXPIRE', key, 90)
+    end
   end
   if NEWS ~= '' then
     call('PUBLISH', P .. 'news', NEWS)
