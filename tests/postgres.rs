@@ -381,3 +381,28 @@ async fn a_renewal_waits_for_no_row_and_takes_none_for_lost() {
     assert!(renew().await.unwrap().lost.is_empty());
     assert_eq!(renewed_rows(&mut reader).await, 2);
 }
+
+/// Both in one recovery: the run comes back to wait for its first attempt, where the hold has waited all the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_keeps_its_run_key_when_a_run_that_had_it_before_is_lost_beside_it() {
+    let Some(url) = shared_url() else { return };
+    let store = PostgresStore::open(&url).unwrap();
+    let me = process();
+    store.join(&me).await.unwrap();
+    let add = async |start| {
+        let mut new = new_task();
+        new.run_key = Some("nightly".to_owned());
+        new.policy.to_mut().requeue_on_interrupt = true;
+        let id = new.id;
+        let group = InsertGroup::new(vec![InsertTask::new(new, start)]);
+        let batch = InsertBatch::new(me.id, DEADLINE, vec![group]);
+        store.insert(Arc::new(batch)).await.unwrap()[0].as_ref().unwrap();
+        id
+    };
+    let run = add(Start::Lease).await;
+    let hold = add(Start::Hold).await;
+    store.leave(me.id).await.unwrap();
+    assert_eq!(store.recover(me.id).await.unwrap().len(), 2);
+    let key = async |id| store.get(id).await.unwrap().unwrap().run_key;
+    assert_eq!((key(run).await, key(hold).await.as_deref()), (None, Some("nightly")));
+}

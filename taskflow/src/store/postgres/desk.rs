@@ -257,10 +257,12 @@ impl Desk {
         {
             self.freed.insert((life.queue.clone(), key.clone()));
         }
+        let waited = life.state.is_pending() && life.attempt == 0;
         life.state = state;
         life.attempt = attempt;
         life.is_changed = true;
-        if state.is_pending() && attempt == 0 {
+        // One that waited for its first attempt before has its run key still.
+        if state.is_pending() && attempt == 0 && !waited {
             self.take_run_key(id);
         }
     }
@@ -270,8 +272,8 @@ impl Desk {
     fn take_run_key(&mut self, id: TaskId) {
         let Some(life) = self.lives.get_mut(&id) else { return };
         let Some(key) = life.run_key.clone() else { return };
-        let holder = *self.run_keys.entry((key, life.name.clone())).or_insert(id);
-        if holder != id || life.run_key_holder.is_some() {
+        let place = (key, life.name.clone());
+        if life.run_key_holder.is_some() || *self.run_keys.entry(place).or_insert(id) != id {
             life.run_key = None;
         }
     }

@@ -58,7 +58,7 @@ WHERE NOT EXISTS (SELECT 1 FROM taskflow_queues p WHERE p.name = asked.queue AND
 ORDER BY t.priority DESC, t.seq";
 
 const RUNNING_OF_KEYS: &str = "
-SELECT count(*)
+SELECT count(t.one)
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k (queue, key, n)
     LEFT JOIN LATERAL (
         SELECT 1 AS one FROM taskflow_tasks t

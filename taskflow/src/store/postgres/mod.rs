@@ -3,10 +3,22 @@
 //! In reading order: a [`url`] or a pool becomes a [`store`], whose calls each borrow one of its [`connections`] for a
 //! [`session`] of one statement or one transaction; [`schema`] makes the tables. Tasks come in by [`insert`], or by
 //! [`careful`] where limits and keys must be looked at, or [`within`] a transaction of the caller's. They go through
-//! [`claim`] and, where they all end well, out again in the same statement; whatever else becomes of rows happens at a
-//! [`desk`]: [`finish`], [`recover`], [`control`]. The [`ledger`] keeps the numbers of the queues, [`lease`], [`instance`]
-//! and [`schedule`] their tables. [`read`] and [`list`] answer questions with [`record`]s. [`hints`] wake other processes.
-//! [`sql`], [`value`] and [`error`] translate names, values and errors.
+//! [`claim`], which answers with what [`claimed`] reads, or through [`limits`] where the queue has some over all processes,
+//! and, where they all end well, out again in the same statement; whatever else becomes of rows happens at a [`desk`]:
+//! [`finish`], [`recover`], [`control`]. Concurrency [`keys`] keep tasks aside. The [`ledger`] keeps the numbers of the
+//! queues, [`queue`] what is asked of them, [`lease`], [`instance`] and [`schedule`] their tables. [`read`], [`overview`]
+//! and [`list`] answer questions with [`record`]s. [`hints`] wake other processes. [`sql`], [`value`] and [`error`]
+//! translate names, values and errors.
+//!
+//! **Locks** are taken in one order, so that nobody waits for somebody who waits for him:
+//!
+//! 1. the row of a schedule, by who fires it;
+//! 2. rows of `taskflow_queues`, by [`queue::lock`], all that a transaction will need at once, in the order of their names:
+//!    by adds to queues with a `max_size`, by claims from queues with limits over all processes, and by whoever moves a
+//!    task with a concurrency key out of what is due or runs;
+//! 3. rows of tasks, in the order of their ids. Claims, recoveries and renewals wait for none: they skip what is locked.
+//!    Tasks that were put aside are touched only by who has the row of their queue, in any order;
+//! 4. rows of `taskflow_counts`, which are the connection's own, in the order of the queues' names.
 //!
 //! All times are those of the server's clock.
 

@@ -52,7 +52,13 @@ const RACES: u32 = 20;
 /// stands as `␀0`, and `␀` as `␀␀`. Arguments, results and labels are JSON, which has its own word for it.
 ///
 /// **From other languages** a task is added by `SELECT taskflow_add('send_email', '{"to":"someone@example.com"}')`, in
-/// whatever transaction calls it; the function also takes a queue, a priority, an instant and a number of attempts.
+/// whatever transaction calls it; the function also takes a queue, a priority, an instant, a number of attempts, an instant
+/// after which it is not started, and a concurrency key.
+///
+/// **Limits over all processes** make claims from their queue come one after the other, and so do concurrency keys the
+/// ends of tasks that have one; queues and tasks without them pay nothing for it. A transaction of your own that
+/// [adds](Self::insert_within) to a queue with a `max_size`, or replaces a waiting task that has a concurrency key, keeps
+/// such claims waiting until it ends.
 ///
 /// ```no_run
 /// use taskflow::TaskManager;
@@ -155,7 +161,7 @@ impl PostgresStore {
     ///
     /// [`Start`](crate::store::Start) is taken for [`Wait`](crate::store::Start::Wait) whatever it says: nobody knows when
     /// the transaction ends. The transaction tells other processes of it when it commits. A queue with a `max_size` stays
-    /// locked for other adds until then.
+    /// locked until then for other adds, and for claims if it has limits over all processes.
     ///
     /// # Errors
     /// [`StoreError`] if the database refuses; the caller's transaction can go on.
