@@ -143,6 +143,22 @@ pub(crate) async fn a_rate_limit_is_exact_when_many_claim_at_once(lab: Lab) {
     assert_eq!(take(&lab, 10, limits.rate_limit(9, Duration::from_secs(3600))).await.len(), 2);
 }
 
+pub(crate) async fn a_rate_limit_whose_length_grows_goes_on(lab: Lab) {
+    for _ in 0..9 {
+        lab.add(task("alpha")).await;
+    }
+    for (per, expected) in [(Duration::from_millis(10), 3), (Duration::from_millis(400), 6)] {
+        let limits = QueueConfig::new().rate_limit(3, per);
+        // What started under the shorter one is remembered, and over in time.
+        let (mut started, patience) = (0, Patience::new("another three starts"));
+        while started < 3 {
+            patience.wait().await;
+            started += take(&lab, 9, limits.clone()).await.len();
+        }
+        assert_eq!(lab.store.counts().await.expect("counts").running, expected);
+    }
+}
+
 pub(crate) async fn no_more_of_one_key_run_than_a_queue_allows(lab: Lab) {
     let two = QueueConfig::new().key_concurrency(2);
     let mut noisy = Vec::new();

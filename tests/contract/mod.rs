@@ -110,6 +110,7 @@ macro_rules! contract {
                 limits: a_shared_limit_is_exact_when_many_claim_at_once;
                 limits: no_more_start_in_a_stretch_of_time_than_a_queue_allows;
                 limits: a_rate_limit_is_exact_when_many_claim_at_once;
+                limits: a_rate_limit_whose_length_grows_goes_on;
                 limits: no_more_of_one_key_run_than_a_queue_allows;
                 limits: a_key_is_never_stuck_whatever_becomes_of_its_tasks;
                 limits: a_crowd_of_one_key_costs_others_nothing;

@@ -13,7 +13,8 @@ use crate::model::{RateLimit, time};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StartWindow {
-    /// The number of a slice since the epoch, and the starts in it; oldest first.
+    /// The instant (microseconds since the epoch) at which a slice ends, and the starts in it; oldest first. An instant
+    /// means the same when the limit's length changes.
     slices: Vec<(i64, u64)>,
 }
 
@@ -30,13 +31,14 @@ impl StartWindow {
 
     /// Takes note that so many started at `now`, and forgets what is over.
     pub fn start(&mut self, limit: RateLimit, now: i64, starts: usize) {
-        let slice = now.div_euclid(length(limit));
+        let length = length(limit);
+        let ends_at = now.div_euclid(length).saturating_add(1).saturating_mul(length);
         let mut kept: Vec<_> = self.remembered(limit, now).collect();
         let starts = u64::try_from(starts).unwrap_or(u64::MAX);
         match kept.last_mut() {
             // A clock that was set back counts on in the latest slice there is.
-            Some((last, count)) if *last >= slice => *count = count.saturating_add(starts),
-            _ if starts > 0 => kept.push((slice, starts)),
+            Some((last, count)) if *last >= ends_at => *count = count.saturating_add(starts),
+            _ if starts > 0 => kept.push((ends_at, starts)),
             _ => {}
         }
         self.slices = kept;
@@ -50,18 +52,18 @@ impl StartWindow {
         }
         let mut starts: u64 = self.remembered(limit, now).map(|(_, starts)| starts).sum();
         let fits = u64::try_from(limit.starts).unwrap_or(u64::MAX);
-        for (slice, count) in self.remembered(limit, now) {
+        for (ends_at, count) in self.remembered(limit, now) {
             starts -= count;
             if starts < fits {
-                return slice.checked_add(SLICES + 1)?.checked_mul(length(limit));
+                return ends_at.checked_add(SLICES * length(limit));
             }
         }
         None
     }
 
     fn remembered(&self, limit: RateLimit, now: i64) -> impl Iterator<Item = (i64, u64)> + '_ {
-        let oldest = now.div_euclid(length(limit)) - SLICES;
-        self.slices.iter().copied().filter(move |(slice, _)| *slice >= oldest)
+        let over = now.saturating_sub(SLICES * length(limit));
+        self.slices.iter().copied().filter(move |(ends_at, _)| *ends_at > over)
     }
 }
 
@@ -100,10 +102,15 @@ mod tests {
         let mut window = StartWindow::default();
         window.start(slow, 1000 * SECOND, 1);
         assert_eq!((window.free(slow, 1000 * SECOND), window.free(fast, 1000 * SECOND)), (0, 4));
-        assert_eq!(
-            RateLimit::new(0, Duration::from_secs(1)).starts,
-            window.free(RateLimit::new(0, Duration::from_secs(1)), 0)
-        );
+        assert_eq!(window.free(RateLimit::new(0, Duration::from_secs(1)), 0), 0);
+        // Starts under a short length are over in time under a long one.
+        let (short, long) =
+            (RateLimit::new(2, Duration::from_secs(1)), RateLimit::new(2, Duration::from_secs(60)));
+        let mut window = StartWindow::default();
+        window.start(short, 1000 * SECOND, 2);
+        assert_eq!(window.free(long, 1059 * SECOND), 0);
+        window.start(long, 1061 * SECOND, 2);
+        assert_eq!((window.free(long, 1120 * SECOND), window.free(long, 1122 * SECOND)), (0, 2));
     }
 
     proptest! {

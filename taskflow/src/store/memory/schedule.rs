@@ -5,6 +5,11 @@ use crate::store::{Fire, FireAfter, Fired, ScheduleChange, ScheduleState};
 
 impl State {
     pub(super) fn fire(&mut self, fire: &Fire) -> Fired {
+        if let FireAfter::Start(Some(_)) = fire.after
+            && !self.schedules.contains_key(&fire.schedule)
+        {
+            return Fired::Before;
+        }
         let state = self.schedule(&fire.schedule);
         let begins = state.last_tick.is_none() && fire.batch.is_none();
         match fire.after {
