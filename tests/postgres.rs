@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 use servers::postgres::{PostgresServer, shared_url};
 use taskflow::sqlx::postgres::{PgPool, PgPoolOptions};
 use taskflow::sqlx::{self, Connection, PgConnection, Row};
-use taskflow::store::{Claim, InsertBatch, InsertGroup, InsertTask, Renewal, Run, Start, Store};
+use taskflow::store::{
+    Claim, Finish, FinishKind, InsertBatch, InsertGroup, InsertTask, Renewal, Run, SharedLimits, Start, Store,
+};
 use taskflow::{
     AddError, InstanceInfo, NewTask, PostgresStore, QueueConfig, State, StoreErrorKind, TaskManager,
     TaskManagerBuilder, TaskStatus,
@@ -405,4 +407,55 @@ async fn a_hold_keeps_its_run_key_when_a_run_that_had_it_before_is_lost_beside_i
     assert_eq!(store.recover(me.id).await.unwrap().len(), 2);
     let key = async |id| store.get(id).await.unwrap().unwrap().run_key;
     assert_eq!((key(run).await, key(hold).await.as_deref()), (None, Some("nightly")));
+}
+
+/// What a claim puts aside while the end of another task of its key is under way, that end lets go.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_waits_for_a_claim_that_puts_tasks_of_its_key_aside() {
+    let Some(url) = shared_url() else { return };
+    let store = PostgresStore::open(&url).unwrap();
+    let me = process();
+    store.join(&me).await.unwrap();
+    for _ in 0..2 {
+        let mut new = new_task();
+        new.concurrency_key = Some("tenant".to_owned());
+        store.insert(insert(new)).await.unwrap();
+    }
+    let claim = || {
+        let names: Arc<[Arc<str>]> = Arc::from(["double".into()]);
+        let mut claim = Claim::new(me.id, DEADLINE, names, vec![("default".into(), 1)], 1);
+        let one = SharedLimits::of(&QueueConfig::new().key_concurrency(1));
+        claim.limits = vec![("default".into(), one)];
+        store.claim(claim)
+    };
+    let first = claim().await.unwrap().tasks.remove(0).run;
+
+    // As a claim of another process does it.
+    let prefix = format!("taskflow_{}", split(&url).1);
+    let mut somebody = connect(&url).await;
+    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut somebody).await.unwrap();
+    let mut claiming = somebody.begin().await.unwrap();
+    let aside = format!(
+        "SELECT 1 FROM {prefix}_queues WHERE name = 'default' FOR UPDATE;
+         UPDATE {prefix}_tasks SET state = -1 WHERE state = 0"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(aside)).execute(&mut *claiming).await.unwrap();
+    let kind = FinishKind::Success { result: "1".into() };
+    let finish = {
+        let store = store.clone();
+        tokio::spawn(async move { store.finish(Arc::new(vec![Finish::new(first, kind)])).await })
+    };
+    let mut watcher = connect(&url).await;
+    let waits = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))";
+    soon(async {
+        while !finish.is_finished()
+            && !sqlx::query_scalar::<_, bool>(waits).bind(pid).fetch_one(&mut watcher).await.unwrap()
+        {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    claiming.commit().await.unwrap();
+    soon(finish).await.unwrap().unwrap();
+    assert_eq!(claim().await.unwrap().tasks.len(), 1, "the next of the key");
 }
