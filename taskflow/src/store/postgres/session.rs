@@ -12,19 +12,21 @@ use super::error::Fault;
 use super::sql::Sql;
 
 /// How long one answer may take. Beyond it the connection is taken for half open. Somewhat longer than the server's own
-/// limit ([`SERVER_LIMITS`]), so that a slow statement is told from a silent server.
+/// limit ([`SETTINGS`]), so that a slow statement is told from a silent server.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// What every transaction of several statements begins with. A process that stands still inside one (SIGSTOP, a machine
-/// that is gone) must not keep others from the rows it has locked.
+/// that is gone) must not keep others from the rows it has locked. And statements that touch a few rows are not compiled:
+/// where the planner takes one for costly that would be a second before each answer.
 const BEGIN: &str = "
 BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL statement_timeout = '7s';
-SET LOCAL idle_in_transaction_session_timeout = '7s'";
+SET LOCAL idle_in_transaction_session_timeout = '7s';
+SET LOCAL jit = off";
 
 /// The same for connections of our own, as options of the connection.
-pub(super) const SERVER_LIMITS: [(&str, &str); 2] =
-    [("statement_timeout", "7s"), ("idle_in_transaction_session_timeout", "7s")];
+pub(super) const SETTINGS: [(&str, &str); 3] =
+    [("statement_timeout", "7s"), ("idle_in_transaction_session_timeout", "7s"), ("jit", "off")];
 
 /// A connection during one call.
 pub(super) struct Session<'c> {

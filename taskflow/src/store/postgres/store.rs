@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::connections::Connections;
 use super::error::Fault;
 use super::hints::Hints;
-use super::session::{SERVER_LIMITS, Session};
+use super::session::{SETTINGS, Session};
 use super::sql::Sql;
 use super::{
     claim, control, finish, insert, instance, lease, list, overview, queue, read, recover, schedule, schema,
@@ -113,7 +113,7 @@ impl PostgresStore {
             .map_err(|message| Error::StoreUrl { url: crate::store::url::without_password(url), message })?;
         let mut options = parsed.options;
         if parsed.listens {
-            options = options.options(SERVER_LIMITS);
+            options = options.options(SETTINGS);
         } else {
             options = options.statement_cache_capacity(0).extra_float_digits(None);
         }
