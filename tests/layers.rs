@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and all it may use.
-const ROOMS: [(&str, &[&str]); 7] = [
+const ROOMS: [(&str, &[&str]); 9] = [
     ("model", &[]),
     ("task", &["model"]),
     ("store", &["model"]),
@@ -14,6 +14,9 @@ const ROOMS: [(&str, &[&str]); 7] = [
     ("manager", &["model", "task", "store", "engine"]),
     ("web", &["model", "task", "store", "engine", "manager"]),
     ("testing", &["model", "task", "store", "engine", "manager"]),
+    // The command is a program of its own: it sees of the library only what is public, and no room by its own name.
+    ("cli", &[]),
+    ("bin", &["cli"]),
 ];
 
 /// Stores that know nothing of each other.
@@ -101,6 +104,21 @@ fn a_room_uses_only_rooms_to_its_left() {
         .flat_map(|(room, allowed)| trespasses(room, allowed, &source().join(room)))
         .collect();
     assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn the_command_uses_only_what_everybody_may() {
+    let mut paths = Vec::new();
+    for room in ["cli", "bin"] {
+        files(&source().join(room), &mut paths);
+    }
+    assert!(!paths.is_empty());
+    for path in paths {
+        let used = segments(&code(&fs::read_to_string(&path).unwrap()), "taskflow::");
+        assert!(!used.iter().any(|used| used == "__private"), "{} uses what only macros may", path.display());
+    }
+    let library = code(&fs::read_to_string(source().join("lib.rs")).unwrap());
+    assert!(!library.contains("mod cli"), "what the command registers would be in every program");
 }
 
 #[test]

@@ -97,6 +97,7 @@
 //! | `postgres` | | the store on PostgreSQL 13 and later, for many machines |
 //! | `redis` | | the store on Redis 7 or Valkey, for many machines |
 //! | `axum` | | [`BackgroundTasks`] and [`TaskManager::layer`] |
+//! | `cli` | | nothing of the library: the `taskflow` command, whose `bench` measures a store |
 
 mod attributes;
 mod engine;

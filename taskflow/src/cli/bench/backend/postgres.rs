@@ -1,0 +1,248 @@
+//! PostgreSQL; the floor is `sqlx` with one connection that inserts together whatever waits, and one that finishes and
+//! claims in one statement.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::Mutex;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
+use taskflow::IntoStore;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+
+use super::worker::{Shared, Turns, to_json};
+use super::{Backend, Facts, Target, without_namespace};
+use crate::cli::Result;
+use crate::cli::bench::ours::Place;
+use crate::cli::bench::queue::Queue;
+use crate::cli::bench::work::Payload;
+
+/// A server, and what all names that the bench makes there begin with.
+#[derive(Debug)]
+pub(super) struct Postgres {
+    url: String,
+    mark: char,
+    options: PgConnectOptions,
+    name: String,
+    made: AtomicU32,
+}
+
+impl Postgres {
+    pub(super) async fn open(target: &Target) -> Result<Self> {
+        let url = target.url.as_str();
+        let mark = without_namespace(url)?;
+        // Keys of taskflow's own, which sqlx does not know.
+        let (base, query) = url.split_once('?').unwrap_or((url, ""));
+        let ours = |pair: &&str| pair.starts_with("listen=") || pair.starts_with("connections=");
+        let rest: Vec<&str> = query.split('&').filter(|pair| !ours(pair)).collect();
+        let options: PgConnectOptions = format!("{base}?{}", rest.join("&")).parse()?;
+        options.connect().await?.close().await?;
+        Ok(Self { url: url.to_owned(), mark, options, name: target.name.clone(), made: AtomicU32::new(0) })
+    }
+
+    fn namespace(&self) -> String {
+        format!("{}_{}", self.name, self.made.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Everything of the bench, by the beginning of its name.
+const MADE: &str = "
+SELECT format('DROP TABLE %I CASCADE', relname) FROM pg_class
+WHERE relkind = 'r' AND pg_table_is_visible(oid) AND starts_with(relname, $1)
+UNION ALL
+SELECT format('DROP FUNCTION %s', oid::regprocedure) FROM pg_proc
+WHERE pg_function_is_visible(oid) AND starts_with(proname, $1)";
+
+const SETTINGS: &str = "
+SELECT current_setting('server_version'),
+       format('fsync %s, synchronous_commit %s, full_page_writes %s', current_setting('fsync'),
+              current_setting('synchronous_commit'), current_setting('full_page_writes')),
+       current_setting('shared_buffers')";
+
+impl Backend for Postgres {
+    type Floor = Floor;
+
+    fn place(&self) -> Result<Place> {
+        let url = format!("{}{}namespace={}", self.url, self.mark, self.namespace());
+        Ok(Place::new(move || url.as_str().into_store()))
+    }
+
+    async fn floor(&self, slots: usize) -> Result<Floor> {
+        let table = format!("taskflow_{}_floor", self.namespace());
+        let mut connection = self.options.connect().await?;
+        sqlx::raw_sql(AssertSqlSafe(SCHEMA.replace("{table}", &table))).execute(&mut connection).await?;
+        let (shared, news) = (Shared::new(slots), Arc::new(Notify::new()));
+        let (jobs, waiting) = unbounded_channel();
+        let insert = INSERT.replace("{table}", &table);
+        let inserter = tokio::spawn(insert_what_waits(connection, insert, waiting, Arc::clone(&news)));
+        let claimer = Claimer {
+            connection: self.options.connect().await?,
+            turn: TURN.replace("{table}", &table),
+            news: Arc::clone(&news),
+        };
+        Ok(Floor {
+            jobs,
+            shared,
+            claimer: Arc::new(Mutex::new(Some(claimer))),
+            inserter: Arc::new(Mutex::new(Some(inserter))),
+        })
+    }
+
+    async fn facts(&self) -> Result<Facts> {
+        let mut connection = self.options.connect().await?;
+        let row = sqlx::query(SETTINGS).fetch_one(&mut connection).await?;
+        Ok(Facts::from([
+            ("postgres", row.try_get(0)?),
+            ("durability", row.try_get(1)?),
+            ("shared_buffers", row.try_get(2)?),
+            ("floor", "sqlx, gathered UNNEST inserts, finish and claim in one statement".to_owned()),
+        ]))
+    }
+
+    async fn remove(&self) -> Result<()> {
+        let mut connection = self.options.connect().await?;
+        let prefix = format!("taskflow_{}_", self.name);
+        let drops = sqlx::query_scalar(MADE).bind(prefix).fetch_all(&mut connection).await?;
+        for drop in drops {
+            let drop: String = drop;
+            sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut connection).await?;
+        }
+        connection.close().await?;
+        Ok(())
+    }
+}
+
+const SCHEMA: &str = "
+CREATE TABLE {table} (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    status smallint NOT NULL DEFAULT 0,     -- 0 waiting, 1 running, 2 finished
+    created_at timestamptz NOT NULL DEFAULT now(),
+    finished_at timestamptz,
+    payload text NOT NULL
+);
+CREATE INDEX {table}_waiting ON {table} (id) WHERE status = 0;
+";
+
+const INSERT: &str = "INSERT INTO {table} (payload) SELECT * FROM unnest($1::text[])";
+
+const TURN: &str = "
+WITH finished AS (
+    UPDATE {table} SET status = 2, finished_at = now() WHERE id = ANY($1)
+), next AS (
+    SELECT id FROM {table} WHERE status = 0 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
+)
+UPDATE {table} AS task SET status = 1 FROM next WHERE task.id = next.id
+RETURNING task.id, task.payload";
+
+/// Tasks claimed at once.
+const CLAIM: i64 = 500;
+
+/// Calls inserted together at most.
+const GATHER: usize = 1_024;
+
+/// Two connections, and how they are spoken to.
+#[derive(Clone, Debug)]
+pub(super) struct Floor {
+    jobs: UnboundedSender<Insert>,
+    shared: Arc<Shared>,
+    /// Until it runs.
+    claimer: Arc<Mutex<Option<Claimer>>>,
+    inserter: Arc<Mutex<Option<JoinHandle<Result<()>>>>>,
+}
+
+#[derive(Debug)]
+struct Insert {
+    payloads: Vec<String>,
+    done: oneshot::Sender<()>,
+}
+
+/// While one insert is under way the next gather.
+async fn insert_what_waits(
+    mut connection: PgConnection,
+    insert: String,
+    mut waiting: UnboundedReceiver<Insert>,
+    news: Arc<Notify>,
+) -> Result<()> {
+    let mut jobs = Vec::new();
+    while waiting.recv_many(&mut jobs, GATHER).await > 0 {
+        let mut payloads = Vec::new();
+        for job in &mut jobs {
+            payloads.append(&mut job.payloads);
+        }
+        sqlx::query(AssertSqlSafe(insert.as_str())).bind(payloads).execute(&mut connection).await?;
+        news.notify_one();
+        for job in jobs.drain(..) {
+            // Who does not wait any more needs no answer.
+            let _ = job.done.send(());
+        }
+    }
+    Ok(connection.close().await?)
+}
+
+impl Floor {
+    async fn insert(&self, payloads: Vec<String>) -> Result<()> {
+        let (done, answer) = oneshot::channel();
+        self.shared.added.fetch_add(payloads.len() as u64, Ordering::Relaxed);
+        self.jobs.send(Insert { payloads, done })?;
+        Ok(answer.await?)
+    }
+}
+
+#[derive(Debug)]
+struct Claimer {
+    connection: PgConnection,
+    turn: String,
+    /// There are new tasks.
+    news: Arc<Notify>,
+}
+
+impl Turns for Claimer {
+    type Id = i64;
+
+    async fn turn(&mut self, finished: Vec<i64>) -> Result<Vec<(i64, String)>> {
+        let turn = sqlx::query_as(AssertSqlSafe(self.turn.as_str())).bind(finished).bind(CLAIM);
+        Ok(turn.fetch_all(&mut self.connection).await?)
+    }
+
+    async fn idle(&mut self) {
+        self.news.notified().await;
+    }
+}
+
+impl Queue for Floor {
+    async fn add(&self, payload: Payload) -> Result<()> {
+        self.insert(vec![to_json(&payload)?]).await
+    }
+
+    async fn add_all(&self, payloads: Vec<Payload>) -> Result<()> {
+        self.insert(payloads.iter().map(to_json).collect::<Result<_>>()?).await
+    }
+
+    async fn prepare(self) -> Result<Self> {
+        Ok(self)
+    }
+
+    async fn run(&self) -> Result<()> {
+        let claimer = self.claimer.lock().take();
+        if let Some(claimer) = claimer {
+            self.shared.work(claimer);
+        }
+        Ok(())
+    }
+
+    async fn unfinished(&self) -> Result<u64> {
+        self.shared.unfinished()
+    }
+
+    async fn close(self) -> Result<()> {
+        self.shared.stop().await;
+        let inserter = self.inserter.lock().take();
+        drop(self.jobs);
+        match inserter {
+            Some(inserter) => inserter.await?,
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The loop of a floor that claims from a database: finish what ran, claim more, run it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+
+use super::slots::Slots;
+use crate::cli::Result;
+use crate::cli::bench::work::{Payload, RUNS};
+
+/// What a floor stores.
+pub(super) fn to_json(payload: &Payload) -> Result<String> {
+    Ok(serde_json::to_string(payload)?)
+}
+
+/// Runs a task: decodes what was stored and notes the run.
+fn run(payload: &str) -> Result<()> {
+    let payload: Payload = serde_json::from_str(payload)?;
+    RUNS.note(payload.user_id);
+    Ok(())
+}
+
+/// The connection, or what leads to it, that finishes and claims.
+pub(super) trait Turns: Send + 'static {
+    type Id: Send + 'static;
+
+    /// Finishes these and claims more in one transaction where the store can.
+    fn turn(
+        &mut self,
+        finished: Vec<Self::Id>,
+    ) -> impl Future<Output = Result<Vec<(Self::Id, String)>>> + Send;
+
+    /// Waits until there may be work again.
+    fn idle(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// What the two halves of a floor know of each other.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    slots: usize,
+    pub(super) added: AtomicU64,
+    finished: AtomicU64,
+    failure: Mutex<Option<String>>,
+    worker: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Shared {
+    pub(super) fn new(slots: usize) -> Arc<Self> {
+        Arc::new(Self { slots, ..Self::default() })
+    }
+
+    /// Works until it is stopped.
+    pub(super) fn work(self: &Arc<Self>, turns: impl Turns) {
+        let shared = Arc::clone(self);
+        let worker = tokio::spawn(async move {
+            let Err(failure) = shared.take_turns(turns).await;
+            *shared.failure.lock() = Some(failure.to_string());
+        });
+        *self.worker.lock() = Some(worker);
+    }
+
+    async fn take_turns(&self, mut turns: impl Turns) -> Result<std::convert::Infallible> {
+        let mut slots = Slots::new(self.slots);
+        let mut finished = Vec::new();
+        loop {
+            let count = finished.len() as u64;
+            let claimed = turns.turn(std::mem::take(&mut finished)).await?;
+            self.finished.fetch_add(count, Ordering::Release);
+            if claimed.is_empty() && count == 0 {
+                turns.idle().await;
+            }
+            for (id, payload) in claimed {
+                slots.start(async move { run(&payload).map(|()| id) }).await?;
+            }
+            finished = slots.ended().await?;
+        }
+    }
+
+    pub(super) fn unfinished(&self) -> Result<u64> {
+        match self.failure.lock().as_ref() {
+            Some(failure) => Err(format!("the floor failed: {failure}").into()),
+            None => Ok(self.added.load(Ordering::Acquire) - self.finished.load(Ordering::Acquire)),
+        }
+    }
+
+    pub(super) async fn stop(&self) {
+        let worker = self.worker.lock().take();
+        if let Some(worker) = worker {
+            worker.abort();
+            // That it was stopped is no news.
+            let _ = worker.await;
+        }
+    }
+}

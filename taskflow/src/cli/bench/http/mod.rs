@@ -1,0 +1,79 @@
+//! What a web request pays for adding a task: a plain route of axum, and the same route with an add.
+
+mod client;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::post;
+use taskflow::{AddError, BackgroundTasks};
+use tokio::task::JoinHandle;
+
+use super::Result;
+use super::figure::Sample;
+use super::options::Load;
+use super::ours::Ours;
+use super::queue::Queue;
+use super::scenario::{finished, timed};
+use super::work::{Payload, RUNS, no_op};
+
+const ANSWER: &str = "accepted";
+
+/// Numbers the tasks.
+type Next = Arc<AtomicU64>;
+
+async fn plain() -> &'static str {
+    ANSWER
+}
+
+async fn adds_a_task(State(next): State<Next>, tasks: BackgroundTasks) -> Result<&'static str, AddError> {
+    let payload = Payload::of(next.fetch_add(1, Ordering::Relaxed));
+    tasks.add_task(no_op, (payload.user_id, payload.email)).await?;
+    Ok(ANSWER)
+}
+
+/// Requests a second of the plain route.
+pub(super) async fn measure_plain(load: &Load) -> Result<Vec<Sample>> {
+    let server = Server::start(Router::new().route("/", post(plain))).await?;
+    let took = timed(client::ask(server.address, "/", load.connections, load.tasks)).await?;
+    Ok(vec![Sample::rate("http", load.tasks, took)])
+}
+
+/// Requests a second of the route that adds a task, which runs after the response while others are served.
+pub(super) async fn measure(ours: Ours, load: &Load) -> Result<Vec<Sample>> {
+    let ours = ours.prepare().await?;
+    ours.run().await?;
+    RUNS.expect(load.tasks);
+    let router = Router::new().route("/", post(adds_a_task)).with_state(Next::default());
+    let server = Server::start(router.layer(ours.manager().layer())).await?;
+    let took = timed(client::ask(server.address, "/", load.connections, load.tasks)).await?;
+    finished(&ours).await?;
+    RUNS.check()?;
+    drop(server);
+    ours.close().await?;
+    Ok(vec![Sample::rate("http", load.tasks, took)])
+}
+
+/// Serves until it is dropped.
+struct Server {
+    address: SocketAddr,
+    serving: JoinHandle<std::io::Result<()>>,
+}
+
+impl Server {
+    async fn start(router: Router) -> Result<Self> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let serving = tokio::spawn(axum::serve(listener, router).into_future());
+        Ok(Self { address, serving })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}

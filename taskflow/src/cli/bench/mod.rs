@@ -1,0 +1,202 @@
+//! `taskflow bench`: how fast taskflow is on a store, beside what is possible there.
+//!
+//! A figure alone says as much about the machine as about the program. So beside each stands what the same run measured
+//! of the same work written by hand on the store's raw driver, the *floor*, and both are taken in turn.
+//! `docs/performance.md` has the method, and how to misread the result.
+
+mod backend;
+mod figure;
+mod history;
+#[cfg(feature = "axum")]
+mod http;
+mod machine;
+mod memory;
+mod options;
+mod ours;
+mod queue;
+mod report;
+mod scenario;
+mod work;
+
+use std::process::ExitCode;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use self::backend::{Backend, Measured, Target};
+use self::figure::{Figure, Sample, figures};
+use self::machine::Machine;
+pub(super) use self::memory::{Holding, hold};
+pub(super) use self::options::Options;
+use self::options::Scenario;
+use self::ours::Ours;
+use self::report::{Report, Settings};
+use super::Result;
+
+/// The help of the command.
+pub(super) const ABOUT: &str = "\
+Measure taskflow on a store, beside the same work hand-written on the store's raw driver.
+
+Build with --release, and leave the machine alone meanwhile. The bench removes what it makes. \
+docs/performance.md says how each figure is taken and how to misread it.";
+
+/// Measures, and prints what came of it.
+pub(super) async fn run(options: &Options) -> Result<ExitCode> {
+    let target = Target::new(options.store.clone());
+    let report = backend::with(&target, &Whole { options, target: &target }).await?;
+    print(&report, options.json)?;
+    let shortfalls = report.shortfalls(&options.at_least);
+    for shortfall in &shortfalls {
+        eprintln!("error: {shortfall}");
+    }
+    Ok(if shortfalls.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[expect(clippy::print_stdout, reason = "it is what the command is for")]
+fn print(report: &Report, as_json: bool) -> Result<()> {
+    if as_json {
+        println!("{}", serde_json::to_string_pretty(report)?);
+    } else {
+        print!("{report}");
+    }
+    Ok(())
+}
+
+/// A bench of one store.
+struct Whole<'a> {
+    options: &'a Options,
+    target: &'a Target,
+}
+
+impl Measured for Whole<'_> {
+    type Output = Report;
+
+    async fn on<B: Backend>(&self, backend: B) -> Result<Report> {
+        let report = tokio::select! {
+            report = measure_all(self, &backend) => report,
+            _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+        };
+        // Whatever came of it; that it could not be measured is the greater news.
+        let removed = backend.remove().await;
+        let report = report?;
+        removed?;
+        Ok(report)
+    }
+}
+
+async fn measure_all<B: Backend>(whole: &Whole<'_>, backend: &B) -> Result<Report> {
+    let Whole { options, target } = *whole;
+    let scenarios = options.scenarios()?;
+    let mut machine = Machine::before();
+    let facts = backend.facts().await?;
+    let progress = progress(scenarios.len() as u64 * u64::from(options.runs))?;
+    let mut figures = Vec::new();
+    for scenario in scenarios {
+        let bench = Bench { options, target, backend, progress: &progress };
+        figures.extend(bench.measure(scenario).await?);
+    }
+    progress.finish_and_clear();
+    machine.after();
+    Ok(Report {
+        taskflow: env!("CARGO_PKG_VERSION"),
+        store: options.store.split(':').next().unwrap_or_default().to_owned(),
+        facts,
+        machine,
+        settings: Settings::of(options),
+        figures,
+    })
+}
+
+/// A bar on a terminal, and nothing elsewhere.
+fn progress(steps: u64) -> Result<ProgressBar> {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}")?;
+    Ok(ProgressBar::new(steps).with_style(style))
+}
+
+/// A store that is being measured.
+struct Bench<'a, B> {
+    options: &'a Options,
+    target: &'a Target,
+    backend: &'a B,
+    progress: &'a ProgressBar,
+}
+
+impl<B: Backend> Bench<'_, B> {
+    async fn measure(&self, scenario: Scenario) -> Result<Vec<Figure>> {
+        self.progress.set_message(scenario.name());
+        if scenario == Scenario::History {
+            return self.measure_history().await;
+        }
+        self.warm_up(scenario).await?;
+        let (mut ours, mut baseline) = (Vec::new(), Vec::new());
+        for run in 0..self.options.runs {
+            // In turn, so that a machine that grows slower does so for both.
+            for is_ours in if run % 2 == 0 { [true, false] } else { [false, true] } {
+                let samples = self.measure_once(scenario, is_ours, &self.options.load).await?;
+                if is_ours { ours.push(samples) } else { baseline.push(samples) }
+            }
+            self.progress.inc(1);
+        }
+        let what = if scenario == Scenario::Http { "plain route" } else { "floor" };
+        Ok(figures(scenario.name(), what, &ours, &baseline))
+    }
+
+    /// What is done for the first time is slower; a tenth of the work makes it the second.
+    async fn warm_up(&self, scenario: Scenario) -> Result<()> {
+        if scenario == Scenario::Memory {
+            return Ok(());
+        }
+        let load =
+            options::Load { tasks: self.options.load.tasks.div_ceil(10).min(1_000), ..self.options.load };
+        for is_ours in [true, false] {
+            self.measure_once(scenario, is_ours, &load).await?;
+        }
+        Ok(())
+    }
+
+    async fn measure_once(
+        &self,
+        scenario: Scenario,
+        is_ours: bool,
+        load: &options::Load,
+    ) -> Result<Vec<Sample>> {
+        let samples = match (scenario, is_ours) {
+            (Scenario::Memory, _) => memory::measure(self.target, !is_ours, load).await,
+            #[cfg(feature = "axum")]
+            (Scenario::Http, true) => http::measure(self.ours().await?, load).await,
+            #[cfg(feature = "axum")]
+            (Scenario::Http, false) => http::measure_plain(load).await,
+            (_, true) => scenario::measure(self.ours().await?, scenario, load).await,
+            (_, false) => scenario::measure(self.backend.floor(load.slots()).await?, scenario, load).await,
+        };
+        self.backend.remove().await?;
+        samples
+    }
+
+    async fn ours(&self) -> Result<Ours> {
+        Ours::open(self.backend.place()?, self.options.load.slots()).await
+    }
+
+    /// The same on an empty store and on one with many finished tasks, which is filled once.
+    async fn measure_history(&self) -> Result<Vec<Figure>> {
+        use self::queue::Queue;
+
+        let load = &self.options.load;
+        let (mut empty, mut full) = (Vec::new(), Vec::new());
+        for _ in 0..self.options.runs {
+            let (ours, samples) = history::measure(self.ours().await?, load).await?;
+            empty.push(samples);
+            ours.close().await?;
+            self.backend.remove().await?;
+        }
+        let mut ours = history::fill(self.ours().await?, load.history.min(self.backend.keeps())).await?;
+        for _ in 0..self.options.runs {
+            let samples;
+            (ours, samples) = history::measure(ours, load).await?;
+            full.push(samples);
+            self.progress.inc(1);
+        }
+        ours.close().await?;
+        self.backend.remove().await?;
+        Ok(figures(Scenario::History.name(), "empty store", &full, &empty))
+    }
+}

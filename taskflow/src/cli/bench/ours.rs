@@ -1,0 +1,90 @@
+//! Taskflow as the bench measures it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use taskflow::{Store, TaskManager, TaskManagerBuilder};
+
+use super::Result;
+use super::queue::Queue;
+use super::work::{Payload, no_op};
+
+/// An empty store, opened as often as it is asked for.
+#[derive(Clone)]
+pub(super) struct Place(Arc<dyn Fn() -> Opened + Send + Sync>);
+
+type Opened = Result<Arc<dyn Store>, taskflow::Error>;
+
+impl Place {
+    pub(super) fn new(open: impl Fn() -> Opened + Send + Sync + 'static) -> Self {
+        Self(Arc::new(open))
+    }
+}
+
+/// The queue that all tasks of the bench wait in.
+const QUEUE: &str = "default";
+
+/// A manager on a store.
+#[derive(Clone)]
+pub(super) struct Ours {
+    place: Place,
+    slots: usize,
+    manager: TaskManager,
+}
+
+impl Ours {
+    /// Opens a store to add to.
+    pub(super) async fn open(place: Place, slots: usize) -> Result<Self> {
+        let manager = builder(&place, slots)?.connect().await?;
+        Ok(Self { place, slots, manager })
+    }
+
+    /// Opens the same store again, to add to.
+    pub(super) async fn reopen(self) -> Result<Self> {
+        self.manager.shutdown(Duration::from_secs(30)).await?;
+        let manager = builder(&self.place, self.slots)?.connect().await?;
+        Ok(Self { manager, ..self })
+    }
+
+    pub(super) fn manager(&self) -> &TaskManager {
+        &self.manager
+    }
+}
+
+fn builder(place: &Place, slots: usize) -> Result<TaskManagerBuilder> {
+    Ok(TaskManager::builder().store(place.0()?).max_concurrent_tasks(slots))
+}
+
+impl Queue for Ours {
+    async fn add(&self, payload: Payload) -> Result<()> {
+        self.manager.add_task(no_op, (payload.user_id, payload.email)).await?;
+        Ok(())
+    }
+
+    async fn add_all(&self, payloads: Vec<Payload>) -> Result<()> {
+        self.manager.add_all(payloads.into_iter().map(|it| no_op(it.user_id, it.email))).await?;
+        Ok(())
+    }
+
+    /// Another manager, as another process would have, that starts while the queue is paused.
+    async fn prepare(self) -> Result<Self> {
+        self.manager.pause(QUEUE).await?;
+        let manager = builder(&self.place, self.slots)?.start().await?;
+        self.manager.shutdown(Duration::from_secs(30)).await?;
+        Ok(Self { manager, ..self })
+    }
+
+    async fn run(&self) -> Result<()> {
+        self.manager.resume(QUEUE).await?;
+        Ok(())
+    }
+
+    async fn unfinished(&self) -> Result<u64> {
+        Ok(self.manager.counts().await?.unfinished())
+    }
+
+    async fn close(self) -> Result<()> {
+        self.manager.shutdown(Duration::from_secs(30)).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! The task that is added and run everywhere, and the count of its runs.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use super::Result;
+
+/// A measurement that has not ended after so long never will.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// What a task is given.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Payload {
+    pub(super) user_id: u64,
+    pub(super) email: String,
+}
+
+impl Payload {
+    /// The payload of the task of that number.
+    pub(super) fn of(number: u64) -> Self {
+        Self { user_id: number, email: format!("user-{number}@example.com") }
+    }
+}
+
+/// The task of the bench: does nothing but be counted.
+#[taskflow::task(name = "taskflow_bench")]
+pub(super) async fn no_op(user_id: u64, email: String) {
+    let _ = email;
+    RUNS.note(user_id);
+}
+
+/// The runs of the measurement that is under way. Static, so that noting one costs both sides next to nothing.
+pub(super) static RUNS: Runs = Runs::new();
+
+/// Counts the runs of each task.
+#[derive(Debug)]
+pub(super) struct Runs {
+    tasks: RwLock<Vec<Noted>>,
+    noted: AtomicUsize,
+    /// Runs of tasks that are not of this measurement.
+    strays: AtomicUsize,
+    last: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Noted {
+    runs: AtomicU32,
+    /// Nanoseconds from the beginning of the measurement to the last start.
+    started: AtomicU64,
+}
+
+impl Runs {
+    const fn new() -> Self {
+        Self {
+            tasks: RwLock::new(Vec::new()),
+            noted: AtomicUsize::new(0),
+            strays: AtomicUsize::new(0),
+            last: Notify::const_new(),
+        }
+    }
+
+    /// Expects one run of each task from 0 to `tasks`.
+    pub(super) fn expect(&self, tasks: u64) {
+        let mut noted = self.tasks.write();
+        noted.clear();
+        noted.resize_with(usize::try_from(tasks).unwrap_or(usize::MAX), Noted::default);
+        self.noted.store(0, Ordering::SeqCst);
+        self.strays.store(0, Ordering::SeqCst);
+    }
+
+    pub(super) fn note(&self, number: u64) {
+        let tasks = self.tasks.read();
+        let Some(task) = usize::try_from(number).ok().and_then(|number| tasks.get(number)) else {
+            self.strays.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        task.runs.fetch_add(1, Ordering::Relaxed);
+        task.started.store(nanos_now(), Ordering::Relaxed);
+        if self.noted.fetch_add(1, Ordering::AcqRel) + 1 >= tasks.len() {
+            self.last.notify_one();
+        }
+    }
+
+    /// Waits until as many runs have been noted as are expected.
+    pub(super) async fn all_noted(&self) -> Result<()> {
+        let expected = self.tasks.read().len();
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while self.noted.load(Ordering::Acquire) < expected {
+            if tokio::time::timeout_at(deadline, self.last.notified()).await.is_err() {
+                let noted = self.noted.load(Ordering::Acquire);
+                return Err(format!("after {PATIENCE:?} only {noted} of {expected} tasks have run").into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Each task ran exactly once, or the measurement is worth nothing.
+    pub(super) fn check(&self) -> Result<()> {
+        let tasks = self.tasks.read();
+        let runs = |task: &Noted| task.runs.load(Ordering::SeqCst);
+        let never = tasks.iter().filter(|task| runs(task) == 0).count();
+        let again = tasks.iter().filter(|task| runs(task) > 1).count();
+        let strays = self.strays.load(Ordering::SeqCst);
+        if never + again + strays == 0 {
+            return Ok(());
+        }
+        Err(format!(
+            "each of {} tasks was to run exactly once: {never} never ran, {again} ran more than once, and \
+             there were {strays} runs of other tasks",
+            tasks.len()
+        )
+        .into())
+    }
+
+    /// When the last run of a task began, in the nanoseconds of [`nanos_now`].
+    pub(super) fn started(&self, number: usize) -> u64 {
+        self.tasks.read().get(number).map_or(0, |task| task.started.load(Ordering::SeqCst))
+    }
+}
+
+/// Nanoseconds on a clock that only grows.
+pub(super) fn nanos_now() -> u64 {
+    static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+    u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}

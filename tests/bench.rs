@@ -1,0 +1,196 @@
+//! `taskflow bench` measures every scenario on every store beside a baseline, and leaves nothing behind.
+//!
+//! It is a test of the package `taskflow`, since only a package's own tests are given its command to run:
+//! `cargo test -p taskflow --features cli,axum,postgres,redis --test bench`.
+
+#![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
+#[cfg(any(feature = "postgres", feature = "redis"))]
+#[path = "support/servers/mod.rs"]
+mod servers;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use taskflow::TaskManager;
+
+/// Those that every store has.
+const SCENARIOS: [&str; 7] = ["add", "add_all", "drain", "flow", "latency", "history", "memory"];
+
+#[taskflow::task]
+async fn ping() {}
+
+fn bench(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_taskflow")).arg("bench").args(arguments).output().unwrap()
+}
+
+fn errors(output: &Output) -> String {
+    assert!(!output.status.success(), "it was to fail: {}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Measures a little of everything, and checks what is said of it.
+fn measure_everything(store: &str) -> Value {
+    let little = ["--tasks", "100", "--history", "600", "--waiting", "600", "--runs", "2", "--json"];
+    let output = bench(&[&["--store", store], little.as_slice()].concat());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    assert_eq!(errors, "", "there is no progress bar where there is no terminal");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+
+    let mut expected: BTreeSet<&str> = SCENARIOS.into();
+    if cfg!(feature = "axum") {
+        expected.insert("http");
+    }
+    let figures = report["figures"].as_array().unwrap();
+    let measured: BTreeSet<&str> = figures.iter().map(|it| it["scenario"].as_str().unwrap()).collect();
+    assert_eq!(measured, expected);
+    for figure in figures {
+        let number = |value: &Value| {
+            value.as_f64().filter(|number| *number > 0.0).unwrap_or_else(|| panic!("{figure}"))
+        };
+        for side in ["ours", "baseline"] {
+            let [least, median, greatest] = ["min", "median", "max"].map(|name| number(&figure[side][name]));
+            assert!(least <= median && median <= greatest, "{figure}");
+        }
+        let ratio = number(&figure["ours"]["median"]) / number(&figure["baseline"]["median"]);
+        assert!((number(&figure["ratio"]) - ratio).abs() < 1e-9 * ratio, "{figure}");
+    }
+    for fact in ["durability", "floor"] {
+        assert!(report["facts"][fact].is_string(), "{report}");
+    }
+    assert!(report["machine"]["cores"].as_u64().unwrap() > 0);
+    assert_eq!(report["settings"]["tasks"], 100);
+    report
+}
+
+fn is_empty(directory: &Path) -> bool {
+    std::fs::read_dir(directory).unwrap().next().is_none()
+}
+
+#[test]
+fn everything_is_measured_in_memory() {
+    let report = measure_everything("memory:");
+    assert_eq!(report["store"], "memory");
+}
+
+#[test]
+#[cfg(feature = "sqlite")]
+fn everything_is_measured_in_a_file_and_no_file_is_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = format!("sqlite://{}?synchronous=normal", directory.path().join("a b.db").display());
+    let report = measure_everything(&store);
+    assert_eq!(report["facts"]["durability"], "journal_mode WAL, synchronous NORMAL");
+    assert!(is_empty(directory.path()));
+}
+
+#[test]
+#[cfg(feature = "sqlite")]
+fn each_scenario_can_be_measured_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = format!("sqlite://{}", directory.path().join("new.db").display());
+    for scenario in SCENARIOS {
+        let little = ["--tasks", "20", "--history", "50", "--waiting", "50", "--runs", "1", "--json"];
+        let output = bench(&[&["--store", &store, "--scenario", scenario], little.as_slice()].concat());
+        assert!(output.status.success(), "{scenario}: {}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let figures = report["figures"].as_array().unwrap();
+        assert!(!figures.is_empty() && figures.iter().all(|it| it["scenario"] == scenario), "{report}");
+    }
+    assert!(is_empty(directory.path()));
+}
+
+#[test]
+#[cfg(feature = "postgres")]
+fn everything_is_measured_on_postgres_and_nothing_is_left_there() {
+    let Some(server) = servers::postgres::PostgresServer::start() else { return };
+    let report = measure_everything(&server.url());
+    assert!(report["facts"]["durability"].as_str().unwrap().contains("fsync off"), "{report}");
+    let left = "SELECT (SELECT count(*) FROM pg_class WHERE relname LIKE 'taskflow%') +
+                       (SELECT count(*) FROM pg_proc WHERE proname LIKE 'taskflow%')";
+    assert_eq!(server.query(left), "0");
+}
+
+#[test]
+#[cfg(feature = "redis")]
+fn everything_is_measured_on_redis_and_nothing_is_left_there() {
+    let Some(server) = servers::redis::RedisServer::start() else { return };
+    let report = measure_everything(&server.url());
+    assert!(report["facts"]["durability"].as_str().unwrap().starts_with("appendonly yes"), "{report}");
+    assert_eq!(server.ask(&["DBSIZE"]).unwrap().trim_end(), ":0");
+}
+
+#[tokio::test]
+#[cfg(feature = "sqlite")]
+async fn a_store_that_holds_tasks_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tasks.db");
+    let store = format!("sqlite://{}", file.display());
+    let tasks = TaskManager::builder().store(store.as_str()).connect().await.unwrap();
+    let task = tasks.add(ping()).await.unwrap();
+
+    let refusal = errors(&bench(&["--store", &store, "--tasks", "10"]));
+    assert!(refusal.contains("holds tasks") && refusal.contains("name a new file"), "{refusal}");
+
+    assert_eq!(tasks.counts().await.unwrap().pending, 1);
+    assert!(tasks.get(task.id()).await.unwrap().is_some());
+    let beside = std::fs::read_dir(directory.path()).unwrap();
+    let beside: Vec<_> = beside.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(!beside.iter().any(|name| name.contains("bench")), "{beside:?}");
+}
+
+#[test]
+fn an_unknown_scenario_is_answered_with_the_known_ones() {
+    let refusal = errors(&bench(&["--store", "memory:", "--scenario", "add,drian"]));
+    assert!(refusal.contains("drian"), "{refusal}");
+    for scenario in SCENARIOS {
+        assert!(refusal.contains(scenario), "{scenario}: {refusal}");
+    }
+}
+
+#[test]
+fn an_unknown_store_is_answered_with_the_known_ones() {
+    let refusal = errors(&bench(&["--store", "mysql://localhost"]));
+    for store in ["memory:", "sqlite://", "postgres://", "redis://"] {
+        assert!(refusal.contains(store), "{refusal}");
+    }
+}
+
+#[test]
+#[cfg(all(feature = "postgres", feature = "redis"))]
+fn a_namespace_of_somebody_else_is_refused() {
+    for server in ["postgres://nobody@127.0.0.1:1/none", "redis://127.0.0.1:1/0"] {
+        let refusal = errors(&bench(&["--store", &format!("{server}?namespace=app")]));
+        assert!(refusal.contains("leave `namespace` out"), "{refusal}");
+    }
+}
+
+#[test]
+fn only_what_was_asked_for_is_shown_to_people() {
+    let output = bench(&["--store", "memory:", "--scenario", "drain,add", "--tasks", "100", "--runs", "1"]);
+    assert!(output.status.success());
+    let table = String::from_utf8(output.stdout).unwrap();
+    let figures: Vec<&str> = table.lines().filter(|line| line.contains("1/s")).collect();
+    assert!(
+        matches!(figures[..], [add, drain] if add.starts_with("add ") && drain.starts_with("drain ")),
+        "{table}"
+    );
+    assert!(
+        table.contains("durability: none") && table.contains("cores") && table.contains("load"),
+        "{table}"
+    );
+}
+
+#[test]
+fn a_figure_below_what_is_demanded_of_it_fails() {
+    let demanded = |figure| {
+        bench(&["--store", "memory:", "--scenario", "drain", "--tasks", "100", "--at-least", figure])
+    };
+    let shortfall = errors(&demanded("drain=1000"));
+    assert!(shortfall.contains("drain reached") && shortfall.contains("drain=1000"), "{shortfall}");
+    let unmeasured = errors(&demanded("flow=0.1"));
+    assert!(unmeasured.contains("`flow` was not measured") && unmeasured.contains("drain"), "{unmeasured}");
+    assert!(demanded("drain=0.0001").status.success());
+}
