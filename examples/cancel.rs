@@ -46,14 +46,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tomorrow = SystemTime::now() + Duration::from_secs(24 * 3600);
     tasks.add_task(follow, ("auction".to_owned(),)).run_at(tomorrow).run_key("auction:42").await?;
 
-    for failure in [late.wait().await.map(drop), slow.wait().await.map(drop)] {
-        println!("{}", failure.unwrap_err());
+    for ended in [late.wait().await.map(drop), slow.wait().await.map(drop)] {
+        println!("{}", ended.map_or_else(|failure| failure.to_string(), |()| "it succeeded".to_owned()));
     }
     println!("by its key: {}", tasks.cancel_scheduled("auction:42").await?);
     println!("one: {:?}", tasks.cancel(running.id()).await?);
     // Everything of one user, whatever it is and wherever it runs.
     println!("all of user 42: {}", tasks.cancel_all(TaskFilter::new().tag("user", 42)).await?);
-    println!("{}", computing.wait().await.unwrap_err());
+    if let Err(failure) = computing.wait().await {
+        println!("{failure}");
+    }
 
     // What was it? By status, phase, argument, error, age ...
     let of_news = TaskFilter::new().status(TaskStatus::Cancelled).arg("feed", "news");
