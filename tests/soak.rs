@@ -111,7 +111,7 @@ async fn soak(lab: Lab) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let seed =
         std::env::var("TASKFLOW_SOAK_SEED").map_or(now.as_nanos() as u64 | 1, |text| text.parse().unwrap());
-    println!("seed {seed}");
+    eprintln!("seed {seed}");
     let mut chance = Chance(seed);
     let mut workers = vec![lab.start(&["serve", "3"]), lab.start(&["serve", "3"])];
     let tasks = lab.connect().await;
@@ -123,7 +123,7 @@ async fn soak(lab: Lab) {
         let before = lab.ends();
         lab.until(Duration::from_secs(15), || async { lab.ends() > before }).await;
     }
-    println!("{deeds:?}");
+    eprintln!("{deeds:?}");
     assert!(deeds.resizes > 0 && deeds.cancels > 0, "{deeds:?}");
     for worker in &mut workers {
         worker.terminate();
