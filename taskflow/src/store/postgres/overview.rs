@@ -74,6 +74,8 @@ WHERE q.paused OR q.config IS NOT NULL OR k.pending + k.running + k.finished + k
 ORDER BY 1";
 
 pub(super) async fn queues(session: &mut Session<'_>) -> Result<Vec<QueueInfo>, Fault> {
+    // For the settings of a transaction, which the connections of an application's pool do not have.
+    session.begin().await?;
     let most = i64::try_from(QueueInfo::MAX_COUNTED).unwrap_or(i64::MAX);
     let rows = session.all(session.query(QUEUES).bind(most)).await?;
     rows.iter()
