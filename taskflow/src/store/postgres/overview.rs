@@ -74,7 +74,7 @@ WHERE q.paused OR q.config IS NOT NULL OR k.pending + k.running + k.finished + k
 ORDER BY 1";
 
 pub(super) async fn queues(session: &mut Session<'_>) -> Result<Vec<QueueInfo>, Fault> {
-    // Where the connection is an application's own, for the settings of a transaction.
+    // For the settings of a transaction, which the connections of an application's pool do not have.
     session.begin().await?;
     let most = i64::try_from(QueueInfo::MAX_COUNTED).unwrap_or(i64::MAX);
     let rows = session.all(session.query(QUEUES).bind(most)).await?;

@@ -16,13 +16,13 @@ use super::sql::Sql;
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// What every transaction of several statements begins with. A process that stands still inside one (SIGSTOP, a machine
-/// that is gone) must not keep others from the rows it has locked. And statements that touch a few rows are not compiled:
-/// where the planner takes one for costly that would be a second before each answer.
+/// that is gone) must not keep others from the rows it has locked. Nothing is compiled: the planner takes what goes along an
+/// index step by step for long work, and to compile it would take a thousand times as long as to do it.
 const BEGIN: &str = "
 BEGIN ISOLATION LEVEL READ COMMITTED;
+SET LOCAL jit = off;
 SET LOCAL statement_timeout = '7s';
-SET LOCAL idle_in_transaction_session_timeout = '7s';
-SET LOCAL jit = off";
+SET LOCAL idle_in_transaction_session_timeout = '7s'";
 
 /// The same for connections of our own, as options of the connection.
 pub(super) const SETTINGS: [(&str, &str); 3] =
