@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use support::{Gate, eventually, reaches, soon};
 use taskflow::store::{
-    Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted, Recovered,
-    Refusal, Release, Renewal, Renewed, Report, Run, ScheduleState, StoreFuture,
+    Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
+    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState,
+    StoreFuture,
 };
 use taskflow::{
     AddError, CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLevel, LogLine, MemoryStore, Page,
-    QueueInfo, State, Store, StoreError, StoreErrorKind, TaskContext, TaskFilter, TaskId, TaskManager,
-    TaskRecord, TaskStatus,
+    QueueConfig, QueueInfo, State, Store, StoreError, StoreErrorKind, TaskContext, TaskFilter, TaskId,
+    TaskManager, TaskRecord, TaskStatus,
 };
 
 const WELL: u8 = 0;
@@ -102,6 +103,9 @@ impl Store for Moody {
         cancel_scheduled(run_key: String) -> Vec<TaskId>;
         retry(ids: Vec<TaskId>) -> Vec<Result<(), Error>>;
         delete(ids: Vec<TaskId>) -> usize;
+        queue_states() -> Vec<QueueState>;
+        set_queue(queue: String, config: Option<QueueConfig>) -> ();
+        set_schedule(schedule: String, change: ScheduleChange) -> bool;
         set_paused(queue: String, paused: bool) -> ();
         prune(retention: Duration, limit: usize) -> usize;
         fire(fire: Fire) -> Fired;
