@@ -122,7 +122,19 @@ pub(crate) async fn a_defined_schedule_is_kept_replaced_and_removed(lab: Lab) {
     let known = state(&lab, "nightly").await;
     assert_eq!((known.definition.as_deref(), known.last_outcome), (Some("ü\u{0}\""), None));
     assert_eq!(lab.store.fire(tick(&lab, "nightly", at(9), None).0).await.unwrap(), Fired::Before);
+    // What it was does not tick any more, nor does a tick come again that was dealt with.
+    let of = |definition: &str, at| {
+        let (mut fire, _) = tick(&lab, "nightly", at, None);
+        fire.definition = Some(definition.to_owned());
+        lab.store.fire(fire)
+    };
+    assert_eq!(of(r#"{"every":60}"#, at(20)).await.unwrap(), Fired::Before);
+    assert!(matches!(of("ü\u{0}\"", at(20)).await.unwrap(), Fired::Inserted(_)));
+    assert!(change(define("third", at(15))).await.unwrap());
+    assert_eq!(state(&lab, "nightly").await.last_tick, Some(at(20)));
+    assert_eq!(of("third", at(20)).await.unwrap(), Fired::Before);
     assert!(change(ScheduleChange::Removed).await.unwrap());
+    assert_eq!(of("third", at(30)).await.unwrap(), Fired::Before);
     assert!(lab.store.schedules().await.unwrap().is_empty());
     // One of the program's own is not removed.
     lab.store.fire(Fire::new("report".to_owned(), at(3), None)).await.unwrap();

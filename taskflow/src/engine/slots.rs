@@ -120,9 +120,20 @@ impl Slots {
     }
 
     pub(crate) fn give_back(&self, seat: Seat) {
+        self.give_back_all([seat]);
+    }
+
+    pub(crate) fn give_back_all(&self, seats: impl IntoIterator<Item = Seat>) {
         let mut state = self.state.lock();
-        state.free += 1;
-        state.leave(seat);
+        for seat in seats {
+            state.free += 1;
+            state.leave(seat);
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn total(&self) -> usize {
+        self.total
     }
 
     /// Room for a claim: all that is free, and what `leaving` will leave when the same write has ended them.
@@ -173,10 +184,13 @@ impl Slots {
         seats
     }
 
-    /// Whether, by leaving, this seat makes room for what no free slot could take: it was under a limit of its own.
-    pub(crate) fn is_scarce(&self, seat: Seat) -> bool {
-        let queue = &self.state.lock().queues[seat.queue];
-        (seat.blocking && self.threads < self.total) || queue.limit.is_some() || queue.shared
+    /// Whether, by leaving, one of these makes room for what no free slot could take: it was under a limit of its own.
+    pub(crate) fn any_scarce(&self, mut seats: impl Iterator<Item = Seat>) -> bool {
+        let state = self.state.lock();
+        seats.any(|seat| {
+            let queue = &state.queues[seat.queue];
+            (seat.blocking && self.threads < self.total) || queue.limit.is_some() || queue.shared
+        })
     }
 }
 

@@ -18,6 +18,9 @@ pub struct Fire {
     pub batch: Option<Arc<InsertBatch>>,
     /// Which ticks it comes after.
     pub after: FireAfter,
+    /// Of a schedule that was added at run time, the definition it ticks by: it is dealt with only while that is the stored
+    /// one.
+    pub definition: Option<String>,
 }
 
 /// Which ticks a tick comes after.
@@ -35,7 +38,7 @@ impl Fire {
     /// A tick that inserts that task, or only passes.
     #[must_use]
     pub fn new(schedule: String, tick: SystemTime, batch: Option<Arc<InsertBatch>>) -> Self {
-        Self { schedule, tick, batch, after: FireAfter::Earlier }
+        Self { schedule, tick, batch, after: FireAfter::Earlier, definition: None }
     }
 }
 
@@ -51,7 +54,7 @@ pub enum Fired {
     Passed,
     /// It has been dealt with, and nothing was inserted since the schedule is paused.
     Paused,
-    /// It, or a later one, had been dealt with before: nothing was done.
+    /// It, or a later one, had been dealt with before, or its schedule is another by now: nothing was done.
     Before,
 }
 
@@ -104,7 +107,8 @@ impl ScheduleState {
 pub enum ScheduleChange {
     /// Its ticks pass from now on, or do so no longer. One that was not known is, from then on.
     Paused(bool),
-    /// It is this from now on, whether or not it was anything before. Its ticks begin after `from`: that is its latest.
+    /// It is this from now on, whether or not it was anything before. Its ticks begin after `from`, or after the latest that
+    /// has been dealt with if that is later: a tick that was dealt with is not again, whatever the schedule is by then.
     Defined {
         /// What it is, in the engine's own words.
         definition: String,

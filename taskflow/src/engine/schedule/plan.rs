@@ -19,6 +19,8 @@ pub(crate) struct Plan {
     pub(super) run_on_startup: bool,
     pub(super) missed: Missed,
     pub(super) overlap: Overlap,
+    /// As the store has it, of a schedule that was added at run time.
+    pub(super) definition: Option<String>,
     template: Template,
 }
 
@@ -39,6 +41,7 @@ impl Plan {
             run_on_startup: spec.run_on_startup,
             missed: spec.missed,
             overlap: spec.overlap,
+            definition: None,
             template: Template::Own(task),
         })
     }
@@ -46,9 +49,11 @@ impl Plan {
     /// # Errors
     /// Why it cannot tick on this machine.
     pub(crate) fn stored(name: String, definition: &str) -> Result<Self, String> {
+        let text = Some(definition.to_owned());
         let definition = Definition::read(definition)?;
         Ok(Self {
             name,
+            definition: text,
             ticks: Ticks::at(&definition.timing)?,
             run_on_startup: false,
             missed: definition.missed,

@@ -90,7 +90,13 @@ impl Schedule {
     }
 
     async fn pass(&self, tick: SystemTime) -> Result<(), StoreError> {
-        self.runner.core.store.fire(Fire::new(self.plan.name.clone(), tick, None)).await.map(drop)
+        self.runner.core.store.fire(self.tick(tick, None)).await.map(drop)
+    }
+
+    fn tick(&self, tick: SystemTime, batch: Option<Arc<InsertBatch>>) -> Fire {
+        let mut fire = Fire::new(self.plan.name.clone(), tick, batch);
+        fire.definition.clone_from(&self.plan.definition);
+        fire
     }
 
     async fn fire(&self, tick: SystemTime) -> Result<(), StoreError> {
@@ -102,7 +108,7 @@ impl Schedule {
             );
             return self.pass(tick).await;
         }
-        let fire = Fire::new(self.plan.name.clone(), tick, Some(Arc::new(self.batch(When::At(tick)))));
+        let fire = self.tick(tick, Some(Arc::new(self.batch(When::At(tick)))));
         self.tell(&core.store.fire(fire).await?);
         Ok(())
     }

@@ -10,6 +10,10 @@ impl State {
         {
             return Fired::Before;
         }
+        let stored = self.schedules.get(&fire.schedule).and_then(|state| state.definition.as_ref());
+        if fire.definition.is_some() && fire.definition.as_ref() != stored {
+            return Fired::Before;
+        }
         let state = self.schedule(&fire.schedule);
         let begins = state.last_tick.is_none() && fire.batch.is_none();
         match fire.after {
@@ -52,7 +56,7 @@ impl State {
             ScheduleChange::Defined { definition, from } => {
                 let state = self.schedule(name);
                 state.definition = Some(definition);
-                state.last_tick = Some(from);
+                state.last_tick = state.last_tick.max(Some(from));
                 state.last_outcome = None;
             }
             ScheduleChange::Removed => {

@@ -11,7 +11,8 @@ use crate::model::{TaskId, TickOutcome, time};
 use crate::store::{Fire, FireAfter, Fired, ScheduleChange, ScheduleState};
 
 /// Who comes second waits here for the first.
-const LOCK: &str = "SELECT last_tick, last_start, paused FROM taskflow_schedules WHERE name = $1 FOR UPDATE";
+const LOCK: &str = "
+SELECT last_tick, last_start, paused, definition FROM taskflow_schedules WHERE name = $1 FOR UPDATE";
 
 const KNOW: &str = "INSERT INTO taskflow_schedules (name) VALUES ($1) ON CONFLICT (name) DO NOTHING";
 
@@ -37,7 +38,8 @@ const DEFINE: &str = "
 WITH known AS MATERIALIZED (SELECT 1 FROM taskflow_schedules WHERE name = $1), changed AS (
     INSERT INTO taskflow_schedules (name, definition, last_tick) VALUES ($1, $2, $3)
     ON CONFLICT (name) DO UPDATE SET
-        definition = excluded.definition, last_tick = excluded.last_tick, last_outcome = NULL
+        definition = excluded.definition, last_outcome = NULL,
+        last_tick = greatest(taskflow_schedules.last_tick, excluded.last_tick)
 )
 SELECT EXISTS (SELECT 1 FROM known)";
 
@@ -48,13 +50,16 @@ pub(super) async fn fire(session: &mut Session<'_>, fire: &Fire) -> Result<Fired
     let name = keep(&fire.schedule).into_owned();
     let mut row = session.optional(session.query(LOCK).bind(name.clone())).await?;
     if row.is_none() {
-        if matches!(fire.after, FireAfter::Start(Some(_))) {
+        if matches!(fire.after, FireAfter::Start(Some(_))) || fire.definition.is_some() {
             return Ok(Fired::Before);
         }
         session.execute(session.query(KNOW).bind(name.clone())).await?;
         row = session.optional(session.query(LOCK).bind(name.clone())).await?;
     }
     let row = row.ok_or(Fault::Again("a schedule was removed"))?;
+    if fire.definition.is_some() && fire.definition != row.try_get::<Option<String>, _>(3)?.map(give) {
+        return Ok(Fired::Before);
+    }
     let latest = |column: usize| row.try_get::<Option<Instant>, _>(column).map(|at| at.map(|at| at.0));
     let tick = time::to_micros(fire.tick);
     let is_next = match fire.after {

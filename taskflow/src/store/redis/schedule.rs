@@ -17,6 +17,7 @@ impl Shared {
             FireAfter::Start(None) => call.arg(1).arg(""),
             FireAfter::Start(Some(before)) => call.arg(1).arg(exact(time::to_micros(before))),
         };
+        call.arg(fire.definition.as_deref().unwrap_or_default());
         let groups = fire.batch.as_ref().map_or(&[][..], |batch| &batch.groups);
         if let Some(batch) = &fire.batch
             && let Some(task) = groups.first().and_then(|group| group.tasks.first())

@@ -28,6 +28,9 @@ const REMOVE: &str = "DELETE FROM taskflow_schedules WHERE name = ?1 AND definit
 pub(super) fn fire(tx: &mut Transaction<'_, '_>, fire: &Fire) -> rusqlite::Result<Fired> {
     let known = find(tx.sql, &fire.schedule)?;
     let mut state = known.unwrap_or_else(|| ScheduleState::new(fire.schedule.clone()));
+    if fire.definition.is_some() && fire.definition != state.definition {
+        return Ok(Fired::Before);
+    }
     let begins = state.last_tick.is_none() && fire.batch.is_none();
     match fire.after {
         FireAfter::Earlier if state.last_tick.map(time::to_micros) >= Some(time::to_micros(fire.tick)) => {
@@ -72,7 +75,7 @@ pub(super) fn set(
         ScheduleChange::Paused(paused) => state.paused = *paused,
         ScheduleChange::Defined { definition, from } => {
             state.definition = Some(definition.clone());
-            state.last_tick = Some(*from);
+            state.last_tick = state.last_tick.max(Some(*from));
             state.last_outcome = None;
         }
         ScheduleChange::Removed => return Ok(tx.sql.execute(REMOVE, [schedule])? > 0),

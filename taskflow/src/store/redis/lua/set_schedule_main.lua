@@ -17,7 +17,9 @@ else
     call('HSET', schedule, 'known', 1)
     call('HDEL', schedule, 'paused')
   else
-    call('HSET', schedule, 'definition', ARGV[4], 'tick', ARGV[5])
+    local latest = call('HGET', schedule, 'tick')
+    local from = latest and tonumber(latest) > tonumber(ARGV[5]) and latest or ARGV[5]
+    call('HSET', schedule, 'definition', ARGV[4], 'tick', from)
     call('HDEL', schedule, 'outcome')
   end
 end
