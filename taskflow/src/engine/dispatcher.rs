@@ -28,7 +28,6 @@ pub(crate) async fn dispatch(runner: Arc<Runner>) {
     let mut due: Option<Instant> = None;
     let mut poll = Instant::now() + jittered(POLL);
     let mut backoff = Backoff::new();
-    let most = most_at_once(&runner);
     while !(runner.is_stopping() && batch.is_empty() && runner.is_idle()) {
         let wake_at = due.map_or(poll, |due| due.min(poll));
         tokio::select! {
@@ -42,7 +41,7 @@ pub(crate) async fn dispatch(runner: Arc<Runner>) {
         }
         // Whatever was started in the last round and is done at once joins this one.
         tokio::task::yield_now().await;
-        runner.take_ended(&mut batch, most);
+        runner.take_ended(&mut batch, MAX_BATCH);
         match turn(&runner, &mut batch).await {
             Ok(next_due) => {
                 backoff = Backoff::new();
@@ -59,13 +58,6 @@ pub(crate) async fn dispatch(runner: Arc<Runner>) {
             }
         }
     }
-}
-
-/// How many ends are written in one round trip. Where its cost is in its rows, no more than half of the slots have: tasks that
-/// end at once would otherwise all be written together while nothing runs, and then all run while nothing is written.
-fn most_at_once(runner: &Runner) -> usize {
-    let slots = runner.slots.total();
-    if runner.core.store.capabilities().costs_by_rows { slots.div_ceil(2).min(MAX_BATCH) } else { MAX_BATCH }
 }
 
 /// One round: writes the batch, claims what there is room for, starts it. Answers when the next task is due. After an

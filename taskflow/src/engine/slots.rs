@@ -131,11 +131,6 @@ impl Slots {
         }
     }
 
-    /// How many there are.
-    pub(crate) fn total(&self) -> usize {
-        self.total
-    }
-
     /// Room for a claim: all that is free, and what `leaving` will leave when the same write has ended them.
     pub(crate) fn room(&self, leaving: &[Seat]) -> Room {
         let mut state = self.state.lock();

@@ -237,19 +237,11 @@ pub struct Capabilities {
     /// Whether a renewal that has to wait keeps everybody else waiting too, so that no lease can be taken meanwhile: then
     /// no run is given up for it.
     pub waits_together: bool,
-    /// Whether a call's cost is in its rows and not in the call: then the ends of one half of the runs are written while the
-    /// other half runs.
-    pub costs_by_rows: bool,
 }
 
 impl Default for Capabilities {
     fn default() -> Self {
-        Self {
-            recover_every: Duration::from_secs(1),
-            max_batch: 1000,
-            waits_together: false,
-            costs_by_rows: false,
-        }
+        Self { recover_every: Duration::from_secs(1), max_batch: 1000, waits_together: false }
     }
 }
 

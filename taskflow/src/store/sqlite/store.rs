@@ -230,7 +230,6 @@ impl Store for SqliteStore {
             recover_every: Duration::from_millis(250),
             // There is one lock, which whoever writes holds: also who would take a lease.
             waits_together: true,
-            costs_by_rows: true,
             ..Capabilities::default()
         }
     }
