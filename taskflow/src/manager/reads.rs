@@ -67,6 +67,8 @@ impl TaskManager {
         loop {
             let page = core.read("a read", core.store.list(asked.clone())).await?;
             looked_at += page.items.len();
+            // The store has looked at as many as it does for one page.
+            let is_cut_short = page.items.len() < asked.limit;
             for record in page.items {
                 if filter.matches_rest(&record) {
                     if found.items.len() == filter.limit {
@@ -78,7 +80,9 @@ impl TaskManager {
             }
             found.next = page.next;
             match page.next {
-                Some(next) if looked_at < TaskFilter::MAX_LOOKED_AT => asked = asked.after(next),
+                Some(next) if !is_cut_short && looked_at < TaskFilter::MAX_LOOKED_AT => {
+                    asked = asked.after(next)
+                }
                 _ => return Ok(found),
             }
         }
