@@ -161,3 +161,32 @@ async fn verbs_act_on_all_that_is_meant_and_on_nothing_else() {
         tasks.shutdown(Duration::ZERO).await.unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_for_what_is_rare_stops_and_can_be_gone_on_with() {
+    let (tasks, _) = start(&Place::memory()).await;
+    tasks.pause("default").await.unwrap();
+    let rare = tasks.add_task(ship, (order(1, "Rome"), true)).tag("rare", 1).await.unwrap();
+    for _ in 0..3 {
+        let many = (0..15_000).map(|n| tasks.add_task(ship, (order(n, "Bonn"), true)).priority(-1));
+        tasks.add_all(many.collect::<Vec<_>>()).await.unwrap();
+    }
+    for filter in [
+        // What the store looks for, what it does not, and both.
+        TaskFilter::new().tag("rare", 1),
+        TaskFilter::new().arg("order.city", "Rome"),
+        TaskFilter::new().tag("rare", 1).arg("order.city", "Rome"),
+    ] {
+        let mut pages = 0;
+        let (mut asked, mut found) = (filter, Vec::new());
+        loop {
+            let page = tasks.list(asked.clone()).await.unwrap();
+            pages += 1;
+            found.extend(page.items.iter().map(|task| task.id));
+            let Some(next) = page.next else { break };
+            asked = asked.after(next);
+        }
+        assert_eq!((found, pages), (vec![rare.id()], 3));
+    }
+    tasks.cancel_all(TaskFilter::all()).await.unwrap();
+}

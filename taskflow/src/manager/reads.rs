@@ -61,6 +61,7 @@ impl TaskManager {
         if !filter.has_rest() {
             return Ok(core.read("a read", core.store.list(filter)).await?);
         }
+        let limit = filter.limit.clamp(1, TaskFilter::MAX_LIMIT);
         let mut asked = filter.narrowed();
         let mut found = Page::new(Vec::new(), None);
         let mut looked_at = 0;
@@ -71,7 +72,7 @@ impl TaskManager {
             let is_cut_short = page.items.len() < asked.limit;
             for record in page.items {
                 if filter.matches_rest(&record) {
-                    if found.items.len() == filter.limit {
+                    if found.items.len() == limit {
                         found.next = found.items.last().map(|last: &TaskRecord| Cursor::after(last.id));
                         return Ok(found);
                     }
