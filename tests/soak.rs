@@ -92,7 +92,10 @@ async fn one_deed(
             }
         }
         8 => {
-            let task = NewTask::new("again", Ok(r#"{"millis":1}"#.into()));
+            let mut task = NewTask::new("again", Ok(r#"{"millis":1}"#.into()));
+            // What the worker's attribute says, for this process knows its tasks by name only.
+            let policy = task.policy.to_mut();
+            (policy.requeue_on_interrupt, policy.max_lost_runs) = (true, 50);
             tasks
                 .schedule(task, Every::new(Duration::from_millis(100)).unwrap())
                 .named("soak")

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use super::{TaskHandle, TaskManager};
 use crate::engine::schedule::{Definition, Plan, Ticks};
 use crate::model::{AddError, Error, NewTask, ScheduleInfo, When, error::closest};
-use crate::store::{ScheduleChange, ScheduleState};
+use crate::store::{Fire, ScheduleChange, ScheduleState};
 use crate::task::{Descriptor, IntoNewTask, Missed, Overlap, Registry, Timing};
 
 impl TaskManager {
@@ -89,7 +89,11 @@ impl TaskManager {
     /// # Errors
     /// As for [`pause_schedule`](Self::pause_schedule).
     pub async fn resume_schedule(&self, name: &str) -> Result<(), Error> {
-        self.find_schedule(name).await?;
+        if self.find_schedule(name).await?.is_some_and(|state| state.paused) {
+            // Ticks up to now have passed, also where no process ran that would have seen them.
+            let core = &self.0.core;
+            core.call("a tick", core.store.fire(Fire::new(name.to_owned(), SystemTime::now(), None))).await?;
+        }
         self.change_schedule(name, ScheduleChange::Paused(false)).await.map(drop)
     }
 

@@ -293,7 +293,12 @@ impl ArgCondition {
     /// An argument, and the value it must have.
     #[must_use]
     pub fn new(path: &str, value: impl Serialize) -> Self {
-        Self { path: path.to_owned(), value: serde_json::to_value(value).ok() }
+        Self { path: path.to_owned(), value: Self::as_stored(value) }
+    }
+
+    /// A value as it is when it has been written and read, as arguments are: an `f32` is not the `f64` next to it.
+    fn as_stored(value: impl Serialize) -> Option<serde_json::Value> {
+        serde_json::from_str(&serde_json::to_string(&value).ok()?).ok()
     }
 
     fn matches(&self, args: &str) -> bool {

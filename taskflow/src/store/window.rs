@@ -21,6 +21,10 @@ pub struct StartWindow {
 /// So many slices has a limit's length.
 const SLICES: i64 = 100;
 
+/// A clock that is set back by more than this, and by more than a limit's length, has forgotten what started before: it
+/// would be a standstill until the clock is there again.
+const SKEW: i64 = 60_000_000;
+
 impl StartWindow {
     /// How many may start at `now` (microseconds since the epoch).
     #[must_use]
@@ -62,14 +66,17 @@ impl StartWindow {
     }
 
     fn remembered(&self, limit: RateLimit, now: i64) -> impl Iterator<Item = (i64, u64)> + '_ {
-        let over = now.saturating_sub(SLICES * length(limit));
-        self.slices.iter().copied().filter(move |(ends_at, _)| *ends_at > over)
+        let per = SLICES * length(limit);
+        let over = now.saturating_sub(per);
+        // What a clock that was far ahead wrote is no start of the last while.
+        let beyond = now.saturating_add(per.max(SKEW));
+        self.slices.iter().copied().filter(move |(ends_at, _)| *ends_at > over && *ends_at <= beyond)
     }
 }
 
 /// How long a slice is, in microseconds.
 fn length(limit: RateLimit) -> i64 {
-    (time::micros(limit.per.max(RateLimit::MIN_PER)) + SLICES - 1) / SLICES
+    time::micros(limit.per.max(RateLimit::MIN_PER)).saturating_add(SLICES - 1) / SLICES
 }
 
 #[cfg(test)]
@@ -111,6 +118,26 @@ mod tests {
         assert_eq!(window.free(long, 1059 * SECOND), 0);
         window.start(long, 1061 * SECOND, 2);
         assert_eq!((window.free(long, 1120 * SECOND), window.free(long, 1122 * SECOND)), (0, 2));
+    }
+
+    #[test]
+    fn the_greatest_length_is_a_length() {
+        let limit = RateLimit::new(2, Duration::MAX);
+        let mut window = StartWindow::default();
+        window.start(limit, 1000 * SECOND, 2);
+        assert_eq!((window.free(limit, 1001 * SECOND), window.next_free(limit, 1001 * SECOND)), (0, None));
+    }
+
+    #[test]
+    fn a_clock_that_was_far_ahead_stops_nothing() {
+        let limit = RateLimit::new(2, Duration::from_secs(1));
+        let mut window = StartWindow::default();
+        window.start(limit, 90_000 * SECOND, 2);
+        assert_eq!(window.free(limit, 89_990 * SECOND), 0, "a little is what they are counted for");
+        assert_eq!(window.free(limit, 1_000 * SECOND), 2);
+        window.start(limit, 1_000 * SECOND, 2);
+        assert_eq!(window.free(limit, 1_000 * SECOND), 0);
+        assert_eq!(window.free(limit, 1_002 * SECOND), 2);
     }
 
     proptest! {

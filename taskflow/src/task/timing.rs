@@ -29,9 +29,15 @@ impl Cron {
     /// Checks an expression. Its clock is UTC's unless told.
     ///
     /// # Errors
-    /// [`Error::Timing`] for one that cannot be read.
+    /// [`Error::Timing`] for one that cannot be read, and for one that never fires, such as 30 February.
     pub fn parse(expression: &str) -> Result<Self, Error> {
-        parse_cron(expression).map_err(|message| Error::Timing { text: expression.to_owned(), message })?;
+        let unreadable = |message| Error::Timing { text: expression.to_owned(), message };
+        let cron = parse_cron(expression).map_err(unreadable)?;
+        // As the attribute has it: far from any change of the calendar, with each weekday on each date before long.
+        let start = jiff::civil::date(2000, 1, 1).at(0, 0, 0, 0);
+        if cron.find_next_occurrence(&start, true).is_err() {
+            return Err(unreadable("it never fires: no such date exists".to_owned()));
+        }
         Ok(Self { expression: expression.to_owned(), timezone: None })
     }
 

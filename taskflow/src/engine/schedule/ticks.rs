@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use croner::Cron;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan, Zoned};
+use jiff::{Span, Timestamp, Zoned};
 
 use crate::model::time;
 use crate::task::timing::{self, Rule, Timing};
@@ -73,7 +73,7 @@ impl Ticks {
                     if midnight > at {
                         return Some(midnight);
                     }
-                    day += days;
+                    day = day.checked_add(*days)?;
                 }
             }
             Self::Cron(cron, zone) => cron.find_next_occurrence(&zoned(at, zone)?, false).ok().map(instant),
@@ -117,7 +117,8 @@ fn days_since_epoch(date: Date) -> i64 {
 
 /// The beginning of a day, which is not 00:00 where the clock skips that.
 fn midnight(day: i64, zone: &TimeZone) -> Option<SystemTime> {
-    let date = EPOCH.checked_add(day.days()).ok()?;
+    // Days beyond the calendar are none.
+    let date = EPOCH.checked_add(Span::new().try_days(day).ok()?).ok()?;
     let start = date.to_zoned(zone.clone()).ok()?.start_of_day().ok()?;
     Some(instant(start))
 }
@@ -182,6 +183,16 @@ mod tests {
         // 02:30 comes twice on 25 October, at 00:30 and 01:30 UTC.
         let autumn = next(berlin, "2026-10-24T12:00:00Z", 2);
         assert_eq!(autumn, ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]);
+    }
+
+    #[test]
+    fn what_is_beyond_the_calendar_never_comes() {
+        for length in [Duration::from_secs(24 * 3600 * 10_000_000), Duration::MAX] {
+            let spec = ScheduleSpec::new(Trigger::Every(length)).timezone("Europe/Berlin");
+            let ticks = Ticks::of(&spec).unwrap();
+            assert_eq!(ticks.after(at("2026-01-01T00:00:00Z")), None);
+            assert!(ticks.between(at("2026-01-01T00:00:00Z"), at("2026-01-02T00:00:00Z"), 100).is_empty());
+        }
     }
 
     #[test]

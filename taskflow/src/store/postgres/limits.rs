@@ -36,9 +36,28 @@ FROM taskflow_queues q CROSS JOIN LATERAL (
 ) n
 WHERE q.name = ANY($1::text[])";
 
-const LET_ALL_GO: &str = "
+/// Of each key, and of each name, as many as may run of a key, first to last: those who end let the next go. Were it all, two
+/// processes that disagree about the limit, as during a deployment, would do nothing but let go and put aside.
+const LET_FIRST_GO: &str = "
+WITH RECURSIVE lanes AS (
+    (SELECT concurrency_key AS key, name FROM taskflow_tasks
+     WHERE state = -1 AND queue = $1 ORDER BY queue, concurrency_key, name LIMIT 1)
+    UNION ALL
+    SELECT t.key, t.name
+    FROM lanes l CROSS JOIN LATERAL (
+        SELECT concurrency_key AS key, name FROM taskflow_tasks
+        WHERE state = -1 AND queue = $1 AND (concurrency_key, name) > (l.key, l.name)
+        ORDER BY queue, concurrency_key, name LIMIT 1
+    ) t
+)
 UPDATE taskflow_tasks SET state = 0 WHERE id = ANY (ARRAY(
-    SELECT id FROM taskflow_tasks WHERE state = -1 AND queue = $1 LIMIT $2 FOR UPDATE SKIP LOCKED
+    SELECT t.id
+    FROM lanes CROSS JOIN LATERAL (
+        SELECT id FROM taskflow_tasks
+        WHERE state = -1 AND queue = $1 AND concurrency_key = lanes.key AND name = lanes.name
+        ORDER BY queue, concurrency_key, name, priority DESC, seq LIMIT $3::bigint FOR UPDATE SKIP LOCKED
+    ) t
+    LIMIT $2
 ))";
 
 const KEEP_KEY_LIMIT: &str = "UPDATE taskflow_queues SET key_limit = $2 WHERE name = $1";
@@ -327,9 +346,9 @@ impl Room<'_> {
     }
 }
 
-/// Lets everything go that was put aside under another limit, as much as one claim may. Answers whether some is left.
+/// Lets go what another limit may let run, as much as one claim may. Answers whether some is left.
 async fn change_key_limit(session: &mut Session<'_>, queue: &str, limit: Option<i64>) -> Result<bool, Fault> {
-    let let_go = session.query(LET_ALL_GO).bind(queue.to_owned()).bind(LET_GO_AT_ONCE);
+    let let_go = session.query(LET_FIRST_GO).bind(queue.to_owned()).bind(LET_GO_AT_ONCE).bind(limit);
     if session.execute(let_go).await? >= LET_GO_AT_ONCE.unsigned_abs() {
         return Ok(true);
     }

@@ -28,7 +28,7 @@ end
 
 -- Makes the first tasks due that were put aside in a queue, up to the one of that number.
 local function release(queue, last)
-  local ids = call('ZRANGEBYSCORE', P .. 'aside:' .. queue, '-inf', last, 'LIMIT', 0, PASSED_OVER)
+  local ids = call('ZRANGEBYSCORE', P .. 'aside:' .. queue, '-inf', last, 'LIMIT', 0, RELEASED)
   local turns, of_lane = {}, {}
   for i, blob in ipairs(read_many('HMGET', 'state', ids)) do
     local lane, crowd = unpack_bytes(WORDS, blob, LANE_AT)
@@ -65,7 +65,7 @@ local function release_asides(slot_of, limit_of)
         last = call('HGET', P .. 'meta', 'asides')
       end
       if last ~= '0' then
-        more[queue] = release(queue, last) == PASSED_OVER or nil
+        more[queue] = release(queue, last) == RELEASED or nil
         if more[queue] then
           call('HSET', P .. 'aside', queue, now_limit .. ':' .. last)
         elseif call('EXISTS', P .. 'aside:' .. queue) == 1 then

@@ -87,8 +87,10 @@ local SUCCEEDED = 1
 local WAS_LOST = 6
 local SNOOZED = 9
 
--- A claim passes over about so many tasks that it may not start, and makes as many due again: the next one goes on.
+-- A claim passes over about so many tasks that it may not start: the next one goes on.
 local PASSED_OVER = 1000
+-- A claim makes so many due again since a limit has changed: fewer, so that claims that disagree about it get on all the same.
+local RELEASED = 500
 
 -- What a task to insert says of itself, beside its flags.
 local IN_CROWD = 1

@@ -5,9 +5,11 @@
 -- What of a window is remembered, as a list of those pairs, and the starts in it.
 local function remembered(window, slice, at)
   local pairs_, n, starts = {}, 0, 0
+  -- What a clock that was far ahead wrote is no start of the last while.
+  local beyond = at + math.max(100 * slice, 60000000)
   for from = 1, #window, 16 do
     local ends_at, started = unpack_bytes('<i8i8', window, from)
-    if at < ends_at + 100 * slice then
+    if at < ends_at + 100 * slice and ends_at <= beyond then
       pairs_[n + 1], pairs_[n + 2] = ends_at, started
       n, starts = n + 2, starts + started
     end
