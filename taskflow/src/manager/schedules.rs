@@ -68,10 +68,13 @@ impl TaskManager {
     /// Removes a schedule that was added at run time. Answers whether there was one. What its ticks have added stays.
     ///
     /// # Errors
-    /// [`Error::ScheduleDeclared`] for one that this program declares, and when the store fails.
+    /// [`Error::ScheduleDeclared`] for one that this program declares and that was not stored before it did, and when the store fails.
     pub async fn remove_schedule(&self, name: &str) -> Result<bool, Error> {
-        refuse_declared(name)?;
-        self.change_schedule(name, ScheduleChange::Removed).await
+        let was_stored = self.change_schedule(name, ScheduleChange::Removed).await?;
+        if !was_stored {
+            refuse_declared(name)?;
+        }
+        Ok(was_stored)
     }
 
     /// Pauses a schedule in all processes until it is [resumed](Self::resume_schedule), also over restarts. Ticks that

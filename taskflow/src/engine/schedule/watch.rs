@@ -1,6 +1,6 @@
 //! The schedules of this process: those of its program from its start on, and stored ones as they come, change and go.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ impl Drop for Ticking {
 
 /// Lets schedules tick until the process stops.
 pub(crate) async fn watch(runner: Arc<Runner>, own: Vec<&'static Descriptor>) {
+    // What the program says of a schedule beats what was stored under its name before.
+    let declared: HashSet<&str> = own.iter().map(|task| task.config().name).collect();
     for task in own {
         let Some(spec) = task.schedule() else { continue };
         match Plan::of(task, spec) {
@@ -43,7 +45,8 @@ pub(crate) async fn watch(runner: Arc<Runner>, own: Vec<&'static Descriptor>) {
     loop {
         if let Ok(known) = core.read("a look at the schedules", core.store.schedules()).await {
             let stored = known.into_iter().filter_map(|state| Some((state.name, state.definition?)));
-            let stored: HashMap<String, String> = stored.collect();
+            let stored: HashMap<String, String> =
+                stored.filter(|(name, _)| !declared.contains(&**name)).collect();
             ticking.retain(|name, it| stored.get(name) == Some(&it.definition));
             for (name, definition) in stored {
                 if ticking.contains_key(&name) {
