@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use support::eventually;
-use taskflow::store::Fire;
+use taskflow::store::{Fire, ScheduleChange};
 use taskflow::{
     Cron, Error, Every, MemoryStore, QueueConfig, ScheduleInfo, Store, TaskFilter, TaskManager, TaskRecord,
     TaskSource, TaskStatus, TickOutcome,
@@ -344,6 +344,7 @@ async fn a_clock_that_was_set_back_fires_no_tick_twice() {
 async fn a_schedule_that_cannot_be_meant_is_refused_with_the_remedy() {
     let tasks = start(&MemoryStore::new(), "clean").await;
     assert!(Cron::parse("0 25 * * *").unwrap_err().to_string().contains("0 25 * * *"));
+    assert!(Cron::parse("0 0 30 2 *").unwrap_err().to_string().contains("never fires"));
     assert!(Cron::parse("@daily").unwrap().timezone("Europe/Atlantis").is_err());
     assert!(Every::new(Duration::from_millis(1)).unwrap_err().to_string().contains("100ms"));
     let declared = tasks.schedule(clean("uploads".to_owned()), often()).named("beat").await.unwrap_err();
@@ -362,4 +363,33 @@ async fn a_schedule_that_cannot_be_meant_is_refused_with_the_remedy() {
         assert_eq!(unknown.to_string(), "there is no schedule `baet`; did you mean `beat`?");
     }
     assert!(!tasks.remove_schedule("nothing").await.unwrap());
+}
+
+#[tokio::test]
+async fn ticks_of_a_pause_are_not_made_up_for_where_no_process_saw_them() {
+    let store = MemoryStore::new();
+    let hours_ago = SystemTime::now() - Duration::from_secs(3 * 3600);
+    store.fire(Fire::new("missed_all".to_owned(), hours_ago, None)).await.unwrap();
+    let acts = TaskManager::builder().store(store.clone()).connect().await.unwrap();
+    acts.pause_schedule("missed_all").await.unwrap();
+    let before = SystemTime::now();
+    acts.resume_schedule("missed_all").await.unwrap();
+    let state = store.schedules().await.unwrap().remove(0);
+    assert!(!state.paused && state.last_tick >= Some(before - Duration::from_millis(1)), "{state:?}");
+}
+
+#[tokio::test]
+async fn a_declared_schedule_beats_one_that_was_stored_under_its_name() {
+    let store = MemoryStore::new();
+    let acts = TaskManager::builder().store(store.clone()).connect().await.unwrap();
+    acts.schedule(clean("uploads".to_owned()), often()).named("cleaning").await.unwrap();
+    let definition = store.schedules().await.unwrap().remove(0).definition.unwrap();
+    acts.remove_schedule("cleaning").await.unwrap();
+    let stored = ScheduleChange::Defined { definition, from: SystemTime::now() };
+    store.set_schedule("beat".to_owned(), stored).await.unwrap();
+    let tasks = start(&store, "beat").await;
+    eventually("it ticks", || async { (records(&tasks).await.len() >= 4).then_some(()) }).await;
+    assert!(records(&tasks).await.iter().all(|task| task.name == "beat"));
+    assert!(tasks.remove_schedule("beat").await.unwrap(), "what was stored can be removed");
+    assert!(matches!(tasks.remove_schedule("beat").await, Err(Error::ScheduleDeclared { .. })));
 }

@@ -348,3 +348,14 @@ impl<T> Page<T> {
         Self { items, next }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_argument_is_compared_as_it_is_stored() {
+        assert!(ArgCondition::new("share", 0.1_f32).matches(r#"{"share":0.1}"#));
+        assert!(!ArgCondition::new("share", 0.1_f32).matches(r#"{"share":0.2}"#));
+    }
+}
