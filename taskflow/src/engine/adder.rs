@@ -16,9 +16,7 @@ use super::pause::{Backoff, in_time};
 use super::runner::Runner;
 use super::slots::Seat;
 use crate::model::{AddError, NewTask, StoreError, StoreErrorKind, TaskId, When};
-use crate::store::{
-    Claimed, InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Run, Start,
-};
+use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Run, Start};
 
 /// Takes adds to the store.
 #[derive(Debug)]
@@ -262,8 +260,7 @@ impl Adder {
             }
             match (inserted.kind, seat, &self.runner) {
                 (InsertedAs::Leased { fence }, Some(seat), Some(runner)) => {
-                    let run = Run::new(inserted.id, fence);
-                    runner.start(claimed(runner, &insert.task, run, seat), seat);
+                    runner.start_leased(&insert.task, Run::new(inserted.id, fence), seat);
                 }
                 (kind, seat, runner) => {
                     self.free([seat]);
@@ -338,18 +335,4 @@ fn tell_the_late(groups: &mut [Group], batch: &InsertBatch) {
 
 fn first_id(group: &InsertGroup) -> TaskId {
     group.tasks.first().map_or_else(TaskId::new, |insert| insert.task.id)
-}
-
-/// The first run of a task that was leased as it was inserted: nothing of it need be read back.
-fn claimed(runner: &Runner, task: &NewTask, run: Run, seat: Seat) -> Claimed {
-    let args = task.args.clone().unwrap_or_else(|_| Arc::from("{}"));
-    let known = runner.registry.get(&task.name);
-    let name = known.map_or_else(|| Arc::from(&*task.name), |known| known.name.clone());
-    let policy = match (&task.policy, known) {
-        (policy, Some(known)) if **policy == *known.policy => known.policy.clone(),
-        (policy, _) => Arc::new(policy.clone().into_owned()),
-    };
-    let mut claimed = Claimed::new(run, name, runner.slots.queue(seat), args, policy);
-    claimed.tags = task.tags.clone();
-    claimed
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::execution::Admitted;
 use super::pause::{Backoff, in_time, jittered};
 use super::runner::{Ended, Runner};
 use super::settle::{count, is_about_one_row, leave, one_by_one, settle};
@@ -29,16 +30,19 @@ pub(crate) async fn dispatch(runner: Arc<Runner>) {
     let mut poll = Instant::now() + jittered(POLL);
     let mut backoff = Backoff::new();
     while !(runner.is_stopping() && batch.is_empty() && runner.is_idle()) {
-        let wake_at = due.map_or(poll, |due| due.min(poll));
+        let look = due.map_or(poll, |due| due.min(poll));
+        let impatient = runner.slots.impatient_at();
         tokio::select! {
             biased;
             () = runner.woken() => {}
-            () = tokio::time::sleep_until(wake_at) => {
-                runner.remember_work();
-                due = None;
-                poll = Instant::now() + jittered(POLL);
-            }
+            () = tokio::time::sleep_until(impatient.map_or(look, |at| at.min(look))) => {}
         }
+        if look <= Instant::now() {
+            runner.remember_work();
+            due = None;
+            poll = Instant::now() + jittered(POLL);
+        }
+        runner.give_back_waiting(false);
         // Whatever was started in the last round and is done at once joins this one.
         tokio::task::yield_now().await;
         runner.take_ended(&mut batch, MAX_BATCH);
@@ -140,7 +144,7 @@ async fn write_and_claim(
             Ok((finished, begin(runner, &room, claims)))
         }
         Err(error) => {
-            runner.slots.undo(&room, &leaving);
+            runner.slots.undo(&leaving);
             runner.remember_work();
             Err(error)
         }
@@ -199,15 +203,14 @@ impl Ask {
     }
 }
 
-/// Starts what was claimed, and gives back the rest of the room.
+/// Starts what was claimed as far as slots are free; the rest waits for the next.
 fn begin(runner: &Arc<Runner>, room: &Room, claims: Claims) -> Option<Duration> {
-    let is_blocking = |name: &str| runner.registry.get(name).is_some_and(|known| known.task.is_blocking());
-    let kinds = claims.tasks.iter().map(|task| (&*task.queue, is_blocking(&task.name)));
-    let seats = runner.slots.settle(room, kinds);
-    for (task, seat) in claims.tasks.into_iter().zip(seats) {
+    let admitted = runner.admit(claims.tasks);
+    for (task, seat) in runner.slots.settle(room, admitted, Admitted::kind) {
         runner.start(task, seat);
     }
     if runner.is_stopping() {
+        runner.give_back_waiting(true);
         runner.core.runs.look_again();
     }
     claims.next_due

@@ -4,43 +4,88 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::SystemTime;
+use std::time::Duration;
 
 use tokio::time::Sleep;
 
 use super::panics;
 use super::retry;
 use super::runner::{Ended, Runner};
-use super::runs::StopReason;
+use super::runs::{Live, StopReason};
 use super::slots::Seat;
 use crate::model::AttemptOutcome;
 use crate::store::{Claimed, Finish, FinishKind};
 use crate::task::{
-    BlockingBody, BoxFuture, ContextParts, LastWords, Prepare, Registered, RunError, RunTask, Steering,
-    TaskContext, TaskOutcome,
+    BlockingBody, BoxFuture, ContextParts, Descriptor, LastWords, Prepare, Registered, RunError, RunTask,
+    Steering, TaskContext, TaskOutcome,
 };
 
-/// Begins a claimed task.
-pub(crate) fn begin(runner: Arc<Runner>, known: &Registered, mut task: Claimed, seat: Seat) {
-    let context = TaskContext::new(ContextParts {
-        id: task.run.id,
-        name: known.key,
-        attempt: task.attempt,
-        max_attempts: task.max_attempts,
-        tags: std::mem::take(&mut task.tags),
-        deadline: task.policy.timeout.and_then(|timeout| SystemTime::now().checked_add(timeout)),
-        scheduled_for: task.scheduled_for,
-        surroundings: runner.surroundings.clone(),
-        // The line that says so itself goes beyond the limit.
-        log_room: TaskContext::MAX_LOG_LINES
-            .checked_sub(task.log_lines)
-            .zip(TaskContext::MAX_LOG_BYTES.checked_sub(task.log_bytes)),
-    });
-    runner.core.runs.begin(task.run, context.clone(), known.task.is_blocking());
+/// A claimed task of this program that has not begun.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    task: Claimed,
+    descriptor: &'static Descriptor,
+    context: TaskContext,
+}
+
+impl Admitted {
+    pub(crate) fn new(runner: &Runner, known: &Registered, mut task: Claimed) -> Self {
+        let context = TaskContext::new(ContextParts {
+            id: task.run.id,
+            name: known.key,
+            attempt: task.attempt,
+            max_attempts: task.max_attempts,
+            tags: std::mem::take(&mut task.tags),
+            scheduled_for: task.scheduled_for,
+            surroundings: runner.surroundings.clone(),
+            // The line that says so itself goes beyond the limit.
+            log_room: TaskContext::MAX_LOG_LINES
+                .checked_sub(task.log_lines)
+                .zip(TaskContext::MAX_LOG_BYTES.checked_sub(task.log_bytes)),
+        });
+        Self { task, descriptor: known.task, context }
+    }
+
+    /// Its queue, and whether it is synchronous.
+    pub(crate) fn kind(&self) -> (&str, bool) {
+        (&self.task.queue, self.descriptor.is_blocking())
+    }
+
+    /// What the runs of this process know of it.
+    pub(crate) fn live(&self) -> Live {
+        Live::new(self.task.run, self.context.clone(), self.descriptor.is_blocking())
+    }
+
+    /// Its run ends before its body begins: it goes back to the queue as if nothing had claimed it, unless it was
+    /// cancelled or lost meanwhile.
+    pub(crate) fn turned_away(self, seat: Seat) -> Ended {
+        self.context.end_body();
+        let kind = match self.context.stop().reason() {
+            Some(StopReason::Lost) => None,
+            Some(StopReason::Cancel) => Some(retry::after_cancel()),
+            _ => Some(FinishKind::GiveBack { delay: Duration::ZERO, outcome: None }),
+        };
+        let run = self.task.run;
+        Ended { run, name: self.task.name, seat, finish: kind.map(|kind| Finish::new(run, kind)) }
+    }
+
+    /// Whether it has been asked to stop before it began.
+    pub(crate) fn is_asked_to_stop(&self) -> bool {
+        self.context.stop().is_asked()
+    }
+}
+
+/// Begins a task.
+pub(crate) fn begin(runner: Arc<Runner>, admitted: Admitted, seat: Seat) {
+    let Admitted { task, descriptor, context } = admitted;
+    if let Some(timeout) = task.policy.timeout {
+        context.set_timeout(timeout);
+    }
+    runner.core.runs.begin();
     runner.core.events.started(task.run.id, &task.name, task.attempt);
     let runtime = runner.core.runtime.clone();
     let executing = Executing { runner, context };
-    match known.task.run() {
+    match descriptor.run() {
         RunTask::Async(prepare) => runtime.spawn(run(executing, prepare, task, seat)),
         RunTask::Blocking(prepare) => runtime.spawn(run_blocking(executing, prepare, task, seat)),
     };
@@ -100,7 +145,7 @@ async fn run_blocking(executing: Executing, prepare: Prepare<BlockingBody>, task
 }
 
 /// Hands the end of a run, with what it has said and nobody has stored, to the dispatcher.
-fn conclude(runner: &Runner, task: Claimed, seat: Seat, kind: Option<FinishKind>, words: LastWords) {
+fn conclude(runner: &Arc<Runner>, task: Claimed, seat: Seat, kind: Option<FinishKind>, words: LastWords) {
     let finish = kind.map(|kind| {
         let mut finish = Finish::new(task.run, kind);
         (finish.progress, finish.lines) = words;

@@ -2,12 +2,14 @@
 //! and ends in order. A task passes through these rooms in this order:
 //!
 //! [`adder`] → [`dispatcher`] → [`execution`] (or [`blocking`]) → [`dispatcher`] again, which writes the end in the same
-//! round trip that claims the next.
+//! round trip that claims the next. [`slots`] says how much of it may be under way, and [`ahead`] how much more is claimed
+//! meanwhile.
 //!
 //! Beside them: [`lease`] keeps runs alive from a thread of its own, [`recovery`] moves on what other processes lost,
 //! [`reporter`] stores what running tasks say, [`prune`] deletes what is past its retention, [`queues`] minds the limits that hold now, [`schedule`] fires what is due by the clock, [`strangers`] tells of tasks nobody here knows, [`shutdown`] ends it all.
 
 pub(crate) mod adder;
+mod ahead;
 pub(crate) mod blocking;
 pub(crate) mod control;
 pub(crate) mod core;

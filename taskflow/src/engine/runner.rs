@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::blocking::BlockingPool;
 use super::core::Core;
-use super::execution;
+use super::execution::{self, Admitted};
 use super::settle::Tally;
 use super::slots::{Seat, Slots};
-use crate::store::{Claimed, Finish, FinishKind, Run};
+use crate::model::NewTask;
+use crate::store::{Claimed, Finish, Run};
 use crate::task::{Outbox, Registry, States, Surroundings};
 
 /// What a process has that runs tasks, beside what every process has.
@@ -22,7 +22,7 @@ pub(crate) struct Runner {
     pub(crate) registry: Registry,
     pub(crate) names: Names,
     pub(crate) surroundings: Arc<Surroundings>,
-    pub(crate) slots: Slots,
+    pub(crate) slots: Slots<Admitted>,
     pub(crate) pool: BlockingPool,
     pub(crate) tally: Tally,
     ended: Mutex<Vec<Ended>>,
@@ -55,7 +55,7 @@ impl Runner {
         core: Arc<Core>,
         registry: Registry,
         states: States,
-        slots: Slots,
+        slots: Slots<Admitted>,
         pool: BlockingPool,
     ) -> Arc<Self> {
         let names = Names {
@@ -79,30 +79,70 @@ impl Runner {
         })
     }
 
-    /// Starts a claimed task in the slot it was given.
-    pub(crate) fn start(self: &Arc<Self>, task: Claimed, seat: Seat) {
-        let Some(known) = self.registry.get(&task.name) else {
-            // A claim asks for known names only, so a store would have to break its contract.
-            tracing::error!(task = %task.run.id, name = %task.name, "the store gave a task nobody here knows");
-            let name = task.name.clone();
-            self.end(Ended { run: task.run, name, seat, finish: None });
-            return;
-        };
-        if self.is_stopping() {
-            // Claimed, or leased as it was added, before the end was known.
-            let give_back = FinishKind::GiveBack { delay: Duration::ZERO, outcome: None };
-            let finish = Some(Finish::new(task.run, give_back));
-            self.end(Ended { run: task.run, name: task.name, seat, finish });
-            return;
+    /// What was claimed is of this process now. Those of no name it has are left to their leases.
+    pub(super) fn admit(&self, claimed: Vec<Claimed>) -> Vec<Admitted> {
+        let mut admitted = Vec::with_capacity(claimed.len());
+        for task in claimed {
+            match self.registry.get(&task.name) {
+                Some(known) => admitted.push(Admitted::new(self, known, task)),
+                // A claim asks for known names only, so a store would have to break its contract.
+                None => {
+                    tracing::error!(task = %task.run.id, name = %task.name, "the store gave a task nobody here knows")
+                }
+            }
         }
-        execution::begin(self.clone(), known, task, seat);
+        self.core.runs.admit(admitted.iter().map(Admitted::live));
+        admitted
     }
 
-    /// Hands the end of a run to the dispatcher.
-    pub(crate) fn end(&self, ended: Ended) {
+    /// Starts a task that was leased as it was inserted: nothing of it need be read back.
+    pub(crate) fn start_leased(self: &Arc<Self>, task: &NewTask, run: Run, seat: Seat) {
+        let Some(known) = self.registry.get(&task.name) else { return self.slots.give_back(seat) };
+        let args = task.args.clone().unwrap_or_else(|_| Arc::from("{}"));
+        let policy = match &task.policy {
+            policy if **policy == *known.policy => known.policy.clone(),
+            policy => Arc::new(policy.clone().into_owned()),
+        };
+        let mut claimed = Claimed::new(run, known.name.clone(), self.slots.queue(seat), args, policy);
+        claimed.tags = task.tags.clone();
+        let admitted = Admitted::new(self, known, claimed);
+        self.core.runs.admit([admitted.live()]);
+        self.start(admitted, seat);
+    }
+
+    /// Starts a task in the slot it was given.
+    pub(crate) fn start(self: &Arc<Self>, task: Admitted, seat: Seat) {
+        if self.is_stopping() || task.is_asked_to_stop() {
+            // Claimed, or leased as it was added, before that was known.
+            self.end(task.turned_away(seat));
+        } else {
+            execution::begin(self.clone(), task, seat);
+        }
+    }
+
+    /// A body is over, or will not begin: hands the end of the run to the dispatcher, and the slot to the next.
+    pub(crate) fn end(self: &Arc<Self>, ended: Ended) {
+        self.hand_in([ended]);
+        while let Some((next, seat)) = self.slots.end_body(self.may_claim()) {
+            if !next.is_asked_to_stop() {
+                return execution::begin(self.clone(), next, seat);
+            }
+            self.hand_in([next.turned_away(seat)]);
+        }
+    }
+
+    /// Gives back what waits for a slot for too long, or everything that waits.
+    pub(super) fn give_back_waiting(&self, all: bool) {
+        let waiting = self.slots.take_waiting(all);
+        if !waiting.is_empty() {
+            self.hand_in(waiting.into_iter().map(|(task, seat)| task.turned_away(seat)));
+        }
+    }
+
+    fn hand_in(&self, ended: impl IntoIterator<Item = Ended>) {
         let mut all = self.ended.lock();
-        all.push(ended);
-        let is_first = all.len() == 1;
+        let is_first = all.is_empty();
+        all.extend(ended);
         drop(all);
         // Whoever came before has woken it, and it takes all there are.
         if is_first {
@@ -160,6 +200,7 @@ impl Runner {
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         self.slots.close();
+        self.give_back_waiting(true);
         self.wake.notify_one();
     }
 

@@ -22,28 +22,40 @@ pub(crate) struct Runs {
     fewer: Notify,
 }
 
+/// A run, and how it is asked to stop.
 #[derive(Debug)]
-struct Live {
+pub(crate) struct Live {
     run: Run,
     context: TaskContext,
     blocking: bool,
 }
 
 impl Live {
+    pub(crate) fn new(run: Run, context: TaskContext, blocking: bool) -> Self {
+        Self { run, context, blocking }
+    }
+
     fn executing(&self) -> bool {
         !self.context.is_over()
     }
 }
 
 impl Runs {
-    /// A run begins.
-    pub(crate) fn begin(&self, run: Run, context: TaskContext, blocking: bool) {
-        self.executing.fetch_add(1, Ordering::Relaxed);
+    /// These are claimed: their leases are kept from now on, and they can be asked to stop.
+    pub(crate) fn admit(&self, runs: impl IntoIterator<Item = Live>) {
         let mut live = self.live.lock();
-        if self.ending.load(Ordering::Relaxed) {
-            context.stop().ask(StopReason::Shutdown);
+        let ending = self.ending.load(Ordering::Relaxed);
+        for run in runs {
+            if ending {
+                run.context.stop().ask(StopReason::Shutdown);
+            }
+            live.insert(run.run.id, run);
         }
-        live.insert(run.id, Live { run, context, blocking });
+    }
+
+    /// A body begins.
+    pub(crate) fn begin(&self) {
+        self.executing.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A body is over; its end is not durable yet.

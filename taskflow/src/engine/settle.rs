@@ -62,7 +62,7 @@ pub(super) fn count(runner: &Runner, finishes: &[Finish], finished: &[Finished])
 
 /// These runs are over and their slots free.
 pub(super) fn leave(runner: &Runner, batch: &[Ended]) {
-    runner.slots.give_back_all(batch.iter().map(|ended| ended.seat));
+    runner.slots.leave(batch.iter().map(|ended| ended.seat));
     runner.core.runs.end(batch.iter().map(|ended| ended.run));
 }
 

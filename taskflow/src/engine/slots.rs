@@ -1,29 +1,47 @@
 //! How much may run at once: in all, of each queue, and on blocking threads.
+//!
+//! A body has a slot while it runs. The run it belongs to is longer: from its claim until its end is durable. So long it
+//! counts against the limits of its queue and against what this process may have claimed in all, which is as many as
+//! there are slots, and [`Window`] more.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
-/// The slots of this process.
+use super::ahead::{PATIENCE, Window};
+
+/// The slots of this process, for tasks that are claimed as `T`.
 #[derive(Debug)]
-pub(crate) struct Slots {
+pub(crate) struct Slots<T> {
     indices: HashMap<Arc<str>, usize>,
     names: Vec<Arc<str>>,
-    state: Mutex<State>,
+    state: Mutex<State<T>>,
     total: usize,
-    threads: usize,
+    /// How many slots synchronous tasks may have, if not all.
+    threads: Option<usize>,
+    most_ahead: usize,
 }
 
 #[derive(Debug)]
-struct State {
+struct State<T> {
+    /// Slots without a body.
     free: usize,
+    /// Runs that are claimed, or being added to run at once, and whose end is not durable.
+    runs: usize,
     /// A claim is under way, and every limit was offered to it: what is given back meanwhile is not to be taken twice.
     claiming: bool,
     /// The process ends: nothing is started with what is added.
     closed: bool,
     free_threads: usize,
     queues: Vec<QueueSlots>,
+    /// Claimed, and waiting for a slot, each since when.
+    ready: VecDeque<(T, Seat, Instant)>,
+    window: Window,
+    /// Bodies that ended since the last claim was answered.
+    ended: usize,
+    answered: Instant,
 }
 
 #[derive(Debug)]
@@ -32,33 +50,43 @@ struct QueueSlots {
     limit: Option<usize>,
     /// Claims mind limits over all processes.
     shared: bool,
+    /// Runs of it.
     taken: usize,
 }
 
 impl QueueSlots {
-    fn free(&self, of: usize) -> usize {
+    /// What it may take of so many, of which `prompt` find a slot at once. What others wait for is not claimed ahead.
+    fn free(&self, of: usize, prompt: usize) -> usize {
+        let of = if self.shared || self.limit.is_some() { of.min(prompt) } else { of };
         self.limit.map_or(of, |limit| limit.saturating_sub(self.taken).min(of))
     }
 }
 
-/// One slot, taken. It must be given back exactly once.
+/// The place of one run under the limits. It must be given back exactly once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seat {
     queue: usize,
     blocking: bool,
 }
 
-/// Room for a claim: every slot that was free, taken until [`Slots::settle`].
+/// Room for a claim: every limit, offered until [`Slots::settle`] or [`Slots::undo`].
 #[derive(Debug)]
 pub(crate) struct Room {
     pub(crate) limit: usize,
     /// How many of them synchronous tasks may take.
     pub(crate) threads: usize,
     pub(crate) queues: Vec<(Arc<str>, usize)>,
+    asked: Instant,
 }
 
-impl Slots {
-    pub(crate) fn new(total: usize, threads: usize, queues: Vec<(Arc<str>, Option<usize>)>) -> Self {
+impl<T> Slots<T> {
+    /// So many slots, of which synchronous tasks may have so many, and so much that may be claimed ahead.
+    pub(crate) fn new(
+        total: usize,
+        threads: usize,
+        most_ahead: usize,
+        queues: Vec<(Arc<str>, Option<usize>)>,
+    ) -> Self {
         let queues: Vec<_> = queues
             .into_iter()
             .map(|(name, limit)| QueueSlots { name, limit, shared: false, taken: 0 })
@@ -68,13 +96,19 @@ impl Slots {
             names: queues.iter().map(|queue| queue.name.clone()).collect(),
             state: Mutex::new(State {
                 free: total,
+                runs: 0,
                 claiming: false,
                 closed: false,
                 free_threads: threads,
                 queues,
+                ready: VecDeque::new(),
+                window: Window::new(most_ahead),
+                ended: 0,
+                answered: Instant::now(),
             }),
             total,
-            threads,
+            threads: (threads < total).then_some(threads),
+            most_ahead,
         }
     }
 
@@ -91,17 +125,16 @@ impl Slots {
     pub(crate) fn try_take(&self, queue: &str, blocking: bool) -> Option<Seat> {
         let index = *self.indices.get(queue)?;
         let mut state = self.state.lock();
-        let free = if state.claiming || state.closed { 0 } else { state.free };
+        let free = if state.claiming || state.closed { 0 } else { state.prompt() };
         if state.queues[index].shared
-            || state.queues[index].free(free) == 0
-            || (blocking && state.free_threads == 0)
+            || state.queues[index].free(free, free) == 0
+            || state.runs >= self.total + self.most_ahead
+            || (blocking && self.threads.is_some() && state.free_threads == 0)
         {
             return None;
         }
         state.free -= 1;
-        state.free_threads -= usize::from(blocking);
-        state.queues[index].taken += 1;
-        Some(Seat { queue: index, blocking })
+        Some(state.sit(index, blocking))
     }
 
     /// The queue of a seat.
@@ -114,19 +147,34 @@ impl Slots {
         self.state.lock().closed = true;
     }
 
-    /// How many are taken, by runs and by what may become one: an add or a claim that is under way.
+    /// How many runs there are, with what may become one: an add or a claim that is under way.
     pub(crate) fn taken(&self) -> usize {
-        self.total - self.state.lock().free
+        let state = self.state.lock();
+        state.runs + usize::from(state.claiming)
     }
 
+    /// Nothing ran in it.
     pub(crate) fn give_back(&self, seat: Seat) {
-        self.give_back_all([seat]);
+        let mut state = self.state.lock();
+        state.free += 1;
+        state.leave(seat);
     }
 
-    pub(crate) fn give_back_all(&self, seats: impl IntoIterator<Item = Seat>) {
+    /// A body is over. Answers what runs next in its slot, unless nothing is to start now.
+    pub(crate) fn end_body(&self, start_next: bool) -> Option<(T, Seat)> {
+        let mut state = self.state.lock();
+        state.ended += 1;
+        let next = if start_next { state.ready.pop_front() } else { None };
+        if next.is_none() {
+            state.free += 1;
+        }
+        next.map(|(task, seat, _)| (task, seat))
+    }
+
+    /// The ends of these runs are durable.
+    pub(crate) fn leave(&self, seats: impl IntoIterator<Item = Seat>) {
         let mut state = self.state.lock();
         for seat in seats {
-            state.free += 1;
             state.leave(seat);
         }
     }
@@ -137,46 +185,68 @@ impl Slots {
         for seat in leaving {
             state.leave(*seat);
         }
-        let limit = std::mem::take(&mut state.free) + leaving.len();
         state.claiming = true;
+        let limit = (self.total + state.window.size()).saturating_sub(state.runs);
+        let prompt = state.prompt();
         let queues = state
             .queues
             .iter()
-            .map(|queue| (queue.name.clone(), queue.free(limit)))
+            .map(|queue| (queue.name.clone(), queue.free(limit, prompt)))
             .filter(|(_, free)| *free > 0)
             .collect();
-        Room { limit, threads: state.free_threads.min(limit), queues }
+        let threads = self.threads.map_or(limit, |_| state.free_threads.min(limit));
+        Room { limit, threads, queues, asked: Instant::now() }
     }
 
-    /// The claim failed: `leaving` stay, everything else is free again.
-    pub(crate) fn undo(&self, room: &Room, leaving: &[Seat]) {
+    /// The claim failed: `leaving` stay.
+    pub(crate) fn undo(&self, leaving: &[Seat]) {
         let mut state = self.state.lock();
-        state.free += room.limit - leaving.len();
         state.claiming = false;
         for seat in leaving {
-            state.queues[seat.queue].taken += 1;
-            state.free_threads = state.free_threads.saturating_sub(usize::from(seat.blocking));
+            state.sit(seat.queue, seat.blocking);
         }
     }
 
-    /// The claim brought these (queue and kind of each): they take their slots, the rest of the room is free again.
-    pub(crate) fn settle<'a>(
+    /// The claim brought these, of which `kind` says the queue and whether they are synchronous. Answers those that begin;
+    /// the others wait for a slot.
+    pub(crate) fn settle(
         &self,
         room: &Room,
-        claimed: impl Iterator<Item = (&'a str, bool)>,
-    ) -> Vec<Seat> {
+        claimed: Vec<T>,
+        kind: impl Fn(&T) -> (&str, bool),
+    ) -> Vec<(T, Seat)> {
         let mut state = self.state.lock();
-        let seats: Vec<_> = claimed
-            .map(|(queue, blocking)| {
-                let queue = self.indices.get(queue).copied().unwrap_or_default();
-                state.queues[queue].taken += 1;
-                state.free_threads = state.free_threads.saturating_sub(usize::from(blocking));
-                Seat { queue, blocking }
-            })
-            .collect();
-        state.free += room.limit.saturating_sub(seats.len());
+        let now = Instant::now();
+        let since = now - std::mem::replace(&mut state.answered, now);
+        let ended = std::mem::take(&mut state.ended);
+        state.window.measure(ended, since, now - room.asked);
         state.claiming = false;
-        seats
+        for task in claimed {
+            let (queue, blocking) = kind(&task);
+            let queue = self.indices.get(queue).copied().unwrap_or_default();
+            let seat = state.sit(queue, blocking);
+            state.ready.push_back((task, seat, now));
+        }
+        let begin = if state.closed { 0 } else { state.free.min(state.ready.len()) };
+        state.free -= begin;
+        state.ready.drain(..begin).map(|(task, seat, _)| (task, seat)).collect()
+    }
+
+    /// When the first of those that wait for a slot will have waited for too long.
+    pub(crate) fn impatient_at(&self) -> Option<Instant> {
+        self.state.lock().ready.front().map(|(.., since)| *since + PATIENCE)
+    }
+
+    /// What has waited for a slot for too long, or all that waits if this process is to start nothing.
+    pub(crate) fn take_waiting(&self, all: bool) -> Vec<(T, Seat)> {
+        let mut state = self.state.lock();
+        let late = |since: &Instant| all || since.elapsed() >= PATIENCE;
+        if !state.ready.front().is_some_and(|(.., since)| late(since)) {
+            return Vec::new();
+        }
+        state.window.close();
+        // Nobody knows when a slot will be free: the younger ones go too.
+        state.ready.drain(..).map(|(task, seat, _)| (task, seat)).collect()
     }
 
     /// Whether, by leaving, one of these makes room for what no free slot could take: it was under a limit of its own.
@@ -184,13 +254,26 @@ impl Slots {
         let state = self.state.lock();
         seats.any(|seat| {
             let queue = &state.queues[seat.queue];
-            (seat.blocking && self.threads < self.total) || queue.limit.is_some() || queue.shared
+            (seat.blocking && self.threads.is_some()) || queue.limit.is_some() || queue.shared
         })
     }
 }
 
-impl State {
+impl<T> State<T> {
+    /// How many can start at once.
+    fn prompt(&self) -> usize {
+        self.free.saturating_sub(self.ready.len())
+    }
+
+    fn sit(&mut self, queue: usize, blocking: bool) -> Seat {
+        self.runs += 1;
+        self.free_threads = self.free_threads.saturating_sub(usize::from(blocking));
+        self.queues[queue].taken += 1;
+        Seat { queue, blocking }
+    }
+
     fn leave(&mut self, seat: Seat) {
+        self.runs -= 1;
         self.free_threads += usize::from(seat.blocking);
         self.queues[seat.queue].taken -= 1;
     }
@@ -198,50 +281,81 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    fn slots() -> Slots {
-        Slots::new(3, 1, vec![("default".into(), None), ("slow".into(), Some(1))])
+    type Kind = (&'static str, bool);
+
+    fn slots(most_ahead: usize) -> Slots<Kind> {
+        Slots::new(3, 1, most_ahead, vec![("default".into(), None), ("slow".into(), Some(1))])
+    }
+
+    fn settle(slots: &Slots<Kind>, room: &Room, claimed: &[Kind]) -> Vec<Seat> {
+        let begin = slots.settle(room, claimed.to_vec(), |kind| *kind);
+        begin.into_iter().map(|(_, seat)| seat).collect()
+    }
+
+    /// Its body is over, and its end durable.
+    fn end(slots: &Slots<Kind>, seat: Seat) {
+        assert!(slots.end_body(true).is_none());
+        slots.leave([seat]);
     }
 
     #[test]
     fn no_limit_is_exceeded_and_every_seat_comes_back() {
-        let slots = slots();
+        let slots = slots(0);
         let slow = slots.try_take("slow", true).unwrap();
         assert!(slots.try_take("slow", false).is_none(), "its queue is full");
         assert!(slots.try_take("default", true).is_none(), "its threads are taken");
         assert!(slots.try_take("unknown", false).is_none());
         let others = [(); 2].map(|()| slots.try_take("default", false).unwrap());
         assert!(slots.try_take("default", false).is_none(), "all are taken");
-        for seat in others.into_iter().chain([slow]) {
-            slots.give_back(seat);
+        assert_eq!(slots.taken(), 3);
+        for seat in others {
+            end(&slots, seat);
         }
+        slots.give_back(slow);
+        assert_eq!(slots.taken(), 0);
         assert_eq!(slots.room(&[]).limit, 3);
     }
 
     #[test]
+    fn without_claiming_ahead_a_slot_is_free_only_when_its_end_is_durable() {
+        let slots = slots(0);
+        let seats = [(); 3].map(|()| slots.try_take("default", false).unwrap());
+        assert!(slots.end_body(true).is_none());
+        assert!(slots.try_take("default", false).is_none(), "its end is not durable");
+        let room = slots.room(&seats[..1]);
+        assert_eq!(room.limit, 1);
+        slots.undo(&seats[..1]);
+        slots.leave([seats[0]]);
+        assert!(slots.try_take("default", false).is_some());
+    }
+
+    #[test]
     fn what_is_given_back_while_a_claim_is_under_way_is_not_taken_twice() {
-        let slots = slots();
+        let slots = slots(0);
         let other = slots.try_take("default", true).unwrap();
         let room = slots.room(&[]);
         assert_eq!(room.queues, [("default".into(), 2), ("slow".into(), 1)]);
-        slots.give_back(other);
+        end(&slots, other);
         assert!(slots.try_take("slow", false).is_none(), "the claim was offered the one slot of this queue");
-        let seats = slots.settle(&room, [("slow", false)].into_iter());
+        let seats = settle(&slots, &room, &[("slow", false)]);
         assert!(slots.try_take("slow", false).is_none());
-        slots.give_back(seats[0]);
+        end(&slots, seats[0]);
         assert!(slots.try_take("slow", true).is_some());
     }
 
     #[test]
     fn a_limit_that_shrinks_ends_nothing_and_gives_nothing_until_there_is_room() {
-        let slots = slots();
+        let slots = slots(0);
         let seats = [(); 3].map(|()| slots.try_take("default", false).unwrap());
         slots.set_limit("default", Some(1), false);
-        slots.give_back(seats[0]);
-        slots.give_back(seats[1]);
+        end(&slots, seats[0]);
+        end(&slots, seats[1]);
         assert!(slots.try_take("default", false).is_none(), "one runs still");
-        slots.give_back(seats[2]);
+        end(&slots, seats[2]);
         assert!(slots.try_take("default", false).is_some());
         assert!(slots.try_take("default", false).is_none());
         slots.set_limit("default", None, true);
@@ -251,18 +365,63 @@ mod tests {
 
     #[test]
     fn a_claim_may_take_what_its_write_leaves_and_a_failed_one_takes_nothing() {
-        let slots = slots();
+        let slots = slots(0);
         let slow = slots.try_take("slow", true).unwrap();
+        assert!(slots.end_body(true).is_none());
         let room = slots.room(&[slow]);
         assert_eq!((room.limit, room.threads), (3, 1));
         assert_eq!(room.queues, [("default".into(), 3), ("slow".into(), 1)]);
         assert!(slots.try_take("default", false).is_none(), "the claim has it all");
-        slots.undo(&room, &[slow]);
+        slots.undo(&[slow]);
         assert!(slots.try_take("slow", false).is_none(), "it stayed");
 
         let room = slots.room(&[slow]);
-        let seats = slots.settle(&room, [("slow", false), ("default", true)].into_iter());
+        let seats = settle(&slots, &room, &[("slow", false), ("default", true)]);
         assert_eq!(slots.room(&[]).queues, [("default".into(), 1)]);
         assert_eq!(seats.len(), 2);
+    }
+
+    /// As after a round trip in which three bodies ended.
+    fn with_an_open_window() -> Slots<Kind> {
+        let (slots, round_trip) = (slots(5), Duration::from_millis(1));
+        slots.state.lock().window.measure(3, round_trip, round_trip);
+        slots
+    }
+
+    #[test]
+    fn more_is_claimed_than_may_run_but_not_of_a_queue_with_a_limit() {
+        let slots = with_an_open_window();
+        let room = slots.room(&[]);
+        assert_eq!(room.limit, 8);
+        assert_eq!(room.queues, [("default".into(), 8), ("slow".into(), 1)]);
+
+        let running = settle(&slots, &room, &[("default", false); 8]);
+        assert_eq!(running.len(), 3, "no more bodies than slots");
+        assert_eq!(slots.taken(), 8);
+        assert!(slots.try_take("default", false).is_none(), "others come first");
+        assert!(
+            slots.room(&[]).queues.iter().all(|(name, _)| &**name != "slow"),
+            "no slot would be free for it"
+        );
+        slots.undo(&[]);
+
+        let (_, next) = slots.end_body(true).unwrap();
+        assert!(slots.end_body(false).is_none(), "nothing is to start");
+        slots.leave([running[0], next]);
+        assert_eq!(slots.taken(), 6);
+    }
+
+    #[test]
+    fn what_waits_for_a_slot_can_be_taken_back_and_closes_the_window() {
+        let slots = with_an_open_window();
+        let room = slots.room(&[]);
+        settle(&slots, &room, &[("default", false); 8]);
+        assert!(slots.take_waiting(false).is_empty(), "it has not waited for long");
+        assert!(slots.impatient_at().is_some());
+        let waiting = slots.take_waiting(true);
+        assert_eq!(waiting.len(), 5);
+        slots.leave(waiting.into_iter().map(|(_, seat)| seat));
+        assert_eq!((slots.taken(), slots.impatient_at()), (3, None));
+        assert_eq!(slots.room(&[]).limit, 0);
     }
 }

@@ -47,6 +47,7 @@ pub struct TaskManagerBuilder {
     queues: HashMap<String, QueueConfig>,
     max_concurrent_tasks: usize,
     max_blocking_threads: Option<usize>,
+    claim_ahead: Option<usize>,
     lease: Duration,
     retention: Duration,
     add_timeout: Duration,
@@ -63,6 +64,7 @@ impl Default for TaskManagerBuilder {
             queues: HashMap::from([("default".to_owned(), QueueConfig::new())]),
             max_concurrent_tasks: 64,
             max_blocking_threads: None,
+            claim_ahead: None,
             lease: Duration::from_secs(10),
             retention: Duration::from_secs(7 * 24 * 3600),
             add_timeout: Duration::from_secs(5),
@@ -104,6 +106,21 @@ impl TaskManagerBuilder {
     /// How many of those may be synchronous, each on a thread of its own: as many as tasks, unless told.
     pub fn max_blocking_threads(mut self, n: usize) -> Self {
         self.max_blocking_threads = Some(n);
+        self
+    }
+
+    /// How many tasks this process may have claimed beyond those that run: 7 for each it may run at once and 448 at most,
+    /// unless told.
+    ///
+    /// While the store is told how some ended, the next already run; this is what keeps slots busy when tasks are
+    /// shorter than a round trip. It claims ahead only as much as is sure to start within a few round trips: nothing
+    /// when tasks take longer than that, and never of a queue with limits. What finds no slot within 100 ms goes back.
+    /// A task of higher priority that is added meanwhile comes after what is already here, and a process that is killed
+    /// repeats what it had run and not yet been able to write, which is up to this much more.
+    ///
+    /// With 0, a slot is free only when the end of what ran in it is stored.
+    pub fn claim_ahead(mut self, n: usize) -> Self {
+        self.claim_ahead = Some(n);
         self
     }
 
@@ -254,7 +271,7 @@ impl TaskManagerBuilder {
         Err(Error::UnknownQueue { queue: queue.to_owned(), suggestion, task: task.map(str::to_owned) })
     }
 
-    fn slots(&self) -> Result<Slots, Error> {
+    fn slots<T>(&self) -> Result<Slots<T>, Error> {
         if self.max_concurrent_tasks == 0 {
             let message = "nothing would ever run; use `.connect()` in a process that runs no tasks";
             return Err(Error::Config { option: "max_concurrent_tasks", value: "0".to_owned(), message });
@@ -273,7 +290,8 @@ impl TaskManagerBuilder {
             self.check_queue(name, None)?;
             queues.push((Arc::from(name.as_str()), self.queues[name].concurrency));
         }
-        Ok(Slots::new(self.max_concurrent_tasks, self.threads(), queues))
+        let ahead = self.claim_ahead.unwrap_or(self.max_concurrent_tasks.saturating_mul(7).min(448));
+        Ok(Slots::new(self.max_concurrent_tasks, self.threads(), ahead, queues))
     }
 
     fn threads(&self) -> usize {

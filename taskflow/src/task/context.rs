@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::mem;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -38,6 +38,7 @@ pub struct TaskContext(Arc<Inner>);
 
 struct Inner {
     parts: ContextParts,
+    deadline: OnceLock<SystemTime>,
     stop: Stop,
     said: Mutex<Said>,
     /// What was taken to be stored is stored, or was put back.
@@ -53,7 +54,6 @@ pub(crate) struct ContextParts {
     pub(crate) attempt: u32,
     pub(crate) max_attempts: u32,
     pub(crate) tags: BTreeMap<String, String>,
-    pub(crate) deadline: Option<SystemTime>,
     pub(crate) scheduled_for: Option<SystemTime>,
     pub(crate) surroundings: Arc<Surroundings>,
     /// Log lines, and bytes in them, that this run may still leave; `None` if an earlier one has been told that no more
@@ -116,6 +116,7 @@ impl TaskContext {
     pub(crate) fn new(parts: ContextParts) -> Self {
         Self(Arc::new(Inner {
             parts,
+            deadline: OnceLock::new(),
             stop: Stop::default(),
             said: Mutex::default(),
             reported: Notify::new(),
@@ -168,7 +169,15 @@ impl TaskContext {
     /// When this attempt times out, if it has a timeout.
     #[must_use]
     pub fn deadline(&self) -> Option<SystemTime> {
-        self.0.parts.deadline
+        self.0.deadline.get().copied()
+    }
+
+    /// The attempt begins now and may take so long.
+    pub(crate) fn set_timeout(&self, timeout: Duration) {
+        if let Some(deadline) = SystemTime::now().checked_add(timeout) {
+            // It begins once.
+            let _ = self.0.deadline.set(deadline);
+        }
     }
 
     /// The instant the task was meant for: its `run_at`, or the tick of its schedule.
