@@ -13,7 +13,7 @@ use crate::engine::core::{Core, Settings, tether};
 use crate::engine::queues::{self, Queues};
 use crate::engine::runner::Runner;
 use crate::engine::slots::Slots;
-use crate::engine::{control, dispatcher, lease, panics, prune, recovery, reporter, schedule, strangers};
+use crate::engine::{control, lease, panics, prune, recovery, reporter, schedule, strangers};
 use crate::model::{Error, InstanceInfo, QueueConfig};
 use crate::store::{IntoStore, Store};
 use crate::task::{Registry, States};
@@ -200,9 +200,10 @@ impl TaskManagerBuilder {
         if let Err(error) = recovery::recover(&core).await {
             tracing::warn!(%error, "lost runs could not be looked for at start; the next look comes soon");
         }
-        let dispatcher = core.runtime.spawn(dispatcher::dispatch(runner.clone()));
-        let manager = TaskManager::new(core.clone(), Some(runner.clone()), Some(dispatcher));
+        let manager = TaskManager::new(core.clone(), Some(runner.clone()));
+        // Before anything runs: the first task may take it.
         own.set(&manager);
+        manager.dispatch(runner.clone());
         core.runtime.spawn(control::listen(core.clone(), Some(runner.clone())));
         core.runtime.spawn(queues::watch(core.clone(), Some(runner.clone())));
         core.runtime.spawn(recovery::watch(runner.clone()));
@@ -210,9 +211,8 @@ impl TaskManagerBuilder {
         core.runtime.spawn(prune::prune(core.clone()));
         core.runtime.spawn(strangers::tell(core.clone()));
         if self.schedules {
-            core.runtime.spawn(schedule::watch(runner.clone(), ticking));
+            core.runtime.spawn(schedule::watch(runner, ticking));
         }
-        runner.may_have_work();
         Ok(manager)
     }
 
@@ -226,7 +226,7 @@ impl TaskManagerBuilder {
         tether(&core);
         core.runtime.spawn(control::listen(core.clone(), None));
         core.runtime.spawn(queues::watch(core.clone(), None));
-        Ok(TaskManager::new(core, None, None))
+        Ok(TaskManager::new(core, None))
     }
 
     /// Opens the store and makes this process known to it.

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::TaskManagerBuilder;
 use crate::engine::adder::Adder;
 use crate::engine::core::Core;
+use crate::engine::dispatcher;
 use crate::engine::runner::Runner;
 use crate::engine::shutdown;
 use crate::model::ShutdownReport;
@@ -57,11 +58,7 @@ impl TaskManager {
         TaskManagerBuilder::default()
     }
 
-    pub(super) fn new(
-        core: Arc<Core>,
-        runner: Option<Arc<Runner>>,
-        dispatcher: Option<JoinHandle<()>>,
-    ) -> Self {
+    pub(super) fn new(core: Arc<Core>, runner: Option<Arc<Runner>>) -> Self {
         let adder = Adder::new(core.clone(), runner.clone());
         #[cfg(feature = "axum")]
         let releaser = crate::engine::release::Releaser::new(core.clone(), runner.clone());
@@ -71,8 +68,15 @@ impl TaskManager {
             core,
             adder,
             runner,
-            dispatcher: Mutex::new(dispatcher),
+            dispatcher: Mutex::new(None),
         }))
+    }
+
+    /// Begins to claim and run.
+    pub(super) fn dispatch(&self, runner: Arc<Runner>) {
+        let dispatcher = runner.core.runtime.spawn(dispatcher::dispatch(runner.clone()));
+        *self.0.dispatcher.lock() = Some(dispatcher);
+        runner.may_have_work();
     }
 
     /// Stops in order: claims no more, waits until `deadline` from now for what runs, cuts the rest short (what may
