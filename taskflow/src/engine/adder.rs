@@ -1,4 +1,4 @@
-//! From an add to the store. Adds that come while a write is in flight gather and go together in the next; a caller
+//! From an add to the store. Adds that come while writes are in flight gather and go together in the next; a caller
 //! is answered when *its* row is committed. No timer gathers them, so an idle system adds no latency.
 
 use std::cmp::Reverse;
@@ -24,12 +24,15 @@ pub(crate) struct Adder {
     core: Arc<Core>,
     runner: Option<Arc<Runner>>,
     gate: Mutex<Gate>,
+    max_batch: usize,
+    at_once: usize,
 }
 
 #[derive(Debug, Default)]
 struct Gate {
     waiting: Vec<Group>,
-    writing: bool,
+    /// Writes under way.
+    writing: usize,
 }
 
 /// One call of `add_task` or `add_all`, on its way.
@@ -64,7 +67,14 @@ pub(crate) type Answer = Result<Vec<Inserted>, AddError>;
 
 impl Adder {
     pub(crate) fn new(core: Arc<Core>, runner: Option<Arc<Runner>>) -> Arc<Self> {
-        Arc::new(Self { core, runner, gate: Mutex::default() })
+        let capabilities = core.store.capabilities();
+        Arc::new(Self {
+            core,
+            runner,
+            gate: Mutex::default(),
+            max_batch: capabilities.max_batch.max(1),
+            at_once: capabilities.inserts_at_once.max(1),
+        })
     }
 
     /// Sends tasks on their way, all or none. The answer comes when they are committed; not to wait for it undoes nothing.
@@ -97,7 +107,8 @@ impl Adder {
         let group = Group { tasks, seats, deadline, in_doubt: false, announced, holder, reply };
         let mut gate = self.gate.lock();
         gate.waiting.push(group);
-        if !mem::replace(&mut gate.writing, true) {
+        if gate.writing < self.at_once {
+            gate.writing += 1;
             drop(gate);
             self.core.runtime.spawn(self.clone().write());
         }
@@ -138,20 +149,19 @@ impl Adder {
 
     /// Writes what waits, and what gathers meanwhile, until nothing does.
     async fn write(self: Arc<Self>) {
-        let most = self.core.store.capabilities().max_batch.max(1);
         loop {
             // Whoever was answered by the last write may add again right away, and so join this one.
             tokio::task::yield_now().await;
             let mut groups = {
                 let mut gate = self.gate.lock();
                 if gate.waiting.is_empty() {
-                    gate.writing = false;
+                    gate.writing -= 1;
                     return;
                 }
                 let mut tasks = 0;
                 let fits = |group: &&Group| {
                     tasks += group.tasks.tasks.len();
-                    tasks <= most
+                    tasks <= self.max_batch
                 };
                 let count = gate.waiting.iter().take_while(fits).count().max(1);
                 if count == gate.waiting.len() {

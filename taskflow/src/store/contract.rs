@@ -234,6 +234,9 @@ pub struct Capabilities {
     pub recover_every: Duration,
     /// The most tasks worth inserting in one call.
     pub max_batch: usize,
+    /// How many calls of `insert` a process has under way at once. While they are, further adds gather: more calls hide
+    /// the way to the store, and fewer share what a commit costs among more tasks.
+    pub inserts_at_once: usize,
     /// Whether a renewal that has to wait keeps everybody else waiting too, so that no lease can be taken meanwhile: then
     /// no run is given up for it.
     pub waits_together: bool,
@@ -241,7 +244,12 @@ pub struct Capabilities {
 
 impl Default for Capabilities {
     fn default() -> Self {
-        Self { recover_every: Duration::from_secs(1), max_batch: 1000, waits_together: false }
+        Self {
+            recover_every: Duration::from_secs(1),
+            max_batch: 1000,
+            inserts_at_once: 1,
+            waits_together: false,
+        }
     }
 }
 

@@ -17,9 +17,9 @@ use crate::model::{
     TaskFilter, TaskId, TaskRecord, time,
 };
 use crate::store::{
-    Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted, QueueState, Recovered,
-    Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState, Store, StoreFuture,
-    Verdict,
+    Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
+    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState,
+    Store, StoreFuture, Verdict,
 };
 
 /// The store on a Redis server, version 7 or later, or Valkey.
@@ -88,6 +88,11 @@ impl fmt::Debug for RedisStore {
 impl Store for RedisStore {
     fn location(&self) -> String {
         self.shared.links.location.clone()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        // While one is on its way, the server works on the other.
+        Capabilities { inserts_at_once: 2, ..Capabilities::default() }
     }
 
     fn join<'a>(&'a self, instance: &'a InstanceInfo) -> StoreFuture<'a, ()> {
