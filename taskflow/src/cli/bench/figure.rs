@@ -1,5 +1,6 @@
 //! Figures: what was measured, how often, and beside what.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -107,7 +108,8 @@ pub(super) fn figures(
     ours: &[Vec<Sample>],
     baseline: &[Vec<Sample>],
 ) -> Vec<Figure> {
-    let Some(first) = ours.first() else { return Vec::new() };
+    let mut names = HashSet::new();
+    let each_name = ours.iter().flatten().filter(|sample| names.insert(sample.name));
     let of = |runs: &[Vec<Sample>], name: &str| {
         let samples = runs.iter().flatten().filter(|sample| sample.name == name);
         Spread::of(samples.map(|sample| sample.value).collect())
@@ -124,5 +126,5 @@ pub(super) fn figures(
             baseline: Baseline { what, spread: baseline },
         }
     };
-    first.iter().map(figure).collect()
+    each_name.map(figure).collect()
 }

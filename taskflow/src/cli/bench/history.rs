@@ -1,4 +1,4 @@
-//! What finished tasks cost those that come after them.
+//! What tasks that have ended, or are not due for long, cost those that come after them.
 
 use std::time::Instant;
 
@@ -9,7 +9,9 @@ use super::figure::Sample;
 use super::options::Load;
 use super::ours::Ours;
 use super::queue::Queue;
-use super::scenario::{add_concurrently, add_in_bulk, drain, finished, timed};
+use super::scenario::{
+    LATENCY_SAMPLES, add_concurrently, add_in_bulk, drain, finished, parts, starts, timed,
+};
 use super::work::RUNS;
 
 /// Reads of each kind. A page is 100 records.
@@ -37,6 +39,31 @@ pub(super) async fn measure(ours: Ours, load: &Load) -> Result<(Ours, Vec<Sample
         Sample::micros("history/list", lists, READS),
     ];
     Ok((ours.reopen().await?, samples))
+}
+
+/// Runs tasks beside urgent ones that are not due for long, or without any.
+pub(super) async fn claim_beside_later(ours: Ours, load: &Load, later: u64) -> Result<Vec<Sample>> {
+    let ours = ours.add_later(later).await?;
+    add_in_bulk(&ours, load.tasks).await?;
+    let ours = ours.prepare().await?;
+    let draining = drain(&ours, load.tasks).await?;
+    ours.close().await?;
+    Ok(vec![Sample::rate("history/claim_beside_later", load.tasks, draining)])
+}
+
+/// How soon tasks start while everything that has ended is being deleted.
+pub(super) async fn start_while_pruned(ours: Ours) -> Result<Vec<Sample>> {
+    let ours = ours.prune().await?;
+    let mut micros = Vec::new();
+    loop {
+        micros.extend(starts(&ours, LATENCY_SAMPLES).await?);
+        // What ends from now on is deleted in the next minute.
+        if ours.manager().counts().await?.total() <= micros.len() as u64 {
+            break;
+        }
+    }
+    ours.close().await?;
+    Ok(parts(["history/pruned_p50", "history/pruned_p99", "history/pruned_max"], micros))
 }
 
 /// Leaves that many finished tasks behind, each of which did run.

@@ -176,18 +176,25 @@ impl<B: Backend> Bench<'_, B> {
         Ours::open(self.backend.place()?, self.options.load.slots()).await
     }
 
-    /// The same on an empty store and on one with many finished tasks, which is filled once.
+    /// The same on an empty store and on one with many finished tasks, which is filled once and emptied in the end; and
+    /// beside many that are not due.
     async fn measure_history(&self) -> Result<Vec<Figure>> {
         use self::queue::Queue;
 
         let load = &self.options.load;
         let (mut empty, mut full) = (Vec::new(), Vec::new());
         for _ in 0..self.options.runs {
+            for (samples, later) in [(&mut full, load.waiting), (&mut empty, 0)] {
+                samples.push(history::claim_beside_later(self.ours().await?, load, later).await?);
+                self.backend.remove().await?;
+            }
             let (ours, samples) = history::measure(self.ours().await?, load).await?;
             empty.push(samples);
             ours.close().await?;
             self.backend.remove().await?;
         }
+        empty.push(history::start_while_pruned(self.ours().await?).await?);
+        self.backend.remove().await?;
         let mut ours = history::fill(self.ours().await?, load.history.min(self.backend.keeps())).await?;
         for _ in 0..self.options.runs {
             let samples;
@@ -195,7 +202,7 @@ impl<B: Backend> Bench<'_, B> {
             full.push(samples);
             self.progress.inc(1);
         }
-        ours.close().await?;
+        full.push(history::start_while_pruned(ours).await?);
         self.backend.remove().await?;
         Ok(figures(Scenario::History.name(), "empty store", &full, &empty))
     }

@@ -47,7 +47,7 @@ pub(crate) struct Load {
     /// `history`: how many finished tasks
     #[arg(long, default_value_t = 1_000_000, value_parser = at_least_one())]
     pub(super) history: u64,
-    /// `memory`: how many waiting tasks
+    /// `memory`: how many waiting tasks; `history`: how many that are not due
     #[arg(long, default_value_t = 100_000, value_parser = at_least_one())]
     pub(super) waiting: u64,
     /// `http`: how many connections
@@ -80,7 +80,8 @@ pub(super) enum Scenario {
     Flow,
     /// One add each 5 ms on an idle worker: from the call to the start of the handler
     Latency,
-    /// Adds, claims, counts and lists with many finished tasks, beside the same with none
+    /// Adds, claims, counts and lists with many finished tasks, and starts while they are deleted; claims beside many that
+    /// are not due; each beside the same with none
     History,
     /// Resident memory with many tasks waiting
     Memory,

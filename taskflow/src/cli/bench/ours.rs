@@ -7,6 +7,7 @@ use taskflow::{Store, TaskManager, TaskManagerBuilder};
 
 use super::Result;
 use super::queue::Queue;
+use super::scenario::BULK;
 use super::work::{Payload, no_op};
 
 /// An empty store, opened as often as it is asked for.
@@ -21,6 +22,9 @@ impl Place {
     }
 }
 
+/// How long a manager may take to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// The queue that all tasks of the bench wait in.
 const QUEUE: &str = "default";
 
@@ -30,19 +34,43 @@ pub(super) struct Ours {
     place: Place,
     slots: usize,
     manager: TaskManager,
+    /// Tasks that are not due before the bench is over.
+    later: u64,
 }
 
 impl Ours {
     /// Opens a store to add to.
     pub(super) async fn open(place: Place, slots: usize) -> Result<Self> {
         let manager = builder(&place, slots)?.connect().await?;
-        Ok(Self { place, slots, manager })
+        Ok(Self { place, slots, manager, later: 0 })
     }
 
     /// Opens the same store again, to add to.
     pub(super) async fn reopen(self) -> Result<Self> {
-        self.manager.shutdown(Duration::from_secs(30)).await?;
+        self.manager.shutdown(PATIENCE).await?;
         let manager = builder(&self.place, self.slots)?.connect().await?;
+        Ok(Self { manager, ..self })
+    }
+
+    /// Adds urgent tasks that are due tomorrow.
+    pub(super) async fn add_later(self, tasks: u64) -> Result<Self> {
+        let tomorrow = Duration::from_secs(24 * 3600);
+        let mut added = 0;
+        while added < tasks {
+            let end = (added + BULK).min(tasks);
+            let later = (added..end).map(Payload::of).map(|it| {
+                self.manager.add(no_op(it.user_id, it.email)).priority(1_000).delay(tomorrow)
+            });
+            self.manager.add_all(later).await?;
+            added = end;
+        }
+        Ok(Self { later: self.later + tasks, ..self })
+    }
+
+    /// Starts to run tasks, and to delete whatever has ended.
+    pub(super) async fn prune(self) -> Result<Self> {
+        self.manager.shutdown(PATIENCE).await?;
+        let manager = builder(&self.place, self.slots)?.retention(Duration::ZERO).start().await?;
         Ok(Self { manager, ..self })
     }
 
@@ -70,7 +98,7 @@ impl Queue for Ours {
     async fn prepare(self) -> Result<Self> {
         self.manager.pause(QUEUE).await?;
         let manager = builder(&self.place, self.slots)?.start().await?;
-        self.manager.shutdown(Duration::from_secs(30)).await?;
+        self.manager.shutdown(PATIENCE).await?;
         Ok(Self { manager, ..self })
     }
 
@@ -80,11 +108,11 @@ impl Queue for Ours {
     }
 
     async fn unfinished(&self) -> Result<u64> {
-        Ok(self.manager.counts().await?.unfinished())
+        Ok(self.manager.counts().await?.unfinished().saturating_sub(self.later))
     }
 
     async fn close(self) -> Result<()> {
-        self.manager.shutdown(Duration::from_secs(30)).await?;
+        self.manager.shutdown(PATIENCE).await?;
         Ok(())
     }
 }

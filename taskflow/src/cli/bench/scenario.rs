@@ -13,13 +13,13 @@ use super::queue::Queue;
 use super::work::{Payload, RUNS, nanos_now};
 
 /// Tasks a call of a bulk add.
-const BULK: u64 = 500;
+pub(super) const BULK: u64 = 500;
 
 /// Between two adds of `latency`.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// More samples than this make `latency` longer and no better.
-const LATENCY_SAMPLES: u64 = 400;
+pub(super) const LATENCY_SAMPLES: u64 = 400;
 
 /// Measures one scenario once, on an empty queue.
 pub(super) async fn measure<Q: Queue>(queue: Q, scenario: Scenario, load: &Load) -> Result<Vec<Sample>> {
@@ -141,6 +141,13 @@ async fn stored<Q: Queue>(queue: &Q, tasks: u64) -> Result<()> {
 async fn latency<Q: Queue>(queue: Q, tasks: u64) -> Result<Vec<Sample>> {
     let queue = queue.prepare().await?;
     queue.run().await?;
+    let starts = starts(&queue, tasks).await?;
+    queue.close().await?;
+    Ok(parts(["latency/p50", "latency/p99", "latency/max"], starts))
+}
+
+/// The microseconds from the call of each add to the first line of its handler, one add at a time.
+pub(super) async fn starts<Q: Queue>(queue: &Q, tasks: u64) -> Result<Vec<f64>> {
     RUNS.expect(tasks);
     let mut ticks = tokio::time::interval(PAUSE);
     let mut called = Vec::new();
@@ -149,20 +156,21 @@ async fn latency<Q: Queue>(queue: Q, tasks: u64) -> Result<Vec<Sample>> {
         called.push(nanos_now());
         queue.add(Payload::of(number)).await?;
     }
-    finished(&queue).await?;
+    finished(queue).await?;
     RUNS.check()?;
-    queue.close().await?;
     let micros = |(number, at): (usize, &u64)| RUNS.started(number).saturating_sub(*at) as f64 / 1_000.0;
-    let mut micros: Vec<f64> = called.iter().enumerate().map(micros).collect();
+    Ok(called.iter().enumerate().map(micros).collect())
+}
+
+/// The median of these, what one in a hundred exceeds, and the greatest.
+pub(super) fn parts(names: [&'static str; 3], mut micros: Vec<f64>) -> Vec<Sample> {
     micros.sort_by(f64::total_cmp);
     let part = |fraction: f64| {
         let place = (micros.len() as f64 * fraction) as usize;
         micros.get(place.min(micros.len().saturating_sub(1))).copied().unwrap_or_default()
     };
-    let sample = |name, value| Sample { name, value, meaning: Meaning::Micros };
-    Ok(vec![
-        sample("latency/p50", part(0.5)),
-        sample("latency/p99", part(0.99)),
-        sample("latency/max", part(1.0)),
-    ])
+    let [median, rare, greatest] = names;
+    [(median, 0.5), (rare, 0.99), (greatest, 1.0)]
+        .map(|(name, fraction)| Sample { name, value: part(fraction), meaning: Meaning::Micros })
+        .to_vec()
 }
