@@ -367,6 +367,28 @@ pub(crate) async fn a_task_that_has_expired_is_never_started(lab: Lab) {
     lab.assert_counts_are_true().await;
 }
 
+pub(crate) async fn a_manual_retry_forgets_an_expiry_that_has_passed(lab: Lab) {
+    let add_cancelled = async |expires_at| {
+        let id = lab.add(with(task("alpha"), |task| task.expires_at = Some(expires_at))).await;
+        lab.store.cancel(vec![id], "no".to_owned()).await.expect("cancel");
+        id
+    };
+    let (past, far) = (SystemTime::now() - Duration::from_secs(1), SystemTime::now() + LONG);
+    let late = lab.add(with(task("alpha"), |task| task.expires_at = Some(past))).await;
+    let recovered = lab.store.recover(lab.other.id).await.expect("recover");
+    assert_eq!(recovered.iter().map(|it| it.id).collect::<Vec<_>>(), [late]);
+    let (cancelled_late, cancelled) = (add_cancelled(past).await, add_cancelled(far).await);
+    let ids = vec![late, cancelled_late, cancelled];
+    let answers = lab.store.retry(ids.clone()).await.expect("retry");
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    assert_eq!(lab.store.recover(lab.other.id).await.expect("recover").len(), 0);
+    assert_eq!(lab.get(late).await.expires_at, None);
+    assert_eq!(lab.get(cancelled_late).await.expires_at, None);
+    assert_eq!(lab.get(cancelled).await.expires_at.map(rounded), Some(rounded(far)), "it is still to come");
+    assert_eq!(lab.claim_ids(10).await, ids);
+    lab.assert_counts_are_true().await;
+}
+
 /// Stores keep microseconds.
 fn rounded(at: SystemTime) -> u128 {
     at.duration_since(SystemTime::UNIX_EPOCH).expect("after the epoch").as_micros()

@@ -117,6 +117,7 @@ macro_rules! contract {
                 limits: key_limits_are_exact_when_many_claim_and_finish_at_once;
                 limits: what_a_full_queue_refuses_is_counted_and_kept_if_asked_for;
                 limits: a_task_that_has_expired_is_never_started;
+                limits: a_manual_retry_forgets_an_expiry_that_has_passed;
                 limits: a_replacement_brings_its_expiry_and_its_key;
                 limits: snoozes_are_counted_until_a_manual_retry;
                 limits: a_queues_stored_configuration_is_read_back_until_it_is_reset;

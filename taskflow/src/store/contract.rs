@@ -180,7 +180,7 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     fn cancel_scheduled(&self, run_key: String) -> StoreFuture<'_, Vec<TaskId>>;
 
     /// Reopens ended tasks that did not succeed: pending, due at once, attempts kept, as many attempts again as its
-    /// policy gives. Answers for each, in order, why not.
+    /// policy gives, and without an `expires_at` that has passed. Answers for each, in order, why not.
     fn retry(&self, ids: Vec<TaskId>) -> StoreFuture<'_, Vec<Result<(), crate::model::Error>>>;
 
     /// Deletes the records of those that have ended, with their logs. Answers how many.
