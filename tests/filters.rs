@@ -2,20 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
+#[path = "support/everywhere.rs"]
+mod everywhere;
 #[path = "support/servers/mod.rs"]
 mod servers;
 mod support;
 
 use std::time::{Duration, SystemTime};
 
+use everywhere::everywhere;
 use serde::{Deserialize, Serialize};
 use support::{Gate, Place, ends, eventually, reaches};
 use taskflow::{Error, State, TaskFilter, TaskId, TaskManager, TaskPhase, TaskSource, TaskStatus};
-
-fn everywhere() -> Vec<Place> {
-    let servers = [servers::postgres::shared_url(), servers::redis::shared_url()];
-    Place::each().into_iter().chain(servers.into_iter().flatten().map(Place::Server)).collect()
-}
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Order {
