@@ -117,12 +117,12 @@ async fn one_deed(
     }
 }
 
-async fn soak(lab: Lab) {
+async fn soak(store: &str, lab: Lab) {
     let length = std::env::var("TASKFLOW_SOAK_SECONDS").map_or(8, |text| text.parse().unwrap());
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let seed =
         std::env::var("TASKFLOW_SOAK_SEED").map_or(now.as_nanos() as u64 | 1, |text| text.parse().unwrap());
-    eprintln!("seed {seed}");
+    eprintln!("{store}: seed {seed}");
     let mut chance = Chance(seed);
     let tasks = lab.connect().await;
     tasks.set_queue("default", limits(10)).await.unwrap();
@@ -139,7 +139,9 @@ async fn soak(lab: Lab) {
     }
     let Deeds { kills, pauses, resizes, schedules, asked } = &deeds;
     let cancels = asked.len();
-    eprintln!("{kills} kills, {pauses} pauses, {resizes} resizes, {cancels} cancels, {schedules} schedules");
+    eprintln!(
+        "{store}: {kills} kills, {pauses} pauses, {resizes} resizes, {cancels} cancels, {schedules} schedules"
+    );
     assert!(*resizes > 0 && cancels > 0);
     for worker in &mut workers {
         worker.terminate();
@@ -167,7 +169,7 @@ async fn soak(lab: Lab) {
     assert!(deeds.schedules == 0 || !ticks.is_empty() || length < 30, "no schedule ticked");
     let oracle = Oracle::of(&lab).await;
     eprintln!(
-        "{} were accepted, {} refused for want of room; {} ticks",
+        "{store}: {} were accepted, {} refused for want of room; {} ticks",
         oracle.accepted(),
         oracle.refused_for_size(),
         ticks.len()
@@ -181,7 +183,7 @@ macro_rules! soak {
         #[tokio::test(flavor = "multi_thread")]
         async fn $store() {
             if let Some(lab) = Lab::$store() {
-                soak(lab).await;
+                soak(stringify!($store), lab).await;
             }
         }
     )*};

@@ -63,6 +63,7 @@ macro_rules! contract {
                 schedules: a_tick_is_dealt_with_once_and_no_earlier_one_after_it;
                 schedules: a_tick_can_pass_and_a_refused_one_has_passed;
                 schedules: of_32_that_fire_one_tick_at_once_one_does;
+                schedules: a_tick_far_ahead_of_the_stores_clock_waits_and_is_not_believed;
 
                 finish: a_success_keeps_its_result_and_its_attempt;
                 finish: a_retry_waits_its_delay_and_counts;

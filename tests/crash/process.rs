@@ -188,23 +188,24 @@ impl Lab {
         Process { child, stdout }
     }
 
-    /// Environments in which the clock is an hour early and an hour late. `None`, once said aloud, without libfaketime.
+    /// Environments in which the clock is an hour late and an hour early. `None`, once said aloud, without libfaketime.
     pub(crate) fn wrong_clocks(&self) -> Option<[Vec<(&'static str, String)>; 2]> {
-        let library = ["x86_64", "aarch64"]
-            .map(|machine| format!("/usr/lib/{machine}-linux-gnu/faketime/libfaketime.so.1"))
-            .into_iter()
-            .find(|library| Path::new(library).exists());
-        let Some(library) = library else {
-            servers::missing("faketime", "libfaketime (Debian's package `faketime`) is not installed here");
-            return None;
+        let library = clock_library()?;
+        let offsets = ["-1h", "+1h"].map(|offset| ("FAKETIME", offset.to_owned()));
+        Some(offsets.map(|offset| wrong_clock(&library, &[offset])))
+    }
+
+    /// An environment with a clock that is as much off as was last set. `None`, once said aloud, without libfaketime.
+    pub(crate) fn a_clock_to_set(&self) -> Option<(Vec<(&'static str, String)>, impl Fn(&str))> {
+        let library = clock_library()?;
+        let file = self.ledger.path().join("clock");
+        let set = {
+            let file = file.clone();
+            move |offset: &str| std::fs::write(&file, format!("{offset}\n")).unwrap()
         };
-        Some(["-1h", "+1h"].map(|offset| {
-            vec![
-                ("LD_PRELOAD", library.clone()),
-                ("FAKETIME", offset.to_owned()),
-                ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-            ]
-        }))
+        let file = file.display().to_string();
+        let how = [("FAKETIME_TIMESTAMP_FILE", file), ("FAKETIME_NO_CACHE", "1".to_owned())];
+        Some((wrong_clock(&library, &how), set))
     }
 
     fn ballast(&self) -> PathBuf {
@@ -277,6 +278,21 @@ impl Lab {
         let waiting = slow.iter().filter(|task| !task.status.is_final()).count() as u64;
         tasks.counts().await.unwrap().unfinished() - waiting
     }
+}
+
+fn clock_library() -> Option<String> {
+    let places = ["x86_64", "aarch64"]
+        .map(|machine| format!("/usr/lib/{machine}-linux-gnu/faketime/libfaketime.so.1"));
+    let library = places.into_iter().find(|library| Path::new(library).exists());
+    if library.is_none() {
+        servers::missing("faketime", "libfaketime (Debian's package `faketime`) is not installed here");
+    }
+    library
+}
+
+fn wrong_clock(library: &str, how: &[(&'static str, String)]) -> Vec<(&'static str, String)> {
+    let library = [("LD_PRELOAD", library.to_owned()), ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned())];
+    library.into_iter().chain(how.iter().cloned()).collect()
 }
 
 /// A worker.
