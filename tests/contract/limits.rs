@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use taskflow::store::{
-    Claim, Claimed, FinishKind, Finished, InsertedAs, Refusal, Release, SharedLimits, Start, Verdict,
+    Claim, Claimed, FinishKind, Finished, Inserted, InsertedAs, Refusal, Release, SharedLimits, Start,
+    Verdict,
 };
 use taskflow::{AttemptOutcome, NewTask, QueueConfig, TaskFilter, TaskId, TaskStatus};
 
@@ -305,7 +306,17 @@ pub(crate) async fn what_a_full_queue_refuses_is_counted_and_kept_if_asked_for(l
     assert!(record.error.expect("why").contains("`default` was full"));
     assert!(record.finished_at.is_some());
     // A repetition is the same refusal, and counted once.
-    assert_eq!(lab.try_insert(vec![recorded]).await, Err(refusal.clone()));
+    assert_eq!(lab.try_insert(vec![recorded.clone()]).await, Err(refusal.clone()));
+    // Also where the queue has no limit by then, and among others that are new.
+    let unlimited = waiting(recorded.task);
+    let others = [waiting(task("beta")), waiting(task("beta"))];
+    let ids = others.clone().map(|it| it.task.id);
+    let [first, last] = others;
+    let again = lab.insert_groups(vec![vec![first], vec![unlimited], vec![last]]).await;
+    let no_limit = Refusal::QueueFull { queue: "default".to_owned(), max_size: 0 };
+    let inserted = |id| Ok(vec![Inserted::new(id, InsertedAs::Pending)]);
+    assert_eq!(again, [inserted(ids[0]), Err(no_limit), inserted(ids[1])]);
+    assert_eq!(lab.claim_ids(10).await, ids);
     // Of several at once no record is kept, and the key of a refused task is free.
     let several = vec![full(true), full(true)];
     let ids = [several[0].task.id, several[1].task.id];
@@ -315,7 +326,7 @@ pub(crate) async fn what_a_full_queue_refuses_is_counted_and_kept_if_asked_for(l
     }
     let holder = lab.add(with_key("alpha", "key")).await;
     let info = lab.store.queues().await.expect("queues").remove(0);
-    assert_eq!((info.rejected, info.pending, info.finished), (4, 1, 1));
+    assert_eq!((info.rejected, info.pending, info.finished, info.running), (4, 1, 1, 2));
     lab.assert_counts_are_true().await;
     // By hand it can be tried again, once its key is free.
     assert!(lab.store.retry(vec![kept]).await.expect("retry")[0].is_err());

@@ -84,7 +84,8 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     ///
     /// For each task, first of: an id that is there already (the insert is being repeated) → what it was answered the
     /// first time, if that still holds: `Leased` or `Held` with its fence while it is this instance's run or hold that
-    /// began with the insert (and not one that it has claimed since), else `Pending`; an idempotency key that is held → `Duplicate`; a run key that waits for its first attempt →
+    /// began with the insert (and not one that it has claimed since), the refusal while its record is `Rejected`, else
+    /// `Pending`; an idempotency key that is held → `Duplicate`; a run key that waits for its first attempt →
     /// `Replaced` (arguments, time, expiry, queue, priority, tags, concurrency key and policy are the new ones; id, age,
     /// idempotency key, source and a hold the old ones); a queue in which `max_size` tasks wait for their first attempt (due, not due or held)
     /// → the group is refused, each of its tasks is counted as rejected by that queue, and one that came alone and asks
