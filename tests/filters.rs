@@ -99,6 +99,7 @@ async fn every_condition_means_the_same_on_every_store() {
             ("a list", new().arg("order.lines", ["tea", "jam"]).arg("order.number", 3), vec![retrying.id()]),
             ("no such argument", new().arg("order.lines.2", "jam"), vec![]),
             ("another type", new().arg("order.number", "2"), vec![]),
+            ("no JSON", new().arg("express", f64::NAN).arg("order.number", f64::INFINITY), vec![]),
             ("ended since", new().finished_after(before_failed), vec![failed.id()]),
             ("ended before", new().finished_before(before_failed), vec![sent.id()]),
             (
