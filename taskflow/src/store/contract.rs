@@ -135,10 +135,6 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// pending tasks that have expired. At most a few hundred a call; a call that answers none has found none left.
     fn recover(&self, by: InstanceId) -> StoreFuture<'_, Vec<Recovered>>;
 
-    /// How long until the earliest task of these names and queues that is not due yet will be. `None`: there is none.
-    fn next_wakeup(&self, names: Arc<[Arc<str>]>, queues: Vec<Arc<str>>)
-    -> StoreFuture<'_, Option<Duration>>;
-
     /// Hints that there may be work, or that something was controlled, by other processes too where the store can
     /// tell. Never needed for correctness. Ends never; errors are the store's own to mend.
     fn listen(&self) -> HintStream;
