@@ -113,6 +113,7 @@ macro_rules! contract {
                 limits: a_rate_limit_is_exact_when_many_claim_at_once;
                 limits: a_rate_limit_whose_length_grows_goes_on;
                 limits: no_more_of_one_key_run_than_a_queue_allows;
+                limits: every_key_gets_on_while_processes_disagree_about_its_limit;
                 limits: a_key_is_never_stuck_whatever_becomes_of_its_tasks;
                 limits: a_crowd_of_one_key_costs_others_nothing;
                 limits: key_limits_are_exact_when_many_claim_and_finish_at_once;
