@@ -13,6 +13,9 @@ use tempfile::TempDir;
 
 use crate::servers::{self, postgres::PostgresServer, redis::RedisServer};
 
+/// Variables, beside those of this process.
+pub(crate) type Environment = Vec<(&'static str, String)>;
+
 /// A store and a ledger that several processes share.
 pub(crate) struct Lab {
     /// Unmounted before its directory is removed.
@@ -189,14 +192,14 @@ impl Lab {
     }
 
     /// Environments in which the clock is an hour late and an hour early. `None`, once said aloud, without libfaketime.
-    pub(crate) fn wrong_clocks(&self) -> Option<[Vec<(&'static str, String)>; 2]> {
+    pub(crate) fn wrong_clocks(&self) -> Option<[Environment; 2]> {
         let library = clock_library()?;
         let offsets = ["-1h", "+1h"].map(|offset| ("FAKETIME", offset.to_owned()));
         Some(offsets.map(|offset| wrong_clock(&library, &[offset])))
     }
 
     /// An environment with a clock that is as much off as was last set. `None`, once said aloud, without libfaketime.
-    pub(crate) fn a_clock_to_set(&self) -> Option<(Vec<(&'static str, String)>, impl Fn(&str))> {
+    pub(crate) fn a_clock_to_set(&self) -> Option<(Environment, impl Fn(&str))> {
         let library = clock_library()?;
         let file = self.ledger.path().join("clock");
         let set = {
@@ -290,7 +293,7 @@ fn clock_library() -> Option<String> {
     library
 }
 
-fn wrong_clock(library: &str, how: &[(&'static str, String)]) -> Vec<(&'static str, String)> {
+fn wrong_clock(library: &str, how: &[(&'static str, String)]) -> Environment {
     let library = [("LD_PRELOAD", library.to_owned()), ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned())];
     library.into_iter().chain(how.iter().cloned()).collect()
 }

@@ -191,9 +191,9 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// refused task is not tried again: the tick has been dealt with. While the schedule is paused nothing is inserted. A
     /// tick that only passes and is the first of its schedule is where that begins: it leaves no outcome.
     ///
-    /// No tick is dealt with, other than for a start, that is further [ahead](super::Fire::ahead) of the store's clock than
-    /// its `Fire` says; and a latest one that is further ahead, since that clock was set back, keeps none from being dealt
-    /// with: the tick is the latest then.
+    /// Other than for a start, no tick is dealt with that is further [ahead](super::Fire::ahead) of the store's clock than its
+    /// `Fire` allows: it is [`Early`](super::Fired::Early). A latest tick that is further ahead than that was dealt with before
+    /// the clock was set back: it counts for nothing, and the one that is dealt with now is the latest from then on.
     fn fire(&self, fire: Fire) -> StoreFuture<'_, Fired>;
 
     /// Every schedule of which a tick has been dealt with, that is or was paused, or that has a definition, by name.

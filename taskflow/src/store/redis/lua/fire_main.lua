@@ -1,7 +1,8 @@
 -- Deals with a tick once. ARGV: news, schedule, tick, '1' if it is one for a start of the program, of that the latest
--- before (empty: none), the definition it must have by which it ticks (empty: any), how far ahead a tick may be, the id of the task and the
--- task, if there is one. Answers '!' and by how much the tick is ahead if that is further, nothing if it, or a later one that
--- is not further ahead itself, was dealt with before, 'P' where the schedule is paused, and else as `insert_tasks`.
+-- before (empty: none), the definition it must have by which it ticks (empty: any), how far ahead a tick may be, the id of
+-- the task and the task, if there is one. Answers '!' and by how much the tick is ahead if that is further, nothing if it, or
+-- a later one that is not further ahead itself, was dealt with before, 'P' where the schedule is paused, and else as
+-- `insert_tasks`.
 local schedule, tick, is_start = P .. 'schedule:' .. ARGV[2], ARGV[3], ARGV[4] == '1'
 local last = call('HGET', schedule, is_start and 'start' or 'tick')
 local latest = now + tonumber(ARGV[7])
