@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
+#[allow(dead_code, reason = "the soak uses the rest")]
 mod crash {
     pub(crate) mod oracle;
     pub(crate) mod process;
@@ -10,9 +11,10 @@ mod crash {
 #[path = "support/servers/mod.rs"]
 mod servers;
 
-use std::time::{Duration, Instant};
+use std::collections::HashSet;
+use std::time::{Duration, Instant, SystemTime};
 
-use taskflow::{AttemptOutcome, TaskManager, TaskRecord, TaskStatus};
+use taskflow::{AttemptOutcome, Every, NewTask, TaskFilter, TaskManager, TaskRecord, TaskSource, TaskStatus};
 
 use crash::oracle::Oracle;
 use crash::process::Lab;
@@ -53,7 +55,8 @@ crash! { sqlite:
         a_task_that_kills_its_processes_is_stopped_and_they_are_named
         a_process_that_stood_still_past_its_lease_can_no_longer_write
         a_stubborn_task_does_not_keep_its_process_and_is_never_run_twice
-        two_processes_share_one_store_and_twenty_thousand_tasks;
+        two_processes_share_one_store_and_twenty_thousand_tasks
+        schedules_go_on_when_a_clock_that_was_an_hour_early_is_set_right;
     sqlite_on_a_small_disk =>
         a_full_disk_refuses_adds_and_loses_nothing;
 }
@@ -68,7 +71,8 @@ crash! { redis:
         a_process_that_stood_still_past_its_lease_can_no_longer_write
         a_stubborn_task_does_not_keep_its_process_and_is_never_run_twice
         two_processes_share_one_store_and_twenty_thousand_tasks
-        a_process_whose_clock_is_an_hour_off_harms_nobody;
+        a_process_whose_clock_is_an_hour_off_harms_nobody
+        ticks_of_a_process_whose_clock_is_an_hour_off_come_once_and_by_the_servers;
     redis_alone =>
         workers_outlive_their_database_and_resume_when_it_is_back;
 }
@@ -83,7 +87,8 @@ crash! { postgres:
         a_process_that_stood_still_past_its_lease_can_no_longer_write
         a_stubborn_task_does_not_keep_its_process_and_is_never_run_twice
         two_processes_share_one_store_and_twenty_thousand_tasks
-        a_process_whose_clock_is_an_hour_off_harms_nobody;
+        a_process_whose_clock_is_an_hour_off_harms_nobody
+        ticks_of_a_process_whose_clock_is_an_hour_off_come_once_and_by_the_servers;
     postgres_alone =>
         workers_outlive_their_database_and_resume_when_it_is_back;
 }
@@ -311,6 +316,64 @@ async fn a_process_whose_clock_is_an_hour_off_harms_nobody(lab: Lab) {
     let oracle = Oracle::of(&lab).await;
     assert!(oracle.span_of_clocks() > Duration::from_secs(7000), "the clocks were right");
     oracle.check_each_ran_once();
+}
+
+/// Has a schedule that ticks five times a second.
+async fn schedule(tasks: &TaskManager) {
+    let timing = Every::new(Duration::from_millis(200)).unwrap();
+    tasks.schedule(NewTask::new("again", Ok(r#"{"millis":0}"#.into())), timing).named("tick").await.unwrap();
+}
+
+/// The instants of the ticks so far, the newest first.
+async fn ticks(tasks: &TaskManager) -> Vec<SystemTime> {
+    let all = TaskFilter::new().source(TaskSource::Schedule).limit(TaskFilter::MAX_LIMIT);
+    tasks.list(all).await.unwrap().items.iter().map(|task| task.scheduled_for.unwrap()).collect()
+}
+
+/// The server's clock counts for ticks too: whoever is there, each comes once, and none an hour too early or too late.
+async fn ticks_of_a_process_whose_clock_is_an_hour_off_come_once_and_by_the_servers(lab: Lab) {
+    let Some([late, early]) = lab.wrong_clocks() else { return };
+    let tasks = lab.connect().await;
+    schedule(&tasks).await;
+    let began = SystemTime::now();
+    let more = |least: usize| {
+        let (lab, tasks) = (&lab, &tasks);
+        lab.until(Duration::from_secs(20), move || async move { ticks(tasks).await.len() >= least })
+    };
+    let mut workers = vec![lab.start_with(&["run"], &early)];
+    more(5).await;
+    workers.push(lab.start_with(&["run"], &late));
+    workers.push(lab.start(&["run"]));
+    more(15).await;
+    for worker in &mut workers {
+        worker.terminate();
+        worker.wait_for_end();
+    }
+    let ticks = ticks(&tasks).await;
+    let differ: HashSet<_> = ticks.iter().collect();
+    assert_eq!(differ.len(), ticks.len(), "a tick came twice");
+    let a_minute = Duration::from_secs(60);
+    let in_time = began - a_minute..SystemTime::now() + a_minute;
+    assert!(ticks.iter().all(|tick| in_time.contains(tick)), "{ticks:?}");
+}
+
+async fn schedules_go_on_when_a_clock_that_was_an_hour_early_is_set_right(lab: Lab) {
+    let Some((clock, set)) = lab.a_clock_to_set() else { return };
+    set("+1h");
+    let tasks = lab.connect().await;
+    schedule(&tasks).await;
+    let mut worker = lab.start_with(&["run"], &clock);
+    lab.until(Duration::from_secs(20), || async { ticks(&tasks).await.len() >= 5 }).await;
+    let right = SystemTime::now() + Duration::from_secs(60);
+    assert!(ticks(&tasks).await.iter().any(|tick| *tick > right), "the clock was right");
+    set("+0");
+    let set_at = SystemTime::now();
+    lab.until(Duration::from_secs(20), || async {
+        ticks(&tasks).await.iter().filter(|tick| **tick > set_at && **tick < right).count() >= 5
+    })
+    .await;
+    worker.terminate();
+    worker.wait_for_end();
 }
 
 /// No room is left: adds are refused and said so, the process lives, and with room again everything accepted ends.

@@ -2,20 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
+#[path = "support/everywhere.rs"]
+mod everywhere;
 #[path = "support/servers/mod.rs"]
 mod servers;
 mod support;
 
 use std::time::{Duration, SystemTime};
 
+use everywhere::everywhere;
 use serde::{Deserialize, Serialize};
 use support::{Gate, Place, ends, eventually, reaches};
 use taskflow::{Error, State, TaskFilter, TaskId, TaskManager, TaskPhase, TaskSource, TaskStatus};
-
-fn everywhere() -> Vec<Place> {
-    let servers = [servers::postgres::shared_url(), servers::redis::shared_url()];
-    Place::each().into_iter().chain(servers.into_iter().flatten().map(Place::Server)).collect()
-}
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Order {
@@ -101,6 +99,7 @@ async fn every_condition_means_the_same_on_every_store() {
             ("a list", new().arg("order.lines", ["tea", "jam"]).arg("order.number", 3), vec![retrying.id()]),
             ("no such argument", new().arg("order.lines.2", "jam"), vec![]),
             ("another type", new().arg("order.number", "2"), vec![]),
+            ("no JSON", new().arg("express", f64::NAN).arg("order.number", f64::INFINITY), vec![]),
             ("ended since", new().finished_after(before_failed), vec![failed.id()]),
             ("ended before", new().finished_before(before_failed), vec![sent.id()]),
             (

@@ -92,7 +92,6 @@ impl Store for Moody {
         renew(renewal: Renewal) -> Renewed;
         asked_to_stop(instance: InstanceId) -> Vec<Run>;
         recover(by: InstanceId) -> Vec<Recovered>;
-        next_wakeup(names: Arc<[Arc<str>]>, queues: Vec<Arc<str>>) -> Option<Duration>;
         get(id: TaskId) -> Option<TaskRecord>;
         logs(id: TaskId) -> Option<Vec<LogLine>>;
         list(filter: TaskFilter) -> Page<TaskRecord>;

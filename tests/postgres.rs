@@ -409,6 +409,47 @@ async fn a_hold_keeps_its_run_key_when_a_run_that_had_it_before_is_lost_beside_i
     assert_eq!((key(run).await, key(hold).await.as_deref()), (None, Some("nightly")));
 }
 
+/// The planner takes what goes along an index for long work, and to compile it takes far longer than to do it.
+#[tokio::test]
+async fn nothing_of_ours_is_compiled_by_the_server() {
+    let Some(url) = shared_url() else { return };
+    let (server, namespace) = split(&url);
+    let pool = PgPoolOptions::new().max_connections(1).connect(server).await.unwrap();
+    let own = PostgresStore::open(&url).unwrap();
+    let behind_a_pooler = PostgresStore::open(format!("{url}&listen=off")).unwrap();
+    let of_the_application = PostgresStore::from_pool(pool, Some(namespace)).unwrap();
+    own.join(&process()).await.unwrap();
+    let mut watcher = connect(&url).await;
+    let watch = format!(
+        "CREATE TABLE seen_{namespace} (operation text, jit text);
+         CREATE FUNCTION see_{namespace}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             INSERT INTO seen_{namespace} VALUES (tg_op, current_setting('jit'));
+             RETURN NULL;
+         END $$;
+         CREATE TRIGGER see AFTER INSERT OR UPDATE ON taskflow_{namespace}_tasks
+             FOR EACH STATEMENT EXECUTE FUNCTION see_{namespace}();"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(watch)).execute(&mut watcher).await.unwrap();
+    let seen = format!("DELETE FROM seen_{namespace} RETURNING operation, jit");
+    let mut seen = async || -> Vec<(String, String)> {
+        sqlx::query_as(sqlx::AssertSqlSafe(seen.clone())).fetch_all(&mut watcher).await.unwrap()
+    };
+    let off = |operation: &str| (operation.to_owned(), "off".to_owned());
+    let new = new_task();
+    let id = new.id;
+    own.insert(insert(new)).await.unwrap();
+    assert_eq!(seen().await, [off("INSERT")], "a statement alone");
+    // Where sessions are not ours, it is so for each transaction.
+    for store in [&own, &behind_a_pooler, &of_the_application] {
+        store.cancel(vec![id], String::new()).await.unwrap();
+        store.retry(vec![id]).await.unwrap().remove(0).unwrap();
+        assert_eq!(seen().await, [off("UPDATE"), off("UPDATE")]);
+    }
+    let on: String =
+        sqlx::query_scalar("SELECT current_setting('jit')").fetch_one(&mut watcher).await.unwrap();
+    assert_eq!(on, "on", "the server would compile it");
+}
+
 /// What a claim puts aside while the end of another task of its key is under way, that end lets go.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_waits_for_a_claim_that_puts_tasks_of_its_key_aside() {

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
+#[path = "support/everywhere.rs"]
+mod everywhere;
 #[path = "support/servers/mod.rs"]
 mod servers;
 mod support;
@@ -10,17 +12,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use everywhere::everywhere;
 use support::{Gate, Notes, Peak, Place, eventually, reaches, record, soon};
 use taskflow::{
     AddError, Error, LimitsFrom, QueueConfig, QueueInfo, State, TaskFilter, TaskManager, TaskManagerBuilder,
     TaskStatus,
 };
-
-/// Every kind of store there is here.
-fn everywhere() -> Vec<Place> {
-    let servers = [servers::postgres::shared_url(), servers::redis::shared_url()];
-    Place::each().into_iter().chain(servers.into_iter().flatten().map(Place::Server)).collect()
-}
 
 #[taskflow::task(queue = "mail")]
 async fn work(millis: u64, State(peak): State<Peak>) {

@@ -55,15 +55,14 @@ return 'same'
 #[test]
 fn the_window_of_a_rate_limit_is_the_one_in_rust() {
     let Some(server) = RedisServer::start() else { return };
-    let window = include_str!("../taskflow/src/store/redis/lua/window.lua");
-    let script = format!("local pack, unpack_bytes = struct.pack, struct.unpack\n{window}{HISTORY}");
-    let steps = prop::collection::vec((-20_000_i64..500_000, 0_usize..9), 1..150);
+    // Now and then somebody sets the clock.
+    let wait = prop_oneof![20 => -20_000_i64..500_000, 1 => -7_200_000_000_i64..7_200_000_000];
+    let steps = prop::collection::vec((wait, 0_usize..9), 1..150);
     let histories = (0_usize..20, 10_000_u64..5_000_000, 0_i64..1 << 51, steps);
     let outcome = TestRunner::new(config(200)).run(&histories, |(most, per, begin, steps)| {
         let limit = RateLimit::new(most, Duration::from_micros(per));
         let (mut window, mut now) = (StartWindow::default(), begin);
-        let mut words = vec!["EVAL".to_owned(), script.clone(), "0".to_owned()];
-        words.extend([per.div_ceil(100).to_string(), most.to_string()]);
+        let mut history = Vec::new();
         for (wait, wanted) in steps {
             now = (now + wait).max(0);
             let free = window.free(limit, now);
@@ -71,15 +70,57 @@ fn the_window_of_a_rate_limit_is_the_one_in_rust() {
             if wanted.min(free) > 0 {
                 window.start(limit, now, wanted.min(free));
             }
-            let next = window.next_free(limit, now).map_or("none".to_owned(), |at| at.to_string());
-            words.extend([now.to_string(), wanted.to_string(), free.to_string(), next]);
+            history.push(Step { now, wanted, free, next: window.next_free(limit, now) });
         }
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let answer = server.ask(&words).expect("an answer");
-        prop_assert_eq!(answer, "$4\r\nsame\r\n");
+        prop_assert_eq!(played(&server, limit, &history), "$4\r\nsame\r\n");
         Ok(())
     });
     outcome.unwrap_or_else(|difference| panic!("{difference}"));
+}
+
+/// At an instant (microseconds) so many wanted to start, so many could, and another when.
+struct Step {
+    now: i64,
+    wanted: usize,
+    free: usize,
+    next: Option<i64>,
+}
+
+/// What the script says of a history.
+fn played(server: &RedisServer, limit: RateLimit, history: &[Step]) -> String {
+    let window = include_str!("../taskflow/src/store/redis/lua/window.lua");
+    let script = format!("local pack, unpack_bytes = struct.pack, struct.unpack\n{window}{HISTORY}");
+    let slice = limit.per.as_micros().div_ceil(100);
+    let mut words = vec!["EVAL".to_owned(), script, "0".to_owned()];
+    words.extend([slice.to_string(), limit.starts.to_string()]);
+    for Step { now, wanted, free, next } in history {
+        let next = next.map_or("none".to_owned(), |at| at.to_string());
+        words.extend([now.to_string(), wanted.to_string(), free.to_string(), next]);
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    server.ask(&words).expect("an answer")
+}
+
+#[test]
+fn starts_under_a_clock_that_was_far_ahead_are_none_of_the_last_while() {
+    let Some(server) = RedisServer::start() else { return };
+    const SECOND: i64 = 1_000_000;
+    let step = |seconds, wanted, free, next: Option<i64>| Step {
+        now: seconds * SECOND,
+        wanted,
+        free,
+        next: next.map(|at| at * SECOND + 10_000),
+    };
+    let history = [
+        step(90_000, 2, 2, Some(90_001)),
+        // A little is what they are counted for.
+        step(89_990, 2, 0, Some(90_001)),
+        step(1_000, 2, 2, Some(1_001)),
+        step(1_000, 1, 0, Some(1_001)),
+        step(1_002, 1, 2, None),
+    ];
+    let limit = RateLimit::new(2, Duration::from_secs(1));
+    assert_eq!(played(&server, limit, &history), "$4\r\nsame\r\n");
 }
 
 /// One process that does the same to each of two stores.

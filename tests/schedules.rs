@@ -2,17 +2,22 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
+#[path = "support/everywhere.rs"]
+mod everywhere;
+#[path = "support/servers/mod.rs"]
+mod servers;
 mod support;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use everywhere::everywhere;
 use support::eventually;
 use taskflow::store::{Fire, ScheduleChange};
 use taskflow::{
-    Cron, Error, Every, MemoryStore, QueueConfig, ScheduleInfo, Store, TaskFilter, TaskManager, TaskRecord,
-    TaskSource, TaskStatus, TickOutcome,
+    Cron, Error, Every, InstanceInfo, MemoryStore, QueueConfig, ScheduleInfo, Store, TaskFilter, TaskManager,
+    TaskRecord, TaskSource, TaskStatus, TickOutcome,
 };
 
 #[taskflow::schedule(every = "200ms")]
@@ -338,6 +343,48 @@ async fn a_clock_that_was_set_back_fires_no_tick_twice() {
     let tasks = start(&store, "beat").await;
     eventually("it goes on", || async { (!records(&tasks).await.is_empty()).then_some(()) }).await;
     assert!(records(&tasks).await.iter().all(|task| task.scheduled_for.unwrap() > last));
+}
+
+#[tokio::test]
+async fn a_tick_of_a_clock_that_was_far_ahead_silences_no_schedule() {
+    let store = MemoryStore::new();
+    let far = SystemTime::now() + Duration::from_secs(10 * 365 * 24 * 3600);
+    store.fire(Fire::new("beat".to_owned(), far, None)).await.unwrap();
+    let tasks = start(&store, "beat").await;
+    eventually("it goes on", || async { (records(&tasks).await.len() >= 2).then_some(()) }).await;
+    assert!(shown(&tasks, "beat").await.unwrap().last_run < Some(far));
+}
+
+#[tokio::test]
+async fn a_schedule_that_no_program_has_any_more_is_left_out_after_a_while() {
+    for place in everywhere() {
+        let (store, tasks) = (place.store(), place.builder().only(["beat"]).start().await.unwrap());
+        let ago = |days: u64| SystemTime::now() - Duration::from_secs(days * 24 * 3600);
+        let fire = async |name: &str, tick| {
+            store.fire(Fire::new(name.to_owned(), tick, None)).await.unwrap();
+        };
+        fire("gone", ago(8)).await;
+        fire("lately", ago(6)).await;
+        fire("paused", ago(8)).await;
+        store.set_schedule("paused".to_owned(), ScheduleChange::Paused(true)).await.unwrap();
+        // Declared here, and in a program that is there.
+        fire("yearly", ago(8)).await;
+        fire("elsewhere", ago(8)).await;
+        let mut other = InstanceInfo::of_this_process(true);
+        other.schedules = vec!["elsewhere".to_owned()];
+        store.join(&other).await.unwrap();
+        let others = async || {
+            let all = tasks.schedules().await.unwrap().into_iter();
+            let undeclared = all.filter(|it| it.task.is_none()).map(|it| it.name);
+            undeclared.collect::<Vec<_>>()
+        };
+        assert!(shown(&tasks, "yearly").await.is_some());
+        assert_eq!(others().await, ["elsewhere", "lately", "paused"], "{place:?}");
+        store.leave(other.id).await.unwrap();
+        tasks.resume_schedule("paused").await.unwrap();
+        assert_eq!(others().await, ["lately", "paused"], "{place:?}: to be resumed is to tick");
+        tasks.shutdown(Duration::from_secs(5)).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -23,6 +23,11 @@ use taskflow::{
 use crash::oracle::Oracle;
 use crash::process::{Lab, Process};
 
+/// How many tasks may wait: adders that are refused come back, so no more gathers than that.
+const MAX_SIZE: usize = 200;
+/// What may wait beside: lost runs come back to a queue however full it is.
+const CAME_BACK: u64 = 200;
+
 /// The seed is said, so that what failed can be tried again.
 struct Chance(u64);
 
@@ -37,14 +42,18 @@ impl Chance {
 }
 
 /// What was done to the processes and their tasks.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Deeds {
     kills: usize,
     pauses: usize,
     resizes: usize,
-    cancels: usize,
     schedules: usize,
+    /// Tasks that were cancelled, or asked to stop.
     asked: HashSet<TaskId>,
+}
+
+fn limits(concurrency: usize) -> QueueConfig {
+    QueueConfig::new().concurrency(concurrency).max_size(MAX_SIZE)
 }
 
 async fn one_deed(
@@ -68,7 +77,7 @@ async fn one_deed(
             deeds.pauses += 1;
         }
         2..=4 => {
-            let mut config = QueueConfig::new().concurrency(1 + usize::try_from(chance.below(20)).unwrap());
+            let mut config = limits(1 + usize::try_from(chance.below(20)).unwrap());
             if chance.below(2) == 0 {
                 config = config.global_concurrency(1 + usize::try_from(chance.below(20)).unwrap());
             }
@@ -87,7 +96,6 @@ async fn one_deed(
                     CancelOutcome::Cancelled | CancelOutcome::Requested
                 ) {
                     deeds.asked.insert(task.id);
-                    deeds.cancels += 1;
                 }
             }
         }
@@ -109,15 +117,16 @@ async fn one_deed(
     }
 }
 
-async fn soak(lab: Lab) {
+async fn soak(store: &str, lab: Lab) {
     let length = std::env::var("TASKFLOW_SOAK_SECONDS").map_or(8, |text| text.parse().unwrap());
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let seed =
         std::env::var("TASKFLOW_SOAK_SEED").map_or(now.as_nanos() as u64 | 1, |text| text.parse().unwrap());
-    eprintln!("seed {seed}");
+    eprintln!("{store}: seed {seed}");
     let mut chance = Chance(seed);
-    let mut workers = vec![lab.start(&["serve", "3"]), lab.start(&["serve", "3"])];
     let tasks = lab.connect().await;
+    tasks.set_queue("default", limits(10)).await.unwrap();
+    let mut workers = vec![lab.start(&["serve", "3"]), lab.start(&["serve", "3"])];
     let mut deeds = Deeds::default();
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(length) {
@@ -125,9 +134,15 @@ async fn soak(lab: Lab) {
         // However it is treated, work goes on within a few seconds of the last deed.
         let before = lab.ends();
         lab.until(Duration::from_secs(15), || async { lab.ends() > before }).await;
+        let waiting = tasks.counts().await.unwrap().pending;
+        assert!(waiting <= MAX_SIZE as u64 + CAME_BACK, "{waiting} wait");
     }
-    eprintln!("{deeds:?}");
-    assert!(deeds.resizes > 0 && deeds.cancels > 0, "{deeds:?}");
+    let Deeds { kills, pauses, resizes, schedules, asked } = &deeds;
+    let cancels = asked.len();
+    eprintln!(
+        "{store}: {kills} kills, {pauses} pauses, {resizes} resizes, {cancels} cancels, {schedules} schedules"
+    );
+    assert!(*resizes > 0 && cancels > 0);
     for worker in &mut workers {
         worker.terminate();
         worker.wait_for_end();
@@ -135,15 +150,7 @@ async fn soak(lab: Lab) {
     tasks.remove_schedule("soak").await.unwrap();
     tasks.reset_queue("default").await.unwrap();
     let mut last = lab.start(&["run"]);
-    // What gathered while the queue was held back may be much: how long it takes is not the question, but that it goes on.
-    let mut left = tasks.counts().await.unwrap().unfinished();
-    eprintln!("{left} were left");
-    while left > 0 {
-        let before = left;
-        lab.until(Duration::from_secs(30), || async { tasks.counts().await.unwrap().unfinished() < before })
-            .await;
-        left = tasks.counts().await.unwrap().unfinished();
-    }
+    lab.until(Duration::from_secs(30), || async { tasks.counts().await.unwrap().unfinished() == 0 }).await;
     last.terminate();
     last.wait_for_end();
 
@@ -160,7 +167,15 @@ async fn soak(lab: Lab) {
         filter = filter.after(next);
     }
     assert!(deeds.schedules == 0 || !ticks.is_empty() || length < 30, "no schedule ticked");
-    Oracle::of(&lab).await.check_but_cancelled(&tasks, &deeds.asked).await;
+    let oracle = Oracle::of(&lab).await;
+    eprintln!(
+        "{store}: {} were accepted, {} refused for want of room; {} ticks",
+        oracle.accepted(),
+        oracle.refused_for_size(),
+        ticks.len()
+    );
+    assert!(oracle.refused_for_size() > 0, "the queue was never full");
+    oracle.check_but_cancelled(&tasks, &deeds.asked).await;
 }
 
 macro_rules! soak {
@@ -168,7 +183,7 @@ macro_rules! soak {
         #[tokio::test(flavor = "multi_thread")]
         async fn $store() {
             if let Some(lab) = Lab::$store() {
-                soak(lab).await;
+                soak(stringify!($store), lab).await;
             }
         }
     )*};

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use taskflow::store::{
-    Claim, Claimed, FinishKind, Finished, InsertedAs, Refusal, Release, SharedLimits, Start, Verdict,
+    Claim, Claimed, Finish, FinishKind, Finished, Inserted, InsertedAs, Refusal, Release, SharedLimits,
+    Start, Verdict,
 };
 use taskflow::{AttemptOutcome, NewTask, QueueConfig, TaskFilter, TaskId, TaskStatus};
 
@@ -127,10 +128,12 @@ pub(crate) async fn a_rate_limit_is_exact_when_many_claim_at_once(lab: Lab) {
     for _ in 0..40 {
         lab.add(task("alpha")).await;
     }
-    let limits = QueueConfig::new().rate_limit(7, Duration::from_secs(3600));
-    let claims: Vec<_> = (0..16)
+    let limits = QueueConfig::new().rate_limit(8, Duration::from_secs(3600));
+    // What a store keeps of the queue is there before they come: to make it is no part of what lets them wait.
+    assert_eq!(take(&lab, 1, limits.clone()).await.len(), 1);
+    let claims: Vec<_> = (0..32)
         .map(|_| {
-            let (store, claim) = (Arc::clone(&lab.store), request(&lab, 2, &limits));
+            let (store, claim) = (Arc::clone(&lab.store), request(&lab, 1, &limits));
             tokio::spawn(async move { store.claim(claim).await.expect("claim").tasks.len() })
         })
         .collect();
@@ -140,7 +143,7 @@ pub(crate) async fn a_rate_limit_is_exact_when_many_claim_at_once(lab: Lab) {
     }
     assert_eq!(started, 7);
     assert!(take(&lab, 10, limits.clone()).await.is_empty());
-    assert_eq!(take(&lab, 10, limits.rate_limit(9, Duration::from_secs(3600))).await.len(), 2);
+    assert_eq!(take(&lab, 10, limits.rate_limit(10, Duration::from_secs(3600))).await.len(), 2);
 }
 
 pub(crate) async fn a_rate_limit_whose_length_grows_goes_on(lab: Lab) {
@@ -196,6 +199,28 @@ pub(crate) async fn no_more_of_one_key_run_than_a_queue_allows(lab: Lab) {
     }
     assert!(noisy[3..].iter().all(|id| seen.contains(id)), "{seen:?}");
     lab.assert_counts_are_true().await;
+}
+
+pub(crate) async fn every_key_gets_on_while_processes_disagree_about_its_limit(lab: Lab) {
+    let crowd = (0..3_000).map(|_| waiting(keyed("crowd"))).collect();
+    lab.try_insert(crowd).await.expect("no limit");
+    let mut left = HashMap::new();
+    for n in 0..30 {
+        let key = format!("tenant:{}", n % 10);
+        left.insert(lab.add(keyed(&key)).await, key);
+    }
+    let mut of_crowd = 0;
+    for turn in 0..60 {
+        let mut claim = request(&lab, 4, &QueueConfig::new().key_concurrency(1 + turn % 2));
+        if turn % 2 == 1 {
+            claim.instance = lab.other.id;
+        }
+        let runs: Vec<_> = lab.ask(claim).await.tasks.iter().map(|task| task.run).collect();
+        lab.finish_all(runs.iter().map(|run| Finish::new(*run, success())).collect()).await;
+        of_crowd += runs.iter().filter(|run| left.remove(&run.id).is_none()).count();
+    }
+    assert!(left.is_empty(), "these still wait: {:?}", left.values());
+    assert!(of_crowd >= 60, "of the crowd came {of_crowd}");
 }
 
 pub(crate) async fn a_key_is_never_stuck_whatever_becomes_of_its_tasks(lab: Lab) {
@@ -305,7 +330,17 @@ pub(crate) async fn what_a_full_queue_refuses_is_counted_and_kept_if_asked_for(l
     assert!(record.error.expect("why").contains("`default` was full"));
     assert!(record.finished_at.is_some());
     // A repetition is the same refusal, and counted once.
-    assert_eq!(lab.try_insert(vec![recorded]).await, Err(refusal.clone()));
+    assert_eq!(lab.try_insert(vec![recorded.clone()]).await, Err(refusal.clone()));
+    // Also where the queue has no limit by then, and among others that are new.
+    let unlimited = waiting(recorded.task);
+    let others = [waiting(task("beta")), waiting(task("beta"))];
+    let ids = others.clone().map(|it| it.task.id);
+    let [first, last] = others;
+    let again = lab.insert_groups(vec![vec![first], vec![unlimited], vec![last]]).await;
+    let no_limit = Refusal::QueueFull { queue: "default".to_owned(), max_size: 0 };
+    let inserted = |id| Ok(vec![Inserted::new(id, InsertedAs::Pending)]);
+    assert_eq!(again, [inserted(ids[0]), Err(no_limit), inserted(ids[1])]);
+    assert_eq!(lab.claim_ids(10).await, ids);
     // Of several at once no record is kept, and the key of a refused task is free.
     let several = vec![full(true), full(true)];
     let ids = [several[0].task.id, several[1].task.id];
@@ -315,7 +350,7 @@ pub(crate) async fn what_a_full_queue_refuses_is_counted_and_kept_if_asked_for(l
     }
     let holder = lab.add(with_key("alpha", "key")).await;
     let info = lab.store.queues().await.expect("queues").remove(0);
-    assert_eq!((info.rejected, info.pending, info.finished), (4, 1, 1));
+    assert_eq!((info.rejected, info.pending, info.finished, info.running), (4, 1, 1, 2));
     lab.assert_counts_are_true().await;
     // By hand it can be tried again, once its key is free.
     assert!(lab.store.retry(vec![kept]).await.expect("retry")[0].is_err());
@@ -364,6 +399,28 @@ pub(crate) async fn a_task_that_has_expired_is_never_started(lab: Lab) {
     let past = with(task("alpha"), |task| task.expires_at = Some(SystemTime::now() - Duration::from_secs(1)));
     assert_eq!(lab.begin(past, Start::Lease).await.kind, InsertedAs::Pending);
     assert!(lab.claim(10).await.is_empty());
+    lab.assert_counts_are_true().await;
+}
+
+pub(crate) async fn a_manual_retry_forgets_an_expiry_that_has_passed(lab: Lab) {
+    let add_cancelled = async |expires_at| {
+        let id = lab.add(with(task("alpha"), |task| task.expires_at = Some(expires_at))).await;
+        lab.store.cancel(vec![id], "no".to_owned()).await.expect("cancel");
+        id
+    };
+    let (past, far) = (SystemTime::now() - Duration::from_secs(1), SystemTime::now() + LONG);
+    let late = lab.add(with(task("alpha"), |task| task.expires_at = Some(past))).await;
+    let recovered = lab.store.recover(lab.other.id).await.expect("recover");
+    assert_eq!(recovered.iter().map(|it| it.id).collect::<Vec<_>>(), [late]);
+    let (cancelled_late, cancelled) = (add_cancelled(past).await, add_cancelled(far).await);
+    let ids = vec![late, cancelled_late, cancelled];
+    let answers = lab.store.retry(ids.clone()).await.expect("retry");
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    assert_eq!(lab.store.recover(lab.other.id).await.expect("recover").len(), 0);
+    assert_eq!(lab.get(late).await.expires_at, None);
+    assert_eq!(lab.get(cancelled_late).await.expires_at, None);
+    assert_eq!(lab.get(cancelled).await.expires_at.map(rounded), Some(rounded(far)), "it is still to come");
+    assert_eq!(lab.claim_ids(10).await, ids);
     lab.assert_counts_are_true().await;
 }
 

@@ -63,6 +63,7 @@ macro_rules! contract {
                 schedules: a_tick_is_dealt_with_once_and_no_earlier_one_after_it;
                 schedules: a_tick_can_pass_and_a_refused_one_has_passed;
                 schedules: of_32_that_fire_one_tick_at_once_one_does;
+                schedules: a_tick_far_ahead_of_the_stores_clock_waits_and_is_not_believed;
 
                 finish: a_success_keeps_its_result_and_its_attempt;
                 finish: a_retry_waits_its_delay_and_counts;
@@ -112,11 +113,13 @@ macro_rules! contract {
                 limits: a_rate_limit_is_exact_when_many_claim_at_once;
                 limits: a_rate_limit_whose_length_grows_goes_on;
                 limits: no_more_of_one_key_run_than_a_queue_allows;
+                limits: every_key_gets_on_while_processes_disagree_about_its_limit;
                 limits: a_key_is_never_stuck_whatever_becomes_of_its_tasks;
                 limits: a_crowd_of_one_key_costs_others_nothing;
                 limits: key_limits_are_exact_when_many_claim_and_finish_at_once;
                 limits: what_a_full_queue_refuses_is_counted_and_kept_if_asked_for;
                 limits: a_task_that_has_expired_is_never_started;
+                limits: a_manual_retry_forgets_an_expiry_that_has_passed;
                 limits: a_replacement_brings_its_expiry_and_its_key;
                 limits: snoozes_are_counted_until_a_manual_retry;
                 limits: a_queues_stored_configuration_is_read_back_until_it_is_reset;

@@ -70,6 +70,41 @@ pub(crate) async fn of_32_that_fire_one_tick_at_once_one_does(lab: Lab) {
     assert_eq!((fired, lab.store.counts().await.unwrap().pending), (1, 1));
 }
 
+pub(crate) async fn a_tick_far_ahead_of_the_stores_clock_waits_and_is_not_believed(lab: Lab) {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let fire = async |schedule: &str, at, ahead| {
+        let (mut fire, _) = tick(&lab, schedule, at, None);
+        fire.ahead = ahead;
+        lab.store.fire(fire).await.unwrap()
+    };
+    // As if the store's own clock had been far ahead.
+    let now = SystemTime::now();
+    let far = now + 100_000 * LONG;
+    assert!(matches!(fire("report", far, Duration::MAX).await, Fired::Inserted(_)));
+    let Fired::Early { by } = fire("report", far + LONG, MINUTE).await else { panic!("not early") };
+    assert!(by > 100_000 * LONG && by < 100_002 * LONG, "{by:?}");
+    let at_last = async || state(&lab, "report").await.last_tick;
+    assert_eq!(fire("report", far - LONG, Duration::MAX).await, Fired::Before);
+    assert_eq!(fire("report", now, 200_000 * LONG).await, Fired::Before);
+    assert!(matches!(fire("report", now, MINUTE).await, Fired::Inserted(_)));
+    assert_eq!(micros(at_last().await), micros(Some(now)));
+    // A clock that was set back by less makes no tick happen twice.
+    assert!(matches!(fire("report", now + MINUTE / 2, MINUTE).await, Fired::Inserted(_)));
+    assert_eq!(fire("report", now + MINUTE / 4, MINUTE).await, Fired::Before);
+    assert_eq!(micros(at_last().await), micros(Some(now + MINUTE / 2)));
+    // What is too early leaves no trace.
+    assert!(matches!(fire("backup", far, MINUTE).await, Fired::Early { .. }));
+    assert!(
+        lab.store.schedules().await.unwrap().iter().all(|state| state.last_tick.is_none_or(|at| at < far))
+    );
+    assert_eq!(lab.store.counts().await.unwrap().pending, 3);
+}
+
+/// Stores keep microseconds.
+fn micros(at: Option<SystemTime>) -> Option<u128> {
+    at.map(|at| at.duration_since(UNIX_EPOCH).unwrap().as_micros())
+}
+
 async fn state(lab: &Lab, schedule: &str) -> ScheduleState {
     let all = lab.store.schedules().await.unwrap();
     all.into_iter().find(|state| state.name == schedule).expect("it is known")

@@ -13,11 +13,18 @@ pub(crate) struct Oracle {
     /// For each task: which attempt began in which process, in order.
     starts: HashMap<TaskId, Vec<(u32, u32)>>,
     ends: HashMap<TaskId, usize>,
+    /// How often an add met a full queue.
+    refused_for_size: usize,
 }
 
 impl Oracle {
     pub(crate) async fn of(lab: &Lab) -> Self {
-        let mut oracle = Self { accepted: HashSet::new(), starts: HashMap::new(), ends: HashMap::new() };
+        let mut oracle = Self {
+            accepted: HashSet::new(),
+            starts: HashMap::new(),
+            ends: HashMap::new(),
+            refused_for_size: 0,
+        };
         for line in lab.ledger().lines() {
             let words: Vec<&str> = line.split(' ').collect();
             let [what, id, attempt, pid] = words[..] else { panic!("half a line: {line}") };
@@ -34,6 +41,7 @@ impl Oracle {
                         .push((attempt.parse().unwrap(), pid.parse().unwrap()));
                 }
                 "refused" => {}
+                "full" => oracle.refused_for_size += 1,
                 "end" => *oracle.ends.entry(id).or_default() += 1,
                 _ => panic!("{line}"),
             }
@@ -43,6 +51,10 @@ impl Oracle {
 
     pub(crate) fn accepted(&self) -> usize {
         self.accepted.len()
+    }
+
+    pub(crate) fn refused_for_size(&self) -> usize {
+        self.refused_for_size
     }
 
     /// How far the clocks were apart by which the accepted ids were made: an id begins with its milliseconds.

@@ -1,7 +1,7 @@
 //! Processes that can be killed, and the place they meet.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -13,6 +13,9 @@ use tempfile::TempDir;
 
 use crate::servers::{self, postgres::PostgresServer, redis::RedisServer};
 
+/// Variables, beside those of this process.
+pub(crate) type Environment = Vec<(&'static str, String)>;
+
 /// A store and a ledger that several processes share.
 pub(crate) struct Lab {
     /// Unmounted before its directory is removed.
@@ -22,6 +25,8 @@ pub(crate) struct Lab {
     url: String,
     lease: Duration,
     server: Mutex<Option<Box<dyn DatabaseServer>>>,
+    /// How far the ledger was read for the runs that have ended, and how many those were.
+    ends: Mutex<(u64, usize)>,
 }
 
 /// A file system of 160 MiB.
@@ -75,7 +80,15 @@ impl DatabaseServer for PostgresServer {
 impl Lab {
     fn at(url: String, directory: TempDir) -> Self {
         let ledger = tempfile::tempdir().unwrap();
-        Self { _disk: None, directory, ledger, url, lease: Duration::from_secs(1), server: Mutex::new(None) }
+        Self {
+            _disk: None,
+            directory,
+            ledger,
+            url,
+            lease: Duration::from_secs(1),
+            server: Mutex::new(None),
+            ends: Mutex::default(),
+        }
     }
 
     pub(crate) fn sqlite() -> Option<Self> {
@@ -178,23 +191,24 @@ impl Lab {
         Process { child, stdout }
     }
 
-    /// Environments in which the clock is an hour early and an hour late. `None`, once said aloud, without libfaketime.
-    pub(crate) fn wrong_clocks(&self) -> Option<[Vec<(&'static str, String)>; 2]> {
-        let library = ["x86_64", "aarch64"]
-            .map(|machine| format!("/usr/lib/{machine}-linux-gnu/faketime/libfaketime.so.1"))
-            .into_iter()
-            .find(|library| Path::new(library).exists());
-        let Some(library) = library else {
-            servers::missing("faketime", "libfaketime (Debian's package `faketime`) is not installed here");
-            return None;
+    /// Environments in which the clock is an hour late and an hour early. `None`, once said aloud, without libfaketime.
+    pub(crate) fn wrong_clocks(&self) -> Option<[Environment; 2]> {
+        let library = clock_library()?;
+        let offsets = ["-1h", "+1h"].map(|offset| ("FAKETIME", offset.to_owned()));
+        Some(offsets.map(|offset| wrong_clock(&library, &[offset])))
+    }
+
+    /// An environment with a clock that is as much off as was last set. `None`, once said aloud, without libfaketime.
+    pub(crate) fn a_clock_to_set(&self) -> Option<(Environment, impl Fn(&str))> {
+        let library = clock_library()?;
+        let file = self.ledger.path().join("clock");
+        let set = {
+            let file = file.clone();
+            move |offset: &str| std::fs::write(&file, format!("{offset}\n")).unwrap()
         };
-        Some(["-1h", "+1h"].map(|offset| {
-            vec![
-                ("LD_PRELOAD", library.clone()),
-                ("FAKETIME", offset.to_owned()),
-                ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-            ]
-        }))
+        let file = file.display().to_string();
+        let how = [("FAKETIME_TIMESTAMP_FILE", file), ("FAKETIME_NO_CACHE", "1".to_owned())];
+        Some((wrong_clock(&library, &how), set))
     }
 
     fn ballast(&self) -> PathBuf {
@@ -227,9 +241,17 @@ impl Lab {
         self.until(Duration::from_secs(30), || async { self.ends() >= count }).await;
     }
 
-    /// Runs that have come to their end.
+    /// Runs that have come to their end. A ledger grows long: only what is new in it is read.
     pub(crate) fn ends(&self) -> usize {
-        self.ledger().lines().filter(|line| line.starts_with("end ")).count()
+        let (read, ends) = &mut *self.ends.lock().unwrap();
+        let Ok(mut ledger) = File::open(self.ledger_path()) else { return 0 };
+        ledger.seek(SeekFrom::Start(*read)).unwrap();
+        let mut news = String::new();
+        ledger.read_to_string(&mut news).unwrap();
+        let whole = news.rfind('\n').map_or(0, |end| end + 1);
+        *read += whole as u64;
+        *ends += news[..whole].lines().filter(|line| line.starts_with("end ")).count();
+        *ends
     }
 
     pub(crate) fn starts_of(&self, id: TaskId) -> usize {
@@ -259,6 +281,21 @@ impl Lab {
         let waiting = slow.iter().filter(|task| !task.status.is_final()).count() as u64;
         tasks.counts().await.unwrap().unfinished() - waiting
     }
+}
+
+fn clock_library() -> Option<String> {
+    let places = ["x86_64", "aarch64"]
+        .map(|machine| format!("/usr/lib/{machine}-linux-gnu/faketime/libfaketime.so.1"));
+    let library = places.into_iter().find(|library| Path::new(library).exists());
+    if library.is_none() {
+        servers::missing("faketime", "libfaketime (Debian's package `faketime`) is not installed here");
+    }
+    library
+}
+
+fn wrong_clock(library: &str, how: &[(&'static str, String)]) -> Environment {
+    let library = [("LD_PRELOAD", library.to_owned()), ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned())];
+    library.into_iter().chain(how.iter().cloned()).collect()
 }
 
 /// A worker.

@@ -4,7 +4,8 @@
 //!
 //! `worker URL LEDGER add N KIND`: adds N tasks and ends.
 //! `worker URL LEDGER run`: runs tasks until it is asked to stop.
-//! `worker URL LEDGER serve ADDERS`: runs tasks, and adds as fast as it is answered, until it is asked to stop.
+//! `worker URL LEDGER serve ADDERS`: runs tasks, and adds as fast as it is answered and its queue takes them, until it is
+//! asked to stop.
 #![allow(clippy::print_stdout, reason = "its parent reads that it is ready, and how it ended")]
 
 use std::fs::{File, OpenOptions};
@@ -12,7 +13,7 @@ use std::io::Write;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use taskflow::{TaskContext, TaskId, TaskManager};
+use taskflow::{AddError, TaskContext, TaskId, TaskManager};
 use tokio::signal::unix::{SignalKind, signal};
 
 static LEDGER: OnceLock<File> = OnceLock::new();
@@ -68,7 +69,7 @@ async fn run(context: &TaskContext, millis: u64) {
     note("end", context.id(), context.attempt());
 }
 
-async fn add(tasks: &TaskManager, kind: &str, millis: u64) -> Result<(), taskflow::AddError> {
+async fn add(tasks: &TaskManager, kind: &str, millis: u64) -> Result<(), AddError> {
     let task = match kind {
         "again" => tasks.add_task(again, (millis,)),
         "retried" => tasks.add_task(retried, (millis,)),
@@ -123,7 +124,11 @@ async fn main() {
             for n in 0_u64.. {
                 match add(&tasks, kinds[adder % kinds.len()], n % 5).await {
                     Ok(()) => {}
-                    // The database is away or full: a service would answer 503, and the next request comes.
+                    Err(AddError::QueueFull { .. }) => {
+                        note("full", TaskId::new(), 0);
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                    // The database is away: a service would answer 503, and the next request comes.
                     Err(error) if error.is_transient() => note("refused", TaskId::new(), 0),
                     // The process ends.
                     Err(_) => return,

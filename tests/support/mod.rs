@@ -7,7 +7,8 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use taskflow::{MemoryStore, TaskId, TaskManager, TaskManagerBuilder, TaskRecord, TaskStatus};
+use taskflow::store::IntoStore;
+use taskflow::{MemoryStore, Store, TaskId, TaskManager, TaskManagerBuilder, TaskRecord, TaskStatus};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -40,6 +41,14 @@ impl Place {
         match self {
             Self::Memory(store) => TaskManager::builder().store(store.clone()),
             Self::Sqlite(_) | Self::Server(_) => TaskManager::builder().store(self.url()),
+        }
+    }
+
+    /// A handle of its own on the store.
+    pub(crate) fn store(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Memory(store) => Arc::new(store.clone()),
+            Self::Sqlite(_) | Self::Server(_) => self.url().into_store().unwrap(),
         }
     }
 

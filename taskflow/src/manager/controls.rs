@@ -56,7 +56,8 @@ impl TaskManager {
     }
 
     /// Runs a task again that failed, was interrupted, cancelled or rejected: the same record, its attempts kept, with
-    /// as many attempts again as it first had.
+    /// as many attempts again as it first had. An [`expires_at`](crate::AddTask::expires_at) that has passed is forgotten, one
+    /// that is still to come holds.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::NotRetryable`], [`Error::KeyTaken`], and when the store fails.
@@ -90,7 +91,7 @@ impl TaskManager {
         Ok(count)
     }
 
-    /// Retries every task the filter means that can be, and answers how many.
+    /// [Retries](Self::retry) every task the filter means that can be, and answers how many.
     ///
     /// # Errors
     /// As for [`cancel_all`](Self::cancel_all).

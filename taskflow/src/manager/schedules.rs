@@ -13,7 +13,8 @@ use crate::task::{Descriptor, IntoNewTask, Missed, Overlap, Registry, Timing};
 
 impl TaskManager {
     /// The schedules of this program, those that were added at run time, and those the store knows of other programs, by
-    /// name.
+    /// name. One that no program declares any more is left out when its last tick is longer ago than
+    /// [records are kept](crate::TaskManagerBuilder::retention), unless it is paused.
     ///
     /// # Errors
     /// When the store fails, and when two tasks of this program have one name.
@@ -30,8 +31,20 @@ impl TaskManager {
             info.next_run = Ticks::of(spec).ok().and_then(|ticks| ticks.after(now));
             schedules.insert(info.name.clone(), info);
         }
+        let there = core.read("a read", core.store.instances()).await?;
+        let has_gone = |state: &ScheduleState| {
+            let is_kept = state.paused || state.definition.is_some();
+            let last = state.last_tick.max(state.last_start);
+            let was_lately = last.is_some_and(|at| {
+                now.duration_since(at).map_or(true, |since| since <= core.settings.retention)
+            });
+            !is_kept && !was_lately && !there.iter().any(|it| it.schedules.contains(&state.name))
+        };
         for state in core.read("a read", core.store.schedules()).await? {
             let name = state.name.clone();
+            if !schedules.contains_key(&name) && has_gone(&state) {
+                continue;
+            }
             show(schedules.entry(name.clone()).or_insert_with(|| ScheduleInfo::new(name)), &state, now);
         }
         Ok(schedules.into_values().collect())

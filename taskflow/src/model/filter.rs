@@ -1,11 +1,13 @@
 //! Which tasks are meant.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-use super::{TaskId, TaskPhase, TaskRecord, TaskSource, TaskStatus};
+use super::{TaskId, TaskPhase, TaskRecord, TaskSource, TaskStatus, lossless};
 
 /// Which tasks are meant, newest first, for [`list`](crate::TaskManager::list) and the verbs that act on many.
 ///
@@ -132,7 +134,8 @@ impl TaskFilter {
     /// Tasks with an argument of this value: `.arg("user_id", 42)`, or below it, `.arg("form.address.city", "Ulm")`;
     /// a number in a path is a place in a list, the first is 0. Repeated, all must hold.
     ///
-    /// A value that cannot be written as JSON is none that a task has.
+    /// A value that an add would refuse, since JSON cannot say it (NaN, an infinity), is none that a task has: nothing matches
+    /// it. Integers are compared to the last digit, of 128 bits too; one is never equal to a float.
     #[must_use]
     pub fn arg(mut self, path: &str, value: impl Serialize) -> Self {
         self.args.push(ArgCondition::new(path, value));
@@ -285,31 +288,62 @@ fn holds(text: &str, part: &str) -> bool {
 pub struct ArgCondition {
     /// The name of the argument, and the way down from it: `user_id`, `form.address.city`, `items.0`.
     pub path: String,
-    /// The value; `None` is one that JSON cannot say, and that no argument has.
-    pub value: Option<serde_json::Value>,
+    /// The value's JSON; `None` is one that JSON cannot say, and that no argument has.
+    pub json: Option<String>,
 }
 
 impl ArgCondition {
     /// An argument, and the value it must have.
     #[must_use]
     pub fn new(path: &str, value: impl Serialize) -> Self {
-        Self { path: path.to_owned(), value: Self::as_stored(value) }
-    }
-
-    /// A value as it is when it has been written and read, as arguments are: an `f32` is not the `f64` next to it.
-    fn as_stored(value: impl Serialize) -> Option<serde_json::Value> {
-        serde_json::from_str(&serde_json::to_string(&value).ok()?).ok()
+        let json = serde_json::to_string(&value).ok();
+        let json = json.filter(|json| lossless::check(json.as_bytes(), &value).is_ok());
+        Self { path: path.to_owned(), json }
     }
 
     fn matches(&self, args: &str) -> bool {
-        let Ok(args) = serde_json::from_str::<serde_json::Value>(args) else { return false };
-        let step = |value: &serde_json::Value, key: &str| match value {
-            serde_json::Value::Array(items) => key.parse().ok().and_then(|at: usize| items.get(at)).cloned(),
-            other => other.get(key).cloned(),
-        };
-        let found = self.path.split('.').try_fold(args, |value, key| step(&value, key));
-        found.is_some() && found == self.value
+        let found = self.path.split('.').try_fold(args, below);
+        found.zip(self.json.as_deref()).is_some_and(|(found, json)| are_same(found, json))
     }
+}
+
+type List<'a> = Vec<&'a RawValue>;
+type Object<'a> = BTreeMap<String, &'a RawValue>;
+
+/// What a JSON value holds under a key, or at a place.
+fn below<'a>(json: &'a str, key: &str) -> Option<&'a str> {
+    let found = if json.starts_with('[') {
+        serde_json::from_str::<List<'a>>(json).ok()?.get(key.parse::<usize>().ok()?).copied()
+    } else {
+        serde_json::from_str::<Object<'a>>(json).ok()?.remove(key)
+    };
+    found.map(RawValue::get)
+}
+
+/// Whether two JSON values are the same, however they are written.
+fn are_same(a: &str, b: &str) -> bool {
+    fn read<'a, T: Deserialize<'a>>(a: &'a str, b: &'a str) -> Option<(T, T)> {
+        Some((serde_json::from_str(a).ok()?, serde_json::from_str(b).ok()?))
+    }
+    let both_begin_with = |first| a.starts_with(first) && b.starts_with(first);
+    let same = |(a, b): (&&RawValue, &&RawValue)| are_same(a.get(), b.get());
+    if both_begin_with('[') {
+        read::<List<'_>>(a, b).is_some_and(|(a, b)| a.len() == b.len() && a.iter().zip(&b).all(same))
+    } else if both_begin_with('{') {
+        read::<Object<'_>>(a, b)
+            .is_some_and(|(a, b)| a.keys().eq(b.keys()) && a.values().zip(b.values()).all(same))
+    } else if is_long_integer(a) || is_long_integer(b) {
+        a == b
+    } else {
+        read::<serde_json::Value>(a, b).is_some_and(|(a, b)| a == b)
+    }
+}
+
+/// Whether it is an integer of more than 64 bits, which would be read as the float next to it.
+fn is_long_integer(json: &str) -> bool {
+    let digits = json.strip_prefix('-').unwrap_or(json);
+    let is_integer = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_integer && json.parse::<u64>().is_err() && json.parse::<i64>().is_err()
 }
 
 /// Where a page ends and the next begins: opaque, and good for as long as the records are kept.
@@ -351,11 +385,44 @@ impl<T> Page<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
     fn an_argument_is_compared_as_it_is_stored() {
         assert!(ArgCondition::new("share", 0.1_f32).matches(r#"{"share":0.1}"#));
         assert!(!ArgCondition::new("share", 0.1_f32).matches(r#"{"share":0.2}"#));
+    }
+
+    #[test]
+    fn what_json_cannot_say_is_no_tasks_argument() {
+        let null = r#"{"share":null,"shares":[null]}"#;
+        assert!(ArgCondition::new("share", None::<f64>).matches(null));
+        assert!(ArgCondition::new("shares", [None::<f64>]).matches(null));
+        for number in [f64::NAN, f64::INFINITY] {
+            assert!(!ArgCondition::new("share", number).matches(null));
+            assert!(!ArgCondition::new("share", Some(number)).matches(null));
+            assert!(!ArgCondition::new("shares", [number]).matches(null));
+        }
+        assert!(!ArgCondition::new("share", Some(())).matches(null));
+    }
+
+    #[test]
+    fn integers_of_any_size_are_compared_to_the_last_digit() {
+        let args = |number: &dyn fmt::Display| format!(r#"{{"n":{number},"list":[{{"n":{number}}}]}}"#);
+        for number in [u128::MAX, u128::from(u64::MAX) + 1, u128::from(u64::MAX)] {
+            assert!(ArgCondition::new("n", number).matches(&args(&number)), "{number}");
+            assert!(ArgCondition::new("list.0.n", number).matches(&args(&number)), "{number}");
+            assert!(ArgCondition::new("list", [BTreeMap::from([("n", number)])]).matches(&args(&number)));
+            assert!(!ArgCondition::new("n", number).matches(&args(&(number - 1))), "{number}");
+            assert!(!ArgCondition::new("n", number - 1).matches(&args(&number)), "{number}");
+            assert!(
+                !ArgCondition::new("list", [BTreeMap::from([("n", number)])]).matches(&args(&(number - 1)))
+            );
+        }
+        assert!(ArgCondition::new("n", i128::MIN).matches(&args(&i128::MIN)));
+        assert!(!ArgCondition::new("n", i128::MIN + 1).matches(&args(&i128::MIN)));
+        assert!(!ArgCondition::new("n", u128::MAX as f64).matches(&args(&u128::MAX)));
     }
 }

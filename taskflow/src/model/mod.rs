@@ -8,6 +8,7 @@ mod filter;
 mod id;
 mod instance;
 mod log;
+pub(crate) mod lossless;
 mod new_task;
 mod policy;
 mod queue;

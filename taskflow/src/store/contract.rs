@@ -84,7 +84,8 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     ///
     /// For each task, first of: an id that is there already (the insert is being repeated) → what it was answered the
     /// first time, if that still holds: `Leased` or `Held` with its fence while it is this instance's run or hold that
-    /// began with the insert (and not one that it has claimed since), else `Pending`; an idempotency key that is held → `Duplicate`; a run key that waits for its first attempt →
+    /// began with the insert (and not one that it has claimed since), the refusal while its record is `Rejected`, else
+    /// `Pending`; an idempotency key that is held → `Duplicate`; a run key that waits for its first attempt →
     /// `Replaced` (arguments, time, expiry, queue, priority, tags, concurrency key and policy are the new ones; id, age,
     /// idempotency key, source and a hold the old ones); a queue in which `max_size` tasks wait for their first attempt (due, not due or held)
     /// → the group is refused, each of its tasks is counted as rejected by that queue, and one that came alone and asks
@@ -134,10 +135,6 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// pending tasks that have expired. At most a few hundred a call; a call that answers none has found none left.
     fn recover(&self, by: InstanceId) -> StoreFuture<'_, Vec<Recovered>>;
 
-    /// How long until the earliest task of these names and queues that is not due yet will be. `None`: there is none.
-    fn next_wakeup(&self, names: Arc<[Arc<str>]>, queues: Vec<Arc<str>>)
-    -> StoreFuture<'_, Option<Duration>>;
-
     /// Hints that there may be work, or that something was controlled, by other processes too where the store can
     /// tell. Never needed for correctness. Ends never; errors are the store's own to mend.
     fn listen(&self) -> HintStream;
@@ -180,7 +177,7 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     fn cancel_scheduled(&self, run_key: String) -> StoreFuture<'_, Vec<TaskId>>;
 
     /// Reopens ended tasks that did not succeed: pending, due at once, attempts kept, as many attempts again as its
-    /// policy gives. Answers for each, in order, why not.
+    /// policy gives, and without an `expires_at` that has passed. Answers for each, in order, why not.
     fn retry(&self, ids: Vec<TaskId>) -> StoreFuture<'_, Vec<Result<(), crate::model::Error>>>;
 
     /// Deletes the records of those that have ended, with their logs. Answers how many.
@@ -193,6 +190,10 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// process, as its [`FireAfter`](super::FireAfter) says, takes note of it and inserts its task as `insert` does. A
     /// refused task is not tried again: the tick has been dealt with. While the schedule is paused nothing is inserted. A
     /// tick that only passes and is the first of its schedule is where that begins: it leaves no outcome.
+    ///
+    /// Other than for a start, no tick is dealt with that is further [ahead](super::Fire::ahead) of the store's clock than its
+    /// `Fire` allows: it is [`Early`](super::Fired::Early). A latest tick that is further ahead than that was dealt with before
+    /// the clock was set back: it counts for nothing, and the one that is dealt with now is the latest from then on.
     fn fire(&self, fire: Fire) -> StoreFuture<'_, Fired>;
 
     /// Every schedule of which a tick has been dealt with, that is or was paused, or that has a definition, by name.

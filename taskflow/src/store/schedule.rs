@@ -1,10 +1,10 @@
 //! Ticks of schedules, and schedules that are kept.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::{InsertBatch, Inserted, Refusal};
-use crate::model::{TaskId, TickOutcome};
+use crate::model::{TaskId, TickOutcome, time};
 
 /// One tick of a schedule, to be dealt with once by whichever process comes first.
 #[derive(Clone, Debug)]
@@ -21,6 +21,9 @@ pub struct Fire {
     /// Of a schedule that was added at run time, the definition it ticks by: it is dealt with only while that is the stored
     /// one.
     pub definition: Option<String>,
+    /// How far a tick may be ahead of the store's clock. One of a process whose clock is further ahead waits; and one that was
+    /// taken note of and is further ahead was so under a clock that was wrong: it is not believed.
+    pub ahead: Duration,
 }
 
 /// Which ticks a tick comes after.
@@ -35,10 +38,23 @@ pub enum FireAfter {
 }
 
 impl Fire {
-    /// A tick that inserts that task, or only passes.
+    /// A tick that inserts that task, or only passes, however far ahead it is.
     #[must_use]
     pub fn new(schedule: String, tick: SystemTime, batch: Option<Arc<InsertBatch>>) -> Self {
-        Self { schedule, tick, batch, after: FireAfter::Earlier, definition: None }
+        Self { schedule, tick, batch, after: FireAfter::Earlier, definition: None, ahead: Duration::MAX }
+    }
+
+    /// How far it is ahead of the store's clock, if that is too far.
+    pub(crate) fn early_by(&self, now: i64) -> Option<Duration> {
+        let ahead = time::to_micros(self.tick).saturating_sub(now);
+        let is_early = self.after == FireAfter::Earlier && ahead > time::micros(self.ahead);
+        is_early.then(|| Duration::from_micros(ahead.unsigned_abs()))
+    }
+
+    /// Whether it comes after the latest tick that was taken note of, by the store's clock.
+    pub(crate) fn is_after(&self, last: Option<i64>, now: i64) -> bool {
+        let is_believed = |last: &i64| *last <= now.saturating_add(time::micros(self.ahead));
+        last.filter(is_believed).is_none_or(|last| last < time::to_micros(self.tick))
     }
 }
 
@@ -54,6 +70,12 @@ pub enum Fired {
     Passed,
     /// It has been dealt with, and nothing was inserted since the schedule is paused.
     Paused,
+    /// It is further ahead of the store's clock than it may be, by so much in all: nothing was done, and it is to be tried again
+    /// when its time has come by that clock.
+    Early {
+        /// How far the tick is ahead.
+        by: Duration,
+    },
     /// It, or a later one, had been dealt with before, or its schedule is another by now: nothing was done.
     Before,
 }
@@ -68,7 +90,7 @@ impl Fired {
             Self::Refused(_) => Some(TickOutcome::Refused),
             Self::Passed => Some(TickOutcome::Skipped),
             Self::Paused => Some(TickOutcome::Paused),
-            Self::Before => None,
+            Self::Early { .. } | Self::Before => None,
         }
     }
 }

@@ -9,8 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, forward_to_deserialize_any};
 use serde_json::value::RawValue;
 
 use super::buffer::Buffer;
-use super::lossless;
-use crate::model::AddError;
+use crate::model::{AddError, lossless};
 
 /// What may be an argument of a task: anything serde can write and read back, owned.
 ///

@@ -8,7 +8,6 @@ mod config;
 mod context;
 mod descriptor;
 mod fold;
-mod lossless;
 mod output;
 mod registry;
 mod report;

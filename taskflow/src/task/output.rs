@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::ErrorReport;
 use super::buffer::Buffer;
-use super::{ErrorReport, lossless};
+use crate::model::lossless;
 
 /// What a task may return: `()`, or `Result<T, E>` with a `T` that can be kept and an `E` that can be shown.
 #[diagnostic::on_unimplemented(

@@ -29,6 +29,22 @@ pub(super) async fn keep(runner: Arc<Runner>, plan: Plan) {
     }
 }
 
+/// A tick is too far ahead of the store's clock.
+#[derive(Debug)]
+struct Early {
+    /// What that clock said.
+    now: SystemTime,
+}
+
+impl Early {
+    fn check(tick: SystemTime, fired: &Fired) -> Result<(), Self> {
+        match fired {
+            Fired::Early { by } => Err(Self { now: tick.checked_sub(*by).unwrap_or(SystemTime::UNIX_EPOCH) }),
+            _ => Ok(()),
+        }
+    }
+}
+
 struct Schedule {
     runner: Arc<Runner>,
     plan: Plan,
@@ -43,25 +59,52 @@ impl Schedule {
         let mut last = self.persist(|| self.last_tick()).await;
         loop {
             let Some(next) = ticks.after(last) else { return };
-            wait_until(next).await;
+            if !self.wait_until(next, last).await {
+                last = self.persist(|| self.last_tick()).await;
+                continue;
+            }
             if self.runner.is_stopping() {
                 return;
             }
-            // Usually one; more after the process, or all of them, were away.
-            let due = ticks.between(last, SystemTime::now(), MAX_MISSED);
-            let Some((newest, missed)) = due.split_last() else { continue };
-            if self.plan.missed == Missed::All {
-                for tick in missed {
-                    self.persist(|| self.fire(*tick)).await;
-                }
+            let mut now = SystemTime::now();
+            // Where this clock is far ahead of the store's, that one counts.
+            while let Err(Early { now: earlier }) = self.tick_until(now, &mut last).await {
+                now = earlier;
+                tokio::time::sleep(LOOK.min(next.duration_since(now).unwrap_or_default())).await;
             }
-            let late = SystemTime::now().duration_since(*newest).unwrap_or_default() > LATE;
-            if late && self.plan.missed == Missed::Skip {
-                self.persist(|| self.pass(*newest)).await;
-            } else {
-                self.persist(|| self.fire(*newest)).await;
+        }
+    }
+
+    /// Deals with the ticks after `last` that are due: usually one, more after the process, or all of them, were away.
+    async fn tick_until(&self, now: SystemTime, last: &mut SystemTime) -> Result<(), Early> {
+        let due = self.plan.ticks.between(*last, now, MAX_MISSED);
+        let Some((newest, missed)) = due.split_last() else { return Ok(()) };
+        if self.plan.missed == Missed::All {
+            for tick in missed {
+                self.persist(|| self.fire(*tick)).await?;
             }
-            last = *newest;
+        }
+        let late = now.duration_since(*newest).unwrap_or_default() > LATE;
+        if late && self.plan.missed == Missed::Skip {
+            self.persist(|| self.pass(*newest)).await?;
+        } else {
+            self.persist(|| self.fire(*newest)).await?;
+        }
+        *last = *newest;
+        Ok(())
+    }
+
+    /// Waits for a tick. `false` if the clock has been set back so far meanwhile that the tick before it is not believed.
+    async fn wait_until(&self, next: SystemTime, last: SystemTime) -> bool {
+        loop {
+            let now = SystemTime::now();
+            if !self.plan.ticks.believes(last, now) {
+                return false;
+            }
+            match next.duration_since(now) {
+                Ok(left) if !left.is_zero() => tokio::time::sleep(left.min(LOOK)).await,
+                _ => return true,
+            }
         }
     }
 
@@ -79,27 +122,32 @@ impl Schedule {
         }
     }
 
-    /// The last tick that anybody dealt with. A schedule that is new begins now.
+    /// The last tick that anybody dealt with. A schedule that is new, or of which that is not believed, begins now.
     async fn last_tick(&self) -> Result<SystemTime, StoreError> {
-        if let Some(last) = self.state().await?.last_tick {
+        let mut now = SystemTime::now();
+        if let Some(last) = self.state().await?.last_tick.filter(|last| self.plan.ticks.believes(*last, now))
+        {
             return Ok(last);
         }
-        let now = SystemTime::now();
-        self.pass(now).await?;
+        while let Err(Early { now: earlier }) = self.pass(now).await? {
+            now = earlier;
+        }
         Ok(now)
     }
 
-    async fn pass(&self, tick: SystemTime) -> Result<(), StoreError> {
-        self.runner.core.store.fire(self.tick(tick, None)).await.map(drop)
+    async fn pass(&self, tick: SystemTime) -> Result<Result<(), Early>, StoreError> {
+        let fired = self.runner.core.store.fire(self.tick(tick, None)).await?;
+        Ok(Early::check(tick, &fired))
     }
 
     fn tick(&self, tick: SystemTime, batch: Option<Arc<InsertBatch>>) -> Fire {
         let mut fire = Fire::new(self.plan.name.clone(), tick, batch);
         fire.definition.clone_from(&self.plan.definition);
+        fire.ahead = self.plan.ticks.ahead(SystemTime::now());
         fire
     }
 
-    async fn fire(&self, tick: SystemTime) -> Result<(), StoreError> {
+    async fn fire(&self, tick: SystemTime) -> Result<Result<(), Early>, StoreError> {
         let core = &self.runner.core;
         if self.plan.overlap == Overlap::Skip && self.is_under_way().await? {
             tracing::info!(
@@ -109,8 +157,9 @@ impl Schedule {
             return self.pass(tick).await;
         }
         let fire = self.tick(tick, Some(Arc::new(self.batch(When::At(tick)))));
-        self.tell(&core.store.fire(fire).await?);
-        Ok(())
+        let fired = core.store.fire(fire).await?;
+        self.tell(&fired);
+        Ok(Early::check(tick, &fired))
     }
 
     fn batch(&self, when: When) -> InsertBatch {
@@ -172,15 +221,14 @@ impl Schedule {
             Fired::Refused(refusal) => {
                 tracing::warn!(schedule, ?refusal, "a tick was refused; the next one comes");
             }
+            Fired::Early { by } => {
+                tracing::debug!(
+                    schedule,
+                    ?by,
+                    "a tick waits for the store's clock, which is behind this one"
+                );
+            }
             Fired::Passed | Fired::Paused | Fired::Before => {}
         }
-    }
-}
-
-async fn wait_until(instant: SystemTime) {
-    while let Ok(left) = instant.duration_since(SystemTime::now())
-        && !left.is_zero()
-    {
-        tokio::time::sleep(left.min(LOOK)).await;
     }
 }

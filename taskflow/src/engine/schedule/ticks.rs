@@ -80,6 +80,19 @@ impl Ticks {
         }
     }
 
+    /// How far ahead of the clock a tick may be: one interval, and a minute at the least, for clocks are not all the same and
+    /// are set back by a little.
+    pub(crate) fn ahead(&self, now: SystemTime) -> Duration {
+        let second = self.after(now).and_then(|next| self.after(next));
+        let length = second.and_then(|second| second.duration_since(now).ok());
+        length.map_or(Duration::MAX, |length| length.max(Duration::from_secs(60)))
+    }
+
+    /// Whether a tick can have been dealt with. One that is further ahead was dealt with under a clock that was wrong.
+    pub(crate) fn believes(&self, tick: SystemTime, now: SystemTime) -> bool {
+        tick.duration_since(now).map_or(true, |ahead| ahead <= self.ahead(now))
+    }
+
     /// The last ticks after `after` and up to `until`, at most so many, in their order.
     pub(crate) fn between(&self, after: SystemTime, until: SystemTime, most: usize) -> Vec<SystemTime> {
         // One way to count, forward, so that a change of the clock is the same from wherever one looks; and from not

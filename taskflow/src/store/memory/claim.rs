@@ -115,10 +115,6 @@ impl State {
         true
     }
 
-    pub(super) fn next_wakeup(&self, names: &[Arc<str>], queues: &[Arc<str>]) -> Option<Duration> {
-        self.next_due(&self.asked(names, queues.iter()), now())
-    }
-
     /// The lanes of these names and queues, each once.
     fn asked<'a>(&self, names: &[Arc<str>], queues: impl Iterator<Item = &'a Arc<str>>) -> Vec<Asked> {
         let mut lanes = Vec::new();

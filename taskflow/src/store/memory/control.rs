@@ -57,6 +57,7 @@ impl State {
         self.index.remove(task);
         task.stage = Stage::Pending;
         task.run_at = now;
+        task.expires_at = task.expires_at.filter(|at| *at > now);
         task.max_attempts = task.attempt.saturating_add(task.policy.max_attempts());
         task.lost_runs = 0;
         task.snoozes = 0;

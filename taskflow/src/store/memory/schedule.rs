@@ -1,10 +1,15 @@
 //! Ticks of schedules, and schedules that are kept.
 
-use super::state::State;
+use super::state::{State, now};
+use crate::model::time;
 use crate::store::{Fire, FireAfter, Fired, ScheduleChange, ScheduleState};
 
 impl State {
     pub(super) fn fire(&mut self, fire: &Fire) -> Fired {
+        let now = now();
+        if let Some(by) = fire.early_by(now) {
+            return Fired::Early { by };
+        }
         if let FireAfter::Start(Some(_)) = fire.after
             && !self.schedules.contains_key(&fire.schedule)
         {
@@ -17,7 +22,7 @@ impl State {
         let state = self.schedule(&fire.schedule);
         let begins = state.last_tick.is_none() && fire.batch.is_none();
         match fire.after {
-            FireAfter::Earlier if state.last_tick.is_some_and(|last| last >= fire.tick) => {
+            FireAfter::Earlier if !fire.is_after(state.last_tick.map(time::to_micros), now) => {
                 return Fired::Before;
             }
             FireAfter::Earlier => state.last_tick = Some(fire.tick),

@@ -140,14 +140,6 @@ impl Store for MemoryStore {
         })
     }
 
-    fn next_wakeup(
-        &self,
-        names: Arc<[Arc<str>]>,
-        queues: Vec<Arc<str>>,
-    ) -> StoreFuture<'_, Option<Duration>> {
-        self.read(move |state| state.next_wakeup(&names, &queues))
-    }
-
     fn listen(&self) -> HintStream {
         let changed = self.shared.changed.subscribe();
         Box::pin(stream::unfold(changed, |mut changed| async move {

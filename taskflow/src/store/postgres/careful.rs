@@ -10,7 +10,7 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::error::Fault;
-use super::insert::{Answers, args, begun_as, expires_at};
+use super::insert::{Answers, args, begun, expires_at};
 use super::keys::{self, Freed};
 use super::ledger::Ledger;
 use super::queue;
@@ -254,13 +254,8 @@ impl<'b> Plan<'b> {
 
     fn one(&mut self, insert: &'b InsertTask) -> Result<Inserted, Refusal> {
         let new = &insert.task;
-        match self.there.get(&new.id) {
-            Some(State::Rejected) => {
-                let (queue, max_size) = (new.queue.clone().into_owned(), insert.max_size.unwrap_or(0));
-                return Err(Refusal::QueueFull { queue, max_size });
-            }
-            Some(began) => return Ok(Inserted::new(new.id, begun_as(*began))),
-            None => {}
+        if let Some(state) = self.there.get(&new.id) {
+            return begun(insert, *state);
         }
         let key = new.idempotency_key.as_deref().map(|key| (key, &*new.name));
         if let Some(holder) = key.and_then(|key| self.keys.get(&key)) {
@@ -293,7 +288,7 @@ impl<'b> Plan<'b> {
         }
         self.new.push(New { task: new, with: new, state, error: None });
         self.move_in(&new.queue, state);
-        Ok(Inserted::new(new.id, begun_as(state)))
+        begun(insert, state)
     }
 
     /// Gives a waiting task what another add with its run key wants. A hold stays: whoever has it ends it.

@@ -4,9 +4,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use sqlx::Row;
 use uuid::Uuid;
 
 use super::claimed::{claims, says};
@@ -221,9 +219,6 @@ const TURN: &str = concat!(
     answer!("(SELECT what FROM first)", "(SELECT array_agg(n) FROM ended)")
 );
 
-const NEXT_DUE: &str =
-    concat!("SELECT (extract(epoch FROM ", next_due!(), ") * 1000000)::bigint, $2::bigint");
-
 /// A claim as it is bound to a statement.
 pub(super) struct Asked {
     pub(super) queues: Vec<(Arc<str>, i64)>,
@@ -313,16 +308,4 @@ impl Asked {
             .bind(length(claim.lease))
             .bind(minds_what_is_first)
     }
-}
-
-/// How long until the first task of these names and queues is due that is not yet.
-pub(super) async fn next_wakeup(
-    session: &mut Session<'_>,
-    names: &[Arc<str>],
-    queues: &[Arc<str>],
-) -> Result<Option<Duration>, Fault> {
-    let kept = |words: &[Arc<str>]| words.iter().map(|word| keep(word).into_owned()).collect::<Vec<_>>();
-    let query = session.query(NEXT_DUE).bind(kept(queues)).bind(0_i64).bind(kept(names));
-    let micros: Option<i64> = session.one(query).await?.try_get(0)?;
-    Ok(micros.map(|micros| Duration::from_micros(words::count(micros))))
 }

@@ -160,7 +160,7 @@ fn retry_one(desk: &mut Desk, keys: &mut HashMap<(String, String), TaskId>, id: 
         life.instance = None;
         life.outcome = None;
         life.error = None;
-        life.forgets_progress = true;
+        life.reopens = true;
         life.lost_runs = 0;
         life.snoozes = 0;
     }

@@ -72,12 +72,13 @@ SET state = g.state, attempt = g.attempt, max_attempts = g.max_attempts, lost_ru
     instance = g.instance, lease_until = CASE WHEN g.state IN (2, 3) THEN t.lease_until END, run_at = g.run_at,
     finished_at = g.finished_at, outcome = g.outcome, error = g.error, run_key = g.run_key,
     result = coalesce(g.result, t.result),
-    progress = CASE WHEN g.forgets_progress THEN NULL ELSE coalesce(g.progress, t.progress) END
+    progress = CASE WHEN g.reopens THEN NULL ELSE coalesce(g.progress, t.progress) END,
+    expires_at = CASE WHEN g.reopens AND t.expires_at <= now() THEN NULL ELSE t.expires_at END
 FROM unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::bigint[], $5::integer[], $6::boolean[], $7::integer[],
             $8::bigint[], $9::uuid[], $10::timestamptz[], $11::timestamptz[], $12::text[], $13::text[], $14::text[],
             $15::text[], $16::text[], $17::boolean[], $18::integer[])
     AS g (id, state, attempt, max_attempts, lost_runs, cancel_requested, log_lines, more_log_bytes, instance, run_at,
-          finished_at, outcome, error, run_key, result, progress, forgets_progress, snoozes)
+          finished_at, outcome, error, run_key, result, progress, reopens, snoozes)
 WHERE t.id = g.id";
 
 const WRITE_ATTEMPTS: &str = "
@@ -118,7 +119,8 @@ pub(super) struct Life {
     run_key_holder: Option<TaskId>,
     pub(super) result: Option<Box<str>>,
     progress: Option<String>,
-    pub(super) forgets_progress: bool,
+    /// A manual retry: what was said of its progress is over, and so is an expiry that has passed.
+    pub(super) reopens: bool,
     log_lines: i32,
     more_log_bytes: i64,
     is_changed: bool,
@@ -382,7 +384,7 @@ impl Life {
             snoozes: row.try_get(23)?,
             result: None,
             progress: None,
-            forgets_progress: false,
+            reopens: false,
             more_log_bytes: 0,
             is_changed: false,
         })
@@ -413,7 +415,7 @@ async fn write_lives(session: &mut Session<'_>, lives: &[Life]) -> Result<(), Fa
         .bind(each().map(|life| life.run_key.as_deref().map(keep)).collect::<Vec<_>>())
         .bind(each().map(|life| life.result.as_deref().map(keep_json)).collect::<Vec<_>>())
         .bind(each().map(|life| life.progress.as_deref()).collect::<Vec<_>>())
-        .bind(each().map(|life| life.forgets_progress).collect::<Vec<_>>())
+        .bind(each().map(|life| life.reopens).collect::<Vec<_>>())
         .bind(each().map(|life| life.snoozes).collect::<Vec<_>>());
     session.execute(statement).await.map(drop)
 }

@@ -13,7 +13,7 @@ use super::session::{Session, Statement};
 use super::value::{Instant, keep, keep_json, length};
 use crate::model::{NewTask, TaskId, When, time};
 use crate::store::state::State;
-use crate::store::{InsertBatch, InsertTask, Inserted, InsertedAs, Refusal, Start, words};
+use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start, words};
 
 /// The most rows of one statement: a few hundred milliseconds, so that a silent server can be told from a busy one.
 const ROWS: usize = 20_000;
@@ -109,10 +109,11 @@ const INSERT_TO_START: &str = concat!(
 );
 
 /// What tasks that are there already were answered when this instance inserted them, if that still holds: 2 held, 3
-/// running, 0 neither.
+/// running, 8 rejected, 0 nothing of that.
 const THERE: &str = "
 SELECT id,
-       (CASE WHEN fence = 1 AND claim_id IS NULL AND instance = $2 AND state IN (2, 3) THEN state ELSE 0 END)::smallint
+       (CASE WHEN fence = 1 AND claim_id IS NULL AND instance = $2 AND state IN (2, 3) OR state = 8
+             THEN state ELSE 0 END)::smallint
 FROM taskflow_tasks WHERE id = ANY($1::uuid[])";
 
 const KEY_HOLDER: &str = "
@@ -121,7 +122,7 @@ SELECT id FROM taskflow_tasks WHERE idempotency_key = $1 AND name = $2 AND state
 pub(super) type Answers = Vec<Result<Vec<Inserted>, Refusal>>;
 
 pub(super) async fn insert(session: &mut Session<'_>, batch: &InsertBatch) -> Result<Answers, Fault> {
-    let is_plain = |group: &crate::store::InsertGroup| {
+    let is_plain = |group: &InsertGroup| {
         let alone = group.tasks.len() == 1;
         group.tasks.iter().all(|insert| {
             let has_key = insert.task.idempotency_key.is_some();
@@ -133,7 +134,11 @@ pub(super) async fn insert(session: &mut Session<'_>, batch: &InsertBatch) -> Re
     }
     let tasks: Vec<&InsertTask> = batch.groups.iter().flat_map(|group| &group.tasks).collect();
     let mut answers = insert_plain(session, batch, &tasks).await?.into_iter();
-    Ok(batch.groups.iter().map(|group| Ok(answers.by_ref().take(group.tasks.len()).collect())).collect())
+    let of_group = |group: &InsertGroup| {
+        let answers: Vec<_> = answers.by_ref().take(group.tasks.len()).collect();
+        answers.into_iter().collect()
+    };
+    Ok(batch.groups.iter().map(of_group).collect())
 }
 
 /// Inserts tasks without limits and run keys, and at most one of each group with a key.
@@ -141,7 +146,7 @@ async fn insert_plain(
     session: &mut Session<'_>,
     batch: &InsertBatch,
     tasks: &[&InsertTask],
-) -> Result<Vec<Inserted>, Fault> {
+) -> Result<Vec<Result<Inserted, Refusal>>, Fault> {
     if tasks.len() > ROWS {
         session.begin().await?;
     }
@@ -153,7 +158,7 @@ async fn insert_plain(
         for insert in chunk {
             let id = insert.task.id;
             answers.push(match (written.remove(&id), there.get(&id)) {
-                (Some(state), _) | (None, Some(&state)) => Inserted::new(id, begun_as(state)),
+                (Some(state), _) | (None, Some(&state)) => begun(insert, state),
                 (None, None) => stands_for(session, batch, insert).await?,
             });
         }
@@ -177,7 +182,7 @@ async fn stands_for(
     session: &mut Session<'_>,
     batch: &InsertBatch,
     insert: &InsertTask,
-) -> Result<Inserted, Fault> {
+) -> Result<Result<Inserted, Refusal>, Fault> {
     let new = &insert.task;
     loop {
         if let Some(key) = &new.idempotency_key {
@@ -185,20 +190,30 @@ async fn stands_for(
                 session.query(KEY_HOLDER).bind(keep(key).into_owned()).bind(keep(&new.name).into_owned());
             if let Some(holder) = session.optional(query).await? {
                 let holder: uuid::Uuid = holder.try_get(0)?;
-                return Ok(Inserted::new(TaskId::from(holder), InsertedAs::Duplicate));
+                return Ok(Ok(Inserted::new(TaskId::from(holder), InsertedAs::Duplicate)));
             }
         }
-        let mut begun = write(session, batch, &[insert]).await?;
-        if begun.is_empty() {
-            begun = there(session, batch, &[insert]).await?;
+        let mut states = write(session, batch, &[insert]).await?;
+        if states.is_empty() {
+            states = there(session, batch, &[insert]).await?;
         }
-        if let Some(state) = begun.remove(&new.id) {
-            return Ok(Inserted::new(new.id, begun_as(state)));
+        if let Some(state) = states.remove(&new.id) {
+            return Ok(begun(insert, state));
         }
     }
 }
 
-pub(super) fn begun_as(state: State) -> InsertedAs {
+/// The answer for a task that began so, or was refused before and is kept as rejected.
+pub(super) fn begun(insert: &InsertTask, state: State) -> Result<Inserted, Refusal> {
+    let new = &insert.task;
+    if state == State::Rejected {
+        let (queue, max_size) = (new.queue.clone().into_owned(), insert.max_size.unwrap_or(0));
+        return Err(Refusal::QueueFull { queue, max_size });
+    }
+    Ok(Inserted::new(new.id, begun_as(state)))
+}
+
+fn begun_as(state: State) -> InsertedAs {
     match state {
         State::Running => InsertedAs::Leased { fence: 1 },
         State::Held => InsertedAs::Held { fence: 1 },

@@ -12,7 +12,9 @@ use crate::store::{Fire, FireAfter, Fired, ScheduleChange, ScheduleState};
 
 /// Who comes second waits here for the first.
 const LOCK: &str = "
-SELECT last_tick, last_start, paused, definition FROM taskflow_schedules WHERE name = $1 FOR UPDATE";
+SELECT last_tick, last_start, paused, definition, now() FROM taskflow_schedules WHERE name = $1 FOR UPDATE";
+
+const CLOCK: &str = "SELECT now()";
 
 const KNOW: &str = "INSERT INTO taskflow_schedules (name) VALUES ($1) ON CONFLICT (name) DO NOTHING";
 
@@ -53,6 +55,10 @@ pub(super) async fn fire(session: &mut Session<'_>, fire: &Fire) -> Result<Fired
         if matches!(fire.after, FireAfter::Start(Some(_))) || fire.definition.is_some() {
             return Ok(Fired::Before);
         }
+        let now = session.one(session.query(CLOCK)).await?.try_get::<Instant, _>(0)?.0;
+        if let Some(by) = fire.early_by(now) {
+            return Ok(Fired::Early { by });
+        }
         session.execute(session.query(KNOW).bind(name.clone())).await?;
         row = session.optional(session.query(LOCK).bind(name.clone())).await?;
     }
@@ -60,10 +66,14 @@ pub(super) async fn fire(session: &mut Session<'_>, fire: &Fire) -> Result<Fired
     if fire.definition.is_some() && fire.definition != row.try_get::<Option<String>, _>(3)?.map(give) {
         return Ok(Fired::Before);
     }
+    let now = row.try_get::<Instant, _>(4)?.0;
+    if let Some(by) = fire.early_by(now) {
+        return Ok(Fired::Early { by });
+    }
     let latest = |column: usize| row.try_get::<Option<Instant>, _>(column).map(|at| at.map(|at| at.0));
     let tick = time::to_micros(fire.tick);
     let is_next = match fire.after {
-        FireAfter::Earlier => latest(0)?.is_none_or(|last| last < tick),
+        FireAfter::Earlier => fire.is_after(latest(0)?, now),
         FireAfter::Start(before) => latest(1)? == before.map(time::to_micros),
     };
     if !is_next {

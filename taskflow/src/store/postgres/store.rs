@@ -410,14 +410,6 @@ impl Store for PostgresStore {
         call!(self, Write, => recover::recover)
     }
 
-    fn next_wakeup(
-        &self,
-        names: Arc<[Arc<str>]>,
-        queues: Vec<Arc<str>>,
-    ) -> StoreFuture<'_, Option<Duration>> {
-        call!(self, Read, names, queues => claim::next_wakeup)
-    }
-
     fn listen(&self) -> HintStream {
         Hints::listen(&self.shared)
     }

@@ -99,7 +99,7 @@ pub(super) fn unpack(mut answer: List<'_>, claim: &Claim) -> Result<Claims, Stor
 }
 
 /// Microseconds until something is due; less than nothing means never.
-pub(super) fn due_in(micros: i64) -> Option<Duration> {
+fn due_in(micros: i64) -> Option<Duration> {
     u64::try_from(micros).ok().map(Duration::from_micros)
 }
 

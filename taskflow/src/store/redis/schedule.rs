@@ -1,5 +1,7 @@
 //! Ticks of schedules, and schedules that are kept.
 
+use std::time::Duration;
+
 use super::answer::List;
 use super::calls::Shared;
 use super::script;
@@ -17,7 +19,7 @@ impl Shared {
             FireAfter::Start(None) => call.arg(1).arg(""),
             FireAfter::Start(Some(before)) => call.arg(1).arg(exact(time::to_micros(before))),
         };
-        call.arg(fire.definition.as_deref().unwrap_or_default());
+        call.arg(fire.definition.as_deref().unwrap_or_default()).arg(exact(time::micros(fire.ahead)));
         let groups = fire.batch.as_ref().map_or(&[][..], |batch| &batch.groups);
         if let Some(batch) = &fire.batch
             && let Some(task) = groups.first().and_then(|group| group.tasks.first())
@@ -33,6 +35,10 @@ impl Shared {
         match &answer[..] {
             b"" => return Ok(Fired::Passed),
             b"P" => return Ok(Fired::Paused),
+            [b'!', by @ ..] => {
+                let by = std::str::from_utf8(by).ok().and_then(|by| by.parse().ok());
+                return Ok(Fired::Early { by: Duration::from_micros(by.ok_or_else(|| self.unexpected())?) });
+            }
             _ => {}
         }
         let mut answers = insert::unpack(&answer, groups).ok_or_else(|| self.unexpected())?;

@@ -61,7 +61,6 @@ pub(super) static RENEW: Script = script!(writes: "renew_main");
 pub(super) static STOPPING: Script = script!(reads: "stopping_main");
 pub(super) static EXPIRED: Script = script!(reads: "expired_main");
 pub(super) static LOSE: Script = script!(writes: "crowds", "moves", "life", "lose_main");
-pub(super) static WAKEUP: Script = script!(reads: "promote", "claim", "wakeup_main");
 pub(super) static GET: Script = script!(reads: "get_main");
 pub(super) static LOGS: Script = script!(reads: "logs_main");
 pub(super) static FIND: Script = script!(reads: "find_main");

@@ -208,19 +208,6 @@ impl Store for RedisStore {
         Box::pin(self.shared.recover())
     }
 
-    fn next_wakeup(
-        &self,
-        names: Arc<[Arc<str>]>,
-        queues: Vec<Arc<str>>,
-    ) -> StoreFuture<'_, Option<Duration>> {
-        Box::pin(async move {
-            let mut call = self.shared.quiet(&script::WAKEUP);
-            call.list(names.iter().map(|name| &**name));
-            call.list(queues.iter().map(|queue| &**queue));
-            Ok(claim::due_in(self.shared.ask(&call).await?.number()?))
-        })
-    }
-
     fn listen(&self) -> HintStream {
         self.shared.news.listen()
     }

@@ -15,7 +15,7 @@ const RETRIED: &str = "SELECT name, idempotency_key, policy FROM taskflow_tasks 
 const RETRY: &str = "
 UPDATE taskflow_tasks
 SET state = 0, run_at = ?2, max_attempts = ?3, finished_at = NULL, error = NULL, progress = NULL, lost_runs = 0,
-    snoozes = 0
+    snoozes = 0, expires_at = CASE WHEN expires_at > ?2 THEN expires_at END
 WHERE seq = ?1";
 
 const DELETE: &str = "DELETE FROM taskflow_tasks WHERE seq = ?1";
@@ -59,7 +59,7 @@ pub(super) fn retry(
 }
 
 fn retry_one(tx: &mut Transaction<'_, '_>, id: TaskId) -> rusqlite::Result<Result<(), Error>> {
-    let Some(life) = tx.life(id)? else { return Ok(Err(Error::NotFound { id })) };
+    let Some(mut life) = tx.life(id)? else { return Ok(Err(Error::NotFound { id })) };
     if !life.state.is_final() || life.state == State::Success {
         return Ok(Err(Error::NotRetryable { id, status: life.state.status() }));
     }
@@ -78,6 +78,7 @@ fn retry_one(tx: &mut Transaction<'_, '_>, id: TaskId) -> rusqlite::Result<Resul
     let again = row::policy(row.get_ref(2)?.as_str_or_null()?).max_attempts();
     let max_attempts = life.attempt.saturating_add(i64::from(again)).min(i64::from(u32::MAX));
     sql.execute(RETRY, [life.seq, tx.now, max_attempts])?;
+    life.expires_at = life.expires_at.filter(|at| *at > tx.now);
     tx.moved(&life, State::Due, life.attempt)?;
     if life.attempt == 0 {
         keys::take_run_key(tx, life.seq)?;

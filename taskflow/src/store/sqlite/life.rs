@@ -26,7 +26,7 @@ pub(super) struct Life {
     has_key: bool,
     has_run_key: bool,
     pub(super) has_concurrency_key: bool,
-    expires_at: Option<i64>,
+    pub(super) expires_at: Option<i64>,
 }
 
 const BY_ID: &str = "

@@ -1,17 +1,12 @@
 //! What can be asked about tasks and processes.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use rusqlite::OptionalExtension;
 
-use super::due;
 use super::lock::Locks;
 use super::reader::on_one_state;
 use super::recover;
 use super::row::{self, record_query};
 use super::statements::Statements;
-use super::transaction::Known;
 use crate::model::{Attempt, Counts, InstanceId, InstanceInfo, LogLevel, LogLine, TaskId, TaskRecord, time};
 
 const SEQ: &str = "SELECT seq FROM taskflow_tasks WHERE id = ?1";
@@ -108,12 +103,4 @@ pub(super) fn instances(sql: &Statements<'_>, locks: &Locks) -> rusqlite::Result
 
 fn names(json: Option<&str>) -> Vec<String> {
     json.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
-}
-
-pub(super) fn next_wakeup(
-    sql: &Statements<'_>,
-    names: &Arc<[Arc<str>]>,
-    queues: &[Arc<str>],
-) -> rusqlite::Result<Option<Duration>> {
-    due::next_later(sql, &Known::new(names), queues, time::now_micros())
 }

@@ -26,6 +26,9 @@ ON CONFLICT (name) DO UPDATE SET
 const REMOVE: &str = "DELETE FROM taskflow_schedules WHERE name = ?1 AND definition IS NOT NULL";
 
 pub(super) fn fire(tx: &mut Transaction<'_, '_>, fire: &Fire) -> rusqlite::Result<Fired> {
+    if let Some(by) = fire.early_by(tx.now) {
+        return Ok(Fired::Early { by });
+    }
     let known = find(tx.sql, &fire.schedule)?;
     let mut state = known.unwrap_or_else(|| ScheduleState::new(fire.schedule.clone()));
     if fire.definition.is_some() && fire.definition != state.definition {
@@ -33,7 +36,7 @@ pub(super) fn fire(tx: &mut Transaction<'_, '_>, fire: &Fire) -> rusqlite::Resul
     }
     let begins = state.last_tick.is_none() && fire.batch.is_none();
     match fire.after {
-        FireAfter::Earlier if state.last_tick.map(time::to_micros) >= Some(time::to_micros(fire.tick)) => {
+        FireAfter::Earlier if !fire.is_after(state.last_tick.map(time::to_micros), tx.now) => {
             return Ok(Fired::Before);
         }
         FireAfter::Earlier => state.last_tick = Some(fire.tick),

@@ -295,14 +295,6 @@ impl Store for SqliteStore {
         })
     }
 
-    fn next_wakeup(
-        &self,
-        names: Arc<[Arc<str>]>,
-        queues: Vec<Arc<str>>,
-    ) -> StoreFuture<'_, Option<Duration>> {
-        self.read(move |sql| read::next_wakeup(sql, &names, &queues))
-    }
-
     fn listen(&self) -> HintStream {
         let news = self.shared.news.subscribe();
         self.shared.tell(Message::Listen);

@@ -21,6 +21,9 @@ for at = 2, #ARGV do
       end
       t[MAX] = math.min(t[ATTEMPT] + t[TRIES], 4294967295)
       t[LOST], t[SNOOZES] = 0, 0
+      if t[EXPIRES] <= now then
+        t[EXPIRES] = NEVER
+      end
       attach(t, HAS_ERROR, 'error', nil)
       attach(t, HAS_PROGRESS, 'progress', nil)
       wait(t, now)

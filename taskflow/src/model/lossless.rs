@@ -7,7 +7,7 @@ use serde::ser::{self, Serialize, Serializer};
 
 /// Whether `value`, which was written as `json`, can be read back as it was. Everything lossy is written as `null`, so
 /// a value without one needs no second look.
-pub(super) fn check<T: Serialize>(json: &[u8], value: &T) -> Result<(), String> {
+pub(crate) fn check<T: Serialize>(json: &[u8], value: &T) -> Result<(), String> {
     if !json.windows(4).any(|four| four == b"null") {
         return Ok(());
     }
