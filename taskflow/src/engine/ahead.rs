@@ -17,28 +17,30 @@ const PARTS: f64 = 4.0;
 /// What may be claimed beyond the slots.
 #[derive(Debug)]
 pub(super) struct Window {
-    size: usize,
+    /// By the last round trip and by the one before: when a claim brought nothing, nothing could end.
+    sizes: [usize; 2],
     most: usize,
 }
 
 impl Window {
     pub(super) fn new(most: usize) -> Self {
-        Self { size: 0, most }
+        Self { sizes: [0; 2], most }
     }
 
     pub(super) fn size(&self) -> usize {
-        self.size
+        self.sizes[0].max(self.sizes[1])
     }
 
     /// A claim was answered after `round_trip`; in the time `since` the answer before it, `ended` bodies ended.
     pub(super) fn measure(&mut self, ended: usize, since: Duration, round_trip: Duration) {
         let at_once = round_trip.as_secs_f64() / since.as_secs_f64().max(1e-9);
-        self.size = ((ended as f64 * at_once.min(1.0) * PARTS) as usize).min(self.most);
+        let size = (ended as f64 * at_once.min(1.0) * PARTS) as usize;
+        self.sizes = [size.min(self.most), self.sizes[0]];
     }
 
     /// Something was claimed that no slot became free for.
     pub(super) fn close(&mut self) {
-        self.size = 0;
+        self.sizes = [0; 2];
     }
 }
 
@@ -61,6 +63,16 @@ mod tests {
         assert_eq!(after(64, 10_000 * MS, MS), 0, "tasks of ten seconds that end together");
         assert_eq!(after(0, MS, MS), 0);
         assert_eq!(after(1, Duration::ZERO, MS), 4);
+    }
+
+    #[test]
+    fn one_round_trip_in_which_nothing_could_end_does_not_close_it() {
+        let mut window = Window::new(448);
+        window.measure(64, MS, MS);
+        window.measure(0, MS, MS);
+        assert_eq!(window.size(), 256);
+        window.measure(0, MS, MS);
+        assert_eq!(window.size(), 0);
     }
 
     #[test]

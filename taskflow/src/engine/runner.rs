@@ -150,6 +150,11 @@ impl Runner {
         }
     }
 
+    /// Whether anything has ended that is not taken yet.
+    pub(super) fn has_ended(&self) -> bool {
+        !self.ended.lock().is_empty()
+    }
+
     /// Adds to `batch` what has ended, up to `most` in all.
     pub(super) fn take_ended(&self, batch: &mut Vec<Ended>, most: usize) {
         let mut all = self.ended.lock();
