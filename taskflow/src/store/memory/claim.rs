@@ -104,7 +104,7 @@ impl State {
     /// Puts a task aside if as many of its key run as may.
     fn blocks(&mut self, id: TaskId) -> bool {
         let Some(task) = self.tasks.get(&id) else { return false };
-        let Some(key) = &task.concurrency_key else { return false };
+        let Some(key) = &task.rare.concurrency_key else { return false };
         let lane = &mut self.index.lanes[task.lane];
         let queue = &self.index.queues[lane.queue];
         let running = queue.running_keys.get(key).copied().unwrap_or(0);
@@ -149,13 +149,13 @@ fn claimed(task: &Task, run: Run, name: Arc<str>, queue: Arc<str>) -> Claimed {
         name,
         queue,
         args: Arc::clone(&task.args),
-        tags: task.tags.clone(),
+        tags: task.rare.tags.clone(),
         attempt: task.attempt,
         max_attempts: task.max_attempts,
         policy: Arc::clone(&task.policy),
-        scheduled_for: task.scheduled_for.map(crate::model::time::from_micros),
-        snoozes: task.snoozes,
-        log_lines: u32::try_from(task.lines.len()).unwrap_or(u32::MAX),
-        log_bytes: task.log_bytes,
+        scheduled_for: task.rare.scheduled_for.map(crate::model::time::from_micros),
+        snoozes: task.rare.snoozes,
+        log_lines: u32::try_from(task.rare.lines.len()).unwrap_or(u32::MAX),
+        log_bytes: task.rare.log_bytes,
     }
 }
