@@ -15,12 +15,14 @@ use super::keys::{self, Freed};
 use super::ledger::Ledger;
 use super::queue;
 use super::session::Session;
+use super::sql::moment;
 use super::value::{Instant, give, keep, keep_json, length};
 use crate::model::{NewTask, TaskId, When, time};
 use crate::store::state::State;
 use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start, words};
 
-const LOOK_AT_QUEUES: &str = "
+const LOOK_AT_QUEUES: &str = concat!(
+    "
 SELECT a.queue, now(),
        EXISTS (SELECT 1 FROM taskflow_queues p WHERE p.name = a.queue AND p.paused),
        (SELECT coalesce(sum(c.waiting_first), 0)::bigint FROM taskflow_counts c WHERE c.queue = a.queue),
@@ -30,10 +32,13 @@ SELECT a.queue, now(),
         ) ready)
        + (SELECT count(*) FROM (
             SELECT 1 FROM taskflow_tasks t
-            WHERE t.state = 1 AND t.run_at <= now() AND t.queue = a.queue
+            WHERE t.state = 1 AND ",
+    moment!(),
+    " <= now() AND t.queue = a.queue
               AND (t.expires_at IS NULL OR t.expires_at > now()) LIMIT $2
         ) come_due)
-FROM unnest($1::text[]) AS a (queue)";
+FROM unnest($1::text[]) AS a (queue)"
+);
 
 const LOOK_AT_KEYS: &str = "
 SELECT (SELECT (CASE

@@ -15,6 +15,7 @@ use super::keys::{self, Freed};
 use super::ledger::Ledger;
 use super::queue;
 use super::session::{Session, Statement};
+use super::sql::moment;
 use super::value::{Instant, give, keep, keep_json};
 use crate::model::{AttemptOutcome, LogLine, Progress, TaskId, time};
 use crate::store::state::State;
@@ -51,9 +52,11 @@ ORDER BY t.id FOR UPDATE"
 );
 
 /// Runs and holds whose lease has ended, and that nobody else is moving on.
-pub(super) const LEASE_ENDED: &str = locked!(
-    "WHERE t.lease_until <= now() AND (t.concurrency_key IS NULL OR t.queue = ANY($2::text[]))
-ORDER BY t.lease_until LIMIT $1 FOR UPDATE SKIP LOCKED"
+pub(super) const LEASE_ENDED: &str = concat!(
+    locked!("WHERE t.state IN (2, 3) AND "),
+    moment!(),
+    " <= now() AND (t.concurrency_key IS NULL OR t.queue = ANY($2::text[]))
+LIMIT $1 FOR UPDATE SKIP LOCKED"
 );
 
 /// What has waited until it may no longer be started.

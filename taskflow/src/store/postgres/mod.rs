@@ -1,8 +1,8 @@
 //! The store that is a PostgreSQL database.
 //!
 //! In reading order: a [`url`] or a pool becomes a [`store`], whose calls each borrow one of its [`connections`] for a
-//! [`session`] of one statement or one transaction; [`schema`] makes the tables. Tasks come in by [`insert`], or by
-//! [`careful`] where limits and keys must be looked at, or [`within`] a transaction of the caller's. They go through
+//! [`session`] of one statement or one transaction; [`schema`] makes the tables. Tasks come in by [`insert`], most of
+//! them [`fresh`], or by [`careful`] where limits and keys must be looked at, or [`within`] a transaction of the caller's. They go through
 //! [`claim`], which answers with what [`claimed`] reads, or through [`limits`] where the queue has some over all processes,
 //! and, where they all end well, out again in the same statement; whatever else becomes of rows happens at a [`desk`]:
 //! [`finish`], [`recover`], [`control`]. Concurrency [`keys`] keep tasks aside. The [`ledger`] keeps the numbers of the
@@ -30,6 +30,7 @@ mod control;
 mod desk;
 mod error;
 mod finish;
+mod fresh;
 mod hints;
 mod insert;
 mod instance;

@@ -6,6 +6,15 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
+/// When a later task comes due, the lease of a run or a hold ends, an ended task ended: behind the state it is the key of
+/// an index, word for word.
+macro_rules! moment {
+    () => {
+        "(CASE WHEN state > 3 THEN finished_at WHEN state > 1 THEN lease_until ELSE run_at END)"
+    };
+}
+pub(super) use moment;
+
 /// Turns the statements of this crate, which say `taskflow_tasks` and so on, into those of a namespace.
 #[derive(Debug)]
 pub(super) struct Sql {
