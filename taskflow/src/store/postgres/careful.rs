@@ -32,7 +32,7 @@ SELECT a.queue, now(),
         ) ready)
        + (SELECT count(*) FROM (
             SELECT 1 FROM taskflow_tasks t
-            WHERE t.state = 1 AND ",
+            WHERE (t.state > 0) IS TRUE AND t.state = 1 AND ",
     moment!(),
     " <= now() AND t.queue = a.queue
               AND (t.expires_at IS NULL OR t.expires_at > now()) LIMIT $2

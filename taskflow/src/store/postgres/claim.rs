@@ -24,7 +24,7 @@ pub(super) const PROMOTE: &str = concat!(
 WITH due AS (
     UPDATE taskflow_tasks SET state = 0
     WHERE id = ANY (ARRAY(
-        SELECT id FROM taskflow_tasks WHERE state = 1 AND ",
+        SELECT id FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state = 1 AND ",
     moment!(),
     " <= now()
         ORDER BY ",
@@ -61,7 +61,7 @@ macro_rules! first {
         WHEN EXISTS (
             SELECT 1 FROM taskflow_queues q WHERE q.name = ANY($1::text[]) AND q.key_limit IS NOT NULL
         ) THEN 2
-        WHEN EXISTS (SELECT 1 FROM taskflow_tasks WHERE state = 1 AND ",
+        WHEN EXISTS (SELECT 1 FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state = 1 AND ",
             moment!(),
             " <= now()) THEN 1
         ELSE 0
@@ -153,7 +153,7 @@ macro_rules! next_due {
         concat!(
             "coalesce(
     (SELECT run_at FROM (
-        SELECT run_at, queue, name FROM taskflow_tasks WHERE state = 1 AND ",
+        SELECT run_at, queue, name FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state = 1 AND ",
             $crate::store::postgres::sql::moment!(),
             " > now()
         ORDER BY ",
@@ -161,7 +161,7 @@ macro_rules! next_due {
             " LIMIT 1000
      ) AS later
      WHERE queue = ANY($1::text[]) AND name = ANY($3::text[]) ORDER BY run_at LIMIT 1),
-    (SELECT run_at FROM taskflow_tasks WHERE state = 1 AND ",
+    (SELECT run_at FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state = 1 AND ",
             $crate::store::postgres::sql::moment!(),
             " > now()
      ORDER BY ",

@@ -30,7 +30,7 @@ const DELETE_OLD: &str = concat!(
 DELETE FROM taskflow_tasks WHERE ctid = ANY (ARRAY(
     SELECT t.ctid FROM generate_series(4, 8) AS s (state) CROSS JOIN LATERAL (
         SELECT ctid FROM taskflow_tasks
-        WHERE state = s.state AND state > 0 AND ",
+        WHERE (state > 0) IS TRUE AND state = s.state AND ",
     moment!(),
     " <= now() - $1::bigint * interval '1 microsecond'
         ORDER BY state, ",
@@ -51,7 +51,7 @@ const DELETE_OLD_INSTANCES: &str = "
 DELETE FROM taskflow_instances i
 WHERE coalesce(i.gone_at, i.seen_at + 3 * greatest(i.lease, interval '10 s'))
           <= now() - $1::bigint * interval '1 microsecond'
-  AND NOT EXISTS (SELECT 1 FROM taskflow_tasks t WHERE t.state IN (2, 3) AND t.instance = i.id)";
+  AND NOT EXISTS (SELECT 1 FROM taskflow_tasks t WHERE (t.state > 0) IS TRUE AND t.state IN (2, 3) AND t.instance = i.id)";
 
 /// Adds up the numbers of the shards, of which each connection there ever was left one.
 const FOLD_COUNTS: &str = "

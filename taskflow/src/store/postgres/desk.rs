@@ -53,7 +53,7 @@ ORDER BY t.id FOR UPDATE"
 
 /// Runs and holds whose lease has ended, and that nobody else is moving on.
 pub(super) const LEASE_ENDED: &str = concat!(
-    locked!("WHERE t.state IN (2, 3) AND "),
+    locked!("WHERE (state > 0) IS TRUE AND t.state IN (2, 3) AND "),
     moment!(),
     " <= now() AND (t.concurrency_key IS NULL OR t.queue = ANY($2::text[]))
 LIMIT $1 FOR UPDATE SKIP LOCKED"

@@ -210,7 +210,7 @@ pub(super) async fn report(session: &mut Session<'_>, reports: &[Report]) -> Res
 
 const OF_CLAIMS: &str = "
 SELECT id, fence FROM taskflow_tasks
-WHERE state = 3 AND instance = $1 AND claim_id = ANY($2::bigint[])";
+WHERE (state > 0) IS TRUE AND state = 3 AND instance = $1 AND claim_id = ANY($2::bigint[])";
 
 /// Gives back what claims took whose answers were lost: nobody will ever run it.
 pub(super) async fn give_back_claims(

@@ -101,7 +101,7 @@ const BEGIN: &str = concat!(
                WHERE t.state = 0 AND t.queue = a.queue AND (t.expires_at IS NULL OR t.expires_at > now())
            ) AND NOT EXISTS (
                SELECT 1 FROM taskflow_tasks t
-               WHERE t.state = 1 AND ",
+               WHERE (t.state > 0) IS TRUE AND t.state = 1 AND ",
     moment!(),
     " <= now() AND t.queue = a.queue AND (t.expires_at IS NULL OR t.expires_at > now())
            ) AS is_idle

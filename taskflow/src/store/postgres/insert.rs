@@ -88,7 +88,7 @@ const INSERT_TO_START: &str = concat!(
                WHERE t.state = 0 AND t.queue = asked.queue AND (t.expires_at IS NULL OR t.expires_at > now())
            ) OR EXISTS (
                SELECT 1 FROM taskflow_tasks t
-               WHERE t.state = 1 AND ",
+               WHERE (t.state > 0) IS TRUE AND t.state = 1 AND ",
     moment!(),
     " <= now() AND t.queue = asked.queue
                  AND (t.expires_at IS NULL OR t.expires_at > now())

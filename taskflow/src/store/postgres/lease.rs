@@ -32,7 +32,7 @@ SELECT t.id, t.fence, t.cancel_requested FROM taskflow_tasks t JOIN asked USING 
 WHERE t.instance = $1 AND t.state IN (2, 3)";
 
 const ASKED_TO_STOP: &str = "
-SELECT id, fence FROM taskflow_tasks WHERE state = 3 AND cancel_requested AND instance = $1 ORDER BY seq";
+SELECT id, fence FROM taskflow_tasks WHERE cancel_requested AND instance = $1 AND state = 3 ORDER BY seq";
 
 pub(super) async fn renew(session: &mut Session<'_>, renewal: &Renewal) -> Result<Renewed, Fault> {
     let runs = &renewal.runs;

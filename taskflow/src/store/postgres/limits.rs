@@ -31,7 +31,7 @@ SELECT name FROM taskflow_queues WHERE name = ANY($1::text[]) AND key_limit IS N
 const LOOK_AT_QUEUES: &str = concat!(
     "
 SELECT q.name, q.starts, q.key_limit, n.running, n.pending, clock_timestamp(),
-       EXISTS (SELECT 1 FROM taskflow_tasks WHERE state = 1 AND ",
+       EXISTS (SELECT 1 FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state = 1 AND ",
     moment!(),
     " <= now())
 FROM taskflow_queues q CROSS JOIN LATERAL (

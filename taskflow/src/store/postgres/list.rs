@@ -66,7 +66,7 @@ const AMONG_FEW: &str = look_at!(
         SELECT * FROM taskflow_tasks WHERE state = -1 AND concurrency_key IS NOT NULL AND 0 = ANY($3)
         UNION ALL SELECT * FROM taskflow_tasks WHERE state = 0 AND 0 = ANY($3)
         UNION ALL SELECT * FROM taskflow_tasks WHERE state = 1 AND 0 = ANY($3)
-        UNION ALL SELECT * FROM taskflow_tasks WHERE state IN (2, 3)
+        UNION ALL SELECT * FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state IN (2, 3)
         UNION ALL (SELECT * FROM taskflow_tasks WHERE state = 5 AND 5 = ANY($3) AND id < $1 ORDER BY id DESC LIMIT $2)
         UNION ALL (SELECT * FROM taskflow_tasks WHERE state = 6 AND 6 = ANY($3) AND id < $1 ORDER BY id DESC LIMIT $2)
         UNION ALL (SELECT * FROM taskflow_tasks WHERE state = 7 AND 7 = ANY($3) AND id < $1 ORDER BY id DESC LIMIT $2)

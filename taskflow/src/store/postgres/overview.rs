@@ -29,7 +29,7 @@ WITH kept AS (
     SELECT queue, count(*) AS tasks, min(greatest(run_at, created_at)) AS since
     FROM (
         SELECT queue, run_at, created_at FROM taskflow_tasks
-        WHERE state = 1 AND ",
+        WHERE (state > 0) IS TRUE AND state = 1 AND ",
     moment!(),
     " <= now() ORDER BY ",
     moment!(),
@@ -38,7 +38,7 @@ WITH kept AS (
 ), lately AS (
     SELECT queue, count(*) AS tasks
     FROM (
-        SELECT queue FROM taskflow_tasks WHERE state IN (4, 5, 6, 7, 8) AND ",
+        SELECT queue FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state IN (4, 5, 6, 7, 8) AND ",
     moment!(),
     " > now() - interval '1 minute' LIMIT $1
     ) AS f GROUP BY queue

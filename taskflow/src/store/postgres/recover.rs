@@ -26,7 +26,7 @@ const LOOK: &str = concat!(
     "
 SELECT count(*), array_agg(DISTINCT queue) FILTER (WHERE concurrency_key IS NOT NULL)
 FROM (
-    (SELECT queue, concurrency_key FROM taskflow_tasks WHERE state IN (2, 3) AND ",
+    (SELECT queue, concurrency_key FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state IN (2, 3) AND ",
     moment!(),
     " <= now() LIMIT $1)
     UNION ALL

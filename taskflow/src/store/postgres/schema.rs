@@ -63,9 +63,11 @@ CREATE TABLE taskflow_tasks (
 CREATE INDEX taskflow_tasks_ready ON taskflow_tasks (queue, priority DESC, seq) WHERE state = 0;
 -- When a later task comes due, a lease ends, an ended task ended.
 CREATE INDEX taskflow_tasks_moment ON taskflow_tasks
-    (state, (CASE WHEN state > 3 THEN finished_at WHEN state > 1 THEN lease_until ELSE run_at END)) WHERE state > 0;
+    (state, (CASE WHEN state > 3 THEN finished_at WHEN state > 1 THEN lease_until ELSE run_at END))
+    WHERE (state > 0) IS TRUE;
 CREATE INDEX taskflow_tasks_expiring ON taskflow_tasks (expires_at) WHERE expires_at IS NOT NULL AND state < 2;
 CREATE INDEX taskflow_tasks_badly ON taskflow_tasks (state, id) WHERE state > 4;
+CREATE INDEX taskflow_tasks_stopping ON taskflow_tasks (instance) WHERE cancel_requested;
 CREATE UNIQUE INDEX taskflow_tasks_key ON taskflow_tasks (idempotency_key, name)
     WHERE idempotency_key IS NOT NULL AND state <= 4;
 CREATE UNIQUE INDEX taskflow_tasks_run_key ON taskflow_tasks (run_key, name)

@@ -24,9 +24,14 @@ SET LOCAL jit = off;
 SET LOCAL statement_timeout = '7s';
 SET LOCAL idle_in_transaction_session_timeout = '7s'";
 
-/// The same for connections of our own, as options of the connection.
-pub(super) const SETTINGS: [(&str, &str); 3] =
-    [("statement_timeout", "7s"), ("idle_in_transaction_session_timeout", "7s"), ("jit", "off")];
+/// The same for connections of our own, as options of the connection. A plan that was made when the table was small is kept
+/// while it grows: that it reads all of it was right once.
+pub(super) const SETTINGS: [(&str, &str); 4] = [
+    ("statement_timeout", "7s"),
+    ("idle_in_transaction_session_timeout", "7s"),
+    ("jit", "off"),
+    ("enable_seqscan", "off"),
+];
 
 /// A connection during one call.
 pub(super) struct Session<'c> {
