@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::claimed::{claims, says};
 use super::error::Fault;
-use super::finish::Successes;
+use super::finish::{Successes, end_well};
 use super::limits;
 use super::session::{Session, Statement};
 use super::sql::moment;
@@ -99,9 +99,9 @@ macro_rules! take_due {
             "claimed AS (
     UPDATE taskflow_tasks t
     SET state = 3, attempt = t.attempt + 1, fence = t.fence + 1, instance = $5::uuid, claim_id = $6::bigint,
-        lease_until = ",
+        lease_until = (SELECT ",
             $at,
-            " + $7::bigint * interval '1 microsecond', started_at = ",
+            " + $7::bigint * interval '1 microsecond'), started_at = ",
             $at,
             ", progress = NULL
     WHERE t.ctid = ANY (ARRAY(SELECT place FROM due))
@@ -221,14 +221,9 @@ const TURN: &str = concat!(
             SELECT 1 FROM taskflow_tasks WHERE id = ANY($9::uuid[]) AND state = 3 AND concurrency_key IS NOT NULL
         ) THEN 2"
     ),
-    ", ended AS (
-    UPDATE taskflow_tasks t
-    SET state = 4, finished_at = now(), result = f.result, lease_until = NULL, error = NULL, lost_runs = 0,
-        cancel_requested = false
-    FROM (SELECT unnest($9::uuid[]) AS id, unnest($10::bigint[]) AS fence, unnest($11::text[]) AS result) AS f
-    WHERE t.id = f.id AND t.fence = f.fence AND t.state = 3 AND (SELECT what FROM first) = 0
-    RETURNING t.id, t.queue
-), ",
+    ", ",
+    end_well!("$9::uuid[]", "$10::bigint[]", "$11::text[]", "(SELECT what FROM first) = 0"),
+    ", ",
     due!(),
     ", ",
     take_due!("now()"),

@@ -81,7 +81,8 @@ FROM unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::bigint[], $5::integer[
             $15::text[], $16::text[], $17::boolean[], $18::integer[])
     AS g (id, state, attempt, max_attempts, lost_runs, cancel_requested, log_lines, more_log_bytes, instance, run_at,
           finished_at, outcome, error, run_key, result, progress, forgets_progress, snoozes)
-WHERE t.id = g.id";
+    CROSS JOIN LATERAL (SELECT t.ctid AS place FROM taskflow_tasks t WHERE t.id = g.id OFFSET 0) AS p
+WHERE t.ctid = p.place";
 
 const WRITE_ATTEMPTS: &str = "
 INSERT INTO taskflow_attempts (task, number, instance, started_at, finished_at, outcome, error)

@@ -16,9 +16,42 @@ use sqlx::Row;
 /// What a run ends with that was asked to stop and would have gone back to waiting.
 pub(super) const CANCELLED: &str = "cancelled";
 
+/// Ends those of these runs well that are still under these fences. Each is looked for by its id, and then written where it
+/// was found: what is joined by id is read as a whole, for each of the runs, by a plan from when the table was small.
+macro_rules! end_well {
+    ($ids:literal, $fences:literal, $results:literal, $condition:literal) => {
+        concat!(
+            "ended AS (
+    UPDATE taskflow_tasks t
+    SET state = 4, finished_at = now(), result = f.result, lease_until = NULL, error = NULL, lost_runs = 0,
+        cancel_requested = false
+    FROM (
+        SELECT f.fence, f.result, t.place
+        FROM (
+            SELECT unnest(",
+            $ids,
+            ") AS id, unnest(",
+            $fences,
+            ") AS fence, unnest(",
+            $results,
+            ") AS result
+        ) AS f CROSS JOIN LATERAL (SELECT t.ctid AS place FROM taskflow_tasks t WHERE t.id = f.id OFFSET 0) AS t
+        WHERE ",
+            $condition,
+            "
+    ) AS f
+    WHERE t.ctid = f.place AND t.fence = f.fence AND t.state = 3
+    RETURNING t.id, t.queue
+)"
+        )
+    };
+}
+pub(super) use end_well;
+
 /// Ends runs well: what most finishes are. Where one has a concurrency key it says so (NULL) and does nothing: the row of its
 /// queue must be locked first. The order is there so that the small index of such runs is looked at.
-const SUCCEED: &str = "
+const SUCCEED: &str = concat!(
+    "
 WITH keyed AS MATERIALIZED (
     SELECT (
         SELECT queue FROM taskflow_tasks WHERE state = 3 AND concurrency_key IS NOT NULL
@@ -26,21 +59,17 @@ WITH keyed AS MATERIALIZED (
     ) IS NOT NULL AND EXISTS (
         SELECT 1 FROM taskflow_tasks WHERE id = ANY($1::uuid[]) AND state = 3 AND concurrency_key IS NOT NULL
     ) AS is_so
-), ended AS (
-    UPDATE taskflow_tasks t
-    SET state = 4, finished_at = now(), result = f.result, lease_until = NULL, error = NULL, lost_runs = 0,
-        cancel_requested = false
-    FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::bigint[]) AS fence, unnest($3::text[]) AS result) AS f
-    WHERE t.id = f.id AND t.fence = f.fence AND t.state = 3 AND NOT (SELECT is_so FROM keyed)
-    RETURNING t.id, t.queue
-), counted AS (
+), ",
+    end_well!("$1::uuid[]", "$2::bigint[]", "$3::text[]", "NOT (SELECT is_so FROM keyed)"),
+    ", counted AS (
     INSERT INTO taskflow_counts AS c (shard, queue, running, success)
     SELECT pg_backend_pid() % 1024, queue, -count(*), count(*) FROM ended GROUP BY queue ORDER BY queue
     ON CONFLICT (shard, queue) DO UPDATE SET
         running = c.running + excluded.running,
         success = c.success + excluded.success
 )
-SELECT id FROM ended UNION ALL SELECT NULL FROM keyed WHERE is_so";
+SELECT id FROM ended UNION ALL SELECT NULL FROM keyed WHERE is_so"
+);
 
 pub(super) async fn finish(session: &mut Session<'_>, finishes: &[Finish]) -> Result<Vec<Finished>, Fault> {
     if finishes.is_empty() {
