@@ -272,7 +272,7 @@ fn column<T>(values: impl Iterator<Item = Option<T>>) -> Vec<Option<T>> {
 }
 
 /// A value, unless it is the one that the column has by itself.
-fn unless<T: PartialEq>(value: T, default: T) -> Option<T> {
+fn unless<T: Copy + PartialEq>(value: T, default: T) -> Option<T> {
     (value != default).then_some(value)
 }
 

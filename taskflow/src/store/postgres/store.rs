@@ -125,6 +125,11 @@ impl PostgresStore {
     /// The store in the database of an application's own pool, whose connections it borrows for a call each. It opens one
     /// more to renew leases and one more to listen, so that neither waits for the application.
     ///
+    /// The store's own connections are set so that a plan stays good while the table grows: `enable_seqscan = off`,
+    /// `random_page_cost = 0`, `plan_cache_mode = force_generic_plan`, `jit = off`. Those of a pool are as the application
+    /// sets them; with other settings, what was planned on a small table may be slow on a large one until the server has
+    /// analysed it.
+    ///
     /// ```no_run
     /// use taskflow::{PostgresStore, TaskManager};
     ///
