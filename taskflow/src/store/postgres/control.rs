@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::desk::{Desk, Ends, Life, WITH_RUN_KEY};
+use super::desk::{Desk, Ends};
 use super::error::Fault;
 use super::finish::CANCELLED;
 use super::keys::{self, QUEUES_OF_RUN_KEY};
 use super::ledger::Ledger;
+use super::life::{Life, WITH_RUN_KEY};
 use super::queue;
 use super::session::Session;
 use super::sql::moment;

@@ -3,8 +3,9 @@
 use uuid::Uuid;
 
 use super::claim::are_plain;
-use super::desk::{Desk, Ends, Life, Waits};
+use super::desk::{Desk, Ends, Waits};
 use super::error::Fault;
+use super::life::Life;
 use super::session::{Session, Statement};
 use super::value::{keep_json, length};
 use crate::model::{AttemptOutcome, TaskId, TaskStatus};

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use sqlx::Row;
 
-use super::desk::{Desk, EXPIRED, Ends, LEASE_ENDED, Life, Waits};
+use super::desk::{Desk, Ends, Waits};
 use super::error::Fault;
 use super::finish::let_go;
+use super::life::{EXPIRED, LEASE_ENDED, Life};
 use super::queue;
 use super::session::Session;
 use super::sql::moment;
