@@ -2,7 +2,7 @@
 //!
 //! In reading order: a [`url`] or a pool becomes a [`store`], whose [`calls`] each borrow one of its [`connections`] for a
 //! [`session`] of one statement or one transaction; [`schema`] makes the tables. Tasks come in by [`insert`], most of
-//! them [`fresh`], or by [`careful`] where limits and keys must be looked at, or [`within`] a transaction of the caller's. They go through
+//! them [`fresh`], or by [`careful`] and its [`plan`] where limits and keys must be looked at, or [`within`] a transaction of the caller's. They go through
 //! [`claim`], which answers with what [`claimed`] reads, or through [`limits`] where the queue has some over all processes,
 //! and, where they all end well, out again in the same statement; whatever else becomes of rows happens at a [`desk`], on which each is a [`life`]:
 //! [`finish`], [`recover`], [`control`]. Concurrency [`keys`] keep tasks aside. The [`ledger`] keeps the numbers of the
@@ -42,6 +42,7 @@ mod life;
 mod limits;
 mod list;
 mod overview;
+mod plan;
 mod queue;
 mod read;
 mod record;
