@@ -500,3 +500,71 @@ async fn an_end_waits_for_a_claim_that_puts_tasks_of_its_key_aside() {
     soon(finish).await.unwrap().unwrap();
     assert_eq!(claim().await.unwrap().tasks.len(), 1, "the next of the key");
 }
+
+/// A connection keeps its plans, and the server may know of a new table that it has one row.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_planned_when_the_table_was_small_reads_few_rows_when_it_is_large() {
+    const ROUNDS: usize = 10;
+    const EACH: usize = 16;
+    const OTHERS: usize = 3_000;
+    let Some(url) = shared_url() else { return };
+    let url = format!("{url}&connections=1");
+    let store = PostgresStore::open(&url).unwrap();
+    let me = process();
+    store.join(&me).await.unwrap();
+    let add = async |tasks: usize| {
+        let tasks = (0..tasks).map(|_| InsertTask::new(new_task(), Start::Wait)).collect();
+        let batch = InsertBatch::new(me.id, DEADLINE, vec![InsertGroup::new(tasks)]);
+        store.insert(Arc::new(batch)).await.unwrap();
+    };
+    let turn = async |ends: Vec<Run>, most: usize| {
+        let well = |run: Run| Finish::new(run, FinishKind::Success { result: "null".into() });
+        let names: Arc<[Arc<str>]> = Arc::from(["double".into()]);
+        let claim = Claim::new(me.id, DEADLINE, names, vec![("default".into(), most)], most);
+        let ends = Arc::new(ends.into_iter().map(well).collect());
+        let (_, claims) = store.turn(ends, claim).await.unwrap();
+        let runs: Vec<Run> = claims.tasks.iter().map(|task| task.run).collect();
+        store.renew(Renewal::new(me.id, DEADLINE, runs.clone())).await.unwrap();
+        runs
+    };
+    let prefix = format!("taskflow_{}", split(&url).1.trim_end_matches("&connections=1"));
+    let mut server = connect(&url).await;
+    add(1).await;
+    let small = format!("VACUUM ANALYZE {prefix}_tasks");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(small)).execute(&mut server).await.unwrap();
+    let mut runs = Vec::new();
+    for _ in 0..ROUNDS {
+        runs = turn(runs, 1).await;
+    }
+
+    let read = format!(
+        "SELECT coalesce(sum(idx_tup_read), 0)::bigint + (
+             SELECT seq_tup_read FROM pg_stat_all_tables WHERE relname = '{prefix}_tasks'
+         ), (SELECT n_tup_ins FROM pg_stat_all_tables WHERE relname = '{prefix}_tasks')
+         FROM pg_stat_all_indexes WHERE relname = '{prefix}_tasks'"
+    );
+    // A server tells what was read about a second later, at the end of another statement.
+    let mut read_at = async |inserted: usize| {
+        soon(async {
+            loop {
+                store.counts().await.unwrap();
+                let row =
+                    sqlx::query(sqlx::AssertSqlSafe(read.clone())).fetch_one(&mut server).await.unwrap();
+                if row.get::<i64, _>(1) >= i64::try_from(inserted).unwrap() {
+                    return row.get::<i64, _>(0);
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await
+    };
+    add(OTHERS).await;
+    let before = read_at(1 + OTHERS).await;
+    for _ in 0..ROUNDS {
+        runs = turn(runs, EACH).await;
+    }
+    assert_eq!(runs.len(), EACH);
+    add(1).await;
+    let rows = read_at(2 + OTHERS).await - before;
+    assert!(rows < i64::try_from(ROUNDS * OTHERS).unwrap(), "{rows} rows were read for {ROUNDS} turns");
+}
