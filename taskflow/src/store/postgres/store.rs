@@ -23,9 +23,8 @@ use crate::model::{
     StoreError, TaskFilter, TaskId, TaskRecord,
 };
 use crate::store::{
-    Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
-    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState,
-    Store, StoreFuture,
+    Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted, QueueState, Recovered,
+    Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState, Store, StoreFuture,
 };
 
 /// The store that is a PostgreSQL database, version 13 or later.
@@ -196,11 +195,6 @@ macro_rules! call {
 impl Store for PostgresStore {
     fn location(&self) -> String {
         self.shared.location.clone()
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        // The server gathers their commits.
-        Capabilities { inserts_at_once: 2, ..Capabilities::default() }
     }
 
     fn join<'a>(&'a self, info: &'a InstanceInfo) -> StoreFuture<'a, ()> {
