@@ -17,8 +17,9 @@ use sqlx::Row;
 /// What a run ends with that was asked to stop and would have gone back to waiting.
 pub(super) const CANCELLED: &str = "cancelled";
 
-/// Ends those of these runs well that are still under these fences. Each is looked for by its id, and then written where it
-/// was found: what is joined by id is read as a whole, for each of the runs, by a plan from when the table was small.
+/// Ends those of these runs well that are still under these fences. They are named twice: the array alone lets every plan
+/// read just them, also one from when the table was small. A row that is renewed at this very moment is waited for and
+/// looked at again, so it must be known by its id: its place is another one then.
 macro_rules! end_well {
     ($ids:literal, $fences:literal, $results:literal, $condition:literal) => {
         concat!(
@@ -26,22 +27,18 @@ macro_rules! end_well {
     UPDATE taskflow_tasks t
     SET state = 4, finished_at = now(), result = f.result, lease_until = NULL, error = NULL, lost_runs = 0,
         cancel_requested = false
-    FROM (
-        SELECT f.fence, f.result, t.place
-        FROM (
-            SELECT unnest(",
+    FROM unnest(",
             $ids,
-            ") AS id, unnest(",
+            ", ",
             $fences,
-            ") AS fence, unnest(",
+            ", ",
             $results,
-            ") AS result
-        ) AS f CROSS JOIN LATERAL (SELECT t.ctid AS place FROM taskflow_tasks t WHERE t.id = f.id OFFSET 0) AS t
-        WHERE ",
+            ") AS f (id, fence, result)
+    WHERE t.id = ANY(",
+            $ids,
+            ") AND t.id = f.id AND t.fence = f.fence AND t.state = 3 AND ",
             $condition,
             "
-    ) AS f
-    WHERE t.ctid = f.place AND t.fence = f.fence AND t.state = 3
     RETURNING t.id, t.queue
 )"
         )
