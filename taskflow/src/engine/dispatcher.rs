@@ -187,8 +187,10 @@ impl Dispatcher {
         let runner = &self.runner;
         let admitted = runner.admit(claims.tasks);
         self.starting.extend(runner.slots.settle(room, admitted, Admitted::kind));
-        if runner.is_stopping() {
+        if runner.slots.were_recalled() || runner.is_stopping() {
             runner.give_back_waiting(true);
+        }
+        if runner.is_stopping() {
             runner.core.runs.look_again();
         }
     }

@@ -114,7 +114,7 @@ impl State {
             if let Some(before) = self.tasks.get(&waiting) {
                 undo.push(|| Undo::Restore(before.clone()));
             }
-            self.change(waiting, now, |waiting| replace(waiting, task));
+            self.change(waiting, now, |waiting| replace(waiting, *task));
             return Ok(Inserted::new(waiting, InsertedAs::Replaced));
         }
         let queue = self.index.queue_of(&task);
@@ -182,8 +182,8 @@ impl State {
 }
 
 /// Gives a waiting task what another add with its run key wants. A hold stays: whoever has it ends it.
-fn replace(waiting: &mut Task, new: Box<Task>) {
-    let Task { lane, priority, args, policy, max_attempts, run_at, rare, .. } = *new;
+fn replace(waiting: &mut Task, new: Task) {
+    let Task { lane, priority, args, policy, max_attempts, run_at, rare, .. } = new;
     waiting.lane = lane;
     waiting.priority = priority;
     waiting.args = args;

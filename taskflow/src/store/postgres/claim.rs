@@ -104,7 +104,8 @@ macro_rules! take_due {
             ", progress = NULL
     WHERE t.ctid = ANY (ARRAY(SELECT place FROM due))
     RETURNING t.id, t.fence, t.name, t.queue, t.priority, t.seq, t.attempt, t.max_attempts, t.scheduled_for,
-              t.log_lines, t.log_bytes, t.policy, t.tags, t.args, t.snoozes
+              t.log_lines, t.log_bytes, t.policy, t.tags, t.args, t.snoozes,
+              (extract(epoch FROM t.expires_at - now()) * 1000000)::bigint
 )"
         )
     };
@@ -186,7 +187,7 @@ macro_rules! answer {
             ") * 1000000)::bigint END,
        NULL::uuid, NULL::bigint, NULL::text, NULL::text, NULL::smallint, NULL::bigint, NULL::bigint, NULL::bigint,
        NULL::timestamptz, NULL::integer, NULL::bigint, NULL::text, NULL::text, NULL::text,
-       NULL::integer
+       NULL::integer, NULL::bigint
 UNION ALL
 SELECT NULL, NULL, NULL, claimed.* FROM claimed"
         )
