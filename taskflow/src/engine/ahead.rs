@@ -32,14 +32,15 @@ pub(super) struct Window {
 pub(super) struct Bodies {
     count: u32,
     took: Duration,
-    longest: Duration,
+    /// Those that were not short.
+    long: u32,
 }
 
 impl Bodies {
     pub(super) fn add(&mut self, took: Duration) {
         self.count += 1;
         self.took += took;
-        self.longest = self.longest.max(took);
+        self.long += u32::from(took > SHORT);
     }
 }
 
@@ -54,7 +55,8 @@ impl Window {
 
     /// A claim was answered after `round_trip`; these have ended in the time `since` the answer before it.
     pub(super) fn measure(&mut self, ended: Bodies, since: Duration, round_trip: Duration) {
-        if ended.longest > SHORT {
+        // A few may have been held up by the machine.
+        if ended.long > ended.count / 8 {
             return self.close();
         }
         let part = |of: Duration| round_trip.as_secs_f64() / of.as_secs_f64().max(1e-9);
@@ -105,11 +107,14 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_not_short_closes_it() {
+    fn some_that_are_not_short_close_it() {
         let mut window = Window::new(64, 448);
         window.measure(ended(64, MS / 100), MS, MS);
-        let mut mixed = ended(64, MS / 100);
+        let mut mixed = ended(71, MS / 100);
         mixed.add(21 * MS);
+        window.measure(mixed, MS, MS);
+        assert_ne!(window.size(), 0);
+        (0..10).for_each(|_| mixed.add(21 * MS));
         window.measure(mixed, MS, MS);
         assert_eq!(window.size(), 0);
     }

@@ -87,7 +87,7 @@ pub(crate) fn begin(runner: Arc<Runner>, admitted: Admitted, seat: Seat) {
     runner.core.runs.begin();
     runner.core.events.started(task.run.id, &task.name, task.attempt);
     let runtime = runner.core.runtime.clone();
-    let executing = Executing { runner, context, since: Instant::now() };
+    let executing = Executing { runner, context };
     match descriptor.run() {
         RunTask::Async(prepare) => runtime.spawn(run(executing, prepare, task, seat)),
         RunTask::Blocking(prepare) => runtime.spawn(run_blocking(executing, prepare, task, seat)),
@@ -98,7 +98,6 @@ pub(crate) fn begin(runner: Arc<Runner>, admitted: Admitted, seat: Seat) {
 struct Executing {
     runner: Arc<Runner>,
     context: TaskContext,
-    since: Instant,
 }
 
 impl Executing {
@@ -124,19 +123,20 @@ fn run(
     seat: Seat,
 ) -> impl Future<Output = ()> + Send {
     async move {
+        let since = Instant::now();
         let kind = match prepared(prepare, &executing.context, &task) {
             Ok(body) => drive(body, &executing.context, &task).await,
             Err(kind) => Some(kind),
         };
         executing.end_body();
         let words = executing.context.last_words().await;
-        conclude(&executing.runner, task, seat, kind, words, executing.since);
+        conclude(&executing.runner, task, seat, kind, words, since);
     }
 }
 
 /// Attends a synchronous task on its thread and hands its end to the dispatcher.
 async fn run_blocking(executing: Executing, prepare: Prepare<BlockingBody>, task: Claimed, seat: Seat) {
-    let (runner, context, since) = (executing.runner.clone(), executing.context.clone(), executing.since);
+    let (runner, context, since) = (executing.runner.clone(), executing.context.clone(), Instant::now());
     let kind = match prepared(prepare, &context, &task) {
         Ok(body) => attend(&runner, body, &context, &task, executing).await,
         Err(kind) => {
