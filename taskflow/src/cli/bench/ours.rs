@@ -58,9 +58,9 @@ impl Ours {
         let mut added = 0;
         while added < tasks {
             let end = (added + BULK).min(tasks);
-            let later = (added..end).map(Payload::of).map(|it| {
-                self.manager.add(no_op(it.user_id, it.email)).priority(1_000).delay(tomorrow)
-            });
+            let later = (added..end)
+                .map(Payload::of)
+                .map(|it| self.manager.add(no_op(it.user_id, it.email)).priority(1_000).delay(tomorrow));
             self.manager.add_all(later).await?;
             added = end;
         }

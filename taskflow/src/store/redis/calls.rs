@@ -11,9 +11,9 @@ use super::link::Links;
 use super::news::News;
 use super::script::{self, Call, Script};
 use super::state::State;
-use super::{claim, insert, persistence, recover};
+use super::{claim, finish, insert, persistence, recover};
 use crate::model::{InstanceInfo, StoreError, StoreErrorKind, time};
-use crate::store::{Claim, InsertBatch, InsertGroup, Recovered};
+use crate::store::{Claim, Finish, InsertBatch, InsertGroup, Recovered};
 
 /// The layout of the keys that this program reads and writes.
 const SCHEMA: i64 = 1;
@@ -114,6 +114,19 @@ impl Shared {
             return Ok(None);
         }
         insert::unpack(&answer.bytes()?, groups).map(Some).ok_or_else(|| self.unexpected())
+    }
+
+    /// A call that begins with these ends: of the script for any, or of the one where all ended well.
+    pub(super) fn finish(&self, finishes: &[Finish], any: &'static Script, well: &'static Script) -> Call {
+        if finish::all_well(finishes) {
+            let mut call = self.loud(well);
+            finish::pack_well(&mut call, finishes);
+            call
+        } else {
+            let mut call = self.loud(any);
+            finish::pack(&mut call, finishes);
+            call
+        }
     }
 
     /// Makes a claim with this call.

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::answer::List;
 use super::script::Call;
-use super::state::{Body, FOR_EVER, State, exact, policy};
+use super::state::{Body, FOR_EVER, State, Unpack, exact, policy};
 use crate::model::{InstanceId, RateLimit, RetryPolicy, StoreError, TaskId, time};
 use crate::store::{Claim, Claimed, Claims, Run};
 
@@ -89,11 +89,11 @@ fn slice(limit: RateLimit) -> i64 {
 
 pub(super) fn unpack(mut answer: List<'_>, claim: &Claim) -> Result<Claims, StoreError> {
     let next_due = due_in(answer.number()?);
-    let mut tasks = Vec::with_capacity(answer.len() / 2);
-    let mut policies = Policies::default();
-    while !answer.is_empty() {
-        let (id, state) = (answer.task_id()?, answer.bytes()?);
-        tasks.extend(claimed(claim, &mut policies, id, &state));
+    let packed = answer.bytes()?;
+    let mut tasks = Vec::with_capacity(packed.len() / 200);
+    let (mut packed, mut policies) = (Unpack(&packed), Policies::default());
+    while let Some((id, state)) = packed.array().zip(packed.bytes()) {
+        tasks.extend(claimed(claim, &mut policies, TaskId::from_bytes(id), state));
     }
     Ok(Claims { tasks, next_due })
 }

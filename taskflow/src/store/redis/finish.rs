@@ -36,6 +36,29 @@ pub(super) fn pack(call: &mut Call, finishes: &[Finish]) {
     }
 }
 
+/// Adds the arguments of ends that are [`all_well`].
+pub(super) fn pack_well(call: &mut Call, finishes: &[Finish]) {
+    let (mut ids, mut fences) =
+        (Vec::with_capacity(16 * finishes.len()), Vec::with_capacity(8 * finishes.len()));
+    for Finish { run, .. } in finishes {
+        ids.extend_from_slice(run.id.as_bytes());
+        fences.extend(run.fence.to_le_bytes());
+    }
+    let results = || {
+        finishes.iter().map(|finish| match &finish.kind {
+            FinishKind::Success { result } => &**result,
+            _ => "null",
+        })
+    };
+    let any_result = results().any(|result| result != "null");
+    call.arg(finishes.len()).arg(ids).arg(fences).arg(u8::from(any_result));
+    if any_result {
+        for result in results() {
+            call.arg(result);
+        }
+    }
+}
+
 /// Whether all of them simply end well.
 pub(super) fn all_well(finishes: &[Finish]) -> bool {
     finishes.iter().all(|finish| {

@@ -53,8 +53,9 @@ pub(super) static FINISH: Script =
     script!(writes: "crowds", "moves", "life", "say", "ends", "finish", "finish_main");
 pub(super) static TURN: Script = script!(writes: "promote", "crowds", "moves", "life", "say", "ends", "finish", "window", "limits", "asides", "claim", "turn_main");
 /// The same where all runs ended well and have nothing more to say: most batches.
-pub(super) static TURN_WELL: Script = script!(writes: "promote", "crowds", "well", "finish", "window", "limits", "asides", "claim", "turn_main");
-pub(super) static FINISH_WELL: Script = script!(writes: "crowds", "well", "finish", "finish_main");
+pub(super) static TURN_WELL: Script =
+    script!(writes: "promote", "crowds", "finish_well", "window", "limits", "asides", "claim", "turn_main");
+pub(super) static FINISH_WELL: Script = script!(writes: "crowds", "finish_well", "finish_main");
 pub(super) static RELEASE: Script = script!(writes: "crowds", "moves", "life", "release_main");
 pub(super) static REPORT: Script = script!(writes: "crowds", "moves", "say", "report_main");
 pub(super) static RENEW: Script = script!(writes: "renew_main");

@@ -105,9 +105,9 @@ pub(super) struct State<'a> {
     pub(super) source: TaskSource,
     pub(super) snoozes: u32,
     pub(super) expires_at: Option<i64>,
-    pub(super) concurrency_key: Option<String>,
-    pub(super) queue: String,
-    pub(super) name: String,
+    pub(super) concurrency_key: Option<&'a str>,
+    pub(super) queue: &'a str,
+    pub(super) name: &'a str,
     /// For [`Body::unpack`].
     pub(super) body: &'a [u8],
 }
@@ -134,7 +134,7 @@ impl<'a> State<'a> {
         };
         let (snoozes, expires_at) = (at.u32()?, at.i64()?);
         let (queue, name) = lane_parts(at.word()?)?;
-        let concurrency_key = lane_parts(at.word()?).map(|(_, key)| key.to_owned());
+        let concurrency_key = lane_parts(at.word()?).map(|(_, key)| key);
         Some(Self {
             stage,
             stop: stop != 0,
@@ -156,8 +156,8 @@ impl<'a> State<'a> {
             snoozes,
             expires_at: (expires_at != FOR_EVER).then_some(expires_at),
             concurrency_key,
-            queue: queue.to_owned(),
-            name: name.to_owned(),
+            queue,
+            name,
             body: at.0,
         })
     }
@@ -287,8 +287,13 @@ impl<'a> Unpack<'a> {
         std::str::from_utf8(self.take(length)?).ok()
     }
 
-    pub(super) fn text(&mut self) -> Option<&'a str> {
+    /// With its length before it.
+    pub(super) fn bytes(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.u32()?).ok()?;
-        std::str::from_utf8(self.take(length)?).ok()
+        self.take(length)
+    }
+
+    pub(super) fn text(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.bytes()?).ok()
     }
 }

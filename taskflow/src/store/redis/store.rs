@@ -123,9 +123,7 @@ impl Store for RedisStore {
             if finishes.is_empty() {
                 return Ok(Vec::new());
             }
-            let well = finish::all_well(&finishes);
-            let mut call = self.shared.loud(if well { &script::FINISH_WELL } else { &script::FINISH });
-            finish::pack(&mut call, &finishes);
+            let call = self.shared.finish(&finishes, &script::FINISH, &script::FINISH_WELL);
             let answer = self.shared.tell(&call).await?.bytes()?;
             finish::unpack(&answer, finishes.len()).ok_or_else(|| self.shared.unexpected())
         })
@@ -133,9 +131,7 @@ impl Store for RedisStore {
 
     fn turn(&self, finishes: Arc<Vec<Finish>>, claim: Claim) -> StoreFuture<'_, (Vec<Finished>, Claims)> {
         Box::pin(async move {
-            let well = finish::all_well(&finishes);
-            let mut call = self.shared.loud(if well { &script::TURN_WELL } else { &script::TURN });
-            finish::pack(&mut call, &finishes);
+            let call = self.shared.finish(&finishes, &script::TURN, &script::TURN_WELL);
             let mut answer = self.shared.claim(call, &claim).await?.list()?;
             self.shared.news.changed();
             let finished = finish::unpack(&answer.bytes()?, finishes.len());
@@ -326,9 +322,9 @@ impl Store for RedisStore {
                 let portion = (limit - pruned).min(PRUNED_AT_ONCE);
                 let mut call = self.shared.quiet(&script::PRUNE);
                 call.arg(exact(time::micros(retention))).arg(portion);
-                let now = usize::try_from(self.shared.ask(&call).await?.number()?).unwrap_or(0);
-                pruned += now;
-                if now < portion {
+                let mut answer = self.shared.ask(&call).await?.list()?;
+                pruned += usize::try_from(answer.number()?).unwrap_or(0);
+                if answer.number()? == 0 {
                     break;
                 }
             }

@@ -25,11 +25,15 @@
 --   expiring      zset  pending tasks that are not held, by the instant until which they can be started
 --   leases        zset  runs and holds by the end of their lease
 --   stopping      set   runs that were asked to stop
---   ended         zset  ended tasks by when they ended
+--   ended         zset  seconds in which tasks ended
+--   ended_in:<second>
+--                 list  those tasks: each entry the ids of some, one after the other. Those that were deleted since, or are
+--                 no longer ended since then, are found out when it is their turn to be deleted
 --   ended:<stage> zset  those that ended other than well, in the order of ids
 --   keys          hash  idempotency key with its name → who holds it
 --   run:<key>     hash  name → who waits for its first attempt with that run key
---   counts        hash  letter and queue (or 'i' and instance) → how many
+--   counts        hash  letter and queue (or 'i' and instance) → how many; 'V' and a claim whose answer was lost → when
+--                 that was said: if it comes after all, it takes nothing
 --   ends:<second> hash  queue → how many of its tasks ended in that second of the last minute
 --   asked         hash  queues that are paused or have a stored configuration → that, or empty
 --   schedules     zset  names of schedules, all of score 0
@@ -38,7 +42,6 @@
 --   instance, there, seen, started, gone
 --                 hash and zsets: what is known of processes, and until when they are believed to live
 --   claim:<who>   text  the last claim of an instance: which it was, when, and the ids it took
---   void          set   claims whose answers were lost: if they come after all, they take nothing
 --   seq, meta
 --
 -- A lane is a queue and a name, "<length of queue>:<queue><name>": names that nobody here knows are in nobody's way. A crowd
@@ -47,7 +50,8 @@
 
 
 local P, NEWS = KEYS[1], ARGV[1]
-local call, sub, byte, pack, unpack_bytes = redis.call, string.sub, string.byte, struct.pack, struct.unpack
+local call, sub, byte, find = redis.call, string.sub, string.byte, string.find
+local pack, unpack_bytes = struct.pack, struct.unpack
 local band, bor, bnot = bit.band, bit.bor, bit.bnot
 
 local now = call('TIME')
@@ -94,6 +98,23 @@ local function read_many(command, key, list)
   return answers
 end
 
+-- The parts of a text that are all of one length, such as 'c16'.
+local function parts(packed, format, n)
+  if n <= 1000 then
+    return { unpack_bytes(string.rep(format, n), packed) }
+  end
+  local list, at, k = {}, 1, 0
+  while k < n do
+    local some = { unpack_bytes(string.rep(format, math.min(n - k, 1000)), packed, at) }
+    at = table.remove(some)
+    for i = 1, #some do
+      list[k + i] = some[i]
+    end
+    k = k + #some
+  end
+  return list
+end
+
 -- Numbers are kept as tasks move, not counted. What a script changes is written once, at its end.
 local changes = {}
 
@@ -104,6 +125,9 @@ end
 -- The same for the tasks of each crowd that run, and for those of each queue that ended.
 local crowds, ends = {}, {}
 
+-- The ids of tasks that ended now.
+local over = {}
+
 local function run_in(crowd, n)
   crowds[crowd] = (crowds[crowd] or 0) + n
 end
@@ -112,22 +136,43 @@ local function note_ends(queue, n)
   ends[queue] = (ends[queue] or 0) + n
 end
 
--- For the end of every script that writes.
-local function commit()
+local function write_counts()
+  local fields, numbers = {}, {}
   for field, n in pairs(changes) do
     if n ~= 0 then
-      call('HINCRBY', P .. 'counts', field, n)
+      fields[#fields + 1] = field
     end
   end
+  if #fields <= 2 then
+    for _, field in ipairs(fields) do
+      call('HINCRBY', P .. 'counts', field, changes[field])
+    end
+    return
+  end
+  for i, n in ipairs(read_many('HMGET', 'counts', fields)) do
+    numbers[2 * i - 1], numbers[2 * i] = fields[i], text((n or 0) + changes[fields[i]])
+  end
+  call_many('HSET', 'counts', numbers)
+end
+
+-- For the end of every script that writes.
+local function commit()
+  write_counts()
   for crowd, n in pairs(crowds) do
     if n ~= 0 and call('HINCRBY', P .. 'crowds', crowd, n) == 0 then
       call('HDEL', P .. 'crowds', crowd)
     end
   end
-  for queue, n in pairs(ends) do
-    local key = P .. 'ends:' .. text(math.floor(now / 1000000))
-    if call('HINCRBY', key, queue, n) == n then
-      call('EXPIRE', key, 90)
+  if #over > 0 then
+    local second = text(math.floor(now / 1000000))
+    if call('RPUSH', P .. 'ended_in:' .. second, table.concat(over)) == 1 then
+      call('ZADD', P .. 'ended', second, second)
+    end
+    for queue, n in pairs(ends) do
+      local key = P .. 'ends:' .. second
+      if call('HINCRBY', key, queue, n) == n then
+        call('EXPIRE', key, 90)
+      end
     end
   end
   if NEWS ~= '' then

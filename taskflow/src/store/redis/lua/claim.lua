@@ -29,19 +29,19 @@ end
 
 -- The lanes that may have work for who knows these names and has room in these queues.
 local function lanes_with_work(is_known, names, slot_of, queues)
-  local due = {}
-  if #names * #queues <= call('SCARD', P .. 'due') then
-    for _, queue in ipairs(queues) do
-      for _, name in ipairs(names) do
-        due[#due + 1] = #queue .. ':' .. queue .. name
-      end
-    end
-  else
+  local due, n = {}, #names * #queues
+  if n > 1 and n > call('SCARD', P .. 'due') then
     for _, lane in ipairs(call('SMEMBERS', P .. 'due')) do
       local queue, name = lane_parts(lane)
       if slot_of[queue] and is_known[name] then
         due[#due + 1] = lane
       end
+    end
+    return due
+  end
+  for _, queue in ipairs(queues) do
+    for _, name in ipairs(names) do
+      due[#due + 1] = #queue .. ':' .. queue .. name
     end
   end
   return due
@@ -49,12 +49,17 @@ end
 
 -- Takes the first tasks of one lane.
 local function take_from_one(lane, wanted)
-  local popped, picked = call('ZPOPMIN', P .. 'due:' .. lane, wanted), {}
-  for i = 1, #popped, 2 do
-    picked[#picked + 1] = sub(popped[i], 9)
+  local key = P .. 'due:' .. lane
+  local picked = call('ZRANGE', key, 0, wanted - 1)
+  local n = #picked
+  if n > 0 then
+    call('ZREMRANGEBYRANK', key, 0, n - 1)
   end
-  if #picked < wanted then
+  if n < wanted then
     call('SREM', P .. 'due', lane)
+  end
+  for i = 1, n do
+    picked[i] = sub(picked[i], 9)
   end
   return picked
 end
@@ -97,9 +102,25 @@ local function take_from_many(work, free, slot_of, limit)
   return picked
 end
 
+-- What is known of these queues: which are paused, and whether tasks of any were put aside. Answers also whether this claim
+-- was given up.
+local function look_at(queues, this)
+  local fields, n, paused, any_aside = { 'V' .. this }, #queues, {}, false
+  for i, queue in ipairs(queues) do
+    fields[i + 1], fields[n + i + 1] = 'P' .. queue, 'A' .. queue
+  end
+  local known = read_many('HMGET', 'counts', fields)
+  for i, queue in ipairs(queues) do
+    paused[queue] = known[i + 1] and true
+    any_aside = any_aside or (tonumber(known[n + i + 1] or 0) + (changes['A' .. queue] or 0)) > 0
+  end
+  return paused, any_aside, known[1]
+end
+
 -- ARGV from `at` on: instance, lease, limit, which claim of which handle this is, number of names, names, number of queues,
 -- queues with their free slots, limits as in limits.lua.
--- Puts into `answer` when to come back, and for each task its id and its state with the body.
+-- Puts into `answer` when to come back, and one text: for each task its id, and its state with the body, which has its
+-- length before it.
 local function claim(at, answer)
   local instance, limit = ARGV[at], tonumber(ARGV[at + 2])
   local until_ = text(later_by(tonumber(ARGV[at + 1])))
@@ -114,22 +135,20 @@ local function claim(at, answer)
     free[i] = slot_of[queue] == i and room or 0
   end
   local limit_of, rates = read_limits(at + 2 * asked + 1, queues, free)
-  promote()
-  local released = release_asides(slot_of, limit_of)
+  local any_later = promote()
+  local paused, any_aside, given_up = look_at(queues, this)
+  local released = any_aside and release_asides(slot_of, limit_of) or {}
 
   local work = {}
-  if limit > 0 and call('SISMEMBER', P .. 'void', this) == 0 then
-    local with_room, paused = {}, {}
+  if limit > 0 and not given_up then
+    local with_room = {}
     for i, queue in ipairs(queues) do
-      if free[i] > 0 then
+      if free[i] > 0 and not paused[queue] then
         with_room[#with_room + 1] = queue
       end
     end
     for _, lane in ipairs(lanes_with_work(is_known, names, slot_of, with_room)) do
       local queue = lane_parts(lane)
-      if paused[queue] == nil then
-        paused[queue] = call('HEXISTS', P .. 'counts', 'P' .. queue) == 1
-      end
       if free[slot_of[queue]] > 0 and not paused[queue] then
         work[#work + 1] = lane
       end
@@ -138,6 +157,7 @@ local function claim(at, answer)
 
   local picked, passed, frees_others, n = {}, 0, false, #answer + 1
   local states, leases, expiring, of_lane, first_of_lane = {}, {}, {}, {}, {}
+  local tasks = {}
 
   local function may_start(lane, crowd)
     local most = limit_of[lane_parts(lane)]
@@ -156,42 +176,69 @@ local function claim(at, answer)
     free[slot_of[queue]] = free[slot_of[queue]] + 1
   end
 
+  -- What the state of a task becomes that starts, up to REST_AT.
+  local function head_of(id, blob, lane, crowd, expires)
+    local flags, lost, fence, attempt = unpack_bytes(CLAIM_READS, blob)
+    if crowd ~= '' then
+      run_in(crowd, 1)
+    end
+    if expires < NEVER then
+      expiring[#expiring + 1] = id
+    end
+    if band(flags, HAS_PROGRESS) ~= 0 then
+      call('HDEL', P .. 'progress', id)
+      flags = flags - HAS_PROGRESS
+    end
+    of_lane[lane] = (of_lane[lane] or 0) + 1
+    if attempt == 0 then
+      first_of_lane[lane] = (first_of_lane[lane] or 0) + 1
+      if band(flags, HAS_RUN_KEY) ~= 0 then
+        local _, name = lane_parts(lane)
+        call('HDEL', P .. 'run:' .. call('HGET', P .. 'run_key', id), name)
+      end
+    end
+    return pack(HEAD, RUNNING, 0, 0, flags, lost, 0, fence + 1, attempt + 1, instance, now)
+  end
+
+  -- Most tasks are like the one before: new, without keys, in no crowd, and not to expire.
+  local new_head, new_words, new_body_at = pack(HEAD, RUNNING, 0, 0, 0, 0, 0, FIRST_FENCE + 1, 1, instance, now), nil, nil
+  local new_lane
+
   -- Starts tasks that were taken. Answers whether one was passed over, since it may not be started now.
+  local lengths = {}
   local function start(ids)
     local k, passed_before = #picked, passed
     for i, blob in ipairs(read_many('HMGET', 'state', ids)) do
-      local id = ids[i]
-      local expires, lane, crowd, body_at = unpack_bytes(CLAIM_WORDS, blob, EXPIRES_AT)
-      if expires > now and (crowd == '' or may_start(lane, crowd)) then
-        local flags, lost, fence, attempt = unpack_bytes(CLAIM_READS, blob)
-        k = k + 1
-        if crowd ~= '' then
-          run_in(crowd, 1)
-        end
-        if expires < NEVER then
-          expiring[#expiring + 1] = id
-        end
-        if band(flags, HAS_PROGRESS) ~= 0 then
-          call('HDEL', P .. 'progress', id)
-          flags = flags - HAS_PROGRESS
-        end
-        of_lane[lane] = (of_lane[lane] or 0) + 1
-        if attempt == 0 then
-          first_of_lane[lane] = (first_of_lane[lane] or 0) + 1
-          if band(flags, HAS_RUN_KEY) ~= 0 then
-            local _, name = lane_parts(lane)
-            call('HDEL', P .. 'run:' .. call('HGET', P .. 'run_key', id), name)
+      local id, head, body_at = ids[i], nil, new_body_at
+      if new_words and find(blob, new_words, EXPIRES_AT, true) == EXPIRES_AT and find(blob, NEW, 1, true) == 1 then
+        head = new_head
+        of_lane[new_lane], first_of_lane[new_lane] = of_lane[new_lane] + 1, first_of_lane[new_lane] + 1
+      else
+        local expires, lane, crowd
+        expires, lane, crowd, body_at = unpack_bytes(CLAIM_WORDS, blob, EXPIRES_AT)
+        if expires > now and (crowd == '' or may_start(lane, crowd)) then
+          head = head_of(id, blob, lane, crowd, expires)
+          if head == new_head and expires == NEVER and crowd == '' then
+            new_words, new_body_at, new_lane = sub(blob, EXPIRES_AT, body_at - 1), body_at, lane
           end
+        else
+          pass_over(id, blob, lane, crowd, expires <= now)
         end
-        blob = pack(HEAD, RUNNING, 0, 0, flags, lost, 0, fence + 1, attempt + 1, instance, now) .. sub(blob, REST_AT)
+      end
+      if head then
+        blob = head .. sub(blob, REST_AT)
+        k = k + 1
         picked[k], states[2 * k - 1], states[2 * k] = id, id, blob
         leases[2 * k - 1], leases[2 * k] = until_, id
         if body_at > #blob then
           blob = blob .. call('HGET', P .. 'body', id)
         end
-        answer[n + 2 * k - 1], answer[n + 2 * k] = id, blob
-      else
-        pass_over(id, blob, lane, crowd, expires <= now)
+        local length = lengths[#blob]
+        if not length then
+          length = pack('<I4', #blob)
+          lengths[#blob] = length
+        end
+        tasks[3 * k - 2], tasks[3 * k - 1], tasks[3 * k] = id, length, blob
       end
     end
     return passed > passed_before
@@ -219,12 +266,12 @@ local function claim(at, answer)
     for queue in pairs(released) do
       again = again or free[slot_of[queue]] > 0
     end
-    local next_in = again and 0 or next_due(is_known, slot_of, is_full)
+    local next_in = again and 0 or any_later and next_due(is_known, slot_of, is_full) or -1
     if next_in >= 0 and (due_in < 0 or next_in < due_in) then
       due_in = next_in
     end
   end
-  answer[n] = text(due_in)
+  answer[n], answer[n + 1] = text(due_in), table.concat(tasks)
   if #picked == 0 then
     return
   end

@@ -82,6 +82,8 @@ local LONG_BODY = 512
 local NOBODY = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
 -- Every task begins with this fence, and a claim's is greater: a run or hold under it began with the insert.
 local FIRST_FENCE = 1
+-- How the state of a task begins that is due, has made no attempt and has nothing kept beside it: up to its attempts.
+local NEW = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0'
 -- How runs end, where a script says so itself.
 local SUCCEEDED = 1
 local WAS_LOST = 6

@@ -90,11 +90,8 @@ local function leave(t)
         call('SREM', P .. 'stopping', id)
       end
     end
-  elseif stage > RUNNING then
-    call('ZREM', P .. 'ended', id)
-    if stage > SUCCESS then
-      call('ZREM', P .. 'ended:' .. stage, id)
-    end
+  elseif stage > SUCCESS then
+    call('ZREM', P .. 'ended:' .. stage, id)
   end
   if has(t[FLAGS], HAS_KEY) and stage <= SUCCESS then
     call('HDEL', P .. 'keys', call('HGET', P .. 'key', id))
@@ -145,7 +142,7 @@ local function enter(t)
     end
   else
     note_ends(queue, 1)
-    call('ZADD', P .. 'ended', text(t[FINISHED]), id)
+    over[#over + 1] = id
     if stage > SUCCESS then
       call('ZADD', P .. 'ended:' .. stage, '0', id)
     end

@@ -31,12 +31,18 @@ local function promote_lane(lane, limit)
   return #found
 end
 
--- Makes due what has come due: a thousand at most, the rest the next time.
+-- Makes due what has come due: a thousand at most, the rest the next time. Answers whether anything was not due.
 local function promote()
-  local left = 1000
-  for _, lane in ipairs(call('ZRANGEBYSCORE', P .. 'later', '-inf', text(now), 'LIMIT', 0, 100)) do
-    if left > 0 then
-      left = left - promote_lane(lane, left)
+  local first, left = call('ZRANGE', P .. 'later', 0, 0, 'WITHSCORES'), 1000
+  if not first[1] then
+    return false
+  end
+  if tonumber(first[2]) <= now then
+    for _, lane in ipairs(call('ZRANGEBYSCORE', P .. 'later', '-inf', text(now), 'LIMIT', 0, 100)) do
+      if left > 0 then
+        left = left - promote_lane(lane, left)
+      end
     end
   end
+  return true
 end
