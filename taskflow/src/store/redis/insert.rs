@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::script::Call;
 use super::state::{
-    FOR_EVER, HAS_KEY, HAS_RUN_KEY, crowd, exact, key_of, lane, pack_body, put_word, source_number,
+    FOR_EVER, HAS_KEY, HAS_RUN_KEY, crowd, exact, key_of, lane, length, pack_body, put_word, source_number,
 };
 use crate::model::{InstanceId, NewTask, TaskId, When, time};
 use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
@@ -88,9 +88,30 @@ pub(super) fn pack_plain(call: &mut Call, batch: &InsertBatch, groups: &[InsertG
         call.arg(&lane).arg(class.start).arg(-i32::from(class.priority));
         call.arg(&NEW_HEAD[..]).arg(class.end_of_state(&lane));
     }
-    for (InsertTask { task, .. }, number) in tasks(groups).zip(number_of) {
-        call.arg(task.id.as_bytes()).arg(number).arg(body(task));
+    let mut ids: Vec<_> = tasks(groups).map(|insert| insert.task.id).collect();
+    let mut bodies = Vec::with_capacity(128 * ids.len());
+    for InsertTask { task, .. } in tasks(groups) {
+        put_body(&mut bodies, task);
     }
+    let numbers = number_of.iter().filter(|_| classes.len() > 1);
+    let numbers = numbers.flat_map(|number| u16::try_from(*number).unwrap_or(u16::MAX).to_le_bytes());
+    call.arg(ids.len()).arg(concat(&ids)).arg(bodies).arg(numbers.collect::<Vec<_>>());
+    ids.sort_unstable_by(|a, b| b.cmp(a));
+    for entry in ids.chunk_by(|a, b| a.as_bytes()[..SHARED] == b.as_bytes()[..SHARED]) {
+        for entry in entry.chunks(IDS_OF_AN_ENTRY) {
+            call.arg(concat(entry));
+        }
+    }
+}
+
+/// How many bytes the ids of an entry have in common, as in `constants.lua`.
+const SHARED: usize = 6;
+
+/// The most ids of an entry: who looks for one reads all of it.
+const IDS_OF_AN_ENTRY: usize = 32;
+
+fn concat(ids: &[TaskId]) -> Vec<u8> {
+    ids.iter().flat_map(|id| *id.as_bytes()).collect()
 }
 
 /// The begin of the state of a task that is due and new, as `constants.lua` packs it: all 0, but for the first fence.
@@ -105,9 +126,23 @@ fn tasks(groups: &[InsertGroup]) -> impl Iterator<Item = &InsertTask> {
 }
 
 fn body(task: &NewTask) -> Vec<u8> {
+    let mut body = Vec::with_capacity(64);
+    pack_body(&mut body, &task.policy, &task.tags, args(task));
+    body
+}
+
+/// Appends the body of a task, with its length before it.
+fn put_body(bytes: &mut Vec<u8>, task: &NewTask) {
+    let begin = bytes.len();
+    bytes.extend([0; 4]);
+    pack_body(bytes, &task.policy, &task.tags, args(task));
+    let long = length(bytes.len() - begin - 4);
+    bytes[begin..begin + 4].copy_from_slice(&long);
+}
+
+fn args(task: &NewTask) -> &str {
     // Whoever makes an `InsertTask` has checked the arguments.
-    let args = task.args.as_ref().map_or("null", |args| args);
-    pack_body(&task.policy, &task.tags, args)
+    task.args.as_ref().map_or("null", |args| args)
 }
 
 /// The classes of these tasks, and the number of each task's class, from 1 on.

@@ -194,18 +194,21 @@ fn lane_parts(lane: &str) -> Option<(&str, &str)> {
     rest.split_at_checked(length.parse().ok()?)
 }
 
-/// Policy, tags and arguments in one: each policy and tag with its length before it.
-pub(super) fn pack_body(policy: &RetryPolicy, tags: &BTreeMap<String, String>, args: &str) -> Vec<u8> {
-    let mut body = Vec::with_capacity(args.len() + 64);
+/// Appends policy, tags and arguments in one: each policy and tag with its length before it.
+pub(super) fn pack_body(
+    body: &mut Vec<u8>,
+    policy: &RetryPolicy,
+    tags: &BTreeMap<String, String>,
+    args: &str,
+) {
     let policy = (*policy != RetryPolicy::DEFAULT)
         .then(|| serde_json::to_string(policy).expect("numbers and lengths can be written as JSON"));
-    put(&mut body, policy.as_deref().unwrap_or_default());
+    put(body, policy.as_deref().unwrap_or_default());
     body.extend(length(tags.len()));
     for (key, value) in tags {
         body.extend(pack_tag(key, value));
     }
     body.extend_from_slice(args.as_bytes());
-    body
 }
 
 pub(super) fn pack_tag(key: &str, value: &str) -> Vec<u8> {

@@ -9,7 +9,8 @@
 --   result, error, progress, past, key, run_key
 --                 hash  id → what few tasks have; a flag in the state says whether to look
 --   log:<id>      list  what a task logged
---   ids           zset  every id, all of score 0: in the order of ids
+--   ids           zset  every id, all of score 0: each entry some that begin with the same 6 bytes (the millisecond they were
+--                 made in), greatest first, one after the other; so in the order of their greatest
 --   due:<lane>    zset  tasks that can be claimed; score -priority, member seq and id: the order of claims
 --   due           set   lanes that may have such tasks
 --   later:<lane>  zset  tasks that are not due; score run_at, member seq and id
@@ -75,12 +76,13 @@ local function letter(stage)
   return sub(LETTERS, stage + 1, stage + 1)
 end
 
--- A command with any number of arguments: Lua's stack holds some 8,000 values.
+-- A command with any number of arguments: Lua's stack holds some 8,000 values. Answers the sum of its answers.
 local function call_many(command, key, list)
-  local n = #list
+  local n, sum = #list, 0
   for from = 1, n, 4000 do
-    call(command, P .. key, unpack(list, from, math.min(from + 3999, n)))
+    sum = sum + call(command, P .. key, unpack(list, from, math.min(from + 3999, n)))
   end
+  return sum
 end
 
 -- The same for reading: one list of as many answers.
@@ -98,19 +100,18 @@ local function read_many(command, key, list)
   return answers
 end
 
--- The parts of a text that are all of one length, such as 'c16'.
+-- The `n` parts of a text, each of that format, such as 'c16'.
 local function parts(packed, format, n)
-  if n <= 1000 then
-    return { unpack_bytes(string.rep(format, n), packed) }
-  end
-  local list, at, k = {}, 1, 0
-  while k < n do
-    local some = { unpack_bytes(string.rep(format, math.min(n - k, 1000)), packed, at) }
-    at = table.remove(some)
-    for i = 1, #some do
-      list[k + i] = some[i]
+  local list, position = {}, 1
+  for from = 0, n - 1, 1000 do
+    local some = { unpack_bytes('<' .. string.rep(format, math.min(n - from, 1000)), packed, position) }
+    position = table.remove(some)
+    if n <= 1000 then
+      return some
     end
-    k = k + #some
+    for i, part in ipairs(some) do
+      list[from + i] = part
+    end
   end
   return list
 end

@@ -79,6 +79,10 @@ local EXPIRES_AT = 108
 local LANE_AT = 116
 local LONG_BODY = 512
 
+-- What the ids of an entry of `ids` have in common at their begin, and what is behind every entry that begins with that.
+local SHARED = 6
+local BEHIND = '\255\255\255\255\255\255\255\255\255\255\255'
+
 local NOBODY = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
 -- Every task begins with this fence, and a claim's is greater: a run or hold under it began with the insert.
 local FIRST_FENCE = 1

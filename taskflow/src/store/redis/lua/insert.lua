@@ -54,19 +54,23 @@ local function insert_tasks(at)
   at = first + 2 * total
   local ids = {}
   for i = 1, total do
-    ids[2 * i - 1], ids[2 * i] = '0', ARGV[first + 2 * i - 2]
+    ids[i] = ARGV[first + 2 * i - 2]
   end
-  -- Where all ids are new, nothing need be looked up for each. Those that are not kept are taken out again.
-  local added = 0
-  for from = 1, 2 * total, 4000 do
-    added = added + call('ZADD', P .. 'ids', unpack(ids, from, math.min(from + 3999, 2 * total)))
-  end
-  local there = added < total and {} or nil
-  if there then
-    for i = 1, total do
-      there[ids[2 * i]] = call('HGET', P .. 'state', ids[2 * i]) or nil
+  -- Those that are there already: most often none. The others are kept in `ids`; those of which nothing comes are taken out
+  -- again.
+  local there
+  local entries, is_new = {}, {}
+  for i, blob in ipairs(read_many('HMGET', 'state', ids)) do
+    local id = ids[i]
+    if blob or is_new[id] then
+      there = there or {}
+      there[id] = blob or nil
+    else
+      is_new[id] = true
+      entries[#entries + 1], entries[#entries + 2] = '0', id
     end
   end
+  call_many('ZADD', 'ids', entries)
   local seq = call('INCRBY', P .. 'seq', total) - total
 
   -- Plain tasks, to be written together.

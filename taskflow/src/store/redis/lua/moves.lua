@@ -162,6 +162,26 @@ local function enter(t)
   settle(t)
 end
 
+-- Takes an id out of the entry of `ids` that has it: most often the first that could.
+local function forget_id(id)
+  local key, from, last = P .. 'ids', 0, '[' .. sub(id, 1, SHARED) .. BEHIND
+  repeat
+    local entries = call('ZRANGE', key, '[' .. id, last, 'BYLEX', 'LIMIT', from, 4)
+    for _, entry in ipairs(entries) do
+      for at = 1, #entry, 16 do
+        if sub(entry, at, at + 15) == id then
+          call('ZREM', key, entry)
+          if #entry > 16 then
+            call('ZADD', key, '0', sub(entry, 1, at - 1) .. sub(entry, at + 16))
+          end
+          return
+        end
+      end
+    end
+    from = from + #entries
+  until #entries == 0
+end
+
 -- Forgets a task and all that is kept of it.
 local function forget(t)
   leave(t)
@@ -183,5 +203,5 @@ local function forget(t)
   if t.body == '' then
     call('HDEL', P .. 'body', t.id)
   end
-  call('ZREM', P .. 'ids', t.id)
+  forget_id(t.id)
 end
