@@ -89,11 +89,11 @@ fn slice(limit: RateLimit) -> i64 {
 
 pub(super) fn unpack(mut answer: List<'_>, claim: &Claim) -> Result<Claims, StoreError> {
     let next_due = due_in(answer.number()?);
-    let packed = answer.bytes()?;
-    let mut tasks = Vec::with_capacity(packed.len() / 200);
-    let (mut packed, mut policies) = (Unpack(&packed), Policies::default());
-    while let Some((id, state)) = packed.array().zip(packed.bytes()) {
-        tasks.extend(claimed(claim, &mut policies, TaskId::from_bytes(id), state));
+    let (ids, heads) = (answer.bytes()?, answer.bytes()?);
+    let (mut ids, mut heads) = (Unpack(&ids), Unpack(&heads));
+    let (mut tasks, mut policies) = (Vec::with_capacity(answer.len()), Policies::default());
+    while let Some((id, head)) = ids.array().zip(heads.take(State::HEAD)) {
+        tasks.extend(claimed(claim, &mut policies, TaskId::from_bytes(id), head, &answer.bytes()?));
     }
     Ok(Claims { tasks, next_due })
 }
@@ -103,8 +103,8 @@ fn due_in(micros: i64) -> Option<Duration> {
     u64::try_from(micros).ok().map(Duration::from_micros)
 }
 
-fn claimed(claim: &Claim, policies: &mut Policies, id: TaskId, state: &[u8]) -> Option<Claimed> {
-    let state = State::unpack(state)?;
+fn claimed(claim: &Claim, policies: &mut Policies, id: TaskId, head: &[u8], task: &[u8]) -> Option<Claimed> {
+    let state = State::put_together(head, task)?;
     let body = Body::unpack(state.body)?;
     let name = claim.names.iter().find(|name| ***name == *state.name).cloned()?;
     let queue = claim.queues.iter().find(|(queue, _)| **queue == *state.queue)?.0.clone();

@@ -86,7 +86,7 @@ pub(super) fn pack_plain(call: &mut Call, batch: &InsertBatch, groups: &[InsertG
     for class in &classes {
         let lane = lane(class.queue, class.name);
         call.arg(&lane).arg(class.start).arg(-i32::from(class.priority));
-        call.arg(&NEW_HEAD[..]).arg(class.end_of_state(&lane));
+        call.arg(class.end_of_state(&lane));
     }
     let mut ids: Vec<_> = tasks(groups).map(|insert| insert.task.id).collect();
     let mut bodies = Vec::with_capacity(128 * ids.len());
@@ -113,13 +113,6 @@ const IDS_OF_AN_ENTRY: usize = 32;
 fn concat(ids: &[TaskId]) -> Vec<u8> {
     ids.iter().flat_map(|id| *id.as_bytes()).collect()
 }
-
-/// The begin of the state of a task that is due and new, as `constants.lua` packs it: all 0, but for the first fence.
-const NEW_HEAD: [u8; 52] = {
-    let mut head = [0; 52];
-    head[16] = 1;
-    head
-};
 
 fn tasks(groups: &[InsertGroup]) -> impl Iterator<Item = &InsertTask> {
     groups.iter().flat_map(|group| &group.tasks)

@@ -113,15 +113,27 @@ pub(super) struct State<'a> {
 }
 
 impl<'a> State<'a> {
+    /// The length of what stands before `REST_AT`.
+    pub(super) const HEAD: usize = 52;
+
+    /// Of a task that is put together.
     pub(super) fn unpack(bytes: &'a [u8]) -> Option<Self> {
-        let mut at = Unpack(bytes);
+        let (head, task) = bytes.split_at_checked(Self::HEAD)?;
+        Self::put_together(head, task)
+    }
+
+    /// Of the begin of a `state` and of a `task`.
+    pub(super) fn put_together(head: &[u8], task: &'a [u8]) -> Option<Self> {
+        let mut at = Unpack(head);
         let (stage, stop, outcome, flags) = (at.u8()?, at.u8()?, at.u8()?, at.u8()?);
         let lost_runs = at.u32()?;
         let finished_at = at.i64()?;
         let fence = at.u64()?;
         let attempt = at.u32()?;
         let holder = InstanceId::from_bytes(at.array()?);
-        let (started_at, _seq) = (at.i64()?, at.u64()?);
+        let started_at = at.i64()?;
+        let mut at = Unpack(task);
+        let _seq = at.u64()?;
         let (run_at, created_at) = (at.i64()?, at.i64()?);
         let (max_attempts, _tries) = (at.u32()?, at.u32()?);
         let scheduled_for = at.i64()?;
@@ -291,12 +303,8 @@ impl<'a> Unpack<'a> {
     }
 
     /// With its length before it.
-    pub(super) fn bytes(&mut self) -> Option<&'a [u8]> {
-        let length = usize::try_from(self.u32()?).ok()?;
-        self.take(length)
-    }
-
     pub(super) fn text(&mut self) -> Option<&'a str> {
-        std::str::from_utf8(self.bytes()?).ok()
+        let length = usize::try_from(self.u32()?).ok()?;
+        std::str::from_utf8(self.take(length)?).ok()
     }
 }

@@ -4,7 +4,8 @@
 -- what to publish when the script has changed something; empty: nothing.
 --
 -- Keys, after the prefix:
---   state         hash  id → the state of a task, packed as in constants.lua
+--   task          hash  id → what of a task does not change with each run, packed as in constants.lua
+--   state         hash  id → what does; nothing for a task that is due and new: most that wait, and an add writes less
 --   body          hash  id → what only Rust reads: policy, tags, arguments; where that is long
 --   result, error, progress, past, key, run_key
 --                 hash  id → what few tasks have; a flag in the state says whether to look
@@ -195,11 +196,27 @@ local function lane_parts(lane)
   return known[1], known[2]
 end
 
-local function lane_of(blob)
-  return (unpack_bytes('<I2c0', blob, LANE_AT))
+-- A task put together.
+local function join(state, task)
+  return (state and sub(state, 1, REST_AT - 1) or NEW) .. task
 end
 
--- A state with its body, wherever that is kept.
+-- Tasks put together; false for those that are not there.
+local function read_tasks(ids)
+  local states, blobs = read_many('HMGET', 'state', ids), read_many('HMGET', 'task', ids)
+  for i, task in ipairs(blobs) do
+    blobs[i] = task and join(states[i], task)
+  end
+  return blobs
+end
+
+-- The `state` of a task that comes into that stage and is else as it is put together.
+local function state_of(stage, blob)
+  local _, _, body_at = unpack_bytes(WORDS, blob, LANE_AT)
+  return string.char(stage) .. sub(blob, 2, REST_AT - 1) .. sub(blob, LANE_AT, body_at - 1)
+end
+
+-- A task put together, with its body, wherever that is kept.
 local function with_body(id, blob)
   local _, _, body_at = unpack_bytes(WORDS, blob, LANE_AT)
   if body_at > #blob then

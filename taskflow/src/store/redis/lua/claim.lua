@@ -119,8 +119,8 @@ end
 
 -- ARGV from `at` on: instance, lease, limit, which claim of which handle this is, number of names, names, number of queues,
 -- queues with their free slots, limits as in limits.lua.
--- Puts into `answer` when to come back, and one text: for each task its id, and its state with the body, which has its
--- length before it.
+-- Puts into `answer` when to come back, the ids of tasks in one text, the begins of their states in one text, then each one's
+-- `task` with the body.
 local function claim(at, answer)
   local instance, limit = ARGV[at], tonumber(ARGV[at + 2])
   local until_ = text(later_by(tonumber(ARGV[at + 1])))
@@ -156,8 +156,7 @@ local function claim(at, answer)
   end
 
   local picked, passed, frees_others, n = {}, 0, false, #answer + 1
-  local states, leases, expiring, of_lane, first_of_lane = {}, {}, {}, {}, {}
-  local tasks = {}
+  local states, heads, leases, expiring, of_lane, first_of_lane = {}, {}, {}, {}, {}, {}
 
   local function may_start(lane, crowd)
     local most = limit_of[lane_parts(lane)]
@@ -177,8 +176,8 @@ local function claim(at, answer)
   end
 
   -- What the state of a task becomes that starts, up to REST_AT.
-  local function head_of(id, blob, lane, crowd, expires)
-    local flags, lost, fence, attempt = unpack_bytes(CLAIM_READS, blob)
+  local function head_of(id, state, lane, crowd, expires)
+    local flags, lost, fence, attempt = unpack_bytes(CLAIM_READS, state)
     if crowd ~= '' then
       run_in(crowd, 1)
     end
@@ -200,45 +199,41 @@ local function claim(at, answer)
     return pack(HEAD, RUNNING, 0, 0, flags, lost, 0, fence + 1, attempt + 1, instance, now)
   end
 
-  -- Most tasks are like the one before: new, without keys, in no crowd, and not to expire.
-  local new_head, new_words, new_body_at = pack(HEAD, RUNNING, 0, 0, 0, 0, 0, FIRST_FENCE + 1, 1, instance, now), nil, nil
-  local new_lane
+  -- Most tasks are like the one before: new, in the same lane, in no crowd, and they do not expire.
+  local like
 
   -- Starts tasks that were taken. Answers whether one was passed over, since it may not be started now.
-  local lengths = {}
   local function start(ids)
     local k, passed_before = #picked, passed
-    for i, blob in ipairs(read_many('HMGET', 'state', ids)) do
-      local id, head, body_at = ids[i], nil, new_body_at
-      if new_words and find(blob, new_words, EXPIRES_AT, true) == EXPIRES_AT and find(blob, NEW, 1, true) == 1 then
-        head = new_head
-        of_lane[new_lane], first_of_lane[new_lane] = of_lane[new_lane] + 1, first_of_lane[new_lane] + 1
+    local old = read_many('HMGET', 'state', ids)
+    for i, task in ipairs(read_many('HMGET', 'task', ids)) do
+      local id, state = ids[i], old[i]
+      local kind = like
+      if kind and not state and find(task, kind.words, EXPIRES_IN, true) == EXPIRES_IN then
+        local lane = kind.lane
+        of_lane[lane], first_of_lane[lane] = of_lane[lane] + 1, first_of_lane[lane] + 1
       else
-        local expires, lane, crowd
-        expires, lane, crowd, body_at = unpack_bytes(CLAIM_WORDS, blob, EXPIRES_AT)
+        local expires, lane, crowd, body_at = unpack_bytes(CLAIM_WORDS, task, EXPIRES_IN)
         if expires > now and (crowd == '' or may_start(lane, crowd)) then
-          head = head_of(id, blob, lane, crowd, expires)
-          if head == new_head and expires == NEVER and crowd == '' then
-            new_words, new_body_at, new_lane = sub(blob, EXPIRES_AT, body_at - 1), body_at, lane
-          end
+          local head = head_of(id, state or NEW, lane, crowd, expires)
+          kind = {
+            head = head, lane = lane, body_at = body_at, words = sub(task, EXPIRES_IN, body_at - 1),
+            state = head .. sub(task, LANE_IN, body_at - 1),
+          }
+          like = not state and expires == NEVER and crowd == '' and kind or like
         else
-          pass_over(id, blob, lane, crowd, expires <= now)
+          kind = nil
+          pass_over(id, join(state, task), lane, crowd, expires <= now)
         end
       end
-      if head then
-        blob = head .. sub(blob, REST_AT)
+      if kind then
         k = k + 1
-        picked[k], states[2 * k - 1], states[2 * k] = id, id, blob
+        picked[k], heads[k], states[2 * k - 1], states[2 * k] = id, kind.head, id, kind.state
         leases[2 * k - 1], leases[2 * k] = until_, id
-        if body_at > #blob then
-          blob = blob .. call('HGET', P .. 'body', id)
+        if kind.body_at > #task then
+          task = task .. call('HGET', P .. 'body', id)
         end
-        local length = lengths[#blob]
-        if not length then
-          length = pack('<I4', #blob)
-          lengths[#blob] = length
-        end
-        tasks[3 * k - 2], tasks[3 * k - 1], tasks[3 * k] = id, length, blob
+        answer[n + 2 + k] = task
       end
     end
     return passed > passed_before
@@ -271,8 +266,9 @@ local function claim(at, answer)
       due_in = next_in
     end
   end
-  answer[n], answer[n + 1] = text(due_in), table.concat(tasks)
-  if #picked == 0 then
+  local ids = table.concat(picked)
+  answer[n], answer[n + 1], answer[n + 2] = text(due_in), ids, table.concat(heads)
+  if ids == '' then
     return
   end
   for lane, number in pairs(of_lane) do
@@ -285,6 +281,6 @@ local function claim(at, answer)
   call_many('ZADD', 'leases', leases)
   call_many('ZREM', 'expiring', expiring)
   -- In case the answer is lost: see unclaim_main.lua.
-  call('SET', P .. 'claim:' .. instance, this .. pack('<i8', now) .. table.concat(picked))
+  call('SET', P .. 'claim:' .. instance, this .. pack('<i8', now) .. ids)
   count('i' .. instance, #picked)
 end

@@ -51,22 +51,23 @@ local function has_tags(blob)
   return true
 end
 
-local function is_meant(id, blob)
-  local stage, created = string.byte(blob), unpack_bytes('<i8', blob, CREATED_AT)
+local function is_meant(id, state, task)
+  local stage, created = state and byte(state) or DUE, unpack_bytes('<i8', task, CREATED_IN)
   if sub(stages, stage + 1, stage + 1) ~= '1' or created < from or created >= to then
     return false
   end
-  local queue, name = lane_parts(lane_of(blob))
+  local queue, name = lane_parts((unpack_bytes('<I2c0', task, LANE_IN)))
   return (not names or names[name]) and (not queues or queues[queue])
-    and (#tags == 0 or has_tags(with_body(id, blob)))
+    and (#tags == 0 or has_tags(with_body(id, join(state, task))))
 end
 
 local looked_at = 0
 
 local function look(found, ids)
   looked_at = looked_at + #ids
-  for i, blob in ipairs(read_many('HMGET', 'state', ids)) do
-    if blob and is_meant(ids[i], blob) then
+  local states = read_many('HMGET', 'state', ids)
+  for i, task in ipairs(read_many('HMGET', 'task', ids)) do
+    if task and is_meant(ids[i], states[i], task) then
       found[#found + 1] = ids[i]
     end
   end

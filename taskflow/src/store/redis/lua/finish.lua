@@ -9,7 +9,7 @@ local function finish(at)
     ids[i] = ARGV[at + i]
   end
   at = at + n + 1
-  local blobs, answers = read_many('HMGET', 'state', ids), {}
+  local all, answers = read_many('HMGET', 'state', ids), {}
   local states, results, leases, errors, k = {}, {}, {}, {}, 0
   local finished, heads = pack('<I4i8', 0, now), {}
   local seen, of_lane, of_holder, of_crowd = {}, {}, {}, {}
@@ -23,16 +23,16 @@ local function finish(at)
   end
 
   for i, id in ipairs(ids) do
-    local specification, result, blob, answer = ARGV[at], ARGV[at + 1], blobs[i], 'x'
+    local specification, result, state, answer = ARGV[at], ARGV[at + 1], all[i], 'x'
     at = at + 2
     if seen[id] then
       write()
-      blob = call('HGET', P .. 'state', id)
+      state = call('HGET', P .. 'state', id)
     end
     seen[id] = true
     if #specification == 8 then
-      if blob and sub(blob, FENCE_AT, FENCE_END) == specification and byte(blob) == RUNNING then
-        local _, stop, _, flags = byte(blob, 1, 4)
+      if state and sub(state, FENCE_AT, FENCE_END) == specification and byte(state) == RUNNING then
+        local _, stop, _, flags = byte(state, 1, 4)
         if stop == 1 then
           call('SREM', P .. 'stopping', id)
         end
@@ -51,10 +51,10 @@ local function finish(at)
           heads[flags] = head
         end
         k = k + 1
-        states[2 * k - 1], states[2 * k] = id, head .. sub(blob, FENCE_AT)
+        states[2 * k - 1], states[2 * k] = id, head .. sub(state, FENCE_AT)
         leases[k], over[#over + 1] = id, id
-        local lane, crowd = unpack_bytes(WORDS, blob, LANE_AT)
-        local holder = sub(blob, HOLDER_AT, HOLDER_END)
+        local lane, crowd = unpack_bytes(WORDS, state, REST_AT)
+        local holder = sub(state, HOLDER_AT, HOLDER_END)
         if crowd ~= '' then
           of_crowd[crowd] = (of_crowd[crowd] or 0) + 1
         end
@@ -63,7 +63,7 @@ local function finish(at)
         answer = ENDED_WELL
       end
     else
-      answer, at = end_otherwise(id, blob, specification, result, at)
+      answer, at = end_otherwise(id, specification, result, at)
     end
     answers[i] = answer
   end

@@ -19,13 +19,15 @@ end
 
 -- A task, or nil.
 local function load(id)
-  local blob = call('HGET', P .. 'state', id)
-  return blob and unpack_task(id, blob)
+  local task = call('HGET', P .. 'task', id)
+  return task and unpack_task(id, join(call('HGET', P .. 'state', id), task))
 end
 
 local function save(t)
-  call('HSET', P .. 'state', t.id, pack(FORMAT, unpack(t, 1, FIELDS))
-    .. pack('<I2', #t[LANE]) .. t[LANE] .. pack('<I2', #t[CROWD]) .. t[CROWD] .. t.body)
+  local numbers = pack(FORMAT, unpack(t, 1, FIELDS))
+  local words = pack('<I2', #t[LANE]) .. t[LANE] .. pack('<I2', #t[CROWD]) .. t[CROWD]
+  call('HSET', P .. 'state', t.id, sub(numbers, 1, REST_AT - 1) .. words)
+  call('HSET', P .. 'task', t.id, sub(numbers, REST_AT) .. words .. t.body)
 end
 
 -- Keeps a text beside a task, or forgets it.
@@ -200,6 +202,7 @@ local function forget(t)
     call('UNLINK', P .. 'log:' .. t.id)
   end
   call('HDEL', P .. 'state', t.id)
+  call('HDEL', P .. 'task', t.id)
   if t.body == '' then
     call('HDEL', P .. 'body', t.id)
   end

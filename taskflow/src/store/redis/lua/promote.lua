@@ -9,8 +9,8 @@ local function promote_lane(lane, limit)
     ids[i] = sub(member, 9)
   end
   local states, due = {}, {}
-  for i, blob in ipairs(read_many('HMGET', 'state', ids)) do
-    states[2 * i - 1], states[2 * i] = ids[i], '\0' .. sub(blob, 2)
+  for i, blob in ipairs(read_tasks(ids)) do
+    states[2 * i - 1], states[2 * i] = ids[i], state_of(DUE, blob)
     due[2 * i - 1], due[2 * i] = -unpack_bytes('<i2', blob, PRIORITY_AT), found[i]
   end
   call_many('HSET', 'state', states)

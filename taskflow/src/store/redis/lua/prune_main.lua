@@ -4,7 +4,7 @@ local last, deleted, looked_at, most = now - tonumber(ARGV[2]), 0, 0, tonumber(A
 -- Deletes some that ended in a second. Answers those that ended in it, but not long ago.
 local function prune(ids, second)
   local young, seen = {}, {}
-  for i, blob in ipairs(read_many('HMGET', 'state', ids)) do
+  for i, blob in ipairs(read_tasks(ids)) do
     local id = ids[i]
     local t = blob and not seen[id] and unpack_task(id, blob)
     seen[id] = true
