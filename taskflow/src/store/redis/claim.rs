@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::answer::List;
-use super::script::Call;
+use super::script::{AT_ONCE, Call};
 use super::state::{Body, FOR_EVER, State, Unpack, exact, policy};
 use crate::model::{InstanceId, RateLimit, RetryPolicy, StoreError, TaskId, time};
 use crate::store::{Claim, Claimed, Claims, Run};
@@ -57,6 +57,11 @@ pub(super) fn pack(call: &mut Call, claim: &Claim, this: Token) {
         call.arg(&**queue).arg(*free);
     }
     pack_limits(call, claim);
+}
+
+/// Whether it has no limits of all processes, and takes no more than `claim_plain.lua` can.
+pub(super) fn is_plain(claim: &Claim) -> bool {
+    claim.limit <= AT_ONCE && !claim.limits.iter().any(|(_, limits)| limits.any())
 }
 
 /// What `limits.lua` reads.

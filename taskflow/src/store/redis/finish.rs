@@ -1,6 +1,6 @@
 //! How runs end and what they say, packed for the script and its answer read.
 
-use super::script::Call;
+use super::script::{AT_ONCE, Call};
 use super::state::{exact, length, outcome_number, stage_of, status_of};
 use crate::model::{AttemptOutcome, LogLevel, LogLine, Progress, time};
 use crate::store::{Finish, FinishKind, Finished, Report};
@@ -59,13 +59,14 @@ pub(super) fn pack_well(call: &mut Call, finishes: &[Finish]) {
     }
 }
 
-/// Whether all of them simply end well.
+/// Whether all of them simply end well, and there are no more than one script can do.
 pub(super) fn all_well(finishes: &[Finish]) -> bool {
-    finishes.iter().all(|finish| {
-        matches!(finish.kind, FinishKind::Success { .. })
-            && finish.progress.is_none()
-            && finish.lines.is_empty()
-    })
+    (1..=AT_ONCE).contains(&finishes.len())
+        && finishes.iter().all(|finish| {
+            matches!(finish.kind, FinishKind::Success { .. })
+                && finish.progress.is_none()
+                && finish.lines.is_empty()
+        })
 }
 
 /// Reads the answer; `None` if it is not one.

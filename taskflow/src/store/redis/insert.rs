@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::script::Call;
+use super::script::{AT_ONCE, Call};
 use super::state::{
     FOR_EVER, HAS_KEY, HAS_RUN_KEY, crowd, exact, key_of, lane, length, pack_body, put_word, source_number,
 };
@@ -72,10 +72,11 @@ pub(super) fn all_plain(groups: &[InsertGroup]) -> bool {
         let tags: usize = task.tags.iter().map(|(key, value)| key.len() + value.len() + 8).sum();
         task.args.as_ref().is_ok_and(|args| args.len() + tags <= LONG_BODY)
     };
-    groups.iter().all(|group| match &group.tasks[..] {
-        [insert] => is_plain(insert) && is_short(&insert.task),
-        _ => false,
-    })
+    groups.len() <= AT_ONCE
+        && groups.iter().all(|group| match &group.tasks[..] {
+            [insert] => is_plain(insert) && is_short(&insert.task),
+            _ => false,
+        })
 }
 
 /// Adds the arguments for groups that are all plain.
@@ -85,8 +86,9 @@ pub(super) fn pack_plain(call: &mut Call, batch: &InsertBatch, groups: &[InsertG
     call.arg(classes.len());
     for class in &classes {
         let lane = lane(class.queue, class.name);
-        call.arg(&lane).arg(class.start).arg(-i32::from(class.priority));
-        call.arg(class.end_of_state(&lane));
+        let end = class.end_of_state(&lane);
+        call.arg(class.queue).arg(&lane).arg(class.start).arg(-i32::from(class.priority));
+        call.arg(&end).arg(&end[WORDS_AT..]);
     }
     let mut ids: Vec<_> = tasks(groups).map(|insert| insert.task.id).collect();
     let mut bodies = Vec::with_capacity(128 * ids.len());
@@ -103,6 +105,9 @@ pub(super) fn pack_plain(call: &mut Call, batch: &InsertBatch, groups: &[InsertG
         }
     }
 }
+
+/// Where lane and crowd are in the end of a state.
+const WORDS_AT: usize = 39;
 
 /// How many bytes the ids of an entry have in common, as in `constants.lua`.
 const SHARED: usize = 6;

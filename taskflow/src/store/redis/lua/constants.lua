@@ -27,6 +27,8 @@ local HAS_PAST = 16
 local HAS_LOG = 32
 local HAS_SCHEDULED = 64
 local HAS_RESULT = 128
+-- A run key or progress: a claim has more to do than to begin the run.
+local NOT_SIMPLE = 10
 
 -- The fields of a task: first those that every run changes. They are kept apart, in `state`, so that a run neither reads
 -- nor writes the others, which are in `task`.
