@@ -60,7 +60,7 @@ impl Ours {
             let end = (added + BULK).min(tasks);
             let later = (added..end)
                 .map(Payload::of)
-                .map(|it| self.manager.add(no_op(it.user_id, it.email)).priority(1_000).delay(tomorrow));
+                .map(|it| self.manager.add(no_op(it.user_id, it.email)).priority(1_000).run_in(tomorrow));
             self.manager.add_all(later).await?;
             added = end;
         }
