@@ -69,6 +69,7 @@ local CLAIM_WORDS = '<i8I2c0I2c0'
 -- From LANE_AT on: lane and crowd.
 local WORDS = '<I2c0I2c0'
 local FIELDS = 22
+local FINISHED_AT = 9
 local FENCE_AT = 17
 local FENCE_END = 24
 local HOLDER_AT = 29

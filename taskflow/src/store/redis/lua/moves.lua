@@ -164,24 +164,43 @@ local function enter(t)
   settle(t)
 end
 
--- Takes an id out of the entry of `ids` that has it: most often the first that could.
-local function forget_id(id)
-  local key, from, last = P .. 'ids', 0, '[' .. sub(id, 1, SHARED) .. BEHIND
+-- The entry of `ids` that has this one: most often the first that could.
+local function entry_of(id)
+  local from, last = 0, '[' .. sub(id, 1, SHARED) .. BEHIND
   repeat
-    local entries = call('ZRANGE', key, '[' .. id, last, 'BYLEX', 'LIMIT', from, 4)
-    for _, entry in ipairs(entries) do
-      for at = 1, #entry, 16 do
-        if sub(entry, at, at + 15) == id then
-          call('ZREM', key, entry)
-          if #entry > 16 then
-            call('ZADD', key, '0', sub(entry, 1, at - 1) .. sub(entry, at + 16))
-          end
-          return
-        end
+    local entries = call('ZRANGE', P .. 'ids', '[' .. id, last, 'BYLEX', 'LIMIT', from, 1)
+    for at = 1, #(entries[1] or ''), 16 do
+      if sub(entries[1], at, at + 15) == id then
+        return entries[1]
       end
     end
-    from = from + #entries
-  until #entries == 0
+    from = from + 1
+  until not entries[1]
+end
+
+-- Takes ids out of their entries.
+local function forget_ids(ids)
+  local gone, old, new = {}, {}, {}
+  for _, id in ipairs(ids) do
+    gone[id] = true
+  end
+  for _, id in ipairs(ids) do
+    local entry = gone[id] and entry_of(id)
+    if entry then
+      local left = {}
+      for at = 1, #entry, 16 do
+        local one = sub(entry, at, at + 15)
+        left[#left + 1] = not gone[one] and one or nil
+        gone[one] = nil
+      end
+      old[#old + 1] = entry
+      if #left > 0 then
+        new[#new + 1], new[#new + 2] = '0', table.concat(left)
+      end
+    end
+  end
+  call_many('ZREM', 'ids', old)
+  call_many('ZADD', 'ids', new)
 end
 
 -- Forgets a task and all that is kept of it.
@@ -206,5 +225,5 @@ local function forget(t)
   if t.body == '' then
     call('HDEL', P .. 'body', t.id)
   end
-  forget_id(t.id)
+  forget_ids({ t.id })
 end

@@ -1,23 +1,53 @@
 -- Deletes what ended long ago. ARGV: news, retention, how many at most. Answers how many, and whether there is more.
 local last, deleted, looked_at, most = now - tonumber(ARGV[2]), 0, 0, tonumber(ARGV[3])
 
+-- Those that ended well and have at most a result beside them: most of them. They are forgotten together.
+local plain, results, bodies = {}, {}, {}
+
+local function forget_one(id, blob)
+  local stage, _, _, flags = byte(blob, 1, 4)
+  if stage ~= SUCCESS or band(flags, bnot(HAS_RESULT)) ~= 0 then
+    forget(unpack_task(id, blob))
+    return
+  end
+  local lane, _, body_at = unpack_bytes(WORDS, blob, LANE_AT)
+  count('S' .. lane_parts(lane), -1)
+  plain[#plain + 1] = id
+  if flags ~= 0 then
+    results[#results + 1] = id
+  end
+  if body_at > #blob then
+    bodies[#bodies + 1] = id
+  end
+end
+
+local function forget_plain()
+  call_many('HDEL', 'task', plain)
+  call_many('HDEL', 'state', plain)
+  call_many('HDEL', 'result', results)
+  call_many('HDEL', 'body', bodies)
+  forget_ids(plain)
+  plain, results, bodies = {}, {}, {}
+end
+
 -- Deletes some that ended in a second. Answers those that ended in it, but not long ago.
 local function prune(ids, second)
   local young, seen = {}, {}
   for i, blob in ipairs(read_tasks(ids)) do
     local id = ids[i]
-    local t = blob and not seen[id] and unpack_task(id, blob)
-    seen[id] = true
     -- It may have run again, and ended later or not at all.
-    if t and t[STAGE] > RUNNING and math.floor(t[FINISHED] / 1000000) == second then
-      if t[FINISHED] <= last then
-        forget(t)
+    local ended = blob and not seen[id] and byte(blob) > RUNNING and unpack_bytes('<i8', blob, FINISHED_AT)
+    seen[id] = true
+    if ended and math.floor(ended / 1000000) == second then
+      if ended <= last then
+        forget_one(id, blob)
         deleted = deleted + 1
       else
         young[#young + 1] = id
       end
     end
   end
+  forget_plain()
   return young
 end
 
