@@ -32,12 +32,11 @@ end
 
 -- Deletes some that ended in a second. Answers those that ended in it, but not long ago.
 local function prune(ids, second)
-  local young, seen = {}, {}
+  local young = {}
   for i, blob in ipairs(read_tasks(ids)) do
     local id = ids[i]
     -- It may have run again, and ended later or not at all.
-    local ended = blob and not seen[id] and byte(blob) > RUNNING and unpack_bytes('<i8', blob, FINISHED_AT)
-    seen[id] = true
+    local ended = blob and byte(blob) > RUNNING and unpack_bytes('<i8', blob, FINISHED_AT)
     if ended and math.floor(ended / 1000000) == second then
       if ended <= last then
         forget_one(id, blob)
