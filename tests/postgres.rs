@@ -16,7 +16,8 @@ use servers::postgres::{PostgresServer, shared_url};
 use taskflow::sqlx::postgres::{PgPool, PgPoolOptions};
 use taskflow::sqlx::{self, Connection, PgConnection, Row};
 use taskflow::store::{
-    Claim, Finish, FinishKind, InsertBatch, InsertGroup, InsertTask, Renewal, Run, SharedLimits, Start, Store,
+    Claim, Finish, FinishKind, Finished, InsertBatch, InsertGroup, InsertTask, Renewal, Run, SharedLimits,
+    Start, Store,
 };
 use taskflow::{
     AddError, InstanceInfo, NewTask, PostgresStore, QueueConfig, State, StoreErrorKind, TaskManager,
@@ -343,6 +344,57 @@ async fn what_another_process_adds_is_heard_of_at_once() {
     adds.shutdown(Duration::from_secs(1)).await.unwrap();
 }
 
+/// A renewal that is not committed yet when an end looks for its run makes another version of the row.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_counts_that_comes_while_its_lease_is_renewed() {
+    let Some(url) = shared_url() else { return };
+    let store = PostgresStore::open(&url).unwrap();
+    let me = process();
+    store.join(&me).await.unwrap();
+    let names: Arc<[Arc<str>]> = Arc::from(["double".into()]);
+    let claim = |limit| Claim::new(me.id, DEADLINE, names.clone(), vec![("default".into(), limit)], limit);
+    for with_a_claim in [false, true] {
+        store.insert(insert(new_task())).await.unwrap();
+        let run = store.claim(claim(1)).await.unwrap().tasks.remove(0).run;
+        let table = format!("taskflow_{}_tasks", split(&url).1);
+        let mut somebody = connect(&url).await;
+        let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut somebody).await.unwrap();
+        let mut renewing = somebody.begin().await.unwrap();
+        let renew =
+            format!("UPDATE {table} SET lease_until = lease_until + interval '1 s' WHERE id = '{}'", run.id);
+        sqlx::raw_sql(sqlx::AssertSqlSafe(renew)).execute(&mut *renewing).await.unwrap();
+        let ending = {
+            let (store, claim) = (store.clone(), claim(1));
+            let ends = Arc::new(vec![Finish::new(run, FinishKind::Success { result: "1".into() })]);
+            tokio::spawn(async move {
+                if with_a_claim {
+                    store.turn(ends, claim).await.map(|it| it.0)
+                } else {
+                    store.finish(ends).await
+                }
+            })
+        };
+        until_blocked_by(pid, &url, || ending.is_finished()).await;
+        renewing.commit().await.unwrap();
+        let ended = soon(ending).await.unwrap().unwrap();
+        assert!(matches!(ended[..], [Finished::Applied(TaskStatus::Success)]), "{ended:?}");
+    }
+}
+
+/// Waits until another connection waits for this one, or `over`.
+async fn until_blocked_by(pid: i32, url: &str, over: impl Fn() -> bool) {
+    let mut watcher = connect(url).await;
+    let waits = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))";
+    soon(async {
+        while !over()
+            && !sqlx::query_scalar::<_, bool>(waits).bind(pid).fetch_one(&mut watcher).await.unwrap()
+        {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
 /// To wait for a row could end in a deadlock with a finish, which the server takes a second to notice.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_waits_for_no_row_and_takes_none_for_lost() {
@@ -486,17 +538,76 @@ async fn an_end_waits_for_a_claim_that_puts_tasks_of_its_key_aside() {
         let store = store.clone();
         tokio::spawn(async move { store.finish(Arc::new(vec![Finish::new(first, kind)])).await })
     };
-    let mut watcher = connect(&url).await;
-    let waits = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))";
-    soon(async {
-        while !finish.is_finished()
-            && !sqlx::query_scalar::<_, bool>(waits).bind(pid).fetch_one(&mut watcher).await.unwrap()
-        {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
+    until_blocked_by(pid, &url, || finish.is_finished()).await;
     claiming.commit().await.unwrap();
     soon(finish).await.unwrap().unwrap();
     assert_eq!(claim().await.unwrap().tasks.len(), 1, "the next of the key");
+}
+
+/// A connection keeps its plans, and the server may know of a new table that it has one row.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_planned_when_the_table_was_small_reads_few_rows_when_it_is_large() {
+    const ROUNDS: usize = 10;
+    const EACH: usize = 16;
+    const OTHERS: usize = 3_000;
+    let Some(url) = shared_url() else { return };
+    let url = format!("{url}&connections=1");
+    let store = PostgresStore::open(&url).unwrap();
+    let me = process();
+    store.join(&me).await.unwrap();
+    let add = async |tasks: usize| {
+        let tasks = (0..tasks).map(|_| InsertTask::new(new_task(), Start::Wait)).collect();
+        let batch = InsertBatch::new(me.id, DEADLINE, vec![InsertGroup::new(tasks)]);
+        store.insert(Arc::new(batch)).await.unwrap();
+    };
+    let turn = async |ends: Vec<Run>, most: usize| {
+        let well = |run: Run| Finish::new(run, FinishKind::Success { result: "null".into() });
+        let names: Arc<[Arc<str>]> = Arc::from(["double".into()]);
+        let claim = Claim::new(me.id, DEADLINE, names, vec![("default".into(), most)], most);
+        let ends = Arc::new(ends.into_iter().map(well).collect());
+        let (_, claims) = store.turn(ends, claim).await.unwrap();
+        let runs: Vec<Run> = claims.tasks.iter().map(|task| task.run).collect();
+        store.renew(Renewal::new(me.id, DEADLINE, runs.clone())).await.unwrap();
+        runs
+    };
+    let prefix = format!("taskflow_{}", split(&url).1.trim_end_matches("&connections=1"));
+    let mut server = connect(&url).await;
+    add(1).await;
+    let small = format!("VACUUM ANALYZE {prefix}_tasks");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(small)).execute(&mut server).await.unwrap();
+    let mut runs = Vec::new();
+    for _ in 0..ROUNDS {
+        runs = turn(runs, 1).await;
+    }
+
+    let read = format!(
+        "SELECT coalesce(sum(idx_tup_read), 0)::bigint + (
+             SELECT seq_tup_read FROM pg_stat_all_tables WHERE relname = '{prefix}_tasks'
+         ), (SELECT n_tup_ins FROM pg_stat_all_tables WHERE relname = '{prefix}_tasks')
+         FROM pg_stat_all_indexes WHERE relname = '{prefix}_tasks'"
+    );
+    // A server tells what was read about a second later, at the end of another statement.
+    let mut read_at = async |inserted: usize| {
+        soon(async {
+            loop {
+                store.counts().await.unwrap();
+                let row =
+                    sqlx::query(sqlx::AssertSqlSafe(read.clone())).fetch_one(&mut server).await.unwrap();
+                if row.get::<i64, _>(1) >= i64::try_from(inserted).unwrap() {
+                    return row.get::<i64, _>(0);
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await
+    };
+    add(OTHERS).await;
+    let before = read_at(1 + OTHERS).await;
+    for _ in 0..ROUNDS {
+        runs = turn(runs, EACH).await;
+    }
+    assert_eq!(runs.len(), EACH);
+    add(1).await;
+    let rows = read_at(2 + OTHERS).await - before;
+    assert!(rows < i64::try_from(ROUNDS * OTHERS).unwrap(), "{rows} rows were read for {ROUNDS} turns");
 }

@@ -117,6 +117,17 @@ pub(crate) async fn a_task_for_later_is_claimed_when_its_time_has_come(lab: Lab)
     assert_eq!(lab.ask(lab.request(10)).await.next_due, None);
 }
 
+pub(crate) async fn a_claim_says_how_long_its_tasks_may_still_begin(lab: Lab) {
+    let hour = Duration::from_secs(3600);
+    let expiring = with(task("alpha"), |task| task.expires_at = Some(SystemTime::now() + hour));
+    lab.add(expiring).await;
+    let left = lab.claim_one().await.expires_in.expect("it expires");
+    // Stores have clocks of their own; this one is nearly ours.
+    assert!(left <= hour + Duration::from_secs(1) && left > hour - Duration::from_secs(60), "{left:?}");
+    lab.add(task("alpha")).await;
+    assert_eq!(lab.claim_one().await.expires_in, None);
+}
+
 pub(crate) async fn the_next_due_time_is_that_of_the_names_and_queues_asked_for(lab: Lab) {
     let later = async |name: &'static str, queue: &'static str, minutes: u64| {
         let when = When::In(Duration::from_secs(60 * minutes));

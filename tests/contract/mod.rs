@@ -54,6 +54,7 @@ macro_rules! contract {
                 claim: only_known_names_are_claimed;
                 claim: a_paused_queue_gives_nothing_until_it_is_resumed;
                 claim: a_task_for_later_is_claimed_when_its_time_has_come;
+                claim: a_claim_says_how_long_its_tasks_may_still_begin;
                 claim: the_next_due_time_is_that_of_the_names_and_queues_asked_for;
                 claim: what_is_not_due_hides_nothing_that_is;
                 claim: a_claim_brings_all_that_running_takes;

@@ -1,14 +1,18 @@
 //! How far ahead of its slots a process claims.
 //!
 //! While one round trip to the store is under way, the next tasks run: so a claim brings more than there are free slots,
-//! as many as will have ended when the next claim can be answered. That is measured and not guessed. Tasks that take
-//! longer than a few round trips are claimed one by one, as slots become free, and no process sits on work that another
-//! could do: what waits here too long after all goes back.
+//! as many as will have ended when the next claim can be answered. That is measured and not guessed, in two ways of which
+//! the lower counts: how many have just ended, and how long they took, since many that took long may end together. Of
+//! tasks that take longer than [`SHORT`], nothing is claimed ahead, so that no process sits on work that another could
+//! do; what waits here too long after all goes back.
 
 use std::time::Duration;
 
 /// How long a claimed task waits for a slot before it goes back to the queue.
 pub(super) const PATIENCE: Duration = Duration::from_millis(100);
+
+/// What takes longer than that is not waited for.
+const SHORT: Duration = Duration::from_millis(20);
 
 /// How many times what ends in one round trip is claimed: one part runs, one is on its way to the store and one on its
 /// way from there, and the rest lets it grow.
@@ -17,28 +21,57 @@ const PARTS: f64 = 4.0;
 /// What may be claimed beyond the slots.
 #[derive(Debug)]
 pub(super) struct Window {
-    size: usize,
+    slots: usize,
     most: usize,
+    /// By the last round trip and by the one before: when a claim brought nothing, nothing could end.
+    sizes: [usize; 2],
+}
+
+/// Bodies that ended between two answers of claims.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Bodies {
+    count: u32,
+    took: Duration,
+    longest: Duration,
+}
+
+impl Bodies {
+    pub(super) fn add(&mut self, took: Duration) {
+        self.count += 1;
+        self.took += took;
+        self.longest = self.longest.max(took);
+    }
 }
 
 impl Window {
-    pub(super) fn new(most: usize) -> Self {
-        Self { size: 0, most }
+    pub(super) fn new(slots: usize, most: usize) -> Self {
+        Self { slots, most, sizes: [0; 2] }
     }
 
     pub(super) fn size(&self) -> usize {
-        self.size
+        self.sizes[0].max(self.sizes[1])
     }
 
-    /// A claim was answered after `round_trip`; in the time `since` the answer before it, `ended` bodies ended.
-    pub(super) fn measure(&mut self, ended: usize, since: Duration, round_trip: Duration) {
-        let at_once = round_trip.as_secs_f64() / since.as_secs_f64().max(1e-9);
-        self.size = ((ended as f64 * at_once.min(1.0) * PARTS) as usize).min(self.most);
+    /// A claim was answered after `round_trip`; these have ended in the time `since` the answer before it.
+    pub(super) fn measure(&mut self, ended: Bodies, since: Duration, round_trip: Duration) {
+        if ended.longest > SHORT {
+            return self.close();
+        }
+        let part = |of: Duration| round_trip.as_secs_f64() / of.as_secs_f64().max(1e-9);
+        let by_count = f64::from(ended.count) * part(since).min(1.0);
+        let by_length = match ended.took.checked_div(ended.count) {
+            Some(each) => self.slots as f64 * part(each),
+            None => 0.0,
+        };
+        let size = ((by_count.min(by_length) * PARTS) as usize).min(self.most);
+        // Fewer would wait for longer than they save.
+        let size = if size < self.slots / 8 { 0 } else { size };
+        self.sizes = [size, self.sizes[0]];
     }
 
     /// Something was claimed that no slot became free for.
     pub(super) fn close(&mut self) {
-        self.size = 0;
+        self.sizes = [0; 2];
     }
 }
 
@@ -48,30 +81,58 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn after(ended: usize, since: Duration, round_trip: Duration) -> usize {
-        let mut window = Window::new(448);
+    fn ended(count: u32, each: Duration) -> Bodies {
+        let mut ended = Bodies::default();
+        (0..count).for_each(|_| ended.add(each));
+        ended
+    }
+
+    fn after(ended: Bodies, since: Duration, round_trip: Duration) -> usize {
+        let mut window = Window::new(64, 448);
         window.measure(ended, since, round_trip);
         window.size()
     }
 
     #[test]
     fn it_is_some_round_trips_of_work() {
-        assert_eq!(after(64, MS, MS), 256);
-        assert_eq!(after(13, MS, MS), 52, "tasks of five milliseconds in 64 slots");
-        assert_eq!(after(64, 10_000 * MS, MS), 0, "tasks of ten seconds that end together");
-        assert_eq!(after(0, MS, MS), 0);
-        assert_eq!(after(1, Duration::ZERO, MS), 4);
+        assert_eq!(after(ended(64, MS / 100), MS, MS), 256);
+        assert_eq!(after(ended(13, 5 * MS), MS, MS), 51, "tasks of five milliseconds in 64 slots");
+        assert_eq!(after(ended(64, 15 * MS), MS, MS), 17, "tasks of fifteen milliseconds that end together");
+        assert_eq!(after(ended(64, 15 * MS), MS, MS / 10), 0, "not worth it");
+        assert_eq!(after(ended(64, MS / 100), 10_000 * MS, MS), 0, "ten seconds ago");
+        assert_eq!(after(ended(0, MS), MS, MS), 0);
+        assert_eq!(after(ended(10, Duration::ZERO), Duration::ZERO, MS), 40);
+    }
+
+    #[test]
+    fn one_that_is_not_short_closes_it() {
+        let mut window = Window::new(64, 448);
+        window.measure(ended(64, MS / 100), MS, MS);
+        let mut mixed = ended(64, MS / 100);
+        mixed.add(21 * MS);
+        window.measure(mixed, MS, MS);
+        assert_eq!(window.size(), 0);
+    }
+
+    #[test]
+    fn one_round_trip_in_which_nothing_could_end_does_not_close_it() {
+        let mut window = Window::new(64, 448);
+        window.measure(ended(64, MS / 100), MS, MS);
+        window.measure(ended(0, MS), MS, MS);
+        assert_eq!(window.size(), 256);
+        window.measure(ended(0, MS), MS, MS);
+        assert_eq!(window.size(), 0);
     }
 
     #[test]
     fn it_has_a_greatest_size_and_closes() {
-        let mut window = Window::new(448);
-        window.measure(400, MS, MS);
+        let mut window = Window::new(64, 448);
+        window.measure(ended(400, MS / 100), MS, MS);
         assert_eq!(window.size(), 448);
         window.close();
         assert_eq!(window.size(), 0);
-        let mut none = Window::new(0);
-        none.measure(400, MS, MS);
+        let mut none = Window::new(64, 0);
+        none.measure(ended(400, MS / 100), MS, MS);
         assert_eq!(none.size(), 0);
     }
 }

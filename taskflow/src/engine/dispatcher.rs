@@ -1,10 +1,12 @@
 //! The loop that writes how runs ended and claims the next, in one round trip where it can.
 //!
-//! A slot is free only after the end of its run is durable; what ends and what begins share a transaction, so a full
-//! process keeps its slots busy at one round trip a batch. Nothing is timed to gather a batch: while one round trip is
-//! under way the next one's ends collect.
+//! What ends and what begins share a transaction. Nothing is timed to gather a batch: while one round trip is under way the
+//! next one's ends collect, and what the one before brought runs.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -25,131 +27,183 @@ const MAX_BATCH: usize = 1000;
 
 /// Runs until the process stops and everything that ran here has ended.
 pub(crate) async fn dispatch(runner: Arc<Runner>) {
-    let mut batch: Vec<Ended> = Vec::new();
-    let mut due: Option<Instant> = None;
-    let mut poll = Instant::now() + jittered(POLL);
-    let mut backoff = Backoff::new();
-    while !(runner.is_stopping() && batch.is_empty() && runner.is_idle()) {
-        let look = due.map_or(poll, |due| due.min(poll));
-        let impatient = runner.slots.impatient_at();
-        tokio::select! {
-            biased;
-            () = runner.woken() => {}
-            () = tokio::time::sleep_until(impatient.map_or(look, |at| at.min(look))) => {}
+    let mut dispatcher = Dispatcher { runner, batch: Vec::new(), starting: Vec::new() };
+    dispatcher.run().await;
+}
+
+struct Dispatcher {
+    runner: Arc<Runner>,
+    /// Ends that are to be written.
+    batch: Vec<Ended>,
+    /// Claimed, each with its slot. They start when the next round trip is under way, so that it need not wait for that.
+    starting: Vec<(Admitted, Seat)>,
+}
+
+impl Dispatcher {
+    async fn run(&mut self) {
+        let runner = self.runner.clone();
+        let mut due: Option<Instant> = None;
+        let mut poll = Instant::now() + jittered(POLL);
+        let mut backoff = Backoff::new();
+        while !(runner.is_stopping() && self.batch.is_empty() && runner.is_idle()) {
+            let look = due.map_or(poll, |due| due.min(poll));
+            let impatient = runner.slots.impatient_at();
+            tokio::select! {
+                biased;
+                () = runner.woken() => {}
+                () = tokio::time::sleep_until(impatient.map_or(look, |at| at.min(look))) => {}
+            }
+            if look <= Instant::now() {
+                runner.remember_work();
+                due = None;
+                poll = Instant::now() + jittered(POLL);
+            }
+            runner.give_back_waiting(false);
+            if self.starting.is_empty() {
+                // Whatever was started in the last round and is done at once joins this one.
+                tokio::task::yield_now().await;
+            }
+            runner.take_ended(&mut self.batch, MAX_BATCH);
+            let answer = self.turn().await;
+            if answer.is_err() || !runner.has_ended() {
+                self.start();
+            }
+            match answer {
+                Ok(next_due) => {
+                    backoff = Backoff::new();
+                    let next = next_due.map(in_time);
+                    due = [due, next].into_iter().flatten().min();
+                }
+                Err(error) => {
+                    if is_about_one_row(&error) {
+                        one_by_one(&runner, &mut self.batch).await;
+                    }
+                    // Outcomes are kept and tried again; meanwhile more of them collect.
+                    tokio::time::sleep(backoff.delay()).await;
+                    runner.may_have_work();
+                }
+            }
         }
-        if look <= Instant::now() {
+    }
+
+    /// One round: writes the batch, claims what there is room for, starts it. Answers when the next task is due. After an
+    /// error everything is as before.
+    async fn turn(&mut self) -> Result<Option<Duration>, StoreError> {
+        let runner = self.runner.clone();
+        let lost: Vec<Ended> = self.batch.extract_if(.., |ended| ended.finish.is_none()).collect();
+        leave(&runner, &lost);
+        if !lost.is_empty() || runner.slots.any_scarce(self.batch.iter().map(|ended| ended.seat)) {
             runner.remember_work();
-            due = None;
-            poll = Instant::now() + jittered(POLL);
         }
-        runner.give_back_waiting(false);
-        // Whatever was started in the last round and is done at once joins this one.
-        tokio::task::yield_now().await;
-        runner.take_ended(&mut batch, MAX_BATCH);
-        match turn(&runner, &mut batch).await {
-            Ok(next_due) => {
-                backoff = Backoff::new();
-                let next = next_due.map(in_time);
-                due = [due, next].into_iter().flatten().min();
+        let wants_work = runner.take_work();
+        if self.batch.is_empty() && !wants_work {
+            return Ok(None);
+        }
+        let finishes =
+            Arc::new(self.batch.iter_mut().filter_map(|ended| ended.finish.take()).collect::<Vec<_>>());
+        let answer = if wants_work {
+            self.write_and_claim(&finishes).await
+        } else {
+            self.write(&finishes).await.map(|finished| {
+                count(&runner, &finishes, &finished);
+                leave(&runner, &self.batch);
+                (finished, None)
+            })
+        };
+        match answer {
+            Ok((finished, next_due)) => {
+                let next_retry = settle(&runner, &self.batch, &finishes, &finished);
+                self.batch.clear();
+                Ok([next_retry, next_due].into_iter().flatten().min())
             }
             Err(error) => {
-                if is_about_one_row(&error) {
-                    one_by_one(&runner, &mut batch).await;
+                let finishes = Arc::try_unwrap(finishes).unwrap_or_else(|shared| (*shared).clone());
+                for (ended, finish) in self.batch.iter_mut().zip(finishes) {
+                    ended.finish = Some(finish);
                 }
-                // Outcomes are kept and tried again; meanwhile more of them collect.
-                tokio::time::sleep(backoff.delay()).await;
-                runner.may_have_work();
+                Err(error)
             }
         }
     }
-}
 
-/// One round: writes the batch, claims what there is room for, starts it. Answers when the next task is due. After an
-/// error everything is as before.
-async fn turn(runner: &Arc<Runner>, batch: &mut Vec<Ended>) -> Result<Option<Duration>, StoreError> {
-    let lost: Vec<Ended> = batch.extract_if(.., |ended| ended.finish.is_none()).collect();
-    leave(runner, &lost);
-    if !lost.is_empty() || runner.slots.any_scarce(batch.iter().map(|ended| ended.seat)) {
-        runner.remember_work();
+    async fn write(&mut self, finishes: &Arc<Vec<Finish>>) -> Result<Vec<Finished>, StoreError> {
+        let core = self.runner.core.clone();
+        self.under_way(core.call("a finish", core.store.finish(finishes.clone()))).await
     }
-    let wants_work = runner.take_work();
-    if batch.is_empty() && !wants_work {
-        return Ok(None);
-    }
-    let finishes = Arc::new(batch.iter_mut().filter_map(|ended| ended.finish.take()).collect::<Vec<_>>());
-    let answer = if wants_work {
-        write_and_claim(runner, batch, &finishes).await
-    } else {
-        write(runner, &finishes).await.map(|finished| {
-            count(runner, &finishes, &finished);
-            leave(runner, batch);
-            (finished, None)
-        })
-    };
-    match answer {
-        Ok((finished, next_due)) => {
-            let next_retry = settle(runner, batch, &finishes, &finished);
-            batch.clear();
-            Ok([next_retry, next_due].into_iter().flatten().min())
-        }
-        Err(error) => {
-            let finishes = Arc::try_unwrap(finishes).unwrap_or_else(|shared| (*shared).clone());
-            for (ended, finish) in batch.iter_mut().zip(finishes) {
-                ended.finish = Some(finish);
+
+    async fn write_and_claim(&mut self, finishes: &Arc<Vec<Finish>>) -> Result<Round, StoreError> {
+        let runner = self.runner.clone();
+        let leaving: Vec<Seat> = self.batch.iter().map(|ended| ended.seat).collect();
+        let room = runner.slots.room(&leaving);
+        let (core, store) = (&runner.core, &runner.core.store);
+        let answer = match Ask::first(&runner, &room) {
+            None if leaving.is_empty() => Ok((Vec::new(), None)),
+            None => self.write(finishes).await.map(|finished| (finished, None)),
+            Some(ask) if leaving.is_empty() => {
+                let claim = core.call("a claim", store.claim(ask.claim(&runner, &room)));
+                self.under_way(claim).await.map(|claims| (Vec::new(), Some((ask, claims))))
             }
-            Err(error)
+            Some(ask) => {
+                let turn = core.call("a turn", store.turn(finishes.clone(), ask.claim(&runner, &room)));
+                self.under_way(turn).await.map(|(finished, claims)| (finished, Some((ask, claims))))
+            }
+        };
+        match answer {
+            Ok((finished, claims)) => {
+                count(&runner, finishes, &finished);
+                runner.core.runs.end(finishes.iter().map(|finish| finish.run));
+                let claims = match claims {
+                    Some((ask, claims)) => ask.complete(&runner, &room, claims).await,
+                    None => {
+                        runner.remember_work();
+                        Claims::default()
+                    }
+                };
+                let next_due = claims.next_due;
+                self.admit(&room, claims);
+                Ok((finished, next_due))
+            }
+            Err(error) => {
+                runner.slots.undo(&leaving);
+                runner.remember_work();
+                Err(error)
+            }
         }
     }
-}
 
-async fn write(runner: &Runner, finishes: &Arc<Vec<Finish>>) -> Result<Vec<Finished>, StoreError> {
-    runner.core.call("a finish", runner.core.store.finish(finishes.clone())).await
+    /// Waits for a round trip, and starts what is to start once it is under way.
+    async fn under_way<T>(&mut self, call: impl Future<Output = T>) -> T {
+        let mut call = pin!(call);
+        let answer = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await;
+        self.start();
+        match answer {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => call.await,
+        }
+    }
+
+    /// What was claimed gets slots as far as they are free; the rest waits for the next.
+    fn admit(&mut self, room: &Room, claims: Claims) {
+        let runner = &self.runner;
+        let admitted = runner.admit(claims.tasks);
+        self.starting.extend(runner.slots.settle(room, admitted, Admitted::kind));
+        if runner.slots.were_recalled() || runner.is_stopping() {
+            runner.give_back_waiting(true);
+        }
+        if runner.is_stopping() {
+            runner.core.runs.look_again();
+        }
+    }
+
+    fn start(&mut self) {
+        for (task, seat) in self.starting.drain(..) {
+            self.runner.start(task, seat);
+        }
+    }
 }
 
 /// What a round that claims answers: what became of the ends, and when the next task is due.
 type Round = (Vec<Finished>, Option<Duration>);
-
-async fn write_and_claim(
-    runner: &Arc<Runner>,
-    batch: &[Ended],
-    finishes: &Arc<Vec<Finish>>,
-) -> Result<Round, StoreError> {
-    let leaving: Vec<Seat> = batch.iter().map(|ended| ended.seat).collect();
-    let room = runner.slots.room(&leaving);
-    let store = &runner.core.store;
-    let answer = match Ask::first(runner, &room) {
-        None if batch.is_empty() => Ok((Vec::new(), None)),
-        None => write(runner, finishes).await.map(|finished| (finished, None)),
-        Some(ask) if batch.is_empty() => {
-            let claims = runner.core.call("a claim", store.claim(ask.claim(runner, &room))).await;
-            claims.map(|claims| (Vec::new(), Some((ask, claims))))
-        }
-        Some(ask) => {
-            let turn = store.turn(finishes.clone(), ask.claim(runner, &room));
-            let answer = runner.core.call("a turn", turn).await;
-            answer.map(|(finished, claims)| (finished, Some((ask, claims))))
-        }
-    };
-    match answer {
-        Ok((finished, claims)) => {
-            count(runner, finishes, &finished);
-            runner.core.runs.end(finishes.iter().map(|finish| finish.run));
-            let claims = match claims {
-                Some((ask, claims)) => ask.complete(runner, &room, claims).await,
-                None => {
-                    runner.remember_work();
-                    Claims::default()
-                }
-            };
-            Ok((finished, begin(runner, &room, claims)))
-        }
-        Err(error) => {
-            runner.slots.undo(&leaving);
-            runner.remember_work();
-            Err(error)
-        }
-    }
-}
 
 /// What is asked for. With fewer threads than slots, synchronous tasks could fill more slots than can be started: then
 /// everything is asked for up to the free threads, and async tasks alone for the rest.
@@ -201,17 +255,4 @@ impl Ask {
         }
         claims
     }
-}
-
-/// Starts what was claimed as far as slots are free; the rest waits for the next.
-fn begin(runner: &Arc<Runner>, room: &Room, claims: Claims) -> Option<Duration> {
-    let admitted = runner.admit(claims.tasks);
-    for (task, seat) in runner.slots.settle(room, admitted, Admitted::kind) {
-        runner.start(task, seat);
-    }
-    if runner.is_stopping() {
-        runner.give_back_waiting(true);
-        runner.core.runs.look_again();
-    }
-    claims.next_due
 }

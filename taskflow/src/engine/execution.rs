@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use super::panics;
+use super::pause::in_time;
 use super::retry;
 use super::runner::{Ended, Runner};
 use super::runs::{Live, StopReason};
@@ -26,6 +27,7 @@ pub(crate) struct Admitted {
     task: Claimed,
     descriptor: &'static Descriptor,
     context: TaskContext,
+    expires: Option<Instant>,
 }
 
 impl Admitted {
@@ -43,7 +45,8 @@ impl Admitted {
                 .checked_sub(task.log_lines)
                 .zip(TaskContext::MAX_LOG_BYTES.checked_sub(task.log_bytes)),
         });
-        Self { task, descriptor: known.task, context }
+        let expires = task.expires_in.map(in_time);
+        Self { task, descriptor: known.task, context, expires }
     }
 
     /// Its queue, and whether it is synchronous.
@@ -62,29 +65,29 @@ impl Admitted {
         self.context.end_body();
         let kind = match self.context.stop().reason() {
             Some(StopReason::Lost) => None,
-            Some(StopReason::Cancel) => Some(retry::after_cancel()),
+            // Of one that was cancelled meanwhile this is the end.
             _ => Some(FinishKind::GiveBack { delay: Duration::ZERO, outcome: None }),
         };
         let run = self.task.run;
         Ended { run, name: self.task.name, seat, finish: kind.map(|kind| Finish::new(run, kind)) }
     }
 
-    /// Whether it has been asked to stop before it began.
-    pub(crate) fn is_asked_to_stop(&self) -> bool {
-        self.context.stop().is_asked()
+    /// Whether it has been asked to stop before it began, or its time to begin is over.
+    pub(crate) fn may_not_begin(&self) -> bool {
+        self.context.stop().is_asked() || self.expires.is_some_and(|at| at <= Instant::now())
     }
 }
 
 /// Begins a task.
 pub(crate) fn begin(runner: Arc<Runner>, admitted: Admitted, seat: Seat) {
-    let Admitted { task, descriptor, context } = admitted;
+    let Admitted { task, descriptor, context, .. } = admitted;
     if let Some(timeout) = task.policy.timeout {
         context.set_timeout(timeout);
     }
     runner.core.runs.begin();
     runner.core.events.started(task.run.id, &task.name, task.attempt);
     let runtime = runner.core.runtime.clone();
-    let executing = Executing { runner, context };
+    let executing = Executing { runner, context, since: Instant::now() };
     match descriptor.run() {
         RunTask::Async(prepare) => runtime.spawn(run(executing, prepare, task, seat)),
         RunTask::Blocking(prepare) => runtime.spawn(run_blocking(executing, prepare, task, seat)),
@@ -95,6 +98,7 @@ pub(crate) fn begin(runner: Arc<Runner>, admitted: Admitted, seat: Seat) {
 struct Executing {
     runner: Arc<Runner>,
     context: TaskContext,
+    since: Instant,
 }
 
 impl Executing {
@@ -126,13 +130,13 @@ fn run(
         };
         executing.end_body();
         let words = executing.context.last_words().await;
-        conclude(&executing.runner, task, seat, kind, words);
+        conclude(&executing.runner, task, seat, kind, words, executing.since);
     }
 }
 
 /// Attends a synchronous task on its thread and hands its end to the dispatcher.
 async fn run_blocking(executing: Executing, prepare: Prepare<BlockingBody>, task: Claimed, seat: Seat) {
-    let (runner, context) = (executing.runner.clone(), executing.context.clone());
+    let (runner, context, since) = (executing.runner.clone(), executing.context.clone(), executing.since);
     let kind = match prepared(prepare, &context, &task) {
         Ok(body) => attend(&runner, body, &context, &task, executing).await,
         Err(kind) => {
@@ -141,17 +145,24 @@ async fn run_blocking(executing: Executing, prepare: Prepare<BlockingBody>, task
         }
     };
     let words = context.last_words().await;
-    conclude(&runner, task, seat, kind, words);
+    conclude(&runner, task, seat, kind, words, since);
 }
 
 /// Hands the end of a run, with what it has said and nobody has stored, to the dispatcher.
-fn conclude(runner: &Arc<Runner>, task: Claimed, seat: Seat, kind: Option<FinishKind>, words: LastWords) {
+fn conclude(
+    runner: &Arc<Runner>,
+    task: Claimed,
+    seat: Seat,
+    kind: Option<FinishKind>,
+    words: LastWords,
+    since: Instant,
+) {
     let finish = kind.map(|kind| {
         let mut finish = Finish::new(task.run, kind);
         (finish.progress, finish.lines) = words;
         finish
     });
-    runner.end(Ended { run: task.run, name: task.name, seat, finish });
+    runner.end(Ended { run: task.run, name: task.name, seat, finish }, since.elapsed());
 }
 
 /// Runs code of the task's; a panic is its text.

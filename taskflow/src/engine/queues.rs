@@ -124,6 +124,8 @@ pub(crate) fn apply(core: &Core, runner: &Runner) {
         runner.slots.set_limit(name, config.concurrency, SharedLimits::of(config).any());
     }
     drop(now);
+    // It was claimed while other limits held, or before a pause.
+    runner.give_back_waiting(true);
     // One that was resumed, or may take more.
     runner.may_have_work();
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -112,19 +113,20 @@ impl Runner {
 
     /// Starts a task in the slot it was given.
     pub(crate) fn start(self: &Arc<Self>, task: Admitted, seat: Seat) {
-        if self.is_stopping() || task.is_asked_to_stop() {
-            // Claimed, or leased as it was added, before that was known.
-            self.end(task.turned_away(seat));
+        if self.is_stopping() || task.may_not_begin() {
+            // Claimed, or leased as it was added, before that was so.
+            self.end(task.turned_away(seat), Duration::ZERO);
         } else {
             execution::begin(self.clone(), task, seat);
         }
     }
 
-    /// A body is over, or will not begin: hands the end of the run to the dispatcher, and the slot to the next.
-    pub(crate) fn end(self: &Arc<Self>, ended: Ended) {
+    /// A body is over that took so long, or will not begin: hands the end of the run to the dispatcher, and the slot to
+    /// the next.
+    pub(crate) fn end(self: &Arc<Self>, ended: Ended, took: Duration) {
         self.hand_in([ended]);
-        while let Some((next, seat)) = self.slots.end_body(self.may_claim()) {
-            if !next.is_asked_to_stop() {
+        while let Some((next, seat)) = self.slots.end_body(took, self.may_claim()) {
+            if !next.may_not_begin() {
                 return execution::begin(self.clone(), next, seat);
             }
             self.hand_in([next.turned_away(seat)]);
@@ -132,7 +134,7 @@ impl Runner {
     }
 
     /// Gives back what waits for a slot for too long, or everything that waits.
-    pub(super) fn give_back_waiting(&self, all: bool) {
+    pub(crate) fn give_back_waiting(&self, all: bool) {
         let waiting = self.slots.take_waiting(all);
         if !waiting.is_empty() {
             self.hand_in(waiting.into_iter().map(|(task, seat)| task.turned_away(seat)));
@@ -148,6 +150,11 @@ impl Runner {
         if is_first {
             self.wake.notify_one();
         }
+    }
+
+    /// Whether anything has ended that is not taken yet.
+    pub(super) fn has_ended(&self) -> bool {
+        !self.ended.lock().is_empty()
     }
 
     /// Adds to `batch` what has ended, up to `most` in all.

@@ -85,7 +85,11 @@ pub(super) fn settle(
         {
             next = Some(next.map_or(*delay, |next| next.min(*delay)));
         }
-        runner.core.events.send(ended.run.id, &ended.name, || event(&finish.kind, status));
+        // Who goes back without having begun was never seen to begin.
+        let began = !matches!(finish.kind, FinishKind::GiveBack { outcome: None, .. });
+        if began || status.is_final() {
+            runner.core.events.send(ended.run.id, &ended.name, || event(&finish.kind, status));
+        }
         if status.is_final() {
             runner.core.events.ended(ended.run.id);
         }

@@ -6,11 +6,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::ahead::{PATIENCE, Window};
+use super::ahead::{Bodies, PATIENCE, Window};
 
 /// The slots of this process, for tasks that are claimed as `T`.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ struct State<T> {
     runs: usize,
     /// A claim is under way, and every limit was offered to it: what is given back meanwhile is not to be taken twice.
     claiming: bool,
+    /// What waits was to go back, and so is what the claim that is under way brings and no slot is free for.
+    recalled: bool,
     /// The process ends: nothing is started with what is added.
     closed: bool,
     free_threads: usize,
@@ -40,7 +43,7 @@ struct State<T> {
     ready: VecDeque<(T, Seat, Instant)>,
     window: Window,
     /// Bodies that ended since the last claim was answered.
-    ended: usize,
+    ended: Bodies,
     answered: Instant,
 }
 
@@ -55,10 +58,12 @@ struct QueueSlots {
 }
 
 impl QueueSlots {
-    /// What it may take of so many, of which `prompt` find a slot at once. What others wait for is not claimed ahead.
-    fn free(&self, of: usize, prompt: usize) -> usize {
-        let of = if self.shared || self.limit.is_some() { of.min(prompt) } else { of };
+    fn free(&self, of: usize) -> usize {
         self.limit.map_or(of, |limit| limit.saturating_sub(self.taken).min(of))
+    }
+
+    fn has_limits(&self) -> bool {
+        self.shared || self.limit.is_some()
     }
 }
 
@@ -98,12 +103,13 @@ impl<T> Slots<T> {
                 free: total,
                 runs: 0,
                 claiming: false,
+                recalled: false,
                 closed: false,
                 free_threads: threads,
                 queues,
                 ready: VecDeque::new(),
-                window: Window::new(most_ahead),
-                ended: 0,
+                window: Window::new(total, most_ahead),
+                ended: Bodies::default(),
                 answered: Instant::now(),
             }),
             total,
@@ -113,7 +119,7 @@ impl<T> Slots<T> {
     }
 
     /// From now on so many tasks of a queue may run here, and claims mind limits over all processes or not. What runs
-    /// goes on.
+    /// goes on; what waits for a slot must go back.
     pub(crate) fn set_limit(&self, queue: &str, limit: Option<usize>, shared: bool) {
         let Some(index) = self.indices.get(queue) else { return };
         let queue = &mut self.state.lock().queues[*index];
@@ -127,8 +133,8 @@ impl<T> Slots<T> {
         let mut state = self.state.lock();
         let free = if state.claiming || state.closed { 0 } else { state.prompt() };
         if state.queues[index].shared
-            || state.queues[index].free(free, free) == 0
-            || state.runs >= self.total + self.most_ahead
+            || state.queues[index].free(free) == 0
+            || state.runs >= self.total.saturating_add(self.most_ahead)
             || (blocking && self.threads.is_some() && state.free_threads == 0)
         {
             return None;
@@ -160,10 +166,10 @@ impl<T> Slots<T> {
         state.leave(seat);
     }
 
-    /// A body is over. Answers what runs next in its slot, unless nothing is to start now.
-    pub(crate) fn end_body(&self, start_next: bool) -> Option<(T, Seat)> {
+    /// A body is over that took so long. Answers what runs next in its slot, unless nothing is to start now.
+    pub(crate) fn end_body(&self, took: Duration, start_next: bool) -> Option<(T, Seat)> {
         let mut state = self.state.lock();
-        state.ended += 1;
+        state.ended.add(took);
         let next = if start_next { state.ready.pop_front() } else { None };
         if next.is_none() {
             state.free += 1;
@@ -186,12 +192,13 @@ impl<T> Slots<T> {
             state.leave(*seat);
         }
         state.claiming = true;
-        let limit = (self.total + state.window.size()).saturating_sub(state.runs);
-        let prompt = state.prompt();
+        let most = self.total.saturating_add(state.ahead());
+        // Half of it runs while the other half is on its way; without a window, all that is free.
+        let limit = most.saturating_sub(state.runs).min(self.total.max(most / 2));
         let queues = state
             .queues
             .iter()
-            .map(|queue| (queue.name.clone(), queue.free(limit, prompt)))
+            .map(|queue| (queue.name.clone(), queue.free(limit)))
             .filter(|(_, free)| *free > 0)
             .collect();
         let threads = self.threads.map_or(limit, |_| state.free_threads.min(limit));
@@ -240,6 +247,7 @@ impl<T> Slots<T> {
     /// What has waited for a slot for too long, or all that waits if this process is to start nothing.
     pub(crate) fn take_waiting(&self, all: bool) -> Vec<(T, Seat)> {
         let mut state = self.state.lock();
+        state.recalled |= all && state.claiming;
         let late = |since: &Instant| all || since.elapsed() >= PATIENCE;
         if !state.ready.front().is_some_and(|(.., since)| late(since)) {
             return Vec::new();
@@ -249,17 +257,28 @@ impl<T> Slots<T> {
         state.ready.drain(..).map(|(task, seat, _)| (task, seat)).collect()
     }
 
+    /// Whether what waits was to go back while the last claim was under way. Asked once, after that claim.
+    pub(crate) fn were_recalled(&self) -> bool {
+        std::mem::take(&mut self.state.lock().recalled)
+    }
+
     /// Whether, by leaving, one of these makes room for what no free slot could take: it was under a limit of its own.
     pub(crate) fn any_scarce(&self, mut seats: impl Iterator<Item = Seat>) -> bool {
         let state = self.state.lock();
         seats.any(|seat| {
             let queue = &state.queues[seat.queue];
-            (seat.blocking && self.threads.is_some()) || queue.limit.is_some() || queue.shared
+            (seat.blocking && self.threads.is_some()) || queue.has_limits()
         })
     }
 }
 
 impl<T> State<T> {
+    /// How many may be claimed beyond the slots. None beside queues with limits: what waits for a slot would hold a place
+    /// under a limit and run nothing, or keep one of theirs waiting.
+    fn ahead(&self) -> usize {
+        if self.queues.iter().any(QueueSlots::has_limits) { 0 } else { self.window.size() }
+    }
+
     /// How many can start at once.
     fn prompt(&self) -> usize {
         self.free.saturating_sub(self.ready.len())
@@ -281,11 +300,11 @@ impl<T> State<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     type Kind = (&'static str, bool);
+
+    const SOON: Duration = Duration::from_micros(10);
 
     fn slots(most_ahead: usize) -> Slots<Kind> {
         Slots::new(3, 1, most_ahead, vec![("default".into(), None), ("slow".into(), Some(1))])
@@ -298,7 +317,7 @@ mod tests {
 
     /// Its body is over, and its end durable.
     fn end(slots: &Slots<Kind>, seat: Seat) {
-        assert!(slots.end_body(true).is_none());
+        assert!(slots.end_body(SOON, true).is_none());
         slots.leave([seat]);
     }
 
@@ -324,7 +343,7 @@ mod tests {
     fn without_claiming_ahead_a_slot_is_free_only_when_its_end_is_durable() {
         let slots = slots(0);
         let seats = [(); 3].map(|()| slots.try_take("default", false).unwrap());
-        assert!(slots.end_body(true).is_none());
+        assert!(slots.end_body(SOON, true).is_none());
         assert!(slots.try_take("default", false).is_none(), "its end is not durable");
         let room = slots.room(&seats[..1]);
         assert_eq!(room.limit, 1);
@@ -367,7 +386,7 @@ mod tests {
     fn a_claim_may_take_what_its_write_leaves_and_a_failed_one_takes_nothing() {
         let slots = slots(0);
         let slow = slots.try_take("slow", true).unwrap();
-        assert!(slots.end_body(true).is_none());
+        assert!(slots.end_body(SOON, true).is_none());
         let room = slots.room(&[slow]);
         assert_eq!((room.limit, room.threads), (3, 1));
         assert_eq!(room.queues, [("default".into(), 3), ("slow".into(), 1)]);
@@ -381,45 +400,67 @@ mod tests {
         assert_eq!(seats.len(), 2);
     }
 
-    /// As after a round trip in which three bodies ended.
+    /// As after a round trip in which three bodies ended: twelve more may be claimed.
     fn with_an_open_window() -> Slots<Kind> {
-        let (slots, round_trip) = (slots(5), Duration::from_millis(1));
-        slots.state.lock().window.measure(3, round_trip, round_trip);
+        let slots = Slots::new(3, 3, 20, vec![("default".into(), None), ("other".into(), None)]);
+        let mut ended = Bodies::default();
+        (0..3).for_each(|_| ended.add(SOON));
+        let round_trip = Duration::from_millis(1);
+        slots.state.lock().window.measure(ended, round_trip, round_trip);
         slots
     }
 
     #[test]
-    fn more_is_claimed_than_may_run_but_not_of_a_queue_with_a_limit() {
+    fn more_is_claimed_than_may_run() {
         let slots = with_an_open_window();
         let room = slots.room(&[]);
-        assert_eq!(room.limit, 8);
-        assert_eq!(room.queues, [("default".into(), 8), ("slow".into(), 1)]);
+        assert_eq!(room.limit, 7, "half of all");
+        assert_eq!(room.queues, [("default".into(), 7), ("other".into(), 7)]);
 
-        let running = settle(&slots, &room, &[("default", false); 8]);
+        let running = settle(&slots, &room, &[("default", false); 7]);
         assert_eq!(running.len(), 3, "no more bodies than slots");
-        assert_eq!(slots.taken(), 8);
+        assert_eq!(slots.taken(), 7);
         assert!(slots.try_take("default", false).is_none(), "others come first");
-        assert!(
-            slots.room(&[]).queues.iter().all(|(name, _)| &**name != "slow"),
-            "no slot would be free for it"
-        );
-        slots.undo(&[]);
 
-        let (_, next) = slots.end_body(true).unwrap();
-        assert!(slots.end_body(false).is_none(), "nothing is to start");
+        let (_, next) = slots.end_body(SOON, true).unwrap();
+        assert!(slots.end_body(SOON, false).is_none(), "nothing is to start");
         slots.leave([running[0], next]);
-        assert_eq!(slots.taken(), 6);
+        assert_eq!(slots.taken(), 5);
+    }
+
+    #[test]
+    fn beside_a_queue_with_limits_nothing_is_claimed_ahead() {
+        let slots = with_an_open_window();
+        slots.set_limit("other", Some(2), false);
+        assert_eq!(slots.room(&[]).queues, [("default".into(), 3), ("other".into(), 2)]);
+        slots.undo(&[]);
+        slots.set_limit("other", None, true);
+        assert_eq!(slots.room(&[]).limit, 3);
+        slots.undo(&[]);
+        slots.set_limit("other", None, false);
+        assert_eq!(slots.room(&[]).limit, 7);
+    }
+
+    #[test]
+    fn any_numbers_will_do() {
+        let queues = || vec![("default".into(), None)];
+        for slots in
+            [Slots::<Kind>::new(1, 1, usize::MAX, queues()), Slots::new(usize::MAX, usize::MAX, 1, queues())]
+        {
+            slots.try_take("default", true).unwrap();
+            slots.room(&[]);
+        }
     }
 
     #[test]
     fn what_waits_for_a_slot_can_be_taken_back_and_closes_the_window() {
         let slots = with_an_open_window();
         let room = slots.room(&[]);
-        settle(&slots, &room, &[("default", false); 8]);
+        settle(&slots, &room, &[("default", false); 7]);
         assert!(slots.take_waiting(false).is_empty(), "it has not waited for long");
         assert!(slots.impatient_at().is_some());
         let waiting = slots.take_waiting(true);
-        assert_eq!(waiting.len(), 5);
+        assert_eq!(waiting.len(), 4);
         slots.leave(waiting.into_iter().map(|(_, seat)| seat));
         assert_eq!((slots.taken(), slots.impatient_at()), (3, None));
         assert_eq!(slots.room(&[]).limit, 0);

@@ -113,10 +113,12 @@ impl TaskManagerBuilder {
     /// unless told.
     ///
     /// While the store is told how some ended, the next already run; this is what keeps slots busy when tasks are
-    /// shorter than a round trip. It claims ahead only as much as is sure to start within a few round trips: nothing
-    /// when tasks take longer than that, and never of a queue with limits. What finds no slot within 100 ms goes back.
-    /// A task of higher priority that is added meanwhile comes after what is already here, and a process that is killed
-    /// repeats what it had run and not yet been able to write, which is up to this much more.
+    /// shorter than a round trip. It claims ahead only as much as starts within a few round trips: nothing when tasks
+    /// take longer than 20 ms, and nothing in a process that runs a queue with limits. What finds no slot within 100 ms,
+    /// or before its queue is paused or given a limit, goes back. A task of higher priority that is added meanwhile comes
+    /// after what is already here. When the process is killed, what it had claimed ahead shares the fate of what it ran:
+    /// it starts again if it may (`retries`, `requeue_on_interrupt`), and is `interrupted` otherwise, for nobody can know
+    /// whether it had begun.
     ///
     /// With 0, a slot is free only when the end of what ran in it is stored.
     pub fn claim_ahead(mut self, n: usize) -> Self {
@@ -203,7 +205,7 @@ impl TaskManagerBuilder {
         let manager = TaskManager::new(core.clone(), Some(runner.clone()));
         // Before anything runs: the first task may take it.
         own.set(&manager);
-        manager.dispatch(runner.clone());
+        manager.dispatch(&runner);
         core.runtime.spawn(control::listen(core.clone(), Some(runner.clone())));
         core.runtime.spawn(queues::watch(core.clone(), Some(runner.clone())));
         core.runtime.spawn(recovery::watch(runner.clone()));

@@ -73,7 +73,7 @@ impl TaskManager {
     }
 
     /// Begins to claim and run.
-    pub(super) fn dispatch(&self, runner: Arc<Runner>) {
+    pub(super) fn dispatch(&self, runner: &Arc<Runner>) {
         let dispatcher = runner.core.runtime.spawn(dispatcher::dispatch(runner.clone()));
         *self.0.dispatcher.lock() = Some(dispatcher);
         runner.may_have_work();

@@ -89,6 +89,8 @@ impl TaskManager {
         let core = &self.0.core;
         core.call("a pause", core.store.set_paused(queue.to_owned(), paused)).await?;
         if let Some(runner) = &self.0.runner {
+            // Of what was claimed before the pause, only what runs goes on.
+            runner.give_back_waiting(true);
             runner.may_have_work();
         }
         Ok(())

@@ -66,7 +66,8 @@ pub struct Health {
     pub lost_leases: u64,
     /// Calls to the store that failed.
     pub store_errors: u64,
-    /// Claimed and not yet finished in the store: running ones, and those whose outcome is being written.
+    /// Claimed and not yet finished in the store: running ones, those whose outcome is being written, and those that are
+    /// claimed ahead of the slots.
     pub claimed: u64,
     /// Running now.
     pub running: u64,

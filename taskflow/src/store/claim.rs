@@ -124,6 +124,8 @@ pub struct Claimed {
     pub policy: Arc<RetryPolicy>,
     /// The instant it was meant for, if one was given.
     pub scheduled_for: Option<SystemTime>,
+    /// How long after the claim it may still begin, by the store's clock; `None` without an `expires_at`.
+    pub expires_in: Option<Duration>,
     /// How often it has been snoozed.
     pub snoozes: u32,
     /// Log lines its earlier attempts left.
@@ -146,6 +148,7 @@ impl Claimed {
             max_attempts: policy.max_attempts(),
             policy,
             scheduled_for: None,
+            expires_in: None,
             snoozes: 0,
             log_lines: 0,
             log_bytes: 0,

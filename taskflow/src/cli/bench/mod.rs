@@ -73,7 +73,7 @@ impl Measured for Whole<'_> {
     async fn on<B: Backend>(&self, backend: B) -> Result<Report> {
         let report = tokio::select! {
             report = measure_all(self, &backend) => report,
-            _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+            () = stopped() => Err("interrupted".into()),
         };
         // Whatever came of it; that it could not be measured is the greater news.
         let removed = backend.remove().await;
@@ -81,6 +81,20 @@ impl Measured for Whole<'_> {
         removed?;
         Ok(report)
     }
+}
+
+/// Ends when somebody asks the process to stop.
+async fn stopped() {
+    let interrupted = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    if let Ok(mut terminated) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        tokio::select! {
+            _ = interrupted => {}
+            _ = terminated.recv() => {}
+        }
+        return;
+    }
+    let _ = interrupted.await;
 }
 
 async fn measure_all<B: Backend>(whole: &Whole<'_>, backend: &B) -> Result<Report> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::state::{State, now};
 use super::task::{Lease, Task};
 use crate::model::TaskId;
-use crate::store::{Claim, Claimed, Claims, Run, SharedLimits};
+use crate::store::{Claim, Claimed, Claims, Run, SharedLimits, words::left};
 
 /// A lane an instance asked for, and which of its queues that is.
 struct Asked {
@@ -104,7 +104,7 @@ impl State {
     /// Puts a task aside if as many of its key run as may.
     fn blocks(&mut self, id: TaskId) -> bool {
         let Some(task) = self.tasks.get(&id) else { return false };
-        let Some(key) = &task.concurrency_key else { return false };
+        let Some(key) = &task.rare.concurrency_key else { return false };
         let lane = &mut self.index.lanes[task.lane];
         let queue = &self.index.queues[lane.queue];
         let running = queue.running_keys.get(key).copied().unwrap_or(0);
@@ -149,13 +149,14 @@ fn claimed(task: &Task, run: Run, name: Arc<str>, queue: Arc<str>) -> Claimed {
         name,
         queue,
         args: Arc::clone(&task.args),
-        tags: task.tags.clone(),
+        tags: task.rare.tags.clone(),
         attempt: task.attempt,
         max_attempts: task.max_attempts,
         policy: Arc::clone(&task.policy),
-        scheduled_for: task.scheduled_for.map(crate::model::time::from_micros),
-        snoozes: task.snoozes,
-        log_lines: u32::try_from(task.lines.len()).unwrap_or(u32::MAX),
-        log_bytes: task.log_bytes,
+        scheduled_for: task.rare.scheduled_for.map(crate::model::time::from_micros),
+        expires_in: task.rare.expires_at.zip(task.started_at).map(|(end, now)| left(end, now)),
+        snoozes: task.rare.snoozes,
+        log_lines: u32::try_from(task.rare.lines.len()).unwrap_or(u32::MAX),
+        log_bytes: task.rare.log_bytes,
     }
 }

@@ -57,12 +57,12 @@ impl State {
         self.index.remove(task);
         task.stage = Stage::Pending;
         task.run_at = now;
-        task.expires_at = task.expires_at.filter(|at| *at > now);
+        task.rare.expires_at = task.rare.expires_at.filter(|at| *at > now);
         task.max_attempts = task.attempt.saturating_add(task.policy.max_attempts());
         task.lost_runs = 0;
-        task.snoozes = 0;
-        task.error = None;
-        task.progress = None;
+        task.rare.snoozes = 0;
+        task.rare.error = None;
+        task.rare.progress = None;
         self.index.add(task, now);
         Ok(())
     }

@@ -19,10 +19,7 @@ impl State {
             return Finished::Stale;
         }
         self.index.remove(task);
-        task.log(&finish.lines);
-        if finish.progress.is_some() {
-            task.progress.clone_from(&finish.progress);
-        }
+        task.say(finish.progress.as_ref(), &finish.lines);
         end_run(task, &finish.kind, now);
         self.index.add(task, now);
         Finished::Applied(task.stage.status())
@@ -58,10 +55,7 @@ impl State {
         if !task.is_running_under(report.run.fence) {
             return false;
         }
-        task.log(&report.lines);
-        if report.progress.is_some() {
-            task.progress.clone_from(&report.progress);
-        }
+        task.say(report.progress.as_ref(), &report.lines);
         true
     }
 }
@@ -77,14 +71,16 @@ fn end_run(task: &mut Task, kind: &FinishKind, now: i64) {
         }
         FinishKind::Retry { delay, outcome, error } => {
             task.record(*outcome, Some(error.clone()), now);
-            task.error = Some(error.clone());
+            task.rare.error = Some(error.clone());
             task.run_at = later(now, *delay);
             task.stage = Stage::Pending;
         }
         FinishKind::GiveBack { delay, outcome } => {
             if let Some(outcome) = outcome {
                 task.record(*outcome, None, now);
-                task.snoozes += u32::from(*outcome == AttemptOutcome::Snoozed);
+                if *outcome == AttemptOutcome::Snoozed {
+                    task.rare.snoozes += 1;
+                }
             }
             task.attempt -= 1;
             task.run_at = later(now, *delay);

@@ -211,12 +211,12 @@ impl Index {
     /// Takes a pending task out of its lane.
     fn leave_lane(&mut self, task: &Task) {
         let (lane, place) = (&mut self.lanes[task.lane], (Reverse(task.priority), task.seq));
-        if let Some(expires_at) = task.expires_at {
+        if let Some(expires_at) = task.rare.expires_at {
             self.expiring.remove(&(expires_at, task.seq));
         }
         if lane.ready.remove(&place).is_some() {
-            self.freed = task.concurrency_key.clone().map(|key| (lane.queue, key));
-        } else if !lane.remove_blocked(task.concurrency_key.as_ref(), place) {
+            self.freed = task.rare.concurrency_key.clone().map(|key| (lane.queue, key));
+        } else if !lane.remove_blocked(task.rare.concurrency_key.as_ref(), place) {
             lane.later.remove(&(task.run_at, task.seq));
         }
     }
@@ -245,13 +245,13 @@ impl Index {
 
     /// Who holds this task's idempotency key, or would stand in its way.
     pub(super) fn key_holder(&self, task: &Task) -> Option<TaskId> {
-        let key = task.idempotency_key.as_ref()?;
+        let key = task.rare.idempotency_key.as_ref()?;
         self.keys.get(&(Arc::clone(&self.lanes[task.lane].name), Arc::clone(key))).copied()
     }
 
     /// Who waits with this task's run key.
     pub(super) fn run_key_holder(&self, task: &Task) -> Option<TaskId> {
-        let key = task.run_key.as_ref()?;
+        let key = task.rare.run_key.as_ref()?;
         self.run_keys.get(&(Arc::clone(key), Arc::clone(&self.lanes[task.lane].name))).copied()
     }
 
@@ -272,7 +272,7 @@ impl Index {
                 } else {
                     lane.later.insert((task.run_at, seq), (task.priority, task.id));
                 }
-                if let Some(expires_at) = task.expires_at {
+                if let Some(expires_at) = task.rare.expires_at {
                     self.expiring.insert((expires_at, seq), task.id);
                 }
             }
@@ -284,7 +284,7 @@ impl Index {
                 if *stop {
                     self.stopping.insert(task.id);
                 }
-                if let Some(key) = &task.concurrency_key {
+                if let Some(key) = &task.rare.concurrency_key {
                     *queue.running_keys.entry(Arc::clone(key)).or_default() += 1;
                     // Another of its key has not begun, but this one.
                     self.freed.take_if(|(queue, freed)| *queue == lane.queue && *freed == *key);
@@ -295,15 +295,15 @@ impl Index {
             }
         }
         *queue.number_of(status) += 1;
-        if let Some(key) = task.idempotency_key.as_ref().filter(|_| status.holds_key()) {
+        if let Some(key) = task.rare.idempotency_key.as_ref().filter(|_| status.holds_key()) {
             self.keys.insert((Arc::clone(&lane.name), Arc::clone(key)), task.id);
         }
         if task.waits_for_first() {
             queue.waiting_first += 1;
-            if let Some(key) = &task.run_key {
+            if let Some(key) = &task.rare.run_key {
                 let place = (Arc::clone(key), Arc::clone(&lane.name));
                 if *self.run_keys.entry(place).or_insert(task.id) != task.id {
-                    task.run_key = None;
+                    task.rare.run_key = None;
                 }
             }
         }
@@ -330,7 +330,7 @@ impl Index {
                 if *stop {
                     self.stopping.remove(&task.id);
                 }
-                if let Some(key) = &task.concurrency_key {
+                if let Some(key) = &task.rare.concurrency_key {
                     if let Entry::Occupied(mut running) = queue.running_keys.entry(Arc::clone(key)) {
                         *running.get_mut() -= 1;
                         if *running.get() == 0 {
@@ -345,12 +345,12 @@ impl Index {
             }
         }
         *queue.number_of(status) -= 1;
-        if let Some(key) = task.idempotency_key.as_ref().filter(|_| status.holds_key()) {
+        if let Some(key) = task.rare.idempotency_key.as_ref().filter(|_| status.holds_key()) {
             self.keys.remove(&(Arc::clone(&lane.name), Arc::clone(key)));
         }
         if task.waits_for_first() {
             queue.waiting_first -= 1;
-            if let Some(key) = &task.run_key {
+            if let Some(key) = &task.rare.run_key {
                 self.run_keys.remove(&(Arc::clone(key), Arc::clone(&lane.name)));
             }
         }

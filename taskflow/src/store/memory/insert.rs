@@ -1,17 +1,30 @@
 //! How tasks come in.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::state::{State, later, now};
-use super::task::{Lease, Stage, Task};
+use super::task::{Lease, Rare, Stage, Task};
 use crate::model::{NewTask, TaskId, TaskStatus, When, time};
 use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
 
 /// The fence of a run or hold that begins with the insert; a claim's is greater.
 const FIRST_FENCE: u64 = 1;
 
-/// How to undo one insert of a group that is refused later on.
+/// How to undo the inserts of a group, if one of them is refused later on.
+struct Undos {
+    /// Of a group of one there is nothing to undo.
+    wanted: bool,
+    steps: Vec<Undo>,
+}
+
+impl Undos {
+    fn push(&mut self, step: impl FnOnce() -> Undo) {
+        if self.wanted {
+            self.steps.push(step());
+        }
+    }
+}
+
 enum Undo {
     Forget(TaskId),
     Restore(Box<Task>),
@@ -29,13 +42,13 @@ impl State {
         group: &InsertGroup,
         now: i64,
     ) -> Result<Vec<Inserted>, Refusal> {
-        let mut undo = Vec::with_capacity(group.tasks.len());
+        let mut undo = Undos { wanted: group.tasks.len() > 1, steps: Vec::new() };
         let mut answers = Vec::with_capacity(group.tasks.len());
         for task in &group.tasks {
             match self.insert_one(batch, task, now, &mut undo) {
                 Ok(answer) => answers.push(answer),
                 Err(refusal) => {
-                    self.undo(undo, now);
+                    self.undo(undo.steps, now);
                     self.reject(group, &refusal, now);
                     return Err(refusal);
                 }
@@ -83,7 +96,7 @@ impl State {
         batch: &InsertBatch,
         insert: &InsertTask,
         now: i64,
-        undo: &mut Vec<Undo>,
+        undo: &mut Undos,
     ) -> Result<Inserted, Refusal> {
         let new = &insert.task;
         if let Some(there) = self.tasks.get(&new.id) {
@@ -99,9 +112,9 @@ impl State {
         }
         if let Some(waiting) = self.index.run_key_holder(&task) {
             if let Some(before) = self.tasks.get(&waiting) {
-                undo.push(Undo::Restore(before.clone()));
+                undo.push(|| Undo::Restore(before.clone()));
             }
-            self.change(waiting, now, |waiting| replace(waiting, task));
+            self.change(waiting, now, |waiting| replace(waiting, *task));
             return Ok(Inserted::new(waiting, InsertedAs::Replaced));
         }
         let queue = self.index.queue_of(&task);
@@ -110,7 +123,7 @@ impl State {
         }
         let kind = self.begin(&mut task, insert.start, batch, now);
         self.next_seq += 1;
-        undo.push(Undo::Forget(task.id));
+        undo.push(|| Undo::Forget(new.id));
         self.attach(task, now);
         Ok(Inserted::new(new.id, kind))
     }
@@ -151,9 +164,6 @@ impl State {
             priority: new.priority,
             // Whoever makes an `InsertTask` has checked them.
             args: new.args.as_ref().map_or_else(|_| Arc::from("null"), Arc::clone),
-            tags: if new.tags.is_empty() { BTreeMap::new() } else { new.tags.clone() },
-            idempotency_key: new.idempotency_key.as_deref().map(Arc::from),
-            run_key: new.run_key.as_deref().map(Arc::from),
             source: new.source,
             policy: self.index.lanes[lane].share(&new.policy),
             stage: Stage::Pending,
@@ -164,33 +174,26 @@ impl State {
             past: Vec::new(),
             created_at: now,
             run_at: scheduled_for.unwrap_or(now),
-            scheduled_for,
-            expires_at: new.expires_at.map(time::to_micros),
-            concurrency_key: new.concurrency_key.as_deref().map(Arc::from),
-            snoozes: 0,
-            error: None,
             result: None,
-            progress: None,
-            lines: Vec::new(),
-            log_bytes: 0,
+            rare: Rare::of(new, scheduled_for),
             started_at: None,
         })
     }
 }
 
 /// Gives a waiting task what another add with its run key wants. A hold stays: whoever has it ends it.
-fn replace(waiting: &mut Task, new: Box<Task>) {
-    let Task { lane, priority, args, tags, policy, max_attempts, run_at, scheduled_for, .. } = *new;
-    waiting.expires_at = new.expires_at;
-    waiting.concurrency_key = new.concurrency_key;
+fn replace(waiting: &mut Task, new: Task) {
+    let Task { lane, priority, args, policy, max_attempts, run_at, rare, .. } = new;
     waiting.lane = lane;
     waiting.priority = priority;
     waiting.args = args;
-    waiting.tags = tags;
     waiting.policy = policy;
     waiting.max_attempts = max_attempts;
     waiting.run_at = run_at;
-    waiting.scheduled_for = scheduled_for;
+    waiting.rare.tags = rare.tags.clone();
+    waiting.rare.scheduled_for = rare.scheduled_for;
+    waiting.rare.expires_at = rare.expires_at;
+    waiting.rare.concurrency_key = rare.concurrency_key.clone();
 }
 
 /// What a task that is there already was answered when this instance inserted it, if that still holds.

@@ -102,7 +102,7 @@ impl State {
             return Some(Recovered::from_hold(id, name));
         }
         let status = task.stage.status();
-        let error = task.error.clone().filter(|_| status.is_final());
+        let error = task.rare.error.clone().filter(|_| status.is_final());
         Some(Recovered::new(id, name, status, error))
     }
 }
@@ -117,7 +117,7 @@ fn lose_run(task: &mut Task, stop: bool, now: i64) {
             if !counted {
                 task.attempt -= 1;
             }
-            task.error = Some("worker lost".to_owned());
+            task.rare.error = Some("worker lost".to_owned());
             task.run_at = later(now, delay);
             task.stage = Stage::Pending;
         }

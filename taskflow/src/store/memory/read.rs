@@ -17,7 +17,7 @@ impl State {
     }
 
     pub(super) fn logs(&self, id: TaskId) -> Option<Vec<LogLine>> {
-        self.tasks.get(&id).map(|task| task.lines.clone())
+        self.tasks.get(&id).map(|task| task.rare.lines.clone())
     }
 
     pub(super) fn list(&self, filter: &TaskFilter) -> Page<TaskRecord> {
@@ -117,7 +117,7 @@ impl State {
         (filter.statuses.is_empty() || filter.statuses.contains(&task.stage.status()))
             && any(&filter.names, &self.index.lanes[task.lane].name)
             && any(&filter.queues, &self.index.queue_of(task).name)
-            && filter.tags.iter().all(|(key, value)| task.tags.get(key) == Some(value))
+            && filter.tags.iter().all(|(key, value)| task.rare.tags.get(key) == Some(value))
             && filter.created_after.is_none_or(|at| created_at >= at)
             && filter.created_before.is_none_or(|at| created_at < at)
     }

@@ -1,13 +1,14 @@
 //! One task as this store keeps it.
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
 use crate::model::{
-    Attempt, AttemptOutcome, InstanceId, LogLine, Progress, RetryPolicy, TaskId, TaskRecord, TaskSource,
-    TaskStatus, time,
+    Attempt, AttemptOutcome, InstanceId, LogLine, NewTask, Progress, RetryPolicy, TaskId, TaskRecord,
+    TaskSource, TaskStatus, time,
 };
 use crate::store::Run;
 
@@ -21,9 +22,6 @@ pub(super) struct Task {
     pub(super) lane: usize,
     pub(super) priority: i16,
     pub(super) args: Arc<str>,
-    pub(super) tags: BTreeMap<String, String>,
-    pub(super) idempotency_key: Option<Arc<str>>,
-    pub(super) run_key: Option<Arc<str>>,
     pub(super) source: TaskSource,
     pub(super) policy: Arc<RetryPolicy>,
     pub(super) stage: Stage,
@@ -36,17 +34,87 @@ pub(super) struct Task {
     pub(super) past: Vec<Past>,
     pub(super) created_at: i64,
     pub(super) run_at: i64,
+    pub(super) result: Option<Box<str>>,
+    pub(super) rare: Rare,
+    /// When its last attempt began.
+    pub(super) started_at: Option<i64>,
+}
+
+/// What most tasks have nothing of: no memory is taken for it until something is written there.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rare(Option<Box<Extra>>);
+
+#[derive(Clone, Debug)]
+pub(super) struct Extra {
+    pub(super) tags: BTreeMap<String, String>,
+    pub(super) idempotency_key: Option<Arc<str>>,
+    pub(super) run_key: Option<Arc<str>>,
+    pub(super) concurrency_key: Option<Arc<str>>,
     pub(super) scheduled_for: Option<i64>,
     pub(super) expires_at: Option<i64>,
-    pub(super) concurrency_key: Option<Arc<str>>,
     pub(super) snoozes: u32,
     pub(super) error: Option<String>,
-    pub(super) result: Option<Box<str>>,
     pub(super) progress: Option<Progress>,
     pub(super) lines: Vec<LogLine>,
     pub(super) log_bytes: u32,
-    /// When its last attempt began.
-    pub(super) started_at: Option<i64>,
+}
+
+impl Extra {
+    const NOTHING: Self = Self {
+        tags: BTreeMap::new(),
+        idempotency_key: None,
+        run_key: None,
+        concurrency_key: None,
+        scheduled_for: None,
+        expires_at: None,
+        snoozes: 0,
+        error: None,
+        progress: None,
+        lines: Vec::new(),
+        log_bytes: 0,
+    };
+}
+
+impl Rare {
+    /// What a new task has.
+    pub(super) fn of(new: &NewTask, scheduled_for: Option<i64>) -> Self {
+        let has_any = scheduled_for.is_some()
+            || new.expires_at.is_some()
+            || new.idempotency_key.is_some()
+            || new.run_key.is_some()
+            || new.concurrency_key.is_some()
+            || !new.tags.is_empty();
+        let extra = || Extra {
+            tags: new.tags.clone(),
+            idempotency_key: new.idempotency_key.as_deref().map(Arc::from),
+            run_key: new.run_key.as_deref().map(Arc::from),
+            concurrency_key: new.concurrency_key.as_deref().map(Arc::from),
+            scheduled_for,
+            expires_at: new.expires_at.map(time::to_micros),
+            ..Extra::NOTHING
+        };
+        Self(has_any.then(extra).map(Box::new))
+    }
+
+    /// To be changed, if there is anything.
+    pub(super) fn existing(&mut self) -> Option<&mut Extra> {
+        self.0.as_deref_mut()
+    }
+}
+
+impl Deref for Rare {
+    type Target = Extra;
+
+    fn deref(&self) -> &Extra {
+        static NOTHING: Extra = Extra::NOTHING;
+        self.0.as_deref().unwrap_or(&NOTHING)
+    }
+}
+
+impl DerefMut for Rare {
+    fn deref_mut(&mut self) -> &mut Extra {
+        self.0.get_or_insert_with(|| Box::new(Extra::NOTHING))
+    }
 }
 
 /// Where in its life a task is, with what only that part of its life has.
@@ -115,7 +183,7 @@ impl Task {
 
     /// Whether it may no longer be started.
     pub(super) fn has_expired(&self, now: i64) -> bool {
-        self.expires_at.is_some_and(|at| at <= now)
+        self.rare.expires_at.is_some_and(|at| at <= now)
     }
 
     pub(super) fn is_running_under(&self, fence: u64) -> bool {
@@ -136,7 +204,9 @@ impl Task {
     pub(super) fn start(&mut self, lease: Lease, now: i64) -> Run {
         self.attempt += 1;
         self.started_at = Some(now);
-        self.progress = None;
+        if let Some(extra) = self.rare.existing() {
+            extra.progress = None;
+        }
         self.stage = Stage::Running { lease, stop: false };
         self.next_run()
     }
@@ -144,6 +214,8 @@ impl Task {
     /// Writes its run down as an attempt that ended now. What becomes of the task is up to the caller.
     pub(super) fn record(&mut self, outcome: AttemptOutcome, error: Option<String>, now: i64) {
         let Some(lease) = self.stage.lease() else { return };
+        // Most have no second.
+        self.past.reserve_exact(1);
         self.past.push(Past {
             number: self.attempt,
             holder: Arc::clone(&lease.holder),
@@ -156,13 +228,22 @@ impl Task {
 
     pub(super) fn end(&mut self, status: TaskStatus, error: Option<String>, now: i64) {
         self.stage = Stage::Ended { status, at: now };
-        self.error = error;
+        if error.is_some() || self.rare.error.is_some() {
+            self.rare.error = error;
+        }
     }
 
-    pub(super) fn log(&mut self, lines: &[LogLine]) {
-        self.lines.extend_from_slice(lines);
-        let bytes: usize = lines.iter().map(|line| line.message.len()).sum();
-        self.log_bytes = self.log_bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+    /// Keeps what its run said.
+    pub(super) fn say(&mut self, progress: Option<&Progress>, lines: &[LogLine]) {
+        if let Some(progress) = progress {
+            self.rare.progress = Some(progress.clone());
+        }
+        if !lines.is_empty() {
+            let bytes: usize = lines.iter().map(|line| line.message.len()).sum();
+            let extra = &mut *self.rare;
+            extra.lines.extend_from_slice(lines);
+            extra.log_bytes = extra.log_bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        }
     }
 
     pub(super) fn to_record(&self, name: &str, queue: &str) -> TaskRecord {
@@ -173,28 +254,28 @@ impl Task {
             status: self.stage.status(),
             priority: self.priority,
             args: raw(&self.args),
-            tags: self.tags.clone(),
-            idempotency_key: self.idempotency_key.as_deref().map(str::to_owned),
-            run_key: self.run_key.as_deref().map(str::to_owned),
-            concurrency_key: self.concurrency_key.as_deref().map(str::to_owned),
+            tags: self.rare.tags.clone(),
+            idempotency_key: self.rare.idempotency_key.as_deref().map(str::to_owned),
+            run_key: self.rare.run_key.as_deref().map(str::to_owned),
+            concurrency_key: self.rare.concurrency_key.as_deref().map(str::to_owned),
             source: self.source,
             attempt: self.attempt,
             max_attempts: self.max_attempts,
             attempts: self.attempts(),
             created_at: time::from_micros(self.created_at),
             run_at: time::from_micros(self.run_at),
-            scheduled_for: self.scheduled_for.map(time::from_micros),
-            expires_at: self.expires_at.map(time::from_micros),
+            scheduled_for: self.rare.scheduled_for.map(time::from_micros),
+            expires_at: self.rare.expires_at.map(time::from_micros),
             timeout: self.policy.timeout,
-            snoozes: self.snoozes,
+            snoozes: self.rare.snoozes,
             started_at: self.started_at.map(time::from_micros),
             finished_at: match self.stage {
                 Stage::Ended { at, .. } => Some(time::from_micros(at)),
                 _ => None,
             },
-            error: self.error.clone(),
+            error: self.rare.error.clone(),
             result: self.result.as_deref().map(raw),
-            progress: self.progress.clone(),
+            progress: self.rare.progress.clone(),
             cancel_requested: self.asked_to_stop(),
         }
     }

@@ -9,25 +9,33 @@ use uuid::Uuid;
 
 use super::claimed::{claims, says};
 use super::error::Fault;
-use super::finish::Successes;
+use super::finish::{Successes, end_well};
 use super::limits;
 use super::session::{Session, Statement};
+use super::sql::moment;
 use super::value::{keep, length};
 use crate::store::{Claim, Claims, Finish, FinishKind, Finished, words};
 
 /// Marks tasks that have come due; 10,000 at a time.
-pub(super) const PROMOTE: &str = "
+pub(super) const PROMOTE: &str = concat!(
+    "
 WITH due AS (
     UPDATE taskflow_tasks SET state = 0
     WHERE id = ANY (ARRAY(
-        SELECT id FROM taskflow_tasks WHERE state = 1 AND run_at <= now() ORDER BY run_at LIMIT 10000
+        SELECT id FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state = 1 AND ",
+    moment!(),
+    " <= now()
+        ORDER BY ",
+    moment!(),
+    " LIMIT 10000
         FOR UPDATE SKIP LOCKED
     ))
     RETURNING queue
 )
 INSERT INTO taskflow_counts AS c (shard, queue, later)
 SELECT pg_backend_pid() % 1024, queue, -count(*) FROM due GROUP BY queue ORDER BY queue
-ON CONFLICT (shard, queue) DO UPDATE SET later = c.later + excluded.later";
+ON CONFLICT (shard, queue) DO UPDATE SET later = c.later + excluded.later"
+);
 
 /// Something that must be done before the statement does anything, and so it does nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +59,9 @@ macro_rules! first {
         WHEN EXISTS (
             SELECT 1 FROM taskflow_queues q WHERE q.name = ANY($1::text[]) AND q.key_limit IS NOT NULL
         ) THEN 2
-        WHEN EXISTS (SELECT 1 FROM taskflow_tasks WHERE state = 1 AND run_at <= now()) THEN 1
+        WHEN EXISTS (SELECT 1 FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state = 1 AND ",
+            moment!(),
+            " <= now()) THEN 1
         ELSE 0
     END)::smallint AS what
 )"
@@ -67,9 +77,9 @@ macro_rules! due {
     WHERE (SELECT what FROM first) = 0
       AND NOT EXISTS (SELECT 1 FROM taskflow_queues p WHERE p.name = a.queue AND p.paused)
 ), due AS MATERIALIZED (
-    SELECT t.id
+    SELECT t.place
     FROM asked CROSS JOIN LATERAL (
-        SELECT t.id, t.priority, t.seq FROM taskflow_tasks t
+        SELECT t.ctid AS place, t.priority, t.seq FROM taskflow_tasks t
         WHERE t.state = 0 AND t.queue = asked.queue AND t.name = ANY($3::text[])
           AND (t.expires_at IS NULL OR t.expires_at > now())
         ORDER BY t.priority DESC, t.seq LIMIT asked.free FOR UPDATE SKIP LOCKED
@@ -79,22 +89,23 @@ macro_rules! due {
     };
 }
 
-/// Leases those tasks at that instant. What is taken is found again by its id through an array, for which every plan
-/// uses the index, however little the planner knows.
+/// Leases those tasks at that instant. What is taken is found again by its place, which it keeps while it is locked. One
+/// that was moved after this statement began, and locked where it is now, is not seen there and is left for another claim.
 macro_rules! take_due {
     ($at:literal) => {
         concat!(
             "claimed AS (
     UPDATE taskflow_tasks t
     SET state = 3, attempt = t.attempt + 1, fence = t.fence + 1, instance = $5::uuid, claim_id = $6::bigint,
-        lease_until = ",
+        lease_until = (SELECT ",
             $at,
-            " + $7::bigint * interval '1 microsecond', started_at = ",
+            " + $7::bigint * interval '1 microsecond'), started_at = ",
             $at,
             ", progress = NULL
-    WHERE t.id = ANY (ARRAY(SELECT id FROM due))
+    WHERE t.ctid = ANY (ARRAY(SELECT place FROM due))
     RETURNING t.id, t.fence, t.name, t.queue, t.priority, t.seq, t.attempt, t.max_attempts, t.scheduled_for,
-              t.log_lines, t.log_bytes, t.policy, t.tags, t.args, t.snoozes
+              t.log_lines, t.log_bytes, t.policy, t.tags, t.args, t.snoozes,
+              (extract(epoch FROM t.expires_at - now()) * 1000000)::bigint
 )"
         )
     };
@@ -138,13 +149,25 @@ pub(super) use moves;
 /// thousand others come first, when the last of those will be: to be asked again.
 macro_rules! next_due {
     () => {
-        "coalesce(
+        concat!(
+            "coalesce(
     (SELECT run_at FROM (
-        SELECT run_at, queue, name FROM taskflow_tasks WHERE state = 1 AND run_at > now() ORDER BY run_at LIMIT 1000
+        SELECT run_at, queue, name FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state = 1 AND ",
+            $crate::store::postgres::sql::moment!(),
+            " > now()
+        ORDER BY ",
+            $crate::store::postgres::sql::moment!(),
+            " LIMIT 1000
      ) AS later
      WHERE queue = ANY($1::text[]) AND name = ANY($3::text[]) ORDER BY run_at LIMIT 1),
-    (SELECT run_at FROM taskflow_tasks WHERE state = 1 AND run_at > now() ORDER BY run_at OFFSET 999 LIMIT 1)
+    (SELECT run_at FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state = 1 AND ",
+            $crate::store::postgres::sql::moment!(),
+            " > now()
+     ORDER BY ",
+            $crate::store::postgres::sql::moment!(),
+            " OFFSET 999 LIMIT 1)
 ) - now()"
+        )
     };
 }
 pub(super) use next_due;
@@ -164,7 +187,7 @@ macro_rules! answer {
             ") * 1000000)::bigint END,
        NULL::uuid, NULL::bigint, NULL::text, NULL::text, NULL::smallint, NULL::bigint, NULL::bigint, NULL::bigint,
        NULL::timestamptz, NULL::integer, NULL::bigint, NULL::text, NULL::text, NULL::text,
-       NULL::integer
+       NULL::integer, NULL::bigint
 UNION ALL
 SELECT NULL, NULL, NULL, claimed.* FROM claimed"
         )
@@ -182,7 +205,7 @@ const CLAIM: &str = concat!(
     take_due!("now()"),
     ", ",
     count!(moves!()),
-    answer!("(SELECT what FROM first)", "NULL::bigint[]")
+    answer!("(SELECT what FROM first)", "NULL::uuid[]")
 );
 
 /// Ends runs well and takes due tasks.
@@ -197,14 +220,9 @@ const TURN: &str = concat!(
             SELECT 1 FROM taskflow_tasks WHERE id = ANY($9::uuid[]) AND state = 3 AND concurrency_key IS NOT NULL
         ) THEN 2"
     ),
-    ", ended AS (
-    UPDATE taskflow_tasks t
-    SET state = 4, finished_at = now(), result = f.result, lease_until = NULL, error = NULL, lost_runs = 0,
-        cancel_requested = false
-    FROM unnest($9::uuid[], $10::bigint[], $11::text[]) WITH ORDINALITY AS f (id, fence, result, n)
-    WHERE t.id = f.id AND t.fence = f.fence AND t.state = 3 AND (SELECT what FROM first) = 0
-    RETURNING f.n, t.queue
-), ",
+    ", ",
+    end_well!("$9::uuid[]", "$10::bigint[]", "$11::text[]", "(SELECT what FROM first) = 0"),
+    ", ",
     due!(),
     ", ",
     take_due!("now()"),
@@ -216,7 +234,7 @@ const TURN: &str = concat!(
         UNION ALL",
         moves!()
     )),
-    answer!("(SELECT what FROM first)", "(SELECT array_agg(n) FROM ended)")
+    answer!("(SELECT what FROM first)", "(SELECT array_agg(id) FROM ended)")
 );
 
 /// A claim as it is bound to a statement.

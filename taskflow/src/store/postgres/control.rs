@@ -5,13 +5,15 @@ use std::collections::HashMap;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::desk::{Desk, Ends, Life, WITH_RUN_KEY};
+use super::desk::{Desk, Ends};
 use super::error::Fault;
 use super::finish::CANCELLED;
 use super::keys::{self, QUEUES_OF_RUN_KEY};
 use super::ledger::Ledger;
+use super::life::{Life, WITH_RUN_KEY};
 use super::queue;
 use super::session::Session;
+use super::sql::moment;
 use super::value::{give, keep};
 use crate::model::{CancelOutcome, Error, TaskId};
 use crate::store::state::State;
@@ -23,12 +25,23 @@ DELETE FROM taskflow_tasks WHERE id = ANY (ARRAY(
 ))
 RETURNING id, queue, state";
 
-const DELETE_OLD: &str = "
-DELETE FROM taskflow_tasks WHERE id = ANY (ARRAY(
-    SELECT id FROM taskflow_tasks WHERE finished_at <= now() - $1::bigint * interval '1 microsecond'
-    ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED
+/// Each way to end by itself: so each is a piece of the index.
+const DELETE_OLD: &str = concat!(
+    "
+DELETE FROM taskflow_tasks WHERE ctid = ANY (ARRAY(
+    SELECT t.ctid FROM generate_series(4, 8) AS s (state) CROSS JOIN LATERAL (
+        SELECT ctid FROM taskflow_tasks
+        WHERE (state > 0) IS TRUE AND state = s.state AND ",
+    moment!(),
+    " <= now() - $1::bigint * interval '1 microsecond'
+        ORDER BY state, ",
+    moment!(),
+    " LIMIT $2 FOR UPDATE SKIP LOCKED
+    ) t
+    LIMIT $2
 ))
-RETURNING id, queue, state";
+RETURNING id, queue, state"
+);
 
 const DELETE_ATTEMPTS: &str = "DELETE FROM taskflow_attempts WHERE task = ANY($1::uuid[])";
 const DELETE_LOGS: &str = "DELETE FROM taskflow_logs WHERE task = ANY($1::uuid[])";
@@ -39,7 +52,7 @@ const DELETE_OLD_INSTANCES: &str = "
 DELETE FROM taskflow_instances i
 WHERE coalesce(i.gone_at, i.seen_at + 3 * greatest(i.lease, interval '10 s'))
           <= now() - $1::bigint * interval '1 microsecond'
-  AND NOT EXISTS (SELECT 1 FROM taskflow_tasks t WHERE t.lease_until IS NOT NULL AND t.instance = i.id)";
+  AND NOT EXISTS (SELECT 1 FROM taskflow_tasks t WHERE (t.state > 0) IS TRUE AND t.state IN (2, 3) AND t.instance = i.id)";
 
 /// Adds up the numbers of the shards, of which each connection there ever was left one.
 const FOLD_COUNTS: &str = "

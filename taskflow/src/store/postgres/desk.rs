@@ -7,79 +7,18 @@
 use std::collections::{BTreeMap, HashMap};
 
 use sqlx::Row;
-use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::error::Fault;
 use super::keys::{self, Freed};
 use super::ledger::Ledger;
+use super::life::{self, BY_ID, HELD_OR_RUNNING, Life};
 use super::queue;
 use super::session::{Session, Statement};
-use super::value::{Instant, give, keep, keep_json};
+use super::value::{Instant, keep};
 use crate::model::{AttemptOutcome, LogLine, Progress, TaskId, time};
 use crate::store::state::State;
 use crate::store::words;
-
-/// The rows of a condition, locked. Who else holds their keys is asked too.
-macro_rules! locked {
-    ($condition:literal) => {
-        concat!(
-            "SELECT t.id, now(), t.state, t.queue, t.name, t.attempt, t.max_attempts, t.fence, t.lost_runs,
-       t.cancel_requested, t.log_lines, t.instance, t.run_at, t.started_at, t.finished_at, t.outcome, t.error,
-       t.policy, t.idempotency_key, t.run_key,
-       (SELECT k.id FROM taskflow_tasks k
-        WHERE k.idempotency_key = t.idempotency_key AND k.name = t.name AND k.state <= 4 AND k.id <> t.id),
-       (SELECT k.id FROM taskflow_tasks k
-        WHERE k.run_key = t.run_key AND k.name = t.name AND k.state <= 2 AND k.attempt = 0 AND k.id <> t.id),
-       t.concurrency_key, t.snoozes
-FROM taskflow_tasks t ",
-            $condition
-        )
-    };
-}
-
-const HELD_OR_RUNNING: &str =
-    locked!("WHERE t.id = ANY($1::uuid[]) AND t.state IN (2, 3) ORDER BY t.id FOR UPDATE");
-
-/// None if one has a concurrency key and its queue is not among those that are locked: they come first.
-const BY_ID: &str = locked!(
-    "WHERE t.id = ANY($1::uuid[]) AND NOT EXISTS (
-    SELECT 1 FROM taskflow_tasks k
-    WHERE k.id = ANY($1::uuid[]) AND k.concurrency_key IS NOT NULL AND k.queue <> ALL ($2::text[])
-)
-ORDER BY t.id FOR UPDATE"
-);
-
-/// Runs and holds whose lease has ended, and that nobody else is moving on.
-pub(super) const LEASE_ENDED: &str = locked!(
-    "WHERE t.lease_until <= now() AND (t.concurrency_key IS NULL OR t.queue = ANY($2::text[]))
-ORDER BY t.lease_until LIMIT $1 FOR UPDATE SKIP LOCKED"
-);
-
-/// What has waited until it may no longer be started.
-pub(super) const EXPIRED: &str = locked!(
-    "WHERE t.expires_at <= now() AND t.state < 2 AND (t.concurrency_key IS NULL OR t.queue = ANY($2::text[]))
-ORDER BY t.expires_at LIMIT $1 FOR UPDATE SKIP LOCKED"
-);
-
-pub(super) const WITH_RUN_KEY: &str =
-    locked!("WHERE t.run_key = $1 AND t.state <= 2 AND t.attempt = 0 ORDER BY t.id FOR UPDATE");
-
-const WRITE: &str = "
-UPDATE taskflow_tasks t
-SET state = g.state, attempt = g.attempt, max_attempts = g.max_attempts, lost_runs = g.lost_runs,
-    snoozes = g.snoozes, cancel_requested = g.cancel_requested, log_lines = g.log_lines, log_bytes = t.log_bytes + g.more_log_bytes,
-    instance = g.instance, lease_until = CASE WHEN g.state IN (2, 3) THEN t.lease_until END, run_at = g.run_at,
-    finished_at = g.finished_at, outcome = g.outcome, error = g.error, run_key = g.run_key,
-    result = coalesce(g.result, t.result),
-    progress = CASE WHEN g.reopens THEN NULL ELSE coalesce(g.progress, t.progress) END,
-    expires_at = CASE WHEN g.reopens AND t.expires_at <= now() THEN NULL ELSE t.expires_at END
-FROM unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::bigint[], $5::integer[], $6::boolean[], $7::integer[],
-            $8::bigint[], $9::uuid[], $10::timestamptz[], $11::timestamptz[], $12::text[], $13::text[], $14::text[],
-            $15::text[], $16::text[], $17::boolean[], $18::integer[])
-    AS g (id, state, attempt, max_attempts, lost_runs, cancel_requested, log_lines, more_log_bytes, instance, run_at,
-          finished_at, outcome, error, run_key, result, progress, reopens, snoozes)
-WHERE t.id = g.id";
 
 const WRITE_ATTEMPTS: &str = "
 INSERT INTO taskflow_attempts (task, number, instance, started_at, finished_at, outcome, error)
@@ -91,40 +30,6 @@ ORDER BY g.n";
 const WRITE_LINES: &str = "
 INSERT INTO taskflow_logs (task, n, attempt, at, level, message)
 SELECT * FROM unnest($1::uuid[], $2::integer[], $3::bigint[], $4::timestamptz[], $5::text[], $6::text[])";
-
-/// A row as it is while it is worked on.
-#[derive(Clone, Debug)]
-pub(super) struct Life {
-    pub(super) id: TaskId,
-    pub(super) state: State,
-    pub(super) queue: String,
-    pub(super) name: String,
-    pub(super) attempt: i64,
-    pub(super) max_attempts: i64,
-    pub(super) fence: i64,
-    pub(super) lost_runs: i32,
-    pub(super) snoozes: i32,
-    pub(super) cancel_requested: bool,
-    pub(super) instance: Option<Uuid>,
-    pub(super) run_at: i64,
-    started_at: Option<i64>,
-    pub(super) finished_at: Option<i64>,
-    pub(super) outcome: Option<String>,
-    pub(super) error: Option<String>,
-    pub(super) policy: Option<String>,
-    pub(super) idempotency_key: Option<String>,
-    run_key: Option<String>,
-    concurrency_key: Option<String>,
-    pub(super) key_holder: Option<TaskId>,
-    run_key_holder: Option<TaskId>,
-    pub(super) result: Option<Box<str>>,
-    progress: Option<String>,
-    /// A manual retry: what was said of its progress is over, and so is an expiry that has passed.
-    pub(super) reopens: bool,
-    log_lines: i32,
-    more_log_bytes: i64,
-    is_changed: bool,
-}
 
 /// A row that is to wait again.
 #[derive(Clone, Debug)]
@@ -337,7 +242,7 @@ impl Desk {
     /// Writes everything down.
     pub(super) async fn write(self, session: &mut Session<'_>) -> Result<(), Fault> {
         let changed: Vec<Life> = self.lives.into_values().filter(|life| life.is_changed).collect();
-        write_lives(session, &changed).await?;
+        life::write(session, &changed).await?;
         write_past(session, &self.past).await?;
         write_lines(session, &self.lines).await?;
         keys::let_go(session, &self.freed).await?;
@@ -351,73 +256,6 @@ fn in_order(ids: impl IntoIterator<Item = TaskId>) -> Vec<Uuid> {
     ids.sort_unstable();
     ids.dedup();
     ids
-}
-
-impl Life {
-    fn read(row: &PgRow) -> Result<Self, Fault> {
-        let instant = |column: usize| row.try_get::<Option<Instant>, _>(column).map(|at| at.map(|at| at.0));
-        let text = |column: usize| row.try_get::<Option<String>, _>(column).map(|text| text.map(give));
-        let holder = |column: usize| row.try_get::<Option<Uuid>, _>(column).map(|id| id.map(TaskId::from));
-        Ok(Self {
-            id: TaskId::from(row.try_get::<Uuid, _>(0)?),
-            state: State::from_number(row.try_get::<i16, _>(2)?.into()),
-            queue: give(row.try_get(3)?),
-            name: give(row.try_get(4)?),
-            attempt: row.try_get(5)?,
-            max_attempts: row.try_get(6)?,
-            fence: row.try_get(7)?,
-            lost_runs: row.try_get(8)?,
-            cancel_requested: row.try_get(9)?,
-            log_lines: row.try_get(10)?,
-            instance: row.try_get(11)?,
-            run_at: row.try_get::<Instant, _>(12)?.0,
-            started_at: instant(13)?,
-            finished_at: instant(14)?,
-            outcome: row.try_get(15)?,
-            error: text(16)?,
-            policy: row.try_get(17)?,
-            idempotency_key: text(18)?,
-            run_key: text(19)?,
-            key_holder: holder(20)?,
-            run_key_holder: holder(21)?,
-            concurrency_key: text(22)?,
-            snoozes: row.try_get(23)?,
-            result: None,
-            progress: None,
-            reopens: false,
-            more_log_bytes: 0,
-            is_changed: false,
-        })
-    }
-}
-
-async fn write_lives(session: &mut Session<'_>, lives: &[Life]) -> Result<(), Fault> {
-    if lives.is_empty() {
-        return Ok(());
-    }
-    let each = || lives.iter();
-    let state = |life: &Life| i16::try_from(life.state.number()).unwrap_or(i16::MAX);
-    let statement = session
-        .query(WRITE)
-        .bind(each().map(|life| Uuid::from(life.id)).collect::<Vec<_>>())
-        .bind(each().map(state).collect::<Vec<_>>())
-        .bind(each().map(|life| life.attempt).collect::<Vec<_>>())
-        .bind(each().map(|life| life.max_attempts).collect::<Vec<_>>())
-        .bind(each().map(|life| life.lost_runs).collect::<Vec<_>>())
-        .bind(each().map(|life| life.cancel_requested).collect::<Vec<_>>())
-        .bind(each().map(|life| life.log_lines).collect::<Vec<_>>())
-        .bind(each().map(|life| life.more_log_bytes).collect::<Vec<_>>())
-        .bind(each().map(|life| life.instance).collect::<Vec<_>>())
-        .bind(each().map(|life| Instant(life.run_at)).collect::<Vec<_>>())
-        .bind(each().map(|life| life.finished_at.map(Instant)).collect::<Vec<_>>())
-        .bind(each().map(|life| life.outcome.as_deref()).collect::<Vec<_>>())
-        .bind(each().map(|life| life.error.as_deref().map(keep)).collect::<Vec<_>>())
-        .bind(each().map(|life| life.run_key.as_deref().map(keep)).collect::<Vec<_>>())
-        .bind(each().map(|life| life.result.as_deref().map(keep_json)).collect::<Vec<_>>())
-        .bind(each().map(|life| life.progress.as_deref()).collect::<Vec<_>>())
-        .bind(each().map(|life| life.reopens).collect::<Vec<_>>())
-        .bind(each().map(|life| life.snoozes).collect::<Vec<_>>());
-    session.execute(statement).await.map(drop)
 }
 
 async fn write_past(session: &mut Session<'_>, past: &[Past]) -> Result<(), Fault> {

@@ -45,6 +45,11 @@ impl Fault {
             || matches!(self.code().as_deref(), Some("40001" | "40P01" | "23505" | "23P01"))
     }
 
+    /// Whether a row with that id or key is there already.
+    pub(super) fn is_taken(&self) -> bool {
+        self.code().as_deref() == Some("23505")
+    }
+
     /// Whether the connection is of no more use.
     pub(super) fn ends_connection(&self) -> bool {
         match self {

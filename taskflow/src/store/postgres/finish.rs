@@ -3,8 +3,9 @@
 use uuid::Uuid;
 
 use super::claim::are_plain;
-use super::desk::{Desk, Ends, Life, Waits};
+use super::desk::{Desk, Ends, Waits};
 use super::error::Fault;
+use super::life::Life;
 use super::session::{Session, Statement};
 use super::value::{keep_json, length};
 use crate::model::{AttemptOutcome, TaskId, TaskStatus};
@@ -16,9 +17,39 @@ use sqlx::Row;
 /// What a run ends with that was asked to stop and would have gone back to waiting.
 pub(super) const CANCELLED: &str = "cancelled";
 
-/// Ends runs well: what most finishes are. Where one has a concurrency key it says so (0) and does nothing: the row of its
+/// Ends those of these runs well that are still under these fences. They are named twice: the array alone lets every plan
+/// read just them, also one from when the table was small. A row that is renewed at this very moment is waited for and
+/// looked at again, so it must be known by its id: its place is another one then.
+macro_rules! end_well {
+    ($ids:literal, $fences:literal, $results:literal, $condition:literal) => {
+        concat!(
+            "ended AS (
+    UPDATE taskflow_tasks t
+    SET state = 4, finished_at = now(), result = f.result, lease_until = NULL, error = NULL, lost_runs = 0,
+        cancel_requested = false
+    FROM unnest(",
+            $ids,
+            ", ",
+            $fences,
+            ", ",
+            $results,
+            ") AS f (id, fence, result)
+    WHERE t.id = ANY(",
+            $ids,
+            ") AND t.id = f.id AND t.fence = f.fence AND t.state = 3 AND ",
+            $condition,
+            "
+    RETURNING t.id, t.queue
+)"
+        )
+    };
+}
+pub(super) use end_well;
+
+/// Ends runs well: what most finishes are. Where one has a concurrency key it says so (NULL) and does nothing: the row of its
 /// queue must be locked first. The order is there so that the small index of such runs is looked at.
-const SUCCEED: &str = "
+const SUCCEED: &str = concat!(
+    "
 WITH keyed AS MATERIALIZED (
     SELECT (
         SELECT queue FROM taskflow_tasks WHERE state = 3 AND concurrency_key IS NOT NULL
@@ -26,21 +57,17 @@ WITH keyed AS MATERIALIZED (
     ) IS NOT NULL AND EXISTS (
         SELECT 1 FROM taskflow_tasks WHERE id = ANY($1::uuid[]) AND state = 3 AND concurrency_key IS NOT NULL
     ) AS is_so
-), ended AS (
-    UPDATE taskflow_tasks t
-    SET state = 4, finished_at = now(), result = f.result, lease_until = NULL, error = NULL, lost_runs = 0,
-        cancel_requested = false
-    FROM unnest($1::uuid[], $2::bigint[], $3::text[]) WITH ORDINALITY AS f (id, fence, result, n)
-    WHERE t.id = f.id AND t.fence = f.fence AND t.state = 3 AND NOT (SELECT is_so FROM keyed)
-    RETURNING f.n, t.queue
-), counted AS (
+), ",
+    end_well!("$1::uuid[]", "$2::bigint[]", "$3::text[]", "NOT (SELECT is_so FROM keyed)"),
+    ", counted AS (
     INSERT INTO taskflow_counts AS c (shard, queue, running, success)
     SELECT pg_backend_pid() % 1024, queue, -count(*), count(*) FROM ended GROUP BY queue ORDER BY queue
     ON CONFLICT (shard, queue) DO UPDATE SET
         running = c.running + excluded.running,
         success = c.success + excluded.success
 )
-SELECT n FROM ended UNION ALL SELECT 0 FROM keyed WHERE is_so";
+SELECT id FROM ended UNION ALL SELECT NULL FROM keyed WHERE is_so"
+);
 
 pub(super) async fn finish(session: &mut Session<'_>, finishes: &[Finish]) -> Result<Vec<Finished>, Fault> {
     if finishes.is_empty() {
@@ -62,11 +89,9 @@ pub(super) async fn finish(session: &mut Session<'_>, finishes: &[Finish]) -> Re
 async fn succeed(session: &mut Session<'_>, finishes: &[Finish]) -> Result<Option<Vec<Finished>>, Fault> {
     let successes = Successes::of(finishes);
     let statement = successes.bind(session.query(SUCCEED));
-    let applied: Vec<i64> =
+    let applied: Option<Vec<Uuid>> =
         session.all(statement).await?.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    if applied.contains(&0) {
-        return Ok(None);
-    }
+    let Some(applied) = applied else { return Ok(None) };
     let answers = successes.answers(applied);
     session.is_news |= answers.iter().any(|it| *it != Finished::Stale);
     Ok(Some(answers))
@@ -95,12 +120,13 @@ impl<'f> Successes<'f> {
             .bind(each().map(result).collect::<Vec<_>>())
     }
 
-    /// What became of each, in the order in which they were given, from the numbers (1 first) of those that were applied.
-    pub(super) fn answers(&self, applied: Vec<i64>) -> Vec<Finished> {
+    /// What became of each, in the order in which they were given, from the ids of those that were applied.
+    pub(super) fn answers(&self, applied: Vec<Uuid>) -> Vec<Finished> {
         let mut answers = vec![Finished::Stale; self.0.len()];
-        let place = |n: i64| usize::try_from(n - 1).ok().and_then(|n| self.0.get(n));
-        for (place, _) in applied.into_iter().filter_map(place) {
-            answers[*place] = Finished::Applied(TaskStatus::Success);
+        for id in applied {
+            if let Ok(n) = self.0.binary_search_by_key(&TaskId::from(id), |(_, finish)| finish.run.id) {
+                answers[self.0[n].0] = Finished::Applied(TaskStatus::Success);
+            }
         }
         answers
     }
@@ -211,7 +237,7 @@ pub(super) async fn report(session: &mut Session<'_>, reports: &[Report]) -> Res
 
 const OF_CLAIMS: &str = "
 SELECT id, fence FROM taskflow_tasks
-WHERE lease_until IS NOT NULL AND state = 3 AND instance = $1 AND claim_id = ANY($2::bigint[])";
+WHERE (state > 0) IS TRUE AND state = 3 AND instance = $1 AND claim_id = ANY($2::bigint[])";
 
 /// Gives back what claims took whose answers were lost: nobody will ever run it.
 pub(super) async fn give_back_claims(

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::store::Shared;
+use super::calls::{Kind, Shared};
 use crate::store::{Hint, HintStream};
 
 /// Between two notifications, at least.
@@ -104,7 +104,7 @@ async fn send(shared: Weak<Shared>) {
             outbox.is_full = false;
         }
         let sender = shared.hints.sender.clone();
-        let sent = shared.call(super::store::Kind::Read, move |session| {
+        let sent = shared.call(Kind::Read, move |session| {
             let sender = sender.clone();
             Box::pin(async move { session.execute(session.query(NOTIFY).bind(sender)).await })
         });

@@ -9,7 +9,9 @@ use sqlx::Row;
 
 use super::careful;
 use super::error::Fault;
+use super::fresh::Fresh;
 use super::session::{Session, Statement};
+use super::sql::moment;
 use super::value::{Instant, keep, keep_json, length};
 use crate::model::{NewTask, TaskId, When, time};
 use crate::store::state::State;
@@ -86,7 +88,9 @@ const INSERT_TO_START: &str = concat!(
                WHERE t.state = 0 AND t.queue = asked.queue AND (t.expires_at IS NULL OR t.expires_at > now())
            ) OR EXISTS (
                SELECT 1 FROM taskflow_tasks t
-               WHERE t.state = 1 AND t.run_at <= now() AND t.queue = asked.queue
+               WHERE (t.state > 0) IS TRUE AND t.state = 1 AND ",
+    moment!(),
+    " <= now() AND t.queue = asked.queue
                  AND (t.expires_at IS NULL OR t.expires_at > now())
            ) AS is_busy
     FROM (SELECT DISTINCT queue FROM given WHERE start IN (1, 2)) AS asked
@@ -152,6 +156,10 @@ async fn insert_plain(
     }
     let mut answers = Vec::with_capacity(tasks.len());
     for chunk in tasks.chunks(ROWS) {
+        if let Some(states) = write_fresh(session, batch, chunk).await? {
+            answers.extend(chunk.iter().zip(states).map(|(insert, state)| begun(insert, state)));
+            continue;
+        }
         let mut written = write(session, batch, chunk).await?;
         let missing = written.len() < chunk.len();
         let there = if missing { there(session, batch, chunk).await? } else { HashMap::new() };
@@ -164,6 +172,26 @@ async fn insert_plain(
         }
     }
     Ok(answers)
+}
+
+/// Writes tasks that nothing can be in the way of, and answers how they begin. `None`, and nothing was written, if
+/// something may be in their way. In a transaction it is not tried: it would end with it.
+async fn write_fresh(
+    session: &mut Session<'_>,
+    batch: &InsertBatch,
+    tasks: &[&InsertTask],
+) -> Result<Option<Vec<State>>, Fault> {
+    let Some(fresh) = Fresh::of(tasks).filter(|_| !session.is_in_transaction() && !tasks.is_empty()) else {
+        return Ok(None);
+    };
+    match fresh.write(session, batch).await {
+        Ok(begun) => {
+            session.is_news = true;
+            Ok(Some(begun))
+        }
+        Err(fault) if fault.is_taken() => Ok(None),
+        Err(fault) => Err(fault),
+    }
 }
 
 /// How tasks that are there already began.
@@ -285,7 +313,7 @@ pub(super) fn expires_at(new: &NewTask) -> Option<Instant> {
     new.expires_at.map(|at| Instant(time::to_micros(at)))
 }
 
-fn start_number(start: Start) -> i16 {
+pub(super) fn start_number(start: Start) -> i16 {
     match start {
         Start::Wait => 0,
         Start::LeaseIfIdle => 1,

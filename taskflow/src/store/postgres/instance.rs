@@ -23,14 +23,14 @@ WITH gone AS (
 )
 UPDATE taskflow_tasks SET lease_until = now()
 WHERE id = ANY (ARRAY(
-    SELECT id FROM taskflow_tasks WHERE lease_until IS NOT NULL AND instance = $1 ORDER BY id FOR UPDATE
+    SELECT id FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state IN (2, 3) AND instance = $1 ORDER BY id FOR UPDATE
 ))";
 
 /// Those that have renewed something, if only themselves, during the last three of their leases.
 const INSTANCES: &str = "
 SELECT i.id, i.host, i.pid, i.version, i.runs, i.started_at, i.seen_at,
        (SELECT count(*) FROM taskflow_tasks t
-        WHERE t.lease_until IS NOT NULL AND t.instance = i.id AND t.state = 3),
+        WHERE (t.state > 0) IS TRUE AND t.state = 3 AND t.instance = i.id),
        i.schedules
 FROM taskflow_instances i
 WHERE i.gone_at IS NULL AND i.seen_at + 3 * greatest(i.lease, interval '10 s') > now()

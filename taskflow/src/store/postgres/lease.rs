@@ -22,14 +22,20 @@ WITH seen AS (
 ), asked AS MATERIALIZED (
     SELECT * FROM unnest($3::uuid[], $4::bigint[]) AS r (id, fence)
 ), free AS MATERIALIZED (
-    SELECT t.id FROM taskflow_tasks t JOIN asked USING (id, fence)
-    WHERE t.instance = $1 AND t.state IN (2, 3) FOR UPDATE OF t SKIP LOCKED
+    SELECT t.place FROM asked CROSS JOIN LATERAL (
+        SELECT t.ctid AS place FROM taskflow_tasks t
+        WHERE t.id = asked.id AND t.fence = asked.fence AND t.instance = $1 AND t.state IN (2, 3)
+        FOR UPDATE SKIP LOCKED
+    ) AS t
 ), renewed AS (
     UPDATE taskflow_tasks SET lease_until = now() + $2::bigint * interval '1 microsecond'
-    WHERE id = ANY (ARRAY(SELECT id FROM free))
+    WHERE ctid = ANY (ARRAY(SELECT place FROM free))
 )
-SELECT t.id, t.fence, t.cancel_requested FROM taskflow_tasks t JOIN asked USING (id, fence)
-WHERE t.instance = $1 AND t.state IN (2, 3)";
+SELECT t.* FROM asked CROSS JOIN LATERAL (
+    SELECT t.id, t.fence, t.cancel_requested FROM taskflow_tasks t
+    WHERE t.id = asked.id AND t.fence = asked.fence AND t.instance = $1 AND t.state IN (2, 3)
+    OFFSET 0
+) AS t";
 
 const ASKED_TO_STOP: &str = "
 SELECT id, fence FROM taskflow_tasks WHERE cancel_requested AND instance = $1 AND state = 3 ORDER BY seq";

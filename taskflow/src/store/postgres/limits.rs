@@ -14,6 +14,7 @@ use super::claim::{Asked, PROMOTE, answer, count, moves, take_due};
 use super::claimed::claims;
 use super::error::Fault;
 use super::session::{Session, Statement};
+use super::sql::moment;
 use super::value::{Instant, keep, length};
 use super::{finish, keys, queue};
 use crate::store::{Claim, Claims, Finish, Finished, SharedLimits, StartWindow, words};
@@ -27,26 +28,30 @@ const LET_GO_AT_ONCE: i64 = 10_000;
 const WITH_ASIDE: &str = "
 SELECT name FROM taskflow_queues WHERE name = ANY($1::text[]) AND key_limit IS NOT NULL";
 
-const LOOK_AT_QUEUES: &str = "
+const LOOK_AT_QUEUES: &str = concat!(
+    "
 SELECT q.name, q.starts, q.key_limit, n.running, n.pending, clock_timestamp(),
-       EXISTS (SELECT 1 FROM taskflow_tasks WHERE state = 1 AND run_at <= now())
+       EXISTS (SELECT 1 FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state = 1 AND ",
+    moment!(),
+    " <= now())
 FROM taskflow_queues q CROSS JOIN LATERAL (
     SELECT coalesce(sum(running), 0)::bigint AS running, coalesce(sum(pending), 0)::bigint AS pending
     FROM taskflow_counts c WHERE c.queue = q.name
 ) n
-WHERE q.name = ANY($1::text[])";
+WHERE q.name = ANY($1::text[])"
+);
 
 /// Of each key, and of each name, as many as may run of a key, first to last: those who end let the next go. Were it all, two
 /// processes that disagree about the limit, as during a deployment, would do nothing but let go and put aside.
 const LET_FIRST_GO: &str = "
 WITH RECURSIVE lanes AS (
     (SELECT concurrency_key AS key, name FROM taskflow_tasks
-     WHERE state = -1 AND queue = $1 ORDER BY queue, concurrency_key, name LIMIT 1)
+     WHERE state = -1 AND queue = $1 AND concurrency_key IS NOT NULL ORDER BY queue, concurrency_key, name LIMIT 1)
     UNION ALL
     SELECT t.key, t.name
     FROM lanes l CROSS JOIN LATERAL (
         SELECT concurrency_key AS key, name FROM taskflow_tasks
-        WHERE state = -1 AND queue = $1 AND (concurrency_key, name) > (l.key, l.name)
+        WHERE state = -1 AND queue = $1 AND concurrency_key IS NOT NULL AND (concurrency_key, name) > (l.key, l.name)
         ORDER BY queue, concurrency_key, name LIMIT 1
     ) t
 )
@@ -97,7 +102,7 @@ UPDATE taskflow_tasks SET state = -1 WHERE id = ANY (ARRAY(
 /// computed, not at that at which this transaction began to wait for the queues.
 const CLAIM_CHOSEN: &str = concat!(
     "WITH due AS MATERIALIZED (
-    SELECT t.id
+    SELECT t.ctid AS place
     FROM unnest($2::uuid[], $9::text[], $10::text[]) AS c (id, queue, key) JOIN taskflow_tasks t ON t.id = c.id
     WHERE t.state = 0 AND t.queue = c.queue AND t.concurrency_key IS NOT DISTINCT FROM c.key
       AND (t.expires_at IS NULL OR t.expires_at > $8::timestamptz)
@@ -106,7 +111,7 @@ const CLAIM_CHOSEN: &str = concat!(
     take_due!("$8::timestamptz"),
     ", ",
     count!(moves!()),
-    answer!("0::smallint", "NULL::bigint[]")
+    answer!("0::smallint", "NULL::uuid[]")
 );
 
 /// What a claim may take.

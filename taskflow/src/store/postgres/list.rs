@@ -13,6 +13,7 @@ use super::session::{Session, Statement};
 use super::value::{Instant, keep};
 use crate::model::{Cursor, Page, TaskFilter, TaskId, TaskRecord, TaskStatus, time};
 use crate::store::state::State;
+use crate::store::words;
 
 /// Rows that are looked at for a page: some 20 ms.
 const ENOUGH: i64 = TaskFilter::MAX_LOOKED_AT as i64;
@@ -63,10 +64,10 @@ const ALONG_IDS: &str = look_at!(
 const AMONG_FEW: &str = look_at!(
     "
     SELECT id, state, name, queue, created_at, tags FROM (
-        SELECT * FROM taskflow_tasks WHERE state = -1 AND 0 = ANY($3)
+        SELECT * FROM taskflow_tasks WHERE state = -1 AND concurrency_key IS NOT NULL AND 0 = ANY($3)
         UNION ALL SELECT * FROM taskflow_tasks WHERE state = 0 AND 0 = ANY($3)
         UNION ALL SELECT * FROM taskflow_tasks WHERE state = 1 AND 0 = ANY($3)
-        UNION ALL SELECT * FROM taskflow_tasks WHERE lease_until IS NOT NULL
+        UNION ALL SELECT * FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state IN (2, 3)
         UNION ALL (SELECT * FROM taskflow_tasks WHERE state = 5 AND 5 = ANY($3) AND id < $1 ORDER BY id DESC LIMIT $2)
         UNION ALL (SELECT * FROM taskflow_tasks WHERE state = 6 AND 6 = ANY($3) AND id < $1 ORDER BY id DESC LIMIT $2)
         UNION ALL (SELECT * FROM taskflow_tasks WHERE state = 7 AND 7 = ANY($3) AND id < $1 ORDER BY id DESC LIMIT $2)
@@ -82,12 +83,21 @@ const RECORDS: &str = record_query!("WHERE t.id = ANY($1::uuid[]) ORDER BY t.id 
 
 pub(super) async fn list(session: &mut Session<'_>, filter: &TaskFilter) -> Result<Page<TaskRecord>, Fault> {
     let limit = filter.limit.clamp(1, TaskFilter::MAX_LIMIT);
-    let text = if along_ids(session, filter).await? { ALONG_IDS } else { AMONG_FEW };
     let before = filter.after.map_or(Uuid::max(), |cursor| Uuid::from(cursor.id()));
-    let row = session.one(bind(session.query(text), filter, before)).await?;
-    let is_end = row.try_get::<i64, _>(0)? < ENOUGH;
-    let mut down_to = row.try_get::<Option<Uuid>, _>(1)?.filter(|_| !is_end);
-    let mut found = row.try_get::<Option<Vec<Uuid>>, _>(2)?.unwrap_or_default();
+    let looked = match along_ids(session, filter).await? {
+        // Most that is looked at is meant, or nothing is known of it.
+        true => {
+            let first = look(session, ALONG_IDS, filter, before, words::number(2 * limit)).await?;
+            match first.down_to {
+                Some(_) if first.found.len() < limit => {
+                    look(session, ALONG_IDS, filter, before, ENOUGH).await?
+                }
+                _ => first,
+            }
+        }
+        false => look(session, AMONG_FEW, filter, before, ENOUGH).await?,
+    };
+    let Looked { mut down_to, mut found } = looked;
     if found.len() > limit {
         found.truncate(limit);
         down_to = found.last().copied();
@@ -96,6 +106,29 @@ pub(super) async fn list(session: &mut Session<'_>, filter: &TaskFilter) -> Resu
     let rows = session.all(session.query(RECORDS).bind(found)).await?;
     let items = rows.iter().map(record::record).collect::<Result<_, _>>()?;
     Ok(Page::new(items, next))
+}
+
+/// What was found among rows that were looked at.
+struct Looked {
+    /// The last row; none if there are no others.
+    down_to: Option<Uuid>,
+    found: Vec<Uuid>,
+}
+
+/// Looks at so many rows.
+async fn look(
+    session: &mut Session<'_>,
+    text: &'static str,
+    filter: &TaskFilter,
+    before: Uuid,
+    most: i64,
+) -> Result<Looked, Fault> {
+    let row = session.one(bind(session.query(text), filter, before, most)).await?;
+    let is_end = row.try_get::<i64, _>(0)? < most;
+    Ok(Looked {
+        down_to: row.try_get::<Option<Uuid>, _>(1)?.filter(|_| !is_end),
+        found: row.try_get::<Option<Vec<Uuid>>, _>(2)?.unwrap_or_default(),
+    })
 }
 
 /// Whether what is meant may be anywhere.
@@ -107,19 +140,19 @@ async fn along_ids(session: &mut Session<'_>, filter: &TaskFilter) -> Result<boo
     Ok(filter.statuses.contains(&TaskStatus::Pending) && pending > FEW)
 }
 
-fn bind(statement: Statement, filter: &TaskFilter, before: Uuid) -> Statement {
+fn bind(statement: Statement, filter: &TaskFilter, before: Uuid, most: i64) -> Statement {
     let states = |status: &TaskStatus| {
         let of_status = State::ALL.into_iter().filter(|state| state.status() == *status);
         of_status.map(|state| i16::try_from(state.number()).unwrap_or(i16::MAX)).collect::<Vec<_>>()
     };
     let instant = |at: Option<std::time::SystemTime>| at.map(|at| Instant(time::to_micros(at)));
-    let words = |words: &[String]| words.iter().map(|word| keep(word).into_owned()).collect::<Vec<_>>();
+    let texts = |words: &[String]| words.iter().map(|word| keep(word).into_owned()).collect::<Vec<_>>();
     statement
         .bind(before)
-        .bind(ENOUGH)
+        .bind(most)
         .bind(filter.statuses.iter().flat_map(states).collect::<Vec<_>>())
-        .bind(words(&filter.names))
-        .bind(words(&filter.queues))
+        .bind(texts(&filter.names))
+        .bind(texts(&filter.queues))
         .bind(instant(filter.created_after))
         .bind(instant(filter.created_before))
         .bind(filter.tags.iter().map(|(key, value)| tag(key, value)).collect::<Vec<_>>())

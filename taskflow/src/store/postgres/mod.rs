@@ -1,10 +1,10 @@
 //! The store that is a PostgreSQL database.
 //!
-//! In reading order: a [`url`] or a pool becomes a [`store`], whose calls each borrow one of its [`connections`] for a
-//! [`session`] of one statement or one transaction; [`schema`] makes the tables. Tasks come in by [`insert`], or by
-//! [`careful`] where limits and keys must be looked at, or [`within`] a transaction of the caller's. They go through
+//! In reading order: a [`url`] or a pool becomes a [`store`], whose [`calls`] each borrow one of its [`connections`] for a
+//! [`session`] of one statement or one transaction; [`schema`] makes the tables. Tasks come in by [`insert`], most of
+//! them [`fresh`], or by [`careful`] and its [`plan`] where limits and keys must be looked at, or [`within`] a transaction of the caller's. They go through
 //! [`claim`], which answers with what [`claimed`] reads, or through [`limits`] where the queue has some over all processes,
-//! and, where they all end well, out again in the same statement; whatever else becomes of rows happens at a [`desk`]:
+//! and, where they all end well, out again in the same statement; whatever else becomes of rows happens at a [`desk`], on which each is a [`life`]:
 //! [`finish`], [`recover`], [`control`]. Concurrency [`keys`] keep tasks aside. The [`ledger`] keeps the numbers of the
 //! queues, [`queue`] what is asked of them, [`lease`], [`instance`] and [`schedule`] their tables. [`read`], [`overview`]
 //! and [`list`] answer questions with [`record`]s. [`hints`] wake other processes. [`sql`], [`value`] and [`error`]
@@ -22,6 +22,7 @@
 //!
 //! All times are those of the server's clock.
 
+mod calls;
 mod careful;
 mod claim;
 mod claimed;
@@ -30,15 +31,18 @@ mod control;
 mod desk;
 mod error;
 mod finish;
+mod fresh;
 mod hints;
 mod insert;
 mod instance;
 mod keys;
 mod lease;
 mod ledger;
+mod life;
 mod limits;
 mod list;
 mod overview;
+mod plan;
 mod queue;
 mod read;
 mod record;

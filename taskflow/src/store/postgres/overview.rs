@@ -10,6 +10,7 @@ use sqlx::Row;
 use super::error::Fault;
 use super::queue;
 use super::session::Session;
+use super::sql::moment;
 use super::value::give;
 use crate::model::{LimitsFrom, QueueInfo};
 use crate::store::words;
@@ -17,7 +18,8 @@ use crate::store::words;
 /// Tasks that have come due and are not marked so yet are taken off what is kept: as many as are marked at once. What
 /// waits longest is the first of some priority, or was put aside as the first of some key: a thousand of each are looked
 /// at.
-const QUEUES: &str = "
+const QUEUES: &str = concat!(
+    "
 WITH kept AS (
     SELECT queue, sum(pending)::bigint AS pending, sum(later)::bigint AS later, sum(running)::bigint AS running,
            sum(success + failed + interrupted + cancelled + rejected)::bigint AS finished,
@@ -27,13 +29,18 @@ WITH kept AS (
     SELECT queue, count(*) AS tasks, min(greatest(run_at, created_at)) AS since
     FROM (
         SELECT queue, run_at, created_at FROM taskflow_tasks
-        WHERE state = 1 AND run_at <= now() ORDER BY run_at LIMIT 10000
+        WHERE (state > 0) IS TRUE AND state = 1 AND ",
+    moment!(),
+    " <= now() ORDER BY ",
+    moment!(),
+    " LIMIT 10000
     ) AS d GROUP BY queue
 ), lately AS (
     SELECT queue, count(*) AS tasks
     FROM (
-        SELECT queue FROM taskflow_tasks WHERE finished_at > now() - interval '1 minute'
-        ORDER BY finished_at LIMIT $1
+        SELECT queue FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state IN (4, 5, 6, 7, 8) AND ",
+    moment!(),
+    " > now() - interval '1 minute' LIMIT $1
     ) AS f GROUP BY queue
 )
 SELECT coalesce(k.queue, q.name), coalesce(q.paused, false), q.config, coalesce(k.pending, 0),
@@ -59,7 +66,7 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (
     WITH RECURSIVE head AS (
         (SELECT t.concurrency_key, t.run_at, t.created_at FROM taskflow_tasks t
-         WHERE t.state = -1 AND t.queue = k.queue
+         WHERE t.state = -1 AND t.queue = k.queue AND t.concurrency_key IS NOT NULL
          ORDER BY t.queue, t.concurrency_key, t.name, t.priority DESC, t.seq LIMIT 1)
         UNION ALL
         SELECT t.* FROM head h CROSS JOIN LATERAL (
@@ -71,7 +78,8 @@ LEFT JOIN LATERAL (
     SELECT min(greatest(run_at, created_at)) AS since FROM (SELECT * FROM head LIMIT 1000) AS heads
 ) AS aside ON true
 WHERE q.paused OR q.config IS NOT NULL OR k.pending + k.running + k.finished + k.refused > 0
-ORDER BY 1";
+ORDER BY 1"
+);
 
 pub(super) async fn queues(session: &mut Session<'_>) -> Result<Vec<QueueInfo>, Fault> {
     // For the settings of a transaction, which the connections of an application's pool do not have.

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use sqlx::Row;
 
-use super::desk::{Desk, EXPIRED, Ends, LEASE_ENDED, Life, Waits};
+use super::desk::{Desk, Ends, Waits};
 use super::error::Fault;
 use super::finish::let_go;
+use super::life::{EXPIRED, LEASE_ENDED, Life};
 use super::queue;
 use super::session::Session;
+use super::sql::moment;
 use super::value::length;
 use crate::model::{AttemptOutcome, TaskId, TaskStatus};
 use crate::store::state::State;
@@ -21,14 +23,18 @@ const AT_ONCE: i64 = 256;
 const WORKER_LOST: &str = "worker lost";
 
 /// How many there are, and the queues of those that have a concurrency key. Most calls find nothing, and end here.
-const LOOK: &str = "
+const LOOK: &str = concat!(
+    "
 SELECT count(*), array_agg(DISTINCT queue) FILTER (WHERE concurrency_key IS NOT NULL)
 FROM (
-    (SELECT queue, concurrency_key FROM taskflow_tasks WHERE lease_until <= now() ORDER BY lease_until LIMIT $1)
+    (SELECT queue, concurrency_key FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state IN (2, 3) AND ",
+    moment!(),
+    " <= now() LIMIT $1)
     UNION ALL
     (SELECT queue, concurrency_key FROM taskflow_tasks
      WHERE expires_at <= now() AND state < 2 ORDER BY expires_at LIMIT $1)
-) AS found";
+) AS found"
+);
 
 pub(super) async fn recover(session: &mut Session<'_>) -> Result<Vec<Recovered>, Fault> {
     let found = session.one(session.query(LOOK).bind(AT_ONCE)).await?;

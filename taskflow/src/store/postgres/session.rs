@@ -21,12 +21,24 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const BEGIN: &str = "
 BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL jit = off;
+SET LOCAL enable_seqscan = off;
+SET LOCAL random_page_cost = 0;
+SET LOCAL plan_cache_mode = force_generic_plan;
 SET LOCAL statement_timeout = '7s';
 SET LOCAL idle_in_transaction_session_timeout = '7s'";
 
-/// The same for connections of our own, as options of the connection.
-pub(super) const SETTINGS: [(&str, &str); 3] =
-    [("statement_timeout", "7s"), ("idle_in_transaction_session_timeout", "7s"), ("jit", "off")];
+/// The same for connections of our own, as options of the connection. And what makes plans last: one that was made when the
+/// table was small is kept while it grows, and that it reads all of it was right once. So nothing is worth it to read all, and
+/// no page costs so much that fewer steps are better than sure ones; and a statement is planned once, not for each of its
+/// values, which takes longer than to do it.
+pub(super) const SETTINGS: [(&str, &str); 6] = [
+    ("statement_timeout", "7s"),
+    ("idle_in_transaction_session_timeout", "7s"),
+    ("jit", "off"),
+    ("enable_seqscan", "off"),
+    ("random_page_cost", "0"),
+    ("plan_cache_mode", "force_generic_plan"),
+];
 
 /// A connection during one call.
 pub(super) struct Session<'c> {

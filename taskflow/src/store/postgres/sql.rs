@@ -6,6 +6,16 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
+/// When a later task comes due, the lease of a run or a hold ends, an ended task ended: behind the state it is the key of
+/// an index, word for word. The index is of rows with `(state > 0) IS TRUE`, which follows from no other condition: so it is
+/// used only where this is asked for, and no statement about a few tasks by their ids is ever planned along all that run.
+macro_rules! moment {
+    () => {
+        "(CASE WHEN state > 3 THEN finished_at WHEN state > 1 THEN lease_until ELSE run_at END)"
+    };
+}
+pub(super) use moment;
+
 /// Turns the statements of this crate, which say `taskflow_tasks` and so on, into those of a namespace.
 #[derive(Debug)]
 pub(super) struct Sql {

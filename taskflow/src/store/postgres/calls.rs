@@ -1,0 +1,192 @@
+//! How a call is done: on a connection, to its end whether or not anybody waits for it, again if it lost a race; and what
+//! becomes of claims whose answers were lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::connections::Connections;
+use super::error::Fault;
+use super::finish;
+use super::hints::Hints;
+use super::session::Session;
+use super::sql::Sql;
+use crate::model::{InstanceId, StoreError, StoreErrorKind};
+
+/// How often a call that lost a race is done again.
+const RACES: u32 = 20;
+
+/// What all handles share.
+pub(super) struct Shared {
+    pub(super) sql: Sql,
+    pub(super) connections: Connections,
+    pub(super) hints: Hints,
+    /// Whether the server's sessions are ours from one transaction to the next: not so behind some poolers.
+    pub(super) listens: bool,
+    pub(super) location: String,
+    doubts: Mutex<Vec<Doubt>>,
+}
+
+/// A claim whose answer was lost: what it took, if it took anything, will never be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Doubt {
+    instance: Uuid,
+    claim_id: i64,
+}
+
+/// What a call does, and how it does it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It changes nothing: an answer that was lost is as good as none.
+    Read,
+    Write,
+    /// It must not wait for others, and is done on a runtime of its own.
+    Renew,
+}
+
+impl Shared {
+    pub(super) fn new(sql: Sql, connections: Connections, location: String, listens: bool) -> Self {
+        Self { sql, connections, hints: Hints::new(), listens, location, doubts: Mutex::default() }
+    }
+
+    /// Does a call on the current runtime.
+    pub(super) fn call<T, W>(
+        self: &Arc<Self>,
+        kind: Kind,
+        work: W,
+    ) -> BoxFuture<'static, Result<T, StoreError>>
+    where
+        T: Send + 'static,
+        W: for<'s, 'c> Fn(&'s mut Session<'c>) -> BoxFuture<'s, Result<T, Fault>> + Send + Sync + 'static,
+    {
+        let shared = Arc::clone(self);
+        Box::pin(async move {
+            let location = shared.location.clone();
+            let done = tokio::spawn(async move { shared.run(kind, &work).await });
+            done.await.unwrap_or_else(|_| Err(ended(&location)))
+        })
+    }
+
+    /// Does a claim, after it has given back what former ones took whose answers were lost.
+    pub(super) fn claims<T, W>(
+        self: &Arc<Self>,
+        instance: InstanceId,
+        work: W,
+    ) -> BoxFuture<'static, Result<T, StoreError>>
+    where
+        T: Send + 'static,
+        W: for<'s, 'c> Fn(&'s mut Session<'c>, i64) -> BoxFuture<'s, Result<T, Fault>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        let doubt = Doubt { instance: Uuid::from(instance), claim_id: fastrand::i64(..) };
+        let shared = Arc::clone(self);
+        Box::pin(async move {
+            let (reply, heard) = oneshot::channel();
+            let location = shared.location.clone();
+            tokio::spawn(async move {
+                let answer = shared.claim(doubt, work).await;
+                let is_unknown = matches!(&answer, Err(error) if error.kind() == StoreErrorKind::Unknown);
+                // An answer that nobody waits for any more is lost as well.
+                let is_unheard = matches!(reply.send(answer), Err(Ok(_)));
+                if is_unknown || is_unheard {
+                    shared.doubts.lock().push(doubt);
+                }
+            });
+            heard.await.unwrap_or_else(|_| Err(ended(&location)))
+        })
+    }
+
+    async fn claim<T, W>(self: &Arc<Self>, doubt: Doubt, work: W) -> Result<T, StoreError>
+    where
+        T: Send,
+        W: for<'s, 'c> Fn(&'s mut Session<'c>, i64) -> BoxFuture<'s, Result<T, Fault>> + Send + Sync,
+    {
+        self.settle_doubts(doubt.instance).await?;
+        self.run(Kind::Write, &|session: &mut Session<'_>| work(session, doubt.claim_id)).await
+    }
+
+    async fn settle_doubts(self: &Arc<Self>, instance: Uuid) -> Result<(), StoreError> {
+        let doubts: Vec<Doubt> =
+            self.doubts.lock().iter().filter(|doubt| doubt.instance == instance).copied().collect();
+        if doubts.is_empty() {
+            return Ok(());
+        }
+        let claims: Vec<i64> = doubts.iter().map(|doubt| doubt.claim_id).collect();
+        let give_back = self.call(Kind::Write, move |session| {
+            let claims = claims.clone();
+            Box::pin(async move { finish::give_back_claims(session, instance, claims).await })
+        });
+        give_back.await?;
+        self.doubts.lock().retain(|doubt| !doubts.contains(doubt));
+        Ok(())
+    }
+
+    /// Does a call, again if it lost a race.
+    async fn run<T, W>(self: &Arc<Self>, kind: Kind, work: &W) -> Result<T, StoreError>
+    where
+        W: for<'s, 'c> Fn(&'s mut Session<'c>) -> BoxFuture<'s, Result<T, Fault>> + Sync,
+    {
+        let mut races = 0;
+        loop {
+            let (fault, in_doubt) = match self.once(kind, work).await {
+                Ok(value) => return Ok(value),
+                Err(failed) => failed,
+            };
+            races += 1;
+            if !fault.is_race() || races > RACES {
+                return Err(fault.into_error(&self.location, in_doubt));
+            }
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(0..=2 * u64::from(races)))).await;
+        }
+    }
+
+    /// Does a call once. After an error, whether it may have been done all the same.
+    async fn once<T, W>(self: &Arc<Self>, kind: Kind, work: &W) -> Result<T, (Fault, bool)>
+    where
+        W: for<'s, 'c> Fn(&'s mut Session<'c>) -> BoxFuture<'s, Result<T, Fault>> + Sync,
+    {
+        let reserved = kind == Kind::Renew;
+        let mut loan = self.connections.lend(reserved).await.map_err(|fault| (fault, false))?;
+        let mut session = Session::new(&mut loan, &self.sql, self.listens);
+        let done = async {
+            if !self.listens {
+                // A pooler gives each transaction a session of its own.
+                session.begin().await.map_err(|fault| (fault, false))?;
+            }
+            let work = work(&mut session).await;
+            let writes_by_itself = kind != Kind::Read && !session.is_in_transaction();
+            let value = work.map_err(|fault| (fault, writes_by_itself))?;
+            session.commit().await.map_err(|fault| (fault, true))?;
+            Ok(value)
+        };
+        let done: Result<T, (Fault, bool)> = done.await;
+        let is_fit = match &done {
+            Ok(_) => true,
+            Err((fault, _)) if fault.ends_connection() => false,
+            Err(_) => session.roll_back().await.is_ok(),
+        };
+        let is_news = session.is_news && done.is_ok();
+        if is_fit {
+            loan.keep();
+        } else {
+            loan.discard();
+        }
+        if is_news {
+            Hints::tell(self);
+        }
+        done
+    }
+}
+
+/// Nobody will answer.
+fn ended(location: &str) -> StoreError {
+    let message =
+        format!("the runtime ended before {location} answered; what was asked for may have been done");
+    StoreError::new(StoreErrorKind::Unknown, message)
+}
