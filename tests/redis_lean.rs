@@ -27,6 +27,20 @@ fn claim(me: &InstanceInfo) -> Claim {
     Claim::new(me.id, LEASE, Arc::from([Arc::from("alpha")]), vec![("default".into(), 10)], 10)
 }
 
+/// The same where so many of each key may run.
+fn limited(me: &InstanceInfo, of_key: usize) -> Claim {
+    let limits = SharedLimits::of(&QueueConfig::new().key_concurrency(of_key));
+    let mut claim = claim(me);
+    claim.limits = Arc::from([("default".into(), limits)]);
+    claim
+}
+
+fn keyed(key: &str) -> NewTask {
+    let mut task = task();
+    task.concurrency_key = Some(key.to_owned());
+    task
+}
+
 /// Inserts it alone, by a handle that has seen nothing yet.
 async fn insert(url: &str, me: &InstanceInfo, task: NewTask, start: Start) -> Inserted {
     let groups = vec![InsertGroup::new(vec![InsertTask::new(task, start)])];
@@ -69,4 +83,24 @@ async fn an_insert_does_not_overtake_what_has_come_due_since_the_last_claim() {
     .await;
     assert_eq!(insert(&url, &me, task(), Start::LeaseIfIdle).await.kind, InsertedAs::Pending);
     assert_eq!(RedisStore::open(&url).unwrap().claim(claim(&me)).await.unwrap().tasks.len(), 2);
+}
+
+#[tokio::test]
+async fn a_limit_under_which_others_were_put_aside_once_is_not_taken_for_the_one_of_today() {
+    let Some(url) = shared_url() else { return };
+    let me = InstanceInfo::of_this_process(true);
+    let store = RedisStore::open(&url).unwrap();
+    store.join(&me).await.unwrap();
+    for start in [Start::Lease, Start::Lease, Start::Wait] {
+        let task = insert(&url, &me, keyed("one"), start).await;
+        assert!(store.claim(limited(&me, 2)).await.unwrap().tasks.is_empty());
+        if start == Start::Wait {
+            store.cancel(vec![task.id], "not wanted".to_owned()).await.unwrap();
+        }
+    }
+    for start in [Start::Lease, Start::Wait] {
+        insert(&url, &me, keyed("another"), start).await;
+    }
+    assert!(store.claim(limited(&me, 1)).await.unwrap().tasks.is_empty(), "put aside under another limit");
+    assert_eq!(store.claim(limited(&me, 2)).await.unwrap().tasks.len(), 1);
 }
