@@ -8,14 +8,15 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use servers::redis::{RedisServer, shared_url};
 use support::{DEADLINE, Notes, eventually, soon};
 use taskflow::store::Hint;
 use taskflow::{
-    RedisStore, State, Store, StoreErrorKind, TaskId, TaskManager, TaskManagerBuilder, TaskStatus,
+    RedisStore, State, Store, StoreErrorKind, TaskFilter, TaskId, TaskManager, TaskManagerBuilder, TaskStatus,
 };
 
 #[taskflow::task]
@@ -204,5 +205,95 @@ async fn text_of_every_kind_and_length_comes_back_from_a_task() {
         assert!(soon(handle.wait()).await.unwrap() == text, "{} bytes", text.len());
         assert!(tasks.get(handle.id()).await.unwrap().is_some());
     }
+    tasks.shutdown(DEADLINE).await.unwrap();
+}
+
+/// All ids, by pages of seven.
+async fn listed(tasks: &TaskManager) -> Vec<TaskId> {
+    let (mut ids, mut filter) = (Vec::new(), TaskFilter::new().limit(7));
+    loop {
+        let page = tasks.list(filter.clone()).await.unwrap();
+        ids.extend(page.items.iter().map(|record| record.id));
+        let Some(next) = page.next else { return ids };
+        filter = filter.after(next);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ids_that_are_kept_together_are_listed_deleted_and_pruned_one_by_one() {
+    let Some(url) = shared_url() else { return };
+    let store = RedisStore::open(&url).unwrap();
+    let tasks = builder(&url, &Notes::default()).connect().await.unwrap();
+    // Adds that come at once go to the store together.
+    let adds = (0..300).map(|number| tasks.add_task(note, (number,)).into_future());
+    let added = join_all(adds).await.into_iter().map(|added| added.unwrap().id());
+    let mut ids: Vec<TaskId> = added.collect();
+    ids.sort_unstable_by(|a, b| b.cmp(a));
+    assert_eq!(listed(&tasks).await, ids);
+
+    let third = |ids: &[TaskId]| ids.iter().copied().step_by(3).collect::<Vec<_>>();
+    let cancelled = third(&ids);
+    store.cancel(cancelled.clone(), "not wanted".to_owned()).await.unwrap();
+    assert_eq!(store.delete(cancelled.clone()).await.unwrap(), 100);
+    ids.retain(|id| !cancelled.contains(id));
+    assert_eq!(listed(&tasks).await, ids, "without each third");
+
+    store.cancel(ids.clone(), "not wanted".to_owned()).await.unwrap();
+    assert_eq!(store.prune(Duration::ZERO, 70).await.unwrap(), 70);
+    let left = listed(&tasks).await;
+    assert_eq!(left.len(), 130);
+    assert!(left.iter().all(|id| ids.contains(id)));
+    assert_eq!(store.prune(Duration::ZERO, 1000).await.unwrap(), 130);
+    assert_eq!(listed(&tasks).await, []);
+    tasks.shutdown(DEADLINE).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_ended_twice_is_pruned_once_and_what_runs_again_not_at_all() {
+    let Some(url) = shared_url() else { return };
+    let store = RedisStore::open(&url).unwrap();
+    let tasks = builder(&url, &Notes::default()).connect().await.unwrap();
+    let id = tasks.add_task(note, (1,)).await.unwrap().id();
+    tasks.cancel(id).await.unwrap();
+    tasks.retry(id).await.unwrap();
+    assert_eq!(store.prune(Duration::ZERO, 10).await.unwrap(), 0, "it waits again");
+    assert_eq!(tasks.counts().await.unwrap().pending, 1);
+
+    tasks.cancel(id).await.unwrap();
+    tasks.retry(id).await.unwrap();
+    tasks.cancel(id).await.unwrap();
+    assert_eq!(store.prune(Duration::from_secs(60), 10).await.unwrap(), 0, "that was just now");
+    assert_eq!(store.prune(Duration::ZERO, 10).await.unwrap(), 1);
+    assert_eq!(tasks.counts().await.unwrap().total(), 0);
+    tasks.shutdown(DEADLINE).await.unwrap();
+}
+
+#[tokio::test]
+async fn of_a_second_only_that_is_pruned_which_ended_long_enough_ago() {
+    let Some(url) = shared_url() else { return };
+    let store = RedisStore::open(&url).unwrap();
+    let tasks = builder(&url, &Notes::default()).connect().await.unwrap();
+    let mut ids = [TaskId::new(); 2];
+    for id in &mut ids {
+        *id = tasks.add_task(note, (1,)).await.unwrap().id();
+    }
+    let [again, once] = ids;
+    // So that 900 ms ago is in the same second.
+    eventually("the end of a second", || async {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        (920..960).contains(&now.subsec_millis()).then_some(())
+    })
+    .await;
+    for id in ids {
+        tasks.cancel(id).await.unwrap();
+    }
+    assert_eq!(store.prune(Duration::from_millis(900), 10).await.unwrap(), 0);
+
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    tasks.retry(again).await.unwrap();
+    tasks.cancel(again).await.unwrap();
+    assert_eq!(store.prune(Duration::from_secs(1), 10).await.unwrap(), 1);
+    assert!(tasks.get(once).await.unwrap().is_none());
+    assert!(tasks.get(again).await.unwrap().is_some(), "it ended just now");
     tasks.shutdown(DEADLINE).await.unwrap();
 }

@@ -1,6 +1,7 @@
 //! Calls of scripts: what all handles of a store share, and how tasks come in, are claimed and are recovered.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
@@ -11,9 +12,9 @@ use super::link::Links;
 use super::news::News;
 use super::script::{self, Call, Script};
 use super::state::State;
-use super::{claim, insert, persistence, recover};
+use super::{claim, finish, insert, persistence, recover};
 use crate::model::{InstanceInfo, StoreError, StoreErrorKind, time};
-use crate::store::{Claim, InsertBatch, InsertGroup, Recovered};
+use crate::store::{Claim, Finish, InsertBatch, InsertGroup, Recovered};
 
 /// The layout of the keys that this program reads and writes.
 const SCHEMA: i64 = 1;
@@ -27,6 +28,24 @@ pub(super) struct Shared {
     /// Processes that were named before: what they are called never changes.
     pub(super) known: Mutex<Known>,
     pub(super) tokens: claim::Tokens,
+    pub(super) simple: Simple,
+}
+
+/// Whether what is asked for may be simple enough for the scripts on `lean.lua`: where it was not, the next calls do not try.
+#[derive(Debug, Default)]
+pub(super) struct Simple {
+    doubts: AtomicU32,
+}
+
+impl Simple {
+    fn may_be(&self) -> bool {
+        let fewer = |doubts: u32| doubts.checked_sub(1);
+        self.doubts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_err()
+    }
+
+    fn is_not(&self) {
+        self.doubts.store(16, Ordering::Relaxed);
+    }
 }
 
 impl Shared {
@@ -116,8 +135,60 @@ impl Shared {
         insert::unpack(&answer.bytes()?, groups).map(Some).ok_or_else(|| self.unexpected())
     }
 
+    /// Ends runs. Answers with what `finish.lua` does.
+    pub(super) async fn finish(&self, finishes: &[Finish]) -> Result<Vec<u8>, StoreError> {
+        if finish::all_well(finishes) && self.simple.may_be() {
+            let mut call = self.loud(&script::FINISH_WELL);
+            finish::pack_well(&mut call, finishes);
+            let answer = self.tell(&call).await?;
+            if answer.value != redis::Value::Nil {
+                return answer.bytes();
+            }
+            self.simple.is_not();
+        }
+        let mut call = self.loud(&script::FINISH);
+        finish::pack(&mut call, finishes);
+        self.tell(&call).await?.bytes()
+    }
+
+    /// Ends runs, if there are any, and makes a claim. Answers with what the scripts of turns or claims do.
+    pub(super) async fn turn(&self, finishes: &[Finish], claim: &Claim) -> Result<List<'_>, StoreError> {
+        let well = finishes.is_empty() || finish::all_well(finishes);
+        if well && claim::is_plain(claim) && self.simple.may_be() {
+            let call = if finishes.is_empty() {
+                self.quiet(&script::CLAIM_PLAIN)
+            } else {
+                let mut call = self.loud(&script::TURN_WELL);
+                finish::pack_well(&mut call, finishes);
+                call
+            };
+            let answer = self.claim(call, claim).await?;
+            if answer.value != redis::Value::Nil {
+                self.tell_of(finishes);
+                return answer.list();
+            }
+            self.simple.is_not();
+        }
+        let call = if finishes.is_empty() {
+            self.quiet(&script::CLAIM)
+        } else {
+            let mut call = self.loud(&script::TURN);
+            finish::pack(&mut call, finishes);
+            call
+        };
+        let answer = self.claim(call, claim).await?;
+        self.tell_of(finishes);
+        answer.list()
+    }
+
+    fn tell_of(&self, finishes: &[Finish]) {
+        if !finishes.is_empty() {
+            self.news.changed();
+        }
+    }
+
     /// Makes a claim with this call.
-    pub(super) async fn claim(&self, mut call: Call, claim: &Claim) -> Result<Answer<'_>, StoreError> {
+    async fn claim(&self, mut call: Call, claim: &Claim) -> Result<Answer<'_>, StoreError> {
         let mut lost = self.tokens.take_lost(claim.instance);
         while let Some(token) = lost.pop() {
             let mut unclaim = self.loud(&script::UNCLAIM);

@@ -8,8 +8,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::answer::List;
-use super::script::Call;
-use super::state::{Body, FOR_EVER, State, exact, policy};
+use super::script::{AT_ONCE, Call};
+use super::state::{Body, FOR_EVER, State, Unpack, exact, policy};
 use crate::model::{InstanceId, RateLimit, RetryPolicy, StoreError, TaskId, time};
 use crate::store::{Claim, Claimed, Claims, Run, words::left};
 
@@ -59,6 +59,11 @@ pub(super) fn pack(call: &mut Call, claim: &Claim, this: Token) {
     pack_limits(call, claim);
 }
 
+/// Whether it has no limits of all processes, and takes no more than `claim_plain.lua` can.
+pub(super) fn is_plain(claim: &Claim) -> bool {
+    claim.limit <= AT_ONCE && !claim.limits.iter().any(|(_, limits)| limits.any())
+}
+
 /// What `limits.lua` reads.
 fn pack_limits(call: &mut Call, claim: &Claim) {
     let number_of = |name: &str| claim.queues.iter().position(|(queue, _)| **queue == *name);
@@ -89,11 +94,11 @@ fn slice(limit: RateLimit) -> i64 {
 
 pub(super) fn unpack(mut answer: List<'_>, claim: &Claim) -> Result<Claims, StoreError> {
     let next_due = due_in(answer.number()?);
-    let mut tasks = Vec::with_capacity(answer.len() / 2);
-    let mut policies = Policies::default();
-    while !answer.is_empty() {
-        let (id, state) = (answer.task_id()?, answer.bytes()?);
-        tasks.extend(claimed(claim, &mut policies, id, &state));
+    let (ids, heads) = (answer.bytes()?, answer.bytes()?);
+    let (mut ids, mut heads) = (Unpack(&ids), Unpack(&heads));
+    let (mut tasks, mut policies) = (Vec::with_capacity(answer.len()), Policies::default());
+    while let Some((id, head)) = ids.array().zip(heads.take(State::HEAD)) {
+        tasks.extend(claimed(claim, &mut policies, TaskId::from_bytes(id), head, &answer.bytes()?));
     }
     Ok(Claims { tasks, next_due })
 }
@@ -103,8 +108,8 @@ fn due_in(micros: i64) -> Option<Duration> {
     u64::try_from(micros).ok().map(Duration::from_micros)
 }
 
-fn claimed(claim: &Claim, policies: &mut Policies, id: TaskId, state: &[u8]) -> Option<Claimed> {
-    let state = State::unpack(state)?;
+fn claimed(claim: &Claim, policies: &mut Policies, id: TaskId, head: &[u8], task: &[u8]) -> Option<Claimed> {
+    let state = State::put_together(head, task)?;
     let body = Body::unpack(state.body)?;
     let name = claim.names.iter().find(|name| ***name == *state.name).cloned()?;
     let queue = claim.queues.iter().find(|(queue, _)| **queue == *state.queue)?.0.clone();

@@ -1,6 +1,6 @@
 //! How runs end and what they say, packed for the script and its answer read.
 
-use super::script::Call;
+use super::script::{AT_ONCE, Call};
 use super::state::{exact, length, outcome_number, stage_of, status_of};
 use crate::model::{AttemptOutcome, LogLevel, LogLine, Progress, time};
 use crate::store::{Finish, FinishKind, Finished, Report};
@@ -36,13 +36,37 @@ pub(super) fn pack(call: &mut Call, finishes: &[Finish]) {
     }
 }
 
-/// Whether all of them simply end well.
+/// Adds the arguments of ends that are [`all_well`].
+pub(super) fn pack_well(call: &mut Call, finishes: &[Finish]) {
+    let (mut ids, mut fences) =
+        (Vec::with_capacity(16 * finishes.len()), Vec::with_capacity(8 * finishes.len()));
+    for Finish { run, .. } in finishes {
+        ids.extend_from_slice(run.id.as_bytes());
+        fences.extend(run.fence.to_le_bytes());
+    }
+    let results = || {
+        finishes.iter().map(|finish| match &finish.kind {
+            FinishKind::Success { result } => &**result,
+            _ => "null",
+        })
+    };
+    let any_result = results().any(|result| result != "null");
+    call.arg(finishes.len()).arg(ids).arg(fences).arg(u8::from(any_result));
+    if any_result {
+        for result in results() {
+            call.arg(result);
+        }
+    }
+}
+
+/// Whether all of them simply end well, and there are no more than one script can do.
 pub(super) fn all_well(finishes: &[Finish]) -> bool {
-    finishes.iter().all(|finish| {
-        matches!(finish.kind, FinishKind::Success { .. })
-            && finish.progress.is_none()
-            && finish.lines.is_empty()
-    })
+    (1..=AT_ONCE).contains(&finishes.len())
+        && finishes.iter().all(|finish| {
+            matches!(finish.kind, FinishKind::Success { .. })
+                && finish.progress.is_none()
+                && finish.lines.is_empty()
+        })
 }
 
 /// Reads the answer; `None` if it is not one.

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::script::Call;
+use super::script::{AT_ONCE, Call};
 use super::state::{
-    FOR_EVER, HAS_KEY, HAS_RUN_KEY, crowd, exact, key_of, lane, pack_body, put_word, source_number,
+    FOR_EVER, HAS_KEY, HAS_RUN_KEY, crowd, exact, key_of, lane, length, pack_body, put_word, source_number,
 };
 use crate::model::{InstanceId, NewTask, TaskId, When, time};
 use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
@@ -72,10 +72,11 @@ pub(super) fn all_plain(groups: &[InsertGroup]) -> bool {
         let tags: usize = task.tags.iter().map(|(key, value)| key.len() + value.len() + 8).sum();
         task.args.as_ref().is_ok_and(|args| args.len() + tags <= LONG_BODY)
     };
-    groups.iter().all(|group| match &group.tasks[..] {
-        [insert] => is_plain(insert) && is_short(&insert.task),
-        _ => false,
-    })
+    groups.len() <= AT_ONCE
+        && groups.iter().all(|group| match &group.tasks[..] {
+            [insert] => is_plain(insert) && is_short(&insert.task),
+            _ => false,
+        })
 }
 
 /// Adds the arguments for groups that are all plain.
@@ -85,29 +86,61 @@ pub(super) fn pack_plain(call: &mut Call, batch: &InsertBatch, groups: &[InsertG
     call.arg(classes.len());
     for class in &classes {
         let lane = lane(class.queue, class.name);
-        call.arg(&lane).arg(class.start).arg(-i32::from(class.priority));
-        call.arg(&NEW_HEAD[..]).arg(class.end_of_state(&lane));
+        let end = class.end_of_state(&lane);
+        call.arg(class.queue).arg(&lane).arg(class.start).arg(-i32::from(class.priority));
+        call.arg(&end).arg(&end[WORDS_AT..]);
     }
-    for (InsertTask { task, .. }, number) in tasks(groups).zip(number_of) {
-        call.arg(task.id.as_bytes()).arg(number).arg(body(task));
+    let mut ids: Vec<_> = tasks(groups).map(|insert| insert.task.id).collect();
+    let mut bodies = Vec::with_capacity(128 * ids.len());
+    for InsertTask { task, .. } in tasks(groups) {
+        put_body(&mut bodies, task);
+    }
+    let numbers = number_of.iter().filter(|_| classes.len() > 1);
+    let numbers = numbers.flat_map(|number| u16::try_from(*number).unwrap_or(u16::MAX).to_le_bytes());
+    call.arg(ids.len()).arg(concat(&ids)).arg(bodies).arg(numbers.collect::<Vec<_>>());
+    ids.sort_unstable_by(|a, b| b.cmp(a));
+    for entry in ids.chunk_by(|a, b| a.as_bytes()[..SHARED] == b.as_bytes()[..SHARED]) {
+        for entry in entry.chunks(IDS_OF_AN_ENTRY) {
+            call.arg(concat(entry));
+        }
     }
 }
 
-/// The begin of the state of a task that is due and new, as `constants.lua` packs it: all 0, but for the first fence.
-const NEW_HEAD: [u8; 52] = {
-    let mut head = [0; 52];
-    head[16] = 1;
-    head
-};
+/// Where lane and crowd are in the end of a state.
+const WORDS_AT: usize = 39;
+
+/// How many bytes the ids of an entry have in common, as in `constants.lua`.
+const SHARED: usize = 6;
+
+/// The most ids of an entry: who looks for one reads all of it.
+const IDS_OF_AN_ENTRY: usize = 32;
+
+fn concat(ids: &[TaskId]) -> Vec<u8> {
+    ids.iter().flat_map(|id| *id.as_bytes()).collect()
+}
 
 fn tasks(groups: &[InsertGroup]) -> impl Iterator<Item = &InsertTask> {
     groups.iter().flat_map(|group| &group.tasks)
 }
 
 fn body(task: &NewTask) -> Vec<u8> {
+    let mut body = Vec::with_capacity(64);
+    pack_body(&mut body, &task.policy, &task.tags, args(task));
+    body
+}
+
+/// Appends the body of a task, with its length before it.
+fn put_body(bytes: &mut Vec<u8>, task: &NewTask) {
+    let begin = bytes.len();
+    bytes.extend([0; 4]);
+    pack_body(bytes, &task.policy, &task.tags, args(task));
+    let long = length(bytes.len() - begin - 4);
+    bytes[begin..begin + 4].copy_from_slice(&long);
+}
+
+fn args(task: &NewTask) -> &str {
     // Whoever makes an `InsertTask` has checked the arguments.
-    let args = task.args.as_ref().map_or("null", |args| args);
-    pack_body(&task.policy, &task.tags, args)
+    task.args.as_ref().map_or("null", |args| args)
 }
 
 /// The classes of these tasks, and the number of each task's class, from 1 on.

@@ -97,6 +97,10 @@ pub(super) fn pack(
     true
 }
 
+fn next_id(id: [u8; 16]) -> TaskId {
+    TaskId::from_bytes(u128::from_be_bytes(id).saturating_add(1).to_be_bytes())
+}
+
 /// Ids that are meant, in order, and where to look on; `None`: there is no more.
 pub(super) struct Found {
     pub(super) looked_at: usize,
@@ -113,8 +117,8 @@ pub(super) fn unpack(
     let looked_at = usize::try_from(answer.number()?).unwrap_or(0);
     while !answer.is_empty() {
         let mut source = answer.list()?;
-        let seen = source.bytes()?;
-        down_to = down_to.max(seen.try_into().ok().map(TaskId::from_bytes));
+        let above = source.bytes()?;
+        down_to = down_to.max(above.try_into().ok().map(next_id));
         while !source.is_empty() {
             ids.push(source.task_id()?);
         }

@@ -4,7 +4,8 @@
 //! [`calls`] of a [`script`], which is one transaction. The scripts are the files in `lua/`: `base.lua` says which keys
 //! there are and `constants.lua` what a task is; `moves.lua`, `life.lua`, `promote.lua`, `crowds.lua`, `insert.lua`,
 //! `claim.lua` (with `limits.lua`, `window.lua` and `asides.lua`), `say.lua` and `finish.lua` hold the steps; each
-//! `*_main.lua` is one call. On this side [`insert`], [`claim`], [`finish`] and [`recover`] pack arguments and read
+//! `*_main.lua` is one call. What is done most often has scripts of its own where it is simple: `insert_plain_main.lua`, and those
+//! on `lean.lua` (`ends_well.lua`, `claim_plain.lua`). On this side [`insert`], [`claim`], [`finish`] and [`recover`] pack arguments and read
 //! [`answer`]s; [`state`] is the packed form both sides know; [`reads`], with [`record`], [`list`], [`numbers`] and
 //! [`instance`], answers questions, [`schedule`] deals with ticks, and [`controls`] does what people ask for. [`news`] tells
 //! other processes that something changed, [`persistence`] warns of a server that forgets.

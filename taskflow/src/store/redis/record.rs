@@ -55,21 +55,21 @@ impl Row {
         let mut attempts = self.past.as_deref().map(former_attempts).unwrap_or_default();
         attempts.extend(last_attempt(&state, status, error.as_ref()));
         let result = match self.result {
-            Some(result) => Some(raw(text(result))),
+            Some(result) => Some(raw(&text(result))),
             // What returns nothing is kept as nothing.
-            None if status == TaskStatus::Success => Some(raw("null".to_owned())),
+            None if status == TaskStatus::Success => Some(raw("null")),
             None => None,
         };
         let instant = |micros: i64| (micros != 0).then(|| time::from_micros(micros));
         Some(TaskRecord {
-            concurrency_key: state.concurrency_key,
+            concurrency_key: state.concurrency_key.map(str::to_owned),
             expires_at: state.expires_at.map(time::from_micros),
             timeout: policy(body.policy).timeout,
             snoozes: state.snoozes,
             id,
             status,
             priority: state.priority,
-            args: raw(body.args.to_owned()),
+            args: raw(body.args),
             tags: body.tags,
             // Behind the length of the name and the name.
             idempotency_key: self.key.and_then(|key| key_in(&text(key))),
@@ -87,8 +87,8 @@ impl Row {
             result,
             progress: self.progress.and_then(|json| serde_json::from_slice(&json).ok()),
             cancel_requested: state.stop,
-            name: state.name,
-            queue: state.queue,
+            name: state.name.to_owned(),
+            queue: state.queue.to_owned(),
         })
     }
 }
@@ -132,7 +132,9 @@ fn text(bytes: Vec<u8>) -> String {
 }
 
 /// Text that should be JSON, as JSON: if it is not, then as a JSON string, since a record must be readable in any case.
-fn raw(json: String) -> Box<RawValue> {
-    let text = serde_json::value::to_raw_value(&json).expect("a string can be written as JSON");
-    RawValue::from_string(json).unwrap_or(text)
+fn raw(json: &str) -> Box<RawValue> {
+    match serde_json::from_str::<&RawValue>(json) {
+        Ok(raw) => raw.to_owned(),
+        Err(_) => serde_json::value::to_raw_value(json).expect("a string can be written as JSON"),
+    }
 }

@@ -16,7 +16,7 @@ pub(super) const RECOVERED_AT_ONCE: usize = 256;
 
 /// Adds the arguments that move this one on, and answers what it will be if nothing came between.
 pub(super) fn decide(call: &mut Call, id: TaskId, state: &State<'_>) -> Recovered {
-    let name: Arc<str> = Arc::from(state.name.as_str());
+    let name: Arc<str> = Arc::from(state.name);
     let mut move_on = |kind: u8, stage: u8, delay: i64, counted: bool, error: &str| {
         // What `lose_main.lua` unpacks as `<I8BBBi8B`.
         let mut bytes = Vec::with_capacity(20);

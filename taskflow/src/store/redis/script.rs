@@ -5,6 +5,9 @@ use std::sync::LazyLock;
 
 use redis::{Cmd, ToRedisArgs};
 
+/// The most tasks of a script on `lean.lua`: Lua's stack holds some 8,000 values.
+pub(super) const AT_ONCE: usize = 1000;
+
 /// A Lua script: one call of the contract, one transaction.
 #[derive(Debug)]
 pub(super) struct Script {
@@ -26,12 +29,18 @@ impl Script {
     }
 }
 
-/// A script of these files, after `base.lua`.
+/// A script of these files, after `base.lua` or, where that is said, after `lean.lua`.
 macro_rules! script {
     ($effect:ident: $($file:literal),+) => {
+        script!(@ $effect, "base", $($file),+)
+    };
+    ($effect:ident, lean: $($file:literal),+) => {
+        script!(@ $effect, "lean", $($file),+)
+    };
+    (@ $effect:ident, $($file:literal),+) => {
         Script {
             loaded: LazyLock::new(|| load(concat!(
-                include_str!("lua/base.lua"), $("\n", include_str!(concat!("lua/", $file, ".lua"))),+
+                $(include_str!(concat!("lua/", $file, ".lua")), "\n"),+
             ))),
             writes: script!(@ $effect),
         }
@@ -44,17 +53,21 @@ pub(super) static JOIN: Script = script!(writes: "join_main");
 pub(super) static LEAVE: Script = script!(writes: "leave_main");
 pub(super) static INSERT: Script = script!(writes: "promote", "crowds", "moves", "insert", "insert_main");
 /// The same where all tasks are plain, each a group of its own: most batches.
-pub(super) static INSERT_PLAIN: Script = script!(writes: "promote", "insert_plain_main");
+pub(super) static INSERT_PLAIN: Script =
+    Script { loaded: LazyLock::new(|| load(include_str!("lua/insert_plain_main.lua"))), writes: true };
 pub(super) static FIRE: Script = script!(writes: "promote", "crowds", "moves", "insert", "fire_main");
 pub(super) static CLAIM: Script =
     script!(writes: "promote", "crowds", "window", "limits", "asides", "claim", "claim_main");
+pub(super) static CLAIM_PLAIN: Script =
+    script!(writes, lean: "no_ends", "claim_plain", "write_claim", "write_rest", "claim_plain_main");
 pub(super) static UNCLAIM: Script = script!(writes: "crowds", "moves", "life", "unclaim_main");
 pub(super) static FINISH: Script =
     script!(writes: "crowds", "moves", "life", "say", "ends", "finish", "finish_main");
 pub(super) static TURN: Script = script!(writes: "promote", "crowds", "moves", "life", "say", "ends", "finish", "window", "limits", "asides", "claim", "turn_main");
-/// The same where all runs ended well and have nothing more to say: most batches.
-pub(super) static TURN_WELL: Script = script!(writes: "promote", "crowds", "well", "finish", "window", "limits", "asides", "claim", "turn_main");
-pub(super) static FINISH_WELL: Script = script!(writes: "crowds", "well", "finish", "finish_main");
+/// The same where all is simple: most batches.
+pub(super) static TURN_WELL: Script = script!(writes, lean: "ends_well", "claim_plain", "write_ends", "write_claim", "write_rest", "turn_well_main");
+pub(super) static FINISH_WELL: Script =
+    script!(writes, lean: "ends_well", "write_ends", "write_rest", "finish_well_main");
 pub(super) static RELEASE: Script = script!(writes: "crowds", "moves", "life", "release_main");
 pub(super) static REPORT: Script = script!(writes: "crowds", "moves", "say", "report_main");
 pub(super) static RENEW: Script = script!(writes: "renew_main");

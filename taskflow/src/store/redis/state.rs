@@ -105,23 +105,35 @@ pub(super) struct State<'a> {
     pub(super) source: TaskSource,
     pub(super) snoozes: u32,
     pub(super) expires_at: Option<i64>,
-    pub(super) concurrency_key: Option<String>,
-    pub(super) queue: String,
-    pub(super) name: String,
+    pub(super) concurrency_key: Option<&'a str>,
+    pub(super) queue: &'a str,
+    pub(super) name: &'a str,
     /// For [`Body::unpack`].
     pub(super) body: &'a [u8],
 }
 
 impl<'a> State<'a> {
+    /// The length of what stands before `REST_AT`.
+    pub(super) const HEAD: usize = 52;
+
+    /// Of a task that is put together.
     pub(super) fn unpack(bytes: &'a [u8]) -> Option<Self> {
-        let mut at = Unpack(bytes);
+        let (head, task) = bytes.split_at_checked(Self::HEAD)?;
+        Self::put_together(head, task)
+    }
+
+    /// Of the begin of a `state` and of a `task`.
+    pub(super) fn put_together(head: &[u8], task: &'a [u8]) -> Option<Self> {
+        let mut at = Unpack(head);
         let (stage, stop, outcome, flags) = (at.u8()?, at.u8()?, at.u8()?, at.u8()?);
         let lost_runs = at.u32()?;
         let finished_at = at.i64()?;
         let fence = at.u64()?;
         let attempt = at.u32()?;
         let holder = InstanceId::from_bytes(at.array()?);
-        let (started_at, _seq) = (at.i64()?, at.u64()?);
+        let started_at = at.i64()?;
+        let mut at = Unpack(task);
+        let _seq = at.u64()?;
         let (run_at, created_at) = (at.i64()?, at.i64()?);
         let (max_attempts, _tries) = (at.u32()?, at.u32()?);
         let scheduled_for = at.i64()?;
@@ -134,7 +146,7 @@ impl<'a> State<'a> {
         };
         let (snoozes, expires_at) = (at.u32()?, at.i64()?);
         let (queue, name) = lane_parts(at.word()?)?;
-        let concurrency_key = lane_parts(at.word()?).map(|(_, key)| key.to_owned());
+        let concurrency_key = lane_parts(at.word()?).map(|(_, key)| key);
         Some(Self {
             stage,
             stop: stop != 0,
@@ -156,8 +168,8 @@ impl<'a> State<'a> {
             snoozes,
             expires_at: (expires_at != FOR_EVER).then_some(expires_at),
             concurrency_key,
-            queue: queue.to_owned(),
-            name: name.to_owned(),
+            queue,
+            name,
             body: at.0,
         })
     }
@@ -194,18 +206,21 @@ fn lane_parts(lane: &str) -> Option<(&str, &str)> {
     rest.split_at_checked(length.parse().ok()?)
 }
 
-/// Policy, tags and arguments in one: each policy and tag with its length before it.
-pub(super) fn pack_body(policy: &RetryPolicy, tags: &BTreeMap<String, String>, args: &str) -> Vec<u8> {
-    let mut body = Vec::with_capacity(args.len() + 64);
+/// Appends policy, tags and arguments in one: each policy and tag with its length before it.
+pub(super) fn pack_body(
+    body: &mut Vec<u8>,
+    policy: &RetryPolicy,
+    tags: &BTreeMap<String, String>,
+    args: &str,
+) {
     let policy = (*policy != RetryPolicy::DEFAULT)
         .then(|| serde_json::to_string(policy).expect("numbers and lengths can be written as JSON"));
-    put(&mut body, policy.as_deref().unwrap_or_default());
+    put(body, policy.as_deref().unwrap_or_default());
     body.extend(length(tags.len()));
     for (key, value) in tags {
         body.extend(pack_tag(key, value));
     }
     body.extend_from_slice(args.as_bytes());
-    body
 }
 
 pub(super) fn pack_tag(key: &str, value: &str) -> Vec<u8> {
@@ -287,6 +302,7 @@ impl<'a> Unpack<'a> {
         std::str::from_utf8(self.take(length)?).ok()
     }
 
+    /// With its length before it.
     pub(super) fn text(&mut self) -> Option<&'a str> {
         let length = usize::try_from(self.u32()?).ok()?;
         std::str::from_utf8(self.take(length)?).ok()

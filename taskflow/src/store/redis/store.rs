@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use super::calls::Shared;
+use super::calls::{Shared, Simple};
 use super::link::Links;
 use super::news::News;
 use super::state::exact;
@@ -75,7 +75,16 @@ impl RedisStore {
         let voice = *Uuid::now_v7().as_bytes();
         let news = Arc::new(News::new(Arc::clone(&links), format!("{prefix}news"), voice));
         let tokens = claim::Tokens::new(voice);
-        Ok(Self { shared: Arc::new(Shared { links, news, prefix, known: Mutex::default(), tokens }) })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                links,
+                news,
+                prefix,
+                known: Mutex::default(),
+                tokens,
+                simple: Simple::default(),
+            }),
+        })
     }
 }
 
@@ -113,8 +122,8 @@ impl Store for RedisStore {
 
     fn claim(&self, claim: Claim) -> StoreFuture<'_, Claims> {
         Box::pin(async move {
-            let call = self.shared.quiet(&script::CLAIM);
-            claim::unpack(self.shared.claim(call, &claim).await?.list()?, &claim)
+            let answer = self.shared.turn(&[], &claim).await?;
+            claim::unpack(answer, &claim)
         })
     }
 
@@ -123,21 +132,17 @@ impl Store for RedisStore {
             if finishes.is_empty() {
                 return Ok(Vec::new());
             }
-            let well = finish::all_well(&finishes);
-            let mut call = self.shared.loud(if well { &script::FINISH_WELL } else { &script::FINISH });
-            finish::pack(&mut call, &finishes);
-            let answer = self.shared.tell(&call).await?.bytes()?;
+            let answer = self.shared.finish(&finishes).await?;
             finish::unpack(&answer, finishes.len()).ok_or_else(|| self.shared.unexpected())
         })
     }
 
     fn turn(&self, finishes: Arc<Vec<Finish>>, claim: Claim) -> StoreFuture<'_, (Vec<Finished>, Claims)> {
         Box::pin(async move {
-            let well = finish::all_well(&finishes);
-            let mut call = self.shared.loud(if well { &script::TURN_WELL } else { &script::TURN });
-            finish::pack(&mut call, &finishes);
-            let mut answer = self.shared.claim(call, &claim).await?.list()?;
-            self.shared.news.changed();
+            if finishes.is_empty() {
+                return Ok((Vec::new(), self.claim(claim).await?));
+            }
+            let mut answer = self.shared.turn(&finishes, &claim).await?;
             let finished = finish::unpack(&answer.bytes()?, finishes.len());
             Ok((finished.ok_or_else(|| self.shared.unexpected())?, claim::unpack(answer, &claim)?))
         })
@@ -326,9 +331,9 @@ impl Store for RedisStore {
                 let portion = (limit - pruned).min(PRUNED_AT_ONCE);
                 let mut call = self.shared.quiet(&script::PRUNE);
                 call.arg(exact(time::micros(retention))).arg(portion);
-                let now = usize::try_from(self.shared.ask(&call).await?.number()?).unwrap_or(0);
-                pruned += now;
-                if now < portion {
+                let mut answer = self.shared.ask(&call).await?.list()?;
+                pruned += usize::try_from(answer.number()?).unwrap_or(0);
+                if answer.number()? == 0 {
                     break;
                 }
             }

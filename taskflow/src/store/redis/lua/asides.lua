@@ -9,10 +9,11 @@ local function put_aside(id, blob, lane, crowd, limit)
   call('SADD', P .. 'names:' .. crowd, name)
   call('ZADD', P .. 'aside:' .. queue, call('HINCRBY', P .. 'meta', 'asides', 1), id)
   call('ZADD', P .. 'since:' .. queue, text(math.max(run_at, created)), id)
-  call('HSETNX', P .. 'aside', queue, text(limit) .. ':0')
+  -- What was noted for others does not hold when there are none of them any more.
+  call(call('ZCARD', P .. 'aside:' .. queue) == 1 and 'HSET' or 'HSETNX', P .. 'aside', queue, text(limit) .. ':0')
   count('D' .. queue, -1)
   count('A' .. queue, 1)
-  call('HSET', P .. 'state', id, string.char(ASIDE) .. sub(blob, 2))
+  call('HSET', P .. 'state', id, state_of(ASIDE, blob))
 end
 
 -- Marks a task that is out of its lane since its time to start is over: no other claim meets it.
@@ -20,7 +21,7 @@ local function lapse(id, blob, lane, crowd)
   local queue = lane_parts(lane)
   count('D' .. queue, -1)
   count('X' .. queue, 1)
-  call('HSET', P .. 'state', id, string.char(LAPSED) .. sub(blob, 2))
+  call('HSET', P .. 'state', id, state_of(LAPSED, blob))
   if crowd ~= '' then
     let_next(crowd, 1)
   end
@@ -30,7 +31,7 @@ end
 local function release(queue, last)
   local ids = call('ZRANGEBYSCORE', P .. 'aside:' .. queue, '-inf', last, 'LIMIT', 0, RELEASED)
   local turns, of_lane = {}, {}
-  for i, blob in ipairs(read_many('HMGET', 'state', ids)) do
+  for i, blob in ipairs(read_tasks(ids)) do
     local lane, crowd = unpack_bytes(WORDS, blob, LANE_AT)
     local place = sub(blob, REST_AT, SEQ_END) .. ids[i]
     local turn = turns[crowd .. lane] or { crowd = crowd, lane = lane, places = {} }

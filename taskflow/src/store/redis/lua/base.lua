@@ -4,12 +4,14 @@
 -- what to publish when the script has changed something; empty: nothing.
 --
 -- Keys, after the prefix:
---   state         hash  id → the state of a task, packed as in constants.lua
+--   task          hash  id → what of a task does not change with each run, packed as in constants.lua
+--   state         hash  id → what does; nothing for a task that is due and new: most that wait, and an add writes less
 --   body          hash  id → what only Rust reads: policy, tags, arguments; where that is long
 --   result, error, progress, past, key, run_key
 --                 hash  id → what few tasks have; a flag in the state says whether to look
 --   log:<id>      list  what a task logged
---   ids           zset  every id, all of score 0: in the order of ids
+--   ids           zset  every id, all of score 0: each entry some that begin with the same 6 bytes (the millisecond they were
+--                 made in), greatest first, one after the other; so in the order of their greatest
 --   due:<lane>    zset  tasks that can be claimed; score -priority, member seq and id: the order of claims
 --   due           set   lanes that may have such tasks
 --   later:<lane>  zset  tasks that are not due; score run_at, member seq and id
@@ -25,11 +27,15 @@
 --   expiring      zset  pending tasks that are not held, by the instant until which they can be started
 --   leases        zset  runs and holds by the end of their lease
 --   stopping      set   runs that were asked to stop
---   ended         zset  ended tasks by when they ended
+--   ended         zset  seconds in which tasks ended
+--   ended_in:<second>
+--                 list  those tasks: each entry the ids of some, one after the other. Those that were deleted since, or are
+--                 no longer ended since then, are found out when it is their turn to be deleted
 --   ended:<stage> zset  those that ended other than well, in the order of ids
 --   keys          hash  idempotency key with its name → who holds it
 --   run:<key>     hash  name → who waits for its first attempt with that run key
---   counts        hash  letter and queue (or 'i' and instance) → how many
+--   counts        hash  letter and queue (or 'i' and instance) → how many; 'V' and a claim whose answer was lost → when
+--                 that was said: if it comes after all, it takes nothing
 --   ends:<second> hash  queue → how many of its tasks ended in that second of the last minute
 --   asked         hash  queues that are paused or have a stored configuration → that, or empty
 --   schedules     zset  names of schedules, all of score 0
@@ -38,7 +44,6 @@
 --   instance, there, seen, started, gone
 --                 hash and zsets: what is known of processes, and until when they are believed to live
 --   claim:<who>   text  the last claim of an instance: which it was, when, and the ids it took
---   void          set   claims whose answers were lost: if they come after all, they take nothing
 --   seq, meta
 --
 -- A lane is a queue and a name, "<length of queue>:<queue><name>": names that nobody here knows are in nobody's way. A crowd
@@ -47,7 +52,8 @@
 
 
 local P, NEWS = KEYS[1], ARGV[1]
-local call, sub, byte, pack, unpack_bytes = redis.call, string.sub, string.byte, struct.pack, struct.unpack
+local call, sub, byte, find = redis.call, string.sub, string.byte, string.find
+local pack, unpack_bytes = struct.pack, struct.unpack
 local band, bor, bnot = bit.band, bit.bor, bit.bnot
 
 local now = call('TIME')
@@ -71,12 +77,13 @@ local function letter(stage)
   return sub(LETTERS, stage + 1, stage + 1)
 end
 
--- A command with any number of arguments: Lua's stack holds some 8,000 values.
+-- A command with any number of arguments: Lua's stack holds some 8,000 values. Answers the sum of its answers.
 local function call_many(command, key, list)
-  local n = #list
+  local n, sum = #list, 0
   for from = 1, n, 4000 do
-    call(command, P .. key, unpack(list, from, math.min(from + 3999, n)))
+    sum = sum + call(command, P .. key, unpack(list, from, math.min(from + 3999, n)))
   end
+  return sum
 end
 
 -- The same for reading: one list of as many answers.
@@ -94,6 +101,22 @@ local function read_many(command, key, list)
   return answers
 end
 
+-- The `n` parts of a text, each of that format, such as 'c16'.
+local function parts(packed, format, n)
+  local list, position = {}, 1
+  for from = 0, n - 1, 1000 do
+    local some = { unpack_bytes('<' .. string.rep(format, math.min(n - from, 1000)), packed, position) }
+    position = table.remove(some)
+    if n <= 1000 then
+      return some
+    end
+    for i, part in ipairs(some) do
+      list[from + i] = part
+    end
+  end
+  return list
+end
+
 -- Numbers are kept as tasks move, not counted. What a script changes is written once, at its end.
 local changes = {}
 
@@ -104,6 +127,9 @@ end
 -- The same for the tasks of each crowd that run, and for those of each queue that ended.
 local crowds, ends = {}, {}
 
+-- The ids of tasks that ended now.
+local over = {}
+
 local function run_in(crowd, n)
   crowds[crowd] = (crowds[crowd] or 0) + n
 end
@@ -112,22 +138,43 @@ local function note_ends(queue, n)
   ends[queue] = (ends[queue] or 0) + n
 end
 
--- For the end of every script that writes.
-local function commit()
+local function write_counts()
+  local fields, numbers = {}, {}
   for field, n in pairs(changes) do
     if n ~= 0 then
-      call('HINCRBY', P .. 'counts', field, n)
+      fields[#fields + 1] = field
     end
   end
+  if #fields <= 2 then
+    for _, field in ipairs(fields) do
+      call('HINCRBY', P .. 'counts', field, changes[field])
+    end
+    return
+  end
+  for i, n in ipairs(read_many('HMGET', 'counts', fields)) do
+    numbers[2 * i - 1], numbers[2 * i] = fields[i], text((n or 0) + changes[fields[i]])
+  end
+  call_many('HSET', 'counts', numbers)
+end
+
+-- For the end of every script that writes.
+local function commit()
+  write_counts()
   for crowd, n in pairs(crowds) do
     if n ~= 0 and call('HINCRBY', P .. 'crowds', crowd, n) == 0 then
       call('HDEL', P .. 'crowds', crowd)
     end
   end
-  for queue, n in pairs(ends) do
-    local key = P .. 'ends:' .. text(math.floor(now / 1000000))
-    if call('HINCRBY', key, queue, n) == n then
-      call('EXPIRE', key, 90)
+  if #over > 0 then
+    local second = text(math.floor(now / 1000000))
+    if call('RPUSH', P .. 'ended_in:' .. second, table.concat(over)) == 1 then
+      call('ZADD', P .. 'ended', second, second)
+    end
+    for queue, n in pairs(ends) do
+      local key = P .. 'ends:' .. second
+      if call('HINCRBY', key, queue, n) == n then
+        call('EXPIRE', key, 90)
+      end
     end
   end
   if NEWS ~= '' then
@@ -149,11 +196,27 @@ local function lane_parts(lane)
   return known[1], known[2]
 end
 
-local function lane_of(blob)
-  return (unpack_bytes('<I2c0', blob, LANE_AT))
+-- A task put together.
+local function join(state, task)
+  return (state and sub(state, 1, REST_AT - 1) or NEW) .. task
 end
 
--- A state with its body, wherever that is kept.
+-- Tasks put together; false for those that are not there.
+local function read_tasks(ids)
+  local states, blobs = read_many('HMGET', 'state', ids), read_many('HMGET', 'task', ids)
+  for i, task in ipairs(blobs) do
+    blobs[i] = task and join(states[i], task)
+  end
+  return blobs
+end
+
+-- The `state` of a task that comes into that stage and is else as it is put together.
+local function state_of(stage, blob)
+  local _, _, body_at = unpack_bytes(WORDS, blob, LANE_AT)
+  return string.char(stage) .. sub(blob, 2, REST_AT - 1) .. sub(blob, LANE_AT, body_at - 1)
+end
+
+-- A task put together, with its body, wherever that is kept.
 local function with_body(id, blob)
   local _, _, body_at = unpack_bytes(WORDS, blob, LANE_AT)
   if body_at > #blob then

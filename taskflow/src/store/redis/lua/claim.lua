@@ -29,19 +29,19 @@ end
 
 -- The lanes that may have work for who knows these names and has room in these queues.
 local function lanes_with_work(is_known, names, slot_of, queues)
-  local due = {}
-  if #names * #queues <= call('SCARD', P .. 'due') then
-    for _, queue in ipairs(queues) do
-      for _, name in ipairs(names) do
-        due[#due + 1] = #queue .. ':' .. queue .. name
-      end
-    end
-  else
+  local due, n = {}, #names * #queues
+  if n > 1 and n > call('SCARD', P .. 'due') then
     for _, lane in ipairs(call('SMEMBERS', P .. 'due')) do
       local queue, name = lane_parts(lane)
       if slot_of[queue] and is_known[name] then
         due[#due + 1] = lane
       end
+    end
+    return due
+  end
+  for _, queue in ipairs(queues) do
+    for _, name in ipairs(names) do
+      due[#due + 1] = #queue .. ':' .. queue .. name
     end
   end
   return due
@@ -49,12 +49,17 @@ end
 
 -- Takes the first tasks of one lane.
 local function take_from_one(lane, wanted)
-  local popped, picked = call('ZPOPMIN', P .. 'due:' .. lane, wanted), {}
-  for i = 1, #popped, 2 do
-    picked[#picked + 1] = sub(popped[i], 9)
+  local key = P .. 'due:' .. lane
+  local picked = call('ZRANGE', key, 0, wanted - 1)
+  local n = #picked
+  if n > 0 then
+    call('ZREMRANGEBYRANK', key, 0, n - 1)
   end
-  if #picked < wanted then
+  if n < wanted then
     call('SREM', P .. 'due', lane)
+  end
+  for i = 1, n do
+    picked[i] = sub(picked[i], 9)
   end
   return picked
 end
@@ -97,9 +102,25 @@ local function take_from_many(work, free, slot_of, limit)
   return picked
 end
 
+-- What is known of these queues: which are paused, and whether tasks of any were put aside. Answers also whether this claim
+-- was given up.
+local function look_at(queues, this)
+  local fields, n, paused, any_aside = { 'V' .. this }, #queues, {}, false
+  for i, queue in ipairs(queues) do
+    fields[i + 1], fields[n + i + 1] = 'P' .. queue, 'A' .. queue
+  end
+  local known = read_many('HMGET', 'counts', fields)
+  for i, queue in ipairs(queues) do
+    paused[queue] = known[i + 1] and true
+    any_aside = any_aside or (tonumber(known[n + i + 1] or 0) + (changes['A' .. queue] or 0)) > 0
+  end
+  return paused, any_aside, known[1]
+end
+
 -- ARGV from `at` on: instance, lease, limit, which claim of which handle this is, number of names, names, number of queues,
 -- queues with their free slots, limits as in limits.lua.
--- Puts into `answer` when to come back, and for each task its id and its state with the body.
+-- Puts into `answer` when to come back, the ids of tasks in one text, the begins of their states in one text, then each one's
+-- `task` with the body.
 local function claim(at, answer)
   local instance, limit = ARGV[at], tonumber(ARGV[at + 2])
   local until_ = text(later_by(tonumber(ARGV[at + 1])))
@@ -114,22 +135,20 @@ local function claim(at, answer)
     free[i] = slot_of[queue] == i and room or 0
   end
   local limit_of, rates = read_limits(at + 2 * asked + 1, queues, free)
-  promote()
-  local released = release_asides(slot_of, limit_of)
+  local any_later = promote()
+  local paused, any_aside, given_up = look_at(queues, this)
+  local released = any_aside and release_asides(slot_of, limit_of) or {}
 
   local work = {}
-  if limit > 0 and call('SISMEMBER', P .. 'void', this) == 0 then
-    local with_room, paused = {}, {}
+  if limit > 0 and not given_up then
+    local with_room = {}
     for i, queue in ipairs(queues) do
-      if free[i] > 0 then
+      if free[i] > 0 and not paused[queue] then
         with_room[#with_room + 1] = queue
       end
     end
     for _, lane in ipairs(lanes_with_work(is_known, names, slot_of, with_room)) do
       local queue = lane_parts(lane)
-      if paused[queue] == nil then
-        paused[queue] = call('HEXISTS', P .. 'counts', 'P' .. queue) == 1
-      end
       if free[slot_of[queue]] > 0 and not paused[queue] then
         work[#work + 1] = lane
       end
@@ -137,7 +156,7 @@ local function claim(at, answer)
   end
 
   local picked, passed, frees_others, n = {}, 0, false, #answer + 1
-  local states, leases, expiring, of_lane, first_of_lane = {}, {}, {}, {}, {}
+  local states, heads, leases, expiring, of_lane, first_of_lane = {}, {}, {}, {}, {}, {}
 
   local function may_start(lane, crowd)
     local most = limit_of[lane_parts(lane)]
@@ -156,42 +175,65 @@ local function claim(at, answer)
     free[slot_of[queue]] = free[slot_of[queue]] + 1
   end
 
+  -- What the state of a task becomes that starts, up to REST_AT.
+  local function head_of(id, state, lane, crowd, expires)
+    local flags, lost, fence, attempt = unpack_bytes(CLAIM_READS, state)
+    if crowd ~= '' then
+      run_in(crowd, 1)
+    end
+    if expires < NEVER then
+      expiring[#expiring + 1] = id
+    end
+    if band(flags, HAS_PROGRESS) ~= 0 then
+      call('HDEL', P .. 'progress', id)
+      flags = flags - HAS_PROGRESS
+    end
+    of_lane[lane] = (of_lane[lane] or 0) + 1
+    if attempt == 0 then
+      first_of_lane[lane] = (first_of_lane[lane] or 0) + 1
+      if band(flags, HAS_RUN_KEY) ~= 0 then
+        local _, name = lane_parts(lane)
+        call('HDEL', P .. 'run:' .. call('HGET', P .. 'run_key', id), name)
+      end
+    end
+    return pack(HEAD, RUNNING, 0, 0, flags, lost, 0, fence + 1, attempt + 1, instance, now)
+  end
+
+  -- Most tasks are like the one before: new, in the same lane, in no crowd, and they do not expire.
+  local like
+
   -- Starts tasks that were taken. Answers whether one was passed over, since it may not be started now.
   local function start(ids)
     local k, passed_before = #picked, passed
-    for i, blob in ipairs(read_many('HMGET', 'state', ids)) do
-      local id = ids[i]
-      local expires, lane, crowd, body_at = unpack_bytes(CLAIM_WORDS, blob, EXPIRES_AT)
-      if expires > now and (crowd == '' or may_start(lane, crowd)) then
-        local flags, lost, fence, attempt = unpack_bytes(CLAIM_READS, blob)
-        k = k + 1
-        if crowd ~= '' then
-          run_in(crowd, 1)
-        end
-        if expires < NEVER then
-          expiring[#expiring + 1] = id
-        end
-        if band(flags, HAS_PROGRESS) ~= 0 then
-          call('HDEL', P .. 'progress', id)
-          flags = flags - HAS_PROGRESS
-        end
-        of_lane[lane] = (of_lane[lane] or 0) + 1
-        if attempt == 0 then
-          first_of_lane[lane] = (first_of_lane[lane] or 0) + 1
-          if band(flags, HAS_RUN_KEY) ~= 0 then
-            local _, name = lane_parts(lane)
-            call('HDEL', P .. 'run:' .. call('HGET', P .. 'run_key', id), name)
-          end
-        end
-        blob = pack(HEAD, RUNNING, 0, 0, flags, lost, 0, fence + 1, attempt + 1, instance, now) .. sub(blob, REST_AT)
-        picked[k], states[2 * k - 1], states[2 * k] = id, id, blob
-        leases[2 * k - 1], leases[2 * k] = until_, id
-        if body_at > #blob then
-          blob = blob .. call('HGET', P .. 'body', id)
-        end
-        answer[n + 2 * k - 1], answer[n + 2 * k] = id, blob
+    local old = read_many('HMGET', 'state', ids)
+    for i, task in ipairs(read_many('HMGET', 'task', ids)) do
+      local id, state = ids[i], old[i]
+      local kind = like
+      if kind and not state and find(task, kind.words, EXPIRES_IN, true) == EXPIRES_IN then
+        local lane = kind.lane
+        of_lane[lane], first_of_lane[lane] = of_lane[lane] + 1, first_of_lane[lane] + 1
       else
-        pass_over(id, blob, lane, crowd, expires <= now)
+        local expires, lane, crowd, body_at = unpack_bytes(CLAIM_WORDS, task, EXPIRES_IN)
+        if expires > now and (crowd == '' or may_start(lane, crowd)) then
+          local head = head_of(id, state or NEW, lane, crowd, expires)
+          kind = {
+            head = head, lane = lane, body_at = body_at, words = sub(task, EXPIRES_IN, body_at - 1),
+            state = head .. sub(task, LANE_IN, body_at - 1),
+          }
+          like = not state and expires == NEVER and crowd == '' and kind or like
+        else
+          kind = nil
+          pass_over(id, join(state, task), lane, crowd, expires <= now)
+        end
+      end
+      if kind then
+        k = k + 1
+        picked[k], heads[k], states[2 * k - 1], states[2 * k] = id, kind.head, id, kind.state
+        leases[2 * k - 1], leases[2 * k] = until_, id
+        if kind.body_at > #task then
+          task = task .. call('HGET', P .. 'body', id)
+        end
+        answer[n + 2 + k] = task
       end
     end
     return passed > passed_before
@@ -219,13 +261,14 @@ local function claim(at, answer)
     for queue in pairs(released) do
       again = again or free[slot_of[queue]] > 0
     end
-    local next_in = again and 0 or next_due(is_known, slot_of, is_full)
+    local next_in = again and 0 or any_later and next_due(is_known, slot_of, is_full) or -1
     if next_in >= 0 and (due_in < 0 or next_in < due_in) then
       due_in = next_in
     end
   end
-  answer[n] = text(due_in)
-  if #picked == 0 then
+  local ids = table.concat(picked)
+  answer[n], answer[n + 1], answer[n + 2] = text(due_in), ids, table.concat(heads)
+  if ids == '' then
     return
   end
   for lane, number in pairs(of_lane) do
@@ -238,6 +281,6 @@ local function claim(at, answer)
   call_many('ZADD', 'leases', leases)
   call_many('ZREM', 'expiring', expiring)
   -- In case the answer is lost: see unclaim_main.lua.
-  call('SET', P .. 'claim:' .. instance, this .. pack('<i8', now) .. table.concat(picked))
+  call('SET', P .. 'claim:' .. instance, this .. pack('<i8', now) .. ids)
   count('i' .. instance, #picked)
 end

@@ -27,8 +27,11 @@ local HAS_PAST = 16
 local HAS_LOG = 32
 local HAS_SCHEDULED = 64
 local HAS_RESULT = 128
+-- A run key or progress: a claim has more to do than to begin the run.
+local NOT_SIMPLE = 10
 
--- The fields of a state: first those that every run changes, so that a run need not unpack the others.
+-- The fields of a task: first those that every run changes. They are kept apart, in `state`, so that a run neither reads
+-- nor writes the others, which are in `task`.
 local STAGE = 1
 local STOP = 2
 local OUTCOME = 3
@@ -54,18 +57,19 @@ local EXPIRES = 22
 local LANE = 23
 local CROWD = 24
 
--- How they are packed, and where (the first byte is 1). Behind them stand the lane and the crowd (empty: none), each with
--- its length before it, and the body if that is short; else it has a place of its own, so that not every move of the task
--- moves it.
+-- How they are packed, and where (the first byte is 1), when a task is put together from `state` up to REST_AT and `task`.
+-- Behind them stand the lane and the crowd (empty: none), each with its length before it, and the body if that is short; else
+-- it has a place of its own, so that not every move of the task moves it. In `state` lane and crowd stand from REST_AT on.
 local HEAD = '<BBBBI4i8I8I4c16i8'
 local FORMAT = '<BBBBI4i8I8I4c16i8>I8<i8i8I4I4i8I4I4i2BI4i8'
--- Of these, what a claim looks at: flags, lost runs, fence, attempt.
+-- Of these, what a claim looks at: flags, lost runs, fence, attempt; in `state`.
 local CLAIM_READS = '<xxxBI4xxxxxxxxI8I4'
--- And from EXPIRES_AT on: that, lane and crowd.
+-- And in `task` from EXPIRES_IN on: that, lane and crowd.
 local CLAIM_WORDS = '<i8I2c0I2c0'
 -- From LANE_AT on: lane and crowd.
 local WORDS = '<I2c0I2c0'
 local FIELDS = 22
+local FINISHED_AT = 9
 local FENCE_AT = 17
 local FENCE_END = 24
 local HOLDER_AT = 29
@@ -73,15 +77,27 @@ local HOLDER_END = 44
 local REST_AT = 53
 local SEQ_END = 60
 local RUN_AT_AT = 61
-local CREATED_AT = 69
 local PRIORITY_AT = 101
 local EXPIRES_AT = 108
 local LANE_AT = 116
+-- Where the same is in `task`.
+local RUN_AT_IN = 9
+local CREATED_IN = 17
+local EXPIRES_IN = 56
+local LANE_IN = 64
+-- Where lane and crowd are in the end of states that an add gives, which begins with the greatest number of attempts.
+local END_WORDS = 40
 local LONG_BODY = 512
+
+-- What the ids of an entry of `ids` have in common at their begin, and what is behind every entry that begins with that.
+local SHARED = 6
+local BEHIND = '\255\255\255\255\255\255\255\255\255\255\255'
 
 local NOBODY = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
 -- Every task begins with this fence, and a claim's is greater: a run or hold under it began with the insert.
 local FIRST_FENCE = 1
+-- What a task without a `state` has up to REST_AT: it is due, has made no attempt and has nothing kept beside it.
+local NEW = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
 -- How runs end, where a script says so itself.
 local SUCCEEDED = 1
 local WAS_LOST = 6

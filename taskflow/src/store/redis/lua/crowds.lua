@@ -30,8 +30,8 @@ end
 -- Makes tasks of a lane due that were put aside and are out of their turn. `due` has score and member of each.
 local function make_due(lane, ids, due)
   local queue, states = lane_parts(lane), {}
-  for i, blob in ipairs(read_many('HMGET', 'state', ids)) do
-    states[2 * i - 1], states[2 * i] = ids[i], string.char(DUE) .. sub(blob, 2)
+  for i, blob in ipairs(read_tasks(ids)) do
+    states[2 * i - 1], states[2 * i] = ids[i], state_of(DUE, blob)
   end
   call_many('HSET', 'state', states)
   call_many('ZADD', 'due:' .. lane, due)

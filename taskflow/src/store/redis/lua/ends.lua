@@ -33,12 +33,12 @@ local function end_run(t, kind, stage, outcome, delay, text)
 end
 
 -- Answers the stage the task is in, or 'x' for a stale end, and where the next one's arguments begin.
-local function end_otherwise(id, blob, specification, value, at)
+local function end_otherwise(id, specification, value, at)
   local fence, kind, stage, outcome, delay, has_progress, line_count, bytes =
     unpack_bytes('<I8BBBi8BI4I4', specification)
   local progress, lines
   progress, lines, at = read_said(at, has_progress, line_count)
-  local t = blob and unpack_task(id, blob)
+  local t = load(id)
   if not t or t[STAGE] ~= RUNNING or t[FENCE] ~= fence then
     return 'x', at
   end

@@ -8,7 +8,7 @@ if #ids < most then
     ids[#ids + 1] = id
   end
 end
-local blobs, answer = read_many('HMGET', 'state', ids), {}
+local blobs, answer = read_tasks(ids), {}
 for i, id in ipairs(ids) do
   local blob = with_body(id, blobs[i])
   local _, _, body_at = unpack_bytes(WORDS, blob, LANE_AT)

@@ -3,9 +3,9 @@
 -- ARGV: news, number of sources, sources, where to begin (smaller ids only; empty: at the newest), how many at most from
 -- each source, how many to look at at most along each, stages ('1' or '0' for each), created from, created before, number of names,
 -- names, number of queues, queues, number of tags, tags as they are in a body.
--- A source is 'ids' or 'ended:<stage>' (read along their order) or 'pending' or 'leases' (looked through, and answered
--- in no order). Answers with how many were looked at, then for each source with how far down everything has been seen
--- (empty: to the end), then the ids.
+-- A source is 'ids' or 'ended:<stage>' (read along their order) or 'pending' or 'leases' (looked through), and answered in no
+-- order. Answers with how many were looked at, then for each source with an id above which everything has been seen
+-- (empty: everything has), then the ids.
 local at = 2
 
 local function read_list()
@@ -51,27 +51,24 @@ local function has_tags(blob)
   return true
 end
 
-local function is_meant(id, blob)
-  local stage, created = string.byte(blob), unpack_bytes('<i8', blob, CREATED_AT)
+local function is_meant(id, state, task)
+  local stage, created = state and byte(state) or DUE, unpack_bytes('<i8', task, CREATED_IN)
   if sub(stages, stage + 1, stage + 1) ~= '1' or created < from or created >= to then
     return false
   end
-  local queue, name = lane_parts(lane_of(blob))
+  local queue, name = lane_parts((unpack_bytes('<I2c0', task, LANE_IN)))
   return (not names or names[name]) and (not queues or queues[queue])
-    and (#tags == 0 or has_tags(with_body(id, blob)))
+    and (#tags == 0 or has_tags(with_body(id, join(state, task))))
 end
 
 local looked_at = 0
 
--- Looks at some; answers the one at which `limit` were found.
-local function look(found, ids, limit)
+local function look(found, ids)
   looked_at = looked_at + #ids
-  for i, blob in ipairs(read_many('HMGET', 'state', ids)) do
-    if blob and is_meant(ids[i], blob) then
+  local states = read_many('HMGET', 'state', ids)
+  for i, task in ipairs(read_many('HMGET', 'task', ids)) do
+    if task and is_meant(ids[i], states[i], task) then
       found[#found + 1] = ids[i]
-      if #found > limit then
-        return ids[i]
-      end
     end
   end
 end
@@ -83,19 +80,54 @@ local function look_through(found, members)
     for i = start, math.min(start + 999, #members) do
       ids[#ids + 1] = sub(members[i], -16)
     end
-    look(found, ids, math.huge)
+    look(found, ids)
   end
 end
 
+-- Not by comparing texts: Lua compares them by the server's locale.
+local function is_below(id, other)
+  local a, b = { unpack_bytes('>I4I4I4I4', id) }, { unpack_bytes('>I4I4I4I4', other) }
+  for i = 1, 4 do
+    if a[i] ~= b[i] then
+      return a[i] < b[i]
+    end
+  end
+  return false
+end
+
+-- The ids of an entry, of which those from `before` on are left out, where the entry may have such.
+local function ids_in(entry, ids)
+  local is_near = before ~= '' and sub(entry, 1, SHARED) == sub(before, 1, SHARED)
+  for at = 1, #entry, 16 do
+    local id = sub(entry, at, at + 15)
+    if not is_near or is_below(id, before) then
+      ids[#ids + 1] = id
+    end
+  end
+  return not is_near or is_below(sub(entry, 1, 16), before)
+end
+
 local function look_along(found, source)
-  local top, left = before == '' and '+' or '(' .. before, enough
+  -- An entry whose greatest id is not meant can have others that are.
+  local top, left = before == '' and '+' or '[' .. sub(before, 1, SHARED) .. BEHIND, enough
+  local has_begun = false
   repeat
-    local wanted = math.min(left, 200)
-    local ids = call('ZRANGE', P .. source, top, '-', 'BYLEX', 'REV', 'LIMIT', 0, wanted)
-    left = left - #ids
-    found[1] = look(found, ids, most) or (#ids == wanted and ids[wanted]) or ''
-    top = '(' .. found[1]
-  until found[1] == '' or #found > most or left <= 0
+    local entries = call('ZRANGE', P .. source, top, '-', 'BYLEX', 'REV', 'LIMIT', 0, 101)
+    local ids = {}
+    for i = 1, math.min(#entries, 100) do
+      has_begun = ids_in(entries[i], ids) or has_begun
+      found[1] = sub(entries[i + 1] or '', 1, 16)
+      if #ids >= 100 or i == #entries or i == 100 then
+        look(found, ids)
+        left, ids = left - #ids, {}
+        -- Else the next look would begin where this one did.
+        if has_begun and (#found > most or left <= 0) then
+          return
+        end
+      end
+    end
+    top = entries[101] and '[' .. entries[101]
+  until not top
 end
 
 local answer = {}

@@ -1,9 +1,7 @@
--- Ends runs. `end_otherwise`, for those that did not simply end well, is in ends.lua; where none is among them that is
--- left out, since all that is named costs something.
+-- Ends runs, however they ended: most often all of a batch ended well, for which see finish_well.lua.
 
 -- ARGV from `at` on: number of ends, ids, then for each a specification, a text (the result or the error), a progress if
--- there is one, lines. The specification of a run that ended well and has nothing more to say is its fence alone, for
--- so most runs end. Answers with one text, a byte for each: the stage the task is in, or 'x' for a stale end; and where
+-- there is one, lines. The specification of a run that ended well and has nothing more to say is its fence alone. Answers with one text, a byte for each: the stage the task is in, or 'x' for a stale end; and where
 -- the ends end.
 local function finish(at)
   local n, ids = tonumber(ARGV[at]), {}
@@ -11,8 +9,8 @@ local function finish(at)
     ids[i] = ARGV[at + i]
   end
   at = at + n + 1
-  local blobs, answers, now_text = read_many('HMGET', 'state', ids), {}, text(now)
-  local states, results, ended, leases, errors, k = {}, {}, {}, {}, {}, 0
+  local all, answers = read_many('HMGET', 'state', ids), {}
+  local states, results, leases, errors, k = {}, {}, {}, {}, 0
   local finished, heads = pack('<I4i8', 0, now), {}
   local seen, of_lane, of_holder, of_crowd = {}, {}, {}, {}
 
@@ -21,21 +19,20 @@ local function finish(at)
     call_many('HSET', 'result', results)
     call_many('HDEL', 'error', errors)
     call_many('ZREM', 'leases', leases)
-    call_many('ZADD', 'ended', ended)
-    states, results, ended, leases, errors, k = {}, {}, {}, {}, {}, 0
+    states, results, leases, errors, k = {}, {}, {}, {}, 0
   end
 
   for i, id in ipairs(ids) do
-    local specification, result, blob, answer = ARGV[at], ARGV[at + 1], blobs[i], 'x'
+    local specification, result, state, answer = ARGV[at], ARGV[at + 1], all[i], 'x'
     at = at + 2
     if seen[id] then
       write()
-      blob = call('HGET', P .. 'state', id)
+      state = call('HGET', P .. 'state', id)
     end
     seen[id] = true
     if #specification == 8 then
-      if blob and sub(blob, FENCE_AT, FENCE_END) == specification and byte(blob) == RUNNING then
-        local _, stop, _, flags = byte(blob, 1, 4)
+      if state and sub(state, FENCE_AT, FENCE_END) == specification and byte(state) == RUNNING then
+        local _, stop, _, flags = byte(state, 1, 4)
         if stop == 1 then
           call('SREM', P .. 'stopping', id)
         end
@@ -54,11 +51,10 @@ local function finish(at)
           heads[flags] = head
         end
         k = k + 1
-        states[2 * k - 1], states[2 * k] = id, head .. sub(blob, FENCE_AT)
-        ended[2 * k - 1], ended[2 * k] = now_text, id
-        leases[k] = id
-        local lane, crowd = unpack_bytes(WORDS, blob, LANE_AT)
-        local holder = sub(blob, HOLDER_AT, HOLDER_END)
+        states[2 * k - 1], states[2 * k] = id, head .. sub(state, FENCE_AT)
+        leases[k], over[#over + 1] = id, id
+        local lane, crowd = unpack_bytes(WORDS, state, REST_AT)
+        local holder = sub(state, HOLDER_AT, HOLDER_END)
         if crowd ~= '' then
           of_crowd[crowd] = (of_crowd[crowd] or 0) + 1
         end
@@ -67,7 +63,7 @@ local function finish(at)
         answer = ENDED_WELL
       end
     else
-      answer, at = end_otherwise(id, blob, specification, result, at)
+      answer, at = end_otherwise(id, specification, result, at)
     end
     answers[i] = answer
   end

@@ -4,7 +4,7 @@ local ids = {}
 for i = 2, #ARGV do
   ids[i - 1] = ARGV[i]
 end
-local blobs, columns = read_many('HMGET', 'state', ids), {}
+local blobs, columns = read_tasks(ids), {}
 for i, key in ipairs({ 'key', 'run_key', 'error', 'result', 'progress', 'past' }) do
   columns[i] = read_many('HMGET', key, ids)
 end

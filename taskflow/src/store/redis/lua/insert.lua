@@ -24,7 +24,6 @@ local function insert_tasks(at)
     q.paused = stored[3]
   end
 
-  local due_head = pack(HEAD, DUE, 0, 0, 0, 0, 0, FIRST_FENCE, 0, NOBODY, 0)
   local running_head = pack(HEAD, RUNNING, 0, 0, 0, 0, 0, FIRST_FENCE, 1, instance, now)
   local times = pack('<i8i8', now, now)
   for i = 1, tonumber(ARGV[at]) do
@@ -40,7 +39,8 @@ local function insert_tasks(at)
     end
     classes[tostring(i)] = {
       lane = lane, queue = q, plain = plain == 1, start = start, priority = priority, score = tostring(-priority),
-      tries = tries, source = source, tail = times .. ARGV[at + 3], due = {}, ran = 0,
+      tries = tries, source = source, tail = times .. ARGV[at + 3],
+      words = sub(ARGV[at + 3], END_WORDS), due = {}, ran = 0,
     }
     at = at + 3
   end
@@ -54,23 +54,27 @@ local function insert_tasks(at)
   at = first + 2 * total
   local ids = {}
   for i = 1, total do
-    ids[2 * i - 1], ids[2 * i] = '0', ARGV[first + 2 * i - 2]
+    ids[i] = ARGV[first + 2 * i - 2]
   end
-  -- Where all ids are new, nothing need be looked up for each. Those that are not kept are taken out again.
-  local added = 0
-  for from = 1, 2 * total, 4000 do
-    added = added + call('ZADD', P .. 'ids', unpack(ids, from, math.min(from + 3999, 2 * total)))
-  end
-  local there = added < total and {} or nil
-  if there then
-    for i = 1, total do
-      there[ids[2 * i]] = call('HGET', P .. 'state', ids[2 * i]) or nil
+  -- Those that are there already: most often none. The others are kept in `ids`; those of which nothing comes are taken out
+  -- again.
+  local there
+  local entries, is_new = {}, {}
+  for i, blob in ipairs(read_tasks(ids)) do
+    local id = ids[i]
+    if blob or is_new[id] then
+      there = there or {}
+      there[id] = blob or nil
+    else
+      is_new[id] = true
+      entries[#entries + 1], entries[#entries + 2] = '0', id
     end
   end
+  call_many('ZADD', 'ids', entries)
   local seq = call('INCRBY', P .. 'seq', total) - total
 
   -- Plain tasks, to be written together.
-  local states, n_states, leases, n_leases = {}, 0, {}, 0
+  local states, new_tasks, n_tasks, leases, n_leases = {}, {}, 0, {}, 0
 
   local function count_plain()
     for _, c in pairs(classes) do
@@ -97,8 +101,7 @@ local function insert_tasks(at)
     count_plain()
     local t = load(id)
     if undo then
-      local blob = call('HGET', P .. 'state', id)
-      undo[#undo + 1] = { id = id, blob = blob, body = t.body == '' and call('HGET', P .. 'body', id) or t.body }
+      undo[#undo + 1] = { id = id, blob = read_tasks({ id })[1], body = t.body == '' and call('HGET', P .. 'body', id) or t.body }
     end
     leave(t)
     t[LANE], t[PRIORITY], t[TRIES], t[MAX], t[RUN_AT] = c.lane, c.priority, c.tries, c.tries, run_at
@@ -150,23 +153,25 @@ local function insert_tasks(at)
     local q = c.queue
     seq = seq + 1
     local seq8 = pack('>I8', seq)
-    local blob, answer
+    local head, answer
     if (c.start == 2 or (c.start == 1 and q.due == 0)) and not q.paused then
-      blob, answer = running_head .. seq8 .. c.tail .. body, 'l'
+      head, answer = running_head, 'l'
+      states[n_leases + 1], states[n_leases + 2] = id, running_head .. c.words
       leases[n_leases + 1], leases[n_leases + 2] = until_, id
       n_leases = n_leases + 2
       c.ran = c.ran + 1
     else
-      blob, answer = due_head .. seq8 .. c.tail .. body, 'p'
+      head, answer = NEW, 'p'
       local due = c.due
       local n = #due
       due[n + 1], due[n + 2] = c.score, seq8 .. id
       q.due, q.waiting = q.due + 1, q.waiting + 1
     end
-    states[n_states + 1], states[n_states + 2] = id, blob
-    n_states = n_states + 2
+    local task = seq8 .. c.tail .. body
+    new_tasks[n_tasks + 1], new_tasks[n_tasks + 2] = id, task
+    n_tasks = n_tasks + 2
     if there then
-      there[id] = blob
+      there[id] = head .. task
     end
     return answer
   end
@@ -185,7 +190,7 @@ local function insert_tasks(at)
     set_body(t, body)
     enter(t)
     if there then
-      there[id] = call('HGET', P .. 'state', id)
+      there[id] = read_tasks({ id })[1]
     end
   end
 
@@ -330,6 +335,7 @@ local function insert_tasks(at)
   end
 
   count_plain()
+  call_many('HSET', 'task', new_tasks)
   call_many('HSET', 'state', states)
   call_many('ZADD', 'leases', leases)
   for _, c in pairs(classes) do

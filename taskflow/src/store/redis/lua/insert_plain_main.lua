@@ -1,91 +1,105 @@
--- Keeps new tasks that are all plain (see insert.lua), each a group of its own: most batches, and they cost little.
+-- Keeps new tasks that are all plain (see insert.lua), each a group of its own: most batches. It costs little, so it goes
+-- without base.lua: each function that a script makes costs it something.
 --
--- ARGV: news, instance, lease, number of classes, and of each its lane, how it starts, the score of its priority, and
--- the begin and the end of its states while it waits; then for each task its id, its class and its body. Answers as
--- `insert_tasks`; with nothing, and nothing done, if one of the ids is there already.
-local classes, queues, at = {}, {}, 5
+-- ARGV: news, instance, lease, number of classes, and of each its queue, its lane, how it starts, the score of its priority,
+-- what stands in its tasks behind the instants, and its lane and crowd as in a state; number of tasks, a thousand at most,
+-- their ids in one text, their bodies in one text, each with its length before it, the number of each one's class in one text
+-- (empty: all are of the first), then entries for `ids`. Answers as `insert_tasks`; with nothing, and nothing done, if it is
+-- not as simple: one of the ids is there already or comes twice, or one wants to run and others have to come due first.
+local P, call, pack, split = KEYS[1], redis.call, struct.pack, struct.unpack
+
+local at, starts, classes, queues = 5, false, {}, {}
 for i = 1, tonumber(ARGV[4]) do
-  local queue = lane_parts(ARGV[at])
-  queues[queue] = queues[queue] or { name = queue, added = 0 }
-  classes[tostring(i)] = {
-    lane = ARGV[at], start = ARGV[at + 1], score = ARGV[at + 2], head = ARGV[at + 3], tail = ARGV[at + 4],
-    queue = queues[queue], due = {}, n = 0, ran = 0,
+  local queue = ARGV[at]
+  queues[queue] = queues[queue] or { name = queue, added = 0, ran = 0 }
+  starts = starts or ARGV[at + 2] ~= '0'
+  classes[i] = {
+    queue = queues[queue], lane = ARGV[at + 1], start = ARGV[at + 2], score = ARGV[at + 3], tail = ARGV[at + 4],
+    words = ARGV[at + 5], due = {}, n = 0,
   }
-  at = at + 5
+  at = at + 6
+end
+local n, numbers = tonumber(ARGV[at]), ARGV[at + 3]
+local ids = { split(string.rep('c16', n), ARGV[at + 1]) }
+ids[n + 1] = nil
+local tasks = call('HMGET', P .. 'task', unpack(ids))
+for i = 1, n do
+  if tasks[i] then
+    return false
+  end
 end
 
-local ids, n, last = {}, 0, #ARGV
-for i = at, last, 3 do
-  ids[n + 1], ids[n + 2] = '0', ARGV[i]
-  n = n + 2
-end
-local added = 0
-for from = 1, n, 4000 do
-  added = added + call('ZADD', P .. 'ids', 'NX', unpack(ids, from, math.min(from + 3999, n)))
-end
-if added * 2 < n then
-  for i = 2, n, 2 do
-    if call('HEXISTS', P .. 'state', ids[i]) == 0 then
-      call('ZREM', P .. 'ids', ids[i])
-    end
+local now = call('TIME')
+now = now[1] * 1000000 + now[2]
+local head, until_
+if starts then
+  local first = call('ZRANGE', P .. 'later', 0, 0, 'WITHSCORES')[2]
+  if first and tonumber(first) <= now then
+    return false
   end
-  return false
+  head = pack(HEAD, RUNNING, 0, 0, 0, 0, 0, FIRST_FENCE, 1, ARGV[2], now)
+  until_ = string.format('%.0f', math.min(now + ARGV[3], FOR_EVER))
+  for name, q in pairs(queues) do
+    local known = call('HMGET', P .. 'counts', 'D' .. name, 'P' .. name)
+    q.is_idle, q.paused = tonumber(known[1] or 0) == 0, known[2]
+  end
 end
 
--- Who wants to run from the start asks what waits in its queue.
-local running_head, until_
-local function look_at(q)
-  if not running_head then
-    promote()
-    running_head = pack(HEAD, RUNNING, 0, 0, 0, 0, 0, FIRST_FENCE, 1, ARGV[2], now)
-    until_ = text(later_by(tonumber(ARGV[3])))
-  end
-  local stored = call('HMGET', P .. 'counts', 'D' .. q.name, 'P' .. q.name)
-  q.due, q.paused = (stored[1] or 0) + (changes['D' .. q.name] or 0), stored[2]
+local bodies = { split('<' .. string.rep('I4c0', n), ARGV[at + 2]) }
+local class_of = numbers ~= '' and { split('<' .. string.rep('I2', n), numbers) }
+local seq, times = call('INCRBY', P .. 'seq', n) - n, pack('<i8i8', now, now)
+for _, c in ipairs(classes) do
+  c.tail = times .. c.tail
 end
-
-local seq = call('INCRBY', P .. 'seq', n / 2) - n / 2
-local times, states, leases, answers, k, ran = pack('<i8i8', now, now), {}, {}, {}, 0, 0
-for i = at, last, 3 do
-  local id, c = ARGV[i], classes[ARGV[i + 1]]
-  seq = seq + 1
-  local seq8 = pack('>I8', seq)
-  local q, blob = c.queue, nil
-  if c.start ~= '0' and not q.due then
-    look_at(q)
+local states, leases, answers, ran, c = {}, {}, {}, 0, classes[1]
+for i = 1, n do
+  local id = ids[i]
+  if class_of then
+    c = classes[class_of[i]]
   end
-  if c.start ~= '0' and not q.paused and (c.start == '2' or q.due + q.added == 0) then
-    blob = running_head .. seq8 .. times .. c.tail .. ARGV[i + 2]
+  local seq8, q = pack('>I8', seq + i), c.queue
+  if c.start ~= '0' and not q.paused and (c.start == '2' or (q.is_idle and q.added == 0)) then
+    c.state = c.state or head .. c.words
+    states[2 * ran + 1], states[2 * ran + 2] = id, c.state
     leases[2 * ran + 1], leases[2 * ran + 2] = until_, id
-    ran = ran + 1
-    c.ran = c.ran + 1
-    answers[k + 1] = 'l'
+    ran, q.ran = ran + 1, q.ran + 1
+    answers[i] = 'l'
   else
-    blob = c.head .. seq8 .. times .. c.tail .. ARGV[i + 2]
     local due, m = c.due, c.n
     due[2 * m + 1], due[2 * m + 2] = c.score, seq8 .. id
     c.n, q.added = m + 1, q.added + 1
-    answers[k + 1] = 'p'
+    answers[i] = 'p'
   end
-  states[2 * k + 1], states[2 * k + 2] = id, blob
-  k = k + 1
+  tasks[2 * i - 1], tasks[2 * i] = id, seq8 .. c.tail .. bodies[i]
 end
-call_many('HSET', 'state', states)
+if call('HSET', P .. 'task', unpack(tasks, 1, 2 * n)) < n then
+  call('HDEL', P .. 'task', unpack(ids))
+  return false
+end
+for i = at + 4, #ARGV do
+  call('ZADD', P .. 'ids', '0', ARGV[i])
+end
 if ran > 0 then
-  call_many('ZADD', 'leases', leases)
-  count('i' .. ARGV[2], ran)
+  call('HSET', P .. 'state', unpack(states))
+  call('ZADD', P .. 'leases', unpack(leases))
+  call('HINCRBY', P .. 'counts', 'i' .. ARGV[2], ran)
 end
-for _, c in pairs(classes) do
-  local queue = c.queue.name
+for _, c in ipairs(classes) do
   if c.n > 0 then
-    call_many('ZADD', 'due:' .. c.lane, c.due)
+    call('ZADD', P .. 'due:' .. c.lane, unpack(c.due))
     call('SADD', P .. 'due', c.lane)
-    count('D' .. queue, c.n)
-    count('W' .. queue, c.n)
-  end
-  if c.ran > 0 then
-    count('R' .. queue, c.ran)
   end
 end
-commit()
+for name, q in pairs(queues) do
+  if q.added > 0 then
+    call('HINCRBY', P .. 'counts', 'D' .. name, q.added)
+    call('HINCRBY', P .. 'counts', 'W' .. name, q.added)
+  end
+  if q.ran > 0 then
+    call('HINCRBY', P .. 'counts', 'R' .. name, q.ran)
+  end
+end
+if ARGV[1] ~= '' then
+  call('PUBLISH', P .. 'news', ARGV[1])
+end
 return table.concat(answers)

@@ -19,13 +19,15 @@ end
 
 -- A task, or nil.
 local function load(id)
-  local blob = call('HGET', P .. 'state', id)
-  return blob and unpack_task(id, blob)
+  local task = call('HGET', P .. 'task', id)
+  return task and unpack_task(id, join(call('HGET', P .. 'state', id), task))
 end
 
 local function save(t)
-  call('HSET', P .. 'state', t.id, pack(FORMAT, unpack(t, 1, FIELDS))
-    .. pack('<I2', #t[LANE]) .. t[LANE] .. pack('<I2', #t[CROWD]) .. t[CROWD] .. t.body)
+  local numbers = pack(FORMAT, unpack(t, 1, FIELDS))
+  local words = pack('<I2', #t[LANE]) .. t[LANE] .. pack('<I2', #t[CROWD]) .. t[CROWD]
+  call('HSET', P .. 'state', t.id, sub(numbers, 1, REST_AT - 1) .. words)
+  call('HSET', P .. 'task', t.id, sub(numbers, REST_AT) .. words .. t.body)
 end
 
 -- Keeps a text beside a task, or forgets it.
@@ -90,11 +92,8 @@ local function leave(t)
         call('SREM', P .. 'stopping', id)
       end
     end
-  elseif stage > RUNNING then
-    call('ZREM', P .. 'ended', id)
-    if stage > SUCCESS then
-      call('ZREM', P .. 'ended:' .. stage, id)
-    end
+  elseif stage > SUCCESS then
+    call('ZREM', P .. 'ended:' .. stage, id)
   end
   if has(t[FLAGS], HAS_KEY) and stage <= SUCCESS then
     call('HDEL', P .. 'keys', call('HGET', P .. 'key', id))
@@ -145,7 +144,7 @@ local function enter(t)
     end
   else
     note_ends(queue, 1)
-    call('ZADD', P .. 'ended', text(t[FINISHED]), id)
+    over[#over + 1] = id
     if stage > SUCCESS then
       call('ZADD', P .. 'ended:' .. stage, '0', id)
     end
@@ -163,6 +162,45 @@ local function enter(t)
   end
   save(t)
   settle(t)
+end
+
+-- The entry of `ids` that has this one: most often the first that could.
+local function entry_of(id)
+  local from, last = 0, '[' .. sub(id, 1, SHARED) .. BEHIND
+  repeat
+    local entries = call('ZRANGE', P .. 'ids', '[' .. id, last, 'BYLEX', 'LIMIT', from, 1)
+    for at = 1, #(entries[1] or ''), 16 do
+      if sub(entries[1], at, at + 15) == id then
+        return entries[1]
+      end
+    end
+    from = from + 1
+  until not entries[1]
+end
+
+-- Takes ids out of their entries.
+local function forget_ids(ids)
+  local gone, old, new = {}, {}, {}
+  for _, id in ipairs(ids) do
+    gone[id] = true
+  end
+  for _, id in ipairs(ids) do
+    local entry = gone[id] and entry_of(id)
+    if entry then
+      local left = {}
+      for at = 1, #entry, 16 do
+        local one = sub(entry, at, at + 15)
+        left[#left + 1] = not gone[one] and one or nil
+        gone[one] = nil
+      end
+      old[#old + 1] = entry
+      if #left > 0 then
+        new[#new + 1], new[#new + 2] = '0', table.concat(left)
+      end
+    end
+  end
+  call_many('ZREM', 'ids', old)
+  call_many('ZADD', 'ids', new)
 end
 
 -- Forgets a task and all that is kept of it.
@@ -183,8 +221,9 @@ local function forget(t)
     call('UNLINK', P .. 'log:' .. t.id)
   end
   call('HDEL', P .. 'state', t.id)
+  call('HDEL', P .. 'task', t.id)
   if t.body == '' then
     call('HDEL', P .. 'body', t.id)
   end
-  call('ZREM', P .. 'ids', t.id)
+  forget_ids({ t.id })
 end

@@ -9,8 +9,8 @@ local function promote_lane(lane, limit)
     ids[i] = sub(member, 9)
   end
   local states, due = {}, {}
-  for i, blob in ipairs(read_many('HMGET', 'state', ids)) do
-    states[2 * i - 1], states[2 * i] = ids[i], '\0' .. sub(blob, 2)
+  for i, blob in ipairs(read_tasks(ids)) do
+    states[2 * i - 1], states[2 * i] = ids[i], state_of(DUE, blob)
     due[2 * i - 1], due[2 * i] = -unpack_bytes('<i2', blob, PRIORITY_AT), found[i]
   end
   call_many('HSET', 'state', states)
@@ -31,12 +31,18 @@ local function promote_lane(lane, limit)
   return #found
 end
 
--- Makes due what has come due: a thousand at most, the rest the next time.
+-- Makes due what has come due: a thousand at most, the rest the next time. Answers whether anything was not due.
 local function promote()
-  local left = 1000
-  for _, lane in ipairs(call('ZRANGEBYSCORE', P .. 'later', '-inf', text(now), 'LIMIT', 0, 100)) do
-    if left > 0 then
-      left = left - promote_lane(lane, left)
+  local first, left = call('ZRANGE', P .. 'later', 0, 0, 'WITHSCORES'), 1000
+  if not first[1] then
+    return false
+  end
+  if tonumber(first[2]) <= now then
+    for _, lane in ipairs(call('ZRANGEBYSCORE', P .. 'later', '-inf', text(now), 'LIMIT', 0, 100)) do
+      if left > 0 then
+        left = left - promote_lane(lane, left)
+      end
     end
   end
+  return true
 end

@@ -8,8 +8,8 @@ end
 
 -- When a task came due: it cannot have waited for longer than it is there.
 local function came_due(member)
-  local blob = call('HGET', P .. 'state', sub(member, 9))
-  return math.max(unpack_bytes('<i8i8', blob, RUN_AT_AT))
+  local task = call('HGET', P .. 'task', sub(member, 9))
+  return math.max(unpack_bytes('<i8i8', task, RUN_AT_IN))
 end
 
 for _, lane in ipairs(call('SMEMBERS', P .. 'due')) do

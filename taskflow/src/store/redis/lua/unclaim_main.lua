@@ -1,7 +1,6 @@
 -- Takes back a claim whose answer was lost: nobody knows of its runs, so none of them has begun. If it comes only now, it
 -- takes nothing. ARGV: news, instance, which claim of which handle it was.
-call('SADD', P .. 'void', ARGV[3])
-call('EXPIRE', P .. 'void', 3600)
+call('HSET', P .. 'counts', 'V' .. ARGV[3], text(now))
 local last = call('GET', P .. 'claim:' .. ARGV[2])
 if last and sub(last, 1, #ARGV[3]) == ARGV[3] then
   local at = #ARGV[3] + 1

@@ -1,0 +1,59 @@
+-- Looks at runs that all ended well and have nothing more to say: most batches. Tasks in crowds are not simple: others may
+-- be waiting for their end.
+--
+-- ARGV[2] and on: how many, a thousand at most, their ids in one text, their fences in one text, and '1' and their results,
+-- each apart, or '0' if all of them are 'null'. The answer for them, as in finish.lua, is `answers`.
+local states, leases, results, errors, stopped, answers, k = {}, {}, {}, {}, {}, {}, 0
+local n, has_results = tonumber(ARGV[2]), ARGV[5] == '1'
+local ids, fences = { split(string.rep('c16', n), ARGV[3]) }, { split(string.rep('c8', n), ARGV[4]) }
+ids[n + 1] = nil
+local at = has_results and 6 + n or 6
+
+-- Runs that were claimed together have the same state, and so they have when they end: it is looked at once.
+local kinds, seen, finished = {}, {}, pack('<I4i8', 0, now)
+for i, state in ipairs(call('HMGET', P .. 'state', unpack(ids))) do
+  local id, kind = ids[i], kinds[state]
+  if state and not kind then
+    local stage, stop, _, flags = byte(state, 1, 4)
+    local lane, crowd = split(WORDS, state, REST_AT)
+    if crowd ~= '' then
+      return false
+    end
+    local rest = finished .. sub(state, FENCE_AT)
+    local without = bit.band(flags, bit.bnot(HAS_ERROR))
+    kind = {
+      fence = stage == RUNNING and sub(state, FENCE_AT, FENCE_END), stop = stop == 1, has_error = without ~= flags,
+      queue = lane_parts(lane), holder = sub(state, HOLDER_AT, HOLDER_END), n = 0,
+      without = string.char(SUCCESS, 0, SUCCEEDED, without) .. rest,
+      with_result = string.char(SUCCESS, 0, SUCCEEDED, bit.bor(without, HAS_RESULT)) .. rest,
+    }
+    kinds[state] = kind
+  end
+  if kind and kind.fence == fences[i] and not seen[id] then
+    k, kind.n, seen[id] = k + 1, kind.n + 1, true
+    if kind.stop then
+      stopped[#stopped + 1] = id
+    end
+    if kind.has_error then
+      errors[#errors + 1] = id
+    end
+    local ended, result = kind.without, has_results and ARGV[5 + i] or 'null'
+    if result ~= 'null' then
+      local r = #results
+      ended, results[r + 1], results[r + 2] = kind.with_result, id, result
+    end
+    states[2 * k - 1], states[2 * k], leases[k] = id, ended, id
+    answers[i] = ENDED_WELL
+  else
+    answers[i] = 'x'
+  end
+end
+for _, kind in pairs(kinds) do
+  if kind.n > 0 then
+    local queue = kind.queue
+    count('R' .. queue, -kind.n)
+    count('S' .. queue, kind.n)
+    count('i' .. kind.holder, -kind.n)
+    ends[queue] = (ends[queue] or 0) + kind.n
+  end
+end

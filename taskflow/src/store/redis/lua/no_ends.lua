@@ -1,0 +1,2 @@
+-- No runs end with this claim.
+local states, at = {}, 2

@@ -1,0 +1,2 @@
+table.insert(answer, 1, table.concat(answers))
+return answer

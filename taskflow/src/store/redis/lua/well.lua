@@ -1,2 +1,0 @@
--- Here all runs ended well.
-local end_otherwise

@@ -1,0 +1,12 @@
+-- Writes states and numbers, and tells.
+if #states > 0 then
+  call('HSET', P .. 'state', unpack(states))
+end
+for field, n in pairs(changes) do
+  if n ~= 0 then
+    call('HINCRBY', P .. 'counts', field, n)
+  end
+end
+if NEWS ~= '' then
+  call('PUBLISH', P .. 'news', NEWS)
+end

@@ -1,0 +1,106 @@
+//! Simple batches on Redis go by scripts of their own. Each time something is not simple they must leave it to the others:
+//! what they would overlook, a fresh handle, which has no doubts yet, would get wrong here.
+
+#![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
+#[path = "support/servers/mod.rs"]
+mod servers;
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use servers::redis::shared_url;
+use support::eventually;
+use taskflow::store::{
+    Claim, InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, SharedLimits, Start,
+};
+use taskflow::{InstanceInfo, NewTask, QueueConfig, RedisStore, Store, When};
+
+const LEASE: Duration = Duration::from_secs(60);
+
+fn task() -> NewTask {
+    NewTask::new("alpha", Ok(Arc::from("{}")))
+}
+
+fn claim(me: &InstanceInfo) -> Claim {
+    Claim::new(me.id, LEASE, Arc::from([Arc::from("alpha")]), vec![("default".into(), 10)], 10)
+}
+
+/// The same where so many of each key may run.
+fn limited(me: &InstanceInfo, of_key: usize) -> Claim {
+    let limits = SharedLimits::of(&QueueConfig::new().key_concurrency(of_key));
+    let mut claim = claim(me);
+    claim.limits = Arc::from([("default".into(), limits)]);
+    claim
+}
+
+fn keyed(key: &str) -> NewTask {
+    let mut task = task();
+    task.concurrency_key = Some(key.to_owned());
+    task
+}
+
+/// Inserts it alone, by a handle that has seen nothing yet.
+async fn insert(url: &str, me: &InstanceInfo, task: NewTask, start: Start) -> Inserted {
+    let groups = vec![InsertGroup::new(vec![InsertTask::new(task, start)])];
+    let batch = Arc::new(InsertBatch::new(me.id, LEASE, groups));
+    let mut answers = RedisStore::open(url).unwrap().insert(batch).await.unwrap();
+    answers.pop().unwrap().unwrap()[0]
+}
+
+#[tokio::test]
+async fn what_was_put_aside_is_claimed_when_there_is_no_limit_any_more() {
+    let Some(url) = shared_url() else { return };
+    let me = InstanceInfo::of_this_process(true);
+    let store = RedisStore::open(&url).unwrap();
+    store.join(&me).await.unwrap();
+    for _ in 0..3 {
+        let mut task = task();
+        task.concurrency_key = Some("one".to_owned());
+        insert(&url, &me, task, Start::Wait).await;
+    }
+    let mut limited = claim(&me);
+    limited.limits =
+        Arc::from([("default".into(), SharedLimits::of(&QueueConfig::new().key_concurrency(1)))]);
+    assert_eq!(store.claim(limited).await.unwrap().tasks.len(), 1);
+    assert_eq!(RedisStore::open(&url).unwrap().claim(claim(&me)).await.unwrap().tasks.len(), 2);
+}
+
+#[tokio::test]
+async fn an_insert_does_not_overtake_what_has_come_due_since_the_last_claim() {
+    let Some(url) = shared_url() else { return };
+    let me = InstanceInfo::of_this_process(true);
+    let store = RedisStore::open(&url).unwrap();
+    store.join(&me).await.unwrap();
+    let mut later = task();
+    later.when = When::In(Duration::from_millis(5));
+    insert(&url, &me, later, Start::Wait).await;
+    eventually("it to come due", || async {
+        let queues = store.queues().await.unwrap();
+        (queues[0].scheduled == 0).then_some(())
+    })
+    .await;
+    assert_eq!(insert(&url, &me, task(), Start::LeaseIfIdle).await.kind, InsertedAs::Pending);
+    assert_eq!(RedisStore::open(&url).unwrap().claim(claim(&me)).await.unwrap().tasks.len(), 2);
+}
+
+#[tokio::test]
+async fn a_limit_under_which_others_were_put_aside_once_is_not_taken_for_the_one_of_today() {
+    let Some(url) = shared_url() else { return };
+    let me = InstanceInfo::of_this_process(true);
+    let store = RedisStore::open(&url).unwrap();
+    store.join(&me).await.unwrap();
+    for start in [Start::Lease, Start::Lease, Start::Wait] {
+        let task = insert(&url, &me, keyed("one"), start).await;
+        assert!(store.claim(limited(&me, 2)).await.unwrap().tasks.is_empty());
+        if start == Start::Wait {
+            store.cancel(vec![task.id], "not wanted".to_owned()).await.unwrap();
+        }
+    }
+    for start in [Start::Lease, Start::Wait] {
+        insert(&url, &me, keyed("another"), start).await;
+    }
+    assert!(store.claim(limited(&me, 1)).await.unwrap().tasks.is_empty(), "put aside under another limit");
+    assert_eq!(store.claim(limited(&me, 2)).await.unwrap().tasks.len(), 1);
+}
