@@ -62,14 +62,7 @@ impl Locks {
     }
 
     fn lock_new(&self, path: &Path) -> io::Result<Option<File>> {
-        let mut create = OpenOptions::new();
-        create.create(true).truncate(false).write(true);
-        fs::create_dir_all(&self.directory)?;
-        let file = create.open(path).or_else(|_| {
-            // The last instance that left takes the directory with it.
-            fs::create_dir_all(&self.directory)?;
-            create.open(path)
-        })?;
+        let file = self.create(path)?;
         // Only an instance that joins again under an old id can meet somebody who looks whether it lives.
         for _ in 0..100 {
             match file.try_lock() {
@@ -83,6 +76,20 @@ impl Locks {
         }
         // Another handle of this process holds it for the same instance.
         Ok(None)
+    }
+
+    /// Creates a file in the directory, which the last instance that leaves takes with it: at any moment.
+    fn create(&self, path: &Path) -> io::Result<File> {
+        let mut create = OpenOptions::new();
+        create.create(true).truncate(false).write(true);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match fs::create_dir_all(&self.directory).and_then(|()| create.open(path)) {
+                Err(error) if tries < 1_000 && is_gone(&error) => {}
+                answer => return answer,
+            }
+        }
     }
 
     /// Lets go of an instance of this process that ends in order.
@@ -115,5 +122,35 @@ impl Locks {
             Err(TryLockError::WouldBlock) => Sign::Lives,
             Err(TryLockError::Error(_)) => Sign::Unknown,
         }
+    }
+}
+
+/// Whether the directory went between two steps: it was there to be created, and not there to be looked at or used.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instances_come_while_others_take_the_directory_with_them() {
+        let place = tempfile::tempdir().unwrap();
+        let database = place.path().join("tasks.db");
+        std::thread::scope(|threads| {
+            for _ in 0..4 {
+                threads.spawn(|| {
+                    let locks = Locks::beside(&database);
+                    for _ in 0..2_000 {
+                        let instance = InstanceId::new();
+                        locks.take(instance).unwrap();
+                        assert!(matches!(Locks::beside(&database).look(instance), Sign::Lives));
+                        locks.let_go(instance);
+                    }
+                });
+            }
+        });
+        assert!(!place.path().join("tasks.db-taskflow").exists());
     }
 }
