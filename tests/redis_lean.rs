@@ -115,8 +115,11 @@ async fn a_limit_under_which_others_were_put_aside_once_is_not_taken_for_the_one
 struct Between {
     port: u16,
     hold: Arc<AtomicBool>,
-    held: Arc<Mutex<Option<(TcpStream, Vec<u8>)>>>,
+    held: Arc<Mutex<Option<Held>>>,
 }
+
+/// The connection to the server, and what was to be sent on it.
+type Held = (TcpStream, Vec<u8>);
 
 impl Between {
     async fn new(server: u16) -> Self {
