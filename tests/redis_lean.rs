@@ -8,6 +8,7 @@ mod servers;
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use servers::redis::shared_url;
@@ -15,7 +16,10 @@ use support::eventually;
 use taskflow::store::{
     Claim, InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, SharedLimits, Start,
 };
-use taskflow::{InstanceInfo, NewTask, QueueConfig, RedisStore, Store, When};
+use taskflow::{InstanceInfo, NewTask, QueueConfig, RedisStore, Store, StoreErrorKind, When};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Mutex;
 
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -103,4 +107,79 @@ async fn a_limit_under_which_others_were_put_aside_once_is_not_taken_for_the_one
     }
     assert!(store.claim(limited(&me, 1)).await.unwrap().tasks.is_empty(), "put aside under another limit");
     assert_eq!(store.claim(limited(&me, 2)).await.unwrap().tasks.len(), 1);
+}
+
+/// Stands between a store and its server. Told to, it cuts the next connection on which something is sent, and sends that on
+/// when it is told.
+#[derive(Clone)]
+struct Between {
+    port: u16,
+    hold: Arc<AtomicBool>,
+    held: Arc<Mutex<Option<Held>>>,
+}
+
+/// The connection to the server, and what was to be sent on it.
+type Held = (TcpStream, Vec<u8>);
+
+impl Between {
+    async fn new(server: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let between = Self { port, hold: Arc::default(), held: Arc::default() };
+        let accepting = between.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                tokio::spawn(accepting.clone().serve(client, server));
+            }
+        });
+        between
+    }
+
+    async fn serve(self, mut client: TcpStream, mut server: TcpStream) {
+        let (mut asked, mut answered) = (vec![0; 65536], vec![0; 65536]);
+        loop {
+            tokio::select! {
+                Ok(n @ 1..) = client.read(&mut asked) => {
+                    if self.hold.swap(false, Ordering::AcqRel) {
+                        *self.held.lock().await = Some((server, asked[..n].to_vec()));
+                        return;
+                    }
+                    server.write_all(&asked[..n]).await.unwrap();
+                }
+                Ok(n @ 1..) = server.read(&mut answered) => client.write_all(&answered[..n]).await.unwrap(),
+                else => return,
+            }
+        }
+    }
+
+    /// Sends on what was held, and waits for the answer.
+    async fn deliver(&self) {
+        let (mut server, asked) = self.held.lock().await.take().unwrap();
+        server.write_all(&asked).await.unwrap();
+        assert!(server.read(&mut [0; 1024]).await.unwrap() > 0);
+    }
+}
+
+#[tokio::test]
+async fn a_claim_that_comes_after_it_was_given_up_takes_nothing() {
+    let Some(url) = shared_url() else { return };
+    let (start, end) = (url.rfind(':').unwrap() + 1, url.rfind("/0").unwrap());
+    let between = Between::new(url[start..end].parse().unwrap()).await;
+    let me = InstanceInfo::of_this_process(true);
+    let store = RedisStore::open(format!("{}{}{}", &url[..start], between.port, &url[end..])).unwrap();
+    store.join(&me).await.unwrap();
+    let kinds: [fn(&InstanceInfo) -> Claim; 2] = [claim, |me| limited(me, 1)];
+    for claim in kinds {
+        assert!(
+            store.claim(claim(&me)).await.unwrap().tasks.is_empty(),
+            "so that the server knows the script"
+        );
+        between.hold.store(true, Ordering::Release);
+        assert_eq!(store.claim(claim(&me)).await.unwrap_err().kind(), StoreErrorKind::Unknown);
+        assert!(store.claim(claim(&me)).await.unwrap().tasks.is_empty());
+        insert(&url, &me, task(), Start::Wait).await;
+        between.deliver().await;
+        assert_eq!(store.claim(claim(&me)).await.unwrap().tasks.len(), 1, "nobody has it");
+    }
 }
