@@ -3,7 +3,7 @@
 //! While one round trip to the store is under way, the next tasks run: so a claim brings more than there are free slots,
 //! as many as will have ended when the next claim can be answered. That is measured and not guessed, in two ways of which
 //! the lower counts: how many have just ended, and how long they took, since many that took long may end together. Of
-//! tasks that take longer than [`SHORT`], nothing is claimed ahead, so that no process sits on work that another could
+//! tasks that take longer than [`SHORT`] nothing is claimed ahead, so that no process sits on work that another could
 //! do; what waits here too long after all goes back.
 
 use std::time::Duration;

@@ -244,7 +244,7 @@ impl<T> Slots<T> {
         self.state.lock().ready.front().map(|(.., since)| *since + PATIENCE)
     }
 
-    /// What has waited for a slot for too long, or all that waits if this process is to start nothing.
+    /// What waits for a slot, once the first of it has waited for too long, or at once if all of it is to go back.
     pub(crate) fn take_waiting(&self, all: bool) -> Vec<(T, Seat)> {
         let mut state = self.state.lock();
         state.recalled |= all && state.claiming;
