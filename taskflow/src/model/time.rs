@@ -25,6 +25,11 @@ pub(crate) fn micros(length: Duration) -> i64 {
     i64::try_from(length.as_micros()).unwrap_or(i64::MAX)
 }
 
+/// The time from one instant to another, both in microseconds since the epoch; none if that is past.
+pub(crate) fn left(end: i64, now: i64) -> Duration {
+    Duration::from_micros(u64::try_from(end.saturating_sub(now)).unwrap_or(0))
+}
+
 /// This process's clock, in microseconds since the epoch.
 pub(crate) fn now_micros() -> i64 {
     to_micros(SystemTime::now())

@@ -1,7 +1,6 @@
 //! Between what a record has and what a database keeps: words, numbers and JSON.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde_json::value::RawValue;
 
@@ -19,11 +18,6 @@ pub(super) fn count(number: i64) -> u64 {
 
 pub(super) fn small(number: i64) -> u32 {
     u32::try_from(number.max(0)).unwrap_or(u32::MAX)
-}
-
-/// The time from one instant, in microseconds, to another; none if that is past.
-pub(super) fn left(end: i64, now: i64) -> Duration {
-    Duration::from_micros(u64::try_from(end.saturating_sub(now)).unwrap_or(0))
 }
 
 /// The column of a policy: nothing for the default, which most tasks have.

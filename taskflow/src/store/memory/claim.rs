@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::state::{State, now};
 use super::task::{Lease, Task};
-use crate::model::TaskId;
-use crate::store::{Claim, Claimed, Claims, Run, SharedLimits, words::left};
+use crate::model::{TaskId, time};
+use crate::store::{Claim, Claimed, Claims, Run, SharedLimits};
 
 /// A lane an instance asked for, and which of its queues that is.
 struct Asked {
@@ -153,8 +153,8 @@ fn claimed(task: &Task, run: Run, name: Arc<str>, queue: Arc<str>) -> Claimed {
         attempt: task.attempt,
         max_attempts: task.max_attempts,
         policy: Arc::clone(&task.policy),
-        scheduled_for: task.rare.scheduled_for.map(crate::model::time::from_micros),
-        expires_in: task.rare.expires_at.zip(task.started_at).map(|(end, now)| left(end, now)),
+        scheduled_for: task.rare.scheduled_for.map(time::from_micros),
+        expires_in: task.rare.expires_at.zip(task.started_at).map(|(end, now)| time::left(end, now)),
         snoozes: task.rare.snoozes,
         log_lines: u32::try_from(task.rare.lines.len()).unwrap_or(u32::MAX),
         log_bytes: task.rare.log_bytes,

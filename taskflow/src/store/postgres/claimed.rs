@@ -78,7 +78,7 @@ impl Words {
             },
         };
         Ok(Claimed {
-            expires_in: row.try_get::<Option<i64>, _>(18)?.map(|micros| words::left(micros, 0)),
+            expires_in: row.try_get::<Option<i64>, _>(18)?.map(|micros| time::left(micros, 0)),
             snoozes: words::small(row.try_get::<i32, _>(17)?.into()),
             run: Run::new(id, words::count(fence)),
             name: word(&self.names, row.try_get(5)?),

@@ -11,7 +11,7 @@ use super::answer::List;
 use super::script::{AT_ONCE, Call};
 use super::state::{Body, FOR_EVER, State, Unpack, exact, policy};
 use crate::model::{InstanceId, RateLimit, RetryPolicy, StoreError, TaskId, time};
-use crate::store::{Claim, Claimed, Claims, Run, words::left};
+use crate::store::{Claim, Claimed, Claims, Run};
 
 /// Which claim of which process: no two have the same.
 pub(super) type Token = [u8; 24];
@@ -114,7 +114,7 @@ fn claimed(claim: &Claim, policies: &mut Policies, id: TaskId, head: &[u8], task
     let name = claim.names.iter().find(|name| ***name == *state.name).cloned()?;
     let queue = claim.queues.iter().find(|(queue, _)| **queue == *state.queue)?.0.clone();
     Some(Claimed {
-        expires_in: state.expires_at.map(|end| left(end, state.started_at)),
+        expires_in: state.expires_at.map(|end| time::left(end, state.started_at)),
         snoozes: state.snoozes,
         run: Run::new(id, state.fence),
         name,

@@ -13,7 +13,7 @@ use super::statements::Statements;
 use super::transaction::Transaction;
 use super::{due, expiry, instance, limits};
 use crate::model::{TaskId, time};
-use crate::store::{Claim, Claimed, Claims, Run, words};
+use crate::store::{Claim, Claimed, Claims, Run};
 
 /// One statement for all, since each further one costs as much as what it does. The rows come in the order of the list.
 const READ: &str = "
@@ -105,7 +105,7 @@ fn read_all(
             max_attempts: row::small(row.get(3)?),
             policy: tx.policy(row.get_ref(7)?.as_str_or_null()?),
             scheduled_for: row.get::<_, Option<i64>>(5)?.map(time::from_micros),
-            expires_in: row.get::<_, Option<i64>>(13)?.map(|end| words::left(end, tx.now)),
+            expires_in: row.get::<_, Option<i64>>(13)?.map(|end| time::left(end, tx.now)),
             snoozes: row::small(row.get(11)?),
             log_lines,
             log_bytes,
