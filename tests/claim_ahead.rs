@@ -98,12 +98,12 @@ async fn short_tasks_are_claimed_ahead_and_no_more_run_than_may() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_claimed_ahead_if_nothing_may_be() {
+/// Runs short ones, of which no more are claimed than may run.
+async fn claims_no_more_than_it_runs(so: impl Fn(TaskManagerBuilder) -> TaskManagerBuilder) {
     for place in Place::each() {
         let seen = Seen::default();
         waiting(&place, QUICK, 0).await;
-        let tasks = builder(&place, &seen).claim_ahead(0).start().await.unwrap();
+        let tasks = so(builder(&place, &seen)).start().await.unwrap();
         all_ended(&tasks).await;
         assert!(seen.bodies.highest() <= SLOTS);
         assert_eq!(seen.most_claimed(), CLAIMS);
@@ -111,16 +111,20 @@ async fn nothing_is_claimed_ahead_if_nothing_may_be() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_claimed_ahead_if_nothing_may_be() {
+    claims_no_more_than_it_runs(|builder| builder.claim_ahead(0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_a_queue_with_a_limit_nothing_is_claimed_ahead() {
-    for place in Place::each() {
-        let seen = Seen::default();
-        waiting(&place, QUICK, 0).await;
-        let limited = QueueConfig::new().concurrency(SLOTS);
-        let tasks = builder(&place, &seen).queue("default", limited).start().await.unwrap();
-        all_ended(&tasks).await;
-        assert!(seen.bodies.highest() <= SLOTS);
-        assert_eq!(seen.most_claimed(), CLAIMS);
-    }
+    let limited = QueueConfig::new().concurrency(SLOTS);
+    claims_no_more_than_it_runs(|builder| builder.queue("default", limited.clone())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_a_queue_with_a_limit_nothing_is_claimed_ahead() {
+    let limited = QueueConfig::new().concurrency(SLOTS);
+    claims_no_more_than_it_runs(|builder| builder.queue("limited", limited.clone())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

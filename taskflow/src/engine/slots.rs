@@ -134,7 +134,7 @@ impl<T> Slots<T> {
         let free = if state.claiming || state.closed { 0 } else { state.prompt() };
         if state.queues[index].shared
             || state.queues[index].free(free) == 0
-            || state.runs >= self.total.saturating_add(self.most_ahead)
+            || state.runs >= self.total.saturating_add(state.ahead(self.most_ahead))
             || (blocking && self.threads.is_some() && state.free_threads == 0)
         {
             return None;
@@ -192,7 +192,7 @@ impl<T> Slots<T> {
             state.leave(*seat);
         }
         state.claiming = true;
-        let most = self.total.saturating_add(state.ahead());
+        let most = self.total.saturating_add(state.ahead(state.window.size()));
         // Half of it runs while the other half is on its way; without a window, all that is free.
         let limit = most.saturating_sub(state.runs).min(self.total.max(most / 2));
         let queues = state
@@ -273,10 +273,10 @@ impl<T> Slots<T> {
 }
 
 impl<T> State<T> {
-    /// How many may be claimed beyond the slots. None beside queues with limits: what waits for a slot would hold a place
-    /// under a limit and run nothing, or keep one of theirs waiting.
-    fn ahead(&self) -> usize {
-        if self.queues.iter().any(QueueSlots::has_limits) { 0 } else { self.window.size() }
+    /// How many of so many runs there may be beyond the slots. None beside queues with limits: what waits for a slot would
+    /// hold a place under a limit and run nothing, or keep one of theirs waiting.
+    fn ahead(&self, of: usize) -> usize {
+        if self.queues.iter().any(QueueSlots::has_limits) { 0 } else { of }
     }
 
     /// How many can start at once.
@@ -439,6 +439,19 @@ mod tests {
         slots.undo(&[]);
         slots.set_limit("other", None, false);
         assert_eq!(slots.room(&[]).limit, 7);
+    }
+
+    #[test]
+    fn an_add_takes_the_slot_of_an_end_that_is_not_durable_but_not_beside_limits() {
+        let slots = with_an_open_window();
+        for _ in 0..3 {
+            slots.try_take("default", false).unwrap();
+        }
+        assert!(slots.end_body(SOON, true).is_none());
+        slots.set_limit("other", Some(2), false);
+        assert!(slots.try_take("default", false).is_none());
+        slots.set_limit("other", None, false);
+        assert!(slots.try_take("default", false).is_some());
     }
 
     #[test]

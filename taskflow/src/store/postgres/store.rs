@@ -146,7 +146,7 @@ impl PostgresStore {
         T: Send + 'static,
         W: for<'s, 'c> Fn(&'s mut Session<'c>) -> BoxFuture<'s, Result<T, Fault>> + Send + Sync + 'static,
     {
-        Box::pin(self.shared.call(kind, work))
+        self.shared.call(kind, work)
     }
 
     /// Does a claim, which is told its number.
@@ -158,7 +158,7 @@ impl PostgresStore {
             + Sync
             + 'static,
     {
-        Box::pin(self.shared.claims(instance, work))
+        self.shared.claims(instance, work)
     }
 }
 
