@@ -197,6 +197,7 @@ impl Adder {
             groups.iter_mut().map(|group| mem::replace(&mut group.tasks, InsertGroup::new(Vec::new())));
         let batch =
             Arc::new(InsertBatch::new(self.core.instance.id, self.core.settings.lease, tasks.collect()));
+        let began = self.core.health.begin();
         let mut write = self.core.store.insert(batch.clone());
         let mut look_at = groups.iter().map(|group| group.deadline).min().unwrap_or_else(Instant::now);
         let answer = loop {
@@ -213,7 +214,7 @@ impl Adder {
                 }
             }
         };
-        let answer = self.core.health.note("an insert", answer);
+        let answer = self.core.health.note("an insert", began, answer);
         match answer {
             Ok(answers) => {
                 for ((group, tasks), answer) in mem::take(groups).into_iter().zip(&batch.groups).zip(answers)

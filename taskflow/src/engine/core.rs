@@ -12,6 +12,7 @@ use super::health::HealthMeter;
 use super::holds::Holds;
 use super::queues::Queues;
 use super::runs::Runs;
+use super::written::Written;
 use crate::model::{AddError, InstanceInfo, NewTask, StoreError, TaskEventKind, TaskId};
 use crate::store::{InsertTask, Start, Store, StoreFuture};
 
@@ -82,12 +83,13 @@ impl Core {
     }
 
     /// A call of the store that writes, noted in the health.
-    pub(crate) async fn call<T>(
+    pub(crate) async fn call<T: Written>(
         &self,
         what: &'static str,
         call: StoreFuture<'_, T>,
     ) -> Result<T, StoreError> {
-        self.health.note(what, call.await)
+        let began = self.health.begin();
+        self.health.note(what, began, call.await)
     }
 
     /// A call of the store that changes nothing.
@@ -96,7 +98,8 @@ impl Core {
         what: &'static str,
         call: StoreFuture<'_, T>,
     ) -> Result<T, StoreError> {
-        self.health.note_read(what, call.await)
+        let began = self.health.begin();
+        self.health.note_read(what, began, call.await)
     }
 
     /// Tells whoever listens or waits that a pending task was cancelled.

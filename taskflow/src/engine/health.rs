@@ -1,57 +1,154 @@
 //! How the store is, as this process sees it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
+use super::written::Written;
 use crate::model::{Health, StoreError};
 
-/// Counts what went wrong, and knows since when the store is away.
+/// How often the log repeats that the store is degraded.
+const REMINDER: Duration = Duration::from_secs(60);
+
+/// A write ends a degraded time although another kind of call has not succeeded since it failed, if none has failed for so
+/// long: a caller that was refused may never ask again. It is longer than any back-off.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// Counts store errors, and knows since when the store is degraded.
 #[derive(Debug, Default)]
 pub(crate) struct HealthMeter {
-    degraded: Mutex<Option<(SystemTime, String)>>,
+    degraded: Mutex<Option<Degraded>>,
     /// Whether `degraded` is set: read on every call, where taking the lock would cost.
-    is_degraded: std::sync::atomic::AtomicBool,
+    is_degraded: AtomicBool,
     pub(crate) stale_writes: AtomicU64,
     pub(crate) lost_leases: AtomicU64,
     store_errors: AtomicU64,
 }
 
+/// A time in which the store cannot be reached or refuses writes.
+#[derive(Debug)]
+struct Degraded {
+    since: SystemTime,
+    began: Instant,
+    /// The last error.
+    reason: String,
+    /// The kinds of calls that have failed and not succeeded since.
+    failing: Vec<&'static str>,
+    failed_at: Instant,
+    told_at: Instant,
+}
+
+/// What the log says of a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Notice {
+    Begins,
+    /// The degraded time has lasted so long, and the log has not said so for a while.
+    Lasts(Duration),
+    /// The log has said it.
+    Told,
+}
+
+/// When a call began. Its success says nothing about a failure that came after its begin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Began(u64);
+
 impl HealthMeter {
-    /// Takes note of how a write went, and passes it on.
-    pub(crate) fn note<T>(&self, what: &'static str, answer: Result<T, StoreError>) -> Result<T, StoreError> {
-        if answer.is_ok()
-            && self.is_degraded.swap(false, Ordering::Relaxed)
-            && self.degraded.lock().take().is_some()
-        {
-            tracing::info!("the store answers again");
-        }
-        self.note_read(what, answer)
+    /// A call begins.
+    pub(crate) fn begin(&self) -> Began {
+        Began(self.store_errors.load(Ordering::Relaxed))
     }
 
-    /// The same for a read, whose success does not say that a store which refuses writes is well again.
-    pub(crate) fn note_read<T>(
+    /// Takes note of how a write went, and passes it on. Only an answer that shows that something was written ends a
+    /// degraded time: a store that refuses writes still answers reads, and claims that find nothing.
+    pub(crate) fn note<T: Written>(
         &self,
         what: &'static str,
+        began: Began,
         answer: Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         match &answer {
-            Ok(_) => {}
-            Err(error) => {
-                self.store_errors.fetch_add(1, Ordering::Relaxed);
-                let mut degraded = self.degraded.lock();
-                let since = degraded.as_ref().map_or_else(SystemTime::now, |(since, _)| *since);
-                if degraded.is_none() {
-                    tracing::warn!(%error, "{what} failed; the store is degraded, trying on");
-                } else {
-                    tracing::debug!(%error, "{what} failed");
-                }
-                *degraded = Some((since, error.to_string()));
-                self.is_degraded.store(true, Ordering::Relaxed);
-            }
+            Ok(value) => self.succeeded(what, began, value.is_written()),
+            Err(error) => self.failed(what, error),
         }
         answer
+    }
+
+    /// The same for a call whose success does not show that anything was written.
+    pub(crate) fn note_read<T>(
+        &self,
+        what: &'static str,
+        began: Began,
+        answer: Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        match &answer {
+            Ok(_) => self.succeeded(what, began, false),
+            Err(error) => self.failed(what, error),
+        }
+        answer
+    }
+
+    fn succeeded(&self, what: &'static str, began: Began, is_written: bool) {
+        if self.is_degraded.load(Ordering::Relaxed)
+            && let Some(lasted) = self.succeeded_at(Instant::now(), what, began, is_written)
+        {
+            tracing::info!("the store takes writes again; it was degraded for {lasted:.1?}");
+        }
+    }
+
+    /// Answers how long the degraded time lasted, if it ends.
+    fn succeeded_at(
+        &self,
+        now: Instant,
+        what: &'static str,
+        began: Began,
+        is_written: bool,
+    ) -> Option<Duration> {
+        let mut degraded = self.degraded.lock();
+        let current = degraded.as_mut().filter(|_| self.begin().0 == began.0)?;
+        current.failing.retain(|failing| *failing != what);
+        let is_over = current.failing.is_empty() || now.duration_since(current.failed_at) >= QUIET;
+        if !is_written || !is_over {
+            return None;
+        }
+        let lasted = now.duration_since(current.began);
+        *degraded = None;
+        self.is_degraded.store(false, Ordering::Relaxed);
+        Some(lasted)
+    }
+
+    /// A call failed.
+    pub(crate) fn failed(&self, what: &'static str, error: &StoreError) {
+        match self.failed_at(Instant::now(), what, error) {
+            Notice::Begins => tracing::warn!(%error, "{what} failed; the store is degraded, trying on"),
+            Notice::Lasts(lasted) => {
+                tracing::warn!(%error, "{what} failed; the store has been degraded for {lasted:.0?}, trying on");
+            }
+            Notice::Told => tracing::debug!(%error, "{what} failed"),
+        }
+    }
+
+    fn failed_at(&self, now: Instant, what: &'static str, error: &StoreError) -> Notice {
+        let mut degraded = self.degraded.lock();
+        self.store_errors.fetch_add(1, Ordering::Relaxed);
+        let reason = error.to_string();
+        let Some(current) = degraded.as_mut() else {
+            let since = SystemTime::now();
+            let failing = vec![what];
+            *degraded = Some(Degraded { since, began: now, reason, failing, failed_at: now, told_at: now });
+            self.is_degraded.store(true, Ordering::Relaxed);
+            return Notice::Begins;
+        };
+        current.reason = reason;
+        current.failed_at = now;
+        if !current.failing.contains(&what) {
+            current.failing.push(what);
+        }
+        if now.duration_since(current.told_at) < REMINDER {
+            return Notice::Told;
+        }
+        current.told_at = now;
+        Notice::Lasts(now.duration_since(current.began))
     }
 
     pub(crate) fn stale_write(&self) {
@@ -63,14 +160,81 @@ impl HealthMeter {
     }
 
     pub(crate) fn show(&self, claimed: usize, running: usize) -> Health {
-        let degraded = self.degraded.lock().clone();
         let mut health = Health::default();
-        (health.degraded_since, health.reason) = degraded.unzip();
+        if let Some(degraded) = &*self.degraded.lock() {
+            (health.degraded_since, health.reason) = (Some(degraded.since), Some(degraded.reason.clone()));
+        }
         health.stale_writes = self.stale_writes.load(Ordering::Relaxed);
         health.lost_leases = self.lost_leases.load(Ordering::Relaxed);
         health.store_errors = self.store_errors.load(Ordering::Relaxed);
         health.claimed = claimed as u64;
         health.running = running as u64;
         health
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::StoreErrorKind;
+
+    fn full() -> StoreError {
+        StoreError::new(StoreErrorKind::Full, "no room is left")
+    }
+
+    fn since(meter: &HealthMeter) -> Option<SystemTime> {
+        meter.show(0, 0).degraded_since
+    }
+
+    #[test]
+    fn reads_and_claims_that_find_nothing_do_not_end_a_degraded_time() {
+        let meter = HealthMeter::default();
+        meter.failed("an insert", &full());
+        let began = since(&meter).unwrap();
+        meter.note_read("a read", meter.begin(), Ok(1)).unwrap();
+        meter.note("a claim", meter.begin(), Ok(crate::store::Claims::default())).unwrap();
+        meter.note("a recovery", meter.begin(), Ok(Vec::<crate::store::Recovered>::new())).unwrap();
+        assert_eq!(since(&meter), Some(began));
+        meter.note("an insert", meter.begin(), Ok(())).unwrap();
+        assert_eq!(since(&meter), None);
+    }
+
+    #[test]
+    fn a_write_of_another_kind_ends_it_only_when_none_has_failed_for_a_while() {
+        let (meter, start) = (HealthMeter::default(), Instant::now());
+        meter.failed_at(start, "an insert", &full());
+        meter.succeeded_at(start + QUIET / 2, "a renewal", meter.begin(), true);
+        assert!(since(&meter).is_some());
+        meter.failed_at(start + QUIET, "an insert", &full());
+        meter.succeeded_at(start + QUIET + QUIET / 2, "a renewal", meter.begin(), true);
+        assert!(since(&meter).is_some());
+        meter.succeeded_at(start + QUIET * 2, "a renewal", meter.begin(), true);
+        assert!(since(&meter).is_none());
+    }
+
+    #[test]
+    fn a_write_that_began_before_the_failure_does_not_end_it() {
+        let meter = HealthMeter::default();
+        let before = meter.begin();
+        meter.failed("an insert", &full());
+        meter.note("an insert", before, Ok(())).unwrap();
+        assert!(since(&meter).is_some());
+        meter.note("an insert", meter.begin(), Ok(())).unwrap();
+        assert!(since(&meter).is_none());
+    }
+
+    #[test]
+    fn the_log_says_it_once_when_it_begins_and_ends_and_once_a_minute_between() {
+        let (meter, start) = (HealthMeter::default(), Instant::now());
+        let mut notices = Vec::new();
+        for tenth in 0..1500 {
+            notices.push(meter.failed_at(start + Duration::from_millis(100) * tenth, "an insert", &full()));
+            assert_eq!(meter.succeeded_at(start, "a claim", meter.begin(), false), None);
+        }
+        notices.retain(|notice| *notice != Notice::Told);
+        let minutes = [60, 120].map(|seconds| Notice::Lasts(Duration::from_secs(seconds)));
+        assert_eq!(notices, [Notice::Begins, minutes[0], minutes[1]]);
+        let all = Duration::from_secs(150);
+        assert_eq!(meter.succeeded_at(start + all, "an insert", meter.begin(), true), Some(all));
     }
 }

@@ -71,7 +71,7 @@ async fn renew_until_over(core: &Core, runner: Option<&Runner>) {
             refused => {
                 if refused.is_err() {
                     let silent = StoreError::new(StoreErrorKind::Unavailable, "the store does not answer");
-                    let _ = core.health.note::<()>("a renewal", Err(silent));
+                    core.health.failed("a renewal", &silent);
                 }
                 wait = lease / 20;
                 if lease_left(lease, renewed).is_zero() {

@@ -35,3 +35,4 @@ pub(crate) mod settle;
 pub(crate) mod shutdown;
 pub(crate) mod slots;
 pub(crate) mod strangers;
+mod written;

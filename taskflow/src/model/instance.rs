@@ -55,10 +55,11 @@ impl InstanceInfo {
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct Health {
-    /// Since when the store could not be reached; `None` while all is well.
+    /// Since when the store cannot be reached or refuses writes; `None` while all is well. It ends with a write that
+    /// succeeds: a store that refuses writes (out of memory, a replica, a full disk) still answers reads.
     #[serde(with = "time::rfc3339_option")]
     pub degraded_since: Option<SystemTime>,
-    /// The store's last error while it cannot be reached.
+    /// The store's last error since then.
     pub reason: Option<String>,
     /// Writes of runs that had lost their lease; each was dropped.
     pub stale_writes: u64,
@@ -74,7 +75,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Whether the store can be reached.
+    /// Whether the store can be reached and takes writes.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.degraded_since.is_none()

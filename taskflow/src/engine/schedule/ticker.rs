@@ -115,7 +115,9 @@ impl Schedule {
     ) -> T {
         let mut backoff = Backoff::new();
         loop {
-            match self.runner.core.health.note("a tick", attempt().await) {
+            let health = &self.runner.core.health;
+            let began = health.begin();
+            match health.note_read("a tick", began, attempt().await) {
                 Ok(answer) => return answer,
                 Err(_) => tokio::time::sleep(backoff.delay()).await,
             }

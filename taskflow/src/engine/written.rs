@@ -1,0 +1,102 @@
+//! Which answers of a store show that it takes writes.
+
+use crate::model::{CancelOutcome, Error, TaskId};
+use crate::store::{Claims, Finished, Fired, Inserted, Recovered, Refusal, Renewed};
+
+/// The answer to a call that may write. A store that refuses writes (a full disk, a replica, `maxmemory`) still answers
+/// such a call where it finds nothing to write.
+pub(crate) trait Written {
+    /// Whether something was written.
+    fn is_written(&self) -> bool;
+}
+
+/// Calls that always write.
+impl Written for () {
+    fn is_written(&self) -> bool {
+        true
+    }
+}
+
+/// A renewal writes when its instance was seen.
+impl Written for Renewed {
+    fn is_written(&self) -> bool {
+        true
+    }
+}
+
+impl Written for Claims {
+    fn is_written(&self) -> bool {
+        !self.tasks.is_empty()
+    }
+}
+
+impl Written for Finished {
+    fn is_written(&self) -> bool {
+        matches!(self, Self::Applied(_))
+    }
+}
+
+impl Written for (Vec<Finished>, Claims) {
+    fn is_written(&self) -> bool {
+        self.0.is_written() || self.1.is_written()
+    }
+}
+
+impl Written for Recovered {
+    fn is_written(&self) -> bool {
+        true
+    }
+}
+
+impl Written for Fired {
+    fn is_written(&self) -> bool {
+        !matches!(self, Self::Early { .. } | Self::Before)
+    }
+}
+
+impl Written for CancelOutcome {
+    fn is_written(&self) -> bool {
+        matches!(self, Self::Cancelled | Self::Requested)
+    }
+}
+
+/// The task was changed.
+impl Written for TaskId {
+    fn is_written(&self) -> bool {
+        true
+    }
+}
+
+/// Whether a write applied.
+impl Written for bool {
+    fn is_written(&self) -> bool {
+        *self
+    }
+}
+
+/// How many rows a write changed.
+impl Written for usize {
+    fn is_written(&self) -> bool {
+        *self > 0
+    }
+}
+
+/// A manual retry.
+impl Written for Result<(), Error> {
+    fn is_written(&self) -> bool {
+        self.is_ok()
+    }
+}
+
+/// An inserted group.
+impl Written for Result<Vec<Inserted>, Refusal> {
+    fn is_written(&self) -> bool {
+        self.as_ref().is_ok_and(|inserted| inserted.iter().any(|one| one.kind.is_new()))
+    }
+}
+
+impl<T: Written> Written for Vec<T> {
+    fn is_written(&self) -> bool {
+        self.iter().any(Written::is_written)
+    }
+}
