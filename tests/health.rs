@@ -129,9 +129,9 @@ async fn a_sqlite_file_that_was_moved_away_is_degraded_until_a_write_succeeds() 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_on_a_full_disk_is_degraded_until_a_write_succeeds() {
     let directory = tempfile::tempdir().unwrap();
-    let mounted =
-        Command::new("mount").args(["-t", "tmpfs", "-o", "size=160m", "tmpfs"]).arg(directory.path());
-    if !{ mounted }.output().is_ok_and(|output| output.status.success()) {
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", "size=160m", "tmpfs"]).arg(directory.path());
+    if !mount.output().is_ok_and(|output| output.status.success()) {
         return servers::missing("mount", "this user may not mount a small disk");
     }
     let url = format!("sqlite://{}", directory.path().join("tasks.db").display());
