@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use taskflow::store::TaskEnd;
 use taskflow::{Cursor, InstanceInfo, TaskFilter, TaskId, TaskStatus, When};
 
 use super::lab::*;
@@ -18,6 +19,26 @@ pub(crate) async fn who_is_not_there_is_none_not_an_error(lab: Lab) {
     assert!(lab.insert_groups(Vec::new()).await.is_empty());
     assert_eq!(lab.try_insert(Vec::new()).await, Ok(Vec::new()));
     assert!(lab.finish_all(Vec::new()).await.is_empty());
+}
+
+pub(crate) async fn ends_are_read_for_many_tasks_at_once(lab: Lab) {
+    let waits = lab.add(task("alpha")).await;
+    let runs = lab.run(task("beta")).await;
+    let succeeded = lab.ended(task("gamma"), TaskStatus::Success).await;
+    let failed = lab.ended(task("delta"), TaskStatus::Failed).await;
+    let nowhere = TaskId::new();
+    // In the order of the question, also twice.
+    let asked = vec![failed, waits, nowhere, runs.id, succeeded, waits];
+    let ends = lab.store.ends(asked.clone()).await.unwrap();
+    assert_eq!(ends[1], TaskEnd::Open(TaskStatus::Pending));
+    assert_eq!((&ends[2], &ends[5]), (&TaskEnd::Gone, &ends[1]));
+    assert_eq!(ends[3], TaskEnd::Open(TaskStatus::Running));
+    for (id, end) in [(failed, &ends[0]), (succeeded, &ends[4])] {
+        let record = lab.store.get(id).await.unwrap().unwrap();
+        let result = record.result.as_deref().map(|json| json.get().into());
+        assert_eq!(*end, TaskEnd::of(record.status, result, record.error));
+    }
+    assert_eq!(lab.store.ends(Vec::new()).await.unwrap(), []);
 }
 
 pub(crate) async fn a_list_is_newest_first_and_filtered(lab: Lab) {

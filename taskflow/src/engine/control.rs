@@ -32,7 +32,7 @@ pub(crate) async fn listen(core: Arc<Core>, runner: Option<Arc<Runner>>) {
             () = tokio::time::sleep(jittered(LOOK)) => false,
         };
         if hinted {
-            core.events.anything_changed();
+            core.waiters.anything_changed();
         }
         if let Some(runner) = &runner {
             if hinted {

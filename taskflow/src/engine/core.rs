@@ -12,6 +12,7 @@ use super::health::HealthMeter;
 use super::holds::Holds;
 use super::queues::Queues;
 use super::runs::Runs;
+use super::waiters::Waiters;
 use super::written::Written;
 use crate::model::{AddError, InstanceInfo, NewTask, StoreError, TaskEventKind, TaskId};
 use crate::store::{InsertTask, Start, Store, StoreFuture};
@@ -25,6 +26,7 @@ pub(crate) struct Core {
     pub(crate) queues: Queues,
     pub(crate) runtime: Handle,
     pub(crate) events: Events,
+    pub(crate) waiters: Waiters,
     pub(crate) health: HealthMeter,
     pub(crate) runs: Runs,
     pub(crate) holds: Holds,
@@ -73,6 +75,7 @@ impl Core {
             queues,
             runtime,
             events: Events::new(),
+            waiters: Waiters::default(),
             health: HealthMeter::default(),
             runs: Runs::default(),
             holds: Holds::default(),
@@ -104,7 +107,7 @@ impl Core {
 
     /// Tells whoever listens or waits that a pending task was cancelled.
     pub(crate) async fn tell_cancelled(&self, id: TaskId) {
-        self.events.ended(id);
+        self.waiters.ended_somehow(id);
         if self.events.has_subscribers()
             && let Ok(Some(task)) = self.store.get(id).await
         {

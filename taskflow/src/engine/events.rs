@@ -1,24 +1,20 @@
-//! Who is told what happened: subscribers, and those who wait for the end of a task.
+//! Tells subscribers what happens to tasks.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Notify, broadcast};
 
 use crate::model::{TaskEvent, TaskEventKind, TaskId};
 
-/// Tells subscribers and waiters.
+/// Tells subscribers what happens.
 #[derive(Debug)]
 pub(crate) struct Events {
     subscribers: broadcast::Sender<TaskEvent>,
     /// Shared with each subscriber: whether there is one is asked for every task, and the channel would take a lock.
     listening: Arc<()>,
-    waiters: Mutex<HashMap<TaskId, Arc<Notify>>>,
-    /// How many tasks are waited for.
-    waited_for: AtomicUsize,
     /// Adds on their way, whose subscribers have not been told: a run may begin before the add is answered.
     untold: Mutex<HashSet<TaskId>>,
 }
@@ -51,8 +47,6 @@ impl Events {
         Self {
             subscribers: broadcast::channel(Self::CAPACITY).0,
             listening: Arc::default(),
-            waiters: Mutex::default(),
-            waited_for: AtomicUsize::new(0),
             untold: Mutex::default(),
         }
     }
@@ -104,42 +98,6 @@ impl Events {
     pub(crate) fn send_named(&self, id: TaskId, name: &str, kind: impl FnOnce() -> TaskEventKind) {
         if self.has_subscribers() {
             self.send(id, &Arc::from(name), kind);
-        }
-    }
-
-    /// What wakes those who wait for this task, and when anything changes in the store.
-    pub(crate) fn waiter(&self, id: TaskId) -> Arc<Notify> {
-        let mut waiters = self.waiters.lock();
-        let waiter = waiters.entry(id).or_default().clone();
-        // Before whoever waits looks at the task: an end that comes after that look sees the number.
-        self.waited_for.store(waiters.len(), Ordering::SeqCst);
-        waiter
-    }
-
-    /// Whoever waited does so no longer.
-    pub(crate) fn forget(&self, id: TaskId) {
-        let mut waiters = self.waiters.lock();
-        // One owner is the map, the other is the one that calls.
-        if waiters.get(&id).is_some_and(|waiter| Arc::strong_count(waiter) <= 2) {
-            waiters.remove(&id);
-            self.waited_for.store(waiters.len(), Ordering::SeqCst);
-        }
-    }
-
-    /// This task has ended.
-    pub(crate) fn ended(&self, id: TaskId) {
-        if self.waited_for.load(Ordering::SeqCst) == 0 {
-            return;
-        }
-        if let Some(waiter) = self.waiters.lock().get(&id) {
-            waiter.notify_waiters();
-        }
-    }
-
-    /// Something changed in the store: whoever waits may look again.
-    pub(crate) fn anything_changed(&self) {
-        for waiter in self.waiters.lock().values() {
-            waiter.notify_waiters();
         }
     }
 }

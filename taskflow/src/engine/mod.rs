@@ -35,4 +35,5 @@ pub(crate) mod settle;
 pub(crate) mod shutdown;
 pub(crate) mod slots;
 pub(crate) mod strangers;
+pub(crate) mod waiters;
 mod written;

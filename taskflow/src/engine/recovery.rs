@@ -56,7 +56,7 @@ pub(crate) async fn recover(core: &Core) -> Result<bool, StoreError> {
             };
             if let Some(kind) = ended {
                 core.events.send(task.id, &task.name, || kind);
-                core.events.ended(task.id);
+                core.waiters.ended_somehow(task.id);
             }
         }
     }

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::runner::{Ended, Runner};
 use crate::model::{AttemptOutcome, StoreError, StoreErrorKind, TaskEventKind, TaskStatus};
-use crate::store::{Finish, FinishKind, Finished};
+use crate::store::{Finish, FinishKind, Finished, TaskEnd};
 
 /// How runs ended since the process started.
 #[derive(Debug, Default)]
@@ -91,10 +91,25 @@ pub(super) fn settle(
             runner.core.events.send(ended.run.id, &ended.name, || event(&finish.kind, status));
         }
         if status.is_final() {
-            runner.core.events.ended(ended.run.id);
+            let waiters = &runner.core.waiters;
+            match end(&finish.kind, status) {
+                Some(end) => waiters.ended(ended.run.id, end),
+                None => waiters.ended_somehow(ended.run.id),
+            }
         }
     }
     next
+}
+
+/// What callers that wait are told, where the finish says it all.
+fn end(kind: &FinishKind, status: TaskStatus) -> Option<impl FnOnce() -> TaskEnd> {
+    let (result, error) = match kind {
+        FinishKind::Success { result } if status == TaskStatus::Success => (Some(result), None),
+        FinishKind::End { status: asked, error, .. } if status == *asked => (None, Some(error)),
+        // It was cancelled meanwhile.
+        _ => return None,
+    };
+    Some(move || TaskEnd::of(status, result.map(|json| Arc::from(&**json)), error.cloned()))
 }
 
 fn event(kind: &FinishKind, status: TaskStatus) -> TaskEventKind {

@@ -78,7 +78,7 @@ impl TaskManager {
         }
         let answer = self.0.adder.send(tasks.into_iter(), holder)?;
         let inserted = answer.await.map_err(|_| AddError::ShutDown)??;
-        Ok(inserted.into_iter().map(|inserted| TaskHandle::of(self.clone(), inserted)).collect())
+        Ok(inserted.into_iter().map(|inserted| TaskHandle::of(self.0.core.clone(), inserted)).collect())
     }
 }
 
@@ -252,7 +252,7 @@ impl<V> Future for AddFuture<V> {
         let Step::Sent(manager, answer) = &mut self.0 else { unreachable!("the first poll has sent it") };
         let inserted = ready!(Pin::new(answer).poll(cx)).map_err(|_| AddError::ShutDown)??;
         let inserted = inserted.first().ok_or(AddError::ShutDown)?;
-        Poll::Ready(Ok(TaskHandle::of(manager.clone(), *inserted)))
+        Poll::Ready(Ok(TaskHandle::of(manager.0.core.clone(), *inserted)))
     }
 }
 

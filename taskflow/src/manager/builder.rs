@@ -13,7 +13,7 @@ use crate::engine::core::{Core, Settings, tether};
 use crate::engine::queues::{self, Queues};
 use crate::engine::runner::Runner;
 use crate::engine::slots::Slots;
-use crate::engine::{control, lease, panics, prune, recovery, reporter, schedule, strangers};
+use crate::engine::{control, lease, panics, prune, recovery, reporter, schedule, strangers, waiters};
 use crate::model::{Error, InstanceInfo, QueueConfig};
 use crate::store::{IntoStore, Store};
 use crate::task::{Registry, States};
@@ -212,6 +212,7 @@ impl TaskManagerBuilder {
         core.runtime.spawn(reporter::report(runner.clone()));
         core.runtime.spawn(prune::prune(core.clone()));
         core.runtime.spawn(strangers::tell(core.clone()));
+        core.runtime.spawn(waiters::read(core.clone()));
         if self.schedules {
             core.runtime.spawn(schedule::watch(runner, ticking));
         }
@@ -228,6 +229,7 @@ impl TaskManagerBuilder {
         tether(&core);
         core.runtime.spawn(control::listen(core.clone(), None));
         core.runtime.spawn(queues::watch(core.clone(), None));
+        core.runtime.spawn(waiters::read(core.clone()));
         Ok(TaskManager::new(core, None))
     }
 

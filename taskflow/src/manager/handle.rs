@@ -2,26 +2,32 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::TaskManager;
-use crate::model::{TaskFailure, TaskId, TaskStatus};
-use crate::store::{Inserted, InsertedAs};
+use crate::engine::core::Core;
+use crate::model::{FailureKind, TaskFailure, TaskId, TaskStatus};
+use crate::store::{Inserted, InsertedAs, TaskEnd};
 use crate::task::TaskValue;
 
+/// How long the store has for one last answer after a shutdown.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
 /// A task that was added: its id, and what it returned when it has ended. Displays and serializes as the id.
+///
+/// A handle does not keep its manager alive.
 pub struct TaskHandle<V> {
-    manager: TaskManager,
+    core: Arc<Core>,
     id: TaskId,
     kind: InsertedAs,
     value: PhantomData<fn() -> V>,
 }
 
 impl<V> TaskHandle<V> {
-    pub(super) fn of(manager: TaskManager, inserted: Inserted) -> Self {
-        Self { manager, id: inserted.id, kind: inserted.kind, value: PhantomData }
+    pub(super) fn of(core: Arc<Core>, inserted: Inserted) -> Self {
+        Self { core, id: inserted.id, kind: inserted.kind, value: PhantomData }
     }
 
     /// The task's id.
@@ -44,9 +50,11 @@ impl<V> TaskHandle<V> {
 }
 
 impl<V: TaskValue> TaskHandle<V> {
-    /// Waits until the task has ended, wherever it runs, and gives what it returned. Retries are waited through. It
-    /// waits for ever, also through a store that is away: use a timeout. A task that waits for another keeps its own
-    /// slot meanwhile, and enough of them leave none for those they wait for.
+    /// Waits until the task has ended, in whichever process it runs, and returns its value. Retries are waited through.
+    ///
+    /// It waits without a limit, also while the store is away: wrap it in a timeout. A task that waits for another keeps
+    /// its own slot meanwhile; if every slot holds a task that waits, none is left for the tasks they wait for. Many
+    /// callers may wait at once: one process asks the store for all of them in one call.
     ///
     /// ```standalone_crate
     /// # #[taskflow::task] async fn double(n: u32) -> Result<u32, String> { Ok(n * 2) }
@@ -63,64 +71,50 @@ impl<V: TaskValue> TaskHandle<V> {
     /// ```
     ///
     /// # Errors
-    /// When it ended other than well, when its record was deleted before it could be read, or when its value does not
-    /// decode as `V`.
+    /// [`TaskFailure::kind`] says which: the task ended other than well, its record was deleted or pruned before its end
+    /// was read, its value does not decode as `V`, or the manager was shut down first.
     pub async fn wait(&self) -> Result<V, TaskFailure> {
-        let events = &self.manager.0.core.events;
-        let waiting = Waiting { handle: self, waiter: events.waiter(self.id) };
-        let mut look = Duration::from_millis(50);
-        loop {
-            let ended = waiting.waiter.notified();
-            tokio::pin!(ended);
-            ended.as_mut().enable();
-            if let Some(answer) = self.look().await {
-                return answer;
-            }
-            // The ends of this process are told at once; of others, the store may hint. This is for all else.
-            let _ = tokio::time::timeout(look, ended).await;
-            look = (look * 2).min(Duration::from_millis(500));
-        }
-    }
-
-    /// What there is to say, if the task has ended.
-    async fn look(&self) -> Option<Result<V, TaskFailure>> {
-        let core = &self.manager.0.core;
-        // An error is in the health; the next look comes anyway.
-        let record = core.read("a look at a task", core.store.get(self.id)).await.ok()?;
-        let fail = |status, message: String| Some(Err(TaskFailure::new(self.id, status, message)));
-        let Some(record) = record else {
-            let message = "its record was deleted before its end could be read";
-            return fail(TaskStatus::Interrupted, message.to_owned());
+        let core = &self.core;
+        let mut waiting = core.waiters.join(self.id);
+        let end = tokio::select! {
+            biased;
+            end = waiting.end() => end,
+            () = core.over.cancelled() => self.last_look().await,
+            () = core.orphaned.cancelled() => self.last_look().await,
         };
-        match record.status {
-            TaskStatus::Success => {
-                let json = record.result.as_deref().map_or("null", |json| json.get());
-                match V::from_json(json) {
-                    Ok(value) => Some(Ok(value)),
-                    Err(error) => fail(TaskStatus::Success, format!("its value does not decode: {error}")),
-                }
+        let fail = |status, kind, message: String| Err(TaskFailure::new(self.id, status, kind, message));
+        match end {
+            TaskEnd::Ended { status: TaskStatus::Success, result, .. } => {
+                V::from_json(result.as_deref().unwrap_or("null")).map_err(|error| {
+                    let message = format!("its value does not decode: {error}");
+                    TaskFailure::new(self.id, TaskStatus::Success, FailureKind::Undecodable, message)
+                })
             }
-            status if status.is_final() => fail(status, record.error.unwrap_or_else(|| status.to_string())),
-            _ => None,
+            TaskEnd::Ended { status, error, .. } => {
+                fail(status, FailureKind::Ended, error.unwrap_or_else(|| status.to_string()))
+            }
+            TaskEnd::Gone => {
+                let message = "its record was deleted or pruned before its end was read";
+                fail(waiting.last_status(), FailureKind::Gone, message.to_owned())
+            }
+            TaskEnd::Open(status) => {
+                let message = "the manager was shut down before the task ended";
+                fail(status, FailureKind::ShutDown, message.to_owned())
+            }
         }
     }
-}
 
-/// Takes the waiter out again, also when the wait is given up.
-struct Waiting<'a, V> {
-    handle: &'a TaskHandle<V>,
-    waiter: std::sync::Arc<tokio::sync::Notify>,
-}
-
-impl<V> Drop for Waiting<'_, V> {
-    fn drop(&mut self) {
-        self.handle.manager.0.core.events.forget(self.handle.id);
+    /// Where the task is once this manager no longer looks: open also if the store does not answer at once.
+    async fn last_look(&self) -> TaskEnd {
+        let look = tokio::time::timeout(LAST_LOOK, self.core.store.ends(vec![self.id])).await;
+        let end = look.ok().and_then(Result::ok).and_then(|mut ends| ends.pop());
+        end.unwrap_or(TaskEnd::Open(TaskStatus::Pending))
     }
 }
 
 impl<V> Clone for TaskHandle<V> {
     fn clone(&self) -> Self {
-        Self { manager: self.manager.clone(), id: self.id, kind: self.kind, value: PhantomData }
+        Self { core: self.core.clone(), id: self.id, kind: self.kind, value: PhantomData }
     }
 }
 

@@ -116,7 +116,9 @@ impl TaskManager {
     /// The handle of the one task that was inserted.
     fn handle<V>(self, mut answers: Vec<Result<Vec<Inserted>, Refusal>>) -> Result<TaskHandle<V>, AddError> {
         match answers.pop() {
-            Some(Ok(mut inserted)) => inserted.pop().map(|inserted| TaskHandle::of(self, inserted)),
+            Some(Ok(mut inserted)) => {
+                inserted.pop().map(|inserted| TaskHandle::of(self.0.core.clone(), inserted))
+            }
             Some(Err(Refusal::QueueFull { queue, max_size })) => {
                 return Err(AddError::QueueFull { queue, max_size });
             }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::{TaskId, TaskStatus};
 
 /// What can go wrong outside an add: building, starting, reading, acting.
@@ -334,18 +336,46 @@ impl std::error::Error for StoreError {
 }
 
 /// Why a task that was waited for gave no value.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("task {id} is {status}: {message}")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{}", self.describe())]
 pub struct TaskFailure {
     id: TaskId,
     status: TaskStatus,
+    kind: FailureKind,
     message: String,
+}
+
+/// What kept a task that was waited for from giving its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// It ended other than well. Its [`message`](TaskFailure::message) is the error of its record.
+    Ended,
+    /// It succeeded, and its value does not decode as the type asked for. Ask for the type that the task returns.
+    Undecodable,
+    /// Its record was deleted or pruned before its end was read, so nobody can tell how it ended. Keep records for longer
+    /// ([`TaskManagerBuilder::retention`](crate::TaskManagerBuilder::retention)).
+    Gone,
+    /// The manager was shut down while the task had not ended. The task goes on in another process, or when this program
+    /// starts again.
+    ShutDown,
 }
 
 impl TaskFailure {
     /// The failure of a task that ended so.
-    pub(crate) fn new(id: TaskId, status: TaskStatus, message: impl Into<String>) -> Self {
-        Self { id, status, message: message.into() }
+    pub(crate) fn new(id: TaskId, status: TaskStatus, kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { id, status, kind, message: message.into() }
+    }
+
+    fn describe(&self) -> String {
+        let Self { id, status, message, .. } = self;
+        match self.kind {
+            FailureKind::Ended | FailureKind::Undecodable => format!("task {id} is {status}: {message}"),
+            FailureKind::Gone | FailureKind::ShutDown => {
+                format!("the end of task {id} is not known (last seen {status}): {message}")
+            }
+        }
     }
 
     /// The task.
@@ -354,7 +384,14 @@ impl TaskFailure {
         self.id
     }
 
-    /// How it ended. [`TaskStatus::Success`] if it ended well but its value does not decode as the type asked for.
+    /// What kept it from giving its value.
+    #[must_use]
+    pub fn kind(&self) -> FailureKind {
+        self.kind
+    }
+
+    /// How it ended: [`TaskStatus::Success`] if its value does not decode as the type asked for. Of a task whose end is not
+    /// known ([`FailureKind::Gone`], [`FailureKind::ShutDown`]) the last status that was seen, `Pending` if none was.
     #[must_use]
     pub fn status(&self) -> TaskStatus {
         self.status

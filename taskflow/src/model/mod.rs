@@ -19,7 +19,7 @@ mod status;
 pub(crate) mod time;
 
 pub use attempt::{Attempt, AttemptOutcome};
-pub use error::{AddError, Error, StoreError, StoreErrorKind, TaskFailure};
+pub use error::{AddError, Error, FailureKind, StoreError, StoreErrorKind, TaskFailure};
 pub use event::{TaskEvent, TaskEventKind};
 pub use filter::{ArgCondition, Cursor, Page, TaskFilter};
 pub use id::{InstanceId, TaskId};

@@ -11,7 +11,7 @@ use futures_util::Stream;
 
 use super::{
     Claim, Claims, Finish, Finished, Fire, Fired, InsertBatch, Inserted, Recovered, Refusal, Release,
-    Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState,
+    Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState, TaskEnd,
 };
 use crate::model::{
     CancelOutcome, Counts, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo, StoreError,
@@ -141,6 +141,25 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
 
     /// One record.
     fn get(&self, id: TaskId) -> StoreFuture<'_, Option<TaskRecord>>;
+
+    /// Where each of these tasks is, in order, with its result and error if it has ended. Callers that wait for a task ask
+    /// this, for all tasks that are waited for in one call, so it must cost far less than a [`get`](Self::get) of each.
+    /// Without an implementation of its own a store pays for the records.
+    fn ends(&self, ids: Vec<TaskId>) -> StoreFuture<'_, Vec<TaskEnd>> {
+        Box::pin(async move {
+            let mut ends = Vec::with_capacity(ids.len());
+            for id in ids {
+                ends.push(match self.get(id).await? {
+                    Some(record) => {
+                        let result = record.result.map(|json| Arc::from(json.get()));
+                        TaskEnd::of(record.status, result, record.error)
+                    }
+                    None => TaskEnd::Gone,
+                });
+            }
+            Ok(ends)
+        })
+    }
 
     /// What a task logged, oldest first. `None`: there is no such task.
     fn logs(&self, id: TaskId) -> StoreFuture<'_, Option<Vec<LogLine>>>;

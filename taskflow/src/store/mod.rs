@@ -5,6 +5,7 @@
 
 mod claim;
 mod contract;
+mod end;
 mod finish;
 mod insert;
 mod memory;
@@ -25,6 +26,7 @@ mod words;
 pub use crate::model::rules::{LostRun, Next};
 pub use claim::{Claim, Claimed, Claims, Recovered, RecoveredFrom, Renewal, Renewed, Run, SharedLimits};
 pub use contract::{Capabilities, Hint, HintStream, QueueState, Store, StoreFuture};
+pub use end::TaskEnd;
 pub use finish::{Finish, FinishKind, Finished, Release, Report, Verdict};
 pub use insert::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
 pub use memory::MemoryStore;

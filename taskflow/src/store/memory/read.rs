@@ -1,6 +1,7 @@
 //! What can be asked about tasks, queues and processes.
 
 use std::ops::Bound;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::index::{Lane, Queue};
@@ -9,11 +10,18 @@ use super::task::{Stage, Task};
 use crate::model::{
     Cursor, InstanceInfo, LimitsFrom, LogLine, Page, QueueInfo, TaskFilter, TaskId, TaskRecord, time,
 };
-use crate::store::QueueState;
+use crate::store::{QueueState, TaskEnd};
 
 impl State {
     pub(super) fn get(&self, id: TaskId) -> Option<TaskRecord> {
         self.tasks.get(&id).map(|task| self.record(task))
+    }
+
+    pub(super) fn ends(&self, ids: &[TaskId]) -> Vec<TaskEnd> {
+        let end = |task: &Task| {
+            TaskEnd::of(task.stage.status(), task.result.as_deref().map(Arc::from), task.rare.error.clone())
+        };
+        ids.iter().map(|id| self.tasks.get(id).map_or(TaskEnd::Gone, |task| end(task))).collect()
     }
 
     pub(super) fn logs(&self, id: TaskId) -> Option<Vec<LogLine>> {

@@ -15,7 +15,7 @@ use crate::model::{
 use crate::store::{
     Claim, Claims, Finish, Finished, Fire, Fired, Hint, HintStream, InsertBatch, Inserted, QueueState,
     Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState, Store,
-    StoreFuture,
+    StoreFuture, TaskEnd,
 };
 
 /// Tasks in this process's memory: for tests and throw-away work. They end with the process.
@@ -153,6 +153,10 @@ impl Store for MemoryStore {
 
     fn get(&self, id: TaskId) -> StoreFuture<'_, Option<TaskRecord>> {
         self.read(move |state| state.get(id))
+    }
+
+    fn ends(&self, ids: Vec<TaskId>) -> StoreFuture<'_, Vec<TaskEnd>> {
+        self.read(move |state| state.ends(&ids))
     }
 
     fn logs(&self, id: TaskId) -> StoreFuture<'_, Option<Vec<LogLine>>> {

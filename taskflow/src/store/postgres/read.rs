@@ -1,5 +1,8 @@
 //! What can be asked about tasks.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use sqlx::Row;
 use uuid::Uuid;
 
@@ -8,9 +11,15 @@ use super::record::{self, record_query};
 use super::session::Session;
 use super::value::{Instant, give};
 use crate::model::{Counts, LogLevel, LogLine, TaskId, TaskRecord, time};
-use crate::store::words;
+use crate::store::state::State;
+use crate::store::{TaskEnd, words};
 
 const GET: &str = record_query!("WHERE t.id = $1");
+
+/// The large columns are read only of a task that has ended.
+const ENDS: &str = "
+SELECT t.id, t.state, CASE WHEN t.state >= 4 THEN t.result END, CASE WHEN t.state >= 4 THEN t.error END
+FROM taskflow_tasks t WHERE t.id = ANY ($1)";
 
 /// One row without a line for a task that logged nothing, none for no task.
 const LOGS: &str = "
@@ -26,6 +35,19 @@ FROM taskflow_counts";
 pub(super) async fn get(session: &mut Session<'_>, id: TaskId) -> Result<Option<TaskRecord>, Fault> {
     let found = session.optional(session.query(GET).bind(Uuid::from(id))).await?;
     found.map(|row| record::record(&row)).transpose()
+}
+
+pub(super) async fn ends(session: &mut Session<'_>, ids: &[TaskId]) -> Result<Vec<TaskEnd>, Fault> {
+    let uuids: Vec<Uuid> = ids.iter().map(|id| Uuid::from(*id)).collect();
+    let rows = session.all(session.query(ENDS).bind(uuids)).await?;
+    let mut found = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let status = State::from_number(row.try_get::<i16, _>(1)?.into()).status();
+        let result = row.try_get::<Option<String>, _>(2)?.map(|json| Arc::from(words::raw(json).get()));
+        let end = TaskEnd::of(status, result, row.try_get::<Option<String>, _>(3)?.map(give));
+        found.insert(TaskId::from(row.try_get::<Uuid, _>(0)?), end);
+    }
+    Ok(ids.iter().map(|id| found.get(id).cloned().unwrap_or(TaskEnd::Gone)).collect())
 }
 
 pub(super) async fn logs(session: &mut Session<'_>, id: TaskId) -> Result<Option<Vec<LogLine>>, Fault> {

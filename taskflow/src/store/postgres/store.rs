@@ -25,6 +25,7 @@ use crate::model::{
 use crate::store::{
     Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted, QueueState, Recovered,
     Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState, Store, StoreFuture,
+    TaskEnd,
 };
 
 /// The store that is a PostgreSQL database, version 13 or later.
@@ -257,6 +258,10 @@ impl Store for PostgresStore {
 
     fn get(&self, id: TaskId) -> StoreFuture<'_, Option<TaskRecord>> {
         self.call(Kind::Read, move |session| Box::pin(read::get(session, id)))
+    }
+
+    fn ends(&self, ids: Vec<TaskId>) -> StoreFuture<'_, Vec<TaskEnd>> {
+        call!(self, Read, ids => read::ends)
     }
 
     fn logs(&self, id: TaskId) -> StoreFuture<'_, Option<Vec<LogLine>>> {

@@ -4,6 +4,7 @@ use super::answer::Answer;
 use super::calls::Shared;
 use super::{instance, list, numbers, record, script};
 use crate::model::{Counts, InstanceId, Page, StoreError, TaskFilter, TaskId, TaskRecord};
+use crate::store::TaskEnd;
 
 impl Shared {
     pub(super) async fn records(&self, ids: &[TaskId]) -> Result<Vec<TaskRecord>, StoreError> {
@@ -22,6 +23,20 @@ impl Shared {
         }
         record::name_processes(&mut records, &self.known.lock());
         Ok(records)
+    }
+
+    pub(super) async fn ends(&self, ids: &[TaskId]) -> Result<Vec<TaskEnd>, StoreError> {
+        let mut call = self.quiet(&script::ENDS);
+        for id in ids {
+            call.arg(id.as_bytes());
+        }
+        let mut answer = self.ask(&call).await?.list()?;
+        let mut ends = Vec::with_capacity(ids.len());
+        for _ in ids {
+            let (stage, error, result) = (answer.number()?, answer.option()?, answer.option()?);
+            ends.push(record::end(stage, error, result));
+        }
+        Ok(ends)
     }
 
     pub(super) async fn learn(&self, strangers: &[InstanceId]) -> Result<(), StoreError> {

@@ -1,11 +1,14 @@
 //! Records, put together from what is kept of a task.
 
+use std::sync::Arc;
+
 use serde_json::value::RawValue;
 
 use super::answer::List;
 use super::instance::Known;
 use super::state::{Body, RUNNING, State, Unpack, outcome_of, policy, status_of};
 use crate::model::{Attempt, AttemptOutcome, InstanceId, StoreError, TaskId, TaskRecord, TaskStatus, time};
+use crate::store::TaskEnd;
 
 /// The answer of `get_main.lua`: records without the names of the processes that ran them.
 pub(super) fn unpack(mut answer: List<'_>) -> Result<Vec<TaskRecord>, StoreError> {
@@ -24,6 +27,15 @@ pub(super) fn unpack(mut answer: List<'_>) -> Result<Vec<TaskRecord>, StoreError
         records.extend(row.record(id));
     }
     Ok(records)
+}
+
+/// The answer of `ends_main.lua` for one task.
+pub(super) fn end(stage: i64, error: Option<Vec<u8>>, result: Option<Vec<u8>>) -> TaskEnd {
+    let Ok(stage) = u8::try_from(stage) else { return TaskEnd::Gone };
+    let status = status_of(stage);
+    let result = result.map(|json| Arc::from(raw(&text(json)).get()));
+    let nothing = || (status == TaskStatus::Success).then(|| Arc::from("null"));
+    TaskEnd::of(status, result.or_else(nothing), error.map(text))
 }
 
 /// Writes the names of the processes into the attempts.

@@ -75,6 +75,7 @@ pub(super) static STOPPING: Script = script!(reads: "stopping_main");
 pub(super) static EXPIRED: Script = script!(reads: "expired_main");
 pub(super) static LOSE: Script = script!(writes: "crowds", "moves", "life", "lose_main");
 pub(super) static GET: Script = script!(reads: "get_main");
+pub(super) static ENDS: Script = script!(reads: "ends_main");
 pub(super) static LOGS: Script = script!(reads: "logs_main");
 pub(super) static FIND: Script = script!(reads: "find_main");
 pub(super) static INSTANCES: Script = script!(reads: "instances_main");

@@ -19,7 +19,7 @@ use crate::model::{
 use crate::store::{
     Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
     QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState,
-    Store, StoreFuture, Verdict,
+    Store, StoreFuture, TaskEnd, Verdict,
 };
 
 /// The store on a Redis server, version 7 or later, or Valkey.
@@ -219,6 +219,10 @@ impl Store for RedisStore {
 
     fn get(&self, id: TaskId) -> StoreFuture<'_, Option<TaskRecord>> {
         Box::pin(async move { Ok(self.shared.records(&[id]).await?.pop()) })
+    }
+
+    fn ends(&self, ids: Vec<TaskId>) -> StoreFuture<'_, Vec<TaskEnd>> {
+        Box::pin(async move { self.shared.ends(&ids).await })
     }
 
     fn logs(&self, id: TaskId) -> StoreFuture<'_, Option<Vec<LogLine>>> {

@@ -1,15 +1,24 @@
 //! What can be asked about tasks and processes.
 
+use std::sync::Arc;
+
 use rusqlite::OptionalExtension;
 
 use super::lock::Locks;
 use super::reader::on_one_state;
 use super::recover;
 use super::row::{self, record_query};
+use super::state::State;
 use super::statements::Statements;
 use crate::model::{Attempt, Counts, InstanceId, InstanceInfo, LogLevel, LogLine, TaskId, TaskRecord, time};
+use crate::store::TaskEnd;
 
 const SEQ: &str = "SELECT seq FROM taskflow_tasks WHERE id = ?1";
+
+/// The large columns are read only of a task that has ended.
+const END: &str = "
+SELECT state, CASE WHEN state >= 4 THEN result END, CASE WHEN state >= 4 THEN error END
+FROM taskflow_tasks WHERE id = ?1";
 
 const LOGS: &str = "SELECT at, level, message, attempt FROM taskflow_logs WHERE task = ?1 ORDER BY n";
 
@@ -31,6 +40,22 @@ pub(super) fn get(sql: &Statements<'_>, id: TaskId) -> rusqlite::Result<Option<T
         let mut query = sql.get(record_query!("WHERE t.id = ?1"))?;
         let found = query.query_row([id.as_bytes()], row::record).optional()?;
         found.map(|(seq, record)| with_former_attempts(sql, seq, record)).transpose()
+    })
+}
+
+pub(super) fn ends(sql: &Statements<'_>, ids: &[TaskId]) -> rusqlite::Result<Vec<TaskEnd>> {
+    on_one_state(sql, |sql| {
+        let mut query = sql.get(END)?;
+        let mut ends = Vec::with_capacity(ids.len());
+        for id in ids {
+            let end = query.query_row([id.as_bytes()], |row| {
+                let status = State::from_number(row.get(0)?).status();
+                let result: Option<String> = row.get(1)?;
+                Ok(TaskEnd::of(status, result.map(|json| Arc::from(row::raw(json).get())), row.get(2)?))
+            });
+            ends.push(end.optional()?.unwrap_or(TaskEnd::Gone));
+        }
+        Ok(ends)
     })
 }
 

@@ -27,7 +27,7 @@ use crate::model::{
 use crate::store::{
     Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, Hint, HintStream, InsertBatch, Inserted,
     QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState,
-    Store, StoreFuture,
+    Store, StoreFuture, TaskEnd,
 };
 
 /// How many threads read.
@@ -309,6 +309,10 @@ impl Store for SqliteStore {
 
     fn get(&self, id: TaskId) -> StoreFuture<'_, Option<TaskRecord>> {
         self.read(move |sql| read::get(sql, id))
+    }
+
+    fn ends(&self, ids: Vec<TaskId>) -> StoreFuture<'_, Vec<TaskEnd>> {
+        self.read(move |sql| read::ends(sql, &ids))
     }
 
     fn logs(&self, id: TaskId) -> StoreFuture<'_, Option<Vec<LogLine>>> {

@@ -1,0 +1,260 @@
+//! Delivers the ends of tasks to the callers that wait for them.
+//!
+//! A run that ends in this process hands its outcome over without a read. For all other tasks one reader asks the store
+//! for every task that is waited for at once, in rounds: when a caller begins to wait, when the store hints at a change,
+//! and twice a second.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::core::Core;
+use crate::model::{TaskId, TaskStatus};
+use crate::store::TaskEnd;
+
+/// How often every task that is waited for is read without a hint.
+const POLL: Duration = Duration::from_millis(500);
+
+/// After a round for a hint, the next such round waits this many times as long as that one took: reads for hints take at
+/// most a twentieth of the time, however many tasks are waited for.
+const REST: u32 = 20;
+
+/// The most tasks of one read.
+const AT_ONCE: usize = 500;
+
+/// The tasks that callers of this process wait for.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    waited_for: Mutex<WaitedFor>,
+    /// How many tasks are waited for: an end that nobody waits for takes no lock.
+    count: AtomicUsize,
+    /// Tells the reader that there is something to read.
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct WaitedFor {
+    tasks: HashMap<TaskId, watch::Sender<Seen>>,
+    /// Those to read at once.
+    unread: Vec<TaskId>,
+    /// Whether the store has hinted at a change since all were read.
+    changed: bool,
+}
+
+/// What is known of a task that is waited for.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    /// Its status when it was last read; pending before.
+    pub(crate) status: TaskStatus,
+    /// Its end, once it is known.
+    pub(crate) end: Option<TaskEnd>,
+}
+
+/// One caller that waits for one task. Dropped, it waits no longer.
+#[derive(Debug)]
+pub(crate) struct Waiting<'a> {
+    waiters: &'a Waiters,
+    id: TaskId,
+    seen: Option<watch::Receiver<Seen>>,
+}
+
+impl Waiters {
+    /// Begins to wait for a task, which is read at once: it may have ended before.
+    pub(crate) fn join(&self, id: TaskId) -> Waiting<'_> {
+        let mut waited_for = self.waited_for.lock();
+        let nothing = || watch::Sender::new(Seen { status: TaskStatus::Pending, end: None });
+        let seen = waited_for.tasks.entry(id).or_insert_with(nothing).subscribe();
+        waited_for.unread.push(id);
+        // Before the read: an end that becomes durable after it finds this number.
+        self.count.store(waited_for.tasks.len(), Ordering::SeqCst);
+        drop(waited_for);
+        self.wake.notify_one();
+        Waiting { waiters: self, id, seen: Some(seen) }
+    }
+
+    /// A task has ended in this process; `end` says how.
+    pub(crate) fn ended(&self, id: TaskId, end: impl FnOnce() -> TaskEnd) {
+        if self.count.load(Ordering::SeqCst) > 0 && self.waited_for.lock().tasks.contains_key(&id) {
+            self.deliver(id, end());
+        }
+    }
+
+    /// A task has ended, and how is in the store.
+    pub(crate) fn ended_somehow(&self, id: TaskId) {
+        if self.count.load(Ordering::SeqCst) > 0 {
+            let mut waited_for = self.waited_for.lock();
+            if waited_for.tasks.contains_key(&id) {
+                waited_for.unread.push(id);
+                self.wake.notify_one();
+            }
+        }
+    }
+
+    /// Something changed in the store.
+    pub(crate) fn anything_changed(&self) {
+        if self.count.load(Ordering::SeqCst) > 0 {
+            self.waited_for.lock().changed = true;
+            self.wake.notify_one();
+        }
+    }
+
+    /// What was read or has ended. Callers that begin to wait for a task after its end is delivered read it anew: it may
+    /// have been retried by hand.
+    fn deliver(&self, id: TaskId, end: TaskEnd) {
+        let mut waited_for = self.waited_for.lock();
+        let Entry::Occupied(task) = waited_for.tasks.entry(id) else { return };
+        match end {
+            TaskEnd::Open(status) => task.get().send_modify(|seen| seen.status = status),
+            end => {
+                task.remove().send_modify(|seen| seen.end = Some(end));
+                self.count.store(waited_for.tasks.len(), Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// The tasks to read now, and otherwise how long to wait before the next look: without a limit while nothing is
+    /// waited for.
+    fn next(&self, times: &Times) -> Result<Round, Option<Instant>> {
+        let now = Instant::now();
+        let mut waited_for = self.waited_for.lock();
+        let hinted = waited_for.changed && times.hint_from <= now;
+        if (hinted || times.poll_at <= now) && !waited_for.tasks.is_empty() {
+            waited_for.changed = false;
+            waited_for.unread.clear();
+            return Ok(Round { ids: waited_for.tasks.keys().copied().collect(), is_full: true });
+        }
+        let mut unread = std::mem::take(&mut waited_for.unread);
+        unread.retain(|id| waited_for.tasks.contains_key(id));
+        if !unread.is_empty() {
+            unread.sort_unstable();
+            unread.dedup();
+            return Ok(Round { ids: unread, is_full: false });
+        }
+        let next = if waited_for.changed { times.hint_from.min(times.poll_at) } else { times.poll_at };
+        Err((!waited_for.tasks.is_empty()).then_some(next))
+    }
+}
+
+/// What is read in one round.
+struct Round {
+    ids: Vec<TaskId>,
+    /// Whether these are all that are waited for.
+    is_full: bool,
+}
+
+/// When all are read next.
+struct Times {
+    /// After a hint, not before this.
+    hint_from: Instant,
+    /// Without a hint.
+    poll_at: Instant,
+}
+
+impl Waiting<'_> {
+    /// The end of the task.
+    pub(crate) async fn end(&mut self) -> TaskEnd {
+        if let Some(seen) = &mut self.seen
+            && let Ok(seen) = seen.wait_for(|seen| seen.end.is_some()).await
+            && let Some(end) = seen.end.clone()
+        {
+            return end;
+        }
+        // Nothing takes a task out without an end while it is waited for.
+        std::future::pending().await
+    }
+
+    /// The status of the task when it was last read.
+    pub(crate) fn last_status(&self) -> TaskStatus {
+        self.seen.as_ref().map_or(TaskStatus::Pending, |seen| seen.borrow().status)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // Under the lock: of two that are dropped together the second sees that it is the last.
+        let mut waited_for = self.waiters.waited_for.lock();
+        self.seen = None;
+        if let Entry::Occupied(task) = waited_for.tasks.entry(self.id)
+            && task.get().receiver_count() == 0
+        {
+            task.remove();
+            self.waiters.count.store(waited_for.tasks.len(), Ordering::SeqCst);
+        }
+    }
+}
+
+/// Reads for those that wait, until the process is over.
+pub(crate) async fn read(core: Arc<Core>) {
+    let waiters = &core.waiters;
+    let mut times = Times { hint_from: Instant::now(), poll_at: Instant::now() + POLL };
+    loop {
+        // Callers that begin to wait in this moment share the round.
+        tokio::task::yield_now().await;
+        let round = match waiters.next(&times) {
+            Ok(round) => round,
+            Err(next) => {
+                tokio::select! {
+                    () = core.over.cancelled() => return,
+                    () = waiters.wake.notified() => {}
+                    () = until(next) => {}
+                }
+                continue;
+            }
+        };
+        let began = Instant::now();
+        for ids in round.ids.chunks(AT_ONCE) {
+            let ends = core.read("a look for ends", core.store.ends(ids.to_vec())).await;
+            // An error is in the health; the poll comes again.
+            for (id, end) in ids.iter().zip(ends.unwrap_or_default()) {
+                waiters.deliver(*id, end);
+            }
+        }
+        if round.is_full {
+            let now = Instant::now();
+            times = Times { hint_from: now + ((now - began) * REST).min(POLL), poll_at: now + POLL };
+        }
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_that_give_up_together_leave_nothing_behind() {
+        let waiters = Waiters::default();
+        let id = TaskId::new();
+        for _ in 0..2_000 {
+            let both = [waiters.join(id), waiters.join(id)];
+            std::thread::scope(|scope| both.map(|waiting| scope.spawn(|| drop(waiting))));
+            assert!(waiters.waited_for.lock().tasks.is_empty());
+        }
+        assert_eq!(waiters.count.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn a_caller_that_comes_after_the_end_was_delivered_waits_for_the_next() {
+        let waiters = Waiters::default();
+        let id = TaskId::new();
+        let first = waiters.join(id);
+        waiters.ended(id, || TaskEnd::of(TaskStatus::Failed, None, None));
+        let second = waiters.join(id);
+        drop(first);
+        let seen = second.seen.as_ref().map(|seen| seen.borrow().end.clone());
+        assert_eq!(seen, Some(None), "it has been retried by hand, perhaps");
+        assert_eq!(waiters.waited_for.lock().tasks.len(), 1);
+    }
+}

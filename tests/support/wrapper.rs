@@ -1,0 +1,117 @@
+//! A store around another, which a test makes slow, fail or panic.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use taskflow::store::{
+    Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
+    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState,
+    StoreFuture, TaskEnd,
+};
+use taskflow::{
+    CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo, Store,
+    StoreError, TaskFilter, TaskId, TaskRecord,
+};
+
+/// What happens before a call, and instead of it if that is an error.
+pub(crate) type Before = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
+
+/// Told the name of each call: what it does happens as the call is made, what it returns when that is awaited.
+type Hook = Arc<dyn Fn(&'static str) -> Before + Send + Sync>;
+
+#[derive(Clone)]
+pub(crate) struct Wrapper {
+    inner: Arc<dyn Store>,
+    hook: Hook,
+}
+
+impl Wrapper {
+    pub(crate) fn new(
+        inner: Arc<dyn Store>,
+        hook: impl Fn(&'static str) -> Before + Send + Sync + 'static,
+    ) -> Self {
+        Self { inner, hook: Arc::new(hook) }
+    }
+}
+
+/// The call goes on at once.
+pub(crate) fn go_on() -> Before {
+    Box::pin(std::future::ready(Ok(())))
+}
+
+impl fmt::Debug for Wrapper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Wrapper").field(&self.inner).finish()
+    }
+}
+
+macro_rules! wrapped {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
+        $(fn $name(&self, $($argument: $type),*) -> StoreFuture<'_, $answer> {
+            let before = (self.hook)(stringify!($name));
+            Box::pin(async move {
+                before.await?;
+                self.inner.$name($($argument),*).await
+            })
+        })*
+    };
+}
+
+impl Store for Wrapper {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn join<'a>(&'a self, instance: &'a InstanceInfo) -> StoreFuture<'a, ()> {
+        let before = (self.hook)("join");
+        Box::pin(async move {
+            before.await?;
+            self.inner.join(instance).await
+        })
+    }
+
+    fn listen(&self) -> HintStream {
+        drop((self.hook)("listen"));
+        self.inner.listen()
+    }
+
+    wrapped! {
+        leave(instance: InstanceId) -> ();
+        insert(batch: Arc<InsertBatch>) -> Vec<Result<Vec<Inserted>, Refusal>>;
+        claim(claim: Claim) -> Claims;
+        finish(finishes: Arc<Vec<Finish>>) -> Vec<Finished>;
+        turn(finishes: Arc<Vec<Finish>>, claim: Claim) -> (Vec<Finished>, Claims);
+        release(releases: Arc<Vec<Release>>) -> Vec<bool>;
+        report(reports: Arc<Vec<Report>>) -> Vec<bool>;
+        renew(renewal: Renewal) -> Renewed;
+        asked_to_stop(instance: InstanceId) -> Vec<Run>;
+        recover(by: InstanceId) -> Vec<Recovered>;
+        get(id: TaskId) -> Option<TaskRecord>;
+        ends(ids: Vec<TaskId>) -> Vec<TaskEnd>;
+        logs(id: TaskId) -> Option<Vec<LogLine>>;
+        list(filter: TaskFilter) -> Page<TaskRecord>;
+        counts() -> Counts;
+        queues() -> Vec<QueueInfo>;
+        instances() -> Vec<InstanceInfo>;
+        cancel(ids: Vec<TaskId>, reason: String) -> Vec<CancelOutcome>;
+        cancel_scheduled(run_key: String) -> Vec<TaskId>;
+        retry(ids: Vec<TaskId>) -> Vec<Result<(), Error>>;
+        delete(ids: Vec<TaskId>) -> usize;
+        queue_states() -> Vec<QueueState>;
+        set_queue(queue: String, config: Option<QueueConfig>) -> ();
+        set_schedule(schedule: String, change: ScheduleChange) -> bool;
+        set_paused(queue: String, paused: bool) -> ();
+        prune(retention: Duration, limit: usize) -> usize;
+        fire(fire: Fire) -> Fired;
+        schedules() -> Vec<ScheduleState>;
+    }
+}

@@ -1,0 +1,146 @@
+//! Waiting for the ends of tasks: in one process and another, by one caller and a thousand.
+
+#![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
+#[path = "support/everywhere.rs"]
+mod everywhere;
+#[path = "support/servers/mod.rs"]
+mod servers;
+mod support;
+#[path = "support/wrapper.rs"]
+mod wrapper;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use everywhere::everywhere;
+use support::{Gate, eventually, soon};
+use taskflow::{
+    FailureKind, MemoryStore, State, StoreError, StoreErrorKind, TaskFilter, TaskManager, TaskStatus,
+};
+use wrapper::{Wrapper, go_on};
+
+#[taskflow::task]
+async fn double(n: u32, State(gate): State<Gate>) -> Result<u32, String> {
+    gate.pass().await;
+    Ok(2 * n)
+}
+
+#[taskflow::task]
+async fn fail(State(gate): State<Gate>) -> Result<u32, String> {
+    gate.pass().await;
+    Err("there is no paper".to_owned())
+}
+
+/// How often each method of the store was called.
+#[derive(Clone, Debug, Default)]
+struct Calls(Arc<Mutex<HashMap<&'static str, usize>>>);
+
+impl Calls {
+    fn of(&self, method: &str) -> usize {
+        self.0.lock().unwrap().get(method).copied().unwrap_or_default()
+    }
+}
+
+fn counting(store: &MemoryStore, calls: &Calls) -> Wrapper {
+    let calls = calls.clone();
+    Wrapper::new(Arc::new(store.clone()), move |method| {
+        *calls.0.lock().unwrap().entry(method).or_default() += 1;
+        go_on()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_callers_that_wait_cost_one_read_a_round_and_not_one_each() {
+    let (store, calls, gate) = (MemoryStore::new(), Calls::default(), Gate::default());
+    let adder = TaskManager::builder().store(counting(&store, &calls)).connect().await.unwrap();
+    let handles = adder.add_all((0..1_000).map(|n| adder.add_task(double, (n,)))).await.unwrap();
+    let waits: Vec<_> =
+        handles.iter().cloned().map(|handle| tokio::spawn(async move { handle.wait().await })).collect();
+    eventually("all have been read", || async { (calls.of("ends") >= 2).then_some(()) }).await;
+
+    let (before, began) = (calls.of("ends"), Instant::now());
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    let rounds = began.elapsed().as_millis() / 500 + 2;
+    let reads = calls.of("ends") - before;
+    assert!(reads as u128 <= 2 * rounds, "{reads} reads in {:?}", began.elapsed());
+    assert_eq!(calls.of("get"), 0);
+
+    // Another process runs them.
+    let runner = TaskManager::builder().store(store).state(gate.clone()).start().await.unwrap();
+    gate.open();
+    for (n, wait) in (0..).zip(waits) {
+        assert_eq!(soon(wait).await.unwrap().unwrap(), 2 * n);
+    }
+    assert_eq!(calls.of("get"), 0);
+    runner.shutdown(Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_ends_here_wakes_its_waiters_without_a_read() {
+    let gate = Gate::default();
+    let store = Wrapper::new(Arc::new(MemoryStore::new()), |method| match method {
+        "get" | "ends" | "list" => Box::pin(std::future::ready(Err(StoreError::new(
+            StoreErrorKind::Unavailable,
+            "nothing can be read",
+        )))),
+        _ => go_on(),
+    });
+    let tasks = TaskManager::builder().store(store).state(gate.clone()).start().await.unwrap();
+    let well = tasks.add_task(double, (21,)).await.unwrap();
+    let badly = tasks.add_task(fail, ()).await.unwrap();
+    let (here, too) = (well.clone(), well.clone());
+    let waits = [here, too].map(|handle| tokio::spawn(async move { handle.wait().await }));
+    let failing = tokio::spawn(async move { badly.wait().await });
+    gate.reached(2).await;
+    gate.open();
+    for wait in waits {
+        assert_eq!(soon(wait).await.unwrap().unwrap(), 42);
+    }
+    let failure = soon(failing).await.unwrap().unwrap_err();
+    assert_eq!((failure.kind(), failure.status()), (FailureKind::Ended, TaskStatus::Failed));
+    assert_eq!(failure.message(), "there is no paper");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_for_a_deleted_record_says_that_it_is_gone_and_not_how_it_ended() {
+    for place in everywhere() {
+        let gate = Gate::default();
+        gate.open();
+        let tasks = place.builder().state(gate).start().await.unwrap();
+        let handle = tasks.add_task(double, (1,)).await.unwrap();
+        assert_eq!(soon(handle.wait()).await.unwrap(), 2);
+        assert_eq!(tasks.delete(TaskFilter::all()).await.unwrap(), 1);
+        let failure = soon(handle.wait()).await.unwrap_err();
+        assert_eq!(failure.kind(), FailureKind::Gone, "{place:?}");
+        assert!(!failure.status().is_final(), "{failure}");
+        assert!(failure.to_string().contains("deleted or pruned"), "{failure}");
+        tasks.shutdown(Duration::from_secs(5)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_ends_with_its_manager_and_a_handle_does_not_keep_that_alive() {
+    for place in everywhere() {
+        let tasks = place.builder().connect().await.unwrap();
+        let handle = tasks.add_task(double, (1,)).await.unwrap();
+        let waiting = tokio::spawn({
+            let handle = handle.clone();
+            async move { handle.wait().await }
+        });
+        drop(tasks);
+        let failure = soon(waiting).await.unwrap().unwrap_err();
+        assert_eq!((failure.kind(), failure.status()), (FailureKind::ShutDown, TaskStatus::Pending));
+        let failure = soon(handle.wait()).await.unwrap_err();
+        assert_eq!(failure.kind(), FailureKind::ShutDown, "{place:?}");
+
+        // What has ended meanwhile is told all the same.
+        let gate = Gate::default();
+        gate.open();
+        let runner = place.builder().state(gate).start().await.unwrap();
+        support::ends(&runner, handle.id()).await;
+        assert_eq!(soon(handle.wait()).await.unwrap(), 2);
+        runner.shutdown(Duration::from_secs(5)).await.unwrap();
+    }
+}
