@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use support::{Gate, eventually, reaches, soon};
 use taskflow::store::{
     Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
-    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState,
-    StoreFuture,
+    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleChanges,
+    ScheduleState, StoreFuture,
 };
 use taskflow::{
     AddError, CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLevel, LogLine, MemoryStore, Page,
@@ -109,6 +109,8 @@ impl Store for Moody {
         prune(retention: Duration, limit: usize) -> usize;
         fire(fire: Fire) -> Fired;
         schedules() -> Vec<ScheduleState>;
+        schedule(name: String) -> Option<ScheduleState>;
+        schedule_changes(since: u64) -> ScheduleChanges;
     }
 }
 

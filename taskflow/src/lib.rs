@@ -127,7 +127,7 @@ pub use store::{SqliteStore, Synchronous};
 pub use task::{
     BlockingTask, BoxFuture, Call, ContextError, Cron, Descriptor, Every, FromContext, IntoNewTask, Location,
     Missed, Needs, Overlap, Standalone, State, Task, TaskArg, TaskConfig, TaskContext, TaskError, TaskFn,
-    TaskOutput, TaskValue, Timing,
+    TaskOutput, TaskValue, Timing, Upcoming,
 };
 
 #[cfg(feature = "axum")]

@@ -106,6 +106,12 @@ macro_rules! contract {
                 schedules: ticks_of_a_paused_schedule_pass;
                 schedules: a_defined_schedule_is_kept_replaced_and_removed;
                 schedules: a_tick_for_a_start_is_dealt_with_if_none_came_between;
+                schedules: of_two_declarations_the_younger_process_decides;
+                schedules: a_changed_declaration_has_no_earlier_ticks;
+                schedules: a_declaration_comes_before_a_definition_while_it_lasts;
+                schedules: ticks_that_are_left_out_are_counted_once;
+                schedules: what_changed_is_told_once_and_in_order;
+                schedules: many_changes_come_in_portions_and_none_is_lost_while_more_come;
                 schedules: processes_tell_which_schedules_tick_in_them_and_since_when;
 
                 limits: no_more_run_over_all_processes_than_a_queue_allows;

@@ -1,11 +1,12 @@
 //! Ticks of schedules: each dealt with once, by whoever comes first.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use taskflow::store::{
-    Fire, FireAfter, Fired, InsertBatch, InsertGroup, InsertTask, InsertedAs, Refusal, ScheduleChange,
-    ScheduleState, Start,
+    Declaration, Fire, FireAfter, Fired, InsertBatch, InsertGroup, InsertTask, InsertedAs, Refusal,
+    ScheduleChange, ScheduleChanges, ScheduleState, Start,
 };
 use taskflow::{NewTask, TaskId, TickOutcome};
 
@@ -212,4 +213,192 @@ pub(crate) async fn processes_tell_which_schedules_tick_in_them_and_since_when(l
     assert!(first.started_at < at(0));
     lab.store.join(&late).await.unwrap();
     assert_eq!(seen().await.started_at, first.started_at, "to join again is not to start");
+}
+
+fn by_declaration(mut fire: Fire, timing: &str) -> Fire {
+    fire.declared = Some(timing.to_owned());
+    fire
+}
+
+pub(crate) async fn of_two_declarations_the_younger_process_decides(lab: Lab) {
+    // Whatever the store's clock says, ticks of these tests are ahead of it.
+    let tick = |at, timing| lab.store.fire(by_declaration(tick(&lab, "report", at, None).0, timing));
+    let declare = async |timing: &str, since, instead_of| {
+        let declaration = Declaration::new(timing.to_owned(), since);
+        let change = ScheduleChange::Declared { declaration, instead_of };
+        lab.store.set_schedule("report".to_owned(), change).await.unwrap();
+        state(&lab, "report").await
+    };
+    let (first, second, third) = (at(0), at(100), at(200));
+    assert_eq!(tick(at(1), "hourly").await.unwrap(), Fired::Superseded, "nobody has declared it");
+    assert!(lab.store.schedule("report".to_owned()).await.unwrap().is_none(), "and nothing is left of it");
+    let known = declare("hourly", first, None).await;
+    assert_eq!(known.declared, Some(Declaration::new("hourly".to_owned(), first)));
+    assert!(known.last_tick.is_some_and(|begin| begin < at(0)), "it begins now: {known:?}");
+    assert_eq!(known.last_outcome, None);
+    assert!(matches!(tick(at(1), "hourly").await.unwrap(), Fired::Inserted(_)));
+    assert_eq!(tick(at(2), "daily").await.unwrap(), Fired::Superseded);
+    // The same timing goes on where it was, and is as young as its youngest process.
+    let known = declare("hourly", second, None).await;
+    assert_eq!((known.last_tick, known.last_outcome), (Some(at(1)), Some(TickOutcome::Added)));
+    assert_eq!(declare("hourly", first, None).await.declared.unwrap().since, second);
+    // An older process with another timing changes nothing, unless it says whose place it takes.
+    assert_eq!(declare("daily", first, None).await.declared.unwrap().timing, "hourly");
+    assert_eq!(declare("daily", first, Some(first)).await.declared.unwrap().timing, "hourly");
+    assert_eq!(declare("daily", first, Some(second)).await.declared.unwrap().timing, "daily");
+    assert_eq!(tick(at(2), "hourly").await.unwrap(), Fired::Superseded);
+    // A younger one decides, and no tick comes again that was dealt with.
+    let known = declare("weekly", third, None).await;
+    assert_eq!((known.last_tick, known.last_outcome), (Some(at(1)), None));
+    assert_eq!(tick(at(1), "weekly").await.unwrap(), Fired::Before);
+    assert!(matches!(tick(at(2), "weekly").await.unwrap(), Fired::Inserted(_)));
+}
+
+pub(crate) async fn a_changed_declaration_has_no_earlier_ticks(lab: Lab) {
+    let past = |seconds| SystemTime::now() - Duration::from_secs(seconds);
+    let fire = |at, timing| lab.store.fire(by_declaration(tick(&lab, "report", at, None).0, timing));
+    let declare = async |timing: &str, since| {
+        let declaration = Declaration::new(timing.to_owned(), since);
+        let change = ScheduleChange::Declared { declaration, instead_of: None };
+        lab.store.set_schedule("report".to_owned(), change).await.unwrap();
+    };
+    // One that ticked before anybody declared it keeps its place.
+    lab.store.fire(Fire::new("report".to_owned(), past(7200), None)).await.unwrap();
+    declare("hourly", at(0)).await;
+    assert!(matches!(fire(past(3600), "hourly").await.unwrap(), Fired::Inserted(_)), "a missed tick");
+    declare("daily", at(1)).await;
+    assert_eq!(fire(past(60), "daily").await.unwrap(), Fired::Before, "the old one's time");
+    assert!(matches!(fire(at(0), "daily").await.unwrap(), Fired::Inserted(_)));
+}
+
+pub(crate) async fn a_declaration_comes_before_a_definition_while_it_lasts(lab: Lab) {
+    let change = |change| lab.store.set_schedule("report".to_owned(), change);
+    let define = ScheduleChange::Defined { definition: "stored".to_owned(), from: UNIX_EPOCH };
+    let declaration = Declaration::new("hourly".to_owned(), at(7));
+    let stored = |at| {
+        let (mut fire, _) = tick(&lab, "report", at, None);
+        fire.definition = Some("stored".to_owned());
+        lab.store.fire(fire)
+    };
+    let declared = |at| lab.store.fire(by_declaration(tick(&lab, "report", at, None).0, "hourly"));
+    change(define).await.unwrap();
+    assert!(matches!(stored(at(1)).await.unwrap(), Fired::Inserted(_)));
+    change(ScheduleChange::Declared { declaration: declaration.clone(), instead_of: None }).await.unwrap();
+    assert_eq!(stored(at(2)).await.unwrap(), Fired::Superseded);
+    assert!(matches!(declared(at(2)).await.unwrap(), Fired::Inserted(_)));
+    change(ScheduleChange::Undeclared { since: at(6) }).await.unwrap();
+    assert_eq!(stored(at(3)).await.unwrap(), Fired::Superseded, "it was declared again since");
+    change(ScheduleChange::Undeclared { since: at(7) }).await.unwrap();
+    assert_eq!(declared(at(3)).await.unwrap(), Fired::Superseded);
+    assert!(matches!(stored(at(3)).await.unwrap(), Fired::Inserted(_)));
+    // One that is declared outlives its definition.
+    change(ScheduleChange::Declared { declaration, instead_of: None }).await.unwrap();
+    assert!(change(ScheduleChange::Removed).await.unwrap());
+    assert!(!change(ScheduleChange::Removed).await.unwrap());
+    let known = state(&lab, "report").await;
+    assert_eq!((known.last_tick, known.definition), (Some(at(3)), None));
+    assert!(matches!(declared(at(4)).await.unwrap(), Fired::Inserted(_)));
+}
+
+pub(crate) async fn ticks_that_are_left_out_are_counted_once(lab: Lab) {
+    let skip = |tick, skipped| {
+        let mut fire = Fire::new("report".to_owned(), tick, None);
+        fire.skipped = skipped;
+        lab.store.fire(fire)
+    };
+    skip(at(1), 0).await.unwrap();
+    let counted = async || {
+        let known = state(&lab, "report").await;
+        (known.skipped, known.last_skipped)
+    };
+    assert_eq!(counted().await, (0, None));
+    assert_eq!(skip(at(9), 3).await.unwrap(), Fired::Passed);
+    assert_eq!(skip(at(9), 3).await.unwrap(), Fired::Before);
+    assert_eq!(counted().await, (3, Some(at(9))));
+    let (mut fire, _) = tick(&lab, "report", at(12), None);
+    fire.skipped = 2;
+    assert!(matches!(lab.store.fire(fire).await.unwrap(), Fired::Inserted(_)));
+    assert_eq!(counted().await, (5, Some(at(12))));
+    lab.store.fire(tick(&lab, "report", at(13), None).0).await.unwrap();
+    assert_eq!(counted().await, (5, Some(at(12))));
+}
+
+pub(crate) async fn what_changed_is_told_once_and_in_order(lab: Lab) {
+    let set = async |name: &str, change| {
+        lab.store.set_schedule(name.to_owned(), change).await.unwrap();
+    };
+    let define = |text: &str| ScheduleChange::Defined { definition: text.to_owned(), from: at(0) };
+    let changes = async |since| lab.store.schedule_changes(since).await.unwrap();
+    let names = |changes: &ScheduleChanges| -> Vec<(String, Option<String>)> {
+        changes.changed.iter().map(|state| (state.name.clone(), state.definition.clone())).collect()
+    };
+    let said = |name: &str, text: Option<&str>| (name.to_owned(), text.map(str::to_owned));
+    assert_eq!(changes(0).await, ScheduleChanges::default());
+    set("b", define("1")).await;
+    set("a", define("2")).await;
+    set("ü\u{0}", define("3")).await;
+    let first = changes(0).await;
+    assert_eq!(names(&first), [said("b", Some("1")), said("a", Some("2")), said("ü\u{0}", Some("3"))]);
+    assert_eq!(first.changed[0], state(&lab, "b").await, "with all that is known of it");
+    assert!(first.version > 0 && !first.more);
+    let none = changes(first.version).await;
+    assert_eq!((none.version, none.changed.len()), (first.version, 0));
+    // Ticks, pauses and declarations are no changes of this kind.
+    lab.store.fire(tick(&lab, "a", at(5), None).0).await.unwrap();
+    set("a", ScheduleChange::Paused(true)).await;
+    let declaration = Declaration::new("hourly".to_owned(), at(0));
+    set("c", ScheduleChange::Declared { declaration, instead_of: None }).await;
+    set("none", ScheduleChange::Removed).await;
+    assert_eq!(changes(first.version).await, none);
+    set("b", define("4")).await;
+    set("a", ScheduleChange::Removed).await;
+    let second = changes(first.version).await;
+    assert_eq!(names(&second), [said("b", Some("4")), said("a", None)]);
+    set("a", define("5")).await;
+    assert_eq!(names(&changes(second.version).await), [said("a", Some("5"))]);
+    // A store that was put back says so.
+    let ahead = changes(u64::MAX / 4).await;
+    assert!(ahead.version < u64::MAX / 4 && ahead.changed.is_empty());
+}
+
+pub(crate) async fn many_changes_come_in_portions_and_none_is_lost_while_more_come(lab: Lab) {
+    let most = ScheduleChanges::MAX;
+    let define = |name: String| {
+        let store = Arc::clone(&lab.store);
+        async move {
+            let change = ScheduleChange::Defined { definition: "d".to_owned(), from: at(0) };
+            store.set_schedule(name, change).await.unwrap();
+        }
+    };
+    let defining = tokio::spawn(futures_util::future::join_all((0..8).map(|lane| {
+        let defines: Vec<_> = (0..=most / 8).map(|n| define(format!("{lane}-{n:04}"))).collect();
+        async move {
+            for define in defines {
+                define.await;
+            }
+        }
+    })));
+    let mut seen = BTreeSet::new();
+    let (mut since, mut is_over) = (0, false);
+    loop {
+        let was_over = is_over;
+        is_over = defining.is_finished();
+        let changes = lab.store.schedule_changes(since).await.unwrap();
+        assert!(changes.version >= since && changes.changed.len() <= most);
+        since = changes.version;
+        for state in changes.changed {
+            assert!(seen.insert(state.name.clone()), "{} was told twice", state.name);
+        }
+        if was_over && !changes.more {
+            break;
+        }
+    }
+    defining.await.unwrap();
+    assert_eq!(seen.len(), (most / 8 + 1) * 8);
+    let all = lab.store.schedule_changes(0).await.unwrap();
+    assert_eq!((all.changed.len(), all.more), (most, true));
+    let rest = lab.store.schedule_changes(all.version).await.unwrap();
+    assert_eq!((rest.changed.len(), rest.more, rest.version), (8, false, since));
+    let names: Vec<_> = lab.store.schedules().await.unwrap().into_iter().map(|state| state.name).collect();
+    assert_eq!(names, seen.into_iter().collect::<Vec<_>>(), "all of them, by name");
 }

@@ -50,7 +50,7 @@ impl Written for Recovered {
 
 impl Written for Fired {
     fn is_written(&self) -> bool {
-        !matches!(self, Self::Early { .. } | Self::Before)
+        !matches!(self, Self::Early { .. } | Self::Before | Self::Superseded)
     }
 }
 

@@ -214,7 +214,7 @@ impl TaskManagerBuilder {
         core.runtime.spawn(strangers::tell(core.clone()));
         core.runtime.spawn(waiters::read(core.clone()));
         if self.schedules {
-            core.runtime.spawn(schedule::watch(runner, ticking));
+            core.runtime.spawn(schedule::keep_ticking(runner, ticking));
         }
         Ok(manager)
     }

@@ -6,10 +6,10 @@ use std::pin::Pin;
 use std::time::SystemTime;
 
 use super::{TaskHandle, TaskManager};
-use crate::engine::schedule::{Definition, Plan, Ticks};
+use crate::engine::schedule::{Definition, Plan};
 use crate::model::{AddError, Error, NewTask, ScheduleInfo, When, error::closest};
 use crate::store::{Fire, ScheduleChange, ScheduleState};
-use crate::task::{Descriptor, IntoNewTask, Missed, Overlap, Registry, Timing};
+use crate::task::{Descriptor, IntoNewTask, Missed, Overlap, Registry, Ticks, Timing};
 
 impl TaskManager {
     /// The schedules of this program, those that were added at run time, and those the store knows of other programs, by
@@ -26,9 +26,7 @@ impl TaskManager {
             let Some(spec) = task.schedule() else { continue };
             let mut info = ScheduleInfo::new(task.config().name.to_owned());
             info.task = Some(info.name.clone());
-            info.trigger = Some(spec.trigger.to_string());
-            info.timezone = spec.timezone.map(str::to_owned);
-            info.next_run = Ticks::of(spec).ok().and_then(|ticks| ticks.after(now));
+            show_timing(&mut info, Timing::from(spec), now);
             schedules.insert(info.name.clone(), info);
         }
         let there = core.read("a read", core.store.instances()).await?;
@@ -45,14 +43,21 @@ impl TaskManager {
             if !schedules.contains_key(&name) && has_gone(&state) {
                 continue;
             }
-            show(schedules.entry(name.clone()).or_insert_with(|| ScheduleInfo::new(name)), &state, now);
+            let info = schedules.entry(name.clone()).or_insert_with(|| ScheduleInfo::new(name));
+            show(info, &state, now);
+            let is_declared =
+                info.task.is_some() || there.iter().any(|it| it.schedules.contains(&state.name));
+            if !is_declared {
+                // No program is there that would let it tick.
+                info.next_run = None;
+            }
         }
         Ok(schedules.into_values().collect())
     }
 
     /// Adds a schedule at run time, or replaces the one of this name that was: each tick adds such a task. It is stored when
-    /// the [`AddSchedule`] has been awaited, and ticks in every process that runs tasks, from within a second of that on and
-    /// over restarts, until it is [removed](Self::remove_schedule).
+    /// the [`AddSchedule`] has been awaited, and ticks in every process that runs tasks, from about a second later on and over
+    /// restarts, until it is [removed](Self::remove_schedule).
     ///
     /// The task is a call, or an add with its options that was not awaited:
     ///
@@ -141,8 +146,7 @@ impl TaskManager {
     /// What the store knows of a schedule, which it or this program must know.
     async fn find_schedule(&self, name: &str) -> Result<Option<ScheduleState>, Error> {
         let core = &self.0.core;
-        let states = core.read("a read", core.store.schedules()).await?;
-        let state = states.into_iter().find(|state| state.name == name);
+        let state = core.read("a read", core.store.schedule(name.to_owned())).await?;
         if state.is_none() && !is_declared(name)? {
             return Err(self.unknown_schedule(name).await?);
         }
@@ -170,14 +174,25 @@ fn refuse_declared(name: &str) -> Result<(), Error> {
     if is_declared(name)? { Err(Error::ScheduleDeclared { name: name.to_owned() }) } else { Ok(()) }
 }
 
+/// Shows when it ticks.
+fn show_timing(info: &mut ScheduleInfo, timing: Timing, now: SystemTime) {
+    info.trigger = Some(timing.to_string());
+    info.next_run = Ticks::at(&timing).ok().and_then(|ticks| ticks.after(now));
+    info.timezone = timing.timezone;
+}
+
 /// Shows what the store knows of a schedule.
 fn show(info: &mut ScheduleInfo, state: &ScheduleState, now: SystemTime) {
     if let Some(Ok(definition)) = state.definition.as_deref().map(Definition::read) {
-        info.trigger = Some(definition.timing.to_string());
-        info.next_run = Ticks::at(&definition.timing).ok().and_then(|ticks| ticks.after(now));
-        info.timezone = definition.timing.timezone;
         info.task = Some(definition.task);
+        show_timing(info, definition.timing, now);
     }
+    // In a rolling deploy another process may have declared it otherwise, and that ticks.
+    if let Some(timing) = state.declared.as_ref().and_then(|declared| Timing::read(&declared.timing)) {
+        show_timing(info, timing, now);
+    }
+    info.skipped = state.skipped;
+    info.last_skipped = state.last_skipped;
     info.stored = state.definition.is_some();
     info.paused = state.paused;
     info.last_run = state.last_tick.filter(|_| state.last_outcome.is_some());

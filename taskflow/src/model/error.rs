@@ -83,7 +83,7 @@ pub enum Error {
         message: &'static str,
     },
     /// A cron expression, an interval or a time zone cannot be meant.
-    #[error("`{text}` says no time: {message}")]
+    #[error("`{text}` is not valid in a schedule: {message}")]
     Timing {
         /// What was given.
         text: String,

@@ -14,7 +14,7 @@ pub struct ScheduleInfo {
     pub name: String,
     /// The task it adds; `None` for a schedule of another program's.
     pub task: Option<String>,
-    /// `every 30s`, or the cron expression; `None` for one that this program does not know.
+    /// `every 30s`, or the cron expression that ticks; `None` for one that neither this program nor the store knows.
     pub trigger: Option<String>,
     /// The zone whose clock counts; `None` is UTC.
     pub timezone: Option<String>,
@@ -32,6 +32,12 @@ pub struct ScheduleInfo {
     pub last_outcome: Option<TickOutcome>,
     /// The task that the last tick added which added one.
     pub last_task: Option<TaskId>,
+    /// How many ticks were left out, because they were missed or the run of an earlier one had not ended. Of the ticks that one
+    /// absence of every process missed, at most 10,000 of a cron expression are counted.
+    pub skipped: u64,
+    /// The latest tick with which some were left out.
+    #[serde(with = "time::rfc3339_option")]
+    pub last_skipped: Option<SystemTime>,
 }
 
 impl ScheduleInfo {
@@ -49,6 +55,8 @@ impl ScheduleInfo {
             last_run: None,
             last_outcome: None,
             last_task: None,
+            skipped: 0,
+            last_skipped: None,
         }
     }
 }

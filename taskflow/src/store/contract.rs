@@ -11,7 +11,7 @@ use futures_util::Stream;
 
 use super::{
     Claim, Claims, Finish, Finished, Fire, Fired, InsertBatch, Inserted, Recovered, Refusal, Release,
-    Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState, TaskEnd,
+    Renewal, Renewed, Report, Run, ScheduleChange, ScheduleChanges, ScheduleState, TaskEnd,
 };
 use crate::model::{
     CancelOutcome, Counts, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo, StoreError,
@@ -205,7 +205,8 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// Pauses or resumes a queue for all processes, until the other is asked for.
     fn set_paused(&self, queue: String, paused: bool) -> StoreFuture<'_, ()>;
 
-    /// Deals with one tick of a schedule, in one transaction: if it comes after those that have been dealt with, by any
+    /// Deals with one tick of a schedule, in one transaction. A tick by a definition or declaration that is not the schedule's
+    /// is none, and of a schedule that has both only the declared one ticks. If it comes after those that have been dealt with, by any
     /// process, as its [`FireAfter`](super::FireAfter) says, takes note of it and inserts its task as `insert` does. A
     /// refused task is not tried again: the tick has been dealt with. While the schedule is paused nothing is inserted. A
     /// tick that only passes and is the first of its schedule is where that begins: it leaves no outcome.
@@ -215,8 +216,21 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// the clock was set back: it counts for nothing, and the one that is dealt with now is the latest from then on.
     fn fire(&self, fire: Fire) -> StoreFuture<'_, Fired>;
 
-    /// Every schedule of which a tick has been dealt with, that is or was paused, or that has a definition, by name.
+    /// Every schedule of which a tick has been dealt with, that is or was paused, that has a definition or is declared, by
+    /// name.
     fn schedules(&self) -> StoreFuture<'_, Vec<ScheduleState>>;
+
+    /// One of them. However many there are, it costs the same.
+    fn schedule(&self, name: String) -> StoreFuture<'_, Option<ScheduleState>>;
+
+    /// The schedules that were defined or removed since an earlier answer's [`version`](ScheduleChanges::version), in the order
+    /// of these changes: each once, as it is now. 0 asks for every schedule that has a definition. Every definition and removal
+    /// makes the version greater, and every process asks once a second, so it costs next to nothing where nothing changed,
+    /// however many there are. At most [`MAX`](ScheduleChanges::MAX) are answered at once. Of the removals a store may forget all
+    /// but the latest [`MAX_REMOVED`](ScheduleChanges::MAX_REMOVED): a process that was away for longer deals with no tick of a
+    /// removed schedule, because [`fire`](Self::fire) refuses them. A version smaller than `since` says that the store was put
+    /// back to an earlier state: then ask for everything.
+    fn schedule_changes(&self, since: u64) -> StoreFuture<'_, ScheduleChanges>;
 
     /// Changes a schedule. Answers whether it was known.
     fn set_schedule(&self, schedule: String, change: ScheduleChange) -> StoreFuture<'_, bool>;

@@ -21,6 +21,12 @@ pub struct Fire {
     /// Of a schedule that was added at run time, the definition it ticks by: it is dealt with only while that is the stored
     /// one.
     pub definition: Option<String>,
+    /// Of a schedule that a program declares, its [declared timing](Declaration::timing): it is dealt with only while that is
+    /// the declared one.
+    pub declared: Option<String>,
+    /// How many ticks are left out with this one, by the rules of the schedule; this one counts too if it is left out. The
+    /// store adds it to [`ScheduleState::skipped`] if it deals with the tick.
+    pub skipped: u64,
     /// How far a tick may be ahead of the store's clock. One of a process whose clock is further ahead waits; and one that was
     /// taken note of and is further ahead was so under a clock that was wrong: it is not believed.
     pub ahead: Duration,
@@ -41,7 +47,28 @@ impl Fire {
     /// A tick that inserts that task, or only passes, however far ahead it is.
     #[must_use]
     pub fn new(schedule: String, tick: SystemTime, batch: Option<Arc<InsertBatch>>) -> Self {
-        Self { schedule, tick, batch, after: FireAfter::Earlier, definition: None, ahead: Duration::MAX }
+        Self {
+            schedule,
+            tick,
+            batch,
+            after: FireAfter::Earlier,
+            definition: None,
+            declared: None,
+            skipped: 0,
+            ahead: Duration::MAX,
+        }
+    }
+
+    /// What it is answered if it is no tick of what the schedule is now.
+    pub(crate) fn refused_by(&self, definition: Option<&str>, declared: Option<&str>) -> Option<Fired> {
+        if self.definition.is_some() && self.definition.as_deref() != definition {
+            return Some(Fired::Before);
+        }
+        let is_superseded = match &self.declared {
+            Some(own) => declared != Some(own),
+            None => self.definition.is_some() && declared.is_some(),
+        };
+        is_superseded.then_some(Fired::Superseded)
     }
 
     /// How far it is ahead of the store's clock, if that is too far.
@@ -76,8 +103,10 @@ pub enum Fired {
         /// How far the tick is ahead.
         by: Duration,
     },
-    /// It, or a later one, had been dealt with before, or its schedule is another by now: nothing was done.
+    /// It, or a later one, had been dealt with before, or its schedule was redefined or removed: nothing was done.
     Before,
+    /// A program declares the schedule with another timing, and that one ticks: nothing was done.
+    Superseded,
 }
 
 impl Fired {
@@ -90,7 +119,7 @@ impl Fired {
             Self::Refused(_) => Some(TickOutcome::Refused),
             Self::Passed => Some(TickOutcome::Skipped),
             Self::Paused => Some(TickOutcome::Paused),
-            Self::Early { .. } | Self::Before => None,
+            Self::Early { .. } | Self::Before | Self::Superseded => None,
         }
     }
 }
@@ -113,6 +142,30 @@ pub struct ScheduleState {
     pub paused: bool,
     /// Of a schedule that was added at run time: what it is, in the engine's own words.
     pub definition: Option<String>,
+    /// Of a schedule that a program declares: the declaration that ticks.
+    pub declared: Option<Declaration>,
+    /// How many ticks were left out since the schedule is known.
+    pub skipped: u64,
+    /// The latest tick with which others, or itself, were left out.
+    pub last_skipped: Option<SystemTime>,
+}
+
+/// When a schedule of a program ticks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Declaration {
+    /// The expression and its zone, in the engine's own words.
+    pub timing: String,
+    /// When the youngest process that declared this started.
+    pub since: SystemTime,
+}
+
+impl Declaration {
+    /// A timing that a process declares which started at `since`.
+    #[must_use]
+    pub fn new(timing: String, since: SystemTime) -> Self {
+        Self { timing, since }
+    }
 }
 
 impl ScheduleState {
@@ -120,6 +173,55 @@ impl ScheduleState {
     #[must_use]
     pub fn new(name: String) -> Self {
         Self { name, ..Self::default() }
+    }
+
+    /// Counts the ticks that are left out with this one.
+    pub(crate) fn count_skipped(&mut self, fire: &Fire) {
+        if fire.skipped > 0 {
+            self.skipped = self.skipped.saturating_add(fire.skipped);
+            self.last_skipped = Some(fire.tick);
+        }
+    }
+
+    /// Takes note of a declaration; `now` is the store's clock.
+    pub(crate) fn declare(
+        &mut self,
+        declaration: &Declaration,
+        instead_of: Option<SystemTime>,
+        now: SystemTime,
+    ) {
+        let micros = |at| time::to_micros(at);
+        match &mut self.declared {
+            Some(known) if known.timing == declaration.timing => {
+                known.since = known.since.max(declaration.since);
+                return;
+            }
+            Some(known)
+                if micros(declaration.since) < micros(known.since)
+                    && instead_of.map(micros) != Some(micros(known.since)) =>
+            {
+                return;
+            }
+            // It ticked under this name before anybody declared it, or begins now.
+            None if self.definition.is_none() => {
+                self.last_tick.get_or_insert(now);
+            }
+            _ => {
+                self.last_tick = self.last_tick.max(Some(now));
+                self.last_outcome = None;
+            }
+        }
+        self.declared = Some(declaration.clone());
+    }
+
+    /// Nobody declares it any more, if the declaration is still the one of `since`.
+    pub(crate) fn undeclare(&mut self, since: SystemTime, now: SystemTime) {
+        let known = self.declared.as_ref().map(|known| time::to_micros(known.since));
+        if known == Some(time::to_micros(since)) {
+            self.declared = None;
+            self.last_tick = self.last_tick.max(Some(now));
+            self.last_outcome = None;
+        }
     }
 }
 
@@ -137,6 +239,48 @@ pub enum ScheduleChange {
         /// Ticks up to this instant are none of it.
         from: SystemTime,
     },
-    /// It is forgotten with all that is known of it, if it has a definition.
+    /// It loses its definition, if it has one, and is forgotten with all that is known of it unless a program declares it.
     Removed,
+    /// A program declares it with this timing. One that is declared with the same timing stays as it is. Another timing ticks
+    /// from now on, by the store's clock, and no earlier tick is one of it; unless the one that ticks was declared by a process
+    /// that started later: then nothing changes. One that was not known, or has ticked without a definition or declaration,
+    /// goes on from its latest tick, or begins now.
+    Declared {
+        /// The timing, and when the process started that declares it.
+        declaration: Declaration,
+        /// The [`since`](Declaration::since) of the declaration that this one replaces although it is later: its processes
+        /// are gone.
+        instead_of: Option<SystemTime>,
+    },
+    /// No program declares it any more, if its declaration is still the one of `since`. Its definition ticks from now on.
+    Undeclared {
+        /// That of the declaration which ends.
+        since: SystemTime,
+    },
+}
+
+/// What has changed in the schedules that were added at run time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ScheduleChanges {
+    /// What to ask with next: everything up to it is in this answer, or was in earlier ones.
+    pub version: u64,
+    /// The schedules that were defined or removed since, in the order of these changes; without a definition those that were
+    /// removed.
+    pub changed: Vec<ScheduleState>,
+    /// Whether there is more: ask again at once.
+    pub more: bool,
+}
+
+impl ScheduleChanges {
+    /// The most changes in one answer.
+    pub const MAX: usize = 1000;
+    /// How many removals a store remembers at least.
+    pub const MAX_REMOVED: usize = 10_000;
+
+    /// Changes up to that version.
+    #[must_use]
+    pub fn new(version: u64, changed: Vec<ScheduleState>, more: bool) -> Self {
+        Self { version, changed, more }
+    }
 }

@@ -15,7 +15,7 @@ mod schedule;
 mod state;
 mod stop;
 mod task_error;
-pub(crate) mod timing;
+mod timing;
 mod typed;
 
 pub use argument::{ArgumentError, ArgumentWriter, Payload, TaskArg};
@@ -35,5 +35,6 @@ pub(crate) use state::States;
 pub use state::{ContextError, FromContext, Needs, State};
 pub(crate) use stop::{Stop, StopReason};
 pub use task_error::TaskError;
-pub use timing::{Cron, Every, Timing};
+pub(crate) use timing::Ticks;
+pub use timing::{Cron, Every, Timing, Upcoming};
 pub use typed::{BlockingTask, Standalone, Task, TaskFn};

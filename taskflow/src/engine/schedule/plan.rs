@@ -7,9 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::Ticks;
 use crate::model::{AddError, NewTask, RetryPolicy, TaskSource, When};
-use crate::task::{Descriptor, Missed, Overlap, ScheduleSpec, Timing};
+use crate::task::{Descriptor, Missed, Overlap, ScheduleSpec, Ticks, Timing};
 
 /// What a schedule does.
 #[derive(Debug)]
@@ -21,6 +20,8 @@ pub(crate) struct Plan {
     pub(super) overlap: Overlap,
     /// As the store has it, of a schedule that was added at run time.
     pub(super) definition: Option<String>,
+    /// Of a schedule of this program, its timing as the store has it.
+    pub(super) declared: Option<String>,
     template: Template,
 }
 
@@ -35,13 +36,15 @@ impl Plan {
     /// # Errors
     /// Why it cannot tick on this machine.
     pub(crate) fn of(task: &'static Descriptor, spec: &ScheduleSpec) -> Result<Self, String> {
+        let timing = Timing::from(spec);
         Ok(Self {
             name: task.config().name.to_owned(),
-            ticks: Ticks::of(spec)?,
+            ticks: Ticks::at(&timing)?,
             run_on_startup: spec.run_on_startup,
             missed: spec.missed,
             overlap: spec.overlap,
             definition: None,
+            declared: Some(timing.text()),
             template: Template::Own(task),
         })
     }
@@ -54,6 +57,7 @@ impl Plan {
         Ok(Self {
             name,
             definition: text,
+            declared: None,
             ticks: Ticks::at(&definition.timing)?,
             run_on_startup: false,
             missed: definition.missed,

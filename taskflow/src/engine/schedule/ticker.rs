@@ -1,236 +1,394 @@
-//! The loop of one schedule. Every process that knows the schedule runs one; the store lets each tick happen once.
+//! The one loop of all schedules of a process: those of its program from its start on, and stored ones as they come, change
+//! and go.
 
+use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::Plan;
-use crate::engine::pause::Backoff;
-use crate::engine::runner::Runner;
-use crate::model::{InstanceInfo, StoreError, TaskEventKind, When};
-use crate::store::{Fire, FireAfter, Fired, InsertBatch, InsertGroup, InsertTask, ScheduleState, Start};
-use crate::task::{Missed, Overlap};
+use futures_util::FutureExt;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-/// Of the ticks that were missed, so many are made up for at most.
-const MAX_MISSED: usize = 100;
+use super::Plan;
+use super::agenda::Agenda;
+use super::fire::{Progress, Schedule, Shared};
+use crate::engine::pause::{Backoff, jittered};
+use crate::engine::runner::Runner;
+use crate::model::StoreError;
+use crate::store::{ScheduleChanges, ScheduleState};
+use crate::task::Descriptor;
 
 /// The clock is looked at this often, in case somebody set it.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// A tick that is later than this was missed.
-const LATE: Duration = Duration::from_secs(10);
+/// How often the store is asked what changed.
+const ASK: Duration = Duration::from_secs(1);
 
-/// Fires the ticks of one schedule until the process stops.
-pub(super) async fn keep(runner: Arc<Runner>, plan: Plan) {
-    let core = runner.core.clone();
-    let schedule = Schedule { runner, plan };
+/// How many schedules are at the store at once. The others wait here, so that adds find the store free.
+const AT_ONCE: usize = 16;
+
+/// A clock that goes back by less than this has only been corrected.
+const SET_BACK: Duration = Duration::from_millis(500);
+
+/// Lets schedules tick until the process stops.
+pub(crate) async fn keep_ticking(runner: Arc<Runner>, declared: Vec<&'static Descriptor>) {
+    let over = runner.core.over.clone();
+    let mut ticker = Ticker::new(runner);
+    ticker.declare(declared);
     tokio::select! {
-        () = core.over.cancelled() => {}
-        () = schedule.run() => {}
+        () = over.cancelled() => {}
+        () = ticker.run() => {}
     }
 }
 
-/// A tick is too far ahead of the store's clock.
-#[derive(Debug)]
-struct Early {
-    /// What that clock said.
-    now: SystemTime,
+struct Ticker {
+    shared: Arc<Shared>,
+    entries: HashMap<Arc<str>, Entry>,
+    agenda: Agenda,
+    /// Those whose time has come, and when that was seen.
+    due: VecDeque<(Arc<str>, u64, SystemTime)>,
+    jobs: JoinSet<Done>,
+    /// The latest instant the clock showed.
+    latest: SystemTime,
+    /// Numbers entries, so that what a job found out about a schedule that was replaced meanwhile is not applied.
+    next_number: u64,
+    /// Up to which change of the store the stored schedules are known, and when to ask next.
+    version: u64,
+    ask_at: Option<Instant>,
 }
 
-impl Early {
-    fn check(tick: SystemTime, fired: &Fired) -> Result<(), Self> {
-        match fired {
-            Fired::Early { by } => Err(Self { now: tick.checked_sub(*by).unwrap_or(SystemTime::UNIX_EPOCH) }),
-            _ => Ok(()),
-        }
-    }
+/// A schedule that ticks here.
+struct Entry {
+    schedule: Schedule,
+    number: u64,
+    stage: Stage,
+    /// The tick after which it goes on.
+    last: SystemTime,
+    /// How far this clock is ahead of the store's, if that kept a tick from being dealt with.
+    ahead: Duration,
+    backoff: Backoff,
+    /// Its place on the agenda.
+    at: Option<SystemTime>,
 }
 
-struct Schedule {
-    runner: Arc<Runner>,
-    plan: Plan,
+/// What is to be done next for a schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    StartUp,
+    Begin,
+    Tick,
 }
 
-impl Schedule {
-    async fn run(&self) {
-        let ticks = &self.plan.ticks;
-        if self.plan.run_on_startup {
-            self.persist(|| self.start_up()).await;
-        }
-        let mut last = self.persist(|| self.last_tick()).await;
-        loop {
-            let Some(next) = ticks.after(last) else { return };
-            if !self.wait_until(next, last).await {
-                last = self.persist(|| self.last_tick()).await;
-                continue;
-            }
-            if self.runner.is_stopping() {
-                return;
-            }
-            let mut now = SystemTime::now();
-            // Where this clock is far ahead of the store's, that one counts.
-            while let Err(Early { now: earlier }) = self.tick_until(now, &mut last).await {
-                now = earlier;
-                tokio::time::sleep(LOOK.min(next.duration_since(now).unwrap_or_default())).await;
-            }
-        }
-    }
+/// What a job did.
+enum Done {
+    Asked(Result<ScheduleChanges, StoreError>),
+    Schedule { name: Arc<str>, number: u64, last: SystemTime, outcome: Outcome },
+}
 
-    /// Deals with the ticks after `last` that are due: usually one, more after the process, or all of them, were away.
-    async fn tick_until(&self, now: SystemTime, last: &mut SystemTime) -> Result<(), Early> {
-        let due = self.plan.ticks.between(*last, now, MAX_MISSED);
-        let Some((newest, missed)) = due.split_last() else { return Ok(()) };
-        if self.plan.missed == Missed::All {
-            for tick in missed {
-                self.persist(|| self.fire(*tick)).await?;
-            }
-        }
-        let late = now.duration_since(*newest).unwrap_or_default() > LATE;
-        if late && self.plan.missed == Missed::Skip {
-            self.persist(|| self.pass(*newest)).await?;
-        } else {
-            self.persist(|| self.fire(*newest)).await?;
-        }
-        *last = *newest;
-        Ok(())
-    }
+enum Outcome {
+    /// The next stage has come.
+    Reached(Stage),
+    Ticked(Progress),
+    Failed,
+}
 
-    /// Waits for a tick. `false` if the clock has been set back so far meanwhile that the tick before it is not believed.
-    async fn wait_until(&self, next: SystemTime, last: SystemTime) -> bool {
-        loop {
-            let now = SystemTime::now();
-            if !self.plan.ticks.believes(last, now) {
-                return false;
-            }
-            match next.duration_since(now) {
-                Ok(left) if !left.is_zero() => tokio::time::sleep(left.min(LOOK)).await,
-                _ => return true,
-            }
+impl Ticker {
+    fn new(runner: Arc<Runner>) -> Self {
+        Self {
+            shared: Arc::new(Shared::new(runner)),
+            entries: HashMap::new(),
+            agenda: Agenda::default(),
+            due: VecDeque::new(),
+            jobs: JoinSet::new(),
+            latest: SystemTime::UNIX_EPOCH,
+            next_number: 0,
+            version: 0,
+            ask_at: Some(Instant::now()),
         }
     }
 
-    /// Tries until the store answers. Ticks that come meanwhile are then due, or missed.
-    async fn persist<T, F: Future<Output = Result<T, StoreError>>>(
-        &self,
-        mut attempt: impl FnMut() -> F,
-    ) -> T {
-        let mut backoff = Backoff::new();
-        loop {
-            let health = &self.runner.core.health;
-            let began = health.begin();
-            match health.note_read("a tick", began, attempt().await) {
-                Ok(answer) => return answer,
-                Err(_) => tokio::time::sleep(backoff.delay()).await,
-            }
-        }
-    }
-
-    /// The last tick that anybody dealt with. A schedule that is new, or of which that is not believed, begins now.
-    async fn last_tick(&self) -> Result<SystemTime, StoreError> {
-        let mut now = SystemTime::now();
-        if let Some(last) = self.state().await?.last_tick.filter(|last| self.plan.ticks.believes(*last, now))
-        {
-            return Ok(last);
-        }
-        while let Err(Early { now: earlier }) = self.pass(now).await? {
-            now = earlier;
-        }
-        Ok(now)
-    }
-
-    async fn pass(&self, tick: SystemTime) -> Result<Result<(), Early>, StoreError> {
-        let fired = self.runner.core.store.fire(self.tick(tick, None)).await?;
-        Ok(Early::check(tick, &fired))
-    }
-
-    fn tick(&self, tick: SystemTime, batch: Option<Arc<InsertBatch>>) -> Fire {
-        let mut fire = Fire::new(self.plan.name.clone(), tick, batch);
-        fire.definition.clone_from(&self.plan.definition);
-        fire.ahead = self.plan.ticks.ahead(SystemTime::now());
-        fire
-    }
-
-    async fn fire(&self, tick: SystemTime) -> Result<Result<(), Early>, StoreError> {
-        let core = &self.runner.core;
-        if self.plan.overlap == Overlap::Skip && self.is_under_way().await? {
-            tracing::info!(
-                schedule = self.plan.name,
-                "a tick is left out: the run of an earlier one has not ended"
-            );
-            return self.pass(tick).await;
-        }
-        let fire = self.tick(tick, Some(Arc::new(self.batch(When::At(tick)))));
-        let fired = core.store.fire(fire).await?;
-        self.tell(&fired);
-        Ok(Early::check(tick, &fired))
-    }
-
-    fn batch(&self, when: When) -> InsertBatch {
-        let core = &self.runner.core;
-        let task = self.plan.task(when);
-        // A queue that this program does not know has no limits it could mind.
-        let admission = core.queues.admission(&task.queue).unwrap_or_default();
-        let mut insert = InsertTask::new(task, Start::Wait);
-        (insert.max_size, insert.record_rejected) = admission;
-        InsertBatch::new(core.instance.id, core.settings.lease, vec![InsertGroup::new(vec![insert])])
-    }
-
-    async fn state(&self) -> Result<ScheduleState, StoreError> {
-        let known = self.runner.core.store.schedules().await?;
-        let mut own = known.into_iter().filter(|state| state.name == self.plan.name);
-        Ok(own.next().unwrap_or_default())
-    }
-
-    /// Whether the run of an earlier tick has not ended.
-    async fn is_under_way(&self) -> Result<bool, StoreError> {
-        let Some(last) = self.state().await?.last_task else { return Ok(false) };
-        let record = self.runner.core.store.get(last).await?;
-        Ok(record.is_some_and(|record| !record.status.is_final()))
-    }
-
-    /// Ticks if no other process that is alive lets this schedule tick. Of several that start at once one does: who has
-    /// seen to it leaves a mark that is no older than its own start, and nobody else's mark came between.
-    async fn start_up(&self) -> Result<(), StoreError> {
-        let core = &self.runner.core;
-        loop {
-            let mark = self.state().await?.last_start;
-            let there = core.store.instances().await?;
-            let Some(own) = there.iter().find(|it| it.id == core.instance.id) else { return Ok(()) };
-            let has_seen_to_it = |it: &InstanceInfo| mark.is_some_and(|mark| it.started_at <= mark);
-            let lets_it_tick = |it: &&InstanceInfo| it.id != own.id && it.schedules.contains(&self.plan.name);
-            let is_first = !there.iter().filter(lets_it_tick).any(has_seen_to_it);
-            let after =
-                mark.map_or(own.started_at, |mark| own.started_at.max(mark + Duration::from_micros(1)));
-            let batch = is_first.then(|| Arc::new(self.batch(When::Now)));
-            let mut fire = Fire::new(self.plan.name.clone(), after, batch);
-            fire.after = FireAfter::Start(mark);
-            match core.store.fire(fire).await? {
-                Fired::Before => {}
-                fired => {
-                    self.tell(&fired);
-                    return Ok(());
+    /// Takes the schedules of this program.
+    fn declare(&mut self, declared: Vec<&'static Descriptor>) {
+        let now = SystemTime::now();
+        for task in declared {
+            let Some(spec) = task.schedule() else { continue };
+            match Plan::of(task, spec) {
+                Ok(plan) => {
+                    let stage = if plan.run_on_startup { Stage::StartUp } else { Stage::Begin };
+                    self.insert(plan, stage, now);
+                    self.plan_next(&Arc::from(task.config().name), now);
+                }
+                Err(error) => {
+                    let schedule = task.config().name;
+                    tracing::error!(schedule, error, "this schedule cannot tick on this machine");
                 }
             }
         }
     }
 
-    fn tell(&self, fired: &Fired) {
-        let schedule = &self.plan.name;
-        match fired {
-            Fired::Inserted(inserted) => {
-                self.runner.core.events.send_named(inserted.id, schedule, || TaskEventKind::Added);
-                self.runner.may_have_work();
+    async fn run(&mut self) {
+        loop {
+            let now = SystemTime::now();
+            self.look_at_the_clock(now);
+            while let Some(name) = self.agenda.pop_due(now) {
+                if let Some(entry) = self.entries.get_mut(&name) {
+                    entry.at = None;
+                    self.due.push_back((name, entry.number, now));
+                }
             }
-            Fired::Refused(refusal) => {
-                tracing::warn!(schedule, ?refusal, "a tick was refused; the next one comes");
+            if self.shared.runner.is_stopping() {
+                return;
             }
-            Fired::Early { by } => {
-                tracing::debug!(
-                    schedule,
-                    ?by,
-                    "a tick waits for the store's clock, which is behind this one"
-                );
+            self.start_jobs();
+            let next = self.agenda.next().and_then(|at| at.duration_since(now).ok());
+            let ask = self.ask_at.map_or(LOOK, |at| at.saturating_duration_since(Instant::now()));
+            tokio::select! {
+                Some(done) = self.jobs.join_next() => {
+                    if let Ok(done) = done {
+                        self.apply(done).await;
+                    }
+                }
+                () = tokio::time::sleep(next.unwrap_or(LOOK).min(LOOK).min(ask)) => {}
             }
-            Fired::Passed | Fired::Paused | Fired::Before => {}
+        }
+    }
+
+    fn start_jobs(&mut self) {
+        let runtime = self.shared.runner.core.runtime.clone();
+        if self.ask_at.is_some_and(|at| at <= Instant::now()) {
+            self.ask_at = None;
+            let (shared, since) = (self.shared.clone(), self.version);
+            let ask = async move {
+                let core = &shared.runner.core;
+                let asked = core.read("a look at the schedules", core.store.schedule_changes(since));
+                Done::Asked(no_panic(asked).await)
+            };
+            self.jobs.spawn_on(ask, &runtime);
+        }
+        while self.jobs.len() < AT_ONCE
+            && let Some((name, number, now)) = self.due.pop_front()
+        {
+            let Some(entry) = self.entries.get(&name).filter(|entry| entry.number == number) else {
+                continue;
+            };
+            let (schedule, stage, ahead) = (entry.schedule.clone(), entry.stage, entry.ahead);
+            let mut last = entry.last;
+            let job = async move {
+                let health = &schedule.shared.runner.core.health;
+                let began = health.begin();
+                let outcome = no_panic(work(&schedule, stage, &mut last, now, ahead)).await;
+                let outcome = health.note_read("a tick", began, outcome);
+                Done::Schedule { name, number, last, outcome: outcome.unwrap_or(Outcome::Failed) }
+            };
+            self.jobs.spawn_on(job, &runtime);
+        }
+    }
+
+    async fn apply(&mut self, done: Done) {
+        match done {
+            Done::Asked(Ok(changes)) => self.learn(changes).await,
+            Done::Asked(Err(_)) => self.ask_at = Some(Instant::now() + jittered(ASK)),
+            Done::Schedule { name, number, last, outcome } => {
+                let now = SystemTime::now();
+                let Some(entry) = self.entries.get_mut(&name).filter(|entry| entry.number == number) else {
+                    return;
+                };
+                entry.last = last;
+                let wait = entry.apply(outcome, now);
+                self.plan_next(&name, now + wait);
+            }
+        }
+    }
+
+    /// Takes note of what changed in the store.
+    async fn learn(&mut self, changes: ScheduleChanges) {
+        let now = SystemTime::now();
+        if changes.version < self.version {
+            tracing::warn!("the store was put back to an earlier state: its schedules are read anew");
+            self.version = 0;
+            let stored: Vec<Arc<str>> = self
+                .entries
+                .iter()
+                .filter(|(_, entry)| entry.is_stored())
+                .map(|(name, _)| name.clone())
+                .collect();
+            stored.iter().for_each(|name| self.remove(name));
+            self.ask_at = Some(Instant::now());
+            return;
+        }
+        self.version = changes.version;
+        self.ask_at = Some(Instant::now() + if changes.more { Duration::ZERO } else { ASK });
+        for (n, state) in changes.changed.into_iter().enumerate() {
+            self.learn_one(state, now);
+            if n % 50 == 49 {
+                // A thousand definitions take a while to read, and others want this thread.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn learn_one(&mut self, state: ScheduleState, now: SystemTime) {
+        let known = self.entries.get(&*state.name);
+        // What the program says of a schedule comes before what was stored under its name.
+        if known.is_some_and(|entry| !entry.is_stored()) {
+            return;
+        }
+        let name: Arc<str> = Arc::from(&*state.name);
+        let Some(definition) = &state.definition else { return self.remove(&name) };
+        if known.is_some_and(|entry| entry.schedule.plan.definition.as_ref() == Some(definition)) {
+            return;
+        }
+        self.remove(&name);
+        match Plan::stored(state.name.clone(), definition) {
+            Ok(plan) => {
+                let entry = self.insert(plan, Stage::Tick, now);
+                entry.last = entry.schedule.last_believed(&state, now);
+                self.plan_next(&name, now);
+            }
+            Err(error) => {
+                let schedule = &state.name;
+                tracing::error!(schedule, error, "this stored schedule cannot tick in this process");
+            }
+        }
+    }
+
+    fn insert(&mut self, plan: Plan, stage: Stage, now: SystemTime) -> &mut Entry {
+        self.next_number += 1;
+        let name: Arc<str> = Arc::from(&*plan.name);
+        let entry = Entry {
+            schedule: Schedule { shared: self.shared.clone(), plan: Arc::new(plan) },
+            number: self.next_number,
+            stage,
+            last: now,
+            ahead: Duration::ZERO,
+            backoff: Backoff::new(),
+            at: None,
+        };
+        self.entries.entry(name).insert_entry(entry).into_mut()
+    }
+
+    fn remove(&mut self, name: &Arc<str>) {
+        if let Some(entry) = self.entries.remove(name)
+            && let Some(at) = entry.at
+        {
+            self.agenda.remove(at, name);
+        }
+    }
+
+    /// Puts a schedule on the agenda: for its next tick, but not before `earliest`.
+    fn plan_next(&mut self, name: &Arc<str>, earliest: SystemTime) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        let next = match entry.stage {
+            Stage::Tick => entry.schedule.plan.ticks.after(entry.last).map(|next| next + entry.ahead),
+            Stage::StartUp | Stage::Begin => Some(earliest),
+        };
+        if let Some(before) = entry.at {
+            self.agenda.remove(before, name);
+        }
+        // One without a next tick has had its last.
+        entry.at = next.map(|next| next.max(earliest));
+        if let Some(at) = entry.at {
+            self.agenda.add(at, name.clone());
+        }
+    }
+
+    /// Where the clock was set back so far that the last tick of a schedule cannot have been, that one goes on from now.
+    fn look_at_the_clock(&mut self, now: SystemTime) {
+        let is_set_back = self.latest.duration_since(now).is_ok_and(|back| back > SET_BACK);
+        self.latest = if is_set_back { now } else { self.latest.max(now) };
+        if !is_set_back {
+            return;
+        }
+        let names: Vec<Arc<str>> = self.entries.keys().cloned().collect();
+        for name in names {
+            let Some(entry) = self.entries.get_mut(&name) else { continue };
+            entry.ahead = Duration::ZERO;
+            if !entry.schedule.plan.ticks.believes(entry.last, now) {
+                entry.last = now;
+            }
+            if entry.at.is_some() {
+                self.plan_next(&name, now);
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn is_stored(&self) -> bool {
+        self.schedule.plan.definition.is_some()
+    }
+
+    /// Takes note of what a job did. Answers how long to wait at least before the next.
+    fn apply(&mut self, outcome: Outcome, now: SystemTime) -> Duration {
+        if !matches!(outcome, Outcome::Failed) {
+            self.backoff = Backoff::new();
+        }
+        match outcome {
+            Outcome::Reached(stage) => self.stage = stage,
+            Outcome::Ticked(Progress::Done) => {
+                // With nothing due by the store's clock, this one may have been set right.
+                let is_behind = self.schedule.plan.ticks.after(self.last).is_some_and(|next| next > now);
+                if is_behind {
+                    self.ahead = Duration::ZERO;
+                }
+            }
+            Outcome::Ticked(Progress::Early(ahead)) => {
+                self.ahead = ahead;
+                let next = self.schedule.plan.ticks.after(self.last).map(|next| next + ahead);
+                let wait = next.and_then(|next| next.duration_since(now).ok()).unwrap_or_default();
+                // Looked at again before that: a clock that is so wrong is soon set right.
+                if wait > LOOK {
+                    self.ahead = Duration::ZERO;
+                    return LOOK;
+                }
+            }
+            Outcome::Ticked(Progress::Superseded) => {
+                self.last = now;
+                return ASK;
+            }
+            Outcome::Failed => return self.backoff.delay(),
+        }
+        Duration::ZERO
+    }
+}
+
+/// Does what is due at the store.
+async fn work(
+    schedule: &Schedule,
+    stage: Stage,
+    last: &mut SystemTime,
+    now: SystemTime,
+    ahead: Duration,
+) -> Result<Outcome, StoreError> {
+    match stage {
+        Stage::StartUp => {
+            schedule.start_up().await?;
+            Ok(Outcome::Reached(Stage::Begin))
+        }
+        Stage::Begin => {
+            *last = schedule.begin(now).await?;
+            Ok(Outcome::Reached(Stage::Tick))
+        }
+        Stage::Tick => {
+            let store_now = now.checked_sub(ahead).unwrap_or(now);
+            let progress = schedule.tick_until(store_now, last).await?;
+            if progress == Progress::Superseded && schedule.take_over().await? {
+                return Ok(Outcome::Reached(Stage::Begin));
+            }
+            Ok(Outcome::Ticked(progress))
+        }
+    }
+}
+
+/// A panic, of a store that is not ours, as an error: the others go on ticking.
+async fn no_panic<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(answer) => answer,
+        Err(_) => {
+            let message = "a call of the store panicked";
+            tracing::error!("{message}");
+            Err(StoreError::new(crate::model::StoreErrorKind::Other, message))
         }
     }
 }

@@ -12,6 +12,7 @@ mod insert;
 mod lease;
 mod read;
 mod schedule;
+mod schedule_log;
 mod state;
 mod store;
 mod task;

@@ -2,7 +2,7 @@
 
 use super::state::{State, now};
 use crate::model::time;
-use crate::store::{Fire, FireAfter, Fired, ScheduleChange, ScheduleState};
+use crate::store::{Fire, FireAfter, Fired, ScheduleChange, ScheduleChanges, ScheduleState};
 
 impl State {
     pub(super) fn fire(&mut self, fire: &Fire) -> Fired {
@@ -15,9 +15,11 @@ impl State {
         {
             return Fired::Before;
         }
-        let stored = self.schedules.get(&fire.schedule).and_then(|state| state.definition.as_ref());
-        if fire.definition.is_some() && fire.definition.as_ref() != stored {
-            return Fired::Before;
+        let known = self.schedules.get(&fire.schedule);
+        let definition = known.and_then(|state| state.definition.as_deref());
+        let declared = known.and_then(|state| Some(&*state.declared.as_ref()?.timing));
+        if let Some(refused) = fire.refused_by(definition, declared) {
+            return refused;
         }
         let state = self.schedule(&fire.schedule);
         let begins = state.last_tick.is_none() && fire.batch.is_none();
@@ -46,6 +48,7 @@ impl State {
         if fire.after == FireAfter::Earlier {
             state.last_outcome = fired.outcome().filter(|_| !begins);
         }
+        state.count_skipped(fire);
         fired
     }
 
@@ -63,13 +66,43 @@ impl State {
                 state.definition = Some(definition);
                 state.last_tick = state.last_tick.max(Some(from));
                 state.last_outcome = None;
+                self.schedule_log.changed(name, false);
             }
             ScheduleChange::Removed => {
-                let is_defined = self.schedules.get(name).is_some_and(|state| state.definition.is_some());
-                return is_defined && self.schedules.remove(name).is_some();
+                let Some(state) = self.schedules.get_mut(name) else { return false };
+                let was_defined = state.definition.take().is_some();
+                if was_defined {
+                    if state.declared.is_none() {
+                        self.schedules.remove(name);
+                    }
+                    self.schedule_log.changed(name, true);
+                }
+                return was_defined;
+            }
+            ScheduleChange::Declared { declaration, instead_of } => {
+                self.schedule(name).declare(&declaration, instead_of, time::from_micros(now()));
+            }
+            ScheduleChange::Undeclared { since } => {
+                if let Some(state) = self.schedules.get_mut(name) {
+                    state.undeclare(since, time::from_micros(now()));
+                }
             }
         }
         was_known
+    }
+
+    pub(super) fn schedule_changes(&self, since: u64) -> ScheduleChanges {
+        let mut changes = ScheduleChanges::new(self.schedule_log.version(), Vec::new(), false);
+        for (version, name) in self.schedule_log.since(since) {
+            if changes.changed.len() == ScheduleChanges::MAX {
+                changes.more = true;
+                break;
+            }
+            changes.version = version;
+            let known = self.schedules.get(name).filter(|state| state.definition.is_some());
+            changes.changed.push(known.cloned().unwrap_or_else(|| ScheduleState::new(name.to_owned())));
+        }
+        changes
     }
 
     pub(super) fn schedules(&self) -> Vec<ScheduleState> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::index::Index;
+use super::schedule_log::ScheduleLog;
 use super::task::{Holder, Lease, Task};
 use crate::model::{InstanceId, InstanceInfo, TaskId, time};
 use crate::store::ScheduleState;
@@ -18,6 +19,7 @@ pub(super) struct State {
     /// The age the next new task gets.
     pub(super) next_seq: u64,
     pub(super) schedules: BTreeMap<String, ScheduleState>,
+    pub(super) schedule_log: ScheduleLog,
     /// How many ended tasks are kept.
     history: usize,
 }
@@ -47,6 +49,7 @@ impl State {
             instances: HashMap::new(),
             next_seq: 0,
             schedules: BTreeMap::new(),
+            schedule_log: ScheduleLog::default(),
             history,
         }
     }

@@ -14,8 +14,8 @@ use crate::model::{
 };
 use crate::store::{
     Claim, Claims, Finish, Finished, Fire, Fired, Hint, HintStream, InsertBatch, Inserted, QueueState,
-    Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState, Store,
-    StoreFuture, TaskEnd,
+    Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleChanges,
+    ScheduleState, Store, StoreFuture, TaskEnd,
 };
 
 /// Tasks in this process's memory: for tests and throw-away work. They end with the process.
@@ -213,6 +213,14 @@ impl Store for MemoryStore {
 
     fn schedules(&self) -> StoreFuture<'_, Vec<ScheduleState>> {
         self.read(State::schedules)
+    }
+
+    fn schedule(&self, name: String) -> StoreFuture<'_, Option<ScheduleState>> {
+        self.read(move |state| state.schedules.get(&name).cloned())
+    }
+
+    fn schedule_changes(&self, since: u64) -> StoreFuture<'_, ScheduleChanges> {
+        self.read(move |state| state.schedule_changes(since))
     }
 
     fn set_schedule(&self, schedule: String, change: ScheduleChange) -> StoreFuture<'_, bool> {

@@ -1,6 +1,7 @@
 //! Ticks of schedules, and schedules that are kept.
 
 use sqlx::Row;
+use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::error::Fault;
@@ -8,79 +9,96 @@ use super::insert;
 use super::session::Session;
 use super::value::{Instant, give, keep};
 use crate::model::{TaskId, TickOutcome, time};
-use crate::store::{Fire, FireAfter, Fired, ScheduleChange, ScheduleState};
+use crate::store::words::{count, number};
+use crate::store::{Declaration, Fire, FireAfter, Fired, ScheduleChange, ScheduleChanges, ScheduleState};
 
-/// Who comes second waits here for the first.
+/// Whoever comes second waits here for the first.
 const LOCK: &str = "
-SELECT last_tick, last_start, paused, definition, now() FROM taskflow_schedules WHERE name = $1 FOR UPDATE";
+SELECT name, last_tick, last_outcome, last_start, last_task, paused, definition, declared, declared_since, skipped,
+       last_skipped, now()
+FROM taskflow_schedules WHERE name = $1 FOR UPDATE";
 
 const CLOCK: &str = "SELECT now()";
 
 const KNOW: &str = "INSERT INTO taskflow_schedules (name) VALUES ($1) ON CONFLICT (name) DO NOTHING";
 
-const NOTE_TICK: &str = "
-UPDATE taskflow_schedules SET last_tick = $2, last_outcome = $3, last_task = coalesce($4, last_task) WHERE name = $1";
+const KEEP: &str = "
+UPDATE taskflow_schedules SET
+    last_tick = $2, last_outcome = $3, last_start = $4, last_task = $5, paused = $6, definition = $7, declared = $8,
+    declared_since = $9, skipped = $10, last_skipped = $11
+WHERE name = $1";
 
-const NOTE_START: &str = "
-UPDATE taskflow_schedules SET last_start = $2, last_task = coalesce($3, last_task) WHERE name = $1";
+const ONE: &str = "
+SELECT name, last_tick, last_outcome, last_start, last_task, paused, definition, declared, declared_since, skipped,
+       last_skipped
+FROM taskflow_schedules WHERE name = $1";
 
 const ALL: &str = "
-SELECT name, last_tick, last_outcome, last_start, last_task, paused, definition
+SELECT name, last_tick, last_outcome, last_start, last_task, paused, definition, declared, declared_since, skipped,
+       last_skipped
 FROM taskflow_schedules ORDER BY name";
 
-/// The condition on `known` is so that it is read before anything is written.
-const PAUSE: &str = "
-WITH known AS MATERIALIZED (SELECT 1 FROM taskflow_schedules WHERE name = $1), changed AS (
-    INSERT INTO taskflow_schedules (name, paused) VALUES ($1, $2)
-    ON CONFLICT (name) DO UPDATE SET paused = excluded.paused
-)
-SELECT EXISTS (SELECT 1 FROM known)";
+const REMOVE: &str = "DELETE FROM taskflow_schedules WHERE name = $1";
 
-const DEFINE: &str = "
-WITH known AS MATERIALIZED (SELECT 1 FROM taskflow_schedules WHERE name = $1), changed AS (
-    INSERT INTO taskflow_schedules (name, definition, last_tick) VALUES ($1, $2, $3)
-    ON CONFLICT (name) DO UPDATE SET
-        definition = excluded.definition, last_outcome = NULL,
-        last_tick = greatest(taskflow_schedules.last_tick, excluded.last_tick)
-)
-SELECT EXISTS (SELECT 1 FROM known)";
+const LOCK_CHANGES: &str = "LOCK TABLE taskflow_schedule_changes IN EXCLUSIVE MODE";
 
-const REMOVE: &str = "DELETE FROM taskflow_schedules WHERE name = $1 AND definition IS NOT NULL";
+const VERSION: &str = "SELECT coalesce(max(version), 0) FROM taskflow_schedule_changes";
+
+const NOTE_CHANGE: &str = "
+INSERT INTO taskflow_schedule_changes (version, name, removed)
+SELECT coalesce(max(version), 0) + 1, $1, $2 FROM taskflow_schedule_changes
+ON CONFLICT (name) DO UPDATE SET version = excluded.version, removed = excluded.removed";
+
+/// The latest change is never among them, so versions only grow.
+const FORGET_REMOVED: &str = "
+DELETE FROM taskflow_schedule_changes WHERE removed AND version <= (
+    SELECT version FROM taskflow_schedule_changes WHERE removed ORDER BY version DESC LIMIT 1 OFFSET $1
+)";
+
+const CHANGES: &str = "
+SELECT c.name, s.last_tick, s.last_outcome, s.last_start, s.last_task, coalesce(s.paused, false), s.definition, s.declared,
+       s.declared_since, coalesce(s.skipped, 0), s.last_skipped, c.version
+FROM taskflow_schedule_changes c
+LEFT JOIN taskflow_schedules s ON s.name = c.name AND s.definition IS NOT NULL
+WHERE c.version > $1 ORDER BY c.version LIMIT $2";
 
 pub(super) async fn fire(session: &mut Session<'_>, fire: &Fire) -> Result<Fired, Fault> {
     session.begin().await?;
     let name = keep(&fire.schedule).into_owned();
     let mut row = session.optional(session.query(LOCK).bind(name.clone())).await?;
     if row.is_none() {
-        if matches!(fire.after, FireAfter::Start(Some(_))) || fire.definition.is_some() {
+        if matches!(fire.after, FireAfter::Start(Some(_))) {
             return Ok(Fired::Before);
+        }
+        if let Some(refused) = fire.refused_by(None, None) {
+            return Ok(refused);
         }
         let now = session.one(session.query(CLOCK)).await?.try_get::<Instant, _>(0)?.0;
         if let Some(by) = fire.early_by(now) {
             return Ok(Fired::Early { by });
         }
-        session.execute(session.query(KNOW).bind(name.clone())).await?;
-        row = session.optional(session.query(LOCK).bind(name.clone())).await?;
+        row = Some(know(session, &name).await?);
     }
     let row = row.ok_or(Fault::Again("a schedule was removed"))?;
-    if fire.definition.is_some() && fire.definition != row.try_get::<Option<String>, _>(3)?.map(give) {
-        return Ok(Fired::Before);
-    }
-    let now = row.try_get::<Instant, _>(4)?.0;
+    let mut state = read(&row)?;
+    let now = row.try_get::<Instant, _>(11)?.0;
     if let Some(by) = fire.early_by(now) {
         return Ok(Fired::Early { by });
     }
-    let latest = |column: usize| row.try_get::<Option<Instant>, _>(column).map(|at| at.map(|at| at.0));
-    let tick = time::to_micros(fire.tick);
+    let declared = state.declared.as_ref().map(|declared| &*declared.timing);
+    if let Some(refused) = fire.refused_by(state.definition.as_deref(), declared) {
+        return Ok(refused);
+    }
+    let begins = state.last_tick.is_none() && fire.batch.is_none();
     let is_next = match fire.after {
-        FireAfter::Earlier => fire.is_after(latest(0)?, now),
-        FireAfter::Start(before) => latest(1)? == before.map(time::to_micros),
+        FireAfter::Earlier => fire.is_after(state.last_tick.map(time::to_micros), now),
+        FireAfter::Start(before) => state.last_start.map(time::to_micros) == before.map(time::to_micros),
     };
     if !is_next {
         return Ok(Fired::Before);
     }
     session.is_news = true;
-    let is_paused = fire.after == FireAfter::Earlier && row.try_get(2)?;
+    let is_paused = fire.after == FireAfter::Earlier && state.paused;
     let fired = match &fire.batch {
         None => Fired::Passed,
         Some(_) if is_paused => Fired::Paused,
@@ -90,40 +108,46 @@ pub(super) async fn fire(session: &mut Session<'_>, fire: &Fire) -> Result<Fired
             None => Fired::Passed,
         },
     };
-    let task = match &fired {
-        Fired::Inserted(inserted) => Some(Uuid::from(inserted.id)),
-        _ => None,
-    };
-    let note = match fire.after {
+    if let Fired::Inserted(inserted) = &fired {
+        state.last_task = Some(inserted.id);
+    }
+    match fire.after {
         FireAfter::Earlier => {
-            let begins = latest(0)?.is_none() && fire.batch.is_none();
-            let outcome = fired.outcome().filter(|_| !begins).map(TickOutcome::as_str);
-            session.query(NOTE_TICK).bind(name).bind(Instant(tick)).bind(outcome).bind(task)
+            state.last_tick = Some(fire.tick);
+            state.last_outcome = fired.outcome().filter(|_| !begins);
         }
-        FireAfter::Start(_) => session.query(NOTE_START).bind(name).bind(Instant(tick)).bind(task),
-    };
-    session.execute(note).await?;
+        FireAfter::Start(_) => state.last_start = Some(fire.tick),
+    }
+    state.count_skipped(fire);
+    write(session, name, &state).await?;
     Ok(fired)
 }
 
 pub(super) async fn schedules(session: &mut Session<'_>) -> Result<Vec<ScheduleState>, Fault> {
-    let rows = session.all(session.query(ALL)).await?;
-    let instant = |row: &sqlx::postgres::PgRow, column: usize| {
-        row.try_get::<Option<Instant>, _>(column).map(|at| at.map(|at| time::from_micros(at.0)))
-    };
-    rows.iter()
-        .map(|row| {
-            Ok(ScheduleState {
-                name: give(row.try_get(0)?),
-                last_tick: instant(row, 1)?,
-                last_outcome: row.try_get::<Option<&str>, _>(2)?.and_then(TickOutcome::from_word),
-                last_start: instant(row, 3)?,
-                last_task: row.try_get::<Option<Uuid>, _>(4)?.map(TaskId::from),
-                paused: row.try_get(5)?,
-                definition: row.try_get::<Option<String>, _>(6)?.map(give),
-            })
-        })
-        .collect()
+    session.all(session.query(ALL)).await?.iter().map(read).collect()
+}
+
+pub(super) async fn schedule(session: &mut Session<'_>, name: &str) -> Result<Option<ScheduleState>, Fault> {
+    let row = session.optional(session.query(ONE).bind(keep(name).into_owned())).await?;
+    row.as_ref().map(read).transpose()
+}
+
+pub(super) async fn changes(session: &mut Session<'_>, since: &u64) -> Result<ScheduleChanges, Fault> {
+    let since = i64::try_from(*since).unwrap_or(i64::MAX);
+    let latest: i64 = session.one(session.query(VERSION)).await?.try_get(0)?;
+    let mut changes = ScheduleChanges::new(count(latest), Vec::new(), false);
+    if latest <= since {
+        return Ok(changes);
+    }
+    let most = ScheduleChanges::MAX;
+    let page = session.query(CHANGES).bind(since).bind(number(most) + 1);
+    let rows = session.all(page).await?;
+    changes.more = rows.len() > most;
+    for row in rows.iter().take(most) {
+        changes.version = count(row.try_get(11)?);
+        changes.changed.push(read(row)?);
+    }
+    Ok(changes)
 }
 
 pub(super) async fn set_schedule(
@@ -132,16 +156,87 @@ pub(super) async fn set_schedule(
     change: &ScheduleChange,
 ) -> Result<bool, Fault> {
     session.is_news = true;
+    session.begin().await?;
     let name = keep(schedule).into_owned();
-    let statement = match change {
-        ScheduleChange::Paused(paused) => session.query(PAUSE).bind(name).bind(*paused),
-        ScheduleChange::Defined { definition, from } => {
-            let from = Instant(time::to_micros(*from));
-            session.query(DEFINE).bind(name).bind(keep(definition).into_owned()).bind(from)
-        }
-        ScheduleChange::Removed => {
-            return Ok(session.execute(session.query(REMOVE).bind(name)).await? > 0);
-        }
+    if matches!(change, ScheduleChange::Defined { .. } | ScheduleChange::Removed) {
+        session.script(LOCK_CHANGES).await?;
+    }
+    let known = session.optional(session.query(LOCK).bind(name.clone())).await?;
+    let was_known = known.is_some();
+    let is_end = matches!(change, ScheduleChange::Removed | ScheduleChange::Undeclared { .. });
+    let row = match known {
+        Some(row) => row,
+        None if is_end => return Ok(false),
+        None => know(session, &name).await?,
     };
-    Ok(session.one(statement).await?.try_get(0)?)
+    let mut state = read(&row)?;
+    let now = time::from_micros(row.try_get::<Instant, _>(11)?.0);
+    match change {
+        ScheduleChange::Paused(paused) => state.paused = *paused,
+        ScheduleChange::Defined { definition, from } => {
+            state.definition = Some(definition.clone());
+            state.last_tick = state.last_tick.max(Some(*from));
+            state.last_outcome = None;
+            session.execute(session.query(NOTE_CHANGE).bind(name.clone()).bind(false)).await?;
+        }
+        ScheduleChange::Removed if state.definition.take().is_none() => return Ok(false),
+        ScheduleChange::Removed => {
+            session.execute(session.query(NOTE_CHANGE).bind(name.clone()).bind(true)).await?;
+            let most = number(ScheduleChanges::MAX_REMOVED);
+            session.execute(session.query(FORGET_REMOVED).bind(most)).await?;
+            if state.declared.is_none() {
+                session.execute(session.query(REMOVE).bind(name)).await?;
+                return Ok(true);
+            }
+        }
+        ScheduleChange::Declared { declaration, instead_of } => state.declare(declaration, *instead_of, now),
+        ScheduleChange::Undeclared { since } => state.undeclare(*since, now),
+    }
+    write(session, name, &state).await?;
+    Ok(was_known)
+}
+
+/// The row of a schedule that had none.
+async fn know(session: &mut Session<'_>, name: &str) -> Result<PgRow, Fault> {
+    session.execute(session.query(KNOW).bind(name.to_owned())).await?;
+    let row = session.optional(session.query(LOCK).bind(name.to_owned())).await?;
+    row.ok_or(Fault::Again("a schedule was removed"))
+}
+
+async fn write(session: &mut Session<'_>, name: String, state: &ScheduleState) -> Result<(), Fault> {
+    let instant = |at: Option<std::time::SystemTime>| at.map(|at| Instant(time::to_micros(at)));
+    let declared = state.declared.as_ref();
+    let statement = session
+        .query(KEEP)
+        .bind(name)
+        .bind(instant(state.last_tick))
+        .bind(state.last_outcome.map(TickOutcome::as_str))
+        .bind(instant(state.last_start))
+        .bind(state.last_task.map(Uuid::from))
+        .bind(state.paused)
+        .bind(state.definition.as_deref().map(|text| keep(text).into_owned()))
+        .bind(declared.map(|declared| keep(&declared.timing).into_owned()))
+        .bind(declared.map(|declared| Instant(time::to_micros(declared.since))))
+        .bind(i64::try_from(state.skipped).unwrap_or(i64::MAX))
+        .bind(instant(state.last_skipped));
+    session.execute(statement).await.map(drop)
+}
+
+fn read(row: &PgRow) -> Result<ScheduleState, Fault> {
+    let instant = |column: usize| {
+        row.try_get::<Option<Instant>, _>(column).map(|at| at.map(|at| time::from_micros(at.0)))
+    };
+    let text = |column: usize| row.try_get::<Option<String>, _>(column).map(|text| text.map(give));
+    Ok(ScheduleState {
+        name: give(row.try_get(0)?),
+        last_tick: instant(1)?,
+        last_outcome: row.try_get::<Option<&str>, _>(2)?.and_then(TickOutcome::from_word),
+        last_start: instant(3)?,
+        last_task: row.try_get::<Option<Uuid>, _>(4)?.map(TaskId::from),
+        paused: row.try_get(5)?,
+        definition: text(6)?,
+        declared: text(7)?.zip(instant(8)?).map(|(timing, since)| Declaration::new(timing, since)),
+        skipped: count(row.try_get(9)?),
+        last_skipped: instant(10)?,
+    })
 }

@@ -135,8 +135,21 @@ CREATE TABLE taskflow_schedules (
     last_start timestamptz,
     last_task uuid,
     paused boolean NOT NULL DEFAULT false,
-    definition text                                 -- of one that was added at run time
+    definition text,                                -- of one that was added at run time
+    declared text,                                  -- of one that a program declares, the timing that ticks
+    declared_since timestamptz,                     -- when the youngest process started that declared it
+    skipped bigint NOT NULL DEFAULT 0,              -- ticks that were left out
+    last_skipped timestamptz                        -- the latest with which some were
 );
+
+-- The order in which schedules were defined and removed at run time: each once, at its latest change. A change locks the
+-- table until it commits, so that versions are seen in their order.
+CREATE TABLE taskflow_schedule_changes (
+    version bigint PRIMARY KEY,
+    name text COLLATE "C" NOT NULL UNIQUE,
+    removed boolean NOT NULL
+);
+CREATE INDEX taskflow_schedule_changes_removed ON taskflow_schedule_changes (version) WHERE removed;
 
 CREATE TABLE taskflow_instances (
     id uuid PRIMARY KEY,

@@ -24,8 +24,8 @@ use crate::model::{
 };
 use crate::store::{
     Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted, QueueState, Recovered,
-    Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState, Store, StoreFuture,
-    TaskEnd,
+    Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleChanges, ScheduleState, Store,
+    StoreFuture, TaskEnd,
 };
 
 /// The store that is a PostgreSQL database, version 13 or later.
@@ -314,6 +314,14 @@ impl Store for PostgresStore {
 
     fn schedules(&self) -> StoreFuture<'_, Vec<ScheduleState>> {
         call!(self, Read, => schedule::schedules)
+    }
+
+    fn schedule(&self, name: String) -> StoreFuture<'_, Option<ScheduleState>> {
+        call!(self, Read, name => schedule::schedule)
+    }
+
+    fn schedule_changes(&self, since: u64) -> StoreFuture<'_, ScheduleChanges> {
+        call!(self, Read, since => schedule::changes)
     }
 
     fn queue_states(&self) -> StoreFuture<'_, Vec<QueueState>> {

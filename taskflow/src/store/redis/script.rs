@@ -89,7 +89,9 @@ pub(super) static SET_QUEUE: Script = script!(writes: "set_queue_main");
 pub(super) static QUEUE_STATES: Script = script!(reads: "queue_states_main");
 pub(super) static QUEUES: Script = script!(reads: "queues_main");
 pub(super) static SET_SCHEDULE: Script = script!(writes: "set_schedule_main");
-pub(super) static SCHEDULES: Script = script!(reads: "schedules_main");
+pub(super) static SCHEDULES: Script = script!(reads: "schedule_states", "schedules_main");
+pub(super) static SCHEDULE: Script = script!(reads: "schedule_states", "schedule_main");
+pub(super) static SCHEDULE_CHANGES: Script = script!(reads: "schedule_states", "schedule_changes_main");
 pub(super) static PRUNE: Script = script!(writes: "crowds", "moves", "prune_main");
 
 /// Puts the words of `constants.lua` in where they are named, and leaves comments out. A local of Lua costs each closure

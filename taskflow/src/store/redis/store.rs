@@ -18,8 +18,8 @@ use crate::model::{
 };
 use crate::store::{
     Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
-    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState,
-    Store, StoreFuture, TaskEnd, Verdict,
+    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleChanges,
+    ScheduleState, Store, StoreFuture, TaskEnd, Verdict,
 };
 
 /// The store on a Redis server, version 7 or later, or Valkey.
@@ -321,6 +321,14 @@ impl Store for RedisStore {
 
     fn schedules(&self) -> StoreFuture<'_, Vec<ScheduleState>> {
         Box::pin(self.shared.schedules())
+    }
+
+    fn schedule(&self, name: String) -> StoreFuture<'_, Option<ScheduleState>> {
+        Box::pin(async move { self.shared.schedule(&name).await })
+    }
+
+    fn schedule_changes(&self, since: u64) -> StoreFuture<'_, ScheduleChanges> {
+        Box::pin(self.shared.schedule_changes(since))
     }
 
     fn set_schedule(&self, schedule: String, change: ScheduleChange) -> StoreFuture<'_, bool> {

@@ -6,24 +6,50 @@ use super::insert;
 use super::statements::Statements;
 use super::transaction::Transaction;
 use crate::model::{TaskId, TickOutcome, time};
-use crate::store::{Fire, FireAfter, Fired, ScheduleChange, ScheduleState};
+use crate::store::words::{count, number};
+use crate::store::{Declaration, Fire, FireAfter, Fired, ScheduleChange, ScheduleChanges, ScheduleState};
 
 const ONE: &str = "
-SELECT name, last_tick, last_outcome, last_start, last_task, paused, definition
+SELECT name, last_tick, last_outcome, last_start, last_task, paused, definition, declared, declared_since, skipped,
+       last_skipped
 FROM taskflow_schedules WHERE name = ?1";
 
 const ALL: &str = "
-SELECT name, last_tick, last_outcome, last_start, last_task, paused, definition
+SELECT name, last_tick, last_outcome, last_start, last_task, paused, definition, declared, declared_since, skipped,
+       last_skipped
 FROM taskflow_schedules ORDER BY name";
 
 const KEEP: &str = "
-INSERT INTO taskflow_schedules (name, last_tick, last_outcome, last_start, last_task, paused, definition)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+INSERT INTO taskflow_schedules (name, last_tick, last_outcome, last_start, last_task, paused, definition, declared,
+                                declared_since, skipped, last_skipped)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
 ON CONFLICT (name) DO UPDATE SET
     last_tick = excluded.last_tick, last_outcome = excluded.last_outcome, last_start = excluded.last_start,
-    last_task = excluded.last_task, paused = excluded.paused, definition = excluded.definition";
+    last_task = excluded.last_task, paused = excluded.paused, definition = excluded.definition,
+    declared = excluded.declared, declared_since = excluded.declared_since, skipped = excluded.skipped,
+    last_skipped = excluded.last_skipped";
 
-const REMOVE: &str = "DELETE FROM taskflow_schedules WHERE name = ?1 AND definition IS NOT NULL";
+const REMOVE: &str = "DELETE FROM taskflow_schedules WHERE name = ?1";
+
+const VERSION: &str = "SELECT coalesce(max(version), 0) FROM taskflow_schedule_changes";
+
+const NOTE_CHANGE: &str = "
+INSERT INTO taskflow_schedule_changes (version, name, removed)
+SELECT coalesce(max(version), 0) + 1, ?1, ?2 FROM taskflow_schedule_changes WHERE true
+ON CONFLICT (name) DO UPDATE SET version = excluded.version, removed = excluded.removed";
+
+/// The latest change is never among them, so versions only grow.
+const FORGET_REMOVED: &str = "
+DELETE FROM taskflow_schedule_changes WHERE removed = 1 AND version <= (
+    SELECT version FROM taskflow_schedule_changes WHERE removed = 1 ORDER BY version DESC LIMIT 1 OFFSET ?1
+)";
+
+const CHANGES: &str = "
+SELECT c.name, s.last_tick, s.last_outcome, s.last_start, s.last_task, coalesce(s.paused, 0), s.definition, s.declared,
+       s.declared_since, coalesce(s.skipped, 0), s.last_skipped, c.version
+FROM taskflow_schedule_changes c
+LEFT JOIN taskflow_schedules s ON s.name = c.name AND s.definition IS NOT NULL
+WHERE c.version > ?1 ORDER BY c.version LIMIT ?2";
 
 pub(super) fn fire(tx: &mut Transaction<'_, '_>, fire: &Fire) -> rusqlite::Result<Fired> {
     if let Some(by) = fire.early_by(tx.now) {
@@ -31,8 +57,9 @@ pub(super) fn fire(tx: &mut Transaction<'_, '_>, fire: &Fire) -> rusqlite::Resul
     }
     let known = find(tx.sql, &fire.schedule)?;
     let mut state = known.unwrap_or_else(|| ScheduleState::new(fire.schedule.clone()));
-    if fire.definition.is_some() && fire.definition != state.definition {
-        return Ok(Fired::Before);
+    let declared = state.declared.as_ref().map(|declared| &*declared.timing);
+    if let Some(refused) = fire.refused_by(state.definition.as_deref(), declared) {
+        return Ok(refused);
     }
     let begins = state.last_tick.is_none() && fire.batch.is_none();
     match fire.after {
@@ -61,6 +88,7 @@ pub(super) fn fire(tx: &mut Transaction<'_, '_>, fire: &Fire) -> rusqlite::Resul
     if fire.after == FireAfter::Earlier {
         state.last_outcome = fired.outcome().filter(|_| !begins);
     }
+    state.count_skipped(fire);
     keep(tx, &state)?;
     Ok(fired)
 }
@@ -80,8 +108,22 @@ pub(super) fn set(
             state.definition = Some(definition.clone());
             state.last_tick = state.last_tick.max(Some(*from));
             state.last_outcome = None;
+            tx.sql.execute(NOTE_CHANGE, params![schedule, false])?;
         }
-        ScheduleChange::Removed => return Ok(tx.sql.execute(REMOVE, [schedule])? > 0),
+        ScheduleChange::Removed if state.definition.take().is_none() => return Ok(false),
+        ScheduleChange::Removed => {
+            tx.sql.execute(NOTE_CHANGE, params![schedule, true])?;
+            tx.sql.execute(FORGET_REMOVED, [number(ScheduleChanges::MAX_REMOVED)])?;
+            if state.declared.is_none() {
+                tx.sql.execute(REMOVE, [schedule])?;
+                return Ok(true);
+            }
+        }
+        ScheduleChange::Declared { declaration, instead_of } => {
+            state.declare(declaration, *instead_of, time::from_micros(tx.now));
+        }
+        ScheduleChange::Undeclared { .. } if !was_known => return Ok(false),
+        ScheduleChange::Undeclared { since } => state.undeclare(*since, time::from_micros(tx.now)),
     }
     keep(tx, &state)?;
     Ok(was_known)
@@ -91,35 +133,70 @@ pub(super) fn schedules(sql: &Statements<'_>) -> rusqlite::Result<Vec<ScheduleSt
     sql.get(ALL)?.query_map([], read)?.collect()
 }
 
+pub(super) fn schedule(sql: &Statements<'_>, name: &str) -> rusqlite::Result<Option<ScheduleState>> {
+    find(sql, name)
+}
+
+pub(super) fn changes(sql: &Statements<'_>, since: u64) -> rusqlite::Result<ScheduleChanges> {
+    let latest: i64 = sql.get(VERSION)?.query_row([], |row| row.get(0))?;
+    let mut changes = ScheduleChanges::new(count(latest), Vec::new(), false);
+    let since = i64::try_from(since).unwrap_or(i64::MAX);
+    if latest <= since {
+        return Ok(changes);
+    }
+    let most = ScheduleChanges::MAX;
+    let mut statement = sql.get(CHANGES)?;
+    let mut rows = statement.query([since, number(most) + 1])?;
+    while let Some(row) = rows.next()? {
+        changes.more = changes.changed.len() == most;
+        if !changes.more {
+            changes.version = count(row.get(11)?);
+            changes.changed.push(read(row)?);
+        }
+    }
+    Ok(changes)
+}
+
 fn find(sql: &Statements<'_>, schedule: &str) -> rusqlite::Result<Option<ScheduleState>> {
     sql.get(ONE)?.query_row([schedule], read).optional()
 }
 
 fn keep(tx: &Transaction<'_, '_>, state: &ScheduleState) -> rusqlite::Result<()> {
-    let ScheduleState { name, last_tick, last_outcome, last_start, last_task, paused, definition } = state;
+    let declared = state.declared.as_ref();
     tx.sql.execute(
         KEEP,
         params![
-            name,
-            last_tick.map(time::to_micros),
-            last_outcome.map(TickOutcome::as_str),
-            last_start.map(time::to_micros),
-            last_task.as_ref().map(TaskId::as_bytes),
-            paused,
-            definition,
+            state.name,
+            state.last_tick.map(time::to_micros),
+            state.last_outcome.map(TickOutcome::as_str),
+            state.last_start.map(time::to_micros),
+            state.last_task.as_ref().map(TaskId::as_bytes),
+            state.paused,
+            state.definition,
+            declared.map(|declared| &declared.timing),
+            declared.map(|declared| time::to_micros(declared.since)),
+            i64::try_from(state.skipped).unwrap_or(i64::MAX),
+            state.last_skipped.map(time::to_micros),
         ],
     )?;
     Ok(())
 }
 
+/// A value of the wrong type, written by other hands, counts as none: it must not hide the other schedules.
 fn read(row: &Row<'_>) -> rusqlite::Result<ScheduleState> {
+    let number = |column: usize| row.get::<_, Option<i64>>(column).unwrap_or_default();
+    let instant = |column: usize| number(column).map(time::from_micros);
+    let text = |column: usize| row.get::<_, Option<String>>(column).unwrap_or_default();
     Ok(ScheduleState {
         name: row.get(0)?,
-        last_tick: row.get::<_, Option<i64>>(1)?.map(time::from_micros),
-        last_outcome: row.get_ref(2)?.as_str_or_null()?.and_then(TickOutcome::from_word),
-        last_start: row.get::<_, Option<i64>>(3)?.map(time::from_micros),
-        last_task: row.get::<_, Option<[u8; 16]>>(4)?.map(TaskId::from_bytes),
-        paused: row.get(5)?,
-        definition: row.get(6)?,
+        last_tick: instant(1),
+        last_outcome: text(2).and_then(|word| TickOutcome::from_word(&word)),
+        last_start: instant(3),
+        last_task: row.get::<_, Option<[u8; 16]>>(4).unwrap_or_default().map(TaskId::from_bytes),
+        paused: number(5).is_some_and(|paused| paused != 0),
+        definition: text(6),
+        declared: text(7).zip(instant(8)).map(|(timing, since)| Declaration::new(timing, since)),
+        skipped: number(9).map_or(0, count),
+        last_skipped: instant(10),
     })
 }

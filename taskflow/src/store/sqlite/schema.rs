@@ -172,8 +172,20 @@ CREATE TABLE taskflow_schedules (
     last_start INTEGER,                 -- the latest tick for a start of the program
     last_task BLOB,
     paused INTEGER NOT NULL DEFAULT 0,
-    definition TEXT                     -- of one that was added at run time
+    definition TEXT,                    -- of one that was added at run time
+    declared TEXT,                      -- of one that a program declares, the timing that ticks
+    declared_since INTEGER,             -- when the youngest process started that declared it
+    skipped INTEGER NOT NULL DEFAULT 0, -- ticks that were left out
+    last_skipped INTEGER                -- the latest with which some were
 ) WITHOUT ROWID;
+
+-- The order in which schedules were defined and removed at run time: each once, at its latest change.
+CREATE TABLE taskflow_schedule_changes (
+    version INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    removed INTEGER NOT NULL
+);
+CREATE INDEX taskflow_schedule_changes_removed ON taskflow_schedule_changes (version) WHERE removed = 1;
 
 CREATE TABLE taskflow_instances (
     number INTEGER PRIMARY KEY AUTOINCREMENT,

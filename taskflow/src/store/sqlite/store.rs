@@ -26,8 +26,8 @@ use crate::model::{
 };
 use crate::store::{
     Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, Hint, HintStream, InsertBatch, Inserted,
-    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState,
-    Store, StoreFuture, TaskEnd,
+    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleChanges,
+    ScheduleState, Store, StoreFuture, TaskEnd,
 };
 
 /// How many threads read.
@@ -370,6 +370,14 @@ impl Store for SqliteStore {
 
     fn schedules(&self) -> StoreFuture<'_, Vec<ScheduleState>> {
         self.read(schedule::schedules)
+    }
+
+    fn schedule(&self, name: String) -> StoreFuture<'_, Option<ScheduleState>> {
+        self.read(move |sql| schedule::schedule(sql, &name))
+    }
+
+    fn schedule_changes(&self, since: u64) -> StoreFuture<'_, ScheduleChanges> {
+        self.read(move |sql| schedule::changes(sql, since))
     }
 
     fn set_schedule(&self, schedule: String, change: ScheduleChange) -> StoreFuture<'_, bool> {

@@ -1,8 +1,9 @@
--- Deals with a tick once. ARGV: news, schedule, tick, '1' if it is one for a start of the program, of that the latest
--- before (empty: none), the definition it must have by which it ticks (empty: any), how far ahead a tick may be, the id of
--- the task and the task, if there is one. Answers '!' and by how much the tick is ahead if that is further, nothing if it, or
--- a later one that is not further ahead itself, was dealt with before, 'P' where the schedule is paused, and else as
--- `insert_tasks`.
+-- Deals with a tick once. ARGV: news, schedule, tick, '1' if it is one for a start of the program, for such a one the latest
+-- before (empty: none), the definition it must have by which it ticks (empty: any), how far ahead a tick may be, the timing
+-- that must be the declared one (empty: any), how many ticks are left out with this one, the id of the task and the task, if
+-- there is one. Answers '!' and by how much the tick is ahead if that is further; nothing if it, or a later one that is not
+-- further ahead itself, was dealt with before, or the definition is another; 'S' if another timing is declared; 'P' where the
+-- schedule is paused; and else as `insert_tasks`.
 local schedule, tick, is_start = P .. 'schedule:' .. ARGV[2], ARGV[3], ARGV[4] == '1'
 local last = call('HGET', schedule, is_start and 'start' or 'tick')
 local latest = now + tonumber(ARGV[7])
@@ -11,6 +12,12 @@ if not is_start and tonumber(tick) > latest then
 end
 if ARGV[6] ~= '' and call('HGET', schedule, 'definition') ~= ARGV[6] then
   return false
+end
+if ARGV[6] ~= '' or ARGV[8] ~= '' then
+  local declared = call('HGET', schedule, 'declared') or ''
+  if declared ~= ARGV[8] then
+    return 'S'
+  end
 end
 if is_start then
   if (last or '') ~= ARGV[5] then
@@ -21,23 +28,29 @@ elseif last and tonumber(last) >= tonumber(tick) and tonumber(last) <= latest th
 end
 call('ZADD', P .. 'schedules', '0', ARGV[2])
 call('HSET', schedule, is_start and 'start' or 'tick', tick)
+if ARGV[9] ~= '0' then
+  call('HINCRBY', schedule, 'skipped', ARGV[9])
+  call('HSET', schedule, 'last_skipped', tick)
+end
 local answer, outcome = '', 'skipped'
-if ARGV[8] and not is_start and call('HEXISTS', schedule, 'paused') == 1 then
+if ARGV[10] and not is_start and call('HEXISTS', schedule, 'paused') == 1 then
   answer, outcome = 'P', 'paused'
-elseif ARGV[8] then
-  answer = insert_tasks(9)
+elseif ARGV[10] then
+  answer = insert_tasks(11)
   local kind = sub(answer, 1, 1)
   if kind == 'f' then
     outcome = 'refused'
   else
     local is_new = kind ~= 'd' and kind ~= 'r'
     outcome = is_new and 'added' or 'duplicate'
-    call('HSET', schedule, 'task', is_new and ARGV[8] or sub(answer, 2, 17))
+    call('HSET', schedule, 'task', is_new and ARGV[10] or sub(answer, 2, 17))
   end
 end
 -- The first, if it only passes, is where the schedule begins: nothing was left out.
-if not is_start and (last or ARGV[8]) then
-  call('HSET', schedule, 'outcome', outcome)
+if not is_start then
+  if last or ARGV[10] then
+    call('HSET', schedule, 'outcome', outcome)
+  end
 end
 commit()
 return answer

@@ -1,12 +1,7 @@
--- What is known of all schedules, by name: of each its name, and for tick, outcome, start, task, paused and definition
--- what there is.
+-- What is known of schedules, by name. ARGV: news, the name after which to begin (empty: at the first), how many at most.
 local answer = {}
-for _, name in ipairs(call('ZRANGE', P .. 'schedules', 0, -1)) do
-  answer[#answer + 1] = name
-  local known =
-    call('HMGET', P .. 'schedule:' .. name, 'tick', 'outcome', 'start', 'task', 'paused', 'definition')
-  for _, value in ipairs(known) do
-    answer[#answer + 1] = value
-  end
+local first = ARGV[2] == '' and '-' or '(' .. ARGV[2]
+for _, name in ipairs(call('ZRANGEBYLEX', P .. 'schedules', first, '+', 'LIMIT', 0, tonumber(ARGV[3]))) do
+  append_schedule(answer, name)
 end
 return answer

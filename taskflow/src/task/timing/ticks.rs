@@ -1,61 +1,40 @@
 //! When a schedule ticks: pure functions of the calendar.
 
+use std::iter::FusedIterator;
 use std::time::{Duration, SystemTime};
 
-use croner::Cron;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, Zoned};
 
+use super::calendar::ZonedCron;
+use super::{Rule, Timing, every, zone};
 use crate::model::time;
-use crate::task::timing::{self, Rule, Timing};
-use crate::task::{ScheduleSpec, Trigger};
 
 /// The instants at which a schedule ticks.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Ticks {
-    /// The multiples of so many microseconds since the epoch: one grid for all processes.
+    /// The multiples of that many microseconds since the epoch: one grid for all processes.
     Every(i64),
-    /// The midnights of a zone, of every so many days since its 1 January 1970.
+    /// The midnights of a zone, each so many days after the one before, counted from its 1 January 1970.
     Midnights(i64, TimeZone),
     /// As a cron expression says, by the clock of a zone.
-    Cron(Box<Cron>, TimeZone),
+    Cron(ZonedCron),
 }
 
 impl Ticks {
     /// # Errors
-    /// For what the attribute refuses at compile time, and for a zone that this machine's table no longer has.
-    pub(crate) fn of(spec: &ScheduleSpec) -> Result<Self, String> {
-        let zone = timing::zone(spec.timezone)?;
-        match spec.trigger {
-            Trigger::Every(length) => Ok(Self::every(length, spec.timezone.map(|_| zone))),
-            Trigger::Cron(expression) => Self::cron(expression, zone),
-        }
-    }
-
-    /// # Errors
-    /// For a zone that this machine's table does not have, or an expression of a newer version.
+    /// For what [`Cron`](super::Cron) and [`Every`](super::Every) refuse: other hands or another version stored it.
     pub(crate) fn at(timing: &Timing) -> Result<Self, String> {
-        let zone = timing::zone(timing.timezone.as_deref())?;
+        let zone = zone::find(timing.timezone.as_deref())?;
         match &timing.rule {
-            Rule::Every(length) => Ok(Self::every(*length, timing.timezone.as_ref().map(|_| zone))),
-            Rule::Cron(expression) => Self::cron(expression, zone),
+            Rule::Every(length) => every::ticks(*length, timing.timezone.as_ref().map(|_| zone)),
+            Rule::Cron(expression) => ZonedCron::new(expression, zone).map(Self::Cron),
         }
     }
 
-    fn every(length: Duration, zone: Option<TimeZone>) -> Self {
-        const DAY: u64 = 24 * 60 * 60;
-        match zone {
-            Some(zone) if length.as_secs() >= DAY => {
-                Self::Midnights(i64::try_from(length.as_secs() / DAY).unwrap_or(i64::MAX), zone)
-            }
-            _ => Self::Every(time::micros(length).max(1)),
-        }
-    }
-
-    fn cron(expression: &str, zone: TimeZone) -> Result<Self, String> {
-        Ok(Self::Cron(Box::new(timing::parse_cron(expression)?), zone))
-    }
+    /// The most ticks of a calendar that are counted.
+    pub(crate) const COUNTED: usize = 10_000;
 
     /// The first tick later than `at`; `None` if there is none before the calendar ends.
     pub(crate) fn after(&self, at: SystemTime) -> Option<SystemTime> {
@@ -76,7 +55,11 @@ impl Ticks {
                     day = day.checked_add(*days)?;
                 }
             }
-            Self::Cron(cron, zone) => cron.find_next_occurrence(&zoned(at, zone)?, false).ok().map(instant),
+            Self::Cron(cron) => {
+                let second = time::to_micros(at).div_euclid(1_000_000);
+                let tick = cron.after(Timestamp::from_second(second).ok()?)?;
+                Some(time::from_micros(tick.as_microsecond()))
+            }
         }
     }
 
@@ -91,6 +74,21 @@ impl Ticks {
     /// Whether a tick can have been dealt with. One that is further ahead was dealt with under a clock that was wrong.
     pub(crate) fn believes(&self, tick: SystemTime, now: SystemTime) -> bool {
         tick.duration_since(now).map_or(true, |ahead| ahead <= self.ahead(now))
+    }
+
+    /// How many ticks there are after `after` and up to `until`; more than [`COUNTED`](Self::COUNTED) of a calendar are not
+    /// counted.
+    pub(crate) fn count(&self, after: SystemTime, until: SystemTime) -> u64 {
+        match self {
+            Self::Every(micros) => {
+                let number = |at| time::to_micros(at).div_euclid(*micros);
+                u64::try_from(number(until).saturating_sub(number(after))).unwrap_or(0)
+            }
+            Self::Midnights(..) | Self::Cron(_) => {
+                let ticks = Upcoming::new(Some(self.clone()), after);
+                ticks.take(Self::COUNTED).take_while(|tick| *tick <= until).count() as u64
+            }
+        }
     }
 
     /// The last ticks after `after` and up to `until`, at most so many, in their order.
@@ -111,6 +109,34 @@ impl Ticks {
         }
     }
 }
+
+/// The instants at which a [`Cron`](super::Cron) or an [`Every`](super::Every) ticks, first to last.
+#[derive(Clone, Debug)]
+pub struct Upcoming {
+    ticks: Option<Ticks>,
+    last: SystemTime,
+}
+
+impl Upcoming {
+    pub(super) fn new(ticks: Option<Ticks>, after: SystemTime) -> Self {
+        Self { ticks, last: after }
+    }
+}
+
+impl Iterator for Upcoming {
+    type Item = SystemTime;
+
+    fn next(&mut self) -> Option<SystemTime> {
+        let next = self.ticks.as_ref()?.after(self.last).filter(|next| *next > self.last);
+        match next {
+            Some(next) => self.last = next,
+            None => self.ticks = None,
+        }
+        next
+    }
+}
+
+impl FusedIterator for Upcoming {}
 
 fn zoned(at: SystemTime, zone: &TimeZone) -> Option<Zoned> {
     let timestamp = Timestamp::from_microsecond(time::to_micros(at)).ok()?;
@@ -139,13 +165,14 @@ fn midnight(day: i64, zone: &TimeZone) -> Option<SystemTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::{ScheduleSpec, Trigger};
 
     fn at(text: &str) -> SystemTime {
         time::from_micros(text.parse::<Timestamp>().unwrap().as_microsecond())
     }
 
     fn next(spec: ScheduleSpec, from: &str, count: usize) -> Vec<String> {
-        let ticks = Ticks::of(&spec).unwrap();
+        let ticks = Ticks::at(&Timing::from(&spec)).unwrap();
         let mut from = at(from);
         let forward: Vec<SystemTime> = (0..count)
             .map(|_| {
@@ -200,9 +227,12 @@ mod tests {
 
     #[test]
     fn what_is_beyond_the_calendar_never_comes() {
-        for length in [Duration::from_secs(24 * 3600 * 10_000_000), Duration::MAX] {
+        for length in [
+            Duration::from_secs(24 * 3600 * 10_000_000),
+            Duration::from_secs(24 * 3600 * (u64::MAX / 86_400)),
+        ] {
             let spec = ScheduleSpec::new(Trigger::Every(length)).timezone("Europe/Berlin");
-            let ticks = Ticks::of(&spec).unwrap();
+            let ticks = Ticks::at(&Timing::from(&spec)).unwrap();
             assert_eq!(ticks.after(at("2026-01-01T00:00:00Z")), None);
             assert!(ticks.between(at("2026-01-01T00:00:00Z"), at("2026-01-02T00:00:00Z"), 100).is_empty());
         }
@@ -215,7 +245,8 @@ mod tests {
 
     #[test]
     fn of_many_missed_ticks_the_last_are_given_and_the_rest_costs_nothing() {
-        let ticks = Ticks::of(&ScheduleSpec::new(Trigger::Every(Duration::from_millis(100)))).unwrap();
+        let ticks =
+            Ticks::at(&Timing::from(&ScheduleSpec::new(Trigger::Every(Duration::from_millis(100))))).unwrap();
         let missed = ticks.between(at("1980-01-01T00:00:00Z"), at("2026-01-01T00:00:00Z"), 100);
         assert_eq!(missed.len(), 100);
         assert_eq!(missed[99], at("2026-01-01T00:00:00Z"));

@@ -1,0 +1,158 @@
+//! The ticks of one schedule, as far as the store is concerned.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::OnceCell;
+
+use super::Plan;
+use super::missed::{Due, Step};
+use crate::engine::runner::Runner;
+use crate::model::{StoreError, TaskEventKind, When};
+use crate::store::{Fire, Fired, InsertBatch, InsertGroup, InsertTask, ScheduleState, Start};
+use crate::task::Overlap;
+
+/// What all schedules of a process share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) runner: Arc<Runner>,
+    started_at: OnceCell<SystemTime>,
+}
+
+impl Shared {
+    pub(super) fn new(runner: Arc<Runner>) -> Self {
+        Self { runner, started_at: OnceCell::new() }
+    }
+
+    /// When this process started, by the store's clock.
+    pub(super) async fn started_at(&self) -> Result<SystemTime, StoreError> {
+        let core = &self.runner.core;
+        let read = async || {
+            let there = core.store.instances().await?;
+            let own = there.iter().find(|it| it.id == core.instance.id);
+            Ok(own.map_or(core.instance.started_at, |own| own.started_at))
+        };
+        self.started_at.get_or_try_init(read).await.copied()
+    }
+}
+
+/// One schedule of this process.
+#[derive(Clone, Debug)]
+pub(super) struct Schedule {
+    pub(super) shared: Arc<Shared>,
+    pub(super) plan: Arc<Plan>,
+}
+
+/// How far a schedule got.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Everything that was due has been dealt with.
+    Done,
+    /// The store's clock is that far behind this one: it counts.
+    Early(Duration),
+    /// Another definition of this schedule ticks.
+    Superseded,
+}
+
+impl Schedule {
+    /// Deals with the ticks after `last` that are due at `now`, and moves `last` on with each.
+    pub(super) async fn tick_until(
+        &self,
+        now: SystemTime,
+        last: &mut SystemTime,
+    ) -> Result<Progress, StoreError> {
+        let plan = &self.plan;
+        let mut due = Due::at(&plan.ticks, plan.missed, *last, now);
+        if due.missed > 0 {
+            // Another process may have dealt with them while this one stood still.
+            let known = self.state().await?.last_tick.filter(|known| plan.ticks.believes(*known, now));
+            *last = known.map_or(*last, |known| known.max(*last));
+            due = Due::at(&plan.ticks, plan.missed, *last, now);
+        }
+        for step in due.steps {
+            match self.fire(step).await? {
+                Fired::Early { by } => {
+                    let store_now = step.tick.checked_sub(by).unwrap_or(SystemTime::UNIX_EPOCH);
+                    return Ok(Progress::Early(now.duration_since(store_now).unwrap_or_default()));
+                }
+                Fired::Superseded => return Ok(Progress::Superseded),
+                _ => *last = step.tick,
+            }
+        }
+        Ok(Progress::Done)
+    }
+
+    async fn fire(&self, step: Step) -> Result<Fired, StoreError> {
+        let Step { tick, runs, skipped } = step;
+        let core = &self.shared.runner.core;
+        let overlaps = runs && self.plan.overlap == Overlap::Skip && self.is_under_way().await?;
+        let batch = (runs && !overlaps).then(|| Arc::new(self.batch(When::At(tick))));
+        let mut fire = Fire::new(self.plan.name.clone(), tick, batch);
+        fire.definition.clone_from(&self.plan.definition);
+        fire.declared.clone_from(&self.plan.declared);
+        fire.skipped = skipped + u64::from(overlaps);
+        fire.ahead = self.plan.ticks.ahead(SystemTime::now());
+        let fired = core.store.fire(fire).await?;
+        if fired.outcome().is_some() {
+            self.tell_skipped(skipped, overlaps);
+        }
+        self.tell(&fired);
+        Ok(fired)
+    }
+
+    fn tell_skipped(&self, missed: u64, overlaps: bool) {
+        let schedule = &self.plan.name;
+        if missed > 0 {
+            tracing::warn!(
+                schedule,
+                ticks = missed,
+                "ticks were missed by more than ten seconds and are left out"
+            );
+        }
+        if overlaps {
+            tracing::info!(schedule, "a tick is left out: the run of an earlier one has not ended");
+        }
+    }
+
+    pub(super) fn batch(&self, when: When) -> InsertBatch {
+        let core = &self.shared.runner.core;
+        let task = self.plan.task(when);
+        // A queue that this program does not know has no limits it could mind.
+        let admission = core.queues.admission(&task.queue).unwrap_or_default();
+        let mut insert = InsertTask::new(task, Start::Wait);
+        (insert.max_size, insert.record_rejected) = admission;
+        InsertBatch::new(core.instance.id, core.settings.lease, vec![InsertGroup::new(vec![insert])])
+    }
+
+    pub(super) async fn state(&self) -> Result<ScheduleState, StoreError> {
+        Ok(self.shared.runner.core.store.schedule(self.plan.name.clone()).await?.unwrap_or_default())
+    }
+
+    /// Whether the run of an earlier tick has not ended.
+    async fn is_under_way(&self) -> Result<bool, StoreError> {
+        let Some(last) = self.state().await?.last_task else { return Ok(false) };
+        let record = self.shared.runner.core.store.get(last).await?;
+        Ok(record.is_some_and(|record| !record.status.is_final()))
+    }
+
+    pub(super) fn tell(&self, fired: &Fired) {
+        let (runner, schedule) = (&self.shared.runner, &self.plan.name);
+        match fired {
+            Fired::Inserted(inserted) => {
+                runner.core.events.send_named(inserted.id, schedule, || TaskEventKind::Added);
+                runner.may_have_work();
+            }
+            Fired::Refused(refusal) => {
+                tracing::warn!(schedule, ?refusal, "a tick was refused; the next one comes");
+            }
+            Fired::Early { by } => {
+                tracing::debug!(
+                    schedule,
+                    ?by,
+                    "a tick waits for the store's clock, which is behind this one"
+                );
+            }
+            Fired::Passed | Fired::Paused | Fired::Before | Fired::Superseded => {}
+        }
+    }
+}

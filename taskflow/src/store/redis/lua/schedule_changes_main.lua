@@ -1,0 +1,23 @@
+-- The schedules that were defined or removed since a version, in the order of these changes. ARGV: news, the version, how
+-- many at most. Answers the latest version; or, if that is another, the version of the last schedule that follows, whether
+-- there is more, and the schedules.
+local latest, since, most = tonumber(call('GET', P .. 'schedule_version') or '0'), tonumber(ARGV[2]), tonumber(ARGV[3])
+if latest <= since then
+  return { latest, 0 }
+end
+local changed = call('ZRANGEBYSCORE', P .. 'schedule_changes', '(' .. ARGV[2], '+inf', 'WITHSCORES', 'LIMIT', 0, most + 1)
+local more = #changed > 2 * most
+local answer = { more and changed[2 * most] or latest, more and 1 or 0 }
+for i = 1, math.min(#changed, 2 * most), 2 do
+  local name = changed[i]
+  if call('HEXISTS', P .. 'schedule:' .. name, 'definition') == 1 then
+    append_schedule(answer, name)
+  else
+    local n = #answer
+    answer[n + 1] = name
+    for field = 1, 10 do
+      answer[n + 1 + field] = false
+    end
+  end
+end
+return answer

@@ -1,0 +1,6 @@
+-- What is known of one schedule. ARGV: news, its name.
+local answer = {}
+if call('EXISTS', P .. 'schedule:' .. ARGV[2]) == 1 then
+  append_schedule(answer, ARGV[2])
+end
+return answer

@@ -1,0 +1,40 @@
+//! Time zones by their names.
+
+use jiff::tz::{TimeZone, TimeZoneDatabase};
+
+use crate::model::Error;
+use crate::model::error::closest;
+
+/// The zone of that name, by this machine's table or else by our own; UTC without one.
+pub(super) fn find(name: Option<&str>) -> Result<TimeZone, String> {
+    let Some(name) = name else { return Ok(TimeZone::UTC) };
+    let found = TimeZone::get(name).or_else(|_| TimeZoneDatabase::bundled().get(name));
+    found.map_err(|_| unknown(name))
+}
+
+/// The name as the table spells it. Our own table decides, as in the attribute, so that the answer is the same everywhere.
+pub(super) fn check(name: &str) -> Result<String, Error> {
+    let found = TimeZoneDatabase::bundled().get(name).ok();
+    let spelled = found.and_then(|zone| zone.iana_name().map(str::to_owned));
+    spelled.ok_or_else(|| Error::Timing { text: name.to_owned(), message: unknown(name) })
+}
+
+fn unknown(name: &str) -> String {
+    let zones = TimeZoneDatabase::bundled();
+    let known: Vec<String> = zones.available().map(|zone| zone.to_string()).collect();
+    let hint = suggestion(name, &known).map_or_else(String::new, |zone| format!("; did you mean `{zone}`?"));
+    format!("unknown time zone `{name}`{hint}")
+}
+
+/// By the whole name, or by the city alone.
+fn suggestion(name: &str, known: &[String]) -> Option<String> {
+    let word = name.replace(' ', "_").to_lowercase();
+    let city = |zone: &str| zone.rsplit_once('/').map(|(_, city)| city.to_lowercase());
+    let whole: Vec<String> = known.iter().map(|zone| zone.to_lowercase()).collect();
+    if let Some(found) = closest(&word, whole.iter().map(String::as_str)) {
+        return known.iter().find(|zone| zone.to_lowercase() == found).cloned();
+    }
+    let cities: Vec<String> = known.iter().filter_map(|zone| city(zone)).collect();
+    let found = closest(&word, cities.iter().map(String::as_str))?;
+    known.iter().find(|zone| city(zone).as_ref() == Some(&found)).cloned()
+}
