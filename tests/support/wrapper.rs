@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use taskflow::store::{
     Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
-    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleState,
-    StoreFuture, TaskEnd,
+    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleChanges,
+    ScheduleState, StoreFuture, TaskEnd,
 };
 use taskflow::{
     CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo, Store,
@@ -113,5 +113,7 @@ impl Store for Wrapper {
         prune(retention: Duration, limit: usize) -> usize;
         fire(fire: Fire) -> Fired;
         schedules() -> Vec<ScheduleState>;
+        schedule(name: String) -> Option<ScheduleState>;
+        schedule_changes(since: u64) -> ScheduleChanges;
     }
 }
