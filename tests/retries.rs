@@ -273,7 +273,13 @@ async fn a_length_beyond_every_clock_harms_nobody() {
             })
             .await;
         }
-        let patient = tasks.add_task(ping, ()).timeout(Duration::MAX).delay(Duration::MAX).retries(u32::MAX);
+        let century = Duration::from_secs(36_525 * 86_400);
+        let patient = tasks
+            .add_task(ping, ())
+            .timeout(Duration::MAX)
+            .delay(century)
+            .max_delay(Duration::MAX)
+            .retries(u32::MAX);
         soon(patient.await.unwrap().wait()).await.unwrap();
     }
 }

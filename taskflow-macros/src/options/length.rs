@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::limits;
+
 const UNITS: &[(&[&str], u128)] = &[
     (&["ms", "millis", "millisecond", "milliseconds"], 1_000_000),
     (&["s", "sec", "secs", "second", "seconds"], 1_000_000_000),
@@ -11,8 +13,6 @@ const UNITS: &[(&[&str], u128)] = &[
     (&["w", "week", "weeks"], 7 * 86_400 * 1_000_000_000),
 ];
 
-/// Beyond a century a length is a slip, and instants begin to overflow.
-const MAX_DAYS: u128 = 36_525;
 const SECOND: u128 = 1_000_000_000;
 
 /// `1h 30m`, `250ms`, `1.5 hours`: numbers with units, each unit once.
@@ -70,7 +70,7 @@ fn nanos(number: &str, unit: u128) -> Result<u128, String> {
 }
 
 fn to_duration(nanos: u128) -> Result<Duration, String> {
-    if nanos > MAX_DAYS * 86_400 * SECOND {
+    if nanos > limits::LENGTH.as_nanos() {
         return Err("it is longer than a century".to_owned());
     }
     let seconds = u64::try_from(nanos / SECOND).map_err(|error| error.to_string())?;

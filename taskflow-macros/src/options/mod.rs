@@ -3,6 +3,7 @@
 mod cron;
 mod entry;
 mod length;
+mod limits;
 mod schedule;
 mod suggest;
 mod timezone;
@@ -97,19 +98,21 @@ impl Options {
         match name {
             "name" => self.name = Some(entry.label("\"billing.send\"")?),
             "aliases" => self.aliases = entry.labels("[\"old_name\"]")?,
-            "retries" => self.retries = Some(entry.whole(0, u32::MAX - 1, "3")?),
+            "retries" => self.retries = Some(entry.whole(0, u32::MAX, "3")?),
             "delay" => self.delay = Some(entry.length(Duration::ZERO, "\"1s\"")?),
-            "backoff" => self.backoff = Some(entry.number(1.0, 1000.0, "2.0")?),
+            "backoff" => self.backoff = Some(entry.number(limits::BACKOFF, "2.0")?),
             "max_delay" => self.max_delay = Some(entry.length(Duration::ZERO, "\"1h\"")?),
-            "jitter" => self.jitter = Some(entry.number(0.0, 1.0, "0.1")?),
+            "jitter" => self.jitter = Some(entry.number(limits::JITTER, "0.1")?),
             "retry_if" => self.retry_if = Some(entry.function("MailError::is_transient")?),
-            "timeout" => self.timeout = Some(entry.length(Duration::from_millis(1), "\"1h 30m\"")?),
+            "timeout" => self.timeout = Some(entry.length(limits::TIMEOUT_MIN, "\"1h 30m\"")?),
             "priority" => self.priority = Some(entry.whole(i16::MIN, i16::MAX, "5")?),
             "queue" => self.queue = Some(entry.label("\"email\"")?),
             "eager" => self.eager = Some(entry.flag()?),
             "requeue_on_interrupt" => self.requeue_on_interrupt = Some(entry.flag()?),
             "max_snoozes" => self.max_snoozes = Some(entry.whole(0, u32::MAX, "100")?),
-            "max_lost_runs" => self.max_lost_runs = Some(entry.whole(1, u32::MAX, "3")?),
+            "max_lost_runs" => {
+                self.max_lost_runs = Some(entry.whole(limits::LOST_RUNS_MIN, u32::MAX, "3")?)
+            }
             "crate" => self.krate = Some(entry.path("::facade::taskflow")?),
             _ if Schedule::OPTIONS.contains(&name) && attribute == Attribute::Schedule => {
                 self.schedule.read(entry)?;

@@ -1,15 +1,13 @@
 //! The values of options: each read by its kind and checked against its limits.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use quote::ToTokens;
 use syn::{Error, Expr, ExprLit, Lit, LitStr, Path, Result, UnOp};
 
 use super::entry::Entry;
-use super::{length, suggest};
-
-/// The longest name, in bytes.
-const MAX_NAME: usize = 1024;
+use super::{length, limits, suggest};
 
 impl Entry {
     fn value(&self, example: &str) -> Result<&Expr> {
@@ -42,7 +40,8 @@ impl Entry {
     }
 
     /// A literal number in these limits.
-    pub(super) fn number(&self, min: f64, max: f64, example: &str) -> Result<f64> {
+    pub(super) fn number(&self, range: RangeInclusive<f64>, example: &str) -> Result<f64> {
+        let (min, max) = (range.start(), range.end());
         let expected = || self.expected(&format!("a number from {min} to {max}"), example);
         let (sign, literal) = sign(self.value(example)?);
         let number: f64 = match literal {
@@ -52,7 +51,7 @@ impl Entry {
         }
         .map_err(|_| expected())?;
         let number = if sign < 0 { -number } else { number };
-        if (min..=max).contains(&number) { Ok(number) } else { Err(expected()) }
+        if range.contains(&number) { Ok(number) } else { Err(expected()) }
     }
 
     /// A length of time, at least this long.
@@ -170,7 +169,7 @@ fn checked_name(text: &LitStr, option: &str) -> Result<String> {
         "begins or ends with a blank"
     } else if name.chars().any(char::is_control) {
         "has a control character"
-    } else if name.len() > MAX_NAME {
+    } else if name.len() > limits::WORD {
         "is longer than 1024 bytes"
     } else {
         return Ok(name);

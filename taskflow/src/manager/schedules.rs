@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::{TaskHandle, TaskManager};
 use crate::engine::schedule::{Definition, Plan};
-use crate::model::{AddError, Error, NewTask, ScheduleInfo, When, error::closest};
+use crate::model::{AddError, Error, NewTask, ScheduleInfo, When, error::closest, limits};
 use crate::store::{Fire, ScheduleChange, ScheduleState};
 use crate::task::{Descriptor, IntoNewTask, Missed, Overlap, Registry, Ticks, Timing};
 
@@ -236,10 +236,7 @@ impl AddSchedule {
 
     async fn store(self) -> Result<bool, Error> {
         let name = self.name.unwrap_or_else(|| self.task.name.clone().into_owned());
-        if name.len() > NewTask::MAX_WORD {
-            let (limit, actual) = (NewTask::MAX_WORD, name.len());
-            return Err(AddError::TooLarge { what: "schedule name", limit, actual }.into());
-        }
+        limits::name(&name).map_err(|refused| refused.in_add("schedule name", &name))?;
         refuse_declared(&name)?;
         self.manager.0.core.queues.admission(&self.task.queue)?;
         let definition = Definition::new(self.timing, self.missed, self.overlap, self.task)?.text();

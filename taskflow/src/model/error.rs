@@ -193,16 +193,17 @@ pub enum AddError {
         message: String,
     },
     /// Something of this task is larger than is kept. Store large data elsewhere and pass where it is.
-    #[error("this add is too large: {what} {actual}, and the limit is {limit}")]
+    #[error("`{what}` of this add is too large: {actual}, and the limit is {limit}")]
     TooLarge {
-        /// What: `payload` in bytes, the number of `tags`, of `tasks` in one `add_all`, a key or a tag in bytes.
+        /// What: `payload`, `name`, `queue`, a key, `tag name` or `tag value`, in bytes; the number of `tags`, or of `tasks`
+        /// in one `add_all`.
         what: &'static str,
         /// The limit.
         limit: usize,
         /// What it would have been.
         actual: usize,
     },
-    /// An option of this add cannot be meant.
+    /// An option of this add is invalid: out of its limits, or not possible here.
     #[error("`{option}` of this add cannot be used: {message}")]
     Option {
         /// The option.

@@ -296,8 +296,8 @@ impl ArgCondition {
     /// An argument, and the value it must have.
     #[must_use]
     pub fn new(path: &str, value: impl Serialize) -> Self {
-        let json = serde_json::to_string(&value).ok();
-        let json = json.filter(|json| lossless::check(json.as_bytes(), &value).is_ok());
+        let mut json = Vec::new();
+        let json = lossless::write(&mut json, &value).ok().and_then(|()| String::from_utf8(json).ok());
         Self { path: path.to_owned(), json }
     }
 

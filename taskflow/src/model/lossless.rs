@@ -1,13 +1,63 @@
-//! Finds what JSON cannot say, so that it is refused at the add instead of lost at the decode: serde_json writes NaN
-//! and the infinities as `null`, and `Some(None)` and `Some(())` as the `null` that reads back as `None`.
+//! Writes JSON that can be read back as it was. What cannot is refused at the add instead of lost at the decode: serde_json
+//! writes NaN and the infinities as `null`, and `Some(None)` and `Some(())` as the `null` that reads back as `None`; and it
+//! writes any depth, but reads no more than 127 arrays and objects in one another.
 
-use std::fmt;
+use std::{fmt, io};
 
 use serde::ser::{self, Serialize, Serializer};
+use serde_json::ser::Formatter;
+
+use super::limits;
+
+/// Appends `value` to `json`, or says why it could not be read back.
+pub(crate) fn write<T: Serialize>(json: &mut Vec<u8>, value: &T) -> Result<(), String> {
+    let start = json.len();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut *json, Shallow { depth: 0 });
+    value.serialize(&mut serializer).map_err(|error| error.to_string())?;
+    check(&json[start..], value)
+}
+
+/// Writes JSON without blanks, and stops where it becomes too deep: before the value's own recursion fills the stack.
+struct Shallow {
+    depth: usize,
+}
+
+impl Shallow {
+    fn enter(&mut self) -> io::Result<()> {
+        self.depth += 1;
+        if self.depth <= limits::DEPTH {
+            return Ok(());
+        }
+        let limit = limits::DEPTH;
+        Err(io::Error::other(format!("it nests arrays and objects deeper than {limit}, which is the limit")))
+    }
+}
+
+impl Formatter for Shallow {
+    fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.enter()?;
+        writer.write_all(b"[")
+    }
+
+    fn end_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.depth -= 1;
+        writer.write_all(b"]")
+    }
+
+    fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.enter()?;
+        writer.write_all(b"{")
+    }
+
+    fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.depth -= 1;
+        writer.write_all(b"}")
+    }
+}
 
 /// Whether `value`, which was written as `json`, can be read back as it was. Everything lossy is written as `null`, so
 /// a value without one needs no second look.
-pub(crate) fn check<T: Serialize>(json: &[u8], value: &T) -> Result<(), String> {
+fn check<T: Serialize>(json: &[u8], value: &T) -> Result<(), String> {
     if !json.windows(4).any(|four| four == b"null") {
         return Ok(());
     }

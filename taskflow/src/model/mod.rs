@@ -7,6 +7,7 @@ mod event;
 mod filter;
 mod id;
 mod instance;
+pub(crate) mod limits;
 mod log;
 pub(crate) mod lossless;
 mod new_task;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::{AddError, RetryPolicy, TaskId, TaskSource};
+use super::{AddError, RetryPolicy, TaskId, TaskSource, limits, time};
 
 /// A task that is to be added, whatever its kind: what [`add_all`](crate::TaskManager::add_all) takes where kinds are
 /// mixed, and what a store is given to keep.
@@ -60,14 +60,15 @@ pub enum When {
 
 impl NewTask {
     /// The most tags a task may have.
-    pub const MAX_TAGS: usize = 32;
+    pub const MAX_TAGS: usize = limits::TAGS;
     /// The longest payload, in bytes of JSON.
-    pub const MAX_PAYLOAD: usize = 1 << 20;
+    pub const MAX_PAYLOAD: usize = limits::PAYLOAD;
     /// The most tasks of one [`add_all`](crate::TaskManager::add_all): they are one transaction, and meanwhile nobody else
     /// can write.
-    pub const MAX_AT_ONCE: usize = 100_000;
-    /// The longest key, tag name, tag value and queue name, in bytes.
-    pub const MAX_WORD: usize = 1024;
+    pub const MAX_AT_ONCE: usize = limits::TASKS_AT_ONCE;
+    /// The longest name, key, tag name, tag value and queue name, in bytes. In keys and tags a NUL counts as four bytes and
+    /// the sign `␀` as six, which is what they take where text has no NUL.
+    pub const MAX_WORD: usize = limits::WORD;
 
     /// A task of that name with these arguments and no options.
     #[must_use]
@@ -93,30 +94,40 @@ impl NewTask {
     /// Its arguments, once it is within every limit.
     pub(crate) fn check(&self) -> Result<&Arc<str>, AddError> {
         let args = self.args.as_ref().map_err(Clone::clone)?;
-        let within = |what: &'static str, limit: usize, actual: usize| {
-            if actual > limit { Err(AddError::TooLarge { what, limit, actual }) } else { Ok(()) }
+        let size = |field, actual, limit| {
+            limits::size(actual, limit).map_err(|refused| refused.in_add(field, &actual))
         };
-        within("payload", Self::MAX_PAYLOAD, args.len())?;
-        within("tags", Self::MAX_TAGS, self.tags.len())?;
+        let word = |field, text: &str| limits::word(text).map_err(|refused| refused.in_add(field, &text));
+        let name = |field, text: &str| limits::name(text).map_err(|refused| refused.in_add(field, &text));
+        size("payload", args.len(), limits::PAYLOAD)?;
+        name("name", &self.name)?;
+        name("queue", &self.queue)?;
+        size("tags", self.tags.len(), limits::TAGS)?;
         for (key, value) in &self.tags {
-            within("tag name", Self::MAX_WORD, key.len())?;
-            within("tag value", Self::MAX_WORD, value.len())?;
+            word("tag name", key)?;
+            word("tag value", value)?;
         }
-        let words = [
+        let keys = [
             ("idempotency key", &self.idempotency_key),
             ("run key", &self.run_key),
             ("concurrency key", &self.concurrency_key),
         ];
-        for (what, word) in words {
-            within(what, Self::MAX_WORD, word.as_ref().map_or(0, String::len))?;
+        for (field, key) in keys {
+            key.as_deref().map_or(Ok(()), |key| word(field, key))?;
         }
-        let backoff = self.policy.backoff;
-        if !backoff.is_finite() || backoff < 0.0 {
-            return Err(AddError::Option {
-                option: "backoff",
-                message: format!("{backoff} is not a factor; give a number of 0 or more"),
-            });
+        match self.when {
+            When::Now => {}
+            When::In(delay) => {
+                limits::length(delay).map_err(|refused| refused.in_add("run_in", &delay))?;
+            }
+            When::At(at) => instant("run_at", at)?,
         }
+        self.expires_at.map_or(Ok(()), |at| instant("expires_at", at))?;
+        self.policy.check()?;
         Ok(args)
     }
+}
+
+fn instant(field: &'static str, at: SystemTime) -> Result<(), AddError> {
+    limits::instant(at).map_err(|refused| refused.in_add(field, &time::rfc3339(at)))
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::{AddError, limits};
+
 /// What a task said about being tried again. It is taken at the add and stored with the task, so that any process can
 /// apply it, even one that does not know the task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +45,46 @@ impl RetryPolicy {
         max_snoozes: 100,
         max_lost_runs: 3,
     };
+
+    /// Whether every number is within its limits.
+    pub(crate) fn check(&self) -> Result<(), AddError> {
+        limits::length(self.delay).map_err(|refused| refused.in_add("delay", &self.delay))?;
+        limits::length_or_ever(self.max_delay)
+            .map_err(|refused| refused.in_add("max_delay", &self.max_delay))?;
+        limits::backoff(self.backoff).map_err(|refused| refused.in_add("backoff", &self.backoff))?;
+        limits::jitter(self.jitter).map_err(|refused| refused.in_add("jitter", &self.jitter))?;
+        if self.delay > self.max_delay {
+            let message = format!(
+                "it is {:?}, which is longer than `max_delay`, {:?}; give a longer `max_delay`",
+                self.delay, self.max_delay
+            );
+            return Err(AddError::Option { option: "delay", message });
+        }
+        if let Some(timeout) = self.timeout {
+            let refuse = |refused: limits::Refused| refused.in_add("timeout", &timeout);
+            limits::length_or_ever(timeout).map_err(refuse)?;
+            if timeout < limits::TIMEOUT_MIN {
+                return Err(refuse(limits::Refused::Invalid("an attempt may take 1 ms at the least")));
+            }
+        }
+        if self.max_lost_runs < limits::LOST_RUNS_MIN {
+            let refused = limits::Refused::Invalid("one lost run is the least");
+            return Err(refused.in_add("max_lost_runs", &self.max_lost_runs));
+        }
+        Ok(())
+    }
+
+    /// A policy that a store kept: JSON, in which a field that is missing has its default.
+    ///
+    /// # Errors
+    /// Why it cannot be read, or which limit it breaks. It is an error of its task: the default would be another policy.
+    #[allow(dead_code, reason = "the stores read their columns with it from the next change on")]
+    pub(crate) fn read(json: &str) -> Result<Self, String> {
+        let policy: Self = serde_json::from_str(json)
+            .map_err(|error| format!("its retry policy cannot be read: {error}"))?;
+        policy.check().map_err(|error| format!("its retry policy is invalid: {error}"))?;
+        Ok(policy)
+    }
 
     /// Attempts in all.
     #[must_use]

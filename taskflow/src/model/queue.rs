@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Error;
+use super::{Error, limits};
 
 /// The limits of one queue.
 ///
@@ -53,7 +53,7 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// The shortest stretch of time a limit can be meant for.
+    /// The shortest stretch of time that a limit may count over. The longest is a century.
     pub const MIN_PER: Duration = Duration::from_millis(10);
 
     /// At most `starts` in any stretch of `per`.
@@ -116,16 +116,14 @@ impl QueueConfig {
         self
     }
 
-    /// Whether it can be meant.
+    /// Whether its limits are valid. Every count is.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        match self.rate_limit {
-            Some(limit) if limit.per < RateLimit::MIN_PER => Err(Error::Config {
-                option: "rate_limit",
-                value: format!("{:?}", limit.per),
-                message: "the time it counts over is 10 ms at the least",
-            }),
-            _ => Ok(()),
+        let Some(RateLimit { per, .. }) = self.rate_limit else { return Ok(()) };
+        let refuse = |refused: limits::Refused| refused.in_config("rate_limit", &per);
+        if per < RateLimit::MIN_PER {
+            return Err(refuse(limits::Refused::Invalid("the time it counts over is 10 ms at the least")));
         }
+        limits::length(per).map_err(refuse)
     }
 }
 

@@ -77,7 +77,9 @@ impl TaskRecord {
     /// A finer view of its status at this moment.
     #[must_use]
     pub fn phase(&self) -> TaskPhase {
-        let is_over = |timeout| self.started_at.is_some_and(|at| at + timeout < SystemTime::now());
+        let ends = |timeout| self.started_at.and_then(|at| at.checked_add(timeout));
+        // An end beyond every clock never comes.
+        let is_over = |timeout| ends(timeout).is_some_and(|end| end < SystemTime::now());
         match self.status {
             TaskStatus::Running if self.timeout.is_some_and(is_over) => TaskPhase::Overrunning,
             TaskStatus::Running => TaskPhase::Running,
