@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::future::IntoFuture;
+use std::future::{IntoFuture, poll_fn};
 use std::iter;
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -10,12 +10,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::oneshot;
-
 use super::{TaskHandle, TaskManager};
-use crate::engine::adder::Answer;
+use crate::engine::adder::Sent;
 use crate::engine::holds::Holder;
-use crate::model::{AddError, NewTask, RetryPolicy, When};
+use crate::model::{AddError, NewTask, RetryPolicy, When, limits};
 use crate::task::{Call, IntoNewTask, Standalone, Task, TaskFn, new_task};
 
 impl TaskManager {
@@ -76,8 +74,9 @@ impl TaskManager {
         if tasks.is_empty() {
             return Ok(Vec::new());
         }
-        let answer = self.0.adder.send(tasks.into_iter(), holder)?;
-        let inserted = answer.await.map_err(|_| AddError::ShutDown)??;
+        let adder = &self.0.adder;
+        let mut sent = adder.send(tasks.into_iter(), holder)?;
+        let inserted = poll_fn(|cx| adder.poll(&mut sent, cx)).await?;
         Ok(inserted.into_iter().map(|inserted| TaskHandle::of(self.0.core.clone(), inserted)).collect())
     }
 }
@@ -138,22 +137,36 @@ impl<V> AddTask<V> {
         self
     }
 
-    /// Runs it no sooner than this long after it was stored.
+    /// Runs it no sooner than this long after it was stored: up to a century.
     pub fn run_in(mut self, delay: Duration) -> Self {
         self.task.when = When::In(delay);
         self
     }
 
-    /// Runs it no sooner than this instant. One in the past is now.
+    /// Runs it no sooner than this instant, from 1970-01-01 to 2200-01-01 UTC, kept to the microsecond. One in the past is
+    /// now.
     pub fn run_at(mut self, at: impl Into<SystemTime>) -> Self {
         self.task.when = When::At(at.into());
         self
     }
 
-    /// Does not start it later than this instant, be it for the first time or again: what has not begun by then ends as
-    /// cancelled, with the reason "expired". What has begun goes on.
+    /// Does not start it later than this instant, for the first time or again: a task that has not begun by then ends as
+    /// cancelled, with the reason "expired". A run that has begun goes on. From 1970-01-01 to 2200-01-01 UTC, kept to the
+    /// microsecond.
     pub fn expires_at(mut self, at: impl Into<SystemTime>) -> Self {
         self.task.expires_at = Some(at.into());
+        self
+    }
+
+    /// Does not start it later than this long after now, by the clock of this process: up to a century. Otherwise as
+    /// [`expires_at`](Self::expires_at).
+    pub fn expires_in(mut self, length: Duration) -> Self {
+        match (limits::length(length), SystemTime::now().checked_add(length)) {
+            (Ok(()), Some(at)) => self.task.expires_at = Some(at),
+            // Like an argument that cannot be written, it is said when the add is awaited.
+            (Err(refused), _) => self.task.args = Err(refused.in_add("expires_in", &length)),
+            (Ok(()), None) => unreachable!("a century from now is within every clock"),
+        }
         self
     }
 
@@ -176,17 +189,28 @@ impl<V> AddTask<V> {
         self.policy(|policy| policy.retries = retries)
     }
 
-    /// Before the second attempt.
+    /// How long to wait before the second attempt: up to a century, and no longer than [`max_delay`](Self::max_delay).
     pub fn delay(self, delay: Duration) -> Self {
         self.policy(|policy| policy.delay = delay)
     }
 
-    /// Each further delay is this many times the one before.
+    /// Each further delay is this many times the one before: from 1 to 1000.
     pub fn backoff(self, factor: f64) -> Self {
         self.policy(|policy| policy.backoff = factor)
     }
 
-    /// How long one attempt may take.
+    /// No delay before an attempt is longer: up to a century, or [`Duration::MAX`] for no limit. Default 1 hour; never
+    /// shorter than [`delay`](Self::delay).
+    pub fn max_delay(self, longest: Duration) -> Self {
+        self.policy(|policy| policy.max_delay = longest)
+    }
+
+    /// Each delay is longer or shorter by up to this share, at random: from 0 to 1. Default 0.1.
+    pub fn jitter(self, share: f64) -> Self {
+        self.policy(|policy| policy.jitter = share)
+    }
+
+    /// How long one attempt may take: from 1 ms to a century, or [`Duration::MAX`] for no limit.
     pub fn timeout(self, timeout: Duration) -> Self {
         self.policy(|policy| policy.timeout = Some(timeout))
     }
@@ -221,7 +245,8 @@ impl<V> AddTask<V> {
     }
 }
 
-/// An add on its way: what awaiting an [`AddTask`] awaits. To drop it undoes nothing once it has been polled.
+/// An add on its way: what awaiting an [`AddTask`] awaits. To drop it undoes nothing once it has been polled, unless it
+/// still waits for room among the adds that are to be written: then it is not stored.
 #[must_use = "an add does nothing until it is awaited"]
 pub struct AddFuture<V>(Step<V>);
 
@@ -231,7 +256,7 @@ pub struct AddFuture<V>(Step<V>);
 )]
 enum Step<V> {
     Described(Option<AddTask<V>>),
-    Sent(TaskManager, oneshot::Receiver<Answer>),
+    Sent(TaskManager, Sent),
 }
 
 impl<V> AddFuture<V> {
@@ -246,11 +271,11 @@ impl<V> Future for AddFuture<V> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Step::Described(add) = &mut self.0 {
             let AddTask { manager, holder, task, .. } = add.take().expect("an add is sent by its first poll");
-            let answer = manager.0.adder.send(iter::once(task), holder)?;
-            self.0 = Step::Sent(manager, answer);
+            let sent = manager.0.adder.send(iter::once(task), holder)?;
+            self.0 = Step::Sent(manager, sent);
         }
-        let Step::Sent(manager, answer) = &mut self.0 else { unreachable!("the first poll has sent it") };
-        let inserted = ready!(Pin::new(answer).poll(cx)).map_err(|_| AddError::ShutDown)??;
+        let Step::Sent(manager, sent) = &mut self.0 else { unreachable!("the first poll has sent it") };
+        let inserted = ready!(manager.0.adder.poll(sent, cx))?;
         let inserted = inserted.first().ok_or(AddError::ShutDown)?;
         Poll::Ready(Ok(TaskHandle::of(manager.0.core.clone(), *inserted)))
     }

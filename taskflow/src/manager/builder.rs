@@ -14,7 +14,7 @@ use crate::engine::queues::{self, Queues};
 use crate::engine::runner::Runner;
 use crate::engine::slots::Slots;
 use crate::engine::{control, lease, panics, prune, recovery, reporter, schedule, strangers, waiters};
-use crate::model::{Error, InstanceInfo, QueueConfig};
+use crate::model::{Error, InstanceInfo, QueueConfig, limits};
 use crate::store::{IntoStore, Store};
 use crate::task::{Registry, States};
 
@@ -133,13 +133,25 @@ impl TaskManagerBuilder {
         self
     }
 
-    /// How long the records of ended tasks are kept: 7 days unless told.
+    /// How long the records of ended tasks are kept. Default 7 days; up to a century, or [`Duration::MAX`] for no limit.
     pub fn retention(mut self, retention: Duration) -> Self {
         self.retention = retention;
         self
     }
 
-    /// How long an add waits for a store that is away before it fails: 5 s unless told.
+    /// How long an add waits for a store that is away, or for room, before it fails. Default 5 s; up to a century, or
+    /// [`Duration::MAX`] for no limit.
+    ///
+    /// It is how long an add waits for its write to begin and to be repeated. While the store is at work on the write itself,
+    /// the add waits longer, in proportion to the size of that write: 1 ms for each task in it and 1 s for each 4 MiB. So an
+    /// [`add_all`](TaskManager::add_all) of 100,000 tasks of 1 KB may take two minutes, and is not given up after 5 s while a
+    /// healthy store still writes it. When the time is over, the error says what is known: [`AddError::Store`] means that
+    /// nothing was stored, [`AddError::Unknown`] that the store has not answered yet.
+    ///
+    /// Adds that wait to be written take 64 MiB at most. A further add waits for room, as long as this.
+    ///
+    /// [`AddError::Store`]: crate::AddError::Store
+    /// [`AddError::Unknown`]: crate::AddError::Unknown
     pub fn add_timeout(mut self, timeout: Duration) -> Self {
         self.add_timeout = timeout;
         self
@@ -239,17 +251,13 @@ impl TaskManagerBuilder {
         if panics::catch(|| drop(tokio::time::sleep(Duration::ZERO))).is_err() {
             return Err(Error::NoRuntime);
         }
-        if self.lease < Duration::from_millis(30) {
-            let message = "a lease shorter than 30ms cannot be renewed in time";
-            return Err(Error::Config { option: "lease", value: format!("{:?}", self.lease), message });
-        }
+        self.check_words_and_lengths()?;
         let store = match self.store.take() {
             Some(store) => store?,
             None => "memory:".into_store()?,
         };
         let settings =
             Settings { lease: self.lease, retention: self.retention, add_timeout: self.add_timeout };
-        self.queues.values().try_for_each(QueueConfig::check)?;
         let queues = Queues::new(std::mem::take(&mut self.queues));
         let mut instance = InstanceInfo::of_this_process(runs);
         instance.schedules = schedules;
@@ -258,6 +266,24 @@ impl TaskManagerBuilder {
         // What was asked of the queues before this start holds from the first claim on.
         queues::refresh(&core, None).await?;
         Ok(Arc::new(core))
+    }
+
+    /// Whether every name and every length is within its limits.
+    fn check_words_and_lengths(&self) -> Result<(), Error> {
+        for (name, config) in &self.queues {
+            limits::name(name).map_err(|refused| refused.in_config("queue", name))?;
+            config.check()?;
+        }
+        let lengths =
+            [("lease", self.lease), ("retention", self.retention), ("add_timeout", self.add_timeout)];
+        for (option, length) in lengths {
+            limits::length_or_ever(length).map_err(|refused| refused.in_config(option, &length))?;
+        }
+        if self.lease < limits::LEASE_MIN {
+            let message = "a lease shorter than 30ms cannot be renewed in time";
+            return Err(Error::Config { option: "lease", value: format!("{:?}", self.lease), message });
+        }
+        Ok(())
     }
 
     fn check_queues_of(&self, registry: &Registry) -> Result<(), Error> {

@@ -1,0 +1,113 @@
+//! From an add to the store. Adds that come while writes are in flight gather and go together in the next; a caller
+//! is answered when *its* row is committed. No timer gathers them, so an idle system adds no latency.
+
+mod group;
+mod queue;
+mod sent;
+mod write;
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::sync::oneshot;
+
+use self::group::{Answer, Group, Seats, Size};
+use self::queue::{AddQueue, Put};
+pub(crate) use self::sent::Sent;
+use super::core::Core;
+use super::holds::Holder;
+use super::pause::in_time;
+use super::runner::Runner;
+use super::slots::Seat;
+use crate::model::{AddError, NewTask, TaskId, When, limits};
+use crate::store::{InsertGroup, InsertTask, Start};
+
+/// Takes adds to the store.
+#[derive(Debug)]
+pub(crate) struct Adder {
+    queue: Arc<AddQueue>,
+}
+
+impl Adder {
+    pub(crate) fn new(core: Arc<Core>, runner: Option<Arc<Runner>>) -> Arc<Self> {
+        Arc::new(Self { queue: Arc::new(AddQueue::new(core, runner)) })
+    }
+
+    /// Sends tasks on their way, all or none. The answer comes when they are committed; not to wait for it undoes nothing,
+    /// unless they still wait for room.
+    pub(crate) fn send(
+        &self,
+        tasks: impl ExactSizeIterator<Item = NewTask>,
+        holder: Option<Arc<dyn Holder>>,
+    ) -> Result<Sent, AddError> {
+        let core = &self.queue.core;
+        if core.is_closed() {
+            return Err(AddError::ShutDown);
+        }
+        limits::size(tasks.len(), limits::TASKS_AT_ONCE)
+            .map_err(|refused| refused.in_add("tasks", &tasks.len()))?;
+        let holds = holder.as_ref().is_some_and(|holder| holder.holds());
+        let mut inserts = Vec::with_capacity(tasks.len());
+        for mut task in tasks {
+            if let Some(holder) = &holder {
+                task.source = holder.source();
+            }
+            let start = if holds && !task.eager { Start::Hold } else { Start::Wait };
+            inserts.push(core.prepare(task, start)?);
+        }
+        let seats = self.seats(&mut inserts);
+        let (reply, answer) = oneshot::channel();
+        let announced = core.events.adding(inserts.iter().map(|insert| insert.task.id));
+        let id = inserts.first().map_or_else(TaskId::new, |insert| insert.task.id);
+        let tasks = InsertGroup::new(inserts);
+        let size = Size::of(&tasks);
+        let deadline = in_time(core.settings.add_timeout);
+        let reply = Some(reply);
+        let group = Group { tasks, id, size, seats, deadline, in_doubt: false, announced, holder, reply };
+        let mut sent = Sent::new(id, answer);
+        match self.queue.put(group) {
+            Put::Waits => {}
+            Put::NeedsWriter => write::start(self.queue.clone()),
+            Put::Crowded(group) => sent.wait_for_room(self.queue.clone(), group),
+        }
+        Ok(sent)
+    }
+
+    /// Polls for the answer to what was sent.
+    pub(crate) fn poll(&self, sent: &mut Sent, cx: &mut Context<'_>) -> Poll<Answer> {
+        sent.poll(&self.queue, cx)
+    }
+
+    /// Takes slots for those that could start at once, the most urgent first.
+    fn seats(&self, inserts: &mut [InsertTask]) -> Seats {
+        if let [insert] = inserts {
+            return Seats { first: self.seat(insert), rest: Vec::new() };
+        }
+        let mut first = None;
+        let mut rest = vec![None; inserts.len().saturating_sub(1)];
+        let mut by_urgency: Vec<usize> = (0..inserts.len()).collect();
+        by_urgency.sort_by_key(|at| Reverse(inserts[*at].task.priority));
+        for at in by_urgency {
+            let seat = self.seat(&mut inserts[at]);
+            match at.checked_sub(1) {
+                Some(at) => rest[at] = seat,
+                None => first = seat,
+            }
+        }
+        Seats { first, rest }
+    }
+
+    /// Takes a slot for a task that could start at once, and says so to the store. A held one waits for its response.
+    fn seat(&self, insert: &mut InsertTask) -> Option<Seat> {
+        let runner = self.queue.runner.as_ref().filter(|runner| runner.may_claim())?;
+        let task = &insert.task;
+        if task.when != When::Now || insert.start == Start::Hold {
+            return None;
+        }
+        let known = runner.registry.get(&task.name)?;
+        let seat = runner.slots.try_take(&task.queue, known.task.is_blocking())?;
+        insert.start = if task.eager { Start::Lease } else { Start::LeaseIfIdle };
+        Some(seat)
+    }
+}

@@ -1,0 +1,240 @@
+//! The writer: takes what waits to the store, and answers each caller when *its* row is committed.
+
+use std::mem;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::group::{Group, Size};
+use super::queue::AddQueue;
+use crate::engine::pause::{Backoff, in_time};
+use crate::engine::settle::is_about_one_row;
+use crate::model::{AddError, StoreError, StoreErrorKind};
+use crate::store::{InsertBatch, InsertGroup, Inserted, InsertedAs, Refusal, Run};
+
+/// Starts a writer, which writes what waits, and what gathers meanwhile, until nothing does.
+pub(super) fn start(queue: Arc<AddQueue>) {
+    let runtime = queue.core.runtime.clone();
+    let writer = Writer { queue, groups: Vec::new(), halves: Vec::new(), batch: None, is_done: false };
+    // A runtime that has ended drops it at once.
+    runtime.spawn(writer.run());
+}
+
+struct Writer {
+    queue: Arc<AddQueue>,
+    /// Those of the next write, or of the one under way.
+    groups: Vec<Group>,
+    /// The others of a write that the store refused: they are written apart.
+    halves: Vec<Vec<Group>>,
+    /// The write under way.
+    batch: Option<Arc<InsertBatch>>,
+    is_done: bool,
+}
+
+impl Writer {
+    async fn run(mut self) {
+        loop {
+            // Whoever was answered by the last write may add again right away, and so join this one.
+            tokio::task::yield_now().await;
+            match self.queue.take() {
+                Some(groups) => self.groups = groups,
+                None => {
+                    self.is_done = true;
+                    return;
+                }
+            }
+            let bytes = Size::all(&self.groups).bytes;
+            let joined = self.write_all().await;
+            self.queue.leave(bytes + joined);
+        }
+    }
+
+    /// Writes the groups. Answers how many bytes have joined them.
+    async fn write_all(&mut self) -> usize {
+        let (mut backoff, mut joined) = (Backoff::new(), 0);
+        loop {
+            if self.groups.is_empty() {
+                match self.halves.pop() {
+                    Some(half) => self.groups = half,
+                    None => return joined,
+                }
+            }
+            let Err(error) = self.insert().await else { continue };
+            // One row may be what the store refuses: it is found by halves, so that it fails no other.
+            if is_about_one_row(&error) && self.groups.len() > 1 {
+                let half = self.groups.split_off(self.groups.len() / 2);
+                self.halves.push(half);
+                continue;
+            }
+            self.give_up_late(&error);
+            self.groups.extend(self.halves.drain(..).flatten());
+            // Not longer than the first of them can wait, nor anybody who comes meanwhile.
+            let Some(earliest) = self.groups.iter().map(|group| group.deadline).min() else { continue };
+            let patience = in_time(self.queue.core.settings.add_timeout);
+            let wake_at = in_time(backoff.delay()).min(earliest).min(patience);
+            if error.is_transient() {
+                tokio::time::sleep_until(wake_at).await;
+            }
+            // A caller that runs out of time meanwhile hears the error, and not that a last try has no answer.
+            self.give_up_late(&error);
+            // Those who came meanwhile have deadlines of their own.
+            let before = Size::all(&self.groups).bytes;
+            self.queue.join(&mut self.groups);
+            joined += Size::all(&self.groups).bytes - before;
+        }
+    }
+
+    /// One write. After an error the groups are as before, but for those whose callers have been told.
+    async fn insert(&mut self) -> Result<(), StoreError> {
+        let core = self.queue.core.clone();
+        let empty = || InsertGroup::new(Vec::new());
+        let tasks = self.groups.iter_mut().map(|group| mem::replace(&mut group.tasks, empty())).collect();
+        let batch = Arc::new(InsertBatch::new(core.instance.id, core.settings.lease, tasks));
+        self.batch = Some(batch.clone());
+        // The store is at work on this very write: a large one may take longer than one add may wait for its turn.
+        let patience = Size::all(&self.groups).patience();
+        let until = |group: &Group| group.deadline + patience;
+        self.queue.busy_until(self.groups.iter().map(until).max().unwrap_or_else(Instant::now));
+        let began = core.health.begin();
+        let mut write = core.store.insert(batch.clone());
+        let mut look_at = self.groups.iter().map(until).min().unwrap_or_else(Instant::now);
+        let answer = loop {
+            tokio::select! {
+                biased;
+                answer = &mut write => break answer,
+                () = tokio::time::sleep_until(look_at) => {
+                    let now = Instant::now();
+                    self.groups.iter_mut().filter(|group| until(group) <= now).for_each(tell_that_nobody_knows);
+                    let here = self.groups.iter().filter(|group| group.is_awaited()).map(until).min();
+                    let next = [here, self.queue.refuse_the_late()].into_iter().flatten().min();
+                    // Whoever comes from now on can wait that long.
+                    look_at = next.unwrap_or_else(|| in_time(core.settings.add_timeout));
+                }
+            }
+        };
+        drop(write);
+        self.batch = None;
+        match answer {
+            // One row that the store refuses says nothing of its health.
+            Err(error) if is_about_one_row(&error) => {
+                tracing::debug!(%error, "the store refuses a write of {} adds", self.groups.len());
+                self.take_back(batch, &error);
+                Err(error)
+            }
+            answer => match core.health.note("an insert", began, answer) {
+                Ok(answers) => {
+                    let groups = mem::take(&mut self.groups);
+                    for ((group, tasks), answer) in groups.into_iter().zip(&batch.groups).zip(answers) {
+                        self.settle(group, tasks, answer);
+                    }
+                    Ok(())
+                }
+                Err(error) => {
+                    self.take_back(batch, &error);
+                    Err(error)
+                }
+            },
+        }
+    }
+
+    /// Gives the groups their tasks back after an error.
+    fn take_back(&mut self, batch: Arc<InsertBatch>, error: &StoreError) {
+        let tasks = Arc::try_unwrap(batch).map_or_else(|shared| shared.groups.clone(), |batch| batch.groups);
+        for (group, tasks) in self.groups.iter_mut().zip(tasks) {
+            group.tasks = tasks;
+            group.in_doubt |= error.kind() == StoreErrorKind::Unknown;
+        }
+    }
+
+    /// Starts what was leased, gives back the slots of what was not, and answers.
+    fn settle(&self, mut group: Group, tasks: &InsertGroup, answer: Result<Vec<Inserted>, Refusal>) {
+        let queue = &self.queue;
+        let seats = mem::take(&mut group.seats);
+        let inserted = match answer {
+            Ok(inserted) => inserted,
+            Err(Refusal::QueueFull { queue: name, max_size }) => {
+                queue.forget(group.announced, tasks);
+                queue.free(seats);
+                return group.answer(Err(AddError::QueueFull { queue: name, max_size }));
+            }
+        };
+        let mut holds = Vec::new();
+        for ((insert, inserted), seat) in tasks.tasks.iter().zip(&inserted).zip(seats.each()) {
+            if group.announced {
+                let name = inserted.kind.is_new().then_some(&*insert.task.name);
+                queue.core.events.added(insert.task.id, name);
+            }
+            match (inserted.kind, seat, &queue.runner) {
+                (InsertedAs::Leased { fence }, Some(seat), Some(runner)) => {
+                    runner.start_leased(&insert.task, Run::new(inserted.id, fence), seat);
+                }
+                (kind, seat, runner) => {
+                    queue.free_each([seat]);
+                    match (kind, runner) {
+                        (InsertedAs::Held { fence }, _) => holds.push(Run::new(inserted.id, fence)),
+                        (InsertedAs::Pending | InsertedAs::Replaced, Some(runner)) => runner.may_have_work(),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        holds.iter().for_each(|hold| queue.core.holds.begin(*hold));
+        if let (Some(holder), false) = (&group.holder, holds.is_empty()) {
+            holder.held(holds);
+        }
+        // Nobody waits any more: the tasks are stored all the same.
+        group.answer(Ok(inserted));
+    }
+
+    /// Answers those who cannot be served: everybody after an error that no repetition mends, else those whose time
+    /// is over.
+    fn give_up_late(&mut self, error: &StoreError) {
+        let now = Instant::now();
+        let late = self.groups.extract_if(.., |group| !error.is_transient() || group.deadline <= now);
+        for mut group in late.collect::<Vec<_>>() {
+            self.queue.forget(group.announced, &group.tasks);
+            self.queue.free(mem::take(&mut group.seats));
+            let answer = group.error(error.clone());
+            group.answer(Err(answer));
+        }
+    }
+}
+
+/// The write goes on; a caller that cannot wait longer is told that nobody knows yet.
+fn tell_that_nobody_knows(group: &mut Group) {
+    let slow = StoreError::new(StoreErrorKind::Unknown, "the store has not answered yet");
+    let id = group.id;
+    group.answer(Err(AddError::Unknown { id, source: slow }));
+}
+
+/// It is dropped before its end when the runtime ends, and when the store panics: nobody is left without an answer.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.is_done {
+            return;
+        }
+        let panicked = std::thread::panicking();
+        if let Some(batch) = self.batch.take() {
+            for (group, tasks) in self.groups.iter_mut().zip(&batch.groups) {
+                self.queue.forget(group.announced, tasks);
+                group.in_doubt = true;
+            }
+        }
+        let why =
+            if panicked { "the store panicked while it wrote" } else { "the runtime has ended meanwhile" };
+        let groups = mem::take(&mut self.groups);
+        let mut bytes = 0;
+        for mut group in groups.into_iter().chain(mem::take(&mut self.halves).into_iter().flatten()) {
+            self.queue.forget(group.announced, &group.tasks);
+            self.queue.free(mem::take(&mut group.seats));
+            bytes += group.size.bytes;
+            let error = StoreError::new(StoreErrorKind::Unknown, why);
+            let answer = if group.in_doubt || panicked { group.error(error) } else { AddError::ShutDown };
+            group.answer(Err(answer));
+        }
+        self.queue.leave(bytes);
+        if self.queue.writer_died(panicked) {
+            start(self.queue.clone());
+        }
+    }
+}
