@@ -55,7 +55,7 @@
 //! `pending → running → success | failed | interrupted | cancelled`.
 //!
 //! A worker *claims* a task under a lease, which it renews for as long as it lives, however long the task takes. When the
-//! process dies the lease ends (on SQLite its lock file tells at once), and any other process moves the task on: one
+//! process dies the lease ends (or its lock file, session or subscription tells earlier), and any other process moves the task on: one
 //! that [may run again](macro@task) does, one that never said so is `interrupted` and left to you. Each claim has a
 //! *fence*, and a process that comes back from a long sleep can no longer write anything to what it lost.
 //!

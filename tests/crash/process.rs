@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -21,7 +21,7 @@ pub(crate) struct Lab {
     /// Unmounted before its directory is removed.
     _disk: Option<SmallDisk>,
     directory: TempDir,
-    ledger: TempDir,
+    ledger: Arc<TempDir>,
     url: String,
     lease: Duration,
     server: Mutex<Option<Box<dyn DatabaseServer>>>,
@@ -78,8 +78,8 @@ impl DatabaseServer for PostgresServer {
 }
 
 impl Lab {
-    fn at(url: String, directory: TempDir) -> Self {
-        let ledger = tempfile::tempdir().unwrap();
+    pub(crate) fn at(url: String, directory: TempDir) -> Self {
+        let ledger = Arc::new(tempfile::tempdir().unwrap());
         Self {
             _disk: None,
             directory,
@@ -135,6 +135,13 @@ impl Lab {
     pub(crate) fn with_lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
+    }
+
+    /// The same ledger, and another way to the store.
+    pub(crate) fn with_url(&self, url: String) -> Self {
+        let (directory, server) = (tempfile::tempdir().unwrap(), Mutex::new(None));
+        let ledger = Arc::clone(&self.ledger);
+        Self { _disk: None, directory, ledger, url, lease: self.lease, server, ends: Mutex::default() }
     }
 
     pub(crate) fn is_sqlite(&self) -> bool {
@@ -269,6 +276,11 @@ impl Lab {
 
     pub(crate) async fn add_stubborn(&self, tasks: &TaskManager, length: Duration) -> TaskId {
         tasks.add_all([self.by_name("stubborn", length)]).await.unwrap()[0].id()
+    }
+
+    /// A task that may not run twice and takes that long.
+    pub(crate) async fn add_once(&self, tasks: &TaskManager, length: Duration) -> TaskId {
+        tasks.add_all([self.by_name("once", length)]).await.unwrap()[0].id()
     }
 
     /// This process adds what only the workers know, by its name.

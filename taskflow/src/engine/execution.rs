@@ -56,7 +56,12 @@ impl Admitted {
 
     /// What the runs of this process know of it.
     pub(crate) fn live(&self) -> Live {
-        Live::new(self.task.run, self.context.clone(), self.descriptor.is_blocking())
+        Live::new(
+            self.task.run,
+            self.context.clone(),
+            self.descriptor.is_blocking(),
+            self.task.may_run_again(),
+        )
     }
 
     /// Its run ends before its body begins: it goes back to the queue as if nothing had claimed it, unless it was

@@ -1,6 +1,7 @@
 //! Leases, renewed from a thread and a runtime of their own: a handler that blocks every thread of the main runtime
 //! loses nothing.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,8 @@ use super::runner::Runner;
 use super::runs::StopReason;
 use super::shutdown;
 use crate::model::{Error, StoreError, StoreErrorKind};
-use crate::store::Renewal;
+use crate::store::sign::SIGN_GRACE;
+use crate::store::{Renewal, Sign};
 
 /// Keeps the leases of this process until it is over.
 pub(crate) fn keep(core: Arc<Core>, runner: Option<Arc<Runner>>) -> Result<(), Error> {
@@ -28,6 +30,48 @@ pub(crate) fn keep(core: Arc<Core>, runner: Option<Arc<Runner>>) -> Result<(), E
 }
 
 async fn renew_until_over(core: &Core, runner: Option<&Runner>) {
+    tokio::select! {
+        biased;
+        () = renew(core, runner) => {}
+        () = show_life(core, runner) => {}
+    }
+}
+
+/// Shows that this process lives, and stops what others may start when that could not be shown for too long. Of a process
+/// that runs nothing there is nothing to start. Ends never.
+async fn show_life(core: &Core, runner: Option<&Runner>) {
+    let Some(runner) = runner else { return std::future::pending().await };
+    let mut signs = core.store.show_life(core.instance.id);
+    let mut gone: Option<Instant> = None;
+    let mut in_doubt = false;
+    loop {
+        let patience = gone.map(|since| (since + SIGN_GRACE).saturating_duration_since(Instant::now()));
+        tokio::select! {
+            biased;
+            sign = poll_fn(|cx| signs.as_mut().poll_next(cx)) => match sign {
+                Some(Sign::There) => {
+                    (gone, in_doubt) = (None, false);
+                    core.runs.doubt_repeatable(false);
+                    runner.doubt_sign(false);
+                }
+                Some(Sign::Gone { since }) if !in_doubt => gone = Some(since),
+                Some(Sign::Gone { .. }) => {}
+                None => std::future::pending().await,
+            },
+            () = tokio::time::sleep(patience.unwrap_or_default()), if gone.is_some() => {
+                (gone, in_doubt) = (None, true);
+                tracing::warn!(
+                    "the connection that shows others that this process lives is gone: runs that others may start are \
+                     stopped, nothing is claimed"
+                );
+                runner.doubt_sign(true);
+                core.runs.doubt_repeatable(true);
+            }
+        }
+    }
+}
+
+async fn renew(core: &Core, runner: Option<&Runner>) {
     let lease = core.settings.lease;
     let mut renewed = Instant::now();
     let mut wait = lease / 3;

@@ -13,9 +13,12 @@ pub(crate) async fn watch(runner: Arc<Runner>) {
     let core = &runner.core;
     let every = core.store.capabilities().recover_every;
     loop {
+        let wait = core.store.look_again_in().map_or(every, |soon| soon.min(every));
+        // A look at a process that may be dead is not put off.
+        let wait = if wait < every { wait } else { jittered(every) };
         tokio::select! {
             () = core.over.cancelled() => return,
-            () = tokio::time::sleep(jittered(every)) => {}
+            () = tokio::time::sleep(wait) => {}
         }
         // The error is in the health; the next look comes anyway.
         if let Ok(true) = recover(core).await {

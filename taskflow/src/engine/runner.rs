@@ -31,6 +31,7 @@ pub(crate) struct Runner {
     maybe_work: AtomicBool,
     stopping: AtomicBool,
     lease_in_doubt: AtomicBool,
+    sign_in_doubt: AtomicBool,
 }
 
 /// The names that claims ask for.
@@ -77,6 +78,7 @@ impl Runner {
             maybe_work: AtomicBool::new(true),
             stopping: AtomicBool::new(false),
             lease_in_doubt: AtomicBool::new(false),
+            sign_in_doubt: AtomicBool::new(false),
         })
     }
 
@@ -195,11 +197,20 @@ impl Runner {
 
     /// Whether something may be started: not while the process ends, nor while its lease is in doubt.
     pub(crate) fn may_claim(&self) -> bool {
-        !self.is_stopping() && !self.lease_in_doubt.load(Ordering::Acquire)
+        !self.is_stopping()
+            && !self.lease_in_doubt.load(Ordering::Acquire)
+            && !self.sign_in_doubt.load(Ordering::Acquire)
     }
 
     pub(super) fn doubt_lease(&self, in_doubt: bool) {
         if self.lease_in_doubt.swap(in_doubt, Ordering::AcqRel) && !in_doubt {
+            self.may_have_work();
+        }
+    }
+
+    /// Whether others may take this process for dead.
+    pub(super) fn doubt_sign(&self, in_doubt: bool) {
+        if self.sign_in_doubt.swap(in_doubt, Ordering::AcqRel) && !in_doubt {
             self.may_have_work();
         }
     }

@@ -17,6 +17,8 @@ pub(crate) struct Runs {
     live: Mutex<FoldMap<TaskId, Live>>,
     executing: AtomicUsize,
     ending: AtomicBool,
+    /// Others may start what may be repeated.
+    repeatable_in_doubt: AtomicBool,
     /// How many wait for there to be fewer.
     watchers: AtomicUsize,
     fewer: Notify,
@@ -28,11 +30,13 @@ pub(crate) struct Live {
     run: Run,
     context: TaskContext,
     blocking: bool,
+    /// Whether it runs again if it is lost.
+    repeatable: bool,
 }
 
 impl Live {
-    pub(crate) fn new(run: Run, context: TaskContext, blocking: bool) -> Self {
-        Self { run, context, blocking }
+    pub(crate) fn new(run: Run, context: TaskContext, blocking: bool, repeatable: bool) -> Self {
+        Self { run, context, blocking, repeatable }
     }
 
     fn executing(&self) -> bool {
@@ -45,9 +49,13 @@ impl Runs {
     pub(crate) fn admit(&self, runs: impl IntoIterator<Item = Live>) {
         let mut live = self.live.lock();
         let ending = self.ending.load(Ordering::Relaxed);
+        let in_doubt = self.repeatable_in_doubt.load(Ordering::Relaxed);
         for run in runs {
             if ending {
                 run.context.stop().ask(StopReason::Shutdown);
+            }
+            if in_doubt && run.repeatable {
+                run.context.stop().ask(StopReason::LeaseEnding);
             }
             live.insert(run.run.id, run);
         }
@@ -105,6 +113,18 @@ impl Runs {
     pub(crate) fn ask_all(&self, reason: StopReason) {
         for live in self.live.lock().values() {
             live.context.stop().ask(reason);
+        }
+    }
+
+    /// Others may start what may be repeated, or no longer. While they may, such runs are asked to stop, also those that
+    /// begin meanwhile.
+    pub(crate) fn doubt_repeatable(&self, in_doubt: bool) {
+        let live = self.live.lock();
+        self.repeatable_in_doubt.store(in_doubt, Ordering::Relaxed);
+        if in_doubt {
+            for live in live.values().filter(|live| live.repeatable) {
+                live.context.stop().ask(StopReason::LeaseEnding);
+            }
         }
     }
 

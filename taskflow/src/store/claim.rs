@@ -154,6 +154,12 @@ impl Claimed {
             log_bytes: 0,
         }
     }
+
+    /// Whether it runs again if this run is lost.
+    #[must_use]
+    pub fn may_run_again(&self) -> bool {
+        self.policy.requeue_on_interrupt || self.attempt < self.max_attempts
+    }
 }
 
 /// The leases of one instance that are to be renewed.

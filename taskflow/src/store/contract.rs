@@ -11,7 +11,7 @@ use futures_util::Stream;
 
 use super::{
     Claim, Claims, Finish, Finished, Fire, Fired, InsertBatch, Inserted, Recovered, Refusal, Release,
-    Renewal, Renewed, Report, Run, ScheduleChange, ScheduleChanges, ScheduleState, TaskEnd,
+    Renewal, Renewed, Report, Run, ScheduleChange, ScheduleChanges, ScheduleState, SignStream, TaskEnd,
 };
 use crate::model::{
     CancelOutcome, Counts, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo, StoreError,
@@ -134,6 +134,23 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// each with an entry in its task's attempts ("worker lost"), makes holds of such processes pending, and cancels
     /// pending tasks that have expired. At most a few hundred a call; a call that answers none has found none left.
     fn recover(&self, by: InstanceId) -> StoreFuture<'_, Vec<Recovered>>;
+
+    /// When to look for lost runs again, if that is sooner than [`Capabilities::recover_every`]: a store that knows of processes
+    /// which may be dead wants to look at them at the right moment.
+    fn look_again_in(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Shows other processes that this instance lives, by something that ends with its process, and says what becomes of that.
+    /// It is shown for as long as the stream is asked for more, from the thread that renews leases. The stream ends never.
+    ///
+    /// Others may take an instance for dead whose sign they have not seen for 2.5 s, and [`recover`](Self::recover) then moves on
+    /// those of its runs that may be repeated. A process that hears [`Sign::Gone`] stops these runs 2 s after that
+    /// instant, unless it hears [`Sign::There`] before. A store that cannot tell a dead process from its leases needs none of
+    /// this.
+    fn show_life(&self, _instance: InstanceId) -> SignStream {
+        Box::pin(futures_util::stream::pending())
+    }
 
     /// Hints that there may be work, or that something was controlled, by other processes too where the store can
     /// tell. Never needed for correctness. Ends never; errors are the store's own to mend.

@@ -14,10 +14,13 @@ mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
 mod schedule;
+pub(crate) mod sign;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod state;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod suspects;
 mod url;
 mod window;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -35,6 +38,7 @@ pub use postgres::PostgresStore;
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
 pub use schedule::{Declaration, Fire, FireAfter, Fired, ScheduleChange, ScheduleChanges, ScheduleState};
+pub use sign::{Sign, SignStream};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, Synchronous};
 pub use url::IntoStore;

@@ -13,9 +13,11 @@ use super::connections::Connections;
 use super::error::Fault;
 use super::finish;
 use super::hints::Hints;
+use super::keeper::Keepers;
 use super::session::Session;
 use super::sql::Sql;
 use crate::model::{InstanceId, StoreError, StoreErrorKind};
+use crate::store::suspects::Suspects;
 
 /// How often a call that lost a race is done again.
 const RACES: u32 = 20;
@@ -28,6 +30,8 @@ pub(super) struct Shared {
     /// Whether the server's sessions are ours from one transaction to the next: not so behind some poolers.
     pub(super) listens: bool,
     pub(super) location: String,
+    pub(super) keepers: Keepers,
+    pub(super) suspects: Suspects<i64>,
     doubts: Mutex<Vec<Doubt>>,
 }
 
@@ -50,7 +54,16 @@ pub(super) enum Kind {
 
 impl Shared {
     pub(super) fn new(sql: Sql, connections: Connections, location: String, listens: bool) -> Self {
-        Self { sql, connections, hints: Hints::new(), listens, location, doubts: Mutex::default() }
+        Self {
+            sql,
+            connections,
+            hints: Hints::new(),
+            listens,
+            location,
+            keepers: Keepers::default(),
+            suspects: Suspects::default(),
+            doubts: Mutex::default(),
+        }
     }
 
     /// Does a call on the current runtime.
@@ -185,7 +198,7 @@ impl Shared {
 }
 
 /// Nobody will answer.
-fn ended(location: &str) -> StoreError {
+pub(super) fn ended(location: &str) -> StoreError {
     let message =
         format!("the runtime ended before {location} answered; what was asked for may have been done");
     StoreError::new(StoreErrorKind::Unknown, message)

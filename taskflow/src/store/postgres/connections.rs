@@ -91,10 +91,15 @@ impl Connections {
             // Whatever ended this one has most likely ended the others.
             self.forget_idle(runtime);
         }
-        let opened = within(PgConnection::connect_with(&self.options)).await;
-        let opened = opened.unwrap_or_else(|| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
-        let connection = opened.map_err(|error| self.unreachable(error))?;
+        let connection = self.open(PATIENCE).await?;
         Ok(self.loan(Kind::Own(Box::new(connection)), permit))
+    }
+
+    /// A new connection of our own, which the caller keeps.
+    pub(super) async fn open(&self, patience: Duration) -> Result<PgConnection, Fault> {
+        let opened = tokio::time::timeout(patience, PgConnection::connect_with(&self.options)).await;
+        let opened = opened.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
+        opened.map_err(|error| self.unreachable(error))
     }
 
     fn loan<'c>(&'c self, connection: Kind, permit: Option<SemaphorePermit<'c>>) -> Loan<'c> {

@@ -66,6 +66,11 @@ impl Fault {
         }
     }
 
+    /// Whether the server answers that it takes no writes now, from nobody: it starts up, shuts down, or is a standby.
+    pub(super) fn refuses_everybody(&self) -> bool {
+        matches!(self.code().as_deref(), Some("57P03" | "25006"))
+    }
+
     /// The error for the caller. `in_doubt`: whether what the call asked for may have been done although the connection
     /// was lost.
     pub(super) fn into_error(self, location: &str, in_doubt: bool) -> StoreError {

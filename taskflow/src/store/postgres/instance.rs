@@ -14,12 +14,12 @@ INSERT INTO taskflow_instances (id, host, pid, version, runs, schedules)
 VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (id) DO UPDATE SET
     host = excluded.host, pid = excluded.pid, version = excluded.version, runs = excluded.runs,
-    schedules = excluded.schedules, seen_at = now(), gone_at = NULL";
+    schedules = excluded.schedules, seen_at = now(), gone_at = NULL, sign_start = NULL";
 
 /// Its runs, if it left any, are lost at once: their leases end.
 const LEAVE: &str = "
 WITH gone AS (
-    UPDATE taskflow_instances SET gone_at = now() WHERE id = $1 AND gone_at IS NULL
+    UPDATE taskflow_instances SET gone_at = now(), sign_start = NULL WHERE id = $1 AND gone_at IS NULL
 )
 UPDATE taskflow_tasks SET lease_until = now()
 WHERE id = ANY (ARRAY(

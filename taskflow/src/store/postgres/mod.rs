@@ -6,7 +6,8 @@
 //! [`claim`], which answers with what [`claimed`] reads, or through [`limits`] where the queue has some over all processes,
 //! and, where they all end well, out again in the same statement; whatever else becomes of rows happens at a [`desk`], on which each is a [`life`]:
 //! [`finish`], [`recover`], [`control`]. Concurrency [`keys`] keep tasks aside. The [`ledger`] keeps the numbers of the
-//! queues, [`queue`] what is asked of them, [`lease`], [`instance`] and [`schedule`] their tables. [`read`], [`overview`]
+//! queues, [`queue`] what is asked of them, [`lease`], [`instance`] and [`schedule`] their tables.
+//! A [`keeper`] renews the leases of an instance and shows by [`signs`] that it lives. [`read`], [`overview`]
 //! and [`list`] answer questions with [`record`]s. [`hints`] wake other processes. [`sql`], [`value`] and [`error`]
 //! translate names, values and errors.
 //!
@@ -36,6 +37,7 @@ mod fresh;
 mod hints;
 mod insert;
 mod instance;
+mod keeper;
 mod keys;
 mod lease;
 mod ledger;
@@ -51,6 +53,7 @@ mod recover;
 mod schedule;
 mod schema;
 mod session;
+mod signs;
 mod sql;
 mod store;
 mod url;

@@ -161,8 +161,13 @@ CREATE TABLE taskflow_instances (
     seen_at timestamptz NOT NULL DEFAULT now(),
     lease interval NOT NULL DEFAULT '10 s',         -- what it renews
     gone_at timestamptz,                            -- when it left; null if it did not
-    schedules text[] NOT NULL DEFAULT '{}'          -- those that tick in it
+    schedules text[] NOT NULL DEFAULT '{}',         -- those that tick in it
+    sign bigint NOT NULL DEFAULT 0,                 -- how often it has shown that it lives
+    sign_key integer,                               -- the advisory lock by which it does
+    sign_start timestamptz                          -- when the server started on which that is; null if it shows nothing
 );
+-- An update that only renews touches no index.
+CREATE INDEX taskflow_instances_signs ON taskflow_instances (sign_start) WHERE sign_start IS NOT NULL;
 
 -- For other languages: adds a task in the transaction that calls it, and answers its id. `SELECT taskflow_add('send_email',
 -- '{"to":"someone@example.com"}')`.

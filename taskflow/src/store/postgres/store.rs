@@ -2,21 +2,21 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use sqlx::PgConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool};
 
-use super::calls::{Kind, Shared};
+use super::calls::{Kind, Shared, ended};
 use super::connections::Connections;
 use super::error::Fault;
 use super::hints::Hints;
 use super::session::{SETTINGS, Session};
 use super::sql::Sql;
 use super::{
-    claim, control, finish, insert, instance, lease, list, overview, queue, read, recover, schedule, schema,
-    url, within,
+    claim, control, finish, insert, instance, keeper, lease, list, overview, queue, read, recover, schedule,
+    schema, signs, url, within,
 };
 use crate::model::{
     CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
@@ -24,8 +24,8 @@ use crate::model::{
 };
 use crate::store::{
     Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted, QueueState, Recovered,
-    Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleChanges, ScheduleState, Store,
-    StoreFuture, TaskEnd,
+    Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleChanges, ScheduleState,
+    SignStream, Store, StoreFuture, TaskEnd,
 };
 
 /// The store that is a PostgreSQL database, version 13 or later.
@@ -42,7 +42,11 @@ use crate::store::{
 /// | `listen=off` | for PgBouncer in transaction mode: no `LISTEN`, nothing that outlives a transaction |
 ///
 /// Beside those for calls there is one connection on which leases are renewed and one that listens for hints: six in all
-/// unless told otherwise, three at least. With `listen=off` other processes' work is found by polling, within a second.
+/// by default, three at least. With `listen=off` other processes' work is found by polling, within a second.
+///
+/// The session of the lease connection holds an advisory lock whose first number is 1952544108. When it is gone for 2.5 s its
+/// process is taken for dead, and its runs that may be repeated start elsewhere; with `listen=off`, and after a restart of the
+/// server until the lock is shown again, only leases tell.
 ///
 /// **Text with NUL characters** is kept, though PostgreSQL's text has none: in keys, names, errors and log messages a NUL
 /// stands as `␀0`, and `␀` as `␀␀`. Arguments, results and labels are JSON, which has its own word for it.
@@ -241,7 +245,19 @@ impl Store for PostgresStore {
 
     fn renew(&self, renewal: Renewal) -> StoreFuture<'_, Renewed> {
         let renewal = Arc::new(renewal);
+        if let Some(answer) = self.shared.keepers.renew(&renewal) {
+            let location = &self.shared.location;
+            return Box::pin(async move { answer.await.unwrap_or_else(|_| Err(ended(location))) });
+        }
         call!(self, Renew, renewal => lease::renew)
+    }
+
+    fn show_life(&self, instance: InstanceId) -> SignStream {
+        keeper::show_life(&self.shared, instance)
+    }
+
+    fn look_again_in(&self) -> Option<Duration> {
+        self.shared.suspects.look_again_in(Instant::now())
     }
 
     fn asked_to_stop(&self, instance: InstanceId) -> StoreFuture<'_, Vec<Run>> {
@@ -249,7 +265,16 @@ impl Store for PostgresStore {
     }
 
     fn recover(&self, _by: InstanceId) -> StoreFuture<'_, Vec<Recovered>> {
-        call!(self, Write, => recover::recover)
+        Box::pin(async move {
+            if let Err(error) = signs::end_leases_of_the_dead(&self.shared).await {
+                if error.is_transient() {
+                    return Err(error);
+                }
+                // Leases still tell.
+                tracing::debug!(%error, "whether other processes live cannot be seen");
+            }
+            self.call(Kind::Write, |session| Box::pin(recover::recover(session))).await
+        })
     }
 
     fn listen(&self) -> HintStream {

@@ -1,5 +1,6 @@
 //! Calls of scripts: what all handles of a store share, and how tasks come in, are claimed and are recovered.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,7 +14,8 @@ use super::news::News;
 use super::script::{self, Call, Script};
 use super::state::State;
 use super::{claim, finish, insert, persistence, recover};
-use crate::model::{InstanceInfo, StoreError, StoreErrorKind, time};
+use crate::model::{InstanceId, InstanceInfo, StoreError, StoreErrorKind, time};
+use crate::store::suspects::Suspects;
 use crate::store::{Claim, Finish, InsertBatch, InsertGroup, Recovered};
 
 /// The layout of the keys that this program reads and writes.
@@ -29,6 +31,9 @@ pub(super) struct Shared {
     pub(super) known: Mutex<Known>,
     pub(super) tokens: claim::Tokens,
     pub(super) simple: Simple,
+    /// The instances that show signs of life by this store.
+    pub(super) ours: Mutex<HashSet<InstanceId>>,
+    pub(super) suspects: Suspects<Vec<u8>>,
 }
 
 /// Whether what is asked for may be simple enough for the scripts on `lean.lua`: where it was not, the next calls do not try.
@@ -211,6 +216,13 @@ impl Shared {
     }
 
     pub(super) async fn recover(&self) -> Result<Vec<Recovered>, StoreError> {
+        if let Err(error) = self.end_leases_of_the_dead().await {
+            if error.is_transient() {
+                return Err(error);
+            }
+            // Leases still tell.
+            tracing::debug!(%error, "whether other processes live cannot be seen");
+        }
         loop {
             let mut look = self.quiet(&script::EXPIRED);
             look.arg(recover::RECOVERED_AT_ONCE);

@@ -8,7 +8,7 @@
 //! on `lean.lua` (`ends_well.lua`, `claim_plain.lua`). On this side [`insert`], [`claim`], [`finish`] and [`recover`] pack arguments and read
 //! [`answer`]s; [`state`] is the packed form both sides know; [`reads`], with [`record`], [`list`], [`numbers`] and
 //! [`instance`], answers questions, [`schedule`] deals with ticks, and [`controls`] does what people ask for. [`news`] tells
-//! other processes that something changed, [`persistence`] warns of a server that forgets.
+//! other processes that something changed, [`signs`] that this one lives, [`persistence`] warns of a server that forgets.
 
 mod answer;
 mod calls;
@@ -28,6 +28,7 @@ mod record;
 mod recover;
 mod schedule;
 mod script;
+mod signs;
 mod state;
 mod store;
 mod url;

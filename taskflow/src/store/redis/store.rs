@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -11,15 +11,16 @@ use super::calls::{Shared, Simple};
 use super::link::Links;
 use super::news::News;
 use super::state::exact;
-use super::{claim, finish, instance, numbers, script, url};
+use super::{claim, finish, instance, numbers, script, signs, url};
 use crate::model::{
     CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
     TaskFilter, TaskId, TaskRecord, time,
 };
+use crate::store::suspects::Suspects;
 use crate::store::{
     Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
     QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleChanges,
-    ScheduleState, Store, StoreFuture, TaskEnd, Verdict,
+    ScheduleState, SignStream, Store, StoreFuture, TaskEnd, Verdict,
 };
 
 /// The store on a Redis server, version 7 or later, or Valkey.
@@ -83,6 +84,8 @@ impl RedisStore {
                 known: Mutex::default(),
                 tokens,
                 simple: Simple::default(),
+                ours: Mutex::default(),
+                suspects: Suspects::default(),
             }),
         })
     }
@@ -211,6 +214,14 @@ impl Store for RedisStore {
 
     fn recover(&self, _by: InstanceId) -> StoreFuture<'_, Vec<Recovered>> {
         Box::pin(self.shared.recover())
+    }
+
+    fn show_life(&self, instance: InstanceId) -> SignStream {
+        signs::show_life(&self.shared, instance)
+    }
+
+    fn look_again_in(&self) -> Option<Duration> {
+        self.shared.suspects.look_again_in(Instant::now())
     }
 
     fn listen(&self) -> HintStream {

@@ -43,6 +43,7 @@
 --                 hash  what is known of one: tick, outcome, task, start, paused, definition
 --   instance, there, seen, started, gone
 --                 hash and zsets: what is known of processes, and until when they are believed to live
+--   signs         hash  instance → on which start of the server, and when, it last showed that it lives
 --   claim:<who>   text  the last claim of an instance: which it was, when, and the ids it took
 --   seq, meta
 --

@@ -83,6 +83,7 @@ for _, list in ipairs({ 'there', 'gone' }) do
     call('ZREM', P .. 'seen', instance)
     call('ZREM', P .. 'started', instance)
     call('HDEL', P .. 'instance', instance)
+    call('HDEL', P .. 'signs', instance)
     call('DEL', P .. 'claim:' .. instance)
   end
 end
