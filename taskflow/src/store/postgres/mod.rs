@@ -13,7 +13,7 @@
 //!
 //! **Locks** are taken in one order, so that nobody waits for somebody who waits for him:
 //!
-//! 1. `taskflow_schedule_changes`, by a definition or removal of a schedule, then the row of that schedule; a tick takes only
+//! 1. `taskflow_schedule_log`, by a definition or removal of a schedule, then the row of that schedule; a tick takes only
 //!    the row;
 //! 2. rows of `taskflow_queues`, by [`queue::lock`], all that a transaction will need at once, in the order of their names:
 //!    by adds to queues with a `max_size`, by claims from queues with limits over all processes, and by whoever moves a

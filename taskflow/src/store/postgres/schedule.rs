@@ -40,25 +40,25 @@ FROM taskflow_schedules ORDER BY name";
 
 const REMOVE: &str = "DELETE FROM taskflow_schedules WHERE name = $1";
 
-const LOCK_CHANGES: &str = "LOCK TABLE taskflow_schedule_changes IN EXCLUSIVE MODE";
+const LOCK_CHANGES: &str = "LOCK TABLE taskflow_schedule_log IN EXCLUSIVE MODE";
 
-const VERSION: &str = "SELECT coalesce(max(version), 0) FROM taskflow_schedule_changes";
+const VERSION: &str = "SELECT coalesce(max(version), 0) FROM taskflow_schedule_log";
 
 const NOTE_CHANGE: &str = "
-INSERT INTO taskflow_schedule_changes (version, name, removed)
-SELECT coalesce(max(version), 0) + 1, $1, $2 FROM taskflow_schedule_changes
+INSERT INTO taskflow_schedule_log (version, name, removed)
+SELECT coalesce(max(version), 0) + 1, $1, $2 FROM taskflow_schedule_log
 ON CONFLICT (name) DO UPDATE SET version = excluded.version, removed = excluded.removed";
 
 /// The latest change is never among them, so versions only grow.
 const FORGET_REMOVED: &str = "
-DELETE FROM taskflow_schedule_changes WHERE removed AND version <= (
-    SELECT version FROM taskflow_schedule_changes WHERE removed ORDER BY version DESC LIMIT 1 OFFSET $1
+DELETE FROM taskflow_schedule_log WHERE removed AND version <= (
+    SELECT version FROM taskflow_schedule_log WHERE removed ORDER BY version DESC LIMIT 1 OFFSET $1
 )";
 
 const CHANGES: &str = "
 SELECT c.name, s.last_tick, s.last_outcome, s.last_start, s.last_task, coalesce(s.paused, false), s.definition, s.declared,
        s.declared_since, coalesce(s.skipped, 0), s.last_skipped, c.version
-FROM taskflow_schedule_changes c
+FROM taskflow_schedule_log c
 LEFT JOIN taskflow_schedules s ON s.name = c.name AND s.definition IS NOT NULL
 WHERE c.version > $1 ORDER BY c.version LIMIT $2";
 

@@ -144,12 +144,12 @@ CREATE TABLE taskflow_schedules (
 
 -- The order in which schedules were defined and removed at run time: each once, at its latest change. A change locks the
 -- table until it commits, so that versions are seen in their order.
-CREATE TABLE taskflow_schedule_changes (
+CREATE TABLE taskflow_schedule_log (
     version bigint PRIMARY KEY,
     name text COLLATE "C" NOT NULL UNIQUE,
     removed boolean NOT NULL
 );
-CREATE INDEX taskflow_schedule_changes_removed ON taskflow_schedule_changes (version) WHERE removed;
+CREATE INDEX taskflow_schedule_removed ON taskflow_schedule_log (version) WHERE removed;
 
 CREATE TABLE taskflow_instances (
     id uuid PRIMARY KEY,

@@ -180,12 +180,12 @@ CREATE TABLE taskflow_schedules (
 ) WITHOUT ROWID;
 
 -- The order in which schedules were defined and removed at run time: each once, at its latest change.
-CREATE TABLE taskflow_schedule_changes (
+CREATE TABLE taskflow_schedule_log (
     version INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
     removed INTEGER NOT NULL
 );
-CREATE INDEX taskflow_schedule_changes_removed ON taskflow_schedule_changes (version) WHERE removed = 1;
+CREATE INDEX taskflow_schedule_removed ON taskflow_schedule_log (version) WHERE removed = 1;
 
 CREATE TABLE taskflow_instances (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
