@@ -29,7 +29,7 @@ impl StartWindow {
     /// How many may start at `now` (microseconds since the epoch).
     #[must_use]
     pub fn free(&self, limit: RateLimit, now: i64) -> usize {
-        let starts: u64 = self.remembered(limit, now).map(|(_, starts)| starts).sum();
+        let starts = self.remembered_starts(limit, now);
         limit.starts.saturating_sub(usize::try_from(starts).unwrap_or(usize::MAX))
     }
 
@@ -54,15 +54,20 @@ impl StartWindow {
         if limit.starts == 0 || self.free(limit, now) > 0 {
             return None;
         }
-        let mut starts: u64 = self.remembered(limit, now).map(|(_, starts)| starts).sum();
+        let mut starts = self.remembered_starts(limit, now);
         let fits = u64::try_from(limit.starts).unwrap_or(u64::MAX);
         for (ends_at, count) in self.remembered(limit, now) {
-            starts -= count;
+            starts = starts.saturating_sub(count);
             if starts < fits {
                 return ends_at.checked_add(SLICES * length(limit));
             }
         }
         None
+    }
+
+    /// No more than can be counted, whatever other hands have stored.
+    fn remembered_starts(&self, limit: RateLimit, now: i64) -> u64 {
+        self.remembered(limit, now).fold(0, |sum, (_, starts)| starts.saturating_add(sum))
     }
 
     fn remembered(&self, limit: RateLimit, now: i64) -> impl Iterator<Item = (i64, u64)> + '_ {

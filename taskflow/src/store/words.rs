@@ -26,8 +26,24 @@ pub(super) fn policy_json(policy: &RetryPolicy) -> Option<String> {
         .then(|| serde_json::to_string(policy).expect("numbers and lengths can be written as JSON"))
 }
 
+/// The stored policy; the default where it cannot be read.
 pub(super) fn policy(json: Option<&str>) -> RetryPolicy {
-    json.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
+    readable_policy(json).unwrap_or_default()
+}
+
+/// The stored policy, or why it cannot be read. It must be an object: serde would read a struct from an array as well.
+pub(super) fn readable_policy(json: Option<&str>) -> Result<RetryPolicy, String> {
+    let Some(json) = json else { return Ok(RetryPolicy::DEFAULT) };
+    if !json.trim_start().starts_with('{') {
+        return Err("its stored retry policy is not a JSON object".to_owned());
+    }
+    serde_json::from_str(json).map_err(|error| format!("its stored retry policy cannot be read: {error}"))
+}
+
+/// The stored labels, or why they cannot be read.
+pub(super) fn readable_tags(json: Option<&str>) -> Result<BTreeMap<String, String>, String> {
+    let Some(json) = json else { return Ok(BTreeMap::new()) };
+    serde_json::from_str(json).map_err(|error| format!("its stored tags cannot be read: {error}"))
 }
 
 /// The column of labels: nothing for none.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
+pub(crate) mod pooler;
 pub(crate) mod postgres;
 pub(crate) mod redis;
 

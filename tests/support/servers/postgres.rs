@@ -61,9 +61,50 @@ impl PostgresServer {
         Some(server)
     }
 
+    /// A new server that follows this one, and only reads until it is [promoted](Self::promote).
+    pub(crate) fn standby(&self) -> Self {
+        let programs = Programs::find().expect("this server has been found");
+        let directory = tempfile::Builder::new().prefix("taskflow-postgres-").tempdir().expect("a directory");
+        if let Some((user, group)) = programs.user {
+            chown(directory.path(), Some(user), Some(group)).expect("root may give a directory away");
+        }
+        let data = directory.path().join("data");
+        let copied = programs
+            .command("pg_basebackup")
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres"])
+            .args(["--checkpoint=fast", "--no-sync", "--wal-method=stream", "--write-recovery-conf", "-D"])
+            .arg(&data)
+            .stdin(Stdio::null())
+            .output()
+            .expect("pg_basebackup runs");
+        assert!(copied.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&copied.stderr));
+        let guardian = Guardian::over(directory.path(), &data.join("postmaster.pid"), "QUIT");
+        let mut server = Self { programs, directory, port: free_port(), server: None, _guardian: guardian };
+        server.restart();
+        server
+    }
+
+    /// Ends the recovery of a standby: it is a primary from then on.
+    pub(crate) fn promote(&self) {
+        assert_eq!(self.query("SELECT pg_promote()"), "t");
+    }
+
+    /// Makes it a server that only reads, as a former primary is after a failover.
+    pub(crate) fn demote(&mut self) {
+        self.stop();
+        let signal = self.directory.path().join("data").join("standby.signal");
+        File::create(signal).expect("a file in its directory");
+        self.restart();
+    }
+
     /// `postgres://postgres@127.0.0.1:PORT/postgres`.
     pub(crate) fn url(&self) -> String {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Whom its programs run as, if not as this process.
+    pub(crate) fn user(&self) -> Option<(u32, u32)> {
+        self.programs.user
     }
 
     pub(crate) fn port(&self) -> u16 {

@@ -2,7 +2,7 @@
 //! becomes of claims whose answers were lost.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::connections::Connections;
+use super::damage;
 use super::error::Fault;
 use super::finish;
 use super::hints::Hints;
@@ -21,6 +22,8 @@ use crate::store::suspects::Suspects;
 
 /// How often a call that lost a race is done again.
 const RACES: u32 = 20;
+/// How often a call that failed by what is stored is done again.
+const MENDS: u32 = 3;
 
 /// What all handles share.
 pub(super) struct Shared {
@@ -33,6 +36,15 @@ pub(super) struct Shared {
     pub(super) keepers: Keepers,
     pub(super) suspects: Suspects<i64>,
     doubts: Mutex<Vec<Doubt>>,
+    mended: tokio::sync::Mutex<Option<Mended>>,
+}
+
+/// The last time that damage was looked for.
+#[derive(Clone, Copy, Debug)]
+struct Mended {
+    found: bool,
+    ended_at: Instant,
+    took: Duration,
 }
 
 /// A claim whose answer was lost: what it took, if it took anything, will never be run.
@@ -63,6 +75,7 @@ impl Shared {
             keepers: Keepers::default(),
             suspects: Suspects::default(),
             doubts: Mutex::default(),
+            mended: tokio::sync::Mutex::default(),
         }
     }
 
@@ -140,23 +153,59 @@ impl Shared {
         Ok(())
     }
 
-    /// Does a call, again if it lost a race.
+    /// Does a call: again if it lost a race, and on another connection if that was lost before anything was done.
     async fn run<T, W>(self: &Arc<Self>, kind: Kind, work: &W) -> Result<T, StoreError>
     where
         W: for<'s, 'c> Fn(&'s mut Session<'c>) -> BoxFuture<'s, Result<T, Fault>> + Sync,
     {
-        let mut races = 0;
+        let (mut races, mut mends, mut repeats) = (0, 0, 0);
         loop {
             let (fault, in_doubt) = match self.once(kind, work).await {
                 Ok(value) => return Ok(value),
                 Err(failed) => failed,
             };
+            if kind != Kind::Renew && fault.is_about_values() && mends < MENDS && self.mend().await {
+                mends += 1;
+                continue;
+            }
+            let was_done = in_doubt && !fault.is_refusal();
+            let most = if fault.is_refusal() { self.connections.repeats() } else { 2 };
+            if fault.ends_connection() && !fault.is_silence() && !was_done && repeats < most {
+                // On a new connection: the old ones are not lent again.
+                repeats += 1;
+                continue;
+            }
             races += 1;
             if !fault.is_race() || races > RACES {
                 return Err(fault.into_error(&self.location, in_doubt));
             }
             tokio::time::sleep(Duration::from_millis(fastrand::u64(0..=2 * u64::from(races)))).await;
         }
+    }
+
+    /// Mends what other hands have stored and statements fail by. Answers whether the call is worth repeating. Mending reads
+    /// all that has not ended, so it takes at most a tenth of the time.
+    async fn mend(self: &Arc<Self>) -> bool {
+        let asked = Instant::now();
+        let mut mended = self.mended.lock().await;
+        if let Some(last) = *mended {
+            if last.ended_at >= asked {
+                return last.found;
+            }
+            if asked < last.ended_at + 10 * last.took {
+                return false;
+            }
+        }
+        let begun_at = Instant::now();
+        let found = match self.once(Kind::Write, &damage::mend_boxed).await {
+            Ok(found) => found,
+            Err((fault, _)) => {
+                tracing::error!(?fault, "damage in {} could not be mended", self.location);
+                false
+            }
+        };
+        *mended = Some(Mended { found, ended_at: Instant::now(), took: begun_at.elapsed() });
+        found
     }
 
     /// Does a call once. After an error, whether it may have been done all the same.

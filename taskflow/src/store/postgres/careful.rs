@@ -15,7 +15,7 @@ use super::keys;
 use super::plan::{Plan, Queue, Waiting, due};
 use super::queue;
 use super::session::Session;
-use super::sql::moment;
+use super::sql::{moment, total};
 use super::value::{Instant, give, keep, keep_json, length};
 use crate::model::{NewTask, TaskId};
 use crate::store::state::State;
@@ -25,7 +25,9 @@ const LOOK_AT_QUEUES: &str = concat!(
     "
 SELECT a.queue, now(),
        EXISTS (SELECT 1 FROM taskflow_queues p WHERE p.name = a.queue AND p.paused),
-       (SELECT coalesce(sum(c.waiting_first), 0)::bigint FROM taskflow_counts c WHERE c.queue = a.queue),
+       (SELECT ",
+    total!("c.waiting_first"),
+    " FROM taskflow_counts c WHERE c.queue = a.queue),
        (SELECT count(*) FROM (
             SELECT 1 FROM taskflow_tasks t
             WHERE t.state = 0 AND t.queue = a.queue AND (t.expires_at IS NULL OR t.expires_at > now()) LIMIT $2

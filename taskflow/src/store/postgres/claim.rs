@@ -8,6 +8,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::claimed::{claims, says};
+use super::damage::{self, Damage};
 use super::error::Fault;
 use super::finish::{Successes, end_well};
 use super::limits;
@@ -105,7 +106,8 @@ macro_rules! take_due {
     WHERE t.ctid = ANY (ARRAY(SELECT place FROM due))
     RETURNING t.id, t.fence, t.name, t.queue, t.priority, t.seq, t.attempt, t.max_attempts, t.scheduled_for,
               t.log_lines, t.log_bytes, t.policy, t.tags, t.args, t.snoozes,
-              (extract(epoch FROM t.expires_at - now()) * 1000000)::bigint
+              (CASE WHEN isfinite(t.expires_at) THEN extract(epoch FROM t.expires_at - now()) * 1000000
+                    WHEN t.expires_at IS NOT NULL THEN -1 END)::bigint
 )"
         )
     };
@@ -154,7 +156,9 @@ macro_rules! next_due {
     (SELECT run_at FROM (
         SELECT run_at, queue, name FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state = 1 AND ",
             $crate::store::postgres::sql::moment!(),
-            " > now()
+            " > now() AND ",
+            $crate::store::postgres::sql::moment!(),
+            " < 'infinity'
         ORDER BY ",
             $crate::store::postgres::sql::moment!(),
             " LIMIT 1000
@@ -162,7 +166,9 @@ macro_rules! next_due {
      WHERE queue = ANY($1::text[]) AND name = ANY($3::text[]) ORDER BY run_at LIMIT 1),
     (SELECT run_at FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state = 1 AND ",
             $crate::store::postgres::sql::moment!(),
-            " > now()
+            " > now() AND ",
+            $crate::store::postgres::sql::moment!(),
+            " < 'infinity'
      ORDER BY ",
             $crate::store::postgres::sql::moment!(),
             " OFFSET 999 LIMIT 1)
@@ -245,8 +251,13 @@ pub(super) struct Asked {
     pub(super) claim_id: i64,
 }
 
+/// What became of the ends, what was claimed, and what was leased and cannot be run.
+pub(super) type Taken = (Vec<Finished>, Claims, Vec<Damage>);
+
 pub(super) async fn claim(session: &mut Session<'_>, claim: &Claim, claim_id: i64) -> Result<Claims, Fault> {
-    Ok(take(session, &[], claim, claim_id).await?.1)
+    let (_, claims, damaged) = take(session, &[], claim, claim_id).await?;
+    damage::fail_claimed(session, damaged).await?;
+    Ok(claims)
 }
 
 pub(super) async fn turn(
@@ -255,10 +266,12 @@ pub(super) async fn turn(
     claim: &Claim,
     claim_id: i64,
 ) -> Result<(Vec<Finished>, Claims), Fault> {
-    if are_plain(finishes) {
-        return take(session, finishes, claim, claim_id).await;
-    }
-    limits::turn(session, finishes, claim, claim_id).await
+    let (finished, claims, damaged) = match are_plain(finishes) {
+        true => take(session, finishes, claim, claim_id).await?,
+        false => limits::turn(session, finishes, claim, claim_id).await?,
+    };
+    damage::fail_claimed(session, damaged).await?;
+    Ok((finished, claims))
 }
 
 /// Whether one statement can apply them all: each ends a task of its own well and has nothing else to say.
@@ -277,7 +290,7 @@ async fn take(
     finishes: &[Finish],
     claim: &Claim,
     claim_id: i64,
-) -> Result<(Vec<Finished>, Claims), Fault> {
+) -> Result<Taken, Fault> {
     if claim.limits.iter().any(|(_, limits)| limits.any()) {
         return limits::turn(session, finishes, claim, claim_id).await;
     }
@@ -302,7 +315,8 @@ async fn take(
     }
     let finished = successes.answers(says(&rows, 1)?.unwrap_or_default());
     session.is_news |= finished.iter().any(|it| *it != Finished::Stale);
-    Ok((finished, claims(claim, &rows)?))
+    let (claims, damaged) = claims(claim, &rows)?;
+    Ok((finished, claims, damaged))
 }
 
 impl Asked {

@@ -9,6 +9,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
+use super::damage::Damage;
 use super::error::Fault;
 use super::value::{Instant, give, keep};
 use crate::model::{RetryPolicy, TaskId, time};
@@ -27,19 +28,24 @@ where
     Ok(None)
 }
 
-pub(super) fn claims(claim: &Claim, rows: &[PgRow]) -> Result<Claims, Fault> {
+/// The claimed tasks, and those that are leased now and cannot be run because their rows are damaged.
+pub(super) fn claims(claim: &Claim, rows: &[PgRow]) -> Result<(Claims, Vec<Damage>), Fault> {
     let mut words = Words::of(claim);
     let mut tasks = Vec::with_capacity(rows.len());
+    let mut damaged = Vec::new();
     for row in rows {
         if let Some(id) = row.try_get::<Option<Uuid>, _>(3)? {
             let place = (Reverse(row.try_get::<i16, _>(7)?), row.try_get::<i64, _>(8)?);
-            tasks.push((place, words.claimed(TaskId::from(id), row)?));
+            match words.claimed(TaskId::from(id), row)? {
+                Ok(task) => tasks.push((place, task)),
+                Err(damage) => damaged.push(damage),
+            }
         }
     }
     tasks.sort_unstable_by_key(|(place, _)| *place);
     let next_due: Option<i64> = says(rows, 2)?;
     let next_due = next_due.map(|micros| Duration::from_micros(words::count(micros)));
-    Ok(Claims { tasks: tasks.into_iter().map(|(_, task)| task).collect(), next_due })
+    Ok((Claims { tasks: tasks.into_iter().map(|(_, task)| task).collect(), next_due }, damaged))
 }
 
 /// Words that most tasks of a claim share.
@@ -61,36 +67,69 @@ impl Words {
         }
     }
 
-    fn claimed(&mut self, id: TaskId, row: &PgRow) -> Result<Claimed, Fault> {
+    /// The task in a row, or what is damaged about it.
+    fn claimed(&mut self, id: TaskId, row: &PgRow) -> Result<Result<Claimed, Damage>, Fault> {
         let fence: i64 = row.try_get(4)?;
         let word = |known: &HashMap<String, Arc<str>>, kept: &str| {
             known.get(kept).map_or_else(|| Arc::from(give(kept.to_owned())), Arc::clone)
         };
+        let damaged = |reason: String| Ok(Err(Damage { id, fence, reason }));
         let policy = match row.try_get::<Option<&str>, _>(14)? {
             None => Arc::clone(&self.default_policy),
             Some(json) => match self.policies.get(json) {
                 Some(policy) => Arc::clone(policy),
-                None => {
-                    let policy = Arc::new(words::policy(Some(json)));
-                    self.policies.insert(json.to_owned(), Arc::clone(&policy));
-                    policy
-                }
+                None => match words::readable_policy(Some(json)) {
+                    Ok(policy) => {
+                        let policy = Arc::new(policy);
+                        self.policies.insert(json.to_owned(), Arc::clone(&policy));
+                        policy
+                    }
+                    Err(reason) => return damaged(reason),
+                },
             },
         };
-        Ok(Claimed {
-            expires_in: row.try_get::<Option<i64>, _>(18)?.map(|micros| time::left(micros, 0)),
-            snoozes: words::small(row.try_get::<i32, _>(17)?.into()),
+        let tags = match words::readable_tags(row.try_get(15)?) {
+            Ok(tags) => tags,
+            Err(reason) => return damaged(reason),
+        };
+        let (attempt, max_attempts): (i64, i64) = (row.try_get(9)?, row.try_get(10)?);
+        let (log_lines, log_bytes) = (i64::from(row.try_get::<i32, _>(12)?), row.try_get::<i64, _>(13)?);
+        let snoozes = i64::from(row.try_get::<i32, _>(17)?);
+        let expires_in: Option<i64> = row.try_get(18)?;
+        let scheduled_for: Option<Instant> = row.try_get(11)?;
+        let numbers = [
+            ("fence", fence, 1),
+            ("attempt", attempt, 1),
+            ("max_attempts", max_attempts, 1),
+            ("log_lines", log_lines, 0),
+            ("log_bytes", log_bytes, 0),
+            ("snoozes", snoozes, 0),
+        ];
+        for (column, number, least) in numbers {
+            if number < least || (column != "fence" && number > i64::from(u32::MAX)) {
+                return damaged(format!("its `{column}` is {number}"));
+            }
+        }
+        if expires_in.is_some_and(|micros| micros < 0) {
+            return damaged("its `expires_at` is infinite".to_owned());
+        }
+        if scheduled_for.is_some_and(|at| !at.is_finite()) {
+            return damaged("its `scheduled_for` is infinite".to_owned());
+        }
+        Ok(Ok(Claimed {
+            expires_in: expires_in.map(|micros| time::left(micros, 0)),
+            snoozes: words::small(snoozes),
             run: Run::new(id, words::count(fence)),
             name: word(&self.names, row.try_get(5)?),
             queue: word(&self.queues, row.try_get(6)?),
             args: Arc::from(row.try_get::<&str, _>(16)?),
-            tags: words::tags(row.try_get(15)?),
-            attempt: words::small(row.try_get(9)?),
-            max_attempts: words::small(row.try_get(10)?),
+            tags,
+            attempt: words::small(attempt),
+            max_attempts: words::small(max_attempts),
             policy,
-            scheduled_for: row.try_get::<Option<Instant>, _>(11)?.map(|at| time::from_micros(at.0)),
-            log_lines: words::small(row.try_get::<i32, _>(12)?.into()),
-            log_bytes: words::small(row.try_get(13)?),
-        })
+            scheduled_for: scheduled_for.map(|at| time::from_micros(at.0)),
+            log_lines: words::small(log_lines),
+            log_bytes: words::small(log_bytes),
+        }))
     }
 }

@@ -5,6 +5,7 @@
 //! whether it is there each time, which doubles the round trips of a short call.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -32,10 +33,13 @@ pub(super) struct Connections {
     pool: Option<PgPool>,
     permits: Semaphore,
     idle: Mutex<Vec<Idle>>,
+    /// Grows when a connection turns out to be of no use: those that were opened before most likely are not either.
+    generation: AtomicU64,
 }
 
 struct Idle {
     runtime: Id,
+    generation: u64,
     since: Instant,
     connection: PgConnection,
 }
@@ -46,6 +50,7 @@ pub(super) struct Loan<'c> {
     /// `None` only while it is being dropped.
     connection: Option<Kind>,
     is_fit: bool,
+    generation: u64,
     _permit: Option<SemaphorePermit<'c>>,
 }
 
@@ -56,12 +61,32 @@ enum Kind {
 
 impl Connections {
     pub(super) fn new(options: PgConnectOptions, location: String, most: usize) -> Self {
-        Self { options, location, pool: None, permits: Semaphore::new(most), idle: Mutex::default() }
+        Self {
+            options,
+            location,
+            pool: None,
+            permits: Semaphore::new(most),
+            idle: Mutex::default(),
+            generation: AtomicU64::new(0),
+        }
     }
 
-    pub(super) fn of_pool(pool: PgPool, location: String) -> Self {
-        let options = (*pool.connect_options()).clone();
+    pub(super) fn of_pool(pool: PgPool, location: String, listens: bool) -> Self {
+        let mut options = (*pool.connect_options()).clone();
+        if !listens {
+            options = options.statement_cache_capacity(0).extra_float_digits(None);
+        }
         Self { pool: Some(pool), ..Self::new(options, location, 0) }
+    }
+
+    /// A number that grows when connections were found to be of no use.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// How often a call that was refused is worth repeating: each time on another connection.
+    pub(super) fn repeats(&self) -> u32 {
+        self.pool.as_ref().map_or(2, |pool| pool.options().get_max_connections().saturating_add(1).min(100))
     }
 
     pub(super) fn options(&self) -> &PgConnectOptions {
@@ -71,8 +96,10 @@ impl Connections {
     /// A connection for one call. A *reserved* one is beside the others, so that it never waits for them.
     pub(super) async fn lend(&self, reserved: bool) -> Result<Loan<'_>, Fault> {
         if let (Some(pool), false) = (&self.pool, reserved) {
+            let generation = self.generation();
             let pooled = within(pool.acquire()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
-            return Ok(self.loan(Kind::Pooled(pooled.map_err(|error| self.unreachable(error))?), None));
+            let pooled = pooled.map_err(|error| self.unreachable(error))?;
+            return Ok(self.loan(Kind::Pooled(pooled), generation, None));
         }
         let permit = match reserved {
             true => None,
@@ -86,13 +113,14 @@ impl Connections {
             let is_fit = idle.since.elapsed() < DOUBTFUL
                 || matches!(within(idle.connection.ping()).await, Some(Ok(())));
             if is_fit {
-                return Ok(self.loan(Kind::Own(Box::new(idle.connection)), permit));
+                return Ok(self.loan(Kind::Own(Box::new(idle.connection)), idle.generation, permit));
             }
             // Whatever ended this one has most likely ended the others.
-            self.forget_idle(runtime);
+            self.outdate(idle.generation);
         }
+        let generation = self.generation();
         let connection = self.open(PATIENCE).await?;
-        Ok(self.loan(Kind::Own(Box::new(connection)), permit))
+        Ok(self.loan(Kind::Own(Box::new(connection)), generation, permit))
     }
 
     /// A new connection of our own, which the caller keeps.
@@ -102,20 +130,28 @@ impl Connections {
         opened.map_err(|error| self.unreachable(error))
     }
 
-    fn loan<'c>(&'c self, connection: Kind, permit: Option<SemaphorePermit<'c>>) -> Loan<'c> {
-        Loan { home: self, connection: Some(connection), is_fit: false, _permit: permit }
+    fn loan<'c>(
+        &'c self,
+        connection: Kind,
+        generation: u64,
+        permit: Option<SemaphorePermit<'c>>,
+    ) -> Loan<'c> {
+        Loan { home: self, connection: Some(connection), is_fit: false, generation, _permit: permit }
     }
 
     fn take_idle(&self, runtime: Id) -> Option<Idle> {
         let mut idle = self.idle.lock();
         // Those of a runtime that is gone are never asked for again.
-        idle.retain(|it| it.since.elapsed() < IDLE);
+        let generation = self.generation();
+        idle.retain(|it| it.since.elapsed() < IDLE && it.generation >= generation);
         let last = idle.iter().rposition(|it| it.runtime == runtime)?;
         Some(idle.remove(last))
     }
 
-    fn forget_idle(&self, runtime: Id) {
-        self.idle.lock().retain(|it| it.runtime != runtime);
+    /// No connection of this generation is lent again.
+    fn outdate(&self, generation: u64) {
+        let _ =
+            self.generation.compare_exchange(generation, generation + 1, Ordering::AcqRel, Ordering::Acquire);
     }
 
     fn unreachable(&self, error: sqlx::Error) -> Fault {
@@ -145,7 +181,7 @@ impl Loan<'_> {
 
     /// It is broken, and most likely the others are too.
     pub(super) fn discard(self) {
-        self.home.forget_idle(Handle::current().id());
+        self.home.outdate(self.generation);
     }
 }
 
@@ -154,8 +190,8 @@ impl Drop for Loan<'_> {
         match self.connection.take() {
             Some(Kind::Own(connection)) if self.is_fit => {
                 let runtime = Handle::current().id();
-                let idle = Idle { runtime, since: Instant::now(), connection: *connection };
-                self.home.idle.lock().push(idle);
+                let (since, generation) = (Instant::now(), self.generation);
+                self.home.idle.lock().push(Idle { runtime, generation, since, connection: *connection });
             }
             // Not given back to its pool, and so closed.
             Some(Kind::Pooled(pooled)) if !self.is_fit => drop(pooled.detach()),

@@ -13,7 +13,7 @@ use super::ledger::Ledger;
 use super::life::{Life, WITH_RUN_KEY};
 use super::queue;
 use super::session::Session;
-use super::sql::moment;
+use super::sql::{moment, total};
 use super::value::{give, keep};
 use crate::model::{CancelOutcome, Error, TaskId};
 use crate::store::state::State;
@@ -50,21 +50,41 @@ const DELETE_LOGS: &str = "DELETE FROM taskflow_logs WHERE task = ANY($1::uuid[]
 /// ended before.
 const DELETE_OLD_INSTANCES: &str = "
 DELETE FROM taskflow_instances i
-WHERE coalesce(i.gone_at, i.seen_at + 3 * greatest(i.lease, interval '10 s'))
-          <= now() - $1::bigint * interval '1 microsecond'
+WHERE CASE WHEN i.gone_at IS NOT NULL THEN i.gone_at <= now() - $1::bigint * interval '1 microsecond'
+           ELSE i.seen_at <= now() - $1::bigint * interval '1 microsecond'
+                             - 3 * least(greatest(i.lease, interval '10 s'), interval '1 year') END
   AND NOT EXISTS (SELECT 1 FROM taskflow_tasks t WHERE (t.state > 0) IS TRUE AND t.state IN (2, 3) AND t.instance = i.id)";
 
 /// Adds up the numbers of the shards, of which each connection there ever was left one.
-const FOLD_COUNTS: &str = "
+const FOLD_COUNTS: &str = concat!(
+    "
 WITH shards AS (
     DELETE FROM taskflow_counts WHERE (shard, queue) IN (
         SELECT shard, queue FROM taskflow_counts WHERE shard >= 0 FOR UPDATE SKIP LOCKED
     )
     RETURNING *
 ), folded AS (
-    SELECT queue, sum(pending) AS pending, sum(running) AS running, sum(success) AS success, sum(failed) AS failed,
-           sum(interrupted) AS interrupted, sum(cancelled) AS cancelled, sum(rejected) AS rejected,
-           sum(waiting_first) AS waiting_first, sum(later) AS later, sum(refused) AS refused
+    SELECT queue, ",
+    total!("pending"),
+    " AS pending, ",
+    total!("running"),
+    " AS running, ",
+    total!("success"),
+    " AS success, ",
+    total!("failed"),
+    " AS failed, ",
+    total!("interrupted"),
+    " AS interrupted, ",
+    total!("cancelled"),
+    " AS cancelled, ",
+    total!("rejected"),
+    " AS rejected, ",
+    total!("waiting_first"),
+    " AS waiting_first, ",
+    total!("later"),
+    " AS later, ",
+    total!("refused"),
+    " AS refused
     FROM shards GROUP BY queue ORDER BY queue
 )
 INSERT INTO taskflow_counts AS c
@@ -80,7 +100,8 @@ ON CONFLICT (shard, queue) DO UPDATE SET
     rejected = c.rejected + excluded.rejected,
     waiting_first = c.waiting_first + excluded.waiting_first,
     later = c.later + excluded.later,
-    refused = c.refused + excluded.refused";
+    refused = c.refused + excluded.refused"
+);
 
 pub(super) async fn cancel(
     session: &mut Session<'_>,
@@ -164,6 +185,7 @@ fn retry_one(desk: &mut Desk, keys: &mut HashMap<(String, String), TaskId>, id: 
         let outcome = words::outcome(life.outcome.as_deref().unwrap_or_default());
         desk.record(id, life.finished_at.unwrap_or(now), outcome, life.error);
     }
+    // One that cannot be read fails the task again when it is claimed.
     let again = words::policy(life.policy.as_deref()).max_attempts();
     desk.moved(id, State::Due, life.attempt);
     if let Some(life) = desk.change(id) {

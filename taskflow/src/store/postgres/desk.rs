@@ -27,9 +27,12 @@ FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::timestamptz[], $5::timesta
     WITH ORDINALITY AS g (task, number, instance, started_at, finished_at, outcome, error, n)
 ORDER BY g.n";
 
+/// A line that is there already was put there by other hands.
 const WRITE_LINES: &str = "
 INSERT INTO taskflow_logs (task, n, attempt, at, level, message)
-SELECT * FROM unnest($1::uuid[], $2::integer[], $3::bigint[], $4::timestamptz[], $5::text[], $6::text[])";
+SELECT * FROM unnest($1::uuid[], $2::integer[], $3::bigint[], $4::timestamptz[], $5::text[], $6::text[])
+ON CONFLICT (task, n) DO UPDATE SET
+    attempt = excluded.attempt, at = excluded.at, level = excluded.level, message = excluded.message";
 
 /// A row that is to wait again.
 #[derive(Clone, Debug)]
@@ -237,6 +240,18 @@ impl Desk {
             life.more_log_bytes = life.more_log_bytes.saturating_add(words::number(line.message.len()));
             life.is_changed = true;
         }
+    }
+
+    /// Ends a row that is damaged. The attempt of a run that has not begun is not counted.
+    pub(super) fn fail_damaged(&mut self, id: TaskId, reason: &str, has_begun: bool) {
+        let Some(life) = self.lives.get(&id) else { return };
+        let has_begun = has_begun && life.state == State::Running;
+        let uncounted = i64::from(life.state == State::Running && !has_begun);
+        let attempt = life.attempt.saturating_sub(uncounted).clamp(0, i64::from(u32::MAX));
+        let lost_runs = life.lost_runs.max(0);
+        let error = format!("the stored task is damaged: {reason}");
+        let outcome = has_begun.then_some(AttemptOutcome::Failed);
+        self.end(id, Ends { state: State::Failed, attempt, lost_runs, error, outcome });
     }
 
     /// Writes everything down.

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use crate::model::{StoreError, StoreErrorKind};
 
+/// The remedy for what a pooler does not let through or mixes up.
+const BEHIND_A_POOLER: &str = "seems to be behind a pooler in transaction mode; add `?listen=off` to its URL, or \
+                               `listen(false)` to the options of `PostgresStore::from_pool`";
+
 /// What goes wrong during one call.
 #[derive(Debug)]
 pub(super) enum Fault {
@@ -45,6 +49,12 @@ impl Fault {
             || matches!(self.code().as_deref(), Some("40001" | "40P01" | "23505" | "23P01"))
     }
 
+    /// Whether a value made it fail: a number or an instant beyond what its type holds, or one that a constraint refuses. It
+    /// may be one that other hands have stored.
+    pub(super) fn is_about_values(&self) -> bool {
+        self.code().is_some_and(|code| code.starts_with("22") || code == "23514")
+    }
+
     /// Whether a row with that id or key is there already.
     pub(super) fn is_taken(&self) -> bool {
         self.code().as_deref() == Some("23505")
@@ -57,10 +67,8 @@ impl Fault {
             Self::Again(_) | Self::Store(_) => false,
             Self::Sql(sqlx::Error::Database(_)) => {
                 let code = self.code().unwrap_or_default();
-                // Of a pooler, a prepared statement that is gone; of a server that is now a standby, everything.
-                ["08", "57P", "25P03", "25006", "26000", "53300", "F0", "XX"]
-                    .iter()
-                    .any(|ending| code.starts_with(ending))
+                let is_lost = ["08", "57P", "25P03", "53300", "F0", "XX"];
+                is_lost.iter().any(|ending| code.starts_with(ending)) || self.is_refusal()
             }
             Self::Sql(_) => true,
         }
@@ -71,13 +79,40 @@ impl Fault {
         matches!(self.code().as_deref(), Some("57P03" | "25006"))
     }
 
+    /// Whether it took so long to hear nothing that it is not worth doing at once again.
+    pub(super) fn is_silence(&self) -> bool {
+        matches!(self, Self::Silent(_))
+    }
+
+    /// Whether nothing was done since another connection is needed: this one leads to a server that is a standby by now, or
+    /// it knows statements that are no longer what they were. Behind a pooler those may be of another session.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self.code().as_deref() {
+            Some("25006" | "26000" | "42P05" | "57P03") => true,
+            // Of all that is not supported, this is a statement whose columns have another type now. What it says is in the
+            // server's language.
+            Some("0A000") => self.routine() == Some("RevalidateCachedQuery"),
+            _ => false,
+        }
+    }
+
+    /// The place in the server that found the error.
+    fn routine(&self) -> Option<&str> {
+        match self {
+            Self::Sql(sqlx::Error::Database(error)) => {
+                error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>()?.routine()
+            }
+            _ => None,
+        }
+    }
+
     /// The error for the caller. `in_doubt`: whether what the call asked for may have been done although the connection
     /// was lost.
     pub(super) fn into_error(self, location: &str, in_doubt: bool) -> StoreError {
         if let Self::Store(error) = self {
             return error;
         }
-        let is_lost = self.ends_connection();
+        let is_lost = self.ends_connection() && !self.is_refusal();
         let (kind, message) = self.describe(location);
         let (kind, message) = match kind {
             StoreErrorKind::Unavailable if is_lost && in_doubt => {
@@ -132,11 +167,19 @@ impl Fault {
                     "{location} is not a store, or no longer: {said}; start a manager on it to make it one"
                 ),
             ),
-            "26000" => (
+            "26000" | "42P05" => (Unavailable, format!("{location} {BEHIND_A_POOLER} ({said})")),
+            "08P01" if said.contains("startup parameter") => {
+                (Unavailable, format!("{location} {BEHIND_A_POOLER} ({said})"))
+            }
+            "0A000" if self.is_refusal() => {
+                (Unavailable, format!("the tables of {location} were changed time and again: {said}"))
+            }
+            "25006" => (
                 Unavailable,
-                format!("{location} is behind a pooler in transaction mode; add `?listen=off` to its URL"),
+                format!(
+                    "{location} only reads: it is a standby or was demoted; check where the address leads"
+                ),
             ),
-            "25006" => (Unavailable, format!("{location} only reads: is it a standby?")),
             "57014" => (Unavailable, format!("{location} took too long: {said}")),
             "40001" | "40P01" | "23505" | "23P01" | "55P03" => {
                 (Unavailable, format!("{location} is contended: {said}"))

@@ -167,7 +167,7 @@ fn finish_one(desk: &mut Desk, finish: &Finish) -> Finished {
                 life.snoozes = life.snoozes.saturating_add(1);
             }
             let run_at = now.saturating_add(length(*delay));
-            let attempt = (life.attempt - 1).max(0);
+            let attempt = life.attempt.saturating_sub(1).max(0);
             let error = life.error.clone();
             wait(desk, &life, Waits { attempt, run_at, lost_runs: 0, error })
         }

@@ -156,6 +156,8 @@ async fn hear_over(
     };
     // What came before has not been heard.
     tell();
+    let generation = || shared.upgrade().map(|shared| shared.connections.generation());
+    let opened_in = generation();
     loop {
         match tokio::time::timeout(SILENCE, listener.try_recv()).await {
             Ok(Ok(Some(notification))) if notification.payload() == sender => {}
@@ -166,6 +168,8 @@ async fn hear_over(
             }
             Ok(Ok(None)) => return Err(sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into())),
             Ok(Err(error)) => return Err(error),
+            // Where other connections led nowhere, or to a standby, this one may do so too.
+            Err(_) if generation() != opened_in => return Ok(()),
             Err(_) => {
                 let mut rows = sqlx::raw_sql("SELECT 1").fetch(&mut listener);
                 match tokio::time::timeout(SILENCE, rows.next()).await {

@@ -31,9 +31,9 @@ const INSTANCES: &str = "
 SELECT i.id, i.host, i.pid, i.version, i.runs, i.started_at, i.seen_at,
        (SELECT count(*) FROM taskflow_tasks t
         WHERE (t.state > 0) IS TRUE AND t.state = 3 AND t.instance = i.id),
-       i.schedules
+       ARRAY(SELECT name FROM unnest(i.schedules) AS s (name) WHERE name IS NOT NULL)
 FROM taskflow_instances i
-WHERE i.gone_at IS NULL AND i.seen_at + 3 * greatest(i.lease, interval '10 s') > now()
+WHERE i.gone_at IS NULL AND i.seen_at > now() - 3 * least(greatest(i.lease, interval '10 s'), interval '1 year')
 ORDER BY i.started_at, i.id";
 
 pub(super) async fn join(session: &mut Session<'_>, info: &InstanceInfo) -> Result<(), Fault> {

@@ -61,7 +61,8 @@ pub(super) const WITH_RUN_KEY: &str =
 const WRITE: &str = "
 UPDATE taskflow_tasks t
 SET state = g.state, attempt = g.attempt, max_attempts = g.max_attempts, lost_runs = g.lost_runs,
-    snoozes = g.snoozes, cancel_requested = g.cancel_requested, log_lines = g.log_lines, log_bytes = t.log_bytes + g.more_log_bytes,
+    snoozes = g.snoozes, cancel_requested = g.cancel_requested, log_lines = g.log_lines, 
+    log_bytes = least(t.log_bytes, 4294967295) + g.more_log_bytes,
     instance = g.instance, lease_until = CASE WHEN g.state IN (2, 3) THEN t.lease_until END, run_at = g.run_at,
     finished_at = g.finished_at, outcome = g.outcome, error = g.error, run_key = g.run_key,
     result = coalesce(g.result, t.result),

@@ -10,14 +10,15 @@ use std::time::Duration;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::claim::{Asked, PROMOTE, answer, count, moves, take_due};
+use super::claim::{Asked, PROMOTE, Taken, answer, count, moves, take_due};
 use super::claimed::claims;
+use super::damage::Damage;
 use super::error::Fault;
 use super::session::{Session, Statement};
-use super::sql::moment;
+use super::sql::{moment, total};
 use super::value::{Instant, keep, length};
 use super::{finish, keys, queue};
-use crate::store::{Claim, Claims, Finish, Finished, SharedLimits, StartWindow, words};
+use crate::store::{Claim, Claims, Finish, SharedLimits, StartWindow, words};
 
 /// The most tasks that one claim puts aside.
 const ASIDE_AT_ONCE: usize = 1_000;
@@ -35,7 +36,11 @@ SELECT q.name, q.starts, q.key_limit, n.running, n.pending, clock_timestamp(),
     moment!(),
     " <= now())
 FROM taskflow_queues q CROSS JOIN LATERAL (
-    SELECT coalesce(sum(running), 0)::bigint AS running, coalesce(sum(pending), 0)::bigint AS pending
+    SELECT ",
+    total!("running"),
+    " AS running, ",
+    total!("pending"),
+    " AS pending
     FROM taskflow_counts c WHERE c.queue = q.name
 ) n
 WHERE q.name = ANY($1::text[])"
@@ -143,7 +148,7 @@ pub(super) async fn turn(
     finishes: &[Finish],
     claim: &Claim,
     claim_id: i64,
-) -> Result<(Vec<Finished>, Claims), Fault> {
+) -> Result<Taken, Fault> {
     session.begin().await?;
     let asked = Asked::new(claim, claim_id);
     let names: Vec<String> = asked.queues.iter().map(|(queue, _)| keep(queue).into_owned()).collect();
@@ -153,8 +158,8 @@ pub(super) async fn turn(
     let keyed = keys::queues_of(session, finishes.iter().map(|finish| finish.run.id)).await?;
     queue::lock(session, limited.union(&keyed).cloned().collect()).await?;
     let finished = finish::finish(session, finishes).await?;
-    let claims = take_within(session, asked, claim, limited).await?;
-    Ok((finished, claims))
+    let (claims, damaged) = take_within(session, asked, claim, limited).await?;
+    Ok((finished, claims, damaged))
 }
 
 fn limits_of(claim: &Claim, name: &str) -> SharedLimits {
@@ -167,19 +172,19 @@ async fn take_within(
     asked: Asked,
     claim: &Claim,
     limited: BTreeSet<String>,
-) -> Result<Claims, Fault> {
+) -> Result<(Claims, Vec<Damage>), Fault> {
     let mut room = Room { claim, asked, queues: HashMap::new(), now: 0 };
     let mut is_left = room.look(session, limited).await?;
     let (chosen, stopped) = room.choose(session).await?;
     is_left |= stopped;
     let rows = session.all(room.bind_chosen(session.query(CLAIM_CHOSEN), &chosen)).await?;
-    let mut claims = claims(claim, &rows)?;
+    let (mut claims, damaged) = claims(claim, &rows)?;
     let next_start = room.count_starts(session, &claims).await?;
     claims.next_due = [claims.next_due, next_start].into_iter().flatten().min();
     if is_left {
         claims.next_due = Some(Duration::ZERO);
     }
-    Ok(claims)
+    Ok((claims, damaged))
 }
 
 impl Room<'_> {

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::error::Fault;
 use super::record::{self, record_query};
 use super::session::{Session, Statement};
+use super::sql::total;
 use super::value::{Instant, keep};
 use crate::model::{Cursor, Page, TaskFilter, TaskId, TaskRecord, TaskStatus, time};
 use crate::store::state::State;
@@ -77,7 +78,7 @@ const AMONG_FEW: &str = look_at!(
 "
 );
 
-const PENDING: &str = "SELECT coalesce(sum(pending), 0)::bigint FROM taskflow_counts";
+const PENDING: &str = concat!("SELECT ", total!("pending"), " FROM taskflow_counts");
 
 const RECORDS: &str = record_query!("WHERE t.id = ANY($1::uuid[]) ORDER BY t.id DESC");
 

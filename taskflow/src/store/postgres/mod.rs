@@ -1,11 +1,12 @@
 //! The store that is a PostgreSQL database.
 //!
 //! In reading order: a [`url`] or a pool becomes a [`store`], whose [`calls`] each borrow one of its [`connections`] for a
-//! [`session`] of one statement or one transaction; [`schema`] makes the tables. Tasks come in by [`insert`], most of
+//! [`session`] of one statement or one transaction; [`schema`] makes the tables, and [`sql_add`] the function by which other languages add. Tasks come in by [`insert`], most of
 //! them [`fresh`], or by [`careful`] and its [`plan`] where limits and keys must be looked at, or [`within`] a transaction of the caller's. They go through
 //! [`claim`], which answers with what [`claimed`] reads, or through [`limits`] where the queue has some over all processes,
 //! and, where they all end well, out again in the same statement; whatever else becomes of rows happens at a [`desk`], on which each is a [`life`]:
-//! [`finish`], [`recover`], [`control`]. Concurrency [`keys`] keep tasks aside. The [`ledger`] keeps the numbers of the
+//! [`finish`], [`recover`], [`control`]. Rows that other hands have [damaged](damage) are failed. Concurrency [`keys`] keep
+//! tasks aside. The [`ledger`] keeps the numbers of the
 //! queues, [`queue`] what is asked of them, [`lease`], [`instance`] and [`schedule`] their tables.
 //! A [`keeper`] renews the leases of an instance and shows by [`signs`] that it lives. [`read`], [`overview`]
 //! and [`list`] answer questions with [`record`]s. [`hints`] wake other processes. [`sql`], [`value`] and [`error`]
@@ -30,6 +31,7 @@ mod claim;
 mod claimed;
 mod connections;
 mod control;
+mod damage;
 mod desk;
 mod error;
 mod finish;
@@ -44,6 +46,7 @@ mod ledger;
 mod life;
 mod limits;
 mod list;
+mod options;
 mod overview;
 mod plan;
 mod queue;
@@ -55,9 +58,11 @@ mod schema;
 mod session;
 mod signs;
 mod sql;
+mod sql_add;
 mod store;
 mod url;
 mod value;
 mod within;
 
+pub use options::PostgresOptions;
 pub use store::PostgresStore;

@@ -10,7 +10,7 @@ use sqlx::Row;
 use super::error::Fault;
 use super::queue;
 use super::session::Session;
-use super::sql::moment;
+use super::sql::{moment, total};
 use super::value::give;
 use crate::model::{LimitsFrom, QueueInfo};
 use crate::store::words;
@@ -21,9 +21,17 @@ use crate::store::words;
 const QUEUES: &str = concat!(
     "
 WITH kept AS (
-    SELECT queue, sum(pending)::bigint AS pending, sum(later)::bigint AS later, sum(running)::bigint AS running,
-           sum(success + failed + interrupted + cancelled + rejected)::bigint AS finished,
-           sum(refused)::bigint AS refused
+    SELECT queue, ",
+    total!("pending"),
+    " AS pending, ",
+    total!("later"),
+    " AS later, ",
+    total!("running"),
+    " AS running, ",
+    total!("success::numeric + failed + interrupted + cancelled + rejected"),
+    " AS finished, ",
+    total!("refused"),
+    " AS refused
     FROM taskflow_counts GROUP BY queue
 ), come_due AS (
     SELECT queue, count(*) AS tasks, min(greatest(run_at, created_at)) AS since
@@ -44,9 +52,10 @@ WITH kept AS (
     ) AS f GROUP BY queue
 )
 SELECT coalesce(k.queue, q.name), coalesce(q.paused, false), q.config, coalesce(k.pending, 0),
-       greatest(coalesce(k.later, 0) - coalesce(d.tasks, 0), 0), coalesce(k.running, 0), coalesce(k.finished, 0),
+       greatest(greatest(coalesce(k.later, 0), 0) - coalesce(d.tasks, 0), 0), coalesce(k.running, 0), coalesce(k.finished, 0),
        coalesce(k.refused, 0), coalesce(l.tasks, 0),
-       (extract(epoch FROM now() - least(d.since, first.since, aside.since)) * 1000000)::bigint
+       CASE WHEN isfinite(least(d.since, first.since, aside.since))
+            THEN (extract(epoch FROM now() - least(d.since, first.since, aside.since)) * 1000000)::bigint END
 FROM kept k FULL JOIN taskflow_queues q ON q.name = k.queue
 LEFT JOIN come_due d ON d.queue = k.queue
 LEFT JOIN lately l ON l.queue = k.queue
@@ -77,7 +86,7 @@ LEFT JOIN LATERAL (
     )
     SELECT min(greatest(run_at, created_at)) AS since FROM (SELECT * FROM head LIMIT 1000) AS heads
 ) AS aside ON true
-WHERE q.paused OR q.config IS NOT NULL OR k.pending + k.running + k.finished + k.refused > 0
+WHERE q.paused OR q.config IS NOT NULL OR greatest(k.pending, k.running, k.finished, k.refused) > 0
 ORDER BY 1"
 );
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use parking_lot::Mutex;
 use sqlx::Row;
 
 use super::error::Fault;
@@ -65,12 +66,21 @@ pub(super) async fn set_config(
 pub(super) async fn states(session: &mut Session<'_>) -> Result<Vec<QueueState>, Fault> {
     let rows = session.all(session.query(STATES)).await?;
     let state = |row: &sqlx::postgres::PgRow| {
-        Ok(QueueState::new(give(row.try_get(0)?), row.try_get(1)?, config(row.try_get(2)?)))
+        let (name, json) = (give(row.try_get(0)?), row.try_get::<Option<&str>, _>(2)?);
+        let config = config(json);
+        if config.is_none() && json.is_some() && UNREADABLE.lock().insert(name.clone()) {
+            tracing::error!(queue = name, "its stored limits cannot be read; those of each program hold");
+        }
+        Ok(QueueState::new(name, row.try_get(1)?, config))
     };
     rows.iter().map(state).collect()
 }
 
-/// The stored configuration in a column.
+/// Queues whose stored configuration cannot be read: it is said once of each.
+static UNREADABLE: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// The stored configuration in a column, if it is one: an object, and within the limits.
 pub(super) fn config(json: Option<&str>) -> Option<QueueConfig> {
-    json.and_then(|json| serde_json::from_str(json).ok())
+    let json = json.filter(|json| json.trim_start().starts_with('{'))?;
+    serde_json::from_str(json).ok().filter(|config: &QueueConfig| config.check().is_ok())
 }

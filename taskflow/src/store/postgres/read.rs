@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::error::Fault;
 use super::record::{self, record_query};
 use super::session::Session;
+use super::sql::total;
 use super::value::{Instant, give};
 use crate::model::{Counts, LogLevel, LogLine, TaskId, TaskRecord, time};
 use crate::store::state::State;
@@ -26,11 +27,23 @@ const LOGS: &str = "
 SELECT l.at, l.level, l.message, l.attempt
 FROM taskflow_tasks t LEFT JOIN taskflow_logs l ON l.task = t.id WHERE t.id = $1 ORDER BY l.n";
 
-const COUNTS: &str = "
-SELECT coalesce(sum(pending), 0)::bigint, coalesce(sum(running), 0)::bigint, coalesce(sum(success), 0)::bigint,
-       coalesce(sum(failed), 0)::bigint, coalesce(sum(interrupted), 0)::bigint,
-       coalesce(sum(cancelled), 0)::bigint, coalesce(sum(rejected), 0)::bigint
-FROM taskflow_counts";
+const COUNTS: &str = concat!(
+    "SELECT ",
+    total!("pending"),
+    ", ",
+    total!("running"),
+    ", ",
+    total!("success"),
+    ", ",
+    total!("failed"),
+    ", ",
+    total!("interrupted"),
+    ", ",
+    total!("cancelled"),
+    ", ",
+    total!("rejected"),
+    " FROM taskflow_counts"
+);
 
 pub(super) async fn get(session: &mut Session<'_>, id: TaskId) -> Result<Option<TaskRecord>, Fault> {
     let found = session.optional(session.query(GET).bind(Uuid::from(id))).await?;

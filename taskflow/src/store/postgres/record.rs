@@ -21,8 +21,12 @@ macro_rules! record_query {
        t.expires_at, t.concurrency_key, t.snoozes, t.policy,
        (SELECT json_agg(json_build_object(
             'number', a.number, 'instance', a.instance,
-            'started_at', (extract(epoch FROM a.started_at) * 1000000)::bigint,
-            'finished_at', (extract(epoch FROM a.finished_at) * 1000000)::bigint,
+            'started_at', ",
+            $crate::store::postgres::sql::micros!("a.started_at"),
+            ",
+            'finished_at', ",
+            $crate::store::postgres::sql::micros!("a.finished_at"),
+            ",
             'outcome', a.outcome, 'error', a.error, 'host', coalesce(h.host, ''), 'pid', coalesce(h.pid, 0)
         ) ORDER BY a.n)
         FROM taskflow_attempts a LEFT JOIN taskflow_instances h ON h.id = a.instance WHERE a.task = t.id)::text
@@ -77,7 +81,7 @@ pub(super) fn record(row: &PgRow) -> Result<TaskRecord, Fault> {
         run_at: instant(8)?.unwrap_or(created_at),
         scheduled_for: instant(9)?,
         expires_at: instant(25)?,
-        timeout: words::policy(row.try_get(28)?).timeout,
+        timeout: words::readable_policy(row.try_get(28)?).ok().and_then(|policy| policy.timeout),
         snoozes: words::small(row.try_get::<i32, _>(27)?.into()),
         started_at: instant(10)?,
         finished_at: instant(11)?,

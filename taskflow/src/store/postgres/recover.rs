@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sqlx::Row;
 
+use super::damage::{self, is_damaged};
 use super::desk::{Desk, Ends, Waits};
 use super::error::Fault;
 use super::finish::let_go;
@@ -22,10 +23,13 @@ const AT_ONCE: i64 = 256;
 /// The error of an attempt whose process died.
 const WORKER_LOST: &str = "worker lost";
 
-/// How many there are, and the queues of those that have a concurrency key. Most calls find nothing, and end here.
+/// How many there are, the queues of those that have a concurrency key, and whether there are damaged rows. Most calls find
+/// nothing, and end here.
 const LOOK: &str = concat!(
     "
-SELECT count(*), array_agg(DISTINCT queue) FILTER (WHERE concurrency_key IS NOT NULL)
+SELECT count(*), array_agg(DISTINCT queue) FILTER (WHERE concurrency_key IS NOT NULL), ",
+    is_damaged!(),
+    "
 FROM (
     (SELECT queue, concurrency_key FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state IN (2, 3) AND ",
     moment!(),
@@ -38,6 +42,9 @@ FROM (
 
 pub(super) async fn recover(session: &mut Session<'_>) -> Result<Vec<Recovered>, Fault> {
     let found = session.one(session.query(LOOK).bind(AT_ONCE)).await?;
+    if found.try_get(2)? {
+        damage::seek(session).await?;
+    }
     if found.try_get::<i64, _>(0)? == 0 {
         return Ok(Vec::new());
     }
@@ -71,7 +78,15 @@ fn move_on(desk: &mut Desk, id: TaskId) -> Option<Recovered> {
         let_go(desk, &life);
         return Some(Recovered::from_hold(id, name));
     }
-    let policy = words::policy(life.policy.as_deref());
+    let policy = match words::readable_policy(life.policy.as_deref()) {
+        Ok(policy) => policy,
+        Err(reason) => {
+            desk.record(id, desk.now, AttemptOutcome::Lost, Some(WORKER_LOST.to_owned()));
+            desk.fail_damaged(id, &reason, true);
+            let error = desk.life(id)?.error.clone();
+            return Some(Recovered::new(id, name, TaskStatus::Failed, error));
+        }
+    };
     let (attempt, max_attempts) = (words::small(life.attempt), words::small(life.max_attempts));
     let lost_before = words::small(life.lost_runs.into());
     let run = LostRun::new(&policy, attempt, max_attempts, lost_before, life.cancel_requested);

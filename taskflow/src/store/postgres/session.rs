@@ -115,18 +115,19 @@ impl<'c> Session<'c> {
         Ok(())
     }
 
+    /// After an error the transaction is over too: whether it was committed is not known.
     pub(super) async fn commit(&mut self) -> Result<(), Fault> {
-        if self.in_transaction {
-            self.script("COMMIT").await?;
-            self.in_transaction = false;
-        }
-        Ok(())
+        self.end("COMMIT").await
     }
 
     pub(super) async fn roll_back(&mut self) -> Result<(), Fault> {
-        if self.in_transaction {
-            self.script("ROLLBACK").await?;
-            self.in_transaction = false;
+        self.end("ROLLBACK").await
+    }
+
+    async fn end(&mut self, text: &'static str) -> Result<(), Fault> {
+        if std::mem::take(&mut self.in_transaction) {
+            self.locked_queues.clear();
+            self.script(text).await?;
         }
         Ok(())
     }

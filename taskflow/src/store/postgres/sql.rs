@@ -16,6 +16,30 @@ macro_rules! moment {
 }
 pub(super) use moment;
 
+/// The sum of a column of `taskflow_counts`. Whatever numbers other hands have put there, it is one that fits.
+macro_rules! total {
+    ($column:literal) => {
+        concat!(
+            "least(greatest(coalesce(sum(",
+            $column,
+            "), 0), -9000000000000000000), 9000000000000000000)::bigint"
+        )
+    };
+}
+pub(super) use total;
+
+/// An instant in microseconds since 1970; an infinite one is the last or the first that PostgreSQL can write.
+macro_rules! micros {
+    ($instant:literal) => {
+        concat!(
+            "(extract(epoch FROM least(greatest(",
+            $instant,
+            ", '0001-01-01 00:00:00+00'), '290000-01-01 00:00:00+00')) * 1000000)::bigint"
+        )
+    };
+}
+pub(super) use micros;
+
 /// Turns the statements of this crate, which say `taskflow_tasks` and so on, into those of a namespace.
 #[derive(Debug)]
 pub(super) struct Sql {

@@ -12,6 +12,7 @@ use super::calls::{Kind, Shared, ended};
 use super::connections::Connections;
 use super::error::Fault;
 use super::hints::Hints;
+use super::options::PostgresOptions;
 use super::session::{SETTINGS, Session};
 use super::sql::Sql;
 use super::{
@@ -52,8 +53,12 @@ use crate::store::{
 /// stands as `␀0`, and `␀` as `␀␀`. Arguments, results and labels are JSON, which has its own word for it.
 ///
 /// **From other languages** a task is added by `SELECT taskflow_add('send_email', '{"to":"someone@example.com"}')`, in
-/// whatever transaction calls it; the function also takes a queue, a priority, an instant, a number of attempts, an instant
-/// after which it is not started, and a concurrency key.
+/// whatever transaction calls it, also in a trigger and under any `search_path`. The payload is `text`, `json` or `jsonb`; the
+/// function also takes a queue, a priority, an instant, a number of attempts, an instant after which the task is not started,
+/// and a concurrency key. It refuses what an add refuses.
+///
+/// **Damaged rows.** A task whose row other hands have damaged ends as failed; its error names the column. Nothing else is
+/// concerned.
 ///
 /// **Limits over all processes** make claims from their queue come one after the other, and so do concurrency keys the
 /// ends of tasks that have one; queues and tasks without them pay nothing for it. A transaction of your own that
@@ -102,6 +107,8 @@ impl PostgresStore {
     /// sets them; with other settings, what was planned on a small table may be slow on a large one until the server has
     /// analysed it.
     ///
+    /// The options say which namespace, and that the pool is behind PgBouncer in transaction mode; `None` stands for none.
+    ///
     /// ```no_run
     /// use taskflow::{PostgresStore, TaskManager};
     ///
@@ -114,12 +121,15 @@ impl PostgresStore {
     ///
     /// # Errors
     /// [`Error::StoreUrl`] for a namespace that cannot be one.
-    pub fn from_pool(pool: PgPool, namespace: Option<&str>) -> Result<Self, Error> {
+    pub fn from_pool(pool: PgPool, options: impl Into<PostgresOptions>) -> Result<Self, Error> {
+        let PostgresOptions { namespace, listens } = options.into();
+        let namespace = namespace.as_deref();
         let location = location(&pool.connect_options(), namespace);
         if let Some(namespace) = namespace {
             Sql::check(namespace).map_err(|message| Error::StoreUrl { url: location.clone(), message })?;
         }
-        Ok(Self::over(Connections::of_pool(pool, location.clone()), location, namespace, true))
+        let connections = Connections::of_pool(pool, location.clone(), listens);
+        Ok(Self::over(connections, location, namespace, listens))
     }
 
     fn over(connections: Connections, location: String, namespace: Option<&str>, listens: bool) -> Self {

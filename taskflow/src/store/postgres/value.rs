@@ -15,6 +15,12 @@ pub(super) struct Instant(pub(super) i64);
 impl Instant {
     /// What PostgreSQL counts from: the year 2000.
     const EPOCH: i64 = 946_684_800_000_000;
+    /// Whether it was neither `infinity` nor `-infinity` in the database. Written back, those become the last and the first
+    /// instant there is.
+    pub(super) fn is_finite(self) -> bool {
+        self.0 != i64::MAX && self.0 != i64::MIN + Self::EPOCH
+    }
+
     /// The first instant of a `timestamptz`, in 4714 BC, by its count.
     const FIRST: i64 = -211_813_488_000_000_000;
 }

@@ -1,0 +1,49 @@
+//! How the store uses an application's pool.
+
+/// How a store uses an application's pool: for [`PostgresStore::from_pool`](super::PostgresStore::from_pool).
+///
+/// ```
+/// use taskflow::store::PostgresOptions;
+///
+/// let behind_pgbouncer = PostgresOptions::new().namespace("shop").listen(false);
+/// # drop(behind_pgbouncer);
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct PostgresOptions {
+    pub(super) namespace: Option<String>,
+    pub(super) listens: bool,
+}
+
+impl PostgresOptions {
+    /// No namespace, and hints are listened for.
+    pub fn new() -> Self {
+        Self { namespace: None, listens: true }
+    }
+
+    /// A store of its own in the same database: `a` to `z`, `0` to `9`, `_`. It is `?namespace=NAME` of a URL.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// `false` for a pool behind PgBouncer in transaction mode: no `LISTEN`, and nothing that outlives a transaction. It is
+    /// `?listen=off` of a URL. Other processes' work is then found by polling, within a second.
+    pub fn listen(mut self, listen: bool) -> Self {
+        self.listens = listen;
+        self
+    }
+}
+
+impl Default for PostgresOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A namespace, if there is one.
+impl From<Option<&str>> for PostgresOptions {
+    fn from(namespace: Option<&str>) -> Self {
+        Self { namespace: namespace.map(str::to_owned), ..Self::new() }
+    }
+}
