@@ -32,11 +32,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let store = std::env::var("STORE").unwrap_or_else(|_| "memory:".to_owned());
     let tasks = TaskManager::builder().store(&store).start().await?;
 
-    // Added at run time: stored, replaced by its name, heard of by every process within a second.
+    // Added at run time: stored, replaced by its name, heard of by every process about a second later.
     let clean_up = tasks.add(clean("uploads".to_owned())).priority(-5);
     let often = Every::new(Duration::from_millis(500))?;
     tasks.schedule(clean_up, often).named("clean-uploads").overlap(Overlap::Skip).await?;
     let nightly = Cron::parse("30 3 * * *")?.timezone("America/New_York")?;
+    let days = nightly.upcoming(SystemTime::now()).take(2).filter_map(|tick| tick.elapsed().err());
+    println!("clean-logs will tick in {:.0?}", days.map(|until| until.duration()).collect::<Vec<_>>());
     tasks.schedule(clean("logs".to_owned()), nightly).named("clean-logs").await?;
 
     tasks.run_now("morning_report").await?.wait().await?;

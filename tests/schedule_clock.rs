@@ -165,7 +165,7 @@ fn every_expression_ticks_in_every_zone_when_an_oracle_says_over_both_changes() 
                 let ticks: Vec<_> = cron.upcoming(before).take_while(|tick| *tick <= end).collect();
                 assert_eq!(ticks, expected, "`{expression}` in {name} at {change}");
                 // From wherever one looks the next tick is the same.
-                for (n, (at, _)) in minutes.iter().enumerate().step_by(7) {
+                for (n, (at, _)) in minutes.iter().enumerate().step_by(97) {
                     let after = system(*at) + Duration::from_millis(n as u64 % 1000);
                     let next = expected.iter().find(|tick| **tick > after);
                     let Some(next) = next else { break };
@@ -221,8 +221,7 @@ fn a_search_for_a_tick_that_never_comes_ends() {
         let _ =
             Every::new(Duration::from_secs(24 * 3600)).unwrap().timezone("UTC").unwrap().upcoming(far).next();
     }
-    let mut long =
-        Every::new(Duration::from_secs(24 * 3600 * 5_000_000)).unwrap().upcoming(SystemTime::now());
+    let mut long = Every::new(Every::MAX).unwrap().timezone("UTC").unwrap().upcoming(SystemTime::now());
     assert!(long.by_ref().take(1000).count() < 1000, "the calendar ends");
     assert_eq!(long.next(), None, "and stays at its end");
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());

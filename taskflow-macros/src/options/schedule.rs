@@ -6,11 +6,9 @@ use proc_macro2::Span;
 use syn::{Error, Result};
 
 use super::entry::Entry;
-use super::{cron, timezone};
+use super::{cron, limits, timezone};
 use crate::errors::Errors;
 
-/// The shortest distance between two ticks.
-const SHORTEST: Duration = Duration::from_millis(100);
 const DAY: u64 = 86_400;
 
 /// What `#[schedule(..)]` says beside a task's options.
@@ -51,7 +49,7 @@ impl Schedule {
     pub(super) fn read(&mut self, entry: &Entry) -> Result<()> {
         match entry.name().as_str() {
             "every" => {
-                let length = entry.length(SHORTEST, "\"15m\"")?;
+                let length = entry.length(limits::INTERVAL_MIN, "\"15m\"")?;
                 self.set(entry, Trigger::Every(length))?;
             }
             "cron" => {

@@ -31,6 +31,8 @@ pub(crate) const TASKS_AT_ONCE: usize = 100_000;
 pub(crate) const LENGTH: Duration = Duration::from_secs(36_525 * 86_400);
 /// The shortest timeout of an attempt.
 pub(crate) const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+/// The shortest interval of a schedule.
+pub(crate) const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// The shortest lease: a shorter one cannot be renewed in time.
 pub(crate) const LEASE_MIN: Duration = Duration::from_millis(30);
 

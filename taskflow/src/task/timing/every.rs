@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::ticks::{Ticks, Upcoming};
 use super::{Rule, Timing, zone};
-use crate::model::Error;
+use crate::model::{Error, limits};
 
 /// A length of time that passes again and again: it ticks at each of its multiples since 1970, the same for all processes,
 /// so a restart does not move it.
@@ -28,23 +28,23 @@ pub struct Every {
 
 impl Every {
     /// The shortest length.
-    pub const MIN: Duration = Duration::from_millis(100);
+    pub const MIN: Duration = limits::INTERVAL_MIN;
+    /// The longest length: a century.
+    pub const MAX: Duration = limits::LENGTH;
 
     /// Each multiple of this length.
     ///
     /// # Errors
-    /// [`Error::Timing`] for one shorter than [`MIN`](Self::MIN).
+    /// [`Error::Timing`] for one shorter than [`MIN`](Self::MIN) or longer than [`MAX`](Self::MAX).
     pub fn new(length: Duration) -> Result<Self, Error> {
-        if length < Self::MIN {
-            let why = if length.is_zero() {
-                "it is zero".to_owned()
-            } else {
-                format!("it is shorter than {:?}", Self::MIN)
-            };
-            let message = format!("`every` must be a length of time: {why}");
-            return Err(Error::Timing { text: format!("{length:?}"), message });
-        }
-        Ok(Self { length, timezone: None })
+        let why = match length {
+            Duration::ZERO => "it is zero".to_owned(),
+            length if length < Self::MIN => format!("it is shorter than {:?}", Self::MIN),
+            length if length > Self::MAX => "it is longer than a century".to_owned(),
+            _ => return Ok(Self { length, timezone: None }),
+        };
+        let message = format!("`every` must be a length of time: {why}");
+        Err(Error::Timing { text: format!("{length:?}"), message })
     }
 
     /// Of a length of whole days, the zone whose midnights it counts, by its IANA name.

@@ -7,6 +7,9 @@ async fn too_often() {}
 #[taskflow::schedule(every = "fortnight")]
 async fn words() {}
 
+#[taskflow::schedule(every = "40000d")]
+async fn too_rarely() {}
+
 fn main() {
-    let _ = (zero, too_often, words);
+    let _ = (zero, too_often, words, too_rarely);
 }
