@@ -73,7 +73,11 @@ impl<V> AddTask<V> {
     ///
     /// # Errors
     /// As awaiting it does, when the manager's store is not PostgreSQL, and when no transaction is open. Then nothing of it
-    /// is left in your transaction, which goes on.
+    /// is left in your transaction, which goes on. [`AddError::Unknown`] when the server says nothing for so long that the
+    /// insert could not be undone either: your commit may keep the task.
+    ///
+    /// Await it to its end. Where this future is dropped before (by a timeout of yours, or in a `select!`), the insert may be
+    /// under way and your commit may keep it: roll the transaction back.
     #[cfg(feature = "postgres")]
     pub async fn within_postgres(
         self,
@@ -81,7 +85,13 @@ impl<V> AddTask<V> {
     ) -> Result<TaskHandle<V>, AddError> {
         let (manager, batch) = self.into_batch()?;
         let store: &crate::store::PostgresStore = manager.store_as("within_postgres")?;
-        let answers = store.insert_within(connection, &batch).await?;
+        let id = batch.groups.iter().flat_map(|group| &group.tasks).next().map(|insert| insert.task.id);
+        let answers = store.insert_within(connection, &batch).await.map_err(|source| match id {
+            Some(id) if source.kind() == crate::model::StoreErrorKind::Unknown => {
+                AddError::Unknown { id, source }
+            }
+            _ => AddError::Store(source),
+        })?;
         manager.clone().handle(answers)
     }
 

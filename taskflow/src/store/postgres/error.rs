@@ -84,6 +84,11 @@ impl Fault {
         matches!(self, Self::Silent(_))
     }
 
+    /// Whether there is no transaction to do it in.
+    pub(super) fn is_about_no_transaction(&self) -> bool {
+        self.code().as_deref() == Some("25P01")
+    }
+
     /// Whether nothing was done since another connection is needed: this one leads to a server that is a standby by now, or
     /// it knows statements that are no longer what they were. Behind a pooler those may be of another session.
     pub(super) fn is_refusal(&self) -> bool {

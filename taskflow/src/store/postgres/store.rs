@@ -143,7 +143,9 @@ impl PostgresStore {
     /// locked until then for other adds, and for claims if it has limits over all processes.
     ///
     /// # Errors
-    /// [`StoreError`] if the database refuses; the caller's transaction can go on.
+    /// [`StoreError`] if the database refuses: nothing of it is left in the transaction, which can go on. One of kind
+    /// [`Unknown`](crate::StoreErrorKind::Unknown) if the server says nothing more: a commit may keep what was inserted. So
+    /// may one after this future was dropped before it answered: roll the transaction back.
     pub async fn insert_within(
         &self,
         connection: &mut PgConnection,
@@ -152,7 +154,7 @@ impl PostgresStore {
         let shared = &self.shared;
         let mut session = Session::within(connection, &shared.sql, shared.listens);
         let answer = within::insert(&mut session, batch).await;
-        answer.map_err(|fault| fault.into_error(&shared.location, false))
+        answer.map_err(|(fault, in_doubt)| fault.into_error(&shared.location, in_doubt))
     }
 
     /// Does a call. Once it was asked it will be done, whether or not its answer is waited for.

@@ -11,30 +11,56 @@ const RACES: usize = 5;
 /// Sent by the transaction itself when it commits, to this process too: nobody here knows when that is.
 const NOTIFY: &str = "SELECT pg_notify('taskflow_hints', '')";
 
-pub(super) async fn insert(session: &mut Session<'_>, batch: &InsertBatch) -> Result<Answers, Fault> {
+/// What fails behind it must not undo what the caller did before. The server gives a statement up before its answer is no
+/// longer waited for, so that a row that stays locked does not leave the connection in the middle of something. A limit that
+/// the caller has set stays.
+const BEGIN: &str = "
+SAVEPOINT taskflow_add;
+SELECT set_config('taskflow.before', current_setting('statement_timeout'), true),
+       set_config('statement_timeout',
+                  CASE current_setting('statement_timeout') WHEN '0' THEN '7s' ELSE current_setting('statement_timeout') END,
+                  true)";
+
+const END: &str = "
+SELECT set_config('statement_timeout', current_setting('taskflow.before'), true);
+RELEASE SAVEPOINT taskflow_add";
+
+/// The settings are undone as well.
+const UNDO: &str = "ROLLBACK TO SAVEPOINT taskflow_add; RELEASE SAVEPOINT taskflow_add";
+
+/// After an error, whether something of it may be left in the caller's transaction all the same.
+pub(super) async fn insert(session: &mut Session<'_>, batch: &InsertBatch) -> Result<Answers, (Fault, bool)> {
     // Nobody knows when the transaction ends, so nothing can begin with it.
     let mut batch = batch.clone();
     batch.groups.iter_mut().flat_map(|group| &mut group.tasks).for_each(|task| task.start = Start::Wait);
     let mut races = 0;
     loop {
-        // What fails here must not undo what the caller did before.
-        session.script("SAVEPOINT taskflow_add").await?;
-        match insert_and_notify(session, &batch).await {
-            Ok(answers) => {
-                session.script("RELEASE SAVEPOINT taskflow_add").await?;
-                return Ok(answers);
-            }
-            Err(fault) => {
-                if fault.ends_connection() {
-                    return Err(fault);
-                }
-                session.script("ROLLBACK TO SAVEPOINT taskflow_add; RELEASE SAVEPOINT taskflow_add").await?;
-                session.locked_queues.clear();
-                races += 1;
-                if !fault.is_race() || races > RACES {
-                    return Err(fault);
-                }
-            }
+        let done = async {
+            session.script(BEGIN).await?;
+            let answers = insert_and_notify(session, &batch).await?;
+            session.script(END).await?;
+            Ok(answers)
+        };
+        let fault: Fault = match done.await {
+            Ok(answers) => return Ok(answers),
+            Err(fault) => fault,
+        };
+        if fault.ends_connection() && !fault.is_silence() {
+            // The transaction has ended with its connection, or can only be rolled back.
+            return Err((fault, false));
+        }
+        if fault.is_about_no_transaction() {
+            return Err((fault, false));
+        }
+        if let Err(undo) = session.script(UNDO).await {
+            // While the server says nothing, the insert may be under way, and the caller's commit may follow it.
+            let in_doubt = undo.is_silence();
+            return Err((fault, in_doubt));
+        }
+        session.locked_queues.clear();
+        races += 1;
+        if !fault.is_race() || races > RACES {
+            return Err((fault, false));
         }
     }
 }
