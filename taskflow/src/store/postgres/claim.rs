@@ -58,7 +58,8 @@ macro_rules! first {
             $keyed,
             "
         WHEN EXISTS (
-            SELECT 1 FROM taskflow_queues q WHERE q.name = ANY($1::text[]) AND q.key_limit IS NOT NULL
+            SELECT 1 FROM (SELECT name FROM taskflow_queues WHERE key_limit IS NOT NULL OFFSET 0) q
+            WHERE q.name = ANY($1::text[])
         ) THEN 2
         WHEN EXISTS (SELECT 1 FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state = 1 AND ",
             moment!(),
@@ -70,12 +71,24 @@ macro_rules! first {
     };
 }
 
-/// The due tasks that may be taken.
+/// The due tasks that may be taken. Of many queues most are empty: rather than to look into each, the index is gone along from
+/// queue to queue in which a task is due.
 macro_rules! due {
     () => {
         "asked AS MATERIALIZED (
     SELECT a.queue, a.free FROM unnest($1::text[], $2::bigint[]) AS a (queue, free)
     WHERE (SELECT what FROM first) = 0
+      AND (cardinality($1::text[]) <= 32 OR a.queue IN (
+          WITH RECURSIVE busy AS (
+              (SELECT t.queue FROM taskflow_tasks t WHERE t.state = 0 ORDER BY t.queue, t.priority DESC, t.seq LIMIT 1)
+              UNION ALL
+              SELECT t.queue FROM busy b CROSS JOIN LATERAL (
+                  SELECT t.queue FROM taskflow_tasks t WHERE t.state = 0 AND t.queue > b.queue
+                  ORDER BY t.queue, t.priority DESC, t.seq LIMIT 1
+              ) t
+          )
+          SELECT queue FROM busy
+      ))
       AND NOT EXISTS (SELECT 1 FROM taskflow_queues p WHERE p.name = a.queue AND p.paused)
 ), due AS MATERIALIZED (
     SELECT t.place

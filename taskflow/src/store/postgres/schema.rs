@@ -137,6 +137,9 @@ CREATE TABLE IF NOT EXISTS taskflow_queues (
     key_limit bigint                                -- what the last claim said of tasks of one concurrency key
 );
 
+-- Claims ask whether there is any.
+CREATE INDEX IF NOT EXISTS taskflow_queues_keyed ON taskflow_queues (name) WHERE key_limit IS NOT NULL;
+
 -- What is known of schedules: those of which a tick has been dealt with, that are or were paused, or that are stored.
 CREATE TABLE IF NOT EXISTS taskflow_schedules (
     name text COLLATE "C" PRIMARY KEY,
