@@ -10,7 +10,7 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::error::Fault;
-use super::insert::{Answers, args, expires_at};
+use super::insert::{Answers, args, expires_at, parts};
 use super::keys;
 use super::plan::{Plan, Queue, Waiting, due};
 use super::queue;
@@ -116,26 +116,28 @@ impl<'b> Plan<'b> {
         batch: &InsertBatch,
         tasks: &[&'b InsertTask],
     ) -> Result<(), Fault> {
-        let each = || tasks.iter().map(|insert| &insert.task);
         let kept = |key: &'b Option<String>| key.as_deref().map(keep);
-        let query = session
-            .query(LOOK_AT_KEYS)
-            .bind(each().map(|new| Uuid::from(new.id)).collect::<Vec<_>>())
-            .bind(each().map(|new| keep(&new.name)).collect::<Vec<_>>())
-            .bind(each().map(|new| kept(&new.idempotency_key)).collect::<Vec<_>>())
-            .bind(each().map(|new| kept(&new.run_key)).collect::<Vec<_>>())
-            .bind(Uuid::from(batch.instance));
-        for (new, row) in each().zip(session.all(query).await?) {
-            if let Some(state) = row.try_get::<Option<i16>, _>(0)? {
-                self.there.insert(new.id, State::from_number(state.into()));
-            }
-            let holder = |column: usize| row.try_get::<Option<Uuid>, _>(column);
-            if let (Some(key), Some(holder)) = (&new.idempotency_key, holder(1)?) {
-                self.keys.insert((key, &new.name), TaskId::from(holder));
-            }
-            if let (Some(key), Some(holder)) = (&new.run_key, holder(2)?) {
-                self.run_keys.insert((key, &new.name), TaskId::from(holder));
-                self.keyed_queues.extend(row.try_get::<Option<String>, _>(3)?);
+        for part in parts(tasks, |insert| &insert.task) {
+            let each = || part.iter().map(|insert| &insert.task);
+            let query = session
+                .query(LOOK_AT_KEYS)
+                .bind(each().map(|new| Uuid::from(new.id)).collect::<Vec<_>>())
+                .bind(each().map(|new| keep(&new.name)).collect::<Vec<_>>())
+                .bind(each().map(|new| kept(&new.idempotency_key)).collect::<Vec<_>>())
+                .bind(each().map(|new| kept(&new.run_key)).collect::<Vec<_>>())
+                .bind(Uuid::from(batch.instance));
+            for (new, row) in each().zip(session.all(query).await?) {
+                if let Some(state) = row.try_get::<Option<i16>, _>(0)? {
+                    self.there.insert(new.id, State::from_number(state.into()));
+                }
+                let holder = |column: usize| row.try_get::<Option<Uuid>, _>(column);
+                if let (Some(key), Some(holder)) = (&new.idempotency_key, holder(1)?) {
+                    self.keys.insert((key, &new.name), TaskId::from(holder));
+                }
+                if let (Some(key), Some(holder)) = (&new.run_key, holder(2)?) {
+                    self.run_keys.insert((key, &new.name), TaskId::from(holder));
+                    self.keyed_queues.extend(row.try_get::<Option<String>, _>(3)?);
+                }
             }
         }
         Ok(())
@@ -203,13 +205,13 @@ impl<'b> Plan<'b> {
                 .bind(each().map(expires_at).collect::<Vec<_>>());
             session.execute(replace).await?;
         }
-        if !self.new.is_empty() {
-            let each = || self.new.iter().map(|it| it.with);
-            let first = || self.new.iter().map(|it| it.task);
+        for part in parts(&self.new, |new| new.with) {
+            let each = || part.iter().map(|it| it.with);
+            let first = || part.iter().map(|it| it.task);
             let insert = session
                 .query(INSERT)
                 .bind(first().map(|new| Uuid::from(new.id)).collect::<Vec<_>>())
-                .bind(self.new.iter().map(|it| column(it.state)).collect::<Vec<_>>())
+                .bind(part.iter().map(|it| column(it.state)).collect::<Vec<_>>())
                 .bind(each().map(|new| keep(&new.queue)).collect::<Vec<_>>())
                 .bind(each().map(|new| new.priority).collect::<Vec<_>>())
                 .bind(each().map(|new| keep(&new.name)).collect::<Vec<_>>())
@@ -224,10 +226,10 @@ impl<'b> Plan<'b> {
                 .bind(each().map(|new| keep_json(args(new))).collect::<Vec<_>>())
                 .bind(each().map(|new| new.concurrency_key.as_deref().map(keep)).collect::<Vec<_>>())
                 .bind(each().map(expires_at).collect::<Vec<_>>())
-                .bind(self.new.iter().map(|it| it.error.as_deref().map(keep)).collect::<Vec<_>>())
+                .bind(part.iter().map(|it| it.error.as_deref().map(keep)).collect::<Vec<_>>())
                 .bind(Uuid::from(batch.instance))
                 .bind(length(batch.lease));
-            if session.execute(insert).await? != self.new.len() as u64 {
+            if session.execute(insert).await? != part.len() as u64 {
                 return Err(Fault::Again("another add with the same id or key was faster"));
             }
         }

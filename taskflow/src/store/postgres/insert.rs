@@ -17,8 +17,27 @@ use crate::model::{NewTask, TaskId, When, time};
 use crate::store::state::State;
 use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start, words};
 
-/// The most rows of one statement: a few hundred milliseconds, so that a silent server can be told from a busy one.
+/// The most rows of one statement, and the most bytes of arguments: a few hundred milliseconds, so that a silent server can be
+/// told from a busy one, and far less than the gigabyte that one message may have.
 const ROWS: usize = 20_000;
+const BYTES: usize = 16 << 20;
+
+/// The parts of a list of which each goes into one statement.
+pub(super) fn parts<T>(all: &[T], task: impl Fn(&T) -> &NewTask) -> Vec<&[T]> {
+    let (mut parts, mut begin, mut bytes) = (Vec::new(), 0, 0);
+    for (n, one) in all.iter().enumerate() {
+        let more = args(task(one)).len();
+        if n > begin && (n - begin >= ROWS || bytes + more > BYTES) {
+            parts.push(&all[begin..n]);
+            (begin, bytes) = (n, 0);
+        }
+        bytes += more;
+    }
+    if begin < all.len() {
+        parts.push(&all[begin..]);
+    }
+    parts
+}
 
 /// The given tasks as rows, with what the server's clock says of their times.
 macro_rules! given {
@@ -151,19 +170,19 @@ async fn insert_plain(
     batch: &InsertBatch,
     tasks: &[&InsertTask],
 ) -> Result<Vec<Result<Inserted, Refusal>>, Fault> {
-    if tasks.len() > ROWS {
+    let parts = parts(tasks, |insert| &insert.task);
+    if let Some(states) = write_fresh(session, batch, &parts).await? {
+        return Ok(tasks.iter().zip(states).map(|(insert, state)| begun(insert, state)).collect());
+    }
+    if parts.len() > 1 {
         session.begin().await?;
     }
     let mut answers = Vec::with_capacity(tasks.len());
-    for chunk in tasks.chunks(ROWS) {
-        if let Some(states) = write_fresh(session, batch, chunk).await? {
-            answers.extend(chunk.iter().zip(states).map(|(insert, state)| begun(insert, state)));
-            continue;
-        }
-        let mut written = write(session, batch, chunk).await?;
-        let missing = written.len() < chunk.len();
-        let there = if missing { there(session, batch, chunk).await? } else { HashMap::new() };
-        for insert in chunk {
+    for part in parts {
+        let mut written = write(session, batch, part).await?;
+        let missing = written.len() < part.len();
+        let there = if missing { there(session, batch, part).await? } else { HashMap::new() };
+        for insert in part {
             let id = insert.task.id;
             answers.push(match (written.remove(&id), there.get(&id)) {
                 (Some(state), _) | (None, Some(&state)) => begun(insert, state),
@@ -175,23 +194,35 @@ async fn insert_plain(
 }
 
 /// Writes tasks that nothing can be in the way of, and answers how they begin. `None`, and nothing was written, if
-/// something may be in their way. In a transaction it is not tried: it would end with it.
+/// something may be in their way. In a transaction of others it is not tried: it would end with it.
 async fn write_fresh(
     session: &mut Session<'_>,
     batch: &InsertBatch,
-    tasks: &[&InsertTask],
+    parts: &[&[&InsertTask]],
 ) -> Result<Option<Vec<State>>, Fault> {
-    let Some(fresh) = Fresh::of(tasks).filter(|_| !session.is_in_transaction() && !tasks.is_empty()) else {
+    if session.is_in_transaction() || parts.is_empty() {
+        return Ok(None);
+    }
+    let Some(fresh) = parts.iter().map(|part| Fresh::of(part)).collect::<Option<Vec<_>>>() else {
         return Ok(None);
     };
-    match fresh.write(session, batch).await {
-        Ok(begun) => {
-            session.is_news = true;
-            Ok(Some(begun))
-        }
-        Err(fault) if fault.is_taken() => Ok(None),
-        Err(fault) => Err(fault),
+    if fresh.len() > 1 {
+        session.begin().await?;
     }
+    let mut begun = Vec::new();
+    for part in &fresh {
+        match part.write(session, batch).await {
+            Ok(states) if fresh.len() == 1 => begun = states,
+            Ok(states) => begun.extend(states),
+            Err(fault) if fault.is_taken() => {
+                session.roll_back().await?;
+                return Ok(None);
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+    session.is_news = true;
+    Ok(Some(begun))
 }
 
 /// How tasks that are there already began.
