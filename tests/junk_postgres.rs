@@ -125,7 +125,13 @@ const ODD: [(&str, &[&str]); 14] = [
 ];
 
 /// Junk beside the tasks; `{id}` is one that has failed for its own damage.
-const ELSEWHERE: [&str; 22] = [
+const ELSEWHERE: [&str; 26] = [
+    "UPDATE {t}_instances SET sign = 9223372036854775807, sign_key = NULL, sign_start = pg_postmaster_start_time()",
+    "INSERT INTO {t}_instances (id, host, pid, version, runs, sign, sign_start)
+     VALUES (gen_random_uuid(), '', 0, '', true, -9223372036854775808, pg_postmaster_start_time())",
+    "INSERT INTO {t}_schedule_log (version, name, removed) VALUES (1000000000000000000, 'a', true)",
+    "INSERT INTO {t}_schedules (name, declared, declared_since, skipped, last_skipped)
+     VALUES ('note', '[]', 'infinity', 999, '-infinity')",
     "INSERT INTO {t}_attempts (task, number, instance, started_at, finished_at, outcome, error)
      VALUES ('{id}', -1, gen_random_uuid(), 'infinity', '-infinity', 'exploded', '\u{2400}')",
     "INSERT INTO {t}_attempts (task, number, instance, started_at, finished_at, outcome)

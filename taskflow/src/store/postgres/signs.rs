@@ -40,7 +40,7 @@ SELECT pg_try_advisory_lock_shared(",
 /// Only if the lock is really this session's, which it is not behind some poolers and on some servers.
 const SHOW: &str = concat!(
     "
-UPDATE taskflow_instances SET sign = sign + 1, sign_key = $2, sign_start = pg_postmaster_start_time()
+UPDATE taskflow_instances SET sign = (sign & 4503599627370495) + 1, sign_key = $2, sign_start = pg_postmaster_start_time()
 WHERE id = $1 AND EXISTS (
     SELECT 1 FROM pg_locks
     WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted AND objsubid = 2
@@ -56,7 +56,7 @@ const LOOK: &str = concat!(
     "
 WITH shown AS MATERIALIZED (
     SELECT id, sign, sign_key FROM taskflow_instances
-    WHERE gone_at IS NULL AND sign_start = pg_postmaster_start_time()
+    WHERE gone_at IS NULL AND sign_start = pg_postmaster_start_time() AND sign_key IS NOT NULL
 )
 SELECT id, sign, NOT pg_try_advisory_xact_lock(",
     sign_class!(),
