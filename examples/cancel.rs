@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use taskflow::{TaskContext, TaskFilter, TaskManager, TaskStatus};
 
-/// Async: dropped at its next await when it is cancelled.
+/// Async, and it does not listen: dropped at its next await when it is cancelled.
 #[taskflow::task]
 async fn follow(feed: String) {
     let _ = feed;

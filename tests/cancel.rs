@@ -2,10 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
+#[path = "support/everywhere.rs"]
+mod everywhere;
+#[path = "support/servers/mod.rs"]
+mod servers;
 mod support;
 
 use std::time::Duration;
 
+use everywhere::everywhere;
 use support::{Gate, Place, ends, reaches, record, soon};
 use taskflow::{
     AttemptOutcome, CancelOutcome, Error, State, TaskContext, TaskFilter, TaskId, TaskManager, TaskStatus,
@@ -18,6 +23,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 struct Doors {
     inside: Gate,
     dropped: Gate,
+    cleaned: Gate,
 }
 
 struct OnDrop(Gate);
@@ -59,6 +65,47 @@ async fn listen(State(doors): State<Doors>, context: TaskContext) {
     let _ = spawned.await;
 }
 
+/// Listens; once it is asked to stop it needs that long, and then says that all went well.
+#[taskflow::task]
+async fn clean_up(millis: u64, State(doors): State<Doors>, context: TaskContext) -> Result<u64, String> {
+    let _guard = OnDrop(doors.dropped);
+    doors.inside.note();
+    context.cancelled().await;
+    tokio::time::sleep(Duration::from_millis(millis)).await;
+    doors.cleaned.note();
+    Ok(millis)
+}
+
+/// Asks now and then.
+#[taskflow::task(retries = 2)]
+async fn clean_up_when_asked(State(doors): State<Doors>, context: TaskContext) -> Result<(), String> {
+    let _guard = OnDrop(doors.dropped);
+    doors.inside.note();
+    while !context.is_cancelled() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    doors.cleaned.note();
+    Err("it was cut off".to_owned())
+}
+
+/// Asks once, before anybody wants it to stop, and comes to its own end.
+#[taskflow::task]
+async fn ask_early(State(doors): State<Doors>, context: TaskContext) {
+    assert!(!context.is_cancelled());
+    doors.inside.pass().await;
+}
+
+/// Listens, and is not given the time.
+#[taskflow::task(timeout = "100ms")]
+async fn time_out(State(doors): State<Doors>, context: TaskContext) {
+    let _guard = OnDrop(doors.dropped);
+    doors.inside.note();
+    context.cancelled().await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    doors.cleaned.note();
+}
+
 #[taskflow::task(retries = 3, delay = "1h")]
 async fn fail() -> Result<(), String> {
     Err("no".to_owned())
@@ -69,6 +116,11 @@ async fn ping(n: u32) {
     let _ = n;
 }
 
+async fn start_with_grace(place: &Place, grace: Duration) -> (TaskManager, Doors) {
+    let doors = Doors::default();
+    (place.builder().state(doors.clone()).cancel_grace(grace).start().await.unwrap(), doors)
+}
+
 async fn start(place: &Place) -> (TaskManager, Doors) {
     let doors = Doors::default();
     (place.builder().state(doors.clone()).start().await.unwrap(), doors)
@@ -76,7 +128,7 @@ async fn start(place: &Place) -> (TaskManager, Doors) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pending_task_is_cancelled_at_once_and_never_runs() {
-    for place in Place::each() {
+    for place in everywhere() {
         let (tasks, doors) = start(&place).await;
         let handle = tasks.add_task(hang, ()).run_in(Duration::from_millis(60)).await.unwrap();
         assert_eq!(tasks.cancel(handle.id()).await.unwrap(), CancelOutcome::Cancelled);
@@ -93,7 +145,7 @@ async fn a_pending_task_is_cancelled_at_once_and_never_runs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_for_a_retry_is_cancelled_too() {
-    for place in Place::each() {
+    for place in everywhere() {
         let (tasks, _) = start(&place).await;
         let handle = tasks.add_task(fail, ()).await.unwrap();
         support::eventually("it failed once", || async {
@@ -109,7 +161,7 @@ async fn what_waits_for_a_retry_is_cancelled_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_async_task_is_dropped_at_its_next_await() {
-    for place in Place::each() {
+    for place in everywhere() {
         let (tasks, doors) = start(&place).await;
         let handle = tasks.add_task(hang, ()).await.unwrap();
         doors.inside.reached(1).await;
@@ -125,8 +177,73 @@ async fn a_running_async_task_is_dropped_at_its_next_await() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_async_task_that_listens_cleans_up_and_is_cancelled_whatever_it_returns() {
+    for place in everywhere() {
+        let (tasks, doors) = start(&place).await;
+        let awaiting = tasks.add_task(clean_up, (20,)).await.unwrap();
+        let asking = tasks.add_task(clean_up_when_asked, ()).await.unwrap();
+        doors.inside.reached(2).await;
+        for id in [awaiting.id(), asking.id()] {
+            assert_eq!(tasks.cancel(id).await.unwrap(), CancelOutcome::Requested);
+            let task = ends(&tasks, id).await;
+            let outcomes: Vec<_> = task.attempts.iter().map(|attempt| attempt.outcome).collect();
+            assert_eq!((task.status, outcomes), (TaskStatus::Cancelled, vec![AttemptOutcome::Cancelled]));
+            assert!(task.result.is_none());
+        }
+        assert_eq!(doors.cleaned.count(), 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_cleans_up_for_longer_than_its_grace_is_dropped() {
+    for place in everywhere() {
+        let (tasks, doors) = start_with_grace(&place, Duration::from_millis(50)).await;
+        let handle = tasks.add_task(clean_up, (60_000,)).await.unwrap();
+        doors.inside.reached(1).await;
+        tasks.cancel(handle.id()).await.unwrap();
+        doors.dropped.reached(1).await;
+        assert_eq!(ends(&tasks, handle.id()).await.status, TaskStatus::Cancelled);
+        assert_eq!(doors.cleaned.count(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_grace_one_that_listens_is_dropped_too() {
+    let (tasks, doors) = start_with_grace(&Place::memory(), Duration::ZERO).await;
+    let handle = tasks.add_task(clean_up, (60_000,)).await.unwrap();
+    doors.inside.reached(1).await;
+    tasks.cancel(handle.id()).await.unwrap();
+    doors.dropped.reached(1).await;
+    assert_eq!(ends(&tasks, handle.id()).await.status, TaskStatus::Cancelled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_listened_and_did_not_notice_comes_to_its_own_end() {
+    for place in everywhere() {
+        let (tasks, doors) = start(&place).await;
+        let handle = tasks.add_task(ask_early, ()).await.unwrap();
+        doors.inside.reached(1).await;
+        assert_eq!(tasks.cancel(handle.id()).await.unwrap(), CancelOutcome::Requested);
+        doors.inside.open();
+        assert_eq!(ends(&tasks, handle.id()).await.status, TaskStatus::Success);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timeout_leaves_no_time_to_clean_up() {
+    for place in everywhere() {
+        let (tasks, doors) = start(&place).await;
+        let handle = tasks.add_task(time_out, ()).await.unwrap();
+        doors.dropped.reached(1).await;
+        let task = ends(&tasks, handle.id()).await;
+        assert_eq!((task.status, task.attempts[0].outcome), (TaskStatus::Failed, AttemptOutcome::TimedOut));
+        assert_eq!(doors.cleaned.count(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_works_from_another_process() {
-    for place in Place::each() {
+    for place in everywhere() {
         let (_running, doors) = start(&place).await;
         let elsewhere = place.builder().connect().await.unwrap();
         let handle = elsewhere.add_task(hang, ()).await.unwrap();
@@ -139,7 +256,7 @@ async fn a_cancel_works_from_another_process() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_synchronous_task_is_asked_and_its_record_says_so() {
-    for place in Place::each() {
+    for place in everywhere() {
         let (tasks, doors) = start(&place).await;
         let handle = tasks.add_task(hang_until_asked, ()).await.unwrap();
         doors.inside.reached(1).await;
@@ -154,7 +271,7 @@ async fn a_running_synchronous_task_is_asked_and_its_record_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_synchronous_task_that_never_asks_comes_to_its_own_end() {
-    for place in Place::each() {
+    for place in everywhere() {
         let (tasks, doors) = start(&place).await;
         let handle = tasks.add_task(never_ask, ()).await.unwrap();
         doors.inside.reached(1).await;
@@ -175,7 +292,7 @@ async fn what_a_task_spawned_can_wait_for_its_cancel() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_are_cancelled_retried_and_deleted_by_a_filter() {
-    for place in Place::each() {
+    for place in everywhere() {
         let (tasks, _) = start(&place).await;
         let delayed = (0..250).map(|n| tasks.add_task(ping, (n,)).run_in(HOUR).tag("batch", n % 2));
         let handles = tasks.add_all(delayed).await.unwrap();

@@ -2,32 +2,42 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
+#[path = "support/everywhere.rs"]
+mod everywhere;
+#[path = "support/servers/mod.rs"]
+mod servers;
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use everywhere::everywhere;
 use support::{Gate, Place, ends, eventually, soon};
-use taskflow::{AttemptOutcome, State, TaskManager, TaskStatus};
+use taskflow::store::Claim;
+use taskflow::{AttemptOutcome, InstanceInfo, State, TaskManager, TaskStatus};
 
-const LEASE: Duration = Duration::from_millis(100);
-
-#[taskflow::task(retries = 3, delay = "1ms")]
-async fn block_the_thread(State(runs): State<Gate>, leases: u32) {
-    runs.note();
-    std::thread::sleep(LEASE * leases);
+/// Short, but not for a server that has other things to do.
+fn lease_on(place: &Place) -> Duration {
+    Duration::from_millis(if matches!(place, Place::Server(_)) { 300 } else { 100 })
 }
 
 #[taskflow::task(retries = 3, delay = "1ms")]
-fn block_a_pool_thread(State(runs): State<Gate>, leases: u32) {
+async fn block_the_thread(State(runs): State<Gate>, millis: u64) {
     runs.note();
-    std::thread::sleep(LEASE * leases);
+    std::thread::sleep(Duration::from_millis(millis));
+}
+
+#[taskflow::task(retries = 3, delay = "1ms")]
+fn block_a_pool_thread(State(runs): State<Gate>, millis: u64) {
+    runs.note();
+    std::thread::sleep(Duration::from_millis(millis));
 }
 
 #[taskflow::task]
 async fn ping() {}
 
 async fn start(place: &Place, runs: &Gate) -> TaskManager {
-    place.builder().state(runs.clone()).lease(LEASE).start().await.unwrap()
+    place.builder().state(runs.clone()).lease(lease_on(place)).start().await.unwrap()
 }
 
 /// Another process, which would take over what it finds lost.
@@ -50,8 +60,9 @@ async fn blocked_for_ten_leases(place: Place) {
     let runs = Gate::default();
     let tasks = start(&place, &runs).await;
     let (thread, stop) = neighbour(place.clone(), runs.clone());
-    let blocking = tasks.add_task(block_a_pool_thread, (10,)).eager(true).await.unwrap();
-    let handle = tasks.add_task(block_the_thread, (10,)).eager(true).await.unwrap();
+    let ten_leases = lease_on(&place).as_millis() as u64 * 10;
+    let blocking = tasks.add_task(block_a_pool_thread, (ten_leases,)).eager(true).await.unwrap();
+    let handle = tasks.add_task(block_the_thread, (ten_leases,)).eager(true).await.unwrap();
     for id in [handle.id(), blocking.id()] {
         let task = ends(&tasks, id).await;
         let outcomes: Vec<_> = task.attempts.iter().map(|attempt| attempt.outcome).collect();
@@ -66,23 +77,24 @@ async fn blocked_for_ten_leases(place: Place) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_blocks_its_thread_for_ten_leases_runs_once() {
-    for place in Place::each() {
+    for place in everywhere() {
         blocked_for_ten_leases(place).await;
     }
 }
 
 #[tokio::test(flavor = "current_thread")]
 async fn so_it_does_on_a_runtime_of_one_thread() {
-    for place in Place::each() {
+    for place in everywhere() {
         blocked_for_ten_leases(place).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn short_tasks_and_short_leases_are_no_lost_leases() {
-    for place in Place::each() {
-        let tasks =
-            place.builder().state(Gate::default()).lease(Duration::from_millis(30)).start().await.unwrap();
+    for place in everywhere() {
+        // As short as a machine and a server that have other things to do can renew in time.
+        let lease = Duration::from_millis(if matches!(place, Place::Server(_)) { 2_000 } else { 150 });
+        let tasks = place.builder().state(Gate::default()).lease(lease).start().await.unwrap();
         for _ in 0..10 {
             let handles = tasks.add_all((0..300).map(|_| tasks.add_task(ping, ()))).await.unwrap();
             for handle in handles {
@@ -124,4 +136,28 @@ async fn a_file_that_nobody_can_write_for_four_leases_ends_no_run() {
     let record = ends(&tasks, task.id()).await;
     assert_eq!((record.status, record.attempts.len()), (TaskStatus::Success, 1), "{:?}", record.attempts);
     assert_eq!((tasks.health().lost_leases, other.health().lost_leases), (0, 0));
+}
+
+/// A process that claims everything and dies at once.
+async fn claims_and_dies(place: &Place, name: &str) {
+    let store = place.store();
+    let instance = InstanceInfo::of_this_process(true);
+    store.join(&instance).await.unwrap();
+    let names: Arc<[Arc<str>]> = Arc::from([Arc::from(name)]);
+    let queues = vec![(Arc::from("default"), 10)];
+    let claim = Claim::new(instance.id, Duration::from_millis(100), names, queues, 10);
+    assert_eq!(store.claim(claim).await.unwrap().tasks.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_only_connects_hears_of_the_end_of_what_a_dead_one_ran() {
+    for place in everywhere() {
+        let tasks = place.builder().connect().await.unwrap();
+        let handle = tasks.add(ping()).await.unwrap();
+        claims_and_dies(&place, "ping").await;
+        let failure = soon(handle.wait()).await.unwrap_err();
+        assert_eq!(failure.status(), TaskStatus::Interrupted, "{failure}");
+        assert!(failure.to_string().contains("worker lost"), "{failure}");
+        tasks.shutdown(Duration::ZERO).await.unwrap();
+    }
 }

@@ -2,12 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
+#[path = "support/everywhere.rs"]
+mod everywhere;
+#[path = "support/servers/mod.rs"]
+mod servers;
 mod support;
 
 use std::error::Error;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use everywhere::everywhere;
 use support::{Gate, Notes, Place, ends, eventually, record, soon};
 use taskflow::{
     Attempt, AttemptOutcome, Error as TaskflowError, State, TaskContext, TaskError, TaskManager, TaskPhase,
@@ -163,7 +168,7 @@ fn ended(attempt: &Attempt) -> SystemTime {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_attempt_is_recorded_and_waits_longer_than_the_last() {
     use AttemptOutcome::{Failed, Success};
-    for place in Place::each() {
+    for place in everywhere() {
         let (tasks, ..) = start(&place).await;
         let handle = tasks.add_task(succeed_at, (4,)).await.unwrap();
         assert_eq!(soon(handle.wait()).await.unwrap(), 4);
@@ -192,7 +197,7 @@ async fn each_attempt_is_recorded_and_waits_longer_than_the_last() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn between_attempts_it_waits_without_a_slot() {
-    for place in Place::each() {
+    for place in everywhere() {
         let (tasks, ..) = start(&place).await;
         let failing = tasks.add_task(fail, ()).await.unwrap();
         let waiting = eventually("it waits for its retry", || async {
@@ -208,7 +213,7 @@ async fn between_attempts_it_waits_without_a_slot() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_without_attempts_left_has_failed_with_the_whole_chain() {
-    for place in Place::each() {
+    for place in everywhere() {
         let (tasks, ..) = start(&place).await;
         let handle =
             tasks.add_task(succeed_at, (99,)).retries(1).delay(Duration::from_millis(1)).await.unwrap();
@@ -224,7 +229,7 @@ async fn a_task_without_attempts_left_has_failed_with_the_whole_chain() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_steers_what_comes_after_it() {
-    for place in Place::each() {
+    for place in everywhere() {
         let (tasks, _, notes) = start(&place).await;
         let aborted = ends(&tasks, tasks.add_task(abort, ()).await.unwrap().id()).await;
         assert_eq!((aborted.status, aborted.attempts.len()), (TaskStatus::Failed, 1));
@@ -246,7 +251,7 @@ async fn a_task_steers_what_comes_after_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_is_never_ready_fails_in_the_end() {
     use AttemptOutcome::{Failed, Snoozed};
-    for place in Place::each() {
+    for place in everywhere() {
         let (tasks, _, _) = start(&place).await;
         let failed = ends(&tasks, tasks.add_task(never_ready, ()).await.unwrap().id()).await;
         assert_eq!(failed.status, TaskStatus::Failed);
@@ -262,7 +267,7 @@ async fn a_task_that_is_never_ready_fails_in_the_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_length_beyond_every_clock_harms_nobody() {
-    for place in Place::each() {
+    for place in everywhere() {
         let builder = place.builder().state(Gate::default()).state(Notes::<u32>::default());
         let tasks = builder.add_timeout(Duration::MAX).max_concurrent_tasks(1).start().await.unwrap();
         for snooze in [true, false] {
@@ -297,7 +302,7 @@ async fn retry_if_decides_which_errors_are_worth_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_is_a_failure_with_its_message_and_place() {
-    for place in Place::each() {
+    for place in everywhere() {
         let (tasks, ..) = start(&place).await;
         let task = ends(&tasks, tasks.add_task(panic_async, ()).await.unwrap().id()).await;
         use AttemptOutcome::Panicked;
@@ -314,7 +319,7 @@ async fn a_panic_is_a_failure_with_its_message_and_place() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_with_a_value_that_panics_costs_no_slot() {
-    for place in Place::each() {
+    for place in everywhere() {
         let (tasks, ..) = start(&place).await;
         let task = ends(&tasks, tasks.add_task(panic_without_end, ()).await.unwrap().id()).await;
         assert_eq!(outcomes(&task), [(1, AttemptOutcome::Panicked)]);
@@ -324,7 +329,7 @@ async fn a_panic_with_a_value_that_panics_costs_no_slot() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_an_endless_error_the_beginning_is_kept() {
-    for place in Place::each() {
+    for place in everywhere() {
         let (tasks, ..) = start(&place).await;
         let task = ends(&tasks, tasks.add_task(complain, ()).await.unwrap().id()).await;
         assert_eq!(task.attempts.len(), 2);
@@ -338,7 +343,7 @@ async fn of_an_endless_error_the_beginning_is_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_async_task_past_its_timeout_is_dropped() {
-    for place in Place::each() {
+    for place in everywhere() {
         let (tasks, gate, _) = start(&place).await;
         let task = ends(&tasks, tasks.add_task(hang, ()).await.unwrap().id()).await;
         assert_eq!(gate.count(), 1);
@@ -351,7 +356,7 @@ async fn an_async_task_past_its_timeout_is_dropped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_synchronous_task_past_its_timeout_is_asked_and_keeps_its_slot() {
-    for place in Place::each() {
+    for place in everywhere() {
         let (tasks, gate, _) = start(&place).await;
         let handle = tasks.add_task(hang_sync, ()).await.unwrap();
         gate.reached(1).await;
@@ -378,7 +383,7 @@ async fn an_error_without_a_text_is_named_by_its_type() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manual_retry_reopens_the_record_with_as_many_attempts_again() {
-    for place in Place::each() {
+    for place in everywhere() {
         let (tasks, ..) = start(&place).await;
         let handle = tasks.add_task(silent, ()).await.unwrap();
         assert_eq!(ends(&tasks, handle.id()).await.attempts.len(), 2);
@@ -395,7 +400,7 @@ async fn a_manual_retry_reopens_the_record_with_as_many_attempts_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_ended_badly_can_be_retried() {
-    for place in Place::each() {
+    for place in everywhere() {
         let (tasks, ..) = start(&place).await;
         let handle = tasks.add_task(ping, ()).await.unwrap();
         soon(handle.wait()).await.unwrap();

@@ -2,15 +2,25 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
+#[path = "support/everywhere.rs"]
+mod everywhere;
+#[path = "support/servers/mod.rs"]
+mod servers;
 mod support;
+#[path = "support/wrapper.rs"]
+mod wrapper;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use support::{Gate, Place, record, soon};
+use everywhere::everywhere;
+use support::{Gate, Place, reaches, record, soon};
 use taskflow::{
-    AddError, AttemptOutcome, Error, IntoNewTask, State, TaskContext, TaskFilter, TaskHandle, TaskManager,
-    TaskManagerBuilder, TaskStatus,
+    AddError, AttemptOutcome, Error, IntoNewTask, MemoryStore, State, StoreError, StoreErrorKind,
+    TaskContext, TaskFilter, TaskHandle, TaskManager, TaskManagerBuilder, TaskStatus,
 };
+use wrapper::{Wrapper, go_on};
 
 #[derive(Clone, Default)]
 struct Doors {
@@ -81,7 +91,7 @@ async fn look(place: &Place) -> TaskManager {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_ends_before_the_deadline_is_waited_for() {
-    for place in Place::each() {
+    for place in everywhere() {
         let (tasks, doors) = start(&place).await;
         let handles = tasks.add_all((0..3).map(|_| tasks.add_task(once, ()))).await.unwrap();
         doors.inside.reached(3).await;
@@ -113,7 +123,7 @@ async fn what_ends_before_the_deadline_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_cut_short_goes_back_uncounted_if_it_may_run_again_and_is_interrupted_if_not() {
-    for place in Place::each() {
+    for place in everywhere() {
         let (tasks, doors) = start(&place).await;
         let once = tasks.add_task(once, ()).await.unwrap();
         let retried = tasks.add_task(retried, ()).await.unwrap();
@@ -145,7 +155,7 @@ async fn what_is_cut_short_goes_back_uncounted_if_it_may_run_again_and_is_interr
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stubborn_synchronous_task_is_abandoned_and_keeps_nobody_waiting() {
-    for place in Place::each() {
+    for place in everywhere() {
         let (builder, doors) = builder(&place);
         let tasks = builder.lease(Duration::from_millis(100)).start().await.unwrap();
         let handle = tasks.add_task(stubborn, ()).await.unwrap();
@@ -167,15 +177,132 @@ async fn a_stubborn_synchronous_task_is_abandoned_and_keeps_nobody_waiting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_shutdown_is_an_error() {
-    for place in Place::each() {
-        let (tasks, _) = start(&place).await;
-        tasks.shutdown(Duration::ZERO).await.unwrap();
-        assert!(matches!(tasks.clone().shutdown(Duration::ZERO).await, Err(Error::ShutDown)));
+async fn a_second_shutdown_waits_for_the_first_and_gets_the_same_report() {
+    for place in everywhere() {
+        let (tasks, doors) = start(&place).await;
+        tasks.add_task(once, ()).await.unwrap();
+        doors.inside.reached(1).await;
+        let first = tokio::spawn({
+            let tasks = tasks.clone();
+            async move { tasks.shutdown(Duration::from_secs(60)).await }
+        });
+        support::eventually("the first has begun", || async {
+            let handle = tasks.add_task(ping, ()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            (record(&tasks, handle.id()).await.status == TaskStatus::Pending).then_some(())
+        })
+        .await;
+        let mut second = tokio::spawn({
+            let tasks = tasks.clone();
+            async move { tasks.shutdown(Duration::ZERO).await }
+        });
+        let early = tokio::time::timeout(Duration::from_millis(100), &mut second).await;
+        assert!(early.is_err(), "it answered while the first still waits: {early:?}");
+        doors.inside.open();
+        let report = soon(first).await.unwrap().unwrap();
+        assert!(report.finished > 0, "{report:?}");
+        assert_eq!(soon(second).await.unwrap().unwrap(), report);
+        assert_eq!(soon(tasks.shutdown(Duration::ZERO)).await.unwrap(), report, "one that comes after it");
+
         let connected = look(&place).await;
-        connected.shutdown(Duration::ZERO).await.unwrap();
-        assert!(matches!(connected.shutdown(Duration::ZERO).await, Err(Error::ShutDown)));
+        let report = connected.shutdown(Duration::ZERO).await.unwrap();
+        assert_eq!(connected.shutdown(Duration::ZERO).await.unwrap(), report);
     }
+}
+
+#[test]
+fn a_shutdown_that_ends_with_its_runtime_is_an_error_and_keeps_nobody_waiting() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let place = Place::memory();
+    let (tasks, doors) = runtime.block_on(start(&place));
+    runtime.block_on(async {
+        tasks.add_task(once, ()).await.unwrap();
+        doors.inside.reached(1).await;
+    });
+    let elsewhere = tokio::runtime::Runtime::new().unwrap();
+    let ending = elsewhere.spawn({
+        let tasks = tasks.clone();
+        async move { tasks.shutdown(Duration::from_secs(60)).await }
+    });
+    elsewhere.block_on(async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    });
+    drop(runtime);
+    elsewhere.block_on(async {
+        assert!(matches!(soon(ending).await.unwrap(), Err(Error::ShutDown)));
+        assert!(matches!(soon(tasks.shutdown(Duration::ZERO)).await, Err(Error::ShutDown)));
+    });
+}
+
+/// Cleans up for as long as it is told when it is asked to stop, and succeeds.
+#[taskflow::task(requeue_on_interrupt)]
+async fn clean_up(millis: u64, State(doors): State<Doors>, context: TaskContext) {
+    doors.inside.note();
+    context.cancelled().await;
+    tokio::time::sleep(Duration::from_millis(millis)).await;
+    doors.dropped.note();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_listens_cleans_up_after_the_deadline_and_goes_back() {
+    for place in everywhere() {
+        let (builder, doors) = builder(&place);
+        let tasks = builder.cancel_grace(Duration::from_millis(1500)).start().await.unwrap();
+        let handle = tasks.add_task(clean_up, (100,)).await.unwrap();
+        let too_slow = tasks.add_task(clean_up, (60_000,)).await.unwrap();
+        let deaf = tasks.add_task(stubborn, ()).await.unwrap();
+        doors.inside.reached(3).await;
+        let began = Instant::now();
+        let report = tasks.shutdown(Duration::from_millis(50)).await.unwrap();
+        assert!(began.elapsed() < Duration::from_millis(50 + 1500 + 2000), "{:?}", began.elapsed());
+        assert_eq!((report.handed_back, report.abandoned), (2, 1), "{report:?}");
+        assert_eq!(doors.dropped.count(), 1, "one had the time it needed, the other was dropped");
+        doors.inside.open();
+        let eye = look(&place).await;
+        for id in [handle.id(), too_slow.id()] {
+            let task = record(&eye, id).await;
+            assert_eq!((task.status, task.attempt), (TaskStatus::Pending, 0), "{task:?}");
+            assert_eq!(task.attempts[0].outcome, AttemptOutcome::HandedBack);
+        }
+        reaches(&eye, deaf.id(), TaskStatus::Success).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_the_store_cannot_be_told_is_no_abandoned_task() {
+    let refuses = Arc::new(AtomicBool::new(false));
+    let shared = MemoryStore::new();
+    let store = Wrapper::new(Arc::new(shared.clone()), {
+        let refuses = refuses.clone();
+        move |call| {
+            if refuses.load(Ordering::Acquire) && ["finish", "turn"].contains(&call) {
+                let full = StoreError::new(StoreErrorKind::Unavailable, "the disk is full");
+                return Box::pin(std::future::ready(Err(full)));
+            }
+            go_on()
+        }
+    });
+    let doors = Doors::default();
+    let builder = TaskManager::builder().store(store).state(doors.clone());
+    let tasks = builder.cancel_grace(Duration::from_millis(100)).start().await.unwrap();
+    let id = tasks.add_task(once, ()).await.unwrap().id();
+    doors.inside.reached(1).await;
+    refuses.store(true, Ordering::Release);
+    doors.inside.open();
+    doors.dropped.reached(1).await;
+    let began = Instant::now();
+    let report = tasks.shutdown(Duration::from_millis(100)).await.unwrap();
+    assert!(began.elapsed() < Duration::from_millis(100 + 100 + 2000), "{:?}", began.elapsed());
+    assert_eq!((report.unwritten, report.abandoned, report.finished), (1, 0, 0), "{report:?}");
+    // The process lives, and tells it after all.
+    refuses.store(false, Ordering::Release);
+    let eye = TaskManager::builder().store(shared).connect().await.unwrap();
+    reaches(&eye, id, TaskStatus::Success).await;
+    support::eventually("it leaves after that", || async {
+        let instances = eye.instances().await.unwrap();
+        instances.iter().all(|instance| !instance.runs).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,17 +319,14 @@ async fn a_shutdown_goes_on_when_nobody_waits_for_it_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_the_last_handle_is_dropped_the_manager_stops() {
-    for place in Place::each() {
+async fn when_its_last_clone_is_dropped_the_manager_stops_though_handles_of_tasks_remain() {
+    for place in everywhere() {
         let (tasks, doors) = start(&place).await;
         let eye = look(&place).await;
         let handle = tasks.add_task(requeued, ()).await.unwrap();
         let id = handle.id();
         doors.inside.reached(1).await;
         drop(tasks);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        assert_eq!(doors.dropped.count(), 0, "a task's handle keeps its manager");
-        drop(handle);
         doors.dropped.reached(1).await;
         let task = support::reaches(&eye, id, TaskStatus::Pending).await;
         assert_eq!(task.attempts[0].outcome, AttemptOutcome::HandedBack);
@@ -216,7 +340,7 @@ async fn when_the_last_handle_is_dropped_the_manager_stops() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_left_running_however_many_adds_the_shutdown_interrupts() {
-    for place in Place::each() {
+    for place in everywhere() {
         for round in 0..20 {
             let (tasks, _) = start(&place).await;
             let adders: Vec<_> = (0..8)
@@ -250,7 +374,7 @@ async fn nothing_is_left_running_however_many_adds_the_shutdown_interrupts() {
 
 #[test]
 fn a_runtime_that_ends_without_a_shutdown_leaves_nothing_running() {
-    for place in Place::each() {
+    for place in everywhere() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let (tasks, doors, ids) = runtime.block_on(async {
             let (tasks, doors) = start(&place).await;

@@ -2,10 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
+#[path = "support/everywhere.rs"]
+mod everywhere;
+#[path = "support/servers/mod.rs"]
+mod servers;
 mod support;
+#[path = "support/wrapper.rs"]
+mod wrapper;
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -14,15 +22,17 @@ use axum::extract::{Request, State as AppState};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use everywhere::everywhere;
 use futures_util::{FutureExt, StreamExt, stream};
 use support::{Gate, Place, eventually, reaches, record, soon};
 use taskflow::{
-    AddError, BackgroundTasks, IntoNewTask, QueueConfig, State, TaskFilter, TaskId, TaskManager, TaskRecord,
-    TaskSource, TaskStatus,
+    AddError, BackgroundTasks, IntoNewTask, QueueConfig, State, StoreError, StoreErrorKind, TaskFilter,
+    TaskId, TaskManager, TaskRecord, TaskSource, TaskStatus,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
+use wrapper::{Wrapper, go_on};
 
 #[taskflow::task]
 async fn mark(State(ran): State<Gate>) {
@@ -386,4 +396,97 @@ async fn a_shutdown_releases_what_is_held() {
     drop(response);
     second.shutdown(Duration::from_secs(5)).await.unwrap();
     assert_eq!(ran.count(), 1);
+}
+
+/// A manager on that place, and what its store does before a call.
+async fn wrapped(
+    place: &Place,
+    hook: impl Fn(&'static str) -> wrapper::Before + Send + Sync + 'static,
+) -> (TaskManager, Gate) {
+    let ran = Gate::default();
+    let store = Wrapper::new(place.store(), hook);
+    let tasks = TaskManager::builder().store(store).state(ran.clone()).start().await.unwrap();
+    (tasks, ran)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_keeps_a_verdict_that_the_store_has_not_taken_yet() {
+    for place in everywhere() {
+        // The store fails the first release, once the shutdown has begun.
+        let (asked, ending, calls) = (Gate::default(), Gate::default(), Arc::new(AtomicUsize::new(0)));
+        let hook = {
+            let (asked, ending) = (asked.clone(), ending.clone());
+            move |call| {
+                if call != "release" || calls.fetch_add(1, Ordering::AcqRel) > 0 {
+                    return go_on();
+                }
+                let (asked, ending) = (asked.clone(), ending.clone());
+                Box::pin(async move {
+                    asked.note();
+                    ending.pass().await;
+                    Err(StoreError::new(StoreErrorKind::Unavailable, "nobody is at home"))
+                })
+            }
+        };
+        let (tasks, ran) = wrapped(&place, hook).await;
+        let app = Router::new().route("/", get(add_and_fail)).layer(tasks.layer());
+        let response = app.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        asked.reached(1).await;
+        let shutdown = tokio::spawn(async move { tasks.shutdown(Duration::from_secs(20)).await });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        ending.open();
+        soon(shutdown).await.unwrap().unwrap();
+
+        let eye = place.builder().connect().await.unwrap();
+        let tasks = eye.list(TaskFilter::new()).await.unwrap().items;
+        assert_eq!((tasks.len(), tasks[0].status), (1, TaskStatus::Cancelled), "{tasks:?}");
+        assert!(tasks[0].error.as_ref().unwrap().contains("answered 500"));
+        assert_eq!(ran.count(), 0);
+    }
+}
+
+async fn add_and_fail(tasks: BackgroundTasks) -> StatusCode {
+    tasks.add_task(mark, ()).await.unwrap();
+    StatusCode::INTERNAL_SERVER_ERROR
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_add_that_is_under_way_at_the_shutdown_waits_for_nobody_after_it() {
+    for place in everywhere() {
+        let (asked, written) = (Gate::default(), Gate::default());
+        let hook = {
+            let (asked, written) = (asked.clone(), written.clone());
+            move |call| {
+                if call != "insert" {
+                    return go_on();
+                }
+                let (asked, written) = (asked.clone(), written.clone());
+                Box::pin(async move {
+                    asked.note();
+                    written.pass().await;
+                    Ok(())
+                })
+            }
+        };
+        let (tasks, ran) = wrapped(&place, hook).await;
+        let app = Router::new().route("/", get(add_and_stay)).layer(tasks.layer());
+        let request = tokio::spawn(app.oneshot(Request::new(Body::empty())));
+        asked.reached(1).await;
+        let shutdown = tokio::spawn(async move { tasks.shutdown(Duration::from_secs(20)).await });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        written.open();
+        soon(shutdown).await.unwrap().unwrap();
+        assert_eq!(ran.count(), 0);
+        // The request still goes on, and nobody is left to release what it added: it has been.
+        let next = place.builder().state(ran.clone()).start().await.unwrap();
+        ran.reached(1).await;
+        request.abort();
+        drop(next);
+    }
+}
+
+async fn add_and_stay(tasks: BackgroundTasks) {
+    tasks.add_task(mark, ()).await.unwrap();
+    std::future::pending::<()>().await;
 }

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::core::Core;
 use super::pause::jittered;
@@ -12,13 +12,20 @@ use super::runs::StopReason;
 /// Between two hints that are acted on. A hint on a quiet store is acted on at once.
 const QUIET: Duration = Duration::from_millis(5);
 
+/// A store that has stopped to give hints is asked for others after this.
+const RELISTEN: Duration = Duration::from_secs(5);
+
 /// How often requests to stop are looked for without a hint.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Listens until the process is over.
 pub(crate) async fn listen(core: Arc<Core>, runner: Option<Arc<Runner>>) {
     let mut hints = core.store.listen();
+    let mut relisten: Option<Instant> = None;
     loop {
+        if relisten.take_if(|at| *at <= Instant::now()).is_some() {
+            hints = core.store.listen();
+        }
         let hinted = tokio::select! {
             () = core.over.cancelled() => return,
             hint = poll_fn(|cx| hints.as_mut().poll_next(cx)) => match hint {
@@ -26,6 +33,7 @@ pub(crate) async fn listen(core: Arc<Core>, runner: Option<Arc<Runner>>) {
                 // A store may have nothing to say: the polls go on.
                 None => {
                     hints = Box::pin(futures_util::stream::pending());
+                    relisten = Some(Instant::now() + RELISTEN);
                     false
                 }
             },

@@ -8,13 +8,16 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::events::Events;
+use super::guarded::guarded;
 use super::health::HealthMeter;
 use super::holds::Holds;
+use super::presence::Presence;
 use super::queues::Queues;
 use super::runs::Runs;
+use super::supervision::caught;
 use super::waiters::Waiters;
 use super::written::Written;
-use crate::model::{AddError, InstanceInfo, NewTask, StoreError, TaskEventKind, TaskId};
+use crate::model::{AddError, InstanceInfo, NewTask, StoreError, StoreErrorKind, TaskEventKind, TaskId};
 use crate::store::{InsertTask, Start, Store, StoreFuture};
 
 /// What every part of the engine shares, whether this process runs tasks or only adds them.
@@ -34,6 +37,7 @@ pub(crate) struct Core {
     pub(crate) over: CancellationToken,
     /// Fires when its runtime is gone, which can be before it is over.
     pub(crate) orphaned: CancellationToken,
+    pub(crate) presence: Presence,
     closed: AtomicBool,
 }
 
@@ -43,21 +47,17 @@ pub(crate) struct Settings {
     pub(crate) lease: Duration,
     pub(crate) retention: Duration,
     pub(crate) add_timeout: Duration,
+    pub(crate) cancel_grace: Duration,
 }
 
-/// What the runtime holds as long as it lives.
-struct Tether(Arc<Core>);
-
-impl Drop for Tether {
-    fn drop(&mut self) {
-        self.0.orphaned.cancel();
-    }
+/// What the store answers. A panic is an error after which nobody knows what was done.
+pub(super) async fn answered<T>(call: StoreFuture<'_, T>) -> Result<T, StoreError> {
+    caught(call).await.unwrap_or_else(|panic| Err(panicked(&panic)))
 }
 
-/// Lets `core` know when its runtime is dropped without a shutdown, as it is at the end of every `#[tokio::test]`.
-pub(crate) fn tether(core: &Arc<Core>) {
-    let tether = Tether(core.clone());
-    core.runtime.spawn(async move { tether.0.over.cancelled().await });
+/// The error of a call of the store that panicked.
+pub(crate) fn panicked(panic: &str) -> StoreError {
+    StoreError::new(StoreErrorKind::Unknown, format!("the store {panic}"))
 }
 
 impl Core {
@@ -69,7 +69,7 @@ impl Core {
         runtime: Handle,
     ) -> Self {
         Self {
-            store,
+            store: guarded(store),
             instance,
             settings,
             queues,
@@ -81,6 +81,7 @@ impl Core {
             holds: Holds::default(),
             over: CancellationToken::new(),
             orphaned: CancellationToken::new(),
+            presence: Presence::default(),
             closed: AtomicBool::new(false),
         }
     }
@@ -92,7 +93,7 @@ impl Core {
         call: StoreFuture<'_, T>,
     ) -> Result<T, StoreError> {
         let began = self.health.begin();
-        self.health.note(what, began, call.await)
+        self.health.note(what, began, answered(call).await)
     }
 
     /// A call of the store that changes nothing.
@@ -102,7 +103,7 @@ impl Core {
         call: StoreFuture<'_, T>,
     ) -> Result<T, StoreError> {
         let began = self.health.begin();
-        self.health.note_read(what, began, call.await)
+        self.health.note_read(what, began, answered(call).await)
     }
 
     /// Tells whoever listens or waits that a pending task was cancelled.

@@ -16,6 +16,7 @@ use super::pause::{Backoff, in_time, jittered};
 use super::runner::{Ended, Runner};
 use super::settle::{count, is_about_one_row, leave, one_by_one, settle};
 use super::slots::{Room, Seat};
+use super::supervision::{Restarts, caught};
 use crate::model::StoreError;
 use crate::store::{Claim, Claims, Finish, Finished};
 
@@ -27,8 +28,14 @@ const MAX_BATCH: usize = 1000;
 
 /// Runs until the process stops and everything that ran here has ended.
 pub(crate) async fn dispatch(runner: Arc<Runner>) {
-    let mut dispatcher = Dispatcher { runner, batch: Vec::new(), starting: Vec::new() };
-    dispatcher.run().await;
+    let core = runner.core.clone();
+    let mut dispatcher = Dispatcher { runner, batch: Vec::new(), starting: Vec::new(), under_way: None };
+    let mut restarts = Restarts::new();
+    while let Err(panic) = caught(dispatcher.run()).await {
+        dispatcher.restore();
+        restarts.after(&core, "the dispatcher", &panic).await;
+        dispatcher.runner.may_have_work();
+    }
 }
 
 struct Dispatcher {
@@ -37,6 +44,8 @@ struct Dispatcher {
     batch: Vec<Ended>,
     /// Claimed, each with its slot. They start when the next round trip is under way, so that it need not wait for that.
     starting: Vec<(Admitted, Seat)>,
+    /// The ends that a round trip took from the batch and has not been answered for, and whether it made room for a claim.
+    under_way: Option<(Arc<Vec<Finish>>, bool)>,
 }
 
 impl Dispatcher {
@@ -101,6 +110,7 @@ impl Dispatcher {
         }
         let finishes =
             Arc::new(self.batch.iter_mut().filter_map(|ended| ended.finish.take()).collect::<Vec<_>>());
+        self.under_way = Some((finishes.clone(), wants_work));
         let answer = if wants_work {
             self.write_and_claim(&finishes).await
         } else {
@@ -110,6 +120,7 @@ impl Dispatcher {
                 (finished, None)
             })
         };
+        self.under_way = None;
         match answer {
             Ok((finished, next_due)) => {
                 let next_retry = settle(&runner, &self.batch, &finishes, &finished);
@@ -123,6 +134,18 @@ impl Dispatcher {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// After a panic in the middle of a round: everything is as before it.
+    fn restore(&mut self) {
+        let Some((finishes, claimed)) = self.under_way.take() else { return };
+        if claimed {
+            let leaving: Vec<Seat> = self.batch.iter().map(|ended| ended.seat).collect();
+            self.runner.slots.undo(&leaving);
+        }
+        for (ended, finish) in self.batch.iter_mut().zip(&*finishes) {
+            ended.finish = Some(finish.clone());
         }
     }
 

@@ -21,6 +21,9 @@ use crate::task::{
     Steering, TaskContext, TaskOutcome,
 };
 
+/// How long a synchronous task waits for which no thread could be started.
+const NO_THREAD: Duration = Duration::from_secs(1);
+
 /// A claimed task of this program that has not begun.
 #[derive(Debug)]
 pub(crate) struct Admitted {
@@ -130,7 +133,7 @@ fn run(
     async move {
         let since = Instant::now();
         let kind = match prepared(prepare, &executing.context, &task) {
-            Ok(body) => drive(body, &executing.context, &task).await,
+            Ok(body) => drive(body, &executing, &task, since).await,
             Err(kind) => Some(kind),
         };
         executing.end_body();
@@ -184,26 +187,47 @@ fn prepared<B>(prepare: Prepare<B>, context: &TaskContext, task: &Claimed) -> Re
     }
 }
 
-/// An async body: polled until it is ready, and dropped when it is to stop. `None`: the run was lost.
+/// An async body: polled until it is ready, and dropped when it is to stop and has had its time to clean up. `None`: the
+/// run was lost.
 async fn drive(
     mut body: BoxFuture<'static, TaskOutcome>,
-    context: &TaskContext,
+    executing: &Executing,
     task: &Claimed,
+    since: Instant,
 ) -> Option<FinishKind> {
-    let poll = poll_fn(|cx| match within(context, || body.as_mut().poll(cx)) {
-        Ok(poll) => poll.map(Ok),
-        Err(panic) => Poll::Ready(Err(panic)),
+    let context = &executing.context;
+    let mut polled = poll_fn(|cx| {
+        if context.stop().is_lost() {
+            // It does nothing more: whoever waits beside it drops it.
+            return Poll::Pending;
+        }
+        match within(context, || body.as_mut().poll(cx)) {
+            Ok(poll) => poll.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
     });
-    let ended = tokio::select! {
+    let mut ended = tokio::select! {
         biased;
-        ended = poll => Some(ended),
+        ended = &mut polled => Some(ended),
         () = context.stop().asked() => None,
         () = limit(task) => {
             context.stop().ask(StopReason::Timeout);
             None
         }
     };
+    let grace = executing.runner.core.settings.cancel_grace;
+    if ended.is_none() && context.listens() && !context.stop().is_at_once() && !grace.is_zero() {
+        // In a box, since this is rare and every run would hold its place.
+        ended = Box::pin(clean_up(&mut polled, context, task, since, grace)).await;
+    }
     match ended {
+        // It returned because it was asked to.
+        Some(ended) if context.noticed_stop() => {
+            if let Err(panic) = ended {
+                tracing::warn!(task = %task.run.id, name = %task.name, "{panic} (after the task was asked to stop)");
+            }
+            cut_short(task, context)
+        }
         Some(Ok(outcome)) => Some(returned(task, outcome)),
         Some(Err(panic)) => Some(panicked(task, panic)),
         None => {
@@ -213,6 +237,29 @@ async fn drive(
             }
             cut_short(task, context)
         }
+    }
+}
+
+/// A body that was asked to stop and listens: polled for as long as it may clean up, which its timeout shortens. `None`:
+/// it is to be dropped.
+async fn clean_up<T>(
+    body: impl Future<Output = T>,
+    context: &TaskContext,
+    task: &Claimed,
+    since: Instant,
+    grace: Duration,
+) -> Option<T> {
+    let mut by = in_time(grace);
+    if let Some(timeout) = task.policy.timeout
+        && let Some(limit) = since.checked_add(timeout)
+    {
+        by = by.min(limit);
+    }
+    tokio::select! {
+        biased;
+        ended = body => Some(ended),
+        () = context.stop().at_once() => None,
+        () = tokio::time::sleep_until(by) => None,
     }
 }
 
@@ -242,6 +289,13 @@ async fn attend(
     let noticed = context.noticed_stop();
     match context.stop().reason() {
         Some(StopReason::Lost) => return None,
+        _ if ended.is_err() => {
+            tracing::warn!(
+                task = %task.run.id, name = %task.name,
+                "it goes back to the queue without having begun: no thread could be started for it"
+            );
+            return Some(FinishKind::GiveBack { delay: NO_THREAD, outcome: None });
+        }
         Some(StopReason::Timeout) => return cut_short(task, context),
         // It returned because it was asked to.
         Some(_) if noticed => return cut_short(task, context),
@@ -250,8 +304,7 @@ async fn attend(
     match ended {
         Ok(Ok(outcome)) => Some(returned(task, outcome)),
         Ok(Err(panic)) => Some(panicked(task, panic)),
-        // The pool drops a body only when the process is ending.
-        Err(_) => Some(retry::after_interruption(task, "by a shutdown")),
+        Err(_) => None,
     }
 }
 

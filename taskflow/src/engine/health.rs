@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
+use super::panics;
 use super::written::Written;
 use crate::model::{Health, StoreError};
 
@@ -24,6 +25,8 @@ pub(crate) struct HealthMeter {
     pub(crate) stale_writes: AtomicU64,
     pub(crate) lost_leases: AtomicU64,
     store_errors: AtomicU64,
+    /// How often a part of the engine panicked and was started again, and the last of these panics.
+    restarts: Mutex<(u64, Option<String>)>,
 }
 
 /// A time in which the store cannot be reached or refuses writes.
@@ -151,6 +154,16 @@ impl HealthMeter {
         Notice::Lasts(now.duration_since(current.began))
     }
 
+    /// A part of the engine panicked, and is started again.
+    pub(crate) fn restarted(&self, part: &'static str, panic: &str) {
+        let mut restarts = self.restarts.lock();
+        restarts.0 += 1;
+        restarts.1 = Some(format!("{part} {panic}"));
+        drop(restarts);
+        // The log may be what panicked.
+        let _ = panics::catch(|| tracing::error!("{part} {panic}; it is started again"));
+    }
+
     pub(crate) fn stale_write(&self) {
         self.stale_writes.fetch_add(1, Ordering::Relaxed);
     }
@@ -167,6 +180,7 @@ impl HealthMeter {
         health.stale_writes = self.stale_writes.load(Ordering::Relaxed);
         health.lost_leases = self.lost_leases.load(Ordering::Relaxed);
         health.store_errors = self.store_errors.load(Ordering::Relaxed);
+        (health.engine_restarts, health.last_engine_panic) = self.restarts.lock().clone();
         health.claimed = claimed as u64;
         health.running = running as u64;
         health

@@ -18,13 +18,20 @@ pub(crate) trait Holder: fmt::Debug + Send + Sync {
     fn held(&self, holds: Vec<Run>);
 }
 
-/// The holds of this process, whose leases are renewed with those of its runs.
+/// The holds of this process. Their leases are renewed with those of its runs.
 #[derive(Debug, Default)]
-pub(crate) struct Holds(Mutex<HashMap<TaskId, Run>>);
+pub(crate) struct Holds(Mutex<HashMap<TaskId, Hold>>);
+
+#[derive(Debug)]
+struct Hold {
+    run: Run,
+    /// What becomes of it is known, and on its way to the store.
+    is_decided: bool,
+}
 
 impl Holds {
     pub(crate) fn begin(&self, hold: Run) {
-        self.0.lock().insert(hold.id, hold);
+        self.0.lock().insert(hold.id, Hold { run: hold, is_decided: false });
     }
 
     pub(crate) fn end(&self, hold: Run) {
@@ -32,6 +39,23 @@ impl Holds {
     }
 
     pub(crate) fn all(&self) -> Vec<Run> {
-        self.0.lock().values().copied().collect()
+        self.0.lock().values().map(|hold| hold.run).collect()
+    }
+
+    /// What becomes of these is known.
+    #[cfg(feature = "axum")]
+    pub(super) fn decide(&self, holds: &[Run]) {
+        let mut all = self.0.lock();
+        for hold in holds {
+            if let Some(hold) = all.get_mut(&hold.id).filter(|held| held.run == *hold) {
+                hold.is_decided = true;
+            }
+        }
+    }
+
+    /// Those that nobody has decided on.
+    #[cfg(feature = "axum")]
+    pub(super) fn undecided(&self) -> Vec<Run> {
+        self.0.lock().values().filter(|hold| !hold.is_decided).map(|hold| hold.run).collect()
     }
 }

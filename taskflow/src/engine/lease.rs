@@ -9,24 +9,39 @@ use super::core::Core;
 use super::pause::jittered;
 use super::runner::Runner;
 use super::runs::StopReason;
-use super::shutdown;
+use super::supervision::{Restarts, caught};
+use super::{presence, shutdown};
 use crate::model::{Error, StoreError, StoreErrorKind};
 use crate::store::sign::SIGN_GRACE;
 use crate::store::{Renewal, Sign};
 
-/// Keeps the leases of this process until it is over.
+/// Keeps the leases of this process from its join until it is over, and then leaves the store.
 pub(crate) fn keep(core: Arc<Core>, runner: Option<Arc<Runner>>) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let spawned = runtime.and_then(|runtime| {
         std::thread::Builder::new()
             .name("taskflow-lease".to_owned())
-            .spawn(move || runtime.block_on(renew_until_over(&core, runner.as_deref())))
+            .spawn(move || runtime.block_on(stay(&core, runner.as_deref())))
     });
     spawned.map(drop).map_err(|_| Error::Config {
         option: "lease",
         value: "kept".to_owned(),
         message: "the system gives no thread to renew it on",
     })
+}
+
+async fn stay(core: &Core, runner: Option<&Runner>) {
+    tokio::select! {
+        biased;
+        () = core.over.cancelled() => {}
+        () = core.presence.join_over() => {
+            let mut restarts = Restarts::new();
+            while let Err(panic) = caught(renew_until_over(core, runner)).await {
+                restarts.after(core, "the lease thread", &panic).await;
+            }
+        }
+    }
+    presence::leave(core).await;
 }
 
 async fn renew_until_over(core: &Core, runner: Option<&Runner>) {
@@ -79,7 +94,7 @@ async fn renew(core: &Core, runner: Option<&Runner>) {
         tokio::select! {
             biased;
             () = core.over.cancelled() => return,
-            () = shutdown::orphaned(core) => return shutdown::leave(core).await,
+            () = shutdown::forsaken(core) => return,
             () = tokio::time::sleep(jittered(wait)) => {}
         }
         let asked = Instant::now();
@@ -87,12 +102,18 @@ async fn renew(core: &Core, runner: Option<&Runner>) {
         leases.extend(core.holds.all());
         let renewal = Renewal::new(core.instance.id, lease, leases);
         let renewal = core.call("a renewal", core.store.renew(renewal));
-        let answer = if core.store.capabilities().waits_together {
-            Ok(renewal.await)
-        } else {
+        let answered = async {
+            if core.store.capabilities().waits_together {
+                return Ok(renewal.await);
+            }
             // A store that does not answer is as good as one that refuses.
             let left = lease_left(lease, renewed);
             tokio::time::timeout(left.max(lease / 10), renewal).await
+        };
+        let answer = tokio::select! {
+            biased;
+            () = core.over.cancelled() => return,
+            answer = answered => answer,
         };
         match answer {
             Ok(Ok(answer)) => {

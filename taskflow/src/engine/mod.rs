@@ -7,6 +7,9 @@
 //!
 //! Beside them: [`lease`] keeps runs alive from a thread of its own, [`recovery`] moves on what other processes lost,
 //! [`reporter`] stores what running tasks say, [`prune`] deletes what is past its retention, [`queues`] minds the limits that hold now, [`schedule`] fires what is due by the clock, [`strangers`] tells of tasks nobody here knows, [`shutdown`] ends it all.
+//!
+//! [`presence`] owns the process's place in the store from before it joins until after it has left; [`supervision`] starts
+//! a part again that panicked, and [`guarded`] turns the panics of a program's own store into errors.
 
 pub(crate) mod adder;
 mod ahead;
@@ -16,11 +19,13 @@ pub(crate) mod core;
 pub(crate) mod dispatcher;
 pub(crate) mod events;
 pub(crate) mod execution;
+mod guarded;
 pub(crate) mod health;
 pub(crate) mod holds;
 pub(crate) mod lease;
 pub(crate) mod panics;
 pub(crate) mod pause;
+pub(crate) mod presence;
 pub(crate) mod prune;
 pub(crate) mod queues;
 pub(crate) mod recovery;
@@ -35,5 +40,6 @@ pub(crate) mod settle;
 pub(crate) mod shutdown;
 pub(crate) mod slots;
 pub(crate) mod strangers;
+pub(crate) mod supervision;
 pub(crate) mod waiters;
 mod written;

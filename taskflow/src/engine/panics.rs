@@ -40,10 +40,13 @@ pub(crate) fn describe(payload: &(dyn Any + Send)) -> String {
 
 /// Runs `body`; a panic is its text.
 pub(crate) fn catch<T>(body: impl FnOnce() -> T) -> Result<T, String> {
-    panic::catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
-        let text = describe(&*payload);
-        // A payload may itself panic when dropped, and so may what it panics with, without end: that is not dropped.
-        let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))).map_err(mem::forget);
-        text
-    })
+    panic::catch_unwind(AssertUnwindSafe(body)).map_err(text)
+}
+
+/// The text of a caught panic, of which nothing else is left.
+pub(crate) fn text(payload: Box<dyn Any + Send>) -> String {
+    let text = describe(&*payload);
+    // A payload may itself panic when dropped, and so may what it panics with, without end: that is not dropped.
+    let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))).map_err(mem::forget);
+    text
 }

@@ -8,9 +8,8 @@ use super::runner::Runner;
 use crate::model::{StoreError, TaskEventKind, TaskStatus};
 use crate::store::RecoveredFrom;
 
-/// Looks for lost runs until the process is over.
-pub(crate) async fn watch(runner: Arc<Runner>) {
-    let core = &runner.core;
+/// Looks for lost runs until the process is over: also in one that runs no tasks, whose users may wait for them.
+pub(crate) async fn watch(core: Arc<Core>, runner: Option<Arc<Runner>>) {
     let every = core.store.capabilities().recover_every;
     loop {
         let wait = core.store.look_again_in().map_or(every, |soon| soon.min(every));
@@ -21,7 +20,7 @@ pub(crate) async fn watch(runner: Arc<Runner>) {
             () = tokio::time::sleep(wait) => {}
         }
         // The error is in the health; the next look comes anyway.
-        if let Ok(true) = recover(core).await {
+        if let (Ok(true), Some(runner)) = (recover(&core).await, &runner) {
             runner.may_have_work();
         }
     }

@@ -4,10 +4,12 @@ use std::mem;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::core::Core;
 use super::pause::Backoff;
 use super::runner::Runner;
+use super::supervision::supervise;
 use crate::store::{Release, Run, Verdict};
 
 /// Ends holds. Those of one moment go together, and a store that is away is tried until it answers: the leases of the
@@ -17,17 +19,21 @@ pub(crate) struct Releaser {
     core: Arc<Core>,
     runner: Option<Arc<Runner>>,
     gate: Mutex<Gate>,
+    /// Tells whoever waits that everything is written.
+    idle: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Gate {
     waiting: Vec<Release>,
+    /// Taken to the store, and not answered.
+    under_way: Arc<Vec<Release>>,
     writing: bool,
 }
 
 impl Releaser {
     pub(crate) fn new(core: Arc<Core>, runner: Option<Arc<Runner>>) -> Arc<Self> {
-        Arc::new(Self { core, runner, gate: Mutex::default() })
+        Arc::new(Self { core, runner, gate: Mutex::default(), idle: Notify::new() })
     }
 
     /// Ends these holds.
@@ -35,39 +41,58 @@ impl Releaser {
         if holds.is_empty() {
             return;
         }
+        self.core.holds.decide(&holds);
         let mut gate = self.gate.lock();
         gate.waiting.extend(holds.into_iter().map(|hold| Release::new(hold, verdict.clone())));
         if !mem::replace(&mut gate.writing, true) {
             drop(gate);
-            self.core.runtime.spawn(self.clone().write());
+            let releaser = self.clone();
+            let writing = supervise(self.core.clone(), "the releaser", move || releaser.clone().write());
+            self.core.runtime.spawn(writing);
+        }
+    }
+
+    /// Waits until everything that was to be released is written.
+    pub(super) async fn drained(&self) {
+        loop {
+            let idle = self.idle.notified();
+            tokio::pin!(idle);
+            idle.as_mut().enable();
+            if !self.gate.lock().writing {
+                return;
+            }
+            idle.await;
         }
     }
 
     async fn write(self: Arc<Self>) {
         let mut backoff = Backoff::new();
-        loop {
-            let releases = {
-                let mut gate = self.gate.lock();
-                if gate.waiting.is_empty() {
-                    gate.writing = false;
-                    return;
-                }
-                Arc::new(mem::take(&mut gate.waiting))
-            };
+        while let Some(releases) = self.next() {
             match self.core.call("a release", self.core.store.release(releases.clone())).await {
                 Ok(applied) => {
                     backoff = Backoff::new();
+                    self.gate.lock().under_way = Arc::default();
                     self.settle(&releases, &applied).await;
                 }
                 Err(_) if self.core.over.is_cancelled() => return,
-                Err(_) => {
-                    tokio::time::sleep(backoff.delay()).await;
-                    let mut gate = self.gate.lock();
-                    let later = mem::replace(&mut gate.waiting, releases.to_vec());
-                    gate.waiting.extend(later);
-                }
+                Err(_) => tokio::time::sleep(backoff.delay()).await,
             }
         }
+    }
+
+    /// What is to be written now: what was under way without an answer, and what came since.
+    fn next(&self) -> Option<Arc<Vec<Release>>> {
+        let mut gate = self.gate.lock();
+        let mut releases = mem::take(&mut gate.under_way).to_vec();
+        releases.append(&mut gate.waiting);
+        if releases.is_empty() {
+            gate.writing = false;
+            drop(gate);
+            self.idle.notify_waiters();
+            return None;
+        }
+        gate.under_way = Arc::new(releases);
+        Some(gate.under_way.clone())
     }
 
     async fn settle(&self, releases: &[Release], applied: &[bool]) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::runner::Runner;
+use super::supervision::caught;
 use crate::store::Report;
 
 /// How long what is said may collect before it is stored.
@@ -32,9 +33,14 @@ pub(crate) async fn report(runner: Arc<Runner>) {
         }
         let reports = Arc::new(reports);
         // A stale report is of a run whose lease is lost, and its renewal says so too.
-        let stored = core.call("a report", core.store.report(reports.clone())).await.is_ok();
+        let answer = caught(core.call("a report", core.store.report(reports.clone()))).await;
+        let stored = matches!(answer, Ok(Ok(_)));
         for (context, report) in speakers.iter().zip(&*reports) {
             context.reported((!stored).then(|| (report.progress.clone(), report.lines.clone())));
+        }
+        if let Err(panic) = answer {
+            // Noted here: the runs that have said something wait for the answer above.
+            core.health.restarted("the reporter", &panic);
         }
     }
 }

@@ -228,6 +228,12 @@ impl Runner {
         self.core.runs.only_stubborn_left() && self.slots.taken() <= self.core.runs.count().0
     }
 
+    /// Whether nothing runs here any more but synchronous bodies that never ask whether they are to stop, and nothing is
+    /// about to.
+    pub(crate) fn only_deaf_left(&self) -> bool {
+        self.core.runs.only_deaf_left() && self.slots.taken() <= self.core.runs.count().0
+    }
+
     /// Whether nothing runs here any more, and nothing is about to.
     pub(crate) fn is_idle(&self) -> bool {
         self.core.runs.is_empty() && self.slots.taken() == 0

@@ -19,6 +19,8 @@ pub(crate) struct Runs {
     ending: AtomicBool,
     /// Others may start what may be repeated.
     repeatable_in_doubt: AtomicBool,
+    /// Nobody drives the async bodies any more: they are lost, and no longer under way.
+    suspended: AtomicBool,
     /// How many wait for there to be fewer.
     watchers: AtomicUsize,
     fewer: Notify,
@@ -137,6 +139,23 @@ impl Runs {
         }
     }
 
+    /// The runtime does not get on: async bodies are lost, and end before they are polled again should it ever do.
+    pub(crate) fn lose_suspended(&self) {
+        self.suspended.store(true, Ordering::Relaxed);
+        for live in self.live.lock().values().filter(|live| !live.blocking) {
+            live.context.stop().ask(StopReason::Lost);
+        }
+        self.look_again();
+    }
+
+    /// Whether any body is under way that may yet do something.
+    pub(crate) fn is_executing(&self) -> bool {
+        if self.suspended.load(Ordering::Relaxed) {
+            return self.live.lock().values().any(|live| live.blocking && live.executing());
+        }
+        self.executing.load(Ordering::SeqCst) > 0
+    }
+
     /// The store says that this run is no longer ours. Answers whether its body was still under way: of one that is
     /// over the store knows the end already, or will refuse it.
     pub(crate) fn lose(&self, run: Run) -> bool {
@@ -167,6 +186,19 @@ impl Runs {
     /// Whether nothing is alive but synchronous bodies that do not stop.
     pub(crate) fn only_stubborn_left(&self) -> bool {
         self.live.lock().values().all(|live| live.blocking && live.executing())
+    }
+
+    /// As [`only_stubborn_left`](Self::only_stubborn_left), and none of them has ever asked whether it is to stop.
+    pub(crate) fn only_deaf_left(&self) -> bool {
+        let is_deaf = |live: &Live| live.blocking && live.executing() && !live.context.listens();
+        self.live.lock().values().all(is_deaf)
+    }
+
+    /// Runs whose bodies are not over, and runs of which only the end is to be written.
+    pub(crate) fn left(&self) -> (usize, usize) {
+        let live = self.live.lock();
+        let executing = live.values().filter(|live| live.executing()).count();
+        (executing, live.len() - executing)
     }
 
     /// Waits until `done` holds; looks whenever there are fewer runs.

@@ -9,13 +9,15 @@ use tokio::runtime::Handle;
 use super::TaskManager;
 use super::provided::OwnManager;
 use crate::engine::blocking::BlockingPool;
-use crate::engine::core::{Core, Settings, tether};
+use crate::engine::core::{Core, Settings};
+use crate::engine::presence::Starting;
 use crate::engine::queues::{self, Queues};
 use crate::engine::runner::Runner;
 use crate::engine::slots::Slots;
-use crate::engine::{control, lease, panics, prune, recovery, reporter, schedule, strangers, waiters};
-use crate::model::{Error, InstanceInfo, QueueConfig, limits};
-use crate::store::{IntoStore, Store};
+use crate::engine::supervision::supervise;
+use crate::engine::{control, panics, prune, recovery, reporter, schedule, strangers, waiters};
+use crate::model::{Error, InstanceInfo, QueueConfig, StoreError, StoreErrorKind, limits};
+use crate::store::{IntoStore, StoreSource};
 use crate::task::{Registry, States};
 
 /// A [`TaskManager`] that is being configured. Ends in [`start`](Self::start), in a process that runs tasks, or in
@@ -42,7 +44,7 @@ use crate::task::{Registry, States};
 /// ```
 #[must_use = "a builder does nothing until `start` or `connect`"]
 pub struct TaskManagerBuilder {
-    store: Option<Result<Arc<dyn Store>, Error>>,
+    store: Option<StoreSource>,
     states: States,
     queues: HashMap<String, QueueConfig>,
     max_concurrent_tasks: usize,
@@ -51,6 +53,7 @@ pub struct TaskManagerBuilder {
     lease: Duration,
     retention: Duration,
     add_timeout: Duration,
+    cancel_grace: Duration,
     only: Option<Vec<String>>,
     run_queues: Option<Vec<String>>,
     schedules: bool,
@@ -68,6 +71,7 @@ impl Default for TaskManagerBuilder {
             lease: Duration::from_secs(10),
             retention: Duration::from_secs(7 * 24 * 3600),
             add_timeout: Duration::from_secs(5),
+            cancel_grace: Duration::from_secs(5),
             only: None,
             run_queues: None,
             schedules: true,
@@ -76,10 +80,10 @@ impl Default for TaskManagerBuilder {
 }
 
 impl TaskManagerBuilder {
-    /// Where tasks are kept: a URL, or a store. Without this, in this process's memory. What is wrong with a URL is
-    /// said by [`start`](Self::start) and [`connect`](Self::connect).
+    /// Where tasks are kept: a URL, or a store. Without this, in this process's memory. [`start`](Self::start) and
+    /// [`connect`](Self::connect) open it, and say what is wrong with it.
     pub fn store(mut self, store: impl IntoStore) -> Self {
-        self.store = Some(store.into_store());
+        self.store = Some(store.into_source());
         self
     }
 
@@ -158,6 +162,14 @@ impl TaskManagerBuilder {
         self
     }
 
+    /// How long an async task that listens may clean up after a cancel, and after the deadline of a shutdown, before it is
+    /// dropped: default 5 s. A task listens once it has awaited [`TaskContext::cancelled`](crate::TaskContext::cancelled) or
+    /// asked [`is_cancelled`](crate::TaskContext::is_cancelled); any other is dropped at once, and with 0 all are.
+    pub fn cancel_grace(mut self, grace: Duration) -> Self {
+        self.cancel_grace = grace;
+        self
+    }
+
     /// Runs just these tasks here, of all that are registered. A name that is not registered is an error of the start.
     pub fn only<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.only = Some(names.into_iter().map(Into::into).collect());
@@ -181,8 +193,9 @@ impl TaskManagerBuilder {
     /// the registered ones.
     ///
     /// # Errors
-    /// When a store cannot be opened or a limit cannot be meant; and, before anything runs, when the tasks of this
-    /// program do not fit: none registered, two of one name, a state nobody gave, a queue nobody configured.
+    /// When a store cannot be opened or a limit is invalid; and, before anything runs, when the tasks of this
+    /// program do not fit: none registered, two of one name, a state nobody gave, a queue nobody configured. After an
+    /// error, and when this future is dropped, nothing of it stays: no thread, no connection, no instance in the store.
     pub async fn start(mut self) -> Result<TaskManager, Error> {
         let mut registry = Registry::collect()?;
         if registry.is_empty() {
@@ -204,69 +217,85 @@ impl TaskManagerBuilder {
         let ticking: Vec<_> =
             registry.tasks().into_iter().filter(|task| self.schedules && task.schedule().is_some()).collect();
         let names = ticking.iter().map(|task| task.config().name.to_owned()).collect();
-        let core = self.join(true, names).await?;
         panics::remember_places();
-        log_start(&core, &registry);
+        let core = self.core(true, names).await?;
         let runner = Runner::new(core.clone(), registry, states, slots, BlockingPool::new(threads));
+        let starting = Starting::begin(core.clone(), Some(runner.clone()))?;
+        let starting = join(starting, &core).await?;
+        log_start(&core, &runner.registry);
         queues::apply(&core, &runner);
-        lease::keep(core.clone(), Some(runner.clone()))?;
-        tether(&core);
         // What a process that died here left behind is the first thing to look for.
         if let Err(error) = recovery::recover(&core).await {
             tracing::warn!(%error, "lost runs could not be looked for at start; the next look comes soon");
         }
         let manager = TaskManager::new(core.clone(), Some(runner.clone()));
+        starting.started();
         // Before anything runs: the first task may take it.
         own.set(&manager);
         manager.dispatch(&runner);
-        core.runtime.spawn(control::listen(core.clone(), Some(runner.clone())));
-        core.runtime.spawn(queues::watch(core.clone(), Some(runner.clone())));
-        core.runtime.spawn(recovery::watch(runner.clone()));
-        core.runtime.spawn(reporter::report(runner.clone()));
-        core.runtime.spawn(prune::prune(core.clone()));
-        core.runtime.spawn(strangers::tell(core.clone()));
-        core.runtime.spawn(waiters::read(core.clone()));
+        watch_others(&core, Some(&runner));
+        spawn(&core, "the reporter", {
+            let runner = runner.clone();
+            move || reporter::report(runner.clone())
+        });
+        spawn(&core, "the pruning", {
+            let core = core.clone();
+            move || prune::prune(core.clone())
+        });
+        spawn(&core, "the look for unknown tasks", {
+            let core = core.clone();
+            move || strangers::tell(core.clone())
+        });
         if self.schedules {
-            core.runtime.spawn(schedule::keep_ticking(runner, ticking));
+            spawn(&core, "the schedules", move || schedule::keep_ticking(runner.clone(), ticking.clone()));
         }
         Ok(manager)
     }
 
-    /// Connects to the store without running tasks: to add, to look, and to act.
+    /// Connects to the store without running tasks: to add, to look, and to act. Runs that other processes lost are moved on
+    /// all the same, so that whoever waits for them here hears of their end.
     ///
     /// # Errors
-    /// When a store cannot be opened or a limit cannot be meant.
+    /// When a store cannot be opened or a limit is invalid. After an error, and when this future is dropped, nothing of it
+    /// stays: no thread, no connection, no instance in the store.
     pub async fn connect(mut self) -> Result<TaskManager, Error> {
-        let core = self.join(false, Vec::new()).await?;
-        lease::keep(core.clone(), None)?;
-        tether(&core);
-        core.runtime.spawn(control::listen(core.clone(), None));
-        core.runtime.spawn(queues::watch(core.clone(), None));
-        core.runtime.spawn(waiters::read(core.clone()));
-        Ok(TaskManager::new(core, None))
+        panics::remember_places();
+        let core = self.core(false, Vec::new()).await?;
+        let starting = Starting::begin(core.clone(), None)?;
+        let starting = join(starting, &core).await?;
+        let manager = TaskManager::new(core.clone(), None);
+        starting.started();
+        watch_others(&core, None);
+        Ok(manager)
     }
 
-    /// Opens the store and makes this process known to it.
-    async fn join(&mut self, runs: bool, schedules: Vec<String>) -> Result<Arc<Core>, Error> {
+    /// What every part shares, with the store opened.
+    async fn core(&mut self, runs: bool, schedules: Vec<String>) -> Result<Arc<Core>, Error> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         if panics::catch(|| drop(tokio::time::sleep(Duration::ZERO))).is_err() {
             return Err(Error::NoRuntime);
         }
         self.check_words_and_lengths()?;
-        let store = match self.store.take() {
-            Some(store) => store?,
-            None => "memory:".into_store()?,
+        let source = self.store.take().unwrap_or_else(|| "memory:".into_source());
+        // A file is opened by blocking, and closed by whoever opened it if nobody waits any more.
+        let opened = runtime.spawn_blocking(|| source.open()).await;
+        let ended = |_| {
+            StoreError::new(
+                StoreErrorKind::Unavailable,
+                "it could not be opened: the program panicked or ends",
+            )
         };
-        let settings =
-            Settings { lease: self.lease, retention: self.retention, add_timeout: self.add_timeout };
+        let store = opened.map_err(ended)??;
+        let settings = Settings {
+            lease: self.lease,
+            retention: self.retention,
+            add_timeout: self.add_timeout,
+            cancel_grace: self.cancel_grace,
+        };
         let queues = Queues::new(std::mem::take(&mut self.queues));
         let mut instance = InstanceInfo::of_this_process(runs);
         instance.schedules = schedules;
-        store.join(&instance).await?;
-        let core = Core::new(store, instance, settings, queues, runtime);
-        // What was asked of the queues before this start holds from the first claim on.
-        queues::refresh(&core, None).await?;
-        Ok(Arc::new(core))
+        Ok(Arc::new(Core::new(store, instance, settings, queues, runtime)))
     }
 
     /// Whether every name and every length is within its limits.
@@ -275,8 +304,12 @@ impl TaskManagerBuilder {
             limits::name(name).map_err(|refused| refused.in_config("queue", name))?;
             config.check()?;
         }
-        let lengths =
-            [("lease", self.lease), ("retention", self.retention), ("add_timeout", self.add_timeout)];
+        let lengths = [
+            ("lease", self.lease),
+            ("retention", self.retention),
+            ("add_timeout", self.add_timeout),
+            ("cancel_grace", self.cancel_grace),
+        ];
         for (option, length) in lengths {
             limits::length_or_ever(length).map_err(|refused| refused.in_config(option, &length))?;
         }
@@ -328,6 +361,44 @@ impl TaskManagerBuilder {
     fn threads(&self) -> usize {
         self.max_blocking_threads.unwrap_or(self.max_concurrent_tasks).min(self.max_concurrent_tasks)
     }
+}
+
+/// Makes this process known to the store, and asks what holds there; after an error it has left again.
+async fn join(starting: Starting, core: &Core) -> Result<Starting, Error> {
+    let joined = async {
+        starting.join().await?;
+        // What was asked of the queues before this start holds from the first claim on.
+        Ok(queues::refresh(core, None).await?)
+    };
+    match joined.await {
+        Ok(()) => Ok(starting),
+        Err(error) => {
+            starting.give_up().await;
+            Err(error)
+        }
+    }
+}
+
+/// What every process looks for, whether or not it runs tasks.
+fn watch_others(core: &Arc<Core>, runner: Option<&Arc<Runner>>) {
+    let with = |core: &Arc<Core>| (core.clone(), runner.cloned());
+    let parts = with(core);
+    spawn(core, "the listener", move || control::listen(parts.0.clone(), parts.1.clone()));
+    let parts = with(core);
+    spawn(core, "the watch of the queues", move || queues::watch(parts.0.clone(), parts.1.clone()));
+    let waited_for = core.clone();
+    spawn(core, "the reader of ends", move || waiters::read(waited_for.clone()));
+    let parts = with(core);
+    spawn(core, "the recovery", move || recovery::watch(parts.0.clone(), parts.1.clone()));
+}
+
+/// Starts a part of the engine, which begins again after a panic.
+fn spawn<F: Future<Output = ()> + Send + 'static>(
+    core: &Arc<Core>,
+    part: &'static str,
+    start: impl FnMut() -> F + Send + 'static,
+) {
+    core.runtime.spawn(supervise(core.clone(), part, start));
 }
 
 fn log_start(core: &Core, registry: &Registry) {

@@ -4,14 +4,14 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
 
 use super::TaskManagerBuilder;
 use crate::engine::adder::Adder;
 use crate::engine::core::Core;
 use crate::engine::dispatcher;
 use crate::engine::runner::Runner;
-use crate::engine::shutdown;
+use crate::engine::shutdown::Ending;
 use crate::model::ShutdownReport;
 
 /// The handle through which a program adds tasks, looks at them, and acts on them. A clone is cheap and the same
@@ -49,7 +49,8 @@ pub(super) struct Inner {
     #[cfg(feature = "axum")]
     pub(super) releaser: Arc<crate::engine::release::Releaser>,
     pub(super) runner: Option<Arc<Runner>>,
-    dispatcher: Mutex<Option<JoinHandle<()>>>,
+    /// What the shutdown reports, once one has begun.
+    report: Mutex<Option<watch::Receiver<Option<ShutdownReport>>>>,
 }
 
 impl TaskManager {
@@ -68,44 +69,39 @@ impl TaskManager {
             core,
             adder,
             runner,
-            dispatcher: Mutex::new(None),
+            report: Mutex::new(None),
         }))
     }
 
     /// Begins to claim and run.
     pub(super) fn dispatch(&self, runner: &Arc<Runner>) {
-        let dispatcher = runner.core.runtime.spawn(dispatcher::dispatch(runner.clone()));
-        *self.0.dispatcher.lock() = Some(dispatcher);
+        runner.core.runtime.spawn(dispatcher::dispatch(runner.clone()));
         runner.may_have_work();
     }
 
-    /// Stops in order: claims no more, waits until `deadline` from now for what runs, cuts the rest short (what may
-    /// run again goes back to the queue, uncounted, everything else is `interrupted`), and writes how everything ended.
-    /// Adds are taken until then and refused after.
+    /// Stops in order: claims no more, waits as long as `timeout` for what runs, and asks the rest to stop. An async task
+    /// that listens has [`cancel_grace`](TaskManagerBuilder::cancel_grace) to clean up, any other is dropped at its next
+    /// await. What may run again goes back to the queue, uncounted; everything else is `interrupted`. Then it writes how
+    /// everything ended, the adds that were accepted and what became of held tasks, and leaves the store. Adds are taken
+    /// until then and refused after. It returns within `timeout`, `cancel_grace` and 2 s.
     ///
-    /// A synchronous task that ignores the request to stop is *abandoned*: it keeps its lease until the process is
-    /// gone, and does not keep `main` from returning.
+    /// A synchronous task that ignores the request to stop is *abandoned*: it keeps its lease until it returns or the process
+    /// is gone, and does not keep `main` from returning.
+    ///
+    /// It goes on when this future is dropped. A second call, also from another clone, waits for the first and gets the same
+    /// report.
     ///
     /// # Errors
-    /// [`Error::ShutDown`](crate::Error::ShutDown) when this manager has been shut down before.
-    pub async fn shutdown(&self, deadline: Duration) -> Result<ShutdownReport, crate::Error> {
-        let dispatcher = self.0.dispatcher.lock().take();
-        if dispatcher.is_none() && self.0.runner.is_some() || self.0.core.is_closed() {
-            return Err(crate::Error::ShutDown);
-        }
-        // It goes on when this future is dropped: half a shutdown would be worse than either.
-        let (core, runner) = (self.0.core.clone(), self.0.runner.clone());
-        let ending = self.0.core.runtime.spawn(async move {
-            let report = shutdown::shut_down(core, runner, deadline).await;
-            if let Some(dispatcher) = dispatcher
-                && report.abandoned == 0
-            {
-                // It has nothing left to write and ends by itself.
-                let _ = dispatcher.await;
-            }
-            report
-        });
-        ending.await.map_err(|_| crate::Error::ShutDown)
+    /// [`Error::ShutDown`](crate::Error::ShutDown) when the manager's runtime ended before the shutdown did.
+    pub async fn shutdown(&self, timeout: Duration) -> Result<ShutdownReport, crate::Error> {
+        let mut report = self.0.end(timeout);
+        // Whoever ends with the runtime sends nothing any more.
+        let ended = tokio::select! {
+            biased;
+            ended = report.wait_for(Option::is_some) => ended.ok().and_then(|report| report.clone()),
+            () = self.0.core.orphaned.cancelled() => None,
+        };
+        ended.ok_or(crate::Error::ShutDown)
     }
 
     /// What ends the holds of web requests.
@@ -119,12 +115,35 @@ impl TaskManager {
     }
 }
 
+impl Inner {
+    /// Begins the shutdown, unless one has begun. Half of one would be worse than none, so nobody need wait for it.
+    fn end(&self, timeout: Duration) -> watch::Receiver<Option<ShutdownReport>> {
+        let mut report = self.report.lock();
+        if let Some(report) = &*report {
+            return report.clone();
+        }
+        let (reported, receiver) = watch::channel(None);
+        *report = Some(receiver.clone());
+        drop(report);
+        let ending = Ending {
+            core: self.core.clone(),
+            runner: self.runner.clone(),
+            adder: self.adder.clone(),
+            #[cfg(feature = "axum")]
+            releaser: self.releaser.clone(),
+        };
+        ending.begin(timeout);
+        self.core.runtime.spawn(async move {
+            let report = ending.shut_down(timeout).await;
+            reported.send_replace(Some(report));
+        });
+        receiver
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
-        if !self.core.is_closed() && self.dispatcher.lock().take().is_some() | self.runner.is_none() {
-            let (core, runner) = (self.core.clone(), self.runner.clone());
-            self.core.runtime.spawn(shutdown::shut_down(core, runner, Duration::ZERO));
-        }
+        self.end(Duration::ZERO);
     }
 }
 

@@ -67,6 +67,12 @@ pub struct Health {
     pub lost_leases: u64,
     /// Calls to the store that failed.
     pub store_errors: u64,
+    /// How often a part of the engine panicked and was started again. Everything goes on, but something is wrong: report
+    /// [`last_engine_panic`](Self::last_engine_panic), or mend your log layer if that is what panicked. A panic of a task
+    /// does not count here; one of a [`Store`](crate::Store) of your own counts as a store error.
+    pub engine_restarts: u64,
+    /// The last of these panics, with its place.
+    pub last_engine_panic: Option<String>,
     /// Claimed and not yet finished in the store: running ones, those whose outcome is being written, and those that are
     /// claimed ahead of the slots.
     pub claimed: u64,
@@ -92,6 +98,10 @@ pub struct ShutdownReport {
     pub handed_back: usize,
     /// Cut short, and not allowed to run twice.
     pub interrupted: usize,
-    /// Synchronous tasks that ignored the request to stop. They keep their lease until the process is gone.
+    /// Ignored the request to stop: synchronous tasks that never ask, and async ones that block their thread. They keep
+    /// their lease until they return or the process is gone.
     pub abandoned: usize,
+    /// Ended, but the store could not be told in time. It is told as soon as it answers, if the process lives until then.
+    /// Otherwise they count as lost with the process: they run again if they may, and are `interrupted` if not.
+    pub unwritten: usize,
 }

@@ -41,5 +41,5 @@ pub use schedule::{Declaration, Fire, FireAfter, Fired, ScheduleChange, Schedule
 pub use sign::{Sign, SignStream};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, Synchronous};
-pub use url::IntoStore;
+pub use url::{IntoStore, StoreSource};
 pub use window::StartWindow;

@@ -17,41 +17,77 @@ use crate::model::Error;
 /// `sqlite://` takes `?synchronous=full` (the default: an accepted task survives a power loss) or
 /// `?synchronous=normal` (faster: it survives a crash of the process, not of the machine). A key that is not known is
 /// an error. `postgres://` and `redis://` take `?namespace=NAME`: several applications, or tests, on one server.
-pub trait IntoStore {
-    /// The store this stands for.
+pub trait IntoStore: Sized {
+    /// Where the store is. Nothing is opened.
+    fn into_source(self) -> StoreSource;
+
+    /// The store this stands for, opened.
     ///
     /// # Errors
     /// [`Error::StoreUrl`] for a URL that cannot be used, and [`Error::Store`] for a file that cannot be opened.
-    fn into_store(self) -> Result<Arc<dyn Store>, Error>;
+    fn into_store(self) -> Result<Arc<dyn Store>, Error> {
+        self.into_source().open()
+    }
+}
+
+/// A store that is not opened yet: [`start`](crate::TaskManagerBuilder::start) and
+/// [`connect`](crate::TaskManagerBuilder::connect) open it.
+pub struct StoreSource(Source);
+
+enum Source {
+    Url(String),
+    Store(Arc<dyn Store>),
+}
+
+impl StoreSource {
+    /// Opens the store. A file takes a few milliseconds, in which this blocks; a server is reached later.
+    ///
+    /// # Errors
+    /// [`Error::StoreUrl`] for a URL that cannot be used, and [`Error::Store`] for a file that cannot be opened.
+    pub fn open(self) -> Result<Arc<dyn Store>, Error> {
+        match self.0 {
+            Source::Url(url) => open(&url),
+            Source::Store(store) => Ok(store),
+        }
+    }
+}
+
+impl std::fmt::Debug for StoreSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            Source::Url(url) => f.debug_tuple("StoreSource").field(&without_password(url)).finish(),
+            Source::Store(store) => f.debug_tuple("StoreSource").field(store).finish(),
+        }
+    }
 }
 
 impl<S: Store> IntoStore for S {
-    fn into_store(self) -> Result<Arc<dyn Store>, Error> {
-        Ok(Arc::new(self))
+    fn into_source(self) -> StoreSource {
+        StoreSource(Source::Store(Arc::new(self)))
     }
 }
 
 impl IntoStore for Arc<dyn Store> {
-    fn into_store(self) -> Result<Arc<dyn Store>, Error> {
-        Ok(self)
+    fn into_source(self) -> StoreSource {
+        StoreSource(Source::Store(self))
     }
 }
 
 impl IntoStore for &str {
-    fn into_store(self) -> Result<Arc<dyn Store>, Error> {
-        open(self)
+    fn into_source(self) -> StoreSource {
+        StoreSource(Source::Url(self.to_owned()))
     }
 }
 
 impl IntoStore for String {
-    fn into_store(self) -> Result<Arc<dyn Store>, Error> {
-        open(&self)
+    fn into_source(self) -> StoreSource {
+        StoreSource(Source::Url(self))
     }
 }
 
 impl IntoStore for &String {
-    fn into_store(self) -> Result<Arc<dyn Store>, Error> {
-        open(self)
+    fn into_source(self) -> StoreSource {
+        StoreSource(Source::Url(self.clone()))
     }
 }
 

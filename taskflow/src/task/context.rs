@@ -43,6 +43,7 @@ struct Inner {
     said: Mutex<Said>,
     /// What was taken to be stored is stored, or was put back.
     reported: Notify,
+    listens: AtomicBool,
     noticed_stop: AtomicBool,
     over: AtomicBool,
 }
@@ -120,6 +121,7 @@ impl TaskContext {
             stop: Stop::default(),
             said: Mutex::default(),
             reported: Notify::new(),
+            listens: AtomicBool::new(false),
             noticed_stop: AtomicBool::new(false),
             over: AtomicBool::new(false),
         }))
@@ -187,15 +189,39 @@ impl TaskContext {
     }
 
     /// Ends when this run is asked to stop: by a cancel, its timeout, a shutdown past its deadline, or the loss of its
-    /// lease. An async task need not listen, it is dropped at its next await; what it spawned and blocking code should.
+    /// lease.
+    ///
+    /// An async task need not listen, it is dropped at its next await; what it spawned and synchronous code should. One that has awaited this, or asked
+    /// [`is_cancelled`](Self::is_cancelled), before a cancel or a shutdown has
+    /// [`cancel_grace`](crate::TaskManagerBuilder::cancel_grace) to clean up and return, and is dropped after that. A
+    /// timeout, and a lease that ends or is lost, leave no time: then it is dropped at once all the same.
+    ///
+    /// A task that returns after it noticed a cancel is `cancelled`, whatever it returns. After a shutdown it goes back to
+    /// the queue if it may run again, and is `interrupted` if not.
+    ///
+    /// ```
+    /// use taskflow::TaskContext;
+    ///
+    /// #[taskflow::task]
+    /// async fn record(context: TaskContext, path: String) -> Result<(), std::io::Error> {
+    ///     tokio::select! {
+    ///         written = write_everything(&path) => written,
+    ///         () = context.cancelled() => std::fs::remove_file(&path),
+    ///     }
+    /// }
+    /// # async fn write_everything(_: &str) -> Result<(), std::io::Error> { Ok(()) }
+    /// # let _ = record;
+    /// ```
     pub async fn cancelled(&self) {
+        self.0.listens.store(true, Ordering::Release);
         self.0.stop.asked().await;
         self.0.noticed_stop.store(true, Ordering::Release);
     }
 
-    /// Whether this run has been asked to stop.
+    /// Whether this run has been asked to stop. To ask is to listen, as [`cancelled`](Self::cancelled) says.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
+        self.0.listens.store(true, Ordering::Release);
         let cancelled = self.0.stop.is_asked();
         if cancelled {
             self.0.noticed_stop.store(true, Ordering::Release);
@@ -203,8 +229,13 @@ impl TaskContext {
         cancelled
     }
 
-    /// Whether the task has been told that it is to stop. A synchronous one that returns after that returned because
-    /// of it; one that never asked came to its own end.
+    /// Whether the task has ever asked whether it is to stop.
+    pub(crate) fn listens(&self) -> bool {
+        self.0.listens.load(Ordering::Acquire)
+    }
+
+    /// Whether the task has been told that it is to stop. One that returns after that returned because of it; one that
+    /// never asked came to its own end.
     pub(crate) fn noticed_stop(&self) -> bool {
         self.0.noticed_stop.load(Ordering::Acquire)
     }

@@ -1,6 +1,6 @@
 //! How a run is asked to stop, and why.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use tokio::sync::Notify;
 
@@ -25,11 +25,16 @@ pub(crate) enum StopReason {
 pub(crate) struct Stop {
     /// The number of the reason; 0 while there is none.
     reason: AtomicU8,
+    /// Whether there is no time to clean up: not after a cancel or at a shutdown, but after all else.
+    at_once: AtomicBool,
     asked: Notify,
 }
 
 impl Stop {
     pub(crate) fn ask(&self, reason: StopReason) {
+        if !matches!(reason, StopReason::Cancel | StopReason::Shutdown) {
+            self.at_once.store(true, Ordering::Release);
+        }
         if reason == StopReason::Lost {
             self.reason.store(reason as u8, Ordering::Release);
         } else {
@@ -47,6 +52,28 @@ impl Stop {
 
     pub(crate) fn is_asked(&self) -> bool {
         self.reason.load(Ordering::Acquire) != 0
+    }
+
+    /// Whether the run is no longer ours.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.reason.load(Ordering::Acquire) == StopReason::Lost as u8
+    }
+
+    /// Whether there is no time to clean up.
+    pub(crate) fn is_at_once(&self) -> bool {
+        self.at_once.load(Ordering::Acquire)
+    }
+
+    /// Ends when there is no time to clean up.
+    pub(crate) async fn at_once(&self) {
+        loop {
+            // Before the look, so that nothing asked in between is missed.
+            let asked = self.asked.notified();
+            if self.is_at_once() {
+                return;
+            }
+            asked.await;
+        }
     }
 
     /// Ends when the run has been asked.

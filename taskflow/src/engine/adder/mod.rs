@@ -70,8 +70,14 @@ impl Adder {
             Put::Waits => {}
             Put::NeedsWriter => write::start(self.queue.clone()),
             Put::Crowded(group) => sent.wait_for_room(self.queue.clone(), group),
+            Put::Closed(group) => self.queue.refuse_unqueued(group, AddError::ShutDown),
         }
         Ok(sent)
+    }
+
+    /// Waits until every add that was accepted is answered.
+    pub(crate) async fn drained(&self) {
+        self.queue.drained().await;
     }
 
     /// Polls for the answer to what was sent.

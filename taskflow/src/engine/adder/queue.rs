@@ -29,6 +29,8 @@ pub(super) struct AddQueue {
     state: Mutex<State>,
     /// Notified when adds have been written that others wait for.
     room: Notify,
+    /// Notified when a writer ends.
+    idle: Notify,
     max_batch: usize,
     at_once: usize,
 }
@@ -60,6 +62,8 @@ pub(super) enum Put {
     NeedsWriter,
     /// There is no room.
     Crowded(Group),
+    /// The manager has been shut down: this is not written.
+    Closed(Group),
 }
 
 impl AddQueue {
@@ -70,6 +74,7 @@ impl AddQueue {
             runner,
             state: Mutex::default(),
             room: Notify::new(),
+            idle: Notify::new(),
             max_batch: capabilities.max_batch.max(1),
             at_once: capabilities.inserts_at_once.max(1),
         }
@@ -77,6 +82,10 @@ impl AddQueue {
 
     pub(super) fn put(&self, group: Group) -> Put {
         let mut state = self.state.lock();
+        // Under the lock: a shutdown that has closed the manager waits for all that is in here by then.
+        if self.core.is_closed() {
+            return Put::Closed(group);
+        }
         if state.is_full_for(group.size.bytes) {
             return Put::Crowded(group);
         }
@@ -87,6 +96,19 @@ impl AddQueue {
         }
         state.writers += 1;
         Put::NeedsWriter
+    }
+
+    /// Waits until nothing waits and nothing is being written.
+    pub(super) async fn drained(&self) {
+        loop {
+            let idle = self.idle.notified();
+            tokio::pin!(idle);
+            idle.as_mut().enable();
+            if self.state.lock().writers == 0 {
+                return;
+            }
+            idle.await;
+        }
     }
 
     /// Waits until there may be room for that many bytes.
@@ -110,6 +132,8 @@ impl AddQueue {
         let mut state = self.state.lock();
         if state.waiting.is_empty() {
             state.writers -= 1;
+            drop(state);
+            self.idle.notify_waiters();
             return None;
         }
         let count = fitting(&state.waiting, Size::default(), self.max_batch).max(1);
@@ -180,6 +204,7 @@ impl AddQueue {
             return true;
         }
         state.writers -= 1;
+        self.idle.notify_waiters();
         let waiting = if panicked { Vec::new() } else { mem::take(&mut state.waiting) };
         drop(state);
         waiting.into_iter().for_each(|group| self.refuse(group, AddError::ShutDown));
@@ -187,10 +212,15 @@ impl AddQueue {
     }
 
     /// Nothing of this group was stored.
-    fn refuse(&self, mut group: Group, why: AddError) {
+    fn refuse(&self, group: Group, why: AddError) {
+        self.leave(group.size.bytes);
+        self.refuse_unqueued(group, why);
+    }
+
+    /// The same for a group that has never been in the queue.
+    pub(super) fn refuse_unqueued(&self, mut group: Group, why: AddError) {
         self.forget(group.announced, &group.tasks);
         self.free(mem::take(&mut group.seats));
-        self.leave(group.size.bytes);
         group.answer(Err(why));
     }
 

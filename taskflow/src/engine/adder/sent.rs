@@ -111,6 +111,10 @@ async fn wait_for_room(queue: Arc<AddQueue>, mut group: Group) -> Result<(), Add
                 write::start(queue);
                 return Ok(());
             }
+            Put::Closed(back) => {
+                queue.forget(back.announced, &back.tasks);
+                return Err(AddError::ShutDown);
+            }
             Put::Crowded(mut back) => {
                 queue.forget(mem::take(&mut back.announced), &back.tasks);
                 group = back;

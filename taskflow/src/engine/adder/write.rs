@@ -214,6 +214,11 @@ impl Drop for Writer {
             return;
         }
         let panicked = std::thread::panicking();
+        if panicked {
+            self.queue.core.health.restarted("the adder", "panicked while it wrote");
+            // Perhaps only after the store had answered.
+            self.groups.iter_mut().for_each(|group| group.in_doubt = true);
+        }
         if let Some(batch) = self.batch.take() {
             for (group, tasks) in self.groups.iter_mut().zip(&batch.groups) {
                 self.queue.forget(group.announced, tasks);

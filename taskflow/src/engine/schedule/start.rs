@@ -17,7 +17,8 @@ impl Schedule {
             let there = core.store.instances().await?;
             let Some(own) = there.iter().find(|it| it.id == core.instance.id) else { return Ok(()) };
             let has_marked = |it: &InstanceInfo| mark.is_some_and(|mark| it.started_at <= mark);
-            let lets_it_tick = |it: &&InstanceInfo| it.id != own.id && it.schedules.contains(&self.plan.name);
+            // A mark since the own start is as good: this may begin again after a panic.
+            let lets_it_tick = |it: &&InstanceInfo| it.id == own.id || it.schedules.contains(&self.plan.name);
             let is_first = !there.iter().filter(lets_it_tick).any(has_marked);
             let after =
                 mark.map_or(own.started_at, |mark| own.started_at.max(mark + Duration::from_micros(1)));

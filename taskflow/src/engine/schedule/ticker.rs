@@ -145,8 +145,14 @@ impl Ticker {
             let ask = self.ask_at.map_or(LOOK, |at| at.saturating_duration_since(Instant::now()));
             tokio::select! {
                 Some(done) = self.jobs.join_next() => {
-                    if let Ok(done) = done {
-                        self.apply(done).await;
+                    match done {
+                        Ok(done) => self.apply(done).await,
+                        // What it was about would never be planned again: the supervision starts all anew.
+                        Err(error) => {
+                            if let Ok(panic) = error.try_into_panic() {
+                                std::panic::resume_unwind(panic);
+                            }
+                        }
                     }
                 }
                 () = tokio::time::sleep(next.unwrap_or(LOOK).min(LOOK).min(ask)) => {}

@@ -1,0 +1,170 @@
+//! A store of the program's own, whose panics are errors of the calls that hit them.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::Stream;
+
+use super::core::panicked;
+use super::panics;
+use super::supervision::caught;
+use crate::model::{
+    CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
+    TaskFilter, TaskId, TaskRecord,
+};
+use crate::store::{
+    Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
+    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleChanges,
+    ScheduleState, SignStream, Store, StoreFuture, TaskEnd,
+};
+
+/// A store as the engine uses it. Ours are used as they are: what they do is in their futures, where
+/// [`Core::call`](super::core::Core::call) sees a panic.
+pub(crate) fn guarded(store: Arc<dyn Store>) -> Arc<dyn Store> {
+    if is_ours(&*store) { store } else { Arc::new(Guarded(store)) }
+}
+
+fn is_ours(store: &dyn Store) -> bool {
+    let store: &dyn std::any::Any = store;
+    let is_ours = store.is::<crate::store::MemoryStore>();
+    #[cfg(feature = "sqlite")]
+    let is_ours = is_ours || store.is::<crate::store::SqliteStore>();
+    #[cfg(feature = "postgres")]
+    let is_ours = is_ours || store.is::<crate::store::PostgresStore>();
+    #[cfg(feature = "redis")]
+    let is_ours = is_ours || store.is::<crate::store::RedisStore>();
+    is_ours
+}
+
+/// A store of the program's own.
+#[derive(Debug)]
+struct Guarded(Arc<dyn Store>);
+
+/// One call, with a panic as its error: a panic as it is made, and one while it is under way.
+fn guard<'a, T: 'a>(call: impl FnOnce() -> StoreFuture<'a, T> + Send + 'a) -> StoreFuture<'a, T> {
+    Box::pin(async move {
+        let answer = match panics::catch(call) {
+            Ok(answer) => caught(answer).await,
+            Err(panic) => Err(panic),
+        };
+        answer.unwrap_or_else(|panic| Err(panicked(&panic)))
+    })
+}
+
+macro_rules! guarded {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
+        $(fn $name(&self, $($argument: $type),*) -> StoreFuture<'_, $answer> {
+            guard(move || self.0.$name($($argument),*))
+        })*
+    };
+}
+
+impl Store for Guarded {
+    fn location(&self) -> String {
+        panics::catch(|| self.0.location()).unwrap_or_else(|_| "a store of this program".to_owned())
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        panics::catch(|| self.0.capabilities()).unwrap_or_default()
+    }
+
+    fn look_again_in(&self) -> Option<std::time::Duration> {
+        panics::catch(|| self.0.look_again_in()).unwrap_or_default()
+    }
+
+    fn join<'a>(&'a self, instance: &'a InstanceInfo) -> StoreFuture<'a, ()> {
+        guard(move || self.0.join(instance))
+    }
+
+    fn listen(&self) -> HintStream {
+        guard_stream("hints", || self.0.listen())
+    }
+
+    fn show_life(&self, instance: InstanceId) -> SignStream {
+        guard_stream("sign of life", || self.0.show_life(instance))
+    }
+
+    guarded! {
+        leave(instance: InstanceId) -> ();
+        insert(batch: Arc<InsertBatch>) -> Vec<Result<Vec<Inserted>, Refusal>>;
+        claim(claim: Claim) -> Claims;
+        finish(finishes: Arc<Vec<Finish>>) -> Vec<Finished>;
+        turn(finishes: Arc<Vec<Finish>>, claim: Claim) -> (Vec<Finished>, Claims);
+        release(releases: Arc<Vec<Release>>) -> Vec<bool>;
+        report(reports: Arc<Vec<Report>>) -> Vec<bool>;
+        renew(renewal: Renewal) -> Renewed;
+        asked_to_stop(instance: InstanceId) -> Vec<Run>;
+        recover(by: InstanceId) -> Vec<Recovered>;
+        get(id: TaskId) -> Option<TaskRecord>;
+        ends(ids: Vec<TaskId>) -> Vec<TaskEnd>;
+        logs(id: TaskId) -> Option<Vec<LogLine>>;
+        list(filter: TaskFilter) -> Page<TaskRecord>;
+        counts() -> Counts;
+        queues() -> Vec<QueueInfo>;
+        queue_states() -> Vec<QueueState>;
+        set_queue(queue: String, config: Option<QueueConfig>) -> ();
+        instances() -> Vec<InstanceInfo>;
+        cancel(ids: Vec<TaskId>, reason: String) -> Vec<CancelOutcome>;
+        cancel_scheduled(run_key: String) -> Vec<TaskId>;
+        retry(ids: Vec<TaskId>) -> Vec<Result<(), Error>>;
+        delete(ids: Vec<TaskId>) -> usize;
+        set_paused(queue: String, paused: bool) -> ();
+        fire(fire: Fire) -> Fired;
+        schedules() -> Vec<ScheduleState>;
+        schedule(name: String) -> Option<ScheduleState>;
+        schedule_changes(since: u64) -> ScheduleChanges;
+        set_schedule(schedule: String, change: ScheduleChange) -> bool;
+        prune(retention: std::time::Duration, limit: usize) -> usize;
+    }
+}
+
+type Items<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
+
+/// A stream of the store, until a panic ends it. Hints are asked for again after a while.
+fn guard_stream<T: 'static>(what: &'static str, open: impl FnOnce() -> Items<T>) -> Items<T> {
+    let items = panics::catch(open).map_err(|panic| tracing::error!("the {what} of the store {panic}")).ok();
+    Box::pin(GuardedStream { what, items })
+}
+
+struct GuardedStream<T> {
+    what: &'static str,
+    items: Option<Items<T>>,
+}
+
+impl<T> Stream for GuardedStream<T> {
+    type Item = T;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let Some(items) = &mut self.items else { return Poll::Ready(None) };
+        match panics::catch(|| items.as_mut().poll_next(cx)) {
+            Ok(item) => item,
+            Err(panic) => {
+                tracing::error!("the {} of the store {panic}", self.what);
+                self.items = None;
+                Poll::Ready(None)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// A method that is left to its default would bypass the store's own.
+    #[test]
+    fn every_call_of_the_contract_is_passed_on() {
+        let contract = include_str!("../store/contract.rs");
+        let contract = contract.split("pub trait Store").nth(1).unwrap().split("\n}\n").next().unwrap();
+        let calls = contract
+            .lines()
+            .filter_map(|line| line.strip_prefix("    fn "))
+            .map(|call| call.split(['(', '<']).next().unwrap());
+        let guarded = include_str!("guarded.rs");
+        for call in calls {
+            assert!(
+                guarded.contains(&format!("        {call}(")) || guarded.contains(&format!("fn {call}")),
+                "{call}"
+            );
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Parts of the engine that go on after a panic: of their own, or of what a program brings, such as a log layer.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+
+use super::core::Core;
+use super::panics;
+use super::pause::Backoff;
+
+/// A part that ran this long before it panicked begins again at once.
+const SOUND: Duration = Duration::from_secs(60);
+
+/// Runs a part of the engine to its end. After a panic it is logged, shown in the health, and started again.
+pub(crate) async fn supervise<F: Future<Output = ()>>(
+    core: Arc<Core>,
+    part: &'static str,
+    mut start: impl FnMut() -> F,
+) {
+    let mut restarts = Restarts::new();
+    while let Err(panic) = caught(start()).await {
+        restarts.after(&core, part, &panic).await;
+        if core.over.is_cancelled() {
+            return;
+        }
+    }
+}
+
+/// What is done between a panic and the next start.
+#[derive(Debug)]
+pub(crate) struct Restarts {
+    backoff: Backoff,
+    since: Instant,
+}
+
+impl Restarts {
+    pub(crate) fn new() -> Self {
+        Self { backoff: Backoff::new(), since: Instant::now() }
+    }
+
+    /// Takes note of a panic, and waits before the next start.
+    pub(crate) async fn after(&mut self, core: &Core, part: &'static str, panic: &str) {
+        core.health.restarted(part, panic);
+        if self.since.elapsed() > SOUND {
+            self.backoff = Backoff::new();
+        }
+        tokio::time::sleep(self.backoff.delay()).await;
+        self.since = Instant::now();
+    }
+}
+
+/// What `future` gives; a panic is its text.
+pub(crate) async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
+    AssertUnwindSafe(future).catch_unwind().await.map_err(panics::text)
+}

@@ -1,0 +1,232 @@
+//! Panics in the engine, or in what a program brings to it: they are logged and shown, and everything goes on.
+
+#![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
+mod support;
+#[path = "support/wrapper.rs"]
+mod wrapper;
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::routing::get;
+use support::{Gate, eventually, soon};
+use taskflow::{
+    AddError, BackgroundTasks, CancelOutcome, LogLevel, MemoryStore, State, StoreError, StoreErrorKind,
+    TaskContext, TaskManager, TaskStatus,
+};
+use tower::ServiceExt;
+use tracing::field::{Field, Visit};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use wrapper::{Before, Wrapper, go_on};
+
+/// One at a time: the log is the process's.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// How often each call was made, and what the first calls of each do.
+#[derive(Clone, Debug, Default)]
+struct Calls(Arc<Mutex<HashMap<&'static str, usize>>>);
+
+impl Calls {
+    /// The number of this call, from 0.
+    fn next(&self, call: &'static str) -> usize {
+        let mut calls = self.0.lock().unwrap();
+        let count = calls.entry(call).or_default();
+        *count += 1;
+        *count - 1
+    }
+
+    fn count(&self, call: &str) -> usize {
+        self.0.lock().unwrap().get(call).copied().unwrap_or_default()
+    }
+}
+
+#[derive(Clone, Default)]
+struct World {
+    ticks: Gate,
+    inside: Gate,
+    ran: Gate,
+}
+
+#[taskflow::schedule(every = "1s", run_on_startup)]
+async fn tick(State(world): State<World>) {
+    world.ticks.note();
+}
+
+#[taskflow::task]
+async fn stay(State(world): State<World>, context: TaskContext) {
+    context.log(LogLevel::Info, "inside");
+    world.inside.pass().await;
+}
+
+#[taskflow::task]
+async fn run(State(world): State<World>) {
+    world.ran.note();
+}
+
+async fn add_and_respond(tasks: BackgroundTasks) -> Result<&'static str, AddError> {
+    tasks.add_task(run, ()).await.map(|_| "accepted")
+}
+
+/// Starts, however often the store has to be asked.
+async fn start(store: &Wrapper, world: &World) -> TaskManager {
+    eventually("it starts", || async {
+        let builder = TaskManager::builder().store(store.clone()).state(world.clone());
+        builder.lease(Duration::from_millis(300)).start().await.ok()
+    })
+    .await
+}
+
+/// Repeats what is refused because of the store.
+async fn insist<T, E: Debug, F: Future<Output = Result<T, E>>>(call: impl Fn() -> F) -> T {
+    let call = &call;
+    eventually("it is done", || async move { call().await.ok() }).await
+}
+
+/// All that a program does with tasks works.
+async fn everything_goes_on(tasks: &TaskManager, world: &World, calls: &Calls) {
+    let staying = insist(|| tasks.add_task(stay, ()).into_future()).await;
+    world.inside.reached(1).await;
+    eventually("its line is stored", || async {
+        let lines = tasks.logs(staying.id()).await.ok()??;
+        lines.iter().any(|line| line.message == "inside").then_some(())
+    })
+    .await;
+    let outcome = insist(|| tasks.cancel(staying.id())).await;
+    assert!(matches!(outcome, CancelOutcome::Requested | CancelOutcome::AlreadyFinished), "{outcome:?}");
+    assert_eq!(soon(staying.wait()).await.unwrap_err().status(), TaskStatus::Cancelled);
+
+    let before = world.ran.count();
+    let app = Router::new().route("/", get(add_and_respond)).layer(tasks.layer());
+    let mut requests = 0;
+    while world.ran.count() < before + 20 {
+        // Some are told that their add is unknown.
+        let response = app.clone().oneshot(Request::new(Body::empty())).await.unwrap();
+        to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        requests += 1;
+        assert!(requests < 200, "too few of {requests} ran: {}", world.ran.count() - before);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let ticks = world.ticks.count();
+    world.ticks.reached(ticks + 2).await;
+    for call in
+        ["insert", "release", "report", "renew", "recover", "queue_states", "fire", "schedule_changes"]
+    {
+        eventually(&format!("`{call}` is called again"), || async { (calls.count(call) > 3).then_some(()) })
+            .await;
+    }
+    eventually("it is well", || async { tasks.health().is_healthy().then_some(()) }).await;
+    assert!(calls.count("claim") + calls.count("turn") + calls.count("finish") > 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_panics_in_each_of_its_calls_stops_nothing() {
+    let _alone = ALONE.lock().await;
+    let (calls, world) = (Calls::default(), World::default());
+    let store = Wrapper::new(Arc::new(MemoryStore::new()), {
+        let calls = calls.clone();
+        move |call| match calls.next(call) {
+            // As the call is made, and while it is under way.
+            number @ (0 | 2) => panic!("`{call}` panics in call {number}"),
+            1 => Box::pin(std::future::poll_fn(move |_| panic!("`{call}` panics in its future"))) as Before,
+            _ => go_on(),
+        }
+    });
+    let tasks = start(&store, &world).await;
+    everything_goes_on(&tasks, &world, &calls).await;
+    let health = tasks.health();
+    assert!(health.store_errors > 10, "{health:?}");
+    assert_eq!(health.engine_restarts, 0, "{health:?}");
+    tasks.shutdown(Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_add_into_a_store_that_goes_on_panicking_is_unknown_in_time_and_the_health_says_why() {
+    let _alone = ALONE.lock().await;
+    let store = Wrapper::new(Arc::new(MemoryStore::new()), |call| {
+        assert!(call != "insert", "no room for this");
+        go_on()
+    });
+    let builder = TaskManager::builder().store(store).state(World::default()).schedules(false);
+    let tasks = builder.add_timeout(Duration::from_millis(300)).start().await.unwrap();
+    let began = Instant::now();
+    let error = soon(tasks.add_task(run, ())).await.unwrap_err();
+    assert!(matches!(error, AddError::Unknown { .. }), "{error}");
+    assert!(error.to_string().contains("no room for this"), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    let health = tasks.health();
+    assert!(health.reason.unwrap().contains("no room for this"));
+}
+
+/// A log layer that panics at the first events of each kind, once it is told to.
+struct Panicking;
+
+static PANICS: LazyLock<Mutex<Option<HashMap<String, usize>>>> = LazyLock::new(Mutex::default);
+
+#[derive(Default)]
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
+    }
+}
+
+impl<S: tracing::Subscriber> Layer<S> for Panicking {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        let mut message = Message::default();
+        event.record(&mut message);
+        if !message.0.contains("failed") {
+            return;
+        }
+        let count = PANICS.lock().unwrap().as_mut().map(|panics| {
+            let count = panics.entry(message.0.clone()).or_default();
+            *count += 1;
+            *count
+        });
+        // Not while the lock is held.
+        assert!(count.is_none_or(|count| count > 2), "cannot write `{}`", message.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_each_part_of_the_engine_stops_nothing_and_is_shown() {
+    let _alone = ALONE.lock().await;
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Panicking)).unwrap();
+    let (calls, world) = (Calls::default(), World::default());
+    // Each part logs that its calls fail, and the log panics.
+    let fails = Arc::new(AtomicBool::new(false));
+    let store = Wrapper::new(Arc::new(MemoryStore::new()), {
+        let (calls, fails) = (calls.clone(), fails.clone());
+        move |call| {
+            // What the test itself asks would panic in the test.
+            let is_asked_here = ["get", "logs", "cancel", "list"].contains(&call);
+            if is_asked_here || !fails.load(Ordering::Acquire) || calls.next(call) > 3 {
+                return go_on();
+            }
+            let away = StoreError::new(StoreErrorKind::Unavailable, "nobody is at home");
+            Box::pin(std::future::ready(Err(away)))
+        }
+    });
+    let tasks = start(&store, &world).await;
+    *PANICS.lock().unwrap() = Some(HashMap::new());
+    fails.store(true, Ordering::Release);
+    everything_goes_on(&tasks, &world, &calls).await;
+    let panicked = PANICS.lock().unwrap().take().unwrap();
+    for part in ["an insert", "a release", "a report", "a renewal", "a recovery", "a look at the queues"] {
+        assert!(panicked.keys().any(|message| message.starts_with(part)), "{part}: {panicked:?}");
+    }
+    let health = tasks.health();
+    assert!(health.engine_restarts > 3, "{health:?}");
+    let last = health.last_engine_panic.unwrap();
+    assert!(last.contains("panicked"), "{last}");
+    tasks.shutdown(Duration::from_secs(5)).await.unwrap();
+}
