@@ -69,7 +69,7 @@
 /// | `max_delay = "1h"` | no delay is longer; never shorter than `delay` | 1 hour |
 /// | `jitter = 0.1` | each delay is up to this share longer or shorter, at random; 0 to 1 | 0.1 |
 /// | `retry_if = path` | a `fn(&E) -> bool`: whether this error is worth a retry | always |
-/// | `timeout = "30s"` | how long one attempt may take, from a millisecond | no limit |
+/// | `timeout = "30s"` | how long one attempt may take, from a millisecond to a century | no limit |
 /// | `priority = 5` | higher runs first; an `i16` | 0 |
 /// | `queue = "mail"` | the queue it waits in | `"default"` |
 /// | `eager` | takes a free slot at once | `false` |
@@ -106,7 +106,7 @@ pub use taskflow_macros::task;
 ///
 /// | option | what it says | default |
 /// |---|---|---|
-/// | `every = "15m"` | a tick at each multiple of this length since 1970, the same for all processes; at least 100 ms | |
+/// | `every = "15m"` | a tick at each multiple of this length since 1970, the same for all processes; from 100 ms to a century | |
 /// | `cron = "0 3 * * *"` | minute, hour, day, month, weekday; or six fields with the second first; or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly` | |
 /// | `timezone = "Europe/Berlin"` | the zone whose clock `cron` reads; with `every`, a length of whole days, the zone whose midnights it counts | UTC |
 /// | `run_on_startup` | one more tick when a process starts | `false` |

@@ -28,14 +28,26 @@ type Hook = Arc<dyn Fn(&'static str) -> Before + Send + Sync>;
 pub(crate) struct Wrapper {
     inner: Arc<dyn Store>,
     hook: Hook,
+    before_insert: Option<InsertHook>,
 }
+
+/// Told each batch that is to be inserted.
+type InsertHook = Arc<dyn Fn(&InsertBatch) -> Before + Send + Sync>;
 
 impl Wrapper {
     pub(crate) fn new(
         inner: Arc<dyn Store>,
         hook: impl Fn(&'static str) -> Before + Send + Sync + 'static,
     ) -> Self {
-        Self { inner, hook: Arc::new(hook) }
+        Self { inner, hook: Arc::new(hook), before_insert: None }
+    }
+
+    /// Changes only inserts, and sees what each is to insert.
+    pub(crate) fn of_inserts(
+        inner: Arc<dyn Store>,
+        hook: impl Fn(&InsertBatch) -> Before + Send + Sync + 'static,
+    ) -> Self {
+        Self { inner, hook: Arc::new(|_| go_on()), before_insert: Some(Arc::new(hook)) }
     }
 }
 
@@ -79,6 +91,16 @@ impl Store for Wrapper {
         })
     }
 
+    fn insert(&self, batch: Arc<InsertBatch>) -> StoreFuture<'_, Vec<Result<Vec<Inserted>, Refusal>>> {
+        let before = (self.hook)("insert");
+        let before_insert = self.before_insert.as_ref().map_or_else(go_on, |hook| hook(&batch));
+        Box::pin(async move {
+            before.await?;
+            before_insert.await?;
+            self.inner.insert(batch).await
+        })
+    }
+
     fn listen(&self) -> HintStream {
         drop((self.hook)("listen"));
         self.inner.listen()
@@ -86,7 +108,6 @@ impl Store for Wrapper {
 
     wrapped! {
         leave(instance: InstanceId) -> ();
-        insert(batch: Arc<InsertBatch>) -> Vec<Result<Vec<Inserted>, Refusal>>;
         claim(claim: Claim) -> Claims;
         finish(finishes: Arc<Vec<Finish>>) -> Vec<Finished>;
         turn(finishes: Arc<Vec<Finish>>, claim: Claim) -> (Vec<Finished>, Claims);

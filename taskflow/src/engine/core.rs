@@ -41,6 +41,9 @@ pub(crate) struct Core {
     closed: AtomicBool,
 }
 
+/// How long a call of the store may take once the runtime of its manager has ended.
+const ORPHANED: Duration = Duration::from_millis(500);
+
 /// What the builder was told.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -93,7 +96,7 @@ impl Core {
         call: StoreFuture<'_, T>,
     ) -> Result<T, StoreError> {
         let began = self.health.begin();
-        self.health.note(what, began, answered(call).await)
+        self.health.note(what, began, self.answer_of(call).await)
     }
 
     /// A call of the store that changes nothing.
@@ -103,7 +106,24 @@ impl Core {
         call: StoreFuture<'_, T>,
     ) -> Result<T, StoreError> {
         let began = self.health.begin();
-        self.health.note_read(what, began, answered(call).await)
+        self.health.note_read(what, began, self.answer_of(call).await)
+    }
+
+    /// The answer of the store; or an error soon after the runtime of this manager has ended, which may have driven the
+    /// store's connections: a call would wait for ever.
+    async fn answer_of<T>(&self, call: StoreFuture<'_, T>) -> Result<T, StoreError> {
+        let ended = async {
+            self.orphaned.cancelled().await;
+            tokio::time::sleep(ORPHANED).await;
+        };
+        tokio::select! {
+            biased;
+            answer = answered(call) => answer,
+            () = ended => Err(StoreError::new(
+                StoreErrorKind::Unavailable,
+                "the runtime on which this manager was started has ended; start a manager on this runtime",
+            )),
+        }
     }
 
     /// Tells whoever listens or waits that a pending task was cancelled.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::model::rules::{self, Next};
-use crate::model::{AttemptOutcome, TaskStatus};
+use crate::model::{AttemptOutcome, TaskStatus, limits};
 use crate::store::{Claimed, FinishKind};
 use crate::task::Steering;
 
@@ -21,6 +21,7 @@ pub(crate) fn after_failure(
     let last = task.attempt >= task.max_attempts;
     match steering {
         Steering::Snooze(delay) if task.snoozes < task.policy.max_snoozes => {
+            let delay = delay.min(limits::LENGTH);
             FinishKind::GiveBack { delay, outcome: Some(AttemptOutcome::Snoozed) }
         }
         Steering::Snooze(_) => {
@@ -30,7 +31,9 @@ pub(crate) fn after_failure(
             );
             after_failure(task, outcome, error, Steering::Policy)
         }
-        Steering::RetryIn(delay) if !last => FinishKind::Retry { delay, outcome, error },
+        Steering::RetryIn(delay) if !last => {
+            FinishKind::Retry { delay: delay.min(limits::LENGTH), outcome, error }
+        }
         Steering::Policy if !last => FinishKind::Retry { delay: back_off(task), outcome, error },
         Steering::Policy | Steering::RetryIn(_) | Steering::Abort => {
             FinishKind::End { status: TaskStatus::Failed, outcome, error }

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use super::{TaskHandle, TaskManager};
 use crate::engine::adder::Sent;
 use crate::engine::holds::Holder;
-use crate::model::{AddError, NewTask, RetryPolicy, When, limits};
+use crate::model::{AddError, NewTask, RetryPolicy, StoreError, StoreErrorKind, When, limits};
 use crate::task::{Call, IntoNewTask, Standalone, Task, TaskFn, new_task};
 
 impl TaskManager {
@@ -226,7 +226,8 @@ impl<V> AddTask<V> {
     }
 
     /// Adds it from synchronous code, and blocks this thread until it is stored. The manager's runtime must be at work
-    /// meanwhile, which a `current_thread` one is only while another thread is in its `block_on`.
+    /// meanwhile, which a `current_thread` one is only while another thread is in its `block_on`; while it is not, the add
+    /// fails after `add_timeout`.
     ///
     /// # Errors
     /// As awaiting it does.
@@ -234,8 +235,12 @@ impl<V> AddTask<V> {
     /// # Panics
     /// When called on a thread that drives async code, where blocking could wait for itself: await it there.
     pub fn blocking(self) -> Result<TaskHandle<V>, AddError> {
-        let runtime = self.manager.0.core.runtime.clone();
-        runtime.block_on(AddFuture::new(self))
+        // A runtime of its own, so that `add_timeout` holds whatever the manager's does.
+        let here = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|error| {
+            let message = "the system gives no runtime to wait on";
+            StoreError::with_source(StoreErrorKind::Unavailable, message, error)
+        })?;
+        here.block_on(AddFuture::new(self))
     }
 
     /// What is added, and through which manager.
@@ -276,7 +281,7 @@ impl<V> Future for AddFuture<V> {
         }
         let Step::Sent(manager, sent) = &mut self.0 else { unreachable!("the first poll has sent it") };
         let inserted = ready!(manager.0.adder.poll(sent, cx))?;
-        let inserted = inserted.first().ok_or(AddError::ShutDown)?;
+        let inserted = inserted.first().ok_or_else(|| sent.unknown("the store's answer names no task"))?;
         Poll::Ready(Ok(TaskHandle::of(manager.0.core.clone(), *inserted)))
     }
 }

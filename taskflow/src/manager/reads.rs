@@ -58,6 +58,7 @@ impl TaskManager {
     /// When the store fails.
     pub async fn list(&self, filter: TaskFilter) -> Result<Page<TaskRecord>, Error> {
         let core = &self.0.core;
+        let filter = filter.within_limits();
         if !filter.has_rest() {
             return Ok(core.read("a read", core.store.list(filter)).await?);
         }

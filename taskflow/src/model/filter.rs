@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{TaskId, TaskPhase, TaskRecord, TaskSource, TaskStatus, lossless};
+use super::{TaskId, TaskPhase, TaskRecord, TaskSource, TaskStatus, limits, lossless, time};
 
 /// Which tasks are meant, newest first, for [`list`](crate::TaskManager::list) and the verbs that act on many.
 ///
@@ -260,6 +260,21 @@ impl TaskFilter {
             limit: Self::MAX_LIMIT,
             ..self.clone()
         }
+    }
+
+    /// The same with the instants of tasks as its bounds: stores need not count beyond them, and no task is there.
+    pub(crate) fn within_limits(mut self) -> Self {
+        let bounds = [
+            &mut self.created_after,
+            &mut self.created_before,
+            &mut self.finished_after,
+            &mut self.finished_before,
+        ];
+        for bound in bounds.into_iter().flatten() {
+            let (first, last) = (*limits::INSTANTS.start(), *limits::INSTANTS.end());
+            *bound = (*bound).clamp(time::from_micros(first), time::from_micros(last));
+        }
+        self
     }
 
     /// The conditions that stores do not look at.

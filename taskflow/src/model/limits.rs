@@ -7,9 +7,13 @@
 //! The attributes check while the program is compiled, in a crate of their own: `taskflow-macros/src/options/limits.rs`
 //! repeats what they need, and `tests/limits.rs` compares the two files.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
+
+use serde_json::value::RawValue;
 
 use super::{AddError, Error, time};
 
@@ -112,6 +116,37 @@ pub(crate) fn name(text: &str) -> Result<(), Refused> {
         return Err(Refused::Invalid("a name has no control character"));
     }
     Ok(())
+}
+
+/// Arguments that no call has written: a JSON object of which each value can be read back.
+pub(crate) fn arguments(json: &str) -> Result<(), String> {
+    let object: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(json)
+        .map_err(|error| format!("the arguments are not a JSON object: {error}"))?;
+    match object.iter().find(|(_, value)| depth(value.get()) > DEPTH) {
+        Some((name, _)) => {
+            Err(format!("argument `{name}` nests arrays and objects deeper than {DEPTH}, which is the limit"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// How many arrays and objects stand in one another in a JSON value.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest, mut in_text, mut is_escaped) = (0_usize, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// A length of time.

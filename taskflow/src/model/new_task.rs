@@ -23,7 +23,8 @@ pub struct NewTask {
     pub queue: Cow<'static, str>,
     /// Higher runs first.
     pub priority: i16,
-    /// Its arguments, a JSON object keyed by parameter name, or why they could not be written.
+    /// Its arguments, a JSON object keyed by parameter name, or why they could not be written. An argument nests at most 127
+    /// arrays and objects.
     pub args: Result<Arc<str>, AddError>,
     /// Labels.
     pub tags: BTreeMap<String, String>,
@@ -43,6 +44,8 @@ pub struct NewTask {
     pub eager: bool,
     /// What adds it.
     pub source: TaskSource,
+    /// The arguments that a call has written: while `args` are these, they need no second look.
+    written: Option<Arc<str>>,
 }
 
 /// When a task is due.
@@ -88,7 +91,14 @@ impl NewTask {
             policy: Cow::Borrowed(&RetryPolicy::DEFAULT),
             eager: false,
             source: TaskSource::Manager,
+            written: None,
         }
+    }
+
+    /// The task of a call, whose arguments have been written as an object that can be read back.
+    pub(crate) fn of_call(name: &'static str, args: Result<Arc<str>, AddError>) -> Self {
+        let written = args.as_ref().ok().cloned();
+        Self { written, ..Self::new(name, args) }
     }
 
     /// Its arguments, once it is within every limit.
@@ -100,6 +110,9 @@ impl NewTask {
         let word = |field, text: &str| limits::word(text).map_err(|refused| refused.in_add(field, &text));
         let name = |field, text: &str| limits::name(text).map_err(|refused| refused.in_add(field, &text));
         size("payload", args.len(), limits::PAYLOAD)?;
+        if !self.written.as_ref().is_some_and(|written| Arc::ptr_eq(written, args)) {
+            limits::arguments(args).map_err(|message| AddError::Option { option: "args", message })?;
+        }
         name("name", &self.name)?;
         name("queue", &self.queue)?;
         size("tags", self.tags.len(), limits::TAGS)?;

@@ -1,15 +1,20 @@
 //! How often and when a task may be tried again.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::{AddError, limits};
 
 /// What a task said about being tried again. It is taken at the add and stored with the task, so that any process can
 /// apply it, even one that does not know the task.
+///
+/// Read back, it is an object in which a missing field has its default. What is no such object, or breaks a limit, is an
+/// error: another policy must not stand in its place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(try_from = "Stored")]
 #[non_exhaustive]
 pub struct RetryPolicy {
     /// Attempts after the first.
@@ -74,18 +79,6 @@ impl RetryPolicy {
         Ok(())
     }
 
-    /// A policy that a store kept: JSON, in which a field that is missing has its default.
-    ///
-    /// # Errors
-    /// Why it cannot be read, or which limit it breaks. It is an error of its task: the default would be another policy.
-    #[allow(dead_code, reason = "the stores read their columns with it from the next change on")]
-    pub(crate) fn read(json: &str) -> Result<Self, String> {
-        let policy: Self = serde_json::from_str(json)
-            .map_err(|error| format!("its retry policy cannot be read: {error}"))?;
-        policy.check().map_err(|error| format!("its retry policy is invalid: {error}"))?;
-        Ok(policy)
-    }
-
     /// Attempts in all.
     #[must_use]
     pub fn max_attempts(&self) -> u32 {
@@ -105,12 +98,80 @@ impl RetryPolicy {
         Duration::try_from_secs_f64(seconds).map_or(self.max_delay, |length| length.min(self.max_delay))
     }
 
-    /// [`back_off`](Self::back_off) with `chance`, from 0 to 1, taken for the jitter: 0 is the shortest, 1 the longest.
+    /// [`back_off`](Self::back_off) with `chance`, from 0 to 1, taken for the jitter: 0 is the shortest, 1 the longest. A
+    /// century at most.
     #[must_use]
     pub fn back_off_with(&self, attempt: u32, chance: f64) -> Duration {
         let factor = 1.0 + self.jitter * (2.0 * chance - 1.0);
         Duration::try_from_secs_f64(self.back_off(attempt).as_secs_f64() * factor.max(0.0))
             .unwrap_or(self.max_delay)
+            .min(limits::LENGTH)
+    }
+}
+
+/// A policy as it stands in a store, before its limits are checked.
+#[derive(Deserialize)]
+#[serde(default)]
+struct Stored {
+    retries: u32,
+    delay: Duration,
+    backoff: f64,
+    max_delay: Duration,
+    jitter: f64,
+    timeout: Option<Duration>,
+    requeue_on_interrupt: bool,
+    max_snoozes: u32,
+    max_lost_runs: u32,
+    /// Of a later version. With it, serde reads objects only, and no arrays.
+    #[serde(flatten)]
+    _others: BTreeMap<String, IgnoredAny>,
+}
+
+impl Default for Stored {
+    fn default() -> Self {
+        let RetryPolicy {
+            retries,
+            delay,
+            backoff,
+            max_delay,
+            jitter,
+            timeout,
+            requeue_on_interrupt,
+            max_snoozes,
+            max_lost_runs,
+        } = RetryPolicy::DEFAULT;
+        Self {
+            retries,
+            delay,
+            backoff,
+            max_delay,
+            jitter,
+            timeout,
+            requeue_on_interrupt,
+            max_snoozes,
+            max_lost_runs,
+            _others: BTreeMap::new(),
+        }
+    }
+}
+
+impl TryFrom<Stored> for RetryPolicy {
+    type Error = AddError;
+
+    fn try_from(stored: Stored) -> Result<Self, AddError> {
+        let policy = Self {
+            retries: stored.retries,
+            delay: stored.delay,
+            backoff: stored.backoff,
+            max_delay: stored.max_delay,
+            jitter: stored.jitter,
+            timeout: stored.timeout,
+            requeue_on_interrupt: stored.requeue_on_interrupt,
+            max_snoozes: stored.max_snoozes,
+            max_lost_runs: stored.max_lost_runs,
+        };
+        policy.check()?;
+        Ok(policy)
     }
 }
 
@@ -141,6 +202,34 @@ mod tests {
                 let policy = RetryPolicy { backoff, ..policy() };
                 assert!(policy.back_off_with(attempt, 1.0) <= policy.max_delay.mul_f64(1.2));
             }
+        }
+    }
+
+    #[test]
+    fn a_stored_policy_is_read_as_it_was_or_not_at_all() {
+        let timeout = Some(Duration::MAX);
+        let policy = RetryPolicy { retries: 7, backoff: 1.5, timeout, max_delay: Duration::MAX, ..policy() };
+        let json = serde_json::to_string(&policy).unwrap();
+        assert_eq!(serde_json::from_str::<RetryPolicy>(&json).unwrap(), policy);
+        // From the SQL function, and from a later version.
+        let some: RetryPolicy = serde_json::from_str(r#"{"retries":2,"later":[1]}"#).unwrap();
+        assert_eq!(some, RetryPolicy { retries: 2, ..RetryPolicy::DEFAULT });
+        for junk in [
+            "",
+            "null",
+            "[]",
+            "3",
+            r#"{"retries":-1}"#,
+            r#"{"retries":null}"#,
+            r#"{"jitter":null}"#,
+            r#"{"jitter":2}"#,
+            r#"{"backoff":1e999}"#,
+            r#"{"backoff":0.5}"#,
+            r#"{"delay":{"secs":1}}"#,
+            r#"{"delay":{"secs":18446744073709551615,"nanos":0}}"#,
+            r#"{"max_lost_runs":0}"#,
+        ] {
+            assert!(serde_json::from_str::<RetryPolicy>(junk).is_err(), "{junk}");
         }
     }
 

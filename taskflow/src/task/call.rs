@@ -137,7 +137,7 @@ impl IntoNewTask for NewTask {
 /// The task `T` with these arguments and the options of its attribute.
 pub(crate) fn new_task<T: Task>(args: &T::Args) -> NewTask {
     let config = T::DESCRIPTOR.config();
-    let mut task = NewTask::new(config.name, T::encode(args));
+    let mut task = NewTask::of_call(config.name, T::encode(args));
     task.queue = Cow::Borrowed(config.queue);
     task.priority = config.priority;
     task.eager = config.eager;

@@ -39,7 +39,7 @@ impl TaskError {
         Self { steering: Steering::Abort, error: error.into() }
     }
 
-    /// Retry after `delay` instead of the policy's back-off, if an attempt is left.
+    /// Retry after `delay` instead of the policy's back-off, if an attempt is left. A century at most.
     #[must_use]
     pub fn retry_in(delay: Duration, error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { steering: Steering::RetryIn(delay), error: error.into() }

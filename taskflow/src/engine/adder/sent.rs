@@ -82,7 +82,8 @@ impl Sent {
         Poll::Ready(self.answer.try_recv().unwrap_or(Err(lost)))
     }
 
-    fn unknown(&self, why: &str) -> AddError {
+    /// It may be stored.
+    pub(crate) fn unknown(&self, why: &str) -> AddError {
         AddError::Unknown { id: self.id, source: StoreError::new(StoreErrorKind::Unknown, why) }
     }
 }
@@ -97,7 +98,8 @@ async fn wait_for_room(queue: Arc<AddQueue>, mut group: Group) -> Result<(), Add
     }
     queue.forget(mem::take(&mut group.announced), &group.tasks);
     loop {
-        if tokio::time::timeout_at(deadline, queue.room(group.size.bytes)).await.is_err() {
+        let room = tokio::time::timeout_at(deadline, queue.room(group.size.bytes)).await;
+        if room.is_err() || Instant::now() >= deadline {
             let crowd = "too many adds wait to be written (64 MiB of them), and there was no room until `add_timeout`";
             return Err(AddError::Store(unavailable(crowd)));
         }

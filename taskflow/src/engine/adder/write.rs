@@ -15,7 +15,8 @@ use crate::store::{InsertBatch, InsertGroup, Inserted, InsertedAs, Refusal, Run}
 /// Starts a writer, which writes what waits, and what gathers meanwhile, until nothing does.
 pub(super) fn start(queue: Arc<AddQueue>) {
     let runtime = queue.core.runtime.clone();
-    let writer = Writer { queue, groups: Vec::new(), halves: Vec::new(), batch: None, is_done: false };
+    let writer =
+        Writer { queue, groups: Vec::new(), halves: Vec::new(), taken: 0, batch: None, is_done: false };
     // A runtime that has ended drops it at once.
     runtime.spawn(writer.run());
 }
@@ -26,6 +27,8 @@ struct Writer {
     groups: Vec<Group>,
     /// The others of a write that the store refused: they are written apart.
     halves: Vec<Vec<Group>>,
+    /// The bytes of all it has taken from the queue, written or not.
+    taken: usize,
     /// The write under way.
     batch: Option<Arc<InsertBatch>>,
     is_done: bool,
@@ -43,20 +46,20 @@ impl Writer {
                     return;
                 }
             }
-            let bytes = Size::all(&self.groups).bytes;
-            let joined = self.write_all().await;
-            self.queue.leave(bytes + joined);
+            self.taken = Size::all(&self.groups).bytes;
+            self.write_all().await;
+            self.queue.leave(mem::take(&mut self.taken));
         }
     }
 
-    /// Writes the groups. Answers how many bytes have joined them.
-    async fn write_all(&mut self) -> usize {
-        let (mut backoff, mut joined) = (Backoff::new(), 0);
+    /// Writes the groups, and those that join them while the store is away.
+    async fn write_all(&mut self) {
+        let mut backoff = Backoff::new();
         loop {
             if self.groups.is_empty() {
                 match self.halves.pop() {
                     Some(half) => self.groups = half,
-                    None => return joined,
+                    None => return,
                 }
             }
             let Err(error) = self.insert().await else { continue };
@@ -67,20 +70,21 @@ impl Writer {
                 continue;
             }
             self.give_up_late(&error);
+            if !error.is_transient() {
+                continue;
+            }
             self.groups.extend(self.halves.drain(..).flatten());
             // Not longer than the first of them can wait, nor anybody who comes meanwhile.
             let Some(earliest) = self.groups.iter().map(|group| group.deadline).min() else { continue };
             let patience = in_time(self.queue.core.settings.add_timeout);
             let wake_at = in_time(backoff.delay()).min(earliest).min(patience);
-            if error.is_transient() {
-                tokio::time::sleep_until(wake_at).await;
-            }
+            tokio::time::sleep_until(wake_at).await;
             // A caller that runs out of time meanwhile hears the error, and not that a last try has no answer.
             self.give_up_late(&error);
             // Those who came meanwhile have deadlines of their own.
             let before = Size::all(&self.groups).bytes;
             self.queue.join(&mut self.groups);
-            joined += Size::all(&self.groups).bytes - before;
+            self.taken += Size::all(&self.groups).bytes - before;
         }
     }
 
@@ -228,16 +232,14 @@ impl Drop for Writer {
         let why =
             if panicked { "the store panicked while it wrote" } else { "the runtime has ended meanwhile" };
         let groups = mem::take(&mut self.groups);
-        let mut bytes = 0;
         for mut group in groups.into_iter().chain(mem::take(&mut self.halves).into_iter().flatten()) {
             self.queue.forget(group.announced, &group.tasks);
             self.queue.free(mem::take(&mut group.seats));
-            bytes += group.size.bytes;
             let error = StoreError::new(StoreErrorKind::Unknown, why);
             let answer = if group.in_doubt || panicked { group.error(error) } else { AddError::ShutDown };
             group.answer(Err(answer));
         }
-        self.queue.leave(bytes);
+        self.queue.leave(mem::take(&mut self.taken));
         if self.queue.writer_died(panicked) {
             start(self.queue.clone());
         }

@@ -1,0 +1,354 @@
+//! Every add is answered with the truth, in time: whatever becomes of its neighbours, its write and its runtime.
+
+#![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
+#[path = "support/everywhere.rs"]
+mod everywhere;
+#[path = "support/servers/mod.rs"]
+mod servers;
+mod support;
+#[path = "support/wrapper.rs"]
+mod wrapper;
+
+use std::future::IntoFuture;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use everywhere::everywhere;
+use servers::postgres::PostgresServer;
+use support::{Gate, Place, soon};
+use taskflow::store::InsertBatch;
+use taskflow::{
+    AddError, NewTask, Store, StoreError, StoreErrorKind, TaskFilter, TaskHandle, TaskId, TaskManager,
+};
+use tokio::runtime::{Builder, Runtime};
+use wrapper::{Before, Wrapper, go_on};
+
+#[taskflow::task]
+async fn note(text: String) {
+    drop(text);
+}
+
+fn memory() -> Arc<dyn Store> {
+    Arc::new(taskflow::MemoryStore::new())
+}
+
+fn refused(message: &str) -> Before {
+    let error = StoreError::new(StoreErrorKind::Other, message);
+    Box::pin(std::future::ready(Err(error)))
+}
+
+/// Whether one of the tasks of a batch has this tag.
+fn has_tag(batch: &InsertBatch, key: &str) -> bool {
+    batch.groups.iter().flat_map(|group| &group.tasks).any(|insert| insert.task.tags.contains_key(key))
+}
+
+fn is_refused(answer: &Result<TaskHandle<()>, AddError>) -> bool {
+    matches!(answer, Err(AddError::Store(error)) if error.kind() == StoreErrorKind::Other)
+}
+
+/// Adds 200 tasks at once, of which every fiftieth is bad. Answers which failed.
+async fn add_some_bad(tasks: &TaskManager, add: impl Fn(usize) -> taskflow::AddTask<()>) -> Vec<usize> {
+    let adds: Vec<_> = (0..200).map(|n| tokio::spawn(add(n).into_future())).collect();
+    let mut failed = Vec::new();
+    for (n, add) in adds.into_iter().enumerate() {
+        let answer = soon(add).await.unwrap();
+        if answer.is_err() {
+            assert!(is_refused(&answer), "{n}: {answer:?}");
+            failed.push(n);
+        }
+    }
+    assert!(tasks.health().is_healthy(), "{:?}", tasks.health());
+    failed
+}
+
+const BAD: [usize; 4] = [0, 50, 100, 150];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_the_store_refuses_fails_no_add_that_shares_its_write() {
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let store = Wrapper::of_inserts(memory(), move |batch| {
+        if has_tag(batch, "first") {
+            let gate = waits.clone();
+            return Box::pin(async move {
+                gate.pass().await;
+                Ok(())
+            });
+        }
+        if has_tag(batch, "bad") { refused("no such row") } else { go_on() }
+    });
+    let tasks = TaskManager::builder().store(store).connect().await.unwrap();
+    // While it is written, the others gather to one write.
+    let first = tokio::spawn(tasks.add(note(String::new())).tag("first", 1).into_future());
+    gate.reached(1).await;
+    let failed = {
+        let gate = gate.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            gate.open();
+        });
+        let tag = |n: usize| if BAD.contains(&n) { "bad" } else { "good" };
+        add_some_bad(&tasks, |n| tasks.add(note(n.to_string())).tag(tag(n), n)).await
+    };
+    soon(first).await.unwrap().unwrap();
+    assert_eq!(failed, BAD);
+    assert_eq!(tasks.counts().await.unwrap().pending, 197);
+    // Of an `add_all` with a bad task nothing is stored.
+    let bad = [tasks.add(note(String::new())), tasks.add(note(String::new())).tag("bad", 1)];
+    assert!(matches!(tasks.add_all(bad).await, Err(AddError::Store(_))));
+    assert_eq!(tasks.counts().await.unwrap().pending, 197);
+}
+
+/// A constraint that somebody added to the table: `priority` 13 brings bad luck.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_a_database_refuses_fails_no_other() {
+    let sqlite = Place::sqlite();
+    drop(sqlite.builder().connect().await.unwrap());
+    let connection = rusqlite::Connection::open(file_of(&sqlite)).unwrap();
+    let trigger = "CREATE TRIGGER unlucky BEFORE INSERT ON taskflow_tasks WHEN NEW.priority = 13
+                   BEGIN SELECT raise(ABORT, 'unlucky'); END";
+    connection.execute_batch(trigger).unwrap();
+    let mut urls = vec![sqlite.url()];
+    let server = PostgresServer::start();
+    if let Some(server) = &server {
+        drop(TaskManager::builder().store(server.url()).connect().await.unwrap());
+        server.query("ALTER TABLE taskflow_tasks ADD CONSTRAINT unlucky CHECK (priority <> 13)");
+        urls.push(server.url());
+    }
+    for url in urls {
+        let tasks = TaskManager::builder().store(url).connect().await.unwrap();
+        let priority = |n: usize| if BAD.contains(&n) { 13 } else { 0 };
+        let failed = add_some_bad(&tasks, |n| tasks.add(note(n.to_string())).priority(priority(n))).await;
+        assert_eq!(failed, BAD);
+        assert_eq!(tasks.counts().await.unwrap().pending, 196);
+    }
+}
+
+fn file_of(place: &Place) -> std::path::PathBuf {
+    let url = place.url();
+    let path = url.strip_prefix("sqlite://").unwrap();
+    path.split('?').next().unwrap().into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_panics_leaves_no_add_without_an_answer() {
+    let panics = Arc::new(AtomicBool::new(true));
+    let once = panics.clone();
+    let store = Wrapper::of_inserts(memory(), move |_| {
+        let panic = once.swap(false, Ordering::SeqCst);
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            assert!(!panic, "a defect of the store");
+            Ok(())
+        })
+    });
+    let tasks = TaskManager::builder().store(store).connect().await.unwrap();
+    let adds: Vec<_> =
+        (0..50).map(|n: usize| tokio::spawn(tasks.add(note(n.to_string())).into_future())).collect();
+    let mut unknown = 0;
+    for add in adds {
+        match soon(add).await.unwrap() {
+            Ok(_) => {}
+            Err(AddError::Unknown { .. }) => unknown += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(unknown > 0);
+    soon(tasks.add(note(String::new()))).await.unwrap();
+}
+
+/// A write of 2,000 tasks may take two seconds longer than `add_timeout`; one of a single task may not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_write_is_waited_for_in_proportion_to_its_size() {
+    let store = Wrapper::of_inserts(memory(), |_| {
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            Ok(())
+        })
+    });
+    let builder = TaskManager::builder().store(store).add_timeout(Duration::from_millis(200));
+    let tasks = builder.connect().await.unwrap();
+    let handles = soon(tasks.add_all((0..2000).map(|n| note(n.to_string())))).await.unwrap();
+    assert_eq!(handles.len(), 2000);
+    let began = Instant::now();
+    let error = soon(tasks.add(note(String::new()))).await.unwrap_err();
+    assert!(matches!(error, AddError::Unknown { .. }), "{error}");
+    assert!(began.elapsed() < Duration::from_millis(600), "{:?}", began.elapsed());
+}
+
+/// The documented limit of one `add_all`, with the default settings. (Redis has a test of its own.)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_thousand_tasks_are_added_at_once_with_the_default_settings() {
+    let text = "x".repeat(1000);
+    let postgres = servers::postgres::shared_url().map(Place::Server);
+    for place in Place::each().into_iter().chain(postgres) {
+        let tasks = place.builder().connect().await.unwrap();
+        let items = (0..NewTask::MAX_AT_ONCE).map(|_| note(text.clone()));
+        let began = Instant::now();
+        match tasks.add_all(items).await {
+            Ok(handles) => assert_eq!(handles.len(), NewTask::MAX_AT_ONCE),
+            Err(error) => panic!("{place:?} after {:?}: {error}", began.elapsed()),
+        }
+        assert_eq!(tasks.counts().await.unwrap().pending, 100_000);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn adds_that_wait_are_bounded_in_bytes_and_say_so() {
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let store = Wrapper::of_inserts(memory(), move |_| {
+        let gate = waits.clone();
+        Box::pin(async move {
+            gate.pass().await;
+            Ok(())
+        })
+    });
+    let builder = TaskManager::builder().store(store).add_timeout(Duration::from_millis(500));
+    let tasks = builder.connect().await.unwrap();
+    let mebibyte = "x".repeat((1 << 20) - 100);
+    let adds: Vec<_> =
+        (0..100).map(|_| tokio::spawn(tasks.add(note(mebibyte.clone())).into_future())).collect();
+    let (mut crowded, mut unknown) = (0, 0);
+    for add in adds {
+        match soon(add).await.unwrap() {
+            Err(AddError::Store(error)) if error.to_string().contains("no room") => crowded += 1,
+            Err(AddError::Store(_)) => {}
+            Err(AddError::Unknown { .. }) => unknown += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!((36..=40).contains(&crowded), "{crowded} of 100 found no room");
+    assert!(unknown > 0);
+    // A later add waits for room, and finds some when the store goes on.
+    let fill: Vec<_> =
+        (0..70).map(|_| tokio::spawn(tasks.add(note(mebibyte.clone())).into_future())).collect();
+    gate.open();
+    for add in fill {
+        soon(add).await.unwrap().unwrap();
+    }
+    assert_eq!(tasks.counts().await.unwrap().pending, 70 + unknown);
+}
+
+fn runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+/// Places of each kind. Their servers are started by the thread of the test, since they end with it.
+fn places() -> Vec<Place> {
+    everywhere()
+}
+
+/// As a `static` manager that several `#[tokio::test]`s share: the first one's runtime ends.
+#[test]
+fn a_manager_whose_runtime_has_ended_answers_within_a_second() {
+    for place in places() {
+        for starts in [false, true] {
+            let first = runtime();
+            let (tasks, handle) = first.block_on(async {
+                let tasks =
+                    if starts { place.builder().start().await } else { place.builder().connect().await };
+                let tasks = tasks.unwrap();
+                let later = tasks.add(note("there".to_owned())).run_in(Duration::from_secs(3600));
+                (tasks.clone(), later.await.unwrap())
+            });
+            drop(first);
+            runtime().block_on(async {
+                let began = Instant::now();
+                for _ in 0..2 {
+                    let error = soon(tasks.add(note(String::new()))).await.unwrap_err();
+                    assert!(matches!(error, AddError::ShutDown), "{place:?}: {error}");
+                }
+                let error = soon(tasks.add_all([note(String::new())])).await.unwrap_err();
+                assert!(matches!(error, AddError::ShutDown), "{place:?}: {error}");
+                assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+                // Other calls may still be answered, or say why not; none waits for ever.
+                let began = Instant::now();
+                let _ = soon(tasks.get(handle.id())).await;
+                let _ = soon(tasks.list(TaskFilter::new())).await;
+                let _ = soon(tasks.counts()).await;
+                let _ = soon(tasks.queues()).await;
+                let _ = soon(tasks.cancel(handle.id())).await;
+                soon(handle.wait()).await.unwrap_err();
+                assert!(began.elapsed() < Duration::from_secs(8), "{place:?}: {:?}", began.elapsed());
+            });
+        }
+    }
+}
+
+#[test]
+fn an_add_whose_runtime_ends_while_it_is_written_may_be_stored() {
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let store = Wrapper::of_inserts(memory(), move |_| {
+        let gate = waits.clone();
+        Box::pin(async move {
+            gate.pass().await;
+            Ok(())
+        })
+    });
+    let first = runtime();
+    let tasks = first.block_on(TaskManager::builder().store(store).connect()).unwrap();
+    runtime().block_on(async {
+        let written = tokio::spawn(tasks.add(note(String::new())).into_future());
+        gate.reached(1).await;
+        // It waits behind the first.
+        let waiting = tokio::spawn(tasks.add(note(String::new())).into_future());
+        while first.metrics().num_alive_tasks() == 0 {
+            tokio::task::yield_now().await;
+        }
+        first.shutdown_background();
+        let error = soon(written).await.unwrap().unwrap_err();
+        assert!(matches!(error, AddError::Unknown { .. }), "{error}");
+        let error = soon(waiting).await.unwrap().unwrap_err();
+        assert!(matches!(error, AddError::ShutDown), "{error}");
+    });
+}
+
+/// A runtime of one thread that nobody is in: it has not ended, and does nothing.
+#[test]
+fn add_timeout_is_kept_by_the_caller_while_the_managers_runtime_stands_still() {
+    for place in places() {
+        let first = Builder::new_current_thread().enable_all().build().unwrap();
+        let connecting = place.builder().add_timeout(Duration::from_millis(300)).connect();
+        let tasks = first.block_on(connecting).unwrap();
+        runtime().block_on(async {
+            let began = Instant::now();
+            let error = soon(tasks.add(note(String::new()))).await.unwrap_err();
+            assert!(error.to_string().contains("not stored"), "{place:?}: {error}");
+            let waited = began.elapsed();
+            assert!((Duration::from_millis(300)..Duration::from_secs(3)).contains(&waited), "{waited:?}");
+        });
+        // The same from a thread without any runtime.
+        let error = tasks.add(note(String::new())).blocking().unwrap_err();
+        assert!(error.to_string().contains("not stored"), "{place:?}: {error}");
+        // What was refused is not written when the runtime goes on.
+        first.block_on(async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            assert_eq!(tasks.counts().await.unwrap().total(), 0, "{place:?}");
+        });
+    }
+}
+
+#[tokio::test]
+async fn the_id_of_an_add_that_may_be_stored_is_the_one_it_has_if_it_is() {
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let store = Wrapper::of_inserts(memory(), move |_| {
+        let gate = waits.clone();
+        Box::pin(async move {
+            gate.pass().await;
+            Ok(())
+        })
+    });
+    let builder = TaskManager::builder().store(store).add_timeout(Duration::from_millis(100));
+    let tasks = builder.connect().await.unwrap();
+    let error = tasks.add(note(String::new())).await.unwrap_err();
+    let AddError::Unknown { id, .. } = error else { panic!("{error}") };
+    gate.open();
+    let stored: TaskId =
+        support::eventually("it is stored", || async { Some(tasks.get(id).await.unwrap()?.id) }).await;
+    assert_eq!(stored, id);
+}
