@@ -20,7 +20,7 @@ use servers::postgres::PostgresServer;
 use support::{Gate, Place, soon};
 use taskflow::store::InsertBatch;
 use taskflow::{
-    AddError, NewTask, Store, StoreError, StoreErrorKind, TaskFilter, TaskHandle, TaskId, TaskManager,
+    AddError, IntoNewTask, Store, StoreError, StoreErrorKind, TaskFilter, TaskHandle, TaskId, TaskManager,
 };
 use tokio::runtime::{Builder, Runtime};
 use wrapper::{Before, Wrapper, go_on};
@@ -178,20 +178,15 @@ async fn a_large_write_is_waited_for_in_proportion_to_its_size() {
     assert!(began.elapsed() < Duration::from_millis(600), "{:?}", began.elapsed());
 }
 
-/// The documented limit of one `add_all`, with the default settings. (Redis has a test of its own.)
+/// A large write takes longer than `add_timeout`, and is waited for as long as the store is at work on it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_thousand_tasks_are_added_at_once_with_the_default_settings() {
-    let text = "x".repeat(1000);
-    let postgres = servers::postgres::shared_url().map(Place::Server);
-    for place in Place::each().into_iter().chain(postgres) {
-        let tasks = place.builder().connect().await.unwrap();
-        let items = (0..NewTask::MAX_AT_ONCE).map(|_| note(text.clone()));
-        let began = Instant::now();
-        match tasks.add_all(items).await {
-            Ok(handles) => assert_eq!(handles.len(), NewTask::MAX_AT_ONCE),
-            Err(error) => panic!("{place:?} after {:?}: {error}", began.elapsed()),
-        }
-        assert_eq!(tasks.counts().await.unwrap().pending, 100_000);
+async fn a_large_add_all_outlasts_add_timeout_on_every_store() {
+    let text = "x".repeat(100);
+    for place in everywhere() {
+        let tasks = place.builder().add_timeout(Duration::from_millis(50)).connect().await.unwrap();
+        let handles = soon(tasks.add_all((0..20_000).map(|_| note(text.clone())))).await.unwrap();
+        assert_eq!(handles.len(), 20_000);
+        assert_eq!(tasks.counts().await.unwrap().pending, 20_000);
     }
 }
 
@@ -206,11 +201,15 @@ async fn adds_that_wait_are_bounded_in_bytes_and_say_so() {
             Ok(())
         })
     });
-    let builder = TaskManager::builder().store(store).add_timeout(Duration::from_millis(500));
+    let builder = TaskManager::builder().store(store).add_timeout(Duration::from_secs(2));
     let tasks = builder.connect().await.unwrap();
-    let mebibyte = "x".repeat((1 << 20) - 100);
-    let adds: Vec<_> =
-        (0..100).map(|_| tokio::spawn(tasks.add(note(mebibyte.clone())).into_future())).collect();
+    let mebibyte = note("x".repeat((1 << 20) - 100)).into_new_task();
+    let add_one = || {
+        let (tasks, mut new) = (tasks.clone(), mebibyte.clone());
+        new.id = TaskId::new();
+        tokio::spawn(async move { tasks.add_all([new]).await })
+    };
+    let adds: Vec<_> = (0..100).map(|_| add_one()).collect();
     let (mut crowded, mut unknown) = (0, 0);
     for add in adds {
         match soon(add).await.unwrap() {
@@ -223,8 +222,7 @@ async fn adds_that_wait_are_bounded_in_bytes_and_say_so() {
     assert!((36..=40).contains(&crowded), "{crowded} of 100 found no room");
     assert!(unknown > 0);
     // A later add waits for room, and finds some when the store goes on.
-    let fill: Vec<_> =
-        (0..70).map(|_| tokio::spawn(tasks.add(note(mebibyte.clone())).into_future())).collect();
+    let fill: Vec<_> = (0..70).map(|_| add_one()).collect();
     gate.open();
     for add in fill {
         soon(add).await.unwrap().unwrap();

@@ -341,7 +341,9 @@ fn random_word(seed: u64, length: usize) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_longest_words_all_at_once_run_like_any_others() {
-    let [queue, key, idempotency, run, tag] = [1, 2, 3, 4, 5].map(|seed| random_word(seed, 1024));
+    let [queue, longest, idempotency, run, tag] = [1, 2, 3, 4, 5].map(|seed| random_word(seed, 1024));
+    // With the name and the queue, 2,560 bytes.
+    let key = longest[..512].to_owned();
     for place in everywhere() {
         let gate = Gate::default();
         let config = QueueConfig::new().key_concurrency(1).max_size(100);
@@ -351,6 +353,8 @@ async fn the_longest_words_all_at_once_run_like_any_others() {
             let add = add.idempotency_key(format!("{n}{}", &idempotency[1..])).tag(&tag, &tag);
             add.run_key(format!("{n}{}", &run[1..]))
         };
+        let error = add(0).concurrency_key(&longest[..513]).await.unwrap_err();
+        names(&error, "name, queue and concurrency key together", "2561, and the limit is 2560");
         let first = add(1).await.unwrap();
         gate.reached(1).await;
         let others = [add(2).await.unwrap(), add(3).await.unwrap()];

@@ -169,7 +169,7 @@ fn checked_name(text: &LitStr, option: &str) -> Result<String> {
         "begins or ends with a blank"
     } else if name.chars().any(char::is_control) {
         "has a control character"
-    } else if name.len() > limits::WORD {
+    } else if name.len() + 3 * name.matches('\u{2400}').count() > limits::WORD {
         "is longer than 1024 bytes"
     } else {
         return Ok(name);

@@ -20,6 +20,9 @@ use super::{AddError, Error, time};
 /// The longest name of a task, queue or schedule, key, name of a tag and value of a tag: bytes of UTF-8, counted by
 /// [`kept_length`].
 pub(crate) const WORD: usize = 1024;
+/// The most bytes of a task's name, queue and concurrency key together, where it has such a key: they are one entry of an
+/// index, and PostgreSQL's hold 2,704 bytes.
+pub(crate) const KEYED_WORDS: usize = 2560;
 /// The most tags of a task.
 pub(crate) const TAGS: usize = 32;
 /// The longest payload, in bytes of JSON.
@@ -105,7 +108,7 @@ pub(crate) fn word(text: &str) -> Result<(), Refused> {
 
 /// The name of a task, a queue or a schedule.
 pub(crate) fn name(text: &str) -> Result<(), Refused> {
-    size(text.len(), WORD)?;
+    size(kept_length(text), WORD)?;
     if text.is_empty() {
         return Err(Refused::Invalid("a name is not empty"));
     }

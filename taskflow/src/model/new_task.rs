@@ -128,6 +128,10 @@ impl NewTask {
         for (field, key) in keys {
             key.as_deref().map_or(Ok(()), |key| word(field, key))?;
         }
+        if let Some(key) = &self.concurrency_key {
+            let words = [&*self.name, &*self.queue, key].map(limits::kept_length);
+            size("name, queue and concurrency key together", words.iter().sum(), limits::KEYED_WORDS)?;
+        }
         match self.when {
             When::Now => {}
             When::In(delay) => {

@@ -54,7 +54,7 @@ DECLARE
 BEGIN
     FOR word IN
         SELECT * FROM (VALUES
-            ('task_name', task_name, true), ('task_queue', coalesce(task_queue, 'default'), true),
+            ('task_name', kept_name, true), ('task_queue', kept_queue, true),
             ('task_concurrency_key', kept_key, false)
         ) AS words (argument, given, is_name)
     LOOP
@@ -68,6 +68,10 @@ BEGIN
         END IF;
     END LOOP;
 
+    IF octet_length(kept_name || kept_queue || kept_key) > {KEYED_WORDS} THEN
+        RAISE EXCEPTION 'task_name, task_queue and task_concurrency_key have % bytes together; at most {KEYED_WORDS} are allowed',
+            octet_length(kept_name || kept_queue || kept_key) USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     IF task_priority NOT BETWEEN -32768 AND 32767 THEN
         RAISE EXCEPTION 'task_priority is %; give a number from -32768 to 32767', task_priority
             USING ERRCODE = 'invalid_parameter_value';
@@ -201,6 +205,7 @@ $do$;
 pub(super) static SQL_ADD: LazyLock<String> = LazyLock::new(|| {
     let (first, last) = (*limits::INSTANTS.start(), *limits::INSTANTS.end());
     TEXT.replace("{WORD}", &limits::WORD.to_string())
+        .replace("{KEYED_WORDS}", &limits::KEYED_WORDS.to_string())
         .replace("{PAYLOAD}", &limits::PAYLOAD.to_string())
         .replace("{DEPTH}", &limits::DEPTH.to_string())
         .replace("{FIRST}", &first.to_string())
