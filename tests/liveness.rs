@@ -137,6 +137,7 @@ macro_rules! liveness {
 liveness! {
     work_of_a_killed_process_starts_again_within_three_seconds
     a_connection_that_is_cut_and_made_again_loses_no_run
+    a_process_that_is_cut_off_for_a_second_loses_no_run
     a_process_that_stands_still_for_less_than_its_lease_loses_no_run
     a_process_that_is_cut_off_stops_what_others_may_start_and_keeps_the_rest
     after_a_restart_of_the_server_only_leases_tell
@@ -228,6 +229,34 @@ async fn a_connection_that_is_cut_and_made_again_loses_no_run(server: Server) {
         let said = process.wait_for_end();
         assert!(said.contains("lost_leases: 0") && said.contains("stale_writes: 0"), "{said}");
     }
+}
+
+/// For as long as is forgiven, whatever else its neighbour sees.
+async fn a_process_that_is_cut_off_for_a_second_loses_no_run(server: Server) {
+    let proxy = Proxy::to(server.port());
+    let lab = server.lab().with_lease(SECOND * 10);
+    let mut worker = start_worker(&server, &lab.with_url(server.url(proxy.port))).await;
+    let tasks = lab.connect().await;
+    let ids = [lab.add_slow(&tasks, SECOND * 7).await, lab.add_once(&tasks, SECOND * 7).await];
+    for id in ids {
+        begins(&lab, id, 1, SECOND * 10).await;
+    }
+    let mut neighbour = start_worker(&server, &lab).await;
+    for _ in 0..2 {
+        let signs = server.signs();
+        proxy.cut();
+        tokio::time::sleep(SECOND).await;
+        proxy.mend();
+        lab.until(SECOND * 10, || async { server.signs() != signs }).await;
+        tokio::time::sleep(SECOND).await;
+    }
+    for id in ids {
+        lab.until(SECOND * 20, || async { record(&tasks, id).await.status.is_final() }).await;
+        let task = record(&tasks, id).await;
+        assert_eq!((task.status, task.attempts.len()), (TaskStatus::Success, 1), "{:?}", task.attempts);
+    }
+    worker.kill();
+    neighbour.kill();
 }
 
 /// Its connections stay open: that is no sign of death.
