@@ -340,18 +340,38 @@ async fn after_a_restart_of_the_server_only_leases_tell(mut server: Server) {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_sessions_only_leases_tell() {
     let Some(server) = Server::postgres() else { return };
-    let lab = server.lab().with_lease(SECOND * 7);
-    let lab = lab.with_url(format!("{}?listen=off", server.url(server.port())));
+    let url = format!("{}?listen=off", server.url(server.port()));
+    only_leases_tell(&server, url).await;
+}
+
+/// A user who may not ask who listens works as well, and notices a dead process later.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_right_to_count_subscribers_only_leases_tell() {
+    let Some(server) = Server::redis() else { return };
+    let Server::Redis(redis) = &server else { return };
+    for forbidden in ["-pubsub", "-info", "-subscribe"] {
+        redis.ask(&["FLUSHALL"]).unwrap();
+        let user = ["ACL", "SETUSER", "app", "reset", "on", ">secret", "~*", "&*", "+@all", forbidden];
+        assert_eq!(redis.ask(&user).unwrap(), "+OK\r\n");
+        only_leases_tell(&server, format!("redis://app:secret@127.0.0.1:{}/0", redis.port())).await;
+    }
+}
+
+async fn only_leases_tell(server: &Server, url: String) {
+    let lab = Lab::at(url, tempfile::tempdir().unwrap()).with_lease(SECOND * 7);
     let mut worker = lab.start(&["run"]);
     let tasks = lab.connect().await;
     let slow = lab.add_slow(&tasks, LONG).await;
     begins(&lab, slow, 1, SECOND * 10).await;
-    let mut neighbour = lab.start(&["run"]);
+    let neighbour = lab.start(&["run"]);
     worker.kill();
     let killed = Instant::now();
     begins(&lab, slow, 2, SECOND * 20).await;
     // It had renewed its lease a third of it before, at most, give or take a tenth.
     assert!(killed.elapsed() > SECOND * 4, "{:?}", killed.elapsed());
     assert_eq!(server.shown(), 0);
-    neighbour.kill();
+    neighbour.terminate();
+    let mut neighbour = neighbour;
+    let said = neighbour.wait_for_end();
+    assert!(said.contains("degraded_since: None") && said.contains("store_errors: 0"), "{said}");
 }
