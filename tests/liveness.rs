@@ -6,15 +6,16 @@
 #[allow(dead_code, reason = "the crash tests use the rest")]
 mod crash {
     pub(crate) mod process;
-    pub(crate) mod proxy;
 }
+#[path = "support/proxy.rs"]
+mod proxy;
 #[path = "support/servers/mod.rs"]
 mod servers;
 
 use std::time::{Duration, Instant};
 
 use crash::process::{Lab, Process};
-use crash::proxy::Proxy;
+use proxy::Proxy;
 use servers::{postgres::PostgresServer, redis::RedisServer};
 use taskflow::{AttemptOutcome, TaskId, TaskManager, TaskRecord, TaskStatus};
 
@@ -67,6 +68,28 @@ impl Server {
         match self {
             Self::Postgres(server) => server.restart(),
             Self::Redis(server) => server.restart(),
+        }
+    }
+
+    /// With another server that has all that is written to this one.
+    fn with_replica(self) -> (Self, Self) {
+        let replica = match &self {
+            Self::Postgres(server) => Self::Postgres(server.standby()),
+            Self::Redis(server) => {
+                let replica = RedisServer::start().unwrap();
+                let port = server.port().to_string();
+                assert_eq!(replica.ask(&["REPLICAOF", "127.0.0.1", &port]).unwrap(), "+OK\r\n");
+                Self::Redis(replica)
+            }
+        };
+        servers::wait_until("the replica to follow", || replica.signs() == self.signs());
+        (self, replica)
+    }
+
+    fn promote(&self) {
+        match self {
+            Self::Postgres(server) => server.promote(),
+            Self::Redis(server) => assert_eq!(server.ask(&["REPLICAOF", "NO", "ONE"]).unwrap(), "+OK\r\n"),
         }
     }
 
@@ -141,6 +164,7 @@ liveness! {
     a_process_that_stands_still_for_less_than_its_lease_loses_no_run
     a_process_that_is_cut_off_stops_what_others_may_start_and_keeps_the_rest
     after_a_restart_of_the_server_only_leases_tell
+    after_a_failover_only_leases_tell
 }
 
 async fn record(tasks: &TaskManager, id: TaskId) -> TaskRecord {
@@ -164,6 +188,12 @@ fn server_shown(server: &Server) -> usize {
         }
         Server::Redis(_) => server.shown(),
     }
+}
+
+/// Ends every connection, and leads new ones nowhere.
+fn cut(proxy: &Proxy) {
+    proxy.lead_to(1);
+    proxy.cut();
 }
 
 async fn begins(lab: &Lab, id: TaskId, times: usize, within: Duration) {
@@ -233,9 +263,9 @@ async fn a_connection_that_is_cut_and_made_again_loses_no_run(server: Server) {
 
 /// For as long as is forgiven, whatever else its neighbour sees.
 async fn a_process_that_is_cut_off_for_a_second_loses_no_run(server: Server) {
-    let proxy = Proxy::to(server.port());
+    let proxy = Proxy::to(server.port()).await;
     let lab = server.lab().with_lease(SECOND * 10);
-    let mut worker = start_worker(&server, &lab.with_url(server.url(proxy.port))).await;
+    let mut worker = start_worker(&server, &lab.with_url(server.url(proxy.port()))).await;
     let tasks = lab.connect().await;
     let ids = [lab.add_slow(&tasks, SECOND * 7).await, lab.add_once(&tasks, SECOND * 7).await];
     for id in ids {
@@ -244,9 +274,9 @@ async fn a_process_that_is_cut_off_for_a_second_loses_no_run(server: Server) {
     let mut neighbour = start_worker(&server, &lab).await;
     for _ in 0..2 {
         let signs = server.signs();
-        proxy.cut();
+        cut(&proxy);
         tokio::time::sleep(SECOND).await;
-        proxy.mend();
+        proxy.lead_to(server.port());
         lab.until(SECOND * 10, || async { server.signs() != signs }).await;
         tokio::time::sleep(SECOND).await;
     }
@@ -279,9 +309,9 @@ async fn a_process_that_stands_still_for_less_than_its_lease_loses_no_run(server
 
 /// The way to the server is cut for longer than a lost connection is forgiven, and mended before the leases end.
 async fn a_process_that_is_cut_off_stops_what_others_may_start_and_keeps_the_rest(server: Server) {
-    let proxy = Proxy::to(server.port());
+    let proxy = Proxy::to(server.port()).await;
     let lab = server.lab().with_lease(SECOND * 15);
-    let far = lab.with_url(server.url(proxy.port));
+    let far = lab.with_url(server.url(proxy.port()));
     let mut worker = start_worker(&server, &far).await;
     let tasks = lab.connect().await;
     let slow = lab.add_slow(&tasks, LONG).await;
@@ -290,12 +320,12 @@ async fn a_process_that_is_cut_off_stops_what_others_may_start_and_keeps_the_res
         begins(&lab, id, 1, SECOND * 10).await;
     }
     let mut neighbour = start_worker(&server, &lab).await;
-    proxy.cut();
-    let cut = Instant::now();
+    cut(&proxy);
+    let cut_at = Instant::now();
     begins(&lab, slow, 2, SECOND * 12).await;
-    let took = cut.elapsed();
+    let took = cut_at.elapsed();
     assert!(took > SECOND * 2, "nobody waited for the connection to be made again: {took:?}");
-    proxy.mend();
+    proxy.lead_to(server.port());
     lab.until(SECOND * 20, || async { record(&tasks, once).await.status.is_final() }).await;
     let task = record(&tasks, once).await;
     assert_eq!((task.status, task.attempts.len()), (TaskStatus::Success, 1), "{:?}", task.attempts);
@@ -333,6 +363,49 @@ async fn after_a_restart_of_the_server_only_leases_tell(mut server: Server) {
         "it was taken for dead by what it had shown to another start of the server"
     );
     begins(&lab, slow, 2, SECOND * 20).await;
+    neighbour.kill();
+}
+
+/// The server that takes over has never seen a sign of the process that died, though it has all that was written down.
+async fn after_a_failover_only_leases_tell(server: Server) {
+    let proxy = Proxy::to(server.port()).await;
+    let lab = server.lab().with_url(server.url(proxy.port())).with_lease(SECOND * 14);
+    let mut worker = start_worker(&server, &lab).await;
+    let tasks = lab.connect().await;
+    let slow = lab.add_slow(&tasks, LONG).await;
+    begins(&lab, slow, 1, SECOND * 10).await;
+    let (server, replica) = tokio::task::spawn_blocking(move || server.with_replica()).await.unwrap();
+    let mut neighbour = start_worker(&server, &lab).await;
+    // One that runs on the process that lives: the other one has a slot for each as well.
+    let more: Vec<TaskId> = {
+        let mut ids = Vec::new();
+        for _ in 0..20 {
+            ids.push(lab.add_slow(&tasks, LONG).await);
+        }
+        for id in &ids {
+            begins(&lab, *id, 1, SECOND * 10).await;
+        }
+        ids
+    };
+    servers::wait_until("the replica to have everything", || replica.signs() == server.signs());
+    replica.promote();
+    worker.kill();
+    proxy.lead_to(replica.port());
+    proxy.cut();
+    let signs = server.signs();
+    lab.until(SECOND * 20, || async { replica.signs() != signs }).await;
+    tokio::time::sleep(SECOND * 5).await;
+    for id in more.iter().chain([&slow]) {
+        assert_eq!(lab.starts_of(*id), 1, "it was taken for lost by what was shown to another server");
+    }
+    begins(&lab, slow, 2, SECOND * 20).await;
+    let lives = neighbour.pid();
+    for id in more {
+        let attempts = record(&tasks, id).await.attempts;
+        if attempts[0].pid == lives {
+            assert_eq!(attempts.len(), 1, "{attempts:?}");
+        }
+    }
     neighbour.kill();
 }
 

@@ -36,9 +36,18 @@ pub(super) struct Keepers(Mutex<HashMap<InstanceId, mpsc::UnboundedSender<Reques
 
 #[derive(Debug)]
 enum Request {
-    Renew(Renewal, oneshot::Sender<Result<Renewed, StoreError>>),
+    Renew(Renewing),
     /// Somebody saw that the lock is not held.
     ShowAgain,
+}
+
+/// A renewal, and whom to tell.
+#[derive(Debug)]
+struct Renewing {
+    renewal: Renewal,
+    reply: oneshot::Sender<Result<Renewed, StoreError>>,
+    /// It was tried on a connection that broke.
+    is_repeated: bool,
 }
 
 impl Keepers {
@@ -47,7 +56,8 @@ impl Keepers {
         let keepers = self.0.lock();
         let keeper = keepers.get(&renewal.instance)?;
         let (reply, answer) = oneshot::channel();
-        keeper.send(Request::Renew(renewal.clone(), reply)).ok()?;
+        let renewing = Renewing { renewal: renewal.clone(), reply, is_repeated: false };
+        keeper.send(Request::Renew(renewing)).ok()?;
         Some(answer)
     }
 
@@ -121,7 +131,7 @@ impl Keeper {
         };
         let asked = Instant::now();
         let is_fit = match request {
-            Some(Request::Renew(renewal, reply)) => self.renew(&mut connection, renewal, reply).await,
+            Some(Request::Renew(renewing)) => self.renew(&mut connection, renewing).await,
             Some(Request::ShowAgain) => {
                 let shown = signs::show(&self.shared, &mut connection, self.instance).await;
                 self.there_at = self.there_at.filter(|_| !matches!(shown, Ok(false)));
@@ -137,24 +147,26 @@ impl Keeper {
         None
     }
 
-    /// Renews leases, and tells whoever asked. Answers whether the connection is of more use.
-    async fn renew(
-        &self,
-        connection: &mut PgConnection,
-        renewal: Renewal,
-        reply: oneshot::Sender<Result<Renewed, StoreError>>,
-    ) -> bool {
+    /// Renews leases, and tells whoever asked. Answers whether the connection is of more use. What broke a connection is done once
+    /// more on the next.
+    async fn renew(&mut self, connection: &mut PgConnection, mut renewing: Renewing) -> bool {
         let mut races = 0;
         let answer = loop {
             let mut session = Session::new(connection, &self.shared.sql, true);
-            match lease::renew(&mut session, &renewal).await {
+            match lease::renew(&mut session, &renewing.renewal).await {
                 Err(fault) if fault.is_race() && races < RACES => races += 1,
                 answer => break answer,
             }
         };
         let is_fit = is_fit(&answer);
+        let is_silent = answer.as_ref().is_err_and(Fault::is_silence);
+        if !is_fit && !is_silent && !renewing.is_repeated {
+            renewing.is_repeated = true;
+            self.waiting.push(Request::Renew(renewing));
+            return false;
+        }
         // Whoever asked may have stopped waiting.
-        let _ = reply.send(answer.map_err(|fault| fault.into_error(&self.shared.location, true)));
+        let _ = renewing.reply.send(answer.map_err(|fault| fault.into_error(&self.shared.location, true)));
         is_fit
     }
 
@@ -217,8 +229,8 @@ impl Keeper {
     fn refuse_waiting(&mut self, fault: Fault) {
         let error = fault.into_error(&self.shared.location, false);
         for request in self.waiting.drain(..) {
-            if let Request::Renew(_, reply) = request {
-                let _ = reply.send(Err(StoreError::new(error.kind(), error.to_string())));
+            if let Request::Renew(renewing) = request {
+                let _ = renewing.reply.send(Err(StoreError::new(error.kind(), error.to_string())));
             }
         }
     }

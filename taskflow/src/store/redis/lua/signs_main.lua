@@ -2,7 +2,7 @@
 local all, run = call('HGETALL', P .. 'signs'), run_id()
 local instances, signs, answer = {}, {}, {}
 for i = 1, #all, 2 do
-  if run and sub(all[i + 1], 1, #run) == run then
+  if run and #all[i] == 16 and sub(all[i + 1], 1, #run) == run then
     instances[#instances + 1], signs[#signs + 1] = all[i], all[i + 1]
   end
 end
