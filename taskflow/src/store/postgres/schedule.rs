@@ -1,5 +1,7 @@
 //! Ticks of schedules, and schedules that are kept.
 
+use std::time::SystemTime;
+
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
@@ -26,6 +28,12 @@ const KEEP: &str = "
 UPDATE taskflow_schedules SET
     last_tick = $2, last_outcome = $3, last_start = $4, last_task = $5, paused = $6, definition = $7, declared = $8,
     declared_since = $9, skipped = $10, last_skipped = $11
+WHERE name = $1";
+
+/// What a tick changes. The definition is not written again: it may be long.
+const NOTE_TICK: &str = "
+UPDATE taskflow_schedules SET
+    last_tick = $2, last_outcome = $3, last_start = $4, last_task = $5, skipped = $6, last_skipped = $7
 WHERE name = $1";
 
 const ONE: &str = "
@@ -119,7 +127,16 @@ pub(super) async fn fire(session: &mut Session<'_>, fire: &Fire) -> Result<Fired
         FireAfter::Start(_) => state.last_start = Some(fire.tick),
     }
     state.count_skipped(fire);
-    write(session, name, &state).await?;
+    let note = session
+        .query(NOTE_TICK)
+        .bind(name)
+        .bind(instant(state.last_tick))
+        .bind(state.last_outcome.map(TickOutcome::as_str))
+        .bind(instant(state.last_start))
+        .bind(state.last_task.map(Uuid::from))
+        .bind(i64::try_from(state.skipped).unwrap_or(i64::MAX))
+        .bind(instant(state.last_skipped));
+    session.execute(note).await?;
     Ok(fired)
 }
 
@@ -196,6 +213,10 @@ pub(super) async fn set_schedule(
     Ok(was_known)
 }
 
+fn instant(at: Option<SystemTime>) -> Option<Instant> {
+    at.map(|at| Instant(time::to_micros(at)))
+}
+
 /// The row of a schedule that had none.
 async fn know(session: &mut Session<'_>, name: &str) -> Result<PgRow, Fault> {
     session.execute(session.query(KNOW).bind(name.to_owned())).await?;
@@ -204,7 +225,6 @@ async fn know(session: &mut Session<'_>, name: &str) -> Result<PgRow, Fault> {
 }
 
 async fn write(session: &mut Session<'_>, name: String, state: &ScheduleState) -> Result<(), Fault> {
-    let instant = |at: Option<std::time::SystemTime>| at.map(|at| Instant(time::to_micros(at)));
     let declared = state.declared.as_ref();
     let statement = session
         .query(KEEP)

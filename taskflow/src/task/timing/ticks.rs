@@ -112,6 +112,7 @@ impl Ticks {
 
 /// The instants at which a [`Cron`](super::Cron) or an [`Every`](super::Every) ticks, first to last.
 #[derive(Clone, Debug)]
+#[must_use = "an iterator does nothing until it is asked"]
 pub struct Upcoming {
     ticks: Option<Ticks>,
     last: SystemTime,
