@@ -1,6 +1,7 @@
 //! A cron expression read by the clock of a zone. The parser's search knows dates and times of day only; what becomes of them
 //! where the clock changes is decided here, by the rule of Debian's cron.
 
+use croner::parser::{CronParser, Seconds, Year};
 use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
@@ -20,8 +21,8 @@ impl ZonedCron {
     /// # Errors
     /// Why the expression cannot be read.
     pub(super) fn new(expression: &str, zone: TimeZone) -> Result<Self, String> {
-        let cron = Box::new(super::cron::parse(expression)?);
-        Ok(Self { cron, is_interval: super::cron::is_interval(expression), zone })
+        let cron = Box::new(parse(expression)?);
+        Ok(Self { cron, is_interval: is_interval(expression), zone })
     }
 
     /// The first tick after this second.
@@ -84,4 +85,28 @@ impl ZonedCron {
         }
         shown
     }
+}
+
+pub(super) fn parse(expression: &str) -> Result<croner::Cron, String> {
+    let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
+    parser.parse(expression.trim()).map_err(|error| reason(&error.to_string()))
+}
+
+/// The parser's words without its headings, in the style of ours.
+fn reason(text: &str) -> String {
+    let text = text.split_once(": ").map_or(text, |(_, reason)| reason).trim_end_matches('.');
+    let mut letters = text.chars();
+    let first: String = letters.next().into_iter().flat_map(char::to_lowercase).collect();
+    format!("not a cron expression: {first}{}", letters.as_str())
+}
+
+/// Whether it follows elapsed time over a change of the clock: its minute or its hour begins with `*`.
+fn is_interval(expression: &str) -> bool {
+    let fields: Vec<&str> = expression.split_whitespace().collect();
+    let minute_and_hour = match fields.len() {
+        1 => return fields[0] == "@hourly",
+        5 => &fields[..2],
+        _ => fields.get(1..3).unwrap_or_default(),
+    };
+    minute_and_hour.iter().any(|field| field.starts_with(['*', '?']))
 }

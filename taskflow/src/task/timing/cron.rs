@@ -2,8 +2,7 @@
 
 use std::time::SystemTime;
 
-use croner::parser::{CronParser, Seconds, Year};
-
+use super::calendar::parse;
 use super::ticks::{Ticks, Upcoming};
 use super::{Rule, Timing, zone};
 use crate::model::Error;
@@ -106,28 +105,4 @@ fn check(expression: &str) -> Result<(), String> {
         Ok(_) => Ok(()),
         Err(_) => Err("this cron expression never fires: no such date exists".to_owned()),
     }
-}
-
-pub(super) fn parse(expression: &str) -> Result<croner::Cron, String> {
-    let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
-    parser.parse(expression.trim()).map_err(|error| reason(&error.to_string()))
-}
-
-/// The parser's words without its headings, in the style of ours.
-fn reason(text: &str) -> String {
-    let text = text.split_once(": ").map_or(text, |(_, reason)| reason).trim_end_matches('.');
-    let mut letters = text.chars();
-    let first: String = letters.next().into_iter().flat_map(char::to_lowercase).collect();
-    format!("not a cron expression: {first}{}", letters.as_str())
-}
-
-/// Whether it follows elapsed time over a change of the clock: its minute or its hour begins with `*`.
-pub(super) fn is_interval(expression: &str) -> bool {
-    let fields: Vec<&str> = expression.split_whitespace().collect();
-    let minute_and_hour = match fields.len() {
-        1 => return fields[0] == "@hourly",
-        5 => &fields[..2],
-        _ => fields.get(1..3).unwrap_or_default(),
-    };
-    minute_and_hour.iter().any(|field| field.starts_with(['*', '?']))
 }

@@ -2,9 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use jiff::tz::TimeZone;
-
-use super::ticks::{Ticks, Upcoming};
+use super::ticks::{Ticks, Upcoming, is_days};
 use super::{Rule, Timing, zone};
 use crate::model::{Error, limits};
 
@@ -86,29 +84,5 @@ impl Every {
 impl From<Every> for Timing {
     fn from(every: Every) -> Self {
         Self { rule: Rule::Every(every.length), timezone: every.timezone }
-    }
-}
-
-const DAY: u64 = 24 * 60 * 60;
-
-fn is_days(length: Duration) -> bool {
-    length.as_secs().is_multiple_of(DAY) && length.subsec_nanos() == 0
-}
-
-/// The ticks of such a length.
-///
-/// # Errors
-/// For a length that the attribute refuses: another version, or other hands, stored it.
-pub(super) fn ticks(length: Duration, zone: Option<TimeZone>) -> Result<Ticks, String> {
-    match zone {
-        _ if length < Every::MIN => Err(format!("its interval is shorter than {:?}", Every::MIN)),
-        Some(_) if !is_days(length) => {
-            Err("its interval has a time zone and is not of whole days".to_owned())
-        }
-        Some(zone) => {
-            let days = i64::try_from(length.as_secs() / DAY).unwrap_or(i64::MAX);
-            Ok(Ticks::Midnights(days, zone))
-        }
-        None => Ok(Ticks::Every(crate::model::time::micros(length))),
     }
 }

@@ -8,15 +8,15 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, Zoned};
 
 use super::calendar::ZonedCron;
-use super::{Rule, Timing, every, zone};
-use crate::model::time;
+use super::{Rule, Timing, zone};
+use crate::model::{limits, time};
 
 /// The instants at which a schedule ticks.
 #[derive(Clone, Debug)]
 pub(crate) enum Ticks {
     /// The multiples of that many microseconds since the epoch: one grid for all processes.
     Every(i64),
-    /// The midnights of a zone, each so many days after the one before, counted from its 1 January 1970.
+    /// The midnights of a zone, each that many days after the one before, counted from its 1 January 1970.
     Midnights(i64, TimeZone),
     /// As a cron expression says, by the clock of a zone.
     Cron(ZonedCron),
@@ -28,8 +28,24 @@ impl Ticks {
     pub(crate) fn at(timing: &Timing) -> Result<Self, String> {
         let zone = zone::find(timing.timezone.as_deref())?;
         match &timing.rule {
-            Rule::Every(length) => every::ticks(*length, timing.timezone.as_ref().map(|_| zone)),
+            Rule::Every(length) => Self::every(*length, timing.timezone.as_ref().map(|_| zone)),
             Rule::Cron(expression) => ZonedCron::new(expression, zone).map(Self::Cron),
+        }
+    }
+
+    fn every(length: Duration, zone: Option<TimeZone>) -> Result<Self, String> {
+        match zone {
+            _ if length < limits::INTERVAL_MIN => {
+                Err(format!("its interval is shorter than {:?}", limits::INTERVAL_MIN))
+            }
+            Some(_) if !is_days(length) => {
+                Err("its interval has a time zone and is not of whole days".to_owned())
+            }
+            Some(zone) => {
+                let days = i64::try_from(length.as_secs() / DAY).unwrap_or(i64::MAX);
+                Ok(Self::Midnights(days, zone))
+            }
+            None => Ok(Self::Every(time::micros(length))),
         }
     }
 
@@ -91,7 +107,7 @@ impl Ticks {
         }
     }
 
-    /// The last ticks after `after` and up to `until`, at most so many, in their order.
+    /// The last ticks after `after` and up to `until`, at most that many, in their order.
     pub(crate) fn between(&self, after: SystemTime, until: SystemTime, most: usize) -> Vec<SystemTime> {
         // One way to count, forward, so that a change of the clock is the same from wherever one looks; and from not
         // further back than it takes, so that a long absence costs nothing.
@@ -138,6 +154,13 @@ impl Iterator for Upcoming {
 }
 
 impl FusedIterator for Upcoming {}
+
+const DAY: u64 = 24 * 60 * 60;
+
+/// Whether a length is one of whole days, which has midnights.
+pub(super) fn is_days(length: Duration) -> bool {
+    length.as_secs().is_multiple_of(DAY) && length.subsec_nanos() == 0
+}
 
 fn zoned(at: SystemTime, zone: &TimeZone) -> Option<Zoned> {
     let timestamp = Timestamp::from_microsecond(time::to_micros(at)).ok()?;
