@@ -239,7 +239,11 @@ mod tests {
         let id = TaskId::new();
         for _ in 0..2_000 {
             let both = [waiters.join(id), waiters.join(id)];
-            std::thread::scope(|scope| both.map(|waiting| scope.spawn(|| drop(waiting))));
+            std::thread::scope(|scope| {
+                for waiting in both {
+                    scope.spawn(move || drop(waiting));
+                }
+            });
             assert!(waiters.waited_for.lock().tasks.is_empty());
         }
         assert_eq!(waiters.count.load(Ordering::SeqCst), 0);
