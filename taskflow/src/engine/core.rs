@@ -39,6 +39,8 @@ pub(crate) struct Core {
     pub(crate) orphaned: CancellationToken,
     pub(crate) presence: Presence,
     closed: AtomicBool,
+    /// Whether the store has not let this process join.
+    only_looks: AtomicBool,
 }
 
 /// How long a call of the store may take once the runtime of its manager has ended.
@@ -86,6 +88,7 @@ impl Core {
             orphaned: CancellationToken::new(),
             presence: Presence::default(),
             closed: AtomicBool::new(false),
+            only_looks: AtomicBool::new(false),
         }
     }
 
@@ -134,6 +137,22 @@ impl Core {
         {
             self.events.send_named(id, &task.name, || TaskEventKind::Cancelled);
         }
+    }
+
+    /// The store refuses to be written to, and can be read.
+    pub(crate) fn look_only(&self, refused: StoreError) {
+        self.only_looks.store(true, Ordering::Release);
+        let _ = self.health.note_read::<()>("to make this process known", self.health.begin(), Err(refused));
+    }
+
+    pub(crate) fn only_looks(&self) -> bool {
+        self.only_looks.load(Ordering::Acquire)
+    }
+
+    /// The store has let this process join.
+    pub(super) fn has_joined(&self) {
+        self.only_looks.store(false, Ordering::Release);
+        self.presence.is_known();
     }
 
     /// Nothing can be added from now on.

@@ -41,5 +41,6 @@ pub(crate) mod shutdown;
 pub(crate) mod slots;
 pub(crate) mod strangers;
 pub(crate) mod supervision;
+pub(crate) mod viewer;
 pub(crate) mod waiters;
 mod written;

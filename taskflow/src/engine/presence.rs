@@ -47,6 +47,11 @@ impl Default for Presence {
 }
 
 impl Presence {
+    /// The store knows this process, whom it had refused before.
+    pub(super) fn is_known(&self) {
+        self.may_be_known.store(true, Ordering::Release);
+    }
+
     /// Waits until the store has answered the join.
     pub(super) async fn join_over(&self) {
         self.join_over.cancelled().await;

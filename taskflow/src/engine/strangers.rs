@@ -25,7 +25,7 @@ pub(crate) async fn tell(core: Arc<Core>) {
             () = tokio::time::sleep(jittered(wait)) => {}
         }
         wait = EVERY;
-        let waiting = core.store.list(TaskFilter::new().status(TaskStatus::Pending)).await;
+        let waiting = core.store.list_outlines(TaskFilter::new().status(TaskStatus::Pending)).await;
         for task in waiting.map(|page| page.items).unwrap_or_default() {
             if task.phase() != TaskPhase::Waiting {
                 continue;

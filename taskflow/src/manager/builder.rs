@@ -15,7 +15,7 @@ use crate::engine::queues::{self, Queues};
 use crate::engine::runner::Runner;
 use crate::engine::slots::Slots;
 use crate::engine::supervision::supervise;
-use crate::engine::{control, panics, prune, recovery, reporter, schedule, strangers, waiters};
+use crate::engine::{control, panics, prune, recovery, reporter, schedule, strangers, viewer, waiters};
 use crate::model::{Error, InstanceInfo, QueueConfig, StoreError, StoreErrorKind, limits};
 use crate::store::{IntoStore, StoreSource};
 use crate::task::{Registry, States};
@@ -255,6 +255,10 @@ impl TaskManagerBuilder {
     /// Connects to the store without running tasks: to add, to look, and to act. Runs that other processes lost are moved on
     /// all the same, so that whoever waits for them here hears of their end.
     ///
+    /// Where the store refuses to be written to (a full disk, a read-only file or server, a user who may only read), the
+    /// manager looks: everything can be read, everything else fails with the store's error, and
+    /// [`health`](TaskManager::health) says so. It is let in as soon as the store lets it write.
+    ///
     /// # Errors
     /// When a store cannot be opened or a limit is invalid. After an error, and when this future is dropped, nothing of it
     /// stays: no thread, no connection, no instance in the store.
@@ -266,6 +270,9 @@ impl TaskManagerBuilder {
         let manager = TaskManager::new(core.clone(), None);
         starting.started();
         watch_others(&core, None);
+        if core.only_looks() {
+            core.runtime.spawn(viewer::join_later(core.clone()));
+        }
         Ok(manager)
     }
 
@@ -366,7 +373,12 @@ impl TaskManagerBuilder {
 /// Makes this process known to the store, and asks what holds there; after an error it has left again.
 async fn join(starting: Starting, core: &Core) -> Result<Starting, Error> {
     let joined = async {
-        starting.join().await?;
+        match starting.join().await {
+            Err(Error::Store(error)) if !core.instance.runs => {
+                core.look_only(viewer::can_look(&*core.store, error).await?);
+            }
+            joined => joined?,
+        }
         // What was asked of the queues before this start holds from the first claim on.
         Ok(queues::refresh(core, None).await?)
     };

@@ -145,7 +145,7 @@ impl<'a> Pages<'a> {
     /// `None` after the last; a batch may be empty before that.
     async fn next(&mut self) -> Result<Option<Vec<TaskId>>, Error> {
         let Some(filter) = self.filter.take() else { return Ok(None) };
-        let page = self.manager.list(filter.clone()).await?;
+        let page = self.manager.list_outlines(&filter).await?;
         self.filter = page.next.map(|next| filter.after(next));
         Ok(Some(page.items.iter().map(|record: &TaskRecord| record.id).collect()))
     }

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 
 use super::TaskManager;
 use crate::engine::events::Subscriber;
@@ -11,6 +11,9 @@ use crate::model::{
     Counts, Cursor, Error, Health, InstanceInfo, LogLine, Page, TaskEvent, TaskFilter, TaskId, TaskRecord,
 };
 use crate::task::BoxFuture;
+
+/// Records that are read at once.
+const AT_ONCE: usize = 16;
 
 impl TaskManager {
     /// Everything the store knows of one task; `None` if it was never added, or its record was deleted or pruned.
@@ -62,12 +65,42 @@ impl TaskManager {
         if !filter.has_rest() {
             return Ok(core.read("a read", core.store.list(filter)).await?);
         }
+        let found = self.search(&filter).await?;
+        if !filter.is_told_by_outlines() {
+            return Ok(found);
+        }
+        // Only what was found is read as a whole; what has gone or changed meanwhile is not meant any more.
+        let whole = found.items.iter().map(|outline| core.read("a read", core.store.get(outline.id)));
+        let mut whole = futures_util::stream::iter(whole).buffered(AT_ONCE);
+        let mut items = Vec::with_capacity(found.items.len());
+        while let Some(record) = whole.next().await {
+            items.extend(record?.filter(|record| filter.matches_base(record) && filter.matches_rest(record)));
+        }
+        Ok(Page::new(items, found.next))
+    }
+
+    /// The same page of what tells the ids of the tasks that are meant, in outlines where those are enough.
+    pub(super) async fn list_outlines(&self, filter: &TaskFilter) -> Result<Page<TaskRecord>, Error> {
+        let core = &self.0.core;
+        if filter.has_rest() {
+            return self.search(filter).await;
+        }
+        Ok(core.read("a read", core.store.list_outlines(filter.clone())).await?)
+    }
+
+    /// Looks for what passes the conditions that stores do not look at.
+    async fn search(&self, filter: &TaskFilter) -> Result<Page<TaskRecord>, Error> {
+        let core = &self.0.core;
         let limit = filter.limit.clamp(1, TaskFilter::MAX_LIMIT);
         let mut asked = filter.narrowed();
         let mut found = Page::new(Vec::new(), None);
         let mut looked_at = 0;
         loop {
-            let page = core.read("a read", core.store.list(asked.clone())).await?;
+            let page = match filter.is_told_by_outlines() {
+                true => core.store.list_outlines(asked.clone()),
+                false => core.store.list(asked.clone()),
+            };
+            let page = core.read("a read", page).await?;
             looked_at += page.items.len();
             // The store has looked at as many as it does for one page.
             let is_cut_short = page.items.len() < asked.limit;

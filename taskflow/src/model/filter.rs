@@ -241,6 +241,11 @@ impl TaskFilter {
             || self.finished_before.is_some()
     }
 
+    /// Whether a record without its arguments, result, progress and attempts is enough to tell whether it is meant.
+    pub(crate) fn is_told_by_outlines(&self) -> bool {
+        self.args.is_empty()
+    }
+
     /// What to ask a store for, to look for the rest among: as many records as it gives at once, and only of statuses
     /// that the other conditions leave.
     pub(crate) fn narrowed(&self) -> Self {

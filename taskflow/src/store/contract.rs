@@ -187,6 +187,13 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// is the last only if it has no `next`.
     fn list(&self, filter: TaskFilter) -> StoreFuture<'_, Page<TaskRecord>>;
 
+    /// The same page of records without what may be large: arguments (`null`), result, progress and attempts. Verbs over a
+    /// filter and searches read these, a thousand at a time. Without an implementation of its own a store pays for the whole
+    /// records.
+    fn list_outlines(&self, filter: TaskFilter) -> StoreFuture<'_, Page<TaskRecord>> {
+        self.list(filter)
+    }
+
     /// How many tasks there are of each status.
     fn counts(&self) -> StoreFuture<'_, Counts>;
 

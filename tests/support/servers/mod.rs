@@ -2,7 +2,7 @@
 //! test process however that ends. `TASKFLOW_TEST_POSTGRES_URL` and `TASKFLOW_TEST_REDIS_URL` name one to use instead.
 //!
 //! A test whose server is not installed says so and is skipped; where `TASKFLOW_TEST_REQUIRE` names it
-//! (`postgres,redis`, as CI does), it fails.
+//! (`postgres,redis`, as CI does), it fails. So it is with what a test needs besides (`mount`, `faketime`).
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 

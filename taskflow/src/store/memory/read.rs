@@ -12,6 +12,14 @@ use crate::model::{
 };
 use crate::store::{QueueState, TaskEnd};
 
+/// How much of a record is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Detail {
+    Whole,
+    /// Without what may be large.
+    Outline,
+}
+
 impl State {
     pub(super) fn get(&self, id: TaskId) -> Option<TaskRecord> {
         self.tasks.get(&id).map(|task| self.record(task))
@@ -28,7 +36,7 @@ impl State {
         self.tasks.get(&id).map(|task| task.rare.lines.clone())
     }
 
-    pub(super) fn list(&self, filter: &TaskFilter) -> Page<TaskRecord> {
+    pub(super) fn list(&self, filter: &TaskFilter, detail: Detail) -> Page<TaskRecord> {
         let limit = filter.limit.clamp(1, TaskFilter::MAX_LIMIT);
         let end = filter.after.map_or(Bound::Unbounded, |cursor| Bound::Excluded(cursor.id()));
         let older = self.tasks.range((Bound::Unbounded, end)).rev().map(|(_, task)| task);
@@ -42,7 +50,7 @@ impl State {
                 if items.len() == limit {
                     return Page::new(items, last.map(Cursor::after));
                 }
-                items.push(self.record(task));
+                items.push(self.record_in(task, detail));
             }
             last = Some(task.id);
         }
@@ -115,7 +123,11 @@ impl State {
     }
 
     fn record(&self, task: &Task) -> TaskRecord {
-        task.to_record(&self.index.lanes[task.lane].name, &self.index.queue_of(task).name)
+        self.record_in(task, Detail::Whole)
+    }
+
+    fn record_in(&self, task: &Task, detail: Detail) -> TaskRecord {
+        task.to_record(&self.index.lanes[task.lane].name, &self.index.queue_of(task).name, detail)
     }
 
     /// [`TaskFilter::matches_base`] without making a record of every task that is looked at.

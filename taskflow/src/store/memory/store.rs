@@ -7,6 +7,7 @@ use futures_util::stream;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::read::Detail;
 use super::state::State;
 use crate::model::{
     CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
@@ -164,7 +165,11 @@ impl Store for MemoryStore {
     }
 
     fn list(&self, filter: TaskFilter) -> StoreFuture<'_, Page<TaskRecord>> {
-        self.read(move |state| state.list(&filter))
+        self.read(move |state| state.list(&filter, Detail::Whole))
+    }
+
+    fn list_outlines(&self, filter: TaskFilter) -> StoreFuture<'_, Page<TaskRecord>> {
+        self.read(move |state| state.list(&filter, Detail::Outline))
     }
 
     fn counts(&self) -> StoreFuture<'_, Counts> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
+use super::read::Detail;
 use crate::model::{
     Attempt, AttemptOutcome, InstanceId, LogLine, NewTask, Progress, RetryPolicy, TaskId, TaskRecord,
     TaskSource, TaskStatus, time,
@@ -246,14 +247,15 @@ impl Task {
         }
     }
 
-    pub(super) fn to_record(&self, name: &str, queue: &str) -> TaskRecord {
+    pub(super) fn to_record(&self, name: &str, queue: &str, detail: Detail) -> TaskRecord {
+        let is_whole = detail == Detail::Whole;
         TaskRecord {
             id: self.id,
             name: name.to_owned(),
             queue: queue.to_owned(),
             status: self.stage.status(),
             priority: self.priority,
-            args: raw(&self.args),
+            args: raw(if is_whole { &self.args } else { "null" }),
             tags: self.rare.tags.clone(),
             idempotency_key: self.rare.idempotency_key.as_deref().map(str::to_owned),
             run_key: self.rare.run_key.as_deref().map(str::to_owned),
@@ -261,7 +263,7 @@ impl Task {
             source: self.source,
             attempt: self.attempt,
             max_attempts: self.max_attempts,
-            attempts: self.attempts(),
+            attempts: if is_whole { self.attempts() } else { Vec::new() },
             created_at: time::from_micros(self.created_at),
             run_at: time::from_micros(self.run_at),
             scheduled_for: self.rare.scheduled_for.map(time::from_micros),
@@ -274,8 +276,8 @@ impl Task {
                 _ => None,
             },
             error: self.rare.error.clone(),
-            result: self.result.as_deref().map(raw),
-            progress: self.rare.progress.clone(),
+            result: self.result.as_deref().filter(|_| is_whole).map(raw),
+            progress: self.rare.progress.clone().filter(|_| is_whole),
             cancel_requested: self.asked_to_stop(),
         }
     }

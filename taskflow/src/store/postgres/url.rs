@@ -5,6 +5,7 @@ use std::str::FromStr;
 use sqlx::postgres::PgConnectOptions;
 
 use super::sql::Sql;
+use crate::store::url::{check_server, unknown_key};
 
 /// What sqlx takes in a URL.
 const OF_SQLX: [&str; 18] = [
@@ -28,11 +29,13 @@ const OF_SQLX: [&str; 18] = [
     "options",
 ];
 
+const FORM: &str =
+    "write `postgres://user:password@host/database`, and percent-encode what is special in the password";
+
 /// Connections for calls, beside the two for leases and hints, unless the URL says another number.
 pub(super) const CONNECTIONS: usize = 4;
 
-/// What a URL says.
-#[derive(Debug)]
+/// What a URL says. Not `Debug`, since sqlx shows the password.
 pub(super) struct Parsed {
     pub(super) options: PgConnectOptions,
     pub(super) namespace: Option<String>,
@@ -41,6 +44,7 @@ pub(super) struct Parsed {
 }
 
 pub(super) fn parse(url: &str) -> Result<Parsed, String> {
+    check_server(url)?;
     let (base, query) = url.split_once('?').unwrap_or((url, ""));
     let (mut namespace, mut listens, mut connections) = (None, true, CONNECTIONS);
     let mut rest = Vec::new();
@@ -67,9 +71,10 @@ pub(super) fn parse(url: &str) -> Result<Parsed, String> {
             }
             _ if OF_SQLX.contains(&key) || key.starts_with("options[") => rest.push(pair),
             _ => {
+                let known = [&["namespace", "listen", "connections"][..], &OF_SQLX].concat();
                 return Err(format!(
-                    "there is no key `{key}`; there are `namespace=NAME`, `listen=on|off`, `connections=N`, and \
-                     those of sqlx: {}",
+                    "{}there are `namespace=NAME`, `listen=on|off`, `connections=N`, and those of sqlx: {}",
+                    unknown_key(key, &known),
                     OF_SQLX.join(", ")
                 ));
             }
@@ -79,8 +84,8 @@ pub(super) fn parse(url: &str) -> Result<Parsed, String> {
     let options = PgConnectOptions::from_str(&format!("{base}{separator}{}", rest.join("&")));
     // What sqlx says of a URL does not repeat it.
     let options = options.map_err(|error| match error {
-        sqlx::Error::Configuration(error) => format!("{error}; write `postgres://user@host/database`"),
-        _ => "write `postgres://user@host/database`".to_owned(),
+        sqlx::Error::Configuration(error) => format!("{error}; {FORM}"),
+        _ => FORM.to_owned(),
     })?;
     Ok(Parsed { options, namespace, listens, connections })
 }
@@ -106,12 +111,15 @@ mod tests {
 
     #[test]
     fn what_cannot_be_meant_is_refused_with_what_would_be_right() {
-        let refused = |query: &str| parse(&format!("postgres://app:s3cret@db/shop?{query}")).unwrap_err();
+        let refused = |query: &str| parse(&format!("postgres://app:s3cret@db/shop?{query}")).err().unwrap();
         assert!(refused("namspace=shop").contains("`namespace=NAME`"));
         assert!(refused("namespace=A-b").contains("a to z"));
         assert!(refused("listen=yes").contains("`on` or `off`"));
         assert!(refused("connections=0").contains("from 1"));
-        let text = parse("postgres://app:s3cret@db:port/shop").unwrap_err();
-        assert!(text.contains("postgres://user@host/database") && !text.contains("s3cret"), "{text}");
+        let text = parse("postgres://app:s3cret@db:port/shop").err().unwrap();
+        assert!(
+            text.contains("postgres://user:password@host/database") && !text.contains("s3cret"),
+            "{text}"
+        );
     }
 }

@@ -3,6 +3,8 @@
 use redis::io::tcp::TcpSettings;
 use redis::{Client, ConnectionInfo, IntoConnectionInfo};
 
+use crate::store::url::{check_server, unknown_key};
+
 /// The namespace of a URL that names none.
 const DEFAULT_NAMESPACE: &str = "default";
 
@@ -28,15 +30,21 @@ pub(super) fn parse(url: &str) -> Result<Place, String> {
     if rest.is_none() {
         return Err("write `redis://host:6379/0`".to_owned());
     }
+    check_server(url)?;
     let mut namespace = DEFAULT_NAMESPACE.to_owned();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         match pair.split_once('=').unwrap_or((pair, "")) {
             ("namespace", name) => namespace = checked(name)?,
-            (other, _) => return Err(format!("there is no key `{other}`; there is `namespace=NAME`")),
+            (other, _) => {
+                return Err(format!("{}there is `namespace=NAME`", unknown_key(other, &["namespace"])));
+            }
         }
     }
     // What the driver says of a URL it cannot read may hold the password.
-    let refused = |_| "it is not of the form `redis://user:password@host:port/database`".to_owned();
+    let refused = |_| {
+        "it is not of the form `redis://user:password@host:port/database`; percent-encode what is special in the password"
+            .to_owned()
+    };
     let info: ConnectionInfo = server.into_connection_info().map_err(refused)?;
     // Small requests are not to wait for the answers before them.
     let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));

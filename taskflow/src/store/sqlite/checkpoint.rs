@@ -2,13 +2,18 @@
 //!
 //! A thread with a connection of its own moves what was written from the log to the file, while the writer goes on. But
 //! the log begins anew only when at some instant all of it has been moved, which under constant load never happens. So
-//! when the log has become long, the writer itself moves the little that came meanwhile.
+//! when the log has become long, the writer itself moves the little that came meanwhile. A log that became long because
+//! somebody read for a long time is cut when the store is idle, and when it is closed.
+//!
+//! On a full disk the log is moved and cut before anything else is written: the little room that somebody makes is for
+//! the file, and what was in the log is room for the log.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
@@ -23,23 +28,49 @@ const PAGES: usize = 2000;
 /// A log of so many pages is long: 4,000 are 16 MB.
 const LONG: i64 = 4000;
 
+/// A log of more bytes is cut when nothing was written for a while.
+const CUT: u64 = 1 << 20;
+
+/// How often to look whether the log can be cut.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How long to wait for readers before the log is cut. Nobody can write meanwhile.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
+
+/// Waits for readers, and then cuts the log.
+const TRUNCATE: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+
+/// What the thread is asked for.
+enum Wanted {
+    Checkpoint,
+    /// All of it, and an answer whether there was room for that.
+    Room(SyncSender<bool>),
+}
 
 /// The writer's side.
 pub(super) struct Checkpoints {
     /// Pages written since the last checkpoint, estimated.
     pages: usize,
     /// `None` only while it is being dropped.
-    wanted: Option<SyncSender<()>>,
-    is_long: Arc<AtomicBool>,
+    wanted: Option<SyncSender<Wanted>>,
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    is_long: AtomicBool,
+    commits: AtomicU64,
 }
 
 /// The thread's side.
 pub(super) struct Checkpointer {
     connection: Connection,
-    wanted: Receiver<()>,
-    is_long: Arc<AtomicBool>,
+    log: PathBuf,
+    wanted: Receiver<Wanted>,
+    shared: Arc<Shared>,
 }
 
 pub(super) fn checkpoints(
@@ -48,10 +79,14 @@ pub(super) fn checkpoints(
 ) -> rusqlite::Result<(Checkpoints, Checkpointer)> {
     let connection = connection::open(path)?;
     connection::set_up_to_write(&connection, synchronous)?;
+    connection.busy_timeout(PATIENCE)?;
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
     let (wanted, receiver) = sync_channel(1);
-    let is_long = Arc::new(AtomicBool::new(false));
-    let checkpointer = Checkpointer { connection, wanted: receiver, is_long: Arc::clone(&is_long) };
-    Ok((Checkpoints { pages: 0, wanted: Some(wanted), is_long, thread: None }, checkpointer))
+    let shared = Arc::<Shared>::default();
+    let checkpointer =
+        Checkpointer { connection, log: PathBuf::from(log), wanted: receiver, shared: Arc::clone(&shared) };
+    Ok((Checkpoints { pages: 0, wanted: Some(wanted), shared, thread: None }, checkpointer))
 }
 
 impl Checkpoints {
@@ -63,18 +98,27 @@ impl Checkpoints {
 
     /// To be called after each commit, with what it changed.
     pub(super) fn after_commit(&mut self, sql: &Statements<'_>, ledger: &Ledger) {
+        self.shared.commits.fetch_add(1, Ordering::Relaxed);
         // A commit writes the ends of some trees, a page for every few tasks, and what does not fit there.
         self.pages += 4 + ledger.moves / 4 + ledger.bytes / 4096;
         if self.pages >= PAGES {
             self.pages = 0;
             // If one is still wanted, that one will do.
-            let _ = self.wanted.as_ref().map(|wanted| wanted.try_send(()));
+            let _ = self.wanted.as_ref().map(|wanted| wanted.try_send(Wanted::Checkpoint));
         }
-        if self.is_long.swap(false, Ordering::Relaxed)
+        if self.shared.is_long.swap(false, Ordering::Relaxed)
             && let Ok(mut checkpoint) = sql.get(CHECKPOINT)
         {
             let _ = checkpoint.query_row([], |_| Ok(()));
         }
+    }
+
+    /// To be called before anything is written to a disk that was full: moves and cuts the log. Answers `false` where
+    /// there is no room even for that.
+    pub(super) fn make_room(&mut self) -> bool {
+        let (answer, answered) = sync_channel(1);
+        let asked = self.wanted.as_ref().map(|wanted| wanted.send(Wanted::Room(answer)));
+        matches!(asked, Some(Ok(()))) && answered.recv().unwrap_or(false)
     }
 }
 
@@ -91,12 +135,37 @@ impl Drop for Checkpoints {
 impl Checkpointer {
     /// Runs until the writer is gone.
     pub(super) fn run(self) {
-        while self.wanted.recv().is_ok() {
-            // What cannot be moved now is moved next time.
-            let pages = self.connection.query_row(CHECKPOINT, [], |row| row.get(1)).unwrap_or(0_i64);
-            if pages >= LONG {
-                self.is_long.store(true, Ordering::Relaxed);
+        let mut seen = self.shared.commits.load(Ordering::Relaxed);
+        loop {
+            match self.wanted.recv_timeout(IDLE) {
+                Ok(Wanted::Checkpoint) => {
+                    // What cannot be moved now is moved next time.
+                    let pages = self.connection.query_row(CHECKPOINT, [], |row| row.get(1)).unwrap_or(0_i64);
+                    if pages >= LONG {
+                        self.shared.is_long.store(true, Ordering::Relaxed);
+                    }
+                }
+                Ok(Wanted::Room(answer)) => {
+                    let _ = answer.send(self.cut().is_ok());
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let now = self.shared.commits.load(Ordering::Relaxed);
+                    if now == seen && std::fs::metadata(&self.log).is_ok_and(|log| log.len() > CUT) {
+                        // While somebody reads it cannot be cut: it is tried again.
+                        let _ = self.cut();
+                    }
+                    seen = now;
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    // The last process to close the file removes its log; one that is not the last leaves it short.
+                    let _ = self.cut();
+                    return;
+                }
             }
         }
+    }
+
+    fn cut(&self) -> rusqlite::Result<()> {
+        self.connection.query_row(TRUNCATE, [], |_| Ok(()))
     }
 }

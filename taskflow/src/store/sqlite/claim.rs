@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::params;
+use rusqlite::{Row, params};
 
 use super::keys::{self, Kind};
 use super::lanes::{self, Candidate};
+use super::legible::is_illegible;
 use super::row;
 use super::state::State;
 use super::statements::Statements;
@@ -70,46 +71,50 @@ fn take(
         return Ok(Vec::new());
     }
     let sql = tx.sql;
-    let seqs = row::json_list(candidates.iter().map(|candidate| candidate.seq));
-    let tasks = read_all(tx, claim, candidates, &seqs)?;
+    let mut seqs = row::json_list(candidates.iter().map(|candidate| candidate.seq));
+    let (tasks, damaged) = read_all(tx, claim, candidates, &seqs)?;
+    if !damaged.is_empty() {
+        for (seq, error) in &damaged {
+            tx.condemn(*seq, error)?;
+        }
+        let mut whole: Vec<i64> = serde_json::from_str(&seqs).expect("numbers are a list");
+        whole.retain(|seq| damaged.iter().all(|(damaged, _)| damaged != seq));
+        seqs = row::json_list(whole.into_iter());
+    }
     let instance = instance::number(tx, claim.instance)?;
     let lease_until = tx.now.saturating_add(time::micros(claim.lease));
     sql.execute(CLAIM, params![seqs, instance, lease_until, tx.now])?;
     Ok(tasks)
 }
 
-/// The tasks as they will be when they are claimed.
+/// A row that cannot be read, and why.
+type Damaged = (i64, rusqlite::Error);
+
+/// The tasks as they will be when they are claimed, and the rows that cannot be read.
 fn read_all(
     tx: &mut Transaction<'_, '_>,
     claim: &Claim,
     candidates: Vec<Candidate>,
     seqs: &str,
-) -> rusqlite::Result<Vec<Claimed>> {
+) -> rusqlite::Result<(Vec<Claimed>, Vec<Damaged>)> {
     let mut tasks = Vec::with_capacity(candidates.len());
+    let mut damaged = Vec::new();
     let sql = tx.sql;
     let mut read = sql.get(READ)?;
     let mut rows = read.query([seqs])?;
-    for Candidate { seq, slot, queue, name } in candidates {
+    for candidate in candidates {
         let Some(row) = rows.next()? else { break };
-        debug_assert_eq!(row.get(0), Ok(seq), "the rows come in the order of the list");
-        let (attempt, fence): (i64, i64) = (row.get(2)?, row.get(4)?);
-        // Who never ran said nothing.
-        let (log_lines, log_bytes) = if row.get(10)? { logged(sql, seq)? } else { (0, 0) };
-        let claimed = Claimed {
-            run: Run::new(TaskId::from_bytes(row.get(1)?), row::count(fence + 1)),
-            name,
-            queue: Arc::clone(&claim.queues[slot].0),
-            args: row.get(9)?,
-            tags: row::tags(row.get_ref(8)?.as_str_or_null()?),
-            attempt: row::small(attempt + 1),
-            max_attempts: row::small(row.get(3)?),
-            policy: tx.policy(row.get_ref(7)?.as_str_or_null()?),
-            scheduled_for: row.get::<_, Option<i64>>(5)?.map(time::from_micros),
-            expires_in: row.get::<_, Option<i64>>(13)?.map(|end| time::left(end, tx.now)),
-            snoozes: row::small(row.get(11)?),
-            log_lines,
-            log_bytes,
+        debug_assert_eq!(row.get(0), Ok(candidate.seq), "the rows come in the order of the list");
+        let (seq, queue) = (candidate.seq, candidate.queue);
+        let claimed = match read_one(tx, claim, candidate, row) {
+            Ok(claimed) => claimed,
+            Err(error) if is_illegible(&error) => {
+                damaged.push((seq, error));
+                continue;
+            }
+            Err(error) => return Err(error),
         };
+        let attempt = i64::from(claimed.attempt) - 1;
         if row.get(6)? {
             keys::free(tx, seq, Kind::Run)?;
         }
@@ -126,7 +131,39 @@ fn read_all(
         tx.ledger.bytes += 2 * claimed.args.len();
         tasks.push(claimed);
     }
-    Ok(tasks)
+    Ok((tasks, damaged))
+}
+
+/// One of them.
+fn read_one(
+    tx: &mut Transaction<'_, '_>,
+    claim: &Claim,
+    candidate: Candidate,
+    row: &Row<'_>,
+) -> rusqlite::Result<Claimed> {
+    let Candidate { seq, slot, name, .. } = candidate;
+    let (attempt, fence): (i64, i64) = (row.get(2)?, row.get(4)?);
+    // The concurrency key is used later; it must be one.
+    row.get_ref(12)?.as_str_or_null()?;
+    let tags =
+        row::readable_tags(row.get_ref(8)?.as_str_or_null()?).map_err(|why| row::column("tags", 8, &why))?;
+    // A task that never ran has no log lines.
+    let (log_lines, log_bytes) = if row.get(10)? { logged(tx.sql, seq)? } else { (0, 0) };
+    Ok(Claimed {
+        run: Run::new(TaskId::from_bytes(row.get(1)?), row::count(fence + 1)),
+        name,
+        queue: Arc::clone(&claim.queues[slot].0),
+        args: row.get(9)?,
+        tags,
+        attempt: row::small(attempt + 1),
+        max_attempts: row::small(row.get(3)?),
+        policy: tx.policy(row, 7)?,
+        scheduled_for: row.get::<_, Option<i64>>(5)?.map(time::from_micros),
+        expires_in: row.get::<_, Option<i64>>(13)?.map(|end| time::left(end, tx.now)),
+        snoozes: row::small(row.get(11)?),
+        log_lines,
+        log_bytes,
+    })
 }
 
 /// The lines a task logged, and the bytes in them.

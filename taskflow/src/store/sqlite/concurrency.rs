@@ -14,6 +14,7 @@ use std::sync::Arc;
 use rusqlite::{OptionalExtension, params};
 
 use super::ledger::{KeyLimit, QueueNumber};
+use super::legible;
 use super::row;
 use super::state::State;
 use super::transaction::Transaction;
@@ -40,7 +41,7 @@ const NONE_RUNS: &str = "DELETE FROM taskflow_running_keys WHERE queue = ?1 AND 
 const PUT_ASIDE: &str = "UPDATE taskflow_tasks SET state = -1 WHERE seq IN (SELECT value FROM json_each(?1))";
 
 const NOTE_PUT_ASIDE: &str = "
-INSERT INTO taskflow_put_aside (task, queue, key, name, priority, round)
+INSERT OR REPLACE INTO taskflow_put_aside (task, queue, key, name, priority, round)
 SELECT seq, queue, concurrency_key, name, priority, ?2
 FROM taskflow_tasks WHERE seq IN (SELECT value FROM json_each(?1))";
 
@@ -53,7 +54,7 @@ const OF_EARLIER_ROUNDS: &str = "
 SELECT task FROM taskflow_put_aside INDEXED BY taskflow_put_aside_round
 WHERE queue = ?1 AND round < ?2 ORDER BY round LIMIT ?3";
 
-const DUE_AGAIN: &str = "UPDATE taskflow_tasks SET state = 0 WHERE seq = ?1";
+const DUE_AGAIN: &str = "UPDATE taskflow_tasks SET state = 0 WHERE seq = ?1 AND state = -1";
 
 const NO_LONGER_ASIDE: &str = "DELETE FROM taskflow_put_aside WHERE task = ?1";
 
@@ -64,7 +65,12 @@ ON CONFLICT (name) DO UPDATE SET key_limit = excluded.key_limit, key_round = key
 impl Transaction<'_, '_> {
     /// The concurrency key of a row.
     pub(super) fn concurrency_key(&self, seq: i64) -> rusqlite::Result<Option<String>> {
-        Ok(self.sql.get(KEY)?.query_row([seq], |row| row.get(0)).optional()?.flatten())
+        Ok(self
+            .sql
+            .get(KEY)?
+            .query_row([seq], |row| Ok(row.get(0).unwrap_or_default()))
+            .optional()?
+            .flatten())
     }
 
     /// How many tasks of a key run.
@@ -92,7 +98,7 @@ impl Transaction<'_, '_> {
         let mut from = String::new();
         loop {
             let next = self.sql.get(NEXT)?.query_row(params![name, key, from], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+                Ok((row.get::<_, i64>(0)?, legible::text(row.get_ref(1)?).unwrap_or_default()))
             });
             let Some((seq, of_name)) = next.optional()? else { return Ok(()) };
             self.due_again(queue, seq)?;
@@ -157,7 +163,10 @@ impl Transaction<'_, '_> {
 
     fn due_again(&mut self, queue: QueueNumber, seq: i64) -> rusqlite::Result<()> {
         self.no_longer_aside(seq)?;
-        self.sql.execute(DUE_AGAIN, [seq])?;
+        if self.sql.execute(DUE_AGAIN, [seq])? == 0 {
+            self.is_suspect = true;
+            return Ok(());
+        }
         self.ledger.exit(queue, State::Blocked, 0);
         self.ledger.enter(queue, State::Due, 0);
         Ok(())

@@ -33,6 +33,34 @@ pub(super) fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// Opens a file that may not be written to, to look. SQLite keeps an index of the log in shared memory beside the file;
+/// where it can neither find nor make that, and there is no log, the file is read as one that does not change.
+pub(super) fn open_to_look(path: &Path) -> rusqlite::Result<Connection> {
+    let can_be_read = |connection: &Connection| {
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
+    };
+    let opened = open_to_read(path).and_then(|connection| can_be_read(&connection).map(|_| connection));
+    if opened.is_ok() || log_length(path) > 0 {
+        return opened;
+    }
+    let name = percent_encoding::percent_encode(
+        path.as_os_str().as_encoded_bytes(),
+        percent_encoding::NON_ALPHANUMERIC,
+    );
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(format!("file:{name}?immutable=1"), flags)?;
+    can_be_read(&connection)?;
+    Ok(connection)
+}
+
+/// The bytes in the write-ahead log of a file.
+pub(super) fn log_length(path: &Path) -> u64 {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).map_or(0, |log| log.len())
+}
+
 /// Has SQLite plan a statement when it is prepared, and not again each time a value is bound that could have made for
 /// another plan: the plans are known, and planning takes longer than most statements.
 fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {

@@ -67,15 +67,17 @@ fn retry_one(tx: &mut Transaction<'_, '_>, id: TaskId) -> rusqlite::Result<Resul
     let mut retried = sql.get(RETRIED)?;
     let mut rows = retried.query([life.seq])?;
     let Some(row) = rows.next()? else { return Ok(Err(Error::NotFound { id })) };
-    let key = row.get_ref(1)?.as_str_or_null()?;
-    if let Some(key) = key {
-        let name = row.get_ref(0)?.as_str()?;
+    // What cannot be read is found out by the claim.
+    let key = row.get_ref(1)?.as_str_or_null().unwrap_or_default();
+    if let Some(key) = key
+        && let Ok(name) = row.get_ref(0)?.as_str()
+    {
         if let Some(holder) = keys::holder(tx, key, name, Kind::Idempotency)? {
             return Ok(Err(Error::KeyTaken { id, holder }));
         }
         keys::take(tx, key, name, Kind::Idempotency, life.seq)?;
     }
-    let again = row::policy(row.get_ref(2)?.as_str_or_null()?).max_attempts();
+    let again = row::policy(row.get_ref(2)?.as_str_or_null().unwrap_or_default()).max_attempts();
     let max_attempts = life.attempt.saturating_add(i64::from(again)).min(i64::from(u32::MAX));
     sql.execute(RETRY, [life.seq, tx.now, max_attempts])?;
     life.expires_at = life.expires_at.filter(|at| *at > tx.now);

@@ -17,7 +17,7 @@ const LOOK_AHEAD: usize = 1000;
 const COME_DUE: &str = "
 SELECT run_at, task, queue FROM taskflow_later WHERE run_at <= ?1 ORDER BY run_at, task LIMIT ?2";
 
-const PROMOTE: &str = "UPDATE taskflow_tasks SET state = 0 WHERE seq = ?1";
+const PROMOTE: &str = "UPDATE taskflow_tasks SET state = 0 WHERE seq = ?1 AND state = 1";
 
 const NO_LONGER_LATER: &str = "DELETE FROM taskflow_later WHERE run_at = ?1 AND task = ?2";
 
@@ -30,7 +30,7 @@ pub(super) fn promote(tx: &mut Transaction<'_, '_>) -> rusqlite::Result<bool> {
     let mut rows = come_due.query([tx.now, PROMOTED_AT_ONCE])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        let queue = tx.ledger.queue(row.get_ref(2)?.as_str()?);
+        let queue = row.get_ref(2)?.as_str().ok().map(|queue| tx.ledger.queue(queue));
         found.push((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, queue));
     }
     drop(rows);
@@ -40,8 +40,13 @@ pub(super) fn promote(tx: &mut Transaction<'_, '_>) -> rusqlite::Result<bool> {
     let are_all = row::number(found.len()) < PROMOTED_AT_ONCE;
     let (mut promote, mut forget) = (tx.sql.get(PROMOTE)?, tx.sql.get(NO_LONGER_LATER)?);
     for (run_at, seq, queue) in found {
-        promote.execute([seq])?;
+        let is_promoted = promote.execute([seq])? > 0;
         forget.execute([run_at, seq])?;
+        let Some(queue) = queue.filter(|_| is_promoted) else {
+            // Other hands have written what is kept of it here, or in its row.
+            tx.is_suspect = true;
+            continue;
+        };
         // Whatever attempts it made: whether it waits for the first does not change.
         tx.ledger.exit(queue, State::Later, 0);
         tx.ledger.enter(queue, State::Due, 0);
@@ -64,8 +69,9 @@ pub(super) fn next_later(
     let (mut rows, mut looked_at) = (later.query([now])?, 0);
     while let Some(row) = rows.next()? {
         looked_at += 1;
-        let queue = row.get_ref(1)?.as_str()?;
-        let is_meant = queues.iter().any(|one| **one == *queue) && known.knows(row.get_ref(2)?.as_str()?);
+        let queue = row.get_ref(1)?.as_str().ok();
+        let is_meant = queues.iter().any(|one| Some(&**one) == queue)
+            && row.get_ref(2)?.as_str().is_ok_and(|name| known.knows(name));
         if is_meant || looked_at >= LOOK_AHEAD {
             let run_at: i64 = row.get(0)?;
             return Ok(Some(Duration::from_micros(run_at.abs_diff(now))));

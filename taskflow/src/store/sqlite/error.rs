@@ -35,6 +35,26 @@ pub(super) fn moved(path: &Path) -> StoreError {
     )
 }
 
+/// What is in the tables makes no sense, and could not be put right.
+pub(super) fn stumbled(path: &Path) -> StoreError {
+    StoreError::new(
+        StoreErrorKind::Unknown,
+        format!(
+            "`{}` has something in its tables that taskflow did not write; it is put right as soon as may be: try again",
+            path.display()
+        ),
+    )
+}
+
+/// The disk is full, and so is the log.
+pub(super) fn full(path: &Path) -> StoreError {
+    StoreError::new(StoreErrorKind::Full, no_room(path))
+}
+
+fn no_room(path: &Path) -> String {
+    format!("no room is left on the disk of `{}`; make room, and the same call will succeed", path.display())
+}
+
 /// A thread of the store is gone, so nobody will answer.
 pub(super) fn stopped(path: &Path) -> StoreError {
     StoreError::new(
@@ -43,17 +63,24 @@ pub(super) fn stopped(path: &Path) -> StoreError {
     )
 }
 
+/// `SQLITE_BUSY_SNAPSHOT`.
+const BUSY_SNAPSHOT: i32 = 517;
+
 fn describe(error: &rusqlite::Error, path: &Path) -> (StoreErrorKind, String) {
     let file = path.display();
     match error.sqlite_error_code() {
+        _ if error.sqlite_error().is_some_and(|error| error.extended_code == BUSY_SNAPSHOT) => (
+            StoreErrorKind::Unavailable,
+            format!(
+                "this transaction on `{file}` read before it wrote, and somebody else has written since; roll it back, \
+                 and begin it with `BEGIN IMMEDIATE`"
+            ),
+        ),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
             StoreErrorKind::Unavailable,
             format!("`{file}` stayed locked by another process; end what holds a transaction on it open"),
         ),
-        Some(ErrorCode::DiskFull) => (
-            StoreErrorKind::Full,
-            format!("no room is left on the disk of `{file}`; make room, and the same call will succeed"),
-        ),
+        Some(ErrorCode::DiskFull) => (StoreErrorKind::Full, no_room(path)),
         Some(ErrorCode::SystemIoFailure | ErrorCode::OutOfMemory) => (
             StoreErrorKind::Unavailable,
             format!("`{file}` could not be read or written; nothing was stored"),

@@ -5,7 +5,8 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::life::Ends;
+use super::legible::is_illegible;
+use super::life::{Ends, Life, may_expire};
 use super::row;
 use super::state::State;
 use super::statements::Statements;
@@ -16,21 +17,22 @@ use crate::store::Recovered;
 /// The most tasks that one transaction lapses: some 20 ms.
 const LAPSED_AT_ONCE: i64 = 2_000;
 
-const EXPIRES: &str = "INSERT INTO taskflow_expiring (lapsed, expires_at, task) VALUES (0, ?1, ?2)";
+const EXPIRES: &str = "INSERT OR IGNORE INTO taskflow_expiring (lapsed, expires_at, task) VALUES (0, ?1, ?2)";
 
 const NO_LONGER: &str = "
 DELETE FROM taskflow_expiring WHERE lapsed IN (0, 1) AND expires_at = ?1 AND task = ?2";
 
 const EXPIRED: &str = "
-SELECT task FROM taskflow_expiring WHERE lapsed = 0 AND expires_at <= ?1 ORDER BY expires_at, task LIMIT ?2";
+SELECT task, expires_at FROM taskflow_expiring
+WHERE lapsed = 0 AND expires_at <= ?1 ORDER BY expires_at, task LIMIT ?2";
 
 const LAPSE: &str = "UPDATE taskflow_tasks SET state = -1 WHERE seq = ?1";
 
 const NOTE_LAPSED: &str = "
-INSERT INTO taskflow_expiring (lapsed, expires_at, task) SELECT 1, expires_at, seq FROM taskflow_tasks WHERE seq = ?1";
+INSERT OR IGNORE INTO taskflow_expiring (lapsed, expires_at, task) SELECT 1, expires_at, seq FROM taskflow_tasks WHERE seq = ?1";
 
 const OVER: &str = "
-SELECT task FROM taskflow_expiring WHERE lapsed IN (0, 1) AND expires_at <= ?1 LIMIT ?2";
+SELECT task, expires_at FROM taskflow_expiring WHERE lapsed IN (0, 1) AND expires_at <= ?1 LIMIT ?2";
 
 const WHAT: &str = "SELECT id, name FROM taskflow_tasks WHERE seq = ?1";
 
@@ -46,13 +48,14 @@ pub(super) fn forget(tx: &Transaction<'_, '_>, seq: i64, expires_at: i64) -> rus
 
 /// Puts aside what has expired. Answers whether that was all.
 pub(super) fn lapse(tx: &mut Transaction<'_, '_>) -> rusqlite::Result<bool> {
-    let expired: Vec<i64> = {
+    let expired: Vec<(i64, i64)> = {
         let mut expired = tx.sql.get(EXPIRED)?;
-        let rows = expired.query_map(params![tx.now, LAPSED_AT_ONCE], |row| row.get(0))?;
+        let rows =
+            expired.query_map(params![tx.now, LAPSED_AT_ONCE], |row| Ok((row.get(0)?, row.get(1)?)))?;
         rows.collect::<rusqlite::Result<_>>()?
     };
-    for seq in &expired {
-        let Some(life) = tx.life_of(*seq)? else { continue };
+    for (seq, expires_at) in &expired {
+        let Some(life) = expiring(tx, *seq, *expires_at)? else { continue };
         // Put aside it may be already, then for another reason.
         tx.sql.execute(LAPSE, [seq])?;
         tx.ledger.exit(life.queue, life.state, life.attempt);
@@ -63,6 +66,18 @@ pub(super) fn lapse(tx: &mut Transaction<'_, '_>) -> rusqlite::Result<bool> {
     Ok(row::number(expired.len()) < LAPSED_AT_ONCE)
 }
 
+/// The row of a task that is noted here, if it is one that expires then. If it is not, other hands have written one or
+/// the other, and the note goes.
+fn expiring(tx: &mut Transaction<'_, '_>, seq: i64, expires_at: i64) -> rusqlite::Result<Option<Life>> {
+    let life = tx.life_of(seq)?;
+    let life = life.filter(|life| life.expires_at == Some(expires_at) && may_expire(life.state));
+    if life.is_none() {
+        forget(tx, seq, expires_at)?;
+        tx.is_suspect = true;
+    }
+    Ok(life)
+}
+
 /// Whether there is anything to [`cancel`].
 pub(super) fn is_any_over(sql: &Statements<'_>, now: i64) -> rusqlite::Result<bool> {
     sql.get(OVER)?.exists([now, 1])
@@ -70,19 +85,25 @@ pub(super) fn is_any_over(sql: &Statements<'_>, now: i64) -> rusqlite::Result<bo
 
 /// Cancels up to `limit` tasks that have expired.
 pub(super) fn cancel(tx: &mut Transaction<'_, '_>, limit: i64) -> rusqlite::Result<Vec<Recovered>> {
-    let over: Vec<i64> = {
+    let over: Vec<(i64, i64)> = {
         let mut over = tx.sql.get(OVER)?;
-        let rows = over.query_map([tx.now, limit], |row| row.get(0))?;
+        let rows = over.query_map([tx.now, limit], |row| Ok((row.get(0)?, row.get(1)?)))?;
         rows.collect::<rusqlite::Result<_>>()?
     };
     let mut cancelled = Vec::with_capacity(over.len());
-    for seq in over {
-        let Some(life) = tx.life_of(seq)? else { continue };
+    for (seq, expires_at) in over {
+        let Some(life) = expiring(tx, seq, expires_at)? else { continue };
         let what = tx
             .sql
             .get(WHAT)?
             .query_row([seq], |row| Ok(Recovered::from_expiry(TaskId::from_bytes(row.get(0)?), row.get(1)?)));
-        cancelled.extend(what.optional()?);
+        match what {
+            Err(error) if is_illegible(&error) => {
+                tx.condemn(seq, &error)?;
+                continue;
+            }
+            what => cancelled.extend(what.optional()?),
+        }
         let (state, attempt, lost_runs) = (State::Cancelled, life.attempt, life.lost_runs);
         tx.end(&life, Ends { state, attempt, lost_runs, error: Recovered::EXPIRED })?;
     }

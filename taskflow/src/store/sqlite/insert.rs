@@ -23,7 +23,7 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
 ON CONFLICT DO NOTHING";
 
 const INSERT_LATER: &str = "
-INSERT INTO taskflow_later (run_at, task, queue, name) VALUES (?1, ?2, ?3, ?4)";
+INSERT OR REPLACE INTO taskflow_later (run_at, task, queue, name) VALUES (?1, ?2, ?3, ?4)";
 
 const REPLACE: &str = "
 UPDATE taskflow_tasks

@@ -18,7 +18,8 @@ const TAKE: &str = "INSERT INTO taskflow_keys (key, name, kind, task) VALUES (?1
 
 const HOLDER: &str = "
 SELECT t.id FROM taskflow_keys k JOIN taskflow_tasks t ON t.seq = k.task
-WHERE k.key = ?1 AND k.name = ?2 AND k.kind = ?3";
+WHERE k.key = ?1 AND k.name = ?2 AND k.kind = ?3
+  AND t.name = ?2 AND iif(?3 = 'run', t.run_key, t.idempotency_key) = ?1";
 
 const FREE_IDEMPOTENCY: &str = "
 DELETE FROM taskflow_keys
@@ -64,7 +65,7 @@ pub(super) fn take(
     tx.sql.execute(TAKE, params![key, name, kind.word(), seq]).map(drop)
 }
 
-/// The task that holds a key.
+/// The task that holds a key, and says so itself.
 pub(super) fn holder(
     tx: &Transaction<'_, '_>,
     key: &str,

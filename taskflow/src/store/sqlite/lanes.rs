@@ -26,7 +26,7 @@ WHERE state = 0 AND queue = ?1 AND name = ?2 ORDER BY priority DESC, seq";
 
 /// The first lane that has anything, from a name on.
 const NEXT_LANE: &str = "
-SELECT name FROM taskflow_tasks INDEXED BY taskflow_tasks_ready
+SELECT name, seq FROM taskflow_tasks INDEXED BY taskflow_tasks_ready
 WHERE state = 0 AND queue = ?1 AND name >= ?2 ORDER BY name LIMIT 1";
 
 /// A due task that is to be claimed.
@@ -68,7 +68,8 @@ pub(super) fn choose(
     let mut next = |number: usize| -> rusqlite::Result<Option<_>> {
         let Some(row) = rows[number].next()? else { return Ok(None) };
         let (seq, priority): (i64, i64) = (row.get(0)?, row.get(1)?);
-        let key: Option<String> = if lanes[number].has_keys { row.get(2)? } else { None };
+        // A key that cannot be read is found out when the row is.
+        let key = if lanes[number].has_keys { row.get(2).unwrap_or_default() } else { None };
         Ok(Some(Reverse((Reverse(priority), seq, number, key))))
     };
     for number in 0..lanes.len() {
@@ -130,7 +131,7 @@ fn lanes(tx: &mut Transaction<'_, '_>, known: &Known, rooms: &[Room]) -> rusqlit
         {
             continue;
         }
-        let queue = tx.ledger.name(room.queue);
+        let queue = &Arc::clone(tx.ledger.name(room.queue));
         let has_keys = room.keys.most.is_some();
         let lane = |name: &Arc<str>| {
             let (queue, name) = (Arc::clone(queue), Arc::clone(name));
@@ -145,8 +146,18 @@ fn lanes(tx: &mut Transaction<'_, '_>, known: &Known, rooms: &[Room]) -> rusqlit
         let mut names = known.sorted();
         while let Some(first) = names.first() {
             let mut query = tx.sql.get(NEXT_LANE)?;
-            let there = query.query_row([&**queue, &**first], |row| row.get::<_, String>(0)).optional()?;
-            let Some(there) = there else { break };
+            let there =
+                query.query_row([&**queue, &**first], |row| Ok((row.get::<_, String>(0), row.get(1)?)));
+            let there = match there.optional()? {
+                None => break,
+                Some((Ok(there), _)) => there,
+                // It leaves the lane with that.
+                Some((Err(error), seq)) => {
+                    drop(query);
+                    tx.condemn(seq, &error)?;
+                    continue;
+                }
+            };
             names = &names[names.partition_point(|name| **name < *there)..];
             if let [name, rest @ ..] = names
                 && **name == *there

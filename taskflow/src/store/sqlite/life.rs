@@ -1,10 +1,11 @@
 //! The steps of a row's life: it begins an attempt elsewhere; here it waits again, or ends.
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, Row, ToSql, params};
 
 use super::expiry;
 use super::keys::{self, Kind};
 use super::ledger::QueueNumber;
+use super::legible::is_illegible;
 use super::row;
 use super::state::State;
 use super::transaction::Transaction;
@@ -52,13 +53,13 @@ SET state = ?2, attempt = ?3, finished_at = ?4, error = ?5, lost_runs = ?6,
 WHERE seq = ?1";
 
 const ENTER_LATER: &str = "
-INSERT INTO taskflow_later (run_at, task, queue, name)
+INSERT OR IGNORE INTO taskflow_later (run_at, task, queue, name)
 SELECT run_at, seq, queue, name FROM taskflow_tasks WHERE seq = ?1";
 
 const EXIT_LATER: &str = "DELETE FROM taskflow_later WHERE run_at = ?2 AND task = ?1";
 
 const ENTER_BADLY: &str = "
-INSERT INTO taskflow_ended_badly (state, id) SELECT state, id FROM taskflow_tasks WHERE seq = ?1";
+INSERT OR IGNORE INTO taskflow_ended_badly (state, id) SELECT state, id FROM taskflow_tasks WHERE seq = ?1";
 
 const EXIT_BADLY: &str = "
 DELETE FROM taskflow_ended_badly WHERE state = ?2 AND id = (SELECT id FROM taskflow_tasks WHERE seq = ?1)";
@@ -98,17 +99,28 @@ pub(super) struct Ends<'a> {
 }
 
 impl Transaction<'_, '_> {
-    /// The row of a task.
+    /// The row of a task. One that cannot be read is [condemned](Transaction::condemn) first.
     pub(super) fn life(&mut self, id: TaskId) -> rusqlite::Result<Option<Life>> {
-        let (sql, ledger) = (self.sql, &mut self.ledger);
-        sql.get(BY_ID)?
-            .query_row([id.as_bytes()], |row| Life::read(row, |name| ledger.queue(name)))
-            .optional()
+        match self.read_life(BY_ID, id.as_bytes()) {
+            Err(error) if is_illegible(&error) && self.condemn_id(id, &error)? => {
+                self.read_life(BY_ID, id.as_bytes())
+            }
+            life => life,
+        }
     }
 
     pub(super) fn life_of(&mut self, seq: i64) -> rusqlite::Result<Option<Life>> {
+        match self.read_life(BY_SEQ, seq) {
+            Err(error) if is_illegible(&error) && self.condemn(seq, &error)?.is_some() => {
+                self.read_life(BY_SEQ, seq)
+            }
+            life => life,
+        }
+    }
+
+    fn read_life(&mut self, query: &'static str, key: impl ToSql) -> rusqlite::Result<Option<Life>> {
         let (sql, ledger) = (self.sql, &mut self.ledger);
-        sql.get(BY_SEQ)?.query_row([seq], |row| Life::read(row, |name| ledger.queue(name))).optional()
+        sql.get(query)?.query_row([key], |row| Life::read(row, |name| ledger.queue(name))).optional()
     }
 
     /// Writes down wherever states are kept that a row has gone from one to another. Its columns say so already.
@@ -224,7 +236,7 @@ impl Transaction<'_, '_> {
 }
 
 /// Whether a task of this state has a place among what expires, if it does.
-fn may_expire(state: State) -> bool {
+pub(super) fn may_expire(state: State) -> bool {
     matches!(state, State::Blocked | State::Due | State::Later)
 }
 

@@ -98,7 +98,7 @@ pub(super) fn count_starts(
 }
 
 fn window(tx: &Transaction<'_, '_>, queue: &str) -> rusqlite::Result<StartWindow> {
-    let starts: Option<String> =
-        tx.sql.get(STARTS)?.query_row([queue], |row| row.get(0)).optional()?.flatten();
+    let read = |row: &rusqlite::Row<'_>| Ok(row.get::<_, Option<String>>(0).unwrap_or_default());
+    let starts = tx.sql.get(STARTS)?.query_row([queue], read).optional()?.flatten();
     Ok(starts.and_then(|starts| serde_json::from_str(&starts).ok()).unwrap_or_default())
 }

@@ -4,11 +4,13 @@
 //! what runs, and what is pending where that is not much, is gathered from where it is kept; everything else is read
 //! along the index of ids. A page looks at no more than [`MAX_LOOKED_AT`](TaskFilter::MAX_LOOKED_AT) rows in all.
 
+use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, Row};
 
+use super::legible;
 use super::read::with_former_attempts;
 use super::reader::on_one_state;
-use super::row::{self, record_query};
+use super::row::{self, outline_query, record_query};
 use super::state::State;
 use super::statements::Statements;
 use crate::model::{Cursor, Page, TaskFilter, TaskId, TaskRecord, TaskStatus, time};
@@ -62,10 +64,29 @@ struct Given {
 }
 
 pub(super) fn list(sql: &Statements<'_>, filter: &TaskFilter) -> rusqlite::Result<Page<TaskRecord>> {
+    list_of(sql, filter, |sql, seq| {
+        let mut query = sql.get(record_query!("WHERE t.seq = ?1"))?;
+        let found = query.query_row([seq], row::record).optional()?;
+        found.map(|(seq, record)| with_former_attempts(sql, seq, record)).transpose()
+    })
+}
+
+pub(super) fn outlines(sql: &Statements<'_>, filter: &TaskFilter) -> rusqlite::Result<Page<TaskRecord>> {
+    list_of(sql, filter, |sql, seq| {
+        let found = sql.get(outline_query!("WHERE t.seq = ?1"))?.query_row([seq], row::record).optional()?;
+        Ok(found.map(|(_, record)| TaskRecord { attempts: Vec::new(), ..record }))
+    })
+}
+
+fn list_of(
+    sql: &Statements<'_>,
+    filter: &TaskFilter,
+    read: impl Fn(&Statements<'_>, i64) -> rusqlite::Result<Option<TaskRecord>>,
+) -> rusqlite::Result<Page<TaskRecord>> {
     on_one_state(sql, |sql| {
         let limit = filter.limit.clamp(1, TaskFilter::MAX_LIMIT);
         let given = gather(sql, filter, limit)?;
-        page(sql, limit, given)
+        page(sql, limit, given, read)
     })
 }
 
@@ -101,7 +122,12 @@ fn gather(sql: &Statements<'_>, filter: &TaskFilter, limit: usize) -> rusqlite::
 }
 
 /// Puts what the sources gave in one order, and reads as much of it as the page holds.
-fn page(sql: &Statements<'_>, limit: usize, given: Vec<Given>) -> rusqlite::Result<Page<TaskRecord>> {
+fn page(
+    sql: &Statements<'_>,
+    limit: usize,
+    given: Vec<Given>,
+    read: impl Fn(&Statements<'_>, i64) -> rusqlite::Result<Option<TaskRecord>>,
+) -> rusqlite::Result<Page<TaskRecord>> {
     // Above this, all sources have given everything.
     let down_to = given.iter().filter_map(|given| given.down_to).max();
     let mut found: Vec<Found> = given.into_iter().flat_map(|given| given.found).collect();
@@ -115,10 +141,7 @@ fn page(sql: &Statements<'_>, limit: usize, given: Vec<Given>) -> rusqlite::Resu
     };
     let mut records = Vec::with_capacity(found.len());
     for (_, seq) in found {
-        let mut query = sql.get(record_query!("WHERE t.seq = ?1"))?;
-        if let Some((seq, record)) = query.query_row([seq], row::record).optional()? {
-            records.push(with_former_attempts(sql, seq, record)?);
-        }
+        records.extend(read(sql, seq)?);
     }
     Ok(Page::new(records, next))
 }
@@ -173,11 +196,14 @@ impl Look<'_, '_> {
     /// [`TaskFilter::matches_base`] without making a record of every row that is looked at.
     fn is_meant(&self, row: &Row<'_>) -> rusqlite::Result<bool> {
         let filter = self.filter;
-        let any = |words: &[String], word: &str| words.is_empty() || words.iter().any(|one| one == word);
+        // Of what cannot be read only the words matter that it does not have.
+        let any = |words: &[String], word: ValueRef<'_>| {
+            words.is_empty() || word.as_str().is_ok_and(|word| words.iter().any(|one| one == word))
+        };
         let status = State::from_number(row.get(2)?).status();
         if !(filter.statuses.is_empty() || filter.statuses.contains(&status))
-            || !any(&filter.names, row.get_ref(3)?.as_str()?)
-            || !any(&filter.queues, row.get_ref(4)?.as_str()?)
+            || !any(&filter.names, row.get_ref(3)?)
+            || !any(&filter.queues, row.get_ref(4)?)
         {
             return Ok(false);
         }
@@ -190,11 +216,11 @@ impl Look<'_, '_> {
         if filter.tags.is_empty() {
             return Ok(true);
         }
-        let tags = row::tags(row.get_ref(6)?.as_str_or_null()?);
+        let tags = row::tags(row.get_ref(6)?.as_str_or_null().unwrap_or_default());
         Ok(filter.tags.iter().all(|(key, value)| tags.get(key) == Some(value)))
     }
 }
 
 fn found_at(row: &Row<'_>) -> rusqlite::Result<Found> {
-    Ok((TaskId::from_bytes(row.get(1)?), row.get(0)?))
+    Ok((TaskId::from_bytes(legible::id(row.get_ref(1)?)), row.get(0)?))
 }

@@ -6,16 +6,20 @@
 //! to the shared [`limits`] and merges the [`lanes`] of its names), [`finish`], [`lease`], [`recover`], [`control`],
 //! [`schedule`] and [`prune`], over the steps of a row's [`life`], what becomes of it by its [`concurrency`] key and its
 //! [`expiry`], and the numbers in its queue's [`ledger`]; [`read`], [`queues`] and [`list`] answer questions. [`within`]
-//! inserts through a connection of the application's. [`lock`] tells which processes live, [`checkpoint`] keeps the
+//! inserts through a connection of the application's. What other hands damage is found by [`damage`] and [`audit`], and
+//! seen to by [`repair`]. [`lock`] tells which processes live, [`mount`] refuses a file whose log
+//! others cannot see, [`checkpoint`] keeps the
 //! write-ahead log short.
 //!
 //! All times in the file are microseconds since the epoch by the clock of the machine.
 
+mod audit;
 mod checkpoint;
 mod claim;
 mod concurrency;
 mod connection;
 mod control;
+mod damage;
 mod due;
 mod error;
 mod expiry;
@@ -27,16 +31,19 @@ mod keys;
 mod lanes;
 mod lease;
 mod ledger;
+mod legible;
 mod life;
 mod limits;
 mod list;
 mod lock;
+mod mount;
 mod open;
 mod prune;
 mod queues;
 mod read;
 mod reader;
 mod recover;
+mod repair;
 mod row;
 mod schedule;
 mod schema;

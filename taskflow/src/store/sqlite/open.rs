@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use super::error::store_error;
-use super::{connection, schema};
+use super::{connection, mount, schema};
 use crate::model::{StoreError, StoreErrorKind};
 
 /// What an accepted task survives.
@@ -37,6 +37,9 @@ pub(super) fn open(path: &Path, synchronous: Synchronous) -> Result<(Connection,
     // Absolute, so that SQLite takes no name for a URI.
     let path = std::path::absolute(path).map_err(|error| denied(path, "cannot be found", error))?;
     look(&path)?;
+    if let Ok(path) = fs::canonicalize(&path) {
+        mount::check(&path)?;
+    }
     let mut connection = connection::open(&path).map_err(|error| store_error(error, &path))?;
     schema::check(&connection, &path)?;
     let is_logged =
@@ -56,6 +59,15 @@ pub(super) fn open(path: &Path, synchronous: Synchronous) -> Result<(Connection,
     // Whatever name a process has for the file, all must agree where the locks beside it are.
     let path = fs::canonicalize(&path).map_err(|error| denied(&path, "cannot be found", error))?;
     Ok((connection, path))
+}
+
+/// Opens a store of which nothing can be written, and says where it really is; `None` where it cannot even be read, or is
+/// not yet a store of this version.
+pub(super) fn open_to_look(path: &Path) -> Result<Option<(Connection, PathBuf)>, StoreError> {
+    let Ok(path) = fs::canonicalize(path) else { return Ok(None) };
+    mount::check(&path)?;
+    let Ok(connection) = connection::open_to_look(&path) else { return Ok(None) };
+    Ok(schema::is_current(&connection, &path)?.then_some((connection, path)))
 }
 
 /// Looks at the file without SQLite, which would take a name for a new file, or a file for one to read only.

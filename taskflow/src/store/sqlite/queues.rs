@@ -1,10 +1,14 @@
 //! What is in each queue, and what has been asked of it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, params};
 
 use super::ledger::MINUTE;
+use super::legible;
 use super::reader::on_one_state;
 use super::row;
 use super::statements::Statements;
@@ -67,7 +71,8 @@ pub(super) fn queues(sql: &Statements<'_>) -> rusqlite::Result<Vec<QueueInfo>> {
         let mut rows = come_due.query([now, OVERDUE])?;
         while let Some(row) = rows.next()? {
             let since = row.get(1)?;
-            if let Some(info) = of_name(&mut queues, row.get_ref(0)?.as_str()?) {
+            let Ok(name) = row.get_ref(0)?.as_str() else { continue };
+            if let Some(info) = of_name(&mut queues, name) {
                 info.scheduled = info.scheduled.saturating_sub(1);
                 note_waiting(info, since, now);
             }
@@ -76,7 +81,8 @@ pub(super) fn queues(sql: &Statements<'_>) -> rusqlite::Result<Vec<QueueInfo>> {
         let mut ended = sql.get(ENDED_LATELY)?;
         let mut rows = ended.query([second - MINUTE, second])?;
         while let Some(row) = rows.next()? {
-            if let Some(info) = of_name(&mut queues, row.get_ref(0)?.as_str()?) {
+            let Ok(name) = row.get_ref(0)?.as_str() else { continue };
+            if let Some(info) = of_name(&mut queues, name) {
                 info.finished_last_minute = row::count(row.get(1)?).min(QueueInfo::MAX_COUNTED);
             }
         }
@@ -93,6 +99,8 @@ fn in_each(sql: &Statements<'_>) -> rusqlite::Result<Vec<QueueInfo>> {
     let mut rows = query.query([])?;
     let mut queues = Vec::new();
     while let Some(row) = rows.next()? {
+        // No add can name a queue whose name is no text.
+        let Ok(name) = row.get::<_, String>(0) else { continue };
         let mut info = QueueInfo {
             paused: row.get(1)?,
             pending: row::count(row.get(3)?),
@@ -100,9 +108,9 @@ fn in_each(sql: &Statements<'_>) -> rusqlite::Result<Vec<QueueInfo>> {
             running: row::count(row.get(5)?),
             finished: row::count(row.get(6)?),
             rejected: row::count(row.get(7)?),
-            ..QueueInfo::new(row.get(0)?)
+            ..QueueInfo::new(name)
         };
-        let config = config(row.get_ref(2)?.as_str_or_null()?);
+        let config = config(&info.name, row.get_ref(2)?);
         if let Some(config) = &config {
             info.show_limits(config, LimitsFrom::Store);
         }
@@ -128,7 +136,9 @@ fn note_waiting(info: &mut QueueInfo, since: i64, now: i64) {
 /// Looks at the tasks of a queue that could be started first.
 fn note_heads(sql: &Statements<'_>, info: &mut QueueInfo, now: i64) -> rusqlite::Result<()> {
     let mut looked_at = 0;
-    let head = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get(2)?));
+    let text =
+        |row: &rusqlite::Row<'_>, column| row.get_ref(column).map(|it| legible::text(it).unwrap_or_default());
+    let head = |row: &rusqlite::Row<'_>| Ok((text(row, 0)?, row.get::<_, i64>(1)?, row.get(2)?));
     let (mut of_name, mut of_priority) = (sql.get(OF_NAME)?, sql.get(OF_PRIORITY)?);
     let mut next = of_name.query_row(params![info.name, ""], head).optional()?;
     while let Some((name, priority, since)) = next
@@ -147,7 +157,7 @@ fn note_heads(sql: &Statements<'_>, info: &mut QueueInfo, now: i64) -> rusqlite:
     while looked_at < HEADS {
         looked_at += 1;
         let next = of_key.query_row(params![info.name, key, name], |row| {
-            Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, Option<i64>>(2)?))
+            Ok((text(row, 0)?, text(row, 1)?, row.get::<_, Option<i64>>(2)?))
         });
         let Some((of_key, of_name, since)) = next.optional()? else { break };
         note_waiting(info, since.unwrap_or(now), now);
@@ -158,16 +168,36 @@ fn note_heads(sql: &Statements<'_>, info: &mut QueueInfo, now: i64) -> rusqlite:
 
 pub(super) fn states(sql: &Statements<'_>) -> rusqlite::Result<Vec<QueueState>> {
     let mut states = sql.get(STATES)?;
-    let rows = states.query_map([], |row| {
-        Ok(QueueState::new(row.get(0)?, row.get(1)?, config(row.get_ref(2)?.as_str_or_null()?)))
-    })?;
-    rows.collect()
+    let mut rows = states.query([])?;
+    let mut states = Vec::new();
+    while let Some(row) = rows.next()? {
+        let Ok(name) = row.get::<_, String>(0) else { continue };
+        let config = config(&name, row.get_ref(2)?);
+        states.push(QueueState::new(name, row.get(1)?, config));
+    }
+    Ok(states)
 }
 
-/// A stored configuration; what cannot be read is none.
-fn config(json: Option<&str>) -> Option<QueueConfig> {
-    json.and_then(|json| serde_json::from_str(json).ok())
+/// A stored configuration. One that cannot be read is none: the queue keeps to what each program says of it.
+fn config(queue: &str, json: ValueRef<'_>) -> Option<QueueConfig> {
+    let json = legible::text(json)?;
+    match serde_json::from_str(&json) {
+        Ok(config) => Some(config),
+        Err(error) => {
+            if WARNED.lock().insert(format!("{queue}: {json}")) {
+                tracing::error!(
+                    %queue, %error,
+                    "the stored configuration of a queue is damaged and does not hold; store it again with `set_queue` \
+                     or forget it with `reset_queue`"
+                );
+            }
+            None
+        }
+    }
 }
+
+/// The damaged configurations that the log has named: every process reads them each second.
+static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 pub(super) fn set_paused(tx: &mut Transaction<'_, '_>, queue: &str, paused: bool) -> rusqlite::Result<()> {
     tx.sql.execute(PAUSE, params![queue, paused])?;

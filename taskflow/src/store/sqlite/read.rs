@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::OptionalExtension;
 
+use super::legible;
 use super::lock::Locks;
 use super::reader::on_one_state;
 use super::recover;
@@ -50,8 +51,9 @@ pub(super) fn ends(sql: &Statements<'_>, ids: &[TaskId]) -> rusqlite::Result<Vec
         for id in ids {
             let end = query.query_row([id.as_bytes()], |row| {
                 let status = State::from_number(row.get(0)?).status();
-                let result: Option<String> = row.get(1)?;
-                Ok(TaskEnd::of(status, result.map(|json| Arc::from(row::raw(json).get())), row.get(2)?))
+                let result = legible::text(row.get_ref(1)?);
+                let error = legible::text(row.get_ref(2)?);
+                Ok(TaskEnd::of(status, result.map(|json| Arc::from(row::raw(json).get())), error))
             });
             ends.push(end.optional()?.unwrap_or(TaskEnd::Gone));
         }
@@ -80,8 +82,9 @@ pub(super) fn logs(sql: &Statements<'_>, id: TaskId) -> rusqlite::Result<Option<
         let mut query = sql.get(LOGS)?;
         let lines = query.query_map([seq], |row| {
             let at = time::from_micros(row.get(0)?);
-            let level = LogLevel::from_word(row.get_ref(1)?.as_str()?).unwrap_or(LogLevel::Info);
-            Ok(LogLine::new(at, level, row.get(2)?, row::small(row.get(3)?)))
+            let text = |column| row.get_ref(column).map(|value| legible::text(value).unwrap_or_default());
+            let level = LogLevel::from_word(&text(1)?).unwrap_or(LogLevel::Info);
+            Ok(LogLine::new(at, level, text(2)?, row::small(row.get(3)?)))
         })?;
         lines.collect::<rusqlite::Result<_>>().map(Some)
     })
@@ -110,12 +113,13 @@ pub(super) fn instances(sql: &Statements<'_>, locks: &Locks) -> rusqlite::Result
             recover::there(sql)?.iter().filter(|it| it.lives(locks, now)).map(|it| it.id).collect();
         let mut query = sql.get(INSTANCES)?;
         let instances = query.query_map([], |row| {
+            let text = |column| row.get_ref(column).map(|value| legible::text(value).unwrap_or_default());
             Ok(InstanceInfo {
-                schedules: names(row.get_ref(8)?.as_str_or_null()?),
-                id: InstanceId::from_bytes(row.get(0)?),
-                host: row.get(1)?,
+                schedules: names(&text(8)?),
+                id: InstanceId::from_bytes(legible::id(row.get_ref(0)?)),
+                host: text(1)?,
                 pid: row::small(row.get(2)?),
-                version: row.get(3)?,
+                version: text(3)?,
                 runs: row.get(4)?,
                 started_at: time::from_micros(row.get(5)?),
                 seen_at: time::from_micros(row.get(6)?),
@@ -126,6 +130,6 @@ pub(super) fn instances(sql: &Statements<'_>, locks: &Locks) -> rusqlite::Result
     })
 }
 
-fn names(json: Option<&str>) -> Vec<String> {
-    json.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
+fn names(json: &str) -> Vec<String> {
+    serde_json::from_str(json).unwrap_or_default()
 }

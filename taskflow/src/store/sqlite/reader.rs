@@ -1,11 +1,14 @@
 //! Threads that read, each with a connection of its own, beside the writer and without waiting for it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
+use super::connection;
+use super::identity::FileIdentity;
 use super::statements::Statements;
 
 /// A question, which answers whoever asked.
@@ -23,6 +26,28 @@ pub(super) fn run(connection: &Connection, questions: &Arc<Mutex<Receiver<Questi
             let _ = sql.execute("ROLLBACK", []);
         }
     }
+}
+
+/// The same for a file that may not be written to. It is opened again when it has changed.
+pub(super) fn look(path: &Path, connection: Connection, questions: &Arc<Mutex<Receiver<Question>>>) {
+    let now = || (FileIdentity::at(path).ok(), modified(path), connection::log_length(path));
+    let (mut connection, mut seen) = (connection, now());
+    loop {
+        let question = questions.lock().recv();
+        let Ok(question) = question else { return };
+        if now() != seen
+            && let Ok(again) = connection::open_to_look(path)
+        {
+            (connection, seen) = (again, now());
+        }
+        let sql = Statements::new(&connection);
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| question(&sql)));
+    }
+}
+
+fn modified(path: &Path) -> Option<(u64, std::time::SystemTime)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.len(), metadata.modified().ok()?))
 }
 
 /// Runs a question that takes several statements on one state of the file.

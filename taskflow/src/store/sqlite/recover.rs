@@ -3,8 +3,11 @@
 //! A run is lost when its lease has ended, or at once when its process is seen to be dead: then its lease ends there
 //! and then. So there is one way for both.
 
+use std::sync::Arc;
+
 use super::expiry;
 use super::instance;
+use super::legible::{self, is_illegible};
 use super::life::{Ends, Life, Waits};
 use super::lock::{Locks, Sign};
 use super::row;
@@ -39,6 +42,8 @@ SELECT seq FROM taskflow_tasks INDEXED BY taskflow_tasks_leases WHERE lease_unti
 
 const READ: &str = "SELECT id, name, max_attempts, policy FROM taskflow_tasks WHERE seq = ?1";
 
+const NO_LEASE: &str = "UPDATE taskflow_tasks SET lease_until = NULL WHERE seq = ?1";
+
 /// An instance that has not left.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct There {
@@ -62,7 +67,8 @@ impl There {
 pub(super) fn there(sql: &Statements<'_>) -> rusqlite::Result<Vec<There>> {
     let mut there = sql.get(THERE)?;
     let rows = there.query_map([], |row| {
-        Ok(There { number: row.get(0)?, id: InstanceId::from_bytes(row.get(1)?), seen_at: row.get(2)? })
+        let id = InstanceId::from_bytes(legible::id(row.get_ref(1)?));
+        Ok(There { number: row.get(0)?, id, seen_at: row.get(2)? })
     })?;
     rows.collect()
 }
@@ -100,7 +106,7 @@ pub(super) fn recover(
     let mut recovered = Vec::with_capacity(lost.len());
     for seq in lost {
         if let Some(life) = tx.life_of(seq)? {
-            recovered.push(move_on(tx, &life)?);
+            recovered.extend(move_on(tx, &life)?);
         }
     }
     let room = RECOVERED_AT_ONCE - row::number(recovered.len());
@@ -109,32 +115,44 @@ pub(super) fn recover(
     Ok(recovered)
 }
 
-fn move_on(tx: &mut Transaction<'_, '_>, life: &Life) -> rusqlite::Result<Recovered> {
+fn move_on(tx: &mut Transaction<'_, '_>, life: &Life) -> rusqlite::Result<Option<Recovered>> {
     let sql = tx.sql;
-    let (id, name, max_attempts, policy) = sql.get(READ)?.query_row([life.seq], |row| {
-        let policy = tx.policy(row.get_ref(3)?.as_str_or_null()?);
-        Ok((TaskId::from_bytes(row.get(0)?), row.get(1)?, row.get(2)?, policy))
-    })?;
+    if life.state.is_final() {
+        // Nothing that has ended has a lease, unless other hands gave it one.
+        sql.execute(NO_LEASE, [life.seq])?;
+        return Ok(None);
+    }
+    let read = sql.get(READ)?.query_row([life.seq], |row| {
+        Ok((TaskId::from_bytes(row.get(0)?), row.get(1)?, row.get(2)?, tx.policy(row, 3)?))
+    });
+    let (id, name, max_attempts, policy) = match read {
+        Err(error) if is_illegible(&error) => {
+            let condemned = tx.condemn(life.seq, &error)?;
+            return Ok(condemned
+                .map(|it| Recovered::new(it.id, Arc::from(it.name), it.state.status(), Some(it.error))));
+        }
+        read => read?,
+    };
     if life.state != State::Running {
         tx.let_go(life)?;
-        return Ok(Recovered::from_hold(id, name));
+        return Ok(Some(Recovered::from_hold(id, name)));
     }
     let lost_before = row::small(life.lost_runs);
     let (attempt, max_attempts) = (row::small(life.attempt), row::small(max_attempts));
     let run = LostRun::new(&policy, attempt, max_attempts, lost_before, life.cancel_requested);
     tx.record(life, AttemptOutcome::Lost, Some(WORKER_LOST))?;
-    let lost_runs = life.lost_runs + 1;
+    let lost_runs = (life.lost_runs + 1).min(i64::from(u32::MAX));
     match run.next(fastrand::f64()) {
         Next::Pending { delay, counted } => {
             let attempt = if counted { life.attempt } else { (life.attempt - 1).max(0) };
             let run_at = tx.now.saturating_add(time::micros(delay));
             tx.wait(life, Waits { attempt, run_at, lost_runs, error: Some(WORKER_LOST) })?;
-            Ok(Recovered::new(id, name, State::Due.status(), None))
+            Ok(Some(Recovered::new(id, name, State::Due.status(), None)))
         }
         Next::Ended { status, error } => {
             let (state, attempt) = (State::ended(status), life.attempt);
             tx.end(life, Ends { state, attempt, lost_runs, error: &error })?;
-            Ok(Recovered::new(id, name, state.status(), Some(error)))
+            Ok(Some(Recovered::new(id, name, state.status(), Some(error))))
         }
     }
 }

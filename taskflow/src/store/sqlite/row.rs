@@ -4,10 +4,12 @@ use std::fmt::Write;
 
 use rusqlite::Row;
 
+use super::legible::{self, is_illegible};
 use super::state::State;
-use crate::model::{Attempt, AttemptOutcome, InstanceId, TaskId, TaskRecord, TaskSource, time};
+use crate::model::{Attempt, AttemptOutcome, InstanceId, TaskId, TaskRecord, TaskSource, TaskStatus, time};
 pub(super) use crate::store::words::{
-    count, number, outcome, outcome_word, policy, policy_json, progress_json, raw, small, tags, tags_json,
+    count, number, outcome, outcome_word, policy, policy_json, progress_json, raw, readable_policy,
+    readable_tags, small, tags, tags_json,
 };
 
 /// All of a record but its ended attempts: columns for [`record`].
@@ -26,8 +28,29 @@ macro_rules! record_query {
 }
 pub(super) use record_query;
 
-/// The record in a row of [`record_query`], with the attempt that is in it, and the number of the row.
+/// The same without what may be large.
+macro_rules! outline_query {
+    ($($rest:literal)*) => {
+        concat!(
+            "SELECT t.seq, t.id, t.name, t.queue, t.state, t.priority, t.attempt, t.max_attempts, t.created_at,
+                    t.run_at, t.scheduled_for, t.started_at, t.finished_at, t.cancel_requested, t.source,
+                    t.idempotency_key, t.run_key, t.tags, NULL, t.error, NULL, 'null',
+                    NULL, NULL, NULL, NULL,
+                    t.expires_at, t.concurrency_key, t.snoozes, t.policy
+             FROM taskflow_tasks t ",
+            $($rest),*
+        )
+    };
+}
+pub(super) use outline_query;
+
+/// The record in a row of [`record_query`], with the attempt that is in it, and the number of the row. A row that
+/// cannot be read gives the record it will have when it has been seen to.
 pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<(i64, TaskRecord)> {
+    read(row).or_else(|error| if is_illegible(&error) { damaged(row, &error) } else { Err(error) })
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<(i64, TaskRecord)> {
     let state = State::from_number(row.get(4)?);
     let instant = |at: Option<i64>| at.map(time::from_micros);
     let mut record = TaskRecord {
@@ -37,7 +60,7 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<(i64, TaskRecord)> {
         status: state.status(),
         priority: i16::try_from(row.get::<_, i64>(5)?).unwrap_or_default(),
         args: raw(row.get(21)?),
-        tags: tags(row.get_ref(17)?.as_str_or_null()?),
+        tags: readable_tags(row.get_ref(17)?.as_str_or_null()?).map_err(|why| column("tags", 17, &why))?,
         idempotency_key: row.get(15)?,
         run_key: row.get(16)?,
         concurrency_key: row.get(27)?,
@@ -49,7 +72,9 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<(i64, TaskRecord)> {
         run_at: time::from_micros(row.get(9)?),
         scheduled_for: instant(row.get(10)?),
         expires_at: instant(row.get(26)?),
-        timeout: policy(row.get_ref(29)?.as_str_or_null()?).timeout,
+        timeout: readable_policy(row.get_ref(29)?.as_str_or_null()?)
+            .map_err(|why| column("policy", 29, &why))?
+            .timeout,
         snoozes: small(row.get(28)?),
         started_at: instant(row.get(11)?),
         finished_at: instant(row.get(12)?),
@@ -74,21 +99,73 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<(i64, TaskRecord)> {
     Ok((row.get(0)?, record))
 }
 
+/// The error of a column that cannot be read.
+pub(super) fn column(name: &str, number: usize, why: &str) -> rusqlite::Error {
+    legible::illegible(number, format!("its column `{name}` is damaged: {why}"))
+}
+
+/// What can be read of a row that cannot be read.
+fn damaged(row: &Row<'_>, error: &rusqlite::Error) -> rusqlite::Result<(i64, TaskRecord)> {
+    let text = |column| row.get_ref(column).map(legible::text);
+    let number = |column| row.get_ref(column).map(|value| legible::number(value).unwrap_or(0));
+    let instant = |column| row.get_ref(column).map(legible::instant);
+    let state = State::from_number(number(4)?);
+    let reason = legible::reason(&match error {
+        rusqlite::Error::FromSqlConversionFailure(_, _, why) => why.to_string(),
+        error => error.to_string(),
+    });
+    let status = if state.is_final() { state.status() } else { TaskStatus::Failed };
+    let created_at = instant(8)?.unwrap_or(std::time::UNIX_EPOCH);
+    let record = TaskRecord {
+        id: TaskId::from_bytes(legible::id(row.get_ref(1)?)),
+        name: text(2)?.unwrap_or_default(),
+        queue: text(3)?.unwrap_or_default(),
+        status,
+        priority: i16::try_from(number(5)?).unwrap_or_default(),
+        args: raw(text(21)?.unwrap_or_default()),
+        tags: tags(text(17)?.as_deref()),
+        idempotency_key: text(15)?,
+        run_key: text(16)?,
+        concurrency_key: text(27)?,
+        source: TaskSource::from_word(&text(14)?.unwrap_or_default()),
+        attempt: small(number(6)?),
+        max_attempts: small(number(7)?),
+        attempts: Vec::new(),
+        created_at,
+        run_at: instant(9)?.unwrap_or(created_at),
+        scheduled_for: instant(10)?,
+        expires_at: instant(26)?,
+        timeout: policy(text(29)?.as_deref()).timeout,
+        snoozes: small(number(28)?),
+        started_at: instant(11)?,
+        finished_at: instant(12)?,
+        error: if state.is_final() { text(19)?.or(Some(reason)) } else { Some(reason) },
+        result: text(20)?.map(raw),
+        progress: None,
+        cancel_requested: false,
+    };
+    Ok((number(0)?, record))
+}
+
 /// The ended attempts of a task, for [`attempt`].
 pub(super) const ATTEMPTS: &str = "
 SELECT a.number, a.instance, a.started_at, a.finished_at, a.outcome, a.error, i.host, i.pid
 FROM taskflow_attempts a LEFT JOIN taskflow_instances i ON i.id = a.instance
 WHERE a.task = ?1 ORDER BY a.n";
 
+/// Whatever cannot be read in it is left out: an attempt is history, which nothing depends on.
 pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
-    let started_at = time::from_micros(row.get(2)?);
-    let instance = InstanceId::from_bytes(row.get(1)?);
+    let text = |column| row.get_ref(column).map(legible::text);
+    let number = |column| row.get_ref(column).map(|value| small(legible::number(value).unwrap_or(0)));
+    let started_at = legible::instant(row.get_ref(2)?).unwrap_or(std::time::UNIX_EPOCH);
+    let instance = InstanceId::from_bytes(legible::id(row.get_ref(1)?));
+    let outcome = outcome(&text(4)?.unwrap_or_default());
     Ok(Attempt {
-        host: row.get::<_, Option<String>>(6)?.unwrap_or_default(),
-        pid: small(row.get::<_, Option<i64>>(7)?.unwrap_or_default()),
-        finished_at: Some(time::from_micros(row.get(3)?)),
-        error: row.get(5)?,
-        ..Attempt::new(small(row.get(0)?), instance, started_at, outcome(row.get_ref(4)?.as_str()?))
+        host: text(6)?.unwrap_or_default(),
+        pid: number(7)?,
+        finished_at: legible::instant(row.get_ref(3)?),
+        error: text(5)?,
+        ..Attempt::new(number(0)?, instance, started_at, outcome)
     })
 }
 

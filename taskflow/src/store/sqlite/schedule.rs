@@ -3,6 +3,7 @@
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::insert;
+use super::legible;
 use super::statements::Statements;
 use super::transaction::Transaction;
 use crate::model::{TaskId, TickOutcome, time};
@@ -188,7 +189,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<ScheduleState> {
     let instant = |column: usize| number(column).map(time::from_micros);
     let text = |column: usize| row.get::<_, Option<String>>(column).unwrap_or_default();
     Ok(ScheduleState {
-        name: row.get(0)?,
+        name: legible::text(row.get_ref(0)?).unwrap_or_default(),
         last_tick: instant(1),
         last_outcome: text(2).and_then(|word| TickOutcome::from_word(&word)),
         last_start: instant(3),

@@ -17,22 +17,27 @@ const MIGRATIONS: [&str; 1] = [FIRST];
 /// costs every insert, even if the row is not in it. What only some tasks need has a table of its own: keys, what is not
 /// due yet, what expires, what waits for others of its concurrency key, and what ended badly. Large columns come last:
 /// what comes before them is read without them.
+///
+/// The tables are strict, and numbers that are added to have bounds: what other hands write by SQL is refused at once
+/// where a type or a bound can tell. What only reading can tell is in [`damage`](super::damage) and
+/// [`audit`](super::audit).
 const FIRST: &str = "
 CREATE TABLE taskflow_tasks (
-    seq INTEGER PRIMARY KEY,            -- the order of first inserts
-    id BLOB NOT NULL,
-    state INTEGER NOT NULL,             -- -1 put aside: its concurrency key is busy, or it has expired
+    seq INTEGER PRIMARY KEY CHECK (seq BETWEEN 1 AND 1000000000000000),    -- the order of first inserts
+    id BLOB NOT NULL CHECK (length(id) = 16),
+    state INTEGER NOT NULL CHECK (state BETWEEN -1 AND 8),
+                                        -- -1 put aside: its concurrency key is busy, or it has expired
                                         -- 0 due, 1 later, 2 held, 3 running, 4 success, 5 failed, 6 interrupted,
                                         -- 7 cancelled, 8 rejected
     queue TEXT NOT NULL,
-    priority INTEGER NOT NULL,
+    priority INTEGER NOT NULL CHECK (priority BETWEEN -32768 AND 32767),
     name TEXT NOT NULL,
-    attempt INTEGER NOT NULL,
-    max_attempts INTEGER NOT NULL,
-    fence INTEGER NOT NULL,
-    lost_runs INTEGER NOT NULL DEFAULT 0,
-    snoozes INTEGER NOT NULL DEFAULT 0,
-    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    attempt INTEGER NOT NULL CHECK (attempt BETWEEN 0 AND 4294967296),
+    max_attempts INTEGER NOT NULL CHECK (max_attempts BETWEEN 0 AND 4294967296),
+    fence INTEGER NOT NULL CHECK (fence BETWEEN 0 AND 1000000000000000),
+    lost_runs INTEGER NOT NULL DEFAULT 0 CHECK (lost_runs BETWEEN 0 AND 4294967296),
+    snoozes INTEGER NOT NULL DEFAULT 0 CHECK (snoozes BETWEEN 0 AND 4294967296),
+    cancel_requested INTEGER NOT NULL DEFAULT 0 CHECK (cancel_requested IN (0, 1)),
     instance INTEGER,                   -- who runs or holds it, or ran it well
     lease_until INTEGER,                -- of a run or a hold
     run_at INTEGER NOT NULL,
@@ -51,7 +56,7 @@ CREATE TABLE taskflow_tasks (
     error TEXT,
     result TEXT,
     args TEXT NOT NULL
-);
+) STRICT;
 CREATE UNIQUE INDEX taskflow_tasks_id ON taskflow_tasks (id);
 -- The due tasks of each name lie together, so that a claim passes none whose name it does not know.
 CREATE INDEX taskflow_tasks_ready ON taskflow_tasks (queue, name, priority DESC, seq) WHERE state = 0;
@@ -66,7 +71,7 @@ CREATE TABLE taskflow_keys (
                                         -- 'run': of a pending task without an attempt
     task INTEGER NOT NULL,              -- taskflow_tasks.seq
     PRIMARY KEY (key, name, kind)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 
 -- Tasks of state 1.
 CREATE TABLE taskflow_later (
@@ -75,7 +80,7 @@ CREATE TABLE taskflow_later (
     queue TEXT NOT NULL,
     name TEXT NOT NULL,
     PRIMARY KEY (run_at, task)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 
 -- Pending tasks, other than held ones, that may not be started later than some time.
 CREATE TABLE taskflow_expiring (
@@ -83,7 +88,7 @@ CREATE TABLE taskflow_expiring (
     expires_at INTEGER NOT NULL,
     task INTEGER NOT NULL,              -- taskflow_tasks.seq
     PRIMARY KEY (lapsed, expires_at, task)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 
 -- Tasks of state -1 that wait until another of their concurrency key has ended.
 CREATE TABLE taskflow_put_aside (
@@ -93,7 +98,7 @@ CREATE TABLE taskflow_put_aside (
     name TEXT NOT NULL,
     priority INTEGER NOT NULL,
     round INTEGER NOT NULL              -- taskflow_queues.key_round as it was then
-);
+) STRICT;
 CREATE INDEX taskflow_put_aside_next ON taskflow_put_aside (queue, key, name, priority DESC, task);
 CREATE INDEX taskflow_put_aside_round ON taskflow_put_aside (queue, round);
 
@@ -101,21 +106,21 @@ CREATE INDEX taskflow_put_aside_round ON taskflow_put_aside (queue, round);
 CREATE TABLE taskflow_running_keys (
     queue TEXT NOT NULL,
     key TEXT NOT NULL,
-    running INTEGER NOT NULL,
+    running INTEGER NOT NULL CHECK (abs(running) <= 1000000000000000),
     PRIMARY KEY (queue, key)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 
 -- Tasks of a state from 5 on.
 CREATE TABLE taskflow_ended_badly (
     state INTEGER NOT NULL,
-    id BLOB NOT NULL,
+    id BLOB NOT NULL CHECK (length(id) = 16),
     PRIMARY KEY (state, id)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 
 -- Ended attempts, but for one that ended well: that one is in the row of its task.
 CREATE TABLE taskflow_attempts (
     task INTEGER NOT NULL,              -- taskflow_tasks.seq
-    n INTEGER NOT NULL,
+    n INTEGER NOT NULL CHECK (n BETWEEN 1 AND 1000000000000000),
     number INTEGER NOT NULL,
     instance BLOB NOT NULL,             -- taskflow_instances.id
     started_at INTEGER NOT NULL,
@@ -123,17 +128,17 @@ CREATE TABLE taskflow_attempts (
     outcome TEXT NOT NULL,
     error TEXT,
     PRIMARY KEY (task, n)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE taskflow_logs (
     task INTEGER NOT NULL,              -- taskflow_tasks.seq
-    n INTEGER NOT NULL,
+    n INTEGER NOT NULL CHECK (n BETWEEN 1 AND 1000000000000000),
     at INTEGER NOT NULL,
     level TEXT NOT NULL,
     attempt INTEGER NOT NULL,
     message TEXT NOT NULL,
     PRIMARY KEY (task, n)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 
 -- Queues, and how many tasks of each state they have: counted as the tasks move, so that nobody counts rows.
 CREATE TABLE taskflow_queues (
@@ -142,28 +147,30 @@ CREATE TABLE taskflow_queues (
     config TEXT,                        -- JSON; what set_queue stored
     starts TEXT,                        -- JSON; the starts of the last while, once there was a rate limit
     key_limit INTEGER,                  -- what the last claim said of how many of one concurrency key may run
-    key_round INTEGER NOT NULL DEFAULT 0,       -- how often that has changed
-    refused INTEGER NOT NULL DEFAULT 0,
-    aside INTEGER NOT NULL DEFAULT 0,
-    due INTEGER NOT NULL DEFAULT 0,
-    later INTEGER NOT NULL DEFAULT 0,
-    held INTEGER NOT NULL DEFAULT 0,
-    running INTEGER NOT NULL DEFAULT 0,
-    success INTEGER NOT NULL DEFAULT 0,
-    failed INTEGER NOT NULL DEFAULT 0,
-    interrupted INTEGER NOT NULL DEFAULT 0,
-    cancelled INTEGER NOT NULL DEFAULT 0,
-    rejected INTEGER NOT NULL DEFAULT 0,
-    waiting_first INTEGER NOT NULL DEFAULT 0    -- pending, and no attempt made
-) WITHOUT ROWID;
+    key_round INTEGER NOT NULL DEFAULT 0 CHECK (key_round BETWEEN 0 AND 1000000000000000),
+                                        -- how often that has changed
+    refused INTEGER NOT NULL DEFAULT 0 CHECK (abs(refused) <= 1000000000000000),
+    aside INTEGER NOT NULL DEFAULT 0 CHECK (abs(aside) <= 1000000000000000),
+    due INTEGER NOT NULL DEFAULT 0 CHECK (abs(due) <= 1000000000000000),
+    later INTEGER NOT NULL DEFAULT 0 CHECK (abs(later) <= 1000000000000000),
+    held INTEGER NOT NULL DEFAULT 0 CHECK (abs(held) <= 1000000000000000),
+    running INTEGER NOT NULL DEFAULT 0 CHECK (abs(running) <= 1000000000000000),
+    success INTEGER NOT NULL DEFAULT 0 CHECK (abs(success) <= 1000000000000000),
+    failed INTEGER NOT NULL DEFAULT 0 CHECK (abs(failed) <= 1000000000000000),
+    interrupted INTEGER NOT NULL DEFAULT 0 CHECK (abs(interrupted) <= 1000000000000000),
+    cancelled INTEGER NOT NULL DEFAULT 0 CHECK (abs(cancelled) <= 1000000000000000),
+    rejected INTEGER NOT NULL DEFAULT 0 CHECK (abs(rejected) <= 1000000000000000),
+    waiting_first INTEGER NOT NULL DEFAULT 0 CHECK (abs(waiting_first) <= 1000000000000000)
+                                        -- pending, and no attempt made
+) STRICT, WITHOUT ROWID;
 
 -- How many tasks of a queue ended in each of the last sixty seconds.
 CREATE TABLE taskflow_ended_lately (
     queue TEXT NOT NULL,
     second INTEGER NOT NULL,            -- since the epoch
-    ended INTEGER NOT NULL,
+    ended INTEGER NOT NULL CHECK (ended BETWEEN 0 AND 1000000000000000),
     PRIMARY KEY (queue, second)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE taskflow_schedules (
     name TEXT PRIMARY KEY,
@@ -177,19 +184,19 @@ CREATE TABLE taskflow_schedules (
     declared_since INTEGER,             -- when the youngest process started that declared it
     skipped INTEGER NOT NULL DEFAULT 0, -- ticks that were left out
     last_skipped INTEGER                -- the latest with which some were
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 
 -- The order in which schedules were defined and removed at run time: each once, at its latest change.
 CREATE TABLE taskflow_schedule_log (
-    version INTEGER PRIMARY KEY,
+    version INTEGER PRIMARY KEY CHECK (version BETWEEN 1 AND 1000000000000000),
     name TEXT NOT NULL UNIQUE,
     removed INTEGER NOT NULL
-);
+) STRICT;
 CREATE INDEX taskflow_schedule_removed ON taskflow_schedule_log (version) WHERE removed = 1;
 
 CREATE TABLE taskflow_instances (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id BLOB NOT NULL UNIQUE,
+    number INTEGER PRIMARY KEY AUTOINCREMENT CHECK (number BETWEEN 1 AND 1000000000000000),
+    id BLOB NOT NULL UNIQUE CHECK (length(id) = 16),
     host TEXT NOT NULL,
     pid INTEGER NOT NULL,
     version TEXT NOT NULL,
@@ -198,7 +205,7 @@ CREATE TABLE taskflow_instances (
     started_at INTEGER NOT NULL,        -- when it first joined
     seen_at INTEGER NOT NULL,
     gone_at INTEGER                     -- null while it lives, as far as is known
-);
+) STRICT;
 CREATE INDEX taskflow_instances_there ON taskflow_instances (started_at) WHERE gone_at IS NULL;
 ";
 
@@ -230,6 +237,11 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), St
             .map_err(failed)?;
     }
     transaction.commit().map_err(failed)
+}
+
+/// Whether a file is a store of this version.
+pub(super) fn is_current(connection: &Connection, path: &Path) -> Result<bool, StoreError> {
+    Ok(check(connection, path)? == MIGRATIONS.len())
 }
 
 /// The version of a file, 0 for one that is not a store yet, or why it must be left alone.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
+use super::audit::{self, Audits};
 use super::error::{stopped, store_error};
 use super::identity::FileIdentity;
 use super::lock::Locks;
@@ -19,7 +20,7 @@ use super::writer::{Message, Work, Writer};
 use super::{
     Synchronous, checkpoint, claim, connection, control, finish, insert, instance, lease, list, open,
 };
-use super::{prune, queues, read, recover, schedule, statements::Statements};
+use super::{prune, queues, read, recover, repair, schedule, statements::Statements};
 use crate::model::{
     CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
     StoreError, StoreErrorKind, TaskFilter, TaskId, TaskRecord,
@@ -72,8 +73,11 @@ pub struct SqliteStore {
 struct Shared {
     path: PathBuf,
     locks: Arc<Locks>,
+    audits: Arc<Audits>,
     news: watch::Sender<()>,
-    /// `None` only while it is being dropped.
+    /// Why nothing can be written, in a store that only looks.
+    refused: Option<StoreError>,
+    /// `None` while it is being dropped, and in a store that only looks.
     writer: Option<Sender<Message>>,
     /// `None` only while it is being dropped.
     readers: Option<Sender<Question>>,
@@ -82,11 +86,14 @@ struct Shared {
 }
 
 impl SqliteStore {
-    /// Opens the file, or makes it, with [`Synchronous::Full`]. Takes a few milliseconds, in which it blocks.
+    /// Opens the file, or makes it, with [`Synchronous::Full`]. Takes a few milliseconds, in which it blocks. A store
+    /// that cannot be written, since its file or its directory is read-only or its disk is full, can be read all the same,
+    /// and refuses everything else.
     ///
     /// # Errors
-    /// [`Error::Store`] for a file that cannot be written, is no SQLite database (it is not touched), or was written
-    /// by a newer version of this crate.
+    /// [`Error::Store`] for a file that can be neither written nor read, is itself a mount point (others that mount it do
+    /// not see its write-ahead log: mount its directory), is no SQLite database (it is not touched), or was written by a
+    /// newer version of this crate.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         Self::open_with(path, Synchronous::default())
     }
@@ -107,8 +114,42 @@ impl SqliteStore {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_with(path: impl AsRef<Path>, synchronous: Synchronous) -> Result<Self, Error> {
-        let (connection, path) = open::open(path.as_ref(), synchronous)?;
+        match Self::open_to_write(path.as_ref(), synchronous) {
+            Err(Error::Store(error))
+                if !matches!(error.kind(), StoreErrorKind::NotAStore | StoreErrorKind::NewerSchema) =>
+            {
+                Self::open_to_look(path.as_ref(), error)
+            }
+            opened => opened,
+        }
+    }
+
+    /// A store of which everything can be read, and that refuses to write with this error.
+    fn open_to_look(path: &Path, refused: StoreError) -> Result<Self, Error> {
+        let Some((connection, path)) = open::open_to_look(path)? else { return Err(Error::Store(refused)) };
+        let mut shared = Shared {
+            path: path.clone(),
+            locks: Arc::new(Locks::beside(&path)),
+            audits: Arc::default(),
+            news: watch::channel(()).0,
+            refused: Some(refused),
+            writer: None,
+            readers: None,
+            write_thread: None,
+            read_threads: Vec::new(),
+        };
+        let (questions, asked) = channel();
+        shared.readers = Some(questions);
+        let asked = Arc::new(Mutex::new(asked));
+        let looking = move || reader::look(&path, connection, &asked);
+        shared.read_threads.push(spawn("taskflow-sqlite-read", looking)?);
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    fn open_to_write(path: &Path, synchronous: Synchronous) -> Result<Self, Error> {
+        let (connection, path) = open::open(path, synchronous)?;
         let locks = Arc::new(Locks::beside(&path));
+        let audits = Arc::new(Audits::default());
         let failed = |error| Error::Store(store_error(error, &path));
         let (checkpoints, checkpointer) = checkpoint::checkpoints(&path, synchronous).map_err(failed)?;
         let checkpoints = checkpoints.by(spawn("taskflow-sqlite-log", move || checkpointer.run())?);
@@ -123,7 +164,9 @@ impl SqliteStore {
         let mut shared = Shared {
             path: path.clone(),
             locks: Arc::clone(&locks),
+            audits: Arc::clone(&audits),
             news: news.clone(),
+            refused: None,
             writer: Some(jobs),
             readers: Some(questions),
             write_thread: None,
@@ -133,7 +176,16 @@ impl SqliteStore {
             let message = format!("`{}` cannot be looked at", path.display());
             StoreError::with_source(StoreErrorKind::Denied, message, error)
         })?;
-        let writer = Writer { path, inbox, news, locks, checkpoints, file };
+        let writer = Writer {
+            path,
+            inbox,
+            news,
+            locks,
+            checkpoints,
+            file,
+            audits,
+            is_full: std::cell::Cell::new(false),
+        };
         // From here on, an error drops `shared`, which ends the threads that were started.
         shared.write_thread = Some(spawn("taskflow-sqlite", move || writer.run(&connection))?);
         let asked: Arc<Mutex<Receiver<Question>>> = Arc::new(Mutex::new(asked));
@@ -157,10 +209,30 @@ impl SqliteStore {
         T: Send + 'static,
     {
         Box::pin(async move {
+            if let Some(refused) = &self.shared.refused {
+                return Err(refused.clone());
+            }
             let (reply, answer) = oneshot::channel();
             self.shared.tell(Message::Job(Box::new(Work::new(work, reply))));
             answer.await.unwrap_or_else(|_| Err(stopped(&self.shared.path)))
         })
+    }
+
+    /// Looks, if it is time to, whether other hands have written in the tables, and sees to what they left.
+    async fn audit(&self) {
+        let audits = &self.shared.audits;
+        let Some(from) = audits.begin() else { return };
+        let found = self.read(move |sql| audit::look(sql, from)).await.unwrap_or_default();
+        if found.is_anything() {
+            let found = Arc::new(found);
+            let seen = Arc::clone(&found);
+            // An error is in the way of all other writes too, which tell of it.
+            let _ = self.write(move |tx| repair::see_to(tx, &found)).await;
+            audits.want();
+            audits.end(&seen);
+        } else {
+            audits.end(&found);
+        }
     }
 
     /// Has a reader answer something.
@@ -237,12 +309,19 @@ impl Store for SqliteStore {
     fn join<'a>(&'a self, info: &'a InstanceInfo) -> StoreFuture<'a, ()> {
         let of_job = info.clone();
         Box::pin(async move {
+            if let Some(refused) = &self.shared.refused {
+                return Err(refused.clone());
+            }
             self.shared.locks.take(info.id)?;
             self.write(move |tx| instance::join(tx, &of_job)).await
         })
     }
 
     fn leave(&self, instance: InstanceId) -> StoreFuture<'_, ()> {
+        if self.shared.refused.is_some() {
+            // It never joined.
+            return Box::pin(async { Ok(()) });
+        }
         let locks = Arc::clone(&self.shared.locks);
         self.write(move |tx| {
             instance::leave(tx, instance)?;
@@ -286,6 +365,10 @@ impl Store for SqliteStore {
 
     fn recover(&self, _by: InstanceId) -> StoreFuture<'_, Vec<Recovered>> {
         Box::pin(async move {
+            if self.shared.refused.is_some() {
+                return Ok(Vec::new());
+            }
+            self.audit().await;
             let locks = Arc::clone(&self.shared.locks);
             let Some(dead) = self.read(move |sql| recover::look(sql, &locks)).await? else {
                 return Ok(Vec::new());
@@ -321,6 +404,10 @@ impl Store for SqliteStore {
 
     fn list(&self, filter: TaskFilter) -> StoreFuture<'_, Page<TaskRecord>> {
         self.read(move |sql| list::list(sql, &filter))
+    }
+
+    fn list_outlines(&self, filter: TaskFilter) -> StoreFuture<'_, Page<TaskRecord>> {
+        self.read(move |sql| list::outlines(sql, &filter))
     }
 
     fn counts(&self) -> StoreFuture<'_, Counts> {

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rusqlite::Row;
+
 use super::ledger::Ledger;
 use super::row;
 use super::statements::Statements;
@@ -29,6 +31,8 @@ pub(super) struct Transaction<'w, 'c> {
     pub(super) now: i64,
     /// Whether something was changed that another manager on this store may wait for.
     pub(super) is_news: bool,
+    /// Whether something was found that other hands must have written.
+    pub(super) is_suspect: bool,
     /// When another process last gave the file free that had kept everybody from writing.
     unblocked_at: Option<Instant>,
     known: Option<Arc<Known>>,
@@ -74,6 +78,7 @@ impl<'w, 'c> Transaction<'w, 'c> {
             ledger: Ledger::default(),
             now: 0,
             is_news: false,
+            is_suspect: false,
             unblocked_at: None,
             known: None,
             policies: HashMap::new(),
@@ -84,7 +89,7 @@ impl<'w, 'c> Transaction<'w, 'c> {
 
     pub(super) fn begin(&mut self) -> rusqlite::Result<()> {
         self.ledger.clear();
-        self.is_news = false;
+        (self.is_news, self.is_suspect) = (false, false);
         let asked_at = Instant::now();
         self.sql.execute("BEGIN IMMEDIATE", [])?;
         if asked_at.elapsed() > BLOCKED {
@@ -103,7 +108,7 @@ impl<'w, 'c> Transaction<'w, 'c> {
     /// Becomes a part of a transaction that is open, which can be undone alone.
     pub(super) fn join(&mut self) -> rusqlite::Result<()> {
         self.ledger.clear();
-        self.is_news = false;
+        (self.is_news, self.is_suspect) = (false, false);
         self.sql.execute("SAVEPOINT taskflow", [])?;
         self.now = time::now_micros();
         Ok(())
@@ -157,18 +162,20 @@ impl<'w, 'c> Transaction<'w, 'c> {
         self.runs.remove(&id)
     }
 
-    /// The policy a row has, decoded at most once as long as it is in use.
-    pub(super) fn policy(&mut self, json: Option<&str>) -> Arc<RetryPolicy> {
-        let Some(json) = json else { return Arc::clone(&self.default_policy) };
+    /// The policy a row has in that column, decoded at most once as long as it is in use.
+    pub(super) fn policy(&mut self, row: &Row<'_>, column: usize) -> rusqlite::Result<Arc<RetryPolicy>> {
+        let json = row.get_ref(column)?.as_str_or_null()?;
+        let Some(json) = json else { return Ok(Arc::clone(&self.default_policy)) };
         if let Some(policy) = self.policies.get(json) {
-            return Arc::clone(policy);
+            return Ok(Arc::clone(policy));
         }
-        let policy = Arc::new(row::policy(Some(json)));
+        let policy = row::readable_policy(Some(json)).map_err(|why| row::column("policy", column, &why))?;
+        let policy = Arc::new(policy);
         if self.policies.len() >= POLICIES {
             self.policies.clear();
         }
         self.policies.insert(Box::from(json), Arc::clone(&policy));
-        policy
+        Ok(policy)
     }
 }
 

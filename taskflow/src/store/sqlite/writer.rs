@@ -4,6 +4,7 @@
 //! so that what one commit costs is shared by all who wait for it. If one of them fails, all are undone and each runs
 //! again alone, so that none suffers for another.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,13 +14,16 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
+use super::audit::Audits;
 use super::checkpoint::Checkpoints;
-use super::error::{commit_error, moved, store_error};
+use super::error::{commit_error, full, moved, store_error, stumbled};
 use super::identity::FileIdentity;
+use super::legible::is_illegible;
 use super::lock::Locks;
+use super::repair;
 use super::statements::Statements;
 use super::transaction::Transaction;
-use crate::model::StoreError;
+use crate::model::{StoreError, StoreErrorKind};
 
 /// The most jobs that share a transaction.
 const GROUP: usize = 256;
@@ -84,6 +88,9 @@ pub(super) struct Writer {
     pub(super) locks: Arc<Locks>,
     pub(super) checkpoints: Checkpoints,
     pub(super) file: FileIdentity,
+    pub(super) audits: Arc<Audits>,
+    /// Whether the disk was full when something was to be written last.
+    pub(super) is_full: Cell<bool>,
 }
 
 impl Writer {
@@ -95,6 +102,8 @@ impl Writer {
         let mut looked_at = Instant::now();
         let mut group: Vec<Box<dyn Job>> = Vec::new();
         let mut linger = Duration::ZERO;
+        let mut repairs = Repairs::default();
+        let mut is_full = false;
         loop {
             let is_heard = self.news.receiver_count() > 0;
             let first = match self.next_soon(linger) {
@@ -114,7 +123,14 @@ impl Writer {
                 group.extend(message.into_job());
             }
             if !group.is_empty() {
-                self.commit_all(&mut tx, &mut group);
+                if is_full && !self.checkpoints.make_room() {
+                    let error = full(&self.path);
+                    group.drain(..).for_each(|job| job.answer(Err(error.clone())));
+                } else {
+                    self.is_full.set(false);
+                    self.commit_all(&mut tx, &mut group, &mut repairs);
+                    is_full = self.is_full.get();
+                }
                 self.checkpoints.after_commit(&sql, &tx.ledger);
                 linger = LINGER;
             }
@@ -124,6 +140,7 @@ impl Writer {
                 if now != seen {
                     seen = now;
                     self.news.send_replace(());
+                    self.audits.want();
                 }
             }
         }
@@ -141,27 +158,40 @@ impl Writer {
         None
     }
 
-    fn commit_all(&mut self, tx: &mut Transaction<'_, '_>, group: &mut Vec<Box<dyn Job>>) {
-        // A job that panics takes down whom it was grouped with, whose replies then say that nothing is known; not
-        // the thread.
+    fn commit_all(&self, tx: &mut Transaction<'_, '_>, group: &mut Vec<Box<dyn Job>>, repairs: &mut Repairs) {
+        // A job that panics takes nothing with it but itself.
         let committed = catch_unwind(AssertUnwindSafe(|| self.commit(tx, group)));
-        match committed {
-            Ok(Ok(())) => group.drain(..).for_each(|job| job.answer(Ok(()))),
+        if let Ok(Err(Failed::All(error) | Failed::One { error, .. })) = &committed
+            && error.kind() == StoreErrorKind::Full
+        {
+            self.is_full.set(true);
+        }
+        let (error, is_damage) = match committed {
+            Ok(Ok(())) => return group.drain(..).for_each(|job| job.answer(Ok(()))),
             Ok(Err(Failed::All(error))) => {
-                group.drain(..).for_each(|job| job.answer(Err(error.clone())));
+                return group.drain(..).for_each(|job| job.answer(Err(error.clone())));
             }
-            Ok(Err(Failed::One(error))) if group.len() == 1 => {
-                group.drain(..).for_each(|job| job.answer(Err(error.clone())));
-            }
-            Ok(Err(Failed::One(_))) => {
-                for job in std::mem::take(group) {
-                    self.commit_all(tx, &mut vec![job]);
-                }
-            }
+            Ok(Err(Failed::One { error, is_damage })) => (error, is_damage),
             Err(_) => {
                 tx.roll_back();
-                group.clear();
+                (stumbled(&self.path), true)
             }
+        };
+        if group.len() > 1 {
+            for job in std::mem::take(group) {
+                self.commit_all(tx, &mut vec![job], repairs);
+            }
+        } else if is_damage && repairs.may_begin() {
+            // What other hands wrote may be what it stumbled over: then it succeeds once that is seen to.
+            let mut again = std::mem::take(group);
+            let (repair, _) = oneshot::channel();
+            let mut repair: Vec<Box<dyn Job>> = vec![Box::new(Work::new(repair::repair, repair))];
+            let began = Instant::now();
+            self.commit_all(tx, &mut repair, repairs);
+            self.commit_all(tx, &mut again, repairs);
+            repairs.end(began.elapsed());
+        } else {
+            group.drain(..).for_each(|job| job.answer(Err(error.clone())));
         }
     }
 
@@ -173,7 +203,8 @@ impl Writer {
         };
         if let Err(error) = run() {
             tx.roll_back();
-            return Err(Failed::One(store_error(error, &self.path)));
+            let is_damage = is_damage(&error);
+            return Err(Failed::One { error: store_error(error, &self.path), is_damage });
         }
         // What is written to a file that nobody can find again is lost: better refused, and tried again.
         if !self.file.is_still_at(&self.path) {
@@ -183,6 +214,9 @@ impl Writer {
         if let Err(error) = tx.commit() {
             tx.roll_back();
             return Err(Failed::All(commit_error(error, &self.path)));
+        }
+        if tx.is_suspect {
+            self.audits.want();
         }
         // A manager knows what it wrote itself; only where several share this store must they hear of each other.
         if tx.is_news && self.locks.joined() != 1 && self.news.receiver_count() > 0 {
@@ -205,8 +239,40 @@ impl Message {
 enum Failed {
     /// It could not begin, or not commit: it is the same for all.
     All(StoreError),
-    /// One of its jobs failed.
-    One(StoreError),
+    /// One of its jobs failed, maybe for what other hands have written in the tables.
+    One { error: StoreError, is_damage: bool },
+}
+
+/// Whether what other hands have written may be why a job failed: what it read said nothing, or what it wrote does not
+/// go with what is there.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{ConstraintViolation, TypeMismatch, Unknown};
+    is_illegible(error)
+        || matches!(error, rusqlite::Error::QueryReturnedNoRows)
+        // `Unknown` is any error of a statement, also a sum that is beyond all numbers.
+        || matches!(error.sqlite_error_code(), Some(ConstraintViolation | TypeMismatch | Unknown))
+}
+
+/// When a repair may be tried again: it reads everything, so seldom.
+#[derive(Debug, Default)]
+struct Repairs {
+    next_at: Option<Instant>,
+}
+
+impl Repairs {
+    fn may_begin(&mut self) -> bool {
+        let now = Instant::now();
+        let may = self.next_at.is_none_or(|at| at <= now);
+        if may {
+            // Until it has ended there is none within it.
+            self.next_at = Some(now + Duration::from_secs(3600));
+        }
+        may
+    }
+
+    fn end(&mut self, took: Duration) {
+        self.next_at = Some(Instant::now() + took * 20);
+    }
 }
 
 /// A number that changes when another connection wrote to the file.

@@ -1,0 +1,87 @@
+//! Makes everything that follows from the rows of tasks again: after other hands have written in the tables.
+//!
+//! It reads all rows, in one transaction, and is only for a file in which something was found to be wrong.
+
+use super::audit;
+use super::damage;
+use super::transaction::Transaction;
+
+/// Rows that are checked by one statement.
+const SLICE: i64 = 10_000;
+
+/// In this order. `?1` is now.
+const STEPS: &[&str] = &[
+    // Runs and holds have a lease, and nothing else has: without one nobody would ever move them on.
+    "UPDATE taskflow_tasks SET lease_until = ?1 WHERE state IN (2, 3) AND lease_until IS NULL",
+    "UPDATE taskflow_tasks SET lease_until = NULL WHERE lease_until IS NOT NULL AND state NOT IN (2, 3) AND ?1",
+    "UPDATE taskflow_tasks SET finished_at = ?1 WHERE state >= 4 AND finished_at IS NULL",
+    // Those whose key is busy are put aside again by the claim that meets them.
+    "UPDATE taskflow_tasks SET state = 0 WHERE state = -1 AND ?1",
+    "DELETE FROM taskflow_put_aside WHERE ?1",
+    "DELETE FROM taskflow_later WHERE ?1",
+    "INSERT INTO taskflow_later (run_at, task, queue, name)
+     SELECT run_at, seq, queue, name FROM taskflow_tasks WHERE state = 1 AND ?1",
+    "DELETE FROM taskflow_expiring WHERE ?1",
+    "INSERT INTO taskflow_expiring (lapsed, expires_at, task)
+     SELECT 0, expires_at, seq FROM taskflow_tasks WHERE state IN (0, 1) AND expires_at IS NOT NULL AND ?1",
+    "DELETE FROM taskflow_running_keys WHERE ?1",
+    "INSERT INTO taskflow_running_keys (queue, key, running)
+     SELECT queue, concurrency_key, count(*) FROM taskflow_tasks
+     WHERE state = 3 AND concurrency_key IS NOT NULL AND ?1 GROUP BY queue, concurrency_key",
+    "DELETE FROM taskflow_ended_badly WHERE ?1",
+    "INSERT INTO taskflow_ended_badly (state, id) SELECT state, id FROM taskflow_tasks WHERE state >= 5 AND ?1",
+    // Of several that claim one key the oldest has it.
+    "DELETE FROM taskflow_keys WHERE ?1",
+    "INSERT OR IGNORE INTO taskflow_keys (key, name, kind, task)
+     SELECT idempotency_key, name, 'idempotency', seq FROM taskflow_tasks
+     WHERE idempotency_key IS NOT NULL AND state <= 4 AND ?1 ORDER BY seq",
+    "INSERT OR IGNORE INTO taskflow_keys (key, name, kind, task)
+     SELECT run_key, name, 'run', seq FROM taskflow_tasks
+     WHERE run_key IS NOT NULL AND state < 3 AND attempt = 0 AND ?1 ORDER BY seq",
+    "UPDATE taskflow_queues
+     SET aside = 0, due = 0, later = 0, held = 0, running = 0, success = 0, failed = 0, interrupted = 0, cancelled = 0,
+         rejected = 0, waiting_first = 0, refused = max(0, min(refused, 1000000000000000)),
+         key_round = max(0, min(key_round, 1000000000000)), starts = iif(json_valid(starts), starts, NULL)
+     WHERE ?1",
+    "INSERT INTO taskflow_queues
+         (name, due, later, held, running, success, failed, interrupted, cancelled, rejected, waiting_first)
+     SELECT queue, sum(state = 0), sum(state = 1), sum(state = 2), sum(state = 3), sum(state = 4), sum(state = 5),
+            sum(state = 6), sum(state = 7), sum(state = 8), sum(state < 3 AND attempt = 0)
+     FROM taskflow_tasks WHERE ?1 GROUP BY queue
+     ON CONFLICT (name) DO UPDATE SET
+         due = excluded.due, later = excluded.later, held = excluded.held, running = excluded.running,
+         success = excluded.success, failed = excluded.failed, interrupted = excluded.interrupted,
+         cancelled = excluded.cancelled, rejected = excluded.rejected, waiting_first = excluded.waiting_first",
+    // History that leaves no room for more of it.
+    "DELETE FROM taskflow_attempts WHERE n NOT BETWEEN 1 AND 1000000000 AND ?1",
+    "DELETE FROM taskflow_logs WHERE n NOT BETWEEN 1 AND 1000000000 AND ?1",
+    "DELETE FROM taskflow_ended_lately WHERE ended NOT BETWEEN 0 AND 1000000000000 AND ?1",
+];
+
+pub(super) fn repair(tx: &mut Transaction<'_, '_>) -> rusqlite::Result<()> {
+    let mut from = 0;
+    loop {
+        let (flawed, last) = damage::among(tx.sql, from, SLICE)?;
+        tx.condemn_these(&flawed)?;
+        match last {
+            Some(last) => from = last,
+            None => break,
+        }
+    }
+    for step in STEPS {
+        tx.sql.execute(step, [tx.now])?;
+    }
+    // The numbers are what was counted here.
+    tx.ledger.clear();
+    tx.is_suspect = false;
+    tx.is_news = true;
+    tracing::warn!(
+        "other hands have written in the tables of tasks; all that follows from the tasks was made again"
+    );
+    Ok(())
+}
+
+/// What an audit asked for.
+pub(super) fn see_to(tx: &mut Transaction<'_, '_>, found: &audit::Found) -> rusqlite::Result<()> {
+    if found.is_inconsistent { repair(tx) } else { tx.condemn_these(&found.flawed) }
+}

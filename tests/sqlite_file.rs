@@ -1,0 +1,196 @@
+//! The file of a SQLite store and what is around it: a full disk, a long log, a mount point, a read-only place, a file
+//! that is gone.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
+#[path = "support/servers/mod.rs"]
+#[allow(unused, reason = "only what says that something is missing")]
+mod servers;
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use support::{eventually, soon};
+use taskflow::{AddError, TaskManager};
+
+#[taskflow::task(name = "file.keep")]
+async fn keep(text: String) {
+    drop(text);
+}
+
+/// A file system of its own, which goes with the test.
+struct Mounted(tempfile::TempDir);
+
+impl Mounted {
+    /// `None` where this process may not mount: then that was said.
+    fn new(options: &[&str], source: &Path, at: impl FnOnce(&Path) -> PathBuf) -> Option<(Self, PathBuf)> {
+        let directory = tempfile::tempdir().unwrap();
+        let at = at(directory.path());
+        let mount = Command::new("mount").args(options).args([source, &at]).output();
+        match mount {
+            Ok(output) if output.status.success() => Some((Self(directory), at)),
+            answer => {
+                servers::missing("mount", &format!("this process may not mount: {answer:?}"));
+                None
+            }
+        }
+    }
+
+    /// A disk of so many bytes.
+    fn disk(size: &str) -> Option<(Self, PathBuf)> {
+        let size = format!("size={size}");
+        Self::new(&["-t", "tmpfs", "-o", &size], Path::new("tmpfs"), Path::to_owned)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let within = self.0.path().to_str().unwrap().to_owned();
+        for at in
+            mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|at| at.starts_with(&within))
+        {
+            let _ = Command::new("umount").arg("-l").arg(at).status();
+        }
+    }
+}
+
+fn url(file: &Path) -> String {
+    format!("sqlite://{}", file.display())
+}
+
+fn log_of(file: &Path) -> u64 {
+    let mut log = file.as_os_str().to_owned();
+    log.push("-wal");
+    fs::metadata(log).map_or(0, |log| log.len())
+}
+
+async fn connect(file: &Path) -> TaskManager {
+    let builder = TaskManager::builder().store(url(file)).add_timeout(Duration::from_millis(200));
+    soon(builder.connect()).await.unwrap()
+}
+
+async fn add(tasks: &TaskManager, bytes: usize) -> Result<taskflow::TaskId, AddError> {
+    Ok(soon(tasks.add_task(keep, ("x".repeat(bytes),))).await?.id())
+}
+
+#[tokio::test]
+async fn whoever_only_looks_does_so_on_a_full_disk() {
+    let Some((_disk, at)) = Mounted::disk("4m") else { return };
+    let file = at.join("tasks.db");
+    let first = connect(&file).await;
+    let id = add(&first, 10).await.unwrap();
+    // Whatever is left.
+    let ballast = at.join("ballast");
+    let _ = fs::write(&ballast, vec![0; 8 << 20]);
+    for _ in 0..100 {
+        if add(&first, 100_000).await.is_err() {
+            break;
+        }
+    }
+    let looks = connect(&file).await;
+    assert_eq!(soon(looks.get(id)).await.unwrap().unwrap().id, id);
+    let health = looks.health();
+    assert!(!health.is_healthy(), "{health:?}");
+    assert!(add(&looks, 10).await.is_err());
+    soon(looks.shutdown(Duration::ZERO)).await.unwrap();
+    soon(first.shutdown(Duration::ZERO)).await.unwrap();
+
+    // The same when nobody else has the file open.
+    let looks = connect(&file).await;
+    assert_eq!(soon(looks.get(id)).await.unwrap().unwrap().id, id);
+    soon(looks.shutdown(Duration::ZERO)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_is_itself_a_mount_point_is_refused_with_the_directory_to_mount() {
+    let home = tempfile::tempdir().unwrap();
+    let real = home.path().join("tasks.db");
+    soon(connect(&real).await.shutdown(Duration::ZERO)).await.unwrap();
+    let Some((_mounted, at)) = Mounted::new(&["--bind"], &real, |directory| {
+        let at = directory.join("our tasks.db");
+        fs::write(&at, "").unwrap();
+        at
+    }) else {
+        return;
+    };
+    for error in [
+        soon(TaskManager::builder().store(url(&at)).connect()).await.unwrap_err(),
+        soon(TaskManager::builder().store(url(&at)).only(["file.keep"]).start()).await.unwrap_err(),
+    ] {
+        let text = error.to_string();
+        let directory = format!("mount its directory `{}`", at.parent().unwrap().display());
+        assert!(text.contains("mount point") && text.contains(&directory), "{text}");
+    }
+    // Its directory may be one.
+    let Some((_mounted, at)) = Mounted::new(&["--bind"], home.path(), Path::to_owned) else { return };
+    soon(connect(&at.join("tasks.db")).await.shutdown(Duration::ZERO)).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_log_of_an_idle_store_is_short_again_after_a_long_reader_has_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tasks.db");
+    let tasks = connect(&file).await;
+    let reader = Connection::open(&file).unwrap();
+    reader.execute_batch("BEGIN").unwrap();
+    let _: i64 = reader.query_row("SELECT count(*) FROM taskflow_tasks", [], |row| row.get(0)).unwrap();
+    for _ in 0..40 {
+        add(&tasks, 500_000).await.unwrap();
+    }
+    assert!(log_of(&file) > 15 << 20, "the reader holds it: {}", log_of(&file));
+    reader.execute_batch("COMMIT").unwrap();
+    eventually("the log is cut", || async { (log_of(&file) < 1 << 20).then_some(()) }).await;
+
+    // And at the end, though another process keeps the file open.
+    reader.execute_batch("BEGIN").unwrap();
+    let _: i64 = reader.query_row("SELECT count(*) FROM taskflow_tasks", [], |row| row.get(0)).unwrap();
+    for _ in 0..10 {
+        add(&tasks, 500_000).await.unwrap();
+    }
+    reader.execute_batch("COMMIT").unwrap();
+    soon(tasks.shutdown(Duration::from_secs(5))).await.unwrap();
+    drop(tasks);
+    eventually("the log is cut at the end", || async { (log_of(&file) == 0).then_some(()) }).await;
+    drop(reader);
+}
+
+#[tokio::test]
+async fn an_add_within_a_transaction_that_saw_an_older_state_says_how_to_begin_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tasks.db");
+    let tasks = connect(&file).await;
+    let own = Connection::open(&file).unwrap();
+    own.execute_batch("BEGIN").unwrap();
+    let _: i64 = own.query_row("SELECT count(*) FROM taskflow_tasks", [], |row| row.get(0)).unwrap();
+    add(&tasks, 10).await.unwrap();
+    let error = tasks.add_task(keep, (String::new(),)).within_sqlite(&own).unwrap_err();
+    assert!(error.to_string().contains("`BEGIN IMMEDIATE`"), "{error}");
+    assert!(!error.to_string().contains("stayed locked"), "{error}");
+    own.execute_batch("ROLLBACK; BEGIN IMMEDIATE").unwrap();
+    tasks.add_task(keep, (String::new(),)).within_sqlite(&own).unwrap();
+    own.execute_batch("COMMIT").unwrap();
+    assert_eq!(soon(tasks.counts()).await.unwrap().pending, 2);
+}
+
+#[tokio::test]
+async fn a_file_that_is_deleted_or_replaced_is_named_with_the_remedy() {
+    for replaced in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("tasks.db");
+        let tasks = connect(&file).await;
+        add(&tasks, 10).await.unwrap();
+        fs::remove_file(&file).unwrap();
+        if replaced {
+            Connection::open(&file).unwrap().execute_batch("CREATE TABLE other (x)").unwrap();
+        }
+        let error = add(&tasks, 10).await.unwrap_err();
+        assert!(error.to_string().contains("moved, deleted or replaced"), "{error}");
+        assert!(tasks.health().reason.is_some_and(|reason| reason.contains("put it back")));
+    }
+}
