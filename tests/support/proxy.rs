@@ -1,8 +1,10 @@
 //! A TCP proxy that tests tell where to lead.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicUsize, Ordering};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -12,6 +14,29 @@ pub(crate) struct Proxy {
     port: u16,
     target: Arc<AtomicU16>,
     cut: watch::Sender<u32>,
+    limits: Arc<Limits>,
+}
+
+#[derive(Debug)]
+struct Limits {
+    /// Nobody is led anywhere while it is set.
+    refuses: AtomicBool,
+    /// How many bytes may still go to the server before every connection is cut; less than nothing: any number.
+    left: AtomicI64,
+    accepted: AtomicUsize,
+}
+
+impl Limits {
+    /// Whether so many more bytes may go to the server.
+    fn allow(&self, bytes: usize) -> bool {
+        let bytes = i64::try_from(bytes).expect("a small number");
+        if self.left.load(Ordering::Acquire) < 0 || self.left.fetch_sub(bytes, Ordering::AcqRel) >= bytes {
+            return true;
+        }
+        self.left.store(-1, Ordering::Release);
+        self.refuses.store(true, Ordering::Release);
+        false
+    }
 }
 
 impl Proxy {
@@ -21,8 +46,14 @@ impl Proxy {
         let port = listener.local_addr().expect("it is bound").port();
         let target = Arc::new(AtomicU16::new(target));
         let cut = watch::Sender::new(0);
-        tokio::spawn(pass(listener, Arc::clone(&target), cut.clone()));
-        Self { port, target, cut }
+        let limits = Limits {
+            refuses: AtomicBool::new(false),
+            left: AtomicI64::new(-1),
+            accepted: AtomicUsize::new(0),
+        };
+        let limits = Arc::new(limits);
+        tokio::spawn(pass(listener, Arc::clone(&target), cut.clone(), Arc::clone(&limits)));
+        Self { port, target, cut, limits }
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -39,17 +70,59 @@ impl Proxy {
     pub(crate) fn cut(&self) {
         self.cut.send_modify(|cuts| *cuts += 1);
     }
+
+    /// Cuts every connection when so many more bytes have gone to the server, and refuses new ones.
+    #[allow(dead_code, reason = "each test binary uses its part")]
+    pub(crate) fn cut_after(&self, bytes: usize) {
+        self.limits.left.store(i64::try_from(bytes).expect("a small number"), Ordering::Release);
+    }
+
+    /// Refuses new connections, or not.
+    #[allow(dead_code, reason = "each test binary uses its part")]
+    pub(crate) fn refuse(&self, refuses: bool) {
+        self.limits.refuses.store(refuses, Ordering::Release);
+    }
+
+    /// How many connections there ever were.
+    #[allow(dead_code, reason = "each test binary uses its part")]
+    pub(crate) fn accepted(&self) -> usize {
+        self.limits.accepted.load(Ordering::Acquire)
+    }
 }
 
-async fn pass(listener: TcpListener, target: Arc<AtomicU16>, cut: watch::Sender<u32>) {
-    while let Ok((mut from, _)) = listener.accept().await {
-        let (target, mut cut) = (target.load(Ordering::Acquire), cut.subscribe());
+async fn pass(listener: TcpListener, target: Arc<AtomicU16>, cut: watch::Sender<u32>, limits: Arc<Limits>) {
+    while let Ok((from, _)) = listener.accept().await {
+        if limits.refuses.load(Ordering::Acquire) {
+            continue;
+        }
+        limits.accepted.fetch_add(1, Ordering::AcqRel);
+        let (target, limits) = (target.load(Ordering::Acquire), Arc::clone(&limits));
+        let (mut is_cut, cut) = (cut.subscribe(), cut.clone());
         tokio::spawn(async move {
-            let Ok(mut to) = TcpStream::connect(("127.0.0.1", target)).await else { return };
+            let Ok(to) = TcpStream::connect(("127.0.0.1", target)).await else { return };
+            let _ = (from.set_nodelay(true), to.set_nodelay(true));
+            let ((from_client, to_client), (from_server, to_server)) = (from.into_split(), to.into_split());
             tokio::select! {
-                _ = tokio::io::copy_bidirectional(&mut from, &mut to) => {}
-                _ = cut.changed() => {}
+                is_spent = forward(from_client, to_server, Some(&limits)) => if is_spent {
+                    cut.send_modify(|cuts| *cuts += 1);
+                },
+                _ = forward(from_server, to_client, None) => {}
+                _ = is_cut.changed() => {}
             }
         });
     }
+}
+
+/// Passes bytes on until one side ends. Answers whether no more may go.
+async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, limits: Option<&Limits>) -> bool {
+    let mut bytes = vec![0; 16 << 10];
+    while let Ok(n @ 1..) = from.read(&mut bytes).await {
+        if limits.is_some_and(|limits| !limits.allow(n)) {
+            return true;
+        }
+        if to.write_all(&bytes[..n]).await.is_err() {
+            break;
+        }
+    }
+    false
 }

@@ -1,7 +1,7 @@
 //! A private Redis server.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
@@ -35,6 +35,49 @@ pub(crate) fn shared_url() -> Option<String> {
     };
     let separator = if base.contains('?') { '&' } else { '?' };
     Some(format!("{base}{separator}namespace={}", fresh_namespace()))
+}
+
+/// What a server answers to a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    Text(String),
+    Error(String),
+    Number(i64),
+    Bytes(Vec<u8>),
+    Nothing,
+    List(Vec<Self>),
+}
+
+impl Reply {
+    fn read(from: &mut impl BufRead) -> Option<Self> {
+        let mut line = String::new();
+        from.read_line(&mut line).ok()?;
+        let (kind, rest) = line.trim_end().split_at_checked(1)?;
+        let length = || usize::try_from(rest.parse::<i64>().ok()?).ok();
+        Some(match kind {
+            "+" => Self::Text(rest.to_owned()),
+            "-" => Self::Error(rest.to_owned()),
+            ":" => Self::Number(rest.parse().ok()?),
+            "$" => match length() {
+                Some(length) => {
+                    let mut bytes = vec![0; length + 2];
+                    from.read_exact(&mut bytes).ok()?;
+                    bytes.truncate(length);
+                    Self::Bytes(bytes)
+                }
+                None => Self::Nothing,
+            },
+            _ => Self::List((0..length()?).map(|_| Self::read(from)).collect::<Option<_>>()?),
+        })
+    }
+
+    /// The bytes, which it must be.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            other => panic!("{other:?} is not bytes"),
+        }
+    }
 }
 
 impl RedisServer {
@@ -100,6 +143,33 @@ impl RedisServer {
         let mut answer = [0; 64];
         let length = stream.read(&mut answer).ok()?;
         Some(String::from_utf8_lossy(&answer[..length]).into_owned())
+    }
+
+    /// Sends one command, of any bytes, over a connection of its own; `None` while the server does not answer.
+    pub(crate) fn command(&self, words: &[&[u8]]) -> Option<Reply> {
+        self.commands(&[words]).pop()?
+    }
+
+    /// The same on a server that asks for a password.
+    pub(crate) fn command_as(&self, password: &str, words: &[&[u8]]) -> Option<Reply> {
+        self.commands(&[&[b"AUTH", password.as_bytes()], words]).pop()?
+    }
+
+    fn commands(&self, commands: &[&[&[u8]]]) -> Vec<Option<Reply>> {
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return Vec::new() };
+        let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+        let mut bytes = Vec::new();
+        for words in commands {
+            bytes.extend(format!("*{}\r\n", words.len()).into_bytes());
+            for word in *words {
+                bytes.extend(format!("${}\r\n", word.len()).into_bytes());
+                bytes.extend_from_slice(word);
+                bytes.extend(b"\r\n");
+            }
+        }
+        let _ = stream.write_all(&bytes);
+        let mut answers = BufReader::new(stream);
+        commands.iter().map(|_| Reply::read(&mut answers)).collect()
     }
 
     fn end(&mut self, signal: Signal) {

@@ -56,10 +56,6 @@ impl<'a> List<'a> {
         self.read(bytes)
     }
 
-    pub(super) fn text(&mut self) -> Result<String, StoreError> {
-        self.read(|value| String::from_utf8(bytes(value)?).ok())
-    }
-
     pub(super) fn number(&mut self) -> Result<i64, StoreError> {
         self.read(|value| number(&value))
     }

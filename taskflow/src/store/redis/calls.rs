@@ -1,22 +1,25 @@
 //! Calls of scripts: what all handles of a store share, and how tasks come in, are claimed and are recovered.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 use super::answer::{Answer, List};
-use super::error::unexpected;
+use super::claim::Unconfirmed;
+use super::damage::{Damaged, Repairs};
+use super::error::{self, unexpected};
 use super::instance::{self, Known};
 use super::link::Links;
 use super::news::News;
 use super::script::{self, Call, Script};
 use super::state::State;
-use super::{claim, finish, insert, persistence, recover};
+use super::{claim, finish, insert, recover, server};
 use crate::model::{InstanceId, InstanceInfo, StoreError, StoreErrorKind, time};
 use crate::store::suspects::Suspects;
-use crate::store::{Claim, Finish, InsertBatch, InsertGroup, Recovered};
+use crate::store::{Claim, Claims, Finish, InsertBatch, InsertGroup, Recovered};
 
 /// The layout of the keys that this program reads and writes.
 const SCHEMA: i64 = 1;
@@ -34,6 +37,9 @@ pub(super) struct Shared {
     /// The instances that show signs of life by this store.
     pub(super) ours: Mutex<HashSet<InstanceId>>,
     pub(super) suspects: Suspects<Vec<u8>>,
+    pub(super) repairs: Repairs,
+    /// For what goes on behind a call.
+    pub(super) this: Weak<Shared>,
 }
 
 /// Whether what is asked for may be simple enough for the scripts on `lean.lua`: where it was not, the next calls do not try.
@@ -64,10 +70,6 @@ impl Shared {
         Call::new(script, &self.prefix, self.news.stamp())
     }
 
-    pub(super) async fn ask(&self, call: &Call) -> Result<Answer<'_>, StoreError> {
-        Ok(Answer { value: self.links.call(call).await?, location: &self.links.location })
-    }
-
     /// Asks, and then tells the listeners of this process.
     pub(super) async fn tell(&self, call: &Call) -> Result<Answer<'_>, StoreError> {
         let answer = self.ask(call).await?;
@@ -80,18 +82,12 @@ impl Shared {
     }
 
     pub(super) async fn numbers(&self) -> Result<List<'_>, StoreError> {
-        self.pairs("counts").await
-    }
-
-    /// A hash, as pairs.
-    pub(super) async fn pairs(&self, key: &str) -> Result<List<'_>, StoreError> {
-        let mut command = redis::cmd("HGETALL");
-        command.arg(format!("{}{key}", self.prefix));
-        let value = self.links.ask(&command).await?;
-        Answer { value, location: &self.links.location }.list()
+        self.ask(&self.quiet(&script::COUNTS)).await?.list()
     }
 
     pub(super) async fn join(&self, info: &InstanceInfo) -> Result<(), StoreError> {
+        self.try_rights().await?;
+        server::check_eviction(&self.links, info.runs).await?;
         let mut call = self.quiet(&script::JOIN);
         call.arg(info.id.as_bytes()).arg(instance::pack(info));
         call.arg(time::micros(instance::BELIEVED)).arg(SCHEMA);
@@ -103,23 +99,83 @@ impl Shared {
             );
             return Err(StoreError::new(StoreErrorKind::NewerSchema, message));
         }
-        persistence::warn_if_off(&self.links).await;
+        server::warn_if_it_forgets(&self.links).await;
         Ok(())
     }
 
+    /// Does once what the scripts do: what this user may not do is said now, and not by the first add.
+    async fn try_rights(&self) -> Result<(), StoreError> {
+        let call = Call::new(&script::PROBE, &self.prefix, self.news.voice());
+        let answer = self.ask(&call).await?;
+        if answer.value == redis::Value::Nil {
+            return Ok(());
+        }
+        let refusal = answer.bytes()?;
+        Err(error::refused(&String::from_utf8_lossy(&refusal), &self.links.location))
+    }
+
     pub(super) async fn insert(&self, batch: &InsertBatch) -> Result<Vec<insert::Group>, StoreError> {
+        if let Some(field) = insert::inexact(&batch.groups) {
+            let message = format!("`{field}` is beyond the year 2255: Redis keeps no later instant exactly");
+            return Err(StoreError::new(StoreErrorKind::Other, message));
+        }
         let mut answers = Vec::with_capacity(batch.groups.len());
         for groups in insert::portions(&batch.groups) {
-            if let Some(inserted) = self.insert_plain(batch, groups).await? {
-                answers.extend(inserted);
-                continue;
+            match self.insert_portion(batch, groups).await {
+                Ok(inserted) => answers.extend(inserted),
+                // The groups of the portions before are stored: nobody may hear that they are not.
+                Err(error) if !answers.is_empty() => {
+                    return Err(StoreError::with_source(StoreErrorKind::Unknown, error.to_string(), error));
+                }
+                Err(error) => return Err(error),
             }
-            let mut call = self.loud(&script::INSERT);
-            insert::pack(&mut call, batch.instance, batch, groups);
-            let answer = self.tell(&call).await?.bytes()?;
-            answers.extend(insert::unpack(&answer, groups).ok_or_else(|| self.unexpected())?);
         }
         Ok(answers)
+    }
+
+    async fn insert_portion(
+        &self,
+        batch: &InsertBatch,
+        groups: &[InsertGroup],
+    ) -> Result<Vec<insert::Group>, StoreError> {
+        if let Some(inserted) = self.insert_plain(batch, groups).await? {
+            return Ok(inserted);
+        }
+        let mut call = self.loud(&script::INSERT);
+        insert::pack(&mut call, batch.instance, batch, groups);
+        let answer =
+            if insert::is_large(groups) { self.insert_staged(&call).await } else { self.tell(&call).await };
+        insert::unpack(&answer?.bytes()?, groups).ok_or_else(|| self.unexpected())
+    }
+
+    /// Brings the arguments of an insert in portions, and has them inserted by one script: all of them or none.
+    async fn insert_staged(&self, insert: &Call) -> Result<Answer<'_>, StoreError> {
+        let stage = Uuid::now_v7().into_bytes();
+        let arguments = insert.arguments();
+        let mut staged = 0;
+        for some in insert::stages(&arguments) {
+            let mut call = self.quiet(&script::STAGE);
+            call.arg(&stage[..]).arg(staged);
+            for argument in some {
+                call.arg(*argument);
+            }
+            let answer = self.ask(&call).await.map_err(not_stored)?;
+            if answer.bytes()? != b"1" {
+                return Err(self.stage_is_gone());
+            }
+            staged += some.len();
+        }
+        let mut call = self.loud(&script::INSERT_STAGED);
+        call.arg(&stage[..]).arg(staged);
+        let answer = self.tell(&call).await?;
+        if answer.value == redis::Value::Nil { Err(self.stage_is_gone()) } else { Ok(answer) }
+    }
+
+    fn stage_is_gone(&self) -> StoreError {
+        let location = &self.links.location;
+        let message =
+            format!("`{location}` lost a part of what is to be inserted together; nothing was stored");
+        StoreError::new(StoreErrorKind::Unavailable, message)
     }
 
     /// Inserts groups that are all plain; `None`, and nothing done, if they are not or were inserted before.
@@ -157,7 +213,11 @@ impl Shared {
     }
 
     /// Ends runs, if there are any, and makes a claim. Answers with what the scripts of turns or claims do.
-    pub(super) async fn turn(&self, finishes: &[Finish], claim: &Claim) -> Result<List<'_>, StoreError> {
+    pub(super) async fn turn(
+        &self,
+        finishes: &[Finish],
+        claim: &Claim,
+    ) -> Result<(List<'_>, Unconfirmed<'_>), StoreError> {
         let well = finishes.is_empty() || finish::all_well(finishes);
         if well && claim::is_plain(claim) && self.simple.may_be() {
             let call = if finishes.is_empty() {
@@ -167,11 +227,12 @@ impl Shared {
                 finish::pack_well(&mut call, finishes);
                 call
             };
-            let answer = self.claim(call, claim).await?;
+            let (answer, unconfirmed) = self.claim(call, claim).await?;
             if answer.value != redis::Value::Nil {
                 self.tell_of(finishes);
-                return answer.list();
+                return Ok((answer.list()?, unconfirmed));
             }
+            unconfirmed.confirm();
             self.simple.is_not();
         }
         let call = if finishes.is_empty() {
@@ -181,9 +242,9 @@ impl Shared {
             finish::pack(&mut call, finishes);
             call
         };
-        let answer = self.claim(call, claim).await?;
+        let (answer, unconfirmed) = self.claim(call, claim).await?;
         self.tell_of(finishes);
-        answer.list()
+        Ok((answer.list()?, unconfirmed))
     }
 
     fn tell_of(&self, finishes: &[Finish]) {
@@ -193,29 +254,48 @@ impl Shared {
     }
 
     /// Makes a claim with this call.
-    async fn claim(&self, mut call: Call, claim: &Claim) -> Result<Answer<'_>, StoreError> {
-        let mut lost = self.tokens.take_lost(claim.instance);
-        while let Some(token) = lost.pop() {
+    async fn claim(
+        &self,
+        mut call: Call,
+        claim: &Claim,
+    ) -> Result<(Answer<'_>, Unconfirmed<'_>), StoreError> {
+        while let Some(unconfirmed) = Unconfirmed::lost_before(&self.tokens, claim.instance) {
             let mut unclaim = self.loud(&script::UNCLAIM);
-            unclaim.arg(claim.instance.as_bytes()).arg(&token[..]);
-            if let Err(error) = self.ask(&unclaim).await {
-                lost.push(token);
-                lost.into_iter().for_each(|token| self.tokens.lost(claim.instance, token));
-                return Err(error);
+            unclaim.arg(claim.instance.as_bytes()).arg(&unconfirmed.token[..]);
+            self.ask(&unclaim).await?;
+            unconfirmed.confirm();
+        }
+        let unconfirmed = Unconfirmed::begin(&self.tokens, claim.instance);
+        claim::pack(&mut call, claim, unconfirmed.token);
+        match self.ask(&call).await {
+            Ok(answer) => Ok((answer, unconfirmed)),
+            Err(error) => {
+                // Whatever else it is, nothing was taken.
+                if !matches!(error.kind(), StoreErrorKind::Unknown | StoreErrorKind::Other) {
+                    unconfirmed.confirm();
+                }
+                Err(error)
             }
         }
-        let token = self.tokens.next();
-        claim::pack(&mut call, claim, token);
-        let answer = self.ask(&call).await;
-        if let Err(error) = &answer
-            && error.kind() == StoreErrorKind::Unknown
-        {
-            self.tokens.lost(claim.instance, token);
+    }
+
+    /// What the answer of a claim says; those of it that cannot be read are ended.
+    pub(super) async fn claimed(
+        &self,
+        answer: List<'_>,
+        unconfirmed: Unconfirmed<'_>,
+        claim: &Claim,
+    ) -> Result<Claims, StoreError> {
+        let (claims, damaged) = claim::unpack(answer, claim)?;
+        if let Err(error) = self.condemn(&damaged).await {
+            tracing::warn!(%error, "damaged tasks will be ended when their leases end");
         }
-        answer
+        unconfirmed.confirm();
+        Ok(claims)
     }
 
     pub(super) async fn recover(&self) -> Result<Vec<Recovered>, StoreError> {
+        self.check().await?;
         if let Err(error) = self.end_leases_of_the_dead().await {
             if error.is_transient() {
                 return Err(error);
@@ -230,11 +310,21 @@ impl Shared {
             if lost.is_empty() {
                 return Ok(Vec::new());
             }
-            let (mut call, mut decided) = (self.loud(&script::LOSE), Vec::new());
+            let (mut call, mut decided, mut damaged) = (self.loud(&script::LOSE), Vec::new(), Vec::new());
             while !lost.is_empty() {
-                let (id, state) = (lost.task_id()?, lost.bytes()?);
-                let state = State::unpack(&state).ok_or_else(|| self.unexpected())?;
-                decided.push(recover::decide(&mut call, id, &state));
+                let (id, bytes) = (lost.task_id()?, lost.bytes()?);
+                let state = State::unpack(&bytes);
+                match state.as_ref().and_then(|state| recover::decide(&mut call, id, state)) {
+                    Some(recovered) => decided.push(recovered),
+                    // Of its body, no more than the policy is here.
+                    None => damaged.push(Damaged { body: Vec::new(), ..Damaged::of(id, state.as_ref()) }),
+                }
+            }
+            if !damaged.is_empty() {
+                self.condemn(&damaged).await?;
+                if decided.is_empty() {
+                    continue;
+                }
             }
             let applied = self.tell(&call).await?.bytes()?;
             let mut applied = applied.iter().map(|answer| *answer == b'1');
@@ -244,5 +334,17 @@ impl Shared {
                 return Ok(decided);
             }
         }
+    }
+}
+
+/// What is staged is no task yet: an answer that is lost leaves nothing in doubt.
+fn not_stored(error: StoreError) -> StoreError {
+    match error.kind() {
+        StoreErrorKind::Unknown => StoreError::with_source(
+            StoreErrorKind::Unavailable,
+            "the connection broke while tasks were brought to the store; nothing was stored",
+            error,
+        ),
+        _ => error,
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::answer::List;
+use super::damage::Damaged;
 use super::script::{AT_ONCE, Call};
 use super::state::{Body, FOR_EVER, State, Unpack, exact, policy};
 use crate::model::{InstanceId, RateLimit, RetryPolicy, StoreError, TaskId, time};
@@ -30,7 +31,7 @@ impl Tokens {
         Self { handle, next: AtomicU64::new(0), unanswered: Mutex::default() }
     }
 
-    pub(super) fn next(&self) -> Token {
+    fn next(&self) -> Token {
         let mut token = [0; 24];
         token[..16].copy_from_slice(&self.handle);
         token[16..].copy_from_slice(&self.next.fetch_add(1, Ordering::Relaxed).to_be_bytes());
@@ -38,13 +39,46 @@ impl Tokens {
     }
 
     /// Nobody knows what became of this one.
-    pub(super) fn lost(&self, instance: InstanceId, token: Token) {
+    fn lost(&self, instance: InstanceId, token: Token) {
         self.unanswered.lock().entry(instance).or_default().push(token);
     }
+}
 
-    /// Those to take back, until they are [`lost`](Self::lost) again.
-    pub(super) fn take_lost(&self, instance: InstanceId) -> Vec<Token> {
-        self.unanswered.lock().remove(&instance).unwrap_or_default()
+/// A claim whose answer has not come, or not been read yet. Dropped like that, as with the call's future, it is [`lost`](Tokens::lost).
+#[derive(Debug)]
+pub(super) struct Unconfirmed<'a> {
+    tokens: &'a Tokens,
+    instance: InstanceId,
+    pub(super) token: Token,
+    is_confirmed: bool,
+}
+
+impl<'a> Unconfirmed<'a> {
+    pub(super) fn begin(tokens: &'a Tokens, instance: InstanceId) -> Self {
+        Self { tokens, instance, token: tokens.next(), is_confirmed: false }
+    }
+
+    /// One that was lost, to be taken back.
+    pub(super) fn lost_before(tokens: &'a Tokens, instance: InstanceId) -> Option<Self> {
+        let mut unanswered = tokens.unanswered.lock();
+        let token = unanswered.get_mut(&instance)?.pop();
+        if token.is_none() {
+            unanswered.remove(&instance);
+        }
+        Some(Self { tokens, instance, token: token?, is_confirmed: false })
+    }
+
+    /// It is known what it took, or that it took nothing.
+    pub(super) fn confirm(mut self) {
+        self.is_confirmed = true;
+    }
+}
+
+impl Drop for Unconfirmed<'_> {
+    fn drop(&mut self) {
+        if !self.is_confirmed {
+            self.tokens.lost(self.instance, self.token);
+        }
     }
 }
 
@@ -92,15 +126,22 @@ fn slice(limit: RateLimit) -> i64 {
     ((length + 99) / 100).min(FOR_EVER / 200)
 }
 
-pub(super) fn unpack(mut answer: List<'_>, claim: &Claim) -> Result<Claims, StoreError> {
+/// What was claimed, and those of it that cannot be read.
+pub(super) fn unpack(mut answer: List<'_>, claim: &Claim) -> Result<(Claims, Vec<Damaged>), StoreError> {
     let next_due = due_in(answer.number()?);
     let (ids, heads) = (answer.bytes()?, answer.bytes()?);
     let (mut ids, mut heads) = (Unpack(&ids), Unpack(&heads));
-    let (mut tasks, mut policies) = (Vec::with_capacity(answer.len()), Policies::default());
+    let (mut tasks, mut damaged) = (Vec::with_capacity(answer.len()), Vec::new());
+    let mut policies = Policies::default();
     while let Some((id, head)) = ids.array().zip(heads.take(State::HEAD)) {
-        tasks.extend(claimed(claim, &mut policies, TaskId::from_bytes(id), head, &answer.bytes()?));
+        let (id, task) = (TaskId::from_bytes(id), answer.bytes()?);
+        let state = State::put_together(head, &task);
+        match state.as_ref().and_then(|state| claimed(claim, &mut policies, id, state)) {
+            Some(claimed) => tasks.push(claimed),
+            None => damaged.push(Damaged::of(id, state.as_ref())),
+        }
     }
-    Ok(Claims { tasks, next_due })
+    Ok((Claims { tasks, next_due }, damaged))
 }
 
 /// Microseconds until something is due; less than nothing means never.
@@ -108,8 +149,7 @@ fn due_in(micros: i64) -> Option<Duration> {
     u64::try_from(micros).ok().map(Duration::from_micros)
 }
 
-fn claimed(claim: &Claim, policies: &mut Policies, id: TaskId, head: &[u8], task: &[u8]) -> Option<Claimed> {
-    let state = State::put_together(head, task)?;
+fn claimed(claim: &Claim, policies: &mut Policies, id: TaskId, state: &State<'_>) -> Option<Claimed> {
     let body = Body::unpack(state.body)?;
     let name = claim.names.iter().find(|name| ***name == *state.name).cloned()?;
     let queue = claim.queues.iter().find(|(queue, _)| **queue == *state.queue)?.0.clone();
@@ -123,7 +163,7 @@ fn claimed(claim: &Claim, policies: &mut Policies, id: TaskId, head: &[u8], task
         tags: body.tags,
         attempt: state.attempt,
         max_attempts: state.max_attempts,
-        policy: policies.get(body.policy),
+        policy: policies.get(body.policy)?,
         scheduled_for: state.scheduled_for.map(time::from_micros),
         log_lines: state.log_lines,
         log_bytes: state.log_bytes,
@@ -137,13 +177,13 @@ struct Policies {
 }
 
 impl Policies {
-    fn get(&mut self, json: &str) -> Arc<RetryPolicy> {
+    fn get(&mut self, json: &str) -> Option<Arc<RetryPolicy>> {
         match &self.last {
-            Some((of, policy)) if of == json => Arc::clone(policy),
+            Some((of, policy)) if of == json => Some(Arc::clone(policy)),
             _ => {
-                let policy = Arc::new(policy(json));
+                let policy = Arc::new(policy(json)?);
                 self.last = Some((json.to_owned(), Arc::clone(&policy)));
-                policy
+                Some(policy)
             }
         }
     }

@@ -23,8 +23,11 @@ pub(super) fn store_error(error: RedisError, location: &str, in_doubt: bool) -> 
         );
         return StoreError::with_source(StoreErrorKind::Unknown, message, error);
     }
+    if is_refusal(&error) {
+        return refused(error.detail().unwrap_or("a right is missing"), location);
+    }
     let (kind, message) = match error.code() {
-        Some("NOAUTH" | "NOPERM" | "WRONGPASS") => return denied(error, location),
+        Some("NOAUTH" | "WRONGPASS") => return denied(error, location),
         Some("OOM") => (
             StoreErrorKind::Full,
             format!("`{location}` has reached its `maxmemory`; raise it, or lower the retention"),
@@ -57,9 +60,34 @@ pub(super) fn store_error(error: RedisError, location: &str, in_doubt: bool) -> 
 }
 
 fn denied(error: RedisError, location: &str) -> StoreError {
-    let message =
-        format!("`{location}` denies access; check the user, the password and its rights in the URL");
+    if error.code() == Some("NOPERM") {
+        return refused(error.detail().unwrap_or("a right is missing"), location);
+    }
+    let message = format!(
+        "`{location}` denies access; check the user and the password in the URL, and that the user is `on`"
+    );
     StoreError::with_source(StoreErrorKind::Denied, message, error)
+}
+
+/// A right is missing.
+pub(super) fn refused(refusal: &str, location: &str) -> StoreError {
+    let refusal = refusal.split(" script: ").next().unwrap_or(refusal);
+    let namespace = location.rsplit_once("namespace=").map_or("NAMESPACE", |(_, namespace)| namespace);
+    StoreError::new(
+        StoreErrorKind::Denied,
+        format!(
+            "the user of `{location}` lacks a right ({refusal}); give it the keys `~{{taskflow:{namespace}}}:*`, the channels \
+             `&{{taskflow:{namespace}}}:*` and the commands `+@read +@write +@scripting +@pubsub +@connection +time +info`"
+        ),
+    )
+}
+
+/// Whether a script failed over a right of the user: what Redis answers with `ERR`.
+pub(super) fn is_refusal(error: &RedisError) -> bool {
+    error.code() == Some("NOPERM")
+        || error.detail().is_some_and(|why| {
+            why.contains("The user executing the script") || why.contains("ACL failure in script")
+        })
 }
 
 /// An answer of another shape than the script gives.

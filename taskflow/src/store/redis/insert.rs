@@ -1,6 +1,7 @@
 //! Adds, packed for the script and its answer read.
 
 use std::collections::HashMap;
+use std::time::SystemTime;
 
 use super::script::{AT_ONCE, Call};
 use super::state::{
@@ -18,7 +19,8 @@ const BYTES_AT_ONCE: usize = 8 << 20;
 /// The answer for one group.
 pub(super) type Group = Result<Vec<Inserted>, Refusal>;
 
-/// The groups of a batch, so many together as one script may insert. Groups do not know of each other.
+/// The groups of a batch, so many together as one script may insert. Groups do not know of each other: a portion has more only where
+/// a single group does.
 pub(super) fn portions(groups: &[InsertGroup]) -> Vec<&[InsertGroup]> {
     let mut portions = Vec::new();
     let (mut from, mut tasks, mut bytes) = (0, 0, 0);
@@ -36,6 +38,35 @@ pub(super) fn portions(groups: &[InsertGroup]) -> Vec<&[InsertGroup]> {
         portions.push(&groups[from..]);
     }
     portions
+}
+
+/// An instant of a task that scripts cannot keep exactly; `None` if there is none.
+pub(super) fn inexact(groups: &[InsertGroup]) -> Option<&'static str> {
+    let is_inexact = |at: SystemTime| time::to_micros(at).unsigned_abs() >= FOR_EVER.unsigned_abs();
+    tasks(groups).find_map(|InsertTask { task, .. }| match task.when {
+        When::At(at) if is_inexact(at) => Some("run_at"),
+        _ => task.expires_at.is_some_and(is_inexact).then_some("expires_at"),
+    })
+}
+
+/// Whether the arguments of a portion are more than one call should bring.
+pub(super) fn is_large(groups: &[InsertGroup]) -> bool {
+    let size = |it: &InsertTask| it.task.args.as_ref().map_or(0, |args| args.len());
+    tasks(groups).count() > TASKS_AT_ONCE || tasks(groups).map(size).sum::<usize>() > BYTES_AT_ONCE
+}
+
+/// Arguments, so many together as one call may bring.
+pub(super) fn stages<'a, 'b>(arguments: &'b [&'a [u8]]) -> Vec<&'b [&'a [u8]]> {
+    let (mut stages, mut from, mut bytes) = (Vec::new(), 0, 0);
+    for (n, argument) in arguments.iter().enumerate() {
+        if n > from && (n - from >= 4 * TASKS_AT_ONCE || bytes + argument.len() > BYTES_AT_ONCE) {
+            stages.push(&arguments[from..n]);
+            (from, bytes) = (n, 0);
+        }
+        bytes += argument.len();
+    }
+    stages.push(&arguments[from..]);
+    stages
 }
 
 /// Adds the arguments for these groups.

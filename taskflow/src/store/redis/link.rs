@@ -3,14 +3,16 @@
 //! A connection is served by a task of the runtime that made it. Leases are renewed from a runtime of their own, so
 //! they have a connection of their own, which goes on while handlers block the main runtime.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::runtime::{Handle, Id};
+use tokio::sync::watch;
 
-use super::error::{store_error, unreachable};
+use super::error::{is_refusal, store_error, unreachable};
 use super::script::Call;
 use crate::model::StoreError;
 
@@ -20,14 +22,13 @@ pub(super) const CONNECT: Duration = Duration::from_secs(3);
 /// How long an answer may take: a connection that is cut half-open is noticed after it.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
-/// Scripts may be flushed again between loading and calling one; nobody does so this often.
-const LOADS: usize = 8;
-
 #[derive(Debug)]
 pub(super) struct Links {
     pub(super) client: Client,
     pub(super) location: String,
     open: Mutex<Open>,
+    /// Changed where a connection led to a server that no longer serves: others to it are of no use either.
+    pub(super) moved: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -45,25 +46,23 @@ struct Link {
 
 impl Links {
     pub(super) fn new(client: Client, location: String) -> Self {
-        Self { client, location, open: Mutex::default() }
+        Self { client, location, open: Mutex::default(), moved: watch::Sender::new(()) }
     }
 
     /// Calls a script, loading it where the server does not know it.
-    pub(super) async fn call(&self, call: &Call) -> Result<Value, StoreError> {
-        for _ in 0..LOADS {
-            match self.send(&call.command, call.script.writes).await {
-                Err(error) if is_unknown_script(&error) => {
-                    let mut load = redis::cmd("SCRIPT");
-                    load.arg("LOAD").arg(call.script.source());
-                    self.send(&load, false).await.map_err(|error| self.describe(error, false))?;
+    pub(super) async fn call(&self, call: &Call) -> Result<Value, CallError> {
+        let mut command = Cow::Borrowed(&call.command);
+        for _ in 0..2 {
+            match self.send(&command, call.script.writes).await {
+                // With its source: the server knows it from then on, and no right to `SCRIPT LOAD` is needed.
+                Err(error) if is_unknown_script(&error) => command = Cow::Owned(call.with_source()),
+                Err(Failure::Answer(error)) if is_damage(&error) => {
+                    return Err(CallError::Damage(store_error(error, &self.location, false)));
                 }
-                answer => return answer.map_err(|error| self.describe(error, call.script.writes)),
+                answer => return Ok(answer.map_err(|error| self.describe(error, call.script.writes))?),
             }
         }
-        Err(StoreError::new(
-            crate::model::StoreErrorKind::Unavailable,
-            format!("`{}` forgets scripts as fast as they are loaded; end what flushes them", self.location),
-        ))
+        Err(CallError::Other(super::error::unexpected(&self.location)))
     }
 
     /// Sends a command that changes nothing, or nothing that matters.
@@ -72,23 +71,29 @@ impl Links {
     }
 
     async fn send(&self, command: &Cmd, writes: bool) -> Result<Value, Failure> {
-        let mut link = self.link().await?;
-        let answer = match link.connection.send_packed_command(command).await {
-            // The connection may have been cut while nobody used it. What only reads is simply asked again.
-            Err(error) if !writes && is_broken(&error) && !error.is_timeout() => {
-                self.drop_link(&link);
-                link = self.link().await?;
-                link.connection.send_packed_command(command).await
-            }
-            answer => answer,
-        };
-        let answer = answer.and_then(Value::extract_error);
-        answer.map_err(|error| {
-            if is_broken(&error) {
+        let mut is_repeated = false;
+        loop {
+            let mut link = self.link().await?;
+            let answer = link.connection.send_packed_command(command).await;
+            let error = match answer.and_then(Value::extract_error) {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            let serves_not = does_not_serve(&error);
+            if serves_not || is_broken(&error) {
                 self.drop_link(&link);
             }
-            Failure::Answer(error)
-        })
+            if serves_not {
+                self.moved.send_replace(());
+            }
+            // A server that does not serve has done nothing. A connection may have been cut while nobody used it: what only reads
+            // is simply asked again.
+            let may_repeat = serves_not || (!writes && is_broken(&error) && !error.is_timeout());
+            if is_repeated || !may_repeat {
+                return Err(Failure::Answer(error));
+            }
+            is_repeated = true;
+        }
     }
 
     async fn link(&self) -> Result<Link, Failure> {
@@ -125,6 +130,31 @@ impl Links {
     }
 }
 
+/// Why a call of a script failed.
+pub(super) enum CallError {
+    /// The script met something that no taskflow wrote.
+    Damage(StoreError),
+    Other(StoreError),
+}
+
+impl From<StoreError> for CallError {
+    fn from(error: StoreError) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// Whether a script failed over what is stored. What the user may not do is an `ERR` of scripts too.
+fn is_damage(error: &RedisError) -> bool {
+    match error.code() {
+        Some("WRONGTYPE") => true,
+        Some("ERR") => {
+            error.detail().is_some_and(|why| why.contains("user_script") || why.contains(" script: "))
+                && !is_refusal(error)
+        }
+        _ => false,
+    }
+}
+
 /// What went wrong, and when.
 enum Failure {
     /// Before anything was sent.
@@ -135,6 +165,12 @@ enum Failure {
 
 fn is_unknown_script(failure: &Failure) -> bool {
     matches!(failure, Failure::Answer(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
+}
+
+/// Whether a server says that it is no primary that is up, or no longer knows who is connected: it has done nothing, and a new
+/// connection may lead to another, as through a proxy or a name that follows the primary.
+fn does_not_serve(error: &RedisError) -> bool {
+    matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "LOADING" | "CLUSTERDOWN" | "NOAUTH"))
 }
 
 /// Whether the connection is of no more use.

@@ -8,12 +8,14 @@
 //! on `lean.lua` (`ends_well.lua`, `claim_plain.lua`). On this side [`insert`], [`claim`], [`finish`] and [`recover`] pack arguments and read
 //! [`answer`]s; [`state`] is the packed form both sides know; [`reads`], with [`record`], [`list`], [`numbers`] and
 //! [`instance`], answers questions, [`schedule`] deals with ticks, and [`controls`] does what people ask for. [`news`] tells
-//! other processes that something changed, [`signs`] that this one lives, [`persistence`] warns of a server that forgets.
+//! other processes that something changed, [`signs`] that this one lives, [`server`] looks at what the server lets this user do and
+//! what it keeps, and [`repair`] puts right what other hands have damaged.
 
 mod answer;
 mod calls;
 mod claim;
 mod controls;
+mod damage;
 mod error;
 mod finish;
 mod insert;
@@ -22,12 +24,13 @@ mod link;
 mod list;
 mod news;
 mod numbers;
-mod persistence;
 mod reads;
 mod record;
 mod recover;
+mod repair;
 mod schedule;
 mod script;
+mod server;
 mod signs;
 mod state;
 mod store;

@@ -2,6 +2,7 @@
 //! once in [`QUIET`], in the script that changes it where that is allowed again and soon after it otherwise.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -27,6 +28,8 @@ pub(super) struct News {
     voice: [u8; 16],
     changed: watch::Sender<()>,
     published: Mutex<Published>,
+    /// It was said that this user may not subscribe.
+    is_refused: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -38,7 +41,14 @@ struct Published {
 
 impl News {
     pub(super) fn new(links: Arc<Links>, channel: String, voice: [u8; 16]) -> Self {
-        Self { links, channel, voice, changed: watch::Sender::new(()), published: Mutex::default() }
+        Self {
+            links,
+            channel,
+            voice,
+            changed: watch::Sender::new(()),
+            published: Mutex::default(),
+            is_refused: AtomicBool::new(false),
+        }
     }
 
     /// What a script that is about to change something publishes: nothing if something was published just now; then
@@ -76,13 +86,19 @@ impl News {
         let _ = self.links.ask(&publish).await;
     }
 
+    /// What this process publishes.
+    pub(super) fn voice(&self) -> &[u8] {
+        &self.voice
+    }
+
     /// Tells the listeners of this process.
     pub(super) fn changed(&self) {
         self.changed.send_replace(());
     }
 
     pub(super) fn listen(self: &Arc<Self>) -> HintStream {
-        let ears = Ears { news: Arc::clone(self), own: self.changed.subscribe(), others: None };
+        let (own, moved) = (self.changed.subscribe(), self.links.moved.subscribe());
+        let ears = Ears { news: Arc::clone(self), own, moved, others: None };
         Box::pin(futures_util::stream::unfold(ears, |mut ears| async move {
             ears.hear().await;
             Some((Hint::Changed, ears))
@@ -94,12 +110,14 @@ impl News {
 struct Ears {
     news: Arc<News>,
     own: watch::Receiver<()>,
+    /// The subscription may lead to a server that no longer serves.
+    moved: watch::Receiver<()>,
     others: Option<(PubSubSink, PubSubStream)>,
 }
 
 impl Ears {
     async fn hear(&mut self) {
-        let Self { news, own, others } = self;
+        let Self { news, own, moved, others } = self;
         tokio::select! {
             changed = own.changed() => {
                 if changed.is_err() {
@@ -107,13 +125,17 @@ impl Ears {
                     std::future::pending::<()>().await;
                 }
             }
-            () = hear_others(news, others) => {}
+            () = hear_others(news, moved, others) => {}
         }
     }
 }
 
 /// Returns when another process said something, or may have.
-async fn hear_others(news: &News, others: &mut Option<(PubSubSink, PubSubStream)>) {
+async fn hear_others(
+    news: &News,
+    moved: &mut watch::Receiver<()>,
+    others: &mut Option<(PubSubSink, PubSubStream)>,
+) {
     loop {
         let Some((sink, messages)) = others else {
             match subscribe(news).await {
@@ -128,7 +150,11 @@ async fn hear_others(news: &News, others: &mut Option<(PubSubSink, PubSubStream)
                 }
             }
         };
-        match timeout(PING, messages.next()).await {
+        let heard = tokio::select! {
+            heard = timeout(PING, messages.next()) => heard,
+            _ = moved.changed() => Ok(None),
+        };
+        match heard {
             Ok(Some(message)) if message.get_payload_bytes() == news.voice => {}
             Ok(Some(_)) => return,
             Ok(None) => *others = None,
@@ -151,7 +177,12 @@ async fn subscribe(news: &News) -> Option<(PubSubSink, PubSubStream)> {
     match timeout(CONNECT, subscribed).await {
         Ok(Ok(subscribed)) => Some(subscribed),
         Ok(Err(error)) => {
-            tracing::debug!(%error, "no hints from Redis; the polls go on");
+            if super::error::is_refusal(&error) && !news.is_refused.swap(true, Ordering::Relaxed) {
+                let error = super::error::store_error(error, &news.links.location, false);
+                tracing::warn!(%error, "what other processes change is noticed only by polling");
+            } else {
+                tracing::debug!(%error, "no hints from Redis; the polls go on");
+            }
             None
         }
         Err(_) => None,

@@ -38,7 +38,9 @@ impl Kept {
 fn read(mut answer: List<'_>) -> Result<Vec<(Kept, String, u64)>, StoreError> {
     let mut all = Vec::with_capacity(answer.len() / 2);
     while !answer.is_empty() {
-        let (field, number) = (answer.bytes()?, answer.number()?);
+        let (field, number) = (answer.bytes()?, answer.bytes()?);
+        // What is no number was damaged: the next check sees to it.
+        let number: i64 = std::str::from_utf8(&number).ok().and_then(|n| n.parse().ok()).unwrap_or(0);
         let Some((letter, queue)) = field.split_first() else { continue };
         let Some(kept) = Kept::of(*letter) else { continue };
         let queue = String::from_utf8_lossy(queue).into_owned();
@@ -78,7 +80,8 @@ pub(super) fn queues(mut answer: List<'_>) -> Result<Vec<QueueInfo>, StoreError>
     }
     let mut asked = answer.list()?;
     while !asked.is_empty() {
-        let (queue, config) = (asked.text()?, asked.bytes()?);
+        let (queue, config) = (asked.bytes()?, asked.bytes()?);
+        let Ok(queue) = String::from_utf8(queue) else { continue };
         let info = queues.entry(queue).or_insert_with_key(|name| QueueInfo::new(name.clone()));
         if let Some(config) = unpack_config(&config) {
             info.show_limits(&config, LimitsFrom::Store);
@@ -87,8 +90,8 @@ pub(super) fn queues(mut answer: List<'_>) -> Result<Vec<QueueInfo>, StoreError>
     let mut each = |change: fn(&mut QueueInfo, u64)| {
         let mut numbers = answer.list()?;
         while !numbers.is_empty() {
-            let (queue, number) = (numbers.text()?, u64::try_from(numbers.number()?).unwrap_or(0));
-            if let Some(info) = queues.get_mut(&queue) {
+            let (queue, number) = (numbers.bytes()?, u64::try_from(numbers.number()?).unwrap_or(0));
+            if let Some(info) = queues.get_mut(&*String::from_utf8_lossy(&queue)) {
                 change(info, number);
             }
         }
@@ -104,7 +107,8 @@ pub(super) fn queues(mut answer: List<'_>) -> Result<Vec<QueueInfo>, StoreError>
 pub(super) fn queue_states(mut answer: List<'_>) -> Result<Vec<QueueState>, StoreError> {
     let mut states = Vec::with_capacity(answer.len() / 3);
     while !answer.is_empty() {
-        let (name, config, paused) = (answer.text()?, answer.bytes()?, answer.number()?);
+        let (name, config, paused) = (answer.bytes()?, answer.bytes()?, answer.number()?);
+        let Ok(name) = String::from_utf8(name) else { continue };
         states.push(QueueState::new(name, paused != 0, unpack_config(&config)));
     }
     states.sort_unstable_by(|a, b| a.name.cmp(&b.name));

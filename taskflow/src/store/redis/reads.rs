@@ -12,7 +12,11 @@ impl Shared {
         for id in ids {
             call.arg(id.as_bytes());
         }
-        let mut records = record::unpack(self.ask(&call).await?.list()?)?;
+        let (mut records, damaged) = record::unpack(self.ask(&call).await?.list()?)?;
+        if !damaged.is_empty() {
+            self.condemn(&damaged).await?;
+            (records, _) = record::unpack(self.ask(&call).await?.list()?)?;
+        }
         let mut strangers = instance::named_in(&records);
         {
             let known = self.known.lock();
@@ -45,7 +49,8 @@ impl Shared {
         for id in strangers {
             command.arg(id.as_bytes());
         }
-        let value = self.links.ask(&command).await?;
+        // A record can be shown without them.
+        let Ok(value) = self.links.ask(&command).await else { return Ok(()) };
         let mut entries = Answer { value, location: &self.links.location }.list()?;
         let mut known = self.known.lock();
         if known.len() > instance::REMEMBERED {

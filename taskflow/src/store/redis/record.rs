@@ -5,17 +5,18 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::answer::List;
+use super::damage::Damaged;
 use super::instance::Known;
 use super::state::{Body, RUNNING, State, Unpack, outcome_of, policy, status_of};
 use crate::model::{Attempt, AttemptOutcome, InstanceId, StoreError, TaskId, TaskRecord, TaskStatus, time};
 use crate::store::TaskEnd;
 
-/// The answer of `get_main.lua`: records without the names of the processes that ran them.
-pub(super) fn unpack(mut answer: List<'_>) -> Result<Vec<TaskRecord>, StoreError> {
-    let mut records = Vec::with_capacity(answer.len() / 8);
+/// The answer of `get_main.lua`: records without the names of the processes that ran them, and those that cannot be read.
+pub(super) fn unpack(mut answer: List<'_>) -> Result<(Vec<TaskRecord>, Vec<Damaged>), StoreError> {
+    let (mut records, mut damaged) = (Vec::with_capacity(answer.len() / 8), Vec::new());
     while !answer.is_empty() {
         let id = answer.task_id()?;
-        let row = Row {
+        let mut row = Row {
             state: answer.bytes()?,
             key: answer.option()?,
             run_key: answer.option()?,
@@ -24,9 +25,14 @@ pub(super) fn unpack(mut answer: List<'_>) -> Result<Vec<TaskRecord>, StoreError
             progress: answer.option()?,
             past: answer.option()?,
         };
-        records.extend(row.record(id));
+        let bytes = std::mem::take(&mut row.state);
+        let state = State::unpack(&bytes);
+        match state.as_ref().and_then(|state| row.record(id, state)) {
+            Some(record) => records.push(record),
+            None => damaged.push(Damaged::of(id, state.as_ref())),
+        }
     }
-    Ok(records)
+    Ok((records, damaged))
 }
 
 /// The answer of `ends_main.lua` for one task.
@@ -59,13 +65,12 @@ struct Row {
 }
 
 impl Row {
-    fn record(self, id: TaskId) -> Option<TaskRecord> {
-        let state = State::unpack(&self.state)?;
+    fn record(self, id: TaskId, state: &State<'_>) -> Option<TaskRecord> {
         let body = Body::unpack(state.body)?;
         let status = status_of(state.stage);
         let error = self.error.map(text);
         let mut attempts = self.past.as_deref().map(former_attempts).unwrap_or_default();
-        attempts.extend(last_attempt(&state, status, error.as_ref()));
+        attempts.extend(last_attempt(state, status, error.as_ref()));
         let result = match self.result {
             Some(result) => Some(raw(&text(result))),
             // What returns nothing is kept as nothing.
@@ -76,7 +81,8 @@ impl Row {
         Some(TaskRecord {
             concurrency_key: state.concurrency_key.map(str::to_owned),
             expires_at: state.expires_at.map(time::from_micros),
-            timeout: policy(body.policy).timeout,
+            // A policy that cannot be read fails the task when it is to run.
+            timeout: policy(body.policy).and_then(|policy| policy.timeout),
             snoozes: state.snoozes,
             id,
             status,

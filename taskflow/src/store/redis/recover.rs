@@ -14,8 +14,10 @@ use crate::store::{LostRun, Next, Recovered};
 /// The most lost runs, holds and expired tasks that one call moves on.
 pub(super) const RECOVERED_AT_ONCE: usize = 256;
 
-/// Adds the arguments that move this one on, and answers what it will be if nothing came between.
-pub(super) fn decide(call: &mut Call, id: TaskId, state: &State<'_>) -> Recovered {
+/// Adds the arguments that move this one on, and answers what it will be if nothing came between; `None`, and nothing added, if
+/// its policy cannot be read.
+pub(super) fn decide(call: &mut Call, id: TaskId, state: &State<'_>) -> Option<Recovered> {
+    let policy = policy(state.policy()?)?;
     let name: Arc<str> = Arc::from(state.name);
     let mut move_on = |kind: u8, stage: u8, delay: i64, counted: bool, error: &str| {
         // What `lose_main.lua` unpacks as `<I8BBBi8B`.
@@ -28,15 +30,14 @@ pub(super) fn decide(call: &mut Call, id: TaskId, state: &State<'_>) -> Recovere
     };
     if state.stage < HELD {
         move_on(3, 0, 0, false, Recovered::EXPIRED);
-        return Recovered::from_expiry(id, name);
+        return Some(Recovered::from_expiry(id, name));
     }
     if state.stage == HELD {
         move_on(0, 0, 0, false, "");
-        return Recovered::from_hold(id, name);
+        return Some(Recovered::from_hold(id, name));
     }
-    let policy = policy(state.policy());
     let lost = LostRun::new(&policy, state.attempt, state.max_attempts, state.lost_runs, state.stop);
-    match lost.next(fastrand::f64()) {
+    Some(match lost.next(fastrand::f64()) {
         Next::Pending { delay, counted } => {
             move_on(1, 0, time::micros(delay), counted, "");
             Recovered::new(id, name, TaskStatus::Pending, None)
@@ -45,5 +46,5 @@ pub(super) fn decide(call: &mut Call, id: TaskId, state: &State<'_>) -> Recovere
             move_on(2, stage_of(status), 0, false, &error);
             Recovered::new(id, name, status, Some(error))
         }
-    }
+    })
 }

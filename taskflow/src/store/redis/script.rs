@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use redis::{Cmd, ToRedisArgs};
+use redis::{Arg, Cmd, ToRedisArgs};
 
 /// The most tasks of a script on `lean.lua`: Lua's stack holds some 8,000 values.
 pub(super) const AT_ONCE: usize = 1000;
@@ -12,6 +12,8 @@ pub(super) const AT_ONCE: usize = 1000;
 #[derive(Debug)]
 pub(super) struct Script {
     loaded: LazyLock<Loaded>,
+    /// The same for a call that is repeated after it met damage; there is none of the scripts for what is simple.
+    careful: Option<LazyLock<Loaded>>,
     /// Whether it changes anything: then an answer that is lost leaves open whether it did.
     pub(super) writes: bool,
 }
@@ -24,37 +26,54 @@ struct Loaded {
 }
 
 impl Script {
-    pub(super) fn source(&self) -> &str {
-        &self.loaded.source
+    fn loaded(&self, careful: bool) -> &Loaded {
+        self.careful.as_ref().filter(|_| careful).unwrap_or(&self.loaded)
     }
 }
 
 /// A script of these files, after `base.lua` or, where that is said, after `lean.lua`.
 macro_rules! script {
     ($effect:ident: $($file:literal),+) => {
-        script!(@ $effect, "base", $($file),+)
-    };
-    ($effect:ident, lean: $($file:literal),+) => {
-        script!(@ $effect, "lean", $($file),+)
-    };
-    (@ $effect:ident, $($file:literal),+) => {
         Script {
-            loaded: LazyLock::new(|| load(concat!(
-                $(include_str!(concat!("lua/", $file, ".lua")), "\n"),+
-            ))),
+            loaded: LazyLock::new(|| load(script!(@ source "plain_call", "base", $($file),+))),
+            careful: Some(LazyLock::new(|| load(script!(@ source "careful_call", "base", $($file),+)))),
             writes: script!(@ $effect),
         }
+    };
+    ($effect:ident, lean: $($file:literal),+) => {
+        Script {
+            loaded: LazyLock::new(|| load(script!(@ source "lean", $($file),+))),
+            careful: None,
+            writes: script!(@ $effect),
+        }
+    };
+    (@ source $($file:literal),+) => {
+        concat!($(include_str!(concat!("lua/", $file, ".lua")), "\n"),+)
     };
     (@ writes) => { true };
     (@ reads) => { false };
 }
 
+/// On no other file: it must say what it may not do.
+pub(super) static PROBE: Script = Script {
+    loaded: LazyLock::new(|| load(include_str!("lua/probe_main.lua"))),
+    careful: None,
+    writes: true,
+};
 pub(super) static JOIN: Script = script!(writes: "join_main");
 pub(super) static LEAVE: Script = script!(writes: "leave_main");
 pub(super) static INSERT: Script = script!(writes: "promote", "crowds", "moves", "insert", "insert_main");
+/// Keeps arguments of an insert that is too large for one call.
+pub(super) static STAGE: Script = script!(writes: "stage_main");
+/// Inserts what was staged.
+pub(super) static INSERT_STAGED: Script =
+    script!(writes: "promote", "crowds", "moves", "staged", "insert", "insert_staged_main");
 /// The same where all tasks are plain, each a group of its own: most batches.
-pub(super) static INSERT_PLAIN: Script =
-    Script { loaded: LazyLock::new(|| load(include_str!("lua/insert_plain_main.lua"))), writes: true };
+pub(super) static INSERT_PLAIN: Script = Script {
+    loaded: LazyLock::new(|| load(include_str!("lua/insert_plain_main.lua"))),
+    careful: None,
+    writes: true,
+};
 pub(super) static FIRE: Script = script!(writes: "promote", "crowds", "moves", "insert", "fire_main");
 pub(super) static CLAIM: Script =
     script!(writes: "promote", "crowds", "window", "limits", "asides", "claim", "claim_main");
@@ -95,6 +114,10 @@ pub(super) static SET_SCHEDULE: Script = script!(writes: "set_schedule_main");
 pub(super) static SCHEDULES: Script = script!(reads: "schedule_states", "schedules_main");
 pub(super) static SCHEDULE: Script = script!(reads: "schedule_states", "schedule_main");
 pub(super) static SCHEDULE_CHANGES: Script = script!(reads: "schedule_states", "schedule_changes_main");
+pub(super) static REPAIR: Script = script!(writes: "crowds", "moves", "repair", "repair_main");
+pub(super) static CONDEMN: Script = script!(writes: "crowds", "moves", "life", "repair", "condemn_main");
+pub(super) static COUNTS: Script = script!(reads: "counts_main");
+pub(super) static CHECK: Script = script!(reads: "check_main");
 pub(super) static PRUNE: Script = script!(writes: "crowds", "moves", "prune_main");
 
 /// Puts the words of `constants.lua` in where they are named, and leaves comments out. A local of Lua costs each closure
@@ -130,6 +153,7 @@ fn put_in(constants: &HashMap<&str, &str>, source: &str) -> String {
 pub(super) struct Call {
     pub(super) script: &'static Script,
     pub(super) command: Cmd,
+    careful: bool,
 }
 
 impl Call {
@@ -137,7 +161,41 @@ impl Call {
     pub(super) fn new(script: &'static Script, prefix: &str, news: &[u8]) -> Self {
         let mut command = redis::cmd("EVALSHA");
         command.arg(script.loaded.sha.as_str()).arg(1).arg(prefix).arg(news);
-        Self { script, command }
+        Self { script, command, careful: false }
+    }
+
+    /// The same call once more, after it met damage; `None` where another script does the same.
+    pub(super) fn careful(&self) -> Option<Self> {
+        let loaded = self.script.careful.as_deref()?;
+        Some(Self { script: self.script, command: self.as_command("EVALSHA", &loaded.sha), careful: true })
+    }
+
+    /// The call with the source of the script, for a server that does not know it.
+    pub(super) fn with_source(&self) -> Cmd {
+        self.as_command("EVAL", &self.script.loaded(self.careful).source)
+    }
+
+    fn as_command(&self, name: &str, script: &str) -> Cmd {
+        let mut command = redis::cmd(name);
+        command.arg(script);
+        for argument in self.command.args_iter().skip(2) {
+            match argument {
+                Arg::Simple(bytes) => command.arg(bytes),
+                // No script has a cursor among its arguments.
+                _ => command.arg(""),
+            };
+        }
+        command
+    }
+
+    /// The arguments after what the call publishes.
+    pub(super) fn arguments(&self) -> Vec<&[u8]> {
+        let simple = |argument| match argument {
+            Arg::Simple(bytes) => Some(bytes),
+            _ => None,
+        };
+        // `EVALSHA`, the script, the number of keys, the prefix, what is published.
+        self.command.args_iter().skip(5).filter_map(simple).collect()
     }
 
     /// One more argument.
@@ -168,6 +226,7 @@ mod tests {
             put_in(&constants, "t[STAGE] == RUNNING and RUNNING_ == 'x'"),
             "t[1] == 5 and RUNNING_ == 'x'"
         );
-        assert!(CLAIM.source().contains("pack('<BBBBI4i8I8I4c16i8', 5, 0, 0,"), "{}", CLAIM.source());
+        let source = &CLAIM.loaded.source;
+        assert!(source.contains("pack('<BBBBI4i8I8I4c16i8', 5, 0, 0,"), "{source}");
     }
 }

@@ -65,8 +65,14 @@ impl Keeper {
 
     /// Listens until the subscription ends.
     async fn stay(&mut self, (mut sink, mut stream): (PubSubSink, PubSubStream)) -> Option<Sign> {
+        let mut moved = self.shared.links.moved.subscribe();
         loop {
-            match timeout(PING, stream.next()).await {
+            let heard = tokio::select! {
+                heard = timeout(PING, stream.next()) => heard,
+                // It leads to a server that no longer serves.
+                _ = moved.changed() => Ok(None),
+            };
+            match heard {
                 // Nobody speaks here.
                 Ok(Some(_)) => {}
                 Ok(None) => break,

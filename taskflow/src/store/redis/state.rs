@@ -174,9 +174,9 @@ impl<'a> State<'a> {
         })
     }
 
-    /// The policy as JSON, where no more of the body is there.
-    pub(super) fn policy(&self) -> &'a str {
-        Unpack(self.body).text().unwrap_or_default()
+    /// The policy as JSON, where no more of the body is there; `None` if it is not text.
+    pub(super) fn policy(&self) -> Option<&'a str> {
+        Unpack(self.body).text()
     }
 }
 
@@ -248,13 +248,36 @@ impl<'a> Body<'a> {
         }
         Some(Self { policy, tags, args: std::str::from_utf8(at.0).ok()? })
     }
+
+    /// A body that cannot be read in full, with what can be: other text than UTF-8 is replaced.
+    pub(super) fn salvage(bytes: &[u8]) -> Vec<u8> {
+        let mut at = Unpack(bytes);
+        let lossy = |at: &mut Unpack<'_>| {
+            let length = usize::try_from(at.u32()?).ok()?;
+            Some(String::from_utf8_lossy(at.take(length)?).into_owned())
+        };
+        let mut body = Vec::new();
+        put(&mut body, &lossy(&mut at).unwrap_or_default());
+        let mut tags = BTreeMap::new();
+        for _ in 0..at.u32().unwrap_or(0) {
+            let Some(tag) = lossy(&mut at).zip(lossy(&mut at)) else { break };
+            tags.extend([tag]);
+        }
+        body.extend(length(tags.len()));
+        for (key, value) in &tags {
+            body.extend(pack_tag(key, value));
+        }
+        body.extend_from_slice(String::from_utf8_lossy(at.0).as_bytes());
+        body
+    }
 }
 
-pub(super) fn policy(json: &str) -> RetryPolicy {
+/// A policy as it is kept; `None` if it cannot be read, or no add can have given it.
+pub(super) fn policy(json: &str) -> Option<RetryPolicy> {
     if json.is_empty() {
-        return RetryPolicy::DEFAULT;
+        return Some(RetryPolicy::DEFAULT);
     }
-    serde_json::from_str(json).unwrap_or_default()
+    serde_json::from_str(json).ok().filter(|policy: &RetryPolicy| policy.check().is_ok())
 }
 
 fn put(bytes: &mut Vec<u8>, text: &str) {

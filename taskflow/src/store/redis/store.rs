@@ -1,13 +1,14 @@
 //! The store: calls of the contract become calls of scripts.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::calls::{Shared, Simple};
+use super::damage::Repairs;
 use super::link::Links;
 use super::news::News;
 use super::state::exact;
@@ -41,7 +42,13 @@ use crate::store::{
 /// | `appendonly no`, `save ""` | everything is lost | everything is lost |
 ///
 /// A failover to a replica loses what had not been copied yet. `maxmemory-policy` must be `noeviction`, which is the
-/// default. When a process joins a server that keeps too little it says so in the log.
+/// default: a process that runs tasks refuses to join another server, unless `CONFIG` is forbidden there; then it warns in
+/// the log. When a process joins a server that keeps too little it says so in the log.
+///
+/// # Damage
+///
+/// A task that other programs damaged becomes `failed` with the reason, and nothing else is harmed. The first call that
+/// meets damage looks at everything once, in portions, and is then repeated.
 ///
 /// # Time and limits
 ///
@@ -77,7 +84,7 @@ impl RedisStore {
         let news = Arc::new(News::new(Arc::clone(&links), format!("{prefix}news"), voice));
         let tokens = claim::Tokens::new(voice);
         Ok(Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new_cyclic(|this| Shared {
                 links,
                 news,
                 prefix,
@@ -86,6 +93,8 @@ impl RedisStore {
                 simple: Simple::default(),
                 ours: Mutex::default(),
                 suspects: Suspects::default(),
+                repairs: Repairs::default(),
+                this: Weak::clone(this),
             }),
         })
     }
@@ -125,8 +134,8 @@ impl Store for RedisStore {
 
     fn claim(&self, claim: Claim) -> StoreFuture<'_, Claims> {
         Box::pin(async move {
-            let answer = self.shared.turn(&[], &claim).await?;
-            claim::unpack(answer, &claim)
+            let (answer, unconfirmed) = self.shared.turn(&[], &claim).await?;
+            self.shared.claimed(answer, unconfirmed, &claim).await
         })
     }
 
@@ -145,9 +154,16 @@ impl Store for RedisStore {
             if finishes.is_empty() {
                 return Ok((Vec::new(), self.claim(claim).await?));
             }
-            let mut answer = self.shared.turn(&finishes, &claim).await?;
+            let (mut answer, unconfirmed) = self.shared.turn(&finishes, &claim).await?;
             let finished = finish::unpack(&answer.bytes()?, finishes.len());
-            Ok((finished.ok_or_else(|| self.shared.unexpected())?, claim::unpack(answer, &claim)?))
+            if answer.is_empty() {
+                // The claim met damage, and is made again; whatever becomes of it, the runs have ended.
+                drop(unconfirmed);
+                let finished = finished.ok_or_else(|| self.shared.unexpected())?;
+                return Ok((finished, self.claim(claim).await.unwrap_or_default()));
+            }
+            let claims = self.shared.claimed(answer, unconfirmed, &claim).await?;
+            Ok((finished.ok_or_else(|| self.shared.unexpected())?, claims))
         })
     }
 

@@ -1,4 +1,9 @@
--- What every script begins with: the keys, the clock, and the ways of reading and writing many at once.
+-- What every script begins with: the keys, the clock, and the ways of reading and writing many at once. Before it stands
+-- `call`: from plain_call.lua, or from careful_call.lua when the script is repeated after it met damage.
+--
+-- A script that fails is not undone. So scripts decide before they write; what a task is (`task` and `state`) is written
+-- after the indexes, and nothing that comes after that can fail: numbers that are damaged are begun anew, and whether this
+-- user may publish is not asked. A script that fails before leaves indexes that repair.lua puts right.
 --
 -- KEYS[1] is the prefix of all keys, with the hash tag: one cluster slot holds everything of a namespace. ARGV[1] is
 -- what to publish when the script has changed something; empty: nothing.
@@ -45,7 +50,9 @@
 --                 hash and zsets: what is known of processes, and until when they are believed to live
 --   signs         hash  instance → on which start of the server, and when, it last showed that it lives
 --   claim:<who>   text  the last claim of an instance: which it was, when, and the ids it took
+--   stage:<id>    list  arguments of an insert that is too large for one call
 --   seq, meta
+--   damaged:<key> what was moved aside since it held another type than it should
 --
 -- A lane is a queue and a name, "<length of queue>:<queue><name>": names that nobody here knows are in nobody's way. A crowd
 -- is a queue and a concurrency key, written in the same way: see crowds.lua.
@@ -53,7 +60,7 @@
 
 
 local P, NEWS = KEYS[1], ARGV[1]
-local call, sub, byte, find = redis.call, string.sub, string.byte, string.find
+local sub, byte, find = string.sub, string.byte, string.find
 local pack, unpack_bytes = struct.pack, struct.unpack
 local band, bor, bnot = bit.band, bit.bor, bit.bnot
 
@@ -139,7 +146,28 @@ local function note_ends(queue, n)
   ends[queue] = (ends[queue] or 0) + n
 end
 
+-- A command on what can be begun anew where it holds another type than it should: the periodic check sees to the rest.
+local function put(command, key, ...)
+  local answer = redis.pcall(command, P .. key, ...)
+  if type(answer) == 'table' and answer.err and find(answer.err, 'WRONGTYPE', 1, true) then
+    call('UNLINK', P .. key)
+    answer = redis.pcall(command, P .. key, ...)
+  end
+  return answer
+end
+
+-- Adds to a number that is kept.
+local function add_to(key, field, n)
+  local sum = put('HINCRBY', key, field, n)
+  if type(sum) == 'number' then
+    return sum
+  end
+  put('HSET', key, field, text(n))
+  return n
+end
+
 local function write_counts()
+  put('HEXISTS', 'counts', '')
   local fields, numbers = {}, {}
   for field, n in pairs(changes) do
     if n ~= 0 then
@@ -148,12 +176,12 @@ local function write_counts()
   end
   if #fields <= 2 then
     for _, field in ipairs(fields) do
-      call('HINCRBY', P .. 'counts', field, changes[field])
+      add_to('counts', field, changes[field])
     end
     return
   end
   for i, n in ipairs(read_many('HMGET', 'counts', fields)) do
-    numbers[2 * i - 1], numbers[2 * i] = fields[i], text((n or 0) + changes[fields[i]])
+    numbers[2 * i - 1], numbers[2 * i] = fields[i], text((tonumber(n) or 0) + changes[fields[i]])
   end
   call_many('HSET', 'counts', numbers)
 end
@@ -162,24 +190,24 @@ end
 local function commit()
   write_counts()
   for crowd, n in pairs(crowds) do
-    if n ~= 0 and call('HINCRBY', P .. 'crowds', crowd, n) == 0 then
-      call('HDEL', P .. 'crowds', crowd)
+    if n ~= 0 and add_to('crowds', crowd, n) == 0 then
+      put('HDEL', 'crowds', crowd)
     end
   end
   if #over > 0 then
     local second = text(math.floor(now / 1000000))
-    if call('RPUSH', P .. 'ended_in:' .. second, table.concat(over)) == 1 then
-      call('ZADD', P .. 'ended', second, second)
+    if put('RPUSH', 'ended_in:' .. second, table.concat(over)) == 1 then
+      put('ZADD', 'ended', second, second)
     end
     for queue, n in pairs(ends) do
-      local key = P .. 'ends:' .. second
-      if call('HINCRBY', key, queue, n) == n then
-        call('EXPIRE', key, 90)
+      if add_to('ends:' .. second, queue, n) == n then
+        call('EXPIRE', P .. 'ends:' .. second, 90)
       end
     end
   end
   if NEWS ~= '' then
-    call('PUBLISH', P .. 'news', NEWS)
+    -- What was written stays: a missing right is found at the start of a process.
+    redis.pcall('PUBLISH', P .. 'news', NEWS)
   end
 end
 

@@ -8,7 +8,7 @@ local function next_due(is_known, slot_of, is_full)
     local queue, name = lane_parts(first[i])
     local slot = slot_of[queue]
     if (slot and not is_full(slot) and is_known[name]) or i == 1999 then
-      return math.max(tonumber(first[i + 1]) - now, 0)
+      return math.min(math.max(tonumber(first[i + 1]) - now, 0), FOR_EVER)
     end
   end
   return -1
@@ -47,11 +47,11 @@ local function lanes_with_work(is_known, names, slot_of, queues)
   return due
 end
 
--- Takes the first tasks of one lane.
-local function take_from_one(lane, wanted)
-  local key = P .. 'due:' .. lane
-  local picked = call('ZRANGE', key, 0, wanted - 1)
-  local n = #picked
+-- Takes the first tasks of one lane. Notes in `taken` what it takes out of it.
+local function take_from_one(lane, wanted, taken)
+  local key, picked = P .. 'due:' .. lane, {}
+  local found = call('ZRANGE', key, 0, wanted - 1, 'WITHSCORES')
+  local n, places = #found / 2, {}
   if n > 0 then
     call('ZREMRANGEBYRANK', key, 0, n - 1)
   end
@@ -59,13 +59,15 @@ local function take_from_one(lane, wanted)
     call('SREM', P .. 'due', lane)
   end
   for i = 1, n do
-    picked[i] = sub(picked[i], 9)
+    picked[i] = sub(found[2 * i - 1], 9)
+    places[2 * i - 1], places[2 * i] = found[2 * i], found[2 * i - 1]
   end
+  taken[lane] = places
   return picked
 end
 
 -- Takes the first tasks of several lanes together.
-local function take_from_many(work, free, slot_of, limit)
+local function take_from_many(work, free, slot_of, limit, taken)
   local heads = {}
   for _, lane in ipairs(work) do
     local wanted = math.min(free[slot_of[lane_parts(lane)]], limit)
@@ -86,20 +88,24 @@ local function take_from_many(work, free, slot_of, limit)
     end
     return a.seq < b.seq
   end)
-  local picked, taken = {}, {}
+  local picked, members_of, lane_of = {}, {}, {}
   for _, head in ipairs(heads) do
     local slot = slot_of[lane_parts(head.lane)]
     if #picked < limit and free[slot] > 0 then
       free[slot] = free[slot] - 1
       picked[#picked + 1] = sub(head.member, 9)
-      taken[head.lane] = taken[head.lane] or {}
-      table.insert(taken[head.lane], head.member)
+      lane_of[#picked] = head.lane
+      local places = taken[head.lane] or {}
+      places[#places + 1], places[#places + 2] = head.score, head.member
+      taken[head.lane] = places
+      members_of[head.lane] = members_of[head.lane] or {}
+      table.insert(members_of[head.lane], head.member)
     end
   end
-  for lane, members in pairs(taken) do
+  for lane, members in pairs(members_of) do
     call_many('ZREM', 'due:' .. lane, members)
   end
-  return picked
+  return picked, lane_of
 end
 
 -- What is known of these queues: which are paused, and whether tasks of any were put aside. Answers also whether this claim
@@ -178,6 +184,9 @@ local function claim(at, answer)
   -- What the state of a task becomes that starts, up to REST_AT.
   local function head_of(id, state, lane, crowd, expires)
     local flags, lost, fence, attempt = unpack_bytes(CLAIM_READS, state)
+    if fence >= LAST_FENCE then
+      error(NOT_DUE)
+    end
     if crowd ~= '' then
       run_in(crowd, 1)
     end
@@ -203,17 +212,21 @@ local function claim(at, answer)
   local like
 
   -- Starts tasks that were taken. Answers whether one was passed over, since it may not be started now.
-  local function start(ids)
+  local function start(ids, lane_of)
     local k, passed_before = #picked, passed
     local old = read_many('HMGET', 'state', ids)
     for i, task in ipairs(read_many('HMGET', 'task', ids)) do
       local id, state = ids[i], old[i]
       local kind = like
-      if kind and not state and find(task, kind.words, EXPIRES_IN, true) == EXPIRES_IN then
+      if kind and not state and find(task, kind.words, EXPIRES_IN, true) == EXPIRES_IN
+        and kind.lane == (lane_of[i] or kind.lane) then
         local lane = kind.lane
         of_lane[lane], first_of_lane[lane] = of_lane[lane] + 1, first_of_lane[lane] + 1
       else
         local expires, lane, crowd, body_at = unpack_bytes(CLAIM_WORDS, task, EXPIRES_IN)
+        if lane ~= (lane_of[i] or work[1]) or (state and byte(state) ~= DUE) then
+          error(NOT_DUE)
+        end
         if expires > now and (crowd == '' or may_start(lane, crowd)) then
           local head = head_of(id, state or NEW, lane, crowd, expires)
           kind = {
@@ -241,15 +254,24 @@ local function claim(at, answer)
 
   local again
   repeat
-    local room, ids = limit - #picked, {}
+    local room, ids, lane_of, taken = limit - #picked, {}, {}, {}
     if room > 0 and #work == 1 then
       local slot = slot_of[lane_parts(work[1])]
-      ids = take_from_one(work[1], math.min(free[slot], room))
+      ids = take_from_one(work[1], math.min(free[slot], room), taken)
       free[slot] = free[slot] - #ids
     elseif room > 0 and #work > 1 then
-      ids = take_from_many(work, free, slot_of, room)
+      ids, lane_of = take_from_many(work, free, slot_of, room, taken)
     end
-    again = start(ids)
+    local is_sound, answered = pcall(start, ids, lane_of)
+    if not is_sound then
+      -- Nothing is lost by one that is damaged: the repair finds all where they were.
+      for lane, places in pairs(taken) do
+        call_many('ZADD', 'due:' .. lane, places)
+        call('SADD', P .. 'due', lane)
+      end
+      error(answered)
+    end
+    again = answered
   until not again or passed >= PASSED_OVER
 
   local due_in = count_starts(rates, free)
@@ -267,7 +289,7 @@ local function claim(at, answer)
     end
   end
   local ids = table.concat(picked)
-  answer[n], answer[n + 1], answer[n + 2] = text(due_in), ids, table.concat(heads)
+  answer[n], answer[n + 1], answer[n + 2] = text(math.min(due_in, FOR_EVER)), ids, table.concat(heads)
   if ids == '' then
     return
   end
@@ -277,10 +299,10 @@ local function claim(at, answer)
     count('R' .. queue, number)
     count('W' .. queue, -(first_of_lane[lane] or 0))
   end
-  call_many('HSET', 'state', states)
   call_many('ZADD', 'leases', leases)
   call_many('ZREM', 'expiring', expiring)
   -- In case the answer is lost: see unclaim_main.lua.
   call('SET', P .. 'claim:' .. instance, this .. pack('<i8', now) .. ids)
+  call_many('HSET', 'state', states)
   count('i' .. instance, #picked)
 end

@@ -61,9 +61,10 @@ if #picked > 0 then
   for i, task in ipairs(call('HMGET', P .. 'task', unpack(picked))) do
     local id, state, kind = picked[i], old[i], like
     if not kind or state or find(task, kind.words, EXPIRES_IN, true) ~= EXPIRES_IN then
-      local expires, _, crowd, body_at = split(CLAIM_WORDS, task, EXPIRES_IN)
+      local expires, lane, crowd, body_at = split(CLAIM_WORDS, task, EXPIRES_IN)
       local flags, lost, fence, attempt = split(CLAIM_READS, state or NEW)
-      if crowd ~= '' or expires < NEVER or bit.band(flags, NOT_SIMPLE) ~= 0 then
+      if crowd ~= '' or expires < NEVER or bit.band(flags, NOT_SIMPLE) ~= 0 or lane ~= work
+        or (state and byte(state) ~= DUE) or fence >= LAST_FENCE then
         return false
       end
       local head = pack(HEAD, RUNNING, 0, 0, flags, lost, 0, fence + 1, attempt + 1, instance, now)
@@ -87,7 +88,7 @@ if taken < limit and later[1] then
   if room <= 0 or not is_known[name] then
     return false
   end
-  due_in = tonumber(later[2]) - now
+  due_in = math.min(tonumber(later[2]) - now, FOR_EVER)
 end
 local taken_ids = table.concat(picked)
 answer[1], answer[2], answer[3] = string.format('%.0f', due_in), taken_ids, table.concat(heads)

@@ -10,6 +10,7 @@ local LAPSED = 3
 local HELD = 4
 local RUNNING = 5
 local SUCCESS = 6
+local FAILED = 7
 local CANCELLED = 9
 local REJECTED = 10
 -- What an answer says of a task that ended well: see `digit`.
@@ -96,6 +97,8 @@ local BEHIND = '\255\255\255\255\255\255\255\255\255\255\255'
 local NOBODY = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
 -- Every task begins with this fence, and a claim's is greater: a run or hold under it began with the insert.
 local FIRST_FENCE = 1
+-- A fence that grows beyond is not exact: only other hands write such.
+local LAST_FENCE = 9007199253740991
 -- What a task without a `state` has up to REST_AT: it is due, has made no attempt and has nothing kept beside it.
 local NEW = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
 -- How runs end, where a script says so itself.
@@ -115,3 +118,16 @@ local RECORD_REJECTED = 2
 local FOR_EVER = 9007199254740991
 -- What can be started at any time expires then.
 local NEVER = 9007199254740991
+
+-- What a claim says that meets a task where it does not belong: the repair sees to it.
+local NOT_DUE = 'a task that is not due there is in a lane'
+local NOT_WAITING = 'a task has a run key that does not wait for its first attempt'
+
+-- In microseconds: no lease is longer, and what a repair gives a run whose lease is gone.
+local LONGEST_LEASE = 31536000000000
+local FOUND_LEASE = 30000000
+-- In seconds: how long the arguments of a large insert wait for the last of them.
+local STAGE_KEPT = 120
+local NOT_A_STAGE = 'a task has a state that is none'
+-- A repair counts no more tasks in one go: a second or so.
+local COUNTED_AT_ONCE = 50000

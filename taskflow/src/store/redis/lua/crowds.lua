@@ -31,12 +31,15 @@ end
 local function make_due(lane, ids, due)
   local queue, states = lane_parts(lane), {}
   for i, blob in ipairs(read_tasks(ids)) do
-    states[2 * i - 1], states[2 * i] = ids[i], state_of(DUE, blob)
+    -- What is damaged comes into the lane too: the claim that meets it has it repaired.
+    if blob and #blob >= LANE_AT + 4 then
+      states[#states + 1], states[#states + 2] = ids[i], state_of(DUE, blob)
+    end
   end
-  call_many('HSET', 'state', states)
   call_many('ZADD', 'due:' .. lane, due)
   call('SADD', P .. 'due', lane)
   forget_aside(queue, ids)
+  call_many('HSET', 'state', states)
   count('A' .. queue, -#ids)
   count('D' .. queue, #ids)
 end

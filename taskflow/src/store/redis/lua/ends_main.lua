@@ -6,7 +6,10 @@ for i = 2, #ARGV do
 end
 local blobs = read_tasks(ids)
 for i, id in ipairs(ids) do
-  if blobs[i] and byte(blobs[i], 1) >= SUCCESS then
+  if blobs[i] and byte(blobs[i], 1) > REJECTED then
+    -- Nothing of ours: a repair says what it is.
+    error(NOT_A_STAGE)
+  elseif blobs[i] and byte(blobs[i], 1) >= SUCCESS then
     ended[#ended + 1] = id
   end
 end

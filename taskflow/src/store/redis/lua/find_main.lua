@@ -53,6 +53,9 @@ end
 
 local function is_meant(id, state, task)
   local stage, created = state and byte(state) or DUE, unpack_bytes('<i8', task, CREATED_IN)
+  if stage > REJECTED then
+    return true
+  end
   if sub(stages, stage + 1, stage + 1) ~= '1' or created < from or created >= to then
     return false
   end
@@ -67,8 +70,12 @@ local function look(found, ids)
   looked_at = looked_at + #ids
   local states = read_many('HMGET', 'state', ids)
   for i, task in ipairs(read_many('HMGET', 'task', ids)) do
-    if task and is_meant(ids[i], states[i], task) then
-      found[#found + 1] = ids[i]
+    if task then
+      -- What cannot be read is meant: it is ended when it is.
+      local is_readable, meant = pcall(is_meant, ids[i], states[i], task)
+      if meant or not is_readable then
+        found[#found + 1] = ids[i]
+      end
     end
   end
 end

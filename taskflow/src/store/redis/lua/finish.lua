@@ -15,10 +15,10 @@ local function finish(at)
   local seen, of_lane, of_holder, of_crowd = {}, {}, {}, {}
 
   local function write()
-    call_many('HSET', 'state', states)
     call_many('HSET', 'result', results)
     call_many('HDEL', 'error', errors)
     call_many('ZREM', 'leases', leases)
+    call_many('HSET', 'state', states)
     states, results, leases, errors, k = {}, {}, {}, {}, 0
   end
 
@@ -60,6 +60,9 @@ local function finish(at)
         end
         of_lane[lane] = (of_lane[lane] or 0) + 1
         of_holder[holder] = (of_holder[holder] or 0) + 1
+        answer = ENDED_WELL
+      elseif state and sub(state, FENCE_AT, FENCE_END) == specification and byte(state) == SUCCESS then
+        -- It is repeated: only an end under this fence can have ended it well.
         answer = ENDED_WELL
       end
     else

@@ -205,7 +205,8 @@ local function insert_tasks(at)
     local queue, name = lane_parts(c.lane)
     if key then
       local holder = call('HGET', P .. 'keys', key)
-      if holder then
+      -- What is damaged holds no key.
+      if holder and #holder == 16 and call('HEXISTS', P .. 'task', holder) == 1 then
         return 'd' .. holder
       end
     end
@@ -217,7 +218,10 @@ local function insert_tasks(at)
     end
     if run_key then
       local waiting = call('HGET', P .. 'run:' .. run_key, name)
-      if waiting then
+      local t = waiting and load(waiting)
+      if t and not waits_for_first(t) then
+        error(NOT_WAITING)
+      elseif t then
         replace(waiting, c, run_at, scheduled, body, expires, crowd)
         return 'r' .. waiting
       end

@@ -82,7 +82,7 @@ end
 if ran > 0 then
   call('HSET', P .. 'state', unpack(states))
   call('ZADD', P .. 'leases', unpack(leases))
-  call('HINCRBY', P .. 'counts', 'i' .. ARGV[2], ran)
+  redis.pcall('HINCRBY', P .. 'counts', 'i' .. ARGV[2], ran)
 end
 for _, c in ipairs(classes) do
   if c.n > 0 then
@@ -92,14 +92,14 @@ for _, c in ipairs(classes) do
 end
 for name, q in pairs(queues) do
   if q.added > 0 then
-    call('HINCRBY', P .. 'counts', 'D' .. name, q.added)
-    call('HINCRBY', P .. 'counts', 'W' .. name, q.added)
+    redis.pcall('HINCRBY', P .. 'counts', 'D' .. name, q.added)
+    redis.pcall('HINCRBY', P .. 'counts', 'W' .. name, q.added)
   end
   if q.ran > 0 then
-    call('HINCRBY', P .. 'counts', 'R' .. name, q.ran)
+    redis.pcall('HINCRBY', P .. 'counts', 'R' .. name, q.ran)
   end
 end
 if ARGV[1] ~= '' then
-  call('PUBLISH', P .. 'news', ARGV[1])
+  redis.pcall('PUBLISH', P .. 'news', ARGV[1])
 end
 return table.concat(answers)

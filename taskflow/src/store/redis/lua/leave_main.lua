@@ -7,8 +7,7 @@ call('HDEL', P .. 'signs', ARGV[2])
 call('ZADD', P .. 'gone', text(now), ARGV[2])
 local ids = call('ZRANGE', P .. 'leases', 0, -1)
 for i, blob in ipairs(read_many('HMGET', 'state', ids)) do
-  local _, _, _, _, _, _, _, _, holder = unpack_bytes(HEAD, blob)
-  if holder == ARGV[2] then
+  if blob and sub(blob, HOLDER_AT, HOLDER_END) == ARGV[2] then
     call('ZADD', P .. 'leases', text(now), ids[i])
   end
 end

@@ -13,9 +13,9 @@ local function promote_lane(lane, limit)
     states[2 * i - 1], states[2 * i] = ids[i], state_of(DUE, blob)
     due[2 * i - 1], due[2 * i] = -unpack_bytes('<i2', blob, PRIORITY_AT), found[i]
   end
-  call_many('HSET', 'state', states)
   call_many('ZADD', 'due:' .. lane, due)
   call_many('ZREM', 'later:' .. lane, found)
+  call_many('HSET', 'state', states)
   local first = call('ZRANGE', later, 0, 0, 'WITHSCORES')
   if first[1] then
     call('ZADD', P .. 'later', first[2], lane)

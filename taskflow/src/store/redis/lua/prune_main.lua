@@ -58,7 +58,7 @@ local function prune_second(second)
       call('ZREM', P .. 'ended', second)
       return
     end
-    local n, left = #packed / 16, most - looked_at
+    local n, left = math.floor(#packed / 16), most - looked_at
     if n > left then
       call('LPUSH', list, sub(packed, 16 * left + 1))
       n = left

@@ -39,7 +39,7 @@ local second = math.floor(now / 1000000)
 for at = second - 59, second do
   local counted = call('HGETALL', P .. 'ends:' .. text(at))
   for i = 1, #counted, 2 do
-    ended[counted[i]] = (ended[counted[i]] or 0) + counted[i + 1]
+    ended[counted[i]] = (ended[counted[i]] or 0) + (tonumber(counted[i + 1]) or 0)
   end
 end
 
@@ -47,7 +47,7 @@ local function listed(numbers)
   local list = {}
   for queue, number in pairs(numbers) do
     list[#list + 1] = queue
-    list[#list + 1] = text(number)
+    list[#list + 1] = text(math.max(math.min(number, FOR_EVER), 0))
   end
   return list
 end

@@ -9,7 +9,7 @@ for i = 1, n do
 end
 for i, blob in ipairs(read_many('HMGET', 'state', ids)) do
   local answer = 'x'
-  if blob then
+  if blob and #blob >= REST_AT - 1 then
     local stage, stop, _, _, _, _, fence, _, holder = unpack_bytes(HEAD, blob)
     if (stage == RUNNING or stage == HELD) and fence == tonumber(ARGV[5 + n + i]) and holder == instance then
       leases[#leases + 1] = until_

@@ -2,8 +2,9 @@
 -- takes nothing. ARGV: news, instance, which claim of which handle it was.
 call('HSET', P .. 'counts', 'V' .. ARGV[3], text(now))
 local last = call('GET', P .. 'claim:' .. ARGV[2])
-if last and sub(last, 1, #ARGV[3]) == ARGV[3] then
+if last and #last >= #ARGV[3] + 8 and sub(last, 1, #ARGV[3]) == ARGV[3] then
   local at = #ARGV[3] + 1
+  -- A damaged note takes nothing back: the leases end.
   local claimed_at = unpack_bytes('<i8', last, at)
   for from = at + 8, #last, 16 do
     local t = load(sub(last, from, from + 15))

@@ -15,7 +15,7 @@ if k > 0 then
     call('ZADD', P .. 'ended', second, second)
   end
   for queue, n in pairs(ends) do
-    if call('HINCRBY', P .. 'ends:' .. second, queue, n) == n then
+    if redis.pcall('HINCRBY', P .. 'ends:' .. second, queue, n) == n then
       call('EXPIRE', P .. 'ends:' .. second, 90)
     end
   end

@@ -4,9 +4,10 @@ if #states > 0 then
 end
 for field, n in pairs(changes) do
   if n ~= 0 then
-    call('HINCRBY', P .. 'counts', field, n)
+    -- A number that is damaged is found by the periodic check.
+    redis.pcall('HINCRBY', P .. 'counts', field, n)
   end
 end
 if NEWS ~= '' then
-  call('PUBLISH', P .. 'news', NEWS)
+  redis.pcall('PUBLISH', P .. 'news', NEWS)
 end

@@ -1,0 +1,56 @@
+//! What of the store cannot be read.
+
+use std::sync::atomic::AtomicBool;
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::state::{Body, RUNNING, State, policy};
+use crate::model::TaskId;
+
+/// Repairs of this process, one at a time.
+#[derive(Debug, Default)]
+pub(super) struct Repairs {
+    /// When what is met first was last looked at.
+    pub(super) first: Mutex<Option<Instant>>,
+    /// When everything was.
+    pub(super) all: Mutex<Option<Instant>>,
+    /// Everything is being looked at behind what goes on.
+    pub(super) is_behind: AtomicBool,
+    pub(super) checked: parking_lot::Mutex<Option<Instant>>,
+}
+
+/// A task of which something cannot be read.
+#[derive(Debug)]
+pub(super) struct Damaged {
+    pub(super) id: TaskId,
+    /// Whose run it is, where only that run is to end.
+    pub(super) fence: Option<u64>,
+    pub(super) why: &'static str,
+    /// Whether its queue or name cannot be read.
+    pub(super) lane: bool,
+    /// Its body, as far as it can be read; empty if all of it can.
+    pub(super) body: Vec<u8>,
+}
+
+impl Damaged {
+    pub(super) fn of(id: TaskId, state: Option<&State<'_>>) -> Self {
+        let fence = state.map(|state| state.fence).filter(|_| state.is_some_and(|it| it.stage == RUNNING));
+        let Some(state) = state else {
+            let why = "its queue, name or key is not text";
+            return Self { id, fence: None, why, lane: true, body: Vec::new() };
+        };
+        let sound = |why| Self { id, fence, why, lane: false, body: Vec::new() };
+        match Body::unpack(state.body) {
+            // No more than its policy was asked for, or it is whole.
+            _ if state.policy().is_some_and(|json| policy(json).is_none()) => {
+                sound("its policy cannot be read")
+            }
+            None if state.policy().is_none() => {
+                Self { body: Body::salvage(state.body), ..sound("its policy is not text") }
+            }
+            None => Self { body: Body::salvage(state.body), ..sound("its tags or arguments are not text") },
+            Some(_) => sound("it does not belong to what was claimed"),
+        }
+    }
+}

@@ -1,0 +1,25 @@
+-- Whether what is counted agrees with what is there: answers '1' if it does. What an eviction or other hands took away is found by
+-- this.
+local counted = {}
+local counts = call('HGETALL', P .. 'counts')
+for i = 1, #counts, 2 do
+  local kind, number = sub(counts[i], 1, 1), tonumber(counts[i + 1])
+  if not number then
+    return '0'
+  end
+  counted[kind] = (counted[kind] or 0) + number
+end
+local due, later = 0, 0
+for _, lane in ipairs(call('SMEMBERS', P .. 'due')) do
+  due = due + call('ZCARD', P .. 'due:' .. lane)
+end
+for _, lane in ipairs(call('ZRANGE', P .. 'later', 0, -1)) do
+  later = later + call('ZCARD', P .. 'later:' .. lane)
+end
+local all = 0
+for at = 1, #LETTERS do
+  all = all + (counted[sub(LETTERS, at, at)] or 0)
+end
+local agrees = due == (counted.D or 0) and later == (counted.L or 0)
+  and call('ZCARD', P .. 'leases') == (counted.R or 0) + (counted.H or 0) and call('HLEN', P .. 'task') == all
+return agrees and '1' or '0'

@@ -1,0 +1,2 @@
+-- The numbers that are kept.
+return call('HGETALL', P .. 'counts')

@@ -1,0 +1,249 @@
+-- What other hands have damaged, found and put right. What a task is stands in `task` and `state`; everything else follows
+-- from these, but for what stands beside a task. A task of which these cannot be read has failed, with the reason; what
+-- refers to no task is taken out.
+
+local found = {}
+
+local function note(what)
+  found[#found + 1] = what
+end
+
+local function hex(bytes)
+  return (string.gsub(sub(bytes, 1, 40), '.', function(c) return string.format('%02x', byte(c)) end))
+end
+
+-- A text with its length before it, and where the next thing begins; nothing if it is cut short.
+local function word_at(blob, at)
+  if #blob < at + 1 then
+    return nil
+  end
+  local n = unpack_bytes('<I2', blob, at)
+  if #blob < at + 1 + n then
+    return nil
+  end
+  return sub(blob, at + 2, at + 1 + n), at + 2 + n
+end
+
+local function is_lane(lane)
+  local n = string.match(lane, '^(%d+):')
+  return n and #n < 10 and #n + 1 + tonumber(n) <= #lane
+end
+
+-- Lane, crowd and where the body begins; nothing if they cannot be read. `at` is where the lane is.
+local function words_in(blob, at)
+  local lane, crowd_at = word_at(blob, at)
+  if not lane or not is_lane(lane) then
+    return nil
+  end
+  local crowd, body_at = word_at(blob, crowd_at)
+  if not crowd or (crowd ~= '' and not is_lane(crowd)) then
+    return nil
+  end
+  return lane, crowd, body_at
+end
+
+local function is_body(body)
+  local size, at = #body, 1
+  if size < 8 then
+    return false
+  end
+  at = at + 4 + unpack_bytes('<I4', body, at)
+  if size < at + 3 then
+    return false
+  end
+  local tags = unpack_bytes('<I4', body, at)
+  at = at + 4
+  for _ = 1, 2 * tags do
+    if size < at + 3 then
+      return false
+    end
+    at = at + 4 + unpack_bytes('<I4', body, at)
+  end
+  return at <= size + 1
+end
+
+local INSTANTS = { FINISHED, FENCE, STARTED, SEQ, RUN_AT, CREATED, SCHEDULED, EXPIRES }
+
+-- What is wrong with a task; nothing if it is sound.
+local function flaw(id, state, task)
+  local lane, crowd, body_at = words_in(task, LANE_IN)
+  if not lane then
+    return 'what is kept of it is cut short or is not a task'
+  end
+  if state and (#state < REST_AT or sub(state, REST_AT) ~= sub(task, LANE_IN, body_at - 1)) then
+    return 'its state is cut short or is that of another task'
+  end
+  local t = { unpack_bytes(FORMAT, join(state, task)) }
+  if t[STAGE] > REJECTED or t[STOP] > 1 then
+    return 'its state cannot be read'
+  end
+  for i = 1, 8 do
+    local number = t[INSTANTS[i]]
+    if not (number <= FOR_EVER and number >= -FOR_EVER) then
+      return 'it has a number that is out of range'
+    end
+  end
+  if t[ATTEMPT] > 4294967294 or t[LOST] > 4294967294 or t[FENCE] >= LAST_FENCE then
+    return 'it has a number that is out of range'
+  end
+  local body = sub(task, body_at)
+  if body == '' then
+    body = call('HGET', P .. 'body', id)
+    if not body then
+      return 'its arguments are gone'
+    end
+  end
+  if not is_body(body) then
+    return 'its policy, tags or arguments are cut short'
+  end
+end
+
+-- Makes a task of which something cannot be read a failed one, with what can be. `lane` is where it was found, if that is known.
+-- Numbers are counted anew afterwards.
+local function condemn(id, state, task, lane, why)
+  local written = unpack_bytes('>I8', '\0\0' .. sub(id, 1, 6)) * 1000
+  local t = {
+    FAILED, 0, 0, 0, 0, now, FIRST_FENCE + 1, 0, NOBODY, 0, 0, now, written <= now and written or now, 1, 1,
+    0, 0, 0, 0, 0, 0, NEVER,
+  }
+  local body
+  if task then
+    local of_task, crowd, body_at = words_in(task, LANE_IN)
+    if of_task and not flaw(id, nil, task) then
+      t = { unpack_bytes(FORMAT, join(nil, task)) }
+      t[STAGE], t[FINISHED], t[FENCE] = FAILED, now, FIRST_FENCE + 1
+      body = sub(task, body_at)
+    end
+    lane = of_task or lane
+  end
+  if state and #state >= FENCE_END then
+    -- The run that may be under way writes nothing any more.
+    local fence = unpack_bytes('<I8', state, FENCE_AT)
+    t[FENCE] = fence < LAST_FENCE and fence + 1 or t[FENCE]
+    lane = lane or words_in(state, REST_AT)
+  end
+  t[LANE], t[CROWD], t.id = lane or '7:unknownunknown', '', id
+  if body == nil then
+    call('HDEL', P .. 'body', id)
+    body = pack('<I4I4', 0, 0) .. 'null'
+  end
+  t.body = body
+  for key, flag in pairs({ key = HAS_KEY, run_key = HAS_RUN_KEY }) do
+    local value = call('HGET', P .. key, id)
+    if value then
+      t[FLAGS] = bor(t[FLAGS], flag)
+      local holders = key == 'key' and P .. 'keys' or P .. 'run:' .. value
+      local _, name = lane_parts(t[LANE])
+      local field = key == 'key' and value or name
+      if call('HGET', holders, field) == id then
+        call('HDEL', holders, field)
+      end
+    end
+  end
+  for _, key in ipairs({ 'result', 'progress', 'past' }) do
+    call('HDEL', P .. key, id)
+  end
+  t[LOG_LINES], t[LOG_BYTES] = 0, 0
+  call('UNLINK', P .. 'log:' .. id)
+  call('HSET', P .. 'error', id, 'damaged in the store: ' .. why)
+  t[FLAGS] = bor(t[FLAGS], HAS_ERROR)
+  call('ZREM', P .. 'leases', id)
+  call('ZREM', P .. 'expiring', id)
+  call('SREM', P .. 'stopping', id)
+  call('ZADD', P .. 'ended:' .. FAILED, '0', id)
+  if not entry_of(id) then
+    call('ZADD', P .. 'ids', '0', id)
+  end
+  local queue = lane_parts(t[LANE])
+  note_ends(queue, 1)
+  over[#over + 1] = id
+  save(t)
+  note('t' .. id .. why)
+end
+
+-- Looks whether a sound task is where it belongs, and puts it there.
+local function put_right(id, state, task)
+  if state and byte(state) == SUCCESS and band(byte(state, 4), bor(HAS_KEY, HAS_RUN_KEY)) == 0 then
+    if not entry_of(id) then
+      call('ZADD', P .. 'ids', '0', id)
+    end
+    return
+  end
+  local t = unpack_task(id, join(state, task))
+  local stage, lane, crowd = t[STAGE], t[LANE], t[CROWD]
+  local queue, name = lane_parts(lane)
+  local flags, changed = t[FLAGS], false
+  if has(flags, HAS_KEY) then
+    local key = call('HGET', P .. 'key', id)
+    if not key then
+      t[FLAGS], changed = flags - HAS_KEY, true
+    elseif stage <= SUCCESS then
+      call('HSETNX', P .. 'keys', key, id)
+    end
+  end
+  flags = t[FLAGS]
+  if has(flags, HAS_RUN_KEY) then
+    local key = call('HGET', P .. 'run_key', id)
+    if not key then
+      t[FLAGS], changed = flags - HAS_RUN_KEY, true
+    elseif waits_for_first(t) and call('HSETNX', P .. 'run:' .. key, name, id) == 0
+      and call('HGET', P .. 'run:' .. key, name) ~= id then
+      call('HDEL', P .. 'run_key', id)
+      t[FLAGS], changed = flags - HAS_RUN_KEY, true
+    end
+  end
+  if stage == ASIDE and not (crowd ~= '' and call('ZSCORE', P .. turn_of(crowd, name), place(t))
+    and call('SISMEMBER', P .. 'names:' .. crowd, name) == 1 and call('ZSCORE', P .. 'aside:' .. queue, id)) then
+    call('ZREM', P .. 'aside:' .. queue, id)
+    call('ZREM', P .. 'since:' .. queue, id)
+    stage, changed = DUE, true
+  elseif stage == LAPSED and t[EXPIRES] >= NEVER then
+    stage, changed = DUE, true
+  end
+  t[STAGE] = stage
+  if stage < HELD and t[EXPIRES] < NEVER then
+    call('ZADD', P .. 'expiring', text(t[EXPIRES]), id)
+  end
+  if stage == DUE then
+    call('ZADD', P .. 'due:' .. lane, -t[PRIORITY], place(t))
+    call('SADD', P .. 'due', lane)
+  elseif stage == LATER then
+    call('ZADD', P .. 'later:' .. lane, text(t[RUN_AT]), place(t))
+    call('ZADD', P .. 'later', 'LT', text(t[RUN_AT]), lane)
+  elseif stage == HELD or stage == RUNNING then
+    local score = tonumber(call('ZSCORE', P .. 'leases', id) or 'inf')
+    if score > now + LONGEST_LEASE then
+      -- Whoever runs it renews it before that.
+      call('ZADD', P .. 'leases', text(now + FOUND_LEASE), id)
+    end
+    if stage == RUNNING and t[STOP] == 1 then
+      call('SADD', P .. 'stopping', id)
+    end
+  elseif stage > SUCCESS then
+    call('ZADD', P .. 'ended:' .. stage, '0', id)
+  end
+  if not entry_of(id) then
+    call('ZADD', P .. 'ids', '0', id)
+  end
+  if changed then
+    save(t)
+  end
+end
+
+-- Looks at one task, wherever its id was found.
+local function check(id, lane, task, state)
+  if task == nil then
+    task, state = call('HGET', P .. 'task', id), call('HGET', P .. 'state', id)
+  end
+  local why = not task and 'what is kept of it is gone; does the server evict keys? `maxmemory-policy` must be `noeviction`' or flaw(id, state, task)
+  if why then
+    condemn(id, state, task, lane, why)
+  end
+  return not why
+end
+
+-- The stage of the task of that id, which is sound, and it put together.
+local function stage_now(id)
+  local blob = read_tasks({ id })[1]
+  return byte(blob), blob
+end

@@ -1,0 +1,15 @@
+-- The arguments of an insert are those that were staged. ARGV: news, the stage, how many there must be.
+local stage, staged = P .. 'stage:' .. ARGV[2], tonumber(ARGV[3])
+if call('LLEN', stage) ~= staged then
+  return false
+end
+local ARGV = { NEWS }
+do
+  local from = 0
+  while from < staged do
+    for _, argument in ipairs(call('LRANGE', stage, from, from + 3999)) do
+      ARGV[#ARGV + 1] = argument
+    end
+    from = from + 4000
+  end
+end

@@ -1,0 +1,229 @@
+//! What other hands have damaged, put right: what `repair.lua` does step by step, so that it stops nobody for long.
+//!
+//! Scripts look at no more than they need, so that they are fast. One that meets what no taskflow wrote fails. Then what such
+//! scripts meet first is looked at: a task that cannot be read becomes `failed`, what refers to no task is taken out of the
+//! indexes, and the call is repeated by its careful variant. Everything else is looked at once behind that, in portions.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::answer::Answer;
+use super::calls::Shared;
+use super::damage::Damaged;
+use super::link::CallError;
+use super::script::{self, Call};
+use crate::model::{StoreError, TaskId};
+
+/// What one script looks at: some 5 ms.
+const PORTION: usize = 100;
+
+/// What claims and recoveries meet first.
+const FIRST: usize = 1000;
+
+/// Between two looks whether what is counted agrees with what is there.
+const CHECKED_EVERY: Duration = Duration::from_secs(2);
+
+/// A repair that ended so short a while ago has done what can be done.
+const REPAIRED_JUST_NOW: Duration = Duration::from_millis(200);
+
+/// How a look at everything goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// Somebody waits for it.
+    Fast,
+    /// Others get twice as much of the server's time.
+    Slow,
+}
+
+impl Shared {
+    pub(super) async fn ask(&self, call: &Call) -> Result<Answer<'_>, StoreError> {
+        let location = &self.links.location;
+        let error = match self.links.call(call).await {
+            Ok(value) => return Ok(Answer { value, location }),
+            Err(CallError::Other(error)) => return Err(error),
+            Err(CallError::Damage(error)) => error,
+        };
+        self.repair_first(&error.to_string()).await?;
+        // What is simple was not: the script for everything follows.
+        let Some(careful) = call.careful() else { return Ok(Answer { value: redis::Value::Nil, location }) };
+        match self.links.call(&careful).await {
+            Ok(value) => return Ok(Answer { value, location }),
+            Err(CallError::Other(error)) => return Err(error),
+            Err(CallError::Damage(_)) => {}
+        }
+        self.repair_all(Pace::Fast).await?;
+        match self.links.call(&careful).await {
+            Ok(value) => Ok(Answer { value, location }),
+            Err(CallError::Other(error) | CallError::Damage(error)) => Err(error),
+        }
+    }
+
+    /// Looks, now and then, whether what is counted agrees with what is there, and repairs if it does not.
+    pub(super) async fn check(&self) -> Result<(), StoreError> {
+        {
+            let mut checked = self.repairs.checked.lock();
+            if checked.is_some_and(|at| at.elapsed() < CHECKED_EVERY) {
+                return Ok(());
+            }
+            *checked = Some(Instant::now());
+        }
+        if self.ask(&self.quiet(&script::CHECK)).await?.bytes()? == b"0" {
+            self.repair_first(
+                "what is counted is not what is there; did other hands write to these keys, or does the server evict \
+                 keys (`maxmemory-policy` must be `noeviction`)?",
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Looks at what claims and recoveries meet first, which takes milliseconds, and has the rest looked at behind.
+    async fn repair_first(&self, why: &str) -> Result<(), StoreError> {
+        let asked = Instant::now();
+        let mut last = self.repairs.first.lock().await;
+        if last.is_some_and(|at| at > asked || at.elapsed() < REPAIRED_JUST_NOW) {
+            return Ok(());
+        }
+        let location = &self.links.location;
+        tracing::error!("`{location}` holds what taskflow did not write, and is repaired: {why}");
+        self.step("keys", b"", Pace::Fast).await?;
+        for lane in self.step("lanes", b"", Pace::Fast).await? {
+            match lane.split_first() {
+                Some((b'd', lane)) => drop(self.step("first_due", lane, Pace::Fast).await?),
+                Some((b'l', lane)) => drop(self.step("first_later", lane, Pace::Fast).await?),
+                _ => {}
+            }
+        }
+        self.step("first_leases", b"", Pace::Fast).await?;
+        *last = Some(Instant::now());
+        drop(last);
+        if let Some(shared) = self.this.upgrade()
+            && !self.repairs.is_behind.swap(true, Ordering::AcqRel)
+        {
+            tokio::spawn(async move {
+                if let Err(error) = shared.repair_all(Pace::Slow).await {
+                    // The next check finds what is left.
+                    tracing::warn!(%error, "a repair was broken off");
+                }
+                shared.repairs.is_behind.store(false, Ordering::Release);
+            });
+        }
+        Ok(())
+    }
+
+    /// Looks at everything once.
+    async fn repair_all(&self, pace: Pace) -> Result<(), StoreError> {
+        let asked = Instant::now();
+        let mut last = self.repairs.all.lock().await;
+        if last.is_some_and(|at| at > asked || at.elapsed() < REPAIRED_JUST_NOW) {
+            return Ok(());
+        }
+        for lane in self.step("lanes", b"", pace).await? {
+            match lane.split_first() {
+                Some((b'd', lane)) => drop(self.step("due", lane, pace).await?),
+                Some((b'l', lane)) => drop(self.step("later", lane, pace).await?),
+                Some((b'a', queue)) => {
+                    self.step("aside", queue, pace).await?;
+                    self.step("since", queue, pace).await?;
+                }
+                _ => {}
+            }
+        }
+        for step in ["leases", "expiring", "stopping"] {
+            self.step(step, b"", pace).await?;
+        }
+        for stage in ["7", "8", "9", "10"] {
+            self.step("ended", stage.as_bytes(), pace).await?;
+        }
+        for step in ["holders", "ids", "task", "state"] {
+            self.step(step, b"", pace).await?;
+        }
+        self.count_anew(pace).await?;
+        *last = Some(Instant::now());
+        tracing::warn!("`{}` is repaired, in {:?}", self.links.location, asked.elapsed());
+        Ok(())
+    }
+
+    /// In one script where there are few tasks. Of many, those that have ended are counted in portions while others move on.
+    async fn count_anew(&self, pace: Pace) -> Result<(), StoreError> {
+        if self.step("size", b"", pace).await?.is_empty() {
+            return self.step("counts", b"", pace).await.map(drop);
+        }
+        let mut numbers: HashMap<Vec<u8>, u64> = HashMap::new();
+        for counted in self.step("tally", b"", pace).await? {
+            if let Some((number, field)) = counted.get(1..).and_then(|rest| rest.split_first_chunk::<4>()) {
+                *numbers.entry(field.to_vec()).or_default() += u64::from(u32::from_le_bytes(*number));
+            }
+        }
+        let mut call = self.loud(&script::REPAIR);
+        call.arg("take_tally").arg("").arg("0").arg(PORTION);
+        for (field, number) in numbers {
+            call.arg(field).arg(number);
+        }
+        let call = call.careful().unwrap_or(call);
+        match self.links.call(&call).await {
+            Ok(_) => Ok(()),
+            Err(CallError::Other(error) | CallError::Damage(error)) => Err(error),
+        }
+    }
+
+    /// One step, in portions. Answers what is to be looked at next, or what was counted.
+    async fn step(&self, step: &str, of: &[u8], pace: Pace) -> Result<Vec<Vec<u8>>, StoreError> {
+        let (mut cursor, mut next) = (b"0".to_vec(), Vec::new());
+        loop {
+            let mut call = self.loud(&script::REPAIR);
+            let most = if step.starts_with("first") { FIRST } else { PORTION };
+            call.arg(step).arg(of).arg(&cursor[..]).arg(most);
+            let call = call.careful().unwrap_or(call);
+            let begun = Instant::now();
+            let value = match self.links.call(&call).await {
+                Ok(value) => value,
+                Err(CallError::Other(error) | CallError::Damage(error)) => return Err(error),
+            };
+            let mut answer = Answer { value, location: &self.links.location }.list()?;
+            cursor = answer.bytes()?;
+            while !answer.is_empty() {
+                let found = answer.bytes()?;
+                match found.split_first() {
+                    Some((b't', task)) => self.say_failed(task),
+                    Some((b'!', what)) => {
+                        tracing::error!("`{}`: {}", self.links.location, String::from_utf8_lossy(what));
+                    }
+                    _ => next.push(found),
+                }
+            }
+            if cursor == b"0" {
+                return Ok(next);
+            }
+            if pace == Pace::Slow {
+                sleep(begun.elapsed() * 2).await;
+            }
+        }
+    }
+
+    fn say_failed(&self, task: &[u8]) {
+        let Some((id, why)) = task.split_first_chunk::<16>() else { return };
+        let (id, why) = (TaskId::from_bytes(*id), String::from_utf8_lossy(why));
+        tracing::error!(task = %id, "a task is damaged in `{}` and has failed: {why}", self.links.location);
+    }
+
+    /// Ends tasks of which something cannot be read here.
+    pub(super) async fn condemn(&self, damaged: &[Damaged]) -> Result<(), StoreError> {
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        let mut call = self.loud(&script::CONDEMN);
+        for Damaged { id, fence, why, lane, body } in damaged {
+            tracing::error!(task = %id, "a task is damaged in `{}` and has failed: {why}", self.links.location);
+            call.arg(id.as_bytes()).arg(fence.map(|fence| fence.to_string()).unwrap_or_default());
+            call.arg(*why).arg(u8::from(*lane)).arg(&body[..]);
+        }
+        if self.tell(&call).await?.bytes()? == b"0" {
+            self.repair_first("a task could not be read").await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+//! Whether the server keeps what it accepts: in memory, and when it stops.
+
+use redis::Value;
+
+use super::link::Links;
+use crate::model::{StoreError, StoreErrorKind};
+
+/// Refuses to run tasks on a server that evicts keys when its memory is full. Where `CONFIG` is forbidden its settings are the
+/// provider's: then it is said aloud, and whoever only adds hears it too.
+pub(super) async fn check_eviction(links: &Links, runs: bool) -> Result<(), StoreError> {
+    let location = &links.location;
+    let configured = setting(links, "maxmemory-policy").await;
+    let is_known = configured.is_some();
+    let policy = match configured {
+        Some(policy) => policy,
+        None => match policy_in_info(links).await {
+            Some(policy) => policy,
+            None => {
+                tracing::warn!(
+                    "`{location}` does not say its `maxmemory-policy`; make sure that it is `noeviction`: else Redis \
+                     deletes tasks when its memory is full"
+                );
+                return Ok(());
+            }
+        },
+    };
+    if policy == "noeviction" {
+        return Ok(());
+    }
+    let message = format!(
+        "`{location}` has `maxmemory-policy {policy}`: when its memory is full it deletes tasks that were accepted; set \
+         `maxmemory-policy noeviction`"
+    );
+    if is_known && runs {
+        return Err(StoreError::new(StoreErrorKind::Denied, message));
+    }
+    tracing::warn!("{message}");
+    Ok(())
+}
+
+/// The eviction policy, from what every user may be told.
+async fn policy_in_info(links: &Links) -> Option<String> {
+    let mut info = redis::cmd("INFO");
+    info.arg("memory");
+    let text = match links.ask(&info).await.ok()? {
+        Value::BulkString(text) => String::from_utf8(text).ok()?,
+        Value::VerbatimString { text, .. } => text,
+        _ => return None,
+    };
+    text.lines()
+        .find_map(|line| line.strip_prefix("maxmemory_policy:"))
+        .map(|policy| policy.trim().to_owned())
+}
+
+/// Warns where the server keeps nothing, or not at once. A server that does not say (`CONFIG` is often forbidden) is not
+/// asked again.
+pub(super) async fn warn_if_it_forgets(links: &Links) {
+    let (Some(appendonly), Some(fsync)) =
+        (setting(links, "appendonly").await, setting(links, "appendfsync").await)
+    else {
+        return;
+    };
+    let location = &links.location;
+    if appendonly == "yes" {
+        if fsync == "no" {
+            tracing::warn!(
+                "`{location}` has `appendfsync no`: a power loss loses what the system had not written yet, \
+                 some 30 seconds; set `appendfsync everysec` or `always`"
+            );
+        }
+        return;
+    }
+    if setting(links, "save").await.is_none_or(|save| save.is_empty()) {
+        tracing::warn!(
+            "`{location}` keeps nothing on disk: every task is lost when it stops; set `appendonly yes`"
+        );
+    } else {
+        tracing::warn!(
+            "`{location}` only takes snapshots: tasks accepted since the last one are lost when it stops; \
+             set `appendonly yes`"
+        );
+    }
+}
+
+async fn setting(links: &Links, name: &str) -> Option<String> {
+    let mut config = redis::cmd("CONFIG");
+    config.arg("GET").arg(name);
+    match links.ask(&config).await.ok()? {
+        Value::Array(pair) => match pair.into_iter().nth(1)? {
+            Value::BulkString(value) => String::from_utf8(value).ok(),
+            _ => None,
+        },
+        _ => None,
+    }
+}

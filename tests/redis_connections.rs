@@ -1,0 +1,241 @@
+//! Connections to Redis that lead to a server which no longer serves are dropped; inserts that are brought in portions are all or
+//! nothing, wherever the connection breaks.
+
+#![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
+#[path = "support/proxy.rs"]
+mod proxy;
+#[path = "support/servers/mod.rs"]
+mod servers;
+mod support;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use proxy::Proxy;
+use servers::redis::{RedisServer, Reply};
+use support::{DEADLINE, Notes, eventually, soon};
+use taskflow::store::{Claim, Hint, InsertBatch, InsertGroup, InsertTask, Start};
+use taskflow::{
+    InstanceId, NewTask, RedisStore, State, Store, StoreErrorKind, TaskFilter, TaskManager, TaskStatus,
+};
+
+#[taskflow::task]
+async fn note(State(notes): State<Notes<u64>>, number: u64) {
+    notes.write(number);
+}
+
+#[taskflow::task(name = "plain")]
+async fn plain(number: u64) -> Result<u64, std::io::Error> {
+    Ok(number)
+}
+
+fn url(proxy: &Proxy) -> String {
+    format!("redis://127.0.0.1:{}/0", proxy.port())
+}
+
+/// Makes one server follow the other, and waits until it has all.
+fn follow(server: &RedisServer, primary: Option<&RedisServer>) {
+    let port = primary.map(|primary| primary.port().to_string());
+    let words: [&[u8]; 3] = match &port {
+        Some(port) => [b"REPLICAOF", b"127.0.0.1", port.as_bytes()],
+        None => [b"REPLICAOF", b"NO", b"ONE"],
+    };
+    assert_eq!(server.command(&words), Some(Reply::Text("OK".to_owned())));
+    if primary.is_some() {
+        servers::wait_until("a replica to have all", || {
+            let info = server.command(&[b"INFO", b"replication"]).map(Reply::into_bytes).unwrap_or_default();
+            String::from_utf8_lossy(&info).contains("master_link_status:up")
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_follows_the_primary_when_the_roles_are_swapped() {
+    let (Some(first), Some(second)) = (RedisServer::start(), RedisServer::start()) else { return };
+    follow(&second, Some(&first));
+    let proxy = Proxy::to(first.port()).await;
+    let notes = Notes::<u64>::default();
+    let tasks = TaskManager::builder().store(url(&proxy)).state(notes.clone()).start().await.unwrap();
+    soon(soon(tasks.add_task(note, (1,)).into_future()).await.unwrap().wait()).await.unwrap();
+    // Twice: there, and back again. The connections to the old primary stay open.
+    for (number, old, new) in [(2, &first, &second), (3, &second, &first)] {
+        follow(new, None);
+        proxy.lead_to(new.port());
+        follow(old, Some(new));
+        let swapped = Instant::now();
+        let handle = soon(tasks.add_task(note, (number,)).into_future()).await.unwrap();
+        soon(handle.wait()).await.unwrap();
+        assert!(swapped.elapsed() < Duration::from_secs(8), "{:?}", swapped.elapsed());
+        // Its end is on the new primary.
+        let there = RedisStore::open(new.url()).unwrap();
+        assert_eq!(there.get(handle.id()).await.unwrap().unwrap().status, TaskStatus::Success);
+        eventually("the store to be healthy", || async {
+            tasks.health().degraded_since.is_none().then_some(())
+        })
+        .await;
+    }
+    assert_eq!(notes.read(), [1, 2, 3]);
+    tasks.shutdown(DEADLINE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hints_come_from_the_new_primary_after_a_failover() {
+    let (Some(first), Some(second)) = (RedisServer::start(), RedisServer::start()) else { return };
+    let proxy = Proxy::to(first.port()).await;
+    let store = RedisStore::open(url(&proxy)).unwrap();
+    let mut hints = store.listen();
+    // The first says that it listens.
+    assert_eq!(soon(hints.next()).await, Some(Hint::Changed));
+    let listeners =
+        |server: &RedisServer| match server.command(&[b"PUBSUB", b"NUMSUB", b"{taskflow:default}:news"]) {
+            Some(Reply::List(answer)) => answer.last() == Some(&Reply::Number(1)),
+            _ => false,
+        };
+    assert!(listeners(&first));
+    // There is a connection for calls too.
+    store.counts().await.unwrap();
+    proxy.lead_to(second.port());
+    follow(&first, Some(&second));
+    let adds = tokio::spawn({
+        let store = store.clone();
+        async move { store.set_paused("default".to_owned(), true).await }
+    });
+    let hearing = async {
+        while !listeners(&second) {
+            let _ = tokio::time::timeout(Duration::from_millis(20), hints.next()).await;
+        }
+    };
+    soon(hearing).await;
+    adds.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_no_longer_knows_the_user_or_is_loading_is_asked_again_over_a_new_connection() {
+    let (Some(first), Some(second)) = (RedisServer::start(), RedisServer::start()) else { return };
+    // The second asks for a password that the URL has; the first asks for none.
+    second.command(&[b"CONFIG", b"SET", b"requirepass", b"s3cret"]).unwrap();
+    let proxy = Proxy::to(second.port()).await;
+    let store = RedisStore::open(format!("redis://:s3cret@127.0.0.1:{}/0", proxy.port())).unwrap();
+    store.counts().await.unwrap();
+    // As a proxy that keeps connections to clients while it makes new ones to the server: nobody is logged in there.
+    let before = proxy.accepted();
+    let reset = second.command_as("s3cret", &[b"CLIENT", b"NO-EVICT", b"off"]);
+    assert!(reset.is_some());
+    assert!(first.ask(&["PING"]).is_some());
+    proxy.cut();
+    store
+        .set_paused("default".to_owned(), true)
+        .await
+        .or_else(|error| if error.is_transient() { Ok(()) } else { Err(error) })
+        .unwrap();
+    eventually("a write after the cut", || async { store.set_paused("q".to_owned(), true).await.ok() }).await;
+    assert!(proxy.accepted() > before);
+    // A rotated password: what is refused says so, and never shows it.
+    second.command_as("s3cret", &[b"CONFIG", b"SET", b"requirepass", b"rotated"]).unwrap();
+    proxy.cut();
+    let error = eventually("the refusal", || async {
+        store.counts().await.err().filter(|error| error.kind() == StoreErrorKind::Denied)
+    })
+    .await;
+    assert!(!format!("{error} {error:?}").contains("s3cret"), "{error}");
+    second.command_as("rotated", &[b"CONFIG", b"SET", b"requirepass", b"s3cret"]).unwrap();
+    eventually("the store to answer again", || async { store.counts().await.ok() }).await;
+}
+
+/// A batch of one group of so many tasks, with their ids.
+fn large(instance: InstanceId, tasks: usize) -> Arc<InsertBatch> {
+    let padding = "x".repeat(200);
+    let of = |n: usize| {
+        let args = Arc::from(format!(r#"{{"number":{n},"padding":"{padding}"}}"#));
+        InsertTask::new(NewTask::new("plain", Ok(args)), Start::Wait)
+    };
+    let group = InsertGroup::new((0..tasks).map(of).collect());
+    Arc::new(InsertBatch::new(instance, Duration::from_secs(10), vec![group]))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_insert_that_is_cut_leaves_nothing_and_its_repetition_inserts_each_once() {
+    let Some(server) = RedisServer::start() else { return };
+    let proxy = Proxy::to(server.port()).await;
+    let store = RedisStore::open(url(&proxy)).unwrap();
+    let direct = RedisStore::open(server.url()).unwrap();
+    let batch = large(InstanceId::new(), 20_000);
+    // Some five megabytes of arguments go in several portions.
+    for cut in [100_000, 1_500_000, 3_000_000, 4_500_000] {
+        proxy.refuse(false);
+        store.counts().await.unwrap();
+        proxy.cut_after(cut);
+        let error = soon(store.insert(Arc::clone(&batch))).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable, "after {cut}: {error}");
+        let counts = direct.counts().await.unwrap();
+        assert_eq!(counts.pending, 0, "after {cut}");
+        assert!(direct.list(TaskFilter::default()).await.unwrap().items.is_empty(), "after {cut}");
+        assert!(direct.get(batch.groups[0].tasks[0].task.id).await.unwrap().is_none(), "after {cut}");
+    }
+    proxy.refuse(false);
+    for _ in 0..2 {
+        let answers = soon(store.insert(Arc::clone(&batch))).await.unwrap();
+        assert_eq!(answers[0].as_ref().unwrap().len(), 20_000);
+        assert_eq!(direct.counts().await.unwrap().pending, 20_000);
+    }
+    let Reply::List(stages) = server.command(&[b"KEYS", b"*stage:*"]).unwrap() else { panic!("KEYS") };
+    for stage in stages {
+        let left = server.command(&[b"TTL", &stage.into_bytes()]);
+        assert!(matches!(left, Some(Reply::Number(1..=120))), "a stage is forgotten: {left:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn adds_of_which_some_are_stored_when_the_connection_breaks_are_in_doubt_and_not_refused() {
+    let Some(server) = RedisServer::start() else { return };
+    let proxy = Proxy::to(server.port()).await;
+    let store = RedisStore::open(url(&proxy)).unwrap();
+    let direct = RedisStore::open(server.url()).unwrap();
+    let instance = InstanceId::new();
+    let tasks = large(instance, 5_000).groups[0].tasks.clone();
+    let groups: Vec<_> = tasks.into_iter().map(|task| InsertGroup::new(vec![task])).collect();
+    let batch = Arc::new(InsertBatch::new(instance, Duration::from_secs(10), groups));
+    store.counts().await.unwrap();
+    proxy.cut_after(700_000);
+    let error = soon(store.insert(Arc::clone(&batch))).await.unwrap_err();
+    let stored = direct.counts().await.unwrap().pending;
+    assert!((1..5_000).contains(&stored), "{stored}");
+    assert_eq!(error.kind(), StoreErrorKind::Unknown, "{error}");
+    proxy.refuse(false);
+    soon(store.insert(batch)).await.unwrap();
+    assert_eq!(direct.counts().await.unwrap().pending, 5_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_thousand_tasks_are_added_at_once_with_the_default_settings() {
+    let Some(server) = RedisServer::start() else { return };
+    let tasks = TaskManager::builder().store(server.url()).connect().await.unwrap();
+    let handles = tasks.add_all((0..100_000).map(plain)).await.unwrap();
+    let ids: HashSet<_> = handles.iter().map(|handle| handle.id()).collect();
+    assert_eq!(ids.len(), 100_000);
+    assert_eq!(tasks.counts().await.unwrap().pending, 100_000);
+    tasks.shutdown(DEADLINE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_whose_call_is_dropped_is_not_lost() {
+    let Some(server) = RedisServer::start() else { return };
+    let store = RedisStore::open(server.url()).unwrap();
+    let instance = InstanceId::new();
+    soon(store.insert(large(instance, 1))).await.unwrap();
+    let claim = || {
+        let queues = vec![(Arc::from("default"), 10)];
+        Claim::new(instance, Duration::from_secs(600), Arc::from([Arc::from("plain")]), queues, 10)
+    };
+    // The server has taken it, and nobody reads the answer.
+    server.freeze(true);
+    let sent = tokio::time::timeout(Duration::from_millis(50), store.claim(claim())).await;
+    assert!(sent.is_err(), "a frozen server answers nothing");
+    server.freeze(false);
+    let claimed = soon(store.claim(claim())).await.unwrap();
+    let first = claimed.tasks.first().map(|task| task.attempt);
+    assert_eq!(first, Some(1), "taken back, and not counted");
+}

@@ -1,0 +1,302 @@
+//! What other hands write into the keys of taskflow on Redis harms no other task, and stops no call for ever.
+
+#![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
+#[path = "support/servers/mod.rs"]
+mod servers;
+mod support;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use servers::redis::{RedisServer, Reply};
+use support::{Notes, eventually, reaches, soon};
+use taskflow::{QueueConfig, State, TaskFilter, TaskId, TaskManager, TaskManagerBuilder, TaskStatus};
+
+#[taskflow::task]
+async fn note(State(notes): State<Notes<u64>>, number: u64) {
+    notes.write(number);
+}
+
+#[taskflow::task(retries = 3, delay = "10ms", timeout = "30s")]
+async fn with_policy(State(notes): State<Notes<u64>>, number: u64) {
+    notes.write(number);
+}
+
+fn builder(url: &str, notes: &Notes<u64>) -> TaskManagerBuilder {
+    TaskManager::builder()
+        .store(url)
+        .state(notes.clone())
+        .queue("limited", QueueConfig::new().key_concurrency(1))
+        .max_concurrent_tasks(8)
+}
+
+const PREFIX: &str = "{taskflow:default}:";
+
+fn key(name: &str) -> Vec<u8> {
+    format!("{PREFIX}{name}").into_bytes()
+}
+
+/// Writes that field of a hash.
+fn set(server: &RedisServer, hash: &str, id: TaskId, value: &[u8]) {
+    server.command(&[b"HSET", &key(hash), id.as_bytes(), value]).unwrap();
+}
+
+/// What is kept of a waiting task.
+fn of_task(server: &RedisServer, id: TaskId) -> Vec<u8> {
+    server.command(&[b"HGET", &key("task"), id.as_bytes()]).unwrap().into_bytes()
+}
+
+async fn added(tasks: &TaskManager, number: u64) -> TaskId {
+    soon(tasks.add_task(note, (number,)).into_future()).await.unwrap().id()
+}
+
+/// Each damage of one waiting task: how, and what must be in the reason.
+type Damage = fn(&RedisServer, TaskId);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_task_fails_with_the_reason_and_everything_else_goes_on() {
+    let Some(server) = RedisServer::start() else { return };
+    // Seen where a test fails.
+    let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::WARN).try_init();
+    let damages: [(&str, Damage); 13] = [
+        ("an empty record", |server, id| set(server, "task", id, b"")),
+        ("a record cut short", |server, id| {
+            let task = of_task(server, id);
+            set(server, "task", id, &task[..70]);
+        }),
+        ("arguments cut short", |server, id| {
+            let task = of_task(server, id);
+            set(server, "task", id, &task[..task.len() - 4]);
+        }),
+        ("a record of other bytes", |server, id| set(server, "task", id, &[0xff; 200])),
+        ("a record that is gone", |server, id| {
+            server.command(&[b"HDEL", &key("task"), id.as_bytes()]).unwrap();
+        }),
+        ("an empty state", |server, id| set(server, "state", id, b"")),
+        ("a state of other bytes", |server, id| set(server, "state", id, &[0x7f; 90])),
+        ("the state of a task that has ended", |server, id| {
+            let task = of_task(server, id);
+            let mut state = vec![77; 52];
+            state.extend_from_slice(&task[lane_at(&task) - 2..body_at(&task)]);
+            set(server, "state", id, &state);
+        }),
+        ("a lane that is not text", |server, id| {
+            damage_at(server, id, lane_at(&of_task(server, id)) + 2, b"\xff\xfe");
+        }),
+        ("a lane with an absurd length", |server, id| {
+            damage_at(server, id, lane_at(&of_task(server, id)) - 2, b"\xff\xff");
+        }),
+        ("a fence that cannot grow", |server, id| {
+            let task = of_task(server, id);
+            let mut state = vec![0; 16];
+            state.extend([0xff; 8]);
+            state.extend([0; 28]);
+            state.extend_from_slice(&task[lane_at(&task) - 2..body_at(&task)]);
+            set(server, "state", id, &state);
+        }),
+        ("a policy that is not JSON", |server, id| {
+            let task = of_task(server, id);
+            let at = body_at(&task);
+            let mut damaged = task[..at].to_vec();
+            damaged.extend(b"\x05\0\0\0{\"x\":");
+            damaged.extend(&task[at + 4..]);
+            set(server, "task", id, &damaged);
+        }),
+        ("arguments that are not text", |server, id| {
+            let task = of_task(server, id);
+            let at = body_at(&task);
+            let mut damaged = task[..at + 8].to_vec();
+            damaged.extend(b"[\xff\xfe]");
+            set(server, "task", id, &damaged);
+        }),
+    ];
+    for (what, damage) in damages {
+        server.command(&[b"FLUSHALL"]).unwrap();
+        let notes = Notes::default();
+        let adds = builder(&server.url(), &notes).connect().await.unwrap();
+        adds.pause("default").await.unwrap();
+        let mut good = Vec::new();
+        for number in 0..10 {
+            good.push(added(&adds, number).await);
+        }
+        let bad = added(&adds, 999).await;
+        for number in 10..20 {
+            good.push(added(&adds, number).await);
+        }
+        damage(&server, bad);
+        let tasks = builder(&server.url(), &notes).start().await.unwrap();
+        tasks.resume("default").await.unwrap();
+        for id in &good {
+            reaches(&tasks, *id, TaskStatus::Success).await;
+        }
+        let ended = reaches(&tasks, bad, TaskStatus::Failed).await;
+        let error = ended.error.unwrap_or_default();
+        // Arguments that are cut short are found when they are decoded.
+        let says_why = error.contains("damaged in the store: ") || error.contains("its arguments are not");
+        assert!(says_why, "{what}: {error}");
+        let filter = TaskFilter::default().status(TaskStatus::Failed);
+        let failed = tasks.list(filter).await.unwrap().items;
+        assert_eq!(failed.iter().map(|record| record.id).collect::<Vec<_>>(), [bad], "{what}");
+        let mut noted = notes.read();
+        noted.sort_unstable();
+        assert_eq!(noted, (0..20).collect::<Vec<_>>(), "{what}: each good one ran once");
+        let counts = tasks.counts().await.unwrap();
+        assert_eq!((counts.success, counts.failed, counts.pending, counts.running), (20, 1, 0, 0), "{what}");
+        assert_eq!(
+            tasks.delete(TaskFilter::default().status(TaskStatus::Failed)).await.unwrap(),
+            1,
+            "{what}"
+        );
+        assert!(tasks.get(bad).await.unwrap().is_none(), "{what}");
+        adds.shutdown(Duration::from_secs(5)).await.unwrap();
+        tasks.shutdown(Duration::from_secs(5)).await.unwrap();
+    }
+}
+
+/// Where the lane of a task of these tests begins: behind its length.
+fn lane_at(task: &[u8]) -> usize {
+    let lane = b"7:defaultnote";
+    task.windows(lane.len()).position(|bytes| bytes == lane).expect("it is in this lane")
+}
+
+/// Where its body begins: behind the lane and the length of a crowd that it is not in.
+fn body_at(task: &[u8]) -> usize {
+    lane_at(task) + 13 + 2
+}
+
+fn damage_at(server: &RedisServer, id: TaskId, at: usize, bytes: &[u8]) {
+    let mut task = of_task(server, id);
+    task[at..at + bytes.len()].copy_from_slice(bytes);
+    set(server, "task", id, &task);
+}
+
+/// Junk of that generator, written into a random place of the namespace. Answers the id it was written to, if it was one.
+fn write_junk(server: &RedisServer, rng: &mut fastrand::Rng, ids: &[TaskId]) -> Option<TaskId> {
+    let Reply::List(keys) = server.command(&[b"KEYS", b"*"]).unwrap() else { panic!("KEYS") };
+    let keys: Vec<Vec<u8>> = keys
+        .into_iter()
+        .map(Reply::into_bytes)
+        // What was moved aside is nobody's any more.
+        .filter(|key| !String::from_utf8_lossy(key).contains("damaged:"))
+        .collect();
+    let target = &keys[rng.usize(..keys.len())];
+    let junk: Vec<u8> = (0..rng.usize(..120)).map(|_| rng.u8(..)).collect();
+    let some_id = ids[rng.usize(..ids.len())];
+    let number = [&b"-1"[..], b"inf", b"-inf", b"1e300", b"9223372036854775807"][rng.usize(..5)];
+    let Reply::Text(kind) = server.command(&[b"TYPE", target]).unwrap() else { panic!("TYPE") };
+    let run = |command: &[&[u8]]| drop(server.command(command));
+    match (&*kind, rng.u8(..4)) {
+        // A task's own data: only that task may be harmed.
+        ("hash", 0..=2) if is_of_tasks(target) => {
+            run(&[b"HSET", target, some_id.as_bytes(), &junk]);
+            return Some(some_id);
+        }
+        ("hash", 0) => run(&[b"HSET", target, some_id.as_bytes(), &junk]),
+        ("hash", _) => run(&[b"HSET", target, &junk, number]),
+        ("zset", 0) => run(&[b"ZADD", target, number, some_id.as_bytes()]),
+        ("zset", 1) => {
+            let member = [&[0; 8][..], some_id.as_bytes()].concat();
+            run(&[b"ZADD", target, number, &member]);
+        }
+        ("zset", _) => run(&[b"ZADD", target, number, &junk]),
+        ("set", _) => run(&[b"SADD", target, &junk]),
+        ("list", _) => run(&[b"LPUSH", target, &junk]),
+        _ => run(&[b"SET", target, &junk]),
+    }
+    // Keys that hold everything of all tasks cannot be replaced without harm; those of an index can.
+    let name = String::from_utf8_lossy(target).into_owned();
+    let is_index =
+        ["due", "later", "leases", "ids", "expiring", "ended", "aside", "since", "stopping", "seq", "counts"]
+            .iter()
+            .any(|index| name.strip_prefix(PREFIX).is_some_and(|name| name.starts_with(index)));
+    if is_index && rng.u8(..4) == 0 {
+        run(&[b"DEL", target]);
+        match rng.u8(..3) {
+            0 => run(&[b"SET", target, &junk]),
+            1 => run(&[b"LPUSH", target, &junk]),
+            _ => run(&[b"HSET", target, b"x", b"y"]),
+        }
+    }
+    None
+}
+
+fn is_of_tasks(key: &[u8]) -> bool {
+    let name = String::from_utf8_lossy(key).into_owned();
+    let hashes = ["task", "state", "body", "key", "run_key", "error", "result", "progress", "past"];
+    name.strip_prefix(PREFIX).is_some_and(|name| hashes.contains(&name))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_junk_beside_200_good_tasks_harms_only_the_tasks_it_is_written_to() {
+    let Some(server) = RedisServer::start() else { return };
+    // Seen where a test fails.
+    let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::WARN).try_init();
+    let seeds = std::env::var("TASKFLOW_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    for seed in seeds.map_or(1..9, |seed: u64| seed..seed + 1) {
+        server.command(&[b"FLUSHALL"]).unwrap();
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let notes = Notes::default();
+        let adds = builder(&server.url(), &notes).connect().await.unwrap();
+        for queue in ["default", "limited"] {
+            adds.pause(queue).await.unwrap();
+        }
+        let mut ids = Vec::new();
+        for number in 0..200_u64 {
+            let task = if number % 3 == 0 {
+                adds.add_task(with_policy, (number,))
+            } else {
+                adds.add_task(note, (number,))
+            };
+            let task = if number % 5 == 0 {
+                task.queue("limited").concurrency_key(format!("k{}", number % 3))
+            } else {
+                task
+            };
+            ids.push(soon(task.into_future()).await.unwrap().id());
+        }
+        let mut harmed = HashSet::new();
+        for _ in 0..10 {
+            harmed.extend(write_junk(&server, &mut rng, &ids));
+        }
+        // What was written over the pauses is undone: they are no damage.
+        for queue in ["default", "limited"] {
+            let _ = adds.resume(queue).await;
+        }
+        let tasks = builder(&server.url(), &notes).start().await.unwrap();
+        for _ in 0..10 {
+            harmed.extend(write_junk(&server, &mut rng, &ids));
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        for id in &ids {
+            if harmed.contains(id) {
+                continue;
+            }
+            let ended = eventually("a good task to end", || async {
+                let record = tasks.get(*id).await.ok()??;
+                record.status.is_final().then_some(record)
+            });
+            let ended = ended.await;
+            assert_eq!(ended.status, TaskStatus::Success, "seed {seed}: {ended:?}");
+        }
+        for id in &harmed {
+            eventually("a damaged task to end", || async {
+                match tasks.get(*id).await {
+                    Ok(Some(record)) => record.status.is_final().then_some(()),
+                    _ => None,
+                }
+            })
+            .await;
+        }
+        // No call fails for ever.
+        eventually("the numbers", || async { tasks.counts().await.ok() }).await;
+        eventually("the queues", || async { tasks.queues().await.ok() }).await;
+        eventually("a list", || async { tasks.list(TaskFilter::default()).await.ok() }).await;
+        eventually("the instances", || async { tasks.instances().await.ok() }).await;
+        eventually("the schedules", || async { tasks.schedules().await.ok() }).await;
+        let handle = soon(tasks.add_task(note, (1_000_u64,)).into_future()).await.unwrap();
+        soon(handle.wait()).await.unwrap();
+        adds.shutdown(Duration::from_secs(5)).await.unwrap();
+        tasks.shutdown(Duration::from_secs(5)).await.unwrap();
+    }
+}
