@@ -297,3 +297,37 @@ async fn of_a_second_only_that_is_pruned_which_ended_long_enough_ago() {
     assert!(tasks.get(again).await.unwrap().is_some(), "it ended just now");
     tasks.shutdown(DEADLINE).await.unwrap();
 }
+
+/// The median time of an add and its result, in a process with so many queues, of which one is used.
+async fn add_and_wait(url: &str, queues: usize) -> Duration {
+    let config = taskflow::QueueConfig::new;
+    let builder = (0..queues).fold(builder(url, &Notes::default()), |builder, number| {
+        builder.queue(format!("queue-{number}"), config())
+    });
+    let tasks = builder.start().await.unwrap();
+    let mut times = Vec::new();
+    for _ in 0..60 {
+        let begun = Instant::now();
+        let handle =
+            soon(tasks.add_task(say, ("hello".to_owned(),)).queue("queue-0").into_future()).await.unwrap();
+        soon(handle.wait()).await.unwrap();
+        times.push(begun.elapsed());
+    }
+    tasks.shutdown(DEADLINE).await.unwrap();
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_thousand_quiet_queues_hardly_slow_down_a_busy_one() {
+    let Some(few) = shared_url() else { return };
+    let Some(many) = shared_url() else { return };
+    // The better of two, since other programs share this machine. It was eight times as long when each claim read all queues.
+    let mut ratio = f64::MAX;
+    for _ in 0..2 {
+        let (few, many) = (add_and_wait(&few, 1).await, add_and_wait(&many, 2_000).await);
+        ratio = ratio.min(many.as_secs_f64() / few.as_secs_f64());
+        println!("{few:?} with one queue, {many:?} with 2,000");
+    }
+    assert!(ratio < 3.0, "{ratio}");
+}

@@ -85,12 +85,35 @@ impl Drop for Unconfirmed<'_> {
 /// Adds the arguments of a claim, which is that one of this process's.
 pub(super) fn pack(call: &mut Call, claim: &Claim, this: Token) {
     call.arg(claim.instance.as_bytes()).arg(exact(time::micros(claim.lease))).arg(claim.limit).arg(&this[..]);
-    call.list(claim.names.iter().map(|name| &**name));
-    call.arg(claim.queues.len());
-    for (queue, free) in &claim.queues {
-        call.arg(&**queue).arg(*free);
-    }
+    call.arg(claim.names.len()).arg(pack_names(claim)).arg(claim.queues.len()).arg(pack_queues(claim));
     pack_limits(call, claim);
+}
+
+/// What stands before each name in a text of all of them, and behind it: no byte of UTF-8.
+const BEFORE: u8 = 0xff;
+const BEHIND: u8 = 0xfe;
+
+/// All names in one text: a script finds one in it without reading them all.
+fn pack_names(claim: &Claim) -> Vec<u8> {
+    let mut text = Vec::with_capacity(24 * claim.names.len());
+    for name in claim.names.iter() {
+        text.push(BEFORE);
+        text.extend_from_slice(name.as_bytes());
+        text.push(BEHIND);
+    }
+    text
+}
+
+/// All queues in one text, each with how many tasks of it there is room for.
+fn pack_queues(claim: &Claim) -> Vec<u8> {
+    let mut text = Vec::with_capacity(24 * claim.queues.len());
+    for (queue, free) in &claim.queues {
+        text.push(BEFORE);
+        text.extend_from_slice(queue.as_bytes());
+        text.push(BEHIND);
+        text.extend_from_slice(free.to_string().as_bytes());
+    }
+    text
 }
 
 /// Whether it has no limits of all processes, and takes no more than `claim_plain.lua` can.
@@ -100,9 +123,15 @@ pub(super) fn is_plain(claim: &Claim) -> bool {
 
 /// What `limits.lua` reads.
 fn pack_limits(call: &mut Call, claim: &Claim) {
-    let number_of = |name: &str| claim.queues.iter().position(|(queue, _)| **queue == *name);
-    let limited = claim.limits.iter().filter(|(_, limits)| limits.any());
-    let limited: Vec<_> = limited.filter_map(|(queue, limits)| Some((number_of(queue)?, limits))).collect();
+    let limited: Vec<_> = claim.limits.iter().filter(|(_, limits)| limits.any()).collect();
+    let mut numbers = HashMap::new();
+    if !limited.is_empty() {
+        // The first of several that have the same name.
+        numbers.extend(claim.queues.iter().enumerate().rev().map(|(number, (queue, _))| (&**queue, number)));
+    }
+    let limited = limited.into_iter();
+    let limited: Vec<_> =
+        limited.filter_map(|(queue, limits)| Some((*numbers.get(&**queue)?, limits))).collect();
     call.arg(limited.len());
     for (number, limits) in limited {
         call.arg(number + 1);

@@ -14,17 +14,16 @@ local function next_due(is_known, slot_of, is_full)
   return -1
 end
 
--- The names from ARGV[at] on, as a set and a list, and where they end.
-local function read_names(at)
-  local n, is_known, list = tonumber(ARGV[at]), {}, {}
-  for i = at + 1, at + n do
-    local name = ARGV[i]
+-- The names in a text, as a set and a list.
+local function read_names(packed)
+  local is_known, list = {}, {}
+  for name in string.gmatch(packed, '\255([^\254]*)\254') do
     if not is_known[name] then
       is_known[name] = true
       list[#list + 1] = name
     end
   end
-  return is_known, list, at + n + 1
+  return is_known, list
 end
 
 -- The lanes that may have work for who knows these names and has room in these queues.
@@ -123,8 +122,8 @@ local function look_at(queues, this)
   return paused, any_aside, known[1]
 end
 
--- ARGV from `at` on: instance, lease, limit, which claim of which handle this is, number of names, names, number of queues,
--- queues with their free slots, limits as in limits.lua.
+-- ARGV from `at` on: instance, lease, limit, which claim of which handle this is, number of names, names in one text, each between
+-- '\255' and '\254', number of queues, queues in the same way, each with its free slots behind it, limits as in limits.lua.
 -- Puts into `answer` when to come back, the ids of tasks in one text, the begins of their states in one text, then each one's
 -- `task` with the body.
 local function claim(at, answer)
@@ -132,15 +131,15 @@ local function claim(at, answer)
   local until_ = text(later_by(tonumber(ARGV[at + 1])))
   local is_known, names
   local this = ARGV[at + 3]
-  is_known, names, at = read_names(at + 4)
-  local slot_of, free, queues, asked = {}, {}, {}, tonumber(ARGV[at])
-  for i = 1, asked do
-    local queue, room = ARGV[at + 2 * i - 1], tonumber(ARGV[at + 2 * i])
+  is_known, names = read_names(ARGV[at + 5])
+  local slot_of, free, queues, i = {}, {}, {}, 0
+  for queue, room in string.gmatch(ARGV[at + 7], '\255([^\254]*)\254(%d+)') do
+    i = i + 1
     queues[i] = queue
     slot_of[queue] = slot_of[queue] or i
-    free[i] = slot_of[queue] == i and room or 0
+    free[i] = slot_of[queue] == i and tonumber(room) or 0
   end
-  local limit_of, rates = read_limits(at + 2 * asked + 1, queues, free)
+  local limit_of, rates = read_limits(at + 8, queues, free)
   local any_later = promote()
   local paused, any_aside, given_up = look_at(queues, this)
   local released = any_aside and release_asides(slot_of, limit_of) or {}

@@ -4,42 +4,50 @@
 -- ARGV from `at` on, and the answer, as in claim.lua; a thousand tasks at most.
 local instance, limit, this = ARGV[at], tonumber(ARGV[at + 2]), ARGV[at + 3]
 local until_ = string.format('%.0f', math.min(now + ARGV[at + 1], FOR_EVER))
-local is_known, free, fields, queues, work = {}, {}, { 'V' .. this }, {}, nil
-local names = tonumber(ARGV[at + 4])
-for i = at + 5, at + 4 + names do
-  is_known[ARGV[i]] = true
-end
-at = at + 5 + names
-for i = 1, tonumber(ARGV[at]) do
-  local queue = ARGV[at + 2 * i - 1]
-  if not free[queue] then
-    queues[#queues + 1], free[queue] = queue, tonumber(ARGV[at + 2 * i])
-    fields[#fields + 1], fields[#fields + 2] = 'A' .. queue, 'P' .. queue
-  end
-end
-local numbers = call('HMGET', P .. 'counts', unpack(fields))
-if numbers[1] then
+local names, queues = ARGV[at + 5], ARGV[at + 7]
+if call('HEXISTS', P .. 'counts', 'V' .. this) == 1 then
   return false
 end
-for i, queue in ipairs(queues) do
-  if (numbers[2 * i] or '0') ~= '0' then
+
+-- How much room there is in a queue: none if it is paused, or not of this claim. Nothing else is looked at of all the queues,
+-- which may be thousands.
+local rooms = {}
+local function room_in(queue)
+  local room = rooms[queue]
+  if not room then
+    local _, last = find(queues, '\255' .. queue .. '\254', 1, true)
+    room = last and tonumber(string.match(queues, '^%d+', last + 1)) or 0
+    if room > 0 and call('HEXISTS', P .. 'counts', 'P' .. queue) == 1 then
+      room = 0
+    end
+    rooms[queue] = room
+  end
+  return room
+end
+
+local function is_known(name)
+  return find(names, '\255' .. name .. '\254', 1, true)
+end
+
+for _, queue in ipairs(call('HKEYS', P .. 'aside')) do
+  if find(queues, '\255' .. queue .. '\254', 1, true) then
     return false
-  elseif numbers[2 * i + 1] then
-    free[queue] = 0
   end
 end
 local later = call('ZRANGE', P .. 'later', 0, 0, 'WITHSCORES')
 if later[1] and tonumber(later[2]) <= now then
   return false
 end
-if names * #queues == 1 then
-  work = #queues[1] .. ':' .. queues[1] .. ARGV[at - 1]
+local work
+if ARGV[at + 4] == '1' and ARGV[at + 6] == '1' then
+  local queue = string.match(queues, '^\255([^\254]*)')
+  work = #queue .. ':' .. queue .. string.match(names, '^\255([^\254]*)')
 elseif call('SCARD', P .. 'due') > 100 then
   return false
 else
   for _, lane in ipairs(call('SMEMBERS', P .. 'due')) do
     local queue, name = lane_parts(lane)
-    if is_known[name] and (free[queue] or 0) > 0 then
+    if is_known(name) and room_in(queue) > 0 then
       if work then
         return false
       end
@@ -49,7 +57,7 @@ else
 end
 
 local queue = work and lane_parts(work)
-local wanted = work and math.min(limit, free[queue]) or 0
+local wanted = work and math.min(limit, room_in(queue)) or 0
 local picked, taken = wanted > 0 and call('ZRANGE', P .. 'due:' .. work, 0, wanted - 1) or {}, 0
 local answer, heads, new_leases, first = {}, {}, {}, 0
 if #picked > 0 then
@@ -84,8 +92,8 @@ end
 local due_in = -1
 if taken < limit and later[1] then
   local queue_of_later, name = lane_parts(later[1])
-  local room = (free[queue_of_later] or 0) - (queue_of_later == queue and taken or 0)
-  if room <= 0 or not is_known[name] then
+  local room = room_in(queue_of_later) - (queue_of_later == queue and taken or 0)
+  if room <= 0 or not is_known(name) then
     return false
   end
   due_in = math.min(tonumber(later[2]) - now, FOR_EVER)

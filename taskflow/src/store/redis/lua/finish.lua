@@ -61,9 +61,6 @@ local function finish(at)
         of_lane[lane] = (of_lane[lane] or 0) + 1
         of_holder[holder] = (of_holder[holder] or 0) + 1
         answer = ENDED_WELL
-      elseif state and sub(state, FENCE_AT, FENCE_END) == specification and byte(state) == SUCCESS then
-        -- It is repeated: only an end under this fence can have ended it well.
-        answer = ENDED_WELL
       end
     else
       answer, at = end_otherwise(id, specification, result, at)
