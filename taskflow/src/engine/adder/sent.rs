@@ -21,12 +21,15 @@ use crate::store::Start;
 /// How much later than the writer a caller looks to its add itself.
 const LATER: Duration = Duration::from_millis(250);
 
+/// Waits for room among the adds that wait.
+type Crowded = Pin<Box<dyn Future<Output = Result<(), AddError>> + Send>>;
+
 /// An add that was sent: what its caller waits for.
 pub(crate) struct Sent {
     id: TaskId,
     answer: oneshot::Receiver<Answer>,
     /// Until there is room for it among the adds that wait.
-    crowded: Option<Pin<Box<dyn Future<Output = Result<(), AddError>> + Send>>>,
+    crowded: Option<Crowded>,
     watch: Watch,
 }
 
