@@ -1,5 +1,5 @@
 //! Leases, renewed from a thread and a runtime of their own: a handler that blocks every thread of the main runtime
-//! loses nothing.
+//! loses nothing. The same thread shows other processes that this one lives.
 
 use std::future::poll_fn;
 use std::sync::Arc;

@@ -5,7 +5,7 @@
 //! round trip that claims the next. [`slots`] says how much of it may be under way, and [`ahead`] how much more is claimed
 //! meanwhile.
 //!
-//! Beside them: [`lease`] keeps runs alive from a thread of its own, [`recovery`] moves on what other processes lost,
+//! Beside them: [`lease`] keeps runs alive from a thread of its own and shows others that the process lives, [`recovery`] moves on what other processes lost,
 //! [`reporter`] stores what running tasks say, [`prune`] deletes what is past its retention, [`queues`] minds the limits that hold now, [`schedule`] fires what is due by the clock, [`strangers`] tells of tasks nobody here knows, [`shutdown`] ends it all.
 //!
 //! [`presence`] owns the process's place in the store from before it joins until after it has left; [`supervision`] starts
