@@ -19,8 +19,18 @@ async fn greet(to: String, State(notes): State<Notes<String>>) {
     notes.write(to);
 }
 
-const TABLES: [&str; 9] =
-    ["migrations", "tasks", "attempts", "logs", "counts", "queues", "schedules", "schedule_log", "instances"];
+const TABLES: [&str; 10] = [
+    "migrations",
+    "tasks",
+    "attempts",
+    "logs",
+    "counts",
+    "queues",
+    "schedules",
+    "schedule_log",
+    "instances",
+    "adding",
+];
 
 struct Lab {
     tasks: TaskManager,

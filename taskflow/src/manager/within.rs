@@ -77,7 +77,8 @@ impl<V> AddTask<V> {
     /// insert could not be undone either: your commit may keep the task.
     ///
     /// Await it to its end. Where this future is dropped before (by a timeout of yours, or in a `select!`), the insert may be
-    /// under way and your commit may keep it: roll the transaction back.
+    /// under way: then your commit is refused by the constraint `taskflow_add_was_given_up`, and nothing of the transaction is
+    /// stored.
     #[cfg(feature = "postgres")]
     pub async fn within_postgres(
         self,

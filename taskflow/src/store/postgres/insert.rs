@@ -352,3 +352,19 @@ pub(super) fn start_number(start: Start) -> i16 {
         Start::Hold => 3,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_part_has_more_rows_or_bytes_than_one_statement_may_and_none_is_left_out() {
+        let task = |bytes: usize| NewTask::new("t", Ok("x".repeat(bytes).into()));
+        let lengths =
+            |all: &[NewTask]| parts(all, |task| task).iter().map(|part| part.len()).collect::<Vec<_>>();
+        assert_eq!(lengths(&[]), [0; 0]);
+        assert_eq!(lengths(&vec![task(1); ROWS * 2 + 1]), [ROWS, ROWS, 1]);
+        assert_eq!(lengths(&vec![task(1 << 20); 40]), [16, 16, 8]);
+        assert_eq!(lengths(&[task(BYTES + 1), task(1)]), [1, 1]);
+    }
+}

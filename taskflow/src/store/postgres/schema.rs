@@ -18,7 +18,7 @@ use crate::model::{StoreError, StoreErrorKind};
 const MIGRATIONS: [&[fn() -> &'static str]; 1] = [&[|| FIRST, || &SQL_ADD]];
 
 /// The tables whose absence makes a database no store, or no longer.
-const TABLES: i64 = 8;
+const TABLES: i64 = 9;
 
 /// An update of a column that an index looks at puts the new row into every index, and asks each that is partial whether
 /// it wants the row: so there are few of them, and one has the instants of all states.
@@ -137,6 +137,15 @@ CREATE TABLE IF NOT EXISTS taskflow_queues (
     key_limit bigint                                -- what the last claim said of tasks of one concurrency key
 );
 
+-- Adds that are under way in transactions of their callers. A row names an answer that never comes, which is looked for at
+-- the commit: where an add was given up halfway, it is refused. So no row is ever seen by others.
+CREATE TABLE IF NOT EXISTS taskflow_adding (
+    id uuid PRIMARY KEY,
+    answer uuid NOT NULL,
+    CONSTRAINT taskflow_add_was_given_up FOREIGN KEY (answer) REFERENCES taskflow_adding (id)
+        DEFERRABLE INITIALLY DEFERRED
+);
+
 -- Claims ask whether there is any.
 CREATE INDEX IF NOT EXISTS taskflow_queues_keyed ON taskflow_queues (name) WHERE key_limit IS NOT NULL;
 
@@ -201,7 +210,7 @@ SELECT current_setting('server_version_num')::integer, current_setting('server_e
        EXISTS (SELECT 1 FROM pg_class WHERE relname = 'taskflow_tasks' AND pg_table_is_visible(oid)),
        (SELECT count(*) FROM pg_class
         WHERE relname IN ('taskflow_tasks', 'taskflow_attempts', 'taskflow_logs', 'taskflow_counts', 'taskflow_queues',
-                          'taskflow_schedules', 'taskflow_schedule_log', 'taskflow_instances')
+                          'taskflow_schedules', 'taskflow_schedule_log', 'taskflow_instances', 'taskflow_adding')
           AND pg_table_is_visible(oid))";
 
 const VERSION: &str = "SELECT coalesce(max(version), 0)::bigint FROM taskflow_migrations";

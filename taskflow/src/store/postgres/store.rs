@@ -144,8 +144,9 @@ impl PostgresStore {
     ///
     /// # Errors
     /// [`StoreError`] if the database refuses: nothing of it is left in the transaction, which can go on. One of kind
-    /// [`Unknown`](crate::StoreErrorKind::Unknown) if the server says nothing more: a commit may keep what was inserted. So
-    /// may one after this future was dropped before it answered: roll the transaction back.
+    /// [`Unknown`](crate::StoreErrorKind::Unknown) if the server says nothing more: a commit may keep what was inserted. Where
+    /// this future is dropped before it answers, a commit is refused (by the constraint `taskflow_add_was_given_up`): roll the
+    /// transaction back.
     pub async fn insert_within(
         &self,
         connection: &mut PgConnection,

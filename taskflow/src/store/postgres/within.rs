@@ -11,17 +11,20 @@ const RACES: usize = 5;
 /// Sent by the transaction itself when it commits, to this process too: nobody here knows when that is.
 const NOTIFY: &str = "SELECT pg_notify('taskflow_hints', '')";
 
-/// What fails behind it must not undo what the caller did before. The server gives a statement up before its answer is no
+/// The row keeps the transaction from being committed until the add is answered or undone. What fails behind it must not undo what the caller did before. The server gives a statement up before its answer is no
 /// longer waited for, so that a row that stays locked does not leave the connection in the middle of something. A limit that
 /// the caller has set stays.
 const BEGIN: &str = "
 SAVEPOINT taskflow_add;
+INSERT INTO taskflow_adding (id, answer) VALUES (gen_random_uuid(), gen_random_uuid());
 SELECT set_config('taskflow.before', current_setting('statement_timeout'), true),
        set_config('statement_timeout',
                   CASE current_setting('statement_timeout') WHEN '0' THEN '7s' ELSE current_setting('statement_timeout') END,
                   true)";
 
+/// No rows but those of this transaction are ever there.
 const END: &str = "
+DELETE FROM taskflow_adding;
 SELECT set_config('statement_timeout', current_setting('taskflow.before'), true);
 RELEASE SAVEPOINT taskflow_add";
 
