@@ -17,7 +17,8 @@ use serde_json::Value;
 use taskflow::TaskManager;
 
 /// Those that every store has.
-const SCENARIOS: [&str; 7] = ["add", "add_all", "drain", "flow", "latency", "history", "memory"];
+const SCENARIOS: [&str; 9] =
+    ["add", "add_all", "drain", "flow", "drain_once", "flow_once", "latency", "history", "memory"];
 
 #[taskflow::task]
 async fn ping() {}

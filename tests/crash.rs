@@ -11,7 +11,7 @@ mod crash {
 #[path = "support/servers/mod.rs"]
 mod servers;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
 use taskflow::{AttemptOutcome, Every, NewTask, TaskFilter, TaskManager, TaskRecord, TaskSource, TaskStatus};
@@ -56,6 +56,7 @@ crash! { sqlite:
         a_process_that_stood_still_past_its_lease_can_no_longer_write
         a_stubborn_task_does_not_keep_its_process_and_is_never_run_twice
         two_processes_share_one_store_and_twenty_thousand_tasks
+        interrupted_means_that_it_may_have_begun
         schedules_go_on_when_a_clock_that_was_an_hour_early_is_set_right;
     sqlite_on_a_small_disk =>
         a_full_disk_refuses_adds_and_loses_nothing;
@@ -71,6 +72,7 @@ crash! { redis:
         a_process_that_stood_still_past_its_lease_can_no_longer_write
         a_stubborn_task_does_not_keep_its_process_and_is_never_run_twice
         two_processes_share_one_store_and_twenty_thousand_tasks
+        interrupted_means_that_it_may_have_begun
         a_process_whose_clock_is_an_hour_off_harms_nobody
         ticks_of_a_process_whose_clock_is_an_hour_off_come_once_and_by_the_servers;
     redis_alone =>
@@ -87,6 +89,7 @@ crash! { postgres:
         a_process_that_stood_still_past_its_lease_can_no_longer_write
         a_stubborn_task_does_not_keep_its_process_and_is_never_run_twice
         two_processes_share_one_store_and_twenty_thousand_tasks
+        interrupted_means_that_it_may_have_begun
         a_process_whose_clock_is_an_hour_off_harms_nobody
         ticks_of_a_process_whose_clock_is_an_hour_off_come_once_and_by_the_servers;
     postgres_alone =>
@@ -153,6 +156,44 @@ async fn workers_outlive_their_database_and_resume_when_it_is_back(lab: Lab) {
     lab.until(Duration::from_secs(20), || async { tasks.counts().await.unwrap().unfinished() == 0 }).await;
     last.kill();
     Oracle::of(&lab).await.check_everything_ended(&tasks).await;
+}
+
+/// Killed at random moments while it runs tasks of less than a millisecond that may not run twice: of those that are
+/// interrupted, no more than there are slots have not begun.
+async fn interrupted_means_that_it_may_have_begun(lab: Lab) {
+    let slots = 64;
+    let tasks = lab.connect().await;
+    for _ in 0..8 {
+        lab.add_many_once(&tasks, 1_000).await;
+    }
+    let (mut ends, mut killed) = (0, HashSet::new());
+    for _ in 0..6 {
+        let mut process = lab.start(&["run"]);
+        let some = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().subsec_nanos() % 700;
+        ends += 100 + some as usize;
+        lab.until_ends(ends).await;
+        process.kill();
+        killed.insert(process.pid());
+        ends = lab.ends();
+    }
+    let mut last = lab.start(&["run"]);
+    lab.until(Duration::from_secs(40), || async { tasks.counts().await.unwrap().unfinished() == 0 }).await;
+    last.terminate();
+    last.wait_for_end();
+
+    let began = Oracle::of(&lab).await.started();
+    let mut not_begun = HashMap::new();
+    let interrupted = TaskFilter::new().status(TaskStatus::Interrupted).limit(TaskFilter::MAX_LIMIT);
+    for task in tasks.list(interrupted).await.unwrap().items {
+        let attempt = &task.attempts[0];
+        assert!(killed.contains(&attempt.pid), "{task:#?}");
+        if !began.contains(&task.id) {
+            *not_begun.entry(attempt.pid).or_insert(0) += 1;
+        }
+    }
+    assert!(not_begun.values().all(|tasks| *tasks <= slots), "not begun, by process: {not_begun:?}");
+    let counts = tasks.counts().await.unwrap();
+    assert_eq!((counts.success + counts.interrupted, counts.total()), (8_000, 8_000));
 }
 
 /// On SQLite within a second, since the lock of the dead process tells; elsewhere when its lease of a second has ended.

@@ -93,13 +93,83 @@ pub(crate) async fn finishes_are_answered_in_order_and_each_applies_once(lab: La
         Finished::Stale,
         applied(TaskStatus::Success),
         Finished::Stale,
-        Finished::Stale,
+        Finished::Repeated(TaskStatus::Success),
         applied(TaskStatus::Failed),
     ];
     assert_eq!(answers, expected);
-    assert_eq!(lab.finish(b, success()).await, Finished::Stale, "repeated");
+    assert_eq!(lab.finish(b, success()).await, Finished::Repeated(TaskStatus::Success));
     assert_eq!(lab.outcomes(b.id).await, [(1, AttemptOutcome::Success)]);
     lab.assert_counts_are_true().await;
+}
+
+/// What a process does whose connection was cut between the commit of a finish and its answer.
+pub(crate) async fn a_finish_that_is_repeated_is_known_to_be_applied(lab: Lab) {
+    let keyed = || with(with_attempts("alpha", 3), |task| task.concurrency_key = Some("key".to_owned()));
+    for new in [|| with_attempts("alpha", 3), keyed] {
+        for (kind, status) in [
+            (success(), TaskStatus::Success),
+            (FinishKind::Success { result: "null".into() }, TaskStatus::Success),
+            (retry(Duration::ZERO), TaskStatus::Pending),
+            (retry(LONG), TaskStatus::Pending),
+            (give_back(None), TaskStatus::Pending),
+            (give_back(Some(AttemptOutcome::Snoozed)), TaskStatus::Pending),
+            (end(TaskStatus::Failed), TaskStatus::Failed),
+            (end(TaskStatus::Interrupted), TaskStatus::Interrupted),
+        ] {
+            lab.add(new()).await;
+            let run = lab.claim_one().await.run;
+            let mut finish = Finish::new(run, kind.clone());
+            if status == TaskStatus::Failed {
+                finish.lines = vec![LogLine::new(SystemTime::now(), LogLevel::Info, "last".to_owned(), 1)];
+            }
+            assert_eq!(lab.finish_all(vec![finish.clone()]).await, [Finished::Applied(status)], "{kind:?}");
+            let before = lab.portrait(run.id).await;
+            let other = lab.run(task("beta")).await;
+            let batch = vec![finish.clone(), Finish::new(other, success())];
+            let answers = lab.finish_all(batch.clone()).await;
+            let other_ended = Finished::Applied(TaskStatus::Success);
+            assert_eq!(answers, [Finished::Repeated(status), other_ended], "{kind:?}");
+            let (answers, _) = lab.store.turn(Arc::new(batch), lab.request(0)).await.unwrap();
+            let other_ended = Finished::Repeated(TaskStatus::Success);
+            assert_eq!(answers, [Finished::Repeated(status), other_ended], "{kind:?}");
+            assert_eq!(lab.portrait(run.id).await, before, "nothing changes: {kind:?}");
+            lab.assert_counts_are_true().await;
+
+            // Once another run has begun, it comes too late.
+            if status == TaskStatus::Pending && kind != retry(LONG) {
+                let next = lab.claim_one().await.run;
+                assert_eq!(lab.finish_all(vec![finish.clone()]).await, [Finished::Stale], "{kind:?}");
+                assert_eq!(lab.finish(next, success()).await, Finished::Applied(TaskStatus::Success));
+                assert_eq!(lab.finish_all(vec![finish]).await, [Finished::Stale], "{kind:?}");
+            } else if status == TaskStatus::Pending {
+                lab.store.cancel(vec![run.id], String::new()).await.unwrap();
+                let answers = lab.finish_all(vec![finish]).await;
+                assert_eq!(answers, [Finished::Repeated(TaskStatus::Cancelled)]);
+            }
+        }
+    }
+}
+
+pub(crate) async fn a_finish_under_a_fence_that_no_run_had_is_no_repetition(lab: Lab) {
+    let waits = Run::new(lab.add(with(task("alpha"), |task| task.when = taskflow::When::In(LONG))).await, 1);
+    let hold = lab.hold(task("alpha")).await;
+    assert!(lab.release(hold, taskflow::store::Verdict::Run).await);
+    let cancelled = lab.hold(task("alpha")).await;
+    let cancel = taskflow::store::Verdict::Cancel { reason: String::new() };
+    assert!(lab.release(cancelled, cancel).await);
+    for run in [waits, hold, cancelled] {
+        assert_eq!(lab.finish(run, success()).await, Finished::Stale);
+        assert_eq!(lab.finish(run, end(TaskStatus::Failed)).await, Finished::Stale);
+    }
+    // A lost run was not finished, whatever became of its task.
+    let lost = [lab.run(task("beta")).await, lab.run(with_attempts("beta", 2)).await];
+    lab.lose(&lost).await;
+    lab.store.retry(vec![lost[0].id]).await.unwrap()[0].as_ref().unwrap();
+    for run in lost {
+        assert_eq!(lab.status(run.id).await, TaskStatus::Pending);
+        assert_eq!(lab.finish(run, success()).await, Finished::Stale);
+        assert_eq!(lab.finish(run, retry(Duration::ZERO)).await, Finished::Stale);
+    }
 }
 
 pub(crate) async fn a_late_finish_after_another_claim_changes_nothing(lab: Lab) {

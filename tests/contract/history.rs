@@ -54,8 +54,11 @@ pub(crate) struct Spec {
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) names: Vec<&'static str>,
-    pub(crate) queues: Vec<(&'static str, usize)>,
+    /// With how much of each may be taken, and whether it may be prefetched.
+    pub(crate) queues: Vec<(&'static str, usize, bool)>,
     pub(crate) limit: usize,
+    /// How many of `limit` find no free slot.
+    pub(crate) prefetch: usize,
 }
 
 /// A run or a hold: most often one that is alive, else any there ever was, perhaps under a fence it never had.
@@ -153,11 +156,13 @@ fn spec() -> impl Strategy<Value = Spec> {
 
 fn request() -> impl Strategy<Value = Request> {
     let names = prop::sample::subsequence(NAMES.to_vec(), 1..=NAMES.len());
-    let queues =
-        (prop::sample::subsequence(QUEUES.to_vec(), 1..=QUEUES.len()), vec(0..4_usize, QUEUES.len()));
-    (names, queues, 0..6_usize).prop_map(|(names, (queues, free), limit)| {
-        let queues = queues.into_iter().zip(free).collect();
-        Request { names, queues, limit }
+    let queues = (
+        prop::sample::subsequence(QUEUES.to_vec(), 1..=QUEUES.len()),
+        vec((0..4_usize, any::<bool>()), QUEUES.len()),
+    );
+    (names, queues, 0..6_usize, 0..6_usize).prop_map(|(names, (queues, free), limit, prefetch)| {
+        let queues = queues.into_iter().zip(free).map(|(queue, (free, prefetch))| (queue, free, prefetch));
+        Request { names, queues: queues.collect(), limit, prefetch: prefetch.min(limit) }
     })
 }
 

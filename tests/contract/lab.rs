@@ -131,8 +131,8 @@ impl Lab {
     }
 
     pub(crate) async fn claim_as(&self, instance: InstanceId, lease: Duration) -> Vec<Claimed> {
-        let request = self.request(1000);
-        let claim = Claim::new(instance, lease, request.names, request.queues, request.limit);
+        let mut claim = self.request(1000);
+        (claim.instance, claim.lease) = (instance, lease);
         self.ask(claim).await.tasks
     }
 

@@ -13,6 +13,7 @@ pub(crate) mod lab;
 pub(crate) mod leases;
 pub(crate) mod limits;
 pub(crate) mod model;
+pub(crate) mod prefetch;
 pub(crate) mod random;
 pub(crate) mod reads;
 pub(crate) mod schedules;
@@ -61,6 +62,14 @@ macro_rules! contract {
                 claim: a_retry_keeps_its_place_before_the_younger;
                 claim: many_who_claim_at_once_never_get_the_same_task;
 
+                prefetch: beyond_the_free_slots_a_claim_takes_only_what_may_run_twice;
+                prefetch: a_claim_ends_at_the_first_task_that_needs_a_slot;
+                prefetch: tasks_of_every_name_and_queue_keep_their_order;
+                prefetch: a_queue_that_is_not_prefetched_from_needs_a_slot_for_each_task;
+                prefetch: what_may_be_prefetched_is_what_a_lost_run_may_repeat;
+                prefetch: limits_and_keys_hold_for_what_is_prefetched;
+                prefetch: a_turn_prefetches_as_a_claim_does;
+
                 schedules: a_tick_is_dealt_with_once_and_no_earlier_one_after_it;
                 schedules: a_tick_can_pass_and_a_refused_one_has_passed;
                 schedules: of_32_that_fire_one_tick_at_once_one_does;
@@ -71,6 +80,8 @@ macro_rules! contract {
                 finish: a_run_can_end_the_task_in_every_other_way;
                 finish: what_is_given_back_is_not_counted;
                 finish: finishes_are_answered_in_order_and_each_applies_once;
+                finish: a_finish_that_is_repeated_is_known_to_be_applied;
+                finish: a_finish_under_a_fence_that_no_run_had_is_no_repetition;
                 finish: a_late_finish_after_another_claim_changes_nothing;
                 finish: a_run_that_was_asked_to_stop_is_not_tried_again;
                 finish: reports_keep_progress_and_lines_while_the_run_lives;

@@ -8,6 +8,8 @@ use taskflow::{
     AttemptOutcome, CancelOutcome, Counts, InstanceId, NewTask, RetryPolicy, TaskId, TaskStatus, When,
 };
 
+use super::history::Request;
+
 /// A task as it should be. `run_at` has two values: due, and so far in the future that no test sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
@@ -20,6 +22,8 @@ pub(crate) struct Entry {
     pub(crate) attempt: u32,
     pub(crate) max_attempts: u32,
     pub(crate) lost: u32,
+    /// Whether it ever ran.
+    started: bool,
     /// Runs that ended: number, whose, how.
     pub(crate) past: Vec<(u32, InstanceId, AttemptOutcome)>,
     /// What its error should contain now, where that is specified.
@@ -45,6 +49,7 @@ impl Entry {
             attempt: 0,
             max_attempts: new.policy.max_attempts(),
             lost: 0,
+            started: false,
             past: Vec::new(),
             error: None,
             lines: Vec::new(),
@@ -87,8 +92,16 @@ impl Entry {
         self.new.name == name
     }
 
+    /// Whether a lost run of it would be repeated, and its last run was not lost.
+    fn may_prefetch(&self) -> bool {
+        let policy = &self.new.policy;
+        let is_last = self.attempt + 1 >= self.max_attempts;
+        self.lost == 0 && policy.max_lost_runs >= 2 && (policy.requeue_on_interrupt || !is_last)
+    }
+
     fn start(&mut self, by: InstanceId) {
         self.attempt += 1;
+        self.started = true;
         self.state = State::Running { by, stop: false };
     }
 
@@ -200,33 +213,36 @@ impl Model {
         Ok((new.id, kind))
     }
 
-    pub(crate) fn claim(
-        &mut self,
-        by: InstanceId,
-        names: &[&str],
-        queues: &[(&str, usize)],
-        limit: usize,
-    ) -> Vec<TaskId> {
-        let mut free: Vec<(&str, usize)> = queues.to_vec();
+    /// The claimed tasks, and whether the next one may not be prefetched.
+    pub(crate) fn claim(&mut self, by: InstanceId, request: &Request) -> (Vec<TaskId>, bool) {
+        let mut free = request.queues.clone();
+        let slots = request.limit - request.prefetch;
         let mut ready: Vec<usize> = (0..self.tasks.len()).filter(|n| self.tasks[*n].is_ready()).collect();
         ready.sort_by_key(|n| (std::cmp::Reverse(self.tasks[*n].new.priority), *n));
         let mut claimed = Vec::new();
         for n in ready {
             let task = &mut self.tasks[n];
-            let queue = free.iter_mut().find(|(queue, _)| *queue == task.new.queue);
-            let Some((queue, free)) = queue else { continue };
-            let known = names.iter().any(|name| task.is(name));
-            if known && *free > 0 && claimed.len() < limit && !self.paused.contains(*queue) {
+            let queue = free.iter_mut().find(|(queue, ..)| *queue == task.new.queue);
+            let Some((queue, free, prefetch)) = queue else { continue };
+            let known = request.names.iter().any(|name| task.is(name));
+            if known && *free > 0 && claimed.len() < request.limit && !self.paused.contains(*queue) {
+                if claimed.len() >= slots && !(*prefetch && task.may_prefetch()) {
+                    return (claimed, true);
+                }
                 *free -= 1;
                 task.start(by);
                 claimed.push(task.new.id);
             }
         }
-        claimed
+        (claimed, false)
     }
 
     pub(crate) fn finish(&mut self, run: Run, kind: &FinishKind) -> Finished {
-        let Some(task) = self.running(run) else { return Finished::Stale };
+        let Some(task) = self.running(run) else {
+            let is_over = |task: &&mut Entry| task.started && task.holder().is_none();
+            let repeated = self.find(run.id).filter(|task| task.fence == run.fence).filter(is_over);
+            return repeated.map_or(Finished::Stale, |task| Finished::Repeated(task.status()));
+        };
         let State::Running { by, stop } = task.state else { unreachable!() };
         task.lost = 0;
         let number = task.attempt;
@@ -284,8 +300,14 @@ impl Model {
     }
 
     pub(crate) fn release(&mut self, hold: Run, verdict: &Verdict) -> bool {
-        let held = |task: &&mut Entry| task.fence == hold.fence && matches!(task.state, State::Held(_));
-        let Some(task) = self.find(hold.id).filter(held) else { return false };
+        let Some(task) = self.find(hold.id).filter(|task| task.fence == hold.fence) else { return false };
+        match (task.state, verdict) {
+            (State::Held(_), _) => {}
+            // It is repeated.
+            (State::Pending, Verdict::Run) => return true,
+            (State::Ended(TaskStatus::Cancelled), Verdict::Cancel { .. }) => return true,
+            _ => return false,
+        }
         match verdict {
             Verdict::Run => task.state = State::Pending,
             _ => task.end(TaskStatus::Cancelled, Some("released")),
@@ -303,6 +325,7 @@ impl Model {
         let RetryPolicy { requeue_on_interrupt, max_lost_runs, delay, .. } = *task.new.policy;
         task.past.push((task.attempt, by, AttemptOutcome::Lost));
         task.lost += 1;
+        task.fence += 1;
         let again = requeue_on_interrupt || task.attempt < task.max_attempts;
         match (stop, again) {
             (true, _) => task.end(TaskStatus::Cancelled, None),

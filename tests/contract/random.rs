@@ -191,14 +191,21 @@ impl<'a> World<'a> {
     }
 
     fn claim(&self, by: usize, request: &Request) -> Claim {
-        let queues = request.queues.iter().map(|(queue, free)| (Arc::from(*queue), *free)).collect();
-        Claim::new(self.processes[by].id, LONG, names(&request.names), queues, request.limit)
+        let queues = request.queues.iter().map(|(queue, free, _)| (Arc::from(*queue), *free)).collect();
+        let names = names(&request.names);
+        let mut claim = Claim::new(self.processes[by].id, LONG, names, queues, request.limit);
+        claim.prefetch = request.prefetch;
+        for (queue, (.., prefetch)) in claim.queues.iter_mut().zip(&request.queues) {
+            queue.prefetch = *prefetch;
+        }
+        claim
     }
 
     fn claimed(&mut self, by: usize, request: &Request, claims: &Claims) -> Result<(), String> {
         let by = self.processes[by].id;
-        let expected = self.model.claim(by, &request.names, &request.queues, request.limit);
-        agree("claim", claims.tasks.iter().map(|task| task.run.id).collect(), expected)?;
+        let expected = self.model.claim(by, request);
+        let claimed = claims.tasks.iter().map(|task| task.run.id).collect();
+        agree("claim", (claimed, claims.needs_slot), expected)?;
         for task in &claims.tasks {
             self.new_fence(task.run)?;
             let entry = self.model.find(task.run.id).expect("just claimed");
@@ -208,12 +215,13 @@ impl<'a> World<'a> {
             agree("lines so far", task.log_lines as usize, entry.lines.len())?;
         }
         let of_queue = |queue: &str| claims.tasks.iter().filter(|task| &*task.queue == queue).count();
-        let has_room =
-            |(queue, free): &(&str, usize)| of_queue(queue) < *free && !self.model.paused.contains(*queue);
-        if claims.tasks.len() < request.limit && request.queues.iter().all(has_room) {
+        let has_room = |(queue, free, _): &(&str, usize, bool)| {
+            of_queue(queue) < *free && !self.model.paused.contains(*queue)
+        };
+        if claims.tasks.len() < request.limit && !claims.needs_slot && request.queues.iter().all(has_room) {
             let later = |entry: &Entry| {
                 let new = &entry.new;
-                let mut queues = request.queues.iter().map(|(queue, _)| *queue);
+                let mut queues = request.queues.iter().map(|(queue, ..)| *queue);
                 let is_meant = request.names.contains(&&*new.name) && queues.any(|queue| queue == new.queue);
                 entry.state == State::Pending && !entry.due && is_meant
             };

@@ -53,6 +53,11 @@ impl Oracle {
         self.accepted.len()
     }
 
+    /// Tasks of which a run began.
+    pub(crate) fn started(&self) -> HashSet<TaskId> {
+        self.starts.keys().copied().collect()
+    }
+
     pub(crate) fn refused_for_size(&self) -> usize {
         self.refused_for_size
     }

@@ -274,6 +274,11 @@ impl Lab {
         tasks.add_all([task]).await.unwrap()[0].id()
     }
 
+    /// Tasks that may not run twice and end at once.
+    pub(crate) async fn add_many_once(&self, tasks: &TaskManager, count: usize) {
+        tasks.add_all((0..count).map(|_| self.by_name("once", Duration::ZERO))).await.unwrap();
+    }
+
     pub(crate) async fn add_stubborn(&self, tasks: &TaskManager, length: Duration) -> TaskId {
         tasks.add_all([self.by_name("stubborn", length)]).await.unwrap()[0].id()
     }

@@ -15,7 +15,7 @@ use taskflow::store::{
 };
 use taskflow::{
     CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo, Store,
-    StoreError, TaskFilter, TaskId, TaskRecord,
+    StoreError, StoreErrorKind, TaskFilter, TaskId, TaskRecord,
 };
 
 /// What happens before a call, and instead of it if that is an error.
@@ -24,11 +24,15 @@ pub(crate) type Before = Pin<Box<dyn Future<Output = Result<(), StoreError>> + S
 /// Told the name of each call: what it does happens as the call is made, what it returns when that is awaited.
 type Hook = Arc<dyn Fn(&'static str) -> Before + Send + Sync>;
 
+/// Told the name of each call that went well: whether its answer is lost.
+type Loses = Arc<dyn Fn(&'static str) -> bool + Send + Sync>;
+
 #[derive(Clone)]
 pub(crate) struct Wrapper {
     inner: Arc<dyn Store>,
     hook: Hook,
     before_insert: Option<InsertHook>,
+    loses: Loses,
 }
 
 /// Told each batch that is to be inserted.
@@ -39,7 +43,7 @@ impl Wrapper {
         inner: Arc<dyn Store>,
         hook: impl Fn(&'static str) -> Before + Send + Sync + 'static,
     ) -> Self {
-        Self { inner, hook: Arc::new(hook), before_insert: None }
+        Self { inner, hook: Arc::new(hook), before_insert: None, loses: Arc::new(|_| false) }
     }
 
     /// Changes only inserts, and sees what each is to insert.
@@ -47,7 +51,21 @@ impl Wrapper {
         inner: Arc<dyn Store>,
         hook: impl Fn(&InsertBatch) -> Before + Send + Sync + 'static,
     ) -> Self {
-        Self { inner, hook: Arc::new(|_| go_on()), before_insert: Some(Arc::new(hook)) }
+        let before_insert: Option<InsertHook> = Some(Arc::new(hook));
+        Self { before_insert, ..Self::new(inner, |_| go_on()) }
+    }
+
+    /// Calls of which this says so are done, and their answers are lost.
+    #[must_use]
+    pub(crate) fn losing(self, loses: impl Fn(&'static str) -> bool + Send + Sync + 'static) -> Self {
+        Self { loses: Arc::new(loses), ..self }
+    }
+
+    fn answer<T>(&self, call: &'static str, answer: T) -> Result<T, StoreError> {
+        match (self.loses)(call) {
+            true => Err(StoreError::new(StoreErrorKind::Unknown, "the answer was lost")),
+            false => Ok(answer),
+        }
     }
 }
 
@@ -68,7 +86,8 @@ macro_rules! wrapped {
             let before = (self.hook)(stringify!($name));
             Box::pin(async move {
                 before.await?;
-                self.inner.$name($($argument),*).await
+                let answer = self.inner.$name($($argument),*).await?;
+                self.answer(stringify!($name), answer)
             })
         })*
     };

@@ -15,10 +15,10 @@ use super::execution::Admitted;
 use super::pause::{Backoff, in_time, jittered};
 use super::runner::{Ended, Runner};
 use super::settle::{count, is_about_one_row, leave, one_by_one, settle};
-use super::slots::{Room, Seat};
+use super::slots::{ClaimBudget, Seat};
 use super::supervision::{Restarts, caught};
 use crate::model::StoreError;
-use crate::store::{Claim, Claims, Finish, Finished};
+use crate::store::{Claim, ClaimQueue, Claimed, Claims, Finish, Finished};
 
 /// No claim is further away than this, whatever hints are missed.
 const POLL: Duration = Duration::from_secs(1);
@@ -157,17 +157,18 @@ impl Dispatcher {
     async fn write_and_claim(&mut self, finishes: &Arc<Vec<Finish>>) -> Result<Round, StoreError> {
         let runner = self.runner.clone();
         let leaving: Vec<Seat> = self.batch.iter().map(|ended| ended.seat).collect();
-        let room = runner.slots.room(&leaving);
+        let budget = runner.slots.budget(&leaving);
         let (core, store) = (&runner.core, &runner.core.store);
-        let answer = match Ask::first(&runner, &room) {
+        let answer = match Ask::first(&runner, &budget) {
             None if leaving.is_empty() => Ok((Vec::new(), None)),
             None => self.write(finishes).await.map(|finished| (finished, None)),
             Some(ask) if leaving.is_empty() => {
-                let claim = core.call("a claim", store.claim(ask.claim(&runner, &room)));
+                let claim = core.call("a claim", store.claim(ask.claim(&runner, &budget.queues)));
                 self.under_way(claim).await.map(|claims| (Vec::new(), Some((ask, claims))))
             }
             Some(ask) => {
-                let turn = core.call("a turn", store.turn(finishes.clone(), ask.claim(&runner, &room)));
+                let turn =
+                    core.call("a turn", store.turn(finishes.clone(), ask.claim(&runner, &budget.queues)));
                 self.under_way(turn).await.map(|(finished, claims)| (finished, Some((ask, claims))))
             }
         };
@@ -175,15 +176,14 @@ impl Dispatcher {
             Ok((finished, claims)) => {
                 count(&runner, finishes, &finished);
                 runner.core.runs.end(finishes.iter().map(|finish| finish.run));
-                let claims = match claims {
-                    Some((ask, claims)) => ask.complete(&runner, &room, claims).await,
+                let next_due = match claims {
+                    Some((ask, claims)) => self.take(&budget, ask, claims).await,
                     None => {
                         runner.remember_work();
-                        Claims::default()
+                        self.answered(&budget, 0, false);
+                        None
                     }
                 };
-                let next_due = claims.next_due;
-                self.admit(&room, claims);
                 Ok((finished, next_due))
             }
             Err(error) => {
@@ -205,11 +205,53 @@ impl Dispatcher {
         }
     }
 
+    /// Takes what a claim has brought, and claims the rest if the first part was only as much as there are threads. Answers
+    /// when the next task is due.
+    async fn take(&mut self, budget: &ClaimBudget, ask: Ask, claims: Claims) -> Option<Duration> {
+        let runner = self.runner.clone();
+        let (next_due, mut taken, mut needs_slot) = (claims.next_due, claims.tasks.len(), claims.needs_slot);
+        if taken == ask.limit {
+            // It ended for the limit, and not because there was nothing more.
+            runner.may_have_work();
+        } else if needs_slot {
+            // Whoever frees a slot wakes us.
+            runner.remember_work();
+        }
+        let rest = (taken == ask.limit).then(|| ask.rest(budget)).flatten();
+        let rest = rest.map(|rest| {
+            let mut queues = budget.queues.clone();
+            for queue in &mut queues {
+                queue.limit -= claims.tasks.iter().filter(|task| task.queue == queue.name).count();
+            }
+            queues.retain(|queue| queue.limit > 0);
+            rest.claim(&runner, &queues)
+        });
+        self.admit(claims.tasks);
+        if let Some(rest) = rest {
+            // What came first begins meanwhile.
+            match self.under_way(runner.core.call("a claim", runner.core.store.claim(rest))).await {
+                Ok(more) => {
+                    taken += more.tasks.len();
+                    needs_slot = more.needs_slot;
+                    self.admit(more.tasks);
+                }
+                // The note above brings us back for it.
+                Err(error) => tracing::debug!(%error, "the second part of a claim failed"),
+            }
+        }
+        self.answered(budget, taken, needs_slot);
+        next_due
+    }
+
     /// What was claimed gets slots as far as they are free; the rest waits for the next.
-    fn admit(&mut self, room: &Room, claims: Claims) {
+    fn admit(&mut self, claimed: Vec<Claimed>) {
+        let admitted = self.runner.admit(claimed);
+        self.starting.extend(self.runner.slots.admit(admitted, Admitted::kind));
+    }
+
+    fn answered(&self, budget: &ClaimBudget, taken: usize, needs_slot: bool) {
         let runner = &self.runner;
-        let admitted = runner.admit(claims.tasks);
-        self.starting.extend(runner.slots.settle(room, admitted, Admitted::kind));
+        runner.slots.answered(budget, taken, needs_slot);
         if runner.slots.were_recalled() || runner.is_stopping() {
             runner.give_back_waiting(true);
         }
@@ -232,50 +274,42 @@ type Round = (Vec<Finished>, Option<Duration>);
 /// everything is asked for up to the free threads, and async tasks alone for the rest.
 struct Ask {
     limit: usize,
+    prefetch: usize,
     with_blocking: bool,
 }
 
 impl Ask {
-    fn first(runner: &Runner, room: &Room) -> Option<Self> {
-        if room.limit == 0 || room.queues.is_empty() {
+    fn first(runner: &Runner, budget: &ClaimBudget) -> Option<Self> {
+        let ClaimBudget { limit, prefetch, threads, .. } = *budget;
+        if limit == 0 || budget.queues.is_empty() {
             return None;
         }
-        let scarce = runner.names.has_blocking && room.threads < room.limit;
-        Some(match room.threads {
-            _ if !scarce => Self { limit: room.limit, with_blocking: true },
-            0 => Self { limit: room.limit, with_blocking: false },
-            threads => Self { limit: threads, with_blocking: true },
+        let scarce = runner.names.has_blocking && threads < limit;
+        Some(match threads {
+            _ if !scarce => Self { limit, prefetch, with_blocking: true },
+            0 => Self { limit, prefetch, with_blocking: false },
+            threads => {
+                let prefetch = threads.saturating_sub(budget.slots());
+                Self { limit: threads, prefetch, with_blocking: true }
+            }
         })
     }
 
-    fn claim(&self, runner: &Runner, room: &Room) -> Claim {
-        let names = if self.with_blocking { &runner.names.all } else { &runner.names.asynchronous };
-        let core = &runner.core;
-        let queues = room.queues.clone();
-        let mut claim = Claim::new(core.instance.id, core.settings.lease, names.clone(), queues, self.limit);
-        claim.limits = core.queues.shared();
-        claim
+    /// What is left to ask for when this was answered in full.
+    fn rest(&self, budget: &ClaimBudget) -> Option<Self> {
+        let limit = budget.limit - self.limit;
+        let prefetch = budget.prefetch - self.prefetch;
+        (limit > 0).then_some(Self { limit, prefetch, with_blocking: false })
     }
 
-    /// The rest of the claim, and a note if a limit ended it and not the lack of tasks.
-    async fn complete(self, runner: &Runner, room: &Room, mut claims: Claims) -> Claims {
-        if claims.tasks.len() < self.limit {
-            return claims;
-        }
-        runner.may_have_work();
-        if self.limit < room.limit {
-            let rest = Self { limit: room.limit - self.limit, with_blocking: false };
-            let mut claim = rest.claim(runner, room);
-            for (queue, free) in &mut claim.queues {
-                *free -= claims.tasks.iter().filter(|task| task.queue == *queue).count();
-            }
-            claim.queues.retain(|(_, free)| *free > 0);
-            match runner.core.call("a claim", runner.core.store.claim(claim)).await {
-                Ok(more) => claims.tasks.extend(more.tasks),
-                // The first part is ours already; the note above brings us back for the rest.
-                Err(error) => tracing::debug!(%error, "the second part of a claim failed"),
-            }
-        }
-        claims
+    fn claim(&self, runner: &Runner, queues: &[ClaimQueue]) -> Claim {
+        let names = if self.with_blocking { &runner.names.all } else { &runner.names.asynchronous };
+        let core = &runner.core;
+        let (instance, lease) = (core.instance.id, core.settings.lease);
+        let mut claim = Claim::new(instance, lease, names.clone(), Vec::new(), self.limit);
+        claim.queues = queues.to_vec();
+        claim.prefetch = self.prefetch;
+        claim.limits = core.queues.shared();
+        claim
     }
 }

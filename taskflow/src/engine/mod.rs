@@ -2,7 +2,7 @@
 //! and ends in order. A task passes through these rooms in this order:
 //!
 //! [`adder`] → [`dispatcher`] → [`execution`] (or [`blocking`]) → [`dispatcher`] again, which writes the end in the same
-//! round trip that claims the next. [`slots`] says how much of it may be under way, and [`ahead`] how much more is claimed
+//! round trip that claims the next. [`slots`] says how much of it may be under way, and [`prefetch`] how much more is claimed
 //! meanwhile.
 //!
 //! Beside them: [`lease`] keeps runs alive from a thread of its own and shows others that the process lives, [`recovery`] moves on what other processes lost,
@@ -12,7 +12,6 @@
 //! a part again that panicked, and [`guarded`] turns the panics of a program's own store into errors.
 
 pub(crate) mod adder;
-mod ahead;
 pub(crate) mod blocking;
 pub(crate) mod control;
 pub(crate) mod core;
@@ -25,6 +24,7 @@ pub(crate) mod holds;
 pub(crate) mod lease;
 pub(crate) mod panics;
 pub(crate) mod pause;
+mod prefetch;
 pub(crate) mod presence;
 pub(crate) mod prune;
 pub(crate) mod queues;

@@ -126,12 +126,15 @@ impl Runner {
     /// A body is over that took so long, or will not begin: hands the end of the run to the dispatcher, and the slot to
     /// the next.
     pub(crate) fn end(self: &Arc<Self>, ended: Ended, took: Duration) {
+        let mut next = self.slots.end_body(took, self.may_claim());
+        // Only now: the dispatcher claims as soon as it hears of the end, and must find the slot free.
         self.hand_in([ended]);
-        while let Some((next, seat)) = self.slots.end_body(took, self.may_claim()) {
-            if !next.may_not_begin() {
-                return execution::begin(self.clone(), next, seat);
+        while let Some((task, seat)) = next {
+            if !task.may_not_begin() {
+                return execution::begin(self.clone(), task, seat);
             }
-            self.hand_in([next.turned_away(seat)]);
+            next = self.slots.end_body(took, self.may_claim());
+            self.hand_in([task.turned_away(seat)]);
         }
     }
 

@@ -53,7 +53,7 @@ impl Ends {
 pub(super) fn count(runner: &Runner, finishes: &[Finish], finished: &[Finished]) {
     let mut ends = Ends::default();
     for (finish, finished) in finishes.iter().zip(finished) {
-        if let Finished::Applied(_) = finished {
+        if let Finished::Applied(_) | Finished::Repeated(_) = finished {
             ends.count(&finish.kind);
         }
     }
@@ -75,7 +75,8 @@ pub(super) fn settle(
 ) -> Option<Duration> {
     let mut next: Option<Duration> = None;
     for ((ended, finish), finished) in batch.iter().zip(finishes).zip(finished) {
-        let Finished::Applied(status) = *finished else {
+        // Of one that was applied before the answer was lost, and nobody has heard.
+        let (Finished::Applied(status) | Finished::Repeated(status)) = *finished else {
             runner.core.health.stale_write();
             tracing::warn!(task = %ended.run.id, name = %ended.name, "a lost run ended; its outcome is dropped");
             continue;
@@ -114,9 +115,9 @@ fn end(kind: &FinishKind, status: TaskStatus) -> Option<impl FnOnce() -> TaskEnd
 
 fn event(kind: &FinishKind, status: TaskStatus) -> TaskEventKind {
     match (kind, status) {
+        (_, TaskStatus::Success) | (FinishKind::Success { .. }, _) => TaskEventKind::Succeeded,
         (_, TaskStatus::Cancelled) => TaskEventKind::Cancelled,
         (_, TaskStatus::Interrupted) => TaskEventKind::Interrupted,
-        (FinishKind::Success { .. }, _) => TaskEventKind::Succeeded,
         (FinishKind::Retry { delay, error, .. }, _) => {
             TaskEventKind::Retrying { error: error.clone(), delay: *delay }
         }

@@ -49,7 +49,7 @@ pub struct TaskManagerBuilder {
     queues: HashMap<String, QueueConfig>,
     max_concurrent_tasks: usize,
     max_blocking_threads: Option<usize>,
-    claim_ahead: Option<usize>,
+    prefetch: Option<usize>,
     lease: Duration,
     retention: Duration,
     add_timeout: Duration,
@@ -67,7 +67,7 @@ impl Default for TaskManagerBuilder {
             queues: HashMap::from([("default".to_owned(), QueueConfig::new())]),
             max_concurrent_tasks: 64,
             max_blocking_threads: None,
-            claim_ahead: None,
+            prefetch: None,
             lease: Duration::from_secs(10),
             retention: Duration::from_secs(7 * 24 * 3600),
             add_timeout: Duration::from_secs(5),
@@ -113,20 +113,22 @@ impl TaskManagerBuilder {
         self
     }
 
-    /// How many tasks this process may have claimed beyond those that run: 7 for each it may run at once and 448 at most,
-    /// unless told.
+    /// How many tasks this process may claim before it has a slot for them; by default 7 for each slot, and 448 at most.
     ///
-    /// While the store is told how some ended, the next already run; this is what keeps slots busy when tasks are
-    /// shorter than a round trip. It claims ahead only as much as starts within a few round trips: nothing when tasks
-    /// take longer than 20 ms, and nothing in a process that runs a queue with limits. What finds no slot within 100 ms,
-    /// or before its queue is paused or given a limit, goes back. A task of higher priority that is added meanwhile comes
-    /// after what is already here. When the process is killed, what it had claimed ahead shares the fate of what it ran:
-    /// it starts again if it may (`retries`, `requeue_on_interrupt`), and is `interrupted` otherwise, for nobody can know
-    /// whether it had begun.
+    /// While the store is told how some tasks ended, the next already run: prefetching keeps slots busy when tasks are
+    /// shorter than a round trip. Only tasks that may run twice are prefetched: with `requeue_on_interrupt`, or with
+    /// attempts left after this one (`retries`). A task that may not run twice is claimed only for a free slot and begins
+    /// at once, so that after a crash `interrupted` means that it may have begun.
+    ///
+    /// A process prefetches only as much as starts within a few round trips: nothing when tasks take longer than 20 ms,
+    /// and nothing from queues with limits. No task is passed over: where the next in the order of priority and age may
+    /// not be prefetched, it is claimed with the next free slot, and what comes after it later. What finds no slot within
+    /// 100 ms, or before its queue is paused or given a limit, goes back to the store. A task of higher priority that is
+    /// added meanwhile comes after what is already here.
     ///
     /// With 0, a slot is free only when the end of what ran in it is stored.
-    pub fn claim_ahead(mut self, n: usize) -> Self {
-        self.claim_ahead = Some(n);
+    pub fn prefetch(mut self, n: usize) -> Self {
+        self.prefetch = Some(n);
         self
     }
 
@@ -361,8 +363,8 @@ impl TaskManagerBuilder {
             self.check_queue(name, None)?;
             queues.push((Arc::from(name.as_str()), self.queues[name].concurrency));
         }
-        let ahead = self.claim_ahead.unwrap_or(self.max_concurrent_tasks.saturating_mul(7).min(448));
-        Ok(Slots::new(self.max_concurrent_tasks, self.threads(), ahead, queues))
+        let prefetch = self.prefetch.unwrap_or(self.max_concurrent_tasks.saturating_mul(7).min(448));
+        Ok(Slots::new(self.max_concurrent_tasks, self.threads(), prefetch, queues))
     }
 
     fn threads(&self) -> usize {

@@ -73,8 +73,8 @@ pub struct Health {
     pub engine_restarts: u64,
     /// The last of these panics, with its place.
     pub last_engine_panic: Option<String>,
-    /// Claimed and not yet finished in the store: running ones, those whose outcome is being written, and those that are
-    /// claimed ahead of the slots.
+    /// Claimed and not yet finished in the store: running ones, those whose outcome is being written, and prefetched ones
+    /// that wait for a slot.
     pub claimed: u64,
     /// Running now.
     pub running: u64,

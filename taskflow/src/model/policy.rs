@@ -85,6 +85,15 @@ impl RetryPolicy {
         self.retries.saturating_add(1)
     }
 
+    /// Whether attempt number `attempt` may be claimed before a slot is free for it. If its process dies before the attempt
+    /// begins, the rule of lost runs must make the task pending again: it may be requeued, or attempts are left, and a single
+    /// lost run is not yet poison. A task whose last run was lost is not prefetched
+    /// either, so that only runs that began can make it poison.
+    #[must_use]
+    pub fn may_prefetch(&self, attempt: u32, max_attempts: u32, lost_runs: u32) -> bool {
+        lost_runs == 0 && self.max_lost_runs > 1 && (self.requeue_on_interrupt || attempt < max_attempts)
+    }
+
     /// How long to wait after attempt number `attempt` (1 is the first) failed, without jitter:
     /// `min(max_delay, delay · backoff^(attempt-1))`.
     #[must_use]

@@ -38,12 +38,39 @@ pub struct Claim {
     /// The names and aliases the instance knows; no other task is given to it.
     pub names: Arc<[Arc<str>]>,
     /// The queues it runs, each with the most it can take from it now. No other queue is looked at.
-    pub queues: Vec<(Arc<str>, usize)>,
+    pub queues: Vec<ClaimQueue>,
     /// The most it can take in all.
     pub limit: usize,
+    /// How many of `limit` would be prefetched: the instance has `limit - prefetch` free slots.
+    ///
+    /// Tasks come in their order, and those that find no free slot wait in the instance until one is free. So the answer is
+    /// the longest beginning of the order in which every task beyond the free slots may wait:
+    /// [`RetryPolicy::may_prefetch`] holds for it, and its queue allows it ([`ClaimQueue::prefetch`]). It ends at the first
+    /// that may not, and [`Claims::needs_slot`] says so: none is passed over for a younger or less urgent one.
+    pub prefetch: usize,
     /// What all processes together may take from these queues; queues without such limits are not named. See
     /// [`SharedLimits`].
     pub limits: Arc<[(Arc<str>, SharedLimits)]>,
+}
+
+/// A queue from which a [`Claim`] takes tasks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClaimQueue {
+    /// The queue.
+    pub name: Arc<str>,
+    /// The most the instance can take from it now.
+    pub limit: usize,
+    /// Whether its tasks may be prefetched: not where a task that waits in the instance would use up a limit of the queue.
+    pub prefetch: bool,
+}
+
+impl ClaimQueue {
+    /// A queue whose tasks may be prefetched.
+    #[must_use]
+    pub fn new(name: Arc<str>, limit: usize) -> Self {
+        Self { name, limit, prefetch: true }
+    }
 }
 
 /// Limits of one queue over all processes. They are in the request since the process that asks knows what its program and
@@ -78,7 +105,7 @@ impl SharedLimits {
 }
 
 impl Claim {
-    /// A request for up to `limit` tasks.
+    /// A request for up to `limit` tasks, each of which finds a free slot.
     #[must_use]
     pub fn new(
         instance: InstanceId,
@@ -87,7 +114,14 @@ impl Claim {
         queues: Vec<(Arc<str>, usize)>,
         limit: usize,
     ) -> Self {
-        Self { instance, lease, names, queues, limit, limits: Arc::from([]) }
+        let queues = queues.into_iter().map(|(name, limit)| ClaimQueue::new(name, limit)).collect();
+        Self { instance, lease, names, queues, limit, prefetch: 0, limits: Arc::from([]) }
+    }
+
+    /// How many of its tasks find a free slot.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.limit.saturating_sub(self.prefetch)
     }
 }
 
@@ -100,6 +134,8 @@ pub struct Claims {
     /// When the earliest task of these names and queues that is pending but not due (or held) will be; `None` if there is
     /// none, or if a limit of the request was reached so that the instance will ask again anyway.
     pub next_due: Option<Duration>,
+    /// Whether the answer ended at a due task that may not be prefetched: the instance asks again when it has a free slot.
+    pub needs_slot: bool,
 }
 
 /// A task this instance is to run, with all that running it takes.

@@ -28,10 +28,13 @@ pub type HintStream = Pin<Box<dyn Stream<Item = Hint> + Send>>;
 ///
 /// **Every call is one transaction**: all of it happens, or nothing (of one [`InsertGroup`](super::InsertGroup), for
 /// `insert`). When a call has answered `Ok`, what it did is as durable as the store's settings say. A call that failed
-/// with a [transient](StoreError::is_transient) error may be repeated: inserting an id twice inserts it once, and a
-/// repeated finish, release or report is stale and harmless.
+/// with a [transient](StoreError::is_transient) error may be repeated: inserting an id twice inserts it once, a repeated
+/// finish or release is known to be one ([`Finished::Repeated`](super::Finished::Repeated)), and a repeated report is stale
+/// and harmless.
 ///
-/// **Cancelling a call's future does not undo it.** A store finishes what it began.
+/// **Cancelling a call's future does not undo it.** A store finishes what it began. A claim whose answer was lost, or that
+/// nobody waits for any more, is the exception: its instance does not know of its runs, so a store gives them back before
+/// that instance claims again or leaves.
 ///
 /// **Time** is the database's clock where it has one, this process's otherwise. Lengths are given as lengths, so that
 /// clocks need not agree.
@@ -42,7 +45,9 @@ pub type HintStream = Pin<Box<dyn Stream<Item = Hint> + Send>>;
 ///
 /// **Fences.** Each claim, lease at insert, hold, and each way out of running or holding (finish, give back, recovery,
 /// release, cancel, manual retry) leaves the task with a fence greater than any it had, or not running. A write under
-/// a fence applies only if the task is running (held, for `release`) under this very fence.
+/// a fence applies only if the task is running (held, for `release`) under this very fence. A run that ends in any other way
+/// than by its own finish leaves the next fence. So a task that is not running has the fence of a run only if that run
+/// was finished, and a finish under that fence is a repetition.
 ///
 /// **Keys.** Among the tasks of one name, at most one that is pending, running or succeeded has a given idempotency
 /// key, and at most one that is pending without an attempt has a given run key. Both hold at every instant and against
@@ -98,11 +103,13 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
 
     /// Leases due tasks to an instance: highest priority first, then in the order in which they were first inserted,
     /// over all the queues asked for together, no more from each queue and in all than asked, only known names, nothing
-    /// from paused queues, and within the shared limits. Each gets the next attempt number and the next fence. The answer's
+    /// from paused queues, and within the shared limits. Beyond the instance's free slots only what may be prefetched: see
+    /// [`Claim::prefetch`](super::Claim::prefetch). Each gets the next attempt number and the next fence. The answer's
     /// `next_due` minds when a rate limit will let another start.
     fn claim(&self, claim: Claim) -> StoreFuture<'_, Claims>;
 
-    /// Ends runs. Answers for each, in order. The task's record keeps each ended run as an attempt with its outcome,
+    /// Ends runs. Answers for each, in order: applied, repeated (an earlier finish under this fence was applied, of whatever
+    /// kind, and no other run has begun since), or stale. The task's record keeps each ended run as an attempt with its outcome,
     /// except one given back before it began. Ending a run in any way other than being lost ends a row of lost runs. One
     /// that is given back as snoozed is counted in the task's snoozes, which a manual retry sets to 0.
     fn finish(&self, finishes: Arc<Vec<Finish>>) -> StoreFuture<'_, Vec<Finished>>;
@@ -117,7 +124,8 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
         })
     }
 
-    /// Ends holds. Answers for each, in order, whether the hold was still this instance's.
+    /// Ends holds. Answers for each, in order, whether the hold was still this instance's, or is over and the task is what the
+    /// release makes of it: then the release is a repetition.
     fn release(&self, releases: Arc<Vec<Release>>) -> StoreFuture<'_, Vec<bool>>;
 
     /// Keeps what runs say before they end. Answers for each, in order, whether the run was still alive.

@@ -71,6 +71,9 @@ pub enum FinishKind {
 pub enum Finished {
     /// It is durable, and the task is now this.
     Applied(TaskStatus),
+    /// It was applied before, and no other run has begun since: the answer to that finish was lost. Nothing was changed
+    /// now; the task is this.
+    Repeated(TaskStatus),
     /// The run had been lost: nothing was changed.
     Stale,
 }
@@ -110,6 +113,15 @@ impl Release {
     #[must_use]
     pub fn new(hold: Run, verdict: Verdict) -> Self {
         Self { hold, verdict }
+    }
+
+    /// Whether a task that still has the fence of the hold, and is held no more, is what this makes of it: then it is a
+    /// repetition.
+    pub(crate) fn was_applied(&self, status: TaskStatus) -> bool {
+        match self.verdict {
+            Verdict::Run => status == TaskStatus::Pending,
+            Verdict::Cancel { .. } => status == TaskStatus::Cancelled,
+        }
     }
 }
 

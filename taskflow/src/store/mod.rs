@@ -27,7 +27,9 @@ mod window;
 mod words;
 
 pub use crate::model::rules::{LostRun, Next};
-pub use claim::{Claim, Claimed, Claims, Recovered, RecoveredFrom, Renewal, Renewed, Run, SharedLimits};
+pub use claim::{
+    Claim, ClaimQueue, Claimed, Claims, Recovered, RecoveredFrom, Renewal, Renewed, Run, SharedLimits,
+};
 pub use contract::{Capabilities, Hint, HintStream, QueueState, Store, StoreFuture};
 pub use end::TaskEnd;
 pub use finish::{Finish, FinishKind, Finished, Release, Report, Verdict};

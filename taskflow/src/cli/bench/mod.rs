@@ -179,6 +179,9 @@ impl<B: Backend> Bench<'_, B> {
             (Scenario::Http, true) => http::measure(self.ours().await?, load).await,
             #[cfg(feature = "axum")]
             (Scenario::Http, false) => http::measure_plain(load).await,
+            (_, true) if scenario.once() => {
+                scenario::measure(self.ours().await?.once(), scenario, load).await
+            }
             (_, true) => scenario::measure(self.ours().await?, scenario, load).await,
             (_, false) => scenario::measure(self.backend.floor(load.slots()).await?, scenario, load).await,
         };

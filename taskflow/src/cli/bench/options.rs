@@ -78,6 +78,10 @@ pub(super) enum Scenario {
     Drain,
     /// Concurrent callers add while tasks run, until all of them are finished in the store
     Flow,
+    /// `drain` of tasks that may not run twice: none is prefetched
+    DrainOnce,
+    /// `flow` of tasks that may not run twice
+    FlowOnce,
     /// One add each 5 ms on an idle worker: from the call to the start of the handler
     Latency,
     /// Adds, claims, counts and lists with many finished tasks, and starts while they are deleted; claims beside many that
@@ -90,6 +94,11 @@ pub(super) enum Scenario {
 }
 
 impl Scenario {
+    /// Whether its tasks may not run twice.
+    pub(super) fn once(self) -> bool {
+        matches!(self, Self::DrainOnce | Self::FlowOnce)
+    }
+
     /// The name that options, JSON and the table use.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -97,6 +106,8 @@ impl Scenario {
             Self::AddAll => "add_all",
             Self::Drain => "drain",
             Self::Flow => "flow",
+            Self::DrainOnce => "drain_once",
+            Self::FlowOnce => "flow_once",
             Self::Latency => "latency",
             Self::History => "history",
             Self::Memory => "memory",

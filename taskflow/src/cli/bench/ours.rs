@@ -8,7 +8,7 @@ use taskflow::{Store, TaskManager, TaskManagerBuilder};
 use super::Result;
 use super::queue::Queue;
 use super::scenario::BULK;
-use super::work::{Payload, no_op};
+use super::work::{Payload, no_op, no_op_once};
 
 /// An empty store, opened as often as it is asked for.
 #[derive(Clone)]
@@ -36,13 +36,20 @@ pub(super) struct Ours {
     manager: TaskManager,
     /// Tasks that are not due before the bench is over.
     later: u64,
+    /// Whether its tasks may not run twice.
+    once: bool,
 }
 
 impl Ours {
     /// Opens a store to add to.
     pub(super) async fn open(place: Place, slots: usize) -> Result<Self> {
         let manager = builder(&place, slots)?.connect().await?;
-        Ok(Self { place, slots, manager, later: 0 })
+        Ok(Self { place, slots, manager, later: 0, once: false })
+    }
+
+    /// The same with tasks that may not run twice.
+    pub(super) fn once(self) -> Self {
+        Self { once: true, ..self }
     }
 
     /// Opens the same store again, to add to.
@@ -85,12 +92,21 @@ fn builder(place: &Place, slots: usize) -> Result<TaskManagerBuilder> {
 
 impl Queue for Ours {
     async fn add(&self, payload: Payload) -> Result<()> {
-        self.manager.add_task(no_op, (payload.user_id, payload.email)).await?;
+        let arguments = (payload.user_id, payload.email);
+        if self.once {
+            self.manager.add_task(no_op_once, arguments).await?;
+        } else {
+            self.manager.add_task(no_op, arguments).await?;
+        }
         Ok(())
     }
 
     async fn add_all(&self, payloads: Vec<Payload>) -> Result<()> {
-        self.manager.add_all(payloads.into_iter().map(|it| no_op(it.user_id, it.email))).await?;
+        if self.once {
+            self.manager.add_all(payloads.into_iter().map(|it| no_op_once(it.user_id, it.email))).await?;
+        } else {
+            self.manager.add_all(payloads.into_iter().map(|it| no_op(it.user_id, it.email))).await?;
+        }
         Ok(())
     }
 

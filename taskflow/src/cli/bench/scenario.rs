@@ -37,14 +37,14 @@ pub(super) async fn measure<Q: Queue>(queue: Q, scenario: Scenario, load: &Load)
             queue.close().await?;
             Ok(vec![Sample::rate("add_all", tasks, took)])
         }
-        Scenario::Drain => {
+        Scenario::Drain | Scenario::DrainOnce => {
             add_in_bulk(&queue, tasks).await?;
             let queue = queue.prepare().await?;
             let took = drain(&queue, tasks).await?;
             queue.close().await?;
-            Ok(vec![Sample::rate("drain", tasks, took)])
+            Ok(vec![Sample::rate(scenario.name(), tasks, took)])
         }
-        Scenario::Flow => {
+        Scenario::Flow | Scenario::FlowOnce => {
             let queue = queue.prepare().await?;
             queue.run().await?;
             RUNS.expect(tasks);
@@ -55,7 +55,7 @@ pub(super) async fn measure<Q: Queue>(queue: Q, scenario: Scenario, load: &Load)
             let took = timed(flow).await?;
             RUNS.check()?;
             queue.close().await?;
-            Ok(vec![Sample::rate("flow", tasks, took)])
+            Ok(vec![Sample::rate(scenario.name(), tasks, took)])
         }
         Scenario::Latency => latency(queue, tasks.min(LATENCY_SAMPLES)).await,
         Scenario::History | Scenario::Memory | Scenario::Http => {

@@ -20,9 +20,9 @@ impl State {
     pub(super) fn claim(&mut self, claim: &Claim) -> Claims {
         let now = now();
         self.index.lapse(&self.tasks, now);
-        let mut lanes = self.asked(&claim.names, claim.queues.iter().map(|(queue, _)| queue));
-        lanes.retain(|asked| claim.queues[asked.slot].1 > 0);
-        let mut free: Vec<usize> = claim.queues.iter().map(|(_, free)| *free).collect();
+        let mut lanes = self.asked(&claim.names, claim.queues.iter().map(|queue| &queue.name));
+        lanes.retain(|asked| claim.queues[asked.slot].limit > 0);
+        let mut free: Vec<usize> = claim.queues.iter().map(|queue| queue.limit).collect();
         let limited = self.shared_limits(claim, &mut free, now);
         let lease = self.lease(claim.instance, claim.lease, now);
         let mut tasks = Vec::new();
@@ -37,6 +37,7 @@ impl State {
             }
             heads.extend(lane.ready.first_key_value().map(|(&place, &id)| Reverse((place, number, id))));
         }
+        let mut needs_slot = false;
         while tasks.len() < claim.limit
             && let Some(Reverse((_, number, id))) = heads.pop()
         {
@@ -45,6 +46,12 @@ impl State {
                 continue;
             }
             if !self.blocks(id) {
+                if tasks.len() >= claim.slots()
+                    && !(claim.queues[asked.slot].prefetch && self.may_prefetch(id))
+                {
+                    needs_slot = true;
+                    break;
+                }
                 free[asked.slot] -= 1;
                 tasks.extend(self.start(id, lease.clone(), now));
             }
@@ -53,18 +60,18 @@ impl State {
         }
 
         let next_start = self.count_starts(&limited, &tasks, now);
-        let more_will_be_asked_for = tasks.len() >= claim.limit;
+        let more_will_be_asked_for = needs_slot || tasks.len() >= claim.limit;
         lanes.retain(|asked| free[asked.slot] > 0 && !more_will_be_asked_for);
         let next_due = self.next_due(&lanes, now);
-        Claims { tasks, next_due: [next_due, next_start].into_iter().flatten().min() }
+        Claims { tasks, next_due: [next_due, next_start].into_iter().flatten().min(), needs_slot }
     }
 
     /// Lowers what is free of each queue to what its shared limits leave. Answers the queues that have any.
     fn shared_limits(&mut self, claim: &Claim, free: &mut [usize], now: i64) -> Vec<(usize, SharedLimits)> {
         let mut limited = Vec::new();
-        for ((name, _), free) in claim.queues.iter().zip(free) {
-            let Some(number) = self.index.queue(name) else { continue };
-            let asked = claim.limits.iter().find(|(queue, _)| queue == name);
+        for (asked, free) in claim.queues.iter().zip(free) {
+            let Some(number) = self.index.queue(&asked.name) else { continue };
+            let asked = claim.limits.iter().find(|(queue, _)| *queue == asked.name);
             let limits = asked.map_or_else(SharedLimits::default, |(_, limits)| *limits);
             self.index.limit_keys(number, limits.key_concurrency);
             let queue = &self.index.queues[number];
@@ -99,6 +106,13 @@ impl State {
             }
         }
         next_start.map(|at| Duration::from_micros(at.abs_diff(now)))
+    }
+
+    /// Whether a task may be claimed before there is a slot for it.
+    fn may_prefetch(&self, id: TaskId) -> bool {
+        self.tasks.get(&id).is_some_and(|task| {
+            task.policy.may_prefetch(task.attempt.saturating_add(1), task.max_attempts, task.lost_runs)
+        })
     }
 
     /// Puts a task aside if as many of its key run as may.

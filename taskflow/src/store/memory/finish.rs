@@ -16,7 +16,10 @@ impl State {
     fn finish_one(&mut self, finish: &Finish, now: i64) -> Finished {
         let Some(task) = self.tasks.get_mut(&finish.run.id) else { return Finished::Stale };
         if !task.is_running_under(finish.run.fence) {
-            return Finished::Stale;
+            return match task.was_finished_under(finish.run.fence) {
+                true => Finished::Repeated(task.stage.status()),
+                false => Finished::Stale,
+            };
         }
         self.index.remove(task);
         task.say(finish.progress.as_ref(), &finish.lines);
@@ -34,8 +37,11 @@ impl State {
 
     fn release_one(&mut self, release: &Release, now: i64) -> bool {
         let Some(task) = self.tasks.get_mut(&release.hold.id) else { return false };
-        if task.fence != release.hold.fence || !matches!(task.stage, Stage::Held(_)) {
+        if task.fence != release.hold.fence {
             return false;
+        }
+        if !matches!(task.stage, Stage::Held(_)) {
+            return release.was_applied(task.stage.status());
         }
         self.index.remove(task);
         match &release.verdict {

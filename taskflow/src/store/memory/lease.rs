@@ -112,6 +112,8 @@ fn lose_run(task: &mut Task, stop: bool, now: i64) {
     let next = lost.next(fastrand::f64());
     task.record(AttemptOutcome::Lost, Some("worker lost".to_owned()), now);
     task.lost_runs += 1;
+    // A late finish is not a repeated one.
+    task.fence += 1;
     match next {
         Next::Pending { delay, counted } => {
             if !counted {

@@ -191,6 +191,11 @@ impl Task {
         self.fence == fence && matches!(self.stage, Stage::Running { .. })
     }
 
+    /// Whether a run under that fence was finished, and no other has begun since.
+    pub(super) fn was_finished_under(&self, fence: u64) -> bool {
+        self.fence == fence && self.started_at.is_some() && self.stage.lease().is_none()
+    }
+
     pub(super) fn asked_to_stop(&self) -> bool {
         matches!(self.stage, Stage::Running { stop: true, .. })
     }

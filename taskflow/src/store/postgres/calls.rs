@@ -137,7 +137,8 @@ impl Shared {
         self.run(Kind::Write, &|session: &mut Session<'_>| work(session, doubt.claim_id)).await
     }
 
-    async fn settle_doubts(self: &Arc<Self>, instance: Uuid) -> Result<(), StoreError> {
+    /// Gives back what claims of that instance took whose answers were lost: none of it has begun.
+    pub(super) async fn settle_doubts(self: &Arc<Self>, instance: Uuid) -> Result<(), StoreError> {
         let doubts: Vec<Doubt> =
             self.doubts.lock().iter().filter(|doubt| doubt.instance == instance).copied().collect();
         if doubts.is_empty() {

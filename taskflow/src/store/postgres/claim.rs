@@ -71,12 +71,21 @@ macro_rules! first {
     };
 }
 
-/// The due tasks that may be taken. Of many queues most are empty: rather than to look into each, the index is gone along from
-/// queue to queue in which a task is due.
+/// Whether a due task may be prefetched: [`RetryPolicy::may_prefetch`](crate::model::RetryPolicy::may_prefetch).
+macro_rules! may_prefetch {
+    () => {
+        "t.lost_runs = 0 AND (t.prefetch = 2 OR t.prefetch = 1 AND t.attempt + 1 < t.max_attempts)"
+    };
+}
+pub(super) use may_prefetch;
+
+/// The due tasks that may be taken: up to the first that may not be prefetched and finds no free slot. Of many queues
+/// most are empty: rather than to look into each, the index is gone along from queue to queue in which a task is due.
 macro_rules! due {
     () => {
-        "asked AS MATERIALIZED (
-    SELECT a.queue, a.free FROM unnest($1::text[], $2::bigint[]) AS a (queue, free)
+        concat!(
+            "asked AS MATERIALIZED (
+    SELECT a.queue, a.free, a.prefetch FROM unnest($1::text[], $2::bigint[], $10::boolean[]) AS a (queue, free, prefetch)
     WHERE (SELECT what FROM first) = 0
       AND (cardinality($1::text[]) <= 32 OR a.queue IN (
           WITH RECURSIVE busy AS (
@@ -90,16 +99,24 @@ macro_rules! due {
           SELECT queue FROM busy
       ))
       AND NOT EXISTS (SELECT 1 FROM taskflow_queues p WHERE p.name = a.queue AND p.paused)
-), due AS MATERIALIZED (
-    SELECT t.place
+), ordered AS MATERIALIZED (
+    SELECT t.place, t.may_prefetch, row_number() OVER (ORDER BY t.priority DESC, t.seq) AS n
     FROM asked CROSS JOIN LATERAL (
-        SELECT t.ctid AS place, t.priority, t.seq FROM taskflow_tasks t
+        SELECT t.ctid AS place, t.priority, t.seq, asked.prefetch AND ",
+            may_prefetch!(),
+            " AS may_prefetch
+        FROM taskflow_tasks t
         WHERE t.state = 0 AND t.queue = asked.queue AND t.name = ANY($3::text[])
           AND (t.expires_at IS NULL OR t.expires_at > now())
         ORDER BY t.priority DESC, t.seq LIMIT asked.free FOR UPDATE SKIP LOCKED
     ) t
-    ORDER BY t.priority DESC, t.seq LIMIT $4::bigint
+    ORDER BY n LIMIT $4::bigint
+), stop AS MATERIALIZED (
+    SELECT min(n) AS at FROM ordered WHERE n > $9::bigint AND NOT may_prefetch
+), due AS MATERIALIZED (
+    SELECT place FROM ordered WHERE n < coalesce((SELECT at FROM stop), n + 1)
 )"
+        )
     };
 }
 
@@ -193,22 +210,26 @@ pub(super) use next_due;
 
 /// One row with what the statement says as a whole, which would be long if each row repeated it, and one for each task.
 macro_rules! answer {
-    ($first:literal, $finished:literal) => {
+    ($first:literal, $finished:literal, $needs_slot:literal) => {
         concat!(
             "SELECT ",
             $first,
             ", ",
             $finished,
             ",
-       CASE WHEN (SELECT count(*) FROM claimed) < $4::bigint
+       CASE WHEN (SELECT count(*) FROM claimed) < $4::bigint AND NOT ",
+            $needs_slot,
+            "
             THEN (extract(epoch FROM ",
             $crate::store::postgres::claim::next_due!(),
             ") * 1000000)::bigint END,
        NULL::uuid, NULL::bigint, NULL::text, NULL::text, NULL::smallint, NULL::bigint, NULL::bigint, NULL::bigint,
        NULL::timestamptz, NULL::integer, NULL::bigint, NULL::text, NULL::text, NULL::text,
-       NULL::integer, NULL::bigint
+       NULL::integer, NULL::bigint, ",
+            $needs_slot,
+            "
 UNION ALL
-SELECT NULL, NULL, NULL, claimed.* FROM claimed"
+SELECT NULL, NULL, NULL, claimed.*, NULL FROM claimed"
         )
     };
 }
@@ -224,7 +245,7 @@ const CLAIM: &str = concat!(
     take_due!("now()"),
     ", ",
     count!(moves!()),
-    answer!("(SELECT what FROM first)", "NULL::uuid[]")
+    answer!("(SELECT what FROM first)", "NULL::uuid[]", "((SELECT at FROM stop) IS NOT NULL)")
 );
 
 /// Ends runs well and takes due tasks.
@@ -236,11 +257,11 @@ const TURN: &str = concat!(
             SELECT queue FROM taskflow_tasks WHERE state = 3 AND concurrency_key IS NOT NULL
             ORDER BY queue, concurrency_key LIMIT 1
         ) IS NOT NULL AND EXISTS (
-            SELECT 1 FROM taskflow_tasks WHERE id = ANY($9::uuid[]) AND state = 3 AND concurrency_key IS NOT NULL
+            SELECT 1 FROM taskflow_tasks WHERE id = ANY($11::uuid[]) AND state = 3 AND concurrency_key IS NOT NULL
         ) THEN 2"
     ),
     ", ",
-    end_well!("$9::uuid[]", "$10::bigint[]", "$11::text[]", "(SELECT what FROM first) = 0"),
+    end_well!("$11::uuid[]", "$12::bigint[]", "$13::text[]", "(SELECT what FROM first) = 0"),
     ", ",
     due!(),
     ", ",
@@ -253,19 +274,33 @@ const TURN: &str = concat!(
         UNION ALL",
         moves!()
     )),
-    answer!("(SELECT what FROM first)", "(SELECT array_agg(id) FROM ended)")
+    answer!(
+        "(SELECT what FROM first)",
+        "(SELECT array_agg(id) FROM ended)",
+        "((SELECT at FROM stop) IS NOT NULL)"
+    )
 );
 
 /// A claim as it is bound to a statement.
 pub(super) struct Asked {
-    pub(super) queues: Vec<(Arc<str>, i64)>,
+    pub(super) queues: Vec<AskedQueue>,
     pub(super) limit: i64,
+    /// How many of them find a free slot.
+    pub(super) slots: i64,
     /// Names the leases of this very claim, should its answer be lost.
     pub(super) claim_id: i64,
 }
 
 /// What became of the ends, what was claimed, and what was leased and cannot be run.
 pub(super) type Taken = (Vec<Finished>, Claims, Vec<Damage>);
+
+/// A queue of a claim.
+pub(super) struct AskedQueue {
+    pub(super) name: Arc<str>,
+    /// So many tasks still.
+    pub(super) free: i64,
+    pub(super) prefetch: bool,
+}
 
 pub(super) async fn claim(session: &mut Session<'_>, claim: &Claim, claim_id: i64) -> Result<Claims, Fault> {
     let (_, claims, damaged) = take(session, &[], claim, claim_id).await?;
@@ -326,31 +361,36 @@ async fn take(
         }
         _ => {}
     }
-    let finished = successes.answers(says(&rows, 1)?.unwrap_or_default());
-    session.is_news |= finished.iter().any(|it| *it != Finished::Stale);
+    let mut finished = successes.answers(says(&rows, 1)?.unwrap_or_default());
+    session.is_news |= finished.iter().any(|it| matches!(it, Finished::Applied(_)));
+    successes.recognise_repeated(session, &mut finished).await?;
     let (claims, damaged) = claims(claim, &rows)?;
     Ok((finished, claims, damaged))
 }
 
 impl Asked {
     pub(super) fn new(claim: &Claim, claim_id: i64) -> Self {
-        let limit = words::number(claim.limit);
-        let mut queues: BTreeMap<Arc<str>, i64> = BTreeMap::new();
-        for (queue, free) in claim.queues.iter().filter(|(_, free)| *free > 0 && limit > 0) {
-            queues.insert(Arc::clone(queue), words::number(*free).min(limit));
+        let (limit, slots) = (words::number(claim.limit), words::number(claim.slots()));
+        let mut queues: BTreeMap<Arc<str>, AskedQueue> = BTreeMap::new();
+        for queue in claim.queues.iter().filter(|queue| queue.limit > 0 && limit > 0) {
+            let free = words::number(queue.limit).min(limit);
+            let asked = AskedQueue { name: Arc::clone(&queue.name), free, prefetch: queue.prefetch };
+            queues.insert(Arc::clone(&queue.name), asked);
         }
-        Self { queues: queues.into_iter().collect(), limit, claim_id }
+        Self { queues: queues.into_values().collect(), limit, slots, claim_id }
     }
 
     fn bind(&self, statement: Statement, claim: &Claim, minds_what_is_first: bool) -> Statement {
         statement
-            .bind(self.queues.iter().map(|(queue, _)| keep(queue)).collect::<Vec<_>>())
-            .bind(self.queues.iter().map(|(_, free)| *free).collect::<Vec<_>>())
+            .bind(self.queues.iter().map(|queue| keep(&queue.name)).collect::<Vec<_>>())
+            .bind(self.queues.iter().map(|queue| queue.free).collect::<Vec<_>>())
             .bind(claim.names.iter().map(|name| keep(name)).collect::<Vec<_>>())
             .bind(self.limit)
             .bind(Uuid::from(claim.instance))
             .bind(self.claim_id)
             .bind(length(claim.lease))
             .bind(minds_what_is_first)
+            .bind(self.slots)
+            .bind(self.queues.iter().map(|queue| queue.prefetch).collect::<Vec<_>>())
     }
 }

@@ -15,6 +15,9 @@ use super::value::{Instant, give, keep};
 use crate::model::{RetryPolicy, TaskId, time};
 use crate::store::{Claim, Claimed, Claims, Run, words};
 
+/// The column that says whether a claim ended at a task that may not be prefetched.
+const NEEDS_SLOT: usize = 19;
+
 /// A column of the row that speaks for the statement as a whole.
 pub(super) fn says<'r, T>(rows: &'r [PgRow], column: usize) -> Result<Option<T>, Fault>
 where
@@ -45,7 +48,9 @@ pub(super) fn claims(claim: &Claim, rows: &[PgRow]) -> Result<(Claims, Vec<Damag
     tasks.sort_unstable_by_key(|(place, _)| *place);
     let next_due: Option<i64> = says(rows, 2)?;
     let next_due = next_due.map(|micros| Duration::from_micros(words::count(micros)));
-    Ok((Claims { tasks: tasks.into_iter().map(|(_, task)| task).collect(), next_due }, damaged))
+    let needs_slot = says(rows, NEEDS_SLOT)?.unwrap_or(false);
+    let tasks = tasks.into_iter().map(|(_, task)| task).collect();
+    Ok((Claims { tasks, next_due, needs_slot }, damaged))
 }
 
 /// Words that most tasks of a claim share.
@@ -61,7 +66,7 @@ impl Words {
         let kept = |word: &Arc<str>| (keep(word).into_owned(), Arc::clone(word));
         Self {
             names: claim.names.iter().map(kept).collect(),
-            queues: claim.queues.iter().map(|(queue, _)| kept(queue)).collect(),
+            queues: claim.queues.iter().map(|queue| kept(&queue.name)).collect(),
             policies: HashMap::new(),
             default_policy: Arc::new(RetryPolicy::DEFAULT),
         }

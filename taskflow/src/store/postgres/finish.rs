@@ -80,7 +80,7 @@ pub(super) async fn finish(session: &mut Session<'_>, finishes: &[Finish]) -> Re
     }
     let mut desk = Desk::of(session, finishes.iter().map(|finish| finish.run.id)).await?;
     let answers: Vec<Finished> = finishes.iter().map(|finish| finish_one(&mut desk, finish)).collect();
-    session.is_news |= answers.iter().any(|it| *it != Finished::Stale);
+    session.is_news |= answers.iter().any(|it| matches!(it, Finished::Applied(_)));
     desk.write(session).await?;
     Ok(answers)
 }
@@ -92,8 +92,9 @@ async fn succeed(session: &mut Session<'_>, finishes: &[Finish]) -> Result<Optio
     let applied: Option<Vec<Uuid>> =
         session.all(statement).await?.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let Some(applied) = applied else { return Ok(None) };
-    let answers = successes.answers(applied);
-    session.is_news |= answers.iter().any(|it| *it != Finished::Stale);
+    let mut answers = successes.answers(applied);
+    session.is_news |= answers.iter().any(|it| matches!(it, Finished::Applied(_)));
+    successes.recognise_repeated(session, &mut answers).await?;
     Ok(Some(answers))
 }
 
@@ -132,13 +133,47 @@ impl<'f> Successes<'f> {
     }
 }
 
+/// Which of these runs were finished before, and are followed by no other: [`Life::was_finished_under`] in SQL.
+const REPEATED: &str = "
+SELECT t.id, t.state FROM unnest($1::uuid[], $2::bigint[]) AS f (id, fence) JOIN taskflow_tasks t ON t.id = f.id
+WHERE t.fence = f.fence AND t.started_at IS NOT NULL AND t.state NOT IN (2, 3)";
+
+impl Successes<'_> {
+    /// Tells those that were applied before from those that come too late. Most often there are neither.
+    pub(super) async fn recognise_repeated(
+        &self,
+        session: &mut Session<'_>,
+        answers: &mut [Finished],
+    ) -> Result<(), Fault> {
+        let left: Vec<_> = self.0.iter().filter(|(n, _)| answers[*n] == Finished::Stale).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        let query = session
+            .query(REPEATED)
+            .bind(left.iter().map(|(_, finish)| Uuid::from(finish.run.id)).collect::<Vec<_>>())
+            .bind(left.iter().map(|(_, finish)| fence(finish.run.fence)).collect::<Vec<_>>());
+        for row in session.all(query).await? {
+            let id = TaskId::from(row.try_get::<Uuid, _>(0)?);
+            let status = State::from_number(row.try_get::<i16, _>(1)?.into()).status();
+            if let Ok(n) = self.0.binary_search_by_key(&id, |(_, finish)| finish.run.id) {
+                answers[self.0[n].0] = Finished::Repeated(status);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A fence as a column; one that no column holds is nobody's.
 pub(super) fn fence(fence: u64) -> i64 {
     i64::try_from(fence).unwrap_or(-1)
 }
 
 fn finish_one(desk: &mut Desk, finish: &Finish) -> Finished {
-    let Some(life) = desk.running(finish.run.id, finish.run.fence) else { return Finished::Stale };
+    let Some(life) = desk.running(finish.run.id, finish.run.fence) else {
+        let finished = desk.life(finish.run.id).filter(|life| life.was_finished_under(finish.run.fence));
+        return finished.map_or(Finished::Stale, |life| Finished::Repeated(life.state.status()));
+    };
     let (id, now) = (life.id, desk.now);
     desk.say(id, finish.progress.as_ref(), &finish.lines);
     let status = match &finish.kind {
@@ -195,11 +230,32 @@ fn wait(desk: &mut Desk, life: &Life, waits: Waits) -> TaskStatus {
 
 pub(super) async fn release(session: &mut Session<'_>, releases: &[Release]) -> Result<Vec<bool>, Fault> {
     let mut desk = Desk::of_leased(session, releases.iter().map(|release| release.hold.id)).await?;
-    let answers: Vec<bool> = releases.iter().map(|release| release_one(&mut desk, release)).collect();
+    let mut answers: Vec<bool> = releases.iter().map(|release| release_one(&mut desk, release)).collect();
     session.is_news |= answers.contains(&true);
     desk.write(session).await?;
+    let left: Vec<_> = releases.iter().enumerate().filter(|(n, _)| !answers[*n]).collect();
+    if left.is_empty() {
+        return Ok(answers);
+    }
+    let query = session
+        .query(RELEASED)
+        .bind(left.iter().map(|(_, release)| Uuid::from(release.hold.id)).collect::<Vec<_>>())
+        .bind(left.iter().map(|(_, release)| fence(release.hold.fence)).collect::<Vec<_>>());
+    for row in session.all(query).await? {
+        let n = usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(usize::MAX);
+        let status = State::from_number(row.try_get::<i16, _>(1)?.into()).status();
+        if let Some((at, release)) = left.get(n.wrapping_sub(1)) {
+            answers[*at] = release.was_applied(status);
+        }
+    }
     Ok(answers)
 }
+
+/// What became of tasks that still have the fence of a hold, and are held no more.
+const RELEASED: &str = "
+SELECT f.n, t.state FROM unnest($1::uuid[], $2::bigint[]) WITH ORDINALITY AS f (id, fence, n)
+    JOIN taskflow_tasks t ON t.id = f.id
+WHERE t.fence = f.fence AND t.state NOT IN (2, 3)";
 
 fn release_one(desk: &mut Desk, release: &Release) -> bool {
     let is_held = |life: &&Life| life.state == State::Held && life.fence == fence(release.hold.fence);

@@ -61,7 +61,7 @@ pub(super) const WITH_RUN_KEY: &str =
 const WRITE: &str = "
 UPDATE taskflow_tasks t
 SET state = g.state, attempt = g.attempt, max_attempts = g.max_attempts, lost_runs = g.lost_runs,
-    snoozes = g.snoozes, cancel_requested = g.cancel_requested, log_lines = g.log_lines, 
+    snoozes = g.snoozes, fence = g.fence, cancel_requested = g.cancel_requested, log_lines = g.log_lines,
     log_bytes = least(t.log_bytes, 4294967295) + g.more_log_bytes,
     instance = g.instance, lease_until = CASE WHEN g.state IN (2, 3) THEN t.lease_until END, run_at = g.run_at,
     finished_at = g.finished_at, outcome = g.outcome, error = g.error, run_key = g.run_key,
@@ -70,9 +70,9 @@ SET state = g.state, attempt = g.attempt, max_attempts = g.max_attempts, lost_ru
     expires_at = CASE WHEN g.reopens AND t.expires_at <= now() THEN NULL ELSE t.expires_at END
 FROM unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::bigint[], $5::integer[], $6::boolean[], $7::integer[],
             $8::bigint[], $9::uuid[], $10::timestamptz[], $11::timestamptz[], $12::text[], $13::text[], $14::text[],
-            $15::text[], $16::text[], $17::boolean[], $18::integer[])
+            $15::text[], $16::text[], $17::boolean[], $18::integer[], $19::bigint[])
     AS g (id, state, attempt, max_attempts, lost_runs, cancel_requested, log_lines, more_log_bytes, instance, run_at,
-          finished_at, outcome, error, run_key, result, progress, reopens, snoozes)
+          finished_at, outcome, error, run_key, result, progress, reopens, snoozes, fence)
     CROSS JOIN LATERAL (SELECT t.ctid AS place FROM taskflow_tasks t WHERE t.id = g.id OFFSET 0) AS p
 WHERE t.ctid = p.place";
 
@@ -111,6 +111,13 @@ pub(super) struct Life {
 }
 
 impl Life {
+    /// Whether a run under that fence was finished, and no other has begun since.
+    pub(super) fn was_finished_under(&self, fence: u64) -> bool {
+        i64::try_from(fence) == Ok(self.fence)
+            && self.started_at.is_some()
+            && !matches!(self.state, State::Running | State::Held)
+    }
+
     pub(super) fn read(row: &PgRow) -> Result<Self, Fault> {
         let instant = |column: usize| row.try_get::<Option<Instant>, _>(column).map(|at| at.map(|at| at.0));
         let text = |column: usize| row.try_get::<Option<String>, _>(column).map(|text| text.map(give));
@@ -174,6 +181,7 @@ pub(super) async fn write(session: &mut Session<'_>, lives: &[Life]) -> Result<(
         .bind(each().map(|life| life.result.as_deref().map(keep_json)).collect::<Vec<_>>())
         .bind(each().map(|life| life.progress.as_deref()).collect::<Vec<_>>())
         .bind(each().map(|life| life.reopens).collect::<Vec<_>>())
-        .bind(each().map(|life| life.snoozes).collect::<Vec<_>>());
+        .bind(each().map(|life| life.snoozes).collect::<Vec<_>>())
+        .bind(each().map(|life| life.fence).collect::<Vec<_>>());
     session.execute(statement).await.map(drop)
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::claim::{Asked, PROMOTE, Taken, answer, count, moves, take_due};
+use super::claim::{Asked, PROMOTE, Taken, answer, count, may_prefetch, moves, take_due};
 use super::claimed::claims;
 use super::damage::Damage;
 use super::error::Fault;
@@ -75,16 +75,21 @@ const KEEP_KEY_LIMIT: &str = "UPDATE taskflow_queues SET key_limit = $2 WHERE na
 const KEEP_STARTS: &str = "UPDATE taskflow_queues SET starts = $2 WHERE name = $1";
 
 /// The first due tasks of each queue.
-const LOOK_AT_DUE: &str = "
-SELECT t.id, asked.queue, t.concurrency_key
+const LOOK_AT_DUE: &str = concat!(
+    "
+SELECT t.id, asked.queue, t.concurrency_key, t.may_prefetch
 FROM unnest($1::text[], $2::bigint[]) AS asked (queue, most) CROSS JOIN LATERAL (
-    SELECT t.id, t.concurrency_key, t.priority, t.seq FROM taskflow_tasks t
+    SELECT t.id, t.concurrency_key, t.priority, t.seq, ",
+    may_prefetch!(),
+    " AS may_prefetch
+    FROM taskflow_tasks t
     WHERE t.state = 0 AND t.queue = asked.queue AND t.name = ANY($3::text[])
       AND (t.expires_at IS NULL OR t.expires_at > now())
     ORDER BY t.priority DESC, t.seq LIMIT asked.most
 ) t
 WHERE NOT EXISTS (SELECT 1 FROM taskflow_queues p WHERE p.name = asked.queue AND p.paused)
-ORDER BY t.priority DESC, t.seq";
+ORDER BY t.priority DESC, t.seq"
+);
 
 const RUNNING_OF_KEYS: &str = "
 SELECT count(t.one)
@@ -116,7 +121,7 @@ const CLAIM_CHOSEN: &str = concat!(
     take_due!("$8::timestamptz"),
     ", ",
     count!(moves!()),
-    answer!("0::smallint", "NULL::uuid[]")
+    answer!("0::smallint", "NULL::uuid[]", "$11::boolean")
 );
 
 /// What a claim may take.
@@ -140,6 +145,16 @@ struct Due {
     id: Uuid,
     queue: String,
     key: Option<String>,
+    may_prefetch: bool,
+}
+
+/// What became of the due tasks that were looked at.
+#[derive(Default)]
+struct Sorted {
+    chosen: Vec<Due>,
+    aside: Vec<Due>,
+    /// The next one may not be prefetched.
+    needs_slot: bool,
 }
 
 /// Ends runs, then claims within the limits.
@@ -151,7 +166,7 @@ pub(super) async fn turn(
 ) -> Result<Taken, Fault> {
     session.begin().await?;
     let asked = Asked::new(claim, claim_id);
-    let names: Vec<String> = asked.queues.iter().map(|(queue, _)| keep(queue).into_owned()).collect();
+    let names: Vec<String> = asked.queues.iter().map(|queue| keep(&queue.name).into_owned()).collect();
     let limited = |name: &String| limits_of(claim, name).any();
     let mut limited: BTreeSet<String> = names.iter().filter(|name| limited(name)).cloned().collect();
     limited.extend(keys::queues(session, session.query(WITH_ASIDE).bind(names)).await?);
@@ -175,9 +190,9 @@ async fn take_within(
 ) -> Result<(Claims, Vec<Damage>), Fault> {
     let mut room = Room { claim, asked, queues: HashMap::new(), now: 0 };
     let mut is_left = room.look(session, limited).await?;
-    let (chosen, stopped) = room.choose(session).await?;
+    let (sorted, stopped) = room.choose(session).await?;
     is_left |= stopped;
-    let rows = session.all(room.bind_chosen(session.query(CLAIM_CHOSEN), &chosen)).await?;
+    let rows = session.all(room.bind_chosen(session.query(CLAIM_CHOSEN), &sorted)).await?;
     let (mut claims, damaged) = claims(claim, &rows)?;
     let next_start = room.count_starts(session, &claims).await?;
     claims.next_due = [claims.next_due, next_start].into_iter().flatten().min();
@@ -201,12 +216,12 @@ impl Room<'_> {
             let limits = limits_of(self.claim, &name);
             self.now = row.try_get::<Instant, _>(5)?.0;
             come_due = row.try_get(6)?;
-            if let Some((_, free)) = self.asked.queues.iter_mut().find(|(queue, _)| keep(queue) == name) {
+            if let Some(queue) = self.asked.queues.iter_mut().find(|queue| keep(&queue.name) == name) {
                 if let Some(most) = limits.global_concurrency {
-                    *free = (*free).min(words::number(most) - row.try_get::<i64, _>(3)?).max(0);
+                    queue.free = queue.free.min(words::number(most) - row.try_get::<i64, _>(3)?).max(0);
                 }
                 if let Some(rate) = limits.rate_limit {
-                    *free = (*free).min(words::number(window.free(rate, self.now)));
+                    queue.free = queue.free.min(words::number(window.free(rate, self.now)));
                 }
             }
             let key_limit = limits.key_concurrency.map(words::number);
@@ -226,20 +241,20 @@ impl Room<'_> {
     }
 
     /// Chooses tasks, and puts those aside that are in their way. Answers too whether it stopped before it was done.
-    async fn choose(&self, session: &mut Session<'_>) -> Result<(Vec<Due>, bool), Fault> {
+    async fn choose(&self, session: &mut Session<'_>) -> Result<(Sorted, bool), Fault> {
         let (mut look, mut left) = (1, ASIDE_AT_ONCE);
         loop {
             let due = self.look_at_due(session, look).await?;
             let running = self.running(session, &due).await?;
-            let (chosen, aside) = self.sort(due, running, left);
-            if aside.is_empty() {
-                return Ok((chosen, false));
+            let sorted = self.sort(due, running, left);
+            if sorted.aside.is_empty() {
+                return Ok((sorted, false));
             }
-            let put = put_aside(session, &aside).await?;
+            let put = put_aside(session, &sorted.aside).await?;
             left = left.saturating_sub(put);
             // Those that somebody else is writing are not waited for.
-            if left == 0 || put < aside.len() {
-                return Ok((chosen, left == 0));
+            if left == 0 || put < sorted.aside.len() {
+                return Ok((sorted, left == 0));
             }
             look = (look * 4).min(words::number(ASIDE_AT_ONCE));
         }
@@ -247,19 +262,20 @@ impl Room<'_> {
 
     /// The first due tasks: so many times as many as can be taken, where keys are limited.
     async fn look_at_due(&self, session: &mut Session<'_>, times: i64) -> Result<Vec<Due>, Fault> {
-        let queues = self.asked.queues.iter().filter(|(_, free)| *free > 0);
+        let queues = self.asked.queues.iter().filter(|queue| queue.free > 0);
         let (mut names, mut most) = (Vec::new(), Vec::new());
-        for (queue, free) in queues {
-            let name = keep(queue).into_owned();
+        for queue in queues {
+            let (name, free) = (keep(&queue.name).into_owned(), queue.free);
             let is_keyed = self.queues.get(&name).is_some_and(|queue| queue.limits.key_concurrency.is_some());
-            most.push(if is_keyed { free.saturating_mul(times).min((*free).max(1_000)) } else { *free });
+            most.push(if is_keyed { free.saturating_mul(times).min(free.max(1_000)) } else { free });
             names.push(name);
         }
         let known: Vec<String> = self.claim.names.iter().map(|name| keep(name).into_owned()).collect();
         let query = session.query(LOOK_AT_DUE).bind(names).bind(most).bind(known);
         let rows = session.all(query).await?;
         let due = |row: &sqlx::postgres::PgRow| {
-            Ok(Due { id: row.try_get(0)?, queue: row.try_get(1)?, key: row.try_get(2)? })
+            let (id, queue, key) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            Ok(Due { id, queue, key, may_prefetch: row.try_get(3)? })
         };
         rows.iter().map(due).collect()
     }
@@ -290,20 +306,20 @@ impl Room<'_> {
     }
 
     /// Which tasks to take, and which to put aside, at most so many.
-    fn sort(
-        &self,
-        due: Vec<Due>,
-        mut running: HashMap<(String, String), i64>,
-        most_aside: usize,
-    ) -> (Vec<Due>, Vec<Due>) {
-        let mut free: HashMap<String, i64> =
-            self.asked.queues.iter().map(|(queue, free)| (keep(queue).into_owned(), *free)).collect();
-        let (mut chosen, mut aside) = (Vec::new(), Vec::new());
+    fn sort(&self, due: Vec<Due>, mut running: HashMap<(String, String), i64>, most_aside: usize) -> Sorted {
+        let queues = self.asked.queues.iter();
+        let mut free: HashMap<String, (i64, bool)> =
+            queues.map(|queue| (keep(&queue.name).into_owned(), (queue.free, queue.prefetch))).collect();
+        let Sorted { mut chosen, mut aside, mut needs_slot } = Sorted::default();
         for due in due {
-            if words::number(chosen.len()) >= self.asked.limit || aside.len() >= most_aside {
+            let taken = words::number(chosen.len());
+            if taken >= self.asked.limit || aside.len() >= most_aside {
                 break;
             }
-            let Some(free) = free.get_mut(&due.queue).filter(|free| **free > 0) else { continue };
+            let Some((free, prefetch)) = free.get_mut(&due.queue).filter(|(free, _)| *free > 0) else {
+                continue;
+            };
+            let needs_this_slot = taken >= self.asked.slots && !(*prefetch && due.may_prefetch);
             if let (Some(most), Some(key)) = (self.key_limit(&due), &due.key) {
                 let running = running.entry((due.queue.clone(), key.clone())).or_default();
                 if *running >= most {
@@ -312,16 +328,20 @@ impl Room<'_> {
                 }
                 *running += 1;
             }
+            if needs_this_slot {
+                needs_slot = true;
+                break;
+            }
             *free -= 1;
             chosen.push(due);
         }
-        (chosen, aside)
+        Sorted { chosen, aside, needs_slot }
     }
 
-    fn bind_chosen(&self, statement: Statement, chosen: &[Due]) -> Statement {
-        let (claim, asked) = (self.claim, &self.asked);
+    fn bind_chosen(&self, statement: Statement, sorted: &Sorted) -> Statement {
+        let (claim, asked, chosen) = (self.claim, &self.asked, &sorted.chosen);
         statement
-            .bind(asked.queues.iter().map(|(queue, _)| keep(queue).into_owned()).collect::<Vec<_>>())
+            .bind(asked.queues.iter().map(|queue| keep(&queue.name).into_owned()).collect::<Vec<_>>())
             .bind(chosen.iter().map(|due| due.id).collect::<Vec<_>>())
             .bind(claim.names.iter().map(|name| keep(name).into_owned()).collect::<Vec<_>>())
             .bind(asked.limit)
@@ -331,6 +351,7 @@ impl Room<'_> {
             .bind(Instant(self.now))
             .bind(chosen.iter().map(|due| due.queue.clone()).collect::<Vec<_>>())
             .bind(chosen.iter().map(|due| due.key.clone()).collect::<Vec<_>>())
+            .bind(sorted.needs_slot)
     }
 
     /// Takes note of what starts in queues with a rate limit, and answers when another may where none may now.

@@ -92,6 +92,10 @@ fn move_on(desk: &mut Desk, id: TaskId) -> Option<Recovered> {
     let run = LostRun::new(&policy, attempt, max_attempts, lost_before, life.cancel_requested);
     desk.record(id, desk.now, AttemptOutcome::Lost, Some(WORKER_LOST.to_owned()));
     let lost_runs = life.lost_runs.saturating_add(1);
+    if let Some(life) = desk.change(id) {
+        // So that a late finish is not taken for a repeated one.
+        life.fence = life.fence.saturating_add(1);
+    }
     let Life { attempt, .. } = life;
     match run.next(fastrand::f64()) {
         Next::Pending { delay, counted } => {

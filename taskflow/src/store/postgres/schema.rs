@@ -60,7 +60,12 @@ CREATE TABLE IF NOT EXISTS taskflow_tasks (
     idempotency_key text COLLATE "C",
     run_key text COLLATE "C",
     concurrency_key text COLLATE "C",
-    policy text,                                    -- JSON; null for the default
+    policy text,                                    -- JSON, without spaces; null for the default
+    prefetch smallint NOT NULL GENERATED ALWAYS AS (CASE
+        WHEN policy LIKE '%"max_lost_runs":0}' OR policy LIKE '%"max_lost_runs":1}' THEN 0
+        WHEN policy LIKE '%"requeue_on_interrupt":true%' THEN 2
+        ELSE 1
+    END) STORED,                                    -- which attempts may be: 0 none, 1 all but the last, 2 all
     tags text,                                      -- JSON, without spaces; null for none
     progress text,                                  -- JSON
     error text,

@@ -221,7 +221,12 @@ impl Store for PostgresStore {
     }
 
     fn leave(&self, instance: InstanceId) -> StoreFuture<'_, ()> {
-        self.call(Kind::Write, move |session| Box::pin(instance::leave(session, instance)))
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            // The leases of this instance end now, and what it never began must not be taken for lost.
+            shared.settle_doubts(instance.into()).await?;
+            shared.call(Kind::Write, move |session| Box::pin(instance::leave(session, instance))).await
+        })
     }
 
     fn insert(&self, batch: Arc<InsertBatch>) -> StoreFuture<'_, Vec<Result<Vec<Inserted>, Refusal>>> {

@@ -259,12 +259,7 @@ impl Shared {
         mut call: Call,
         claim: &Claim,
     ) -> Result<(Answer<'_>, Unconfirmed<'_>), StoreError> {
-        while let Some(unconfirmed) = Unconfirmed::lost_before(&self.tokens, claim.instance) {
-            let mut unclaim = self.loud(&script::UNCLAIM);
-            unclaim.arg(claim.instance.as_bytes()).arg(&unconfirmed.token[..]);
-            self.ask(&unclaim).await?;
-            unconfirmed.confirm();
-        }
+        self.take_back_lost(claim.instance).await?;
         let unconfirmed = Unconfirmed::begin(&self.tokens, claim.instance);
         claim::pack(&mut call, claim, unconfirmed.token);
         match self.ask(&call).await {
@@ -277,6 +272,17 @@ impl Shared {
                 Err(error)
             }
         }
+    }
+
+    /// Gives back what claims of that instance took whose answers were lost: none of it has begun.
+    pub(super) async fn take_back_lost(&self, instance: InstanceId) -> Result<(), StoreError> {
+        while let Some(unconfirmed) = Unconfirmed::lost_before(&self.tokens, instance) {
+            let mut unclaim = self.loud(&script::UNCLAIM);
+            unclaim.arg(instance.as_bytes()).arg(&unconfirmed.token[..]);
+            self.ask(&unclaim).await?;
+            unconfirmed.confirm();
+        }
+        Ok(())
     }
 
     /// What the answer of a claim says; those of it that cannot be read are ended.

@@ -85,6 +85,7 @@ impl Drop for Unconfirmed<'_> {
 /// Adds the arguments of a claim, which is that one of this process's.
 pub(super) fn pack(call: &mut Call, claim: &Claim, this: Token) {
     call.arg(claim.instance.as_bytes()).arg(exact(time::micros(claim.lease))).arg(claim.limit).arg(&this[..]);
+    call.arg(claim.slots());
     call.arg(claim.names.len()).arg(pack_names(claim)).arg(claim.queues.len()).arg(pack_queues(claim));
     pack_limits(call, claim);
 }
@@ -104,14 +105,18 @@ fn pack_names(claim: &Claim) -> Vec<u8> {
     text
 }
 
-/// All queues in one text, each with how many tasks of it there is room for.
+/// Behind the room of a queue whose tasks may be prefetched.
+const PREFETCHED: u8 = b'p';
+
+/// All queues in one text, each with how many tasks of it there is room for, and whether these may be prefetched.
 fn pack_queues(claim: &Claim) -> Vec<u8> {
     let mut text = Vec::with_capacity(24 * claim.queues.len());
-    for (queue, free) in &claim.queues {
+    for queue in &claim.queues {
         text.push(BEFORE);
-        text.extend_from_slice(queue.as_bytes());
+        text.extend_from_slice(queue.name.as_bytes());
         text.push(BEHIND);
-        text.extend_from_slice(free.to_string().as_bytes());
+        text.extend_from_slice(queue.limit.to_string().as_bytes());
+        text.extend(queue.prefetch.then_some(PREFETCHED));
     }
     text
 }
@@ -127,7 +132,7 @@ fn pack_limits(call: &mut Call, claim: &Claim) {
     let mut numbers = HashMap::new();
     if !limited.is_empty() {
         // The first of several that have the same name.
-        numbers.extend(claim.queues.iter().enumerate().rev().map(|(number, (queue, _))| (&**queue, number)));
+        numbers.extend(claim.queues.iter().enumerate().rev().map(|(number, queue)| (&*queue.name, number)));
     }
     let limited = limited.into_iter();
     let limited: Vec<_> =
@@ -157,7 +162,8 @@ fn slice(limit: RateLimit) -> i64 {
 
 /// What was claimed, and those of it that cannot be read.
 pub(super) fn unpack(mut answer: List<'_>, claim: &Claim) -> Result<(Claims, Vec<Damaged>), StoreError> {
-    let next_due = due_in(answer.number()?);
+    let due_in = answer.number()?;
+    let (next_due, needs_slot) = (next_due(due_in), due_in == NEEDS_SLOT);
     let (ids, heads) = (answer.bytes()?, answer.bytes()?);
     let (mut ids, mut heads) = (Unpack(&ids), Unpack(&heads));
     let (mut tasks, mut damaged) = (Vec::with_capacity(answer.len()), Vec::new());
@@ -170,18 +176,21 @@ pub(super) fn unpack(mut answer: List<'_>, claim: &Claim) -> Result<(Claims, Vec
             None => damaged.push(Damaged::of(id, state.as_ref())),
         }
     }
-    Ok((Claims { tasks, next_due }, damaged))
+    Ok((Claims { tasks, next_due, needs_slot }, damaged))
 }
 
+/// What an answer says instead of when the next task is due where it ended at one that may not be prefetched.
+const NEEDS_SLOT: i64 = -2;
+
 /// Microseconds until something is due; less than nothing means never.
-fn due_in(micros: i64) -> Option<Duration> {
+fn next_due(micros: i64) -> Option<Duration> {
     u64::try_from(micros).ok().map(Duration::from_micros)
 }
 
 fn claimed(claim: &Claim, policies: &mut Policies, id: TaskId, state: &State<'_>) -> Option<Claimed> {
     let body = Body::unpack(state.body)?;
     let name = claim.names.iter().find(|name| ***name == *state.name).cloned()?;
-    let queue = claim.queues.iter().find(|(queue, _)| **queue == *state.queue)?.0.clone();
+    let queue = claim.queues.iter().find(|queue| *queue.name == *state.queue)?.name.clone();
     Some(Claimed {
         expires_in: state.expires_at.map(|end| time::left(end, state.started_at)),
         snoozes: state.snoozes,

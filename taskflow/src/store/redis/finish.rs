@@ -73,6 +73,7 @@ pub(super) fn all_well(finishes: &[Finish]) -> bool {
 pub(super) fn unpack(answer: &[u8], expected: usize) -> Option<Vec<Finished>> {
     let finished = answer.iter().map(|stage| match stage {
         b'x' => Finished::Stale,
+        b'a'.. => Finished::Repeated(status_of(stage - b'a')),
         stage => Finished::Applied(status_of(stage - b'0')),
     });
     Some(finished.collect()).filter(|finished: &Vec<_>| finished.len() == expected)

@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use super::script::{AT_ONCE, Call};
 use super::state::{
-    FOR_EVER, HAS_KEY, HAS_RUN_KEY, crowd, exact, key_of, lane, length, pack_body, put_word, source_number,
+    FOR_EVER, HAS_KEY, HAS_RUN_KEY, crowd, exact, key_of, lane, length, pack_body, prefetch_number, put_word,
+    source_number,
 };
 use crate::model::{InstanceId, NewTask, TaskId, When, time};
 use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
@@ -138,7 +139,7 @@ pub(super) fn pack_plain(call: &mut Call, batch: &InsertBatch, groups: &[InsertG
 }
 
 /// Where lane and crowd are in the end of a state.
-const WORDS_AT: usize = 39;
+const WORDS_AT: usize = 40;
 
 /// How many bytes the ids of an entry have in common, as in `constants.lua`.
 const SHARED: usize = 6;
@@ -204,6 +205,7 @@ struct Class<'a> {
     priority: i16,
     tries: u32,
     source: u8,
+    prefetch: u8,
 }
 
 /// Whether a task is due, has no keys, does not expire, is not held, and its queue has no limit.
@@ -234,22 +236,23 @@ impl<'a> Class<'a> {
             priority: task.priority,
             tries: task.policy.max_attempts(),
             source: source_number(task.source),
+            prefetch: prefetch_number(&task.policy),
         }
     }
 
-    /// Its lane, what `insert.lua` unpacks as `<BBi2I4B`, and the end of its states.
+    /// Its lane, what `insert.lua` unpacks as `<BBi2I4BB`, and the end of its states.
     fn pack(&self, call: &mut Call) {
         let lane = lane(self.queue, self.name);
         let mut specification = vec![u8::from(self.plain), self.start];
         specification.extend(self.priority.to_le_bytes());
         specification.extend(self.tries.to_le_bytes());
-        specification.push(self.source);
+        specification.extend([self.source, self.prefetch]);
         call.arg(&lane).arg(&specification[..]).arg(self.end_of_state(&lane));
     }
 
     /// From the greatest number of attempts on, without the body, as `constants.lua` packs it.
     fn end_of_state(&self, lane: &str) -> Vec<u8> {
-        let mut end = Vec::with_capacity(43 + lane.len());
+        let mut end = Vec::with_capacity(44 + lane.len());
         end.extend(self.tries.to_le_bytes());
         end.extend(self.tries.to_le_bytes());
         // Neither an instant it was meant for nor lines.
@@ -258,6 +261,7 @@ impl<'a> Class<'a> {
         end.push(self.source);
         // No snoozes.
         end.extend([0; 4]);
+        end.push(self.prefetch);
         end.extend(FOR_EVER.to_le_bytes());
         put_word(&mut end, lane);
         // Plain tasks are in no crowd.

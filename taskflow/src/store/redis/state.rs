@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::{AttemptOutcome, InstanceId, RetryPolicy, TaskSource, TaskStatus};
+use crate::store::words::{self, Prefetch};
 
 /// Numbers beyond are not exact in Lua.
 pub(super) const FOR_EVER: i64 = (1 << 53) - 1;
@@ -78,6 +79,16 @@ pub(super) fn source_number(source: TaskSource) -> u8 {
     }
 }
 
+/// Which attempts may be prefetched: a value of PREFETCH in `constants.lua`.
+pub(super) fn prefetch_number(policy: &RetryPolicy) -> u8 {
+    match words::prefetch(policy) {
+        Prefetch::Never => 0,
+        Prefetch::BeforeLast if policy.max_attempts() == 1 => 1,
+        Prefetch::Always => 2,
+        Prefetch::BeforeLast => 3,
+    }
+}
+
 pub(super) const HAS_KEY: u8 = 1;
 pub(super) const HAS_RUN_KEY: u8 = 2;
 const HAS_SCHEDULED: u8 = 64;
@@ -144,7 +155,7 @@ impl<'a> State<'a> {
             2 => TaskSource::Schedule,
             _ => TaskSource::Manager,
         };
-        let (snoozes, expires_at) = (at.u32()?, at.i64()?);
+        let (snoozes, _prefetch, expires_at) = (at.u32()?, at.u8()?, at.i64()?);
         let (queue, name) = lane_parts(at.word()?)?;
         let concurrency_key = lane_parts(at.word()?).map(|(_, key)| key);
         Some(Self {

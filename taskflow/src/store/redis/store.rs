@@ -122,6 +122,8 @@ impl Store for RedisStore {
 
     fn leave(&self, instance: InstanceId) -> StoreFuture<'_, ()> {
         Box::pin(async move {
+            // The leases of this instance end now, and what it never began must not be taken for lost.
+            self.shared.take_back_lost(instance).await?;
             let mut call = self.shared.loud(&script::LEAVE);
             call.arg(instance.as_bytes());
             self.shared.tell(&call).await.map(drop)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{Row, params};
 
 use super::keys::{self, Kind};
-use super::lanes::{self, Candidate};
+use super::lanes::{self, Candidate, Choice};
 use super::legible::is_illegible;
 use super::row;
 use super::state::State;
@@ -34,32 +34,32 @@ SELECT count(*), coalesce(sum(length(CAST(message AS BLOB))), 0) FROM taskflow_l
 pub(super) fn claim(tx: &mut Transaction<'_, '_>, claim: &Claim) -> rusqlite::Result<Claims> {
     if !expiry::lapse(tx)? {
         // Nothing that has expired may be among what is claimed.
-        return Ok(Claims { tasks: Vec::new(), next_due: Some(Duration::ZERO) });
+        return Ok(Claims { next_due: Some(Duration::ZERO), ..Claims::default() });
     }
     let are_all_due = due::promote(tx)?;
     let known = tx.known(&claim.names);
     let (mut rooms, are_all_back) = limits::rooms(tx, claim)?;
-    let (candidates, is_done) = lanes::choose(tx, &known, &mut rooms, claim.limit)?;
-    let tasks = take(tx, claim, candidates)?;
+    let Choice { chosen, is_cut_short, needs_slot } = lanes::choose(tx, &known, &mut rooms, claim)?;
+    let tasks = take(tx, claim, chosen)?;
     let next_start = limits::count_starts(tx, &mut rooms)?;
     let mut next_due = None;
     // Who got all it asked for asks again anyway.
-    if tasks.len() < claim.limit {
+    if tasks.len() < claim.limit && !needs_slot {
         rooms.retain(|room| room.free > 0);
-        let were_all_there = are_all_due && are_all_back && is_done;
+        let were_all_there = are_all_due && are_all_back && !is_cut_short;
         if !rooms.is_empty() && !were_all_there {
             next_due = Some(Duration::ZERO);
         } else {
             let mut queues = Vec::new();
             for room in &rooms {
                 if tx.ledger.later(room.queue, tx.sql)? > 0 {
-                    queues.push(Arc::clone(&claim.queues[room.slot].0));
+                    queues.push(Arc::clone(&claim.queues[room.slot].name));
                 }
             }
             next_due = due::next_later(tx.sql, &known, &queues, tx.now)?;
         }
     }
-    Ok(Claims { tasks, next_due: [next_due, next_start].into_iter().flatten().min() })
+    Ok(Claims { tasks, next_due: [next_due, next_start].into_iter().flatten().min(), needs_slot })
 }
 
 fn take(
@@ -152,7 +152,7 @@ fn read_one(
     Ok(Claimed {
         run: Run::new(TaskId::from_bytes(row.get(1)?), row::count(fence + 1)),
         name,
-        queue: Arc::clone(&claim.queues[slot].0),
+        queue: Arc::clone(&claim.queues[slot].name),
         args: row.get(9)?,
         tags,
         attempt: row::small(attempt + 1),

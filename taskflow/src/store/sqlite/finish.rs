@@ -35,8 +35,13 @@ fn finish_one(tx: &mut Transaction<'_, '_>, finish: &Finish) -> rusqlite::Result
         tx.is_news = true;
         return Ok(Finished::Applied(TaskStatus::Success));
     }
-    let life = tx.life(finish.run.id)?.filter(|life| life.is_running_under(finish.run.fence));
-    let Some(life) = life else { return Ok(Finished::Stale) };
+    let Some(life) = tx.life(finish.run.id)? else { return Ok(Finished::Stale) };
+    if !life.is_running_under(finish.run.fence) {
+        return Ok(match life.was_finished_under(finish.run.fence) {
+            true => Finished::Repeated(life.state.status()),
+            false => Finished::Stale,
+        });
+    }
     tx.say(&life, finish.progress.as_ref(), &finish.lines)?;
     tx.is_news = true;
     let status = match &finish.kind {
@@ -111,9 +116,11 @@ pub(super) fn release(tx: &mut Transaction<'_, '_>, releases: &[Release]) -> rus
 
 fn release_one(tx: &mut Transaction<'_, '_>, release: &Release) -> rusqlite::Result<bool> {
     let fence = i64::try_from(release.hold.fence).ok();
-    let held =
-        tx.life(release.hold.id)?.filter(|life| life.state == State::Held && Some(life.fence) == fence);
-    let Some(life) = held else { return Ok(false) };
+    let life = tx.life(release.hold.id)?.filter(|life| Some(life.fence) == fence);
+    let Some(life) = life else { return Ok(false) };
+    if life.state != State::Held {
+        return Ok(release.was_applied(life.state.status()));
+    }
     tx.is_news = true;
     match &release.verdict {
         Verdict::Run => tx.let_go(&life)?,

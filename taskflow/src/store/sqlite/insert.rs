@@ -18,8 +18,9 @@ use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, R
 const INSERT: &str = "
 INSERT INTO taskflow_tasks
     (id, state, queue, priority, name, attempt, max_attempts, fence, instance, lease_until, run_at, created_at,
-     scheduled_for, expires_at, started_at, source, idempotency_key, run_key, concurrency_key, policy, tags, args)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)
+     scheduled_for, expires_at, started_at, source, idempotency_key, run_key, concurrency_key, policy, tags, args,
+     prefetch)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)
 ON CONFLICT DO NOTHING";
 
 const INSERT_LATER: &str = "
@@ -28,7 +29,7 @@ INSERT OR REPLACE INTO taskflow_later (run_at, task, queue, name) VALUES (?1, ?2
 const REPLACE: &str = "
 UPDATE taskflow_tasks
 SET state = ?2, queue = ?3, priority = ?4, args = ?5, tags = ?6, policy = ?7, max_attempts = ?8, run_at = ?9,
-    scheduled_for = ?10, expires_at = ?11, concurrency_key = ?12
+    scheduled_for = ?10, expires_at = ?11, concurrency_key = ?12, prefetch = ?13
 WHERE seq = ?1";
 
 /// The fence of a run or hold that begins with the insert; a claim's is greater, so a run under it is known to be that
@@ -170,6 +171,7 @@ fn write(
             row::tags_json(&new.tags),
             // Whoever makes an `InsertTask` has checked them.
             new.args.as_deref().unwrap_or("null"),
+            row::prefetch(&new.policy) as i64,
         ],
     )?;
     tx.ledger.bytes += new.args.as_ref().map_or(0, |args| args.len());
@@ -329,6 +331,7 @@ fn replace(tx: &mut Transaction<'_, '_>, waiting: TaskId, new: &NewTask) -> rusq
             scheduled_for,
             new.expires_at.map(time::to_micros),
             new.concurrency_key,
+            row::prefetch(&new.policy) as i64,
         ],
     )?;
     wait(tx, life.seq, new, state)?;

@@ -13,15 +13,18 @@ use super::concurrency::PUT_ASIDE_AT_ONCE;
 use super::ledger::QueueNumber;
 use super::limits::Room;
 use super::transaction::{Known, Transaction};
+use crate::store::Claim;
 
 /// From the index alone.
 const READY: &str = "
 SELECT seq, priority FROM taskflow_tasks INDEXED BY taskflow_tasks_ready
 WHERE state = 0 AND queue = ?1 AND name = ?2 ORDER BY priority DESC, seq";
 
-/// Reads each row, for its key.
-const READY_WITH_KEYS: &str = "
-SELECT seq, priority, concurrency_key FROM taskflow_tasks INDEXED BY taskflow_tasks_ready
+/// Reads each row, for its key and whether it may be prefetched.
+const READY_ROWS: &str = "
+SELECT seq, priority, lost_runs = 0 AND (prefetch = 2 OR (prefetch = 1 AND attempt + 1 < max_attempts)),
+       concurrency_key
+FROM taskflow_tasks INDEXED BY taskflow_tasks_ready
 WHERE state = 0 AND queue = ?1 AND name = ?2 ORDER BY priority DESC, seq";
 
 /// The first lane that has anything, from a name on.
@@ -41,25 +44,35 @@ pub(super) struct Candidate {
 /// The due tasks of one name in one queue.
 struct Lane {
     room: usize,
-    /// Whether the keys of its tasks are looked at.
-    has_keys: bool,
+    /// Whether more of its tasks is looked at than the index has.
+    reads_rows: bool,
     queue: Arc<str>,
     name: Arc<str>,
 }
 
-/// The first `limit` due tasks for which there is room. Those whose key is busy are put aside. Answers also whether it
-/// came to an end: not where it would have had to put too many aside.
+/// What [`choose`] found.
+#[derive(Default)]
+pub(super) struct Choice {
+    pub(super) chosen: Vec<Candidate>,
+    /// It would have had to put too many aside: there may be more.
+    pub(super) is_cut_short: bool,
+    /// It ended at a task that may not be prefetched.
+    pub(super) needs_slot: bool,
+}
+
+/// The first due tasks for which there is room, as far as a claim may take them. Those whose key is busy are put aside.
 pub(super) fn choose(
     tx: &mut Transaction<'_, '_>,
     known: &Known,
     rooms: &mut [Room],
-    limit: usize,
-) -> rusqlite::Result<(Vec<Candidate>, bool)> {
-    let lanes = lanes(tx, known, rooms)?;
-    let (mut chosen, mut aside, mut is_done) = (Vec::new(), Vec::new(), true);
+    claim: &Claim,
+) -> rusqlite::Result<Choice> {
+    let lanes = lanes(tx, known, rooms, claim)?;
+    let Choice { mut chosen, mut is_cut_short, mut needs_slot } = Choice::default();
+    let mut aside = Vec::new();
     let mut running_keys: HashMap<(usize, String), i64> = HashMap::new();
 
-    let query = |lane: &Lane| tx.sql.get(if lane.has_keys { READY_WITH_KEYS } else { READY });
+    let query = |lane: &Lane| tx.sql.get(if lane.reads_rows { READY_ROWS } else { READY });
     let mut queries = lanes.iter().map(query).collect::<rusqlite::Result<Vec<_>>>()?;
     let rows = queries.iter_mut().zip(&lanes).map(|(query, lane)| query.query([&*lane.queue, &*lane.name]));
     let mut rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
@@ -68,15 +81,17 @@ pub(super) fn choose(
     let mut next = |number: usize| -> rusqlite::Result<Option<_>> {
         let Some(row) = rows[number].next()? else { return Ok(None) };
         let (seq, priority): (i64, i64) = (row.get(0)?, row.get(1)?);
-        // A key that cannot be read is found out when the row is.
-        let key = if lanes[number].has_keys { row.get(2).unwrap_or_default() } else { None };
-        Ok(Some(Reverse((Reverse(priority), seq, number, key))))
+        // A column that cannot be read is found out when the row is.
+        let reads_rows = lanes[number].reads_rows;
+        let may_prefetch = reads_rows && row.get(2).unwrap_or_default();
+        let key: Option<String> = if reads_rows { row.get(3).unwrap_or_default() } else { None };
+        Ok(Some(Reverse((Reverse(priority), seq, number, may_prefetch, key))))
     };
     for number in 0..lanes.len() {
         heads.extend(next(number)?);
     }
-    while chosen.len() < limit
-        && let Some(Reverse((_, seq, number, key))) = heads.pop()
+    while chosen.len() < claim.limit
+        && let Some(Reverse((_, seq, number, may_prefetch, key))) = heads.pop()
     {
         let lane = &lanes[number];
         let room = &mut rooms[lane.room];
@@ -99,16 +114,20 @@ pub(super) fn choose(
             _ => true,
         };
         if is_free {
+            if chosen.len() >= claim.slots() && !(room.prefetch && may_prefetch) {
+                needs_slot = true;
+                break;
+            }
             room.take();
             let (slot, queue) = (room.slot, room.queue);
             chosen.push(Candidate { seq, name: Arc::clone(&lane.name), slot, queue });
         } else if aside.len() == PUT_ASIDE_AT_ONCE {
-            is_done = false;
+            is_cut_short = true;
             break;
         } else {
             aside.push((lane.room, seq));
         }
-        if chosen.len() < limit {
+        if chosen.len() < claim.limit {
             heads.extend(next(number)?);
         }
     }
@@ -118,11 +137,16 @@ pub(super) fn choose(
         let seqs: Vec<i64> = of_room.collect();
         tx.put_aside(room.queue, &seqs, room.keys)?;
     }
-    Ok((chosen, is_done))
+    Ok(Choice { chosen, is_cut_short, needs_slot })
 }
 
 /// The lanes of known names that have anything, in queues where there is room.
-fn lanes(tx: &mut Transaction<'_, '_>, known: &Known, rooms: &[Room]) -> rusqlite::Result<Vec<Lane>> {
+fn lanes(
+    tx: &mut Transaction<'_, '_>,
+    known: &Known,
+    rooms: &[Room],
+    claim: &Claim,
+) -> rusqlite::Result<Vec<Lane>> {
     let mut lanes = Vec::new();
     for (number, room) in rooms.iter().enumerate() {
         if room.free == 0
@@ -132,10 +156,10 @@ fn lanes(tx: &mut Transaction<'_, '_>, known: &Known, rooms: &[Room]) -> rusqlit
             continue;
         }
         let queue = &Arc::clone(tx.ledger.name(room.queue));
-        let has_keys = room.keys.most.is_some();
+        let reads_rows = room.keys.most.is_some() || claim.prefetch > 0;
         let lane = |name: &Arc<str>| {
             let (queue, name) = (Arc::clone(queue), Arc::clone(name));
-            Lane { room: number, has_keys, queue, name }
+            Lane { room: number, reads_rows, queue, name }
         };
         if let [only] = known.sorted() {
             lanes.push(lane(only));

@@ -245,6 +245,13 @@ impl Life {
         self.state == State::Running && i64::try_from(fence) == Ok(self.fence)
     }
 
+    /// Whether a run under that fence was finished, and no other has begun since.
+    pub(super) fn was_finished_under(&self, fence: u64) -> bool {
+        i64::try_from(fence) == Ok(self.fence)
+            && self.started_at.is_some()
+            && !matches!(self.state, State::Running | State::Held)
+    }
+
     fn read(row: &Row<'_>, queue: impl FnOnce(&str) -> QueueNumber) -> rusqlite::Result<Self> {
         Ok(Self {
             seq: row.get(0)?,

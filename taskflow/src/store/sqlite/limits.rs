@@ -26,6 +26,8 @@ pub(super) struct Room {
     pub(super) queue: QueueNumber,
     /// So many tasks still.
     pub(super) free: usize,
+    /// Whether its tasks may be prefetched.
+    pub(super) prefetch: bool,
     pub(super) keys: KeyLimit,
     starts: Option<Starts>,
 }
@@ -52,8 +54,9 @@ impl Room {
 pub(super) fn rooms(tx: &mut Transaction<'_, '_>, claim: &Claim) -> rusqlite::Result<(Vec<Room>, bool)> {
     let mut rooms = Vec::with_capacity(claim.queues.len());
     let mut are_all_back = true;
-    for (slot, (name, free)) in claim.queues.iter().enumerate() {
-        if *free == 0 || claim.queues[..slot].iter().any(|(before, _)| before == name) {
+    for (slot, asked) in claim.queues.iter().enumerate() {
+        let name = &asked.name;
+        if asked.limit == 0 || claim.queues[..slot].iter().any(|before| before.name == *name) {
             continue;
         }
         let queue = tx.ledger.queue(name);
@@ -61,7 +64,7 @@ pub(super) fn rooms(tx: &mut Transaction<'_, '_>, claim: &Claim) -> rusqlite::Re
         let limits = limits.map_or_else(SharedLimits::default, |(_, limits)| *limits);
         let (keys, are_back) = tx.limit_keys(queue, limits.key_concurrency.map(row::number))?;
         are_all_back &= are_back;
-        let mut free = *free;
+        let mut free = asked.limit;
         if let Some(most) = limits.global_concurrency {
             let running = usize::try_from(tx.ledger.running(queue, tx.sql)?).unwrap_or(0);
             free = free.min(most.saturating_sub(running));
@@ -72,7 +75,7 @@ pub(super) fn rooms(tx: &mut Transaction<'_, '_>, claim: &Claim) -> rusqlite::Re
             free = free.min(window.free(limit, tx.now));
             starts = Some(Starts { limit, window, new: 0 });
         }
-        rooms.push(Room { slot, queue, free, keys, starts });
+        rooms.push(Room { slot, queue, free, prefetch: asked.prefetch, keys, starts });
     }
     Ok((rooms, are_all_back))
 }

@@ -44,6 +44,9 @@ const READ: &str = "SELECT id, name, max_attempts, policy FROM taskflow_tasks WH
 
 const NO_LEASE: &str = "UPDATE taskflow_tasks SET lease_until = NULL WHERE seq = ?1";
 
+/// So that a late finish is not taken for a repeated one.
+const RAISE_FENCE: &str = "UPDATE taskflow_tasks SET fence = fence + 1 WHERE seq = ?1";
+
 /// An instance that has not left.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct There {
@@ -141,6 +144,7 @@ fn move_on(tx: &mut Transaction<'_, '_>, life: &Life) -> rusqlite::Result<Option
     let (attempt, max_attempts) = (row::small(life.attempt), row::small(max_attempts));
     let run = LostRun::new(&policy, attempt, max_attempts, lost_before, life.cancel_requested);
     tx.record(life, AttemptOutcome::Lost, Some(WORKER_LOST))?;
+    tx.sql.execute(RAISE_FENCE, [life.seq])?;
     let lost_runs = (life.lost_runs + 1).min(i64::from(u32::MAX));
     match run.next(fastrand::f64()) {
         Next::Pending { delay, counted } => {

@@ -38,6 +38,7 @@ CREATE TABLE taskflow_tasks (
     lost_runs INTEGER NOT NULL DEFAULT 0 CHECK (lost_runs BETWEEN 0 AND 4294967296),
     snoozes INTEGER NOT NULL DEFAULT 0 CHECK (snoozes BETWEEN 0 AND 4294967296),
     cancel_requested INTEGER NOT NULL DEFAULT 0 CHECK (cancel_requested IN (0, 1)),
+    prefetch INTEGER NOT NULL,          -- which attempts may be: 0 none, 1 all but the last, 2 all
     instance INTEGER,                   -- who runs or holds it, or ran it well
     lease_until INTEGER,                -- of a run or a hold
     run_at INTEGER NOT NULL,

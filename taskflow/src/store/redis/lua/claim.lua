@@ -122,24 +122,37 @@ local function look_at(queues, this)
   return paused, any_aside, known[1]
 end
 
--- ARGV from `at` on: instance, lease, limit, which claim of which handle this is, number of names, names in one text, each between
--- '\255' and '\254', number of queues, queues in the same way, each with its free slots behind it, limits as in limits.lua.
--- Puts into `answer` when to come back, the ids of tasks in one text, the begins of their states in one text, then each one's
+-- Makes tasks due again that were taken and not started.
+local function put_back(ids, tasks, from, free, slot_of)
+  for i = from, #ids do
+    local task = tasks[i]
+    local priority, lane = unpack_bytes('<i2', task, PRIORITY_IN), unpack_bytes('<I2c0', task, LANE_IN)
+    call('ZADD', P .. 'due:' .. lane, -priority, sub(task, 1, 8) .. ids[i])
+    call('SADD', P .. 'due', lane)
+    local slot = slot_of[lane_parts(lane)]
+    free[slot] = free[slot] + 1
+  end
+end
+
+-- ARGV from `at` on: instance, lease, limit, which claim of which handle this is, how many of the limit find a free slot,
+-- number of names, names in one text, each between '\255' and '\254', number of queues, queues in the same way, each with its
+-- room behind it, and a 'p' if its tasks may be prefetched, limits as in limits.lua.
+-- Puts into `answer` when to come back (-2: when a slot is free), the ids of tasks in one text, the begins of their states in one text, then each one's
 -- `task` with the body.
 local function claim(at, answer)
   local instance, limit = ARGV[at], tonumber(ARGV[at + 2])
   local until_ = text(later_by(tonumber(ARGV[at + 1])))
   local is_known, names
-  local this = ARGV[at + 3]
-  is_known, names = read_names(ARGV[at + 5])
-  local slot_of, free, queues, i = {}, {}, {}, 0
-  for queue, room in string.gmatch(ARGV[at + 7], '\255([^\254]*)\254(%d+)') do
+  local this, slots = ARGV[at + 3], tonumber(ARGV[at + 4])
+  is_known, names = read_names(ARGV[at + 6])
+  local slot_of, free, queues, prefetches, i = {}, {}, {}, {}, 0
+  for queue, room, prefetch in string.gmatch(ARGV[at + 8], '\255([^\254]*)\254(%d+)(p?)') do
     i = i + 1
-    queues[i] = queue
+    queues[i], prefetches[queue] = queue, prefetch == 'p'
     slot_of[queue] = slot_of[queue] or i
     free[i] = slot_of[queue] == i and tonumber(room) or 0
   end
-  local limit_of, rates = read_limits(at + 8, queues, free)
+  local limit_of, rates = read_limits(at + 9, queues, free)
   local any_later = promote()
   local paused, any_aside, given_up = look_at(queues, this)
   local released = any_aside and release_asides(slot_of, limit_of) or {}
@@ -160,7 +173,7 @@ local function claim(at, answer)
     end
   end
 
-  local picked, passed, frees_others, n = {}, 0, false, #answer + 1
+  local picked, passed, frees_others, needs_slot, n = {}, 0, false, false, #answer + 1
   local states, heads, leases, expiring, of_lane, first_of_lane = {}, {}, {}, {}, {}, {}
 
   local function may_start(lane, crowd)
@@ -178,6 +191,12 @@ local function claim(at, answer)
     end
     passed = passed + 1
     free[slot_of[queue]] = free[slot_of[queue]] + 1
+  end
+
+  local function may_prefetch(state, task, which, lane)
+    local _, lost, _, attempt = unpack_bytes(CLAIM_READS, state)
+    local before_last = which % 2 == 1 and attempt + 1 < unpack_bytes('<I4', task, MAX_IN)
+    return prefetches[lane_parts(lane)] and lost == 0 and (which == ALL_ATTEMPTS or before_last)
   end
 
   -- What the state of a task becomes that starts, up to REST_AT.
@@ -213,32 +232,42 @@ local function claim(at, answer)
   -- Starts tasks that were taken. Answers whether one was passed over, since it may not be started now.
   local function start(ids, lane_of)
     local k, passed_before = #picked, passed
-    local old = read_many('HMGET', 'state', ids)
-    for i, task in ipairs(read_many('HMGET', 'task', ids)) do
+    local old, tasks = read_many('HMGET', 'state', ids), read_many('HMGET', 'task', ids)
+    for i, task in ipairs(tasks) do
       local id, state = ids[i], old[i]
       local kind = like
-      if kind and not state and find(task, kind.words, EXPIRES_IN, true) == EXPIRES_IN
+      if kind and not state and find(task, kind.words, PREFETCH_IN, true) == PREFETCH_IN
         and kind.lane == (lane_of[i] or kind.lane) then
-        local lane = kind.lane
-        of_lane[lane], first_of_lane[lane] = of_lane[lane] + 1, first_of_lane[lane] + 1
+        needs_slot = k >= slots and not kind.may_prefetch
+        if not needs_slot then
+          local lane = kind.lane
+          of_lane[lane], first_of_lane[lane] = of_lane[lane] + 1, first_of_lane[lane] + 1
+        end
       else
-        local expires, lane, crowd, body_at = unpack_bytes(CLAIM_WORDS, task, EXPIRES_IN)
+        local which, expires, lane, crowd, body_at = unpack_bytes(CLAIM_WORDS, task, PREFETCH_IN)
         if lane ~= (lane_of[i] or work[1]) or (state and byte(state) ~= DUE) then
           error(NOT_DUE)
         end
         if expires > now and (crowd == '' or may_start(lane, crowd)) then
-          local head = head_of(id, state or NEW, lane, crowd, expires)
-          kind = {
-            head = head, lane = lane, body_at = body_at, words = sub(task, EXPIRES_IN, body_at - 1),
-            state = head .. sub(task, LANE_IN, body_at - 1),
-          }
-          like = not state and expires == NEVER and crowd == '' and kind or like
+          local may_wait = may_prefetch(state or NEW, task, which, lane)
+          needs_slot = k >= slots and not may_wait
+          if not needs_slot then
+            local head = head_of(id, state or NEW, lane, crowd, expires)
+            kind = {
+              head = head, lane = lane, body_at = body_at, words = sub(task, PREFETCH_IN, body_at - 1),
+              may_prefetch = may_wait, state = head .. sub(task, LANE_IN, body_at - 1),
+            }
+            like = not state and expires == NEVER and crowd == '' and kind or like
+          end
         else
           kind = nil
           pass_over(id, join(state, task), lane, crowd, expires <= now)
         end
       end
-      if kind then
+      if needs_slot then
+        put_back(ids, tasks, i, free, slot_of)
+        break
+      elseif kind then
         k = k + 1
         picked[k], heads[k], states[2 * k - 1], states[2 * k] = id, kind.head, id, kind.state
         leases[2 * k - 1], leases[2 * k] = until_, id
@@ -271,10 +300,12 @@ local function claim(at, answer)
       error(answered)
     end
     again = answered
-  until not again or passed >= PASSED_OVER
+  until not again or needs_slot or passed >= PASSED_OVER
 
   local due_in = count_starts(rates, free)
-  if #picked < limit then
+  if needs_slot then
+    due_in = -2
+  elseif #picked < limit then
     local function is_full(slot)
       return free[slot] == 0
     end

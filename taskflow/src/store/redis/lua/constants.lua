@@ -15,6 +15,8 @@ local CANCELLED = 9
 local REJECTED = 10
 -- What an answer says of a task that ended well: see `digit`.
 local ENDED_WELL = '6'
+-- And of one whose success was written before: see `repeated`.
+local ENDED_WELL_BEFORE = 'g'
 
 -- Their letters in `counts`, from DUE on: see `letter`.
 local LETTERS = 'DLAXHRSFICJ'
@@ -54,46 +56,58 @@ local LOG_BYTES = 18
 local PRIORITY = 19
 local SOURCE = 20
 local SNOOZES = 21
-local EXPIRES = 22
-local LANE = 23
-local CROWD = 24
+local PREFETCH = 22
+local EXPIRES = 23
+local LANE = 24
+local CROWD = 25
 
 -- How they are packed, and where (the first byte is 1), when a task is put together from `state` up to REST_AT and `task`.
 -- Behind them stand the lane and the crowd (empty: none), each with its length before it, and the body if that is short; else
 -- it has a place of its own, so that not every move of the task moves it. In `state` lane and crowd stand from REST_AT on.
 local HEAD = '<BBBBI4i8I8I4c16i8'
-local FORMAT = '<BBBBI4i8I8I4c16i8>I8<i8i8I4I4i8I4I4i2BI4i8'
+local FORMAT = '<BBBBI4i8I8I4c16i8>I8<i8i8I4I4i8I4I4i2BI4Bi8'
 -- Of these, what a claim looks at: flags, lost runs, fence, attempt; in `state`.
 local CLAIM_READS = '<xxxBI4xxxxxxxxI8I4'
--- And in `task` from EXPIRES_IN on: that, lane and crowd.
-local CLAIM_WORDS = '<i8I2c0I2c0'
+-- And in `task` from PREFETCH_IN on: that, when it expires, lane and crowd.
+local CLAIM_WORDS = '<Bi8I2c0I2c0'
 -- From LANE_AT on: lane and crowd.
 local WORDS = '<I2c0I2c0'
-local FIELDS = 22
+local FIELDS = 23
 local FINISHED_AT = 9
 local FENCE_AT = 17
 local FENCE_END = 24
 local HOLDER_AT = 29
 local HOLDER_END = 44
+local STARTED_AT = 45
+local STARTED_END = 52
 local REST_AT = 53
 local SEQ_END = 60
 local RUN_AT_AT = 61
 local PRIORITY_AT = 101
-local EXPIRES_AT = 108
-local LANE_AT = 116
+local EXPIRES_AT = 109
+local LANE_AT = 117
 -- Where the same is in `task`.
 local RUN_AT_IN = 9
 local CREATED_IN = 17
-local EXPIRES_IN = 56
-local LANE_IN = 64
+local MAX_IN = 25
+local PRIORITY_IN = 49
+local PREFETCH_IN = 56
+local LANE_IN = 65
 -- Where lane and crowd are in the end of states that an add gives, which begins with the greatest number of attempts.
-local END_WORDS = 40
+local END_WORDS = 41
+-- Values of PREFETCH: which attempts may be prefetched, if the last run was not lost. ONLY_ATTEMPT and BEFORE_LAST are all but
+-- the last, where the policy gives one attempt and where it gives more: so tasks that have made none and are alike in it are
+-- alike in whether they may be prefetched.
+local ONLY_ATTEMPT = 1
+local ALL_ATTEMPTS = 2
+local BEFORE_LAST = 3
 local LONG_BODY = 512
 
 -- What the ids of an entry of `ids` have in common at their begin, and what is behind every entry that begins with that.
 local SHARED = 6
 local BEHIND = '\255\255\255\255\255\255\255\255\255\255\255'
 
+local NEVER_STARTED = '\0\0\0\0\0\0\0\0'
 local NOBODY = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
 -- Every task begins with this fence, and a claim's is greater: a run or hold under it began with the insert.
 local FIRST_FENCE = 1

@@ -1,5 +1,10 @@
 -- Ends runs other than by a success that has nothing more to say.
 
+-- The answer for a run that is not running any more under the fence it had: it was ended before, if it ever began.
+local function repeated(stage, has_started)
+  return has_started and stage ~= RUNNING and stage ~= HELD and string.char(97 + stage) or 'x'
+end
+
 -- Kinds of ends: 0 well, 1 to be tried again, 2 given back, 3 otherwise.
 local function end_run(t, kind, stage, outcome, delay, text)
   local stop = t[STOP] == 1
@@ -32,15 +37,17 @@ local function end_run(t, kind, stage, outcome, delay, text)
   enter(t)
 end
 
--- Answers the stage the task is in, or 'x' for a stale end, and where the next one's arguments begin.
+-- Answers the stage the task is in, a letter for that if the run was ended before, or 'x' for a stale end, and where the next one's arguments begin.
 local function end_otherwise(id, specification, value, at)
   local fence, kind, stage, outcome, delay, has_progress, line_count, bytes =
     unpack_bytes('<I8BBBi8BI4I4', specification)
   local progress, lines
   progress, lines, at = read_said(at, has_progress, line_count)
   local t = load(id)
-  if not t or t[STAGE] ~= RUNNING or t[FENCE] ~= fence then
+  if not t or t[FENCE] ~= fence then
     return 'x', at
+  elseif t[STAGE] ~= RUNNING then
+    return repeated(t[STAGE], t[STARTED] ~= 0), at
   end
   say(t, progress, lines, bytes)
   end_run(t, kind, stage, outcome, delay, value)

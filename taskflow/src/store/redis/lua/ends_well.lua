@@ -22,14 +22,22 @@ for i, state in ipairs(call('HMGET', P .. 'state', unpack(ids))) do
     local rest = finished .. sub(state, FENCE_AT)
     local without = bit.band(flags, bit.bnot(HAS_ERROR))
     kind = {
-      fence = stage == RUNNING and sub(state, FENCE_AT, FENCE_END), stop = stop == 1, has_error = without ~= flags,
+      fence = sub(state, FENCE_AT, FENCE_END), is_running = stage == RUNNING,
+      was_ended = stage ~= HELD and sub(state, STARTED_AT, STARTED_END) ~= NEVER_STARTED and string.char(97 + stage),
+      stop = stop == 1, has_error = without ~= flags,
       queue = lane_parts(lane), holder = sub(state, HOLDER_AT, HOLDER_END), n = 0,
       without = string.char(SUCCESS, 0, SUCCEEDED, without) .. rest,
       with_result = string.char(SUCCESS, 0, SUCCEEDED, bit.bor(without, HAS_RESULT)) .. rest,
     }
     kinds[state] = kind
   end
-  if kind and kind.fence == fences[i] and not seen[id] then
+  if not kind or kind.fence ~= fences[i] then
+    answers[i] = 'x'
+  elseif not kind.is_running then
+    answers[i] = kind.was_ended or 'x'
+  elseif seen[id] then
+    answers[i] = ENDED_WELL_BEFORE
+  else
     k, kind.n, seen[id] = k + 1, kind.n + 1, true
     if kind.stop then
       stopped[#stopped + 1] = id
@@ -44,8 +52,6 @@ for i, state in ipairs(call('HMGET', P .. 'state', unpack(ids))) do
     end
     states[2 * k - 1], states[2 * k], leases[k] = id, ended, id
     answers[i] = ENDED_WELL
-  else
-    answers[i] = 'x'
   end
 end
 for _, kind in pairs(kinds) do

@@ -1,7 +1,8 @@
 -- Ends runs, however they ended: most often all of a batch ended well, for which see finish_well.lua.
 
 -- ARGV from `at` on: number of ends, ids, then for each a specification, a text (the result or the error), a progress if
--- there is one, lines. The specification of a run that ended well and has nothing more to say is its fence alone. Answers with one text, a byte for each: the stage the task is in, or 'x' for a stale end; and where
+-- there is one, lines. The specification of a run that ended well and has nothing more to say is its fence alone. Answers with one text, a byte for each: the stage the task is in, a letter for that where the run was
+-- ended before (see `repeated`), or 'x' for a stale end; and where
 -- the ends end.
 local function finish(at)
   local n, ids = tonumber(ARGV[at]), {}
@@ -61,6 +62,8 @@ local function finish(at)
         of_lane[lane] = (of_lane[lane] or 0) + 1
         of_holder[holder] = (of_holder[holder] or 0) + 1
         answer = ENDED_WELL
+      elseif state and sub(state, FENCE_AT, FENCE_END) == specification then
+        answer = repeated(byte(state), sub(state, STARTED_AT, STARTED_END) ~= NEVER_STARTED)
       end
     else
       answer, at = end_otherwise(id, specification, result, at)

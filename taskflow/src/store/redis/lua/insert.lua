@@ -29,7 +29,7 @@ local function insert_tasks(at)
   for i = 1, tonumber(ARGV[at]) do
     local lane = ARGV[at + 1]
     -- Start: 0 waits, 1 runs if nothing is due, 2 runs, 3 is held.
-    local plain, start, priority, tries, source = unpack_bytes('<BBi2I4B', ARGV[at + 2])
+    local plain, start, priority, tries, source, prefetch = unpack_bytes('<BBi2I4BB', ARGV[at + 2])
     local queue = lane_parts(lane)
     local q = queues[queue]
     if not q then
@@ -39,7 +39,7 @@ local function insert_tasks(at)
     end
     classes[tostring(i)] = {
       lane = lane, queue = q, plain = plain == 1, start = start, priority = priority, score = tostring(-priority),
-      tries = tries, source = source, tail = times .. ARGV[at + 3],
+      tries = tries, source = source, prefetch = prefetch, tail = times .. ARGV[at + 3],
       words = sub(ARGV[at + 3], END_WORDS), due = {}, ran = 0,
     }
     at = at + 3
@@ -105,7 +105,7 @@ local function insert_tasks(at)
     end
     leave(t)
     t[LANE], t[PRIORITY], t[TRIES], t[MAX], t[RUN_AT] = c.lane, c.priority, c.tries, c.tries, run_at
-    t[SCHEDULED], t[EXPIRES], t[CROWD] = scheduled or 0, expires, crowd
+    t[SCHEDULED], t[PREFETCH], t[EXPIRES], t[CROWD] = scheduled or 0, c.prefetch, expires, crowd
     t[FLAGS] = scheduled and bor(t[FLAGS], HAS_SCHEDULED) or band(t[FLAGS], bnot(HAS_SCHEDULED))
     if t[STAGE] ~= HELD then
       t[STAGE] = run_at > now and LATER or DUE
@@ -241,7 +241,7 @@ local function insert_tasks(at)
     end
     local t = {
       stage, 0, 0, flags, 0, 0, FIRST_FENCE, attempt, holder, started, 0, run_at, now, c.tries, c.tries,
-      scheduled or 0, 0, 0, c.priority, c.source, 0, expires, c.lane, crowd,
+      scheduled or 0, 0, 0, c.priority, c.source, 0, c.prefetch, expires, c.lane, crowd,
     }
     if stage == REJECTED then
       t[FINISHED], t.id = now, id

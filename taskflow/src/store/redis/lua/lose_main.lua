@@ -19,7 +19,8 @@ for at = 2, #ARGV, 3 do
     elseif kind == 3 then
       end_task(t, CANCELLED, 0, ARGV[at + 2])
     else
-      t[LOST] = t[LOST] + 1
+      -- So that a late finish is not taken for a repeated one.
+      t[LOST], t[FENCE] = t[LOST] + 1, t[FENCE] + 1
       remember(t, WAS_LOST, 'worker lost')
       if kind == 1 then
         if counts == 0 then

@@ -9,6 +9,6 @@ if taken > 0 then
   count('W' .. queue, -first)
   count('i' .. instance, taken)
 end
-if taken < wanted then
+if taken < wanted and not needs_slot then
   call('SREM', P .. 'due', work)
 end

@@ -1,4 +1,4 @@
-//! Claiming ahead: what it must not change.
+//! Prefetching: what it must not change.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -18,13 +18,13 @@ struct Seen {
     bodies: Peak,
 }
 
-#[taskflow::task]
+#[taskflow::task(retries = 1)]
 async fn quick(State(seen): State<Seen>) {
     seen.quick.write(Instant::now());
     tokio::task::yield_now().await;
 }
 
-#[taskflow::task]
+#[taskflow::task(retries = 1)]
 async fn nap(State(seen): State<Seen>, State(tasks): State<TaskManager>, millis: u64) {
     seen.bodies.enter();
     seen.naps.write(Instant::now());
@@ -154,7 +154,7 @@ async fn nothing_starts_beyond_a_limit_that_has_shrunk() {
     assert!(after <= 7, "{after} began in 200 ms");
 }
 
-#[taskflow::task]
+#[taskflow::task(retries = 1)]
 async fn brief(State(seen): State<Seen>, until: SystemTime) {
     if let Ok(late) = SystemTime::now().duration_since(until) {
         seen.late.write(late);
@@ -185,7 +185,7 @@ async fn what_has_not_begun_when_it_expires_never_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_claimed_ahead_of_tasks_that_take_a_hundred_round_trips() {
+async fn tasks_that_take_a_hundred_round_trips_are_not_prefetched() {
     let (place, seen) = (Place::sqlite(), Seen::default());
     let adder = place.builder().connect().await.unwrap();
     add_naps(&adder, 320, 300).await;
@@ -196,10 +196,10 @@ async fn nothing_is_claimed_ahead_of_tasks_that_take_a_hundred_round_trips() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_number_of_slots_or_of_tasks_ahead_will_do() {
+async fn any_number_of_slots_or_of_prefetched_tasks_will_do() {
     for builder in [
-        Place::memory().builder().claim_ahead(usize::MAX),
-        Place::memory().builder().max_concurrent_tasks(usize::MAX).claim_ahead(1),
+        Place::memory().builder().prefetch(usize::MAX),
+        Place::memory().builder().max_concurrent_tasks(usize::MAX).prefetch(1),
     ] {
         let tasks = builder.state(Seen::default()).start().await.unwrap();
         soon(tasks.add_task(quick, ())).await.unwrap();

@@ -1,4 +1,4 @@
-//! Claiming ahead: a process that is shown short tasks has more of them than it runs, and nothing else changes.
+//! Prefetching: of short tasks that may run twice a process has more than it runs, and nothing else changes.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -31,7 +31,7 @@ impl Seen {
     }
 }
 
-#[taskflow::task]
+#[taskflow::task(retries = 1)]
 async fn quick(State(seen): State<Seen>, State(tasks): State<TaskManager>, context: TaskContext) {
     seen.bodies.enter();
     seen.claimed.write(tasks.health().claimed);
@@ -40,12 +40,27 @@ async fn quick(State(seen): State<Seen>, State(tasks): State<TaskManager>, conte
     seen.bodies.leave();
 }
 
-#[taskflow::task]
+#[taskflow::task(retries = 1)]
 async fn long(State(seen): State<Seen>, context: TaskContext) {
     seen.bodies.enter();
     seen.ran.write(context.id());
     seen.gate.pass().await;
     seen.bodies.leave();
+}
+
+/// It may not run twice.
+#[taskflow::task]
+async fn once(State(seen): State<Seen>, context: TaskContext) {
+    seen.bodies.enter();
+    seen.ran.write(context.id());
+    tokio::task::yield_now().await;
+    seen.bodies.leave();
+}
+
+/// Nor may this, which has a thread.
+#[taskflow::task]
+fn once_on_a_thread(State(seen): State<Seen>, context: TaskContext) {
+    seen.ran.write(context.id());
 }
 
 fn builder(place: &Place, seen: &Seen) -> TaskManagerBuilder {
@@ -85,7 +100,7 @@ async fn all_ended(tasks: &TaskManager) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn short_tasks_are_claimed_ahead_and_no_more_run_than_may() {
+async fn short_tasks_are_prefetched_and_no_more_run_than_may() {
     for place in Place::each() {
         let seen = Seen::default();
         let ids = waiting(&place, QUICK, 0).await;
@@ -111,20 +126,75 @@ async fn claims_no_more_than_it_runs(so: impl Fn(TaskManagerBuilder) -> TaskMana
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_claimed_ahead_if_nothing_may_be() {
-    claims_no_more_than_it_runs(|builder| builder.claim_ahead(0)).await;
+async fn nothing_is_prefetched_if_nothing_may_be() {
+    claims_no_more_than_it_runs(|builder| builder.prefetch(0)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_queue_with_a_limit_nothing_is_claimed_ahead() {
+async fn nothing_is_prefetched_from_a_queue_with_a_limit() {
     let limited = QueueConfig::new().concurrency(SLOTS);
     claims_no_more_than_it_runs(|builder| builder.queue("default", limited.clone())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn beside_a_queue_with_a_limit_nothing_is_claimed_ahead() {
-    let limited = QueueConfig::new().concurrency(SLOTS);
-    claims_no_more_than_it_runs(|builder| builder.queue("limited", limited.clone())).await;
+async fn a_process_with_a_limited_queue_prefetches_from_the_others() {
+    for place in Place::each() {
+        let seen = Seen::default();
+        waiting(&place, QUICK, 0).await;
+        let limited = QueueConfig::new().concurrency(SLOTS);
+        let tasks = builder(&place, &seen).queue("limited", limited).start().await.unwrap();
+        all_ended(&tasks).await;
+        assert!(seen.bodies.highest() <= SLOTS);
+        assert!(seen.most_claimed() > CLAIMS, "only {} at once", seen.most_claimed());
+    }
+}
+
+/// Of `add`ed tasks that may not run twice, no more are claimed and have not begun than there are slots.
+async fn begin_as_soon_as_they_are_claimed(
+    so: impl Fn(TaskManagerBuilder) -> TaskManagerBuilder,
+    add: impl AsyncFn(&TaskManager),
+) {
+    for place in Place::each() {
+        let seen = Seen::default();
+        let adder = place.builder().connect().await.unwrap();
+        add(&adder).await;
+        let tasks = so(builder(&place, &seen)).start().await.unwrap();
+        let running = TaskFilter::new().status(TaskStatus::Running).limit(TaskFilter::MAX_LIMIT);
+        let not_begun = Notes::default();
+        eventually("all have ended", || async {
+            let claimed = adder.list(running.clone()).await.unwrap().items;
+            // Read later, so that what began meanwhile is in it.
+            let began: HashSet<_> = seen.ran.read().into_iter().collect();
+            let once = claimed.iter().filter(|task| task.name.starts_with("once"));
+            not_begun.write(once.filter(|task| !began.contains(&task.id)).count());
+            (adder.counts().await.unwrap().unfinished() == 0).then_some(())
+        })
+        .await;
+        let most = not_begun.read().into_iter().max().unwrap();
+        assert!(most <= SLOTS, "{most} had been claimed and had not begun");
+        assert!(not_begun.read().len() > 10, "it was too fast for this test");
+        tasks.shutdown(Duration::from_secs(1)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_not_run_twice_begins_as_soon_as_it_is_claimed() {
+    let add = async |tasks: &TaskManager| {
+        tasks.add_all((0..3_000).map(|_| tasks.add_task(once, ()))).await.unwrap();
+    };
+    begin_as_soon_as_they_are_claimed(|builder| builder, add).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_not_run_twice_begins_as_soon_as_it_is_claimed_between_others_and_on_threads() {
+    let add = async |tasks: &TaskManager| {
+        for n in 0..300 {
+            tasks.add_all((0..n % 7).map(|_| tasks.add_task(quick, ()))).await.unwrap();
+            tasks.add_all((0..2).map(|_| tasks.add_task(once, ()))).await.unwrap();
+            tasks.add_task(once_on_a_thread, ()).await.unwrap();
+        }
+    };
+    begin_as_soon_as_they_are_claimed(|builder| builder.max_blocking_threads(2), add).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

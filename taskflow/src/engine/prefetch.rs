@@ -1,15 +1,18 @@
-//! How far ahead of its slots a process claims.
+//! How many tasks a process prefetches: claims before it has a slot for them.
 //!
 //! While one round trip to the store is under way, the next tasks run: so a claim brings more than there are free slots,
 //! as many as will have ended when the next claim can be answered. That is measured and not guessed, in two ways of which
-//! the lower counts: how many have just ended, and how long they took, since many that took long may end together. Of
-//! tasks that take longer than [`SHORT`] nothing is claimed ahead, so that no process sits on work that another could
-//! do; what waits here too long after all goes back.
+//! the lower counts: how many have just ended, and how long they took, since many that took long may end together. Tasks
+//! that take longer than [`SHORT`] are not prefetched, so that no process sits on work that another could do; what waits
+//! here too long after all goes back.
+//!
+//! Only tasks that a lost run may repeat are prefetched: a claim ends at the first that is none. Where such tasks are
+//! frequent, a claim asks for few beyond the slots, since the store looks at all it is asked for.
 
 use std::time::Duration;
 
-/// How long a claimed task waits for a slot before it goes back to the queue.
-pub(super) const PATIENCE: Duration = Duration::from_millis(100);
+/// How long a prefetched task waits for a slot before it goes back to the queue.
+pub(super) const MAX_BUFFERED: Duration = Duration::from_millis(100);
 
 /// What takes longer than that is not waited for.
 const SHORT: Duration = Duration::from_millis(20);
@@ -18,11 +21,13 @@ const SHORT: Duration = Duration::from_millis(20);
 /// way from there, and the rest lets it grow.
 const PARTS: f64 = 4.0;
 
-/// What may be claimed beyond the slots.
+/// How many tasks may be claimed beyond the slots.
 #[derive(Debug)]
-pub(super) struct Window {
+pub(super) struct PrefetchWindow {
     slots: usize,
     most: usize,
+    /// How many one claim asks for, by what the last ones found.
+    reach: usize,
     /// By the last round trip and by the one before: when a claim brought nothing, nothing could end.
     sizes: [usize; 2],
 }
@@ -44,9 +49,9 @@ impl Bodies {
     }
 }
 
-impl Window {
+impl PrefetchWindow {
     pub(super) fn new(slots: usize, most: usize) -> Self {
-        Self { slots, most, sizes: [0; 2] }
+        Self { slots, most, reach: most, sizes: [0; 2] }
     }
 
     pub(super) fn size(&self) -> usize {
@@ -71,6 +76,19 @@ impl Window {
         self.sizes = [size, self.sizes[0]];
     }
 
+    /// How many tasks one claim asks for beyond the free slots.
+    pub(super) fn reach(&self) -> usize {
+        self.reach
+    }
+
+    /// A claim that asked for tasks beyond the free slots brought `prefetched` of them, and ended at one that may not be
+    /// prefetched if it `needs_slot`.
+    pub(super) fn learn(&mut self, prefetched: usize, needs_slot: bool) {
+        let reach =
+            if needs_slot { prefetched.saturating_mul(2).max(1) } else { self.reach.saturating_mul(4) };
+        self.reach = reach.min(self.most);
+    }
+
     /// Something was claimed that no slot became free for.
     pub(super) fn close(&mut self) {
         self.sizes = [0; 2];
@@ -90,7 +108,7 @@ mod tests {
     }
 
     fn after(ended: Bodies, since: Duration, round_trip: Duration) -> usize {
-        let mut window = Window::new(64, 448);
+        let mut window = PrefetchWindow::new(64, 448);
         window.measure(ended, since, round_trip);
         window.size()
     }
@@ -108,7 +126,7 @@ mod tests {
 
     #[test]
     fn some_that_are_not_short_close_it() {
-        let mut window = Window::new(64, 448);
+        let mut window = PrefetchWindow::new(64, 448);
         window.measure(ended(64, MS / 100), MS, MS);
         let mut mixed = ended(71, MS / 100);
         mixed.add(21 * MS);
@@ -121,7 +139,7 @@ mod tests {
 
     #[test]
     fn one_round_trip_in_which_nothing_could_end_does_not_close_it() {
-        let mut window = Window::new(64, 448);
+        let mut window = PrefetchWindow::new(64, 448);
         window.measure(ended(64, MS / 100), MS, MS);
         window.measure(ended(0, MS), MS, MS);
         assert_eq!(window.size(), 256);
@@ -130,13 +148,28 @@ mod tests {
     }
 
     #[test]
+    fn it_asks_for_few_where_tasks_that_need_a_slot_are_frequent() {
+        let mut window = PrefetchWindow::new(64, 448);
+        assert_eq!(window.reach(), 448);
+        window.learn(0, true);
+        assert_eq!(window.reach(), 1, "it looks whether that is still so");
+        window.learn(1, false);
+        window.learn(4, false);
+        assert_eq!(window.reach(), 16);
+        window.learn(10, true);
+        assert_eq!(window.reach(), 20);
+        (0..9).for_each(|_| window.learn(20, false));
+        assert_eq!(window.reach(), 448);
+    }
+
+    #[test]
     fn it_has_a_greatest_size_and_closes() {
-        let mut window = Window::new(64, 448);
+        let mut window = PrefetchWindow::new(64, 448);
         window.measure(ended(400, MS / 100), MS, MS);
         assert_eq!(window.size(), 448);
         window.close();
         assert_eq!(window.size(), 0);
-        let mut none = Window::new(64, 0);
+        let mut none = PrefetchWindow::new(64, 0);
         none.measure(ended(400, MS / 100), MS, MS);
         assert_eq!(none.size(), 0);
     }

@@ -1,0 +1,212 @@
+use super::*;
+
+type Kind = (&'static str, bool);
+
+const SOON: Duration = Duration::from_micros(10);
+
+fn slots(max_prefetch: usize) -> Slots<Kind> {
+    Slots::new(3, 1, max_prefetch, vec![("default".into(), None), ("slow".into(), Some(1))])
+}
+
+fn answer(slots: &Slots<Kind>, budget: &ClaimBudget, claimed: &[Kind]) -> Vec<Seat> {
+    let begin = slots.admit(claimed.to_vec(), |kind| *kind);
+    slots.answered(budget, claimed.len(), false);
+    begin.into_iter().map(|(_, seat)| seat).collect()
+}
+
+/// What a claim may take of each queue.
+fn limits(budget: &ClaimBudget) -> Vec<(&str, usize)> {
+    budget.queues.iter().map(|queue| (&*queue.name, queue.limit)).collect()
+}
+
+/// Its body is over, and its end durable.
+fn end(slots: &Slots<Kind>, seat: Seat) {
+    assert!(slots.end_body(SOON, true).is_none());
+    slots.leave([seat]);
+}
+
+#[test]
+fn no_limit_is_exceeded_and_every_seat_comes_back() {
+    let slots = slots(0);
+    let slow = slots.try_take("slow", true).unwrap();
+    assert!(slots.try_take("slow", false).is_none(), "its queue is full");
+    assert!(slots.try_take("default", true).is_none(), "its threads are taken");
+    assert!(slots.try_take("unknown", false).is_none());
+    let others = [(); 2].map(|()| slots.try_take("default", false).unwrap());
+    assert!(slots.try_take("default", false).is_none(), "all are taken");
+    assert_eq!(slots.taken(), 3);
+    for seat in others {
+        end(&slots, seat);
+    }
+    slots.give_back(slow);
+    assert_eq!(slots.taken(), 0);
+    assert_eq!(slots.budget(&[]).limit, 3);
+}
+
+#[test]
+fn without_prefetching_a_slot_is_free_only_when_its_end_is_durable() {
+    let slots = slots(0);
+    let seats = [(); 3].map(|()| slots.try_take("default", false).unwrap());
+    assert!(slots.end_body(SOON, true).is_none());
+    assert!(slots.try_take("default", false).is_none(), "its end is not durable");
+    let budget = slots.budget(&seats[..1]);
+    assert_eq!(budget.limit, 1);
+    slots.undo(&seats[..1]);
+    slots.leave([seats[0]]);
+    assert!(slots.try_take("default", false).is_some());
+}
+
+#[test]
+fn what_is_given_back_while_a_claim_is_under_way_is_not_taken_twice() {
+    let slots = slots(0);
+    let other = slots.try_take("default", true).unwrap();
+    let budget = slots.budget(&[]);
+    assert_eq!(limits(&budget), [("default", 2), ("slow", 1)]);
+    end(&slots, other);
+    assert!(slots.try_take("slow", false).is_none(), "the claim was offered the one slot of this queue");
+    let seats = answer(&slots, &budget, &[("slow", false)]);
+    assert!(slots.try_take("slow", false).is_none());
+    end(&slots, seats[0]);
+    assert!(slots.try_take("slow", true).is_some());
+}
+
+#[test]
+fn a_limit_that_shrinks_ends_nothing_and_gives_nothing_until_there_is_room() {
+    let slots = slots(0);
+    let seats = [(); 3].map(|()| slots.try_take("default", false).unwrap());
+    slots.set_limit("default", Some(1), false);
+    end(&slots, seats[0]);
+    end(&slots, seats[1]);
+    assert!(slots.try_take("default", false).is_none(), "one runs still");
+    end(&slots, seats[2]);
+    assert!(slots.try_take("default", false).is_some());
+    assert!(slots.try_take("default", false).is_none());
+    slots.set_limit("default", None, true);
+    assert!(slots.try_take("default", false).is_none(), "a claim takes it, which minds what others run");
+    assert_eq!(limits(&slots.budget(&[]))[0], ("default", 2));
+}
+
+#[test]
+fn a_claim_may_take_what_its_write_leaves_and_a_failed_one_takes_nothing() {
+    let slots = slots(0);
+    let slow = slots.try_take("slow", true).unwrap();
+    assert!(slots.end_body(SOON, true).is_none());
+    let budget = slots.budget(&[slow]);
+    assert_eq!((budget.limit, budget.threads), (3, 1));
+    assert_eq!(limits(&budget), [("default", 3), ("slow", 1)]);
+    assert!(slots.try_take("default", false).is_none(), "the claim has it all");
+    slots.undo(&[slow]);
+    assert!(slots.try_take("slow", false).is_none(), "it stayed");
+
+    let budget = slots.budget(&[slow]);
+    let seats = answer(&slots, &budget, &[("slow", false), ("default", true)]);
+    assert_eq!(limits(&slots.budget(&[])), [("default", 1)]);
+    assert_eq!(seats.len(), 2);
+}
+
+/// As after a round trip in which three bodies ended: twelve more may be claimed.
+fn with_an_open_window() -> Slots<Kind> {
+    let slots = Slots::new(3, 3, 20, vec![("default".into(), None), ("other".into(), None)]);
+    let mut ended = Bodies::default();
+    (0..3).for_each(|_| ended.add(SOON));
+    let round_trip = Duration::from_millis(1);
+    slots.state.lock().window.measure(ended, round_trip, round_trip);
+    slots
+}
+
+#[test]
+fn more_is_claimed_than_may_run() {
+    let slots = with_an_open_window();
+    let budget = slots.budget(&[]);
+    assert_eq!((budget.limit, budget.prefetch), (7, 4), "half of all");
+    assert_eq!(limits(&budget), [("default", 7), ("other", 7)]);
+
+    let running = answer(&slots, &budget, &[("default", false); 7]);
+    assert_eq!(running.len(), 3, "no more bodies than slots");
+    assert_eq!(slots.taken(), 7);
+    assert!(slots.try_take("default", false).is_none(), "others come first");
+    let budget = slots.budget(&[]);
+    assert_eq!((budget.limit, budget.prefetch), (7, 7), "no slot is free");
+    slots.undo(&[]);
+
+    let (_, next) = slots.end_body(SOON, true).unwrap();
+    assert!(slots.end_body(SOON, false).is_none(), "nothing is to start");
+    slots.leave([running[0], next]);
+    assert_eq!(slots.taken(), 5);
+}
+
+#[test]
+fn a_slot_that_was_offered_to_a_claim_stays_free_for_it() {
+    let slots = with_an_open_window();
+    let running = slots.try_take("default", false).unwrap();
+    let budget = slots.budget(&[]);
+    assert_eq!(budget.slots(), 2);
+    assert!(slots.try_take("other", false).is_none());
+    end(&slots, running);
+    assert!(slots.try_take("other", false).is_none());
+    assert_eq!(answer(&slots, &budget, &[("default", false); 2]).len(), 2, "all begin at once");
+    assert!(slots.try_take("other", false).is_some());
+}
+
+#[test]
+fn nothing_is_asked_for_until_a_slot_is_free_for_what_needs_one() {
+    let slots = with_an_open_window();
+    let budget = slots.budget(&[]);
+    slots.admit(vec![("default", false); 3], |kind| *kind);
+    slots.answered(&budget, 3, true);
+    assert_eq!(slots.budget(&[]).limit, 0);
+    slots.undo(&[]);
+    assert!(slots.end_body(SOON, true).is_none());
+    let budget = slots.budget(&[]);
+    assert_eq!((budget.slots(), budget.prefetch), (1, 1), "one more, to see whether that is still so");
+}
+
+#[test]
+fn queues_with_limits_are_not_prefetched_from_and_keep_no_other_from_it() {
+    let slots = with_an_open_window();
+    slots.set_limit("other", Some(5), false);
+    let budget = slots.budget(&[]);
+    assert_eq!(limits(&budget), [("default", 7), ("other", 5)]);
+    assert_eq!(budget.queues.iter().map(|queue| queue.prefetch).collect::<Vec<_>>(), [true, false]);
+    slots.undo(&[]);
+    slots.set_limit("other", None, true);
+    assert!(!slots.budget(&[]).queues[1].prefetch);
+}
+
+#[test]
+fn an_add_takes_the_slot_of_an_end_that_is_not_durable_but_not_under_a_limit() {
+    let slots = with_an_open_window();
+    slots.set_limit("other", Some(2), false);
+    for _ in 0..2 {
+        slots.try_take("other", false).unwrap();
+    }
+    slots.try_take("default", false).unwrap();
+    assert!(slots.end_body(SOON, true).is_none());
+    assert!(slots.try_take("other", false).is_none());
+    assert!(slots.try_take("default", false).is_some());
+}
+
+#[test]
+fn any_numbers_will_do() {
+    let queues = || vec![("default".into(), None)];
+    for slots in
+        [Slots::<Kind>::new(1, 1, usize::MAX, queues()), Slots::new(usize::MAX, usize::MAX, 1, queues())]
+    {
+        slots.try_take("default", true).unwrap();
+        slots.budget(&[]);
+    }
+}
+
+#[test]
+fn what_waits_for_a_slot_can_be_taken_back_and_closes_the_window() {
+    let slots = with_an_open_window();
+    let budget = slots.budget(&[]);
+    answer(&slots, &budget, &[("default", false); 7]);
+    assert!(slots.take_waiting(false).is_empty(), "it has not waited for long");
+    assert!(slots.impatient_at().is_some());
+    let waiting = slots.take_waiting(true);
+    assert_eq!(waiting.len(), 4);
+    slots.leave(waiting.into_iter().map(|(_, seat)| seat));
+    assert_eq!((slots.taken(), slots.impatient_at()), (3, None));
+    assert_eq!(slots.budget(&[]).limit, 0);
+}

@@ -1,0 +1,195 @@
+//! Answers of the store that are lost: what was written counts, and what was claimed and never begun is given back.
+
+#![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
+#[path = "support/servers/mod.rs"]
+mod servers;
+mod support;
+#[path = "support/wrapper.rs"]
+mod wrapper;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use support::{eventually, soon};
+use taskflow::store::{Claim, Finish, FinishKind, InsertBatch, InsertGroup, InsertTask, Start};
+use taskflow::{
+    InstanceInfo, MemoryStore, NewTask, PostgresStore, RedisStore, Store, StoreErrorKind, TaskContext,
+    TaskEvent, TaskEventKind, TaskManager, TaskStatus,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use wrapper::{Wrapper, go_on};
+
+#[taskflow::task(retries = 1, delay = "1ms")]
+async fn second_time_lucky(context: TaskContext) -> Result<u32, String> {
+    if context.attempt() == 1 { Err("no luck".to_owned()) } else { Ok(7) }
+}
+
+#[taskflow::task]
+async fn hopeless() -> Result<(), String> {
+    Err("it never works".to_owned())
+}
+
+/// A store of which every second answer to a call that writes ends is lost.
+fn losing() -> Wrapper {
+    let lost = AtomicBool::new(false);
+    Wrapper::new(Arc::new(MemoryStore::new()), |_| go_on())
+        .losing(move |call| matches!(call, "finish" | "turn") && !lost.fetch_xor(true, Ordering::SeqCst))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_whose_answer_was_lost_is_told_counted_and_not_taken_for_stale() {
+    let tasks = TaskManager::builder().store(losing()).start().await.unwrap();
+    let mut events = tasks.subscribe();
+    let lucky = tasks.add_task(second_time_lucky, ()).await.unwrap();
+    assert_eq!(soon(lucky.wait()).await.unwrap(), 7);
+    let failed = tasks.add_task(hopeless, ()).await.unwrap();
+    assert!(soon(failed.wait()).await.unwrap_err().to_string().contains("it never works"));
+
+    let mut ends = Vec::new();
+    while ends.len() < 3 {
+        let TaskEvent { id, kind, .. } = soon(events.next()).await.unwrap();
+        match kind {
+            TaskEventKind::Retrying { .. } => ends.push((id, "retrying")),
+            TaskEventKind::Succeeded => ends.push((id, "succeeded")),
+            TaskEventKind::Failed { .. } => ends.push((id, "failed")),
+            _ => {}
+        }
+    }
+    let (lucky, failed) = (lucky.id(), failed.id());
+    assert_eq!(ends, [(lucky, "retrying"), (lucky, "succeeded"), (failed, "failed")]);
+    assert_eq!(tasks.get(lucky).await.unwrap().unwrap().attempts.len(), 2);
+    let health = tasks.health();
+    assert_eq!(health.stale_writes, 0, "{health:?}");
+    assert!(health.store_errors >= 3, "no answer was lost: {health:?}");
+    tasks.shutdown(Duration::from_secs(1)).await.unwrap();
+}
+
+#[taskflow::task(requeue_on_interrupt)]
+async fn endless() {
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_counts_what_it_gave_back_though_the_answer_was_lost() {
+    let tasks = TaskManager::builder().store(losing()).start().await.unwrap();
+    let task = tasks.add_task(endless, ()).await.unwrap();
+    eventually("it runs", || async { (tasks.health().running == 1).then_some(()) }).await;
+    let report = soon(tasks.shutdown(Duration::ZERO)).await.unwrap();
+    assert_eq!((report.handed_back, report.interrupted, report.abandoned), (1, 0, 0), "{report:?}");
+    assert_eq!(tasks.health().stale_writes, 0);
+    assert_eq!(tasks.get(task.id()).await.unwrap().unwrap().status, TaskStatus::Pending);
+}
+
+/// Stands between a store and its server: when `cut` is set, it cuts the next connection that is answered, before the
+/// answer is passed on.
+async fn between(server: u16, cut: Arc<AtomicBool>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+            let cut = Arc::clone(&cut);
+            tokio::spawn(async move {
+                let (mut asked, mut answered) = (vec![0; 65536], vec![0; 65536]);
+                loop {
+                    let passed = tokio::select! {
+                        Ok(n @ 1..) = client.read(&mut asked) => server.write_all(&asked[..n]).await,
+                        Ok(n @ 1..) = server.read(&mut answered) => {
+                            if cut.swap(false, Ordering::AcqRel) {
+                                return;
+                            }
+                            client.write_all(&answered[..n]).await
+                        }
+                        else => return,
+                    };
+                    if passed.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+/// The port in a URL, and the URL with another.
+fn with_port(url: &str, port: u16) -> String {
+    let start = url.rfind(':').unwrap() + 1;
+    let end = url[start..].find('/').map_or(url.len(), |end| start + end);
+    format!("{}{port}{}", &url[..start], &url[end..])
+}
+
+fn port_of(url: &str) -> u16 {
+    let start = url.rfind(':').unwrap() + 1;
+    let end = url[start..].find('/').map_or(url.len(), |end| start + end);
+    url[start..end].parse().unwrap()
+}
+
+async fn what_was_claimed_in_a_lost_answer_is_given_back(url: &str, open: impl Fn(&str) -> Arc<dyn Store>) {
+    let cut = Arc::new(AtomicBool::new(false));
+    let port = between(port_of(url), Arc::clone(&cut)).await;
+    let (direct, store) = (open(url), open(&with_port(url, port)));
+    let (me, other) = (InstanceInfo::of_this_process(true), InstanceInfo::of_this_process(true));
+    store.join(&me).await.unwrap();
+    direct.join(&other).await.unwrap();
+    let new = NewTask::new("alpha", Ok(Arc::from("{}")));
+    let id = new.id;
+    let group = InsertGroup::new(vec![InsertTask::new(new, Start::Wait)]);
+    let lease = Duration::from_secs(60);
+    direct.insert(Arc::new(InsertBatch::new(other.id, lease, vec![group]))).await.unwrap();
+
+    let claim = |names: &[&str]| {
+        let names = names.iter().map(|name| Arc::from(*name)).collect();
+        Claim::new(me.id, lease, names, vec![("default".into(), 5)], 5)
+    };
+    // So that the connection is there, and the server knows what is to come.
+    for _ in 0..3 {
+        assert!(store.claim(claim(&["unknown"])).await.unwrap().tasks.is_empty());
+    }
+    // Another connection may have been cut instead.
+    let patience = Instant::now();
+    loop {
+        cut.store(true, Ordering::Release);
+        match store.claim(claim(&["alpha"])).await {
+            Err(error) if error.kind() == StoreErrorKind::Unknown => break,
+            Err(_) => {}
+            Ok(claims) => {
+                let kind = FinishKind::GiveBack { delay: Duration::ZERO, outcome: None };
+                let back = claims.tasks.iter().map(|task| Finish::new(task.run, kind.clone())).collect();
+                direct.finish(Arc::new(back)).await.unwrap();
+            }
+        }
+        assert!(patience.elapsed() < Duration::from_secs(20), "no answer was lost");
+    }
+    cut.store(false, Ordering::Release);
+    eventually("the claim is done", || async {
+        (direct.get(id).await.unwrap().unwrap().status == TaskStatus::Running).then_some(())
+    })
+    .await;
+    store.leave(me.id).await.unwrap();
+    while !direct.recover(other.id).await.unwrap().is_empty() {}
+    let record = direct.get(id).await.unwrap().unwrap();
+    assert_eq!(
+        (record.status, record.attempt, record.attempts.len()),
+        (TaskStatus::Pending, 0, 0),
+        "{record:#?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_leaves_postgres_gives_back_what_a_lost_answer_brought() {
+    let Some(url) = servers::postgres::shared_url() else { return };
+    let open = |url: &str| Arc::new(PostgresStore::open(url).unwrap()) as Arc<dyn Store>;
+    what_was_claimed_in_a_lost_answer_is_given_back(&url, open).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_leaves_redis_gives_back_what_a_lost_answer_brought() {
+    let Some(url) = servers::redis::shared_url() else { return };
+    let open = |url: &str| Arc::new(RedisStore::open(url).unwrap()) as Arc<dyn Store>;
+    what_was_claimed_in_a_lost_answer_is_given_back(&url, open).await;
+}
