@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -166,6 +167,8 @@ impl Shared {
             staged += some.len();
         }
         let mut call = self.loud(&script::INSERT_STAGED);
+        // It inserts all in one.
+        call.patience = Duration::from_secs(60);
         call.arg(&stage[..]).arg(staged);
         let answer = self.tell(&call).await?;
         if answer.value == redis::Value::Nil { Err(self.stage_is_gone()) } else { Ok(answer) }

@@ -13,14 +13,12 @@ use tokio::runtime::{Handle, Id};
 use tokio::sync::watch;
 
 use super::error::{is_refusal, store_error, unreachable};
+pub(super) use super::script::ANSWER;
 use super::script::Call;
 use crate::model::StoreError;
 
 /// How long a connection may take to be made.
 pub(super) const CONNECT: Duration = Duration::from_secs(3);
-
-/// How long an answer may take: a connection that is cut half-open is noticed after it.
-pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Links {
@@ -53,7 +51,7 @@ impl Links {
     pub(super) async fn call(&self, call: &Call) -> Result<Value, CallError> {
         let mut command = Cow::Borrowed(&call.command);
         for _ in 0..2 {
-            match self.send(&command, call.script.writes).await {
+            match self.send(&command, call.script.writes, call.patience).await {
                 // With its source: the server knows it from then on, and no right to `SCRIPT LOAD` is needed.
                 Err(error) if is_unknown_script(&error) => command = Cow::Owned(call.with_source()),
                 Err(Failure::Answer(error)) if is_damage(&error) => {
@@ -67,13 +65,16 @@ impl Links {
 
     /// Sends a command that changes nothing, or nothing that matters.
     pub(super) async fn ask(&self, command: &Cmd) -> Result<Value, StoreError> {
-        self.send(command, false).await.map_err(|error| self.describe(error, false))
+        self.send(command, false, ANSWER).await.map_err(|error| self.describe(error, false))
     }
 
-    async fn send(&self, command: &Cmd, writes: bool) -> Result<Value, Failure> {
+    async fn send(&self, command: &Cmd, writes: bool, patience: Duration) -> Result<Value, Failure> {
         let mut is_repeated = false;
         loop {
             let mut link = self.link().await?;
+            if patience != ANSWER {
+                link.connection.set_response_timeout(patience);
+            }
             let answer = link.connection.send_packed_command(command).await;
             let error = match answer.and_then(Value::extract_error) {
                 Ok(value) => return Ok(value),

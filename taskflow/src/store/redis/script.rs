@@ -2,8 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use redis::{Arg, Cmd, ToRedisArgs};
+
+/// How long an answer may take: a connection that is cut half-open is noticed after it.
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
 /// The most tasks of a script on `lean.lua`: Lua's stack holds some 8,000 values.
 pub(super) const AT_ONCE: usize = 1000;
@@ -153,6 +157,8 @@ fn put_in(constants: &HashMap<&str, &str>, source: &str) -> String {
 pub(super) struct Call {
     pub(super) script: &'static Script,
     pub(super) command: Cmd,
+    /// How long its answer may take.
+    pub(super) patience: Duration,
     careful: bool,
 }
 
@@ -161,13 +167,18 @@ impl Call {
     pub(super) fn new(script: &'static Script, prefix: &str, news: &[u8]) -> Self {
         let mut command = redis::cmd("EVALSHA");
         command.arg(script.loaded.sha.as_str()).arg(1).arg(prefix).arg(news);
-        Self { script, command, careful: false }
+        Self { script, command, patience: ANSWER, careful: false }
     }
 
     /// The same call once more, after it met damage; `None` where another script does the same.
     pub(super) fn careful(&self) -> Option<Self> {
         let loaded = self.script.careful.as_deref()?;
-        Some(Self { script: self.script, command: self.as_command("EVALSHA", &loaded.sha), careful: true })
+        Some(Self {
+            script: self.script,
+            command: self.as_command("EVALSHA", &loaded.sha),
+            patience: self.patience,
+            careful: true,
+        })
     }
 
     /// The call with the source of the script, for a server that does not know it.

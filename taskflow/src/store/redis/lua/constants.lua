@@ -139,7 +139,7 @@ local NOT_WAITING = 'a task has a run key that does not wait for its first attem
 
 -- In microseconds: no lease is longer, and what a repair gives a run whose lease is gone.
 local LONGEST_LEASE = 31536000000000
-local FOUND_LEASE = 30000000
+local FOUND_LEASE = 10000000
 -- In seconds: how long the arguments of a large insert wait for the last of them.
 local STAGE_KEPT = 120
 local NOT_A_STAGE = 'a task has a state that is none'
