@@ -10,10 +10,13 @@ use taskflow::store::{FinishKind, InsertTask, Start};
 use taskflow::{AttemptOutcome, NewTask, TaskStatus, When};
 
 use super::lab::{LONG, end, give_back, limited, retry, success, with};
+use super::model_schedules::{Change, FireSpec};
 
 pub(crate) const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
 pub(crate) const QUEUES: [&str; 2] = ["default", "mail"];
 const KEYS: [&str; 3] = ["k", "k\0", "l"];
+const SCHEDULES: [&str; 2] = ["nightly", "report"];
+const TIMINGS: [&str; 2] = ["every 1s", "every 2s"];
 
 /// One operation. Tasks, runs and processes are meant by numbers, taken modulo how many there are when it is done.
 #[derive(Clone, Debug)]
@@ -32,6 +35,9 @@ pub(crate) enum Op {
     Retry(Vec<usize>),
     Delete(Vec<usize>),
     Pause { queue: &'static str, paused: bool },
+    Fire { by: usize, fire: FireSpec, task: Option<Spec> },
+    SetSchedule { schedule: &'static str, change: Change },
+    AskForScheduleChanges,
 }
 
 /// A task to be added.
@@ -113,6 +119,11 @@ fn op() -> impl Strategy<Value = Op> {
         1 => vec(task(), 1..4).prop_map(Op::Delete),
         1 => (prop::sample::select(&QUEUES[..]), any::<bool>())
             .prop_map(|(queue, paused)| Op::Pause { queue, paused }),
+        3 => (by(), fire(), option::weighted(0.8, spec()))
+            .prop_map(|(by, fire, task)| Op::Fire { by, fire, task }),
+        2 => (prop::sample::select(&SCHEDULES[..]), change())
+            .prop_map(|(schedule, change)| Op::SetSchedule { schedule, change }),
+        1 => Just(Op::AskForScheduleChanges),
     ]
 }
 
@@ -187,5 +198,33 @@ fn kind() -> impl Strategy<Value = FinishKind> {
         1 => Just(end(TaskStatus::Failed)),
         1 => Just(end(TaskStatus::Interrupted)),
         1 => Just(end(TaskStatus::Cancelled)),
+    ]
+}
+
+fn fire() -> impl Strategy<Value = FireSpec> {
+    let timing = || option::weighted(0.3, prop::sample::select(&TIMINGS[..]));
+    let start_after = option::weighted(0.2, option::of(0..4_u64));
+    let schedule = prop::sample::select(&SCHEDULES[..]);
+    (schedule, 0..12_u64, start_after, timing(), timing(), prop_oneof![3 => Just(0), 1 => 1..3_u64]).prop_map(
+        |(schedule, tick, start_after, definition, declared, skipped)| FireSpec {
+            schedule,
+            tick,
+            start_after,
+            definition,
+            declared,
+            skipped,
+        },
+    )
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let timing = || prop::sample::select(&TIMINGS[..]);
+    prop_oneof![
+        1 => any::<bool>().prop_map(Change::Pause),
+        2 => (timing(), 0..6_u64).prop_map(|(definition, from)| Change::Define { definition, from }),
+        1 => Just(Change::Remove),
+        2 => (timing(), 0..4_u64, option::weighted(0.3, 0..4_u64))
+            .prop_map(|(timing, since, instead_of)| Change::Declare { timing, since, instead_of }),
+        1 => (0..4_u64).prop_map(|since| Change::Undeclare { since }),
     ]
 }

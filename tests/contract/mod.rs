@@ -13,6 +13,7 @@ pub(crate) mod lab;
 pub(crate) mod leases;
 pub(crate) mod limits;
 pub(crate) mod model;
+pub(crate) mod model_schedules;
 pub(crate) mod prefetch;
 pub(crate) mod random;
 pub(crate) mod reads;

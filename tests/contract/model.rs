@@ -9,6 +9,7 @@ use taskflow::{
 };
 
 use super::history::Request;
+use super::model_schedules::Schedules;
 
 /// A task as it should be. `run_at` has two values: due, and so far in the future that no test sees it.
 #[derive(Clone, Debug)]
@@ -137,6 +138,7 @@ pub(crate) struct Model {
     /// In the order in which they were first inserted.
     pub(crate) tasks: Vec<Entry>,
     pub(crate) paused: BTreeSet<String>,
+    pub(crate) schedules: Schedules,
 }
 
 impl Model {

@@ -6,16 +6,19 @@ use std::time::SystemTime;
 
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use taskflow::store::{
-    Claim, Claims, Finish, FinishKind, Finished, InsertBatch, InsertGroup, InsertTask, InsertedAs, Refusal,
-    Release, Renewal, Report, Run, Store, Verdict,
+    Claim, Claims, Declaration, Finish, FinishKind, Finished, Fire, FireAfter, Fired, InsertBatch,
+    InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Release, Renewal, Report, Run, ScheduleChange,
+    Store, Verdict,
 };
 use taskflow::{
     AttemptOutcome, Error, InstanceInfo, LogLevel, LogLine, TaskFilter, TaskId, TaskRecord, TaskStatus,
+    TickOutcome,
 };
 
-use super::history::{Op, Pick, Request, history};
-use super::lab::{LONG, Opened, Patience, instance, names};
+use super::history::{Op, Pick, Request, Spec, history};
+use super::lab::{LONG, Opened, Patience, instance as process, names};
 use super::model::{Entry, Model, State, word};
+use super::model_schedules::{Change, FireSpec, instant, told};
 
 /// Does `cases` histories, each to a fresh store; the first that the model does not agree with is made as short as it
 /// can be and shown. `PROPTEST_CASES=10000` makes it more.
@@ -65,22 +68,24 @@ struct World<'a> {
     runs: Vec<Run>,
     /// Every task there ever was.
     added: Vec<InsertTask>,
+    /// Up to where the changes of schedules have been heard: by the store's version, and in the model's log.
+    heard: (u64, usize),
 }
 
 impl<'a> World<'a> {
     async fn new(store: &'a Arc<dyn Store>) -> Self {
-        let processes = [instance("a", 1), instance("b", 2)];
+        let processes = [process("a", 1), process("b", 2)];
         for process in &processes {
             store.join(process).await.unwrap();
         }
-        Self { store, model: Model::default(), processes, runs: Vec::new(), added: Vec::new() }
+        Self { store, model: Model::default(), processes, runs: Vec::new(), added: Vec::new(), heard: (0, 0) }
     }
 
     async fn perform(&mut self, op: Op) -> Result<(), String> {
         match op {
             Op::Insert { by, groups } => {
                 let mut next = self.added.len();
-                let mut insert = |spec: &super::history::Spec| {
+                let mut insert = |spec: &Spec| {
                     next += 1;
                     spec.insert(next)
                 };
@@ -145,7 +150,57 @@ impl<'a> World<'a> {
                 };
                 Ok(())
             }
+            Op::Fire { by, fire, task } => self.fire(by, &fire, task.as_ref()).await,
+            Op::SetSchedule { schedule, change } => {
+                let expected = self.model.schedules.change(schedule, &change);
+                let answer = self.store.set_schedule(schedule.to_owned(), schedule_change(change)).await;
+                agree("set_schedule", answer.unwrap(), expected)
+            }
+            Op::AskForScheduleChanges => {
+                let (version, length) = self.heard;
+                let answer = self.store.schedule_changes(version).await.unwrap();
+                self.heard = (answer.version, self.model.schedules.log_length());
+                // A process that knows nothing yet may hear of removals, which mean nothing to it.
+                let matters =
+                    |(_, definition): &(String, Option<String>)| version > 0 || definition.is_some();
+                let changed = answer.changed.into_iter().map(|state| (state.name, state.definition));
+                let expected = self.model.schedules.changes(length).into_iter().filter(matters);
+                agree("schedule_changes", changed.filter(matters).collect::<Vec<_>>(), expected.collect())
+            }
         }
+    }
+
+    async fn fire(&mut self, by: usize, fire: &FireSpec, task: Option<&Spec>) -> Result<(), String> {
+        let by = self.processes[by].id;
+        let insert = task.map(|spec| spec.insert(self.added.len() + 1));
+        self.added.extend(insert.clone());
+        let batch = |task| Arc::new(InsertBatch::new(by, LONG, vec![InsertGroup::new(vec![task])]));
+        let mut tick = Fire::new(fire.schedule.to_owned(), instant(fire.tick), insert.clone().map(batch));
+        tick.definition = fire.definition.map(str::to_owned);
+        tick.declared = fire.declared.map(str::to_owned);
+        tick.skipped = fire.skipped;
+        if let Some(before) = fire.start_after {
+            tick.after = FireAfter::Start(before.map(instant));
+        }
+        let answer = self.store.fire(tick).await.unwrap();
+        let expected = self.model.schedules.fire(fire, insert.is_some());
+        let (Ok(()), Some(insert)) = (&expected, insert) else {
+            return agree("fire", Some(answer), expected.err());
+        };
+        let group = vec![insert];
+        let expected = self.model.insert(by, &group);
+        let (said, outcome, id) = match answer {
+            Fired::Inserted(inserted) => {
+                self.begun(inserted)?;
+                let outcome =
+                    if inserted.kind.is_new() { TickOutcome::Added } else { TickOutcome::Duplicate };
+                (Ok(vec![(inserted.id, word(inserted.kind))]), outcome, Some(inserted.id))
+            }
+            Fired::Refused(Refusal::QueueFull { queue, .. }) => (Err(queue), TickOutcome::Refused, None),
+            answer => return Err(format!("fire: the store says {answer:?}, the model {expected:?}")),
+        };
+        self.model.schedules.inserted(fire, outcome, id);
+        agree("fire", said, expected)
     }
 
     async fn insert(&mut self, by: usize, groups: Vec<Vec<InsertTask>>) -> Result<(), String> {
@@ -162,21 +217,21 @@ impl<'a> World<'a> {
                 Err(refusal) => return Err(format!("a refusal the model does not know: {refusal:?}")),
             };
             agree("insert", said, expected)?;
-            for it in answer.into_iter().flatten() {
-                if let InsertedAs::Leased { fence } | InsertedAs::Held { fence } = it.kind {
-                    let run = Run::new(it.id, fence);
-                    let task = self.model.find(it.id).ok_or("a run of no task")?;
-                    if task.first_fence == Some(fence) {
-                        // The insert was repeated.
-                        agree("the fence of a repeated insert", fence, task.fence)?;
-                        continue;
-                    }
-                    task.first_fence = Some(fence);
-                    self.new_fence(run)?;
-                }
-            }
+            answer.into_iter().flatten().try_for_each(|it| self.begun(it))?;
         }
         Ok(())
+    }
+
+    /// Takes note of the fence of a task that was leased or held as it was inserted.
+    fn begun(&mut self, it: Inserted) -> Result<(), String> {
+        let (InsertedAs::Leased { fence } | InsertedAs::Held { fence }) = it.kind else { return Ok(()) };
+        let task = self.model.find(it.id).ok_or("a run of no task")?;
+        if task.first_fence == Some(fence) {
+            // The insert was repeated.
+            return agree("the fence of a repeated insert", fence, task.fence);
+        }
+        task.first_fence = Some(fence);
+        self.new_fence(Run::new(it.id, fence))
     }
 
     /// A fence the store gave out must be greater than every one the task had.
@@ -304,7 +359,7 @@ impl<'a> World<'a> {
         let id = self.processes[by].id;
         if by_leaving {
             self.store.leave(id).await.unwrap();
-            self.processes[by] = instance("another", 3);
+            self.processes[by] = process("another", 3);
             self.store.join(&self.processes[by]).await.unwrap();
         } else {
             let renewal = Renewal::new(id, std::time::Duration::ZERO, left.clone());
@@ -347,12 +402,31 @@ impl<'a> World<'a> {
             runs.sort_by_key(|run| (run.id, run.fence));
             agree("asked to stop", runs, self.asked_to_stop(by))?;
         }
+        let schedules = self.store.schedules().await.unwrap();
+        let schedules = schedules.iter().map(|state| (state.name.clone(), told(state)));
+        let expected = self.model.schedules.known.iter().map(|(name, it)| ((*name).to_owned(), it.clone()));
+        agree("schedules", schedules.collect::<Vec<_>>(), expected.collect())?;
         let paused = self.store.queues().await.unwrap().into_iter().filter(|queue| queue.paused);
         agree(
             "paused",
             paused.map(|queue| queue.name).collect(),
             self.model.paused.iter().cloned().collect::<Vec<_>>(),
         )
+    }
+}
+
+fn schedule_change(change: Change) -> ScheduleChange {
+    match change {
+        Change::Pause(paused) => ScheduleChange::Paused(paused),
+        Change::Define { definition, from } => {
+            ScheduleChange::Defined { definition: definition.to_owned(), from: instant(from) }
+        }
+        Change::Remove => ScheduleChange::Removed,
+        Change::Declare { timing, since, instead_of } => ScheduleChange::Declared {
+            declaration: Declaration::new(timing.to_owned(), instant(since)),
+            instead_of: instead_of.map(instant),
+        },
+        Change::Undeclare { since } => ScheduleChange::Undeclared { since: instant(since) },
     }
 }
 

@@ -10,16 +10,16 @@ impl State {
         if let Some(by) = fire.early_by(now) {
             return Fired::Early { by };
         }
-        if let FireAfter::Start(Some(_)) = fire.after
-            && !self.schedules.contains_key(&fire.schedule)
-        {
-            return Fired::Before;
-        }
         let known = self.schedules.get(&fire.schedule);
         let definition = known.and_then(|state| state.definition.as_deref());
         let declared = known.and_then(|state| Some(&*state.declared.as_ref()?.timing));
         if let Some(refused) = fire.refused_by(definition, declared) {
             return refused;
+        }
+        if let FireAfter::Start(Some(_)) = fire.after
+            && !self.schedules.contains_key(&fire.schedule)
+        {
+            return Fired::Before;
         }
         let state = self.schedule(&fire.schedule);
         let begins = state.last_tick.is_none() && fire.batch.is_none();

@@ -75,11 +75,11 @@ pub(super) async fn fire(session: &mut Session<'_>, fire: &Fire) -> Result<Fired
     let name = keep(&fire.schedule).into_owned();
     let mut row = session.optional(session.query(LOCK).bind(name.clone())).await?;
     if row.is_none() {
-        if matches!(fire.after, FireAfter::Start(Some(_))) {
-            return Ok(Fired::Before);
-        }
         if let Some(refused) = fire.refused_by(None, None) {
             return Ok(refused);
+        }
+        if matches!(fire.after, FireAfter::Start(Some(_))) {
+            return Ok(Fired::Before);
         }
         let now = session.one(session.query(CLOCK)).await?.try_get::<Instant, _>(0)?.0;
         if let Some(by) = fire.early_by(now) {
