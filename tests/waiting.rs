@@ -14,11 +14,19 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::routing::get;
 use everywhere::everywhere;
+use futures_util::{StreamExt, stream};
 use support::{Gate, eventually, soon};
 use taskflow::{
-    FailureKind, MemoryStore, State, StoreError, StoreErrorKind, TaskFilter, TaskManager, TaskStatus,
+    BackgroundTasks, FailureKind, MemoryStore, State, StoreError, StoreErrorKind, TaskFilter, TaskId,
+    TaskManager, TaskStatus,
 };
+use tower::ServiceExt;
 use wrapper::{Wrapper, go_on};
 
 #[taskflow::task]
@@ -143,4 +151,92 @@ async fn a_wait_ends_with_its_manager_and_a_handle_does_not_keep_that_alive() {
         assert_eq!(soon(handle.wait()).await.unwrap(), 2);
         runner.shutdown(Duration::from_secs(5)).await.unwrap();
     }
+}
+
+#[taskflow::task]
+async fn square(n: u32) -> Result<u32, String> {
+    Ok(n * n)
+}
+
+async fn answer_of(
+    handler: axum::routing::MethodRouter<TaskManager>,
+    tasks: &TaskManager,
+) -> (StatusCode, String) {
+    let router = Router::new().route("/", handler).layer(tasks.layer()).with_state(tasks.clone());
+    let request = Request::builder().uri("/").body(Body::empty()).unwrap();
+    let response = soon(router.oneshot(request)).await.unwrap();
+    let status = response.status();
+    let body = soon(to_bytes(response.into_body(), 1024)).await.unwrap();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_gets_the_result_of_a_task_that_its_own_request_holds() {
+    async fn wait_in_the_handler(tasks: BackgroundTasks) -> String {
+        let handle = tasks.add_task(square, (6,)).await.unwrap();
+        handle.wait().await.unwrap().to_string()
+    }
+    async fn wait_in_the_body(tasks: BackgroundTasks) -> Body {
+        let handles = tasks.add_all([square(7), square(8)]).await.unwrap();
+        Body::from_stream(stream::iter(handles).then(|handle| async move {
+            let value = handle.wait().await.map_err(|failure| failure.to_string())?;
+            Ok::<_, String>(format!("{value} "))
+        }))
+    }
+    for place in everywhere() {
+        let tasks = place.builder().state(Gate::default()).start().await.unwrap();
+        assert_eq!(answer_of(get(wait_in_the_handler), &tasks).await, (StatusCode::OK, "36".to_owned()));
+        assert_eq!(answer_of(get(wait_in_the_body), &tasks).await, (StatusCode::OK, "49 64 ".to_owned()));
+        assert_eq!(tasks.health().stale_writes, 0, "{place:?}");
+        tasks.shutdown(Duration::from_secs(5)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_5xx_cancels_what_is_held_and_not_what_was_waited_for() {
+    async fn fail_later(tasks: BackgroundTasks) -> (StatusCode, String) {
+        let held = tasks.add_task(square, (1,)).await.unwrap();
+        let waited_for = tasks.add_task(square, (2,)).await.unwrap();
+        assert_eq!(waited_for.wait().await.unwrap(), 4);
+        (StatusCode::INTERNAL_SERVER_ERROR, format!("{held} {waited_for}"))
+    }
+    for place in everywhere() {
+        let tasks = place.builder().state(Gate::default()).start().await.unwrap();
+        let (status, ids) = answer_of(get(fail_later), &tasks).await;
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+        let ids: Vec<TaskId> = ids.split(' ').map(|id| id.parse().unwrap()).collect();
+        support::reaches(&tasks, ids[0], TaskStatus::Cancelled).await;
+        assert_eq!(support::record(&tasks, ids[1]).await.status, TaskStatus::Success);
+        assert_eq!(tasks.health().stale_writes, 0, "{place:?}");
+        tasks.shutdown(Duration::from_secs(5)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn to_wait_for_another_requests_task_does_not_release_it() {
+    let place = support::Place::memory();
+    let tasks = place.builder().state(Gate::default()).start().await.unwrap();
+    async fn hold(tasks: BackgroundTasks) -> String {
+        tasks.add_task(square, (3,)).idempotency_key("one").await.unwrap().to_string()
+    }
+    async fn wait_for_the_same(tasks: BackgroundTasks) -> String {
+        let handle = tasks.add_task(square, (3,)).idempotency_key("one").await.unwrap();
+        assert!(handle.is_duplicate());
+        handle.wait().await.unwrap().to_string()
+    }
+    let router = Router::new().route("/", get(hold)).layer(tasks.layer()).with_state(tasks.clone());
+    let request = Request::builder().uri("/").body(Body::empty()).unwrap();
+    // Its body has not been read: the request goes on.
+    let first = soon(router.oneshot(request)).await.unwrap();
+    let other = tokio::spawn({
+        let tasks = tasks.clone();
+        async move { answer_of(get(wait_for_the_same), &tasks).await }
+    });
+    let pending = TaskFilter::new().status(TaskStatus::Pending);
+    // A task that is added and run in the meantime shows that there was time.
+    assert_eq!(soon(tasks.add(square(5)).await.unwrap().wait()).await.unwrap(), 25);
+    assert_eq!(tasks.list(pending).await.unwrap().items.len(), 1);
+    assert!(!other.is_finished());
+    soon(to_bytes(first.into_body(), 1024)).await.unwrap();
+    assert_eq!(soon(other).await.unwrap(), (StatusCode::OK, "9".to_owned()));
 }

@@ -16,6 +16,8 @@ pub(crate) trait Holder: fmt::Debug + Send + Sync {
     fn holds(&self) -> bool;
     /// These are held now, and released by the holder; by nobody else, also if whoever added has given up waiting.
     fn held(&self, holds: Vec<Run>);
+    /// The caller waits for this task now: if it is held, it runs, whatever becomes of the others.
+    fn release(&self, id: TaskId);
 }
 
 /// The holds of this process. Their leases are renewed with those of its runs.

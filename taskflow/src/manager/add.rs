@@ -6,7 +6,7 @@ use std::future::{IntoFuture, poll_fn};
 use std::iter;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
@@ -75,9 +75,11 @@ impl TaskManager {
             return Ok(Vec::new());
         }
         let adder = &self.0.adder;
+        let held_by = holder.as_ref().map(Arc::downgrade);
         let mut sent = adder.send(tasks.into_iter(), holder)?;
         let inserted = poll_fn(|cx| adder.poll(&mut sent, cx)).await?;
-        Ok(inserted.into_iter().map(|inserted| TaskHandle::of(self.0.core.clone(), inserted)).collect())
+        let handle = |inserted| TaskHandle::of(self.0.core.clone(), held_by.clone(), inserted);
+        Ok(inserted.into_iter().map(handle).collect())
     }
 }
 
@@ -261,7 +263,7 @@ pub struct AddFuture<V>(Step<V>);
 )]
 enum Step<V> {
     Described(Option<AddTask<V>>),
-    Sent(TaskManager, Sent),
+    Sent(TaskManager, Sent, Option<Weak<dyn Holder>>),
 }
 
 impl<V> AddFuture<V> {
@@ -276,13 +278,16 @@ impl<V> Future for AddFuture<V> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Step::Described(add) = &mut self.0 {
             let AddTask { manager, holder, task, .. } = add.take().expect("an add is sent by its first poll");
+            let held_by = holder.as_ref().map(Arc::downgrade);
             let sent = manager.0.adder.send(iter::once(task), holder)?;
-            self.0 = Step::Sent(manager, sent);
+            self.0 = Step::Sent(manager, sent, held_by);
         }
-        let Step::Sent(manager, sent) = &mut self.0 else { unreachable!("the first poll has sent it") };
+        let Step::Sent(manager, sent, held_by) = &mut self.0 else {
+            unreachable!("the first poll has sent it")
+        };
         let inserted = ready!(manager.0.adder.poll(sent, cx))?;
         let inserted = inserted.first().ok_or_else(|| sent.unknown("the store's answer names no task"))?;
-        Poll::Ready(Ok(TaskHandle::of(manager.0.core.clone(), *inserted)))
+        Poll::Ready(Ok(TaskHandle::of(manager.0.core.clone(), held_by.take(), *inserted)))
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
 use crate::engine::core::Core;
+use crate::engine::holds::Holder;
 use crate::model::{FailureKind, TaskFailure, TaskId, TaskStatus};
 use crate::store::{Inserted, InsertedAs, TaskEnd};
 use crate::task::TaskValue;
@@ -20,14 +21,16 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
 /// A handle does not keep its manager alive.
 pub struct TaskHandle<V> {
     core: Arc<Core>,
+    /// The web request that may hold it.
+    held_by: Option<Weak<dyn Holder>>,
     id: TaskId,
     kind: InsertedAs,
     value: PhantomData<fn() -> V>,
 }
 
 impl<V> TaskHandle<V> {
-    pub(super) fn of(core: Arc<Core>, inserted: Inserted) -> Self {
-        Self { core, id: inserted.id, kind: inserted.kind, value: PhantomData }
+    pub(super) fn of(core: Arc<Core>, held_by: Option<Weak<dyn Holder>>, inserted: Inserted) -> Self {
+        Self { core, held_by, id: inserted.id, kind: inserted.kind, value: PhantomData }
     }
 
     /// The task's id.
@@ -56,6 +59,10 @@ impl<V: TaskValue> TaskHandle<V> {
     /// its own slot meanwhile; if every slot holds a task that waits, none is left for the tasks they wait for. Many
     /// callers may wait at once: one process asks the store for all of them in one call.
     ///
+    /// In a web handler a task that was added through `BackgroundTasks` is held until the response has been sent. To wait
+    /// for it there asks for its result now, so the first poll releases it for good: it runs also if the handler then
+    /// panics or answers 5xx.
+    ///
     /// ```standalone_crate
     /// # #[taskflow::task] async fn double(n: u32) -> Result<u32, String> { Ok(n * 2) }
     /// # #[tokio::main(flavor = "current_thread")]
@@ -75,6 +82,9 @@ impl<V: TaskValue> TaskHandle<V> {
     /// was read, its value does not decode as `V`, or the manager was shut down first.
     pub async fn wait(&self) -> Result<V, TaskFailure> {
         let core = &self.core;
+        if let Some(holder) = self.held_by.as_ref().and_then(Weak::upgrade) {
+            holder.release(self.id);
+        }
         let mut waiting = core.waiters.join(self.id);
         let end = tokio::select! {
             biased;
@@ -114,7 +124,13 @@ impl<V: TaskValue> TaskHandle<V> {
 
 impl<V> Clone for TaskHandle<V> {
     fn clone(&self) -> Self {
-        Self { core: self.core.clone(), id: self.id, kind: self.kind, value: PhantomData }
+        Self {
+            core: self.core.clone(),
+            held_by: self.held_by.clone(),
+            id: self.id,
+            kind: self.kind,
+            value: PhantomData,
+        }
     }
 }
 

@@ -128,7 +128,7 @@ impl TaskManager {
     fn handle<V>(self, mut answers: Vec<Result<Vec<Inserted>, Refusal>>) -> Result<TaskHandle<V>, AddError> {
         match answers.pop() {
             Some(Ok(mut inserted)) => {
-                inserted.pop().map(|inserted| TaskHandle::of(self.0.core.clone(), inserted))
+                inserted.pop().map(|inserted| TaskHandle::of(self.0.core.clone(), None, inserted))
             }
             Some(Err(Refusal::QueueFull { queue, max_size })) => {
                 return Err(AddError::QueueFull { queue, max_size });

@@ -18,7 +18,9 @@ use crate::task::{Call, IntoNewTask, Standalone, Task, TaskFn, new_task};
 /// What is added is stored at once, and held until the response has been sent, body and all, so that nothing runs
 /// before, in any process. If the handler panics or answers 5xx it is cancelled, with the reason in its record; if the
 /// client goes away, or a timeout layer cuts in, it runs: it was accepted. What is `eager` is not held. A crash while
-/// it is held loses nothing: the hold is a lease.
+/// it is held loses nothing: the hold is a lease. A handler that waits for a task
+/// ([`TaskHandle::wait`](crate::TaskHandle::wait)) releases it: it begins at once, and what the handler answers later does
+/// not touch it.
 ///
 /// ```standalone_crate
 /// use axum::{Json, Router, routing::post};

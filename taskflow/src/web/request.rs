@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::engine::holds::Holder;
 use crate::manager::TaskManager;
-use crate::model::TaskSource;
+use crate::model::{TaskId, TaskSource};
 use crate::store::{Run, Verdict};
 
 /// The tasks of one request, held until it is known how it ended.
@@ -48,6 +48,13 @@ impl Holder for RequestTasks {
 
     fn holds(&self) -> bool {
         matches!(*self.state.lock(), State::Open(_))
+    }
+
+    fn release(&self, id: TaskId) {
+        if let State::Open(held) = &mut *self.state.lock() {
+            let released = held.extract_if(.., |hold| hold.id == id).collect();
+            self.manager.releaser().release(released, &Verdict::Run);
+        }
     }
 
     fn held(&self, mut holds: Vec<Run>) {
