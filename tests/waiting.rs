@@ -23,8 +23,8 @@ use everywhere::everywhere;
 use futures_util::{StreamExt, stream};
 use support::{Gate, eventually, soon};
 use taskflow::{
-    BackgroundTasks, FailureKind, MemoryStore, State, StoreError, StoreErrorKind, TaskFilter, TaskId,
-    TaskManager, TaskStatus,
+    BackgroundTasks, FailureKind, MemoryStore, State, StoreError, StoreErrorKind, TaskFilter, TaskHandle,
+    TaskId, TaskManager, TaskStatus,
 };
 use tower::ServiceExt;
 use wrapper::{Wrapper, go_on};
@@ -64,13 +64,21 @@ async fn a_thousand_callers_that_wait_cost_one_read_a_round_and_not_one_each() {
     let (store, calls, gate) = (MemoryStore::new(), Calls::default(), Gate::default());
     let adder = TaskManager::builder().store(counting(&store, &calls)).connect().await.unwrap();
     let handles = adder.add_all((0..1_000).map(|n| adder.add_task(double, (n,)))).await.unwrap();
-    let waits: Vec<_> =
-        handles.iter().cloned().map(|handle| tokio::spawn(async move { handle.wait().await })).collect();
+    let waiting = Gate::default();
+    let wait = |handle: TaskHandle<u32>| {
+        let waiting = waiting.clone();
+        tokio::spawn(async move {
+            waiting.note();
+            handle.wait().await
+        })
+    };
+    let waits: Vec<_> = handles.iter().cloned().map(wait).collect();
+    waiting.reached(1_000).await;
     eventually("all have been read", || async { (calls.of("ends") >= 2).then_some(()) }).await;
 
     let (before, began) = (calls.of("ends"), Instant::now());
     tokio::time::sleep(Duration::from_millis(1_200)).await;
-    let rounds = began.elapsed().as_millis() / 500 + 2;
+    let rounds = began.elapsed().as_millis() / 500 + 3;
     let reads = calls.of("ends") - before;
     assert!(reads as u128 <= 2 * rounds, "{reads} reads in {:?}", began.elapsed());
     assert_eq!(calls.of("get"), 0);
