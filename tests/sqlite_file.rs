@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use support::{eventually, soon};
-use taskflow::{AddError, TaskManager};
+use taskflow::{AddError, QueueConfig, StoreErrorKind, TaskManager, TaskStatus};
 
 #[taskflow::task(name = "file.keep")]
 async fn keep(text: String) {
@@ -55,6 +55,7 @@ impl Drop for Mounted {
         for at in
             mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|at| at.starts_with(&within))
         {
+            let at = at.replace("\\040", " ");
             let _ = Command::new("umount").arg("-l").arg(at).status();
         }
     }
@@ -77,6 +78,42 @@ async fn connect(file: &Path) -> TaskManager {
 
 async fn add(tasks: &TaskManager, bytes: usize) -> Result<taskflow::TaskId, AddError> {
     Ok(soon(tasks.add_task(keep, ("x".repeat(bytes),))).await?.id())
+}
+
+#[tokio::test]
+async fn what_is_freed_on_a_full_disk_is_not_used_up_by_the_log() {
+    let Some((_disk, at)) = Mounted::disk("10m") else { return };
+    let file = at.join("tasks.db");
+    let pieces: Vec<_> = (0..6).map(|number| at.join(format!("piece-{number}"))).collect();
+    for piece in &pieces {
+        fs::write(piece, vec![0; 1 << 20]).unwrap();
+    }
+    let builder = TaskManager::builder().store(url(&file)).add_timeout(Duration::from_millis(200));
+    let tasks = soon(builder.only(["file.keep"]).start()).await.unwrap();
+    soon(tasks.pause("default")).await.unwrap();
+    let mut added = Vec::new();
+    let error = loop {
+        match add(&tasks, 100_000).await {
+            Ok(id) => added.push(id),
+            Err(error) => break error,
+        }
+        assert!(added.len() < 1_000, "the disk was full after 4 MiB");
+    };
+    let AddError::Store(error) = &error else { panic!("{error}") };
+    assert_eq!(error.kind(), StoreErrorKind::Full);
+    assert!(error.to_string().contains("no room"), "{error}");
+    // Room comes a little at a time, and others go on writing.
+    for piece in &pieces {
+        fs::remove_file(piece).unwrap();
+        for number in 1..60 {
+            let _ = soon(tasks.set_queue("default", QueueConfig::new().concurrency(number))).await;
+        }
+    }
+    eventually("the queue is resumed", || async { tasks.resume("default").await.ok() }).await;
+    for id in &added {
+        support::reaches(&tasks, *id, TaskStatus::Success).await;
+    }
+    soon(tasks.shutdown(Duration::from_secs(5))).await.unwrap();
 }
 
 #[tokio::test]
@@ -105,6 +142,34 @@ async fn whoever_only_looks_does_so_on_a_full_disk() {
     let looks = connect(&file).await;
     assert_eq!(soon(looks.get(id)).await.unwrap().unwrap().id, id);
     soon(looks.shutdown(Duration::ZERO)).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_only_looks_does_so_on_a_read_only_file_system() {
+    let Some((_disk, at)) = Mounted::disk("8m") else { return };
+    let file = at.join("tasks.db");
+    let first = connect(&file).await;
+    let id = add(&first, 10).await.unwrap();
+    soon(first.shutdown(Duration::ZERO)).await.unwrap();
+    drop(first);
+    eventually("the file is closed", || async { (log_of(&file) == 0).then_some(()) }).await;
+    let remounted = Command::new("mount").args(["-o", "remount,ro"]).arg(&at).status().unwrap();
+    assert!(remounted.success());
+
+    let looks = connect(&file).await;
+    assert_eq!(soon(looks.get(id)).await.unwrap().unwrap().status, TaskStatus::Pending);
+    assert_eq!(soon(looks.counts()).await.unwrap().pending, 1);
+    let health = looks.health();
+    assert!(health.reason.is_some_and(|reason| reason.contains("written to")));
+    let error = soon(looks.cancel(id)).await.unwrap_err();
+    assert!(error.to_string().contains("cannot be written to"), "{error}");
+    assert!(add(&looks, 10).await.is_err());
+    soon(looks.shutdown(Duration::ZERO)).await.unwrap();
+    let error = soon(TaskManager::builder().store(url(&file)).only(["file.keep"]).start()).await.unwrap_err();
+    assert!(error.to_string().contains("written to"), "who runs tasks must write: {error}");
+    // What is no store yet is not made one by whoever may not write.
+    let error = soon(TaskManager::builder().store(url(&at.join("none.db"))).connect()).await.unwrap_err();
+    assert!(error.to_string().contains("none.db"), "{error}");
 }
 
 #[tokio::test]

@@ -148,6 +148,7 @@ macro_rules! contract {
 
                 reads: who_is_not_there_is_none_not_an_error;
                 reads: ends_are_read_for_many_tasks_at_once;
+                reads: an_outline_is_its_record_without_what_may_be_large;
                 reads: a_list_is_newest_first_and_filtered;
                 reads: a_list_can_be_bounded_by_when_tasks_were_added;
                 reads: pages_are_complete_without_duplicates_while_tasks_come_and_end;

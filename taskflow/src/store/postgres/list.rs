@@ -8,7 +8,7 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::error::Fault;
-use super::record::{self, record_query};
+use super::record::{self, outline_query, record_query};
 use super::session::{Session, Statement};
 use super::sql::total;
 use super::value::{Instant, keep};
@@ -82,7 +82,24 @@ const PENDING: &str = concat!("SELECT ", total!("pending"), " FROM taskflow_coun
 
 const RECORDS: &str = record_query!("WHERE t.id = ANY($1::uuid[]) ORDER BY t.id DESC");
 
+const OUTLINES: &str = outline_query!("WHERE t.id = ANY($1::uuid[]) ORDER BY t.id DESC");
+
 pub(super) async fn list(session: &mut Session<'_>, filter: &TaskFilter) -> Result<Page<TaskRecord>, Fault> {
+    list_of(session, filter, RECORDS).await
+}
+
+pub(super) async fn outlines(
+    session: &mut Session<'_>,
+    filter: &TaskFilter,
+) -> Result<Page<TaskRecord>, Fault> {
+    list_of(session, filter, OUTLINES).await
+}
+
+async fn list_of(
+    session: &mut Session<'_>,
+    filter: &TaskFilter,
+    records: &'static str,
+) -> Result<Page<TaskRecord>, Fault> {
     let limit = filter.limit.clamp(1, TaskFilter::MAX_LIMIT);
     let before = filter.after.map_or(Uuid::max(), |cursor| Uuid::from(cursor.id()));
     let looked = match along_ids(session, filter).await? {
@@ -104,7 +121,7 @@ pub(super) async fn list(session: &mut Session<'_>, filter: &TaskFilter) -> Resu
         down_to = found.last().copied();
     }
     let next = down_to.map(|id| Cursor::after(TaskId::from(id)));
-    let rows = session.all(session.query(RECORDS).bind(found)).await?;
+    let rows = session.all(session.query(records).bind(found)).await?;
     let items = rows.iter().map(record::record).collect::<Result<_, _>>()?;
     Ok(Page::new(items, next))
 }

@@ -37,6 +37,22 @@ FROM taskflow_tasks t LEFT JOIN taskflow_instances i ON i.id = t.instance ",
 }
 pub(super) use record_query;
 
+/// The same without what may be large.
+macro_rules! outline_query {
+    ($rest:literal) => {
+        concat!(
+            "SELECT t.id, t.name, t.queue, t.state, t.priority, t.attempt, t.max_attempts, t.created_at, t.run_at,
+       t.scheduled_for, t.started_at, t.finished_at, t.outcome, t.cancel_requested, t.source, t.idempotency_key,
+       t.run_key, t.tags, NULL::text, t.error, NULL::text, 'null'::text, NULL::uuid, NULL::text, NULL::bigint,
+       t.expires_at, t.concurrency_key, t.snoozes, t.policy,
+       NULL::text
+FROM taskflow_tasks t ",
+            $rest
+        )
+    };
+}
+pub(super) use outline_query;
+
 /// A former attempt, as [`record_query`] writes it.
 #[derive(Deserialize)]
 struct Past {

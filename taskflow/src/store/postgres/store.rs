@@ -315,6 +315,10 @@ impl Store for PostgresStore {
         call!(self, Read, filter => list::list)
     }
 
+    fn list_outlines(&self, filter: TaskFilter) -> StoreFuture<'_, Page<TaskRecord>> {
+        call!(self, Read, filter => list::outlines)
+    }
+
     fn counts(&self) -> StoreFuture<'_, Counts> {
         call!(self, Read, => read::counts)
     }

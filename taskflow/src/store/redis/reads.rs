@@ -8,7 +8,15 @@ use crate::store::TaskEnd;
 
 impl Shared {
     pub(super) async fn records(&self, ids: &[TaskId]) -> Result<Vec<TaskRecord>, StoreError> {
-        let mut call = self.quiet(&script::GET);
+        self.records_by(&script::GET, ids).await
+    }
+
+    async fn records_by(
+        &self,
+        script: &'static script::Script,
+        ids: &[TaskId],
+    ) -> Result<Vec<TaskRecord>, StoreError> {
+        let mut call = self.quiet(script);
         for id in ids {
             call.arg(id.as_bytes());
         }
@@ -62,7 +70,12 @@ impl Shared {
         Ok(())
     }
 
-    pub(super) async fn list(&self, filter: &TaskFilter) -> Result<Page<TaskRecord>, StoreError> {
+    /// A page, of what that script gives of each task.
+    pub(super) async fn list(
+        &self,
+        filter: &TaskFilter,
+        script: &'static script::Script,
+    ) -> Result<Page<TaskRecord>, StoreError> {
         let limit = filter.limit.clamp(1, TaskFilter::MAX_LIMIT);
         let counts = if filter.statuses.is_empty() {
             Counts::default()
@@ -83,7 +96,7 @@ impl Shared {
             left = left.saturating_sub(found.looked_at);
             if !found.ids.is_empty() {
                 // A task may have moved on since it was found.
-                let records = self.records(&found.ids).await?;
+                let records = self.records_by(script, &found.ids).await?;
                 page.items.extend(records.into_iter().filter(|record| filter.matches_base(record)));
             }
             if page.next.is_none() || page.items.len() >= limit {

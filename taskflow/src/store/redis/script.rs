@@ -101,6 +101,7 @@ pub(super) static SHOW: Script = script!(writes: "run_id", "show_main");
 pub(super) static SIGNS: Script = script!(reads: "run_id", "signs_main");
 pub(super) static END_LEASES: Script = script!(writes: "crowds", "moves", "run_id", "end_leases_main");
 pub(super) static GET: Script = script!(reads: "get_main");
+pub(super) static OUTLINES: Script = script!(reads: "outlines_main");
 pub(super) static ENDS: Script = script!(reads: "ends_main");
 pub(super) static LOGS: Script = script!(reads: "logs_main");
 pub(super) static FIND: Script = script!(reads: "find_main");

@@ -272,7 +272,11 @@ impl Store for RedisStore {
     }
 
     fn list(&self, filter: TaskFilter) -> StoreFuture<'_, Page<TaskRecord>> {
-        Box::pin(async move { self.shared.list(&filter).await })
+        Box::pin(async move { self.shared.list(&filter, &script::GET).await })
+    }
+
+    fn list_outlines(&self, filter: TaskFilter) -> StoreFuture<'_, Page<TaskRecord>> {
+        Box::pin(async move { self.shared.list(&filter, &script::OUTLINES).await })
     }
 
     fn counts(&self) -> StoreFuture<'_, Counts> {
