@@ -100,6 +100,7 @@ impl Store for Guarded {
         ends(ids: Vec<TaskId>) -> Vec<TaskEnd>;
         logs(id: TaskId) -> Option<Vec<LogLine>>;
         list(filter: TaskFilter) -> Page<TaskRecord>;
+        list_outlines(filter: TaskFilter) -> Page<TaskRecord>;
         counts() -> Counts;
         queues() -> Vec<QueueInfo>;
         queue_states() -> Vec<QueueState>;

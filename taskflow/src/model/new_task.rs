@@ -45,7 +45,7 @@ pub struct NewTask {
     /// What adds it.
     pub source: TaskSource,
     /// The arguments that a call has written: while `args` are these, they need no second look.
-    written: Option<Arc<str>>,
+    pub(crate) written: Option<Arc<str>>,
 }
 
 /// When a task is due.
