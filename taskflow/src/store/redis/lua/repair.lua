@@ -102,10 +102,13 @@ end
 -- Numbers are counted anew afterwards.
 local function condemn(id, state, task, lane, why)
   local written = unpack_bytes('>I8', '\0\0' .. sub(id, 1, 6)) * 1000
-  local t = {
-    FAILED, 0, 0, 0, 0, now, FIRST_FENCE + 1, 0, NOBODY, 0, 0, now, written <= now and written or now, 1, 1,
-    0, 0, 0, 0, 0, 0, NEVER,
-  }
+  local t = {}
+  for field = 1, FIELDS do
+    t[field] = 0
+  end
+  t[STAGE], t[FINISHED], t[FENCE], t[HOLDER] = FAILED, now, FIRST_FENCE + 1, NOBODY
+  t[RUN_AT], t[CREATED] = now, written <= now and written or now
+  t[MAX], t[TRIES], t[EXPIRES] = 1, 1, NEVER
   local body
   if task then
     local of_task, crowd, body_at = words_in(task, LANE_IN)
