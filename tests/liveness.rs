@@ -224,7 +224,6 @@ async fn work_of_a_killed_process_starts_again_within_three_seconds(server: Serv
         worker = next;
     }
     took.sort();
-    println!("work of a killed process started again after {took:.2?}, median {:.2?}", took[2]);
     assert!(took[2] < SECOND * 3, "{took:?}");
     for once in only_once {
         lab.until(SECOND * 20, || async { record(&tasks, once).await.status.is_final() }).await;

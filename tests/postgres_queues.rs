@@ -1,7 +1,5 @@
 //! Many queues in one PostgreSQL store: those that are empty cost a claim nothing.
 
-#![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
-
 #[path = "support/servers/mod.rs"]
 mod servers;
 

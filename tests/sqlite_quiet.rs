@@ -29,7 +29,7 @@ impl Write for Log {
 #[taskflow::task(name = "quiet.work", queue = "busy", retries = 2, delay = "50ms")]
 async fn work(number: u32) -> Result<u32, String> {
     tokio::time::sleep(Duration::from_millis(u64::from(number % 7))).await;
-    if number % 5 == 0 { Err("not this one".to_owned()) } else { Ok(number) }
+    if number.is_multiple_of(5) { Err("not this one".to_owned()) } else { Ok(number) }
 }
 
 async fn start(place: &Place) -> TaskManager {

@@ -16,10 +16,10 @@ fn request(lab: &Lab, slots: usize, prefetch: usize) -> Claim {
 }
 
 async fn claim(lab: &Lab, slots: usize, prefetch: usize) -> (Vec<TaskId>, bool) {
-    answer(lab.ask(request(lab, slots, prefetch)).await)
+    answer(&lab.ask(request(lab, slots, prefetch)).await)
 }
 
-fn answer(claims: Claims) -> (Vec<TaskId>, bool) {
+fn answer(claims: &Claims) -> (Vec<TaskId>, bool) {
     (claims.tasks.iter().map(|task| task.run.id).collect(), claims.needs_slot)
 }
 
@@ -76,7 +76,7 @@ pub(crate) async fn tasks_of_every_name_and_queue_keep_their_order(lab: Lab) {
     let free = lab.add(with_attempts("alpha", 2)).await;
     let mut request = request(&lab, 0, 5);
     request.queues[1].limit = 0;
-    assert_eq!(answer(lab.ask(request).await), (vec![free], false));
+    assert_eq!(answer(&lab.ask(request).await), (vec![free], false));
     lab.store.set_paused("reports".to_owned(), false).await.unwrap();
     assert_eq!(claim(&lab, 2, 5).await, (vec![full, paused], false));
 }
@@ -91,7 +91,7 @@ pub(crate) async fn a_queue_that_is_not_prefetched_from_needs_a_slot_for_each_ta
         let mut request = request(&lab, slots, prefetch);
         request.queues[1].prefetch = false;
         assert_eq!(&*request.queues[1].name, "mail");
-        answer(lab.ask(request).await)
+        answer(&lab.ask(request).await)
     };
     assert_eq!(ask(1, 9).await, (added[..2].to_vec(), true));
     assert_eq!(ask(0, 9).await, (vec![], true));
@@ -175,16 +175,12 @@ pub(crate) async fn limits_and_keys_hold_for_what_is_prefetched(lab: Lab) {
     }
     let first = ask(0, 9).await;
     let expected = [added[0], added[2]];
-    assert_eq!(
-        answer(first.clone()),
-        (expected.to_vec(), true),
-        "a's second waits for its first, c's needs a slot"
-    );
-    assert_eq!(answer(ask(0, 9).await), (vec![], true));
-    assert_eq!(answer(ask(1, 9).await), (added[3..5].to_vec(), false), "no more than four run");
+    assert_eq!(answer(&first), (expected.to_vec(), true), "a's second waits for its first, c's needs a slot");
+    assert_eq!(answer(&ask(0, 9).await), (vec![], true));
+    assert_eq!(answer(&ask(1, 9).await), (added[3..5].to_vec(), false), "no more than four run");
     assert_eq!(lab.finish(first.tasks[0].run, success()).await, Finished::Applied(TaskStatus::Success));
-    assert_eq!(answer(ask(0, 9).await), (vec![], true), "a's second comes next, and needs a slot");
-    assert_eq!(answer(ask(1, 9).await), (vec![added[1]], false));
+    assert_eq!(answer(&ask(0, 9).await), (vec![], true), "a's second comes next, and needs a slot");
+    assert_eq!(answer(&ask(1, 9).await), (vec![added[1]], false));
     lab.assert_counts_are_true().await;
 }
 
@@ -195,7 +191,7 @@ pub(crate) async fn a_turn_prefetches_as_a_claim_does(lab: Lab) {
         let (finished, claims) =
             lab.store.turn(Arc::new(finishes), request(&lab, slots, prefetch)).await.unwrap();
         let runs: Vec<Run> = claims.tasks.iter().map(|task| task.run).collect();
-        (finished, answer(claims), runs)
+        (finished, answer(&claims), runs)
     };
     let applied = Finished::Applied(TaskStatus::Success);
     let (finished, claimed, runs) = turn(vec![Finish::new(ended, success())], 1, 9).await;

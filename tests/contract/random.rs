@@ -153,7 +153,7 @@ impl<'a> World<'a> {
             Op::Fire { by, fire, task } => self.fire(by, &fire, task.as_ref()).await,
             Op::SetSchedule { schedule, change } => {
                 let expected = self.model.schedules.change(schedule, &change);
-                let answer = self.store.set_schedule(schedule.to_owned(), schedule_change(change)).await;
+                let answer = self.store.set_schedule(schedule.to_owned(), schedule_change(&change)).await;
                 agree("set_schedule", answer.unwrap(), expected)
             }
             Op::AskForScheduleChanges => {
@@ -415,8 +415,8 @@ impl<'a> World<'a> {
     }
 }
 
-fn schedule_change(change: Change) -> ScheduleChange {
-    match change {
+fn schedule_change(change: &Change) -> ScheduleChange {
+    match *change {
         Change::Pause(paused) => ScheduleChange::Paused(paused),
         Change::Define { definition, from } => {
             ScheduleChange::Defined { definition: definition.to_owned(), from: instant(from) }

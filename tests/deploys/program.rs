@@ -1,6 +1,8 @@
 //! The next version of the program of `schedule_deploys.rs`: it declares the same schedule otherwise. It runs until its standard
 //! input ends.
 
+#![expect(clippy::print_stdout, reason = "the test reads that it has started")]
+
 use std::time::Duration;
 
 use taskflow::TaskManager;

@@ -201,7 +201,7 @@ impl Ticker {
                     return;
                 };
                 entry.last = last;
-                let wait = entry.apply(outcome, now);
+                let wait = entry.apply(&outcome, now);
                 self.plan_next(&name, now + wait);
             }
         }
@@ -225,7 +225,7 @@ impl Ticker {
         }
         self.version = changes.version;
         self.ask_at = Some(Instant::now() + if changes.more { Duration::ZERO } else { ASK });
-        for (n, state) in changes.changed.into_iter().enumerate() {
+        for (n, state) in changes.changed.iter().enumerate() {
             self.learn_one(state, now);
             if n % 50 == 49 {
                 // A thousand definitions take a while to read, and others want this thread.
@@ -234,7 +234,7 @@ impl Ticker {
         }
     }
 
-    fn learn_one(&mut self, state: ScheduleState, now: SystemTime) {
+    fn learn_one(&mut self, state: &ScheduleState, now: SystemTime) {
         let known = self.entries.get(&*state.name);
         // What the program says of a schedule comes before what was stored under its name.
         if known.is_some_and(|entry| !entry.is_stored()) {
@@ -249,7 +249,7 @@ impl Ticker {
         match Plan::stored(state.name.clone(), definition) {
             Ok(plan) => {
                 let entry = self.insert(plan, Stage::Tick, now);
-                entry.last = entry.schedule.last_believed(&state, now);
+                entry.last = entry.schedule.last_believed(state, now);
                 self.plan_next(&name, now);
             }
             Err(error) => {
@@ -326,11 +326,11 @@ impl Entry {
     }
 
     /// Takes note of what a job did. Answers how long to wait at least before the next.
-    fn apply(&mut self, outcome: Outcome, now: SystemTime) -> Duration {
+    fn apply(&mut self, outcome: &Outcome, now: SystemTime) -> Duration {
         if !matches!(outcome, Outcome::Failed) {
             self.backoff = Backoff::new();
         }
-        match outcome {
+        match *outcome {
             Outcome::Reached(stage) => self.stage = stage,
             Outcome::Ticked(Progress::Done) => {
                 // With nothing due by the store's clock, this one may have been set right.
