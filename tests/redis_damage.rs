@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use servers::redis::{RedisServer, Reply};
-use support::{Notes, eventually, reaches, soon};
+use support::{Gate, Notes, eventually, reaches, soon};
 use taskflow::{QueueConfig, State, TaskFilter, TaskId, TaskManager, TaskManagerBuilder, TaskStatus};
 
 #[taskflow::task]
@@ -23,10 +23,16 @@ async fn with_policy(State(notes): State<Notes<u64>>, number: u64) {
     notes.write(number);
 }
 
+#[taskflow::task]
+async fn waits(State(gate): State<Gate>) {
+    gate.pass().await;
+}
+
 fn builder(url: &str, notes: &Notes<u64>) -> TaskManagerBuilder {
     TaskManager::builder()
         .store(url)
         .state(notes.clone())
+        .state(Gate::default())
         .queue("limited", QueueConfig::new().key_concurrency(1))
         .max_concurrent_tasks(8)
 }
@@ -169,6 +175,37 @@ fn damage_at(server: &RedisServer, id: TaskId, at: usize, bytes: &[u8]) {
     let mut task = of_task(server, id);
     task[at..at + bytes.len()].copy_from_slice(bytes);
     set(server, "task", id, &task);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_that_wait_for_a_damaged_task_of_their_key_run_once_it_has_failed() {
+    let Some(server) = RedisServer::start() else { return };
+    let (notes, gate) = (Notes::default(), Gate::default());
+    let tasks = builder(&server.url(), &notes).state(gate.clone()).start().await.unwrap();
+    let first = tasks.add_task(waits, ()).queue("limited").concurrency_key("k");
+    let first = soon(first.into_future()).await.unwrap().id();
+    gate.reached(1).await;
+    let mut waiting = Vec::new();
+    for number in 0..3_u64 {
+        let task = tasks.add_task(note, (number,)).queue("limited").concurrency_key("k");
+        waiting.push(soon(task.into_future()).await.unwrap().id());
+    }
+    let aside = || async {
+        (server.command(&[b"ZCARD", &key("aside:limited")]).unwrap() == Reply::Number(3)).then_some(())
+    };
+    eventually("all to be put aside", aside).await;
+    set(&server, "state", first, b"junk");
+    // An index that is off is what a look at everything begins with.
+    server.command(&[b"HINCRBY", &key("counts"), b"Rlimited", b"1"]).unwrap();
+    reaches(&tasks, first, TaskStatus::Failed).await;
+    for id in waiting {
+        reaches(&tasks, id, TaskStatus::Success).await;
+    }
+    let mut ran = notes.read();
+    ran.sort_unstable();
+    assert_eq!(ran, [0, 1, 2], "each of them ran once");
+    gate.open();
+    tasks.shutdown(Duration::from_secs(5)).await.unwrap();
 }
 
 /// Junk of that generator, written into a random place of the namespace. Answers the id it was written to, if it was one.

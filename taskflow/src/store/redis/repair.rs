@@ -142,6 +142,11 @@ impl Shared {
             self.step(step, b"", pace).await?;
         }
         self.count_anew(pace).await?;
+        for lane in self.step("lanes", b"", pace).await? {
+            if let Some((b'a', queue)) = lane.split_first() {
+                self.step("crowds", queue, pace).await?;
+            }
+        }
         *last = Some(Instant::now());
         tracing::warn!("`{}` is repaired, in {:?}", self.links.location, asked.elapsed());
         Ok(())

@@ -50,7 +50,8 @@ end
 local function take_from_one(lane, wanted, taken)
   local key, picked = P .. 'due:' .. lane, {}
   local found = call('ZRANGE', key, 0, wanted - 1, 'WITHSCORES')
-  local n, places = #found / 2, {}
+  local n, places = #found / 2, taken[lane] or {}
+  local m = #places
   if n > 0 then
     call('ZREMRANGEBYRANK', key, 0, n - 1)
   end
@@ -59,7 +60,7 @@ local function take_from_one(lane, wanted, taken)
   end
   for i = 1, n do
     picked[i] = sub(found[2 * i - 1], 9)
-    places[2 * i - 1], places[2 * i] = found[2 * i], found[2 * i - 1]
+    places[m + 2 * i - 1], places[m + 2 * i] = found[2 * i], found[2 * i - 1]
   end
   taken[lane] = places
   return picked
@@ -134,6 +135,28 @@ local function put_back(ids, tasks, from, free, slot_of)
   end
 end
 
+-- Undoes a claim that failed: what it took is due again, where it was, and runs in no crowd. Nothing is lost by one task that
+-- is damaged: the repair finds all where they were. What was passed over stays where it was put.
+local function undo(taken, passed, picked, crowds_of_picked)
+  for _, crowd in ipairs(crowds_of_picked) do
+    run_in(crowd, -1)
+  end
+  for lane, places in pairs(taken) do
+    local due = {}
+    for i = 1, #places, 2 do
+      if not passed[sub(places[i + 1], 9)] then
+        due[#due + 1], due[#due + 2] = places[i], places[i + 1]
+      end
+    end
+    if #due > 0 then
+      call_many('ZADD', 'due:' .. lane, due)
+      call('SADD', P .. 'due', lane)
+    end
+  end
+  -- Not where `leases` is what failed.
+  pcall(call_many, 'ZREM', 'leases', picked)
+end
+
 -- ARGV from `at` on: instance, lease, limit, which claim of which handle this is, how many of the limit find a free slot,
 -- number of names, names in one text, each between '\255' and '\254', number of queues, queues in the same way, each with its
 -- room behind it, and a 'p' if its tasks may be prefetched, limits as in limits.lua.
@@ -175,6 +198,8 @@ local function claim(at, answer)
 
   local picked, passed, frees_others, needs_slot, n = {}, 0, false, false, #answer + 1
   local states, heads, leases, expiring, of_lane, first_of_lane = {}, {}, {}, {}, {}, {}
+  -- For `undo`.
+  local taken, passed_ids, crowds_of_picked = {}, {}, {}
 
   local function may_start(lane, crowd)
     local most = limit_of[lane_parts(lane)]
@@ -189,7 +214,7 @@ local function claim(at, answer)
     else
       put_aside(id, blob, lane, crowd, limit_of[queue])
     end
-    passed = passed + 1
+    passed, passed_ids[id] = passed + 1, true
     free[slot_of[queue]] = free[slot_of[queue]] + 1
   end
 
@@ -207,6 +232,7 @@ local function claim(at, answer)
     end
     if crowd ~= '' then
       run_in(crowd, 1)
+      crowds_of_picked[#crowds_of_picked + 1] = crowd
     end
     if expires < NEVER then
       expiring[#expiring + 1] = id
@@ -280,59 +306,58 @@ local function claim(at, answer)
     return passed > passed_before
   end
 
-  local again
-  repeat
-    local room, ids, lane_of, taken = limit - #picked, {}, {}, {}
-    if room > 0 and #work == 1 then
-      local slot = slot_of[lane_parts(work[1])]
-      ids = take_from_one(work[1], math.min(free[slot], room), taken)
-      free[slot] = free[slot] - #ids
-    elseif room > 0 and #work > 1 then
-      ids, lane_of = take_from_many(work, free, slot_of, room, taken)
-    end
-    local is_sound, answered = pcall(start, ids, lane_of)
-    if not is_sound then
-      -- Nothing is lost by one that is damaged: the repair finds all where they were.
-      for lane, places in pairs(taken) do
-        call_many('ZADD', 'due:' .. lane, places)
-        call('SADD', P .. 'due', lane)
+  local function take()
+    local again
+    repeat
+      local room, ids, lane_of = limit - #picked, {}, {}
+      if room > 0 and #work == 1 then
+        local slot = slot_of[lane_parts(work[1])]
+        ids = take_from_one(work[1], math.min(free[slot], room), taken)
+        free[slot] = free[slot] - #ids
+      elseif room > 0 and #work > 1 then
+        ids, lane_of = take_from_many(work, free, slot_of, room, taken)
       end
-      error(answered)
-    end
-    again = answered
-  until not again or needs_slot or passed >= PASSED_OVER
+      again = start(ids, lane_of)
+    until not again or needs_slot or passed >= PASSED_OVER
 
-  local due_in = count_starts(rates, free)
-  if needs_slot then
-    due_in = -2
-  elseif #picked < limit then
-    local function is_full(slot)
-      return free[slot] == 0
+    local due_in = count_starts(rates, free)
+    if needs_slot then
+      due_in = -2
+    elseif #picked < limit then
+      local function is_full(slot)
+        return free[slot] == 0
+      end
+      again = again or frees_others
+      for queue in pairs(released) do
+        again = again or free[slot_of[queue]] > 0
+      end
+      local next_in = again and 0 or any_later and next_due(is_known, slot_of, is_full) or -1
+      if next_in >= 0 and (due_in < 0 or next_in < due_in) then
+        due_in = next_in
+      end
     end
-    again = again or frees_others
-    for queue in pairs(released) do
-      again = again or free[slot_of[queue]] > 0
+    local ids = table.concat(picked)
+    answer[n], answer[n + 1], answer[n + 2] = text(math.min(due_in, FOR_EVER)), ids, table.concat(heads)
+    if ids == '' then
+      return
     end
-    local next_in = again and 0 or any_later and next_due(is_known, slot_of, is_full) or -1
-    if next_in >= 0 and (due_in < 0 or next_in < due_in) then
-      due_in = next_in
+    call_many('ZADD', 'leases', leases)
+    call_many('ZREM', 'expiring', expiring)
+    -- In case the answer is lost: see unclaim_main.lua.
+    call('SET', P .. 'claim:' .. instance, this .. pack('<i8', now) .. ids)
+    call_many('HSET', 'state', states)
+    for lane, number in pairs(of_lane) do
+      local queue = lane_parts(lane)
+      count('D' .. queue, -number)
+      count('R' .. queue, number)
+      count('W' .. queue, -(first_of_lane[lane] or 0))
     end
+    count('i' .. instance, #picked)
   end
-  local ids = table.concat(picked)
-  answer[n], answer[n + 1], answer[n + 2] = text(math.min(due_in, FOR_EVER)), ids, table.concat(heads)
-  if ids == '' then
-    return
+
+  local is_sound, why = pcall(take)
+  if not is_sound then
+    undo(taken, passed_ids, picked, crowds_of_picked)
+    error(why)
   end
-  for lane, number in pairs(of_lane) do
-    local queue = lane_parts(lane)
-    count('D' .. queue, -number)
-    count('R' .. queue, number)
-    count('W' .. queue, -(first_of_lane[lane] or 0))
-  end
-  call_many('ZADD', 'leases', leases)
-  call_many('ZREM', 'expiring', expiring)
-  -- In case the answer is lost: see unclaim_main.lua.
-  call('SET', P .. 'claim:' .. instance, this .. pack('<i8', now) .. ids)
-  call_many('HSET', 'state', states)
-  count('i' .. instance, #picked)
 end

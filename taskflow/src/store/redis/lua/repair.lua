@@ -200,6 +200,9 @@ local function put_right(id, state, task)
     call('ZREM', P .. 'aside:' .. queue, id)
     call('ZREM', P .. 'since:' .. queue, id)
     stage, changed = DUE, true
+  elseif stage == ASIDE then
+    -- No claim has this limit: the next one looks at all of them again.
+    call('HSETNX', P .. 'aside', queue, '0:0')
   elseif stage == LAPSED and t[EXPIRES] >= NEVER then
     stage, changed = DUE, true
   end

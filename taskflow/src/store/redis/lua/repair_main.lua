@@ -56,7 +56,7 @@ function steps.keys()
   local aside = call('HGETALL', P .. 'aside')
   for i = 1, #aside, 2 do
     if not string.match(aside[i + 1], '^%d*:%d+$') then
-      call('HSET', P .. 'aside', aside[i], ':0')
+      call('HSET', P .. 'aside', aside[i], '0:0')
       note('!aside of a queue could not be read')
     end
   end
@@ -196,6 +196,38 @@ end
 
 function steps.since()
   look_at_ids('since:' .. of, ASIDE, ASIDE)
+end
+
+-- The first of a turn, if it is a task that waits in it; what is none is taken out.
+local function first_in(turn, crowd)
+  while true do
+    local first = call('ZRANGE', P .. turn, 0, 0)[1]
+    if not first then
+      return nil
+    end
+    local id = sub(first, 9)
+    local task, state = call('HGET', P .. 'task', id), call('HGET', P .. 'state', id)
+    local t = task and not flaw(id, state, task) and unpack_task(id, join(state, task))
+    if t and t[STAGE] == ASIDE and t[CROWD] == crowd and place(t) == first then
+      return id
+    end
+    take_out(turn, first)
+  end
+end
+
+-- Lets the first of each crowd be claimed of which none runs: what was in the way of the others may have been what was damaged.
+-- One that was due already makes them two, and the next claim puts one aside again. Comes when the crowds are counted.
+function steps.crowds()
+  local members = scan('ZSCAN', 'aside:' .. of)
+  for i = 1, #members, 2 do
+    local t = load(members[i])
+    if t and t[STAGE] == ASIDE and t[CROWD] ~= '' and running_in(t[CROWD]) == 0 then
+      local _, name = lane_parts(t[LANE])
+      if first_in(turn_of(t[CROWD], name), t[CROWD]) == t.id then
+        let_next(t[CROWD], 1)
+      end
+    end
+  end
 end
 
 function steps.stopping()
