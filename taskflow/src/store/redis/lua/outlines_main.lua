@@ -1,5 +1,16 @@
 -- Some tasks without what may be large. ARGV: news, ids. Answers as `get_main.lua` does, with arguments that are null and
--- neither a result, nor progress, nor former attempts.
+-- neither a result, nor progress, nor former attempts. A damaged task is answered whole.
+
+-- Where the arguments of a task begin: behind lane, crowd, policy and tags.
+local function args_of(task)
+  local _, _, at = unpack_bytes(WORDS, task, LANE_AT)
+  local _, tags, args_at = unpack_bytes('<I4c0I4', task, at)
+  for _ = 1, 2 * tags do
+    _, args_at = unpack_bytes('<I4c0', task, args_at)
+  end
+  return args_at
+end
+
 local ids = {}
 for i = 2, #ARGV do
   ids[i - 1] = ARGV[i]
@@ -12,13 +23,9 @@ local answer = {}
 for i, id in ipairs(ids) do
   if blobs[i] then
     local task = with_body(id, blobs[i])
-    local _, _, at = unpack_bytes(WORDS, task, LANE_AT)
-    local _, tags, args_at = unpack_bytes('<s4I4', task, at)
-    for _ = 1, 2 * tags do
-      _, args_at = unpack_bytes('<s4', task, args_at)
-    end
+    local is_read, args_at = pcall(args_of, task)
     answer[#answer + 1] = id
-    answer[#answer + 1] = sub(task, 1, args_at - 1) .. 'null'
+    answer[#answer + 1] = is_read and sub(task, 1, args_at - 1) .. 'null' or task
     for _, column in ipairs(columns) do
       answer[#answer + 1] = column[i]
     end
