@@ -32,7 +32,8 @@ impl Written for Claims {
 
 impl Written for Finished {
     fn is_written(&self) -> bool {
-        matches!(self, Self::Applied(_))
+        // A repeated one was written, and its answer lost.
+        matches!(self, Self::Applied(_) | Self::Repeated(_))
     }
 }
 
