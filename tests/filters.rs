@@ -199,16 +199,15 @@ async fn carry(load: String) {
 async fn verbs_and_searches_read_no_payload_that_they_do_not_need() {
     for place in everywhere() {
         let tasks = place.builder().connect().await.unwrap();
-        for _ in 0..60 {
-            tasks.add_task(carry, ("x".repeat(900_000),)).await.unwrap();
-        }
+        let loads = (0..20).map(|_| tasks.add_task(carry, ("x".repeat(400_000),)));
+        tasks.add_all(loads).await.unwrap();
         let quickest = async |what: &str| {
             let mut quickest = Duration::MAX;
             for _ in 0..3 {
                 let since = std::time::Instant::now();
                 match what {
                     "whole" => {
-                        assert_eq!(tasks.list(TaskFilter::all().limit(60)).await.unwrap().items.len(), 60)
+                        assert_eq!(tasks.list(TaskFilter::all().limit(20)).await.unwrap().items.len(), 20)
                     }
                     "search" => {
                         let filter = TaskFilter::new().error_contains("nothing says this");
@@ -228,7 +227,7 @@ async fn verbs_and_searches_read_no_payload_that_they_do_not_need() {
             let took = quickest(what).await;
             assert!(took < whole / 4, "{place:?}: a {what} took {took:?}, and to read all {whole:?}");
         }
-        assert_eq!(tasks.cancel_all(TaskFilter::all()).await.unwrap(), 60);
-        assert_eq!(tasks.delete(TaskFilter::all()).await.unwrap(), 60);
+        assert_eq!(tasks.cancel_all(TaskFilter::all()).await.unwrap(), 20);
+        assert_eq!(tasks.delete(TaskFilter::all()).await.unwrap(), 20);
     }
 }

@@ -17,7 +17,7 @@ use taskflow::{AddError, Error, TaskFilter, TaskId, TaskManager, TaskStatus};
 async fn keep() {}
 
 async fn connect(url: &str) -> Result<TaskManager, Error> {
-    soon(TaskManager::builder().store(url).add_timeout(Duration::from_millis(300)).connect()).await
+    soon(TaskManager::builder().store(url).add_timeout(Duration::from_secs(10)).connect()).await
 }
 
 /// A store with one waiting task.
