@@ -123,8 +123,9 @@ impl Dispatcher {
         self.under_way = None;
         match answer {
             Ok((finished, next_due)) => {
-                let next_retry = settle(&runner, &self.batch, &finishes, &finished);
-                self.batch.clear();
+                // Taken first: these ends are durable, whatever a panic in what follows does.
+                let batch = std::mem::take(&mut self.batch);
+                let next_retry = settle(&runner, &batch, &finishes, &finished);
                 Ok([next_retry, next_due].into_iter().flatten().min())
             }
             Err(error) => {
@@ -189,6 +190,8 @@ impl Dispatcher {
             Err(error) => {
                 runner.slots.undo(&leaving);
                 runner.remember_work();
+                // No claim is under way any more, for which a shutdown may wait.
+                runner.core.runs.look_again();
                 Err(error)
             }
         }

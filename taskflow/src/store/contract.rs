@@ -119,7 +119,10 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
         Box::pin(async move {
             let finished = self.finish(finishes).await?;
             // A claim that fails must not hide that the finishes are durable: the next turn claims again.
-            let claims = self.claim(claim).await.unwrap_or_default();
+            let claims = self.claim(claim).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "a claim failed; the next turn claims again");
+                Claims { next_due: Some(Duration::from_millis(100)), ..Claims::default() }
+            });
             Ok((finished, claims))
         })
     }

@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -11,6 +12,9 @@ use crate::engine::pause::{Backoff, in_time};
 use crate::engine::settle::is_about_one_row;
 use crate::model::{AddError, StoreError, StoreErrorKind};
 use crate::store::{InsertBatch, InsertGroup, Inserted, InsertedAs, Refusal, Run};
+
+/// The shortest time between two looks at who has waited for too long, also with an `add_timeout` of nothing.
+const SHORTEST_LOOK: Duration = Duration::from_millis(10);
 
 /// Starts a writer, which writes what waits, and what gathers meanwhile, until nothing does.
 pub(super) fn start(queue: Arc<AddQueue>) {
@@ -112,7 +116,7 @@ impl Writer {
                     let here = self.groups.iter().filter(|group| group.is_awaited()).map(until).min();
                     let next = [here, self.queue.refuse_the_late()].into_iter().flatten().min();
                     // Whoever comes from now on can wait that long.
-                    look_at = next.unwrap_or_else(|| in_time(core.settings.add_timeout));
+                    look_at = next.unwrap_or_else(|| in_time(core.settings.add_timeout.max(SHORTEST_LOOK)));
                 }
             }
         };
