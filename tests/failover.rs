@@ -93,7 +93,7 @@ async fn a_table_may_be_altered_beside_a_running_worker() {
             let ty = if round == 0 { "varchar" } else { "text" };
             let alter = format!(
                 "ALTER TABLE taskflow_{namespace}_tasks ALTER COLUMN progress TYPE {ty},
-                     ALTER COLUMN args TYPE {ty}, ALTER COLUMN policy TYPE {ty};
+                     ALTER COLUMN args TYPE {ty}, ALTER COLUMN tags TYPE {ty};
                  ALTER TABLE taskflow_{namespace}_queues ALTER COLUMN config TYPE {ty};
                  ALTER TABLE taskflow_{namespace}_schedules ALTER COLUMN definition TYPE {ty}"
             );
