@@ -68,7 +68,7 @@ pub(super) struct KeyLimit {
 }
 
 const SELECT: &str = "
-SELECT paused, key_limit, key_round, aside, due, later, running, aside + due + later + held, waiting_first
+SELECT paused = 1, key_limit, key_round, aside, due, later, running, aside + due + later + held, waiting_first
 FROM taskflow_queues WHERE name = ?1";
 
 const ADD: &str = "

@@ -25,7 +25,7 @@ const OVERDUE: i64 = 100_000;
 const HEADS: usize = 500;
 
 const QUEUES: &str = "
-SELECT name, paused, config, aside + due + later + held, later, running,
+SELECT name, paused = 1, config, aside + due + later + held, later, running,
        success + failed + interrupted + cancelled + rejected, refused
 FROM taskflow_queues ORDER BY name";
 
@@ -53,7 +53,7 @@ WHERE p.queue = ?1 AND (p.key, p.name) >= (?2, ?3)
 ORDER BY p.key, p.name, p.priority DESC, p.task LIMIT 1";
 
 const STATES: &str = "
-SELECT name, paused, config FROM taskflow_queues WHERE paused <> 0 OR config IS NOT NULL ORDER BY name";
+SELECT name, paused = 1, config FROM taskflow_queues WHERE paused = 1 OR config IS NOT NULL ORDER BY name";
 
 const PAUSE: &str = "
 INSERT INTO taskflow_queues (name, paused) VALUES (?1, ?2)
