@@ -28,12 +28,20 @@ pub(crate) struct Holds(Mutex<HashMap<TaskId, Hold>>);
 struct Hold {
     run: Run,
     /// What becomes of it is known, and on its way to the store.
+    #[cfg(feature = "axum")]
     is_decided: bool,
 }
 
 impl Holds {
     pub(crate) fn begin(&self, hold: Run) {
-        self.0.lock().insert(hold.id, Hold { run: hold, is_decided: false });
+        self.0.lock().insert(
+            hold.id,
+            Hold {
+                run: hold,
+                #[cfg(feature = "axum")]
+                is_decided: false,
+            },
+        );
     }
 
     pub(crate) fn end(&self, hold: Run) {

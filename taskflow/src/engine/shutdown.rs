@@ -90,12 +90,12 @@ impl Ending {
 
     /// Writes the adds that were accepted, then what became of holds: each as it was decided, the others run.
     async fn drain(&self, by: Instant) {
-        let mut is_drained = timeout_at(by, self.adder.drained()).await.is_ok();
+        let is_drained = timeout_at(by, self.adder.drained()).await.is_ok();
         #[cfg(feature = "axum")]
-        {
+        let is_drained = {
             self.releaser.release(self.core.holds.undecided(), &Verdict::Run);
-            is_drained &= timeout_at(by, self.releaser.drained()).await.is_ok();
-        }
+            timeout_at(by, self.releaser.drained()).await.is_ok() && is_drained
+        };
         if !is_drained {
             tracing::warn!(
                 "not every add or release was written in time; it is if the store answers while this process lives"

@@ -11,6 +11,8 @@ mod insert;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(any(feature = "sqlite", feature = "redis"))]
+mod prefetch;
 #[cfg(feature = "redis")]
 mod redis;
 mod schedule;

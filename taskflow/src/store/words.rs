@@ -46,24 +46,6 @@ pub(super) fn readable_tags(json: Option<&str>) -> Result<BTreeMap<String, Strin
     serde_json::from_str(json).map_err(|error| format!("its stored tags cannot be read: {error}"))
 }
 
-/// The column that says which attempts of a task may be prefetched: see [`RetryPolicy::may_prefetch`].
-pub(super) fn prefetch(policy: &RetryPolicy) -> Prefetch {
-    match policy {
-        _ if policy.max_lost_runs <= 1 => Prefetch::Never,
-        _ if policy.requeue_on_interrupt => Prefetch::Always,
-        _ => Prefetch::BeforeLast,
-    }
-}
-
-/// Which attempts of a task may be prefetched, unless its last run was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Prefetch {
-    Never = 0,
-    /// All but the last.
-    BeforeLast = 1,
-    Always = 2,
-}
-
 /// The column of labels: nothing for none.
 pub(super) fn tags_json(tags: &BTreeMap<String, String>) -> Option<String> {
     (!tags.is_empty()).then(|| serde_json::to_string(tags).expect("a map of strings can be written as JSON"))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::{AttemptOutcome, InstanceId, RetryPolicy, TaskSource, TaskStatus};
-use crate::store::words::{self, Prefetch};
+use crate::store::prefetch::{Prefetch, prefetch};
 
 /// Numbers beyond are not exact in Lua.
 pub(super) const FOR_EVER: i64 = (1 << 53) - 1;
@@ -81,7 +81,7 @@ pub(super) fn source_number(source: TaskSource) -> u8 {
 
 /// Which attempts may be prefetched: a value of PREFETCH in `constants.lua`.
 pub(super) fn prefetch_number(policy: &RetryPolicy) -> u8 {
-    match words::prefetch(policy) {
+    match prefetch(policy) {
         Prefetch::Never => 0,
         Prefetch::BeforeLast if policy.max_attempts() == 1 => 1,
         Prefetch::Always => 2,

@@ -7,8 +7,9 @@ use rusqlite::Row;
 use super::legible::{self, is_illegible};
 use super::state::State;
 use crate::model::{Attempt, AttemptOutcome, InstanceId, TaskId, TaskRecord, TaskSource, TaskStatus, time};
+pub(super) use crate::store::prefetch::prefetch;
 pub(super) use crate::store::words::{
-    count, number, outcome, outcome_word, policy, policy_json, prefetch, progress_json, raw, readable_policy,
+    count, number, outcome, outcome_word, policy, policy_json, progress_json, raw, readable_policy,
     readable_tags, small, tags, tags_json,
 };
 
