@@ -156,8 +156,8 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// It is shown for as long as the stream is asked for more, from the thread that renews leases. The stream ends never.
     ///
     /// Others may take an instance for dead whose sign they have not seen for 2.5 s, and [`recover`](Self::recover) then moves on
-    /// those of its runs that may be repeated. A process that hears [`Sign::Gone`] stops these runs 2 s after that
-    /// instant, unless it hears [`Sign::There`] before. A store that cannot tell a dead process from its leases needs none of
+    /// those of its runs that may be repeated. A process that hears [`Sign::Gone`](super::Sign::Gone) stops these runs 2 s after that
+    /// instant, unless it hears [`Sign::There`](super::Sign::There) before. A store that cannot tell a dead process from its leases needs none of
     /// this.
     fn show_life(&self, _instance: InstanceId) -> SignStream {
         Box::pin(futures_util::stream::pending())
