@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{AddError, limits};
 
 /// What a task said about being tried again. It is taken at the add and stored with the task, so that any process can
 /// apply it, even one that does not know the task.
 ///
-/// Read back, it is an object in which a missing field has its default. What is no such object, or breaks a limit, is an
-/// error: another policy must not stand in its place.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A store keeps it as a JSON object of the fields that differ from [`DEFAULT`](Self::DEFAULT), since every task carries
+/// one. What is no such object, or breaks a limit, is an error when it is read: another policy must not stand in its place.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(try_from = "Stored")]
 #[non_exhaustive]
 pub struct RetryPolicy {
@@ -115,6 +116,25 @@ impl RetryPolicy {
         Duration::try_from_secs_f64(self.back_off(attempt).as_secs_f64() * factor.max(0.0))
             .unwrap_or(self.max_delay)
             .min(limits::LENGTH)
+    }
+}
+
+impl Serialize for RetryPolicy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_map(None)?;
+        macro_rules! unless_default {
+            ($($field:ident)*) => {
+                // Names every field, so that none can be forgotten.
+                let Self { $($field),* } = self;
+                $(if *$field != Self::DEFAULT.$field {
+                    object.serialize_entry(stringify!($field), $field)?;
+                })*
+            };
+        }
+        unless_default!(
+            retries delay backoff max_delay jitter timeout requeue_on_interrupt max_snoozes max_lost_runs
+        );
+        object.end()
     }
 }
 
@@ -220,6 +240,8 @@ mod tests {
         let policy = RetryPolicy { retries: 7, backoff: 1.5, timeout, max_delay: Duration::MAX, ..policy() };
         let json = serde_json::to_string(&policy).unwrap();
         assert_eq!(serde_json::from_str::<RetryPolicy>(&json).unwrap(), policy);
+        let usual = RetryPolicy { retries: 1, ..RetryPolicy::DEFAULT };
+        assert_eq!(serde_json::to_string(&usual).unwrap(), r#"{"retries":1}"#);
         // From the SQL function, and from a later version.
         let some: RetryPolicy = serde_json::from_str(r#"{"retries":2,"later":[1]}"#).unwrap();
         assert_eq!(some, RetryPolicy { retries: 2, ..RetryPolicy::DEFAULT });
