@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use support::{eventually, soon};
+use support::{ends, eventually, soon};
 use taskflow::store::{Claim, Finish, FinishKind, InsertBatch, InsertGroup, InsertTask, Start};
 use taskflow::{
-    InstanceInfo, MemoryStore, NewTask, PostgresStore, RedisStore, Store, StoreErrorKind, TaskContext,
-    TaskEvent, TaskEventKind, TaskManager, TaskStatus,
+    AddError, InstanceInfo, MemoryStore, NewTask, PostgresStore, RedisStore, Store, StoreErrorKind,
+    TaskContext, TaskEvent, TaskEventKind, TaskManager, TaskStatus,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -82,6 +82,27 @@ async fn a_shutdown_counts_what_it_gave_back_though_the_answer_was_lost() {
     assert_eq!((report.handed_back, report.interrupted, report.abandoned), (1, 0, 0), "{report:?}");
     assert_eq!(tasks.health().stale_writes, 0);
     assert_eq!(tasks.get(task.id()).await.unwrap().unwrap().status, TaskStatus::Pending);
+}
+
+#[taskflow::task(eager)]
+async fn at_once() {}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_add_whose_answer_was_lost_begins_though_its_caller_has_given_up() {
+    let loses = Arc::new(AtomicBool::new(true));
+    let store = Wrapper::new(Arc::new(MemoryStore::new()), |_| go_on()).losing({
+        let loses = Arc::clone(&loses);
+        move |call| call == "insert" && loses.load(Ordering::SeqCst)
+    });
+    let builder = TaskManager::builder().store(store).add_timeout(Duration::from_millis(50));
+    let tasks = builder.lease(Duration::from_secs(5)).start().await.unwrap();
+    // It may not run twice, and is leased to this process as it is stored.
+    let AddError::Unknown { id, .. } = tasks.add_task(at_once, ()).await.unwrap_err() else {
+        panic!("nobody knows whether it is stored")
+    };
+    loses.store(false, Ordering::SeqCst);
+    assert_eq!(ends(&tasks, id).await.status, TaskStatus::Success);
+    tasks.shutdown(Duration::from_secs(1)).await.unwrap();
 }
 
 /// Stands between a store and its server: when `cut` is set, it cuts the next connection that is answered, before the

@@ -78,7 +78,8 @@ async fn add_and_respond(tasks: BackgroundTasks) -> Result<&'static str, AddErro
 async fn start(store: &Wrapper, world: &World) -> TaskManager {
     eventually("it starts", || async {
         let builder = TaskManager::builder().store(store.clone()).state(world.clone());
-        builder.lease(Duration::from_millis(300)).start().await.ok()
+        // Long enough for some renewals that fail and some restarts.
+        builder.lease(Duration::from_secs(3)).start().await.ok()
     })
     .await
 }

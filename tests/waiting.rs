@@ -11,6 +11,7 @@ mod support;
 mod wrapper;
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::routing::get;
 use everywhere::everywhere;
+use futures_util::future::poll_immediate;
 use futures_util::{StreamExt, stream};
 use support::{Gate, eventually, soon};
 use taskflow::{
@@ -106,15 +108,19 @@ async fn a_task_that_ends_here_wakes_its_waiters_without_a_read() {
     let tasks = TaskManager::builder().store(store).state(gate.clone()).start().await.unwrap();
     let well = tasks.add_task(double, (21,)).await.unwrap();
     let badly = tasks.add_task(fail, ()).await.unwrap();
-    let (here, too) = (well.clone(), well.clone());
-    let waits = [here, too].map(|handle| tokio::spawn(async move { handle.wait().await }));
-    let failing = tokio::spawn(async move { badly.wait().await });
+    let mut waits = [pin!(well.wait()), pin!(well.wait())];
+    let mut failing = pin!(badly.wait());
+    // They wait before the tasks end: whoever comes later has to read.
+    for wait in &mut waits {
+        assert!(poll_immediate(wait).await.is_none());
+    }
+    assert!(poll_immediate(&mut failing).await.is_none());
     gate.reached(2).await;
     gate.open();
     for wait in waits {
-        assert_eq!(soon(wait).await.unwrap().unwrap(), 42);
+        assert_eq!(soon(wait).await.unwrap(), 42);
     }
-    let failure = soon(failing).await.unwrap().unwrap_err();
+    let failure = soon(failing).await.unwrap_err();
     assert_eq!((failure.kind(), failure.status()), (FailureKind::Ended, TaskStatus::Failed));
     assert_eq!(failure.message(), "there is no paper");
 }
@@ -127,7 +133,7 @@ async fn a_wait_for_a_deleted_record_says_that_it_is_gone_and_not_how_it_ended()
         let tasks = place.builder().state(gate).start().await.unwrap();
         let handle = tasks.add_task(double, (1,)).await.unwrap();
         assert_eq!(soon(handle.wait()).await.unwrap(), 2);
-        assert_eq!(tasks.delete(TaskFilter::all()).await.unwrap(), 1);
+        assert_eq!(tasks.delete_all(TaskFilter::all()).await.unwrap(), 1);
         let failure = soon(handle.wait()).await.unwrap_err();
         assert_eq!(failure.kind(), FailureKind::Gone, "{place:?}");
         assert!(!failure.status().is_final(), "{failure}");

@@ -116,7 +116,8 @@ impl Store for Wrapper {
         Box::pin(async move {
             before.await?;
             before_insert.await?;
-            self.inner.insert(batch).await
+            let answer = self.inner.insert(batch).await?;
+            self.answer("insert", answer)
         })
     }
 
@@ -139,11 +140,12 @@ impl Store for Wrapper {
         ends(ids: Vec<TaskId>) -> Vec<TaskEnd>;
         logs(id: TaskId) -> Option<Vec<LogLine>>;
         list(filter: TaskFilter) -> Page<TaskRecord>;
+        list_outlines(filter: TaskFilter) -> Page<TaskRecord>;
         counts() -> Counts;
         queues() -> Vec<QueueInfo>;
         instances() -> Vec<InstanceInfo>;
         cancel(ids: Vec<TaskId>, reason: String) -> Vec<CancelOutcome>;
-        cancel_scheduled(run_key: String) -> Vec<TaskId>;
+        cancel_by_run_key(run_key: String) -> Vec<TaskId>;
         retry(ids: Vec<TaskId>) -> Vec<Result<(), Error>>;
         delete(ids: Vec<TaskId>) -> usize;
         queue_states() -> Vec<QueueState>;

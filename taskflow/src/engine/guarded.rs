@@ -107,7 +107,7 @@ impl Store for Guarded {
         set_queue(queue: String, config: Option<QueueConfig>) -> ();
         instances() -> Vec<InstanceInfo>;
         cancel(ids: Vec<TaskId>, reason: String) -> Vec<CancelOutcome>;
-        cancel_scheduled(run_key: String) -> Vec<TaskId>;
+        cancel_by_run_key(run_key: String) -> Vec<TaskId>;
         retry(ids: Vec<TaskId>) -> Vec<Result<(), Error>>;
         delete(ids: Vec<TaskId>) -> usize;
         set_paused(queue: String, paused: bool) -> ();

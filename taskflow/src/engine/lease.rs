@@ -36,7 +36,8 @@ async fn stay(core: &Core, runner: Option<&Runner>) {
         () = core.over.cancelled() => {}
         () = core.presence.join_over() => {
             let mut restarts = Restarts::new();
-            while let Err(panic) = caught(renew_until_over(core, runner)).await {
+            let mut known = Known { renewed: Instant::now(), gone: None };
+            while let Err(panic) = caught(renew_until_over(core, runner, &mut known)).await {
                 restarts.after(core, "the lease thread", &panic).await;
             }
         }
@@ -44,20 +45,27 @@ async fn stay(core: &Core, runner: Option<&Runner>) {
     presence::leave(core).await;
 }
 
-async fn renew_until_over(core: &Core, runner: Option<&Runner>) {
+/// What a panic must not make forgotten: this process would trust in leases that others have seen end.
+struct Known {
+    /// When the last renewal that went well was asked for.
+    renewed: Instant,
+    /// Since when nothing shows others that this process lives.
+    gone: Option<Instant>,
+}
+
+async fn renew_until_over(core: &Core, runner: Option<&Runner>, known: &mut Known) {
     tokio::select! {
         biased;
-        () = renew(core, runner) => {}
-        () = show_life(core, runner) => {}
+        () = renew(core, runner, &mut known.renewed) => {}
+        () = show_life(core, runner, &mut known.gone) => {}
     }
 }
 
 /// Shows that this process lives, and stops what others may start when that could not be shown for too long. Of a process
 /// that runs nothing there is nothing to start. Ends never.
-async fn show_life(core: &Core, runner: Option<&Runner>) {
+async fn show_life(core: &Core, runner: Option<&Runner>, gone: &mut Option<Instant>) {
     let Some(runner) = runner else { return std::future::pending().await };
     let mut signs = core.store.show_life(core.instance.id);
-    let mut gone: Option<Instant> = None;
     let mut in_doubt = false;
     loop {
         let patience = gone.map(|since| (since + SIGN_GRACE).saturating_duration_since(Instant::now()));
@@ -65,30 +73,29 @@ async fn show_life(core: &Core, runner: Option<&Runner>) {
             biased;
             sign = poll_fn(|cx| signs.as_mut().poll_next(cx)) => match sign {
                 Some(Sign::There) => {
-                    (gone, in_doubt) = (None, false);
+                    (*gone, in_doubt) = (None, false);
                     core.runs.doubt_repeatable(false);
                     runner.doubt_sign(false);
                 }
-                Some(Sign::Gone { since }) if !in_doubt => gone = Some(since),
-                Some(Sign::Gone { .. }) => {}
+                Some(Sign::Gone { since }) => *gone = Some(gone.unwrap_or(since)),
                 None => std::future::pending().await,
             },
-            () = tokio::time::sleep(patience.unwrap_or_default()), if gone.is_some() => {
-                (gone, in_doubt) = (None, true);
+            () = tokio::time::sleep(patience.unwrap_or_default()), if gone.is_some() && !in_doubt => {
+                in_doubt = true;
+                // Before the log line: it may panic.
+                runner.doubt_sign(true);
+                core.runs.doubt_repeatable(true);
                 tracing::warn!(
                     "the connection that shows others that this process lives is gone: runs that others may start are \
                      stopped, nothing is claimed"
                 );
-                runner.doubt_sign(true);
-                core.runs.doubt_repeatable(true);
             }
         }
     }
 }
 
-async fn renew(core: &Core, runner: Option<&Runner>) {
+async fn renew(core: &Core, runner: Option<&Runner>, renewed: &mut Instant) {
     let lease = core.settings.lease;
-    let mut renewed = Instant::now();
     let mut wait = lease / 3;
     loop {
         tokio::select! {
@@ -107,7 +114,7 @@ async fn renew(core: &Core, runner: Option<&Runner>) {
                 return Ok(renewal.await);
             }
             // A store that does not answer is as good as one that refuses.
-            let left = lease_left(lease, renewed);
+            let left = lease_left(lease, *renewed);
             tokio::time::timeout(left.max(lease / 10), renewal).await
         };
         let answer = tokio::select! {
@@ -117,7 +124,7 @@ async fn renew(core: &Core, runner: Option<&Runner>) {
         };
         match answer {
             Ok(Ok(answer)) => {
-                renewed = asked;
+                *renewed = asked;
                 wait = lease / 3;
                 for run in answer.lost {
                     // What ended while the renewal was under way is not lost. A hold's release will say.
@@ -134,13 +141,13 @@ async fn renew(core: &Core, runner: Option<&Runner>) {
                 }
             }
             refused => {
+                wait = lease / 20;
+                if lease_left(lease, *renewed).is_zero() {
+                    give_up(core, runner);
+                }
                 if refused.is_err() {
                     let silent = StoreError::new(StoreErrorKind::Unavailable, "the store does not answer");
                     core.health.failed("a renewal", &silent);
-                }
-                wait = lease / 20;
-                if lease_left(lease, renewed).is_zero() {
-                    give_up(core, runner);
                 }
             }
         }
@@ -155,11 +162,13 @@ fn lease_left(lease: Duration, renewed: Instant) -> Duration {
 
 fn give_up(core: &Core, runner: Option<&Runner>) {
     let Some(runner) = runner else { return };
-    if runner.may_claim() {
+    let is_news = runner.may_claim();
+    // Before the log line: it may panic.
+    runner.doubt_lease(true);
+    core.runs.ask_all(StopReason::LeaseEnding);
+    if is_news {
         tracing::warn!(
             "the leases of this process cannot be renewed: its runs are stopped, nothing is claimed"
         );
     }
-    runner.doubt_lease(true);
-    core.runs.ask_all(StopReason::LeaseEnding);
 }

@@ -96,8 +96,9 @@ impl Releaser {
     }
 
     async fn settle(&self, releases: &[Release], applied: &[bool]) {
+        // First, and whatever a panic in what follows does: a hold that has ended must not be renewed.
+        releases.iter().for_each(|release| self.core.holds.end(release.hold));
         for (release, applied) in releases.iter().zip(applied) {
-            self.core.holds.end(release.hold);
             if !applied {
                 // The process stood still past the lease: others have taken the task as released.
                 self.core.health.stale_write();

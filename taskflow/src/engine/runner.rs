@@ -100,7 +100,7 @@ impl Runner {
 
     /// Starts a task that was leased as it was inserted: nothing of it need be read back.
     pub(crate) fn start_leased(self: &Arc<Self>, task: &NewTask, run: Run, seat: Seat) {
-        let Some(known) = self.registry.get(&task.name) else { return self.slots.give_back(seat) };
+        let Some(known) = self.registry.get(&task.name) else { return self.give_back(seat) };
         let args = task.args.clone().unwrap_or_else(|_| Arc::from("{}"));
         let policy = match &task.policy {
             policy if **policy == *known.policy => known.policy.clone(),
@@ -126,9 +126,20 @@ impl Runner {
     /// A body is over that took so long, or will not begin: hands the end of the run to the dispatcher, and the slot to
     /// the next.
     pub(crate) fn end(self: &Arc<Self>, ended: Ended, took: Duration) {
-        let mut next = self.slots.end_body(took, self.may_claim());
+        let next = self.slots.end_body(took, self.may_claim());
         // Only now: the dispatcher claims as soon as it hears of the end, and must find the slot free.
         self.hand_in([ended]);
+        self.begin_next(next, took);
+    }
+
+    /// Nothing ran in this slot: what waits for one begins.
+    pub(crate) fn give_back(self: &Arc<Self>, seat: Seat) {
+        let next = self.slots.give_back(seat, self.may_claim());
+        self.begin_next(next, Duration::ZERO);
+    }
+
+    /// Begins what waited for a slot, or the first after it that still may.
+    fn begin_next(self: &Arc<Self>, mut next: Option<(Admitted, Seat)>, took: Duration) {
         while let Some((task, seat)) = next {
             if !task.may_not_begin() {
                 return execution::begin(self.clone(), task, seat);

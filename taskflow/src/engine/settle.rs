@@ -132,9 +132,11 @@ fn event(kind: &FinishKind, status: TaskStatus) -> TaskEventKind {
 /// After an error that no repetition mends: writes each end alone, so that one the store will not take does not hold up
 /// the others. That one becomes a failure that says so; if not even that can be written, its lease will end.
 pub(super) async fn one_by_one(runner: &Runner, batch: &mut Vec<Ended>) {
-    for mut ended in std::mem::take(batch) {
-        let Some(finish) = ended.finish.clone() else {
-            batch.push(ended);
+    let mut at = 0;
+    // Each stays in the batch until its end is durable: none is lost to a panic.
+    while let Some(Ended { run, finish, .. }) = batch.get(at) {
+        let (run, Some(finish)) = (*run, finish.clone()) else {
+            at += 1;
             continue;
         };
         let mut finish = Arc::new(vec![finish]);
@@ -147,20 +149,21 @@ pub(super) async fn one_by_one(runner: &Runner, batch: &mut Vec<Ended>) {
                 outcome: AttemptOutcome::Failed,
                 error: format!("its outcome could not be stored: {error}"),
             };
-            finish = Arc::new(vec![Finish::new(ended.run, failure)]);
+            finish = Arc::new(vec![Finish::new(run, failure)]);
             answer = runner.core.call("a finish", runner.core.store.finish(finish.clone())).await;
         }
         match answer {
             Ok(finished) => {
+                let ended = batch.remove(at);
                 count(runner, &finish, &finished);
                 leave(runner, std::slice::from_ref(&ended));
                 settle(runner, std::slice::from_ref(&ended), &finish, &finished);
             }
-            Err(error) if !is_about_one_row(&error) => batch.push(ended),
+            Err(error) if !is_about_one_row(&error) => at += 1,
             Err(error) => {
-                tracing::error!(task = %ended.run.id, %error, "its outcome cannot be stored; its lease will end");
-                ended.finish = None;
-                batch.push(ended);
+                batch[at].finish = None;
+                at += 1;
+                tracing::error!(task = %run.id, %error, "its outcome cannot be stored; its lease will end");
             }
         }
     }

@@ -142,12 +142,14 @@ impl<T> Slots<T> {
     }
 
     /// A slot for a task of that queue, if one is free. Queues that do not run here have none, and of those with limits
-    /// over all processes only a claim takes slots.
-    pub(crate) fn try_take(&self, queue: &str, blocking: bool) -> Option<Seat> {
+    /// over all processes only a claim takes slots. A task that is not eager leaves the slot to one that waits for it in the
+    /// store: it is not started before that one.
+    pub(crate) fn try_take(&self, queue: &str, blocking: bool, eager: bool) -> Option<Seat> {
         let index = *self.indices.get(queue)?;
         let mut state = self.state.lock();
         let free = if state.claiming || state.closed { 0 } else { state.prompt() };
         if state.queues[index].shared
+            || (state.needs_slot && !eager)
             || state.queues[index].free(free) == 0
             || state.runs >= self.total.saturating_add(self.max_prefetch)
             || (blocking && self.threads.is_some() && state.free_threads == 0)
@@ -174,22 +176,18 @@ impl<T> Slots<T> {
         state.runs + usize::from(state.claiming)
     }
 
-    /// Nothing ran in it.
-    pub(crate) fn give_back(&self, seat: Seat) {
+    /// Nothing ran in it. Answers what runs in its slot instead, unless nothing is to start now.
+    pub(crate) fn give_back(&self, seat: Seat, start_next: bool) -> Option<(T, Seat)> {
         let mut state = self.state.lock();
-        state.free += 1;
         state.leave(seat);
+        state.free_slot(start_next)
     }
 
     /// A body is over that took so long. Answers what runs next in its slot, unless nothing is to start now.
     pub(crate) fn end_body(&self, took: Duration, start_next: bool) -> Option<(T, Seat)> {
         let mut state = self.state.lock();
         state.ended.add(took);
-        let next = if start_next { state.ready.pop_front() } else { None };
-        if next.is_none() {
-            state.free += 1;
-        }
-        next.map(|(task, seat, _)| (task, seat))
+        state.free_slot(start_next)
     }
 
     /// The ends of these runs are durable.
@@ -305,6 +303,15 @@ impl<T> State<T> {
     /// How many can start at once.
     fn prompt(&self) -> usize {
         self.free.saturating_sub(self.ready.len())
+    }
+
+    /// A slot has no body any more: answers what waits for one, unless nothing is to start now.
+    fn free_slot(&mut self, start_next: bool) -> Option<(T, Seat)> {
+        let next = if start_next { self.ready.pop_front() } else { None };
+        if next.is_none() {
+            self.free += 1;
+        }
+        next.map(|(task, seat, _)| (task, seat))
     }
 
     fn sit(&mut self, queue: usize, blocking: bool) -> Seat {

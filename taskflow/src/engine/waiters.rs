@@ -45,6 +45,8 @@ struct WaitedFor {
     unread: Vec<TaskId>,
     /// Whether the store has hinted at a change since all were read.
     changed: bool,
+    /// How many rounds of reads have begun.
+    rounds: u64,
 }
 
 /// What is known of a task that is waited for.
@@ -54,6 +56,8 @@ pub(crate) struct Seen {
     pub(crate) status: TaskStatus,
     /// Its end, once it is known.
     pub(crate) end: Option<TaskEnd>,
+    /// The round that read its end; `None` for an end in this process.
+    round: Option<u64>,
 }
 
 /// One caller that waits for one task. Dropped, it waits no longer.
@@ -61,6 +65,8 @@ pub(crate) struct Seen {
 pub(crate) struct Waiting<'a> {
     waiters: &'a Waiters,
     id: TaskId,
+    /// How many rounds had begun before this caller came.
+    rounds: u64,
     seen: Option<watch::Receiver<Seen>>,
 }
 
@@ -68,20 +74,21 @@ impl Waiters {
     /// Begins to wait for a task, which is read at once: it may have ended before.
     pub(crate) fn join(&self, id: TaskId) -> Waiting<'_> {
         let mut waited_for = self.waited_for.lock();
-        let nothing = || watch::Sender::new(Seen { status: TaskStatus::Pending, end: None });
+        let nothing = || watch::Sender::new(Seen { status: TaskStatus::Pending, end: None, round: None });
         let seen = waited_for.tasks.entry(id).or_insert_with(nothing).subscribe();
         waited_for.unread.push(id);
         // Before the read: an end that becomes durable after it finds this number.
         self.count.store(waited_for.tasks.len(), Ordering::SeqCst);
+        let rounds = waited_for.rounds;
         drop(waited_for);
         self.wake.notify_one();
-        Waiting { waiters: self, id, seen: Some(seen) }
+        Waiting { waiters: self, id, rounds, seen: Some(seen) }
     }
 
     /// A task has ended in this process; `end` says how.
     pub(crate) fn ended(&self, id: TaskId, end: impl FnOnce() -> TaskEnd) {
         if self.count.load(Ordering::SeqCst) > 0 && self.waited_for.lock().tasks.contains_key(&id) {
-            self.deliver(id, end());
+            self.deliver(id, end(), None);
         }
     }
 
@@ -104,15 +111,15 @@ impl Waiters {
         }
     }
 
-    /// What was read or has ended. Callers that begin to wait for a task after its end is delivered read it anew: it may
-    /// have been retried by hand.
-    fn deliver(&self, id: TaskId, end: TaskEnd) {
+    /// What a round has read, or what has ended. Callers that begin to wait for a task after its end is delivered read it
+    /// anew: it may have been retried by hand.
+    fn deliver(&self, id: TaskId, end: TaskEnd, round: Option<u64>) {
         let mut waited_for = self.waited_for.lock();
         let Entry::Occupied(task) = waited_for.tasks.entry(id) else { return };
         match end {
             TaskEnd::Open(status) => task.get().send_modify(|seen| seen.status = status),
             end => {
-                task.remove().send_modify(|seen| seen.end = Some(end));
+                task.remove().send_modify(|seen| (seen.end, seen.round) = (Some(end), round));
                 self.count.store(waited_for.tasks.len(), Ordering::SeqCst);
             }
         }
@@ -127,14 +134,17 @@ impl Waiters {
         if (hinted || times.poll_at <= now) && !waited_for.tasks.is_empty() {
             waited_for.changed = false;
             waited_for.unread.clear();
-            return Ok(Round { ids: waited_for.tasks.keys().copied().collect(), is_full: true });
+            waited_for.rounds += 1;
+            let ids = waited_for.tasks.keys().copied().collect();
+            return Ok(Round { number: waited_for.rounds, ids, is_full: true });
         }
         let mut unread = std::mem::take(&mut waited_for.unread);
         unread.retain(|id| waited_for.tasks.contains_key(id));
         if !unread.is_empty() {
             unread.sort_unstable();
             unread.dedup();
-            return Ok(Round { ids: unread, is_full: false });
+            waited_for.rounds += 1;
+            return Ok(Round { number: waited_for.rounds, ids: unread, is_full: false });
         }
         let next = if waited_for.changed { times.hint_from.min(times.poll_at) } else { times.poll_at };
         Err((!waited_for.tasks.is_empty()).then_some(next))
@@ -143,6 +153,7 @@ impl Waiters {
 
 /// What is read in one round.
 struct Round {
+    number: u64,
     ids: Vec<TaskId>,
     /// Whether these are all that are waited for.
     is_full: bool,
@@ -159,14 +170,21 @@ struct Times {
 impl Waiting<'_> {
     /// The end of the task.
     pub(crate) async fn end(&mut self) -> TaskEnd {
-        if let Some(seen) = &mut self.seen
-            && let Ok(seen) = seen.wait_for(|seen| seen.end.is_some()).await
-            && let Some(end) = seen.end.clone()
-        {
-            return end;
+        while let Some((end, round)) = self.told().await {
+            // The round may have read it before a retry by hand that this caller knows of.
+            if round.is_none_or(|round| round > self.rounds) {
+                return end;
+            }
+            *self = self.waiters.join(self.id);
         }
         // Nothing takes a task out without an end while it is waited for.
         std::future::pending().await
+    }
+
+    /// The end that the callers of one time are told, and the round that has read it.
+    async fn told(&mut self) -> Option<(TaskEnd, Option<u64>)> {
+        let seen = self.seen.as_mut()?.wait_for(|seen| seen.end.is_some()).await.ok()?;
+        seen.end.clone().map(|end| (end, seen.round))
     }
 
     /// The status of the task when it was last read.
@@ -212,7 +230,7 @@ pub(crate) async fn read(core: Arc<Core>) {
             let ends = core.read("a look for ends", core.store.ends(ids.to_vec())).await;
             // An error is in the health; the poll comes again.
             for (id, end) in ids.iter().zip(ends.unwrap_or_default()) {
-                waiters.deliver(*id, end);
+                waiters.deliver(*id, end, Some(round.number));
             }
         }
         if round.is_full {
@@ -260,5 +278,24 @@ mod tests {
         let seen = second.seen.as_ref().map(|seen| seen.borrow().end.clone());
         assert_eq!(seen, Some(None), "it has been retried by hand, perhaps");
         assert_eq!(waiters.waited_for.lock().tasks.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_comes_during_a_read_waits_for_the_next() {
+        let waiters = Waiters::default();
+        let id = TaskId::new();
+        let times = Times { hint_from: Instant::now(), poll_at: Instant::now() + POLL };
+        let mut first = waiters.join(id);
+        let Ok(round) = waiters.next(&times) else { panic!("there is something to read") };
+        let mut second = waiters.join(id);
+        let end = |error: &str| TaskEnd::of(TaskStatus::Failed, None, Some(error.to_owned()));
+        waiters.deliver(id, end("old"), Some(round.number));
+        assert_eq!(first.end().await, end("old"));
+        let mut second = std::pin::pin!(second.end());
+        let told = futures_util::future::poll_immediate(&mut second).await;
+        assert_eq!(told, None, "it may have been retried by hand before this caller came");
+        let Ok(round) = waiters.next(&times) else { panic!("it is read anew") };
+        waiters.deliver(id, end("new"), Some(round.number));
+        assert_eq!(second.await, end("new"));
     }
 }

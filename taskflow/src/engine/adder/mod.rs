@@ -112,7 +112,7 @@ impl Adder {
             return None;
         }
         let known = runner.registry.get(&task.name)?;
-        let seat = runner.slots.try_take(&task.queue, known.task.is_blocking())?;
+        let seat = runner.slots.try_take(&task.queue, known.task.is_blocking(), task.eager)?;
         insert.start = if task.eager { Start::Lease } else { Start::LeaseIfIdle };
         Some(seat)
     }

@@ -240,7 +240,7 @@ impl AddQueue {
         let Some(runner) = &self.runner else { return };
         let mut any = false;
         for seat in seats.into_iter().flatten() {
-            runner.slots.give_back(seat);
+            runner.give_back(seat);
             any = true;
         }
         if any {

@@ -79,7 +79,12 @@ impl Writer {
             }
             self.groups.extend(self.halves.drain(..).flatten());
             // Not longer than the first of them can wait, nor anybody who comes meanwhile.
-            let Some(earliest) = self.groups.iter().map(|group| group.deadline).min() else { continue };
+            let lease = self.queue.core.settings.lease;
+            let next = |group: &Group| match group.is_awaited() {
+                true => group.deadline,
+                false => group.given_up_at(lease),
+            };
+            let Some(earliest) = self.groups.iter().map(next).min() else { continue };
             let patience = in_time(self.queue.core.settings.add_timeout);
             let wake_at = in_time(backoff.delay()).min(earliest).min(patience);
             tokio::time::sleep_until(wake_at).await;
@@ -194,16 +199,23 @@ impl Writer {
         group.answer(Ok(inserted));
     }
 
-    /// Answers those who cannot be served: everybody after an error that no repetition mends, else those whose time
-    /// is over.
+    /// Answers the callers that cannot be served: all after an error that no repetition mends, else those whose time is over.
     fn give_up_late(&mut self, error: &StoreError) {
-        let now = Instant::now();
-        let late = self.groups.extract_if(.., |group| !error.is_transient() || group.deadline <= now);
+        let (now, core) = (Instant::now(), &self.queue.core);
+        let is_stopping =
+            core.is_closed() || self.queue.runner.as_ref().is_some_and(|runner| runner.is_stopping());
+        let lease = if is_stopping { Duration::ZERO } else { core.settings.lease };
+        let is_final = !error.is_transient();
+        for group in &mut self.groups {
+            if is_final || group.deadline <= now {
+                let answer = group.error(error.clone());
+                group.answer(Err(answer));
+            }
+        }
+        let late = self.groups.extract_if(.., |group| is_final || group.given_up_at(lease) <= now);
         for mut group in late.collect::<Vec<_>>() {
             self.queue.forget(group.announced, &group.tasks);
             self.queue.free(mem::take(&mut group.seats));
-            let answer = group.error(error.clone());
-            group.answer(Err(answer));
         }
     }
 }

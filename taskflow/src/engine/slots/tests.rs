@@ -28,17 +28,17 @@ fn end(slots: &Slots<Kind>, seat: Seat) {
 #[test]
 fn no_limit_is_exceeded_and_every_seat_comes_back() {
     let slots = slots(0);
-    let slow = slots.try_take("slow", true).unwrap();
-    assert!(slots.try_take("slow", false).is_none(), "its queue is full");
-    assert!(slots.try_take("default", true).is_none(), "its threads are taken");
-    assert!(slots.try_take("unknown", false).is_none());
-    let others = [(); 2].map(|()| slots.try_take("default", false).unwrap());
-    assert!(slots.try_take("default", false).is_none(), "all are taken");
+    let slow = slots.try_take("slow", true, false).unwrap();
+    assert!(slots.try_take("slow", false, false).is_none(), "its queue is full");
+    assert!(slots.try_take("default", true, false).is_none(), "its threads are taken");
+    assert!(slots.try_take("unknown", false, false).is_none());
+    let others = [(); 2].map(|()| slots.try_take("default", false, false).unwrap());
+    assert!(slots.try_take("default", false, false).is_none(), "all are taken");
     assert_eq!(slots.taken(), 3);
     for seat in others {
         end(&slots, seat);
     }
-    slots.give_back(slow);
+    assert!(slots.give_back(slow, true).is_none());
     assert_eq!(slots.taken(), 0);
     assert_eq!(slots.budget(&[]).limit, 3);
 }
@@ -46,57 +46,63 @@ fn no_limit_is_exceeded_and_every_seat_comes_back() {
 #[test]
 fn without_prefetching_a_slot_is_free_only_when_its_end_is_durable() {
     let slots = slots(0);
-    let seats = [(); 3].map(|()| slots.try_take("default", false).unwrap());
+    let seats = [(); 3].map(|()| slots.try_take("default", false, false).unwrap());
     assert!(slots.end_body(SOON, true).is_none());
-    assert!(slots.try_take("default", false).is_none(), "its end is not durable");
+    assert!(slots.try_take("default", false, false).is_none(), "its end is not durable");
     let budget = slots.budget(&seats[..1]);
     assert_eq!(budget.limit, 1);
     slots.undo(&seats[..1]);
     slots.leave([seats[0]]);
-    assert!(slots.try_take("default", false).is_some());
+    assert!(slots.try_take("default", false, false).is_some());
 }
 
 #[test]
 fn what_is_given_back_while_a_claim_is_under_way_is_not_taken_twice() {
     let slots = slots(0);
-    let other = slots.try_take("default", true).unwrap();
+    let other = slots.try_take("default", true, false).unwrap();
     let budget = slots.budget(&[]);
     assert_eq!(limits(&budget), [("default", 2), ("slow", 1)]);
     end(&slots, other);
-    assert!(slots.try_take("slow", false).is_none(), "the claim was offered the one slot of this queue");
+    assert!(
+        slots.try_take("slow", false, false).is_none(),
+        "the claim was offered the one slot of this queue"
+    );
     let seats = answer(&slots, &budget, &[("slow", false)]);
-    assert!(slots.try_take("slow", false).is_none());
+    assert!(slots.try_take("slow", false, false).is_none());
     end(&slots, seats[0]);
-    assert!(slots.try_take("slow", true).is_some());
+    assert!(slots.try_take("slow", true, false).is_some());
 }
 
 #[test]
 fn a_limit_that_shrinks_ends_nothing_and_gives_nothing_until_there_is_room() {
     let slots = slots(0);
-    let seats = [(); 3].map(|()| slots.try_take("default", false).unwrap());
+    let seats = [(); 3].map(|()| slots.try_take("default", false, false).unwrap());
     slots.set_limit("default", Some(1), false);
     end(&slots, seats[0]);
     end(&slots, seats[1]);
-    assert!(slots.try_take("default", false).is_none(), "one runs still");
+    assert!(slots.try_take("default", false, false).is_none(), "one runs still");
     end(&slots, seats[2]);
-    assert!(slots.try_take("default", false).is_some());
-    assert!(slots.try_take("default", false).is_none());
+    assert!(slots.try_take("default", false, false).is_some());
+    assert!(slots.try_take("default", false, false).is_none());
     slots.set_limit("default", None, true);
-    assert!(slots.try_take("default", false).is_none(), "a claim takes it, which minds what others run");
+    assert!(
+        slots.try_take("default", false, false).is_none(),
+        "a claim takes it, which minds what others run"
+    );
     assert_eq!(limits(&slots.budget(&[]))[0], ("default", 2));
 }
 
 #[test]
 fn a_claim_may_take_what_its_write_leaves_and_a_failed_one_takes_nothing() {
     let slots = slots(0);
-    let slow = slots.try_take("slow", true).unwrap();
+    let slow = slots.try_take("slow", true, false).unwrap();
     assert!(slots.end_body(SOON, true).is_none());
     let budget = slots.budget(&[slow]);
     assert_eq!((budget.limit, budget.threads), (3, 1));
     assert_eq!(limits(&budget), [("default", 3), ("slow", 1)]);
-    assert!(slots.try_take("default", false).is_none(), "the claim has it all");
+    assert!(slots.try_take("default", false, false).is_none(), "the claim has it all");
     slots.undo(&[slow]);
-    assert!(slots.try_take("slow", false).is_none(), "it stayed");
+    assert!(slots.try_take("slow", false, false).is_none(), "it stayed");
 
     let budget = slots.budget(&[slow]);
     let seats = answer(&slots, &budget, &[("slow", false), ("default", true)]);
@@ -124,7 +130,7 @@ fn more_is_claimed_than_may_run() {
     let running = answer(&slots, &budget, &[("default", false); 7]);
     assert_eq!(running.len(), 3, "no more bodies than slots");
     assert_eq!(slots.taken(), 7);
-    assert!(slots.try_take("default", false).is_none(), "others come first");
+    assert!(slots.try_take("default", false, false).is_none(), "others come first");
     let budget = slots.budget(&[]);
     assert_eq!((budget.limit, budget.prefetch), (7, 7), "no slot is free");
     slots.undo(&[]);
@@ -138,14 +144,14 @@ fn more_is_claimed_than_may_run() {
 #[test]
 fn a_slot_that_was_offered_to_a_claim_stays_free_for_it() {
     let slots = with_an_open_window();
-    let running = slots.try_take("default", false).unwrap();
+    let running = slots.try_take("default", false, false).unwrap();
     let budget = slots.budget(&[]);
     assert_eq!(budget.slots(), 2);
-    assert!(slots.try_take("other", false).is_none());
+    assert!(slots.try_take("other", false, false).is_none());
     end(&slots, running);
-    assert!(slots.try_take("other", false).is_none());
+    assert!(slots.try_take("other", false, false).is_none());
     assert_eq!(answer(&slots, &budget, &[("default", false); 2]).len(), 2, "all begin at once");
-    assert!(slots.try_take("other", false).is_some());
+    assert!(slots.try_take("other", false, false).is_some());
 }
 
 #[test]
@@ -178,12 +184,12 @@ fn an_add_takes_the_slot_of_an_end_that_is_not_durable_but_not_under_a_limit() {
     let slots = with_an_open_window();
     slots.set_limit("other", Some(2), false);
     for _ in 0..2 {
-        slots.try_take("other", false).unwrap();
+        slots.try_take("other", false, false).unwrap();
     }
-    slots.try_take("default", false).unwrap();
+    slots.try_take("default", false, false).unwrap();
     assert!(slots.end_body(SOON, true).is_none());
-    assert!(slots.try_take("other", false).is_none());
-    assert!(slots.try_take("default", false).is_some());
+    assert!(slots.try_take("other", false, false).is_none());
+    assert!(slots.try_take("default", false, false).is_some());
 }
 
 #[test]
@@ -192,7 +198,7 @@ fn any_numbers_will_do() {
     for slots in
         [Slots::<Kind>::new(1, 1, usize::MAX, queues()), Slots::new(usize::MAX, usize::MAX, 1, queues())]
     {
-        slots.try_take("default", true).unwrap();
+        slots.try_take("default", true, false).unwrap();
         slots.budget(&[]);
     }
 }
@@ -209,4 +215,25 @@ fn what_waits_for_a_slot_can_be_taken_back_and_closes_the_window() {
     slots.leave(waiting.into_iter().map(|(_, seat)| seat));
     assert_eq!((slots.taken(), slots.impatient_at()), (3, None));
     assert_eq!(slots.budget(&[]).limit, 0);
+}
+
+#[test]
+fn a_slot_is_left_to_what_waits_for_one_in_the_store_unless_the_task_is_eager() {
+    let slots = with_an_open_window();
+    let budget = slots.budget(&[]);
+    slots.admit(vec![("default", false); 2], |kind| *kind);
+    slots.answered(&budget, 2, true);
+    assert!(slots.try_take("default", false, false).is_none(), "one in the store needs the free slot");
+    assert!(slots.try_take("default", false, true).is_some(), "an eager one waits for nothing");
+}
+
+#[test]
+fn a_slot_that_nothing_ran_in_goes_to_what_waits_for_one() {
+    let slots = with_an_open_window();
+    let added = slots.try_take("default", false, false).unwrap();
+    let budget = slots.budget(&[]);
+    assert_eq!(slots.admit(vec![("default", false); 4], |kind| *kind).len(), 2);
+    slots.answered(&budget, 4, false);
+    assert!(slots.give_back(added, true).is_some(), "two wait for a slot");
+    assert_eq!(slots.taken(), 4);
 }
