@@ -1,8 +1,8 @@
 //! Looks whether other hands have written in the tables.
 //!
 //! No call of the store looks for that on its way. A reader looks over what a file holds once after it was opened, and
-//! again after somebody else has written to it, at most a hundredth of the time: the numbers of the queues against
-//! what they count, and some of the rows each time, until all have been seen.
+//! again after somebody else has written to it, at most a hundredth of the time (a tenth while there is damage): the
+//! numbers of the queues against what they count, and some of the rows each time, until all have been seen.
 
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,9 @@ const SOON: Duration = Duration::from_millis(500);
 
 /// Between two looks there are so many times as long as the last took.
 const PAUSE: u32 = 100;
+
+/// The same after a look that found damage: there may be more, and tasks that wait for the repair.
+const PAUSE_AFTER_DAMAGE: u32 = 10;
 
 /// Whether the numbers of what has not ended are those of the rows.
 const NUMBERS_DIFFER: &str = "
@@ -99,10 +102,11 @@ struct Progress {
     /// The last row that was seen.
     from: i64,
     next_at: Instant,
+    is_under_way: bool,
 }
 
 /// What a look found.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) is_inconsistent: bool,
     /// Rows that cannot be read.
@@ -121,7 +125,7 @@ impl Found {
 impl Default for Audits {
     fn default() -> Self {
         let next_at = Instant::now() + SOON;
-        Self(Mutex::new(Progress { wanted: 1, done: 0, answers: 0, from: 0, next_at }))
+        Self(Mutex::new(Progress { wanted: 1, done: 0, answers: 0, from: 0, next_at, is_under_way: false }))
     }
 }
 
@@ -135,25 +139,47 @@ impl Audits {
         progress.wanted += 1;
     }
 
-    /// From which row on to look now, if it is time to.
-    pub(super) fn begin(&self) -> Option<i64> {
+    /// A look, if it is time for one.
+    pub(super) fn begin(&self) -> Option<Look<'_>> {
         let mut progress = self.0.lock();
         let now = Instant::now();
-        if progress.wanted == progress.done || now < progress.next_at {
+        if progress.is_under_way || progress.wanted == progress.done || now < progress.next_at {
             return None;
         }
         if progress.from == 0 {
             progress.answers = progress.wanted;
         }
-        // Until it has ended nobody else begins.
-        progress.next_at = now + Duration::from_secs(60);
-        Some(progress.from)
+        progress.is_under_way = true;
+        Some(Look { audits: self, from: progress.from, found: None })
     }
+}
 
-    /// A look has ended, with that.
-    pub(super) fn end(&self, found: &Found) {
-        let mut progress = self.0.lock();
-        progress.next_at = Instant::now() + (found.took * PAUSE).max(SOON);
+/// A look that is under way, the only one. Dropped without an end, it is repeated.
+#[derive(Debug)]
+pub(super) struct Look<'a> {
+    audits: &'a Audits,
+    /// The rows behind this one are looked at.
+    pub(super) from: i64,
+    found: Option<Found>,
+}
+
+impl Look<'_> {
+    /// It found that.
+    pub(super) fn end(mut self, found: Found) {
+        self.found = Some(found);
+    }
+}
+
+impl Drop for Look<'_> {
+    fn drop(&mut self) {
+        let mut progress = self.audits.0.lock();
+        progress.is_under_way = false;
+        let Some(found) = self.found.take() else {
+            progress.next_at = Instant::now() + SOON;
+            return;
+        };
+        let pause = if found.is_anything() { PAUSE_AFTER_DAMAGE } else { PAUSE };
+        progress.next_at = Instant::now() + (found.took * pause).max(SOON);
         progress.from = found.last.unwrap_or(0);
         if found.last.is_none() {
             progress.done = progress.answers;

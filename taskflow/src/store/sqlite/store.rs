@@ -221,18 +221,16 @@ impl SqliteStore {
     /// Looks, if it is time to, whether other hands have written in the tables, and sees to what they left.
     async fn audit(&self) {
         let audits = &self.shared.audits;
-        let Some(from) = audits.begin() else { return };
-        let found = self.read(move |sql| audit::look(sql, from)).await.unwrap_or_default();
+        let Some(look) = audits.begin() else { return };
+        let from = look.from;
+        // An error is in the way of other calls too, which tell of it: the look is repeated.
+        let Ok(found) = self.read(move |sql| audit::look(sql, from)).await else { return };
         if found.is_anything() {
-            let found = Arc::new(found);
-            let seen = Arc::clone(&found);
-            // An error is in the way of all other writes too, which tell of it.
-            let _ = self.write(move |tx| repair::see_to(tx, &found)).await;
+            let seen = found.clone();
+            let _ = self.write(move |tx| repair::see_to(tx, &seen)).await;
             audits.want();
-            audits.end(&seen);
-        } else {
-            audits.end(&found);
         }
+        look.end(found);
     }
 
     /// Has a reader answer something.
@@ -435,8 +433,8 @@ impl Store for SqliteStore {
         self.write(move |tx| control::cancel(tx, &ids, &reason))
     }
 
-    fn cancel_scheduled(&self, run_key: String) -> StoreFuture<'_, Vec<TaskId>> {
-        self.write(move |tx| control::cancel_scheduled(tx, &run_key))
+    fn cancel_by_run_key(&self, run_key: String) -> StoreFuture<'_, Vec<TaskId>> {
+        self.write(move |tx| control::cancel_by_run_key(tx, &run_key))
     }
 
     fn retry(&self, ids: Vec<TaskId>) -> StoreFuture<'_, Vec<Result<(), Error>>> {
