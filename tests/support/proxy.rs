@@ -1,5 +1,7 @@
 //! A TCP proxy that tests tell where to lead.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicUsize, Ordering};
 
@@ -24,6 +26,8 @@ struct Limits {
     /// How many bytes may still go to the server before every connection is cut; less than nothing: any number.
     left: AtomicI64,
     accepted: AtomicUsize,
+    /// Bytes that came from the server.
+    answered: AtomicUsize,
 }
 
 impl Limits {
@@ -50,6 +54,7 @@ impl Proxy {
             refuses: AtomicBool::new(false),
             left: AtomicI64::new(-1),
             accepted: AtomicUsize::new(0),
+            answered: AtomicUsize::new(0),
         };
         let limits = Arc::new(limits);
         tokio::spawn(pass(listener, Arc::clone(&target), cut.clone(), Arc::clone(&limits)));
@@ -66,27 +71,28 @@ impl Proxy {
     }
 
     /// Closes every connection.
-    #[allow(dead_code, reason = "each test binary uses its part")]
     pub(crate) fn cut(&self) {
         self.cut.send_modify(|cuts| *cuts += 1);
     }
 
     /// Cuts every connection when so many more bytes have gone to the server, and refuses new ones.
-    #[allow(dead_code, reason = "each test binary uses its part")]
     pub(crate) fn cut_after(&self, bytes: usize) {
         self.limits.left.store(i64::try_from(bytes).expect("a small number"), Ordering::Release);
     }
 
     /// Refuses new connections, or not.
-    #[allow(dead_code, reason = "each test binary uses its part")]
     pub(crate) fn refuse(&self, refuses: bool) {
         self.limits.refuses.store(refuses, Ordering::Release);
     }
 
     /// How many connections there ever were.
-    #[allow(dead_code, reason = "each test binary uses its part")]
     pub(crate) fn accepted(&self) -> usize {
         self.limits.accepted.load(Ordering::Acquire)
+    }
+
+    /// How many bytes the server ever answered.
+    pub(crate) fn answered(&self) -> usize {
+        self.limits.answered.load(Ordering::Acquire)
     }
 }
 
@@ -103,10 +109,13 @@ async fn pass(listener: TcpListener, target: Arc<AtomicU16>, cut: watch::Sender<
             let _ = (from.set_nodelay(true), to.set_nodelay(true));
             let ((from_client, to_client), (from_server, to_server)) = (from.into_split(), to.into_split());
             tokio::select! {
-                is_spent = forward(from_client, to_server, Some(&limits)) => if is_spent {
+                is_spent = forward(from_client, to_server, |n| limits.allow(n)) => if is_spent {
                     cut.send_modify(|cuts| *cuts += 1);
                 },
-                _ = forward(from_server, to_client, None) => {}
+                _ = forward(from_server, to_client, |n| {
+                    limits.answered.fetch_add(n, Ordering::AcqRel);
+                    true
+                }) => {}
                 _ = is_cut.changed() => {}
             }
         });
@@ -114,10 +123,10 @@ async fn pass(listener: TcpListener, target: Arc<AtomicU16>, cut: watch::Sender<
 }
 
 /// Passes bytes on until one side ends. Answers whether no more may go.
-async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, limits: Option<&Limits>) -> bool {
+async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, may_pass: impl Fn(usize) -> bool) -> bool {
     let mut bytes = vec![0; 16 << 10];
     while let Ok(n @ 1..) = from.read(&mut bytes).await {
-        if limits.is_some_and(|limits| !limits.allow(n)) {
+        if !may_pass(n) {
             return true;
         }
         if to.write_all(&bytes[..n]).await.is_err() {

@@ -16,10 +16,17 @@ end
 for _, lane in ipairs(call('ZRANGE', P .. 'later', 0, -1)) do
   later = later + call('ZCARD', P .. 'later:' .. lane)
 end
+local aside = 0
+for _, queue in ipairs(call('HKEYS', P .. 'aside')) do
+  aside = aside + call('ZCARD', P .. 'aside:' .. queue)
+end
 local all = 0
 for at = 1, #LETTERS do
   all = all + (counted[sub(LETTERS, at, at)] or 0)
 end
 local agrees = due == (counted.D or 0) and later == (counted.L or 0)
+  and aside == (counted.A or 0)
+  -- No more crowds have a task that runs than tasks run: one too many would never start another.
+  and call('HLEN', P .. 'crowds') <= (counted.R or 0)
   and call('ZCARD', P .. 'leases') == (counted.R or 0) + (counted.H or 0) and call('HLEN', P .. 'task') == all
 return agrees and '1' or '0'

@@ -200,6 +200,7 @@ local function claim(at, answer)
   local states, heads, leases, expiring, of_lane, first_of_lane = {}, {}, {}, {}, {}, {}
   -- For `undo`.
   local taken, passed_ids, crowds_of_picked = {}, {}, {}
+  local is_picked = {}
 
   local function may_start(lane, crowd)
     local most = limit_of[lane_parts(lane)]
@@ -262,6 +263,10 @@ local function claim(at, answer)
     for i, task in ipairs(tasks) do
       local id, state = ids[i], old[i]
       local kind = like
+      -- It is in its lane twice.
+      if is_picked[id] then
+        error(NOT_DUE)
+      end
       if kind and not state and find(task, kind.words, PREFETCH_IN, true) == PREFETCH_IN
         and kind.lane == (lane_of[i] or kind.lane) then
         needs_slot = k >= slots and not kind.may_prefetch
@@ -295,6 +300,7 @@ local function claim(at, answer)
         break
       elseif kind then
         k = k + 1
+        is_picked[id] = true
         picked[k], heads[k], states[2 * k - 1], states[2 * k] = id, kind.head, id, kind.state
         leases[2 * k - 1], leases[2 * k] = until_, id
         if kind.body_at > #task then

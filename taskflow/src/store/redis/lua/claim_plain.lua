@@ -63,8 +63,14 @@ local picked, taken = wanted > 0 and call('ZRANGE', P .. 'due:' .. work, 0, want
 local answer, heads, new_leases, first, needs_slot = {}, {}, {}, 0, false
 if #picked > 0 then
   taken = #picked
+  local is_picked = {}
   for i = 1, taken do
-    picked[i] = sub(picked[i], 9)
+    local id = sub(picked[i], 9)
+    -- What is in a lane twice is damaged.
+    if is_picked[id] then
+      return false
+    end
+    picked[i], is_picked[id] = id, true
   end
   local old, like, m = call('HMGET', P .. 'state', unpack(picked)), nil, #states
   for i, task in ipairs(call('HMGET', P .. 'task', unpack(picked))) do

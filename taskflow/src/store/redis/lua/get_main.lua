@@ -12,9 +12,7 @@ local answer = {}
 for i, id in ipairs(ids) do
   if blobs[i] then
     answer[#answer + 1] = id
-    -- What cannot be read is given as it is: it is ended then.
-    local is_whole, whole = pcall(with_body, id, blobs[i])
-    answer[#answer + 1] = is_whole and whole or blobs[i]
+    answer[#answer + 1] = as_it_is(id, blobs[i])
     for _, column in ipairs(columns) do
       answer[#answer + 1] = column[i]
     end

@@ -1,14 +1,21 @@
 -- Some tasks without what may be large. ARGV: news, ids. Answers as `get_main.lua` does, with arguments that are null and
 -- neither a result, nor progress, nor former attempts. A damaged task is answered whole.
 
--- Where the arguments of a task begin: behind lane, crowd, policy and tags.
-local function args_of(task)
-  local _, _, at = unpack_bytes(WORDS, task, LANE_AT)
-  local _, tags, args_at = unpack_bytes('<I4c0I4', task, at)
-  for _ = 1, 2 * tags do
-    _, args_at = unpack_bytes('<I4c0', task, args_at)
+-- A task put together, with `null` for its arguments, which come behind its policy and tags. A long body is copied once, when
+-- the server reads it.
+local function without_args(id, task)
+  local _, _, body_at = unpack_bytes(WORDS, task, LANE_AT)
+  local head, body, at = task, task, body_at
+  if body_at > #task then
+    body, at = call('HGET', P .. 'body', id), 1
+  else
+    head = sub(task, 1, body_at - 1)
   end
-  return args_at
+  local _, tags, args_at = unpack_bytes('<I4c0I4', body, at)
+  for _ = 1, 2 * tags do
+    _, args_at = unpack_bytes('<I4c0', body, args_at)
+  end
+  return head .. sub(body, at, args_at - 1) .. 'null'
 end
 
 local ids = {}
@@ -22,10 +29,9 @@ end
 local answer = {}
 for i, id in ipairs(ids) do
   if blobs[i] then
-    local task = with_body(id, blobs[i])
-    local is_read, args_at = pcall(args_of, task)
+    local is_readable, outline = pcall(without_args, id, blobs[i])
     answer[#answer + 1] = id
-    answer[#answer + 1] = is_read and sub(task, 1, args_at - 1) .. 'null' or task
+    answer[#answer + 1] = is_readable and outline or as_it_is(id, blobs[i])
     for _, column in ipairs(columns) do
       answer[#answer + 1] = column[i]
     end
