@@ -49,7 +49,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for ended in [late.wait().await.map(drop), slow.wait().await.map(drop)] {
         println!("{}", ended.map_or_else(|failure| failure.to_string(), |()| "it succeeded".to_owned()));
     }
-    println!("by its key: {}", tasks.cancel_scheduled("auction:42").await?);
+    println!("by its key: {}", tasks.cancel_by_run_key("auction:42").await?);
     println!("one: {:?}", tasks.cancel(running.id()).await?);
     // Everything of one user, whatever it is and wherever it runs.
     println!("all of user 42: {}", tasks.cancel_all(TaskFilter::new().tag("user", 42)).await?);
@@ -62,7 +62,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for task in tasks.list(of_news).await?.items {
         println!("{} {}: {}", task.name, task.args, task.error.unwrap_or_default());
     }
-    println!("deleted: {}", tasks.delete(TaskFilter::all()).await?);
+    println!("deleted: {}", tasks.delete_all(TaskFilter::all()).await?);
     tasks.shutdown(Duration::from_secs(5)).await?;
     Ok(())
 }

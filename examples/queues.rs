@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tasks = TaskManager::builder().store("memory:").queue("mail", mail).start().await?;
 
     // One tenant fills the queue; the next add is told so, and would be a 429 in axum.
-    tasks.pause("mail").await?;
+    tasks.pause_queue("mail").await?;
     let mail_of = |tenant: &str| tasks.add_task(send, (tenant.to_owned(),)).concurrency_key(tenant);
     tasks.add_all((0..199).map(|_| mail_of("noisy")).collect::<Vec<_>>()).await?;
     let quiet = mail_of("quiet").await?;
@@ -53,7 +53,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     show(&tasks, "paused").await?;
 
     // The quiet tenant does not wait for the crowd of the noisy one.
-    tasks.resume("mail").await?;
+    tasks.resume_queue("mail").await?;
     let begin = Instant::now();
     quiet.wait().await?;
     println!("the quiet tenant was served after {:?}", begin.elapsed());

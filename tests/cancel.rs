@@ -311,11 +311,32 @@ async fn many_are_cancelled_retried_and_deleted_by_a_filter() {
         assert_eq!(tasks.retry_all(odd()).await.unwrap(), 0);
         assert_eq!(tasks.retry_all(TaskFilter::new().status(TaskStatus::Success)).await.unwrap(), 0);
 
-        assert_eq!(tasks.delete(odd().status(TaskStatus::Pending)).await.unwrap(), 0);
-        assert_eq!(tasks.delete(TaskFilter::all()).await.unwrap(), 125);
+        assert_eq!(tasks.delete_all(odd().status(TaskStatus::Pending)).await.unwrap(), 0);
+        assert_eq!(tasks.delete_all(TaskFilter::all()).await.unwrap(), 125);
         assert_eq!(tasks.counts().await.unwrap().total(), 126);
         assert!(tasks.get(handles[1].id()).await.unwrap().is_none());
         assert_eq!(record(&tasks, kept.id()).await.status, TaskStatus::Pending);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_task_is_deleted_by_its_id_once_it_has_ended() {
+    for place in everywhere() {
+        let (tasks, _) = start(&place).await;
+        tasks.pause_queue("default").await.unwrap();
+        let [gone, kept] = [1, 2].map(|n| tasks.add_task(ping, (n,)));
+        let (gone, kept) = (gone.await.unwrap(), kept.await.unwrap());
+        let error = tasks.delete(gone.id()).await.unwrap_err();
+        assert!(matches!(error, Error::NotFinished { status: TaskStatus::Pending, .. }), "{error}");
+        assert!(error.to_string().contains("cancel it first"), "{error}");
+        tasks.resume_queue("default").await.unwrap();
+        for handle in [&gone, &kept] {
+            soon(handle.wait()).await.unwrap();
+        }
+        tasks.delete(gone.id()).await.unwrap();
+        assert!(tasks.get(gone.id()).await.unwrap().is_none());
+        assert!(matches!(tasks.delete(gone.id()).await, Err(Error::NotFound { .. })));
+        assert_eq!(record(&tasks, kept.id()).await.status, TaskStatus::Success);
     }
 }
 
@@ -324,7 +345,7 @@ async fn a_filter_without_a_condition_acts_on_nothing() {
     let (tasks, _) = start(&Place::memory()).await;
     assert!(matches!(tasks.cancel_all(TaskFilter::new()).await, Err(Error::EmptyFilter)));
     assert!(matches!(tasks.retry_all(TaskFilter::new().limit(3)).await, Err(Error::EmptyFilter)));
-    let error = tasks.delete(TaskFilter::new()).await.unwrap_err().to_string();
+    let error = tasks.delete_all(TaskFilter::new()).await.unwrap_err().to_string();
     assert!(error.contains("TaskFilter::all()"), "{error}");
     assert_eq!(tasks.cancel_all(TaskFilter::all()).await.unwrap(), 0);
 }

@@ -140,7 +140,7 @@ async fn a_phase_tells_a_first_attempt_from_a_retry() {
             (record(&tasks, retrying.id()).await.phase() == TaskPhase::Retrying).then_some(())
         })
         .await;
-        tasks.pause("default").await.unwrap();
+        tasks.pause_queue("default").await.unwrap();
         let waiting = tasks.add_task(ping, ()).await.unwrap();
         assert_eq!(record(&tasks, waiting.id()).await.phase(), TaskPhase::Waiting);
     }

@@ -99,7 +99,7 @@ async fn an_eager_task_waits_for_a_paused_queue_and_for_its_time() {
     for place in Place::each() {
         let (builder, _, notes) = builder(&place);
         let tasks = builder.start().await.unwrap();
-        tasks.pause("narrow").await.unwrap();
+        tasks.pause_queue("narrow").await.unwrap();
         let paused = tasks.add_task(note, (1,)).queue("narrow").await.unwrap();
         let hour = std::time::Duration::from_secs(3600);
         let delayed = tasks.add_task(note, (2,)).run_in(hour).await.unwrap();
@@ -108,7 +108,7 @@ async fn an_eager_task_waits_for_a_paused_queue_and_for_its_time() {
         for handle in [&paused, &delayed] {
             assert_eq!(record(&tasks, handle.id()).await.status, TaskStatus::Pending);
         }
-        tasks.resume("narrow").await.unwrap();
+        tasks.resume_queue("narrow").await.unwrap();
         soon(paused.wait()).await.unwrap();
     }
 }

@@ -146,8 +146,8 @@ async fn a_run_key_cancels_what_it_scheduled() {
         let (tasks, ..) = start(&place).await;
         let keyed = tasks.add_task(note, (1,)).run_key("k").run_in(HOUR).await.unwrap();
         let other = tasks.add_task(note, (1,)).run_key("l").run_in(HOUR).await.unwrap();
-        assert_eq!(tasks.cancel_scheduled("k").await.unwrap(), 1);
-        assert_eq!(tasks.cancel_scheduled("k").await.unwrap(), 0);
+        assert_eq!(tasks.cancel_by_run_key("k").await.unwrap(), 1);
+        assert_eq!(tasks.cancel_by_run_key("k").await.unwrap(), 0);
         assert_eq!(record(&tasks, keyed.id()).await.status, TaskStatus::Cancelled);
         assert_eq!(record(&tasks, other.id()).await.status, TaskStatus::Pending);
         assert_eq!(soon(keyed.wait()).await.unwrap_err().status(), TaskStatus::Cancelled);

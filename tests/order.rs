@@ -200,7 +200,7 @@ async fn nothing_of_a_paused_queue_is_started_by_anybody_until_it_is_resumed() {
     for place in Place::each() {
         let (builder, scene) = scene(&place);
         let tasks = builder.start().await.unwrap();
-        tasks.pause("other").await.unwrap();
+        tasks.pause_queue("other").await.unwrap();
         let paused = tasks.add_task(note, (1,)).queue("other").await.unwrap();
         let eager = tasks.add_task(note, (2,)).queue("other").eager(true).await.unwrap();
         soon(tasks.add_task(note, (3,)).await.unwrap().wait()).await.unwrap();
@@ -211,10 +211,10 @@ async fn nothing_of_a_paused_queue_is_started_by_anybody_until_it_is_resumed() {
             assert_eq!(record(&tasks, handle.id()).await.status, TaskStatus::Pending);
         }
         let (elsewhere, _) = self::scene(&place);
-        elsewhere.connect().await.unwrap().resume("other").await.unwrap();
+        elsewhere.connect().await.unwrap().resume_queue("other").await.unwrap();
         wait_for_all(vec![paused, eager]).await;
         assert_eq!(scene.notes.read().len(), 3);
-        let error = tasks.pause("othr").await.unwrap_err().to_string();
+        let error = tasks.pause_queue("othr").await.unwrap_err().to_string();
         assert!(error.contains("did you mean `other`"), "{error}");
     }
 }

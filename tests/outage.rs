@@ -99,7 +99,7 @@ impl Store for Moody {
         queues() -> Vec<QueueInfo>;
         instances() -> Vec<InstanceInfo>;
         cancel(ids: Vec<TaskId>, reason: String) -> Vec<CancelOutcome>;
-        cancel_scheduled(run_key: String) -> Vec<TaskId>;
+        cancel_by_run_key(run_key: String) -> Vec<TaskId>;
         retry(ids: Vec<TaskId>) -> Vec<Result<(), Error>>;
         delete(ids: Vec<TaskId>) -> usize;
         queue_states() -> Vec<QueueState>;

@@ -133,7 +133,7 @@ async fn naps_behind_short_ones(place: &Place, seen: &Seen) -> TaskManager {
 async fn nothing_of_a_queue_starts_once_its_pause_has_been_answered() {
     let (place, seen) = (Place::sqlite(), Seen::default());
     let tasks = naps_behind_short_ones(&place, &seen).await;
-    tasks.pause("default").await.unwrap();
+    tasks.pause_queue("default").await.unwrap();
     let paused = Instant::now();
     tokio::time::sleep(Duration::from_millis(200)).await;
     // What the claim that was under way has brought may begin.

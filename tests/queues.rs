@@ -185,7 +185,7 @@ async fn limits_that_were_set_hold_everywhere_within_a_second_and_over_restarts_
         assert!(matches!(full, AddError::QueueFull { max_size: 7, .. }), "{full}");
         assert_eq!(mail(&runs).await.rejected, 1, "{place:?}");
         // A pause stops what comes next, not what runs; both outlive the process.
-        acts.pause("mail").await.unwrap();
+        acts.pause_queue("mail").await.unwrap();
         world.gate.open();
         eventually("what ran has ended", || async { (mail(&acts).await.running == 0).then_some(()) }).await;
         stop([runs]).await;
@@ -195,7 +195,7 @@ async fn limits_that_were_set_hold_everywhere_within_a_second_and_over_restarts_
         acts.reset_queue("mail").await.unwrap();
         let info = mail(&acts).await;
         assert_eq!((info.paused, info.concurrency, info.limits_from), (true, Some(5), LimitsFrom::Program));
-        acts.resume("mail").await.unwrap();
+        acts.resume_queue("mail").await.unwrap();
         let resumed = Instant::now();
         eventually("the next begins", || async { (mail(&acts).await.pending < 7).then_some(()) }).await;
         assert!(resumed.elapsed() < Duration::from_millis(1500), "{place:?}: {:?}", resumed.elapsed());
@@ -231,7 +231,7 @@ async fn a_noisy_tenant_gets_its_share_and_no_more() {
         let world = World::default();
         let config = QueueConfig::new().key_concurrency(2);
         let managers = [world.start(&place, config.clone()).await, world.start(&place, config).await];
-        managers[0].pause("mail").await.unwrap();
+        managers[0].pause_queue("mail").await.unwrap();
         let tenant = |tasks: &TaskManager, name: &str| {
             tasks.add_task(serve, (name.to_owned(),)).concurrency_key(format!("tenant:{name}"))
         };
@@ -241,7 +241,7 @@ async fn a_noisy_tenant_gets_its_share_and_no_more() {
         for n in 0..6 {
             quiet.push(tenant(&managers[n % 2], ["ada", "bob"][n % 2]).await.unwrap());
         }
-        managers[1].resume("mail").await.unwrap();
+        managers[1].resume_queue("mail").await.unwrap();
         for task in &quiet {
             soon(task.wait()).await.unwrap();
         }
@@ -264,7 +264,7 @@ async fn a_full_queue_is_exact_for_64_who_add_at_once_and_keeps_what_it_refused_
         let world = World::default();
         let config = QueueConfig::new().max_size(10).record_rejected(true);
         let tasks = world.start(&place, config).await;
-        tasks.pause("mail").await.unwrap();
+        tasks.pause_queue("mail").await.unwrap();
         let adds: Vec<_> = (0..64)
             .map(|_| {
                 let tasks = tasks.clone();
@@ -314,7 +314,7 @@ async fn a_full_queue_is_exact_for_64_who_add_at_once_and_keeps_what_it_refused_
         assert!(one.error.as_deref().unwrap().contains("`mail` was full"), "{one:?}");
         tasks.retry(one.id).await.unwrap();
         assert_eq!(tasks.retry_all(TaskFilter::new().status(TaskStatus::Rejected)).await.unwrap(), 54);
-        tasks.resume("mail").await.unwrap();
+        tasks.resume_queue("mail").await.unwrap();
         all_end(&tasks).await;
         assert_eq!(tasks.counts().await.unwrap().success, 65, "{place:?}");
         stop([tasks]).await;
@@ -340,13 +340,13 @@ async fn what_has_not_begun_in_time_ends_as_expired() {
         let world = World::default();
         let tasks = world.start(&place, QueueConfig::new()).await;
         let soon = std::time::SystemTime::now() + Duration::from_millis(200);
-        tasks.pause("mail").await.unwrap();
+        tasks.pause_queue("mail").await.unwrap();
         let late = tasks.add_task(work, (0,)).expires_at(soon).await.unwrap();
         let failure = support::soon(late.wait()).await.unwrap_err();
         assert_eq!(failure.status(), TaskStatus::Cancelled, "{place:?}");
         assert!(failure.message().contains("expired"), "{}", failure.message());
         assert!(record(&tasks, late.id()).await.attempts.is_empty());
-        tasks.resume("mail").await.unwrap();
+        tasks.resume_queue("mail").await.unwrap();
         // What has begun goes on beyond it.
         let soon = std::time::SystemTime::now() + Duration::from_millis(300);
         let begun = tasks.add_task(stay, ()).expires_at(soon).await.unwrap();

@@ -122,12 +122,12 @@ async fn an_eviction_leaves_everything_else_going_on() {
     {
         server.command(&[b"FLUSHALL"]).unwrap();
         let adds = TaskManager::builder().store(server.url()).connect().await.unwrap();
-        adds.pause("default").await.unwrap();
+        adds.pause_queue("default").await.unwrap();
         let mut handles = Vec::new();
         for number in 0..5 {
             handles.push(soon(adds.add_task(plain, (number,)).into_future()).await.unwrap());
         }
-        adds.resume("default").await.unwrap();
+        adds.resume_queue("default").await.unwrap();
         server.command(&[b"DEL", format!("{{taskflow:default}}:{evicted}").as_bytes()]).unwrap();
         let tasks = TaskManager::builder().store(server.url()).start().await.unwrap();
         for (number, handle) in (0..).zip(&handles) {

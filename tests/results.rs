@@ -109,7 +109,7 @@ async fn whoever_waits_for_a_deleted_record_is_told() {
         let (tasks, _) = start(&place).await;
         let handle = tasks.add(report(1)).await.unwrap();
         soon(handle.wait()).await.unwrap();
-        assert_eq!(tasks.delete(TaskFilter::all()).await.unwrap(), 1);
+        assert_eq!(tasks.delete_all(TaskFilter::all()).await.unwrap(), 1);
         assert!(tasks.get(handle.id()).await.unwrap().is_none());
         assert!(tasks.logs(handle.id()).await.unwrap().is_none());
         let failure = soon(handle.wait()).await.unwrap_err();

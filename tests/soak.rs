@@ -71,9 +71,9 @@ async fn one_deed(
             deeds.kills += 1;
         }
         1 => {
-            tasks.pause("default").await.unwrap();
+            tasks.pause_queue("default").await.unwrap();
             tokio::time::sleep(Duration::from_millis(chance.below(300))).await;
-            tasks.resume("default").await.unwrap();
+            tasks.resume_queue("default").await.unwrap();
             deeds.pauses += 1;
         }
         2..=4 => {
@@ -128,10 +128,10 @@ async fn soak(store: &str, lab: Lab) {
     tasks.set_queue("default", limits(10)).await.unwrap();
     let mut workers = vec![lab.start(&["serve", "3"]), lab.start(&["serve", "3"])];
     // Paused, it fills up: adds are refused for want of room on every machine.
-    tasks.pause("default").await.unwrap();
+    tasks.pause_queue("default").await.unwrap();
     let is_full = || async { tasks.queues().await.unwrap().iter().any(|queue| queue.rejected > 50) };
     lab.until(Duration::from_secs(30), is_full).await;
-    tasks.resume("default").await.unwrap();
+    tasks.resume_queue("default").await.unwrap();
     let mut deeds = Deeds::default();
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(length) {

@@ -216,7 +216,7 @@ async fn it_refuses_what_an_add_refuses_and_names_the_argument() {
 async fn a_full_queue_refuses_it_as_it_refuses_an_add() {
     let Some(mut lab) = Lab::new().await else { return };
     lab.tasks.set_queue("mail", QueueConfig::new().max_size(2)).await.unwrap();
-    lab.tasks.pause("mail").await.unwrap();
+    lab.tasks.pause_queue("mail").await.unwrap();
     let add = "SELECT {add}('greet', '{\"to\":\"a\"}', 'mail')";
     lab.add(add).await.unwrap();
     lab.add(add).await.unwrap();

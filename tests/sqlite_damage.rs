@@ -302,11 +302,11 @@ async fn numbers_that_other_hands_change_are_counted_again_and_hold_up_nothing()
     let sql = open(&file(&place));
     soon(soon(tasks.add_task(good, (1,))).await.unwrap().wait()).await.unwrap();
     // A queue that says it is empty, one that says it is full, and rows that were taken away.
-    soon(tasks.pause("default")).await.unwrap();
+    soon(tasks.pause_queue("default")).await.unwrap();
     let waiting = soon(tasks.add_task(good, (2,))).await.unwrap();
     sql.execute("UPDATE taskflow_queues SET due = 0, waiting_first = 1000000", []).unwrap();
     sql.execute("DELETE FROM taskflow_tasks WHERE state = 4", []).unwrap();
-    soon(tasks.resume("default")).await.unwrap();
+    soon(tasks.resume_queue("default")).await.unwrap();
     assert_eq!(soon(waiting.wait()).await.unwrap(), 2);
     eventually("the counts are those of the rows", || async {
         Some(tasks.counts().await.unwrap()).filter(|counts| counts.total() == 1 && counts.success == 1)

@@ -90,7 +90,7 @@ async fn what_is_freed_on_a_full_disk_is_not_used_up_by_the_log() {
     }
     let builder = TaskManager::builder().store(url(&file)).add_timeout(Duration::from_millis(200));
     let tasks = soon(builder.only(["file.keep"]).start()).await.unwrap();
-    soon(tasks.pause("default")).await.unwrap();
+    soon(tasks.pause_queue("default")).await.unwrap();
     let mut added = Vec::new();
     let error = loop {
         match add(&tasks, 100_000).await {
@@ -109,7 +109,7 @@ async fn what_is_freed_on_a_full_disk_is_not_used_up_by_the_log() {
             let _ = soon(tasks.set_queue("default", QueueConfig::new().concurrency(number))).await;
         }
     }
-    eventually("the queue is resumed", || async { tasks.resume("default").await.ok() }).await;
+    eventually("the queue is resumed", || async { tasks.resume_queue("default").await.ok() }).await;
     for id in &added {
         support::reaches(&tasks, *id, TaskStatus::Success).await;
     }

@@ -65,14 +65,14 @@ async fn what_taskflow_writes_is_never_taken_for_other_hands() {
         match number % 31 {
             0 => drop(tasks.cancel_all(TaskFilter::new().queue("busy").limit(5)).await),
             1 => drop(tasks.retry_all(TaskFilter::all()).await),
-            2 => drop(tasks.delete(TaskFilter::new().status(taskflow::TaskStatus::Cancelled)).await),
-            3 => drop(tasks.pause("busy").await),
-            4..=8 => drop(tasks.resume("busy").await),
+            2 => drop(tasks.delete_all(TaskFilter::new().status(taskflow::TaskStatus::Cancelled)).await),
+            3 => drop(tasks.pause_queue("busy").await),
+            4..=8 => drop(tasks.resume_queue("busy").await),
             9 => drop(
                 tasks.set_queue("busy", QueueConfig::new().key_concurrency(1 + number as usize % 3)).await,
             ),
             10 => drop(tasks.reset_queue("busy").await),
-            11 => drop(tasks.cancel_scheduled("run-1").await),
+            11 => drop(tasks.cancel_by_run_key("run-1").await),
             12 => drop(added.map(|added| async move { tasks.cancel(added.id()).await })),
             _ => {}
         }

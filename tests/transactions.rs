@@ -76,7 +76,7 @@ async fn a_rollback_leaves_neither() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_add_leaves_the_transaction_as_it_was() {
     let mut shop = shop().await;
-    shop.tasks.pause("small").await.unwrap();
+    shop.tasks.pause_queue("small").await.unwrap();
     let transaction = shop.connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
     transaction.execute("INSERT INTO orders (id) VALUES (7)", []).unwrap();
     let add = |order| shop.tasks.add_task(invoice, (order,)).queue("small");

@@ -40,7 +40,7 @@ async fn looks(url: &str, id: TaskId) -> TaskManager {
     assert!(soon(looks.cancel(id)).await.is_err());
     let refused = soon(looks.add_task(keep, ())).await.unwrap_err();
     assert!(matches!(refused, AddError::Store(_)), "{refused:?}");
-    assert!(soon(looks.pause("default")).await.is_err());
+    assert!(soon(looks.pause_queue("default")).await.is_err());
     let health = looks.health();
     assert!(!health.is_healthy() && health.reason.is_some(), "{health:?}");
     assert_eq!(soon(looks.counts()).await.unwrap().pending, 1);

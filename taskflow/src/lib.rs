@@ -61,7 +61,7 @@
 //!
 //! [`get`](TaskManager::get), [`list`](TaskManager::list), [`counts`](TaskManager::counts) and
 //! [`subscribe`](TaskManager::subscribe) show what happens; [`cancel`](TaskManager::cancel),
-//! [`retry`](TaskManager::retry), [`pause`](TaskManager::pause) and their like act on it, from any process.
+//! [`retry`](TaskManager::retry), [`pause_queue`](TaskManager::pause_queue) and their like act on it, from any process.
 //!
 //! # Queues and schedules
 //!

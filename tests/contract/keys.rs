@@ -153,7 +153,7 @@ pub(crate) async fn cancelling_a_run_key_cancels_what_waits_with_it(lab: Lab) {
     let of_another_name = lab.hold(with_run_key("beta", "report")).await.id;
     let of_another_key = lab.add(with_run_key("alpha", "reports")).await;
     let running = lab.run(with_run_key("gamma", "report")).await;
-    let mut cancelled = lab.store.cancel_scheduled("report".to_owned()).await.unwrap();
+    let mut cancelled = lab.store.cancel_by_run_key("report".to_owned()).await.unwrap();
     cancelled.sort();
     assert_eq!(cancelled, [report, of_another_name]);
     for id in cancelled {
@@ -161,6 +161,6 @@ pub(crate) async fn cancelling_a_run_key_cancels_what_waits_with_it(lab: Lab) {
     }
     assert_eq!(lab.status(of_another_key).await, TaskStatus::Pending);
     assert!(!lab.get(running.id).await.cancel_requested);
-    assert!(lab.store.cancel_scheduled("report".to_owned()).await.unwrap().is_empty());
+    assert!(lab.store.cancel_by_run_key("report".to_owned()).await.unwrap().is_empty());
     lab.assert_counts_are_true().await;
 }

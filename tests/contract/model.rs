@@ -359,7 +359,7 @@ impl Model {
         }
     }
 
-    pub(crate) fn cancel_scheduled(&mut self, run_key: &str) -> Vec<TaskId> {
+    pub(crate) fn cancel_by_run_key(&mut self, run_key: &str) -> Vec<TaskId> {
         let mut cancelled = Vec::new();
         for task in &mut self.tasks {
             if task.waits_for_first() && task.new.run_key.as_deref() == Some(run_key) {

@@ -124,11 +124,11 @@ impl<'a> World<'a> {
                 agree("cancel", answers, expected)
             }
             Op::CancelScheduled(key) => {
-                let mut answers = self.store.cancel_scheduled(key.to_owned()).await.unwrap();
-                let mut expected = self.model.cancel_scheduled(key);
+                let mut answers = self.store.cancel_by_run_key(key.to_owned()).await.unwrap();
+                let mut expected = self.model.cancel_by_run_key(key);
                 answers.sort();
                 expected.sort();
-                agree("cancel_scheduled", answers, expected)
+                agree("cancel_by_run_key", answers, expected)
             }
             Op::Retry(tasks) => {
                 let ids = self.ids(&tasks);

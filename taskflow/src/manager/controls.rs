@@ -46,9 +46,9 @@ impl TaskManager {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn cancel_scheduled(&self, run_key: impl Into<String>) -> Result<usize, Error> {
+    pub async fn cancel_by_run_key(&self, run_key: impl Into<String>) -> Result<usize, Error> {
         let core = &self.0.core;
-        let cancelled = core.call("a cancel", core.store.cancel_scheduled(run_key.into())).await?;
+        let cancelled = core.call("a cancel", core.store.cancel_by_run_key(run_key.into())).await?;
         for id in &cancelled {
             core.tell_cancelled(*id).await;
         }
@@ -104,11 +104,30 @@ impl TaskManager {
         Ok(count)
     }
 
+    /// Deletes the record of a task that has ended, with its attempts, its log lines and its result.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NotFinished`] for a task that waits or runs, and when the store fails.
+    pub async fn delete(&self, id: TaskId) -> Result<(), Error> {
+        let core = &self.0.core;
+        loop {
+            if core.call("a delete", core.store.delete(vec![id])).await? == 1 {
+                return Ok(());
+            }
+            match self.get(id).await? {
+                // It has ended in this moment.
+                Some(task) if task.status.is_final() => tokio::task::yield_now().await,
+                Some(TaskRecord { status, .. }) => return Err(Error::NotFinished { id, status }),
+                None => return Err(Error::NotFound { id }),
+            }
+        }
+    }
+
     /// Deletes the records of every task the filter means that has ended, and answers how many.
     ///
     /// # Errors
     /// As for [`cancel_all`](Self::cancel_all).
-    pub async fn delete(&self, filter: TaskFilter) -> Result<usize, Error> {
+    pub async fn delete_all(&self, filter: TaskFilter) -> Result<usize, Error> {
         let core = &self.0.core;
         let mut count = 0;
         let mut pages = Pages::of(self, filter, &ENDED)?;

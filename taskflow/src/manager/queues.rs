@@ -28,20 +28,20 @@ impl TaskManager {
         Ok(queues)
     }
 
-    /// Pauses a queue in all processes until it is [resumed](Self::resume), also over restarts: nothing of it is
+    /// Pauses a queue in all processes until it is [resumed](Self::resume_queue), also over restarts: nothing of it is
     /// started, not even what is eager. What runs goes on, and what is added waits.
     ///
     /// # Errors
     /// [`Error::UnknownQueue`] for one that is not configured here and has no tasks, and when the store fails.
-    pub async fn pause(&self, queue: &str) -> Result<(), Error> {
+    pub async fn pause_queue(&self, queue: &str) -> Result<(), Error> {
         self.set_paused(queue, true).await
     }
 
     /// Lets the tasks of a paused queue run again.
     ///
     /// # Errors
-    /// As for [`pause`](Self::pause).
-    pub async fn resume(&self, queue: &str) -> Result<(), Error> {
+    /// As for [`pause_queue`](Self::pause_queue).
+    pub async fn resume_queue(&self, queue: &str) -> Result<(), Error> {
         self.set_paused(queue, false).await
     }
 
@@ -60,7 +60,7 @@ impl TaskManager {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownQueue`] as for [`pause`](Self::pause), [`Error::Config`] for limits that cannot be meant, and when
+    /// [`Error::UnknownQueue`] as for [`pause_queue`](Self::pause_queue), [`Error::Config`] for limits that cannot be meant, and when
     /// the store fails.
     pub async fn set_queue(&self, queue: &str, config: QueueConfig) -> Result<(), Error> {
         config.check()?;
@@ -71,7 +71,7 @@ impl TaskManager {
     /// stays.
     ///
     /// # Errors
-    /// As for [`pause`](Self::pause).
+    /// As for [`pause_queue`](Self::pause_queue).
     pub async fn reset_queue(&self, queue: &str) -> Result<(), Error> {
         self.store_queue(queue, None).await
     }

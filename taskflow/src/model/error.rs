@@ -126,6 +126,14 @@ pub enum Error {
         /// What it is.
         status: TaskStatus,
     },
+    /// [`delete`](crate::TaskManager::delete) takes a task that has ended; this one waits or runs.
+    #[error("task {id} is {status} and cannot be deleted: cancel it first, or wait until it ends")]
+    NotFinished {
+        /// The task.
+        id: TaskId,
+        /// What it is.
+        status: TaskStatus,
+    },
     /// [`retry`](crate::TaskManager::retry) of a task whose idempotency key another task has taken meanwhile.
     #[error("task {id} cannot be retried: task {holder} now holds its idempotency key")]
     KeyTaken {

@@ -228,7 +228,7 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     fn cancel(&self, ids: Vec<TaskId>, reason: String) -> StoreFuture<'_, Vec<CancelOutcome>>;
 
     /// Cancels the tasks with this run key that wait for their first attempt.
-    fn cancel_scheduled(&self, run_key: String) -> StoreFuture<'_, Vec<TaskId>>;
+    fn cancel_by_run_key(&self, run_key: String) -> StoreFuture<'_, Vec<TaskId>>;
 
     /// Reopens ended tasks that did not succeed: pending, due at once, attempts kept, as many attempts again as its
     /// policy gives, and without an `expires_at` that has passed. Answers for each, in order, why not.

@@ -112,14 +112,14 @@ impl Queue for Ours {
 
     /// Another manager, as another process would have, that starts while the queue is paused.
     async fn prepare(self) -> Result<Self> {
-        self.manager.pause(QUEUE).await?;
+        self.manager.pause_queue(QUEUE).await?;
         let manager = builder(&self.place, self.slots)?.start().await?;
         self.manager.shutdown(PATIENCE).await?;
         Ok(Self { manager, ..self })
     }
 
     async fn run(&self) -> Result<()> {
-        self.manager.resume(QUEUE).await?;
+        self.manager.resume_queue(QUEUE).await?;
         Ok(())
     }
 

@@ -31,7 +31,7 @@ impl State {
         cancelled.unwrap_or(CancelOutcome::NotFound)
     }
 
-    pub(super) fn cancel_scheduled(&mut self, run_key: &str) -> Vec<TaskId> {
+    pub(super) fn cancel_by_run_key(&mut self, run_key: &str) -> Vec<TaskId> {
         let from: (Arc<str>, Arc<str>) = (Arc::from(run_key), Arc::from(""));
         let waiting = self.index.run_keys.range((Bound::Included(from), Bound::Unbounded));
         let with_key = waiting.take_while(|((key, _), _)| **key == *run_key);

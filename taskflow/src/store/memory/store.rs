@@ -196,8 +196,8 @@ impl Store for MemoryStore {
         self.write(move |state| (state.cancel(&ids, &reason), true))
     }
 
-    fn cancel_scheduled(&self, run_key: String) -> StoreFuture<'_, Vec<TaskId>> {
-        self.write(move |state| (state.cancel_scheduled(&run_key), true))
+    fn cancel_by_run_key(&self, run_key: String) -> StoreFuture<'_, Vec<TaskId>> {
+        self.write(move |state| (state.cancel_by_run_key(&run_key), true))
     }
 
     fn retry(&self, ids: Vec<TaskId>) -> StoreFuture<'_, Vec<Result<(), Error>>> {

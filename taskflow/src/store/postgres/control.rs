@@ -136,7 +136,10 @@ fn cancel_one(desk: &mut Desk, id: TaskId, reason: &str) -> CancelOutcome {
     CancelOutcome::Cancelled
 }
 
-pub(super) async fn cancel_scheduled(session: &mut Session<'_>, run_key: &str) -> Result<Vec<TaskId>, Fault> {
+pub(super) async fn cancel_by_run_key(
+    session: &mut Session<'_>,
+    run_key: &str,
+) -> Result<Vec<TaskId>, Fault> {
     let run_key = keep(run_key).into_owned();
     let queues = session.query(QUEUES_OF_RUN_KEY).bind(run_key.clone());
     let queues = keys::queues(session, queues).await?;

@@ -335,8 +335,8 @@ impl Store for PostgresStore {
         call!(self, Write, ids, reason => control::cancel)
     }
 
-    fn cancel_scheduled(&self, run_key: String) -> StoreFuture<'_, Vec<TaskId>> {
-        call!(self, Write, run_key => control::cancel_scheduled)
+    fn cancel_by_run_key(&self, run_key: String) -> StoreFuture<'_, Vec<TaskId>> {
+        call!(self, Write, run_key => control::cancel_by_run_key)
     }
 
     fn retry(&self, ids: Vec<TaskId>) -> StoreFuture<'_, Vec<Result<(), Error>>> {

@@ -108,7 +108,7 @@ pub(super) static FIND: Script = script!(reads: "find_main");
 pub(super) static INSTANCES: Script = script!(reads: "instances_main");
 pub(super) static CANCEL: Script = script!(writes: "crowds", "moves", "life", "cancel_main");
 pub(super) static CANCEL_SCHEDULED: Script =
-    script!(writes: "crowds", "moves", "life", "cancel_scheduled_main");
+    script!(writes: "crowds", "moves", "life", "cancel_by_run_key_main");
 pub(super) static RETRY: Script = script!(writes: "crowds", "moves", "life", "retry_main");
 pub(super) static DELETE: Script = script!(writes: "crowds", "moves", "delete_main");
 pub(super) static PAUSE: Script = script!(writes: "pause_main");

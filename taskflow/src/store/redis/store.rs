@@ -316,7 +316,7 @@ impl Store for RedisStore {
         Box::pin(async move { self.shared.cancel(&ids, &reason).await })
     }
 
-    fn cancel_scheduled(&self, run_key: String) -> StoreFuture<'_, Vec<TaskId>> {
+    fn cancel_by_run_key(&self, run_key: String) -> StoreFuture<'_, Vec<TaskId>> {
         Box::pin(async move {
             let mut call = self.shared.loud(&script::CANCEL_SCHEDULED);
             call.arg(run_key);

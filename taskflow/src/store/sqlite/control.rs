@@ -45,7 +45,10 @@ fn cancel_one(tx: &mut Transaction<'_, '_>, id: TaskId, reason: &str) -> rusqlit
     Ok(CancelOutcome::Cancelled)
 }
 
-pub(super) fn cancel_scheduled(tx: &mut Transaction<'_, '_>, run_key: &str) -> rusqlite::Result<Vec<TaskId>> {
+pub(super) fn cancel_by_run_key(
+    tx: &mut Transaction<'_, '_>,
+    run_key: &str,
+) -> rusqlite::Result<Vec<TaskId>> {
     let ids = keys::waiting_with(tx, run_key)?;
     cancel(tx, &ids, CANCELLED)?;
     Ok(ids)
