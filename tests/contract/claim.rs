@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use taskflow::store::{Claim, Finished, InsertedAs, Start};
-use taskflow::{LogLevel, LogLine, TaskId, TaskStatus, When};
+use taskflow::store::{Claim, Finished, InsertedAs, SharedLimits, Start};
+use taskflow::{LogLevel, LogLine, QueueConfig, TaskId, TaskStatus, When};
 
 use super::lab::*;
 
@@ -43,6 +43,24 @@ pub(crate) async fn the_highest_priority_goes_first_over_all_queues(lab: Lab) {
     claimed.extend(lab.claim_ids(3).await);
     claimed.extend(lab.claim_ids(3).await);
     assert_eq!(claimed, expected);
+}
+
+pub(crate) async fn a_task_that_waits_for_its_key_changes_no_order(lab: Lab) {
+    let keyed = || with(task("alpha"), |task| task.concurrency_key = Some("tenant".to_owned()));
+    let urgent = |new| with(new, |task| task.priority = 1);
+    let running = lab.run(keyed()).await;
+    let blocked = lab.add(urgent(keyed())).await;
+    let first = lab.add(urgent(task("alpha"))).await;
+    let mail: Vec<_> = (0..2).map(|_| with(task("alpha"), |task| task.queue = "mail".into())).collect();
+    let mail = [lab.add(mail[0].clone()).await, lab.add(mail[1].clone()).await];
+    // There is room for one of its queue, and it is not the one that waits for its key.
+    let queues = vec![("default".into(), 1), ("mail".into(), 2)];
+    let mut claim = Claim::new(lab.me.id, LONG, names(&["alpha"]), queues, 2);
+    claim.limits = Arc::from([("default".into(), SharedLimits::of(&QueueConfig::new().key_concurrency(1)))]);
+    let claimed = lab.ask(claim).await.tasks;
+    assert_eq!(claimed.iter().map(|task| task.run.id).collect::<Vec<_>>(), [first, mail[0]]);
+    lab.finish(running, success()).await;
+    assert_eq!(lab.claim_ids(10).await, [blocked, mail[1]]);
 }
 
 pub(crate) async fn no_more_is_claimed_than_asked_from_a_queue_and_in_all(lab: Lab) {

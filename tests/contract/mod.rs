@@ -52,6 +52,7 @@ macro_rules! contract {
 
                 claim: equals_are_claimed_first_come_first_served;
                 claim: the_highest_priority_goes_first_over_all_queues;
+                claim: a_task_that_waits_for_its_key_changes_no_order;
                 claim: no_more_is_claimed_than_asked_from_a_queue_and_in_all;
                 claim: only_known_names_are_claimed;
                 claim: a_paused_queue_gives_nothing_until_it_is_resumed;

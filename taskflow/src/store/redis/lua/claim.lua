@@ -70,10 +70,12 @@ end
 local function take_from_many(work, free, slot_of, limit, taken)
   local heads = {}
   for _, lane in ipairs(work) do
-    local wanted = math.min(free[slot_of[lane_parts(lane)]], limit)
-    local found = call('ZRANGE', P .. 'due:' .. lane, 0, wanted - 1, 'WITHSCORES')
-    if #found == 0 then
-      call('SREM', P .. 'due', lane)
+    local wanted, found = math.min(free[slot_of[lane_parts(lane)]], limit), {}
+    if wanted > 0 then
+      found = call('ZRANGE', P .. 'due:' .. lane, 0, wanted - 1, 'WITHSCORES')
+      if #found == 0 then
+        call('SREM', P .. 'due', lane)
+      end
     end
     for i = 1, #found, 2 do
       heads[#heads + 1] = {
@@ -181,13 +183,14 @@ local function claim(at, answer)
   local released = any_aside and release_asides(slot_of, limit_of) or {}
 
   local work = {}
-  if limit > 0 and not given_up then
+  local function find_work()
     local with_room = {}
     for i, queue in ipairs(queues) do
       if free[i] > 0 and not paused[queue] then
         with_room[#with_room + 1] = queue
       end
     end
+    work = {}
     for _, lane in ipairs(lanes_with_work(is_known, names, slot_of, with_room)) do
       local queue = lane_parts(lane)
       if free[slot_of[queue]] > 0 and not paused[queue] then
@@ -195,9 +198,15 @@ local function claim(at, answer)
       end
     end
   end
+  if limit > 0 and not given_up then
+    find_work()
+  end
 
   local picked, passed, frees_others, needs_slot, n = {}, 0, false, false, #answer + 1
   local states, heads, leases, expiring, of_lane, first_of_lane = {}, {}, {}, {}, {}, {}
+  -- A task that is passed over may make room for one that comes before others of its round: where its queue has less room than
+  -- the claim (`narrow`), or where it has expired and the next of its crowd is due. What is left of the round is put back then.
+  local narrow, is_cut_short = {}, false
   -- For `undo`.
   local taken, passed_ids, crowds_of_picked = {}, {}, {}
   local is_picked = {}
@@ -217,6 +226,7 @@ local function claim(at, answer)
     end
     passed, passed_ids[id] = passed + 1, true
     free[slot_of[queue]] = free[slot_of[queue]] + 1
+    is_cut_short = is_cut_short or frees_others or narrow[slot_of[queue]]
   end
 
   local function may_prefetch(state, task, which, lane)
@@ -258,7 +268,7 @@ local function claim(at, answer)
 
   -- Starts tasks that were taken. Answers whether one was passed over, since it may not be started now.
   local function start(ids, lane_of)
-    local k, passed_before = #picked, passed
+    local k, passed_before, is_cut = #picked, passed, false
     local old, tasks = read_many('HMGET', 'state', ids), read_many('HMGET', 'task', ids)
     for i, task in ipairs(tasks) do
       local id, state = ids[i], old[i]
@@ -269,8 +279,9 @@ local function claim(at, answer)
       end
       if kind and not state and find(task, kind.words, PREFETCH_IN, true) == PREFETCH_IN
         and kind.lane == (lane_of[i] or kind.lane) then
-        needs_slot = k >= slots and not kind.may_prefetch
-        if not needs_slot then
+        is_cut = is_cut_short
+        needs_slot = not is_cut and k >= slots and not kind.may_prefetch
+        if not is_cut and not needs_slot then
           local lane = kind.lane
           of_lane[lane], first_of_lane[lane] = of_lane[lane] + 1, first_of_lane[lane] + 1
         end
@@ -281,8 +292,9 @@ local function claim(at, answer)
         end
         if expires > now and (crowd == '' or may_start(lane, crowd)) then
           local may_wait = may_prefetch(state or NEW, task, which, lane)
-          needs_slot = k >= slots and not may_wait
-          if not needs_slot then
+          is_cut = is_cut_short
+          needs_slot = not is_cut and k >= slots and not may_wait
+          if not is_cut and not needs_slot then
             local head = head_of(id, state or NEW, lane, crowd, expires)
             kind = {
               head = head, lane = lane, body_at = body_at, words = sub(task, PREFETCH_IN, body_at - 1),
@@ -295,7 +307,7 @@ local function claim(at, answer)
           pass_over(id, join(state, task), lane, crowd, expires <= now)
         end
       end
-      if needs_slot then
+      if is_cut or needs_slot then
         put_back(ids, tasks, i, free, slot_of)
         break
       elseif kind then
@@ -316,11 +328,19 @@ local function claim(at, answer)
     local again
     repeat
       local room, ids, lane_of = limit - #picked, {}, {}
+      if frees_others then
+        find_work()
+      end
+      narrow, is_cut_short, frees_others = {}, false, false
       if room > 0 and #work == 1 then
         local slot = slot_of[lane_parts(work[1])]
         ids = take_from_one(work[1], math.min(free[slot], room), taken)
         free[slot] = free[slot] - #ids
       elseif room > 0 and #work > 1 then
+        for _, lane in ipairs(work) do
+          local slot = slot_of[lane_parts(lane)]
+          narrow[slot] = free[slot] < room
+        end
         ids, lane_of = take_from_many(work, free, slot_of, room, taken)
       end
       again = start(ids, lane_of)
@@ -333,7 +353,6 @@ local function claim(at, answer)
       local function is_full(slot)
         return free[slot] == 0
       end
-      again = again or frees_others
       for queue in pairs(released) do
         again = again or free[slot_of[queue]] > 0
       end
