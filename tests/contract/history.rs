@@ -1,13 +1,13 @@
 //! What can happen to a store: random operations, of which proptest makes histories.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use taskflow::store::{FinishKind, InsertTask, Start};
-use taskflow::{AttemptOutcome, NewTask, TaskStatus, When};
+use taskflow::store::{FinishKind, InsertTask, SharedLimits, Start};
+use taskflow::{AttemptOutcome, NewTask, QueueConfig, RateLimit, TaskStatus, When};
 
 use super::lab::{LONG, end, give_back, limited, retry, success, with};
 use super::model_schedules::{Change, FireSpec};
@@ -15,6 +15,11 @@ use super::model_schedules::{Change, FireSpec};
 pub(crate) const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
 pub(crate) const QUEUES: [&str; 2] = ["default", "mail"];
 const KEYS: [&str; 3] = ["k", "k\0", "l"];
+const CONCURRENCY_KEYS: [&str; 5] = ["t", "t", "t", "t\0", "u"];
+/// The longest stretch that a rate limit is for.
+pub(crate) const LONGEST_RATE: Duration = Duration::from_secs(6 * 3600);
+const MOMENT: Duration = Duration::from_millis(1);
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 const SCHEDULES: [&str; 2] = ["nightly", "report"];
 const TIMINGS: [&str; 2] = ["every 1s", "every 2s"];
 
@@ -48,6 +53,8 @@ pub(crate) struct Spec {
     priority: i16,
     key: Option<&'static str>,
     run_key: Option<&'static str>,
+    concurrency_key: Option<&'static str>,
+    expiry: Option<Expiry>,
     far: bool,
     start: Start,
     max_size: Option<usize>,
@@ -55,6 +62,22 @@ pub(crate) struct Spec {
     delay: Duration,
     may_run_again: bool,
     max_lost_runs: u32,
+}
+
+/// Until when a task may start: no history is so long that an expiry ahead comes to pass in it.
+#[derive(Clone, Copy, Debug)]
+enum Expiry {
+    Ago(Duration),
+    Ahead(Duration),
+}
+
+impl Expiry {
+    fn instant(self) -> SystemTime {
+        match self {
+            Self::Ago(length) => SystemTime::now() - length,
+            Self::Ahead(length) => SystemTime::now() + length,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -65,6 +88,30 @@ pub(crate) struct Request {
     pub(crate) limit: usize,
     /// How many of `limit` find no free slot.
     pub(crate) prefetch: usize,
+    /// What all processes together may take from some of these queues.
+    pub(crate) limits: Vec<(&'static str, SharedLimits)>,
+}
+
+impl Request {
+    /// A request for whatever can be claimed, without any limit.
+    pub(crate) fn for_everything() -> Self {
+        let (all, names) = (1000, NAMES.to_vec());
+        let queues = QUEUES.map(|queue| (queue, all, true)).to_vec();
+        Self { names, queues, limit: all, prefetch: 0, limits: Vec::new() }
+    }
+
+    /// Limits of each kind, so narrow that a few claims reach them.
+    pub(crate) fn within_narrow_limits(mut self) -> Self {
+        let limits = QueueConfig::new().key_concurrency(1).global_concurrency(3);
+        let rate = limits.clone().rate_limit(7, LONG);
+        self.limits = vec![("default", SharedLimits::of(&limits)), ("mail", SharedLimits::of(&rate))];
+        self
+    }
+
+    pub(crate) fn limits_of(&self, queue: &str) -> SharedLimits {
+        let limits = self.limits.iter().find(|(limited, _)| *limited == queue);
+        limits.map_or_else(SharedLimits::default, |(_, limits)| *limits)
+    }
 }
 
 /// A run or a hold: most often one that is alive, else any there ever was, perhaps under a fence it never had.
@@ -83,6 +130,8 @@ impl Spec {
             task.priority = self.priority;
             task.idempotency_key = self.key.map(str::to_owned);
             task.run_key = self.run_key.map(str::to_owned);
+            task.concurrency_key = self.concurrency_key.map(str::to_owned);
+            task.expires_at = self.expiry.map(Expiry::instant);
             task.when = if self.far { When::In(LONG) } else { When::Now };
             let policy = task.policy.to_mut();
             (policy.retries, policy.delay) = (self.attempts - 1, self.delay);
@@ -106,7 +155,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => (by(), vec(vec(spec(), 1..4), 1..4)).prop_map(|(by, groups)| Op::Insert { by, groups }),
         1 => (by(), task()).prop_map(|(by, task)| Op::InsertAgain { by, task }),
-        6 => (by(), request()).prop_map(|(by, request)| Op::Claim { by, request }),
+        10 => (by(), request()).prop_map(|(by, request)| Op::Claim { by, request }),
         6 => finishes().prop_map(Op::Finish),
         3 => (by(), finishes(), request()).prop_map(|(by, finishes, request)| Op::Turn { by, finishes, request }),
         1 => vec(pick(), 1..3).prop_map(Op::Report),
@@ -142,9 +191,11 @@ fn spec() -> impl Strategy<Value = Spec> {
         option::weighted(0.3, prop::sample::select(&KEYS[..])),
     );
     let life = (prop::bool::weighted(0.2), start, option::weighted(0.3, 0..5_usize));
+    let crowd = option::weighted(0.5, prop::sample::select(&CONCURRENCY_KEYS[..]));
+    let expiry = option::weighted(0.2, expiry());
     let delay = prop_oneof![2 => Just(Duration::ZERO), 1 => Just(LONG)];
     let policy = (1..4_u32, delay, any::<bool>(), 1..4_u32);
-    (identity, life, policy).prop_map(|(identity, life, policy)| {
+    (identity, life, policy, crowd, expiry).prop_map(|(identity, life, policy, concurrency_key, expiry)| {
         let (name, queue, priority, key, run_key) = identity;
         let (far, start, max_size) = life;
         let (attempts, delay, may_run_again, max_lost_runs) = policy;
@@ -154,6 +205,8 @@ fn spec() -> impl Strategy<Value = Spec> {
             priority,
             key,
             run_key,
+            concurrency_key,
+            expiry,
             far,
             start,
             max_size,
@@ -165,16 +218,48 @@ fn spec() -> impl Strategy<Value = Spec> {
     })
 }
 
+fn expiry() -> impl Strategy<Value = Expiry> {
+    prop::sample::select(vec![
+        Expiry::Ago(MOMENT),
+        Expiry::Ago(CENTURY / 10),
+        Expiry::Ahead(LONG),
+        Expiry::Ahead(CENTURY),
+    ])
+}
+
+/// Limits of one queue. No stretch of a rate limit ends before its history.
+fn limits() -> impl Strategy<Value = SharedLimits> {
+    let rate = (0..4_usize, prop::sample::select(vec![LONG, LONGEST_RATE]));
+    let rate = rate.prop_map(|(starts, per)| RateLimit::new(starts, per));
+    (option::weighted(0.3, 0..4_usize), option::weighted(0.6, 0..3_usize), option::weighted(0.4, rate))
+        .prop_map(|(global_concurrency, key_concurrency, rate_limit)| {
+            let mut limits = SharedLimits::default();
+            limits.global_concurrency = global_concurrency;
+            limits.key_concurrency = key_concurrency;
+            limits.rate_limit = rate_limit;
+            limits
+        })
+}
+
 fn request() -> impl Strategy<Value = Request> {
     let names = prop::sample::subsequence(NAMES.to_vec(), 1..=NAMES.len());
     let queues = (
         prop::sample::subsequence(QUEUES.to_vec(), 1..=QUEUES.len()),
         vec((0..4_usize, any::<bool>()), QUEUES.len()),
     );
-    (names, queues, 0..6_usize, 0..6_usize).prop_map(|(names, (queues, free), limit, prefetch)| {
-        let queues = queues.into_iter().zip(free).map(|(queue, (free, prefetch))| (queue, free, prefetch));
-        Request { names, queues: queues.collect(), limit, prefetch: prefetch.min(limit) }
-    })
+    let limits = vec(option::weighted(0.6, limits()), QUEUES.len());
+    (names, queues, limits, 0..6_usize, 0..6_usize).prop_map(
+        |(names, (queues, free), limits, limit, prefetch)| {
+            let limits =
+                queues.iter().zip(limits).filter_map(|(queue, limits)| Some((*queue, limits?))).collect();
+            let queues = queues
+                .into_iter()
+                .zip(free)
+                .map(|(queue, (free, prefetch))| (queue, free, prefetch))
+                .collect();
+            Request { names, queues, limit, prefetch: prefetch.min(limit), limits }
+        },
+    )
 }
 
 fn pick() -> impl Strategy<Value = Pick> {

@@ -4,7 +4,9 @@
 //! into its room and its name into the list below; one that is forgotten there is a warning about unused code.
 
 pub(crate) mod claim;
+pub(crate) mod compare;
 pub(crate) mod controls;
+pub(crate) mod drain;
 pub(crate) mod finish;
 pub(crate) mod history;
 pub(crate) mod insert;
@@ -13,6 +15,7 @@ pub(crate) mod lab;
 pub(crate) mod leases;
 pub(crate) mod limits;
 pub(crate) mod model;
+pub(crate) mod model_limits;
 pub(crate) mod model_schedules;
 pub(crate) mod prefetch;
 pub(crate) mod random;

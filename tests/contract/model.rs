@@ -9,6 +9,7 @@ use taskflow::{
 };
 
 use super::history::Request;
+use super::model_limits::Memory;
 use super::model_schedules::Schedules;
 
 /// A task as it should be. `run_at` has two values: due, and so far in the future that no test sees it.
@@ -81,8 +82,8 @@ impl Entry {
         Run::new(self.new.id, self.fence)
     }
 
-    fn is_ready(&self) -> bool {
-        self.state == State::Pending && self.due
+    pub(crate) fn is_ready(&self) -> bool {
+        self.state == State::Pending && self.due && !self.has_expired()
     }
 
     fn waits_for_first(&self) -> bool {
@@ -106,7 +107,7 @@ impl Entry {
         self.state = State::Running { by, stop: false };
     }
 
-    fn end(&mut self, status: TaskStatus, error: Option<&'static str>) {
+    pub(crate) fn end(&mut self, status: TaskStatus, error: Option<&'static str>) {
         self.state = State::Ended(status);
         self.error = error;
     }
@@ -139,6 +140,7 @@ pub(crate) struct Model {
     pub(crate) tasks: Vec<Entry>,
     pub(crate) paused: BTreeSet<String>,
     pub(crate) schedules: Schedules,
+    pub(crate) memory: Memory,
 }
 
 impl Model {
@@ -195,7 +197,7 @@ impl Model {
         }
         let idle = !of_queue().any(Entry::is_ready);
         let mut entry = Entry::of(new.clone());
-        let may_start = entry.due && !self.paused.contains(&*new.queue);
+        let may_start = entry.due && !entry.has_expired() && !self.paused.contains(&*new.queue);
         let kind = match insert.start {
             Start::Hold => {
                 entry.state = State::Held(by);
@@ -217,26 +219,27 @@ impl Model {
 
     /// The claimed tasks, and whether the next one may not be prefetched.
     pub(crate) fn claim(&mut self, by: InstanceId, request: &Request) -> (Vec<TaskId>, bool) {
-        let mut free = request.queues.clone();
+        let mut rooms = self.rooms(request);
         let slots = request.limit - request.prefetch;
         let mut ready: Vec<usize> = (0..self.tasks.len()).filter(|n| self.tasks[*n].is_ready()).collect();
         ready.sort_by_key(|n| (std::cmp::Reverse(self.tasks[*n].new.priority), *n));
-        let mut claimed = Vec::new();
+        let (mut claimed, mut needs_slot) = (Vec::new(), false);
         for n in ready {
             let task = &mut self.tasks[n];
-            let queue = free.iter_mut().find(|(queue, ..)| *queue == task.new.queue);
-            let Some((queue, free, prefetch)) = queue else { continue };
+            let Some(room) = rooms.iter_mut().find(|room| room.queue == task.new.queue) else { continue };
             let known = request.names.iter().any(|name| task.is(name));
-            if known && *free > 0 && claimed.len() < request.limit && !self.paused.contains(*queue) {
-                if claimed.len() >= slots && !(*prefetch && task.may_prefetch()) {
-                    return (claimed, true);
+            if known && claimed.len() < request.limit && room.admits(task) {
+                if claimed.len() >= slots && !(room.prefetch && task.may_prefetch()) {
+                    needs_slot = true;
+                    break;
                 }
-                *free -= 1;
+                room.take(task);
                 task.start(by);
                 claimed.push(task.new.id);
             }
         }
-        (claimed, false)
+        self.remember(&rooms, request);
+        (claimed, needs_slot)
     }
 
     pub(crate) fn finish(&mut self, run: Run, kind: &FinishKind) -> Finished {
@@ -385,6 +388,9 @@ impl Model {
         }
         let task = self.find(id).expect("it is there");
         task.wait(true);
+        if task.has_expired() {
+            task.new.expires_at = None;
+        }
         task.max_attempts = task.attempt + task.new.policy.max_attempts();
         task.lost = 0;
         self.give_up_run_key(id);

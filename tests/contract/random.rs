@@ -1,20 +1,17 @@
 //! Random histories, done to a store and to the model at once.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use taskflow::store::{
     Claim, Claims, Declaration, Finish, FinishKind, Finished, Fire, FireAfter, Fired, InsertBatch,
-    InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Release, Renewal, Report, Run, ScheduleChange,
-    Store, Verdict,
+    InsertGroup, InsertTask, Inserted, InsertedAs, RecoveredFrom, Refusal, Release, Renewal, Report, Run,
+    ScheduleChange, Start, Store, Verdict,
 };
-use taskflow::{
-    AttemptOutcome, Error, InstanceInfo, LogLevel, LogLine, TaskFilter, TaskId, TaskRecord, TaskStatus,
-    TickOutcome,
-};
+use taskflow::{InstanceInfo, LogLevel, LogLine, TaskFilter, TaskId, TickOutcome};
 
+use super::compare::{agree, same, same_queues, why_not};
 use super::history::{Op, Pick, Request, Spec, history};
 use super::lab::{LONG, Opened, Patience, instance as process, names};
 use super::model::{Entry, Model, State, word};
@@ -48,21 +45,13 @@ async fn compare(opened: Opened, ops: Vec<Op>) -> Result<(), String> {
         agree("counts", world.store.counts().await.unwrap(), world.model.counts())
             .map_err(|difference| format!("after {said}: {difference}"))?;
     }
-    world.compare_everything().await
+    world.compare_everything().await?;
+    world.drain().await.map_err(|difference| format!("in the end: {difference}"))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "answers are compared where they are made")]
-fn agree<T: PartialEq + Debug>(what: &str, store: T, model: T) -> Result<(), String> {
-    if store == model {
-        Ok(())
-    } else {
-        Err(format!("{what}: the store says {store:?}, the model {model:?}"))
-    }
-}
-
-struct World<'a> {
-    store: &'a Arc<dyn Store>,
-    model: Model,
+pub(crate) struct World<'a> {
+    pub(super) store: &'a Arc<dyn Store>,
+    pub(super) model: Model,
     processes: [InstanceInfo; 2],
     /// Every run and hold there ever was.
     runs: Vec<Run>,
@@ -81,7 +70,7 @@ impl<'a> World<'a> {
         Self { store, model: Model::default(), processes, runs: Vec::new(), added: Vec::new(), heard: (0, 0) }
     }
 
-    async fn perform(&mut self, op: Op) -> Result<(), String> {
+    pub(super) async fn perform(&mut self, op: Op) -> Result<(), String> {
         match op {
             Op::Insert { by, groups } => {
                 let mut next = self.added.len();
@@ -174,6 +163,7 @@ impl<'a> World<'a> {
         let by = self.processes[by].id;
         let insert = task.map(|spec| spec.insert(self.added.len() + 1));
         self.added.extend(insert.clone());
+        let insert = insert.map(|insert| self.decided(vec![vec![insert]]).remove(0).remove(0));
         let batch = |task| Arc::new(InsertBatch::new(by, LONG, vec![InsertGroup::new(vec![task])]));
         let mut tick = Fire::new(fire.schedule.to_owned(), instant(fire.tick), insert.clone().map(batch));
         tick.definition = fire.definition.map(str::to_owned);
@@ -205,6 +195,7 @@ impl<'a> World<'a> {
 
     async fn insert(&mut self, by: usize, groups: Vec<Vec<InsertTask>>) -> Result<(), String> {
         self.added.extend(groups.iter().flatten().cloned());
+        let groups = self.decided(groups);
         let by = self.processes[by].id;
         let batch = InsertBatch::new(by, LONG, groups.iter().cloned().map(InsertGroup::new).collect());
         let answers = self.store.insert(Arc::new(batch)).await.unwrap();
@@ -220,6 +211,18 @@ impl<'a> World<'a> {
             answer.into_iter().flatten().try_for_each(|it| self.begun(it))?;
         }
         Ok(())
+    }
+
+    /// Lets tasks wait that would be leased if their queue is idle, where the contract does not say if it is.
+    fn decided(&self, mut groups: Vec<Vec<InsertTask>>) -> Vec<Vec<InsertTask>> {
+        let tasks = || groups.iter().flatten();
+        let expiring = tasks().any(|insert| insert.task.expires_at.is_some_and(|at| at <= SystemTime::now()));
+        for insert in groups.iter_mut().flatten().filter(|insert| insert.start == Start::LeaseIfIdle) {
+            if expiring || !self.model.knows_if_idle(&insert.task.queue) {
+                insert.start = Start::Wait;
+            }
+        }
+        groups
     }
 
     /// Takes note of the fence of a task that was leased or held as it was inserted.
@@ -245,7 +248,7 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    fn claim(&self, by: usize, request: &Request) -> Claim {
+    pub(super) fn claim(&self, by: usize, request: &Request) -> Claim {
         let queues = request.queues.iter().map(|(queue, free, _)| (Arc::from(*queue), *free)).collect();
         let names = names(&request.names);
         let mut claim = Claim::new(self.processes[by].id, LONG, names, queues, request.limit);
@@ -253,10 +256,11 @@ impl<'a> World<'a> {
         for (queue, (.., prefetch)) in claim.queues.iter_mut().zip(&request.queues) {
             queue.prefetch = *prefetch;
         }
+        claim.limits = request.limits.iter().map(|(queue, limits)| (Arc::from(*queue), *limits)).collect();
         claim
     }
 
-    fn claimed(&mut self, by: usize, request: &Request, claims: &Claims) -> Result<(), String> {
+    pub(super) fn claimed(&mut self, by: usize, request: &Request, claims: &Claims) -> Result<(), String> {
         let by = self.processes[by].id;
         let expected = self.model.claim(by, request);
         let claimed = claims.tasks.iter().map(|task| task.run.id).collect();
@@ -268,21 +272,17 @@ impl<'a> World<'a> {
             agree("arguments", &task.args, entry.new.args.as_ref().unwrap())?;
             agree("policy", &*task.policy, &*entry.new.policy)?;
             agree("lines so far", task.log_lines as usize, entry.lines.len())?;
+            agree("it expires", task.expires_in.is_some(), entry.new.expires_at.is_some())?;
         }
-        let of_queue = |queue: &str| claims.tasks.iter().filter(|task| &*task.queue == queue).count();
-        let has_room = |(queue, free, _): &(&str, usize, bool)| {
-            of_queue(queue) < *free && !self.model.paused.contains(*queue)
-        };
-        if claims.tasks.len() < request.limit && !claims.needs_slot && request.queues.iter().all(has_room) {
-            let later = |entry: &Entry| {
-                let new = &entry.new;
-                let mut queues = request.queues.iter().map(|(queue, ..)| *queue);
-                let is_meant = request.names.contains(&&*new.name) && queues.any(|queue| queue == new.queue);
-                entry.state == State::Pending && !entry.due && is_meant
-            };
-            agree("something is due later", claims.next_due.is_some(), self.model.tasks.iter().any(later))?;
+        if claims.tasks.len() == request.limit || claims.needs_slot {
+            return Ok(());
         }
-        Ok(())
+        let taken = |queue: &str| claims.tasks.iter().filter(|task| &*task.queue == queue).count();
+        let expected = self.model.next_due(request, taken);
+        match expected.allows(claims.next_due) {
+            true => Ok(()),
+            false => Err(format!("next due: the store says {:?}, the model {expected:?}", claims.next_due)),
+        }
     }
 
     fn pick(&self, pick: &Pick) -> Run {
@@ -298,7 +298,7 @@ impl<'a> World<'a> {
         finishes.iter().map(|(pick, kind)| Finish::new(self.pick(pick), kind.clone())).collect()
     }
 
-    fn finished(&mut self, finishes: &[Finish], answers: Vec<Finished>) -> Result<(), String> {
+    pub(super) fn finished(&mut self, finishes: &[Finish], answers: Vec<Finished>) -> Result<(), String> {
         let expected = finishes.iter().map(|finish| self.model.finish(finish.run, &finish.kind)).collect();
         agree("finish", answers, expected)
     }
@@ -355,7 +355,7 @@ impl<'a> World<'a> {
 
     /// Lets a process lose everything it has, and waits until all of that was moved on.
     async fn lose(&mut self, by: usize, by_leaving: bool) -> Result<(), String> {
-        let mut left = self.leased_to(by);
+        let left = self.leased_to(by);
         let id = self.processes[by].id;
         if by_leaving {
             self.store.leave(id).await.unwrap();
@@ -365,19 +365,33 @@ impl<'a> World<'a> {
             let renewal = Renewal::new(id, std::time::Duration::ZERO, left.clone());
             agree("lost before", self.store.renew(renewal).await.unwrap().lost, Vec::new())?;
         }
+        self.recover(left, 1 - by).await
+    }
+
+    /// Waits until everything that was left has been moved on, and what has expired is cancelled.
+    pub(super) async fn recover(&mut self, mut left: Vec<Run>, by: usize) -> Result<(), String> {
         let patience = Patience::new("the recovery of what a process left");
-        while !left.is_empty() {
-            for it in self.store.recover(self.processes[1 - by].id).await.unwrap() {
-                let known =
-                    left.iter().position(|run| run.id == it.id).ok_or(format!("{it:?} was not lost"))?;
-                left.swap_remove(known);
-                agree("recovered as", it.status, self.model.lose(it.id))?;
+        loop {
+            let recovered = self.store.recover(self.processes[by].id).await.unwrap();
+            for it in &recovered {
+                let expected = if it.from == RecoveredFrom::Expiry {
+                    self.model.expire(it.id).ok_or(format!("{it:?} had not expired"))?
+                } else {
+                    let known = left.iter().position(|run| run.id == it.id);
+                    left.swap_remove(known.ok_or(format!("{it:?} was not lost"))?);
+                    let was_held =
+                        self.model.find(it.id).is_some_and(|task| matches!(task.state, State::Held(_)));
+                    agree("recovered from a hold", it.from == RecoveredFrom::Hold, was_held)?;
+                    self.model.lose(it.id)
+                };
+                agree("recovered as", it.status, expected)?;
             }
-            if !left.is_empty() {
-                patience.wait().await;
+            match (recovered.is_empty(), left.is_empty()) {
+                (true, true) => return agree("expired and not cancelled", self.model.expired(), Vec::new()),
+                (true, false) => patience.wait().await,
+                (false, _) => {}
             }
         }
-        Ok(())
     }
 
     fn ids(&self, tasks: &[usize]) -> Vec<TaskId> {
@@ -406,12 +420,7 @@ impl<'a> World<'a> {
         let schedules = schedules.iter().map(|state| (state.name.clone(), told(state)));
         let expected = self.model.schedules.known.iter().map(|(name, it)| ((*name).to_owned(), it.clone()));
         agree("schedules", schedules.collect::<Vec<_>>(), expected.collect())?;
-        let paused = self.store.queues().await.unwrap().into_iter().filter(|queue| queue.paused);
-        agree(
-            "paused",
-            paused.map(|queue| queue.name).collect(),
-            self.model.paused.iter().cloned().collect::<Vec<_>>(),
-        )
+        same_queues(&self.store.queues().await.unwrap(), &self.model)
     }
 }
 
@@ -427,48 +436,5 @@ fn schedule_change(change: &Change) -> ScheduleChange {
             instead_of: instead_of.map(instant),
         },
         Change::Undeclare { since } => ScheduleChange::Undeclared { since: instant(since) },
-    }
-}
-
-/// Whether a record is what the model says of its task.
-fn same(record: &TaskRecord, entry: &Entry) -> Result<(), String> {
-    let new = &entry.new;
-    agree("name", &*record.name, &*new.name)?;
-    agree("queue", &*record.queue, &*new.queue)?;
-    agree("status", record.status, entry.status())?;
-    agree("priority", record.priority, new.priority)?;
-    agree("arguments", record.args.get(), &**new.args.as_ref().unwrap())?;
-    agree("idempotency key", &record.idempotency_key, &new.idempotency_key)?;
-    if record.status == TaskStatus::Pending {
-        agree("run key", &record.run_key, &new.run_key)?;
-        agree("due", record.run_at <= SystemTime::now(), entry.due)?;
-    }
-    agree("attempt", (record.attempt, record.max_attempts), (entry.attempt, entry.max_attempts))?;
-    let attempts: Vec<_> = record.attempts.iter().map(|it| (it.number, it.instance, it.outcome)).collect();
-    let mut past = entry.past.clone();
-    if let State::Running { by, .. } = entry.state {
-        past.push((entry.attempt, by, AttemptOutcome::Running));
-    }
-    agree("attempts", attempts, past)?;
-    agree("ended", record.finished_at.is_some(), record.status.is_final())?;
-    agree("has a result", record.result.is_some(), record.status == TaskStatus::Success)?;
-    agree(
-        "asked to stop",
-        record.cancel_requested,
-        matches!(entry.state, State::Running { stop: true, .. }),
-    )?;
-    match entry.error {
-        Some(expected) => agree("error", record.error.as_ref().is_some_and(|it| it.contains(expected)), true),
-        None if record.status == TaskStatus::Success => agree("error", &record.error, &None),
-        None => Ok(()),
-    }
-}
-
-fn why_not(error: Error) -> String {
-    match error {
-        Error::NotFound { .. } => "not found".to_owned(),
-        Error::NotRetryable { status, .. } => format!("is {status}"),
-        Error::KeyTaken { holder, .. } => format!("key taken by {holder}"),
-        error => error.to_string(),
     }
 }
