@@ -18,7 +18,6 @@ use taskflow::store::SharedLimits;
 use taskflow::{TaskId, TaskStatus};
 
 use super::history::{LONGEST_RATE, Request};
-use super::lab::LONG;
 use super::model::{Entry, Model, State};
 
 /// What the model remembers of claims.
@@ -169,8 +168,8 @@ impl Model {
         let mut later = self.tasks.iter().filter(is_asked).filter(is_later).peekable();
         match (later.peek().is_some(), later.any(|task| !task.has_expired())) {
             (false, _) => NextDue::Never,
-            // A back-off is longer than its delay, by chance.
-            (true, true) => NextDue::Within(2 * LONG),
+            // A back-off grows with each attempt, and by chance.
+            (true, true) => NextDue::Within(Duration::MAX),
             (true, false) => NextDue::Open,
         }
     }
