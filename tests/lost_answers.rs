@@ -105,6 +105,27 @@ async fn an_add_whose_answer_was_lost_begins_though_its_caller_has_given_up() {
     tasks.shutdown(Duration::from_secs(1)).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_add_that_may_be_stored_and_is_not_keeps_no_slot() {
+    let breaks = Arc::new(AtomicBool::new(true));
+    let store = Wrapper::new(Arc::new(MemoryStore::new()), {
+        let breaks = Arc::clone(&breaks);
+        move |call| match call == "insert" && breaks.load(Ordering::SeqCst) {
+            true => Box::pin(std::future::ready(Err(StoreError::new(StoreErrorKind::Unknown, "it broke")))),
+            false => go_on(),
+        }
+    });
+    let builder = TaskManager::builder().store(store).add_timeout(Duration::from_millis(50));
+    let tasks = builder.max_concurrent_tasks(1).start().await.unwrap();
+    let error = tasks.add_task(at_once, ()).await.unwrap_err();
+    assert!(matches!(error, AddError::Unknown { .. }), "{error}");
+    breaks.store(false, Ordering::SeqCst);
+    let next = tasks.add_task(at_once, ()).await.unwrap();
+    soon(next.wait()).await.unwrap();
+    assert_eq!(tasks.health().stale_writes, 0, "nothing was lost");
+    tasks.shutdown(Duration::from_secs(1)).await.unwrap();
+}
+
 /// Stands between a store and its server: when `cut` is set, it cuts the next connection that is answered, before the
 /// answer is passed on.
 async fn between(server: u16, cut: Arc<AtomicBool>) -> u16 {

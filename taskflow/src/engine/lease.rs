@@ -66,19 +66,19 @@ async fn renew_until_over(core: &Core, runner: Option<&Runner>, known: &mut Know
 async fn show_life(core: &Core, runner: Option<&Runner>, gone: &mut Option<Instant>) {
     let Some(runner) = runner else { return std::future::pending().await };
     let mut signs = core.store.show_life(core.instance.id);
-    let mut in_doubt = false;
+    let (mut in_doubt, mut is_over) = (false, false);
     loop {
         let patience = gone.map(|since| (since + SIGN_GRACE).saturating_duration_since(Instant::now()));
         tokio::select! {
             biased;
-            sign = poll_fn(|cx| signs.as_mut().poll_next(cx)) => match sign {
+            sign = poll_fn(|cx| signs.as_mut().poll_next(cx)), if !is_over => match sign {
                 Some(Sign::There) => {
                     (*gone, in_doubt) = (None, false);
                     core.runs.doubt_repeatable(false);
                     runner.doubt_sign(false);
                 }
                 Some(Sign::Gone { since }) => *gone = Some(gone.unwrap_or(since)),
-                None => std::future::pending().await,
+                None => is_over = true,
             },
             () = tokio::time::sleep(patience.unwrap_or_default()), if gone.is_some() && !in_doubt => {
                 in_doubt = true;
@@ -90,19 +90,24 @@ async fn show_life(core: &Core, runner: Option<&Runner>, gone: &mut Option<Insta
                      stopped, nothing is claimed"
                 );
             }
+            else => return std::future::pending().await,
         }
     }
 }
 
 async fn renew(core: &Core, runner: Option<&Runner>, renewed: &mut Instant) {
     let lease = core.settings.lease;
-    let mut wait = lease / 3;
+    // After a panic the last renewal may be longer ago.
+    let mut wait = (lease / 3).min(lease_left(lease, *renewed));
     loop {
         tokio::select! {
             biased;
             () = core.over.cancelled() => return,
             () = shutdown::forsaken(core) => return,
             () = tokio::time::sleep(jittered(wait)) => {}
+        }
+        if lease_left(lease, *renewed).is_zero() {
+            give_up(core, runner);
         }
         let asked = Instant::now();
         let mut leases = core.runs.all();

@@ -28,13 +28,9 @@ impl Backoff {
 
 /// The instant that long after now; of a length beyond every clock, one that is far enough.
 pub(crate) fn in_time(length: Duration) -> Instant {
-    after(Instant::now(), length)
-}
-
-/// So much later than an instant; far in the future if it is beyond the clock.
-pub(crate) fn after(instant: Instant, length: Duration) -> Instant {
     const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
-    instant.checked_add(length).unwrap_or_else(|| instant + FAR)
+    let now = Instant::now();
+    now.checked_add(length).unwrap_or_else(|| now + FAR)
 }
 
 /// `length`, a tenth shorter or longer at random.

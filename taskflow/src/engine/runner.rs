@@ -13,7 +13,7 @@ use super::execution::{self, Admitted};
 use super::settle::Tally;
 use super::slots::{Seat, Slots};
 use crate::model::NewTask;
-use crate::store::{Claimed, Finish, Run};
+use crate::store::{Claimed, Finish, FinishKind, Run};
 use crate::task::{Outbox, Registry, States, Surroundings};
 
 /// What a process has that runs tasks, beside what every process has.
@@ -111,6 +111,15 @@ impl Runner {
         let admitted = Admitted::new(self, known, claimed);
         self.core.runs.admit([admitted.live()]);
         self.start(admitted, seat);
+    }
+
+    /// A task may be stored and leased to this process, and no answer says so: if it is, it goes back to the queue as if
+    /// nothing had leased it.
+    pub(crate) fn hand_back_unheard(self: &Arc<Self>, task: &NewTask, seat: Seat) {
+        let run = Run::new(task.id, Run::FIRST_FENCE);
+        let back = FinishKind::GiveBack { delay: Duration::ZERO, outcome: None };
+        let finish = Some(Finish::new(run, back));
+        self.end(Ended { run, name: Arc::from(&*task.name), seat, finish }, Duration::ZERO);
     }
 
     /// Starts a task in the slot it was given.

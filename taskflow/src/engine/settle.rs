@@ -75,10 +75,14 @@ pub(super) fn settle(
 ) -> Option<Duration> {
     let mut next: Option<Duration> = None;
     for ((ended, finish), finished) in batch.iter().zip(finishes).zip(finished) {
+        // What goes back without having begun was never seen to begin.
+        let began = !matches!(finish.kind, FinishKind::GiveBack { outcome: None, .. });
         // Of one that was applied before the answer was lost, and nobody has heard.
         let (Finished::Applied(status) | Finished::Repeated(status)) = *finished else {
-            runner.core.health.stale_write();
-            tracing::warn!(task = %ended.run.id, name = %ended.name, "a lost run ended; its outcome is dropped");
+            if began {
+                runner.core.health.stale_write();
+                tracing::warn!(task = %ended.run.id, name = %ended.name, "a lost run ended; its outcome is dropped");
+            }
             continue;
         };
         if let (TaskStatus::Pending, FinishKind::Retry { delay, .. } | FinishKind::GiveBack { delay, .. }) =
@@ -86,8 +90,6 @@ pub(super) fn settle(
         {
             next = Some(next.map_or(*delay, |next| next.min(*delay)));
         }
-        // Who goes back without having begun was never seen to begin.
-        let began = !matches!(finish.kind, FinishKind::GiveBack { outcome: None, .. });
         if began || status.is_final() {
             runner.core.events.send(ended.run.id, &ended.name, || event(&finish.kind, status));
         }

@@ -110,16 +110,15 @@ impl TaskManager {
     /// [`Error::NotFound`], [`Error::NotFinished`] for a task that waits or runs, and when the store fails.
     pub async fn delete(&self, id: TaskId) -> Result<(), Error> {
         let core = &self.0.core;
-        loop {
-            if core.call("a delete", core.store.delete(vec![id])).await? == 1 {
-                return Ok(());
-            }
-            match self.get(id).await? {
-                // It has ended in this moment.
-                Some(task) if task.status.is_final() => tokio::task::yield_now().await,
-                Some(TaskRecord { status, .. }) => return Err(Error::NotFinished { id, status }),
-                None => return Err(Error::NotFound { id }),
-            }
+        let delete = || core.call("a delete", core.store.delete(vec![id]));
+        if delete().await? == 1 {
+            return Ok(());
+        }
+        match self.get(id).await? {
+            // It has ended in this moment.
+            Some(task) if task.status.is_final() && delete().await? == 1 => Ok(()),
+            Some(TaskRecord { status, .. }) => Err(Error::NotFinished { id, status }),
+            None => Err(Error::NotFound { id }),
         }
     }
 

@@ -20,6 +20,9 @@ pub struct Run {
 }
 
 impl Run {
+    /// The fence of a run or hold that begins as its task is inserted. A claim's is greater.
+    pub const FIRST_FENCE: u64 = 1;
+
     /// The run of that task under that fence.
     #[must_use]
     pub fn new(id: TaskId, fence: u64) -> Self {

@@ -9,7 +9,8 @@ use crate::model::{RateLimit, time};
 ///
 /// Starts are counted in slices of a hundredth of the limit's length, and a slice is remembered until all of it is older
 /// than that length. So no stretch of that length ever holds more starts than the limit, wherever it begins, and a start
-/// is at most a hundredth later than it could be.
+/// is at most a hundredth later than it could be. A limit whose length shrinks to less than a hundredth begins anew: what
+/// started is remembered in slices that are longer than its length.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StartWindow {

@@ -8,10 +8,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::engine::holds::Holder;
-use crate::engine::pause::after;
 use crate::engine::slots::Seat;
 use crate::model::{AddError, NewTask, StoreError, TaskId};
-use crate::store::{InsertGroup, Inserted, Start};
+use crate::store::{InsertGroup, Inserted};
 
 /// What became of an add: what stands for each of its tasks, in order.
 pub(crate) type Answer = Result<Vec<Inserted>, AddError>;
@@ -48,18 +47,6 @@ impl Group {
     /// What its caller hears after that error: whether it may be stored.
     pub(super) fn error(&self, error: StoreError) -> AddError {
         if self.in_doubt { AddError::Unknown { id: self.id, source: error } } else { AddError::Store(error) }
-    }
-
-    /// Until when its write is repeated. One of which it is not known whether it is stored, and leased to this process, is
-    /// repeated until that lease has ended: the task would be lost without having begun.
-    pub(super) fn given_up_at(&self, lease: Duration) -> Instant {
-        let may_be_leased = self.in_doubt
-            && self
-                .tasks
-                .tasks
-                .iter()
-                .any(|insert| matches!(insert.start, Start::Lease | Start::LeaseIfIdle));
-        if may_be_leased { after(self.deadline, lease) } else { self.deadline }
     }
 
     /// Whether somebody still waits to be answered.

@@ -224,6 +224,23 @@ impl AddQueue {
         group.answer(Err(why));
     }
 
+    /// The write of this group is not repeated any more. If it is not known whether its tasks are stored, those that may have
+    /// been leased to this process go back to their queues: their leases would end, and none of them has begun.
+    pub(super) fn abandon(&self, group: &mut Group) {
+        self.forget(group.announced, &group.tasks);
+        let seats = mem::take(&mut group.seats);
+        match &self.runner {
+            Some(runner) if group.in_doubt => {
+                for (insert, seat) in group.tasks.tasks.iter().zip(seats.each()) {
+                    if let Some(seat) = seat {
+                        runner.hand_back_unheard(&insert.task, seat);
+                    }
+                }
+            }
+            _ => self.free(seats),
+        }
+    }
+
     /// Nothing was added of these, as far as is known.
     pub(super) fn forget(&self, announced: bool, tasks: &InsertGroup) {
         if announced {

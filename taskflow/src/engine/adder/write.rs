@@ -79,12 +79,7 @@ impl Writer {
             }
             self.groups.extend(self.halves.drain(..).flatten());
             // Not longer than the first of them can wait, nor anybody who comes meanwhile.
-            let lease = self.queue.core.settings.lease;
-            let next = |group: &Group| match group.is_awaited() {
-                true => group.deadline,
-                false => group.given_up_at(lease),
-            };
-            let Some(earliest) = self.groups.iter().map(next).min() else { continue };
+            let Some(earliest) = self.groups.iter().map(|group| group.deadline).min() else { continue };
             let patience = in_time(self.queue.core.settings.add_timeout);
             let wake_at = in_time(backoff.delay()).min(earliest).min(patience);
             tokio::time::sleep_until(wake_at).await;
@@ -199,23 +194,15 @@ impl Writer {
         group.answer(Ok(inserted));
     }
 
-    /// Answers the callers that cannot be served: all after an error that no repetition mends, else those whose time is over.
+    /// Answers those who cannot be served: everybody after an error that no repetition mends, else those whose time
+    /// is over.
     fn give_up_late(&mut self, error: &StoreError) {
-        let (now, core) = (Instant::now(), &self.queue.core);
-        let is_stopping =
-            core.is_closed() || self.queue.runner.as_ref().is_some_and(|runner| runner.is_stopping());
-        let lease = if is_stopping { Duration::ZERO } else { core.settings.lease };
-        let is_final = !error.is_transient();
-        for group in &mut self.groups {
-            if is_final || group.deadline <= now {
-                let answer = group.error(error.clone());
-                group.answer(Err(answer));
-            }
-        }
-        let late = self.groups.extract_if(.., |group| is_final || group.given_up_at(lease) <= now);
+        let now = Instant::now();
+        let late = self.groups.extract_if(.., |group| !error.is_transient() || group.deadline <= now);
         for mut group in late.collect::<Vec<_>>() {
-            self.queue.forget(group.announced, &group.tasks);
-            self.queue.free(mem::take(&mut group.seats));
+            self.queue.abandon(&mut group);
+            let answer = group.error(error.clone());
+            group.answer(Err(answer));
         }
     }
 }
@@ -241,7 +228,7 @@ impl Drop for Writer {
         }
         if let Some(batch) = self.batch.take() {
             for (group, tasks) in self.groups.iter_mut().zip(&batch.groups) {
-                self.queue.forget(group.announced, tasks);
+                group.tasks = tasks.clone();
                 group.in_doubt = true;
             }
         }
@@ -249,8 +236,7 @@ impl Drop for Writer {
             if panicked { "the store panicked while it wrote" } else { "the runtime has ended meanwhile" };
         let groups = mem::take(&mut self.groups);
         for mut group in groups.into_iter().chain(mem::take(&mut self.halves).into_iter().flatten()) {
-            self.queue.forget(group.announced, &group.tasks);
-            self.queue.free(mem::take(&mut group.seats));
+            self.queue.abandon(&mut group);
             let error = StoreError::new(StoreErrorKind::Unknown, why);
             let answer = if group.in_doubt || panicked { group.error(error) } else { AddError::ShutDown };
             group.answer(Err(answer));

@@ -8,7 +8,7 @@ use crate::model::{NewTask, TaskId, TaskStatus, When, time};
 use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
 
 /// The fence of a run or hold that begins with the insert; a claim's is greater.
-const FIRST_FENCE: u64 = 1;
+const FIRST_FENCE: u64 = crate::store::Run::FIRST_FENCE;
 
 /// How to undo the inserts of a group, if one of them is refused later on.
 struct Undos {

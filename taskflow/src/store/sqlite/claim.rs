@@ -49,8 +49,8 @@ pub(super) fn claim(tx: &mut Transaction<'_, '_>, claim: &Claim) -> rusqlite::Re
     // Who got all it asked for asks again anyway.
     if tasks.len() < claim.limit && !needs_slot {
         rooms.retain(|room| room.free > 0);
-        let were_all_there = are_all_due && are_all_back && !is_cut_short && !are_some_damaged;
-        if !rooms.is_empty() && !were_all_there {
+        let were_all_there = are_all_due && are_all_back && !is_cut_short;
+        if are_some_damaged || (!rooms.is_empty() && !were_all_there) {
             next_due = Some(Duration::ZERO);
         } else {
             let mut queues = Vec::new();

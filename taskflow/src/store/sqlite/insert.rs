@@ -34,7 +34,7 @@ WHERE seq = ?1";
 
 /// The fence of a run or hold that begins with the insert; a claim's is greater, so a run under it is known to be that
 /// one.
-const FIRST_FENCE: i64 = 1;
+const FIRST_FENCE: i64 = crate::store::Run::FIRST_FENCE as i64;
 
 /// One insert, with what all tasks of a batch share.
 struct Batch<'b> {

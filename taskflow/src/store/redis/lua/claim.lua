@@ -127,13 +127,19 @@ end
 
 -- Makes tasks due again that were taken and not started.
 local function put_back(ids, tasks, from, free, slot_of)
+  local due_of = {}
   for i = from, #ids do
     local task = tasks[i]
     local priority, lane = unpack_bytes('<i2', task, PRIORITY_IN), unpack_bytes('<I2c0', task, LANE_IN)
-    call('ZADD', P .. 'due:' .. lane, -priority, sub(task, 1, 8) .. ids[i])
-    call('SADD', P .. 'due', lane)
+    local due = due_of[lane] or {}
+    due_of[lane] = due
+    due[#due + 1], due[#due + 2] = -priority, sub(task, 1, 8) .. ids[i]
     local slot = slot_of[lane_parts(lane)]
     free[slot] = free[slot] + 1
+  end
+  for lane, due in pairs(due_of) do
+    call_many('ZADD', 'due:' .. lane, due)
+    call('SADD', P .. 'due', lane)
   end
 end
 
@@ -206,7 +212,7 @@ local function claim(at, answer)
   local states, heads, leases, expiring, of_lane, first_of_lane = {}, {}, {}, {}, {}, {}
   -- A task that is passed over may make room for one that comes before others of its round: where its queue has less room than
   -- the claim (`narrow`), or where it has expired and the next of its crowd is due. What is left of the round is put back then.
-  local narrow, is_cut_short = {}, false
+  local narrow, is_cut_short, cuts, cut_lane = {}, false, 0, nil
   -- For `undo`.
   local taken, passed_ids, crowds_of_picked = {}, {}, {}
   local is_picked = {}
@@ -226,7 +232,32 @@ local function claim(at, answer)
     end
     passed, passed_ids[id] = passed + 1, true
     free[slot_of[queue]] = free[slot_of[queue]] + 1
-    is_cut_short = is_cut_short or frees_others or narrow[slot_of[queue]]
+    if frees_others or narrow[slot_of[queue]] then
+      is_cut_short, cut_lane = true, lane
+    end
+  end
+
+  -- Passes over the first tasks of a lane that may not be started now, however many they are, until one may.
+  local function skim(lane)
+    local slot, size = slot_of[lane_parts(lane)], 1
+    repeat
+      local ids = take_from_one(lane, size, taken)
+      free[slot] = free[slot] - #ids
+      local old, tasks = read_many('HMGET', 'state', ids), read_many('HMGET', 'task', ids)
+      for i, task in ipairs(tasks) do
+        local id, state = ids[i], old[i]
+        local _, expires, of, crowd = unpack_bytes(CLAIM_WORDS, task, PREFETCH_IN)
+        if of ~= lane or (state and byte(state) ~= DUE) or is_picked[id] then
+          error(NOT_DUE)
+        end
+        if expires > now and (crowd == '' or may_start(lane, crowd)) then
+          return put_back(ids, tasks, i, free, slot_of)
+        end
+        pass_over(id, join(state, task), lane, crowd, expires <= now)
+      end
+      local is_over = #ids < size
+      size = 2 * size
+    until is_over or passed >= PASSED_OVER
   end
 
   local function may_prefetch(state, task, which, lane)
@@ -331,7 +362,7 @@ local function claim(at, answer)
       if frees_others then
         find_work()
       end
-      narrow, is_cut_short, frees_others = {}, false, false
+      narrow, is_cut_short, frees_others, cut_lane = {}, false, false, nil
       if room > 0 and #work == 1 then
         local slot = slot_of[lane_parts(work[1])]
         ids = take_from_one(work[1], math.min(free[slot], room), taken)
@@ -344,7 +375,11 @@ local function claim(at, answer)
         ids, lane_of = take_from_many(work, free, slot_of, room, taken)
       end
       again = start(ids, lane_of)
-    until not again or needs_slot or passed >= PASSED_OVER
+      if cut_lane then
+        cuts = cuts + 1
+        skim(cut_lane)
+      end
+    until not again or needs_slot or passed >= PASSED_OVER or cuts >= CUTS
 
     local due_in = count_starts(rates, free)
     if needs_slot then

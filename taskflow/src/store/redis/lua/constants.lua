@@ -122,6 +122,8 @@ local SNOOZED = 9
 
 -- A claim passes over about so many tasks that it may not start: the next one goes on.
 local PASSED_OVER = 1000
+-- As often may a claim of several lanes begin a round anew, since a task that it passed over made room for an earlier one.
+local CUTS = 16
 -- A claim makes so many due again since a limit has changed: fewer, so that claims that disagree about it get on all the same.
 local RELEASED = 500
 
