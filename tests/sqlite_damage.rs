@@ -286,7 +286,7 @@ async fn a_claim_that_meets_a_damaged_task_asks_to_come_back_for_what_is_behind_
     }
     // Nobody looks for damage but the claim.
     soon(tasks.shutdown(Duration::ZERO)).await.unwrap();
-    let damage = "UPDATE taskflow_tasks SET policy = '{' WHERE seq = (SELECT min(seq) FROM taskflow_tasks)";
+    let damage = "UPDATE taskflow_tasks SET tags = '{' WHERE seq = (SELECT min(seq) FROM taskflow_tasks)";
     open(&file(&place)).execute(damage, []).unwrap();
     let (store, me) = (place.store(), InstanceInfo::of_this_process(true));
     store.join(&me).await.unwrap();

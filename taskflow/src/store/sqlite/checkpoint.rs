@@ -25,6 +25,10 @@ use super::statements::Statements;
 /// About so many pages are written between two checkpoints.
 const PAGES: usize = 2000;
 
+/// When the thread has not come to a checkpoint for this many times [`PAGES`], the writer waits for it: on a disk that is
+/// slower than the writer the log would have no bound.
+const MAX_BEHIND: u32 = 3;
+
 /// A log of so many pages is long: 4,000 are 16 MB.
 const LONG: i64 = 4000;
 
@@ -53,6 +57,8 @@ enum Wanted {
 pub(super) struct Checkpoints {
     /// Pages written since the last checkpoint, estimated.
     pages: usize,
+    /// Checkpoints that were due while another one was still wanted.
+    behind: u32,
     /// `None` only while it is being dropped.
     wanted: Option<SyncSender<Wanted>>,
     shared: Arc<Shared>,
@@ -86,7 +92,7 @@ pub(super) fn checkpoints(
     let shared = Arc::<Shared>::default();
     let checkpointer =
         Checkpointer { connection, log: PathBuf::from(log), wanted: receiver, shared: Arc::clone(&shared) };
-    Ok((Checkpoints { pages: 0, wanted: Some(wanted), shared, thread: None }, checkpointer))
+    Ok((Checkpoints { pages: 0, behind: 0, wanted: Some(wanted), shared, thread: None }, checkpointer))
 }
 
 impl Checkpoints {
@@ -103,13 +109,26 @@ impl Checkpoints {
         self.pages += 4 + ledger.moves / 4 + ledger.bytes / 4096;
         if self.pages >= PAGES {
             self.pages = 0;
-            // If one is still wanted, that one will do.
-            let _ = self.wanted.as_ref().map(|wanted| wanted.try_send(Wanted::Checkpoint));
+            self.want();
         }
         if self.shared.is_long.swap(false, Ordering::Relaxed)
             && let Ok(mut checkpoint) = sql.get(CHECKPOINT)
         {
             let _ = checkpoint.query_row([], |_| Ok(()));
+        }
+    }
+
+    /// Asks for a checkpoint. If one is still wanted, that one will do, for a while.
+    fn want(&mut self) {
+        let Some(wanted) = &self.wanted else { return };
+        if wanted.try_send(Wanted::Checkpoint).is_ok() {
+            self.behind = 0;
+        } else if self.behind < MAX_BEHIND {
+            self.behind += 1;
+        } else {
+            // Until the thread has ended one and takes the next.
+            let _ = wanted.send(Wanted::Checkpoint);
+            self.behind = 0;
         }
     }
 
