@@ -6,13 +6,11 @@
 mod support;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::Connection;
 use support::{DEADLINE, Place, eventually, soon};
-use taskflow::store::Claim;
-use taskflow::{InstanceInfo, Page, QueueConfig, TaskFilter, TaskId, TaskManager, TaskRecord, TaskStatus};
+use taskflow::{Page, QueueConfig, TaskFilter, TaskId, TaskManager, TaskRecord, TaskStatus};
 
 #[taskflow::task(name = "damage.good")]
 async fn good(number: u32) -> Result<u32, String> {
@@ -275,28 +273,6 @@ async fn a_task_whose_tags_or_arguments_cannot_be_read_is_failed_with_the_reason
         let error = damaged(&statement).await.error.unwrap();
         assert!(error.contains(&format!("`{column}`")) && error.contains("UTF-8"), "{error}");
     }
-}
-
-#[tokio::test]
-async fn a_claim_that_meets_a_damaged_task_asks_to_come_back_for_what_is_behind_it() {
-    let place = Place::sqlite();
-    let tasks = soon(place.builder().connect()).await.unwrap();
-    for number in 0..2 {
-        soon(tasks.add_task(good, (number,))).await.unwrap();
-    }
-    // Nobody looks for damage but the claim.
-    soon(tasks.shutdown(Duration::ZERO)).await.unwrap();
-    let damage = "UPDATE taskflow_tasks SET tags = '{' WHERE seq = (SELECT min(seq) FROM taskflow_tasks)";
-    open(&file(&place)).execute(damage, []).unwrap();
-    let (store, me) = (place.store(), InstanceInfo::of_this_process(true));
-    store.join(&me).await.unwrap();
-    let claim = || {
-        let names = Arc::from([Arc::from("damage.good")]);
-        Claim::new(me.id, Duration::from_secs(60), names, vec![("default".into(), 1)], 1)
-    };
-    let claims = store.claim(claim()).await.unwrap();
-    assert_eq!((claims.tasks.len(), claims.next_due), (0, Some(Duration::ZERO)));
-    assert_eq!(store.claim(claim()).await.unwrap().tasks.len(), 1);
 }
 
 #[tokio::test]

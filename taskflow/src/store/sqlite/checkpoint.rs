@@ -157,6 +157,8 @@ impl Checkpointer {
         let mut seen = self.shared.commits.load(Ordering::Relaxed);
         loop {
             match self.wanted.recv_timeout(IDLE) {
+                // The writer moves the rest itself, after this very commit. It could not while one is under way here.
+                Ok(Wanted::Checkpoint) if self.shared.is_long.load(Ordering::Relaxed) => {}
                 Ok(Wanted::Checkpoint) => {
                     // What cannot be moved now is moved next time.
                     let pages = self.connection.query_row(CHECKPOINT, [], |row| row.get(1)).unwrap_or(0_i64);

@@ -40,17 +40,14 @@ pub(super) fn claim(tx: &mut Transaction<'_, '_>, claim: &Claim) -> rusqlite::Re
     let known = tx.known(&claim.names);
     let (mut rooms, are_all_back) = limits::rooms(tx, claim)?;
     let Choice { chosen, is_cut_short, needs_slot } = lanes::choose(tx, &known, &mut rooms, claim)?;
-    let chosen_count = chosen.len();
     let tasks = take(tx, claim, chosen)?;
-    // The rows of some could not be read: there may be more behind them.
-    let are_some_damaged = tasks.len() < chosen_count;
     let next_start = limits::count_starts(tx, &mut rooms)?;
     let mut next_due = None;
     // Who got all it asked for asks again anyway.
     if tasks.len() < claim.limit && !needs_slot {
         rooms.retain(|room| room.free > 0);
         let were_all_there = are_all_due && are_all_back && !is_cut_short;
-        if are_some_damaged || (!rooms.is_empty() && !were_all_there) {
+        if !rooms.is_empty() && !were_all_there {
             next_due = Some(Duration::ZERO);
         } else {
             let mut queues = Vec::new();

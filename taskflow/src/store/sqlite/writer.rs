@@ -113,14 +113,14 @@ impl Writer {
             };
             linger = Duration::ZERO;
             match first {
-                Ok(message) => group.extend(message.into_job()),
+                Ok(message) => group.extend(self.job_of(message)),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             while group.len() < GROUP
                 && let Ok(message) = self.inbox.try_recv()
             {
-                group.extend(message.into_job());
+                group.extend(self.job_of(message));
             }
             if !group.is_empty() {
                 if is_full && !self.checkpoints.make_room() {
@@ -142,6 +142,17 @@ impl Writer {
                     self.news.send_replace(());
                     self.audits.want();
                 }
+            }
+        }
+    }
+
+    fn job_of(&self, message: Message) -> Option<Box<dyn Job>> {
+        match message {
+            Message::Job(job) => Some(job),
+            Message::Listen => {
+                // What another process wrote since the caller began to listen may be in `seen` already.
+                self.news.send_replace(());
+                None
             }
         }
     }
@@ -223,15 +234,6 @@ impl Writer {
             self.news.send_replace(());
         }
         Ok(())
-    }
-}
-
-impl Message {
-    fn into_job(self) -> Option<Box<dyn Job>> {
-        match self {
-            Self::Job(job) => Some(job),
-            Self::Listen => None,
-        }
     }
 }
 
