@@ -68,7 +68,7 @@ impl InsertTask {
 pub enum Start {
     /// It is pending.
     Wait,
-    /// It is running from the start, leased to the inserting instance under [`Run::FIRST_FENCE`], unless its queue is paused, it
+    /// It is running from the start, leased to the inserting instance under [`Run::FIRST_FENCE`](super::Run::FIRST_FENCE), unless its queue is paused, it
     /// is not due yet, or any due task waits in its queue (that one is older or more urgent): then it is pending.
     LeaseIfIdle,
     /// It is running from the start, leased to the inserting instance, unless its queue is paused or it is not due
