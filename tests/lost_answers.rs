@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
+#[path = "support/everywhere.rs"]
+mod everywhere;
 #[path = "support/servers/mod.rs"]
 mod servers;
 mod support;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use everywhere::everywhere;
 use futures_util::StreamExt;
 use support::{ends, eventually, soon};
 use taskflow::store::{Claim, Finish, FinishKind, InsertBatch, InsertGroup, InsertTask, Start};
@@ -89,41 +92,48 @@ async fn at_once() {}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_add_whose_answer_was_lost_begins_though_its_caller_has_given_up() {
-    let loses = Arc::new(AtomicBool::new(true));
-    let store = Wrapper::new(Arc::new(MemoryStore::new()), |_| go_on()).losing({
-        let loses = Arc::clone(&loses);
-        move |call| call == "insert" && loses.load(Ordering::SeqCst)
-    });
-    let builder = TaskManager::builder().store(store).add_timeout(Duration::from_millis(50));
-    let tasks = builder.lease(Duration::from_secs(5)).start().await.unwrap();
-    // It may not run twice, and is leased to this process as it is stored.
-    let AddError::Unknown { id, .. } = tasks.add_task(at_once, ()).await.unwrap_err() else {
-        panic!("nobody knows whether it is stored")
-    };
-    loses.store(false, Ordering::SeqCst);
-    assert_eq!(ends(&tasks, id).await.status, TaskStatus::Success);
-    tasks.shutdown(Duration::from_secs(1)).await.unwrap();
+    for place in everywhere() {
+        let loses = Arc::new(AtomicBool::new(true));
+        let store = Wrapper::new(place.store(), |_| go_on()).losing({
+            let loses = Arc::clone(&loses);
+            move |call| call == "insert" && loses.load(Ordering::SeqCst)
+        });
+        let builder = TaskManager::builder().store(store).add_timeout(Duration::from_millis(50));
+        let tasks = builder.lease(Duration::from_secs(5)).start().await.unwrap();
+        // It may not run twice, and is leased to this process as it is stored.
+        let AddError::Unknown { id, .. } = tasks.add_task(at_once, ()).await.unwrap_err() else {
+            panic!("nobody knows whether it is stored")
+        };
+        loses.store(false, Ordering::SeqCst);
+        let ended = ends(&tasks, id).await;
+        assert_eq!(ended.status, TaskStatus::Success, "{place:?}: {ended:?}");
+        tasks.shutdown(Duration::from_secs(1)).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_add_that_may_be_stored_and_is_not_keeps_no_slot() {
-    let breaks = Arc::new(AtomicBool::new(true));
-    let store = Wrapper::new(Arc::new(MemoryStore::new()), {
-        let breaks = Arc::clone(&breaks);
-        move |call| match call == "insert" && breaks.load(Ordering::SeqCst) {
-            true => Box::pin(std::future::ready(Err(StoreError::new(StoreErrorKind::Unknown, "it broke")))),
-            false => go_on(),
-        }
-    });
-    let builder = TaskManager::builder().store(store).add_timeout(Duration::from_millis(50));
-    let tasks = builder.max_concurrent_tasks(1).start().await.unwrap();
-    let error = tasks.add_task(at_once, ()).await.unwrap_err();
-    assert!(matches!(error, AddError::Unknown { .. }), "{error}");
-    breaks.store(false, Ordering::SeqCst);
-    let next = tasks.add_task(at_once, ()).await.unwrap();
-    soon(next.wait()).await.unwrap();
-    assert_eq!(tasks.health().stale_writes, 0, "nothing was lost");
-    tasks.shutdown(Duration::from_secs(1)).await.unwrap();
+    for place in everywhere() {
+        let breaks = Arc::new(AtomicBool::new(true));
+        let store = Wrapper::new(place.store(), {
+            let breaks = Arc::clone(&breaks);
+            move |call| match call == "insert" && breaks.load(Ordering::SeqCst) {
+                true => {
+                    Box::pin(std::future::ready(Err(StoreError::new(StoreErrorKind::Unknown, "it broke"))))
+                }
+                false => go_on(),
+            }
+        });
+        let builder = TaskManager::builder().store(store).add_timeout(Duration::from_millis(50));
+        let tasks = builder.max_concurrent_tasks(1).start().await.unwrap();
+        let error = tasks.add_task(at_once, ()).await.unwrap_err();
+        assert!(matches!(error, AddError::Unknown { .. }), "{error}");
+        breaks.store(false, Ordering::SeqCst);
+        let next = tasks.add_task(at_once, ()).await.unwrap();
+        soon(next.wait()).await.unwrap();
+        assert_eq!(tasks.health().stale_writes, 0, "nothing was lost");
+        tasks.shutdown(Duration::from_secs(1)).await.unwrap();
+    }
 }
 
 /// Stands between a store and its server: when `cut` is set, it cuts the next connection that is answered, before the

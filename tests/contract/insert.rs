@@ -68,7 +68,7 @@ pub(crate) async fn a_repeated_insert_answers_as_the_first_did_while_that_holds(
     let (leased, held) = (task("alpha"), task("beta"));
     let begin = |task: &NewTask, start| lab.begin(task.clone(), start);
     for _ in 0..2 {
-        assert_eq!(begin(&leased, Start::Lease).await.kind, InsertedAs::Leased { fence: 1 });
+        assert_eq!(begin(&leased, Start::Lease).await.kind, InsertedAs::Leased { fence: Run::FIRST_FENCE });
         assert_eq!(begin(&held, Start::Hold).await.kind, InsertedAs::Held { fence: 1 });
     }
     // The run and the hold are this process's alone.

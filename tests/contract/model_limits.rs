@@ -25,7 +25,7 @@ use super::model::{Entry, Model, State};
 pub(crate) struct Memory {
     /// How many tasks of each queue started by a claim with a rate limit.
     starts: BTreeMap<&'static str, usize>,
-    /// Queues of which a claim limited the keys, and none has lifted that limit since.
+    /// Queues whose keys a claim has limited, as long as no later claim lifts that limit.
     limits_keys: BTreeSet<&'static str>,
 }
 
@@ -139,7 +139,7 @@ impl Model {
         }
     }
 
-    /// What the answer to a claim says of when there will be more, after it took so many of each queue.
+    /// When more is due, as the answer to a claim must say it. `taken` counts what the claim took of each queue.
     pub(crate) fn next_due(&self, request: &Request, taken: impl Fn(&str) -> usize) -> NextDue {
         let is_known = |task: &Entry| request.names.contains(&&*task.new.name);
         let mut next_start: Option<Duration> = None;

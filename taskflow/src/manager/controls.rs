@@ -115,10 +115,11 @@ impl TaskManager {
             return Ok(());
         }
         match self.get(id).await? {
+            Some(TaskRecord { status, .. }) if !status.is_final() => Err(Error::NotFinished { id, status }),
             // It has ended in this moment.
-            Some(task) if task.status.is_final() && delete().await? == 1 => Ok(()),
-            Some(TaskRecord { status, .. }) => Err(Error::NotFinished { id, status }),
-            None => Err(Error::NotFound { id }),
+            Some(_) if delete().await? == 1 => Ok(()),
+            // It never was there, or another call has deleted it.
+            _ => Err(Error::NotFound { id }),
         }
     }
 

@@ -60,7 +60,7 @@ impl TaskManager {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownQueue`] as for [`pause_queue`](Self::pause_queue), [`Error::Config`] for limits that cannot be meant, and when
+    /// [`Error::UnknownQueue`] as for [`pause_queue`](Self::pause_queue), [`Error::Config`] for invalid limits, and when
     /// the store fails.
     pub async fn set_queue(&self, queue: &str, config: QueueConfig) -> Result<(), Error> {
         config.check()?;

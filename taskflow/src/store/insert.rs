@@ -68,11 +68,11 @@ impl InsertTask {
 pub enum Start {
     /// It is pending.
     Wait,
-    /// It is running from the start, leased to the inserting instance under [`Run::FIRST_FENCE`](super::Run::FIRST_FENCE), unless its queue is paused, it
-    /// is not due yet, or any due task waits in its queue (that one is older or more urgent): then it is pending.
+    /// It is running from the start, leased to the inserting instance under the fence
+    /// [`Run::FIRST_FENCE`](super::Run::FIRST_FENCE). It is pending instead if its queue is paused, if it is not due yet, or
+    /// if any due task waits in its queue: that one is older or more urgent.
     LeaseIfIdle,
-    /// It is running from the start, leased to the inserting instance, unless its queue is paused or it is not due
-    /// yet: then it is pending.
+    /// The same, except that it does not matter which tasks wait in its queue.
     Lease,
     /// It is pending, and leased to the inserting instance as a *hold*: nobody claims it until the instance releases
     /// it or the lease ends.

@@ -215,7 +215,7 @@ local function first_in(turn, crowd)
   end
 end
 
--- Lets the first of each crowd be claimed of which none runs: what was in the way of the others may have been what was damaged.
+-- Makes the first task of each crowd due if no task of that crowd runs: a damaged task may have blocked the others.
 -- One that was due already makes them two, and the next claim puts one aside again. Comes when the crowds are counted.
 function steps.crowds()
   local members = scan('ZSCAN', 'aside:' .. of)
