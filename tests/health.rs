@@ -82,6 +82,7 @@ async fn is_degraded_while_writes_are_refused(url: &str, refuse: impl FnOnce(), 
 
     allow();
     eventually("it is well again", || async { tasks.health().is_healthy().then_some(()) }).await;
+    eventually("it says so", || async { (lines("takes writes again") > 0).then_some(()) }).await;
     assert_eq!((lines("is degraded"), lines("takes writes again")), (1, 1));
     adding.abort();
     tasks.shutdown(Duration::from_secs(5)).await.unwrap();
