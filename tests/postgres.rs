@@ -20,8 +20,8 @@ use taskflow::store::{
     Start, Store,
 };
 use taskflow::{
-    AddError, InstanceInfo, NewTask, PostgresStore, QueueConfig, State, StoreErrorKind, TaskManager,
-    TaskManagerBuilder, TaskStatus,
+    AddError, InstanceInfo, NewTask, PostgresStore, QueueConfig, State, TaskManager, TaskManagerBuilder,
+    TaskStatus, model::StoreErrorKind,
 };
 use tokio::net::{TcpListener, TcpStream};
 

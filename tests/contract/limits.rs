@@ -366,7 +366,7 @@ pub(crate) async fn a_task_that_has_expired_is_never_started(lab: Lab) {
     let in_time = lab.add(expiring("alpha")).await;
     let late = lab.add(expiring("alpha")).await;
     let of_a_stranger = lab.add(expiring("omega")).await;
-    let later = lab.add(with(expiring("alpha"), |task| task.when = taskflow::When::In(LONG))).await;
+    let later = lab.add(with(expiring("alpha"), |task| task.when = taskflow::model::When::In(LONG))).await;
     let hold = lab.hold(expiring("beta")).await;
     let lasting = lab.add(with(task("alpha"), |task| task.expires_at = Some(SystemTime::now() + LONG))).await;
     let first = lab.claim(1).await;
@@ -479,7 +479,7 @@ pub(crate) async fn a_queues_stored_configuration_is_read_back_until_it_is_reset
     let infos = lab.store.queues().await.expect("queues");
     assert_eq!(infos.iter().map(|it| &*it.name).collect::<Vec<_>>(), ["mail", "reports"]);
     assert_eq!(infos[0].global_concurrency, Some(5));
-    assert_eq!(infos[0].limits_from, taskflow::LimitsFrom::Store);
+    assert_eq!(infos[0].limits_from, taskflow::model::LimitsFrom::Store);
 
     let changed = config.concurrency(9);
     lab.store.set_queue("mail".to_owned(), Some(changed.clone())).await.expect("set");
@@ -501,8 +501,9 @@ pub(crate) async fn queues_tell_what_waits_for_how_long_and_what_ended_lately(la
     for _ in 0..2 {
         lab.add(task("alpha")).await;
     }
-    lab.add(with(task("alpha"), |task| task.when = taskflow::When::In(LONG))).await;
-    lab.add(with(task("alpha"), |task| task.when = taskflow::When::At(SystemTime::now() - LONG))).await;
+    lab.add(with(task("alpha"), |task| task.when = taskflow::model::When::In(LONG))).await;
+    lab.add(with(task("alpha"), |task| task.when = taskflow::model::When::At(SystemTime::now() - LONG)))
+        .await;
     let ended = lab.run(with(task("beta"), |task| task.queue = "mail".into())).await;
     lab.finish(ended, success()).await;
     let failed = lab.run(with(task("beta"), |task| task.queue = "mail".into())).await;

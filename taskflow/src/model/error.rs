@@ -99,7 +99,7 @@ pub enum Error {
         suggestion: Option<String>,
     },
     /// A schedule that is added at run time has the name of one that this program declares with `#[schedule]`, which
-    /// cannot be replaced or removed: give it another with [`named`](crate::AddSchedule::named).
+    /// cannot be replaced or removed: give it another with [`named`](crate::manager::AddSchedule::named).
     #[error(
         "the schedule `{name}` is declared by this program with `#[schedule]`; name this one with `.named(\"..\")`"
     )]
@@ -244,18 +244,6 @@ impl AddError {
             Self::QueueFull { .. } | Self::Unknown { .. } => true,
             Self::Store(error) => error.is_transient(),
             _ => false,
-        }
-    }
-
-    /// The HTTP status that says the same: 429 for a full queue, 413 for what is too large, 503 for a store that is
-    /// away, 500 for what is the program's own mistake.
-    #[must_use]
-    pub fn status_code(&self) -> u16 {
-        match self {
-            Self::QueueFull { .. } => 429,
-            Self::TooLarge { .. } => 413,
-            Self::Store(_) | Self::Unknown { .. } | Self::ShutDown => 503,
-            Self::UnknownQueue { .. } | Self::Argument { .. } | Self::Option { .. } => 500,
         }
     }
 }

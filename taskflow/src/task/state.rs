@@ -45,7 +45,7 @@ impl<T> DerefMut for State<T> {
 /// and your own, as a parameter marked `#[inject]`.
 ///
 /// ```
-/// use taskflow::{ContextError, FromContext, TaskContext};
+/// use taskflow::{FromContext, TaskContext, task::ContextError};
 ///
 /// struct Attempt(u32);
 ///

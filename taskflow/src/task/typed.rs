@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// A task as a type. Implemented by `#[task]`, never by hand; it is public so that generic helpers can name it:
 ///
 /// ```
-/// use taskflow::{AddError, Task, TaskFn, TaskHandle, TaskManager};
+/// use taskflow::{AddError, Task, TaskHandle, TaskManager, task::TaskFn};
 ///
 /// async fn enqueue<T: Task, P>(
 ///     tasks: &TaskManager,

@@ -144,7 +144,7 @@ impl PostgresStore {
     ///
     /// # Errors
     /// [`StoreError`] if the database refuses: nothing of it is left in the transaction, which can go on. One of kind
-    /// [`Unknown`](crate::StoreErrorKind::Unknown) if the server says nothing more: a commit may keep what was inserted. Where
+    /// [`Unknown`](crate::model::StoreErrorKind::Unknown) if the server says nothing more: a commit may keep what was inserted. Where
     /// this future is dropped before it answers, a commit is refused (by the constraint `taskflow_add_was_given_up`): roll the
     /// transaction back.
     pub async fn insert_within(

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline};
-use taskflow::IntoStore;
+use taskflow::store::IntoStore;
 
 use super::worker::{Shared, Turns, to_json};
 use super::{Backend, Facts, Target, without_namespace};
