@@ -99,6 +99,23 @@ impl<A> Decision<'_, A> {
 }
 
 impl TaskState {
+    /// A task of which no more than that is known. A change of it says what is written wherever the rest does not matter.
+    #[cfg(feature = "redis")]
+    pub(super) fn of_stage(stage: Stage) -> Self {
+        Self {
+            stage,
+            attempt: 0,
+            max_attempts: 0,
+            fence: 0,
+            lost_runs: 0,
+            snoozes: 0,
+            cancel_requested: false,
+            has_begun: stage == Stage::Running,
+            run_at: 0,
+            expires_at: None,
+        }
+    }
+
     /// Whether it waits for its first attempt: then it counts for `max_size`, and its run key can replace it.
     pub(super) fn waits_for_first(&self) -> bool {
         self.attempt == 0 && self.stage.status() == TaskStatus::Pending
@@ -135,12 +152,13 @@ impl<'a> Change<'a> {
     }
 
     /// When the task ended, if the change ends it.
+    #[cfg(any(feature = "postgres", test))]
     pub(super) fn finished_at(&self, now: i64) -> Option<i64> {
         matches!(self.next.stage, Stage::Ended(_)).then_some(now)
     }
 
     /// The run that the task ends with: its error is the task's. A store may keep such an attempt in the task's row.
-    #[cfg(any(feature = "postgres", feature = "redis"))]
+    #[cfg(feature = "postgres")]
     pub(super) fn last_run(&self) -> Option<&EndedRun<'a>> {
         let error = match &self.error {
             ErrorChange::Set(error) => Some(&**error),
