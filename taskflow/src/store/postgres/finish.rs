@@ -43,7 +43,9 @@ macro_rules! end_well {
 }
 pub(super) use end_well;
 
-/// Ends runs well: what most finishes are. Where one has a concurrency key it says so (NULL) and does nothing: the row of its
+/// Ends runs well: what most finishes are, and what the rules make of them. A turn costs the server 0.35 ms, and 16 µs for a
+/// task that ends and one that begins (`docs/performance.md`); a desk needs three to five statements. The contract suite shows
+/// that they agree. Where one has a concurrency key it says so (NULL) and does nothing: the row of its
 /// queue must be locked first. The order is there so that the small index of such runs is looked at.
 const SUCCEED: &str = concat!(
     "
