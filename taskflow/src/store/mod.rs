@@ -23,6 +23,7 @@ mod sqlite;
 mod state;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod suspects;
+mod transition;
 mod url;
 mod window;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

@@ -229,7 +229,7 @@ impl Store for MemoryStore {
     }
 
     fn set_schedule(&self, schedule: String, change: ScheduleChange) -> StoreFuture<'_, bool> {
-        self.write(move |state| (state.set_schedule(&schedule, change), true))
+        self.write(move |state| (state.set_schedule(&schedule, &change), true))
     }
 
     fn prune(&self, retention: Duration, limit: usize) -> StoreFuture<'_, usize> {
