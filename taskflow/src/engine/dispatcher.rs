@@ -12,11 +12,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::execution::Admitted;
+use super::panics::caught;
 use super::pause::{Backoff, in_time, jittered};
 use super::runner::{Ended, Runner};
 use super::settle::{count, is_about_one_row, leave, one_by_one, settle};
 use super::slots::{ClaimBudget, Seat};
-use super::supervision::{Restarts, caught};
+use super::supervision::Restarts;
 use crate::model::StoreError;
 use crate::store::{Claim, ClaimQueue, Claimed, Claims, Finish, Finished};
 

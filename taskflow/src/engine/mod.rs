@@ -6,28 +6,32 @@
 //! meanwhile.
 //!
 //! Beside them: [`lease`] keeps runs alive from a thread of its own and shows others that the process lives, [`recovery`] moves on what other processes lost,
-//! [`reporter`] stores what running tasks say, [`prune`] deletes what is past its retention, [`queues`] minds the limits that hold now, [`schedule`] fires what is due by the clock, [`strangers`] tells of tasks nobody here knows, [`shutdown`] ends it all.
+//! [`reporter`] stores what running tasks say, [`prune`] deletes what is past its retention, [`queue_watch`] minds the limits that hold now, [`end_reader`] reads the ends that callers wait for, [`schedule`] fires what is due by the clock, [`strangers`] tells of tasks nobody here knows, [`shutdown`] ends it all.
 //!
-//! [`presence`] owns the process's place in the store from before it joins until after it has left; [`supervision`] starts
-//! a part again that panicked, and [`guarded`] turns the panics of a program's own store into errors.
+//! [`joining`] makes the process known to the store, and [`presence`] knows where it is between that and having left;
+//! [`supervision`] starts a part again that panicked, and [`guarded`] turns the panics of a program's own store into
+//! errors.
 
 pub(crate) mod adder;
 pub(crate) mod blocking;
 pub(crate) mod control;
 pub(crate) mod core;
 pub(crate) mod dispatcher;
+pub(crate) mod end_reader;
 pub(crate) mod events;
 pub(crate) mod execution;
 mod guarded;
 pub(crate) mod health;
 pub(crate) mod holds;
+pub(crate) mod joining;
 pub(crate) mod lease;
 pub(crate) mod panics;
 pub(crate) mod pause;
 mod prefetch;
 pub(crate) mod presence;
 pub(crate) mod prune;
-pub(crate) mod queues;
+pub(crate) mod queue_limits;
+pub(crate) mod queue_watch;
 pub(crate) mod recovery;
 #[cfg(feature = "axum")]
 pub(crate) mod release;
