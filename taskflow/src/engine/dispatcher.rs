@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::execution::Admitted;
 use super::panics::caught;
 use super::pause::{Backoff, in_time, jittered};
-use super::runner::{Ended, Runner};
-use super::settle::{count, is_about_one_row, leave, one_by_one, settle};
+use super::run::{Admitted, Ended};
+use super::runner::Runner;
+use super::settle::{count, leave, one_by_one, settle};
 use super::slots::{ClaimBudget, Seat};
 use super::supervision::Restarts;
 use crate::model::StoreError;
@@ -85,7 +85,7 @@ impl Dispatcher {
                     due = [due, next].into_iter().flatten().min();
                 }
                 Err(error) => {
-                    if is_about_one_row(&error) {
+                    if error.is_about_one_row() {
                         one_by_one(&runner, &mut self.batch).await;
                     }
                     // Outcomes are kept and tried again; meanwhile more of them collect.

@@ -9,9 +9,10 @@ use tokio::sync::Notify;
 
 use super::blocking::BlockingPool;
 use super::core::Core;
-use super::execution::{self, Admitted};
-use super::settle::Tally;
+use super::execution;
+use super::run::{Admitted, Ended};
 use super::slots::{Seat, Slots};
+use super::tally::Tally;
 use crate::model::NewTask;
 use crate::store::{Claimed, Finish, FinishKind, Run};
 use crate::task::{Outbox, Registry, States, Surroundings};
@@ -40,16 +41,6 @@ pub(crate) struct Names {
     pub(crate) all: Arc<[Arc<str>]>,
     pub(crate) asynchronous: Arc<[Arc<str>]>,
     pub(crate) has_blocking: bool,
-}
-
-/// A run whose body is over.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) run: Run,
-    pub(crate) name: Arc<str>,
-    pub(crate) seat: Seat,
-    /// What is to be written; `None` if the run was lost and is no longer ours to end.
-    pub(crate) finish: Option<Finish>,
 }
 
 impl Runner {
@@ -87,7 +78,7 @@ impl Runner {
         let mut admitted = Vec::with_capacity(claimed.len());
         for task in claimed {
             match self.registry.get(&task.name) {
-                Some(known) => admitted.push(Admitted::new(self, known, task)),
+                Some(known) => admitted.push(Admitted::new(self.surroundings.clone(), known, task)),
                 // A claim asks for known names only, so a store would have to break its contract.
                 None => {
                     tracing::error!(task = %task.run.id, name = %task.name, "the store gave a task nobody here knows")
@@ -108,7 +99,7 @@ impl Runner {
         };
         let mut claimed = Claimed::new(run, known.name.clone(), self.slots.queue(seat), args, policy);
         claimed.tags = task.tags.clone();
-        let admitted = Admitted::new(self, known, claimed);
+        let admitted = Admitted::new(self.surroundings.clone(), known, claimed);
         self.core.runs.admit([admitted.live()]);
         self.start(admitted, seat);
     }
@@ -128,8 +119,13 @@ impl Runner {
             // Claimed, or leased as it was added, before that was so.
             self.end(task.turned_away(seat), Duration::ZERO);
         } else {
-            execution::begin(self.clone(), task, seat);
+            self.begin(task, seat);
         }
+    }
+
+    fn begin(self: &Arc<Self>, task: Admitted, seat: Seat) {
+        let runner = self.clone();
+        execution::begin(&self.core, &self.pool, task, seat, move |ended, took| runner.end(ended, took));
     }
 
     /// A body is over that took so long, or will not begin: hands the end of the run to the dispatcher, and the slot to
@@ -151,7 +147,7 @@ impl Runner {
     fn begin_next(self: &Arc<Self>, mut next: Option<(Admitted, Seat)>, took: Duration) {
         while let Some((task, seat)) = next {
             if !task.may_not_begin() {
-                return execution::begin(self.clone(), task, seat);
+                return self.begin(task, seat);
             }
             next = self.slots.end_body(took, self.may_claim());
             self.hand_in([task.turned_away(seat)]);

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use super::group::{Group, Size};
 use super::queue::AddQueue;
 use crate::engine::pause::{Backoff, in_time};
-use crate::engine::settle::is_about_one_row;
 use crate::model::{AddError, StoreError, StoreErrorKind};
 use crate::store::{InsertBatch, InsertGroup, Inserted, InsertedAs, Refusal, Run};
 
@@ -68,7 +67,7 @@ impl Writer {
             }
             let Err(error) = self.insert().await else { continue };
             // One row may be what the store refuses: it is found by halves, so that it fails no other.
-            if is_about_one_row(&error) && self.groups.len() > 1 {
+            if error.is_about_one_row() && self.groups.len() > 1 {
                 let half = self.groups.split_off(self.groups.len() / 2);
                 self.halves.push(half);
                 continue;
@@ -124,7 +123,7 @@ impl Writer {
         self.batch = None;
         match answer {
             // One row that the store refuses says nothing of its health.
-            Err(error) if is_about_one_row(&error) => {
+            Err(error) if error.is_about_one_row() => {
                 tracing::debug!(%error, "the store refuses a write of {} adds", self.groups.len());
                 self.take_back(batch, &error);
                 Err(error)
