@@ -15,7 +15,7 @@ use super::pause::in_time;
 use super::retry;
 use super::run::{Admitted, Ended};
 use super::runs::StopReason;
-use super::slots::Seat;
+use super::slots::Permit;
 use crate::model::AttemptOutcome;
 use crate::store::{Claimed, Finish, FinishKind};
 use crate::task::{
@@ -30,7 +30,7 @@ pub(super) fn begin(
     core: &Arc<Core>,
     pool: &BlockingPool,
     admitted: Admitted,
-    seat: Seat,
+    permit: Permit,
     then: impl FnOnce(Ended, Duration) + Send + 'static,
 ) {
     let Admitted { task, descriptor, context, .. } = admitted;
@@ -41,9 +41,9 @@ pub(super) fn begin(
     core.events.started(task.run.id, &task.name, task.attempt);
     let executing = Executing { core: core.clone(), context };
     match descriptor.run() {
-        RunTask::Async(prepare) => core.runtime.spawn(run(executing, prepare, task, seat, then)),
+        RunTask::Async(prepare) => core.runtime.spawn(run(executing, prepare, task, permit, then)),
         RunTask::Blocking(prepare) => {
-            core.runtime.spawn(run_blocking(executing, pool.clone(), prepare, task, seat, then))
+            core.runtime.spawn(run_blocking(executing, pool.clone(), prepare, task, permit, then))
         }
     };
 }
@@ -74,7 +74,7 @@ fn run(
     executing: Executing,
     prepare: Prepare<BoxFuture<'static, TaskOutcome>>,
     task: Claimed,
-    seat: Seat,
+    permit: Permit,
     then: impl FnOnce(Ended, Duration) + Send,
 ) -> impl Future<Output = ()> + Send {
     async move {
@@ -85,7 +85,7 @@ fn run(
         };
         executing.end_body();
         let words = executing.context.last_words().await;
-        then(ended(task, seat, kind, words), since.elapsed());
+        then(ended(task, permit, kind, words), since.elapsed());
     }
 }
 
@@ -95,7 +95,7 @@ async fn run_blocking(
     pool: BlockingPool,
     prepare: Prepare<BlockingBody>,
     task: Claimed,
-    seat: Seat,
+    permit: Permit,
     then: impl FnOnce(Ended, Duration) + Send,
 ) {
     let (context, since) = (executing.context.clone(), Instant::now());
@@ -107,17 +107,17 @@ async fn run_blocking(
         }
     };
     let words = context.last_words().await;
-    then(ended(task, seat, kind, words), since.elapsed());
+    then(ended(task, permit, kind, words), since.elapsed());
 }
 
 /// The end of a run, with what it has said and nobody has stored.
-fn ended(task: Claimed, seat: Seat, kind: Option<FinishKind>, words: LastWords) -> Ended {
+fn ended(task: Claimed, permit: Permit, kind: Option<FinishKind>, words: LastWords) -> Ended {
     let finish = kind.map(|kind| {
         let mut finish = Finish::new(task.run, kind);
         (finish.progress, finish.lines) = words;
         finish
     });
-    Ended { run: task.run, name: task.name, seat, finish }
+    Ended { run: task.run, name: task.name, permit, finish }
 }
 
 /// Runs code of the task's; a panic is its text.

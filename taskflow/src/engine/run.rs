@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::pause::in_time;
 use super::runs::{Live, StopReason};
-use super::slots::Seat;
+use super::slots::Permit;
 use crate::store::{Claimed, Finish, FinishKind, Run};
 use crate::task::{ContextParts, Descriptor, Registered, Surroundings, TaskContext};
 
@@ -56,7 +56,7 @@ impl Admitted {
 
     /// Its run ends before its body begins: it goes back to the queue as if nothing had claimed it, unless it was
     /// cancelled or lost meanwhile.
-    pub(crate) fn turned_away(self, seat: Seat) -> Ended {
+    pub(crate) fn turned_away(self, permit: Permit) -> Ended {
         self.context.end_body();
         let kind = match self.context.stop().reason() {
             Some(StopReason::Lost) => None,
@@ -64,7 +64,7 @@ impl Admitted {
             _ => Some(FinishKind::GiveBack { delay: Duration::ZERO, outcome: None }),
         };
         let run = self.task.run;
-        Ended { run, name: self.task.name, seat, finish: kind.map(|kind| Finish::new(run, kind)) }
+        Ended { run, name: self.task.name, permit, finish: kind.map(|kind| Finish::new(run, kind)) }
     }
 
     /// Whether it has been asked to stop before it began, or its time to begin is over.
@@ -78,7 +78,12 @@ impl Admitted {
 pub(crate) struct Ended {
     pub(crate) run: Run,
     pub(crate) name: Arc<str>,
-    pub(crate) seat: Seat,
+    pub(crate) permit: Permit,
     /// What is to be written; `None` if the run was lost and is no longer ours to end.
     pub(crate) finish: Option<Finish>,
+}
+
+/// The permits of these runs.
+pub(super) fn permits(ended: &mut [Ended]) -> impl Iterator<Item = &mut Permit> {
+    ended.iter_mut().map(|ended| &mut ended.permit)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::run::Ended;
+use super::run::{Ended, permits};
 use super::runner::Runner;
 use super::tally::Ends;
 use crate::model::{AttemptOutcome, TaskEventKind, TaskStatus};
@@ -21,8 +21,8 @@ pub(super) fn count(runner: &Runner, finishes: &[Finish], finished: &[Finished])
 }
 
 /// These runs are over and their slots free.
-pub(super) fn leave(runner: &Runner, batch: &[Ended]) {
-    runner.slots.leave(batch.iter().map(|ended| ended.seat));
+pub(super) fn leave(runner: &Runner, batch: &mut [Ended]) {
+    runner.slots.leave(permits(batch));
     runner.core.runs.end(batch.iter().map(|ended| ended.run));
 }
 
@@ -116,9 +116,9 @@ pub(super) async fn one_by_one(runner: &Runner, batch: &mut Vec<Ended>) {
         }
         match answer {
             Ok(finished) => {
-                let ended = batch.remove(at);
+                let mut ended = batch.remove(at);
                 count(runner, &finish, &finished);
-                leave(runner, std::slice::from_ref(&ended));
+                leave(runner, std::slice::from_mut(&mut ended));
                 settle(runner, std::slice::from_ref(&ended), &finish, &finished);
             }
             Err(error) if !error.is_about_one_row() => at += 1,

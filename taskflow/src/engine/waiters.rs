@@ -195,6 +195,8 @@ impl Drop for Waiting<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -230,7 +232,7 @@ mod tests {
     async fn a_caller_that_comes_during_a_read_waits_for_the_next() {
         let waiters = Waiters::default();
         let id = TaskId::new();
-        let times = Times { hint_from: Instant::now(), poll_at: Instant::now() + POLL };
+        let times = Times { hint_from: Instant::now(), poll_at: Instant::now() + Duration::from_millis(500) };
         let mut first = waiters.join(id);
         let Ok(round) = waiters.next(&times) else { panic!("there is something to read") };
         let mut second = waiters.join(id);

@@ -345,7 +345,7 @@ impl TaskManagerBuilder {
         Err(Error::UnknownQueue { queue: queue.to_owned(), suggestion, task: task.map(str::to_owned) })
     }
 
-    fn slots<T>(&self) -> Result<Slots<T>, Error> {
+    fn slots<T: Send + 'static>(&self) -> Result<Slots<T>, Error> {
         if self.max_concurrent_tasks == 0 {
             let message = "nothing would ever run; use `.connect()` in a process that runs no tasks";
             return Err(Error::Config { option: "max_concurrent_tasks", value: "0".to_owned(), message });

@@ -156,27 +156,27 @@ impl Writer {
     /// Starts what was leased, gives back the slots of what was not, and answers.
     fn settle(&self, mut group: Group, tasks: &InsertGroup, answer: Result<Vec<Inserted>, Refusal>) {
         let queue = &self.queue;
-        let seats = mem::take(&mut group.seats);
+        let permits = mem::take(&mut group.permits);
         let inserted = match answer {
             Ok(inserted) => inserted,
             Err(Refusal::QueueFull { queue: name, max_size }) => {
                 queue.forget(group.announced, tasks);
-                queue.free(seats);
+                queue.free(permits);
                 return group.answer(Err(AddError::QueueFull { queue: name, max_size }));
             }
         };
         let mut holds = Vec::new();
-        for ((insert, inserted), seat) in tasks.tasks.iter().zip(&inserted).zip(seats.each()) {
+        for ((insert, inserted), permit) in tasks.tasks.iter().zip(&inserted).zip(permits.each()) {
             if group.announced {
                 let name = inserted.kind.is_new().then_some(&*insert.task.name);
                 queue.core.events.added(insert.task.id, name);
             }
-            match (inserted.kind, seat, &queue.runner) {
-                (InsertedAs::Leased { fence }, Some(seat), Some(runner)) => {
-                    runner.start_leased(&insert.task, Run::new(inserted.id, fence), seat);
+            match (inserted.kind, permit, &queue.runner) {
+                (InsertedAs::Leased { fence }, Some(permit), Some(runner)) => {
+                    runner.start_leased(&insert.task, Run::new(inserted.id, fence), permit);
                 }
-                (kind, seat, runner) => {
-                    queue.free_each([seat]);
+                (kind, permit, runner) => {
+                    queue.free_each([permit]);
                     match (kind, runner) {
                         (InsertedAs::Held { fence }, _) => holds.push(Run::new(inserted.id, fence)),
                         (InsertedAs::Pending | InsertedAs::Replaced, Some(runner)) => runner.may_have_work(),
