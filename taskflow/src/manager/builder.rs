@@ -80,6 +80,13 @@ impl Default for TaskManagerBuilder {
     }
 }
 
+impl TaskManager {
+    /// A manager that is to be configured: its store, what tasks need, its queues.
+    pub fn builder() -> TaskManagerBuilder {
+        TaskManagerBuilder::default()
+    }
+}
+
 impl TaskManagerBuilder {
     /// Where tasks are kept: a URL, or a store. Without this, in this process's memory. [`start`](Self::start) and
     /// [`connect`](Self::connect) open it, and say what is wrong with it.
