@@ -2,11 +2,14 @@
 //! and ends in order. A task passes through these rooms in this order:
 //!
 //! [`adder`] → [`dispatcher`] → [`execution`] (or [`blocking`]) → [`dispatcher`] again, which writes the end in the same
-//! round trip that claims the next. [`slots`] says how much of it may be under way, and [`prefetch`] how much more is claimed
+//! round trip that claims the next. [`run`] is what these hand on, and the [`runner`] takes it from each to the next. A run
+//! holds a permit of the [`slots`], which say how much may be under way; [`prefetch`] says how much more is claimed
 //! meanwhile.
 //!
-//! Beside them: [`lease`] keeps runs alive from a thread of its own and shows others that the process lives, [`recovery`] moves on what other processes lost,
-//! [`reporter`] stores what running tasks say, [`prune`] deletes what is past its retention, [`queue_watch`] minds the limits that hold now, [`end_reader`] reads the ends that callers wait for, [`schedule`] fires what is due by the clock, [`strangers`] tells of tasks nobody here knows, [`shutdown`] ends it all.
+//! Beside them: [`lease`] keeps runs alive from a thread of its own and shows others that the process lives, [`recovery`]
+//! moves on what other processes lost, [`reporter`] stores what running tasks say, [`prune`] deletes what is past its
+//! retention, [`queue_watch`] keeps the [`queue_limits`] those of the store, [`end_reader`] reads the ends that callers wait
+//! for, [`schedule`] fires what is due by the clock, [`strangers`] tells of tasks nobody here knows, [`shutdown`] ends it all.
 //!
 //! [`joining`] makes the process known to the store, and [`presence`] knows where it is between that and having left;
 //! [`supervision`] starts a part again that panicked, and [`guarded`] turns the panics of a program's own store into

@@ -352,7 +352,7 @@ impl<T> State<T> {
     }
 }
 
-/// A slot that comes back so is taken by the next claim, or by the next add.
+/// The next claim or add takes a slot that comes back this way.
 impl<T: Send> Capacity for Mutex<State<T>> {
     fn take_back(&self, place: Place, held: Held) {
         self.lock().take_back(place, held);
