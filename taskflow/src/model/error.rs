@@ -306,6 +306,11 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         matches!(self.0.kind, StoreErrorKind::Unavailable | StoreErrorKind::Unknown | StoreErrorKind::Full)
     }
+
+    /// Whether it may be about what was to be written, and not about the store as a whole, which may be mended.
+    pub(crate) fn is_about_one_row(&self) -> bool {
+        self.0.kind == StoreErrorKind::Other
+    }
 }
 
 /// Readable where a `main` that failed prints it.

@@ -11,13 +11,12 @@ use sqlx::postgres::{PgConnectOptions, PgPool};
 use super::calls::{Kind, Shared, ended};
 use super::connections::Connections;
 use super::error::Fault;
-use super::hints::Hints;
 use super::options::PostgresOptions;
 use super::session::{SETTINGS, Session};
 use super::sql::Sql;
 use super::{
-    claim, control, finish, insert, instance, keeper, lease, list, overview, queue, read, recover, schedule,
-    schema, signs, url, within,
+    claim, control, finish, insert, instance, keeper, lease, list, listener, overview, queue, read, recover,
+    schedule, schema, signs, url, within,
 };
 use crate::model::{
     CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
@@ -296,7 +295,7 @@ impl Store for PostgresStore {
     }
 
     fn listen(&self) -> HintStream {
-        Hints::listen(&self.shared)
+        listener::listen(&self.shared)
     }
 
     fn get(&self, id: TaskId) -> StoreFuture<'_, Option<TaskRecord>> {

@@ -9,8 +9,9 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline};
 use taskflow::store::IntoStore;
 
+use super::target::without_namespace;
 use super::worker::{Shared, Turns, to_json};
-use super::{Backend, Facts, Target, without_namespace};
+use super::{Backend, Facts, Target};
 use crate::cli::Result;
 use crate::cli::bench::ours::Place;
 use crate::cli::bench::queue::Queue;
