@@ -115,6 +115,7 @@ macro_rules! contract {
                 controls: a_manual_retry_reopens_the_same_record;
                 controls: a_task_cancelled_while_it_was_not_due_is_retried_at_once;
                 controls: what_cannot_be_retried_says_why;
+                controls: of_many_who_retry_at_once_one_reopens_each_task;
                 controls: a_retried_task_holds_its_key_again;
                 controls: only_what_has_ended_is_deleted;
                 controls: pruning_takes_what_ended_long_ago_in_bounded_batches;

@@ -56,7 +56,7 @@ impl Shared {
         Ok(rows.iter().zip(releases).map(was_released).collect())
     }
 
-    pub(super) async fn retry(&self, ids: &[TaskId]) -> Result<Vec<Result<(), Error>>, StoreError> {
+    pub(super) async fn retry(&self, ids: &[TaskId]) -> Result<Retried, StoreError> {
         for _ in 0..ROUNDS {
             let mut read = self.quiet(&script::ROWS);
             for id in ids {
@@ -81,13 +81,16 @@ impl Shared {
     }
 }
 
+/// For each task, why it is not reopened.
+type Retried = Vec<Result<(), Error>>;
+
 /// Decides by what `rows_main.lua` answered which of these tasks are reopened, and adds the arguments that do so. Answers
 /// as well which of them cannot be read.
 fn decide_retries(
     call: &mut Call,
     ids: &[TaskId],
     answer: Answer<'_>,
-) -> Result<(Vec<Result<(), Error>>, Vec<Damaged>), StoreError> {
+) -> Result<(Retried, Vec<Damaged>), StoreError> {
     let mut rows = answer.list()?;
     let now = rows.number()?;
     let (mut answers, mut damaged) = (Vec::with_capacity(ids.len()), Vec::new());
