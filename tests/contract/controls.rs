@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use taskflow::store::{Finished, Hint, Verdict};
-use taskflow::{AttemptOutcome, CancelOutcome, Error, TaskFilter, TaskId, TaskStatus, When};
+use taskflow::{AttemptOutcome, CancelOutcome, Error, TaskFilter, TaskId, TaskStatus, model::When};
 
 use super::lab::*;
 

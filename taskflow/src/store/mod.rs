@@ -17,6 +17,7 @@ mod prefetch;
 mod redis;
 mod schedule;
 pub(crate) mod sign;
+mod source;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -44,7 +45,7 @@ pub use postgres::{PostgresOptions, PostgresStore};
 pub use redis::RedisStore;
 pub use schedule::{Declaration, Fire, FireAfter, Fired, ScheduleChange, ScheduleChanges, ScheduleState};
 pub use sign::{Sign, SignStream};
+pub use source::{IntoStore, StoreSource};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, Synchronous};
-pub use url::{IntoStore, StoreSource};
 pub use window::StartWindow;

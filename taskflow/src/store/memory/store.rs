@@ -7,8 +7,8 @@ use futures_util::stream;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::read::Detail;
 use super::state::State;
+use super::task::Detail;
 use crate::model::{
     CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
     TaskFilter, TaskId, TaskRecord,

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::read::Detail;
 use crate::model::{
     Attempt, AttemptOutcome, InstanceId, LogLine, NewTask, Progress, RetryPolicy, TaskId, TaskRecord,
     TaskSource, TaskStatus, time,
@@ -40,6 +39,14 @@ pub(super) struct Task {
     pub(super) rare: Rare,
     /// When its last attempt began.
     pub(super) started_at: Option<i64>,
+}
+
+/// How much of a record is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Detail {
+    Whole,
+    /// Without what may be large.
+    Outline,
 }
 
 /// What most tasks have nothing of: no memory is taken for it until something is written there.

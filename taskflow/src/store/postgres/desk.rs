@@ -109,9 +109,9 @@ impl Desk {
     pub(super) async fn over(session: &mut Session<'_>, query: Statement) -> Result<Self, Fault> {
         session.begin().await?;
         let mut desk = Self::default();
-        for row in session.all(query).await? {
-            let life = Life::read(&row)?;
-            desk.now = row.try_get::<Instant, _>(1)?.0;
+        for columns in session.all(query).await? {
+            let life = Life::read(&columns)?;
+            desk.now = columns.try_get::<Instant, _>(1)?.0;
             desk.lives.insert(life.id, life);
         }
         Ok(desk)

@@ -1,8 +1,9 @@
 //! How runs and holds end, and what runs say before.
 
+use std::collections::HashSet;
+
 use uuid::Uuid;
 
-use super::claim::are_plain;
 use super::desk::Desk;
 use super::error::Fault;
 use super::life::Life;
@@ -82,6 +83,17 @@ pub(super) async fn finish(session: &mut Session<'_>, finishes: &[Finish]) -> Re
     session.is_news |= answers.iter().any(|it| matches!(it, Finished::Applied(_)));
     desk.write(session).await?;
     Ok(answers)
+}
+
+/// Whether one statement can apply them all: each ends a task of its own well and has nothing else to say.
+pub(super) fn are_plain(finishes: &[Finish]) -> bool {
+    let mut seen = HashSet::with_capacity(finishes.len());
+    finishes.iter().all(|finish| {
+        matches!(finish.kind, FinishKind::Success { .. })
+            && finish.lines.is_empty()
+            && finish.progress.is_none()
+            && seen.insert(finish.run.id)
+    })
 }
 
 /// `None`, and nothing was done, if some have a concurrency key.

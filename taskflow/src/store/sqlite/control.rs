@@ -46,11 +46,11 @@ fn retry_one(tx: &mut Transaction<'_, '_>, id: TaskId) -> rusqlite::Result<Resul
     let sql = tx.sql;
     let mut retried = sql.get(RETRIED)?;
     let mut rows = retried.query([life.seq])?;
-    let Some(row) = rows.next()? else { return Ok(Err(Error::NotFound { id })) };
+    let Some(columns) = rows.next()? else { return Ok(Err(Error::NotFound { id })) };
     // What cannot be read is found out by the claim.
-    let key = row.get_ref(1)?.as_str_or_null().unwrap_or_default().zip(row.get_ref(0)?.as_str().ok());
+    let key = columns.get_ref(1)?.as_str_or_null().unwrap_or_default().zip(columns.get_ref(0)?.as_str().ok());
     let holder = key.map(|(key, name)| keys::holder(tx, key, name, Kind::Idempotency)).transpose()?.flatten();
-    let attempts = row::policy(row.get_ref(2)?.as_str_or_null().unwrap_or_default()).max_attempts();
+    let attempts = row::policy(columns.get_ref(2)?.as_str_or_null().unwrap_or_default()).max_attempts();
     let decision = transition::retry(id, Some(&life.task()), attempts, holder, tx.now);
     if let Some(change) = decision.change {
         if let Some((key, name)) = key {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rusqlite::params;
 
+use super::expiring::forget;
 use super::legible::is_illegible;
 use super::life::{Life, may_expire};
 use super::row;
@@ -18,11 +19,6 @@ use crate::store::{Recovered, transition};
 
 /// The most tasks that one transaction lapses: some 20 ms.
 const LAPSED_AT_ONCE: i64 = 2_000;
-
-const EXPIRES: &str = "INSERT OR IGNORE INTO taskflow_expiring (lapsed, expires_at, task) VALUES (0, ?1, ?2)";
-
-const NO_LONGER: &str = "
-DELETE FROM taskflow_expiring WHERE lapsed IN (0, 1) AND expires_at = ?1 AND task = ?2";
 
 const EXPIRED: &str = "
 SELECT task, expires_at FROM taskflow_expiring
@@ -37,16 +33,6 @@ const OVER: &str = "
 SELECT task, expires_at FROM taskflow_expiring WHERE lapsed IN (0, 1) AND expires_at <= ?1 LIMIT ?2";
 
 const WHAT: &str = "SELECT id, name FROM taskflow_tasks WHERE seq = ?1";
-
-/// A row that is pending is not to be started later than that.
-pub(super) fn expires(tx: &Transaction<'_, '_>, seq: i64, expires_at: i64) -> rusqlite::Result<()> {
-    tx.sql.execute(EXPIRES, [expires_at, seq]).map(drop)
-}
-
-/// A row has been started, is held, or has ended.
-pub(super) fn forget(tx: &Transaction<'_, '_>, seq: i64, expires_at: i64) -> rusqlite::Result<()> {
-    tx.sql.execute(NO_LONGER, [expires_at, seq]).map(drop)
-}
 
 /// Puts aside what has expired. Answers whether that was all.
 pub(super) fn lapse(tx: &mut Transaction<'_, '_>) -> rusqlite::Result<bool> {

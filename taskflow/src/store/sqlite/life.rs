@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, Row, ToSql, params};
 
-use super::expiry;
+use super::expiring;
 use super::keys::{self, Kind};
 use super::ledger::QueueNumber;
 use super::legible::is_illegible;
@@ -208,7 +208,7 @@ impl Transaction<'_, '_> {
         self.ledger.enter(life.queue, state, next.attempt.into());
         self.left_state(life, state)?;
         if let Some(expires_at) = next.expires_at.filter(|_| may_expire(state)) {
-            expiry::expires(self, life.seq, expires_at)?;
+            expiring::expires(self, life.seq, expires_at)?;
         }
         match state {
             State::Later => self.sql.execute(ENTER_LATER, [life.seq]).map(drop),
@@ -222,7 +222,7 @@ impl Transaction<'_, '_> {
     /// Takes a row that goes to another state out of where its own is kept, other than in its queue's numbers.
     pub(super) fn left_state(&mut self, life: &Life, to: State) -> rusqlite::Result<()> {
         if let Some(expires_at) = life.expires_at.filter(|_| may_expire(life.state)) {
-            expiry::forget(self, life.seq, expires_at)?;
+            expiring::forget(self, life.seq, expires_at)?;
         }
         match life.state {
             State::Later => self.sql.execute(EXIT_LATER, [life.seq, life.run_at]).map(drop),
