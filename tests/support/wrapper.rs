@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use taskflow::store::{
     Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
-    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleChanges,
-    ScheduleState, StoreFuture, TaskEnd,
+    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, RunRef, ScheduleChange,
+    ScheduleChanges, ScheduleState, StoreFuture, TaskEnd,
 };
 use taskflow::{
     CancelOutcome, Counts, Error, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo, Store, TaskFilter,
@@ -135,7 +135,7 @@ impl Store for Wrapper {
         release(releases: Arc<Vec<Release>>) -> Vec<bool>;
         report(reports: Arc<Vec<Report>>) -> Vec<bool>;
         renew(renewal: Renewal) -> Renewed;
-        asked_to_stop(instance: InstanceId) -> Vec<Run>;
+        asked_to_stop(instance: InstanceId) -> Vec<RunRef>;
         recover(by: InstanceId) -> Vec<Recovered>;
         get(id: TaskId) -> Option<TaskRecord>;
         ends(ids: Vec<TaskId>) -> Vec<TaskEnd>;

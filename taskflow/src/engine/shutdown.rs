@@ -6,15 +6,15 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::adder::Adder;
+use super::backoff::in_time;
 use super::core::Core;
-use super::pause::in_time;
 #[cfg(feature = "axum")]
 use super::release::Releaser;
-use super::runner::Runner;
 use super::runs::Runs;
+use super::worker::Worker;
 use crate::model::ShutdownReport;
 #[cfg(feature = "axum")]
-use crate::store::Verdict;
+use crate::store::HoldOutcome;
 
 /// How long the ends of runs that were cut short may take to be written.
 const WRITE: Duration = Duration::from_millis(1200);
@@ -35,7 +35,7 @@ const OVERDUE: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug)]
 pub(crate) struct Ending {
     pub(crate) core: Arc<Core>,
-    pub(crate) runner: Option<Arc<Runner>>,
+    pub(crate) worker: Option<Arc<Worker>>,
     pub(crate) adder: Arc<Adder>,
     #[cfg(feature = "axum")]
     pub(crate) releaser: Arc<Releaser>,
@@ -55,10 +55,10 @@ impl Ending {
         let longest = patience.saturating_add(core.settings.cancel_grace).saturating_add(WRITE + DRAIN);
         let drained_by = in_time(longest);
         let mut report = ShutdownReport::default();
-        if let Some(runner) = &self.runner {
-            let before = runner.tally.read();
-            end_runs(core, runner, patience).await;
-            let after = runner.tally.read();
+        if let Some(worker) = &self.worker {
+            let before = worker.tally.read();
+            end_runs(core, worker, patience).await;
+            let after = worker.tally.read();
             report.finished = after.finished - before.finished;
             report.handed_back = after.handed_back - before.handed_back;
             report.interrupted = after.interrupted - before.interrupted;
@@ -93,7 +93,7 @@ impl Ending {
         let is_drained = timeout_at(by, self.adder.drained()).await.is_ok();
         #[cfg(feature = "axum")]
         let is_drained = {
-            self.releaser.release(self.core.holds.undecided(), &Verdict::Run);
+            self.releaser.release(self.core.holds.undecided(), &HoldOutcome::Run);
             timeout_at(by, self.releaser.drained()).await.is_ok() && is_drained
         };
         if !is_drained {
@@ -105,17 +105,17 @@ impl Ending {
 }
 
 /// Waits for what runs, and asks the rest to stop.
-async fn end_runs(core: &Core, runner: &Runner, patience: Duration) {
-    let idle = || core.runs.until(|_| runner.is_idle());
-    runner.stop();
+async fn end_runs(core: &Core, worker: &Worker, patience: Duration) {
+    let idle = || core.runs.until(|_| worker.is_idle());
+    worker.stop();
     let _ = timeout_at(in_time(patience), idle()).await;
     core.runs.end_all();
     let asked = Instant::now();
     // What does not listen is dropped at once, unless it is synchronous; then it may yet begin to.
     let _ = timeout_at(asked + STUBBORN, idle()).await;
     let cleaned_up = in_time(core.settings.cancel_grace).max(asked);
-    let _ = timeout_at(cleaned_up, core.runs.until(|_| runner.only_deaf_left())).await;
-    let _ = timeout_at(cleaned_up + WRITE, core.runs.until(|_| runner.only_stubborn_left())).await;
+    let _ = timeout_at(cleaned_up, core.runs.until(|_| worker.only_unaware_left())).await;
+    let _ = timeout_at(cleaned_up + WRITE, core.runs.until(|_| worker.only_uncancellable_left())).await;
 }
 
 /// Keeps the leases until the last task that was abandoned has returned and every end is written, should the process

@@ -11,7 +11,7 @@ use tower_service::Service;
 use super::request::{EndGuard, RequestTasks};
 use super::response::HeldBody;
 use crate::manager::TaskManager;
-use crate::store::Verdict;
+use crate::store::HoldOutcome;
 
 impl TaskManager {
     /// The layer that lets handlers take [`BackgroundTasks`](crate::BackgroundTasks).
@@ -94,7 +94,7 @@ where
                     && let Some(guard) = &mut guard
                 {
                     let reason = format!("the handler that added it answered {}", status.as_u16());
-                    guard.end(Verdict::Cancel { reason });
+                    guard.end(HoldOutcome::Cancel { reason });
                 }
                 HeldBody::new(body, guard)
             })

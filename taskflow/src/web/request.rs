@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::engine::holds::Holder;
+use crate::engine::holds::HoldOwner;
 use crate::manager::TaskManager;
 use crate::model::{TaskId, TaskSource};
-use crate::store::{Run, Verdict};
+use crate::store::{HoldOutcome, RunRef};
 
 /// The tasks of one request, held until it is known how it ended.
 #[derive(Debug)]
@@ -20,9 +20,9 @@ pub(super) struct RequestTasks {
 #[derive(Debug)]
 enum State {
     /// The response is on its way; these are held.
-    Open(Vec<Run>),
+    Open(Vec<RunRef>),
     /// It has been sent, or never will be; what comes late shares its verdict.
-    Over(Verdict),
+    Over(HoldOutcome),
 }
 
 impl RequestTasks {
@@ -31,17 +31,17 @@ impl RequestTasks {
     }
 
     /// The request is over. The first verdict counts.
-    pub(super) fn end(&self, verdict: Verdict) {
+    pub(super) fn end(&self, outcome: HoldOutcome) {
         let mut state = self.state.lock();
         if let State::Open(holds) = &mut *state {
             let holds = mem::take(holds);
-            self.manager.releaser().release(holds, &verdict);
-            *state = State::Over(verdict);
+            self.manager.releaser().release(holds, &outcome);
+            *state = State::Over(outcome);
         }
     }
 }
 
-impl Holder for RequestTasks {
+impl HoldOwner for RequestTasks {
     fn source(&self) -> TaskSource {
         TaskSource::Request
     }
@@ -53,14 +53,14 @@ impl Holder for RequestTasks {
     fn release(&self, id: TaskId) {
         if let State::Open(held) = &mut *self.state.lock() {
             let released = held.extract_if(.., |hold| hold.id == id).collect();
-            self.manager.releaser().release(released, &Verdict::Run);
+            self.manager.releaser().release(released, &HoldOutcome::Run);
         }
     }
 
-    fn held(&self, mut holds: Vec<Run>) {
+    fn held(&self, mut holds: Vec<RunRef>) {
         match &mut *self.state.lock() {
             State::Open(held) => held.append(&mut holds),
-            State::Over(verdict) => self.manager.releaser().release(holds, verdict),
+            State::Over(outcome) => self.manager.releaser().release(holds, outcome),
         }
     }
 }
@@ -76,9 +76,9 @@ impl EndGuard {
         Self { tasks: Some(tasks) }
     }
 
-    pub(super) fn end(&mut self, verdict: Verdict) {
+    pub(super) fn end(&mut self, outcome: HoldOutcome) {
         if let Some(tasks) = self.tasks.take() {
-            tasks.end(verdict);
+            tasks.end(outcome);
         }
     }
 }
@@ -88,9 +88,9 @@ impl Drop for EndGuard {
         // Dropped before its end: the handler panicked; or the client went away or a timeout cut in, and what was
         // accepted runs.
         self.end(if std::thread::panicking() {
-            Verdict::Cancel { reason: "the handler that added it panicked".to_owned() }
+            HoldOutcome::Cancel { reason: "the handler that added it panicked".to_owned() }
         } else {
-            Verdict::Run
+            HoldOutcome::Run
         });
     }
 }

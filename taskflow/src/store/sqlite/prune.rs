@@ -9,8 +9,8 @@ use std::time::Duration;
 use rusqlite::params;
 
 use super::control::forget;
-use super::ledger::MINUTE;
-use super::state::State;
+use super::queue_counts::MINUTE;
+use super::row_state::RowState;
 use super::statements::Statements;
 use super::transaction::Transaction;
 use crate::model::time;
@@ -29,7 +29,7 @@ WHERE gone_at <= ?1 AND NOT EXISTS (
 const EMPTY_QUEUES: &str = "
 DELETE FROM taskflow_queues
 WHERE paused = 0 AND config IS NULL AND starts IS NULL AND key_limit IS NULL AND refused = 0
-  AND aside = 0 AND due = 0 AND later = 0 AND held = 0 AND running = 0 AND success = 0 AND failed = 0
+  AND blocked = 0 AND due = 0 AND later = 0 AND held = 0 AND running = 0 AND success = 0 AND failed = 0
   AND interrupted = 0 AND cancelled = 0 AND rejected = 0";
 
 const ENDED_LATELY: &str = "DELETE FROM taskflow_ended_lately WHERE second <= ?1";
@@ -55,7 +55,7 @@ pub(super) fn look(sql: &Statements<'_>, retention: Duration, limit: usize) -> r
             return Ok(Old { until, tasks, are_all: true });
         };
         let finished_at: Option<i64> = row.get(3)?;
-        if State::from_number(row.get(2)?).is_final() && finished_at.is_none_or(|at| at <= until) {
+        if RowState::from_number(row.get(2)?).is_final() && finished_at.is_none_or(|at| at <= until) {
             tasks.push(row.get(0)?);
         }
     }
@@ -67,9 +67,9 @@ pub(super) fn prune(tx: &mut Transaction<'_, '_>, old: &Old) -> rusqlite::Result
     for seq in &old.tasks {
         // It may have been retried or deleted since.
         if tx.sql.get(ENDED)?.exists(params![seq, old.until])?
-            && let Some(life) = tx.life_of(*seq)?
+            && let Some(row) = tx.row_of(*seq)?
         {
-            forget(tx, &life)?;
+            forget(tx, &row)?;
             deleted += 1;
         }
     }

@@ -1,4 +1,4 @@
--- Deletes what ended long ago. ARGV: news, retention, how many at most. Answers how many, and whether there is more.
+-- Deletes what ended long ago. ARGV: notification, retention, how many at most. Answers how many, and whether there is more.
 local last, deleted, looked_at, most = now - tonumber(ARGV[2]), 0, 0, tonumber(ARGV[3])
 
 -- Those that ended well and have at most a result beside them: most of them. They are forgotten together.
@@ -10,8 +10,8 @@ local function forget_one(id, blob)
     forget(unpack_task(id, blob))
     return
   end
-  local lane, _, body_at = unpack_bytes(WORDS, blob, LANE_AT)
-  count('S' .. lane_parts(lane), -1)
+  local ready_list, _, body_at = unpack_bytes(WORDS, blob, LANE_AT)
+  count('S' .. ready_list_parts(ready_list), -1)
   plain[#plain + 1] = id
   if flags ~= 0 then
     results[#results + 1] = id
