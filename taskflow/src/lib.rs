@@ -38,7 +38,8 @@
 //!   [keys](AddTask::idempotency_key) are set, and which is awaited.
 //! - [`tasks.add_all(..)`](TaskManager::add_all) adds many in one round trip, all or none; `.within_sqlite(..)` and
 //!   `.within_postgres(..)` add in a transaction of your own.
-//! - In an axum handler, [`BackgroundTasks`] does the same and holds what it adds until the response has been sent.
+//! - In an axum handler, [`BackgroundTasks`] does the same and holds what it adds until the response has been sent. A
+//!   [`Hold`] does so for other frameworks, and for transactions in other databases.
 //! - A task adds tasks through a [`TaskManager`] parameter.
 //!
 //! The answer is a [`TaskHandle`]: the id, and [`wait`](TaskHandle::wait) for what the task returned.
@@ -109,7 +110,9 @@ mod task;
 mod web;
 
 pub use attributes::{schedule, task};
-pub use manager::{AddFuture, AddSchedule, AddTask, TaskHandle, TaskManager, TaskManagerBuilder};
+pub use manager::{
+    AddFuture, AddSchedule, AddTask, EndHold, Hold, TaskHandle, TaskManager, TaskManagerBuilder,
+};
 pub use model::*;
 /// The version of `rusqlite` whose connections [`AddTask::within_sqlite`] takes.
 #[cfg(feature = "sqlite")]

@@ -29,7 +29,6 @@ pub(crate) mod presence;
 pub(crate) mod prune;
 pub(crate) mod queues;
 pub(crate) mod recovery;
-#[cfg(feature = "axum")]
 pub(crate) mod release;
 pub(crate) mod reporter;
 pub(crate) mod retry;

@@ -66,7 +66,7 @@ impl TaskManager {
     }
 
     /// Adds tasks all or none.
-    pub(crate) async fn add_new<V>(
+    pub(super) async fn add_new<V>(
         &self,
         tasks: Vec<NewTask>,
         holder: Option<Arc<dyn Holder>>,
@@ -96,7 +96,7 @@ pub struct AddTask<V> {
 }
 
 impl<V> AddTask<V> {
-    pub(crate) fn new(manager: TaskManager, holder: Option<Arc<dyn Holder>>, task: NewTask) -> Self {
+    pub(super) fn new(manager: TaskManager, holder: Option<Arc<dyn Holder>>, task: NewTask) -> Self {
         Self { manager, holder, task, value: PhantomData }
     }
 

@@ -10,6 +10,7 @@ use super::TaskManagerBuilder;
 use crate::engine::adder::Adder;
 use crate::engine::core::Core;
 use crate::engine::dispatcher;
+use crate::engine::release::Releaser;
 use crate::engine::runner::Runner;
 use crate::engine::shutdown::Ending;
 use crate::model::ShutdownReport;
@@ -46,8 +47,7 @@ pub struct TaskManager(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     pub(super) core: Arc<Core>,
     pub(super) adder: Arc<Adder>,
-    #[cfg(feature = "axum")]
-    pub(super) releaser: Arc<crate::engine::release::Releaser>,
+    pub(super) releaser: Arc<Releaser>,
     pub(super) runner: Option<Arc<Runner>>,
     /// What the shutdown reports, once one has begun.
     report: Mutex<Option<watch::Receiver<Option<ShutdownReport>>>>,
@@ -61,16 +61,8 @@ impl TaskManager {
 
     pub(super) fn new(core: Arc<Core>, runner: Option<Arc<Runner>>) -> Self {
         let adder = Adder::new(core.clone(), runner.clone());
-        #[cfg(feature = "axum")]
-        let releaser = crate::engine::release::Releaser::new(core.clone(), runner.clone());
-        Self(Arc::new(Inner {
-            #[cfg(feature = "axum")]
-            releaser,
-            core,
-            adder,
-            runner,
-            report: Mutex::new(None),
-        }))
+        let releaser = Releaser::new(core.clone(), runner.clone());
+        Self(Arc::new(Inner { core, adder, releaser, runner, report: Mutex::new(None) }))
     }
 
     /// Begins to claim and run.
@@ -104,12 +96,6 @@ impl TaskManager {
         ended.ok_or(crate::Error::ShutDown)
     }
 
-    /// What ends the holds of web requests.
-    #[cfg(feature = "axum")]
-    pub(crate) fn releaser(&self) -> &Arc<crate::engine::release::Releaser> {
-        &self.0.releaser
-    }
-
     pub(super) fn downgrade(&self) -> WeakManager {
         WeakManager(Arc::downgrade(&self.0))
     }
@@ -129,7 +115,6 @@ impl Inner {
             core: self.core.clone(),
             runner: self.runner.clone(),
             adder: self.adder.clone(),
-            #[cfg(feature = "axum")]
             releaser: self.releaser.clone(),
         };
         ending.begin(timeout);

@@ -104,7 +104,7 @@ impl Adder {
         Seats { first, rest }
     }
 
-    /// Takes a slot for a task that could start at once, and says so to the store. A held one waits for its response.
+    /// Takes a slot for a task that could start at once, and says so to the store. A held one waits for its release.
     fn seat(&self, insert: &mut InsertTask) -> Option<Seat> {
         let runner = self.queue.runner.as_ref().filter(|runner| runner.may_claim())?;
         let task = &insert.task;
