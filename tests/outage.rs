@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use support::{Gate, eventually, reaches, soon};
 use taskflow::store::{
     Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
-    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleChanges,
-    ScheduleState, StoreFuture,
+    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, Run, ScheduleChange,
+    ScheduleChanges, ScheduleState, StoreFuture,
 };
 use taskflow::{
     AddError, CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLevel, LogLine, MemoryStore, Page,
@@ -106,7 +106,7 @@ impl Store for Moody {
         set_queue(queue: String, config: Option<QueueConfig>) -> ();
         set_schedule(schedule: String, change: ScheduleChange) -> bool;
         set_paused(queue: String, paused: bool) -> ();
-        prune(retention: Duration, limit: usize) -> usize;
+        prune(retention: Retention, limit: usize) -> usize;
         fire(fire: Fire) -> Fired;
         schedules() -> Vec<ScheduleState>;
         schedule(name: String) -> Option<ScheduleState>;

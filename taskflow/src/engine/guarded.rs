@@ -15,8 +15,8 @@ use crate::model::{
 };
 use crate::store::{
     Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
-    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleChanges,
-    ScheduleState, SignStream, Store, StoreFuture, TaskEnd,
+    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, Run, ScheduleChange,
+    ScheduleChanges, ScheduleState, SignStream, Store, StoreFuture, TaskEnd,
 };
 
 /// A store as the engine uses it. Ours are used as they are: what they do is in their futures, where
@@ -116,7 +116,7 @@ impl Store for Guarded {
         schedule(name: String) -> Option<ScheduleState>;
         schedule_changes(since: u64) -> ScheduleChanges;
         set_schedule(schedule: String, change: ScheduleChange) -> bool;
-        prune(retention: std::time::Duration, limit: usize) -> usize;
+        prune(retention: Retention, limit: usize) -> usize;
     }
 }
 

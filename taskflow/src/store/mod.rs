@@ -15,6 +15,7 @@ mod postgres;
 mod prefetch;
 #[cfg(feature = "redis")]
 mod redis;
+mod retention;
 mod schedule;
 pub(crate) mod sign;
 #[cfg(feature = "sqlite")]
@@ -41,6 +42,7 @@ pub use memory::MemoryStore;
 pub use postgres::{PostgresOptions, PostgresStore};
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
+pub use retention::Retention;
 pub use schedule::{Declaration, Fire, FireAfter, Fired, ScheduleChange, ScheduleChanges, ScheduleState};
 pub use sign::{Sign, SignStream};
 #[cfg(feature = "sqlite")]

@@ -25,8 +25,8 @@ use crate::model::{
 };
 use crate::store::{
     Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted, QueueState, Recovered,
-    Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleChanges, ScheduleState,
-    SignStream, Store, StoreFuture, TaskEnd,
+    Refusal, Release, Renewal, Renewed, Report, Retention, Run, ScheduleChange, ScheduleChanges,
+    ScheduleState, SignStream, Store, StoreFuture, TaskEnd,
 };
 
 /// The store that is a PostgreSQL database, version 13 or later.
@@ -386,7 +386,7 @@ impl Store for PostgresStore {
         call!(self, Write, schedule, change => schedule::set_schedule)
     }
 
-    fn prune(&self, retention: Duration, limit: usize) -> StoreFuture<'_, usize> {
+    fn prune(&self, retention: Retention, limit: usize) -> StoreFuture<'_, usize> {
         self.call(Kind::Write, move |session| Box::pin(control::prune(session, retention, limit)))
     }
 }

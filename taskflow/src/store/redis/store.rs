@@ -20,8 +20,8 @@ use crate::model::{
 use crate::store::suspects::Suspects;
 use crate::store::{
     Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
-    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Run, ScheduleChange, ScheduleChanges,
-    ScheduleState, SignStream, Store, StoreFuture, TaskEnd, Verdict,
+    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, Run, ScheduleChange,
+    ScheduleChanges, ScheduleState, SignStream, Store, StoreFuture, TaskEnd, Verdict,
 };
 
 /// The store on a Redis server, version 7 or later, or Valkey.
@@ -368,14 +368,17 @@ impl Store for RedisStore {
         Box::pin(async move { self.shared.set_schedule(&schedule, &change).await })
     }
 
-    fn prune(&self, retention: Duration, limit: usize) -> StoreFuture<'_, usize> {
+    fn prune(&self, retention: Retention, limit: usize) -> StoreFuture<'_, usize> {
         Box::pin(async move {
             let mut pruned = 0;
             // In portions, since a script stops everybody else while it runs.
             while pruned < limit {
                 let portion = (limit - pruned).min(PRUNED_AT_ONCE);
                 let mut call = self.shared.quiet(&script::PRUNE);
-                call.arg(exact(time::micros(retention))).arg(portion);
+                call.arg(portion);
+                for status in Retention::STATUSES {
+                    call.arg(exact(time::micros(retention.of(status))));
+                }
                 let mut answer = self.shared.ask(&call).await?.list()?;
                 pruned += usize::try_from(answer.number()?).unwrap_or(0);
                 if answer.number()? == 0 {
