@@ -96,7 +96,9 @@
 //! |---|---|---|
 //! | `sqlite` | default | the store that is one SQLite file |
 //! | `postgres` | | the store on PostgreSQL 13 and later, for many machines |
+//! | `postgres-tls` | | TLS to PostgreSQL by rustls, with the certificates that the machine trusts |
 //! | `redis` | | the store on Redis 7 or Valkey, for many machines |
+//! | `redis-tls` | | the same for Redis: `rediss://` |
 //! | `axum` | | [`BackgroundTasks`] and [`TaskManager::layer`] |
 //! | `cli` | | nothing of the library: the `taskflow` command, whose `bench` measures a store |
 

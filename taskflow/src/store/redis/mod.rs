@@ -1,6 +1,6 @@
 //! Redis, version 7 or later, or Valkey, shared by any number of processes.
 //!
-//! In reading order: [`url`] says where it is and [`link`] connects; what the contract asks of the [`store`] becomes
+//! In reading order: [`url`] says where it is and [`link`] connects, by [`tls`] if the URL asks for it; what the contract asks of the [`store`] becomes
 //! [`calls`] of a [`script`], which is one transaction. The scripts are the files in `lua/`: `base.lua` says which keys
 //! there are and `constants.lua` what a task is; `moves.lua`, `life.lua`, `promote.lua`, `crowds.lua`, `insert.lua`,
 //! `claim.lua` (with `limits.lua`, `window.lua` and `asides.lua`), `say.lua` and `finish.lua` hold the steps; each
@@ -34,6 +34,7 @@ mod server;
 mod signs;
 mod state;
 mod store;
+mod tls;
 mod url;
 
 pub use store::RedisStore;

@@ -72,6 +72,9 @@ pub struct RedisStore {
 impl RedisStore {
     /// The store of a URL `redis://[user:password@]host[:port][/database][?namespace=NAME]`. Nothing is connected yet.
     ///
+    /// `rediss://` is the same over TLS (feature `redis-tls`). The server's certificate must be signed by an authority that
+    /// this machine trusts; `SSL_CERT_FILE` names a file of others.
+    ///
     /// # Errors
     /// [`Error::StoreUrl`] for a URL that cannot be used.
     pub fn open(url: impl AsRef<str>) -> Result<Self, Error> {
