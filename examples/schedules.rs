@@ -6,7 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use taskflow::{Cron, Every, Overlap, TaskContext, TaskManager};
+use taskflow::{Cron, Every, TaskContext, TaskManager, task::Overlap};
 
 /// Every 300 ms, on one grid for all processes; a restart does not move it.
 #[taskflow::schedule(every = "300ms", overlap = "skip")]

@@ -20,7 +20,9 @@ use servers::postgres::PostgresServer;
 use support::{Gate, Place, soon};
 use taskflow::store::InsertBatch;
 use taskflow::{
-    AddError, IntoNewTask, Store, StoreError, StoreErrorKind, TaskFilter, TaskHandle, TaskId, TaskManager,
+    AddError, Store, TaskFilter, TaskHandle, TaskId, TaskManager,
+    model::{StoreError, StoreErrorKind},
+    task::IntoNewTask,
 };
 use tokio::runtime::{Builder, Runtime};
 use wrapper::{Before, Wrapper, go_on};

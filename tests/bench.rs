@@ -17,8 +17,18 @@ use serde_json::Value;
 use taskflow::TaskManager;
 
 /// Those that every store has.
-const SCENARIOS: [&str; 9] =
-    ["add", "add_all", "drain", "flow", "drain_once", "flow_once", "latency", "history", "memory"];
+const SCENARIOS: [&str; 10] = [
+    "add",
+    "add_all",
+    "drain",
+    "flow",
+    "drain_once",
+    "flow_once",
+    "drain_failing",
+    "latency",
+    "history",
+    "memory",
+];
 
 #[taskflow::task]
 async fn ping() {}

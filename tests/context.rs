@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use support::{Gate, Place, eventually, record, soon};
 use taskflow::{
-    ContextError, FromContext, LogLevel, State, TaskContext, TaskHandle, TaskManager, TaskStatus,
+    FromContext, LogLevel, State, TaskContext, TaskHandle, TaskManager, TaskStatus, task::ContextError,
 };
 
 #[taskflow::task(retries = 2, timeout = "30s")]
@@ -98,7 +98,7 @@ async fn start(place: &Place) -> (TaskManager, Gate) {
     (place.builder().state(gate.clone()).start().await.unwrap(), gate)
 }
 
-async fn end<V: taskflow::TaskValue>(handle: &TaskHandle<V>) {
+async fn end<V: taskflow::task::TaskValue>(handle: &TaskHandle<V>) {
     let _ = soon(handle.wait()).await;
 }
 

@@ -14,7 +14,9 @@ mod servers;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
-use taskflow::{AttemptOutcome, Every, NewTask, TaskFilter, TaskManager, TaskRecord, TaskSource, TaskStatus};
+use taskflow::{
+    AttemptOutcome, Every, NewTask, TaskFilter, TaskManager, TaskRecord, TaskStatus, model::TaskSource,
+};
 
 use crash::oracle::Oracle;
 use crash::process::Lab;

@@ -7,7 +7,7 @@ mod support;
 use std::time::{Duration, SystemTime};
 
 use support::{Gate, Place, eventually, record, soon};
-use taskflow::{State, TaskContext, TaskManager, TaskPhase, TaskStatus};
+use taskflow::{State, TaskContext, TaskManager, TaskStatus, model::TaskPhase};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -5,7 +5,7 @@ mod support;
 use std::error::Error;
 
 use support::{Place, ends};
-use taskflow::{Task, TaskError, TaskFn, TaskManager, TaskRecord};
+use taskflow::{Task, TaskError, TaskManager, TaskRecord, task::TaskFn};
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot send")]

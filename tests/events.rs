@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use support::{Gate, Place, eventually, soon};
-use taskflow::{State, TaskContext, TaskError, TaskEvent, TaskEventKind, TaskId, TaskManager};
+use taskflow::{State, TaskContext, TaskError, TaskEvent, TaskId, TaskManager, model::TaskEventKind};
 
 #[taskflow::task(retries = 2, delay = "1ms", backoff = 1.0, jitter = 0.0)]
 async fn third_time(context: TaskContext) -> Result<(), String> {

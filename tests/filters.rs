@@ -19,7 +19,10 @@ use everywhere::everywhere;
 use proxy::Proxy;
 use serde::{Deserialize, Serialize};
 use support::{Gate, Place, ends, eventually, reaches};
-use taskflow::{Error, State, TaskFilter, TaskId, TaskManager, TaskPhase, TaskSource, TaskStatus};
+use taskflow::{
+    Error, State, TaskFilter, TaskId, TaskManager, TaskStatus,
+    model::{TaskPhase, TaskSource},
+};
 use wrapper::{Wrapper, go_on};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

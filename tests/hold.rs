@@ -18,8 +18,9 @@ use everywhere::everywhere;
 use futures_util::FutureExt;
 use support::{Gate, Place, ends, reaches, record, soon};
 use taskflow::{
-    AddError, Error, IntoNewTask, State, StoreError, StoreErrorKind, TaskFilter, TaskId, TaskManager,
-    TaskSource, TaskStatus,
+    AddError, Error, State, TaskFilter, TaskId, TaskManager, TaskStatus,
+    model::{StoreError, StoreErrorKind, TaskSource},
+    task::IntoNewTask,
 };
 use wrapper::{Wrapper, go_on};
 

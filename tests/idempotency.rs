@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
 use support::{Gate, Notes, Place, ends, record, soon};
-use taskflow::{Error, IntoNewTask, State, TaskManager, TaskManagerBuilder, TaskStatus};
+use taskflow::{Error, State, TaskManager, TaskManagerBuilder, TaskStatus, task::IntoNewTask};
 
 #[taskflow::task]
 async fn note(State(notes): State<Notes<u32>>, n: u32) {

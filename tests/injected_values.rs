@@ -3,7 +3,7 @@
 mod support;
 
 use support::{Place, soon};
-use taskflow::{ContextError, Error, FromContext, State, TaskContext, TaskManager, TaskStatus};
+use taskflow::{Error, FromContext, State, TaskContext, TaskManager, TaskStatus, task::ContextError};
 
 #[derive(Clone)]
 struct Greeting(String);

@@ -147,7 +147,7 @@ const ELSEWHERE: [&str; 26] = [
     "DELETE FROM {t}_counts",
     "INSERT INTO {t}_queues (name, config) VALUES ('a', ''), ('b', '[]'), ('c', '{\"max_size\":-1}')",
     "INSERT INTO {t}_queues (name, config, starts, key_limit)
-     VALUES ('default', '{\"rate_limit\":{\"starts\":100000,\"per\":{\"secs\":0,\"nanos\":0}}}',
+     VALUES ('default', '{\"rate_limit\":{\"starts\":100000,\"per\":0}}',
              '[[9223372036854775807,18446744073709551615],[1,18446744073709551615]]', -9223372036854775808)
      ON CONFLICT (name) DO UPDATE SET config = excluded.config, starts = excluded.starts",
     "INSERT INTO {t}_queues (name, starts, key_limit) VALUES ('default', 'x', 9223372036854775807)

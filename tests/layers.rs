@@ -1,9 +1,18 @@
-//! The rooms of the crate: data flows one way, and a room uses only rooms to its left.
+//! The rooms of the crate: data flows one way, and a room uses only rooms to its left. Within a room too, no two modules
+//! use each other.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
+#[path = "layers/knots.rs"]
+mod knots;
+#[path = "layers/modules.rs"]
+mod modules;
+
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use knots::knots;
+use modules::{Modules, Sources};
 
 /// Each room, and all it may use.
 const ROOMS: [(&str, &[&str]); 9] = [
@@ -165,4 +174,99 @@ fn a_trespass_would_be_found() {
     assert_eq!(segments(&code, "crate::"), ["model", "engine", "manager"]);
     let found = trespasses("engine", &["model"], &source().join("engine"));
     assert!(found.iter().any(|line| line.contains("crate::store")), "the engine does use the store");
+}
+
+/// The two programs made of these sources.
+const ROOTS: [&str; 2] = ["lib.rs", "bin/taskflow.rs"];
+
+fn sources() -> Sources {
+    let mut paths = Vec::new();
+    files(&source(), &mut paths);
+    let relative = |path: &Path| path.strip_prefix(source()).unwrap().to_owned();
+    paths.iter().map(|path| (relative(path), fs::read_to_string(path).unwrap())).collect()
+}
+
+#[test]
+fn no_two_modules_use_each_other_at_any_depth() {
+    let sources = sources();
+    let found: Vec<_> = ROOTS
+        .iter()
+        .flat_map(|root| knots(&Modules::read(Path::new(root), &sources).imports()))
+        .map(|knot| knot.to_string())
+        .collect();
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn every_file_is_read_but_those_of_tests() {
+    let sources = sources();
+    let programs = ROOTS.map(|root| Modules::read(Path::new(root), &sources));
+    let read: Vec<_> = programs.iter().flat_map(Modules::files).collect();
+    let unread: Vec<_> = sources
+        .keys()
+        .filter(|file| !read.contains(&file.as_path()))
+        .filter(|file| {
+            !file.components().any(|part| ["tests", "tests.rs"].iter().any(|name| part.as_os_str() == *name))
+        })
+        .collect();
+    assert!(unread.is_empty(), "{unread:?}");
+}
+
+/// The modules of each knot of a made-up crate.
+fn knots_of(files: &[(&str, &str)]) -> Vec<Vec<String>> {
+    let sources: Sources =
+        files.iter().map(|(path, text)| (PathBuf::from(path), (*text).to_owned())).collect();
+    let found = knots(&Modules::read(Path::new("lib.rs"), &sources).imports());
+    found.into_iter().map(|knot| knot.modules.into_iter().collect()).collect()
+}
+
+const DOOR: (&str, &str) = ("lib.rs", "mod room;");
+
+/// A parent that declares three modules and exports what they define.
+const PARENT: (&str, &str) =
+    ("room/mod.rs", "mod a; mod b; mod c; pub use a::A; pub use b::B; pub use c::C;");
+
+#[test]
+fn a_circle_would_be_found_however_it_is_imported() {
+    let c = ("room/c.rs", "pub struct C(crate::room::a::A);");
+    for (a, b) in [
+        ("use super::b::B; pub struct A(B);", "use super::c::C; pub struct B(C);"),
+        ("use super::B; pub struct A(B);", "use crate::room::{C, A as _}; pub struct B(C);"),
+        ("use super::b; pub struct A(b::B);", "pub struct B(super::super::room::C);"),
+        (
+            "pub struct A; fn f() { println!(\"{}\", super::b::f()); }",
+            "use super::*; pub struct B(C); pub fn f() {}",
+        ),
+        (
+            "#[derive(D)] #[d(with = \"super::b\")] pub struct A;",
+            "pub struct B; mod inner { use super::super::C; }",
+        ),
+    ] {
+        let found = knots_of(&[DOOR, PARENT, ("room/a.rs", a), ("room/b.rs", b), c]);
+        assert_eq!(found, [["room::a", "room::b", "room::c"]], "{a}\n{b}");
+    }
+}
+
+#[test]
+fn a_parent_that_defines_something_is_one_of_the_circle() {
+    let found = knots_of(&[
+        DOOR,
+        ("room/mod.rs", "mod a; pub struct P(a::A);"),
+        ("room/a.rs", "pub struct A(super::P);"),
+    ]);
+    assert_eq!(found, [["room", "room::a"]]);
+}
+
+#[test]
+fn what_only_tests_use_and_what_a_parent_exports_ties_nothing() {
+    let a = "use super::B; pub struct A(B); #[cfg(test)] mod tests { use super::super::C; }";
+    let b = "pub(in super::super) struct B; #[cfg(test)] impl B { fn c(_: super::C) {} } // super::A";
+    let found = knots_of(&[
+        DOOR,
+        PARENT,
+        ("room/a.rs", a),
+        ("room/b.rs", b),
+        ("room/c.rs", "pub struct C(super::A);"),
+    ]);
+    assert_eq!(found, [[""; 0]; 0]);
 }

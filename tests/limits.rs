@@ -18,8 +18,9 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::Value;
 use support::{Gate, Place, ends, record, soon};
 use taskflow::{
-    AddError, AddTask, Error, Every, IntoNewTask, NewTask, QueueConfig, RetryPolicy, State, TaskFilter,
-    TaskManager, TaskPhase, TaskStatus,
+    AddError, AddTask, Error, Every, NewTask, QueueConfig, State, TaskFilter, TaskManager, TaskStatus,
+    model::{RetryPolicy, TaskPhase},
+    task::IntoNewTask,
 };
 
 const CENTURY: Duration = Duration::from_secs(36_525 * 86_400);
@@ -460,7 +461,7 @@ async fn reads_back(tasks: &TaskManager, given: &Accepted) {
     let unique = new.id.to_string();
     new.idempotency_key = Some(format!("{idempotency}{unique}"));
     new.run_key = Some(format!("{run}{unique}"));
-    (new.when, new.expires_at) = (taskflow::When::At(at), Some(expires));
+    (new.when, new.expires_at) = (taskflow::model::When::At(at), Some(expires));
     let handle = tasks.add_all([new.clone()]).await.unwrap().remove(0);
     let task = record(tasks, handle.id()).await;
     assert_eq!((task.priority, task.timeout), (given.priority, given.timeout));

@@ -19,8 +19,9 @@ use futures_util::StreamExt;
 use support::{ends, eventually, soon};
 use taskflow::store::{Claim, Finish, FinishKind, InsertBatch, InsertGroup, InsertTask, Start};
 use taskflow::{
-    AddError, InstanceInfo, MemoryStore, NewTask, PostgresStore, RedisStore, Store, StoreError,
-    StoreErrorKind, TaskContext, TaskEvent, TaskEventKind, TaskManager, TaskStatus,
+    AddError, InstanceInfo, MemoryStore, NewTask, PostgresStore, RedisStore, Store, TaskContext, TaskEvent,
+    TaskManager, TaskStatus,
+    model::{StoreError, StoreErrorKind, TaskEventKind},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -21,7 +21,7 @@ use futures_util::StreamExt;
 use support::{Place, eventually, soon};
 use taskflow::sqlx::{self, Connection, PgConnection};
 use taskflow::store::ScheduleChange;
-use taskflow::{Cron, Every, InstanceInfo, MemoryStore, Store, TaskManager, Timing};
+use taskflow::{Cron, Every, InstanceInfo, MemoryStore, Store, TaskManager, task::Timing};
 use watched::Watched;
 
 /// The longest a start or an add may take on a loaded machine in a debug build; on an idle one they take milliseconds.

@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use support::{Gate, Notes, Peak, Place, record, soon};
-use taskflow::{IntoNewTask, QueueConfig, State, TaskManager, TaskManagerBuilder, TaskStatus};
+use taskflow::{QueueConfig, State, TaskManager, TaskManagerBuilder, TaskStatus, task::IntoNewTask};
 
 #[taskflow::task]
 async fn note(State(notes): State<Notes<i32>>, n: i32) {

@@ -15,9 +15,9 @@ use taskflow::store::{
     ScheduleChanges, ScheduleState, StoreFuture,
 };
 use taskflow::{
-    AddError, CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLevel, LogLine, MemoryStore, Page,
-    QueueConfig, QueueInfo, State, Store, StoreError, StoreErrorKind, TaskContext, TaskFilter, TaskId,
-    TaskManager, TaskRecord, TaskStatus,
+    AddError, CancelOutcome, Counts, Error, InstanceInfo, LogLevel, LogLine, MemoryStore, Page, QueueConfig,
+    QueueInfo, State, Store, TaskContext, TaskFilter, TaskId, TaskManager, TaskRecord, TaskStatus,
+    model::{InstanceId, StoreError, StoreErrorKind},
 };
 
 const WELL: u8 = 0;

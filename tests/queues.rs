@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use everywhere::everywhere;
 use support::{Gate, Notes, Peak, Place, eventually, reaches, record, soon};
 use taskflow::{
-    AddError, Error, LimitsFrom, QueueConfig, QueueInfo, State, TaskFilter, TaskManager, TaskManagerBuilder,
-    TaskStatus,
+    AddError, Error, QueueConfig, QueueInfo, State, TaskFilter, TaskManager, TaskManagerBuilder, TaskStatus,
+    model::LimitsFrom,
 };
 
 #[taskflow::task(queue = "mail")]

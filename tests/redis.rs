@@ -16,7 +16,8 @@ use servers::redis::{RedisServer, shared_url};
 use support::{DEADLINE, Notes, eventually, soon};
 use taskflow::store::{Hint, Retention};
 use taskflow::{
-    RedisStore, State, Store, StoreErrorKind, TaskFilter, TaskId, TaskManager, TaskManagerBuilder, TaskStatus,
+    RedisStore, State, Store, TaskFilter, TaskId, TaskManager, TaskManagerBuilder, TaskStatus,
+    model::StoreErrorKind,
 };
 
 #[taskflow::task]

@@ -19,7 +19,8 @@ use servers::redis::{RedisServer, Reply};
 use support::{DEADLINE, Notes, eventually, soon};
 use taskflow::store::{Claim, Hint, InsertBatch, InsertGroup, InsertTask, Start};
 use taskflow::{
-    InstanceId, NewTask, RedisStore, State, Store, StoreErrorKind, TaskFilter, TaskManager, TaskStatus,
+    NewTask, RedisStore, State, Store, TaskFilter, TaskManager, TaskStatus,
+    model::{InstanceId, StoreErrorKind},
 };
 
 #[taskflow::task]

@@ -16,7 +16,10 @@ use support::eventually;
 use taskflow::store::{
     Claim, InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, SharedLimits, Start,
 };
-use taskflow::{InstanceInfo, NewTask, QueueConfig, RedisStore, Store, StoreErrorKind, When};
+use taskflow::{
+    InstanceInfo, NewTask, QueueConfig, RedisStore, Store,
+    model::{StoreErrorKind, When},
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;

@@ -18,8 +18,8 @@ use taskflow::store::{
     Release, Run, SharedLimits, Start, StartWindow, Verdict,
 };
 use taskflow::{
-    AttemptOutcome, InstanceInfo, NewTask, QueueConfig, RateLimit, RedisStore, Store, TaskFilter, TaskId,
-    TaskStatus,
+    AttemptOutcome, InstanceInfo, NewTask, QueueConfig, RedisStore, Store, TaskFilter, TaskId, TaskStatus,
+    model::RateLimit,
 };
 
 const LONG: Duration = Duration::from_secs(3600);

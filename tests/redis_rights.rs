@@ -8,7 +8,7 @@ mod support;
 
 use servers::redis::{RedisServer, Reply};
 use support::{DEADLINE, soon};
-use taskflow::{Error, StoreErrorKind, TaskManager};
+use taskflow::{Error, TaskManager, model::StoreErrorKind};
 
 #[taskflow::task]
 async fn plain(number: u64) -> Result<u64, std::io::Error> {

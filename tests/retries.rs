@@ -15,8 +15,8 @@ use std::time::{Duration, SystemTime};
 use everywhere::everywhere;
 use support::{Gate, Notes, Place, ends, eventually, record, soon};
 use taskflow::{
-    Attempt, AttemptOutcome, Error as TaskflowError, State, TaskContext, TaskError, TaskManager, TaskPhase,
-    TaskRecord, TaskStatus,
+    Attempt, AttemptOutcome, Error as TaskflowError, State, TaskContext, TaskError, TaskManager, TaskRecord,
+    TaskStatus, model::TaskPhase,
 };
 
 /// An error with a cause.

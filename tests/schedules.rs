@@ -17,7 +17,8 @@ use support::eventually;
 use taskflow::store::{Fire, ScheduleChange};
 use taskflow::{
     Cron, Error, Every, InstanceInfo, MemoryStore, QueueConfig, ScheduleInfo, Store, TaskFilter, TaskManager,
-    TaskRecord, TaskSource, TaskStatus, TickOutcome,
+    TaskRecord, TaskStatus,
+    model::{TaskSource, TickOutcome},
 };
 
 #[taskflow::schedule(every = "200ms")]

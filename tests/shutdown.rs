@@ -17,8 +17,10 @@ use std::time::{Duration, Instant};
 use everywhere::everywhere;
 use support::{Gate, Place, reaches, record, soon};
 use taskflow::{
-    AddError, AttemptOutcome, Error, IntoNewTask, MemoryStore, State, StoreError, StoreErrorKind,
-    TaskContext, TaskFilter, TaskHandle, TaskManager, TaskManagerBuilder, TaskStatus,
+    AddError, AttemptOutcome, Error, MemoryStore, State, TaskContext, TaskFilter, TaskHandle, TaskManager,
+    TaskManagerBuilder, TaskStatus,
+    model::{StoreError, StoreErrorKind},
+    task::IntoNewTask,
 };
 use wrapper::{Wrapper, go_on};
 

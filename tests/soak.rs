@@ -17,7 +17,8 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use taskflow::{
-    CancelOutcome, Every, NewTask, QueueConfig, TaskFilter, TaskId, TaskManager, TaskSource, TaskStatus,
+    CancelOutcome, Every, NewTask, QueueConfig, TaskFilter, TaskId, TaskManager, TaskStatus,
+    model::TaskSource,
 };
 
 use crash::oracle::Oracle;

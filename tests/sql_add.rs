@@ -12,7 +12,7 @@ use servers::postgres::shared_url;
 use support::{Notes, ends, soon};
 use taskflow::sqlx::types::Uuid;
 use taskflow::sqlx::{self, Connection, PgConnection};
-use taskflow::{AddError, QueueConfig, State, StoreErrorKind, TaskId, TaskManager, TaskStatus};
+use taskflow::{AddError, QueueConfig, State, TaskId, TaskManager, TaskStatus, model::StoreErrorKind};
 
 #[taskflow::task]
 async fn greet(to: String, State(notes): State<Notes<String>>) {

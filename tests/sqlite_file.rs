@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use support::{eventually, soon};
-use taskflow::{AddError, QueueConfig, StoreErrorKind, TaskManager, TaskStatus};
+use taskflow::{AddError, QueueConfig, TaskManager, TaskStatus, model::StoreErrorKind};
 
 #[taskflow::task(name = "file.keep")]
 async fn keep(text: String) {

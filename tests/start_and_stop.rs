@@ -18,7 +18,10 @@ use std::time::Duration;
 
 use everywhere::everywhere;
 use support::{Place, eventually, soon};
-use taskflow::{Error, StoreError, StoreErrorKind, TaskManager, TaskManagerBuilder};
+use taskflow::{
+    Error, TaskManager, TaskManagerBuilder,
+    model::{StoreError, StoreErrorKind},
+};
 use tokio::sync::Mutex;
 use wrapper::{Before, Wrapper, go_on};
 

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use support::Place;
-use taskflow::{Error, QueueConfig, State, StoreErrorKind, TaskManager, TaskManagerBuilder};
+use taskflow::{Error, QueueConfig, State, TaskManager, TaskManagerBuilder, model::StoreErrorKind};
 
 #[derive(Clone)]
 struct Mailer;

@@ -18,8 +18,9 @@ use axum::extract::Request;
 use axum::routing::get;
 use support::{Gate, eventually, soon};
 use taskflow::{
-    AddError, BackgroundTasks, CancelOutcome, LogLevel, MemoryStore, State, StoreError, StoreErrorKind,
-    TaskContext, TaskManager, TaskStatus,
+    AddError, BackgroundTasks, CancelOutcome, LogLevel, MemoryStore, State, TaskContext, TaskManager,
+    TaskStatus,
+    model::{StoreError, StoreErrorKind},
 };
 use tower::ServiceExt;
 use tracing::field::{Field, Visit};

@@ -25,8 +25,8 @@ use futures_util::future::poll_immediate;
 use futures_util::{StreamExt, stream};
 use support::{Gate, eventually, soon};
 use taskflow::{
-    BackgroundTasks, FailureKind, MemoryStore, State, StoreError, StoreErrorKind, TaskFilter, TaskHandle,
-    TaskId, TaskManager, TaskStatus,
+    BackgroundTasks, MemoryStore, State, TaskFilter, TaskHandle, TaskId, TaskManager, TaskStatus,
+    model::{FailureKind, StoreError, StoreErrorKind},
 };
 use tower::ServiceExt;
 use wrapper::{Wrapper, go_on};

@@ -26,8 +26,9 @@ use everywhere::everywhere;
 use futures_util::{FutureExt, StreamExt, stream};
 use support::{Gate, Place, eventually, reaches, record, soon};
 use taskflow::{
-    AddError, BackgroundTasks, IntoNewTask, QueueConfig, State, StoreError, StoreErrorKind, TaskFilter,
-    TaskId, TaskManager, TaskRecord, TaskSource, TaskStatus,
+    AddError, BackgroundTasks, QueueConfig, State, TaskFilter, TaskId, TaskManager, TaskRecord, TaskStatus,
+    model::{StoreError, StoreErrorKind, TaskSource},
+    task::IntoNewTask,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -104,18 +104,20 @@
 
 mod attributes;
 mod engine;
-mod manager;
-pub(crate) mod model;
+pub mod manager;
+pub mod model;
 pub mod store;
-mod task;
+pub mod task;
 #[cfg(feature = "axum")]
-mod web;
+pub mod web;
 
 pub use attributes::{schedule, task};
-pub use manager::{
-    AddFuture, AddSchedule, AddTask, EndHold, Hold, TaskHandle, TaskManager, TaskManagerBuilder,
+pub use manager::{AddTask, TaskHandle, TaskManager, TaskManagerBuilder};
+pub use model::{
+    AddError, Attempt, AttemptOutcome, CancelOutcome, Counts, Error, Health, InstanceInfo, LogLevel, LogLine,
+    NewTask, Page, QueueConfig, QueueInfo, ScheduleInfo, ShutdownReport, TaskEvent, TaskFailure, TaskFilter,
+    TaskId, TaskRecord, TaskStatus,
 };
-pub use model::*;
 /// The version of `rusqlite` whose connections [`AddTask::within_sqlite`] takes.
 #[cfg(feature = "sqlite")]
 pub use rusqlite;
@@ -126,17 +128,12 @@ pub use sqlx;
 pub use store::PostgresStore;
 #[cfg(feature = "redis")]
 pub use store::RedisStore;
-pub use store::{IntoStore, MemoryStore, Store};
 #[cfg(feature = "sqlite")]
-pub use store::{SqliteStore, Synchronous};
-pub use task::{
-    BlockingTask, BoxFuture, Call, ContextError, Cron, Descriptor, Every, FromContext, IntoNewTask, Location,
-    Missed, Needs, Overlap, Standalone, State, Task, TaskArg, TaskConfig, TaskContext, TaskError, TaskFn,
-    TaskOutput, TaskValue, Timing, Upcoming,
-};
-
+pub use store::SqliteStore;
+pub use store::{MemoryStore, Store};
+pub use task::{Call, Cron, Every, FromContext, State, Task, TaskContext, TaskError};
 #[cfg(feature = "axum")]
-pub use web::{BackgroundTasks, BackgroundTasksLayer, BackgroundTasksRejection, BackgroundTasksService};
+pub use web::BackgroundTasks;
 
 /// The program of the README compiles.
 #[cfg(all(doctest, feature = "axum"))]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use taskflow::store::{Claim, Finished, InsertedAs, SharedLimits, Start};
-use taskflow::{LogLevel, LogLine, QueueConfig, TaskId, TaskStatus, When};
+use taskflow::{LogLevel, LogLine, QueueConfig, TaskId, TaskStatus, model::When};
 
 use super::lab::*;
 

@@ -1,10 +1,11 @@
 //! Cancel, retry, delete, pause, prune, and the hints that tell of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use taskflow::store::{Finished, Hint, Retention, Verdict};
-use taskflow::{AttemptOutcome, CancelOutcome, Error, TaskFilter, TaskId, TaskStatus, When};
+use taskflow::{AttemptOutcome, CancelOutcome, Error, TaskFilter, TaskId, TaskStatus, model::When};
 
 use super::lab::*;
 
@@ -121,6 +122,33 @@ pub(crate) async fn what_cannot_be_retried_says_why(lab: Lab) {
         "{answers:?}"
     );
     assert!(matches!(why(6), Error::NotRetryable { status: TaskStatus::Pending, .. }), "{answers:?}");
+    lab.assert_counts_are_true().await;
+}
+
+pub(crate) async fn of_many_who_retry_at_once_one_reopens_each_task(lab: Lab) {
+    let mut ids = Vec::new();
+    for _ in 0..10 {
+        ids.push(lab.ended(task("alpha"), TaskStatus::Failed).await);
+    }
+    let calls: Vec<_> = (0..8)
+        .map(|n| {
+            let (store, mut ids) = (Arc::clone(&lab.store), ids.clone());
+            ids.rotate_left(n);
+            tokio::spawn(async move {
+                let answers = store.retry(ids.clone()).await.unwrap();
+                ids.into_iter().zip(answers).filter(|(_, answer)| answer.is_ok()).map(|(id, _)| id).collect()
+            })
+        })
+        .collect();
+    let mut reopened: Vec<TaskId> = Vec::new();
+    for call in calls {
+        let of_call: Vec<TaskId> = call.await.unwrap();
+        reopened.extend(of_call);
+    }
+    reopened.sort_unstable();
+    ids.sort_unstable();
+    assert_eq!(reopened, ids);
+    assert_eq!(lab.claim(20).await.len(), 10);
     lab.assert_counts_are_true().await;
 }
 

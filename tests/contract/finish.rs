@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use taskflow::store::{Finish, FinishKind, Finished, Report, Run};
-use taskflow::{AttemptOutcome, CancelOutcome, LogLevel, LogLine, Progress, TaskId, TaskPhase, TaskStatus};
+use taskflow::{
+    AttemptOutcome, CancelOutcome, LogLevel, LogLine, TaskId, TaskStatus,
+    model::{Progress, TaskPhase},
+};
 
 use super::lab::*;
 
@@ -151,7 +154,8 @@ pub(crate) async fn a_finish_that_is_repeated_is_known_to_be_applied(lab: Lab) {
 }
 
 pub(crate) async fn a_finish_under_a_fence_that_no_run_had_is_no_repetition(lab: Lab) {
-    let waits = Run::new(lab.add(with(task("alpha"), |task| task.when = taskflow::When::In(LONG))).await, 1);
+    let waits =
+        Run::new(lab.add(with(task("alpha"), |task| task.when = taskflow::model::When::In(LONG))).await, 1);
     let hold = lab.hold(task("alpha")).await;
     assert!(lab.release(hold, taskflow::store::Verdict::Run).await);
     let cancelled = lab.hold(task("alpha")).await;

@@ -7,7 +7,10 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use taskflow::store::{FinishKind, InsertTask, SharedLimits, Start};
-use taskflow::{AttemptOutcome, NewTask, QueueConfig, RateLimit, TaskStatus, When};
+use taskflow::{
+    AttemptOutcome, NewTask, QueueConfig, TaskStatus,
+    model::{RateLimit, When},
+};
 
 use super::lab::{LONG, end, give_back, limited, retry, success, with};
 use super::model_schedules::{Change, FireSpec};

@@ -8,7 +8,8 @@ use taskflow::store::{
     Verdict,
 };
 use taskflow::{
-    AttemptOutcome, LogLevel, LogLine, NewTask, Progress, TaskPhase, TaskSource, TaskStatus, When,
+    AttemptOutcome, LogLevel, LogLine, NewTask, TaskStatus,
+    model::{Progress, TaskPhase, TaskSource, When},
 };
 
 use super::lab::*;

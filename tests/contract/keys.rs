@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taskflow::store::{Finished, InsertBatch, InsertGroup, Inserted, InsertedAs, Retention, Start};
-use taskflow::{AttemptOutcome, CancelOutcome, NewTask, TaskStatus, When};
+use taskflow::{AttemptOutcome, CancelOutcome, NewTask, TaskStatus, model::When};
 
 use super::lab::*;
 

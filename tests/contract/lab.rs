@@ -11,7 +11,7 @@ use taskflow::store::{
     InsertedAs, Recovered, Refusal, Release, Renewal, Renewed, Run, Start, Store, Verdict,
 };
 use taskflow::{
-    AttemptOutcome, InstanceId, InstanceInfo, NewTask, TaskFilter, TaskId, TaskRecord, TaskStatus,
+    AttemptOutcome, InstanceInfo, NewTask, TaskFilter, TaskId, TaskRecord, TaskStatus, model::InstanceId,
 };
 
 /// A lease that does not end during a test.

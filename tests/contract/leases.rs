@@ -180,7 +180,7 @@ pub(crate) async fn a_lost_run_can_say_nothing_more(lab: Lab) {
     let run = lab.run(with_attempts("alpha", 3)).await;
     lab.lose(&[run]).await;
     let before = lab.portrait(run.id).await;
-    let progress = Some(taskflow::Progress::new(0.7, "still here".to_owned()));
+    let progress = Some(taskflow::model::Progress::new(0.7, "still here".to_owned()));
     let say = || Arc::new(vec![Report::new(run, progress.clone(), Vec::new())]);
     assert_eq!(lab.store.report(say()).await.unwrap(), [false]);
     assert_eq!(lab.renew(LONG, &[run]).await.lost, [run]);

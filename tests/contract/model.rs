@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use taskflow::store::{FinishKind, Finished, InsertTask, InsertedAs, Run, Start, Verdict};
 use taskflow::{
-    AttemptOutcome, CancelOutcome, Counts, InstanceId, NewTask, RetryPolicy, TaskId, TaskStatus, When,
+    AttemptOutcome, CancelOutcome, Counts, NewTask, TaskId, TaskStatus,
+    model::{InstanceId, RetryPolicy, When},
 };
 
 use super::history::Request;

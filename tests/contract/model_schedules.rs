@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use taskflow::store::{Fired, ScheduleState};
-use taskflow::{TaskId, TickOutcome};
+use taskflow::{TaskId, model::TickOutcome};
 
 /// The instant that the histories mean by a number: in order, and all in the future.
 pub(crate) fn instant(number: u64) -> SystemTime {

@@ -9,7 +9,7 @@ use taskflow::store::{
     InsertGroup, InsertTask, Inserted, InsertedAs, RecoveredFrom, Refusal, Release, Renewal, Report, Run,
     ScheduleChange, Start, Store, Verdict,
 };
-use taskflow::{InstanceInfo, LogLevel, LogLine, TaskFilter, TaskId, TickOutcome};
+use taskflow::{InstanceInfo, LogLevel, LogLine, TaskFilter, TaskId, model::TickOutcome};
 
 use super::compare::{agree, same, same_queues, why_not};
 use super::history::{Op, Pick, Request, Spec, history};

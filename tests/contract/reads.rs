@@ -3,7 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use taskflow::store::TaskEnd;
-use taskflow::{Cursor, InstanceInfo, TaskFilter, TaskId, TaskStatus, When};
+use taskflow::{
+    InstanceInfo, TaskFilter, TaskId, TaskStatus,
+    model::{Cursor, When},
+};
 
 use super::lab::*;
 

@@ -8,7 +8,7 @@ use taskflow::store::{
     Declaration, Fire, FireAfter, Fired, InsertBatch, InsertGroup, InsertTask, InsertedAs, Refusal,
     ScheduleChange, ScheduleChanges, ScheduleState, Start,
 };
-use taskflow::{NewTask, TaskId, TickOutcome};
+use taskflow::{NewTask, TaskId, model::TickOutcome};
 
 use super::lab::{LONG, Lab, instance};
 

@@ -13,8 +13,9 @@ use taskflow::store::{
     ScheduleChanges, ScheduleState, StoreFuture, TaskEnd,
 };
 use taskflow::{
-    CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo, Store,
-    StoreError, StoreErrorKind, TaskFilter, TaskId, TaskRecord,
+    CancelOutcome, Counts, Error, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo, Store, TaskFilter,
+    TaskId, TaskRecord,
+    model::{InstanceId, StoreError, StoreErrorKind},
 };
 
 /// What happens before a call, and instead of it if that is an error.

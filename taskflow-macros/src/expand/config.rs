@@ -9,7 +9,7 @@ use crate::options::{Missed, Options, Overlap, Schedule, Trigger};
 
 /// `TaskConfig::new(..)` and what the attribute changes of it.
 pub(super) fn config(options: &Options, name: &str, krate: &TokenStream) -> TokenStream {
-    let mut config = quote!(#krate::TaskConfig::new(#name));
+    let mut config = quote!(#krate::task::TaskConfig::new(#name));
     let mut set = |option: TokenStream| config.extend(option);
     if !options.aliases.is_empty() {
         let aliases = &options.aliases;

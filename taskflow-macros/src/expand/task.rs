@@ -62,12 +62,12 @@ impl<'a> Expansion<'a> {
             }
         });
         quote! {
-            const DESCRIPTOR: &'static #krate::Descriptor = {
-                const CONFIG: &#krate::TaskConfig = &#config;
-                &#krate::Descriptor::#of::<Self>(
+            const DESCRIPTOR: &'static #krate::task::Descriptor = {
+                const CONFIG: &#krate::task::TaskConfig = &#config;
+                &#krate::task::Descriptor::#of::<Self>(
                     CONFIG,
                     &[#(#keys),*],
-                    #krate::Location {
+                    #krate::task::Location {
                         module: ::core::module_path!(),
                         file: ::core::file!(),
                         line: ::core::line!(),
@@ -100,13 +100,13 @@ impl<'a> Expansion<'a> {
             quote!(::std::boxed::Box::pin(async move { Self::#name(#(#all),*) }))
         };
         let call = quote! {
-            fn call(#takes) -> #krate::BoxFuture<'static, Self::Output> {
+            fn call(#takes) -> #krate::task::BoxFuture<'static, Self::Output> {
                 #call
             }
         };
         let blocking = (!self.shape.is_async).then(|| {
             quote! {
-                impl #krate::BlockingTask for __TaskflowTask {
+                impl #krate::task::BlockingTask for __TaskflowTask {
                     fn call_blocking(#takes) -> Self::Output {
                         Self::#name(#(#all),*)
                     }
@@ -126,11 +126,11 @@ impl<'a> Expansion<'a> {
         let mut takes = Vec::new();
         for (at, (parameter, key, or_default)) in self.shape.arguments().enumerate() {
             let (ty, at) = (&parameter.ty, syn::Index::from(at));
-            let put = quote_spanned!(ty.span()=> <#ty as #krate::TaskArg>::put);
+            let put = quote_spanned!(ty.span()=> <#ty as #krate::task::TaskArg>::put);
             let take = if or_default {
-                quote_spanned!(ty.span()=> <#ty as #krate::TaskArg>::take_or_default)
+                quote_spanned!(ty.span()=> <#ty as #krate::task::TaskArg>::take_or_default)
             } else {
-                quote_spanned!(ty.span()=> <#ty as #krate::TaskArg>::take)
+                quote_spanned!(ty.span()=> <#ty as #krate::task::TaskArg>::take)
             };
             puts.push(quote!(#put(&#args.#at, #key, &mut #writer)?;));
             takes.push(quote!(#take(#key, #payload)?));
@@ -176,12 +176,12 @@ impl<'a> Expansion<'a> {
         let values = tuple(&values);
         quote! {
             fn inject(#context_name: &#krate::TaskContext)
-                -> ::core::result::Result<Self::Injected, #krate::ContextError>
+                -> ::core::result::Result<Self::Injected, #krate::task::ContextError>
             {
                 ::core::result::Result::Ok(#values)
             }
 
-            fn needs(#needs_name: &mut #krate::Needs) {
+            fn needs(#needs_name: &mut #krate::task::Needs) {
                 #(#notes)*
             }
         }
@@ -192,7 +192,7 @@ impl<'a> Expansion<'a> {
         let (krate, output) = (&self.krate, &self.shape.output);
         let ends = Ends::of(output);
         let (open, name) = (ends.open(), ends.name(name));
-        quote!(#open #output as #krate::TaskOutput>::#name)
+        quote!(#open #output as #krate::task::TaskOutput>::#name)
     }
 
     /// `Call<impl Task<..>>`, all of which is the output's type to the eye.
@@ -205,7 +205,7 @@ impl<'a> Expansion<'a> {
         };
         let kind = Ident::new(if self.shape.is_async { "Task" } else { "BlockingTask" }, ends.first);
         let bound = quote_spanned! { ends.first=>
-            #krate::Call<impl #krate::#kind<
+            #krate::Call<impl #krate::task::#kind<
                 Args = #arguments, Injected = #injected, Output = #output, Value = #value,
         };
         let close = ends.close();

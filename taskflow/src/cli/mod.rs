@@ -1,15 +1,13 @@
 //! The `taskflow` command, on nothing but the public API of the library.
 
 mod bench;
+mod failure;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// What a command that cannot go on says.
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-type Result<T, E = Failure> = std::result::Result<T, E>;
+use self::failure::Result;
 
 /// Background tasks for Rust.
 #[derive(Debug, Parser)]

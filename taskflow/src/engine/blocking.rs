@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 /// Threads for synchronous bodies: made when needed, up to a limit, and gone after a while without work.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct BlockingPool(Arc<Shared>);
 
 struct Shared {

@@ -8,13 +8,12 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::events::Events;
-use super::guarded::guarded;
+use super::guarded::{answered, guarded};
 use super::health::HealthMeter;
 use super::holds::Holds;
 use super::presence::Presence;
-use super::queues::Queues;
+use super::queue_limits::Queues;
 use super::runs::Runs;
-use super::supervision::caught;
 use super::waiters::Waiters;
 use super::written::Written;
 use crate::model::{AddError, InstanceInfo, NewTask, StoreError, StoreErrorKind, TaskEventKind, TaskId};
@@ -53,16 +52,6 @@ pub(crate) struct Settings {
     pub(crate) retention: Retention,
     pub(crate) add_timeout: Duration,
     pub(crate) cancel_grace: Duration,
-}
-
-/// What the store answers. A panic is an error after which nobody knows what was done.
-pub(super) async fn answered<T>(call: StoreFuture<'_, T>) -> Result<T, StoreError> {
-    caught(call).await.unwrap_or_else(|panic| Err(panicked(&panic)))
-}
-
-/// The error of a call of the store that panicked.
-pub(crate) fn panicked(panic: &str) -> StoreError {
-    StoreError::new(StoreErrorKind::Unknown, format!("the store {panic}"))
 }
 
 impl Core {

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::execution::Admitted;
+use super::panics::caught;
 use super::pause::{Backoff, in_time, jittered};
-use super::runner::{Ended, Runner};
-use super::settle::{count, is_about_one_row, leave, one_by_one, settle};
-use super::slots::{ClaimBudget, Seat};
-use super::supervision::{Restarts, caught};
+use super::run::{Admitted, Ended, permits};
+use super::runner::Runner;
+use super::settle::{count, leave, one_by_one, settle};
+use super::slots::{ClaimBudget, Permit};
+use super::supervision::Restarts;
 use crate::model::StoreError;
 use crate::store::{Claim, ClaimQueue, Claimed, Claims, Finish, Finished};
 
@@ -43,7 +44,7 @@ struct Dispatcher {
     /// Ends that are to be written.
     batch: Vec<Ended>,
     /// Claimed, each with its slot. They start when the next round trip is under way, so that it need not wait for that.
-    starting: Vec<(Admitted, Seat)>,
+    starting: Vec<(Admitted, Permit)>,
     /// The ends that a round trip took from the batch and has not been answered for, and whether it made room for a claim.
     under_way: Option<(Arc<Vec<Finish>>, bool)>,
 }
@@ -84,7 +85,7 @@ impl Dispatcher {
                     due = [due, next].into_iter().flatten().min();
                 }
                 Err(error) => {
-                    if is_about_one_row(&error) {
+                    if error.is_about_one_row() {
                         one_by_one(&runner, &mut self.batch).await;
                     }
                     // Outcomes are kept and tried again; meanwhile more of them collect.
@@ -99,9 +100,9 @@ impl Dispatcher {
     /// error everything is as before.
     async fn turn(&mut self) -> Result<Option<Duration>, StoreError> {
         let runner = self.runner.clone();
-        let lost: Vec<Ended> = self.batch.extract_if(.., |ended| ended.finish.is_none()).collect();
-        leave(&runner, &lost);
-        if !lost.is_empty() || runner.slots.any_scarce(self.batch.iter().map(|ended| ended.seat)) {
+        let mut lost: Vec<Ended> = self.batch.extract_if(.., |ended| ended.finish.is_none()).collect();
+        leave(&runner, &mut lost);
+        if !lost.is_empty() || runner.slots.any_scarce(self.batch.iter().map(|ended| &ended.permit)) {
             runner.remember_work();
         }
         let wants_work = runner.take_work();
@@ -116,7 +117,7 @@ impl Dispatcher {
         } else {
             self.write(&finishes).await.map(|finished| {
                 count(&runner, &finishes, &finished);
-                leave(&runner, &self.batch);
+                leave(&runner, &mut self.batch);
                 (finished, None)
             })
         };
@@ -142,8 +143,7 @@ impl Dispatcher {
     fn restore(&mut self) {
         let Some((finishes, claimed)) = self.under_way.take() else { return };
         if claimed {
-            let leaving: Vec<Seat> = self.batch.iter().map(|ended| ended.seat).collect();
-            self.runner.slots.undo(&leaving);
+            self.runner.slots.undo(permits(&mut self.batch));
         }
         for (ended, finish) in self.batch.iter_mut().zip(&*finishes) {
             ended.finish = Some(finish.clone());
@@ -157,13 +157,12 @@ impl Dispatcher {
 
     async fn write_and_claim(&mut self, finishes: &Arc<Vec<Finish>>) -> Result<Round, StoreError> {
         let runner = self.runner.clone();
-        let leaving: Vec<Seat> = self.batch.iter().map(|ended| ended.seat).collect();
-        let budget = runner.slots.budget(&leaving);
+        let budget = runner.slots.budget(permits(&mut self.batch));
         let (core, store) = (&runner.core, &runner.core.store);
         let answer = match Ask::first(&runner, &budget) {
-            None if leaving.is_empty() => Ok((Vec::new(), None)),
+            None if finishes.is_empty() => Ok((Vec::new(), None)),
             None => self.write(finishes).await.map(|finished| (finished, None)),
-            Some(ask) if leaving.is_empty() => {
+            Some(ask) if finishes.is_empty() => {
                 let claim = core.call("a claim", store.claim(ask.claim(&runner, &budget.queues)));
                 self.under_way(claim).await.map(|claims| (Vec::new(), Some((ask, claims))))
             }
@@ -188,7 +187,7 @@ impl Dispatcher {
                 Ok((finished, next_due))
             }
             Err(error) => {
-                runner.slots.undo(&leaving);
+                runner.slots.undo(permits(&mut self.batch));
                 runner.remember_work();
                 // No claim is under way any more, for which a shutdown may wait.
                 runner.core.runs.look_again();
@@ -264,8 +263,8 @@ impl Dispatcher {
     }
 
     fn start(&mut self) {
-        for (task, seat) in self.starting.drain(..) {
-            self.runner.start(task, seat);
+        for (task, permit) in self.starting.drain(..) {
+            self.runner.start(task, permit);
         }
     }
 }

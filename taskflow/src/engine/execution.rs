@@ -8,110 +8,56 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
+use super::blocking::BlockingPool;
+use super::core::Core;
 use super::panics;
 use super::pause::in_time;
 use super::retry;
-use super::runner::{Ended, Runner};
-use super::runs::{Live, StopReason};
-use super::slots::Seat;
+use super::run::{Admitted, Ended};
+use super::runs::StopReason;
+use super::slots::Permit;
 use crate::model::AttemptOutcome;
 use crate::store::{Claimed, Finish, FinishKind};
 use crate::task::{
-    BlockingBody, BoxFuture, ContextParts, Descriptor, LastWords, Prepare, Registered, RunError, RunTask,
-    Steering, TaskContext, TaskOutcome,
+    BlockingBody, BoxFuture, LastWords, Prepare, RunError, RunTask, Steering, TaskContext, TaskOutcome,
 };
 
 /// How long a synchronous task waits for which no thread could be started.
 const NO_THREAD: Duration = Duration::from_secs(1);
 
-/// A claimed task of this program that has not begun.
-#[derive(Debug)]
-pub(crate) struct Admitted {
-    task: Claimed,
-    descriptor: &'static Descriptor,
-    context: TaskContext,
-    expires: Option<Instant>,
-}
-
-impl Admitted {
-    pub(crate) fn new(runner: &Runner, known: &Registered, mut task: Claimed) -> Self {
-        let context = TaskContext::new(ContextParts {
-            id: task.run.id,
-            name: known.key,
-            attempt: task.attempt,
-            max_attempts: task.max_attempts,
-            tags: std::mem::take(&mut task.tags),
-            scheduled_for: task.scheduled_for,
-            surroundings: runner.surroundings.clone(),
-            // The line that says so itself goes beyond the limit.
-            log_room: TaskContext::MAX_LOG_LINES
-                .checked_sub(task.log_lines)
-                .zip(TaskContext::MAX_LOG_BYTES.checked_sub(task.log_bytes)),
-        });
-        let expires = task.expires_in.map(in_time);
-        Self { task, descriptor: known.task, context, expires }
-    }
-
-    /// Its queue, and whether it is synchronous.
-    pub(crate) fn kind(&self) -> (&str, bool) {
-        (&self.task.queue, self.descriptor.is_blocking())
-    }
-
-    /// What the runs of this process know of it.
-    pub(crate) fn live(&self) -> Live {
-        Live::new(
-            self.task.run,
-            self.context.clone(),
-            self.descriptor.is_blocking(),
-            self.task.may_run_again(),
-        )
-    }
-
-    /// Its run ends before its body begins: it goes back to the queue as if nothing had claimed it, unless it was
-    /// cancelled or lost meanwhile.
-    pub(crate) fn turned_away(self, seat: Seat) -> Ended {
-        self.context.end_body();
-        let kind = match self.context.stop().reason() {
-            Some(StopReason::Lost) => None,
-            // Of one that was cancelled meanwhile this is the end.
-            _ => Some(FinishKind::GiveBack { delay: Duration::ZERO, outcome: None }),
-        };
-        let run = self.task.run;
-        Ended { run, name: self.task.name, seat, finish: kind.map(|kind| Finish::new(run, kind)) }
-    }
-
-    /// Whether it has been asked to stop before it began, or its time to begin is over.
-    pub(crate) fn may_not_begin(&self) -> bool {
-        self.context.stop().is_asked() || self.expires.is_some_and(|at| at <= Instant::now())
-    }
-}
-
-/// Begins a task.
-pub(crate) fn begin(runner: Arc<Runner>, admitted: Admitted, seat: Seat) {
+/// Begins a task. When its body is over, `then` takes the end of the run, and how long it took.
+pub(super) fn begin(
+    core: &Arc<Core>,
+    pool: &BlockingPool,
+    admitted: Admitted,
+    permit: Permit,
+    then: impl FnOnce(Ended, Duration) + Send + 'static,
+) {
     let Admitted { task, descriptor, context, .. } = admitted;
     if let Some(timeout) = task.policy.timeout {
         context.set_timeout(timeout);
     }
-    runner.core.runs.begin();
-    runner.core.events.started(task.run.id, &task.name, task.attempt);
-    let runtime = runner.core.runtime.clone();
-    let executing = Executing { runner, context };
+    core.runs.begin();
+    core.events.started(task.run.id, &task.name, task.attempt);
+    let executing = Executing { core: core.clone(), context };
     match descriptor.run() {
-        RunTask::Async(prepare) => runtime.spawn(run(executing, prepare, task, seat)),
-        RunTask::Blocking(prepare) => runtime.spawn(run_blocking(executing, prepare, task, seat)),
+        RunTask::Async(prepare) => core.runtime.spawn(run(executing, prepare, task, permit, then)),
+        RunTask::Blocking(prepare) => {
+            core.runtime.spawn(run_blocking(executing, pool.clone(), prepare, task, permit, then))
+        }
     };
 }
 
 /// A body that is under way: until it is over, or gone with the runtime that would have gone on with it.
 struct Executing {
-    runner: Arc<Runner>,
+    core: Arc<Core>,
     context: TaskContext,
 }
 
 impl Executing {
     fn end_body(&self) {
         if self.context.end_body() {
-            self.runner.core.runs.executed();
+            self.core.runs.executed();
         }
     }
 }
@@ -122,13 +68,14 @@ impl Drop for Executing {
     }
 }
 
-/// Runs an async task and hands its end to the dispatcher.
+/// Runs an async task and hands its end over.
 #[expect(clippy::manual_async_fn, reason = "an async function holds what it is given twice, for each run")]
 fn run(
     executing: Executing,
     prepare: Prepare<BoxFuture<'static, TaskOutcome>>,
     task: Claimed,
-    seat: Seat,
+    permit: Permit,
+    then: impl FnOnce(Ended, Duration) + Send,
 ) -> impl Future<Output = ()> + Send {
     async move {
         let since = Instant::now();
@@ -138,39 +85,39 @@ fn run(
         };
         executing.end_body();
         let words = executing.context.last_words().await;
-        conclude(&executing.runner, task, seat, kind, words, since);
+        then(ended(task, permit, kind, words), since.elapsed());
     }
 }
 
-/// Attends a synchronous task on its thread and hands its end to the dispatcher.
-async fn run_blocking(executing: Executing, prepare: Prepare<BlockingBody>, task: Claimed, seat: Seat) {
-    let (runner, context, since) = (executing.runner.clone(), executing.context.clone(), Instant::now());
+/// Attends a synchronous task on its thread and hands its end over.
+async fn run_blocking(
+    executing: Executing,
+    pool: BlockingPool,
+    prepare: Prepare<BlockingBody>,
+    task: Claimed,
+    permit: Permit,
+    then: impl FnOnce(Ended, Duration) + Send,
+) {
+    let (context, since) = (executing.context.clone(), Instant::now());
     let kind = match prepared(prepare, &context, &task) {
-        Ok(body) => attend(&runner, body, &context, &task, executing).await,
+        Ok(body) => attend(&pool, body, &context, &task, executing).await,
         Err(kind) => {
             drop(executing);
             Some(kind)
         }
     };
     let words = context.last_words().await;
-    conclude(&runner, task, seat, kind, words, since);
+    then(ended(task, permit, kind, words), since.elapsed());
 }
 
-/// Hands the end of a run, with what it has said and nobody has stored, to the dispatcher.
-fn conclude(
-    runner: &Arc<Runner>,
-    task: Claimed,
-    seat: Seat,
-    kind: Option<FinishKind>,
-    words: LastWords,
-    since: Instant,
-) {
+/// The end of a run, with what it has said and nobody has stored.
+fn ended(task: Claimed, permit: Permit, kind: Option<FinishKind>, words: LastWords) -> Ended {
     let finish = kind.map(|kind| {
         let mut finish = Finish::new(task.run, kind);
         (finish.progress, finish.lines) = words;
         finish
     });
-    runner.end(Ended { run: task.run, name: task.name, seat, finish }, since.elapsed());
+    Ended { run: task.run, name: task.name, permit, finish }
 }
 
 /// Runs code of the task's; a panic is its text.
@@ -215,7 +162,7 @@ async fn drive(
             None
         }
     };
-    let grace = executing.runner.core.settings.cancel_grace;
+    let grace = executing.core.settings.cancel_grace;
     if ended.is_none() && context.listens() && !context.stop().is_at_once() && !grace.is_zero() {
         // In a box, since this is rare and every run would hold its place.
         ended = Box::pin(clean_up(&mut polled, context, task, since, grace)).await;
@@ -265,13 +212,13 @@ async fn clean_up<T>(
 
 /// A synchronous body: run on a thread of the pool, asked to stop, and waited for. `None`: the run was lost.
 async fn attend(
-    runner: &Runner,
+    pool: &BlockingPool,
     body: BlockingBody,
     context: &TaskContext,
     task: &Claimed,
     executing: Executing,
 ) -> Option<FinishKind> {
-    let mut returns = runner.pool.run(move || {
+    let mut returns = pool.run(move || {
         let returned = within(&executing.context, body);
         // Here, since the thread goes on where this future is dropped.
         drop(executing);

@@ -6,12 +6,10 @@ use std::task::{Context, Poll};
 
 use futures_util::Stream;
 
-use super::core::panicked;
-use super::panics;
-use super::supervision::caught;
+use super::panics::{self, caught};
 use crate::model::{
     CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
-    TaskFilter, TaskId, TaskRecord,
+    StoreError, StoreErrorKind, TaskFilter, TaskId, TaskRecord,
 };
 use crate::store::{
     Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
@@ -23,6 +21,16 @@ use crate::store::{
 /// [`Core::call`](super::core::Core::call) sees a panic.
 pub(crate) fn guarded(store: Arc<dyn Store>) -> Arc<dyn Store> {
     if is_ours(&*store) { store } else { Arc::new(Guarded(store)) }
+}
+
+/// What the store answers. A panic is an error after which nobody knows what was done.
+pub(super) async fn answered<T>(call: StoreFuture<'_, T>) -> Result<T, StoreError> {
+    caught(call).await.unwrap_or_else(|panic| Err(panicked(&panic)))
+}
+
+/// The error of a call of the store that panicked.
+fn panicked(panic: &str) -> StoreError {
+    StoreError::new(StoreErrorKind::Unknown, format!("the store {panic}"))
 }
 
 fn is_ours(store: &dyn Store) -> bool {

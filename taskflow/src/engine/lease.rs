@@ -3,17 +3,25 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tokio::time::timeout;
+
 use super::core::Core;
+use super::guarded::answered;
+use super::panics::caught;
 use super::pause::jittered;
 use super::runner::Runner;
 use super::runs::StopReason;
-use super::supervision::{Restarts, caught};
-use super::{presence, shutdown};
+use super::shutdown;
+use super::supervision::Restarts;
 use crate::model::{Error, StoreError, StoreErrorKind};
 use crate::store::sign::SIGN_GRACE;
 use crate::store::{Renewal, Sign};
+
+/// How long the store is waited for as this process leaves it.
+const LEAVE: Duration = Duration::from_secs(2);
 
 /// Keeps the leases of this process from its join until it is over, and then leaves the store.
 pub(crate) fn keep(core: Arc<Core>, runner: Option<Arc<Runner>>) -> Result<(), Error> {
@@ -42,7 +50,20 @@ async fn stay(core: &Core, runner: Option<&Runner>) {
             }
         }
     }
-    presence::leave(core).await;
+    leave(core).await;
+}
+
+/// Tells the store that this process is gone. A join that is under way comes first.
+async fn leave(core: &Core) {
+    core.close();
+    core.over.cancel();
+    let _ = timeout(LEAVE, core.presence.join_over()).await;
+    if core.presence.may_be_known.load(Ordering::Acquire)
+        && !matches!(timeout(LEAVE, answered(core.store.leave(core.instance.id))).await, Ok(Ok(())))
+    {
+        tracing::warn!("the store could not be told that this process ends; its lease will end");
+    }
+    core.presence.left.cancel();
 }
 
 /// What a panic must not make forgotten: this process would trust in leases that others have seen end.

@@ -6,6 +6,8 @@ use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
+use futures_util::FutureExt;
+
 thread_local! {
     static LAST_PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
@@ -41,6 +43,11 @@ pub(crate) fn describe(payload: &(dyn Any + Send)) -> String {
 /// Runs `body`; a panic is its text.
 pub(crate) fn catch<T>(body: impl FnOnce() -> T) -> Result<T, String> {
     panic::catch_unwind(AssertUnwindSafe(body)).map_err(text)
+}
+
+/// What `future` gives; a panic is its text.
+pub(crate) async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
+    AssertUnwindSafe(future).catch_unwind().await.map_err(text)
 }
 
 /// The text of a caught panic, of which nothing else is left.

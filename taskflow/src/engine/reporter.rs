@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::panics::caught;
 use super::runner::Runner;
-use super::supervision::caught;
 use crate::store::Report;
 
 /// How long what is said may collect before it is stored.

@@ -9,9 +9,10 @@ use tokio::sync::Notify;
 
 use super::blocking::BlockingPool;
 use super::core::Core;
-use super::execution::{self, Admitted};
-use super::settle::Tally;
-use super::slots::{Seat, Slots};
+use super::execution;
+use super::run::{Admitted, Ended};
+use super::slots::{Permit, Slots};
+use super::tally::Tally;
 use crate::model::NewTask;
 use crate::store::{Claimed, Finish, FinishKind, Run};
 use crate::task::{Outbox, Registry, States, Surroundings};
@@ -40,16 +41,6 @@ pub(crate) struct Names {
     pub(crate) all: Arc<[Arc<str>]>,
     pub(crate) asynchronous: Arc<[Arc<str>]>,
     pub(crate) has_blocking: bool,
-}
-
-/// A run whose body is over.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) run: Run,
-    pub(crate) name: Arc<str>,
-    pub(crate) seat: Seat,
-    /// What is to be written; `None` if the run was lost and is no longer ours to end.
-    pub(crate) finish: Option<Finish>,
 }
 
 impl Runner {
@@ -87,7 +78,7 @@ impl Runner {
         let mut admitted = Vec::with_capacity(claimed.len());
         for task in claimed {
             match self.registry.get(&task.name) {
-                Some(known) => admitted.push(Admitted::new(self, known, task)),
+                Some(known) => admitted.push(Admitted::new(self.surroundings.clone(), known, task)),
                 // A claim asks for known names only, so a store would have to break its contract.
                 None => {
                     tracing::error!(task = %task.run.id, name = %task.name, "the store gave a task nobody here knows")
@@ -99,62 +90,68 @@ impl Runner {
     }
 
     /// Starts a task that was leased as it was inserted: nothing of it need be read back.
-    pub(crate) fn start_leased(self: &Arc<Self>, task: &NewTask, run: Run, seat: Seat) {
-        let Some(known) = self.registry.get(&task.name) else { return self.give_back(seat) };
+    pub(crate) fn start_leased(self: &Arc<Self>, task: &NewTask, run: Run, permit: Permit) {
+        let Some(known) = self.registry.get(&task.name) else { return self.give_back(permit) };
         let args = task.args.clone().unwrap_or_else(|_| Arc::from("{}"));
         let policy = match &task.policy {
             policy if **policy == *known.policy => known.policy.clone(),
             policy => Arc::new(policy.clone().into_owned()),
         };
-        let mut claimed = Claimed::new(run, known.name.clone(), self.slots.queue(seat), args, policy);
+        let mut claimed = Claimed::new(run, known.name.clone(), self.slots.queue(&permit), args, policy);
         claimed.tags = task.tags.clone();
-        let admitted = Admitted::new(self, known, claimed);
+        let admitted = Admitted::new(self.surroundings.clone(), known, claimed);
         self.core.runs.admit([admitted.live()]);
-        self.start(admitted, seat);
+        self.start(admitted, permit);
     }
 
     /// A task may be stored and leased to this process, and no answer says so: if it is, it goes back to the queue as if
     /// nothing had leased it.
-    pub(crate) fn hand_back_unheard(self: &Arc<Self>, task: &NewTask, seat: Seat) {
+    pub(crate) fn hand_back_unheard(self: &Arc<Self>, task: &NewTask, permit: Permit) {
         let run = Run::new(task.id, Run::FIRST_FENCE);
         let back = FinishKind::GiveBack { delay: Duration::ZERO, outcome: None };
         let finish = Some(Finish::new(run, back));
-        self.end(Ended { run, name: Arc::from(&*task.name), seat, finish }, Duration::ZERO);
+        self.end(Ended { run, name: Arc::from(&*task.name), permit, finish }, Duration::ZERO);
     }
 
     /// Starts a task in the slot it was given.
-    pub(crate) fn start(self: &Arc<Self>, task: Admitted, seat: Seat) {
+    pub(crate) fn start(self: &Arc<Self>, task: Admitted, permit: Permit) {
         if self.is_stopping() || task.may_not_begin() {
             // Claimed, or leased as it was added, before that was so.
-            self.end(task.turned_away(seat), Duration::ZERO);
+            self.end(task.turned_away(permit), Duration::ZERO);
         } else {
-            execution::begin(self.clone(), task, seat);
+            self.begin(task, permit);
         }
+    }
+
+    fn begin(self: &Arc<Self>, task: Admitted, permit: Permit) {
+        let runner = self.clone();
+        execution::begin(&self.core, &self.pool, task, permit, move |ended, took| runner.end(ended, took));
     }
 
     /// A body is over that took so long, or will not begin: hands the end of the run to the dispatcher, and the slot to
     /// the next.
-    pub(crate) fn end(self: &Arc<Self>, ended: Ended, took: Duration) {
-        let next = self.slots.end_body(took, self.may_claim());
+    pub(crate) fn end(self: &Arc<Self>, mut ended: Ended, took: Duration) {
+        let next = self.slots.end_body(&mut ended.permit, took, self.may_claim());
         // Only now: the dispatcher claims as soon as it hears of the end, and must find the slot free.
         self.hand_in([ended]);
         self.begin_next(next, took);
     }
 
     /// Nothing ran in this slot: what waits for one begins.
-    pub(crate) fn give_back(self: &Arc<Self>, seat: Seat) {
-        let next = self.slots.give_back(seat, self.may_claim());
+    pub(crate) fn give_back(self: &Arc<Self>, permit: Permit) {
+        let next = self.slots.give_back(permit, self.may_claim());
         self.begin_next(next, Duration::ZERO);
     }
 
     /// Begins what waited for a slot, or the first after it that still may.
-    fn begin_next(self: &Arc<Self>, mut next: Option<(Admitted, Seat)>, took: Duration) {
-        while let Some((task, seat)) = next {
+    fn begin_next(self: &Arc<Self>, mut next: Option<(Admitted, Permit)>, took: Duration) {
+        while let Some((task, permit)) = next {
             if !task.may_not_begin() {
-                return execution::begin(self.clone(), task, seat);
+                return self.begin(task, permit);
             }
-            next = self.slots.end_body(took, self.may_claim());
-            self.hand_in([task.turned_away(seat)]);
+            let mut ended = task.turned_away(permit);
+            next = self.slots.end_body(&mut ended.permit, took, self.may_claim());
+            self.hand_in([ended]);
         }
     }
 
@@ -162,7 +159,7 @@ impl Runner {
     pub(crate) fn give_back_waiting(&self, all: bool) {
         let waiting = self.slots.take_waiting(all);
         if !waiting.is_empty() {
-            self.hand_in(waiting.into_iter().map(|(task, seat)| task.turned_away(seat)));
+            self.hand_in(waiting.into_iter().map(|(task, permit)| task.turned_away(permit)));
         }
     }
 

@@ -3,51 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
-use super::runner::{Ended, Runner};
-use crate::model::{AttemptOutcome, StoreError, StoreErrorKind, TaskEventKind, TaskStatus};
+use super::run::{Ended, permits};
+use super::runner::Runner;
+use super::tally::Ends;
+use crate::model::{AttemptOutcome, TaskEventKind, TaskStatus};
 use crate::store::{Finish, FinishKind, Finished, TaskEnd};
-
-/// How runs ended since the process started.
-#[derive(Debug, Default)]
-pub(crate) struct Tally(Mutex<Ends>);
-
-/// A count of ends of each kind.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Ends {
-    /// By themselves.
-    pub(crate) finished: usize,
-    /// Cut short, and back in the queue.
-    pub(crate) handed_back: usize,
-    /// Cut short for good.
-    pub(crate) interrupted: usize,
-}
-
-impl Tally {
-    pub(crate) fn read(&self) -> Ends {
-        *self.0.lock()
-    }
-
-    fn add(&self, more: Ends) {
-        let mut ends = self.0.lock();
-        ends.finished += more.finished;
-        ends.handed_back += more.handed_back;
-        ends.interrupted += more.interrupted;
-    }
-}
-
-impl Ends {
-    fn count(&mut self, finish: &FinishKind) {
-        match finish {
-            FinishKind::GiveBack { outcome: Some(AttemptOutcome::HandedBack) | None, .. } => {
-                self.handed_back += 1
-            }
-            FinishKind::End { status: TaskStatus::Interrupted, .. } => self.interrupted += 1,
-            _ => self.finished += 1,
-        }
-    }
-}
 
 /// Counts how these runs ended: before they are seen to be over, so that a shutdown which waits for that counts them.
 pub(super) fn count(runner: &Runner, finishes: &[Finish], finished: &[Finished]) {
@@ -61,8 +21,8 @@ pub(super) fn count(runner: &Runner, finishes: &[Finish], finished: &[Finished])
 }
 
 /// These runs are over and their slots free.
-pub(super) fn leave(runner: &Runner, batch: &[Ended]) {
-    runner.slots.leave(batch.iter().map(|ended| ended.seat));
+pub(super) fn leave(runner: &Runner, batch: &mut [Ended]) {
+    runner.slots.leave(permits(batch));
     runner.core.runs.end(batch.iter().map(|ended| ended.run));
 }
 
@@ -144,7 +104,7 @@ pub(super) async fn one_by_one(runner: &Runner, batch: &mut Vec<Ended>) {
         let mut finish = Arc::new(vec![finish]);
         let mut answer = runner.core.call("a finish", runner.core.store.finish(finish.clone())).await;
         if let Err(error) = &answer
-            && is_about_one_row(error)
+            && error.is_about_one_row()
         {
             let failure = FinishKind::End {
                 status: TaskStatus::Failed,
@@ -156,12 +116,12 @@ pub(super) async fn one_by_one(runner: &Runner, batch: &mut Vec<Ended>) {
         }
         match answer {
             Ok(finished) => {
-                let ended = batch.remove(at);
+                let mut ended = batch.remove(at);
                 count(runner, &finish, &finished);
-                leave(runner, std::slice::from_ref(&ended));
+                leave(runner, std::slice::from_mut(&mut ended));
                 settle(runner, std::slice::from_ref(&ended), &finish, &finished);
             }
-            Err(error) if !is_about_one_row(&error) => at += 1,
+            Err(error) if !error.is_about_one_row() => at += 1,
             Err(error) => {
                 batch[at].finish = None;
                 at += 1;
@@ -169,9 +129,4 @@ pub(super) async fn one_by_one(runner: &Runner, batch: &mut Vec<Ended>) {
             }
         }
     }
-}
-
-/// Whether an error may be about what was to be written, and not about the store as a whole, which may be mended.
-pub(super) fn is_about_one_row(error: &StoreError) -> bool {
-    error.kind() == StoreErrorKind::Other
 }

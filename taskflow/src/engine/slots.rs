@@ -7,6 +7,8 @@
 //! A claim says how many slots are free, and these stay free for it: nothing else takes a slot until it is answered. So a
 //! task that may not be prefetched begins as soon as its claim is answered, and only tasks that may wait in `ready`.
 
+mod permit;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+pub(crate) use self::permit::Permit;
+use self::permit::{Capacity, Held, Place};
 use super::prefetch::{Bodies, MAX_BUFFERED, PrefetchWindow};
 use crate::store::ClaimQueue;
 
@@ -22,7 +26,8 @@ use crate::store::ClaimQueue;
 pub(crate) struct Slots<T> {
     indices: HashMap<Arc<str>, usize>,
     names: Vec<Arc<str>>,
-    state: Mutex<State<T>>,
+    /// Shared with every permit, which gives back what it holds when it is dropped.
+    state: Arc<Mutex<State<T>>>,
     total: usize,
     /// How many slots synchronous tasks may have, if not all.
     threads: Option<usize>,
@@ -44,7 +49,7 @@ struct State<T> {
     free_threads: usize,
     queues: Vec<QueueSlots>,
     /// Prefetched, and waiting for a slot, each since when.
-    ready: VecDeque<(T, Seat, Instant)>,
+    ready: VecDeque<(T, Place, Instant)>,
     window: PrefetchWindow,
     /// The last claim ended at a task that may not be prefetched.
     needs_slot: bool,
@@ -73,13 +78,6 @@ impl QueueSlots {
     }
 }
 
-/// The place of one run under the limits. It must be given back exactly once.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Seat {
-    queue: usize,
-    blocking: bool,
-}
-
 /// What a claim may take: every limit, offered until [`Slots::answered`] or [`Slots::undo`].
 #[derive(Debug)]
 pub(crate) struct ClaimBudget {
@@ -98,7 +96,7 @@ impl ClaimBudget {
     }
 }
 
-impl<T> Slots<T> {
+impl<T: Send + 'static> Slots<T> {
     /// `total` slots, of which synchronous tasks may have `threads`, and at most `max_prefetch` runs beyond them.
     pub(crate) fn new(
         total: usize,
@@ -113,7 +111,7 @@ impl<T> Slots<T> {
         Self {
             indices: queues.iter().enumerate().map(|(index, queue)| (queue.name.clone(), index)).collect(),
             names: queues.iter().map(|queue| queue.name.clone()).collect(),
-            state: Mutex::new(State {
+            state: Arc::new(Mutex::new(State {
                 free: total,
                 runs: 0,
                 claiming: false,
@@ -126,7 +124,7 @@ impl<T> Slots<T> {
                 needs_slot: false,
                 ended: Bodies::default(),
                 answered: Instant::now(),
-            }),
+            })),
             total,
             threads: (threads < total).then_some(threads),
             max_prefetch,
@@ -144,7 +142,7 @@ impl<T> Slots<T> {
     /// A slot for a task of that queue, if one is free. Queues that do not run here have none, and of those with limits
     /// over all processes only a claim takes slots. A task that is not eager leaves the slot to one that waits for it in the
     /// store: it is not started before that one.
-    pub(crate) fn try_take(&self, queue: &str, blocking: bool, eager: bool) -> Option<Seat> {
+    pub(crate) fn try_take(&self, queue: &str, blocking: bool, eager: bool) -> Option<Permit> {
         let index = *self.indices.get(queue)?;
         let mut state = self.state.lock();
         let free = if state.claiming || state.closed { 0 } else { state.prompt() };
@@ -157,12 +155,19 @@ impl<T> Slots<T> {
             return None;
         }
         state.free -= 1;
-        Some(state.sit(index, blocking))
+        let place = Place { queue: index, blocking };
+        state.reserve(place);
+        drop(state);
+        Some(self.permit(place, Held::Slot))
     }
 
-    /// The queue of a seat.
-    pub(crate) fn queue(&self, seat: Seat) -> Arc<str> {
-        self.names[seat.queue].clone()
+    fn permit(&self, place: Place, held: Held) -> Permit {
+        Permit::new(self.state.clone(), place, held)
+    }
+
+    /// The queue of a permit.
+    pub(crate) fn queue(&self, permit: &Permit) -> Arc<str> {
+        self.names[permit.place().queue].clone()
     }
 
     /// No slot can be taken from now on.
@@ -176,33 +181,43 @@ impl<T> Slots<T> {
         state.runs + usize::from(state.claiming)
     }
 
-    /// Nothing ran in it. Answers what runs in its slot instead, unless nothing is to start now.
-    pub(crate) fn give_back(&self, seat: Seat, start_next: bool) -> Option<(T, Seat)> {
+    /// Nothing ran in its slot. Answers what runs there instead, unless nothing is to start now.
+    pub(crate) fn give_back(&self, mut permit: Permit, start_next: bool) -> Option<(T, Permit)> {
         let mut state = self.state.lock();
-        state.leave(seat);
-        state.free_slot(start_next)
+        let next = if permit.release_slot() { state.free_slot(start_next) } else { None };
+        state.take_back(permit.place(), permit.release());
+        drop(state);
+        next.map(|(task, place)| (task, self.permit(place, Held::Slot)))
     }
 
-    /// A body is over that took so long. Answers what runs next in its slot, unless nothing is to start now.
-    pub(crate) fn end_body(&self, took: Duration, start_next: bool) -> Option<(T, Seat)> {
+    /// A body is over that took so long: its slot is free, and its place is kept until its end is durable. Answers what runs
+    /// next in the slot, unless nothing is to start now.
+    pub(crate) fn end_body(
+        &self,
+        permit: &mut Permit,
+        took: Duration,
+        start_next: bool,
+    ) -> Option<(T, Permit)> {
         let mut state = self.state.lock();
         state.ended.add(took);
-        state.free_slot(start_next)
+        let next = if permit.release_slot() { state.free_slot(start_next) } else { None };
+        drop(state);
+        next.map(|(task, place)| (task, self.permit(place, Held::Slot)))
     }
 
     /// The ends of these runs are durable.
-    pub(crate) fn leave(&self, seats: impl IntoIterator<Item = Seat>) {
+    pub(crate) fn leave<'a>(&self, permits: impl IntoIterator<Item = &'a mut Permit>) {
         let mut state = self.state.lock();
-        for seat in seats {
-            state.leave(seat);
+        for permit in permits {
+            state.take_back(permit.place(), permit.release());
         }
     }
 
     /// What a claim may take: all that is free, and what `leaving` will leave when the same write has ended them.
-    pub(crate) fn budget(&self, leaving: &[Seat]) -> ClaimBudget {
+    pub(crate) fn budget<'a>(&self, leaving: impl IntoIterator<Item = &'a mut Permit>) -> ClaimBudget {
         let mut state = self.state.lock();
-        for seat in leaving {
-            state.leave(*seat);
+        for permit in leaving {
+            state.take_back(permit.place(), permit.release());
         }
         state.claiming = true;
         let most = self.total.saturating_add(state.window.size());
@@ -226,28 +241,32 @@ impl<T> Slots<T> {
     }
 
     /// The claim failed: `leaving` stay.
-    pub(crate) fn undo(&self, leaving: &[Seat]) {
+    pub(crate) fn undo<'a>(&self, leaving: impl IntoIterator<Item = &'a mut Permit>) {
         let mut state = self.state.lock();
         state.claiming = false;
-        for seat in leaving {
-            state.sit(seat.queue, seat.blocking);
+        for permit in leaving {
+            if permit.restore() {
+                state.reserve(permit.place());
+            }
         }
     }
 
     /// The claim brought these, of which `kind` says the queue and whether they are synchronous. Answers those that begin;
     /// the others wait for a slot. More may come of the same claim.
-    pub(crate) fn admit(&self, claimed: Vec<T>, kind: impl Fn(&T) -> (&str, bool)) -> Vec<(T, Seat)> {
+    pub(crate) fn admit(&self, claimed: Vec<T>, kind: impl Fn(&T) -> (&str, bool)) -> Vec<(T, Permit)> {
         let mut state = self.state.lock();
         let now = Instant::now();
         for task in claimed {
             let (queue, blocking) = kind(&task);
             let queue = self.indices.get(queue).copied().unwrap_or_default();
-            let seat = state.sit(queue, blocking);
-            state.ready.push_back((task, seat, now));
+            let place = Place { queue, blocking };
+            state.reserve(place);
+            state.ready.push_back((task, place, now));
         }
         let begin = if state.closed { 0 } else { state.free.min(state.ready.len()) };
         state.free -= begin;
-        state.ready.drain(..begin).map(|(task, seat, _)| (task, seat)).collect()
+        let begin = state.ready.drain(..begin);
+        begin.map(|(task, place, _)| (task, self.permit(place, Held::Slot))).collect()
     }
 
     /// The claim has brought `taken` tasks, and ended at one that may not be prefetched if it `needs_slot`.
@@ -272,7 +291,7 @@ impl<T> Slots<T> {
     }
 
     /// What waits for a slot, once the first of it has waited for too long, or at once if all of it is to go back.
-    pub(crate) fn take_waiting(&self, all: bool) -> Vec<(T, Seat)> {
+    pub(crate) fn take_waiting(&self, all: bool) -> Vec<(T, Permit)> {
         let mut state = self.state.lock();
         state.recalled |= all && state.claiming;
         let late = |since: &Instant| all || since.elapsed() >= MAX_BUFFERED;
@@ -281,7 +300,7 @@ impl<T> Slots<T> {
         }
         state.window.close();
         // Nobody knows when a slot will be free: the younger ones go too.
-        state.ready.drain(..).map(|(task, seat, _)| (task, seat)).collect()
+        state.ready.drain(..).map(|(task, place, _)| (task, self.permit(place, Held::Place))).collect()
     }
 
     /// Whether what waits was to go back while the last claim was under way. Asked once, after that claim.
@@ -290,11 +309,12 @@ impl<T> Slots<T> {
     }
 
     /// Whether, by leaving, one of these makes room for what no free slot could take: it was under a limit of its own.
-    pub(crate) fn any_scarce(&self, mut seats: impl Iterator<Item = Seat>) -> bool {
+    pub(crate) fn any_scarce<'a>(&self, mut permits: impl Iterator<Item = &'a Permit>) -> bool {
         let state = self.state.lock();
-        seats.any(|seat| {
-            let queue = &state.queues[seat.queue];
-            (seat.blocking && self.threads.is_some()) || queue.has_limits()
+        permits.any(|permit| {
+            let Place { queue, blocking } = permit.place();
+            let queue = &state.queues[queue];
+            (blocking && self.threads.is_some()) || queue.has_limits()
         })
     }
 }
@@ -306,25 +326,36 @@ impl<T> State<T> {
     }
 
     /// A slot has no body any more: answers what waits for one, unless nothing is to start now.
-    fn free_slot(&mut self, start_next: bool) -> Option<(T, Seat)> {
+    fn free_slot(&mut self, start_next: bool) -> Option<(T, Place)> {
         let next = if start_next { self.ready.pop_front() } else { None };
         if next.is_none() {
             self.free += 1;
         }
-        next.map(|(task, seat, _)| (task, seat))
+        next.map(|(task, place, _)| (task, place))
     }
 
-    fn sit(&mut self, queue: usize, blocking: bool) -> Seat {
+    fn reserve(&mut self, place: Place) {
         self.runs += 1;
-        self.free_threads = self.free_threads.saturating_sub(usize::from(blocking));
-        self.queues[queue].taken += 1;
-        Seat { queue, blocking }
+        self.free_threads = self.free_threads.saturating_sub(usize::from(place.blocking));
+        self.queues[place.queue].taken += 1;
     }
 
-    fn leave(&mut self, seat: Seat) {
+    /// Nothing holds this any more.
+    fn take_back(&mut self, place: Place, held: Held) {
+        if held == Held::Nothing {
+            return;
+        }
+        self.free += usize::from(held == Held::Slot);
         self.runs -= 1;
-        self.free_threads += usize::from(seat.blocking);
-        self.queues[seat.queue].taken -= 1;
+        self.free_threads += usize::from(place.blocking);
+        self.queues[place.queue].taken -= 1;
+    }
+}
+
+/// The next claim or add takes a slot that comes back this way.
+impl<T: Send> Capacity for Mutex<State<T>> {
+    fn take_back(&self, place: Place, held: Held) {
+        self.lock().take_back(place, held);
     }
 }
 

@@ -1,13 +1,10 @@
 //! Parts of the engine that go on after a panic: of their own, or of what a program brings, such as a log layer.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
-
 use super::core::Core;
-use super::panics;
+use super::panics::caught;
 use super::pause::Backoff;
 
 /// A part that ran this long before it panicked begins again at once.
@@ -49,9 +46,4 @@ impl Restarts {
         tokio::time::sleep(self.backoff.delay()).await;
         self.since = Instant::now();
     }
-}
-
-/// What `future` gives; a panic is its text.
-pub(crate) async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
-    AssertUnwindSafe(future).catch_unwind().await.map_err(panics::text)
 }

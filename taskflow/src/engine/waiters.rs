@@ -1,32 +1,18 @@
 //! Delivers the ends of tasks to the callers that wait for them.
 //!
-//! A run that ends in this process hands its outcome over without a read. For all other tasks one reader asks the store
-//! for every task that is waited for at once, in rounds: when a caller begins to wait, when the store hints at a change,
-//! and twice a second.
+//! A run that ends in this process hands its outcome over without a read. For all other tasks
+//! [`end_reader`](super::end_reader) asks the store.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::core::Core;
 use crate::model::{TaskId, TaskStatus};
 use crate::store::TaskEnd;
-
-/// How often every task that is waited for is read without a hint.
-const POLL: Duration = Duration::from_millis(500);
-
-/// After a round for a hint, the next such round waits this many times as long as that one took: reads for hints take at
-/// most a twentieth of the time, however many tasks are waited for.
-const REST: u32 = 20;
-
-/// The most tasks of one read.
-const AT_ONCE: usize = 500;
 
 /// The tasks that callers of this process wait for.
 #[derive(Debug, Default)]
@@ -35,7 +21,7 @@ pub(crate) struct Waiters {
     /// How many tasks are waited for: an end that nobody waits for takes no lock.
     count: AtomicUsize,
     /// Tells the reader that there is something to read.
-    wake: Notify,
+    pub(super) wake: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -113,7 +99,7 @@ impl Waiters {
 
     /// What a round has read, or what has ended. Callers that begin to wait for a task after its end is delivered read it
     /// anew: it may have been retried by hand.
-    fn deliver(&self, id: TaskId, end: TaskEnd, round: Option<u64>) {
+    pub(super) fn deliver(&self, id: TaskId, end: TaskEnd, round: Option<u64>) {
         let mut waited_for = self.waited_for.lock();
         let Entry::Occupied(task) = waited_for.tasks.entry(id) else { return };
         match end {
@@ -127,7 +113,7 @@ impl Waiters {
 
     /// The tasks to read now, and otherwise how long to wait before the next look: without a limit while nothing is
     /// waited for.
-    fn next(&self, times: &Times) -> Result<Round, Option<Instant>> {
+    pub(super) fn next(&self, times: &Times) -> Result<Round, Option<Instant>> {
         let now = Instant::now();
         let mut waited_for = self.waited_for.lock();
         let hinted = waited_for.changed && times.hint_from <= now;
@@ -152,19 +138,19 @@ impl Waiters {
 }
 
 /// What is read in one round.
-struct Round {
-    number: u64,
-    ids: Vec<TaskId>,
+pub(super) struct Round {
+    pub(super) number: u64,
+    pub(super) ids: Vec<TaskId>,
     /// Whether these are all that are waited for.
-    is_full: bool,
+    pub(super) is_full: bool,
 }
 
 /// When all are read next.
-struct Times {
+pub(super) struct Times {
     /// After a hint, not before this.
-    hint_from: Instant,
+    pub(super) hint_from: Instant,
     /// Without a hint.
-    poll_at: Instant,
+    pub(super) poll_at: Instant,
 }
 
 impl Waiting<'_> {
@@ -207,48 +193,10 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Reads for those that wait, until the process is over.
-pub(crate) async fn read(core: Arc<Core>) {
-    let waiters = &core.waiters;
-    let mut times = Times { hint_from: Instant::now(), poll_at: Instant::now() + POLL };
-    loop {
-        // Callers that begin to wait in this moment share the round.
-        tokio::task::yield_now().await;
-        let round = match waiters.next(&times) {
-            Ok(round) => round,
-            Err(next) => {
-                tokio::select! {
-                    () = core.over.cancelled() => return,
-                    () = waiters.wake.notified() => {}
-                    () = until(next) => {}
-                }
-                continue;
-            }
-        };
-        let began = Instant::now();
-        for ids in round.ids.chunks(AT_ONCE) {
-            let ends = core.read("a look for ends", core.store.ends(ids.to_vec())).await;
-            // An error is in the health; the poll comes again.
-            for (id, end) in ids.iter().zip(ends.unwrap_or_default()) {
-                waiters.deliver(*id, end, Some(round.number));
-            }
-        }
-        if round.is_full {
-            let now = Instant::now();
-            times = Times { hint_from: now + ((now - began) * REST).min(POLL), poll_at: now + POLL };
-        }
-    }
-}
-
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant).await,
-        None => std::future::pending().await,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -284,7 +232,7 @@ mod tests {
     async fn a_caller_that_comes_during_a_read_waits_for_the_next() {
         let waiters = Waiters::default();
         let id = TaskId::new();
-        let times = Times { hint_from: Instant::now(), poll_at: Instant::now() + POLL };
+        let times = Times { hint_from: Instant::now(), poll_at: Instant::now() + Duration::from_millis(500) };
         let mut first = waiters.join(id);
         let Ok(round) = waiters.next(&times) else { panic!("there is something to read") };
         let mut second = waiters.join(id);

@@ -10,12 +10,13 @@ use super::TaskManager;
 use super::provided::OwnManager;
 use crate::engine::blocking::BlockingPool;
 use crate::engine::core::{Core, Settings};
-use crate::engine::presence::Starting;
-use crate::engine::queues::{self, Queues};
+use crate::engine::joining::Starting;
+use crate::engine::queue_limits::Queues;
+use crate::engine::queue_watch;
 use crate::engine::runner::Runner;
 use crate::engine::slots::Slots;
 use crate::engine::supervision::supervise;
-use crate::engine::{control, panics, prune, recovery, reporter, schedule, strangers, viewer, waiters};
+use crate::engine::{control, end_reader, panics, prune, recovery, reporter, schedule, strangers, viewer};
 use crate::model::{Error, InstanceInfo, QueueConfig, StoreError, StoreErrorKind, TaskStatus, limits};
 use crate::store::{IntoStore, Retention, StoreSource};
 use crate::task::{Registry, States};
@@ -78,6 +79,13 @@ impl Default for TaskManagerBuilder {
             run_queues: None,
             schedules: true,
         }
+    }
+}
+
+impl TaskManager {
+    /// A manager that is to be configured: its store, what tasks need, its queues.
+    pub fn builder() -> TaskManagerBuilder {
+        TaskManagerBuilder::default()
     }
 }
 
@@ -246,7 +254,7 @@ impl TaskManagerBuilder {
         let starting = Starting::begin(core.clone(), Some(runner.clone()))?;
         let starting = join(starting, &core).await?;
         log_start(&core, &runner.registry);
-        queues::apply(&core, &runner);
+        queue_watch::apply(&core, &runner);
         // What a process that died here left behind is the first thing to look for.
         if let Err(error) = recovery::recover(&core).await {
             tracing::warn!(%error, "lost runs could not be looked for at start; the next look comes soon");
@@ -374,7 +382,7 @@ impl TaskManagerBuilder {
         Err(Error::UnknownQueue { queue: queue.to_owned(), suggestion, task: task.map(str::to_owned) })
     }
 
-    fn slots<T>(&self) -> Result<Slots<T>, Error> {
+    fn slots<T: Send + 'static>(&self) -> Result<Slots<T>, Error> {
         if self.max_concurrent_tasks == 0 {
             let message = "nothing would ever run; use `.connect()` in a process that runs no tasks";
             return Err(Error::Config { option: "max_concurrent_tasks", value: "0".to_owned(), message });
@@ -412,7 +420,7 @@ async fn join(starting: Starting, core: &Core) -> Result<Starting, Error> {
             joined => joined?,
         }
         // What was asked of the queues before this start holds from the first claim on.
-        Ok(queues::refresh(core, None).await?)
+        Ok(queue_watch::refresh(core, None).await?)
     };
     match joined.await {
         Ok(()) => Ok(starting),
@@ -429,9 +437,9 @@ fn watch_others(core: &Arc<Core>, runner: Option<&Arc<Runner>>) {
     let parts = with(core);
     spawn(core, "the listener", move || control::listen(parts.0.clone(), parts.1.clone()));
     let parts = with(core);
-    spawn(core, "the watch of the queues", move || queues::watch(parts.0.clone(), parts.1.clone()));
+    spawn(core, "the watch of the queues", move || queue_watch::watch(parts.0.clone(), parts.1.clone()));
     let waited_for = core.clone();
-    spawn(core, "the reader of ends", move || waiters::read(waited_for.clone()));
+    spawn(core, "the reader of ends", move || end_reader::read(waited_for.clone()));
     let parts = with(core);
     spawn(core, "the recovery", move || recovery::watch(parts.0.clone(), parts.1.clone()));
 }

@@ -134,6 +134,21 @@ impl<V> Clone for TaskHandle<V> {
     }
 }
 
+/// Handles are equal if they are of one task, whichever add answered with them.
+impl<V> PartialEq for TaskHandle<V> {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl<V> Eq for TaskHandle<V> {}
+
+impl<V> std::hash::Hash for TaskHandle<V> {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+    }
+}
+
 impl<V> fmt::Display for TaskHandle<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.id.fmt(f)

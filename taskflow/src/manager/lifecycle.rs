@@ -6,7 +6,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::TaskManagerBuilder;
 use crate::engine::adder::Adder;
 use crate::engine::core::Core;
 use crate::engine::dispatcher;
@@ -54,11 +53,6 @@ pub(super) struct Inner {
 }
 
 impl TaskManager {
-    /// A manager that is to be configured: its store, what tasks need, its queues.
-    pub fn builder() -> TaskManagerBuilder {
-        TaskManagerBuilder::default()
-    }
-
     pub(super) fn new(core: Arc<Core>, runner: Option<Arc<Runner>>) -> Self {
         let adder = Adder::new(core.clone(), runner.clone());
         let releaser = Releaser::new(core.clone(), runner.clone());
@@ -72,7 +66,7 @@ impl TaskManager {
     }
 
     /// Stops in order: claims no more, waits as long as `timeout` for what runs, and asks the rest to stop. An async task
-    /// that listens has [`cancel_grace`](TaskManagerBuilder::cancel_grace) to clean up, any other is dropped at its next
+    /// that listens has [`cancel_grace`](crate::TaskManagerBuilder::cancel_grace) to clean up, any other is dropped at its next
     /// await. What may run again goes back to the queue, uncounted; everything else is `interrupted`. Then it writes how
     /// everything ended, the adds that were accepted and what became of held tasks, and leaves the store. Adds are taken
     /// until then and refused after. It returns within `timeout`, `cancel_grace` and 2 s.

@@ -1,7 +1,7 @@
 //! Queues: seen, paused, and given other limits while they are at work.
 
 use super::TaskManager;
-use crate::engine::queues;
+use crate::engine::queue_watch;
 use crate::model::{Error, LimitsFrom, QueueConfig, QueueInfo, error::closest};
 
 impl TaskManager {
@@ -80,7 +80,7 @@ impl TaskManager {
         self.must_know(queue).await?;
         let core = &self.0.core;
         core.call("a change of a queue", core.store.set_queue(queue.to_owned(), config)).await?;
-        queues::refresh(core, self.0.runner.as_deref()).await?;
+        queue_watch::refresh(core, self.0.runner.as_deref()).await?;
         Ok(())
     }
 

@@ -153,7 +153,7 @@ impl TaskManager {
     ///
     /// ```standalone_crate
     /// use std::{future::poll_fn, pin::Pin};
-    /// use taskflow::{TaskEventKind, TaskManager};
+    /// use taskflow::{TaskManager, model::TaskEventKind};
     /// # #[taskflow::task] async fn ping() {}
     ///
     /// # #[tokio::main(flavor = "current_thread")]

@@ -62,7 +62,7 @@ impl TaskManager {
     /// The task is a call, or an add with its options that was not awaited:
     ///
     /// ```
-    /// use taskflow::{Cron, Overlap};
+    /// use taskflow::{Cron, task::Overlap};
     ///
     /// # #[taskflow::task] async fn clean_up(folder: String) { let _ = folder; }
     /// # async fn demo(tasks: taskflow::TaskManager) -> Result<(), taskflow::Error> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{InstanceId, time};
 
 /// One run of a task: who ran it, when, and how it ended.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Attempt {
     /// 1 for the first. An attempt that was not counted (handed back, snoozed) shares its number with the next.

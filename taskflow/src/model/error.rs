@@ -99,7 +99,7 @@ pub enum Error {
         suggestion: Option<String>,
     },
     /// A schedule that is added at run time has the name of one that this program declares with `#[schedule]`, which
-    /// cannot be replaced or removed: give it another with [`named`](crate::AddSchedule::named).
+    /// cannot be replaced or removed: give it another with [`named`](crate::manager::AddSchedule::named).
     #[error(
         "the schedule `{name}` is declared by this program with `#[schedule]`; name this one with `.named(\"..\")`"
     )]
@@ -246,18 +246,6 @@ impl AddError {
             _ => false,
         }
     }
-
-    /// The HTTP status that says the same: 429 for a full queue, 413 for what is too large, 503 for a store that is
-    /// away, 500 for what is the program's own mistake.
-    #[must_use]
-    pub fn status_code(&self) -> u16 {
-        match self {
-            Self::QueueFull { .. } => 429,
-            Self::TooLarge { .. } => 413,
-            Self::Store(_) | Self::Unknown { .. } | Self::ShutDown => 503,
-            Self::UnknownQueue { .. } | Self::Argument { .. } | Self::Option { .. } => 500,
-        }
-    }
 }
 
 /// An error of a store. Cheap to clone: one failed write answers everyone who waited for it.
@@ -317,6 +305,11 @@ impl StoreError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self.0.kind, StoreErrorKind::Unavailable | StoreErrorKind::Unknown | StoreErrorKind::Full)
+    }
+
+    /// Whether it may be about what was to be written, and not about the store as a whole, which may be mended.
+    pub(crate) fn is_about_one_row(&self) -> bool {
+        self.0.kind == StoreErrorKind::Other
     }
 }
 

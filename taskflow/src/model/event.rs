@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{TaskId, time};
 
 /// Something that happened to a task in this process. See [`TaskManager::subscribe`](crate::TaskManager::subscribe).
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TaskEvent {
     /// When.
@@ -23,7 +23,7 @@ pub struct TaskEvent {
 }
 
 /// What happened to a task. All of it is in the store by the time the event is sent.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum TaskEventKind {
@@ -41,6 +41,7 @@ pub enum TaskEventKind {
         /// What went wrong.
         error: String,
         /// How long until the next attempt.
+        #[serde(with = "time::seconds")]
         delay: Duration,
     },
     /// Its last attempt failed.
@@ -51,6 +52,7 @@ pub enum TaskEventKind {
     /// It asked to be run later.
     Snoozed {
         /// How much later.
+        #[serde(with = "time::seconds")]
         delay: Duration,
     },
     /// A shutdown cut it short and it must not run twice.

@@ -386,7 +386,7 @@ impl Cursor {
 }
 
 /// A part of a longer list.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Page<T> {
     /// What this page holds.

@@ -1,7 +1,6 @@
 //! Identities: of tasks, and of the processes that run them.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -80,15 +79,4 @@ uuid_newtype! {
     /// The identity of one start of one process: random, so a process that comes back is another instance and can
     /// never be taken for the one that died.
     InstanceId
-}
-
-impl FromStr for TaskId {
-    type Err = super::Error;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match Uuid::parse_str(text) {
-            Ok(uuid) => Ok(Self(uuid)),
-            Err(_) => Err(super::Error::NotATaskId { text: text.to_owned() }),
-        }
-    }
 }

@@ -2,12 +2,12 @@
 
 use std::time::SystemTime;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{InstanceId, time};
 
 /// One process that uses the store, as [`TaskManager::instances`](crate::TaskManager::instances) shows it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct InstanceInfo {
     /// The identity of this start of the process.
@@ -52,7 +52,7 @@ impl InstanceInfo {
 }
 
 /// How this process and its store are. See [`TaskManager::health`](crate::TaskManager::health).
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Health {
     /// Since when the store cannot be reached or refuses writes; `None` while all is well. It ends with a write that
@@ -89,7 +89,7 @@ impl Health {
 }
 
 /// What became of the tasks that were here when [`TaskManager::shutdown`](crate::TaskManager::shutdown) was called.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ShutdownReport {
     /// Ended by themselves before the deadline.

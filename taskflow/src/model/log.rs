@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::time;
 
 /// One line a task logged with [`TaskContext::log`](crate::TaskContext::log).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LogLine {
     /// When, to the millisecond.

@@ -6,6 +6,7 @@ pub(crate) mod error;
 mod event;
 mod filter;
 mod id;
+mod id_text;
 mod instance;
 pub(crate) mod limits;
 mod log;

@@ -11,7 +11,7 @@ use super::{AddError, RetryPolicy, TaskId, TaskSource, limits, time};
 /// mixed, and what a store is given to keep.
 ///
 /// Made from a call or from an add that was not awaited, with
-/// [`into_new_task`](crate::IntoNewTask::into_new_task).
+/// [`into_new_task`](crate::task::IntoNewTask::into_new_task).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct NewTask {

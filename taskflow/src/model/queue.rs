@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, limits};
+use super::{Error, limits, time};
 
 /// The limits of one queue.
 ///
@@ -49,6 +49,7 @@ pub struct RateLimit {
     /// So many starts at most...
     pub starts: usize,
     /// ...in any stretch of this length.
+    #[serde(with = "time::seconds")]
     pub per: Duration,
 }
 
@@ -152,7 +153,7 @@ impl fmt::Display for LimitsFrom {
 }
 
 /// One queue as [`TaskManager::queues`](crate::TaskManager::queues) shows it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct QueueInfo {
     /// Its name.
@@ -185,6 +186,7 @@ pub struct QueueInfo {
     pub rejected: u64,
     /// How long the first in turn has been waiting, of whatever priority has waited longest, since it was added or, if that
     /// is later, due; `None` if none waits.
+    #[serde(with = "time::seconds_option")]
     pub oldest_waiting: Option<Duration>,
     /// Tasks that ended within the last minute; counted up to [`MAX_COUNTED`](Self::MAX_COUNTED).
     pub finished_last_minute: u64,

@@ -8,8 +8,9 @@ use serde_json::value::RawValue;
 
 use super::{Attempt, TaskId, TaskPhase, TaskStatus, time};
 
-/// Everything the store knows of one task. Instants are RFC 3339 in JSON.
-#[derive(Clone, Debug, Serialize)]
+/// Everything the store knows of one task. In JSON, instants are RFC 3339 and lengths are seconds; arguments and the result are
+/// kept as they are, so a record is read from a text by `serde_json` only.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TaskRecord {
     /// Its identity.
@@ -53,6 +54,7 @@ pub struct TaskRecord {
     #[serde(with = "time::rfc3339_option")]
     pub expires_at: Option<SystemTime>,
     /// How long one attempt may take.
+    #[serde(with = "time::seconds_option")]
     pub timeout: Option<Duration>,
     /// How often it has asked to be run later since it was added or retried by hand; see
     /// [`TaskError::snooze`](crate::TaskError::snooze).
@@ -88,6 +90,24 @@ impl TaskRecord {
             TaskStatus::Pending => TaskPhase::Retrying,
             _ => TaskPhase::Ended,
         }
+    }
+}
+
+impl PartialEq for TaskRecord {
+    /// Arguments and results are equal if their texts are.
+    fn eq(&self, other: &Self) -> bool {
+        macro_rules! all_equal {
+            ($($field:ident)*) => {{
+                // Names every field, so that none can be forgotten.
+                let Self { args, result, $($field),* } = self;
+                let text = |json: &Option<Box<RawValue>>| json.as_ref().map(|json| json.get().to_owned());
+                args.get() == other.args.get() && text(result) == text(&other.result) $(&& *$field == other.$field)*
+            }};
+        }
+        all_equal!(
+            id name queue status priority tags idempotency_key run_key concurrency_key source attempt max_attempts attempts
+            created_at run_at scheduled_for expires_at timeout snoozes started_at finished_at error progress cancel_requested
+        )
     }
 }
 
@@ -143,7 +163,7 @@ impl TaskSource {
 }
 
 /// How many tasks there are of each status. Counting costs the same whatever the numbers are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "a number for each status, named as it")]
 pub struct Counts {
@@ -198,7 +218,7 @@ impl Counts {
 }
 
 /// What [`TaskManager::cancel`](crate::TaskManager::cancel) did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CancelOutcome {

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::{TaskId, time};
 
 /// One schedule as [`TaskManager::schedules`](crate::TaskManager::schedules) shows it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ScheduleInfo {
-    /// Its name: that of its task, or what it was [named](crate::AddSchedule::named).
+    /// Its name: that of its task, or what it was [named](crate::manager::AddSchedule::named).
     pub name: String,
     /// The task it adds; `None` for a schedule of another program's.
     pub task: Option<String>,

@@ -74,7 +74,7 @@ impl fmt::Display for TaskStatus {
 }
 
 /// A finer view of a status: what a pending task waits for. See [`TaskRecord::phase`](crate::TaskRecord::phase).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum TaskPhase {

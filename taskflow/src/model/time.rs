@@ -42,14 +42,24 @@ pub(crate) fn rfc3339(at: SystemTime) -> String {
     Timestamp::from_microsecond(micros).unwrap_or(beyond).to_string()
 }
 
+/// The instant of a text such as `2026-01-31T12:00:00Z`, to the microsecond.
+fn from_rfc3339(text: &str) -> Result<SystemTime, jiff::Error> {
+    text.parse::<Timestamp>().map(|at| from_micros(at.as_microsecond()))
+}
+
 /// `#[serde(with = "rfc3339_serde")]` for [`SystemTime`].
 pub(crate) mod rfc3339_serde {
     use std::time::SystemTime;
 
-    use serde::Serializer;
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
 
     pub(crate) fn serialize<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&super::rfc3339(*at))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
+        super::from_rfc3339(&String::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 
@@ -57,7 +67,8 @@ pub(crate) mod rfc3339_serde {
 pub(crate) mod rfc3339_option {
     use std::time::SystemTime;
 
-    use serde::Serializer;
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
 
     #[expect(clippy::ref_option, reason = "the shape serde's `with` calls")]
     pub(crate) fn serialize<S: Serializer>(
@@ -68,6 +79,64 @@ pub(crate) mod rfc3339_option {
             Some(at) => serializer.serialize_some(&super::rfc3339(*at)),
             None => serializer.serialize_none(),
         }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<SystemTime>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| super::from_rfc3339(&text)).transpose().map_err(D::Error::custom)
+    }
+}
+
+/// The length of that many seconds. `Duration::MAX`, which stands for no limit, comes back as itself.
+fn from_seconds(seconds: f64) -> Result<Duration, std::time::TryFromFloatSecsError> {
+    if seconds == Duration::MAX.as_secs_f64() {
+        return Ok(Duration::MAX);
+    }
+    Duration::try_from_secs_f64(seconds)
+}
+
+/// `#[serde(with = "seconds")]` for [`Duration`]: a JSON number. It is exact to the nanosecond up to 97 days, and to the
+/// microsecond up to a century.
+pub(crate) mod seconds {
+    use std::time::Duration;
+
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(length: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(length.as_secs_f64())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        super::from_seconds(f64::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+/// `#[serde(with = "seconds_option")]` for `Option<Duration>`.
+pub(crate) mod seconds_option {
+    use std::time::Duration;
+
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[expect(clippy::ref_option, reason = "the shape serde's `with` calls")]
+    pub(crate) fn serialize<S: Serializer>(
+        length: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match length {
+            Some(length) => serializer.serialize_some(&length.as_secs_f64()),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let seconds = Option::<f64>::deserialize(deserializer)?;
+        seconds.map(super::from_seconds).transpose().map_err(D::Error::custom)
     }
 }
 

@@ -114,15 +114,6 @@ impl Release {
     pub fn new(hold: Run, verdict: Verdict) -> Self {
         Self { hold, verdict }
     }
-
-    /// Whether a task that still has the fence of the hold, and is held no more, is what this makes of it: then it is a
-    /// repetition.
-    pub(crate) fn was_applied(&self, status: TaskStatus) -> bool {
-        match self.verdict {
-            Verdict::Run => status == TaskStatus::Pending,
-            Verdict::Cancel { .. } => status == TaskStatus::Cancelled,
-        }
-    }
 }
 
 /// What becomes of a held task.

@@ -18,12 +18,14 @@ mod redis;
 mod retention;
 mod schedule;
 pub(crate) mod sign;
+mod source;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod state;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod suspects;
+mod transition;
 mod url;
 mod window;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -45,7 +47,7 @@ pub use redis::RedisStore;
 pub use retention::Retention;
 pub use schedule::{Declaration, Fire, FireAfter, Fired, ScheduleChange, ScheduleChanges, ScheduleState};
 pub use sign::{Sign, SignStream};
+pub use source::{IntoStore, StoreSource};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, Synchronous};
-pub use url::{IntoStore, StoreSource};
 pub use window::StartWindow;

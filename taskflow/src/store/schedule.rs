@@ -60,7 +60,7 @@ impl Fire {
     }
 
     /// What it is answered if it is no tick of what the schedule is now.
-    pub(crate) fn refused_by(&self, definition: Option<&str>, declared: Option<&str>) -> Option<Fired> {
+    fn refused_by(&self, definition: Option<&str>, declared: Option<&str>) -> Option<Fired> {
         if self.definition.is_some() && self.definition.as_deref() != definition {
             return Some(Fired::Before);
         }
@@ -72,14 +72,14 @@ impl Fire {
     }
 
     /// How far it is ahead of the store's clock, if that is too far.
-    pub(crate) fn early_by(&self, now: i64) -> Option<Duration> {
+    fn early_by(&self, now: i64) -> Option<Duration> {
         let ahead = time::to_micros(self.tick).saturating_sub(now);
         let is_early = self.after == FireAfter::Earlier && ahead > time::micros(self.ahead);
         is_early.then(|| Duration::from_micros(ahead.unsigned_abs()))
     }
 
     /// Whether it comes after the latest tick that was taken note of, by the store's clock.
-    pub(crate) fn is_after(&self, last: Option<i64>, now: i64) -> bool {
+    fn is_after(&self, last: Option<i64>, now: i64) -> bool {
         let is_believed = |last: &i64| *last <= now.saturating_add(time::micros(self.ahead));
         last.filter(is_believed).is_none_or(|last| last < time::to_micros(self.tick))
     }
@@ -175,21 +175,81 @@ impl ScheduleState {
         Self { name, ..Self::default() }
     }
 
-    /// Counts the ticks that are left out with this one.
-    pub(crate) fn count_skipped(&mut self, fire: &Fire) {
+    /// Whether a tick is to be dealt with, by the store's clock: then what is to be inserted for it, if anything is. Else
+    /// what it is answered.
+    pub(crate) fn admit<'f>(&self, fire: &'f Fire, now: i64) -> Result<Option<&'f Arc<InsertBatch>>, Fired> {
+        if let Some(by) = fire.early_by(now) {
+            return Err(Fired::Early { by });
+        }
+        let declared = self.declared.as_ref().map(|declared| &*declared.timing);
+        if let Some(refused) = fire.refused_by(self.definition.as_deref(), declared) {
+            return Err(refused);
+        }
+        let micros = |at: Option<SystemTime>| at.map(time::to_micros);
+        let is_next = match fire.after {
+            FireAfter::Earlier => fire.is_after(micros(self.last_tick), now),
+            FireAfter::Start(before) => micros(self.last_start) == micros(before),
+        };
+        if is_next { Ok(fire.batch.as_ref().filter(|_| !self.pauses(fire))) } else { Err(Fired::Before) }
+    }
+
+    fn pauses(&self, fire: &Fire) -> bool {
+        self.paused && fire.after == FireAfter::Earlier
+    }
+
+    /// Takes note of a tick that was [admitted](Self::admit). `inserted` is what the insert of its batch answered, if there
+    /// was one. Answers what became of the tick.
+    pub(crate) fn note(
+        &mut self,
+        fire: &Fire,
+        inserted: Option<Vec<Result<Vec<Inserted>, Refusal>>>,
+    ) -> Fired {
+        let fired = match inserted.and_then(|mut answers| answers.pop()) {
+            Some(Ok(mut inserted)) => inserted.pop().map_or(Fired::Passed, Fired::Inserted),
+            Some(Err(refusal)) => Fired::Refused(refusal),
+            None if fire.batch.is_some() && self.pauses(fire) => Fired::Paused,
+            None => Fired::Passed,
+        };
+        if let Fired::Inserted(inserted) = &fired {
+            self.last_task = Some(inserted.id);
+        }
+        match fire.after {
+            FireAfter::Earlier => {
+                // The first, if it only passes, is where the schedule begins: nothing was left out.
+                let begins = self.last_tick.is_none() && fire.batch.is_none();
+                self.last_outcome = fired.outcome().filter(|_| !begins);
+                self.last_tick = Some(fire.tick);
+            }
+            FireAfter::Start(_) => self.last_start = Some(fire.tick),
+        }
         if fire.skipped > 0 {
             self.skipped = self.skipped.saturating_add(fire.skipped);
             self.last_skipped = Some(fire.tick);
         }
+        fired
+    }
+
+    /// Makes a change, by the store's clock. Of a removal, that it loses its definition: the store forgets the schedule if no
+    /// program declares it.
+    pub(crate) fn change(&mut self, change: &ScheduleChange, now: i64) {
+        let now = time::from_micros(now);
+        match change {
+            ScheduleChange::Paused(paused) => self.paused = *paused,
+            ScheduleChange::Defined { definition, from } => {
+                self.definition = Some(definition.clone());
+                self.last_tick = self.last_tick.max(Some(*from));
+                self.last_outcome = None;
+            }
+            ScheduleChange::Removed => self.definition = None,
+            ScheduleChange::Declared { declaration, instead_of } => {
+                self.declare(declaration, *instead_of, now);
+            }
+            ScheduleChange::Undeclared { since } => self.undeclare(*since, now),
+        }
     }
 
     /// Takes note of a declaration; `now` is the store's clock.
-    pub(crate) fn declare(
-        &mut self,
-        declaration: &Declaration,
-        instead_of: Option<SystemTime>,
-        now: SystemTime,
-    ) {
+    fn declare(&mut self, declaration: &Declaration, instead_of: Option<SystemTime>, now: SystemTime) {
         let micros = |at| time::to_micros(at);
         match &mut self.declared {
             Some(known) if known.timing == declaration.timing => {
@@ -215,7 +275,7 @@ impl ScheduleState {
     }
 
     /// Nobody declares it any more, if the declaration is still the one of `since`.
-    pub(crate) fn undeclare(&mut self, since: SystemTime, now: SystemTime) {
+    fn undeclare(&mut self, since: SystemTime, now: SystemTime) {
         let known = self.declared.as_ref().map(|known| time::to_micros(known.since));
         if known == Some(time::to_micros(since)) {
             self.declared = None;

@@ -1,5 +1,6 @@
 //! The states of a row of a database: finer than [`TaskStatus`], since pending is three things to an index.
 
+use super::transition::{Stage, TaskState};
 use crate::model::TaskStatus;
 
 /// What `taskflow_tasks.state` holds. The numbers are part of every schema.
@@ -70,6 +71,26 @@ impl State {
     /// The state of a task that waits until `run_at`.
     pub(super) fn waiting(run_at: i64, now: i64) -> Self {
         if run_at <= now { Self::Due } else { Self::Later }
+    }
+
+    /// As far as the rules tell states apart.
+    pub(super) fn stage(self) -> Stage {
+        match self {
+            Self::Blocked | Self::Due | Self::Later => Stage::Waiting,
+            Self::Held => Stage::Held,
+            Self::Running => Stage::Running,
+            ended => Stage::Ended(ended.status()),
+        }
+    }
+
+    /// The state of a row that the rules leave like this.
+    pub(super) fn of(task: &TaskState, now: i64) -> Self {
+        match task.stage {
+            Stage::Waiting => Self::waiting(task.run_at, now),
+            Stage::Held => Self::Held,
+            Stage::Running => Self::Running,
+            Stage::Ended(status) => Self::ended(status),
+        }
     }
 
     pub(super) fn is_pending(self) -> bool {

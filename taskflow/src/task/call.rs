@@ -88,7 +88,7 @@ impl<T: Task> fmt::Debug for Call<T> {
 /// ```
 /// # #[taskflow::task] async fn ping(host: String) { let _ = host; }
 /// # #[taskflow::task] async fn report() {}
-/// use taskflow::{IntoNewTask, TaskManager};
+/// use taskflow::{TaskManager, task::IntoNewTask};
 ///
 /// # async fn demo(tasks: TaskManager) -> Result<(), taskflow::AddError> {
 /// tasks.add_all(["a", "b"].map(|host| ping(host.to_owned()))).await?;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
-use super::{BlockingTask, Needs, Payload, ScheduleSpec, Task, TaskConfig, TaskContext, TaskOutcome};
+use super::{Needs, ScheduleSpec, TaskConfig, TaskContext, TaskOutcome};
 
 /// A future whose type is not named.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -62,33 +62,14 @@ pub(crate) enum RunError {
 }
 
 impl Descriptor {
-    /// The descriptor of an async function.
-    #[doc(hidden)]
-    #[must_use]
-    pub const fn of<T: Task>(
+    pub(super) const fn new(
         config: &'static TaskConfig,
         parameters: &'static [&'static str],
         location: Location,
+        needs: fn(&mut Needs),
+        run: Run,
     ) -> Self {
-        Self { config, parameters, location, needs: T::needs, run: Run::Async(run::<T>), schedule: None }
-    }
-
-    /// The descriptor of a synchronous function.
-    #[doc(hidden)]
-    #[must_use]
-    pub const fn of_blocking<T: BlockingTask>(
-        config: &'static TaskConfig,
-        parameters: &'static [&'static str],
-        location: Location,
-    ) -> Self {
-        Self {
-            config,
-            parameters,
-            location,
-            needs: T::needs,
-            run: Run::Blocking(run_blocking::<T>),
-            schedule: None,
-        }
+        Self { config, parameters, location, needs, run, schedule: None }
     }
 
     /// The descriptor of a schedule.
@@ -147,21 +128,3 @@ impl Descriptor {
 pub struct Registration(pub &'static Descriptor);
 
 inventory::collect!(Registration);
-
-fn prepare<T: Task>(context: &TaskContext, args: &str) -> Result<(T::Injected, T::Args), RunError> {
-    let arguments = |error: super::ArgumentError| RunError::Arguments(error.to_string());
-    let args = T::decode(&Payload::parse(args).map_err(arguments)?).map_err(arguments)?;
-    let injected = T::inject(context).map_err(|error| RunError::Injection(error.to_string()))?;
-    Ok((injected, args))
-}
-
-fn run<T: Task>(context: &TaskContext, args: &str) -> Result<BoxFuture<'static, TaskOutcome>, RunError> {
-    let (injected, args) = prepare::<T>(context, args)?;
-    let body = T::call(injected, args);
-    Ok(Box::pin(async move { T::outcome(body.await) }))
-}
-
-fn run_blocking<T: BlockingTask>(context: &TaskContext, args: &str) -> Result<BlockingBody, RunError> {
-    let (injected, args) = prepare::<T>(context, args)?;
-    Ok(Box::new(move || T::outcome(T::call_blocking(injected, args))))
-}

@@ -2,13 +2,12 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::ErrorReport;
 use super::buffer::Buffer;
+use super::{ErrorReport, Steering};
 use crate::model::{limits, lossless};
 
 /// What a task may return: `()`, or `Result<T, E>` with a `T` that can be kept and an `E` that can be shown.
@@ -95,20 +94,6 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> TaskValue for T {
 pub enum TaskOutcome {
     Success { result: Box<str> },
     Failure { error: String, steering: Steering },
-}
-
-/// What a failed run says of the next one.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Steering {
-    /// As the task's policy says.
-    Policy,
-    /// There is none.
-    Abort,
-    /// It comes after this time, if the policy allows one.
-    RetryIn(Duration),
-    /// It comes after this time, and this one does not count.
-    Snooze(Duration),
 }
 
 #[doc(hidden)]

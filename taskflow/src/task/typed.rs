@@ -1,15 +1,14 @@
 //! A task as a type: what `#[task]` implements.
 
-use super::{
-    ArgumentError, BoxFuture, Call, ContextError, Descriptor, Needs, Payload, TaskContext, TaskOutcome,
-};
-use crate::model::AddError;
 use std::sync::Arc;
+
+use super::{ArgumentError, BoxFuture, ContextError, Descriptor, Needs, Payload, TaskContext, TaskOutcome};
+use crate::model::AddError;
 
 /// A task as a type. Implemented by `#[task]`, never by hand; it is public so that generic helpers can name it:
 ///
 /// ```
-/// use taskflow::{AddError, Task, TaskFn, TaskHandle, TaskManager};
+/// use taskflow::{AddError, Task, TaskHandle, TaskManager, task::TaskFn};
 ///
 /// async fn enqueue<T: Task, P>(
 ///     tasks: &TaskManager,
@@ -47,7 +46,7 @@ pub trait Task: Sized + Send + Sync + 'static {
     fn outcome(output: Self::Output) -> TaskOutcome;
 }
 
-/// A task whose function is synchronous: it runs on a thread of the blocking pool, and [`Call::run`] runs it here.
+/// A task whose function is synchronous: it runs on a thread of the blocking pool, and [`Call::run`](crate::Call::run) runs it here.
 #[diagnostic::on_unimplemented(
     message = "this task is an async function",
     label = "only the call of a synchronous function can be run here; `.await` this one"
@@ -67,39 +66,3 @@ pub trait Standalone: Task<Injected = ()> {}
 
 #[diagnostic::do_not_recommend]
 impl<T: Task<Injected = ()>> Standalone for T {}
-
-/// The name of a function annotated with `#[task]`. `Params` is inferred, never written.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a task",
-    label = "expected the name of a function annotated with `#[taskflow::task]`"
-)]
-pub trait TaskFn<Params> {
-    /// Its task.
-    type Task: Task;
-}
-
-macro_rules! task_fn {
-    ($($param:ident)*) => {
-        #[diagnostic::do_not_recommend]
-        impl<F, T: Task, $($param),*> TaskFn<($($param,)*)> for F
-        where
-            F: Fn($($param),*) -> Call<T>,
-        {
-            type Task = T;
-        }
-    };
-}
-
-task_fn!();
-task_fn!(A);
-task_fn!(A B);
-task_fn!(A B C);
-task_fn!(A B C D);
-task_fn!(A B C D E);
-task_fn!(A B C D E G);
-task_fn!(A B C D E G H);
-task_fn!(A B C D E G H I);
-task_fn!(A B C D E G H I J);
-task_fn!(A B C D E G H I J K);
-task_fn!(A B C D E G H I J K L);
-task_fn!(A B C D E G H I J K L M);

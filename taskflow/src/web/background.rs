@@ -98,7 +98,7 @@ impl IntoResponse for BackgroundTasksRejection {
 /// is away and 500 for what is the program's own mistake, whose text is for the log only.
 impl IntoResponse for AddError {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status_code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = status_code(&self);
         match status {
             StatusCode::TOO_MANY_REQUESTS => {
                 (status, [(http::header::RETRY_AFTER, "1")], self.to_string()).into_response()
@@ -108,6 +108,17 @@ impl IntoResponse for AddError {
                 (status, "the task could not be accepted").into_response()
             }
             _ => (status, self.to_string()).into_response(),
+        }
+    }
+}
+
+fn status_code(error: &AddError) -> StatusCode {
+    match error {
+        AddError::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
+        AddError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        AddError::Store(_) | AddError::Unknown { .. } | AddError::ShutDown => StatusCode::SERVICE_UNAVAILABLE,
+        AddError::UnknownQueue { .. } | AddError::Argument { .. } | AddError::Option { .. } => {
+            StatusCode::INTERNAL_SERVER_ERROR
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use taskflow::{ContextError, FromContext, State, TaskContext, TaskManager};
+use taskflow::{FromContext, State, TaskContext, TaskManager, task::ContextError};
 
 #[derive(Clone)]
 pub struct Pool {

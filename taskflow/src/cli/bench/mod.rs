@@ -179,10 +179,13 @@ impl<B: Backend> Bench<'_, B> {
             (Scenario::Http, true) => http::measure(self.ours().await?, load).await,
             #[cfg(feature = "axum")]
             (Scenario::Http, false) => http::measure_plain(load).await,
-            (_, true) if scenario.once() => {
-                scenario::measure(self.ours().await?.once(), scenario, load).await
+            (_, true) => {
+                let ours = self.ours().await?.of(scenario.task());
+                scenario::measure(ours, scenario, load).await
             }
-            (_, true) => scenario::measure(self.ours().await?, scenario, load).await,
+            (Scenario::DrainFailing, false) => {
+                scenario::drain_failing(self.backend.floor(load.slots()).await?, load, 2).await
+            }
             (_, false) => scenario::measure(self.backend.floor(load.slots()).await?, scenario, load).await,
         };
         self.backend.remove().await?;

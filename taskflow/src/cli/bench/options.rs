@@ -66,6 +66,16 @@ fn at_least_one() -> clap::builder::RangedU64ValueParser {
     clap::value_parser!(u64).range(1..)
 }
 
+/// Which task is added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BenchTask {
+    Repeatable,
+    /// It may not run twice.
+    Once,
+    /// Its first attempt fails.
+    FailsOnce,
+}
+
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
@@ -82,6 +92,8 @@ pub(super) enum Scenario {
     DrainOnce,
     /// `flow` of tasks that may not run twice
     FlowOnce,
+    /// `drain` of tasks that fail once and are tried again at once; the floor runs twice as many tasks, each once
+    DrainFailing,
     /// One add each 5 ms on an idle worker: from the call to the start of the handler
     Latency,
     /// Adds, claims, counts and lists with many finished tasks, and starts while they are deleted; claims beside many that
@@ -94,9 +106,13 @@ pub(super) enum Scenario {
 }
 
 impl Scenario {
-    /// Whether its tasks may not run twice.
-    pub(super) fn once(self) -> bool {
-        matches!(self, Self::DrainOnce | Self::FlowOnce)
+    /// Which tasks it runs.
+    pub(super) fn task(self) -> BenchTask {
+        match self {
+            Self::DrainOnce | Self::FlowOnce => BenchTask::Once,
+            Self::DrainFailing => BenchTask::FailsOnce,
+            _ => BenchTask::Repeatable,
+        }
     }
 
     /// The name that options, JSON and the table use.
@@ -108,6 +124,7 @@ impl Scenario {
             Self::Flow => "flow",
             Self::DrainOnce => "drain_once",
             Self::FlowOnce => "flow_once",
+            Self::DrainFailing => "drain_failing",
             Self::Latency => "latency",
             Self::History => "history",
             Self::Memory => "memory",

@@ -6,9 +6,10 @@ use std::time::Duration;
 use taskflow::{Store, TaskManager, TaskManagerBuilder};
 
 use super::Result;
+use super::options::BenchTask;
 use super::queue::Queue;
 use super::scenario::BULK;
-use super::work::{Payload, no_op, no_op_once};
+use super::work::{Payload, no_op, no_op_failing, no_op_once};
 
 /// An empty store, opened as often as it is asked for.
 #[derive(Clone)]
@@ -36,20 +37,19 @@ pub(super) struct Ours {
     manager: TaskManager,
     /// Tasks that are not due before the bench is over.
     later: u64,
-    /// Whether its tasks may not run twice.
-    once: bool,
+    task: BenchTask,
 }
 
 impl Ours {
     /// Opens a store to add to.
     pub(super) async fn open(place: Place, slots: usize) -> Result<Self> {
         let manager = builder(&place, slots)?.connect().await?;
-        Ok(Self { place, slots, manager, later: 0, once: false })
+        Ok(Self { place, slots, manager, later: 0, task: BenchTask::Repeatable })
     }
 
-    /// The same with tasks that may not run twice.
-    pub(super) fn once(self) -> Self {
-        Self { once: true, ..self }
+    /// The same with that task.
+    pub(super) fn of(self, task: BenchTask) -> Self {
+        Self { task, ..self }
     }
 
     /// Opens the same store again, to add to.
@@ -92,20 +92,27 @@ fn builder(place: &Place, slots: usize) -> Result<TaskManagerBuilder> {
 
 impl Queue for Ours {
     async fn add(&self, payload: Payload) -> Result<()> {
-        let arguments = (payload.user_id, payload.email);
-        if self.once {
-            self.manager.add_task(no_op_once, arguments).await?;
-        } else {
-            self.manager.add_task(no_op, arguments).await?;
+        let (manager, arguments) = (&self.manager, (payload.user_id, payload.email));
+        match self.task {
+            BenchTask::Repeatable => drop(manager.add_task(no_op, arguments).await?),
+            BenchTask::Once => drop(manager.add_task(no_op_once, arguments).await?),
+            BenchTask::FailsOnce => drop(manager.add_task(no_op_failing, arguments).await?),
         }
         Ok(())
     }
 
     async fn add_all(&self, payloads: Vec<Payload>) -> Result<()> {
-        if self.once {
-            self.manager.add_all(payloads.into_iter().map(|it| no_op_once(it.user_id, it.email))).await?;
-        } else {
-            self.manager.add_all(payloads.into_iter().map(|it| no_op(it.user_id, it.email))).await?;
+        let payloads = payloads.into_iter().map(|payload| (payload.user_id, payload.email));
+        match self.task {
+            BenchTask::Repeatable => {
+                self.manager.add_all(payloads.map(|(user_id, email)| no_op(user_id, email))).await?;
+            }
+            BenchTask::Once => {
+                self.manager.add_all(payloads.map(|(user_id, email)| no_op_once(user_id, email))).await?;
+            }
+            BenchTask::FailsOnce => {
+                self.manager.add_all(payloads.map(|(user_id, email)| no_op_failing(user_id, email))).await?;
+            }
         }
         Ok(())
     }

@@ -57,11 +57,21 @@ pub(super) async fn measure<Q: Queue>(queue: Q, scenario: Scenario, load: &Load)
             queue.close().await?;
             Ok(vec![Sample::rate(scenario.name(), tasks, took)])
         }
+        Scenario::DrainFailing => drain_failing(queue, load, 1).await,
         Scenario::Latency => latency(queue, tasks.min(LATENCY_SAMPLES)).await,
         Scenario::History | Scenario::Memory | Scenario::Http => {
             Err("this scenario has no floor to be measured with".into())
         }
     }
+}
+
+/// Drains `runs` tasks for each that is counted. A floor knows no attempts: where a task of ours runs twice, it runs two tasks.
+pub(super) async fn drain_failing<Q: Queue>(queue: Q, load: &Load, runs: u64) -> Result<Vec<Sample>> {
+    add_in_bulk(&queue, load.tasks * runs).await?;
+    let queue = queue.prepare().await?;
+    let took = drain(&queue, load.tasks * runs).await?;
+    queue.close().await?;
+    Ok(vec![Sample::rate(Scenario::DrainFailing.name(), load.tasks, took)])
 }
 
 /// How long it takes.

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
+use taskflow::TaskContext;
 use tokio::sync::Notify;
-
-use super::Result;
 
 /// A measurement that has not ended after so long never will.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -38,6 +37,17 @@ pub(super) async fn no_op(user_id: u64, email: String) {
 pub(super) async fn no_op_once(user_id: u64, email: String) {
     let _ = email;
     RUNS.note(user_id);
+}
+
+/// The same with a first attempt that fails, and is followed by the second at once.
+#[taskflow::task(name = "taskflow_bench_failing", retries = 1, delay = "0s")]
+pub(super) async fn no_op_failing(user_id: u64, email: String) -> Result<(), &'static str> {
+    let _ = email;
+    if TaskContext::current().is_some_and(|context| context.attempt() == 1) {
+        return Err("the first attempt fails");
+    }
+    RUNS.note(user_id);
+    Ok(())
 }
 
 /// The runs of the measurement that is under way. Static, so that noting one costs both sides next to nothing.
@@ -93,7 +103,7 @@ impl Runs {
     }
 
     /// Waits until as many runs have been noted as are expected.
-    pub(super) async fn all_noted(&self) -> Result<()> {
+    pub(super) async fn all_noted(&self) -> super::Result<()> {
         let expected = self.tasks.read().len();
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while self.noted.load(Ordering::Acquire) < expected {
@@ -106,7 +116,7 @@ impl Runs {
     }
 
     /// Each task ran exactly once, or the measurement is worth nothing.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> super::Result<()> {
         let tasks = self.tasks.read();
         let runs = |task: &Noted| task.runs.load(Ordering::SeqCst);
         let never = tasks.iter().filter(|task| runs(task) == 0).count();

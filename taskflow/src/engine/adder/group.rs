@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::engine::holds::Holder;
-use crate::engine::slots::Seat;
+use crate::engine::slots::Permit;
 use crate::model::{AddError, NewTask, StoreError, TaskId};
 use crate::store::{InsertGroup, Inserted};
 
@@ -23,7 +23,7 @@ pub(super) struct Group {
     /// The id of its first task: what an add is asked for whose answer was lost.
     pub(super) id: TaskId,
     pub(super) size: Size,
-    pub(super) seats: Seats,
+    pub(super) permits: Permits,
     /// Until when its caller waits for the write to begin.
     pub(super) deadline: Instant,
     /// An error left open whether it is stored.
@@ -90,15 +90,15 @@ impl Size {
     }
 }
 
-/// The slot that each task of a group may take at once. The first is apart, since most groups are of one.
+/// The permit of each task of a group that may start at once. The first is apart, since most groups are of one.
 #[derive(Debug, Default)]
-pub(super) struct Seats {
-    pub(super) first: Option<Seat>,
-    pub(super) rest: Vec<Option<Seat>>,
+pub(super) struct Permits {
+    pub(super) first: Option<Permit>,
+    pub(super) rest: Vec<Option<Permit>>,
 }
 
-impl Seats {
-    pub(super) fn each(self) -> impl Iterator<Item = Option<Seat>> {
+impl Permits {
+    pub(super) fn each(self) -> impl Iterator<Item = Option<Permit>> {
         iter::once(self.first).chain(self.rest)
     }
 }

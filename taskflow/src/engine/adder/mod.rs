@@ -12,14 +12,14 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
-use self::group::{Answer, Group, Seats, Size};
+use self::group::{Answer, Group, Permits, Size};
 use self::queue::{AddQueue, Put};
 pub(crate) use self::sent::Sent;
 use super::core::Core;
 use super::holds::Holder;
 use super::pause::in_time;
 use super::runner::Runner;
-use super::slots::Seat;
+use super::slots::Permit;
 use crate::model::{AddError, NewTask, TaskId, When, limits};
 use crate::store::{InsertGroup, InsertTask, Start};
 
@@ -56,7 +56,7 @@ impl Adder {
             let start = if holds && !task.eager { Start::Hold } else { Start::Wait };
             inserts.push(core.prepare(task, start)?);
         }
-        let seats = self.seats(&mut inserts);
+        let permits = self.permits(&mut inserts);
         let (reply, answer) = oneshot::channel();
         let announced = core.events.adding(inserts.iter().map(|insert| insert.task.id));
         let id = inserts.first().map_or_else(TaskId::new, |insert| insert.task.id);
@@ -64,7 +64,7 @@ impl Adder {
         let size = Size::of(&tasks);
         let deadline = in_time(core.settings.add_timeout);
         let reply = Some(reply);
-        let group = Group { tasks, id, size, seats, deadline, in_doubt: false, announced, holder, reply };
+        let group = Group { tasks, id, size, permits, deadline, in_doubt: false, announced, holder, reply };
         let mut sent = Sent::new(id, answer);
         match self.queue.put(group) {
             Put::Waits => {}
@@ -86,34 +86,34 @@ impl Adder {
     }
 
     /// Takes slots for those that could start at once, the most urgent first.
-    fn seats(&self, inserts: &mut [InsertTask]) -> Seats {
+    fn permits(&self, inserts: &mut [InsertTask]) -> Permits {
         if let [insert] = inserts {
-            return Seats { first: self.seat(insert), rest: Vec::new() };
+            return Permits { first: self.permit(insert), rest: Vec::new() };
         }
         let mut first = None;
-        let mut rest = vec![None; inserts.len().saturating_sub(1)];
+        let mut rest: Vec<_> = inserts.iter().skip(1).map(|_| None).collect();
         let mut by_urgency: Vec<usize> = (0..inserts.len()).collect();
         by_urgency.sort_by_key(|at| Reverse(inserts[*at].task.priority));
         for at in by_urgency {
-            let seat = self.seat(&mut inserts[at]);
+            let permit = self.permit(&mut inserts[at]);
             match at.checked_sub(1) {
-                Some(at) => rest[at] = seat,
-                None => first = seat,
+                Some(at) => rest[at] = permit,
+                None => first = permit,
             }
         }
-        Seats { first, rest }
+        Permits { first, rest }
     }
 
     /// Takes a slot for a task that could start at once, and says so to the store. A held one waits for its release.
-    fn seat(&self, insert: &mut InsertTask) -> Option<Seat> {
+    fn permit(&self, insert: &mut InsertTask) -> Option<Permit> {
         let runner = self.queue.runner.as_ref().filter(|runner| runner.may_claim())?;
         let task = &insert.task;
         if task.when != When::Now || insert.start == Start::Hold {
             return None;
         }
         let known = runner.registry.get(&task.name)?;
-        let seat = runner.slots.try_take(&task.queue, known.task.is_blocking(), task.eager)?;
+        let permit = runner.slots.try_take(&task.queue, known.task.is_blocking(), task.eager)?;
         insert.start = if task.eager { Start::Lease } else { Start::LeaseIfIdle };
-        Some(seat)
+        Some(permit)
     }
 }

@@ -7,10 +7,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::group::{Group, Seats, Size};
+use super::group::{Group, Permits, Size};
 use crate::engine::core::Core;
 use crate::engine::runner::Runner;
-use crate::engine::slots::Seat;
+use crate::engine::slots::Permit;
 use crate::model::{AddError, StoreError, StoreErrorKind, TaskId};
 use crate::store::InsertGroup;
 
@@ -220,7 +220,7 @@ impl AddQueue {
     /// The same for a group that has never been in the queue.
     pub(super) fn refuse_unqueued(&self, mut group: Group, why: AddError) {
         self.forget(group.announced, &group.tasks);
-        self.free(mem::take(&mut group.seats));
+        self.free(mem::take(&mut group.permits));
         group.answer(Err(why));
     }
 
@@ -228,16 +228,16 @@ impl AddQueue {
     /// been leased to this process go back to their queues: their leases would end, and none of them has begun.
     pub(super) fn abandon(&self, group: &mut Group) {
         self.forget(group.announced, &group.tasks);
-        let seats = mem::take(&mut group.seats);
+        let permits = mem::take(&mut group.permits);
         match &self.runner {
             Some(runner) if group.in_doubt => {
-                for (insert, seat) in group.tasks.tasks.iter().zip(seats.each()) {
-                    if let Some(seat) = seat {
-                        runner.hand_back_unheard(&insert.task, seat);
+                for (insert, permit) in group.tasks.tasks.iter().zip(permits.each()) {
+                    if let Some(permit) = permit {
+                        runner.hand_back_unheard(&insert.task, permit);
                     }
                 }
             }
-            _ => self.free(seats),
+            _ => self.free(permits),
         }
     }
 
@@ -249,15 +249,15 @@ impl AddQueue {
     }
 
     /// Gives these slots back.
-    pub(super) fn free(&self, seats: Seats) {
-        self.free_each(seats.each());
+    pub(super) fn free(&self, permits: Permits) {
+        self.free_each(permits.each());
     }
 
-    pub(super) fn free_each(&self, seats: impl IntoIterator<Item = Option<Seat>>) {
+    pub(super) fn free_each(&self, permits: impl IntoIterator<Item = Option<Permit>>) {
         let Some(runner) = &self.runner else { return };
         let mut any = false;
-        for seat in seats.into_iter().flatten() {
-            runner.give_back(seat);
+        for permit in permits.into_iter().flatten() {
+            runner.give_back(permit);
             any = true;
         }
         if any {

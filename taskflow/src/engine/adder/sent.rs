@@ -95,7 +95,7 @@ impl Sent {
 async fn wait_for_room(queue: Arc<AddQueue>, mut group: Group) -> Result<(), AddError> {
     let deadline = group.deadline;
     // Meanwhile its slots are for others.
-    queue.free(mem::take(&mut group.seats));
+    queue.free(mem::take(&mut group.permits));
     for insert in group.tasks.tasks.iter_mut().filter(|insert| insert.start != Start::Hold) {
         insert.start = Start::Wait;
     }

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use super::group::{Group, Size};
 use super::queue::AddQueue;
 use crate::engine::pause::{Backoff, in_time};
-use crate::engine::settle::is_about_one_row;
 use crate::model::{AddError, StoreError, StoreErrorKind};
 use crate::store::{InsertBatch, InsertGroup, Inserted, InsertedAs, Refusal, Run};
 
@@ -68,7 +67,7 @@ impl Writer {
             }
             let Err(error) = self.insert().await else { continue };
             // One row may be what the store refuses: it is found by halves, so that it fails no other.
-            if is_about_one_row(&error) && self.groups.len() > 1 {
+            if error.is_about_one_row() && self.groups.len() > 1 {
                 let half = self.groups.split_off(self.groups.len() / 2);
                 self.halves.push(half);
                 continue;
@@ -124,7 +123,7 @@ impl Writer {
         self.batch = None;
         match answer {
             // One row that the store refuses says nothing of its health.
-            Err(error) if is_about_one_row(&error) => {
+            Err(error) if error.is_about_one_row() => {
                 tracing::debug!(%error, "the store refuses a write of {} adds", self.groups.len());
                 self.take_back(batch, &error);
                 Err(error)
@@ -157,27 +156,27 @@ impl Writer {
     /// Starts what was leased, gives back the slots of what was not, and answers.
     fn settle(&self, mut group: Group, tasks: &InsertGroup, answer: Result<Vec<Inserted>, Refusal>) {
         let queue = &self.queue;
-        let seats = mem::take(&mut group.seats);
+        let permits = mem::take(&mut group.permits);
         let inserted = match answer {
             Ok(inserted) => inserted,
             Err(Refusal::QueueFull { queue: name, max_size }) => {
                 queue.forget(group.announced, tasks);
-                queue.free(seats);
+                queue.free(permits);
                 return group.answer(Err(AddError::QueueFull { queue: name, max_size }));
             }
         };
         let mut holds = Vec::new();
-        for ((insert, inserted), seat) in tasks.tasks.iter().zip(&inserted).zip(seats.each()) {
+        for ((insert, inserted), permit) in tasks.tasks.iter().zip(&inserted).zip(permits.each()) {
             if group.announced {
                 let name = inserted.kind.is_new().then_some(&*insert.task.name);
                 queue.core.events.added(insert.task.id, name);
             }
-            match (inserted.kind, seat, &queue.runner) {
-                (InsertedAs::Leased { fence }, Some(seat), Some(runner)) => {
-                    runner.start_leased(&insert.task, Run::new(inserted.id, fence), seat);
+            match (inserted.kind, permit, &queue.runner) {
+                (InsertedAs::Leased { fence }, Some(permit), Some(runner)) => {
+                    runner.start_leased(&insert.task, Run::new(inserted.id, fence), permit);
                 }
-                (kind, seat, runner) => {
-                    queue.free_each([seat]);
+                (kind, permit, runner) => {
+                    queue.free_each([permit]);
                     match (kind, runner) {
                         (InsertedAs::Held { fence }, _) => holds.push(Run::new(inserted.id, fence)),
                         (InsertedAs::Pending | InsertedAs::Replaced, Some(runner)) => runner.may_have_work(),

@@ -8,10 +8,10 @@ fn slots(max_prefetch: usize) -> Slots<Kind> {
     Slots::new(3, 1, max_prefetch, vec![("default".into(), None), ("slow".into(), Some(1))])
 }
 
-fn answer(slots: &Slots<Kind>, budget: &ClaimBudget, claimed: &[Kind]) -> Vec<Seat> {
+fn answer(slots: &Slots<Kind>, budget: &ClaimBudget, claimed: &[Kind]) -> Vec<Permit> {
     let begin = slots.admit(claimed.to_vec(), |kind| *kind);
     slots.answered(budget, claimed.len(), false);
-    begin.into_iter().map(|(_, seat)| seat).collect()
+    begin.into_iter().map(|(_, permit)| permit).collect()
 }
 
 /// What a claim may take of each queue.
@@ -20,94 +20,94 @@ fn limits(budget: &ClaimBudget) -> Vec<(&str, usize)> {
 }
 
 /// Its body is over, and its end durable.
-fn end(slots: &Slots<Kind>, seat: Seat) {
-    assert!(slots.end_body(SOON, true).is_none());
-    slots.leave([seat]);
+fn end(slots: &Slots<Kind>, permit: &mut Permit) {
+    assert!(slots.end_body(permit, SOON, true).is_none());
+    slots.leave([permit]);
 }
 
 #[test]
-fn no_limit_is_exceeded_and_every_seat_comes_back() {
+fn no_limit_is_exceeded_and_every_permit_comes_back() {
     let slots = slots(0);
     let slow = slots.try_take("slow", true, false).unwrap();
     assert!(slots.try_take("slow", false, false).is_none(), "its queue is full");
     assert!(slots.try_take("default", true, false).is_none(), "its threads are taken");
     assert!(slots.try_take("unknown", false, false).is_none());
-    let others = [(); 2].map(|()| slots.try_take("default", false, false).unwrap());
+    let mut others = [(); 2].map(|()| slots.try_take("default", false, false).unwrap());
     assert!(slots.try_take("default", false, false).is_none(), "all are taken");
     assert_eq!(slots.taken(), 3);
-    for seat in others {
-        end(&slots, seat);
+    for permit in &mut others {
+        end(&slots, permit);
     }
     assert!(slots.give_back(slow, true).is_none());
     assert_eq!(slots.taken(), 0);
-    assert_eq!(slots.budget(&[]).limit, 3);
+    assert_eq!(slots.budget([]).limit, 3);
 }
 
 #[test]
 fn without_prefetching_a_slot_is_free_only_when_its_end_is_durable() {
     let slots = slots(0);
-    let seats = [(); 3].map(|()| slots.try_take("default", false, false).unwrap());
-    assert!(slots.end_body(SOON, true).is_none());
+    let mut permits = [(); 3].map(|()| slots.try_take("default", false, false).unwrap());
+    assert!(slots.end_body(&mut permits[0], SOON, true).is_none());
     assert!(slots.try_take("default", false, false).is_none(), "its end is not durable");
-    let budget = slots.budget(&seats[..1]);
+    let budget = slots.budget(&mut permits[..1]);
     assert_eq!(budget.limit, 1);
-    slots.undo(&seats[..1]);
-    slots.leave([seats[0]]);
+    slots.undo(&mut permits[..1]);
+    slots.leave(&mut permits[..1]);
     assert!(slots.try_take("default", false, false).is_some());
 }
 
 #[test]
 fn what_is_given_back_while_a_claim_is_under_way_is_not_taken_twice() {
     let slots = slots(0);
-    let other = slots.try_take("default", true, false).unwrap();
-    let budget = slots.budget(&[]);
+    let mut other = slots.try_take("default", true, false).unwrap();
+    let budget = slots.budget([]);
     assert_eq!(limits(&budget), [("default", 2), ("slow", 1)]);
-    end(&slots, other);
+    end(&slots, &mut other);
     assert!(
         slots.try_take("slow", false, false).is_none(),
         "the claim was offered the one slot of this queue"
     );
-    let seats = answer(&slots, &budget, &[("slow", false)]);
+    let mut permits = answer(&slots, &budget, &[("slow", false)]);
     assert!(slots.try_take("slow", false, false).is_none());
-    end(&slots, seats[0]);
+    end(&slots, &mut permits[0]);
     assert!(slots.try_take("slow", true, false).is_some());
 }
 
 #[test]
 fn a_limit_that_shrinks_ends_nothing_and_gives_nothing_until_there_is_room() {
     let slots = slots(0);
-    let seats = [(); 3].map(|()| slots.try_take("default", false, false).unwrap());
+    let mut permits = [(); 3].map(|()| slots.try_take("default", false, false).unwrap());
     slots.set_limit("default", Some(1), false);
-    end(&slots, seats[0]);
-    end(&slots, seats[1]);
+    end(&slots, &mut permits[0]);
+    end(&slots, &mut permits[1]);
     assert!(slots.try_take("default", false, false).is_none(), "one runs still");
-    end(&slots, seats[2]);
-    assert!(slots.try_take("default", false, false).is_some());
+    end(&slots, &mut permits[2]);
+    let _running = slots.try_take("default", false, false).unwrap();
     assert!(slots.try_take("default", false, false).is_none());
     slots.set_limit("default", None, true);
     assert!(
         slots.try_take("default", false, false).is_none(),
         "a claim takes it, which minds what others run"
     );
-    assert_eq!(limits(&slots.budget(&[]))[0], ("default", 2));
+    assert_eq!(limits(&slots.budget([]))[0], ("default", 2));
 }
 
 #[test]
 fn a_claim_may_take_what_its_write_leaves_and_a_failed_one_takes_nothing() {
     let slots = slots(0);
-    let slow = slots.try_take("slow", true, false).unwrap();
-    assert!(slots.end_body(SOON, true).is_none());
-    let budget = slots.budget(&[slow]);
+    let mut slow = slots.try_take("slow", true, false).unwrap();
+    assert!(slots.end_body(&mut slow, SOON, true).is_none());
+    let budget = slots.budget([&mut slow]);
     assert_eq!((budget.limit, budget.threads), (3, 1));
     assert_eq!(limits(&budget), [("default", 3), ("slow", 1)]);
     assert!(slots.try_take("default", false, false).is_none(), "the claim has it all");
-    slots.undo(&[slow]);
+    slots.undo([&mut slow]);
     assert!(slots.try_take("slow", false, false).is_none(), "it stayed");
 
-    let budget = slots.budget(&[slow]);
-    let seats = answer(&slots, &budget, &[("slow", false), ("default", true)]);
-    assert_eq!(limits(&slots.budget(&[])), [("default", 1)]);
-    assert_eq!(seats.len(), 2);
+    let budget = slots.budget([&mut slow]);
+    let permits = answer(&slots, &budget, &[("slow", false), ("default", true)]);
+    assert_eq!(limits(&slots.budget([])), [("default", 1)]);
+    assert_eq!(permits.len(), 2);
 }
 
 /// As after a round trip in which three bodies ended: twelve more may be claimed.
@@ -123,32 +123,32 @@ fn with_an_open_window() -> Slots<Kind> {
 #[test]
 fn more_is_claimed_than_may_run() {
     let slots = with_an_open_window();
-    let budget = slots.budget(&[]);
+    let budget = slots.budget([]);
     assert_eq!((budget.limit, budget.prefetch), (7, 4), "half of all");
     assert_eq!(limits(&budget), [("default", 7), ("other", 7)]);
 
-    let running = answer(&slots, &budget, &[("default", false); 7]);
+    let mut running = answer(&slots, &budget, &[("default", false); 7]);
     assert_eq!(running.len(), 3, "no more bodies than slots");
     assert_eq!(slots.taken(), 7);
     assert!(slots.try_take("default", false, false).is_none(), "others come first");
-    let budget = slots.budget(&[]);
+    let budget = slots.budget([]);
     assert_eq!((budget.limit, budget.prefetch), (7, 7), "no slot is free");
-    slots.undo(&[]);
+    slots.undo([]);
 
-    let (_, next) = slots.end_body(SOON, true).unwrap();
-    assert!(slots.end_body(SOON, false).is_none(), "nothing is to start");
-    slots.leave([running[0], next]);
+    let (_, mut next) = slots.end_body(&mut running[0], SOON, true).unwrap();
+    assert!(slots.end_body(&mut next, SOON, false).is_none(), "nothing is to start");
+    slots.leave([&mut running[0], &mut next]);
     assert_eq!(slots.taken(), 5);
 }
 
 #[test]
 fn a_slot_that_was_offered_to_a_claim_stays_free_for_it() {
     let slots = with_an_open_window();
-    let running = slots.try_take("default", false, false).unwrap();
-    let budget = slots.budget(&[]);
+    let mut running = slots.try_take("default", false, false).unwrap();
+    let budget = slots.budget([]);
     assert_eq!(budget.slots(), 2);
     assert!(slots.try_take("other", false, false).is_none());
-    end(&slots, running);
+    end(&slots, &mut running);
     assert!(slots.try_take("other", false, false).is_none());
     assert_eq!(answer(&slots, &budget, &[("default", false); 2]).len(), 2, "all begin at once");
     assert!(slots.try_take("other", false, false).is_some());
@@ -157,13 +157,13 @@ fn a_slot_that_was_offered_to_a_claim_stays_free_for_it() {
 #[test]
 fn nothing_is_asked_for_until_a_slot_is_free_for_what_needs_one() {
     let slots = with_an_open_window();
-    let budget = slots.budget(&[]);
-    slots.admit(vec![("default", false); 3], |kind| *kind);
+    let budget = slots.budget([]);
+    let mut running = slots.admit(vec![("default", false); 3], |kind| *kind);
     slots.answered(&budget, 3, true);
-    assert_eq!(slots.budget(&[]).limit, 0);
-    slots.undo(&[]);
-    assert!(slots.end_body(SOON, true).is_none());
-    let budget = slots.budget(&[]);
+    assert_eq!(slots.budget([]).limit, 0);
+    slots.undo([]);
+    assert!(slots.end_body(&mut running[0].1, SOON, true).is_none());
+    let budget = slots.budget([]);
     assert_eq!((budget.slots(), budget.prefetch), (1, 1), "one more, to see whether that is still so");
 }
 
@@ -171,23 +171,21 @@ fn nothing_is_asked_for_until_a_slot_is_free_for_what_needs_one() {
 fn queues_with_limits_are_not_prefetched_from_and_keep_no_other_from_it() {
     let slots = with_an_open_window();
     slots.set_limit("other", Some(5), false);
-    let budget = slots.budget(&[]);
+    let budget = slots.budget([]);
     assert_eq!(limits(&budget), [("default", 7), ("other", 5)]);
     assert_eq!(budget.queues.iter().map(|queue| queue.prefetch).collect::<Vec<_>>(), [true, false]);
-    slots.undo(&[]);
+    slots.undo([]);
     slots.set_limit("other", None, true);
-    assert!(!slots.budget(&[]).queues[1].prefetch);
+    assert!(!slots.budget([]).queues[1].prefetch);
 }
 
 #[test]
 fn an_add_takes_the_slot_of_an_end_that_is_not_durable_but_not_under_a_limit() {
     let slots = with_an_open_window();
     slots.set_limit("other", Some(2), false);
-    for _ in 0..2 {
-        slots.try_take("other", false, false).unwrap();
-    }
-    slots.try_take("default", false, false).unwrap();
-    assert!(slots.end_body(SOON, true).is_none());
+    let mut others = [(); 2].map(|()| slots.try_take("other", false, false).unwrap());
+    let _running = slots.try_take("default", false, false).unwrap();
+    assert!(slots.end_body(&mut others[0], SOON, true).is_none());
     assert!(slots.try_take("other", false, false).is_none());
     assert!(slots.try_take("default", false, false).is_some());
 }
@@ -198,30 +196,30 @@ fn any_numbers_will_do() {
     for slots in
         [Slots::<Kind>::new(1, 1, usize::MAX, queues()), Slots::new(usize::MAX, usize::MAX, 1, queues())]
     {
-        slots.try_take("default", true, false).unwrap();
-        slots.budget(&[]);
+        let _running = slots.try_take("default", true, false).unwrap();
+        slots.budget([]);
     }
 }
 
 #[test]
 fn what_waits_for_a_slot_can_be_taken_back_and_closes_the_window() {
     let slots = with_an_open_window();
-    let budget = slots.budget(&[]);
-    answer(&slots, &budget, &[("default", false); 7]);
+    let budget = slots.budget([]);
+    let _running = answer(&slots, &budget, &[("default", false); 7]);
     assert!(slots.take_waiting(false).is_empty(), "it has not waited for long");
     assert!(slots.impatient_at().is_some());
-    let waiting = slots.take_waiting(true);
+    let mut waiting = slots.take_waiting(true);
     assert_eq!(waiting.len(), 4);
-    slots.leave(waiting.into_iter().map(|(_, seat)| seat));
+    slots.leave(waiting.iter_mut().map(|(_, permit)| permit));
     assert_eq!((slots.taken(), slots.impatient_at()), (3, None));
-    assert_eq!(slots.budget(&[]).limit, 0);
+    assert_eq!(slots.budget([]).limit, 0);
 }
 
 #[test]
 fn a_slot_is_left_to_what_waits_for_one_in_the_store_unless_the_task_is_eager() {
     let slots = with_an_open_window();
-    let budget = slots.budget(&[]);
-    slots.admit(vec![("default", false); 2], |kind| *kind);
+    let budget = slots.budget([]);
+    let _running = slots.admit(vec![("default", false); 2], |kind| *kind);
     slots.answered(&budget, 2, true);
     assert!(slots.try_take("default", false, false).is_none(), "one in the store needs the free slot");
     assert!(slots.try_take("default", false, true).is_some(), "an eager one waits for nothing");
@@ -231,9 +229,94 @@ fn a_slot_is_left_to_what_waits_for_one_in_the_store_unless_the_task_is_eager() 
 fn a_slot_that_nothing_ran_in_goes_to_what_waits_for_one() {
     let slots = with_an_open_window();
     let added = slots.try_take("default", false, false).unwrap();
-    let budget = slots.budget(&[]);
-    assert_eq!(slots.admit(vec![("default", false); 4], |kind| *kind).len(), 2);
+    let budget = slots.budget([]);
+    let running = slots.admit(vec![("default", false); 4], |kind| *kind);
+    assert_eq!(running.len(), 2);
     slots.answered(&budget, 4, false);
-    assert!(slots.give_back(added, true).is_some(), "two wait for a slot");
+    let next = slots.give_back(added, true);
+    assert!(next.is_some(), "two wait for a slot");
     assert_eq!(slots.taken(), 4);
+}
+
+/// How much of every limit is free, as a claim that takes nothing sees it.
+fn free(slots: &Slots<Kind>) -> (usize, usize, usize) {
+    let budget = slots.budget([]);
+    slots.undo([]);
+    (budget.limit, budget.threads, budget.queues.iter().map(|queue| queue.limit).sum())
+}
+
+#[test]
+fn a_dropped_permit_frees_its_slot_once() {
+    let slots = slots(0);
+    let all = free(&slots);
+    drop(slots.try_take("slow", true, false).unwrap());
+    assert_eq!((slots.taken(), free(&slots)), (0, all));
+
+    let mut ended = slots.try_take("slow", true, false).unwrap();
+    let other = slots.try_take("default", false, false).unwrap();
+    assert!(slots.end_body(&mut ended, SOON, true).is_none());
+    slots.leave([&mut ended]);
+    drop(ended);
+    assert_eq!(slots.taken(), 1, "what left is not given back again");
+    drop(other);
+    assert_eq!((slots.taken(), free(&slots)), (0, all));
+}
+
+#[test]
+fn a_permit_dropped_after_its_body_frees_its_place_and_no_second_slot() {
+    let slots = slots(0);
+    let all = free(&slots);
+    let mut ended = slots.try_take("slow", true, false).unwrap();
+    assert!(slots.end_body(&mut ended, SOON, true).is_none());
+    assert!(slots.end_body(&mut ended, SOON, true).is_none());
+    drop(ended);
+    assert_eq!((slots.taken(), free(&slots)), (0, all));
+}
+
+#[test]
+fn a_permit_that_a_claim_may_use_is_given_back_by_nothing_else() {
+    let slots = slots(0);
+    let all = free(&slots);
+    let mut ended = slots.try_take("default", false, false).unwrap();
+    assert!(slots.end_body(&mut ended, SOON, true).is_none());
+    let budget = slots.budget([&mut ended]);
+    slots.leave([&mut ended]);
+    drop(ended);
+    slots.answered(&budget, 0, false);
+    assert_eq!((slots.taken(), free(&slots)), (0, all));
+
+    let mut ended = slots.try_take("default", false, false).unwrap();
+    assert!(slots.end_body(&mut ended, SOON, true).is_none());
+    slots.budget([&mut ended]);
+    slots.undo([&mut ended]);
+    slots.undo([&mut ended]);
+    assert_eq!(slots.taken(), 1);
+    drop(ended);
+    assert_eq!((slots.taken(), free(&slots)), (0, all));
+}
+
+#[test]
+fn a_panic_between_taking_and_starting_frees_the_slot() {
+    let slots = slots(0);
+    let all = free(&slots);
+    let start = std::panic::AssertUnwindSafe(|| {
+        let _permit = slots.try_take("slow", true, false).unwrap();
+        assert_eq!(slots.taken(), 1);
+        std::panic::resume_unwind(Box::new("before it starts"));
+    });
+    assert!(std::panic::catch_unwind(start).is_err());
+    assert_eq!((slots.taken(), free(&slots)), (0, all));
+}
+
+#[test]
+fn a_future_that_is_dropped_with_its_permit_frees_the_slot() {
+    let slots = slots(0);
+    let all = free(&slots);
+    let permit = slots.try_take("default", true, false).unwrap();
+    let body = async move {
+        std::future::pending::<()>().await;
+        drop(permit);
+    };
+    drop(body);
+    assert_eq!((slots.taken(), free(&slots)), (0, all));
 }

@@ -6,38 +6,26 @@ use std::time::Duration;
 
 use super::state::{State, now};
 use super::task::Stage;
-use crate::model::{CancelOutcome, Error, QueueConfig, TaskId, TaskStatus, time};
-use crate::store::Retention;
+use crate::model::{CancelOutcome, Error, QueueConfig, TaskId, time};
+use crate::store::{Retention, transition};
 
 impl State {
     pub(super) fn cancel(&mut self, ids: &[TaskId], reason: &str) -> Vec<CancelOutcome> {
         let now = now();
-        let answers = ids.iter().map(|id| self.cancel_one(*id, reason, now)).collect();
+        let cancel_one = |id: &TaskId| self.decide(*id, now, |_, task| transition::cancel(task, reason));
+        let answers = ids.iter().map(cancel_one).collect();
         self.trim();
         answers
     }
 
-    fn cancel_one(&mut self, id: TaskId, reason: &str, now: i64) -> CancelOutcome {
-        let cancelled = self.change(id, now, |task| match &mut task.stage {
-            Stage::Pending | Stage::Held(_) => {
-                task.end(TaskStatus::Cancelled, Some(reason.to_owned()), now);
-                CancelOutcome::Cancelled
-            }
-            Stage::Running { stop, .. } => {
-                *stop = true;
-                CancelOutcome::Requested
-            }
-            Stage::Ended { .. } => CancelOutcome::AlreadyFinished,
-        });
-        cancelled.unwrap_or(CancelOutcome::NotFound)
-    }
-
     pub(super) fn cancel_by_run_key(&mut self, run_key: &str) -> Vec<TaskId> {
+        let now = now();
         let from: (Arc<str>, Arc<str>) = (Arc::from(run_key), Arc::from(""));
         let waiting = self.index.run_keys.range((Bound::Included(from), Bound::Unbounded));
         let with_key = waiting.take_while(|((key, _), _)| **key == *run_key);
-        let ids: Vec<TaskId> = with_key.map(|(_, &id)| id).collect();
-        self.cancel(&ids, "cancelled");
+        let mut ids: Vec<TaskId> = with_key.map(|(_, &id)| id).collect();
+        ids.retain(|id| self.decide(*id, now, |_, task| transition::cancel_by_run_key(task)));
+        self.trim();
         ids
     }
 
@@ -47,25 +35,12 @@ impl State {
     }
 
     fn retry_one(&mut self, id: TaskId, now: i64) -> Result<(), Error> {
-        let task = self.tasks.get_mut(&id).ok_or(Error::NotFound { id })?;
-        match task.stage {
-            Stage::Ended { status, .. } if status != TaskStatus::Success => {}
-            _ => return Err(Error::NotRetryable { id, status: task.stage.status() }),
-        }
-        if let Some(holder) = self.index.key_holder(task) {
-            return Err(Error::KeyTaken { id, holder });
-        }
-        self.index.remove(task);
-        task.stage = Stage::Pending;
-        task.run_at = now;
-        task.rare.expires_at = task.rare.expires_at.filter(|at| *at > now);
-        task.max_attempts = task.attempt.saturating_add(task.policy.max_attempts());
-        task.lost_runs = 0;
-        task.rare.snoozes = 0;
-        task.rare.error = None;
-        task.rare.progress = None;
-        self.index.add(task, now);
-        Ok(())
+        self.decide(id, now, |store, state| {
+            let task = store.tasks.get(&id);
+            let attempts = task.map_or(0, |task| task.policy.max_attempts());
+            let key_holder = task.and_then(|task| store.index.key_holder(task));
+            transition::retry(id, state, attempts, key_holder, now)
+        })
     }
 
     pub(super) fn delete(&mut self, ids: &[TaskId]) -> usize {

@@ -70,7 +70,8 @@ impl State {
             && insert.record_rejected
         {
             let mut task = self.build(&insert.task, now);
-            task.end(TaskStatus::Rejected, Some(refusal.error()), now);
+            task.stage = Stage::Ended { status: TaskStatus::Rejected, at: now };
+            task.rare.error = Some(refusal.error());
             self.next_seq += 1;
             self.attach(task, now);
             self.trim();

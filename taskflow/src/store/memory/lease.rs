@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use super::state::{State, later, now};
-use super::task::{Stage, Task};
-use crate::model::{AttemptOutcome, InstanceId, TaskId, TaskStatus, time};
-use crate::store::{LostRun, Next, Recovered, Renewal, Renewed, Run};
+use crate::model::{InstanceId, TaskId, time};
+use crate::store::{Recovered, Renewal, Renewed, Run, transition};
 
 /// The most lost runs and holds that one call moves on.
 const RECOVERED_AT_ONCE: usize = 256;
@@ -74,10 +73,7 @@ impl State {
         self.index.lapse(&self.tasks, now);
         let lapsed = self.index.lapsed.iter().take(RECOVERED_AT_ONCE - recovered.len());
         for id in lapsed.copied().collect::<Vec<_>>() {
-            let error = Some(Recovered::EXPIRED.to_owned());
-            self.change(id, now, |task| task.end(TaskStatus::Cancelled, error, now));
-            let Some(task) = self.tasks.get(&id) else { continue };
-            recovered.push(Recovered::from_expiry(id, Arc::clone(&self.index.lanes[task.lane].name)));
+            recovered.extend(self.recover_one(id, now));
         }
         self.trim();
         recovered
@@ -85,47 +81,11 @@ impl State {
 
     fn recover_one(&mut self, id: TaskId, now: i64) -> Option<Recovered> {
         let task = self.tasks.get_mut(&id)?;
+        let state = task.state();
+        let change = transition::recover(&state, &task.policy, fastrand::f64(), now)?;
         self.index.remove(task);
-        let was_held = match task.stage {
-            Stage::Running { stop, .. } => {
-                lose_run(task, stop, now);
-                false
-            }
-            _ => {
-                task.stage = Stage::Pending;
-                true
-            }
-        };
+        task.apply(&change, now);
         self.index.add(task, now);
-        let name = Arc::clone(&self.index.lanes[task.lane].name);
-        if was_held {
-            return Some(Recovered::from_hold(id, name));
-        }
-        let status = task.stage.status();
-        let error = task.rare.error.clone().filter(|_| status.is_final());
-        Some(Recovered::new(id, name, status, error))
-    }
-}
-
-fn lose_run(task: &mut Task, stop: bool, now: i64) {
-    let lost = LostRun::new(&task.policy, task.attempt, task.max_attempts, task.lost_runs, stop);
-    let next = lost.next(fastrand::f64());
-    task.record(AttemptOutcome::Lost, Some("worker lost".to_owned()), now);
-    task.lost_runs += 1;
-    // A late finish is not a repeated one.
-    task.fence += 1;
-    match next {
-        Next::Pending { delay, counted } => {
-            if !counted {
-                task.attempt -= 1;
-            }
-            task.rare.error = Some("worker lost".to_owned());
-            task.run_at = later(now, delay);
-            task.stage = Stage::Pending;
-        }
-        Next::Ended { status, error } => {
-            debug_assert_ne!(status, TaskStatus::Success);
-            task.end(status, Some(error), now);
-        }
+        Some(change.recovered(&state, id, Arc::clone(&self.index.lanes[task.lane].name)))
     }
 }

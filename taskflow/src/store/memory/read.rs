@@ -6,19 +6,11 @@ use std::time::Duration;
 
 use super::index::{Lane, Queue};
 use super::state::{State, now};
-use super::task::{Stage, Task};
+use super::task::{Detail, Stage, Task};
 use crate::model::{
     Cursor, InstanceInfo, LimitsFrom, LogLine, Page, QueueInfo, TaskFilter, TaskId, TaskRecord, time,
 };
 use crate::store::{QueueState, TaskEnd};
-
-/// How much of a record is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Detail {
-    Whole,
-    /// Without what may be large.
-    Outline,
-}
 
 impl State {
     pub(super) fn get(&self, id: TaskId) -> Option<TaskRecord> {

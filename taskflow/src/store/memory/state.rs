@@ -9,6 +9,8 @@ use super::schedule_log::ScheduleLog;
 use super::task::{Holder, Lease, Task};
 use crate::model::{InstanceId, InstanceInfo, TaskId, time};
 use crate::store::ScheduleState;
+pub(super) use crate::store::transition::later;
+use crate::store::transition::{Decision, TaskState};
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -34,11 +36,6 @@ pub(super) struct Instance {
 /// This store's clock, in microseconds since the epoch.
 pub(super) fn now() -> i64 {
     time::now_micros()
-}
-
-/// The instant that much later.
-pub(super) fn later(now: i64, length: Duration) -> i64 {
-    now.saturating_add(time::micros(length))
 }
 
 impl State {
@@ -99,6 +96,21 @@ impl State {
         let answer = change(task);
         self.index.add(task, now);
         Some(answer)
+    }
+
+    /// Decides about a task by the rules, which are told who else holds its idempotency key, and applies that.
+    pub(super) fn decide<'c, A>(
+        &mut self,
+        id: TaskId,
+        now: i64,
+        rule: impl FnOnce(&Self, Option<&TaskState>) -> Decision<'c, A>,
+    ) -> A {
+        let state = self.tasks.get(&id).map(|task| task.state());
+        let decision = rule(self, state.as_ref());
+        if let Some(change) = decision.change {
+            self.change(id, now, |task| task.apply(&change, now));
+        }
+        decision.answer
     }
 
     /// Drops the oldest ended tasks of which there are too many. For the end of each write that ends tasks.

@@ -6,8 +6,8 @@ use futures_util::stream;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::read::Detail;
 use super::state::State;
+use super::task::Detail;
 use crate::model::{
     CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
     TaskFilter, TaskId, TaskRecord,
@@ -228,7 +228,7 @@ impl Store for MemoryStore {
     }
 
     fn set_schedule(&self, schedule: String, change: ScheduleChange) -> StoreFuture<'_, bool> {
-        self.write(move |state| (state.set_schedule(&schedule, change), true))
+        self.write(move |state| (state.set_schedule(&schedule, &change), true))
     }
 
     fn prune(&self, retention: Retention, limit: usize) -> StoreFuture<'_, usize> {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::read::Detail;
 use crate::model::{
     Attempt, AttemptOutcome, InstanceId, LogLine, NewTask, Progress, RetryPolicy, TaskId, TaskRecord,
     TaskSource, TaskStatus, time,
 };
 use crate::store::Run;
+use crate::store::transition::{Change, EndedRun, ErrorChange, Stage as To, TaskState};
 
 /// A row. Instants are microseconds since the epoch.
 #[derive(Clone, Debug)]
@@ -39,6 +39,14 @@ pub(super) struct Task {
     pub(super) rare: Rare,
     /// When its last attempt began.
     pub(super) started_at: Option<i64>,
+}
+
+/// How much of a record is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Detail {
+    Whole,
+    /// Without what may be large.
+    Outline,
 }
 
 /// What most tasks have nothing of: no memory is taken for it until something is written there.
@@ -191,9 +199,66 @@ impl Task {
         self.fence == fence && matches!(self.stage, Stage::Running { .. })
     }
 
-    /// Whether a run under that fence was finished, and no other has begun since.
-    pub(super) fn was_finished_under(&self, fence: u64) -> bool {
-        self.fence == fence && self.started_at.is_some() && self.stage.lease().is_none()
+    /// What the rules need to know of it.
+    pub(super) fn state(&self) -> TaskState {
+        TaskState {
+            stage: match self.stage {
+                Stage::Pending => To::Waiting,
+                Stage::Held(_) => To::Held,
+                Stage::Running { .. } => To::Running,
+                Stage::Ended { status, .. } => To::Ended(status),
+            },
+            attempt: self.attempt,
+            max_attempts: self.max_attempts,
+            fence: self.fence,
+            lost_runs: self.lost_runs,
+            snoozes: self.rare.snoozes,
+            cancel_requested: self.asked_to_stop(),
+            has_begun: self.started_at.is_some(),
+            run_at: self.run_at,
+            expires_at: self.rare.expires_at,
+        }
+    }
+
+    /// Writes what the rules have decided.
+    pub(super) fn apply(&mut self, change: &Change<'_>, now: i64) {
+        let next = &change.next;
+        if let Some(run) = &change.ended_run {
+            self.record(run, now);
+        }
+        match next.stage {
+            To::Waiting => self.stage = Stage::Pending,
+            To::Ended(status) => self.stage = Stage::Ended { status, at: now },
+            // Neither begins by a change of the rules: only a request to stop is new.
+            To::Held | To::Running => {
+                if let Stage::Running { stop, .. } = &mut self.stage {
+                    *stop = next.cancel_requested;
+                }
+            }
+        }
+        self.attempt = next.attempt;
+        self.max_attempts = next.max_attempts;
+        self.fence = next.fence;
+        self.lost_runs = next.lost_runs;
+        self.run_at = next.run_at;
+        if let Some(result) = change.result {
+            self.result = Some(result.into());
+        }
+        // Only what changes, so that most tasks need no memory for it.
+        if next.snoozes != self.rare.snoozes {
+            self.rare.snoozes = next.snoozes;
+        }
+        if next.expires_at != self.rare.expires_at {
+            self.rare.expires_at = next.expires_at;
+        }
+        match &change.error {
+            ErrorChange::Set(error) => self.rare.error = Some(error.as_ref().to_owned()),
+            ErrorChange::Clear if self.rare.error.is_some() => self.rare.error = None,
+            ErrorChange::Clear | ErrorChange::Keep => {}
+        }
+        if let Some(extra) = self.rare.existing().filter(|_| change.reopens) {
+            extra.progress = None;
+        }
     }
 
     pub(super) fn asked_to_stop(&self) -> bool {
@@ -217,8 +282,8 @@ impl Task {
         self.next_run()
     }
 
-    /// Writes its run down as an attempt that ended now. What becomes of the task is up to the caller.
-    pub(super) fn record(&mut self, outcome: AttemptOutcome, error: Option<String>, now: i64) {
+    /// Writes its run down as an attempt that ended now.
+    fn record(&mut self, run: &EndedRun<'_>, now: i64) {
         let Some(lease) = self.stage.lease() else { return };
         // Most have no second.
         self.past.reserve_exact(1);
@@ -227,16 +292,9 @@ impl Task {
             holder: Arc::clone(&lease.holder),
             started_at: self.started_at.unwrap_or(now),
             finished_at: now,
-            outcome,
-            error,
+            outcome: run.outcome,
+            error: run.error.map(str::to_owned),
         });
-    }
-
-    pub(super) fn end(&mut self, status: TaskStatus, error: Option<String>, now: i64) {
-        self.stage = Stage::Ended { status, at: now };
-        if error.is_some() || self.rare.error.is_some() {
-            self.rare.error = error;
-        }
     }
 
     /// Keeps what its run said.

@@ -1,7 +1,7 @@
 //! How a call is done: on a connection, to its end whether or not anybody waits for it, again if it lost a race; and what
 //! becomes of claims whose answers were lost.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
@@ -14,12 +14,14 @@ use super::damage;
 use super::error::Fault;
 use super::finish;
 use super::hints::Hints;
-use super::keeper::Keepers;
+use super::keepers::Keepers;
 use super::session::Session;
 use super::sql::Sql;
 use crate::model::{InstanceId, StoreError, StoreErrorKind};
 use crate::store::suspects::Suspects;
 
+/// Between two notifications, at least.
+const PAUSE: Duration = Duration::from_millis(5);
 /// How often a call that lost a race is done again.
 const RACES: u32 = 20;
 /// How often a call that failed by what is stored is done again.
@@ -241,9 +243,28 @@ impl Shared {
             loan.discard();
         }
         if is_news {
-            Hints::tell(self);
+            self.tell();
         }
         done
+    }
+
+    /// Tells everybody, here and elsewhere, that something changed.
+    fn tell(self: &Arc<Self>) {
+        if self.hints.changed() {
+            tokio::spawn(send_hints(Arc::downgrade(self)));
+        }
+    }
+}
+
+/// Sends hints until there are none to send. Errors are nobody's business: others poll as well.
+async fn send_hints(shared: Weak<Shared>) {
+    loop {
+        let Some(shared) = shared.upgrade().filter(|shared| shared.hints.take()) else { return };
+        let sender = shared.hints.sender.clone();
+        let sent = shared.call(Kind::Read, move |session| Box::pin(Hints::notify(session, sender.clone())));
+        let _ = sent.await;
+        drop(shared);
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

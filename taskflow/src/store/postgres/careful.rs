@@ -9,9 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::Row;
 use uuid::Uuid;
 
+use super::answers::Answers;
+use super::columns::{args, expires_at};
 use super::error::Fault;
-use super::insert::{Answers, args, expires_at, parts};
 use super::keys;
+use super::parts::parts;
 use super::plan::{Plan, Queue, Waiting, due};
 use super::queue;
 use super::session::Session;

@@ -2,41 +2,16 @@
 //!
 //! A claim is one statement, and so is a turn whose runs all went well: what ended, what begins, and the numbers of both.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
-
-use uuid::Uuid;
-
+use super::asked::{Asked, Taken};
+use super::claim_sql::{PROMOTE, answer, count, may_prefetch, moves, take_due};
 use super::claimed::{claims, says};
-use super::damage::{self, Damage};
+use super::damage;
 use super::error::Fault;
-use super::finish::{Successes, end_well};
+use super::finish::{Successes, are_plain, end_well};
 use super::limits;
-use super::session::{Session, Statement};
+use super::session::Session;
 use super::sql::moment;
-use super::value::{keep, length};
-use crate::store::{Claim, Claims, Finish, FinishKind, Finished, words};
-
-/// Marks tasks that have come due; 10,000 at a time.
-pub(super) const PROMOTE: &str = concat!(
-    "
-WITH due AS (
-    UPDATE taskflow_tasks SET state = 0
-    WHERE id = ANY (ARRAY(
-        SELECT id FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state = 1 AND ",
-    moment!(),
-    " <= now()
-        ORDER BY ",
-    moment!(),
-    " LIMIT 10000
-        FOR UPDATE SKIP LOCKED
-    ))
-    RETURNING queue
-)
-INSERT INTO taskflow_counts AS c (shard, queue, later)
-SELECT pg_backend_pid() % 1024, queue, -count(*) FROM due GROUP BY queue ORDER BY queue
-ON CONFLICT (shard, queue) DO UPDATE SET later = c.later + excluded.later"
-);
+use crate::store::{Claim, Claims, Finish, Finished};
 
 /// Something that must be done before the statement does anything, and so it does nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,14 +45,6 @@ macro_rules! first {
         )
     };
 }
-
-/// Whether a due task may be prefetched: [`RetryPolicy::may_prefetch`](crate::model::RetryPolicy::may_prefetch).
-macro_rules! may_prefetch {
-    () => {
-        "t.lost_runs = 0 AND (t.prefetch = 2 OR t.prefetch = 1 AND t.attempt + 1 < t.max_attempts)"
-    };
-}
-pub(super) use may_prefetch;
 
 /// The due tasks that may be taken: up to the first that may not be prefetched and finds no free slot. Of many queues
 /// most are empty: rather than to look into each, the index is gone along from queue to queue in which a task is due.
@@ -119,122 +86,6 @@ macro_rules! due {
         )
     };
 }
-
-/// Leases those tasks at that instant. What is taken is found again by its place, which it keeps while it is locked. One
-/// that was moved after this statement began, and locked where it is now, is not seen there and is left for another claim.
-macro_rules! take_due {
-    ($at:literal) => {
-        concat!(
-            "claimed AS (
-    UPDATE taskflow_tasks t
-    SET state = 3, attempt = t.attempt + 1, fence = t.fence + 1, instance = $5::uuid, claim_id = $6::bigint,
-        lease_until = (SELECT ",
-            $at,
-            " + $7::bigint * interval '1 microsecond'), started_at = ",
-            $at,
-            ", progress = NULL
-    WHERE t.ctid = ANY (ARRAY(SELECT place FROM due))
-    RETURNING t.id, t.fence, t.name, t.queue, t.priority, t.seq, t.attempt, t.max_attempts, t.scheduled_for,
-              t.log_lines, t.log_bytes, t.policy, t.tags, t.args, t.snoozes,
-              (CASE WHEN isfinite(t.expires_at) THEN extract(epoch FROM t.expires_at - now()) * 1000000
-                    WHEN t.expires_at IS NOT NULL THEN -1 END)::bigint
-)"
-        )
-    };
-}
-pub(super) use take_due;
-
-/// Adds what moved to this connection's shard.
-macro_rules! count {
-    ($moves:expr) => {
-        concat!(
-            "counted AS (
-    INSERT INTO taskflow_counts AS c (shard, queue, pending, running, success, waiting_first)
-    SELECT pg_backend_pid() % 1024, queue, sum(pending), sum(running), sum(success), sum(waiting_first)
-    FROM (",
-            $moves,
-            ") AS moves
-    GROUP BY queue ORDER BY queue
-    ON CONFLICT (shard, queue) DO UPDATE SET
-        pending = c.pending + excluded.pending,
-        running = c.running + excluded.running,
-        success = c.success + excluded.success,
-        waiting_first = c.waiting_first + excluded.waiting_first
-)"
-        )
-    };
-}
-pub(super) use count;
-
-/// What a claim moves.
-macro_rules! moves {
-    () => {
-        "
-        SELECT queue, -count(*) AS pending, count(*) AS running, 0 AS success,
-               -count(*) FILTER (WHERE attempt = 1) AS waiting_first
-        FROM claimed GROUP BY queue"
-    };
-}
-pub(super) use moves;
-
-/// When the next task of these queues and names will be due, if the claim was not given all it asked for. Where a
-/// thousand others come first, when the last of those will be: to be asked again.
-macro_rules! next_due {
-    () => {
-        concat!(
-            "coalesce(
-    (SELECT run_at FROM (
-        SELECT run_at, queue, name FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state = 1 AND ",
-            $crate::store::postgres::sql::moment!(),
-            " > now() AND ",
-            $crate::store::postgres::sql::moment!(),
-            " < 'infinity'
-        ORDER BY ",
-            $crate::store::postgres::sql::moment!(),
-            " LIMIT 1000
-     ) AS later
-     WHERE queue = ANY($1::text[]) AND name = ANY($3::text[]) ORDER BY run_at LIMIT 1),
-    (SELECT run_at FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state = 1 AND ",
-            $crate::store::postgres::sql::moment!(),
-            " > now() AND ",
-            $crate::store::postgres::sql::moment!(),
-            " < 'infinity'
-     ORDER BY ",
-            $crate::store::postgres::sql::moment!(),
-            " OFFSET 999 LIMIT 1)
-) - now()"
-        )
-    };
-}
-pub(super) use next_due;
-
-/// One row with what the statement says as a whole, which would be long if each row repeated it, and one for each task.
-macro_rules! answer {
-    ($first:literal, $finished:literal, $needs_slot:literal) => {
-        concat!(
-            "SELECT ",
-            $first,
-            ", ",
-            $finished,
-            ",
-       CASE WHEN (SELECT count(*) FROM claimed) < $4::bigint AND NOT ",
-            $needs_slot,
-            "
-            THEN (extract(epoch FROM ",
-            $crate::store::postgres::claim::next_due!(),
-            ") * 1000000)::bigint END,
-       NULL::uuid, NULL::bigint, NULL::text, NULL::text, NULL::smallint, NULL::bigint, NULL::bigint, NULL::bigint,
-       NULL::timestamptz, NULL::integer, NULL::bigint, NULL::text, NULL::text, NULL::text,
-       NULL::integer, NULL::bigint, ",
-            $needs_slot,
-            "
-UNION ALL
-SELECT NULL, NULL, NULL, claimed.*, NULL FROM claimed"
-        )
-    };
-}
-
-pub(super) use answer;
 
 const CLAIM: &str = concat!(
     "WITH ",
@@ -281,27 +132,6 @@ const TURN: &str = concat!(
     )
 );
 
-/// A claim as it is bound to a statement.
-pub(super) struct Asked {
-    pub(super) queues: Vec<AskedQueue>,
-    pub(super) limit: i64,
-    /// How many of them find a free slot.
-    pub(super) slots: i64,
-    /// Names the leases of this very claim, should its answer be lost.
-    pub(super) claim_id: i64,
-}
-
-/// What became of the ends, what was claimed, and what was leased and cannot be run.
-pub(super) type Taken = (Vec<Finished>, Claims, Vec<Damage>);
-
-/// A queue of a claim.
-pub(super) struct AskedQueue {
-    pub(super) name: Arc<str>,
-    /// So many tasks still.
-    pub(super) free: i64,
-    pub(super) prefetch: bool,
-}
-
 pub(super) async fn claim(session: &mut Session<'_>, claim: &Claim, claim_id: i64) -> Result<Claims, Fault> {
     let (_, claims, damaged) = take(session, &[], claim, claim_id).await?;
     damage::fail_claimed(session, damaged).await?;
@@ -320,17 +150,6 @@ pub(super) async fn turn(
     };
     damage::fail_claimed(session, damaged).await?;
     Ok((finished, claims))
-}
-
-/// Whether one statement can apply them all: each ends a task of its own well and has nothing else to say.
-pub(super) fn are_plain(finishes: &[Finish]) -> bool {
-    let mut seen = HashSet::with_capacity(finishes.len());
-    finishes.iter().all(|finish| {
-        matches!(finish.kind, FinishKind::Success { .. })
-            && finish.lines.is_empty()
-            && finish.progress.is_none()
-            && seen.insert(finish.run.id)
-    })
 }
 
 async fn take(
@@ -366,31 +185,4 @@ async fn take(
     successes.recognise_repeated(session, &mut finished).await?;
     let (claims, damaged) = claims(claim, &rows)?;
     Ok((finished, claims, damaged))
-}
-
-impl Asked {
-    pub(super) fn new(claim: &Claim, claim_id: i64) -> Self {
-        let (limit, slots) = (words::number(claim.limit), words::number(claim.slots()));
-        let mut queues: BTreeMap<Arc<str>, AskedQueue> = BTreeMap::new();
-        for queue in claim.queues.iter().filter(|queue| queue.limit > 0 && limit > 0) {
-            let free = words::number(queue.limit).min(limit);
-            let asked = AskedQueue { name: Arc::clone(&queue.name), free, prefetch: queue.prefetch };
-            queues.insert(Arc::clone(&queue.name), asked);
-        }
-        Self { queues: queues.into_values().collect(), limit, slots, claim_id }
-    }
-
-    fn bind(&self, statement: Statement, claim: &Claim, minds_what_is_first: bool) -> Statement {
-        statement
-            .bind(self.queues.iter().map(|queue| keep(&queue.name)).collect::<Vec<_>>())
-            .bind(self.queues.iter().map(|queue| queue.free).collect::<Vec<_>>())
-            .bind(claim.names.iter().map(|name| keep(name)).collect::<Vec<_>>())
-            .bind(self.limit)
-            .bind(Uuid::from(claim.instance))
-            .bind(self.claim_id)
-            .bind(length(claim.lease))
-            .bind(minds_what_is_first)
-            .bind(self.slots)
-            .bind(self.queues.iter().map(|queue| queue.prefetch).collect::<Vec<_>>())
-    }
 }

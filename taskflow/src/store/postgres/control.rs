@@ -5,19 +5,18 @@ use std::collections::HashMap;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::desk::{Desk, Ends};
+use super::desk::Desk;
 use super::error::Fault;
-use super::finish::CANCELLED;
 use super::keys::{self, QUEUES_OF_RUN_KEY};
 use super::ledger::Ledger;
-use super::life::{Life, WITH_RUN_KEY};
+use super::life::WITH_RUN_KEY;
 use super::queue;
 use super::session::Session;
 use super::sql::{moment, total};
 use super::value::{give, keep};
 use crate::model::{CancelOutcome, Error, TaskId};
 use crate::store::state::State;
-use crate::store::{Retention, words};
+use crate::store::{Retention, transition, words};
 
 const DELETE: &str = "
 DELETE FROM taskflow_tasks WHERE id = ANY (ARRAY(
@@ -112,28 +111,12 @@ pub(super) async fn cancel(
         return Ok(Vec::new());
     }
     let mut desk = Desk::of(session, ids.iter().copied()).await?;
-    let answers: Vec<CancelOutcome> = ids.iter().map(|id| cancel_one(&mut desk, *id, reason)).collect();
+    let cancel_one = |id: &TaskId| desk.decide(*id, |task| transition::cancel(task, reason));
+    let answers: Vec<CancelOutcome> = ids.iter().map(cancel_one).collect();
     let changed = |it: &CancelOutcome| matches!(it, CancelOutcome::Cancelled | CancelOutcome::Requested);
     session.is_news |= answers.iter().any(changed);
     desk.write(session).await?;
     Ok(answers)
-}
-
-fn cancel_one(desk: &mut Desk, id: TaskId, reason: &str) -> CancelOutcome {
-    let Some(life) = desk.life(id) else { return CancelOutcome::NotFound };
-    if life.state.is_final() {
-        return CancelOutcome::AlreadyFinished;
-    }
-    if life.state == State::Running {
-        if let Some(life) = desk.change(id) {
-            life.cancel_requested = true;
-        }
-        return CancelOutcome::Requested;
-    }
-    let Life { attempt, lost_runs, .. } = *life;
-    let (state, error) = (State::Cancelled, reason.to_owned());
-    desk.end(id, Ends { state, attempt, lost_runs, error, outcome: None });
-    CancelOutcome::Cancelled
 }
 
 pub(super) async fn cancel_by_run_key(
@@ -146,10 +129,8 @@ pub(super) async fn cancel_by_run_key(
     queue::lock(session, queues).await?;
     let query = session.query(WITH_RUN_KEY).bind(run_key);
     let mut desk = Desk::over(session, query).await?;
-    let ids = desk.ids();
-    for id in &ids {
-        cancel_one(&mut desk, *id, CANCELLED);
-    }
+    let mut ids = desk.ids();
+    ids.retain(|id| desk.decide(*id, transition::cancel_by_run_key));
     session.is_news |= !ids.is_empty();
     desk.write(session).await?;
     Ok(ids)
@@ -172,36 +153,14 @@ pub(super) async fn retry(
 }
 
 fn retry_one(desk: &mut Desk, keys: &mut HashMap<(String, String), TaskId>, id: TaskId) -> Result<(), Error> {
-    let life = desk.life(id).ok_or(Error::NotFound { id })?.clone();
-    if !life.state.is_final() || life.state == State::Success {
-        return Err(Error::NotRetryable { id, status: life.state.status() });
-    }
-    if let Some(key) = life.idempotency_key {
-        let place = (key, life.name);
-        if let Some(holder) = life.key_holder.or_else(|| keys.get(&place).copied()) {
-            return Err(Error::KeyTaken { id, holder });
-        }
-        keys.insert(place, id);
-    }
-    let now = desk.now;
-    if life.instance.is_some() {
-        let outcome = words::outcome(life.outcome.as_deref().unwrap_or_default());
-        desk.record(id, life.finished_at.unwrap_or(now), outcome, life.error);
-    }
+    let life = desk.life(id).ok_or(Error::NotFound { id })?;
+    let key = life.idempotency_key.clone().map(|key| (key, life.name.clone()));
+    let holder = life.key_holder.or_else(|| keys.get(key.as_ref()?).copied());
     // One that cannot be read fails the task again when it is claimed.
-    let again = words::policy(life.policy.as_deref()).max_attempts();
-    desk.moved(id, State::Due, life.attempt);
-    if let Some(life) = desk.change(id) {
-        life.max_attempts = life.attempt.saturating_add(i64::from(again)).min(i64::from(u32::MAX));
-        life.run_at = now;
-        life.finished_at = None;
-        life.instance = None;
-        life.outcome = None;
-        life.error = None;
-        life.reopens = true;
-        life.lost_runs = 0;
-        life.snoozes = 0;
-    }
+    let attempts = words::policy(life.policy.as_deref()).max_attempts();
+    let now = desk.now;
+    desk.decide(id, |task| transition::retry(id, task, attempts, holder, now))?;
+    keys.extend(key.map(|key| (key, id)));
     Ok(())
 }
 

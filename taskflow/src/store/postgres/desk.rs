@@ -1,7 +1,7 @@
 //! Where rows are worked on one by one.
 //!
 //! What a statement cannot do to many rows at once (retries, reports, cancels, recovery) is done here: the rows are
-//! locked and read together, changed in memory by the rules of the contract, and written together. Three to five
+//! locked and read together, changed in memory as [the rules](crate::store::transition) decide, and written together. Three to five
 //! statements, whatever the number of rows.
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,12 +12,13 @@ use uuid::Uuid;
 use super::error::Fault;
 use super::keys::{self, Freed};
 use super::ledger::Ledger;
-use super::life::{self, BY_ID, HELD_OR_RUNNING, Life};
+use super::life::{self, BY_ID, BY_ID_ALONE, Life};
 use super::queue;
 use super::session::{Session, Statement};
-use super::value::{Instant, keep};
-use crate::model::{AttemptOutcome, LogLine, Progress, TaskId, time};
+use super::value::{Instant, LONGEST, keep};
+use crate::model::{AttemptOutcome, LogLine, Progress, TaskId, TaskStatus, time};
 use crate::store::state::State;
+use crate::store::transition::{Change, Decision, EndedRun, ErrorChange, Stage, TaskState};
 use crate::store::words;
 
 const WRITE_ATTEMPTS: &str = "
@@ -33,26 +34,6 @@ INSERT INTO taskflow_logs (task, n, attempt, at, level, message)
 SELECT * FROM unnest($1::uuid[], $2::integer[], $3::bigint[], $4::timestamptz[], $5::text[], $6::text[])
 ON CONFLICT (task, n) DO UPDATE SET
     attempt = excluded.attempt, at = excluded.at, level = excluded.level, message = excluded.message";
-
-/// A row that is to wait again.
-#[derive(Clone, Debug)]
-pub(super) struct Waits {
-    pub(super) attempt: i64,
-    pub(super) run_at: i64,
-    pub(super) lost_runs: i32,
-    pub(super) error: Option<String>,
-}
-
-/// A row that is to end other than well.
-#[derive(Clone, Debug)]
-pub(super) struct Ends {
-    pub(super) state: State,
-    pub(super) attempt: i64,
-    pub(super) lost_runs: i32,
-    pub(super) error: String,
-    /// How the attempt ended that is in the row and stays there; `None` if there is none.
-    pub(super) outcome: Option<AttemptOutcome>,
-}
 
 /// A former attempt that is to be written down.
 #[derive(Debug)]
@@ -87,13 +68,13 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    /// Locks the rows of those of these tasks that are held or run. They may stay so or begin to wait, and not more.
+    /// Locks the rows of these tasks. Those that run stay so, and those that are held may end their hold: not more.
     pub(super) async fn of_leased(
         session: &mut Session<'_>,
         ids: impl IntoIterator<Item = TaskId>,
     ) -> Result<Self, Fault> {
         session.begin().await?;
-        let query = session.query(HELD_OR_RUNNING).bind(in_order(ids));
+        let query = session.query(BY_ID_ALONE).bind(in_order(ids));
         Self::over(session, query).await
     }
 
@@ -128,9 +109,9 @@ impl Desk {
     pub(super) async fn over(session: &mut Session<'_>, query: Statement) -> Result<Self, Fault> {
         session.begin().await?;
         let mut desk = Self::default();
-        for row in session.all(query).await? {
-            let life = Life::read(&row)?;
-            desk.now = row.try_get::<Instant, _>(1)?.0;
+        for columns in session.all(query).await? {
+            let life = Life::read(&columns)?;
+            desk.now = columns.try_get::<Instant, _>(1)?.0;
             desk.lives.insert(life.id, life);
         }
         Ok(desk)
@@ -150,15 +131,68 @@ impl Desk {
         self.life(id).filter(is_its).cloned()
     }
 
-    /// A row to be changed in what nothing counts.
-    pub(super) fn change(&mut self, id: TaskId) -> Option<&mut Life> {
-        let life = self.lives.get_mut(&id)?;
+    /// Decides about a task by a rule, and applies that.
+    pub(super) fn decide<'r, A>(
+        &mut self,
+        id: TaskId,
+        rule: impl FnOnce(Option<&TaskState>) -> Decision<'r, A>,
+    ) -> A {
+        let decision = rule(self.life(id).map(Life::task).as_ref());
+        if let Some(change) = decision.change {
+            self.apply(id, &change);
+        }
+        decision.answer
+    }
+
+    /// Applies what the rules have decided.
+    pub(super) fn apply(&mut self, id: TaskId, change: &Change<'_>) {
+        let (next, now) = (&change.next, self.now);
+        if change.reopens {
+            self.record_last(id);
+        }
+        // The attempt that a task ends with stays in its row.
+        let last = change.last_run();
+        if let (Some(run), None) = (&change.ended_run, last) {
+            self.record(id, now, run.outcome, run.error.map(str::to_owned));
+        }
+        if next.stage != Stage::Running {
+            self.moved(id, State::of(next, now), next.attempt.into());
+        }
+        let Some(life) = self.lives.get_mut(&id) else { return };
         life.is_changed = true;
-        Some(life)
+        life.cancel_requested = next.cancel_requested;
+        if next.stage == Stage::Running {
+            return;
+        }
+        if next.run_at != life.run_at {
+            life.run_at = next.run_at.min(now.saturating_add(LONGEST));
+        }
+        if life.task().fence != next.fence {
+            life.fence = life.fence.saturating_add(1);
+        }
+        life.max_attempts = next.max_attempts.into();
+        life.lost_runs = i32::try_from(next.lost_runs).unwrap_or(i32::MAX);
+        life.snoozes = i32::try_from(next.snoozes).unwrap_or(i32::MAX);
+        life.forgets_expiry = next.expires_at != life.expires_at;
+        life.expires_at = next.expires_at;
+        life.finished_at = change.finished_at(now);
+        life.instance = last.and(life.instance);
+        // That it ended well, its state says.
+        let outcome = last.map(|run| run.outcome).filter(|outcome| *outcome != AttemptOutcome::Success);
+        life.outcome = outcome.map(|outcome| words::outcome_word(outcome).to_owned());
+        match &change.error {
+            ErrorChange::Set(error) => life.error = Some(error.as_ref().to_owned()),
+            ErrorChange::Clear => life.error = None,
+            ErrorChange::Keep => {}
+        }
+        if let Some(result) = change.result {
+            life.result = Some(result.into());
+        }
+        life.reopens |= change.reopens;
     }
 
     /// Moves a row to another state.
-    pub(super) fn moved(&mut self, id: TaskId, state: State, attempt: i64) {
+    fn moved(&mut self, id: TaskId, state: State, attempt: i64) {
         let Some(life) = self.lives.get_mut(&id) else { return };
         self.ledger.exit(&life.queue, life.state, life.attempt);
         self.ledger.enter(&life.queue, state, attempt);
@@ -188,29 +222,12 @@ impl Desk {
         }
     }
 
-    /// Lets a row wait for its next attempt.
-    pub(super) fn wait(&mut self, id: TaskId, waits: Waits) {
-        let state = State::waiting(waits.run_at, self.now);
-        self.moved(id, state, waits.attempt);
-        let Some(life) = self.change(id) else { return };
-        life.run_at = waits.run_at;
-        life.lost_runs = waits.lost_runs;
-        life.error = waits.error;
-        life.instance = None;
-        life.cancel_requested = false;
-    }
-
-    /// Ends a row other than well.
-    pub(super) fn end(&mut self, id: TaskId, ends: Ends) {
-        let now = self.now;
-        self.moved(id, ends.state, ends.attempt);
-        let Some(life) = self.change(id) else { return };
-        life.finished_at = Some(now);
-        life.lost_runs = ends.lost_runs;
-        life.error = Some(ends.error);
-        life.instance = ends.outcome.and(life.instance);
-        life.outcome = ends.outcome.map(|outcome| words::outcome_word(outcome).to_owned());
-        life.cancel_requested = false;
+    /// Writes the attempt that a task ended with down among the former ones.
+    fn record_last(&mut self, id: TaskId) {
+        let Some(life) = self.life(id).filter(|life| life.instance.is_some()) else { return };
+        let outcome = words::outcome(life.outcome.as_deref().unwrap_or_default());
+        let (at, error) = (life.finished_at.unwrap_or(self.now), life.error.clone());
+        self.record(id, at, outcome, error);
     }
 
     /// Writes the attempt in a row down among the former ones.
@@ -247,11 +264,17 @@ impl Desk {
         let Some(life) = self.lives.get(&id) else { return };
         let has_begun = has_begun && life.state == State::Running;
         let uncounted = i64::from(life.state == State::Running && !has_begun);
-        let attempt = life.attempt.saturating_sub(uncounted).clamp(0, i64::from(u32::MAX));
-        let lost_runs = life.lost_runs.max(0);
         let error = format!("the stored task is damaged: {reason}");
-        let outcome = has_begun.then_some(AttemptOutcome::Failed);
-        self.end(id, Ends { state: State::Failed, attempt, lost_runs, error, outcome });
+        let attempt = life.attempt.saturating_sub(uncounted);
+        let next = TaskState {
+            stage: Stage::Ended(TaskStatus::Failed),
+            attempt: words::small(attempt),
+            cancel_requested: false,
+            ..life.task()
+        };
+        let run = has_begun.then_some(EndedRun { outcome: AttemptOutcome::Failed, error: Some(&error) });
+        let error = ErrorChange::Set(error.as_str().into());
+        self.apply(id, &Change { next, ended_run: run, error, result: None, reopens: false });
     }
 
     /// Writes everything down.

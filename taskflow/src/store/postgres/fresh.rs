@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, HashMap};
 use sqlx::Row;
 use uuid::Uuid;
 
+use super::columns::{args, expires_at, start_number};
 use super::error::Fault;
-use super::insert::{args, expires_at, start_number};
 use super::session::{Session, Statement};
 use super::sql::moment;
 use super::value::{Instant, keep, keep_json, length};

@@ -7,37 +7,18 @@ use std::collections::HashMap;
 
 use sqlx::Row;
 
+use super::answers::{Answers, begun};
 use super::careful;
+use super::columns::{args, expires_at, start_number};
 use super::error::Fault;
 use super::fresh::Fresh;
+use super::parts::parts;
 use super::session::{Session, Statement};
 use super::sql::moment;
 use super::value::{Instant, keep, keep_json, length};
 use crate::model::{NewTask, TaskId, When, time};
 use crate::store::state::State;
 use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start, words};
-
-/// The most rows of one statement, and the most bytes of arguments: a few hundred milliseconds, so that a silent server can be
-/// told from a busy one, and far less than the gigabyte that one message may have.
-const ROWS: usize = 20_000;
-const BYTES: usize = 16 << 20;
-
-/// The parts of a list of which each goes into one statement.
-pub(super) fn parts<T>(all: &[T], task: impl Fn(&T) -> &NewTask) -> Vec<&[T]> {
-    let (mut parts, mut begin, mut bytes) = (Vec::new(), 0, 0);
-    for (n, one) in all.iter().enumerate() {
-        let more = args(task(one)).len();
-        if n > begin && (n - begin >= ROWS || bytes + more > BYTES) {
-            parts.push(&all[begin..n]);
-            (begin, bytes) = (n, 0);
-        }
-        bytes += more;
-    }
-    if begin < all.len() {
-        parts.push(&all[begin..]);
-    }
-    parts
-}
 
 /// The given tasks as rows, with what the server's clock says of their times.
 macro_rules! given {
@@ -141,8 +122,6 @@ FROM taskflow_tasks WHERE id = ANY($1::uuid[])";
 
 const KEY_HOLDER: &str = "
 SELECT id FROM taskflow_tasks WHERE idempotency_key = $1 AND name = $2 AND state <= 4";
-
-pub(super) type Answers = Vec<Result<Vec<Inserted>, Refusal>>;
 
 pub(super) async fn insert(session: &mut Session<'_>, batch: &InsertBatch) -> Result<Answers, Fault> {
     let is_plain = |group: &InsertGroup| {
@@ -262,24 +241,6 @@ async fn stands_for(
     }
 }
 
-/// The answer for a task that began so, or was refused before and is kept as rejected.
-pub(super) fn begun(insert: &InsertTask, state: State) -> Result<Inserted, Refusal> {
-    let new = &insert.task;
-    if state == State::Rejected {
-        let (queue, max_size) = (new.queue.clone().into_owned(), insert.max_size.unwrap_or(0));
-        return Err(Refusal::QueueFull { queue, max_size });
-    }
-    Ok(Inserted::new(new.id, begun_as(state)))
-}
-
-fn begun_as(state: State) -> InsertedAs {
-    match state {
-        State::Running => InsertedAs::Leased { fence: 1 },
-        State::Held => InsertedAs::Held { fence: 1 },
-        _ => InsertedAs::Pending,
-    }
-}
-
 /// Writes tasks and answers how those that were written begin.
 async fn write(
     session: &mut Session<'_>,
@@ -332,39 +293,4 @@ fn bind_tasks(statement: Statement, tasks: &[&InsertTask]) -> Statement {
         .bind(each().map(|new| new.idempotency_key.as_deref().map(keep)).collect::<Vec<_>>())
         .bind(each().map(|new| new.concurrency_key.as_deref().map(keep)).collect::<Vec<_>>())
         .bind(each().map(expires_at).collect::<Vec<_>>())
-}
-
-/// Whoever makes an `InsertTask` has checked its arguments.
-pub(super) fn args(new: &NewTask) -> &str {
-    new.args.as_deref().unwrap_or("null")
-}
-
-/// When a task can no longer be started.
-pub(super) fn expires_at(new: &NewTask) -> Option<Instant> {
-    new.expires_at.map(|at| Instant(time::to_micros(at)))
-}
-
-pub(super) fn start_number(start: Start) -> i16 {
-    match start {
-        Start::Wait => 0,
-        Start::LeaseIfIdle => 1,
-        Start::Lease => 2,
-        Start::Hold => 3,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_part_has_more_rows_or_bytes_than_one_statement_may_and_none_is_left_out() {
-        let task = |bytes: usize| NewTask::new("t", Ok("x".repeat(bytes).into()));
-        let lengths =
-            |all: &[NewTask]| parts(all, |task| task).iter().map(|part| part.len()).collect::<Vec<_>>();
-        assert_eq!(lengths(&[]), [0; 0]);
-        assert_eq!(lengths(&vec![task(1); ROWS * 2 + 1]), [ROWS, ROWS, 1]);
-        assert_eq!(lengths(&vec![task(1 << 20); 40]), [16, 16, 8]);
-        assert_eq!(lengths(&[task(BYTES + 1), task(1)]), [1, 1]);
-    }
 }

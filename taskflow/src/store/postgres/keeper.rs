@@ -1,25 +1,22 @@
 //! The lease connection of an instance that runs tasks: beside all others, driven by the thread that renews leases. On it
 //! leases are renewed, and its session holds the lock that [shows](super::signs) that the process lives.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use parking_lot::Mutex;
 use sqlx::{Connection, PgConnection};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::calls::Shared;
 use super::error::Fault;
+use super::keepers::{Renewing, Request};
 use super::lease;
 use super::session::Session;
 use super::signs;
 use crate::model::{InstanceId, StoreError};
 use crate::store::sign::{SHOW_AGAIN, SIGN_GRACE, Sign, SignStream};
-use crate::store::suspects::Seen;
-use crate::store::{Renewal, Renewed};
 
 /// How often the connection is asked whether it is there: when it is lost, its lock is too.
 const PING: Duration = Duration::from_millis(200);
@@ -29,49 +26,6 @@ const PATIENCE: Duration = Duration::from_secs(8);
 
 /// How often a renewal that lost a race is done again.
 const RACES: u32 = 20;
-
-/// The instances of this store that have a lease connection.
-#[derive(Debug, Default)]
-pub(super) struct Keepers(Mutex<HashMap<InstanceId, mpsc::UnboundedSender<Request>>>);
-
-#[derive(Debug)]
-enum Request {
-    Renew(Renewing),
-    /// Somebody saw that the lock is not held.
-    ShowAgain,
-}
-
-/// A renewal, and whom to tell.
-#[derive(Debug)]
-struct Renewing {
-    renewal: Renewal,
-    reply: oneshot::Sender<Result<Renewed, StoreError>>,
-    /// It was tried on a connection that broke.
-    is_repeated: bool,
-}
-
-impl Keepers {
-    /// Renews on the lease connection, if there is one.
-    pub(super) fn renew(&self, renewal: &Renewal) -> Option<oneshot::Receiver<Result<Renewed, StoreError>>> {
-        let keepers = self.0.lock();
-        let keeper = keepers.get(&renewal.instance)?;
-        let (reply, answer) = oneshot::channel();
-        let renewing = Renewing { renewal: renewal.clone(), reply, is_repeated: false };
-        keeper.send(Request::Renew(renewing)).ok()?;
-        Some(answer)
-    }
-
-    /// Whether this is the sign of one of our instances. It is shown again if it is not there: a pooler may have given the
-    /// session to somebody else.
-    pub(super) fn is_ours(&self, seen: &Seen<i64>) -> bool {
-        let keepers = self.0.lock();
-        let Some(keeper) = keepers.get(&seen.instance) else { return false };
-        if !seen.is_there {
-            let _ = keeper.send(Request::ShowAgain);
-        }
-        true
-    }
-}
 
 /// Keeps a lease connection for as long as the stream is asked for more.
 pub(super) fn show_life(shared: &Arc<Shared>, instance: InstanceId) -> SignStream {

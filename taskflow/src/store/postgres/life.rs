@@ -10,6 +10,8 @@ use super::sql::moment;
 use super::value::{Instant, give, keep, keep_json};
 use crate::model::TaskId;
 use crate::store::state::State;
+use crate::store::transition::TaskState;
+use crate::store::words;
 
 /// The rows of a condition, locked. Who else holds their keys is asked too.
 macro_rules! locked {
@@ -22,15 +24,15 @@ macro_rules! locked {
         WHERE k.idempotency_key = t.idempotency_key AND k.name = t.name AND k.state <= 4 AND k.id <> t.id),
        (SELECT k.id FROM taskflow_tasks k
         WHERE k.run_key = t.run_key AND k.name = t.name AND k.state <= 2 AND k.attempt = 0 AND k.id <> t.id),
-       t.concurrency_key, t.snoozes
+       t.concurrency_key, t.snoozes, t.expires_at
 FROM taskflow_tasks t ",
             $condition
         )
     };
 }
 
-pub(super) const HELD_OR_RUNNING: &str =
-    locked!("WHERE t.id = ANY($1::uuid[]) AND t.state IN (2, 3) ORDER BY t.id FOR UPDATE");
+/// For what no concurrency key minds: it may be done without the locks of their queues.
+pub(super) const BY_ID_ALONE: &str = locked!("WHERE t.id = ANY($1::uuid[]) ORDER BY t.id FOR UPDATE");
 
 /// None if one has a concurrency key and its queue is not among those that are locked: they come first.
 pub(super) const BY_ID: &str = locked!(
@@ -67,12 +69,12 @@ SET state = g.state, attempt = g.attempt, max_attempts = g.max_attempts, lost_ru
     finished_at = g.finished_at, outcome = g.outcome, error = g.error, run_key = g.run_key,
     result = coalesce(g.result, t.result),
     progress = CASE WHEN g.reopens THEN NULL ELSE coalesce(g.progress, t.progress) END,
-    expires_at = CASE WHEN g.reopens AND t.expires_at <= now() THEN NULL ELSE t.expires_at END
+    expires_at = CASE WHEN g.forgets_expiry THEN NULL ELSE t.expires_at END
 FROM unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::bigint[], $5::integer[], $6::boolean[], $7::integer[],
             $8::bigint[], $9::uuid[], $10::timestamptz[], $11::timestamptz[], $12::text[], $13::text[], $14::text[],
-            $15::text[], $16::text[], $17::boolean[], $18::integer[], $19::bigint[])
+            $15::text[], $16::text[], $17::boolean[], $18::integer[], $19::bigint[], $20::boolean[])
     AS g (id, state, attempt, max_attempts, lost_runs, cancel_requested, log_lines, more_log_bytes, instance, run_at,
-          finished_at, outcome, error, run_key, result, progress, reopens, snoozes, fence)
+          finished_at, outcome, error, run_key, result, progress, reopens, snoozes, fence, forgets_expiry)
     CROSS JOIN LATERAL (SELECT t.ctid AS place FROM taskflow_tasks t WHERE t.id = g.id OFFSET 0) AS p
 WHERE t.ctid = p.place";
 
@@ -93,6 +95,7 @@ pub(super) struct Life {
     pub(super) run_at: i64,
     pub(super) started_at: Option<i64>,
     pub(super) finished_at: Option<i64>,
+    pub(super) expires_at: Option<i64>,
     pub(super) outcome: Option<String>,
     pub(super) error: Option<String>,
     pub(super) policy: Option<String>,
@@ -103,19 +106,30 @@ pub(super) struct Life {
     pub(super) run_key_holder: Option<TaskId>,
     pub(super) result: Option<Box<str>>,
     pub(super) progress: Option<String>,
-    /// A manual retry: what was said of its progress is over, and so is an expiry that has passed.
+    /// A manual retry: what was said of its progress is over.
     pub(super) reopens: bool,
+    pub(super) forgets_expiry: bool,
     pub(super) log_lines: i32,
     pub(super) more_log_bytes: i64,
     pub(super) is_changed: bool,
 }
 
 impl Life {
-    /// Whether a run under that fence was finished, and no other has begun since.
-    pub(super) fn was_finished_under(&self, fence: u64) -> bool {
-        i64::try_from(fence) == Ok(self.fence)
-            && self.started_at.is_some()
-            && !matches!(self.state, State::Running | State::Held)
+    /// What the rules need to know of it.
+    pub(super) fn task(&self) -> TaskState {
+        TaskState {
+            stage: self.state.stage(),
+            attempt: words::small(self.attempt),
+            max_attempts: words::small(self.max_attempts),
+            // One that other hands made negative is nobody's.
+            fence: u64::try_from(self.fence).unwrap_or(u64::MAX),
+            lost_runs: words::small(self.lost_runs.into()),
+            snoozes: words::small(self.snoozes.into()),
+            cancel_requested: self.cancel_requested,
+            has_begun: self.started_at.is_some(),
+            run_at: self.run_at,
+            expires_at: self.expires_at,
+        }
     }
 
     pub(super) fn read(row: &PgRow) -> Result<Self, Fault> {
@@ -146,9 +160,11 @@ impl Life {
             run_key_holder: holder(21)?,
             concurrency_key: text(22)?,
             snoozes: row.try_get(23)?,
+            expires_at: instant(24)?,
             result: None,
             progress: None,
             reopens: false,
+            forgets_expiry: false,
             more_log_bytes: 0,
             is_changed: false,
         })
@@ -182,6 +198,7 @@ pub(super) async fn write(session: &mut Session<'_>, lives: &[Life]) -> Result<(
         .bind(each().map(|life| life.progress.as_deref()).collect::<Vec<_>>())
         .bind(each().map(|life| life.reopens).collect::<Vec<_>>())
         .bind(each().map(|life| life.snoozes).collect::<Vec<_>>())
-        .bind(each().map(|life| life.fence).collect::<Vec<_>>());
+        .bind(each().map(|life| life.fence).collect::<Vec<_>>())
+        .bind(each().map(|life| life.forgets_expiry).collect::<Vec<_>>());
     session.execute(statement).await.map(drop)
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::claim::{Asked, PROMOTE, Taken, answer, count, may_prefetch, moves, take_due};
+use super::asked::{Asked, Taken};
+use super::claim_sql::{PROMOTE, answer, count, may_prefetch, moves, take_due};
 use super::claimed::claims;
 use super::damage::Damage;
 use super::error::Fault;

@@ -2,14 +2,15 @@
 //!
 //! In reading order: a [`url`] or a pool becomes a [`store`], whose [`calls`] each borrow one of its [`connections`] for a
 //! [`session`] of one statement or one transaction; [`schema`] makes the tables, and [`sql_add`] the function by which other languages add. Tasks come in by [`insert`], most of
-//! them [`fresh`], or by [`careful`] and its [`plan`] where limits and keys must be looked at, or [`within`] a transaction of the caller's. They go through
-//! [`claim`], which answers with what [`claimed`] reads, or through [`limits`] where the queue has some over all processes,
+//! them [`fresh`], or by [`careful`] and its [`plan`] where limits and keys must be looked at; all of these take a
+//! task's [`columns`] in [`parts`] and give the same [`answers`]. Or they come in [`within`] a transaction of the caller's. They go through
+//! [`claim`], made of [`claim_sql`] and of what is [`asked`], which answers with what [`claimed`] reads, or through [`limits`] where the queue has some over all processes,
 //! and, where they all end well, out again in the same statement; whatever else becomes of rows happens at a [`desk`], on which each is a [`life`]:
 //! [`finish`], [`recover`], [`control`]. Rows that other hands have [damaged](damage) are failed. Concurrency [`keys`] keep
 //! tasks aside. The [`ledger`] keeps the numbers of the
 //! queues, [`queue`] what is asked of them, [`lease`], [`instance`] and [`schedule`] their tables.
-//! A [`keeper`] renews the leases of an instance and shows by [`signs`] that it lives. [`read`], [`overview`]
-//! and [`list`] answer questions with [`record`]s. [`hints`] wake other processes. [`sql`], [`value`] and [`error`]
+//! A [`keeper`], one of the [`keepers`] of the store, renews the leases of an instance and shows by [`signs`] that it lives. [`read`], [`overview`]
+//! and [`list`] answer questions with [`record`]s. [`hints`] wake other processes, where a [`listener`] hears them. [`sql`], [`value`] and [`error`]
 //! translate names, values and errors.
 //!
 //! **Locks** are taken in one order, so that nobody waits for somebody who waits for him:
@@ -25,10 +26,14 @@
 //!
 //! All times are those of the server's clock.
 
+mod answers;
+mod asked;
 mod calls;
 mod careful;
 mod claim;
+mod claim_sql;
 mod claimed;
+mod columns;
 mod connections;
 mod control;
 mod damage;
@@ -40,14 +45,17 @@ mod hints;
 mod insert;
 mod instance;
 mod keeper;
+mod keepers;
 mod keys;
 mod lease;
 mod ledger;
 mod life;
 mod limits;
 mod list;
+mod listener;
 mod options;
 mod overview;
+mod parts;
 mod plan;
 mod queue;
 mod read;

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::insert::{begun, expires_at};
+use super::answers::begun;
+use super::columns::expires_at;
 use super::keys::Freed;
 use super::ledger::Ledger;
 use super::value::length;

@@ -12,7 +12,7 @@ use super::session::Session;
 use super::value::{Instant, give, keep};
 use crate::model::{TaskId, TickOutcome, time};
 use crate::store::words::{count, number};
-use crate::store::{Declaration, Fire, FireAfter, Fired, ScheduleChange, ScheduleChanges, ScheduleState};
+use crate::store::{Declaration, Fire, Fired, ScheduleChange, ScheduleChanges, ScheduleState};
 
 /// Whoever comes second waits here for the first.
 const LOCK: &str = "
@@ -75,58 +75,25 @@ pub(super) async fn fire(session: &mut Session<'_>, fire: &Fire) -> Result<Fired
     let name = keep(&fire.schedule).into_owned();
     let mut row = session.optional(session.query(LOCK).bind(name.clone())).await?;
     if row.is_none() {
-        if let Some(refused) = fire.refused_by(None, None) {
-            return Ok(refused);
-        }
-        if matches!(fire.after, FireAfter::Start(Some(_))) {
-            return Ok(Fired::Before);
-        }
         let now = session.one(session.query(CLOCK)).await?.try_get::<Instant, _>(0)?.0;
-        if let Some(by) = fire.early_by(now) {
-            return Ok(Fired::Early { by });
+        if let Err(fired) = ScheduleState::new(fire.schedule.clone()).admit(fire, now) {
+            return Ok(fired);
         }
         row = Some(know(session, &name).await?);
     }
     let row = row.ok_or(Fault::Again("a schedule was removed"))?;
     let mut state = read(&row)?;
     let now = row.try_get::<Instant, _>(11)?.0;
-    if let Some(by) = fire.early_by(now) {
-        return Ok(Fired::Early { by });
-    }
-    let declared = state.declared.as_ref().map(|declared| &*declared.timing);
-    if let Some(refused) = fire.refused_by(state.definition.as_deref(), declared) {
-        return Ok(refused);
-    }
-    let begins = state.last_tick.is_none() && fire.batch.is_none();
-    let is_next = match fire.after {
-        FireAfter::Earlier => fire.is_after(state.last_tick.map(time::to_micros), now),
-        FireAfter::Start(before) => state.last_start.map(time::to_micros) == before.map(time::to_micros),
+    let batch = match state.admit(fire, now) {
+        Ok(batch) => batch,
+        Err(fired) => return Ok(fired),
     };
-    if !is_next {
-        return Ok(Fired::Before);
-    }
     session.is_news = true;
-    let is_paused = fire.after == FireAfter::Earlier && state.paused;
-    let fired = match &fire.batch {
-        None => Fired::Passed,
-        Some(_) if is_paused => Fired::Paused,
-        Some(batch) => match insert::insert(session, batch).await?.pop() {
-            Some(Ok(mut inserted)) => inserted.pop().map_or(Fired::Passed, Fired::Inserted),
-            Some(Err(refusal)) => Fired::Refused(refusal),
-            None => Fired::Passed,
-        },
+    let inserted = match batch {
+        Some(batch) => Some(insert::insert(session, batch).await?),
+        None => None,
     };
-    if let Fired::Inserted(inserted) = &fired {
-        state.last_task = Some(inserted.id);
-    }
-    match fire.after {
-        FireAfter::Earlier => {
-            state.last_tick = Some(fire.tick);
-            state.last_outcome = fired.outcome().filter(|_| !begins);
-        }
-        FireAfter::Start(_) => state.last_start = Some(fire.tick),
-    }
-    state.count_skipped(fire);
+    let fired = state.note(fire, inserted);
     let note = session
         .query(NOTE_TICK)
         .bind(name)
@@ -187,16 +154,13 @@ pub(super) async fn set_schedule(
         None => know(session, &name).await?,
     };
     let mut state = read(&row)?;
-    let now = time::from_micros(row.try_get::<Instant, _>(11)?.0);
+    let was_defined = state.definition.is_some();
+    state.change(change, row.try_get::<Instant, _>(11)?.0);
     match change {
-        ScheduleChange::Paused(paused) => state.paused = *paused,
-        ScheduleChange::Defined { definition, from } => {
-            state.definition = Some(definition.clone());
-            state.last_tick = state.last_tick.max(Some(*from));
-            state.last_outcome = None;
+        ScheduleChange::Defined { .. } => {
             session.execute(session.query(NOTE_CHANGE).bind(name.clone()).bind(false)).await?;
         }
-        ScheduleChange::Removed if state.definition.take().is_none() => return Ok(false),
+        ScheduleChange::Removed if !was_defined => return Ok(false),
         ScheduleChange::Removed => {
             session.execute(session.query(NOTE_CHANGE).bind(name.clone()).bind(true)).await?;
             let most = number(ScheduleChanges::MAX_REMOVED);
@@ -206,8 +170,7 @@ pub(super) async fn set_schedule(
                 return Ok(true);
             }
         }
-        ScheduleChange::Declared { declaration, instead_of } => state.declare(declaration, *instead_of, now),
-        ScheduleChange::Undeclared { since } => state.undeclare(*since, now),
+        _ => {}
     }
     write(session, name, &state).await?;
     Ok(was_known)

@@ -11,13 +11,12 @@ use sqlx::postgres::{PgConnectOptions, PgPool};
 use super::calls::{Kind, Shared, ended};
 use super::connections::Connections;
 use super::error::Fault;
-use super::hints::Hints;
 use super::options::PostgresOptions;
 use super::session::{SETTINGS, Session};
 use super::sql::Sql;
 use super::{
-    claim, control, finish, insert, instance, keeper, lease, list, overview, queue, read, recover, schedule,
-    schema, signs, url, within,
+    claim, control, finish, insert, instance, keeper, lease, list, listener, overview, queue, read, recover,
+    schedule, schema, signs, url, within,
 };
 use crate::model::{
     CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
@@ -144,7 +143,7 @@ impl PostgresStore {
     ///
     /// # Errors
     /// [`StoreError`] if the database refuses: nothing of it is left in the transaction, which can go on. One of kind
-    /// [`Unknown`](crate::StoreErrorKind::Unknown) if the server says nothing more: a commit may keep what was inserted. Where
+    /// [`Unknown`](crate::model::StoreErrorKind::Unknown) if the server says nothing more: a commit may keep what was inserted. Where
     /// this future is dropped before it answers, a commit is refused (by the constraint `taskflow_add_was_given_up`): roll the
     /// transaction back.
     pub async fn insert_within(
@@ -296,7 +295,7 @@ impl Store for PostgresStore {
     }
 
     fn listen(&self) -> HintStream {
-        Hints::listen(&self.shared)
+        listener::listen(&self.shared)
     }
 
     fn get(&self, id: TaskId) -> StoreFuture<'_, Option<TaskRecord>> {

@@ -56,7 +56,7 @@ impl Decode<'_, Postgres> for Instant {
 }
 
 /// The longest length that an instant of today can be moved by, in microseconds: 190,000 years.
-const LONGEST: i64 = 6_000_000_000_000_000_000;
+pub(super) const LONGEST: i64 = 6_000_000_000_000_000_000;
 
 /// A thousand years: how far back anything is looked for.
 pub(super) const MILLENNIUM: i64 = 31_556_952_000_000_000;

@@ -1,7 +1,8 @@
 //! Adds inside a transaction of the caller's.
 
+use super::answers::Answers;
 use super::error::Fault;
-use super::insert::{self, Answers};
+use super::insert;
 use super::session::Session;
 use crate::store::{InsertBatch, Start};
 

@@ -68,6 +68,11 @@ impl<'a> List<'a> {
         self.read(|value| Some(InstanceId::from_bytes(id(&bytes(value)?)?)))
     }
 
+    /// What can be read from the bytes of a value.
+    pub(super) fn parsed<T>(&mut self, parse: impl FnOnce(&[u8]) -> Option<T>) -> Result<T, StoreError> {
+        self.read(|value| parse(&bytes(value)?))
+    }
+
     /// A value that may be missing.
     pub(super) fn option(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
         self.read(|value| if value == Value::Nil { Some(None) } else { bytes(value).map(Some) })

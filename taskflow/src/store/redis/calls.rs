@@ -9,15 +9,17 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::answer::{Answer, List};
+use super::apply;
 use super::claim::Unconfirmed;
 use super::damage::{Damaged, Repairs};
 use super::error::{self, unexpected};
 use super::instance::{self, Known};
 use super::link::Links;
 use super::news::News;
+use super::recover::{self, Found};
 use super::script::{self, Call, Script};
 use super::state::State;
-use super::{claim, finish, insert, recover, server};
+use super::{claim, finish, insert, server};
 use crate::model::{InstanceId, InstanceInfo, StoreError, StoreErrorKind, time};
 use crate::store::suspects::Suspects;
 use crate::store::{Claim, Claims, Finish, InsertBatch, InsertGroup, Recovered};
@@ -316,17 +318,21 @@ impl Shared {
             let mut look = self.quiet(&script::EXPIRED);
             look.arg(recover::RECOVERED_AT_ONCE);
             let mut lost = self.ask(&look).await?.list()?;
-            if lost.is_empty() {
-                return Ok(Vec::new());
-            }
-            let (mut call, mut decided, mut damaged) = (self.loud(&script::LOSE), Vec::new(), Vec::new());
+            let now = lost.number()?;
+            let (mut call, mut decided, mut damaged) = (self.loud(&script::APPLY), Vec::new(), Vec::new());
             while !lost.is_empty() {
                 let (id, bytes) = (lost.task_id()?, lost.bytes()?);
                 let state = State::unpack(&bytes);
-                match state.as_ref().and_then(|state| recover::decide(&mut call, id, state)) {
-                    Some(recovered) => decided.push(recovered),
+                match state
+                    .as_ref()
+                    .map_or(Found::Damaged, |state| recover::decide(&mut call, id, state, now))
+                {
+                    Found::Moves(recovered) => decided.push(recovered),
                     // Of its body, no more than the policy is here.
-                    None => damaged.push(Damaged { body: Vec::new(), ..Damaged::of(id, state.as_ref()) }),
+                    Found::Damaged => {
+                        damaged.push(Damaged { body: Vec::new(), ..Damaged::of(id, state.as_ref()) });
+                    }
+                    Found::Stays => {}
                 }
             }
             if !damaged.is_empty() {
@@ -335,8 +341,11 @@ impl Shared {
                     continue;
                 }
             }
-            let applied = self.tell(&call).await?.bytes()?;
-            let mut applied = applied.iter().map(|answer| *answer == b'1');
+            if decided.is_empty() {
+                return Ok(Vec::new());
+            }
+            let rows = apply::unpack(self.tell(&call).await?.list()?)?;
+            let mut applied = rows.iter().map(|row| row.is_applied);
             decided.retain(|_| applied.next().unwrap_or(false));
             // Where others were faster with all of them, there may be more.
             if !decided.is_empty() {

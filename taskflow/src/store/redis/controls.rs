@@ -1,53 +1,123 @@
-//! What people ask for.
+//! What people ask for, and how holds end.
 
+use std::collections::HashMap;
+
+use super::answer::Answer;
+use super::apply::{self, Offer, Only, Rows, offers};
 use super::calls::Shared;
-use super::script;
-use super::state::status_of;
-use crate::model::{CancelOutcome, Error, StoreError, TaskId};
+use super::damage::Damaged;
+use super::script::{self, Call};
+use super::state::State;
+use crate::model::{CancelOutcome, Error, StoreError, StoreErrorKind, TaskId};
+use crate::store::{Release, transition};
+
+/// How often a retry is decided about anew since others change the same tasks at the same time.
+const ROUNDS: usize = 16;
 
 impl Shared {
+    /// Applies changes, and tells. Answers the rows as they were.
+    async fn apply(&self, call: &Call) -> Result<Vec<apply::Row>, StoreError> {
+        apply::unpack(self.tell(call).await?.list()?)
+    }
+
     pub(super) async fn cancel(
         &self,
         ids: &[TaskId],
         reason: &str,
     ) -> Result<Vec<CancelOutcome>, StoreError> {
-        let mut call = self.loud(&script::CANCEL);
-        call.arg(reason);
-        for id in ids {
-            call.arg(id.as_bytes());
-        }
-        let answers = self.tell(&call).await?.bytes()?;
-        let outcome = |answer: &u8| match answer {
-            b'c' => CancelOutcome::Cancelled,
-            b'r' => CancelOutcome::Requested,
-            b'e' => CancelOutcome::AlreadyFinished,
-            _ => CancelOutcome::NotFound,
-        };
-        Ok(answers.iter().map(outcome).collect())
+        let mut call = self.loud(&script::APPLY);
+        let offers = offers(0, Only::Anything, |task| transition::cancel(Some(task), reason).change);
+        apply::pack(&mut call, &offers, &Rows::Of(ids));
+        let rows = self.apply(&call).await?;
+        Ok(rows.iter().map(|row| transition::cancel(row.before.as_ref(), reason).answer).collect())
     }
 
-    pub(super) async fn retry(&self, ids: &[TaskId]) -> Result<Vec<Result<(), Error>>, StoreError> {
-        let mut call = self.loud(&script::RETRY);
-        for id in ids {
-            call.arg(id.as_bytes());
-        }
-        let mut answers = self.tell(&call).await?.list()?;
-        let mut outcomes = Vec::with_capacity(ids.len());
-        for &id in ids {
-            let answer = answers.bytes()?;
-            outcomes.push(match answer.split_first() {
-                Some((b'y', _)) => Ok(()),
-                Some((b's', stage)) => {
-                    let stage = stage.first().map_or(0, |digit| digit.saturating_sub(b'0'));
-                    Err(Error::NotRetryable { id, status: status_of(stage) })
-                }
-                Some((b'k', holder)) => {
-                    let holder = super::answer::id(holder).ok_or_else(|| self.unexpected())?;
-                    Err(Error::KeyTaken { id, holder: TaskId::from_bytes(holder) })
-                }
-                _ => Err(Error::NotFound { id }),
-            });
-        }
-        Ok(outcomes)
+    pub(super) async fn cancel_by_run_key(&self, run_key: &str) -> Result<Vec<TaskId>, StoreError> {
+        let mut call = self.loud(&script::APPLY);
+        let offers = offers(0, Only::First, |task| transition::cancel_by_run_key(Some(task)).change);
+        apply::pack(&mut call, &offers, &Rows::WithRunKey(run_key));
+        let rows = self.apply(&call).await?;
+        Ok(rows.iter().filter(|row| row.is_applied).map(|row| row.id).collect())
     }
+
+    pub(super) async fn release(&self, releases: &[Release]) -> Result<Vec<bool>, StoreError> {
+        let mut call = self.loud(&script::APPLY);
+        for alike in releases.chunk_by(|one, next| one.verdict == next.verdict) {
+            let holds: Vec<_> = alike.iter().map(|release| (release.hold.id, release.hold.fence)).collect();
+            let (_, fence) = holds[0];
+            let verdict = &alike[0].verdict;
+            let rule = |task: &_| transition::release(Some(task), fence, verdict).change;
+            apply::pack(&mut call, &offers(fence, Only::Anything, rule), &Rows::Under(&holds));
+        }
+        let rows = self.apply(&call).await?;
+        let was_released = |(row, release): (&apply::Row, &Release)| {
+            transition::release(row.before.as_ref(), release.hold.fence, &release.verdict).answer
+        };
+        Ok(rows.iter().zip(releases).map(was_released).collect())
+    }
+
+    pub(super) async fn retry(&self, ids: &[TaskId]) -> Result<Retried, StoreError> {
+        for _ in 0..ROUNDS {
+            let mut read = self.quiet(&script::ROWS);
+            for id in ids {
+                read.arg(id.as_bytes());
+            }
+            let mut call = self.loud(&script::APPLY);
+            let (answers, damaged) = decide_retries(&mut call, ids, self.ask(&read).await?)?;
+            if !damaged.is_empty() {
+                self.condemn(&damaged).await?;
+                continue;
+            }
+            // Nothing was done if one of them is not what it was.
+            if !answers.iter().any(Result::is_ok) || self.tell(&call).await?.value != redis::Value::Nil {
+                return Ok(answers);
+            }
+        }
+        let message = format!(
+            "`{}`: others change the same tasks again and again; nothing was done, try again",
+            self.links.location
+        );
+        Err(StoreError::new(StoreErrorKind::Unavailable, message))
+    }
+}
+
+/// For each task, why it is not reopened.
+type Retried = Vec<Result<(), Error>>;
+
+/// Decides by what `rows_main.lua` answered which of these tasks are reopened, and adds the arguments that do so. Answers
+/// as well which of them cannot be read.
+fn decide_retries(
+    call: &mut Call,
+    ids: &[TaskId],
+    answer: Answer<'_>,
+) -> Result<(Retried, Vec<Damaged>), StoreError> {
+    let mut rows = answer.list()?;
+    let now = rows.number()?;
+    let (mut answers, mut damaged) = (Vec::with_capacity(ids.len()), Vec::new());
+    // What this very call makes of tasks, and which keys these take.
+    let (mut reopened, mut taken) = (HashMap::new(), HashMap::new());
+    for &id in ids {
+        let (bytes, key, holder) = (rows.option()?, rows.option()?, rows.option()?);
+        let state = bytes.as_deref().map(State::unpack);
+        if let Some(None) = state {
+            damaged.push(Damaged::of(id, None));
+            continue;
+        }
+        let state = state.flatten();
+        let read = state.as_ref().map(State::task);
+        let task = reopened.get(&id).or(read.as_ref());
+        let holder = holder.and_then(|holder| super::answer::id(&holder)).map(TaskId::from_bytes);
+        let holder = holder.or_else(|| taken.get(key.as_ref()?).copied());
+        let attempts = state.as_ref().map_or(0, |state| state.tries);
+        let decision = transition::retry(id, task, attempts, holder, now);
+        if let (Some(&from), Some(change)) = (task, decision.change) {
+            let (fence, next) = (from.fence, change.next);
+            let offer = Offer { from, change, only: Only::Anything };
+            apply::pack(call, &[offer], &Rows::Strictly(&[(id, fence)]));
+            reopened.insert(id, next);
+            taken.extend(key.map(|key| (key, id)));
+        }
+        answers.push(decision.answer);
+    }
+    Ok((answers, damaged))
 }

@@ -12,6 +12,7 @@
 //! what it keeps, and [`repair`] puts right what other hands have damaged.
 
 mod answer;
+mod apply;
 mod calls;
 mod claim;
 mod controls;

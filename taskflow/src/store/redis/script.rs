@@ -91,12 +91,12 @@ pub(super) static TURN: Script = script!(writes: "promote", "crowds", "moves", "
 pub(super) static TURN_WELL: Script = script!(writes, lean: "ends_well", "claim_plain", "write_ends", "write_claim", "write_rest", "turn_well_main");
 pub(super) static FINISH_WELL: Script =
     script!(writes, lean: "ends_well", "write_ends", "write_rest", "finish_well_main");
-pub(super) static RELEASE: Script = script!(writes: "crowds", "moves", "life", "release_main");
 pub(super) static REPORT: Script = script!(writes: "crowds", "moves", "say", "report_main");
 pub(super) static RENEW: Script = script!(writes: "renew_main");
 pub(super) static STOPPING: Script = script!(reads: "stopping_main");
+pub(super) static APPLY: Script = script!(writes: "crowds", "moves", "life", "apply_main");
+pub(super) static ROWS: Script = script!(reads: "rows_main");
 pub(super) static EXPIRED: Script = script!(reads: "expired_main");
-pub(super) static LOSE: Script = script!(writes: "crowds", "moves", "life", "lose_main");
 pub(super) static SHOW: Script = script!(writes: "run_id", "show_main");
 pub(super) static SIGNS: Script = script!(reads: "run_id", "signs_main");
 pub(super) static END_LEASES: Script = script!(writes: "crowds", "moves", "run_id", "end_leases_main");
@@ -106,10 +106,6 @@ pub(super) static ENDS: Script = script!(reads: "ends_main");
 pub(super) static LOGS: Script = script!(reads: "logs_main");
 pub(super) static FIND: Script = script!(reads: "find_main");
 pub(super) static INSTANCES: Script = script!(reads: "instances_main");
-pub(super) static CANCEL: Script = script!(writes: "crowds", "moves", "life", "cancel_main");
-pub(super) static CANCEL_SCHEDULED: Script =
-    script!(writes: "crowds", "moves", "life", "cancel_by_run_key_main");
-pub(super) static RETRY: Script = script!(writes: "crowds", "moves", "life", "retry_main");
 pub(super) static DELETE: Script = script!(writes: "crowds", "moves", "delete_main");
 pub(super) static PAUSE: Script = script!(writes: "pause_main");
 pub(super) static SET_QUEUE: Script = script!(writes: "set_queue_main");

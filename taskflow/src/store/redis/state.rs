@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{AttemptOutcome, InstanceId, RetryPolicy, TaskSource, TaskStatus};
 use crate::store::prefetch::{Prefetch, prefetch};
+use crate::store::transition::{Stage, TaskState};
 
 /// Numbers beyond are not exact in Lua.
 pub(super) const FOR_EVER: i64 = (1 << 53) - 1;
@@ -45,6 +46,16 @@ pub(super) fn stage_of(status: TaskStatus) -> u8 {
 /// The status of a stage; a stage of a later version has failed.
 pub(super) fn status_of(stage: u8) -> TaskStatus {
     STAGES.get(usize::from(stage)).copied().unwrap_or(TaskStatus::Failed)
+}
+
+/// A stage as far as the rules tell stages apart.
+fn rules_stage(stage: u8) -> Stage {
+    match stage {
+        HELD => Stage::Held,
+        RUNNING => Stage::Running,
+        ..HELD => Stage::Waiting,
+        ended => Stage::Ended(status_of(ended)),
+    }
 }
 
 /// How runs end, in the order of their numbers from 1 on. `constants.lua` knows three of them.
@@ -108,6 +119,8 @@ pub(super) struct State<'a> {
     pub(super) started_at: i64,
     pub(super) run_at: i64,
     pub(super) max_attempts: u32,
+    /// Attempts that its policy gives.
+    pub(super) tries: u32,
     pub(super) created_at: i64,
     pub(super) scheduled_for: Option<i64>,
     pub(super) log_lines: u32,
@@ -146,7 +159,7 @@ impl<'a> State<'a> {
         let mut at = Unpack(task);
         let _seq = at.u64()?;
         let (run_at, created_at) = (at.i64()?, at.i64()?);
-        let (max_attempts, _tries) = (at.u32()?, at.u32()?);
+        let (max_attempts, tries) = (at.u32()?, at.u32()?);
         let scheduled_for = at.i64()?;
         let (log_lines, log_bytes) = (at.u32()?, at.u32()?);
         let priority = i16::from_le_bytes(at.array()?);
@@ -170,6 +183,7 @@ impl<'a> State<'a> {
             started_at,
             run_at,
             max_attempts,
+            tries,
             created_at,
             scheduled_for: (flags & HAS_SCHEDULED != 0).then_some(scheduled_for),
             log_lines,
@@ -183,6 +197,34 @@ impl<'a> State<'a> {
             name,
             body: at.0,
         })
+    }
+
+    /// What the rules need to know of it.
+    pub(super) fn task(&self) -> TaskState {
+        TaskState {
+            attempt: self.attempt,
+            max_attempts: self.max_attempts,
+            fence: self.fence,
+            lost_runs: self.lost_runs,
+            snoozes: self.snoozes,
+            cancel_requested: self.stop,
+            has_begun: self.started_at != 0,
+            run_at: self.run_at,
+            expires_at: self.expires_at,
+            ..TaskState::of_stage(rules_stage(self.stage))
+        }
+    }
+
+    /// The same as far as the begin of a state tells.
+    pub(super) fn task_of(head: &[u8]) -> Option<TaskState> {
+        let mut at = Unpack(head);
+        let (stage, stop, _outcome, _flags) = (at.u8()?, at.u8()?, at.u8()?, at.u8()?);
+        let (lost_runs, _finished_at) = (at.u32()?, at.i64()?);
+        let (fence, attempt) = (at.u64()?, at.u32()?);
+        let (_holder, started_at) = (at.array::<16>()?, at.i64()?);
+        let (cancel_requested, has_begun) = (stop != 0, started_at != 0);
+        let task = TaskState::of_stage(rules_stage(stage));
+        Some(TaskState { attempt, fence, lost_runs, cancel_requested, has_begun, ..task })
     }
 
     /// The policy as JSON, where no more of the body is there; `None` if it is not text.

@@ -21,7 +21,7 @@ use crate::store::suspects::Suspects;
 use crate::store::{
     Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
     QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, Run, ScheduleChange,
-    ScheduleChanges, ScheduleState, SignStream, Store, StoreFuture, TaskEnd, Verdict,
+    ScheduleChanges, ScheduleState, SignStream, Store, StoreFuture, TaskEnd,
 };
 
 /// The store on a Redis server, version 7 or later, or Valkey.
@@ -173,18 +173,7 @@ impl Store for RedisStore {
     }
 
     fn release(&self, releases: Arc<Vec<Release>>) -> StoreFuture<'_, Vec<bool>> {
-        Box::pin(async move {
-            let mut call = self.shared.loud(&script::RELEASE);
-            for release in releases.iter() {
-                let (cancel, reason) = match &release.verdict {
-                    Verdict::Run => (0, ""),
-                    Verdict::Cancel { reason } => (1, reason.as_str()),
-                };
-                call.arg(release.hold.id.as_bytes()).arg(release.hold.fence).arg(cancel).arg(reason);
-            }
-            let answer = self.shared.tell(&call).await?.bytes()?;
-            Ok(answer.iter().map(|answer| *answer == b'1').collect())
-        })
+        Box::pin(async move { self.shared.release(&releases).await })
     }
 
     fn report(&self, reports: Arc<Vec<Report>>) -> StoreFuture<'_, Vec<bool>> {
@@ -320,12 +309,7 @@ impl Store for RedisStore {
     }
 
     fn cancel_by_run_key(&self, run_key: String) -> StoreFuture<'_, Vec<TaskId>> {
-        Box::pin(async move {
-            let mut call = self.shared.loud(&script::CANCEL_SCHEDULED);
-            call.arg(run_key);
-            let mut answer = self.shared.tell(&call).await?.list()?;
-            (0..answer.len()).map(|_| answer.task_id()).collect()
-        })
+        Box::pin(async move { self.shared.cancel_by_run_key(&run_key).await })
     }
 
     fn retry(&self, ids: Vec<TaskId>) -> StoreFuture<'_, Vec<Result<(), Error>>> {

@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+use super::Synchronous;
 use super::connection;
 use super::ledger::Ledger;
-use super::open::Synchronous;
 use super::statements::Statements;
 
 /// About so many pages are written between two checkpoints.

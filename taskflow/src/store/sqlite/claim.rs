@@ -12,7 +12,7 @@ use super::row;
 use super::state::State;
 use super::statements::Statements;
 use super::transaction::Transaction;
-use super::{due, expiry, instance, limits};
+use super::{due, expiring, expiry, instance, limits};
 use crate::model::{TaskId, time};
 use crate::store::{Claim, Claimed, Claims, Run};
 
@@ -119,7 +119,7 @@ fn read_all(
             keys::free(tx, seq, Kind::Run)?;
         }
         if let Some(expires_at) = row.get(13)? {
-            expiry::forget(tx, seq, expires_at)?;
+            expiring::forget(tx, seq, expires_at)?;
         }
         match row.get_ref(12)?.as_str_or_null()? {
             Some(key) => tx.key_runs(&claimed.queue, key)?,

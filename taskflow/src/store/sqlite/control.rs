@@ -1,22 +1,13 @@
 //! What people ask of tasks: cancel, retry, delete.
 
-use super::finish::CANCELLED;
 use super::keys::{self, Kind};
-use super::life::{Ends, Life};
+use super::life::Life;
 use super::row;
-use super::state::State;
 use super::transaction::Transaction;
 use crate::model::{CancelOutcome, Error, TaskId};
-
-const ASK_TO_STOP: &str = "UPDATE taskflow_tasks SET cancel_requested = 1 WHERE seq = ?1";
+use crate::store::transition;
 
 const RETRIED: &str = "SELECT name, idempotency_key, policy FROM taskflow_tasks WHERE seq = ?1";
-
-const RETRY: &str = "
-UPDATE taskflow_tasks
-SET state = 0, run_at = ?2, max_attempts = ?3, finished_at = NULL, error = NULL, progress = NULL, lost_runs = 0,
-    snoozes = 0, expires_at = CASE WHEN expires_at > ?2 THEN expires_at END
-WHERE seq = ?1";
 
 const DELETE: &str = "DELETE FROM taskflow_tasks WHERE seq = ?1";
 const DELETE_ATTEMPTS: &str = "DELETE FROM taskflow_attempts WHERE task = ?1";
@@ -27,31 +18,20 @@ pub(super) fn cancel(
     ids: &[TaskId],
     reason: &str,
 ) -> rusqlite::Result<Vec<CancelOutcome>> {
-    ids.iter().map(|id| cancel_one(tx, *id, reason)).collect()
-}
-
-fn cancel_one(tx: &mut Transaction<'_, '_>, id: TaskId, reason: &str) -> rusqlite::Result<CancelOutcome> {
-    let Some(life) = tx.life(id)? else { return Ok(CancelOutcome::NotFound) };
-    if life.state.is_final() {
-        return Ok(CancelOutcome::AlreadyFinished);
-    }
-    tx.is_news = true;
-    if life.state == State::Running {
-        tx.sql.execute(ASK_TO_STOP, [life.seq])?;
-        return Ok(CancelOutcome::Requested);
-    }
-    let (state, attempt, lost_runs) = (State::Cancelled, life.attempt, life.lost_runs);
-    tx.end(&life, Ends { state, attempt, lost_runs, error: reason })?;
-    Ok(CancelOutcome::Cancelled)
+    ids.iter().map(|id| tx.decide(*id, |task| transition::cancel(task, reason))).collect()
 }
 
 pub(super) fn cancel_by_run_key(
     tx: &mut Transaction<'_, '_>,
     run_key: &str,
 ) -> rusqlite::Result<Vec<TaskId>> {
-    let ids = keys::waiting_with(tx, run_key)?;
-    cancel(tx, &ids, CANCELLED)?;
-    Ok(ids)
+    let mut cancelled = Vec::new();
+    for id in keys::waiting_with(tx, run_key)? {
+        if tx.decide(id, transition::cancel_by_run_key)? {
+            cancelled.push(id);
+        }
+    }
+    Ok(cancelled)
 }
 
 pub(super) fn retry(
@@ -62,34 +42,23 @@ pub(super) fn retry(
 }
 
 fn retry_one(tx: &mut Transaction<'_, '_>, id: TaskId) -> rusqlite::Result<Result<(), Error>> {
-    let Some(mut life) = tx.life(id)? else { return Ok(Err(Error::NotFound { id })) };
-    if !life.state.is_final() || life.state == State::Success {
-        return Ok(Err(Error::NotRetryable { id, status: life.state.status() }));
-    }
+    let Some(life) = tx.life(id)? else { return Ok(Err(Error::NotFound { id })) };
     let sql = tx.sql;
     let mut retried = sql.get(RETRIED)?;
     let mut rows = retried.query([life.seq])?;
-    let Some(row) = rows.next()? else { return Ok(Err(Error::NotFound { id })) };
+    let Some(columns) = rows.next()? else { return Ok(Err(Error::NotFound { id })) };
     // What cannot be read is found out by the claim.
-    let key = row.get_ref(1)?.as_str_or_null().unwrap_or_default();
-    if let Some(key) = key
-        && let Ok(name) = row.get_ref(0)?.as_str()
-    {
-        if let Some(holder) = keys::holder(tx, key, name, Kind::Idempotency)? {
-            return Ok(Err(Error::KeyTaken { id, holder }));
+    let key = columns.get_ref(1)?.as_str_or_null().unwrap_or_default().zip(columns.get_ref(0)?.as_str().ok());
+    let holder = key.map(|(key, name)| keys::holder(tx, key, name, Kind::Idempotency)).transpose()?.flatten();
+    let attempts = row::policy(columns.get_ref(2)?.as_str_or_null().unwrap_or_default()).max_attempts();
+    let decision = transition::retry(id, Some(&life.task()), attempts, holder, tx.now);
+    if let Some(change) = decision.change {
+        if let Some((key, name)) = key {
+            keys::take(tx, key, name, Kind::Idempotency, life.seq)?;
         }
-        keys::take(tx, key, name, Kind::Idempotency, life.seq)?;
+        tx.apply(&life, &change)?;
     }
-    let again = row::policy(row.get_ref(2)?.as_str_or_null().unwrap_or_default()).max_attempts();
-    let max_attempts = life.attempt.saturating_add(i64::from(again)).min(i64::from(u32::MAX));
-    sql.execute(RETRY, [life.seq, tx.now, max_attempts])?;
-    life.expires_at = life.expires_at.filter(|at| *at > tx.now);
-    tx.moved(&life, State::Due, life.attempt)?;
-    if life.attempt == 0 {
-        keys::take_run_key(tx, life.seq)?;
-    }
-    tx.is_news = true;
-    Ok(Ok(()))
+    Ok(decision.answer)
 }
 
 pub(super) fn delete(tx: &mut Transaction<'_, '_>, ids: &[TaskId]) -> rusqlite::Result<usize> {

@@ -3,24 +3,22 @@
 //! A claim that finds some *lapses* them: they are put aside, so that no claim meets them again, until a recovery ends
 //! them and tells of it.
 
-use rusqlite::{OptionalExtension, params};
+use std::sync::Arc;
 
+use rusqlite::params;
+
+use super::expiring::forget;
 use super::legible::is_illegible;
-use super::life::{Ends, Life, may_expire};
+use super::life::{Life, may_expire};
 use super::row;
 use super::state::State;
 use super::statements::Statements;
 use super::transaction::Transaction;
 use crate::model::TaskId;
-use crate::store::Recovered;
+use crate::store::{Recovered, transition};
 
 /// The most tasks that one transaction lapses: some 20 ms.
 const LAPSED_AT_ONCE: i64 = 2_000;
-
-const EXPIRES: &str = "INSERT OR IGNORE INTO taskflow_expiring (lapsed, expires_at, task) VALUES (0, ?1, ?2)";
-
-const NO_LONGER: &str = "
-DELETE FROM taskflow_expiring WHERE lapsed IN (0, 1) AND expires_at = ?1 AND task = ?2";
 
 const EXPIRED: &str = "
 SELECT task, expires_at FROM taskflow_expiring
@@ -35,16 +33,6 @@ const OVER: &str = "
 SELECT task, expires_at FROM taskflow_expiring WHERE lapsed IN (0, 1) AND expires_at <= ?1 LIMIT ?2";
 
 const WHAT: &str = "SELECT id, name FROM taskflow_tasks WHERE seq = ?1";
-
-/// A row that is pending is not to be started later than that.
-pub(super) fn expires(tx: &Transaction<'_, '_>, seq: i64, expires_at: i64) -> rusqlite::Result<()> {
-    tx.sql.execute(EXPIRES, [expires_at, seq]).map(drop)
-}
-
-/// A row has been started, is held, or has ended.
-pub(super) fn forget(tx: &Transaction<'_, '_>, seq: i64, expires_at: i64) -> rusqlite::Result<()> {
-    tx.sql.execute(NO_LONGER, [expires_at, seq]).map(drop)
-}
 
 /// Puts aside what has expired. Answers whether that was all.
 pub(super) fn lapse(tx: &mut Transaction<'_, '_>) -> rusqlite::Result<bool> {
@@ -96,16 +84,19 @@ pub(super) fn cancel(tx: &mut Transaction<'_, '_>, limit: i64) -> rusqlite::Resu
         let what = tx
             .sql
             .get(WHAT)?
-            .query_row([seq], |row| Ok(Recovered::from_expiry(TaskId::from_bytes(row.get(0)?), row.get(1)?)));
-        match what {
+            .query_row([seq], |row| Ok((TaskId::from_bytes(row.get(0)?), row.get::<_, Arc<str>>(1)?)));
+        let (id, name) = match what {
             Err(error) if is_illegible(&error) => {
                 tx.condemn(seq, &error)?;
                 continue;
             }
-            what => cancelled.extend(what.optional()?),
+            what => what?,
+        };
+        let task = life.task();
+        if let Some(change) = transition::expire(&task, tx.now) {
+            tx.apply(&life, &change)?;
+            cancelled.push(change.recovered(&task, id, name));
         }
-        let (state, attempt, lost_runs) = (State::Cancelled, life.attempt, life.lost_runs);
-        tx.end(&life, Ends { state, attempt, lost_runs, error: Recovered::EXPIRED })?;
     }
     Ok(cancelled)
 }

@@ -11,7 +11,7 @@ use super::ledger::QueueNumber;
 use super::row;
 use super::state::State;
 use super::transaction::Transaction;
-use super::{due, expiry};
+use super::{due, expiring, expiry};
 use crate::model::{NewTask, TaskId, When, time};
 use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
 
@@ -185,7 +185,7 @@ fn wait(tx: &mut Transaction<'_, '_>, seq: i64, new: &NewTask, state: State) -> 
     }
     match new.expires_at {
         Some(at) if matches!(state, State::Due | State::Later) => {
-            expiry::expires(tx, seq, time::to_micros(at))
+            expiring::expires(tx, seq, time::to_micros(at))
         }
         _ => Ok(()),
     }

@@ -1,15 +1,16 @@
-//! The steps of a row's life: it begins an attempt elsewhere; here it waits again, or ends.
+//! The steps of a row's life, as the rules decide them: it begins an attempt elsewhere; here it waits again, or ends.
 
 use rusqlite::{OptionalExtension, Row, ToSql, params};
 
-use super::expiry;
+use super::expiring;
 use super::keys::{self, Kind};
 use super::ledger::QueueNumber;
 use super::legible::is_illegible;
 use super::row;
 use super::state::State;
 use super::transaction::Transaction;
-use crate::model::{AttemptOutcome, LogLine, TaskId, time};
+use crate::model::{AttemptOutcome, LogLine, TaskId, TaskStatus, time};
+use crate::store::transition::{Change, Decision, EndedRun, ErrorChange, Stage, TaskState};
 
 /// A row as it is before a step.
 #[derive(Clone, Copy, Debug)]
@@ -18,11 +19,13 @@ pub(super) struct Life {
     pub(super) state: State,
     pub(super) queue: QueueNumber,
     pub(super) attempt: i64,
+    max_attempts: i64,
     pub(super) fence: i64,
-    pub(super) lost_runs: i64,
+    lost_runs: i64,
+    snoozes: i64,
     pub(super) cancel_requested: bool,
     pub(super) instance: Option<i64>,
-    pub(super) run_at: i64,
+    run_at: i64,
     started_at: Option<i64>,
     has_key: bool,
     has_run_key: bool,
@@ -32,24 +35,43 @@ pub(super) struct Life {
 
 const BY_ID: &str = "
 SELECT seq, state, queue, attempt, fence, lost_runs, cancel_requested, instance, run_at, started_at,
-       idempotency_key IS NOT NULL, run_key IS NOT NULL, concurrency_key IS NOT NULL, expires_at
+       idempotency_key IS NOT NULL, run_key IS NOT NULL, concurrency_key IS NOT NULL, expires_at,
+       max_attempts, snoozes
 FROM taskflow_tasks WHERE id = ?1";
 
 const BY_SEQ: &str = "
 SELECT seq, state, queue, attempt, fence, lost_runs, cancel_requested, instance, run_at, started_at,
-       idempotency_key IS NOT NULL, run_key IS NOT NULL, concurrency_key IS NOT NULL, expires_at
+       idempotency_key IS NOT NULL, run_key IS NOT NULL, concurrency_key IS NOT NULL, expires_at,
+       max_attempts, snoozes
 FROM taskflow_tasks WHERE seq = ?1";
 
+/// A row that waits has no lease and no end. One that is reopened (?12) has no progress.
 const WAIT: &str = "
 UPDATE taskflow_tasks
-SET state = ?2, attempt = ?3, run_at = ?4, error = ?5, lost_runs = ?6,
-    instance = NULL, lease_until = NULL, cancel_requested = 0
+SET state = ?2, attempt = ?3, max_attempts = ?4, fence = ?5, lost_runs = ?6, snoozes = ?7, run_at = ?8,
+    expires_at = ?9, error = CASE WHEN ?10 THEN error ELSE ?11 END,
+    progress = CASE WHEN ?12 THEN NULL ELSE progress END,
+    finished_at = NULL, instance = NULL, lease_until = NULL, cancel_requested = 0
+WHERE seq = ?1";
+
+const ASK_TO_STOP: &str = "UPDATE taskflow_tasks SET cancel_requested = 1 WHERE seq = ?1";
+
+/// The row keeps who ran it: it is the record of its last attempt.
+const SUCCEED: &str = "
+UPDATE taskflow_tasks
+SET state = 4, finished_at = ?2, result = ?3, lease_until = NULL, error = NULL, lost_runs = 0, cancel_requested = 0
 WHERE seq = ?1";
 
 const END: &str = "
 UPDATE taskflow_tasks
-SET state = ?2, attempt = ?3, finished_at = ?4, error = ?5, lost_runs = ?6,
+SET state = ?2, attempt = ?3, fence = ?4, lost_runs = ?5, snoozes = ?6, finished_at = ?7, error = ?8,
     instance = NULL, lease_until = NULL, cancel_requested = 0
+WHERE seq = ?1";
+
+const REJECT: &str = "
+UPDATE taskflow_tasks
+SET state = 8, attempt = 0, lost_runs = 0, finished_at = ?2, error = ?3, instance = NULL, lease_until = NULL,
+    cancel_requested = 0
 WHERE seq = ?1";
 
 const ENTER_LATER: &str = "
@@ -80,24 +102,6 @@ VALUES (?1, (SELECT coalesce(max(n), 0) + 1 FROM taskflow_logs WHERE task = ?1),
 
 const PROGRESS: &str = "UPDATE taskflow_tasks SET progress = ?2 WHERE seq = ?1";
 
-/// A row that is to wait again.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Waits<'a> {
-    pub(super) attempt: i64,
-    pub(super) run_at: i64,
-    pub(super) lost_runs: i64,
-    pub(super) error: Option<&'a str>,
-}
-
-/// A row that is to end other than well.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ends<'a> {
-    pub(super) state: State,
-    pub(super) attempt: i64,
-    pub(super) lost_runs: i64,
-    pub(super) error: &'a str,
-}
-
 impl Transaction<'_, '_> {
     /// The row of a task. One that cannot be read is [condemned](Transaction::condemn) first.
     pub(super) fn life(&mut self, id: TaskId) -> rusqlite::Result<Option<Life>> {
@@ -123,13 +127,88 @@ impl Transaction<'_, '_> {
         sql.get(query)?.query_row([key], |row| Life::read(row, |name| ledger.queue(name))).optional()
     }
 
+    /// Decides about a task by a rule, and applies that.
+    pub(super) fn decide<'r, A>(
+        &mut self,
+        id: TaskId,
+        rule: impl FnOnce(Option<&TaskState>) -> Decision<'r, A>,
+    ) -> rusqlite::Result<A> {
+        let life = self.life(id)?;
+        let decision = rule(life.as_ref().map(Life::task).as_ref());
+        if let Some((life, change)) = life.zip(decision.change) {
+            self.apply(&life, &change)?;
+        }
+        Ok(decision.answer)
+    }
+
+    /// Writes what the rules have decided.
+    pub(super) fn apply(&mut self, life: &Life, change: &Change<'_>) -> rusqlite::Result<()> {
+        self.is_news = true;
+        // The row itself is the record of a run that ended well.
+        if let Some(run) = change.ended_run.as_ref().filter(|run| run.outcome != AttemptOutcome::Success) {
+            self.record(life, run)?;
+        }
+        let next = &change.next;
+        let fence = i64::try_from(next.fence).unwrap_or(i64::MAX);
+        let (state, attempt) = (State::of(next, self.now), i64::from(next.attempt));
+        let (keeps_error, error) = match &change.error {
+            ErrorChange::Keep => (true, None),
+            ErrorChange::Clear => (false, None),
+            ErrorChange::Set(error) => (false, Some(&**error)),
+        };
+        match next.stage {
+            Stage::Held | Stage::Running => {
+                return self.sql.execute(ASK_TO_STOP, [life.seq]).map(drop);
+            }
+            Stage::Waiting => {
+                let TaskState { max_attempts, lost_runs, snoozes, run_at, expires_at, .. } = *next;
+                self.sql.execute(
+                    WAIT,
+                    params![
+                        life.seq,
+                        state.number(),
+                        attempt,
+                        max_attempts,
+                        fence,
+                        lost_runs,
+                        snoozes,
+                        run_at,
+                        expires_at,
+                        keeps_error,
+                        error,
+                        change.reopens,
+                    ],
+                )?;
+            }
+            Stage::Ended(TaskStatus::Success) => {
+                self.sql.execute(SUCCEED, params![life.seq, self.now, change.result])?;
+            }
+            Stage::Ended(_) => {
+                let TaskState { lost_runs, snoozes, .. } = *next;
+                let state = state.number();
+                self.sql.execute(
+                    END,
+                    params![life.seq, state, attempt, fence, lost_runs, snoozes, self.now, error],
+                )?;
+            }
+        }
+        self.moved(life, state, next)?;
+        if next.waits_for_first() && life.has_run_key {
+            keys::take_run_key(self, life.seq)?;
+        }
+        if matches!(next.stage, Stage::Ended(status) if status != TaskStatus::Success) {
+            self.free_keys(life)?;
+        }
+        Ok(())
+    }
+
     /// Writes down wherever states are kept that a row has gone from one to another. Its columns say so already.
-    pub(super) fn moved(&mut self, life: &Life, state: State, attempt: i64) -> rusqlite::Result<()> {
+    fn moved(&mut self, life: &Life, state: State, next: &TaskState) -> rusqlite::Result<()> {
         self.ledger.exit(life.queue, life.state, life.attempt);
-        self.ledger.enter(life.queue, state, attempt);
+        self.ledger.enter(life.queue, state, next.attempt.into());
         self.left_state(life, state)?;
-        if let Some(expires_at) = life.expires_at.filter(|_| may_expire(state)) {
-            expiry::expires(self, life.seq, expires_at)?;
+        if let Some(expires_at) = next.expires_at.filter(|_| may_expire(state)) {
+            expiring::expires(self, life.seq, expires_at)?;
         }
         match state {
             State::Later => self.sql.execute(ENTER_LATER, [life.seq]).map(drop),
@@ -143,7 +222,7 @@ impl Transaction<'_, '_> {
     /// Takes a row that goes to another state out of where its own is kept, other than in its queue's numbers.
     pub(super) fn left_state(&mut self, life: &Life, to: State) -> rusqlite::Result<()> {
         if let Some(expires_at) = life.expires_at.filter(|_| may_expire(life.state)) {
-            expiry::forget(self, life.seq, expires_at)?;
+            expiring::forget(self, life.seq, expires_at)?;
         }
         match life.state {
             State::Later => self.sql.execute(EXIT_LATER, [life.seq, life.run_at]).map(drop),
@@ -159,30 +238,9 @@ impl Transaction<'_, '_> {
         }
     }
 
-    /// Lets a row wait for its next attempt.
-    pub(super) fn wait(&mut self, life: &Life, waits: Waits<'_>) -> rusqlite::Result<()> {
-        let Waits { attempt, run_at, lost_runs, error } = waits;
-        let state = State::waiting(run_at, self.now);
-        self.sql.execute(WAIT, params![life.seq, state.number(), attempt, run_at, error, lost_runs])?;
-        self.moved(life, state, attempt)?;
-        if attempt == 0 && life.has_run_key {
-            keys::take_run_key(self, life.seq)?;
-        }
-        Ok(())
-    }
-
-    /// Ends a row other than well.
-    pub(super) fn end(&mut self, life: &Life, ends: Ends<'_>) -> rusqlite::Result<()> {
-        let Ends { state, attempt, lost_runs, error } = ends;
-        self.sql.execute(END, params![life.seq, state.number(), attempt, self.now, error, lost_runs])?;
-        self.moved(life, state, attempt)?;
-        self.free_keys(life)
-    }
-
     /// Ends a new row that was refused.
     pub(super) fn reject(&mut self, seq: i64, error: &str) -> rusqlite::Result<()> {
-        let (state, now) = (State::Rejected.number(), self.now);
-        self.sql.execute(END, params![seq, state, 0, now, error, 0])?;
+        self.sql.execute(REJECT, params![seq, self.now, error])?;
         self.sql.execute(ENTER_BADLY, [seq]).map(drop)
     }
 
@@ -198,17 +256,12 @@ impl Transaction<'_, '_> {
     }
 
     /// Writes a run down as an attempt that ended now.
-    pub(super) fn record(
-        &mut self,
-        life: &Life,
-        outcome: AttemptOutcome,
-        error: Option<&str>,
-    ) -> rusqlite::Result<()> {
+    fn record(&mut self, life: &Life, run: &EndedRun<'_>) -> rusqlite::Result<()> {
         let started_at = life.started_at.unwrap_or(self.now);
-        let outcome = row::outcome_word(outcome);
+        let outcome = row::outcome_word(run.outcome);
         self.sql.execute(
             RECORD,
-            params![life.seq, life.attempt, life.instance, started_at, self.now, outcome, error],
+            params![life.seq, life.attempt, life.instance, started_at, self.now, outcome, run.error],
         )?;
         Ok(())
     }
@@ -245,11 +298,20 @@ impl Life {
         self.state == State::Running && i64::try_from(fence) == Ok(self.fence)
     }
 
-    /// Whether a run under that fence was finished, and no other has begun since.
-    pub(super) fn was_finished_under(&self, fence: u64) -> bool {
-        i64::try_from(fence) == Ok(self.fence)
-            && self.started_at.is_some()
-            && !matches!(self.state, State::Running | State::Held)
+    /// What the rules need to know of it.
+    pub(super) fn task(&self) -> TaskState {
+        TaskState {
+            stage: self.state.stage(),
+            attempt: row::small(self.attempt),
+            max_attempts: row::small(self.max_attempts),
+            fence: row::count(self.fence),
+            lost_runs: row::small(self.lost_runs),
+            snoozes: row::small(self.snoozes),
+            cancel_requested: self.cancel_requested,
+            has_begun: self.started_at.is_some(),
+            run_at: self.run_at,
+            expires_at: self.expires_at,
+        }
     }
 
     fn read(row: &Row<'_>, queue: impl FnOnce(&str) -> QueueNumber) -> rusqlite::Result<Self> {
@@ -268,6 +330,8 @@ impl Life {
             has_run_key: row.get(11)?,
             has_concurrency_key: row.get(12)?,
             expires_at: row.get(13)?,
+            max_attempts: row.get(14)?,
+            snoozes: row.get(15)?,
         })
     }
 }

@@ -22,6 +22,7 @@ mod control;
 mod damage;
 mod due;
 mod error;
+mod expiring;
 mod expiry;
 mod finish;
 mod identity;
@@ -49,6 +50,7 @@ mod schedule;
 mod schema;
 mod statements;
 mod store;
+mod synchronous;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -57,5 +59,5 @@ mod within;
 mod writer;
 
 use super::state;
-pub use open::Synchronous;
 pub use store::SqliteStore;
+pub use synchronous::Synchronous;

@@ -8,23 +8,19 @@ use std::sync::Arc;
 use super::expiry;
 use super::instance;
 use super::legible::{self, is_illegible};
-use super::life::{Ends, Life, Waits};
+use super::life::Life;
 use super::lock::{Locks, Sign};
 use super::row;
-use super::state::State;
 use super::statements::Statements;
 use super::transaction::Transaction;
-use crate::model::{AttemptOutcome, InstanceId, TaskId, time};
-use crate::store::{LostRun, Next, Recovered};
+use crate::model::{InstanceId, TaskId, time};
+use crate::store::{Recovered, transition};
 
 /// The most lost runs, holds and expired tasks that one call moves on.
 const RECOVERED_AT_ONCE: i64 = 256;
 
 /// How long an instance whose lock tells nothing is believed to live after it was last seen.
 const BELIEVED: i64 = 60_000_000;
-
-/// The error of an attempt whose process died.
-const WORKER_LOST: &str = "worker lost";
 
 const THERE: &str = "
 SELECT number, id, seen_at FROM taskflow_instances INDEXED BY taskflow_instances_there WHERE gone_at IS NULL";
@@ -40,12 +36,9 @@ ORDER BY lease_until LIMIT ?2";
 const LEASE_ENDED_NOW: &str = "
 SELECT seq FROM taskflow_tasks INDEXED BY taskflow_tasks_leases WHERE lease_until = ?1 LIMIT ?2";
 
-const READ: &str = "SELECT id, name, max_attempts, policy FROM taskflow_tasks WHERE seq = ?1";
+const READ: &str = "SELECT id, name, policy FROM taskflow_tasks WHERE seq = ?1";
 
 const NO_LEASE: &str = "UPDATE taskflow_tasks SET lease_until = NULL WHERE seq = ?1";
-
-/// So that a late finish is not taken for a repeated one.
-const RAISE_FENCE: &str = "UPDATE taskflow_tasks SET fence = fence + 1 WHERE seq = ?1";
 
 /// An instance that has not left.
 #[derive(Clone, Copy, Debug)]
@@ -121,14 +114,14 @@ pub(super) fn recover(
 fn move_on(tx: &mut Transaction<'_, '_>, life: &Life) -> rusqlite::Result<Option<Recovered>> {
     let sql = tx.sql;
     if life.state.is_final() {
-        // Nothing that has ended has a lease, unless other hands gave it one.
+        // It need not be readable.
         sql.execute(NO_LEASE, [life.seq])?;
         return Ok(None);
     }
-    let read = sql.get(READ)?.query_row([life.seq], |row| {
-        Ok((TaskId::from_bytes(row.get(0)?), row.get(1)?, row.get(2)?, tx.policy(row, 3)?))
-    });
-    let (id, name, max_attempts, policy) = match read {
+    let read = sql
+        .get(READ)?
+        .query_row([life.seq], |row| Ok((TaskId::from_bytes(row.get(0)?), row.get(1)?, tx.policy(row, 2)?)));
+    let (id, name, policy) = match read {
         Err(error) if is_illegible(&error) => {
             let condemned = tx.condemn(life.seq, &error)?;
             return Ok(condemned
@@ -136,27 +129,12 @@ fn move_on(tx: &mut Transaction<'_, '_>, life: &Life) -> rusqlite::Result<Option
         }
         read => read?,
     };
-    if life.state != State::Running {
-        tx.let_go(life)?;
-        return Ok(Some(Recovered::from_hold(id, name)));
-    }
-    let lost_before = row::small(life.lost_runs);
-    let (attempt, max_attempts) = (row::small(life.attempt), row::small(max_attempts));
-    let run = LostRun::new(&policy, attempt, max_attempts, lost_before, life.cancel_requested);
-    tx.record(life, AttemptOutcome::Lost, Some(WORKER_LOST))?;
-    tx.sql.execute(RAISE_FENCE, [life.seq])?;
-    let lost_runs = (life.lost_runs + 1).min(i64::from(u32::MAX));
-    match run.next(fastrand::f64()) {
-        Next::Pending { delay, counted } => {
-            let attempt = if counted { life.attempt } else { (life.attempt - 1).max(0) };
-            let run_at = tx.now.saturating_add(time::micros(delay));
-            tx.wait(life, Waits { attempt, run_at, lost_runs, error: Some(WORKER_LOST) })?;
-            Ok(Some(Recovered::new(id, name, State::Due.status(), None)))
-        }
-        Next::Ended { status, error } => {
-            let (state, attempt) = (State::ended(status), life.attempt);
-            tx.end(life, Ends { state, attempt, lost_runs, error: &error })?;
-            Ok(Some(Recovered::new(id, name, state.status(), Some(error))))
-        }
-    }
+    let task = life.task();
+    let Some(change) = transition::recover(&task, &policy, fastrand::f64(), tx.now) else {
+        // Nothing that waits or has ended has a lease, unless other hands gave it one.
+        sql.execute(NO_LEASE, [life.seq])?;
+        return Ok(None);
+    };
+    tx.apply(life, &change)?;
+    Ok(Some(change.recovered(&task, id, name)))
 }

@@ -8,7 +8,7 @@ use super::statements::Statements;
 use super::transaction::Transaction;
 use crate::model::{TaskId, TickOutcome, time};
 use crate::store::words::{count, number};
-use crate::store::{Declaration, Fire, FireAfter, Fired, ScheduleChange, ScheduleChanges, ScheduleState};
+use crate::store::{Declaration, Fire, Fired, ScheduleChange, ScheduleChanges, ScheduleState};
 
 const ONE: &str = "
 SELECT name, last_tick, last_outcome, last_start, last_task, paused, definition, declared, declared_since, skipped,
@@ -53,43 +53,14 @@ LEFT JOIN taskflow_schedules s ON s.name = c.name AND s.definition IS NOT NULL
 WHERE c.version > ?1 ORDER BY c.version LIMIT ?2";
 
 pub(super) fn fire(tx: &mut Transaction<'_, '_>, fire: &Fire) -> rusqlite::Result<Fired> {
-    if let Some(by) = fire.early_by(tx.now) {
-        return Ok(Fired::Early { by });
-    }
     let known = find(tx.sql, &fire.schedule)?;
     let mut state = known.unwrap_or_else(|| ScheduleState::new(fire.schedule.clone()));
-    let declared = state.declared.as_ref().map(|declared| &*declared.timing);
-    if let Some(refused) = fire.refused_by(state.definition.as_deref(), declared) {
-        return Ok(refused);
-    }
-    let begins = state.last_tick.is_none() && fire.batch.is_none();
-    match fire.after {
-        FireAfter::Earlier if !fire.is_after(state.last_tick.map(time::to_micros), tx.now) => {
-            return Ok(Fired::Before);
-        }
-        FireAfter::Earlier => state.last_tick = Some(fire.tick),
-        FireAfter::Start(before) if state.last_start.map(time::to_micros) != before.map(time::to_micros) => {
-            return Ok(Fired::Before);
-        }
-        FireAfter::Start(_) => state.last_start = Some(fire.tick),
-    }
-    let is_paused = state.paused && fire.after == FireAfter::Earlier;
-    let fired = match &fire.batch {
-        None => Fired::Passed,
-        Some(_) if is_paused => Fired::Paused,
-        Some(batch) => match insert::insert(tx, batch)?.pop() {
-            Some(Ok(mut inserted)) => inserted.pop().map_or(Fired::Passed, Fired::Inserted),
-            Some(Err(refusal)) => Fired::Refused(refusal),
-            None => Fired::Passed,
-        },
+    let batch = match state.admit(fire, tx.now) {
+        Ok(batch) => batch,
+        Err(fired) => return Ok(fired),
     };
-    if let Fired::Inserted(inserted) = &fired {
-        state.last_task = Some(inserted.id);
-    }
-    if fire.after == FireAfter::Earlier {
-        state.last_outcome = fired.outcome().filter(|_| !begins);
-    }
-    state.count_skipped(fire);
+    let inserted = batch.map(|batch| insert::insert(tx, batch)).transpose()?;
+    let fired = state.note(fire, inserted);
     keep(tx, &state)?;
     Ok(fired)
 }
@@ -102,16 +73,16 @@ pub(super) fn set(
     tx.is_news = true;
     let known = find(tx.sql, schedule)?;
     let was_known = known.is_some();
+    let is_end = matches!(change, ScheduleChange::Removed | ScheduleChange::Undeclared { .. });
+    if is_end && !was_known {
+        return Ok(false);
+    }
     let mut state = known.unwrap_or_else(|| ScheduleState::new(schedule.to_owned()));
+    let was_defined = state.definition.is_some();
+    state.change(change, tx.now);
     match change {
-        ScheduleChange::Paused(paused) => state.paused = *paused,
-        ScheduleChange::Defined { definition, from } => {
-            state.definition = Some(definition.clone());
-            state.last_tick = state.last_tick.max(Some(*from));
-            state.last_outcome = None;
-            tx.sql.execute(NOTE_CHANGE, params![schedule, false])?;
-        }
-        ScheduleChange::Removed if state.definition.take().is_none() => return Ok(false),
+        ScheduleChange::Defined { .. } => drop(tx.sql.execute(NOTE_CHANGE, params![schedule, false])?),
+        ScheduleChange::Removed if !was_defined => return Ok(false),
         ScheduleChange::Removed => {
             tx.sql.execute(NOTE_CHANGE, params![schedule, true])?;
             tx.sql.execute(FORGET_REMOVED, [number(ScheduleChanges::MAX_REMOVED)])?;
@@ -120,11 +91,7 @@ pub(super) fn set(
                 return Ok(true);
             }
         }
-        ScheduleChange::Declared { declaration, instead_of } => {
-            state.declare(declaration, *instead_of, time::from_micros(tx.now));
-        }
-        ScheduleChange::Undeclared { .. } if !was_known => return Ok(false),
-        ScheduleChange::Undeclared { since } => state.undeclare(*since, time::from_micros(tx.now)),
+        _ => {}
     }
     keep(tx, &state)?;
     Ok(was_known)

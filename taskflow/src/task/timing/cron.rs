@@ -3,8 +3,9 @@
 use std::time::SystemTime;
 
 use super::calendar::parse;
+use super::rule::{Rule, Timing};
 use super::ticks::{Ticks, Upcoming};
-use super::{Rule, Timing, zone};
+use super::zone;
 use crate::model::Error;
 use crate::model::error::closest;
 

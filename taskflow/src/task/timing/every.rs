@@ -2,8 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::rule::{Rule, Timing};
 use super::ticks::{Ticks, Upcoming, is_days};
-use super::{Rule, Timing, zone};
+use super::zone;
 use crate::model::{Error, limits};
 
 /// A length of time that passes again and again: it ticks at each of its multiples since 1970, the same for all processes,

@@ -8,7 +8,8 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, Zoned};
 
 use super::calendar::ZonedCron;
-use super::{Rule, Timing, zone};
+use super::rule::{Rule, Timing};
+use super::zone;
 use crate::model::{limits, time};
 
 /// The instants at which a schedule ticks.

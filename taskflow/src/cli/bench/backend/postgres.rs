@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use parking_lot::Mutex;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
-use taskflow::IntoStore;
+use taskflow::store::IntoStore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
+use super::target::without_namespace;
 use super::worker::{Shared, Turns, to_json};
-use super::{Backend, Facts, Target, without_namespace};
+use super::{Backend, Facts, Target};
 use crate::cli::Result;
 use crate::cli::bench::ours::Place;
 use crate::cli::bench::queue::Queue;

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline};
-use taskflow::IntoStore;
+use taskflow::store::IntoStore;
 
+use super::target::without_namespace;
 use super::worker::{Shared, Turns, to_json};
-use super::{Backend, Facts, Target, without_namespace};
+use super::{Backend, Facts, Target};
 use crate::cli::Result;
 use crate::cli::bench::ours::Place;
 use crate::cli::bench::queue::Queue;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
-use taskflow::IntoStore;
+use taskflow::store::IntoStore;
 use tokio::sync::{Notify, oneshot};
 
 use super::worker::{Shared, Turns, to_json};

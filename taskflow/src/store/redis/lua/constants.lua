@@ -127,6 +127,16 @@ local CUTS = 16
 -- A claim makes so many due again since a limit has changed: fewer, so that claims that disagree about it get on all the same.
 local RELEASED = 500
 
+-- What a change sets: see apply_main.lua.
+local SETS_UNCOUNTED = 1
+local SETS_FENCE = 2
+local SETS_LOST = 4
+local SETS_SNOOZES = 8
+local SETS_MAX = 16
+local SETS_RUN_AT = 32
+local SETS_EXPIRES = 64
+local SETS_REOPENED = 128
+
 -- What a task to insert says of itself, beside its flags.
 local IN_CROWD = 1
 local RECORD_REJECTED = 2

@@ -1,4 +1,6 @@
--- Ends runs other than by a success that has nothing more to say.
+-- Ends runs other than by a success that has nothing more to say: what the rules in Rust (`transition::finish`) say, once
+-- more. Finishes come with the next claim in one script; to read the tasks before would cost each turn a second round trip.
+-- The contract suite shows that they agree.
 
 -- The answer for a run that is not running any more under the fence it had: it was ended before, if it ever began.
 local function repeated(stage, has_started)

@@ -1,6 +1,5 @@
--- Runs and holds whose lease has ended, and pending tasks that have expired, up to ARGV[2] of them: id and state of each,
--- with the policy. What becomes of them is
--- decided by the one rule in Rust, and done by `lose`, which looks again.
+-- Runs and holds whose lease has ended, and pending tasks that have expired, up to ARGV[2] of them: the clock, then id and
+-- state of each, with the policy. What becomes of them the rules in Rust decide; `apply` does it, and looks again.
 local ids = call('ZRANGEBYSCORE', P .. 'leases', '-inf', text(now), 'LIMIT', 0, ARGV[2])
 local most = tonumber(ARGV[2])
 if #ids < most then
@@ -8,11 +7,11 @@ if #ids < most then
     ids[#ids + 1] = id
   end
 end
-local blobs, answer = read_tasks(ids), {}
+local blobs, answer = read_tasks(ids), { text(now) }
 for i, id in ipairs(ids) do
   local blob = with_body(id, blobs[i])
   local _, _, body_at = unpack_bytes(WORDS, blob, LANE_AT)
   -- The policy is the first of a body, and its length before it. Arguments can be long, and nobody needs them here.
-  answer[2 * i - 1], answer[2 * i] = id, sub(blob, 1, body_at + 3 + unpack_bytes('<I4', blob, body_at))
+  answer[2 * i], answer[2 * i + 1] = id, sub(blob, 1, body_at + 3 + unpack_bytes('<I4', blob, body_at))
 end
 return answer

@@ -1,19 +1,12 @@
-//! What holds of each queue now: the limits this program says, unless the store says others, and pauses.
+//! The limits of each queue that hold now: those this program says, unless the store says others.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::RwLock;
 
-use super::core::Core;
-use super::pause::jittered;
-use super::runner::Runner;
-use crate::model::{AddError, QueueConfig, StoreError, error::closest};
+use crate::model::{AddError, QueueConfig, error::closest};
 use crate::store::{QueueState, SharedLimits};
-
-/// How often the store is asked. What another process was told holds here well within a second.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// The queues this program configures, with the limits that hold now.
 #[derive(Debug)]
@@ -70,8 +63,16 @@ impl Queues {
         self.now.read().shared.clone()
     }
 
+    /// Gives `take` the configuration of each queue that holds now.
+    pub(super) fn each(&self, mut take: impl FnMut(&str, &QueueConfig)) {
+        let now = self.now.read();
+        for (name, own) in &self.program {
+            take(name, now.configs.get(name).unwrap_or(own));
+        }
+    }
+
     /// Takes note of what the store says. Answers whether that is news.
-    fn learn(&self, stored: Vec<QueueState>) -> bool {
+    pub(super) fn learn(&self, stored: Vec<QueueState>) -> bool {
         if self.now.read().stored == stored {
             return false;
         }
@@ -91,41 +92,4 @@ fn shared(
         .iter()
         .map(|(name, own)| (Arc::from(name.as_str()), SharedLimits::of(stored.get(name).unwrap_or(own))));
     limits.filter(|(_, limits)| limits.any()).collect()
-}
-
-/// Keeps the limits of this process those of the store, until it is over.
-pub(crate) async fn watch(core: Arc<Core>, runner: Option<Arc<Runner>>) {
-    loop {
-        tokio::select! {
-            () = core.over.cancelled() => return,
-            () = tokio::time::sleep(jittered(LOOK)) => {}
-        }
-        // The error is in the health; what held goes on to hold.
-        let _ = refresh(&core, runner.as_deref()).await;
-    }
-}
-
-/// Asks the store what holds, and applies it.
-pub(crate) async fn refresh(core: &Core, runner: Option<&Runner>) -> Result<(), StoreError> {
-    let stored = core.read("a look at the queues", core.store.queue_states()).await?;
-    if core.queues.learn(stored)
-        && let Some(runner) = runner
-    {
-        apply(core, runner);
-    }
-    Ok(())
-}
-
-/// Gives the slots the limits that hold.
-pub(crate) fn apply(core: &Core, runner: &Runner) {
-    let now = core.queues.now.read();
-    for (name, own) in &core.queues.program {
-        let config = now.configs.get(name).unwrap_or(own);
-        runner.slots.set_limit(name, config.concurrency, SharedLimits::of(config).any());
-    }
-    drop(now);
-    // It was claimed while other limits held, or before a pause.
-    runner.give_back_waiting(true);
-    // One that was resumed, or may take more.
-    runner.may_have_work();
 }

@@ -1,0 +1,46 @@
+//! How runs ended since the process started.
+
+use parking_lot::Mutex;
+
+use crate::model::{AttemptOutcome, TaskStatus};
+use crate::store::FinishKind;
+
+/// How runs ended since the process started.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(Mutex<Ends>);
+
+/// A count of ends of each kind.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ends {
+    /// By themselves.
+    pub(crate) finished: usize,
+    /// Cut short, and back in the queue.
+    pub(crate) handed_back: usize,
+    /// Cut short for good.
+    pub(crate) interrupted: usize,
+}
+
+impl Tally {
+    pub(crate) fn read(&self) -> Ends {
+        *self.0.lock()
+    }
+
+    pub(super) fn add(&self, more: Ends) {
+        let mut ends = self.0.lock();
+        ends.finished += more.finished;
+        ends.handed_back += more.handed_back;
+        ends.interrupted += more.interrupted;
+    }
+}
+
+impl Ends {
+    pub(super) fn count(&mut self, finish: &FinishKind) {
+        match finish {
+            FinishKind::GiveBack { outcome: Some(AttemptOutcome::HandedBack) | None, .. } => {
+                self.handed_back += 1
+            }
+            FinishKind::End { status: TaskStatus::Interrupted, .. } => self.interrupted += 1,
+            _ => self.finished += 1,
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What a claim asks for and what it brings, as its statements take and give them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::damage::Damage;
+use super::session::Statement;
+use super::value::{keep, length};
+use crate::store::{Claim, Claims, Finished, words};
+
+/// A claim as it is bound to a statement.
+pub(super) struct Asked {
+    pub(super) queues: Vec<AskedQueue>,
+    pub(super) limit: i64,
+    /// How many of them find a free slot.
+    pub(super) slots: i64,
+    /// Names the leases of this very claim, should its answer be lost.
+    pub(super) claim_id: i64,
+}
+
+/// What became of the ends, what was claimed, and what was leased and cannot be run.
+pub(super) type Taken = (Vec<Finished>, Claims, Vec<Damage>);
+
+/// A queue of a claim.
+pub(super) struct AskedQueue {
+    pub(super) name: Arc<str>,
+    /// So many tasks still.
+    pub(super) free: i64,
+    pub(super) prefetch: bool,
+}
+
+impl Asked {
+    pub(super) fn new(claim: &Claim, claim_id: i64) -> Self {
+        let (limit, slots) = (words::number(claim.limit), words::number(claim.slots()));
+        let mut queues: BTreeMap<Arc<str>, AskedQueue> = BTreeMap::new();
+        for queue in claim.queues.iter().filter(|queue| queue.limit > 0 && limit > 0) {
+            let free = words::number(queue.limit).min(limit);
+            let asked = AskedQueue { name: Arc::clone(&queue.name), free, prefetch: queue.prefetch };
+            queues.insert(Arc::clone(&queue.name), asked);
+        }
+        Self { queues: queues.into_values().collect(), limit, slots, claim_id }
+    }
+
+    pub(super) fn bind(&self, statement: Statement, claim: &Claim, minds_what_is_first: bool) -> Statement {
+        statement
+            .bind(self.queues.iter().map(|queue| keep(&queue.name)).collect::<Vec<_>>())
+            .bind(self.queues.iter().map(|queue| queue.free).collect::<Vec<_>>())
+            .bind(claim.names.iter().map(|name| keep(name)).collect::<Vec<_>>())
+            .bind(self.limit)
+            .bind(Uuid::from(claim.instance))
+            .bind(self.claim_id)
+            .bind(length(claim.lease))
+            .bind(minds_what_is_first)
+            .bind(self.slots)
+            .bind(self.queues.iter().map(|queue| queue.prefetch).collect::<Vec<_>>())
+    }
+}

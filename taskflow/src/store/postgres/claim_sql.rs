@@ -1,0 +1,148 @@
+//! The parts of statements that every claim is made of, whether or not its queues have limits over all processes.
+
+use super::sql::moment;
+
+/// Marks tasks that have come due; 10,000 at a time.
+pub(super) const PROMOTE: &str = concat!(
+    "
+WITH due AS (
+    UPDATE taskflow_tasks SET state = 0
+    WHERE id = ANY (ARRAY(
+        SELECT id FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state = 1 AND ",
+    moment!(),
+    " <= now()
+        ORDER BY ",
+    moment!(),
+    " LIMIT 10000
+        FOR UPDATE SKIP LOCKED
+    ))
+    RETURNING queue
+)
+INSERT INTO taskflow_counts AS c (shard, queue, later)
+SELECT pg_backend_pid() % 1024, queue, -count(*) FROM due GROUP BY queue ORDER BY queue
+ON CONFLICT (shard, queue) DO UPDATE SET later = c.later + excluded.later"
+);
+
+/// Whether a due task may be prefetched: [`RetryPolicy::may_prefetch`](crate::model::RetryPolicy::may_prefetch).
+macro_rules! may_prefetch {
+    () => {
+        "t.lost_runs = 0 AND (t.prefetch = 2 OR t.prefetch = 1 AND t.attempt + 1 < t.max_attempts)"
+    };
+}
+pub(super) use may_prefetch;
+
+/// Leases those tasks at that instant. What is taken is found again by its place, which it keeps while it is locked. One
+/// that was moved after this statement began, and locked where it is now, is not seen there and is left for another claim.
+macro_rules! take_due {
+    ($at:literal) => {
+        concat!(
+            "claimed AS (
+    UPDATE taskflow_tasks t
+    SET state = 3, attempt = t.attempt + 1, fence = t.fence + 1, instance = $5::uuid, claim_id = $6::bigint,
+        lease_until = (SELECT ",
+            $at,
+            " + $7::bigint * interval '1 microsecond'), started_at = ",
+            $at,
+            ", progress = NULL
+    WHERE t.ctid = ANY (ARRAY(SELECT place FROM due))
+    RETURNING t.id, t.fence, t.name, t.queue, t.priority, t.seq, t.attempt, t.max_attempts, t.scheduled_for,
+              t.log_lines, t.log_bytes, t.policy, t.tags, t.args, t.snoozes,
+              (CASE WHEN isfinite(t.expires_at) THEN extract(epoch FROM t.expires_at - now()) * 1000000
+                    WHEN t.expires_at IS NOT NULL THEN -1 END)::bigint
+)"
+        )
+    };
+}
+pub(super) use take_due;
+
+/// Adds what moved to this connection's shard.
+macro_rules! count {
+    ($moves:expr) => {
+        concat!(
+            "counted AS (
+    INSERT INTO taskflow_counts AS c (shard, queue, pending, running, success, waiting_first)
+    SELECT pg_backend_pid() % 1024, queue, sum(pending), sum(running), sum(success), sum(waiting_first)
+    FROM (",
+            $moves,
+            ") AS moves
+    GROUP BY queue ORDER BY queue
+    ON CONFLICT (shard, queue) DO UPDATE SET
+        pending = c.pending + excluded.pending,
+        running = c.running + excluded.running,
+        success = c.success + excluded.success,
+        waiting_first = c.waiting_first + excluded.waiting_first
+)"
+        )
+    };
+}
+pub(super) use count;
+
+/// What a claim moves.
+macro_rules! moves {
+    () => {
+        "
+        SELECT queue, -count(*) AS pending, count(*) AS running, 0 AS success,
+               -count(*) FILTER (WHERE attempt = 1) AS waiting_first
+        FROM claimed GROUP BY queue"
+    };
+}
+pub(super) use moves;
+
+/// When the next task of these queues and names will be due, if the claim was not given all it asked for. Where a
+/// thousand others come first, when the last of those will be: to be asked again.
+macro_rules! next_due {
+    () => {
+        concat!(
+            "coalesce(
+    (SELECT run_at FROM (
+        SELECT run_at, queue, name FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state = 1 AND ",
+            $crate::store::postgres::sql::moment!(),
+            " > now() AND ",
+            $crate::store::postgres::sql::moment!(),
+            " < 'infinity'
+        ORDER BY ",
+            $crate::store::postgres::sql::moment!(),
+            " LIMIT 1000
+     ) AS later
+     WHERE queue = ANY($1::text[]) AND name = ANY($3::text[]) ORDER BY run_at LIMIT 1),
+    (SELECT run_at FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state = 1 AND ",
+            $crate::store::postgres::sql::moment!(),
+            " > now() AND ",
+            $crate::store::postgres::sql::moment!(),
+            " < 'infinity'
+     ORDER BY ",
+            $crate::store::postgres::sql::moment!(),
+            " OFFSET 999 LIMIT 1)
+) - now()"
+        )
+    };
+}
+pub(super) use next_due;
+
+/// One row with what the statement says as a whole, which would be long if each row repeated it, and one for each task.
+macro_rules! answer {
+    ($first:literal, $finished:literal, $needs_slot:literal) => {
+        concat!(
+            "SELECT ",
+            $first,
+            ", ",
+            $finished,
+            ",
+       CASE WHEN (SELECT count(*) FROM claimed) < $4::bigint AND NOT ",
+            $needs_slot,
+            "
+            THEN (extract(epoch FROM ",
+            $crate::store::postgres::claim_sql::next_due!(),
+            ") * 1000000)::bigint END,
+       NULL::uuid, NULL::bigint, NULL::text, NULL::text, NULL::smallint, NULL::bigint, NULL::bigint, NULL::bigint,
+       NULL::timestamptz, NULL::integer, NULL::bigint, NULL::text, NULL::text, NULL::text,
+       NULL::integer, NULL::bigint, ",
+            $needs_slot,
+            "
+UNION ALL
+SELECT NULL, NULL, NULL, claimed.*, NULL FROM claimed"
+        )
+    };
+}
+
+pub(super) use answer;

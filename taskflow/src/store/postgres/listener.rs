@@ -1,0 +1,102 @@
+//! Hears the hints of other processes, by `LISTEN` on a connection of its own.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use tokio::task::JoinHandle;
+
+use super::calls::Shared;
+use crate::store::{Hint, HintStream};
+
+/// A connection on which nothing was heard for so long is asked whether it is there.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// Hears of changes, here and elsewhere, for as long as the store is there.
+pub(super) fn listen(shared: &Arc<Shared>) -> HintStream {
+    let heard = shared.hints.heard.subscribe();
+    let mut ear = shared.hints.ear.lock();
+    if shared.listens && ear.as_ref().is_none_or(JoinHandle::is_finished) {
+        let closed = shared.hints.closed.clone();
+        let hear = hear(Arc::downgrade(shared));
+        *ear = Some(tokio::spawn(async move {
+            closed.run_until_cancelled(hear).await;
+        }));
+    }
+    Box::pin(futures_util::stream::unfold(heard, |mut heard| async move {
+        if heard.changed().await.is_err() {
+            // The store is closed: nothing will change any more.
+            std::future::pending::<()>().await;
+        }
+        Some((Hint::Changed, heard))
+    }))
+}
+
+/// Listens for as long as the store is there, over as many connections as that takes.
+async fn hear(shared: Weak<Shared>) {
+    let mut wait = Duration::from_millis(100);
+    while let Some(strong) = shared.upgrade() {
+        let options = strong.connections.options().clone();
+        let channel = format!("{}hints", strong.sql.prefix());
+        let sender = strong.hints.sender.clone();
+        drop(strong);
+        let pool =
+            PgPoolOptions::new().max_connections(1).acquire_timeout(SILENCE).connect_lazy_with(options);
+        let started = tokio::time::Instant::now();
+        if let Err(error) = hear_over(&shared, &pool, &channel, &sender).await {
+            tracing::debug!("hints of the store are not heard for a while: {error}");
+        }
+        pool.close().await;
+        if started.elapsed() > SILENCE {
+            wait = Duration::from_millis(100);
+        }
+        tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
+        wait = (wait * 2).min(Duration::from_secs(5));
+    }
+}
+
+/// Listens over one connection until it is lost.
+async fn hear_over(
+    shared: &Weak<Shared>,
+    pool: &sqlx::PgPool,
+    channel: &str,
+    sender: &str,
+) -> Result<(), sqlx::Error> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.eager_reconnect(false);
+    listener.listen(channel).await?;
+    let tell = || match shared.upgrade() {
+        Some(shared) => {
+            shared.hints.heard.send_replace(());
+            true
+        }
+        None => false,
+    };
+    // What came before has not been heard.
+    tell();
+    let generation = || shared.upgrade().map(|shared| shared.connections.generation());
+    let opened_in = generation();
+    loop {
+        match tokio::time::timeout(SILENCE, listener.try_recv()).await {
+            Ok(Ok(Some(notification))) if notification.payload() == sender => {}
+            Ok(Ok(Some(_))) => {
+                if !tell() {
+                    return Ok(());
+                }
+            }
+            Ok(Ok(None)) => return Err(sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into())),
+            Ok(Err(error)) => return Err(error),
+            // Where other connections led nowhere, or to a standby, this one may do so too.
+            Err(_) if generation() != opened_in => return Ok(()),
+            Err(_) => {
+                let mut rows = sqlx::raw_sql("SELECT 1").fetch(&mut listener);
+                match tokio::time::timeout(SILENCE, rows.next()).await {
+                    Ok(Some(Ok(_))) => {}
+                    Ok(Some(Err(error))) => return Err(error),
+                    Ok(None) | Err(_) => return Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! From a URL, or a value, to a store.
+
+use std::sync::Arc;
+
+use super::url::without_password;
+use super::{MemoryStore, Store};
+use crate::model::Error;
+
+/// What [`TaskManagerBuilder::store`](crate::TaskManagerBuilder::store) takes: a URL, or a store.
+///
+/// | URL | store |
+/// |---|---|
+/// | `memory:` | this process's memory: for tests and throw-away work |
+/// | `sqlite://relative.db`, `sqlite:///absolute.db` | one file; the path is percent-decoded |
+/// | `redis://user:password@host:6379/0` | a Redis or Valkey server (feature `redis`) |
+/// | `rediss://user:password@host:6379/0` | the same over TLS (feature `redis-tls`) |
+/// | `postgres://user:password@host:port/database` | PostgreSQL 13 or later (feature `postgres`) |
+///
+/// `sqlite://` takes `?synchronous=full` (the default: an accepted task survives a power loss) or
+/// `?synchronous=normal` (faster: it survives a crash of the process, not of the machine). A key that is not known is
+/// an error. `postgres://`, `redis://` and `rediss://` take `?namespace=NAME`: several applications, or tests, on one server.
+///
+/// What is special in a user name or a password is percent-encoded: `/` is `%2F`, `?` is `%3F`, `#` is `%23`, `@` is `%40`. A
+/// URL in which the end of the password is not certain is refused, and no error shows any of it.
+pub trait IntoStore: Sized {
+    /// Where the store is. Nothing is opened.
+    fn into_source(self) -> StoreSource;
+
+    /// The store this stands for, opened.
+    ///
+    /// # Errors
+    /// [`Error::StoreUrl`] for a URL that cannot be used, and [`Error::Store`] for a file that cannot be opened.
+    fn into_store(self) -> Result<Arc<dyn Store>, Error> {
+        self.into_source().open()
+    }
+}
+
+/// A store that is not opened yet: [`start`](crate::TaskManagerBuilder::start) and
+/// [`connect`](crate::TaskManagerBuilder::connect) open it.
+pub struct StoreSource(Source);
+
+enum Source {
+    Url(String),
+    Store(Arc<dyn Store>),
+}
+
+impl StoreSource {
+    /// Opens the store. A file takes a few milliseconds, in which this blocks; a server is reached later.
+    ///
+    /// # Errors
+    /// [`Error::StoreUrl`] for a URL that cannot be used, and [`Error::Store`] for a file that cannot be opened.
+    pub fn open(self) -> Result<Arc<dyn Store>, Error> {
+        match self.0 {
+            Source::Url(url) => open(&url),
+            Source::Store(store) => Ok(store),
+        }
+    }
+}
+
+impl std::fmt::Debug for StoreSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            Source::Url(url) => f.debug_tuple("StoreSource").field(&without_password(url)).finish(),
+            Source::Store(store) => f.debug_tuple("StoreSource").field(store).finish(),
+        }
+    }
+}
+
+impl<S: Store> IntoStore for S {
+    fn into_source(self) -> StoreSource {
+        StoreSource(Source::Store(Arc::new(self)))
+    }
+}
+
+impl IntoStore for Arc<dyn Store> {
+    fn into_source(self) -> StoreSource {
+        StoreSource(Source::Store(self))
+    }
+}
+
+impl IntoStore for &str {
+    fn into_source(self) -> StoreSource {
+        StoreSource(Source::Url(self.to_owned()))
+    }
+}
+
+impl IntoStore for String {
+    fn into_source(self) -> StoreSource {
+        StoreSource(Source::Url(self))
+    }
+}
+
+impl IntoStore for &String {
+    fn into_source(self) -> StoreSource {
+        StoreSource(Source::Url(self.clone()))
+    }
+}
+
+fn open(url: &str) -> Result<Arc<dyn Store>, Error> {
+    let refuse = |message: String| Err(Error::StoreUrl { url: without_password(url), message });
+    let Some((scheme, rest)) = url.split_once(':') else {
+        return refuse("it has no scheme; write `memory:` or `sqlite://tasks.db`".to_owned());
+    };
+    match scheme {
+        "memory" if rest.is_empty() => Ok(Arc::new(MemoryStore::new())),
+        "memory" => refuse("`memory:` takes nothing behind it".to_owned()),
+        #[cfg(feature = "sqlite")]
+        "sqlite" => match rest.strip_prefix("//") {
+            Some(rest) => super::SqliteStore::from_url(url, rest),
+            None => refuse("write `sqlite://relative.db` or `sqlite:///absolute.db`".to_owned()),
+        },
+        #[cfg(not(feature = "sqlite"))]
+        "sqlite" => refuse("this program was built without the feature `sqlite` of taskflow".to_owned()),
+        #[cfg(feature = "redis")]
+        "redis" | "rediss" => Ok(Arc::new(super::RedisStore::open(url)?)),
+        #[cfg(not(feature = "redis"))]
+        "redis" | "rediss" => {
+            refuse("this program was built without the feature `redis` of taskflow".to_owned())
+        }
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => Ok(Arc::new(super::PostgresStore::open(url)?)),
+        #[cfg(not(feature = "postgres"))]
+        "postgres" | "postgresql" => {
+            refuse("this program was built without the feature `postgres` of taskflow".to_owned())
+        }
+        "file" => refuse("a SQLite file is written `sqlite://tasks.db`".to_owned()),
+        _ => refuse(format!(
+            "there is no store `{scheme}`; there are `memory:`, `sqlite://`, `postgres://` and `redis://`"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(url: &str) -> String {
+        open(url).expect_err(url).to_string()
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_used_says_what_would_be_right() {
+        assert!(refusal("tasks.db").contains("sqlite://tasks.db"));
+        assert!(refusal("mysql://localhost/app").contains("no store `mysql`"));
+        assert!(refusal("memory:shared").contains("takes nothing"));
+        #[cfg(feature = "sqlite")]
+        assert!(refusal("sqlite:tasks.db").contains("sqlite://relative.db"));
+        #[cfg(not(feature = "sqlite"))]
+        assert!(refusal("sqlite://tasks.db").contains("without the feature `sqlite`"));
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let text = refusal("oracle://app:s3cr:t@db.example/tasks?x=1");
+        assert!(!text.contains("s3cr") && text.contains("oracle://app:***@db.example/tasks?x=1"), "{text}");
+        let text = refusal("oracle://db.example/tasks?user=app&password=s3cret&x=1");
+        assert!(text.contains("db.example/tasks?user=app&password=***&x=1"), "{text}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_piece_of_a_password_is_shown_whatever_the_url(
+            pieces in proptest::collection::vec("[Q-Z]{6,10}", 1..4),
+            joint in proptest::sample::select(vec!["/", "?", "#", "@", ":", "%", "[", "]", " ", "\\", "&", "=", "//", "%2F", "é"]),
+            shape in proptest::sample::select(SHAPES.to_vec()),
+            scheme in proptest::sample::select(SCHEMES.to_vec()),
+        ) {
+            // After an `@` at the end stands a host, whatever it was meant to be.
+            proptest::prop_assume!(joint != "@" || pieces.len() == 1 || !shape.ends_with("://app:PASSWORD"));
+            let password = pieces.join(joint);
+            let url = shape.replace("PASSWORD", &password).replace("SCHEME", scheme);
+            let shown = match open(&url) {
+                Err(error) => format!("{error} {error:?}"),
+                Ok(store) => format!("{} {store:?}", store.location()),
+            };
+            for piece in &pieces {
+                proptest::prop_assert!(!shown.contains(piece.as_str()), "{url}: {shown}");
+            }
+        }
+    }
+
+    const SCHEMES: &[&str] = &["postgres", "postgresql", "redis", "rediss", "oracle", "http", "Postgres"];
+
+    const SHAPES: &[&str] = &[
+        "SCHEME://app:PASSWORD@db/shop",
+        "SCHEME://app:PASSWORD@db:5432/shop?namespace=a",
+        "SCHEME://app:PASSWORD@[::1]:5432/0",
+        "SCHEME://app:PASSWORD@[::1/0",
+        "SCHEME://:PASSWORD@db:6379/0",
+        "SCHEME://app:PASSWORD@db:port/shop",
+        "SCHEME://app:PASSWORD@",
+        "SCHEME://app:PASSWORD@/shop",
+        "SCHEME://app:PASSWORD",
+        "SCHEME://app%3APASSWORD@db:1x/shop",
+        "SCHEME://app:PASSWORD@db/shop?listen=never",
+        "SCHEME://app:PASSWORD@db/shop?unknown=1#x",
+        "SCHEME://db/shop?user=app&password=PASSWORD",
+        "SCHEME:app:PASSWORD@db/shop",
+        "SCHEME:/app:PASSWORD@db/shop",
+        "app:PASSWORD@db/shop",
+    ];
+
+    #[cfg(all(feature = "postgres", feature = "redis"))]
+    #[test]
+    fn a_password_that_has_to_be_percent_encoded_is_told_so() {
+        for scheme in ["postgres", "redis"] {
+            for password in ["s3/cret", "s3?cret", "s3#cret", "12/cret", "12?cret", "12#cret"] {
+                let text = refusal(&format!("{scheme}://app:{password}@db/shop"));
+                assert!(text.contains("percent-encode") && !text.contains("cret"), "{text}");
+            }
+            let text = refusal(&format!("{scheme}://app:s3cret"));
+            assert!(text.contains("percent-encode") && !text.contains("s3cret"), "{text}");
+            let text = refusal(&format!("{scheme}://app%3As3cret@db"));
+            assert!(text.contains("percent-encode") && !text.contains("s3cret"), "{text}");
+            open(&format!("{scheme}://app:s3%2Fcret@db/0")).expect("it is percent-encoded");
+            open(&format!("{scheme}://[::1]:6379/0")).expect("an address");
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The values of `.state(..)`, and which of them tasks need.
+
+use std::any::{Any, TypeId, type_name};
+use std::collections::HashMap;
+use std::fmt;
+
+/// The states that the values of a task's parameters need.
+#[derive(Debug, Default)]
+pub struct Needs(Vec<(TypeId, &'static str)>);
+
+impl Needs {
+    /// A `.state(..)` of this type is needed.
+    pub fn state<T: 'static>(&mut self) {
+        self.0.push((TypeId::of::<T>(), type_name::<T>()));
+    }
+
+    /// The first type that is not there.
+    pub(crate) fn first_missing(&self, states: &States) -> Option<&'static str> {
+        self.0.iter().find(|(id, _)| !states.0.contains_key(id)).map(|(_, name)| *name)
+    }
+}
+
+/// The values of `.state(..)`, by type.
+#[derive(Default)]
+pub(crate) struct States(HashMap<TypeId, Box<dyn Any + Send + Sync>>);
+
+/// How a value of one type is come by.
+struct Provider<T>(Box<dyn Fn() -> Option<T> + Send + Sync>);
+
+impl States {
+    /// Each run gets a clone of `value`.
+    pub(crate) fn insert<T: Clone + Send + Sync + 'static>(&mut self, value: T) {
+        self.provide(move || Some(value.clone()));
+    }
+
+    /// Each run gets what `provide` gives.
+    pub(crate) fn provide<T: 'static>(&mut self, provide: impl Fn() -> Option<T> + Send + Sync + 'static) {
+        self.0.insert(TypeId::of::<T>(), Box::new(Provider(Box::new(provide))));
+    }
+
+    pub(crate) fn contains<T: 'static>(&self) -> bool {
+        self.0.contains_key(&TypeId::of::<T>())
+    }
+
+    pub(crate) fn get<T: 'static>(&self) -> Option<T> {
+        let provider: &Provider<T> = self.0.get(&TypeId::of::<T>())?.downcast_ref()?;
+        (provider.0)()
+    }
+}
+
+impl fmt::Debug for States {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("States").field("types", &self.0.len()).finish()
+    }
+}

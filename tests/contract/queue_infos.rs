@@ -1,0 +1,68 @@
+//! What is shown of a queue: its stored configuration, and how long its tasks wait.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use taskflow::QueueConfig;
+
+use super::lab::*;
+
+pub(crate) async fn a_queues_stored_configuration_is_read_back_until_it_is_reset(lab: Lab) {
+    assert!(lab.store.queue_states().await.expect("states").is_empty());
+    let config = QueueConfig::new()
+        .concurrency(3)
+        .global_concurrency(5)
+        .key_concurrency(1)
+        .max_size(1_000)
+        .rate_limit(10, Duration::from_millis(1500))
+        .record_rejected(true);
+    lab.store.set_queue("mail".to_owned(), Some(config.clone())).await.expect("set");
+    lab.store.set_paused("reports".to_owned(), true).await.expect("pause");
+    let states = lab.store.queue_states().await.expect("states");
+    let seen: Vec<_> = states.into_iter().map(|it| (it.name, it.paused, it.config)).collect();
+    let expected = [("mail".to_owned(), false, Some(config.clone())), ("reports".to_owned(), true, None)];
+    assert_eq!(seen, expected);
+    let infos = lab.store.queues().await.expect("queues");
+    assert_eq!(infos.iter().map(|it| &*it.name).collect::<Vec<_>>(), ["mail", "reports"]);
+    assert_eq!(infos[0].global_concurrency, Some(5));
+    assert_eq!(infos[0].limits_from, taskflow::model::LimitsFrom::Store);
+
+    let changed = config.concurrency(9);
+    lab.store.set_queue("mail".to_owned(), Some(changed.clone())).await.expect("set");
+    lab.store.set_paused("mail".to_owned(), true).await.expect("pause");
+    let state = lab.store.queue_states().await.expect("states").remove(0);
+    assert_eq!((state.paused, state.config), (true, Some(changed)));
+    lab.store.set_queue("mail".to_owned(), None).await.expect("reset");
+    lab.store.set_paused("reports".to_owned(), false).await.expect("resume");
+    let states = lab.store.queue_states().await.expect("states");
+    assert_eq!(states.len(), 1, "a pause is not part of the configuration: {states:?}");
+    assert_eq!((states[0].paused, &states[0].config), (true, &None));
+}
+
+pub(crate) async fn queues_tell_what_waits_for_how_long_and_what_ended_lately(lab: Lab) {
+    // Before the add: its answer may come a while after the task is there.
+    let since = Instant::now();
+    lab.add(with(task("alpha"), |task| task.priority = -1)).await;
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    for _ in 0..2 {
+        lab.add(task("alpha")).await;
+    }
+    lab.add(with(task("alpha"), |task| task.when = taskflow::model::When::In(LONG))).await;
+    lab.add(with(task("alpha"), |task| task.when = taskflow::model::When::At(SystemTime::now() - LONG)))
+        .await;
+    let ended = lab.run(with(task("beta"), |task| task.queue = "mail".into())).await;
+    lab.finish(ended, success()).await;
+    let failed = lab.run(with(task("beta"), |task| task.queue = "mail".into())).await;
+    lab.finish(failed, retry(LONG)).await;
+    let infos = lab.store.queues().await.expect("queues");
+    let [default, mail] = &infos[..] else { panic!("{infos:?}") };
+    assert_eq!((default.pending, default.scheduled, default.waiting(), default.running), (5, 1, 4, 0));
+    // One whose time was an hour ago has waited since it was added.
+    let oldest = default.oldest_waiting.expect("four wait");
+    assert!(
+        oldest >= Duration::from_millis(55) && oldest <= since.elapsed() + Duration::from_millis(5),
+        "{oldest:?}"
+    );
+    assert_eq!(default.finished_last_minute, 0);
+    assert_eq!((mail.pending, mail.scheduled, mail.finished, mail.finished_last_minute), (1, 1, 1, 1));
+    assert_eq!(mail.oldest_waiting, None);
+}
