@@ -208,8 +208,8 @@ fn adds(tasks: &TaskManager) -> Vec<AddTask<()>> {
 fn all_equal(verdicts: &Verdicts) {
     let verdicts = verdicts.0.read();
     assert_eq!(verdicts.len(), 1 + 1 + 3 + 9);
-    for verdict in verdicts {
-        verdict.unwrap();
+    for outcome in verdicts {
+        outcome.unwrap();
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use support::{Gate, eventually, reaches, soon};
 use taskflow::store::{
     Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
-    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, Run, ScheduleChange,
+    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, RunRef, ScheduleChange,
     ScheduleChanges, ScheduleState, StoreFuture,
 };
 use taskflow::{
@@ -90,7 +90,7 @@ impl Store for Moody {
         release(releases: Arc<Vec<Release>>) -> Vec<bool>;
         report(reports: Arc<Vec<Report>>) -> Vec<bool>;
         renew(renewal: Renewal) -> Renewed;
-        asked_to_stop(instance: InstanceId) -> Vec<Run>;
+        asked_to_stop(instance: InstanceId) -> Vec<RunRef>;
         recover(by: InstanceId) -> Vec<Recovered>;
         get(id: TaskId) -> Option<TaskRecord>;
         logs(id: TaskId) -> Option<Vec<LogLine>>;

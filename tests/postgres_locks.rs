@@ -15,7 +15,7 @@ use servers::postgres::shared_url;
 use taskflow::sqlx::postgres::PgPoolOptions;
 use taskflow::sqlx::{self, Connection, PgConnection, Row};
 use taskflow::store::{
-    Claim, Finish, FinishKind, Finished, InsertBatch, InsertGroup, InsertTask, Renewal, Run, SharedLimits,
+    Claim, Finish, FinishKind, Finished, InsertBatch, InsertGroup, InsertTask, Renewal, RunRef, SharedLimits,
     Start, Store,
 };
 use taskflow::{PostgresStore, QueueConfig, TaskStatus};
@@ -83,7 +83,7 @@ async fn a_renewal_waits_for_no_row_and_takes_none_for_lost() {
     }
     let names: Arc<[Arc<str>]> = Arc::from(["double".into()]);
     let claim = Claim::new(me.id, DEADLINE, names, vec![("default".into(), 2)], 2);
-    let runs: Vec<Run> = store.claim(claim).await.unwrap().tasks.iter().map(|task| task.run).collect();
+    let runs: Vec<RunRef> = store.claim(claim).await.unwrap().tasks.iter().map(|task| task.run).collect();
     assert_eq!(runs.len(), 2);
 
     // Somebody is writing the first row.
@@ -236,13 +236,13 @@ async fn what_was_planned_when_the_table_was_small_reads_few_rows_when_it_is_lar
         let batch = InsertBatch::new(me.id, DEADLINE, vec![InsertGroup::new(tasks)]);
         store.insert(Arc::new(batch)).await.unwrap();
     };
-    let turn = async |ends: Vec<Run>, most: usize| {
+    let turn = async |ends: Vec<RunRef>, most: usize| {
         let well = |run: Run| Finish::new(run, FinishKind::Success { result: "null".into() });
         let names: Arc<[Arc<str>]> = Arc::from(["double".into()]);
         let claim = Claim::new(me.id, DEADLINE, names, vec![("default".into(), most)], most);
         let ends = Arc::new(ends.into_iter().map(well).collect());
         let (_, claims) = store.turn(ends, claim).await.unwrap();
-        let runs: Vec<Run> = claims.tasks.iter().map(|task| task.run).collect();
+        let runs: Vec<RunRef> = claims.tasks.iter().map(|task| task.run).collect();
         store.renew(Renewal::new(me.id, DEADLINE, runs.clone())).await.unwrap();
         runs
     };

@@ -86,21 +86,21 @@ async fn a_damaged_task_fails_with_the_reason_and_everything_else_goes_on() {
         ("the state of a task that has ended", |server, id| {
             let task = of_task(server, id);
             let mut state = vec![77; 52];
-            state.extend_from_slice(&task[lane_at(&task) - 2..body_at(&task)]);
+            state.extend_from_slice(&task[ready_list_at(&task) - 2..body_at(&task)]);
             set(server, "state", id, &state);
         }),
-        ("a lane that is not text", |server, id| {
-            damage_at(server, id, lane_at(&of_task(server, id)) + 2, b"\xff\xfe");
+        ("a ready_list that is not text", |server, id| {
+            damage_at(server, id, ready_list_at(&of_task(server, id)) + 2, b"\xff\xfe");
         }),
-        ("a lane with an absurd length", |server, id| {
-            damage_at(server, id, lane_at(&of_task(server, id)) - 2, b"\xff\xff");
+        ("a ready_list with an absurd length", |server, id| {
+            damage_at(server, id, ready_list_at(&of_task(server, id)) - 2, b"\xff\xff");
         }),
         ("a fence that cannot grow", |server, id| {
             let task = of_task(server, id);
             let mut state = vec![0; 16];
             state.extend([0xff; 8]);
             state.extend([0; 28]);
-            state.extend_from_slice(&task[lane_at(&task) - 2..body_at(&task)]);
+            state.extend_from_slice(&task[ready_list_at(&task) - 2..body_at(&task)]);
             set(server, "state", id, &state);
         }),
         ("a policy that is not JSON", |server, id| {
@@ -167,15 +167,15 @@ async fn a_damaged_task_fails_with_the_reason_and_everything_else_goes_on() {
     }
 }
 
-/// Where the lane of a task of these tests begins: behind its length.
-fn lane_at(task: &[u8]) -> usize {
-    let lane = b"7:defaultnote";
-    task.windows(lane.len()).position(|bytes| bytes == lane).expect("it is in this lane")
+/// Where the ready list of a task of these tests begins: behind its length.
+fn ready_list_at(task: &[u8]) -> usize {
+    let ready_list = b"7:defaultnote";
+    task.windows(ready_list.len()).position(|bytes| bytes == ready_list).expect("it is in this ready_list")
 }
 
-/// Where its body begins: behind the lane and the length of a crowd that it is not in.
+/// Where its body begins: behind the ready list and the length of a crowd that it is not in.
 fn body_at(task: &[u8]) -> usize {
-    lane_at(task) + 13 + 2
+    ready_list_at(task) + 13 + 2
 }
 
 fn damage_at(server: &RedisServer, id: TaskId, at: usize, bytes: &[u8]) {
@@ -197,10 +197,10 @@ async fn tasks_that_wait_for_a_damaged_task_of_their_key_run_once_it_has_failed(
         let task = tasks.add_task(note, (number,)).queue("limited").concurrency_key("k");
         waiting.push(soon(task.into_future()).await.unwrap().id());
     }
-    let aside = || async {
-        (server.command(&[b"ZCARD", &key("aside:limited")]).unwrap() == Reply::Number(3)).then_some(())
+    let blocked = || async {
+        (server.command(&[b"ZCARD", &key("blocked:limited")]).unwrap() == Reply::Number(3)).then_some(())
     };
-    eventually("all to be put aside", aside).await;
+    eventually("all to be put blocked", blocked).await;
     set(&server, "state", first, b"junk");
     // An index that is off is what a look at everything begins with.
     server.command(&[b"HINCRBY", &key("counts"), b"Rlimited", b"1"]).unwrap();
@@ -278,10 +278,11 @@ fn write_junk(server: &RedisServer, rng: &mut fastrand::Rng, ids: &[TaskId]) -> 
     }
     // Keys that hold everything of all tasks cannot be replaced without harm; those of an index can.
     let name = String::from_utf8_lossy(target).into_owned();
-    let is_index =
-        ["due", "later", "leases", "ids", "expiring", "ended", "aside", "since", "stopping", "seq", "counts"]
-            .iter()
-            .any(|index| name.strip_prefix(PREFIX).is_some_and(|name| name.starts_with(index)));
+    let is_index = [
+        "due", "later", "leases", "ids", "expiring", "ended", "blocked", "since", "stopping", "seq", "counts",
+    ]
+    .iter()
+    .any(|index| name.strip_prefix(PREFIX).is_some_and(|name| name.starts_with(index)));
     if is_index && rng.u8(..4) == 0 {
         run(&[b"DEL", target]);
         match rng.u8(..3) {
@@ -336,7 +337,7 @@ fn kept_of(server: &RedisServer, id: TaskId) -> String {
         let all: Vec<Vec<u8>> = all.into_iter().map(Reply::into_bytes).collect();
         let is_of_it = |bytes: &Vec<u8>| bytes.windows(16).any(|part| part == id.as_bytes());
         if all.iter().any(is_of_it)
-            || ["counts", "crowds", "aside", "meta"].iter().any(|it| name.ends_with(it))
+            || ["counts", "concurrency_groups", "blocked", "meta"].iter().any(|it| name.ends_with(it))
         {
             let shown = all.iter().enumerate().filter(|(at, bytes)| {
                 all.len() < 40 || is_of_it(bytes) || (*at > 0 && is_of_it(&all[at - 1]))

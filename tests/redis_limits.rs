@@ -14,8 +14,8 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use servers::redis::{RedisServer, shared_url};
 use support::eventually;
 use taskflow::store::{
-    Claim, Claimed, Finish, FinishKind, InsertBatch, InsertGroup, InsertTask, MemoryStore, RecoveredFrom,
-    Release, Run, SharedLimits, Start, StartWindow, Verdict,
+    Claim, Claimed, Finish, FinishKind, HoldOutcome, InsertBatch, InsertGroup, InsertTask, MemoryStore,
+    RecoveredFrom, Release, RunRef, SharedLimits, Start, StartWindow,
 };
 use taskflow::{
     AttemptOutcome, InstanceInfo, NewTask, QueueConfig, RedisStore, Store, TaskFilter, TaskId, TaskStatus,
@@ -128,7 +128,7 @@ struct Pair {
     stores: [Arc<dyn Store>; 2],
     me: InstanceInfo,
     /// Every task, and of each store its last run or hold.
-    tasks: Vec<(TaskId, [Option<Run>; 2])>,
+    tasks: Vec<(TaskId, [Option<RunRef>; 2])>,
 }
 
 #[derive(Clone, Debug)]
@@ -212,7 +212,7 @@ impl Pair {
                 }
                 prop_assert_eq!(&kinds[0], &kinds[1]);
                 if kinds[0][0].as_ref().unwrap()[0].kind.is_new() {
-                    let run = (start != Start::Wait).then(|| Run::new(id, 1));
+                    let run = (start != Start::Wait).then(|| RunRef::new(id, 1));
                     self.tasks.push((id, [run, run]));
                 }
             }
@@ -248,7 +248,7 @@ impl Pair {
                 let Some(at) = self.pick(which) else { return Ok(()) };
                 for (store, hold) in self.stores.iter().zip(self.tasks[at].1) {
                     let Some(hold) = hold else { continue };
-                    store.release(Arc::new(vec![Release::new(hold, Verdict::Run)])).await.unwrap();
+                    store.release(Arc::new(vec![Release::new(hold, HoldOutcome::Run)])).await.unwrap();
                 }
             }
             Op::Cancel { which } => {
@@ -375,7 +375,7 @@ async fn a_crowd_beyond_what_a_claim_passes_over_is_let_go_when_the_limit_change
         let limits = QueueConfig::new().key_concurrency(of_key);
         taken += store.claim(claim_of(&me, 10, &limits)).await.unwrap().tasks.len();
     }
-    assert_eq!(taken, 4, "two more of the crowd");
+    assert_eq!(taken, 4, "two more of the concurrency_group");
     for claims in 1.. {
         let answer = store.claim(claim_of(&me, 5_000, &QueueConfig::new())).await.unwrap();
         taken += answer.tasks.len();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use taskflow::store::{Finished, Hint, Retention, Verdict};
+use taskflow::store::{Finished, Hint, HoldOutcome, Retention};
 use taskflow::{AttemptOutcome, CancelOutcome, Error, TaskFilter, TaskId, TaskStatus, model::When};
 
 use super::lab::*;
@@ -27,7 +27,7 @@ pub(crate) async fn a_cancel_answers_by_what_it_found(lab: Lab) {
         assert!(record.finished_at.is_some());
     }
     assert_eq!(lab.get(ended).await.error.as_deref(), Some("the end"), "untouched");
-    assert!(!lab.release(hold, Verdict::Run).await);
+    assert!(!lab.release(hold, HoldOutcome::Run).await);
     assert!(lab.claim(10).await.is_empty());
     lab.assert_counts_are_true().await;
 }
@@ -288,6 +288,6 @@ pub(crate) async fn who_listens_hears_of_work_and_of_controls(lab: Lab) {
     lab.store.set_paused("default".to_owned(), true).await.unwrap();
     hear("a pause").await;
     let hold = lab.hold(task("alpha")).await;
-    lab.release(hold, Verdict::Run).await;
+    lab.release(hold, HoldOutcome::Run).await;
     hear("a release").await;
 }

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use taskflow::store::{Finish, Release, Run, Verdict};
+use taskflow::store::{Finish, HoldOutcome, Release, RunRef};
 use taskflow::{TaskFilter, TaskId, TaskStatus};
 
 use super::compare::{agree, same_queues};
@@ -61,9 +61,13 @@ impl World<'_> {
 
     async fn release_all(&mut self) -> Result<(), String> {
         let holds = self.alive(|state| matches!(state, State::Held(_)));
-        let releases: Vec<_> = holds.iter().map(|hold| Release::new(*hold, Verdict::Run)).collect();
+        let releases: Vec<_> = holds.iter().map(|hold| Release::new(*hold, HoldOutcome::Run)).collect();
         let answers = self.store.release(Arc::new(releases)).await.unwrap();
-        agree("release", answers, holds.iter().map(|hold| self.model.release(*hold, &Verdict::Run)).collect())
+        agree(
+            "release",
+            answers,
+            holds.iter().map(|hold| self.model.release(*hold, &HoldOutcome::Run)).collect(),
+        )
     }
 
     async fn finish_all(&mut self) -> Result<(), String> {
@@ -73,7 +77,7 @@ impl World<'_> {
         self.finished(&finishes, answers)
     }
 
-    fn alive(&self, is_meant: fn(State) -> bool) -> Vec<Run> {
+    fn alive(&self, is_meant: fn(State) -> bool) -> Vec<RunRef> {
         self.model.tasks.iter().filter(|task| is_meant(task.state)).map(Entry::run).collect()
     }
 

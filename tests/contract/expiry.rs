@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use taskflow::store::{Finished, InsertedAs, Start, Verdict};
+use taskflow::store::{Finished, HoldOutcome, InsertedAs, Start};
 use taskflow::{AttemptOutcome, TaskStatus};
 
 use super::lab::*;
@@ -36,7 +36,7 @@ pub(crate) async fn a_task_that_has_expired_is_never_started(lab: Lab) {
     }
     // What is held ends when it is released; what was started in time goes on, and is not started again.
     assert_eq!(lab.status(hold.id).await, TaskStatus::Pending);
-    assert!(lab.release(hold, Verdict::Run).await);
+    assert!(lab.release(hold, HoldOutcome::Run).await);
     assert_eq!(lab.finish(first[0].run, retry(Duration::ZERO)).await, Finished::Applied(TaskStatus::Pending));
     assert_eq!(lab.claim_ids(10).await, [lasting]);
     let ended = lab.recover(&[hold, first[0].run]).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use taskflow::store::{Finish, FinishKind, Finished, Report, Run};
+use taskflow::store::{Finish, FinishKind, Finished, Report, RunRef};
 use taskflow::{
     AttemptOutcome, CancelOutcome, LogLevel, LogLine, TaskId, TaskStatus,
     model::{Progress, TaskPhase},
@@ -84,9 +84,9 @@ pub(crate) async fn finishes_are_answered_in_order_and_each_applies_once(lab: La
     let (a, b) = (lab.run(task("alpha")).await, lab.run(task("alpha")).await);
     let answers = lab
         .finish_all(vec![
-            Finish::new(Run::new(TaskId::new(), 1), success()),
+            Finish::new(RunRef::new(TaskId::new(), 1), success()),
             Finish::new(b, success()),
-            Finish::new(Run::new(a.id, a.fence + 1), success()),
+            Finish::new(RunRef::new(a.id, a.fence + 1), success()),
             Finish::new(b, end(TaskStatus::Failed)),
             Finish::new(a, end(TaskStatus::Failed)),
         ])
@@ -154,12 +154,14 @@ pub(crate) async fn a_finish_that_is_repeated_is_known_to_be_applied(lab: Lab) {
 }
 
 pub(crate) async fn a_finish_under_a_fence_that_no_run_had_is_no_repetition(lab: Lab) {
-    let waits =
-        Run::new(lab.add(with(task("alpha"), |task| task.when = taskflow::model::When::In(LONG))).await, 1);
+    let waits = RunRef::new(
+        lab.add(with(task("alpha"), |task| task.when = taskflow::model::When::In(LONG))).await,
+        1,
+    );
     let hold = lab.hold(task("alpha")).await;
-    assert!(lab.release(hold, taskflow::store::Verdict::Run).await);
+    assert!(lab.release(hold, taskflow::store::HoldOutcome::Run).await);
     let cancelled = lab.hold(task("alpha")).await;
-    let cancel = taskflow::store::Verdict::Cancel { reason: String::new() };
+    let cancel = taskflow::store::HoldOutcome::Cancel { reason: String::new() };
     assert!(lab.release(cancelled, cancel).await);
     for run in [waits, hold, cancelled] {
         assert_eq!(lab.finish(run, success()).await, Finished::Stale);
@@ -226,9 +228,9 @@ pub(crate) async fn reports_keep_progress_and_lines_while_the_run_lives(lab: Lab
     let lines = vec![line(LogLevel::Warn, "b"), line(LogLevel::Debug, "a")];
     let reports = vec![
         Report::new(run, Some(half.clone()), lines),
-        Report::new(Run::new(run.id, run.fence + 1), Some(Progress::new(0.9, String::new())), Vec::new()),
+        Report::new(RunRef::new(run.id, run.fence + 1), Some(Progress::new(0.9, String::new())), Vec::new()),
         Report::new(run, None, vec![line(LogLevel::Error, "")]),
-        Report::new(Run::new(TaskId::new(), 1), None, vec![line(LogLevel::Info, "nobody's")]),
+        Report::new(RunRef::new(TaskId::new(), 1), None, vec![line(LogLevel::Info, "nobody's")]),
     ];
     assert_eq!(lab.store.report(Arc::new(reports)).await.unwrap(), [true, false, true, false]);
     assert_eq!(lab.get(run.id).await.progress, Some(half));
@@ -275,7 +277,7 @@ pub(crate) async fn a_turn_is_a_finish_and_a_claim(lab: Lab) {
     let waits = lab.add(task("beta")).await;
     let finishes = vec![
         Finish::new(a, retry(Duration::ZERO)),
-        Finish::new(Run::new(b.id, b.fence + 7), success()),
+        Finish::new(RunRef::new(b.id, b.fence + 7), success()),
         Finish::new(b, success()),
     ];
     let (finished, claims) = lab.store.turn(Arc::new(finishes), lab.request(10)).await.unwrap();

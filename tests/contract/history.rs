@@ -194,31 +194,33 @@ fn spec() -> impl Strategy<Value = Spec> {
         option::weighted(0.3, prop::sample::select(&KEYS[..])),
     );
     let life = (prop::bool::weighted(0.2), start, option::weighted(0.3, 0..5_usize));
-    let crowd = option::weighted(0.5, prop::sample::select(&CONCURRENCY_KEYS[..]));
+    let concurrency_group = option::weighted(0.5, prop::sample::select(&CONCURRENCY_KEYS[..]));
     let expiry = option::weighted(0.2, expiry());
     let delay = prop_oneof![2 => Just(Duration::ZERO), 1 => Just(LONG)];
     let policy = (1..4_u32, delay, any::<bool>(), 1..4_u32);
-    (identity, life, policy, crowd, expiry).prop_map(|(identity, life, policy, concurrency_key, expiry)| {
-        let (name, queue, priority, key, run_key) = identity;
-        let (far, start, max_size) = life;
-        let (attempts, delay, may_run_again, max_lost_runs) = policy;
-        Spec {
-            name,
-            queue,
-            priority,
-            key,
-            run_key,
-            concurrency_key,
-            expiry,
-            far,
-            start,
-            max_size,
-            attempts,
-            delay,
-            may_run_again,
-            max_lost_runs,
-        }
-    })
+    (identity, life, policy, concurrency_group, expiry).prop_map(
+        |(identity, life, policy, concurrency_key, expiry)| {
+            let (name, queue, priority, key, run_key) = identity;
+            let (far, start, max_size) = life;
+            let (attempts, delay, may_run_again, max_lost_runs) = policy;
+            Spec {
+                name,
+                queue,
+                priority,
+                key,
+                run_key,
+                concurrency_key,
+                expiry,
+                far,
+                start,
+                max_size,
+                attempts,
+                delay,
+                may_run_again,
+                max_lost_runs,
+            }
+        },
+    )
 }
 
 fn expiry() -> impl Strategy<Value = Expiry> {

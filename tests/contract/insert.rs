@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use taskflow::store::{
-    Finished, InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Release, Run, Start,
-    Verdict,
+    Finished, HoldOutcome, InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Release,
+    RunRef, Start,
 };
 use taskflow::{
     AttemptOutcome, LogLevel, LogLine, NewTask, TaskStatus,
@@ -69,7 +69,10 @@ pub(crate) async fn a_repeated_insert_answers_as_the_first_did_while_that_holds(
     let (leased, held) = (task("alpha"), task("beta"));
     let begin = |task: &NewTask, start| lab.begin(task.clone(), start);
     for _ in 0..2 {
-        assert_eq!(begin(&leased, Start::Lease).await.kind, InsertedAs::Leased { fence: Run::FIRST_FENCE });
+        assert_eq!(
+            begin(&leased, Start::Lease).await.kind,
+            InsertedAs::Leased { fence: RunRef::FIRST_FENCE }
+        );
         assert_eq!(begin(&held, Start::Hold).await.kind, InsertedAs::Held { fence: 1 });
     }
     // The run and the hold are this process's alone.
@@ -78,8 +81,8 @@ pub(crate) async fn a_repeated_insert_answers_as_the_first_did_while_that_holds(
     let elsewhere = lab.store.insert(Arc::new(batch)).await.unwrap().remove(0).unwrap();
     assert_eq!(elsewhere, [Inserted::new(leased.id, InsertedAs::Pending)]);
 
-    lab.finish(Run::new(leased.id, 1), success()).await;
-    let release = Release::new(Run::new(held.id, 1), Verdict::Run);
+    lab.finish(RunRef::new(leased.id, 1), success()).await;
+    let release = Release::new(RunRef::new(held.id, 1), HoldOutcome::Run);
     assert_eq!(lab.store.release(Arc::new(vec![release])).await.unwrap(), [true]);
     assert_eq!(begin(&leased, Start::Lease).await.kind, InsertedAs::Pending, "it has ended");
     assert_eq!(begin(&held, Start::Hold).await.kind, InsertedAs::Pending, "it was released");
@@ -133,7 +136,7 @@ pub(crate) async fn text_of_every_kind_comes_back_intact(lab: Lab) {
 
     let named = with(task("alpha"), |task| task.queue = odd.to_owned().into());
     let held = lab.hold(named).await;
-    lab.release(held, Verdict::Cancel { reason: odd.to_owned() }).await;
+    lab.release(held, HoldOutcome::Cancel { reason: odd.to_owned() }).await;
     let record = lab.get(held.id).await;
     assert_eq!((record.queue.as_str(), record.error.as_deref()), (odd, Some(odd)));
 }
@@ -274,28 +277,28 @@ pub(crate) async fn nobody_claims_a_held_task_until_it_is_released(lab: Lab) {
     assert_eq!((lab.status(hold.id).await, lab.get(hold.id).await.attempt), (TaskStatus::Pending, 0));
     assert!(lab.claim(10).await.is_empty());
 
-    let wrong = taskflow::store::Run::new(hold.id, hold.fence + 1);
-    assert!(!lab.release(wrong, Verdict::Run).await);
+    let wrong = taskflow::store::RunRef::new(hold.id, hold.fence + 1);
+    assert!(!lab.release(wrong, HoldOutcome::Run).await);
     assert_eq!(lab.finish(hold, success()).await, Finished::Stale, "a hold is no run");
-    assert!(lab.release(hold, Verdict::Run).await);
-    assert!(lab.release(hold, Verdict::Run).await, "its answer may have been lost");
-    assert!(lab.release(later, Verdict::Run).await);
+    assert!(lab.release(hold, HoldOutcome::Run).await);
+    assert!(lab.release(hold, HoldOutcome::Run).await, "its answer may have been lost");
+    assert!(lab.release(later, HoldOutcome::Run).await);
     let claimed = lab.claim_one().await;
     assert_eq!((claimed.run.id, claimed.attempt), (hold.id, 1));
     assert!(claimed.run.fence > hold.fence);
     let reason = "too late".to_owned();
-    assert!(!lab.release(hold, Verdict::Cancel { reason }).await);
+    assert!(!lab.release(hold, HoldOutcome::Cancel { reason }).await);
     assert_eq!(lab.status(hold.id).await, TaskStatus::Running);
 }
 
 pub(crate) async fn a_hold_can_end_in_a_cancel_with_its_reason(lab: Lab) {
     let hold = lab.hold(with_key("alpha", "key")).await;
     let reason = "the request failed: 500".to_owned();
-    assert!(lab.release(hold, Verdict::Cancel { reason: reason.clone() }).await);
+    assert!(lab.release(hold, HoldOutcome::Cancel { reason: reason.clone() }).await);
     let record = lab.get(hold.id).await;
     assert_eq!((record.status, record.error), (TaskStatus::Cancelled, Some(reason)));
     assert!(record.finished_at.is_some() && record.attempts.is_empty());
-    assert!(!lab.release(hold, Verdict::Run).await);
+    assert!(!lab.release(hold, HoldOutcome::Run).await);
     assert!(lab.claim(10).await.is_empty());
     lab.add(with_key("alpha", "key")).await;
 }
@@ -306,9 +309,9 @@ pub(crate) async fn a_hold_that_nobody_ends_is_ended_by_its_lease(lab: Lab) {
     let Inserted { id, kind: InsertedAs::Held { fence }, .. } = only(answers.unwrap()) else {
         panic!("not held")
     };
-    let hold = taskflow::store::Run::new(id, fence);
+    let hold = taskflow::store::RunRef::new(id, fence);
     lab.recover(&[hold]).await;
-    assert!(!lab.release(hold, Verdict::Cancel { reason: String::new() }).await, "too late");
+    assert!(!lab.release(hold, HoldOutcome::Cancel { reason: String::new() }).await, "too late");
     let claimed = lab.claim_one().await;
     assert_eq!((claimed.run.id, claimed.attempt), (id, 1));
     assert_eq!(lab.outcomes(id).await, [(1, AttemptOutcome::Running)], "a hold is no attempt");

@@ -50,14 +50,14 @@ pub(crate) async fn no_more_of_one_key_run_than_a_queue_allows(lab: Lab) {
 }
 
 pub(crate) async fn every_key_gets_on_while_processes_disagree_about_its_limit(lab: Lab) {
-    let crowd = (0..3_000).map(|_| waiting(keyed("crowd"))).collect();
-    lab.try_insert(crowd).await.expect("no limit");
+    let concurrency_group = (0..3_000).map(|_| waiting(keyed("concurrency_group"))).collect();
+    lab.try_insert(concurrency_group).await.expect("no limit");
     let mut left = HashMap::new();
     for n in 0..30 {
         let key = format!("tenant:{}", n % 10);
         left.insert(lab.add(keyed(&key)).await, key);
     }
-    let mut of_crowd = 0;
+    let mut of_group = 0;
     for turn in 0..60 {
         let mut claim = request(&lab, 4, &QueueConfig::new().key_concurrency(1 + turn % 2));
         if turn % 2 == 1 {
@@ -65,10 +65,10 @@ pub(crate) async fn every_key_gets_on_while_processes_disagree_about_its_limit(l
         }
         let runs: Vec<_> = lab.ask(claim).await.tasks.iter().map(|task| task.run).collect();
         lab.finish_all(runs.iter().map(|run| Finish::new(*run, success())).collect()).await;
-        of_crowd += runs.iter().filter(|run| left.remove(&run.id).is_none()).count();
+        of_group += runs.iter().filter(|run| left.remove(&run.id).is_none()).count();
     }
     assert!(left.is_empty(), "these still wait: {:?}", left.values());
-    assert!(of_crowd >= 60, "of the crowd came {of_crowd}");
+    assert!(of_group >= 60, "of the concurrency_group came {of_group}");
 }
 
 pub(crate) async fn a_key_is_never_stuck_whatever_becomes_of_its_tasks(lab: Lab) {
@@ -106,8 +106,8 @@ pub(crate) async fn a_key_is_never_stuck_whatever_becomes_of_its_tasks(lab: Lab)
 
 pub(crate) async fn a_crowd_of_one_key_costs_others_nothing(lab: Lab) {
     let one = QueueConfig::new().key_concurrency(1);
-    let crowd: Vec<_> = (0..2_000).map(|_| waiting(keyed("noisy"))).collect();
-    lab.try_insert(crowd).await.expect("not refused");
+    let concurrency_group: Vec<_> = (0..2_000).map(|_| waiting(keyed("noisy"))).collect();
+    lab.try_insert(concurrency_group).await.expect("not refused");
     assert_eq!(take(&lab, 1, one.clone()).await.len(), 1);
     let mut others = Vec::new();
     for n in 0..3 {

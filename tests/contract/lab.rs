@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use taskflow::store::{
-    Claim, Claimed, Claims, Finish, FinishKind, Finished, InsertBatch, InsertGroup, InsertTask, Inserted,
-    InsertedAs, Recovered, Refusal, Release, Renewal, Renewed, Run, Start, Store, Verdict,
+    Claim, Claimed, Claims, Finish, FinishKind, Finished, HoldOutcome, InsertBatch, InsertGroup, InsertTask,
+    Inserted, InsertedAs, Recovered, Refusal, Release, Renewal, Renewed, RunRef, Start, Store,
 };
 use taskflow::{
     AttemptOutcome, InstanceInfo, NewTask, TaskFilter, TaskId, TaskRecord, TaskStatus, model::InstanceId,
@@ -92,14 +92,14 @@ impl Lab {
     pub(crate) async fn run(&self, task: NewTask) -> Run {
         let inserted = self.begin(task, Start::Lease).await;
         let InsertedAs::Leased { fence } = inserted.kind else { panic!("not leased: {inserted:?}") };
-        Run::new(inserted.id, fence)
+        RunRef::new(inserted.id, fence)
     }
 
     /// Inserts one held task.
     pub(crate) async fn hold(&self, task: NewTask) -> Run {
         let inserted = self.begin(task, Start::Hold).await;
         let InsertedAs::Held { fence } = inserted.kind else { panic!("not held: {inserted:?}") };
-        Run::new(inserted.id, fence)
+        RunRef::new(inserted.id, fence)
     }
 
     // Running.
@@ -136,7 +136,7 @@ impl Lab {
         self.ask(claim).await.tasks
     }
 
-    pub(crate) async fn finish(&self, run: Run, kind: FinishKind) -> Finished {
+    pub(crate) async fn finish(&self, run: RunRef, kind: FinishKind) -> Finished {
         self.finish_all(vec![Finish::new(run, kind)]).await[0]
     }
 
@@ -155,23 +155,23 @@ impl Lab {
         run.id
     }
 
-    pub(crate) async fn release(&self, hold: Run, verdict: Verdict) -> bool {
-        self.store.release(Arc::new(vec![Release::new(hold, verdict)])).await.expect("release")[0]
+    pub(crate) async fn release(&self, hold: RunRef, outcome: HoldOutcome) -> bool {
+        self.store.release(Arc::new(vec![Release::new(hold, outcome)])).await.expect("release")[0]
     }
 
-    pub(crate) async fn renew(&self, lease: Duration, runs: &[Run]) -> Renewed {
+    pub(crate) async fn renew(&self, lease: Duration, runs: &[RunRef]) -> Renewed {
         self.store.renew(Renewal::new(self.me.id, lease, runs.to_vec())).await.expect("renew")
     }
 
     /// Ends the leases of these runs and holds of this process, and waits until each has been moved on.
-    pub(crate) async fn lose(&self, runs: &[Run]) -> Vec<Recovered> {
+    pub(crate) async fn lose(&self, runs: &[RunRef]) -> Vec<Recovered> {
         let renewed = self.renew(Duration::from_millis(1), runs).await;
         assert_eq!(renewed.lost, [], "still ours");
         self.recover(runs).await
     }
 
     /// Waits until each of these, whose lease ends by itself, has been moved on.
-    pub(crate) async fn recover(&self, runs: &[Run]) -> Vec<Recovered> {
+    pub(crate) async fn recover(&self, runs: &[RunRef]) -> Vec<Recovered> {
         let mut recovered: Vec<Recovered> = Vec::new();
         let patience = Patience::new("the recovery of lost runs");
         while runs.iter().any(|run| recovered.iter().all(|it| it.id != run.id)) {

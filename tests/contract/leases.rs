@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskflow::store::{Finished, InsertTask, Inserted, InsertedAs, Report, Run, Start};
+use taskflow::store::{Finished, InsertTask, Inserted, InsertedAs, Report, RunRef, Start};
 use taskflow::{AttemptOutcome, CancelOutcome, NewTask, TaskId, TaskStatus};
 
 use super::lab::*;
@@ -28,7 +28,7 @@ pub(crate) async fn a_lease_is_good_until_it_ends_unless_renewed(lab: Lab) {
         let (InsertedAs::Leased { fence } | InsertedAs::Held { fence }) = inserted.kind else {
             panic!("{inserted:?}")
         };
-        runs.push(Run::new(inserted.id, fence));
+        runs.push(RunRef::new(inserted.id, fence));
     }
     let [lost, renewed, hold] = runs[..] else { panic!("three") };
     let answer = lab.renew(LONG, &[renewed, hold]).await;
@@ -57,14 +57,14 @@ pub(crate) async fn renewing_tells_what_is_lost_and_what_should_stop(lab: Lab) {
     let claimed = lab.claim_as(lab.other.id, LONG).await;
     assert_eq!(claimed.len(), 2);
     lab.finish(ended, success()).await;
-    lab.release(released, taskflow::store::Verdict::Run).await;
+    lab.release(released, taskflow::store::HoldOutcome::Run).await;
     lab.store.cancel(vec![stops.id], String::new()).await.unwrap();
 
-    let unknown = Run::new(TaskId::new(), 1);
+    let unknown = RunRef::new(TaskId::new(), 1);
     let of_another = claimed[0].run;
     let asked = [fine, stops, lost, again, ended, hold, released, unknown, of_another];
     let answer = lab.renew(LONG, &asked).await;
-    let set = |runs: &[Run]| runs.iter().copied().collect::<HashSet<_>>();
+    let set = |runs: &[RunRef]| runs.iter().copied().collect::<HashSet<_>>();
     assert_eq!(set(&answer.lost), set(&[lost, again, ended, released, unknown, of_another]));
     assert_eq!(answer.cancel, [stops]);
 }

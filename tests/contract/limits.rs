@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use taskflow::store::{
-    Claim, Claimed, FinishKind, Finished, Inserted, InsertedAs, Refusal, Release, SharedLimits, Start,
-    Verdict,
+    Claim, Claimed, FinishKind, Finished, HoldOutcome, Inserted, InsertedAs, Refusal, Release, SharedLimits,
+    Start,
 };
 use taskflow::{AttemptOutcome, NewTask, QueueConfig, TaskFilter, TaskStatus};
 
@@ -240,7 +240,7 @@ pub(crate) async fn a_hold_is_not_claimed_under_any_limit(lab: Lab) {
     let hold = lab.hold(keyed("tenant")).await;
     let one = QueueConfig::new().key_concurrency(1).global_concurrency(1);
     assert!(take(&lab, 10, one.clone()).await.is_empty());
-    let release = Arc::new(vec![Release::new(hold, Verdict::Run)]);
+    let release = Arc::new(vec![Release::new(hold, HoldOutcome::Run)]);
     assert_eq!(lab.store.release(release).await.expect("release"), [true]);
     let taken = take(&lab, 10, one).await;
     assert_eq!(taken.len(), 1);

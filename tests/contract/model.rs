@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use taskflow::store::{FinishKind, Finished, InsertTask, InsertedAs, Run, Start, Verdict};
+use taskflow::store::{FinishKind, Finished, HoldOutcome, InsertTask, InsertedAs, RunRef, Start};
 use taskflow::{
     AttemptOutcome, CancelOutcome, Counts, NewTask, TaskId, TaskStatus,
     model::{InstanceId, RetryPolicy, When},
@@ -80,7 +80,7 @@ impl Entry {
     }
 
     pub(crate) fn run(&self) -> Run {
-        Run::new(self.new.id, self.fence)
+        RunRef::new(self.new.id, self.fence)
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -150,7 +150,7 @@ impl Model {
     }
 
     /// The task of a run that is still alive.
-    fn running(&mut self, run: Run) -> Option<&mut Entry> {
+    fn running(&mut self, run: RunRef) -> Option<&mut Entry> {
         self.find(run.id)
             .filter(|task| task.fence == run.fence && matches!(task.state, State::Running { .. }))
     }
@@ -243,7 +243,7 @@ impl Model {
         (claimed, needs_slot)
     }
 
-    pub(crate) fn finish(&mut self, run: Run, kind: &FinishKind) -> Finished {
+    pub(crate) fn finish(&mut self, run: RunRef, kind: &FinishKind) -> Finished {
         let Some(task) = self.running(run) else {
             let is_over = |task: &&mut Entry| task.started && task.holder().is_none();
             let repeated = self.find(run.id).filter(|task| task.fence == run.fence).filter(is_over);
@@ -299,23 +299,23 @@ impl Model {
         }
     }
 
-    pub(crate) fn report(&mut self, run: Run, line: &str) -> bool {
+    pub(crate) fn report(&mut self, run: RunRef, line: &str) -> bool {
         let Some(task) = self.running(run) else { return false };
         task.lines.push(line.to_owned());
         true
     }
 
-    pub(crate) fn release(&mut self, hold: Run, verdict: &Verdict) -> bool {
+    pub(crate) fn release(&mut self, hold: RunRef, outcome: &HoldOutcome) -> bool {
         let Some(task) = self.find(hold.id).filter(|task| task.fence == hold.fence) else { return false };
-        match (task.state, verdict) {
+        match (task.state, outcome) {
             (State::Held(_), _) => {}
             // It is repeated.
-            (State::Pending, Verdict::Run) => return true,
-            (State::Ended(TaskStatus::Cancelled), Verdict::Cancel { .. }) => return true,
+            (State::Pending, HoldOutcome::Run) => return true,
+            (State::Ended(TaskStatus::Cancelled), HoldOutcome::Cancel { .. }) => return true,
             _ => return false,
         }
-        match verdict {
-            Verdict::Run => task.state = State::Pending,
+        match outcome {
+            HoldOutcome::Run => task.state = State::Pending,
             _ => task.end(TaskStatus::Cancelled, Some("released")),
         }
         true

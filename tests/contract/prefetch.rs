@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskflow::store::{Claim, Claims, Finish, Finished, Run, SharedLimits, Start};
+use taskflow::store::{Claim, Claims, Finish, Finished, RunRef, SharedLimits, Start};
 use taskflow::{AttemptOutcome, NewTask, QueueConfig, TaskId, TaskStatus};
 
 use super::lab::*;
@@ -190,7 +190,7 @@ pub(crate) async fn a_turn_prefetches_as_a_claim_does(lab: Lab) {
     let turn = async |finishes: Vec<Finish>, slots, prefetch| {
         let (finished, claims) =
             lab.store.turn(Arc::new(finishes), request(&lab, slots, prefetch)).await.unwrap();
-        let runs: Vec<Run> = claims.tasks.iter().map(|task| task.run).collect();
+        let runs: Vec<RunRef> = claims.tasks.iter().map(|task| task.run).collect();
         (finished, answer(&claims), runs)
     };
     let applied = Finished::Applied(TaskStatus::Success);

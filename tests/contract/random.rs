@@ -5,9 +5,9 @@ use std::time::SystemTime;
 
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use taskflow::store::{
-    Claim, Claims, Declaration, Finish, FinishKind, Finished, Fire, FireAfter, Fired, InsertBatch,
-    InsertGroup, InsertTask, Inserted, InsertedAs, RecoveredFrom, Refusal, Release, Renewal, Report, Run,
-    ScheduleChange, Start, Store, Verdict,
+    Claim, Claims, Declaration, Finish, FinishKind, Finished, Fire, FireAfter, Fired, HoldOutcome,
+    InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, RecoveredFrom, Refusal, Release, Renewal,
+    Report, RunRef, ScheduleChange, Start, Store,
 };
 use taskflow::{InstanceInfo, LogLevel, LogLine, TaskFilter, TaskId, model::TickOutcome};
 
@@ -54,7 +54,7 @@ pub(crate) struct World<'a> {
     pub(super) model: Model,
     processes: [InstanceInfo; 2],
     /// Every run and hold there ever was.
-    runs: Vec<Run>,
+    runs: Vec<RunRef>,
     /// Every task there ever was.
     added: Vec<InsertTask>,
     /// Up to where the changes of schedules have been heard: by the store's version, and in the model's log.
@@ -234,11 +234,11 @@ impl<'a> World<'a> {
             return agree("the fence of a repeated insert", fence, task.fence);
         }
         task.first_fence = Some(fence);
-        self.new_fence(Run::new(it.id, fence))
+        self.new_fence(RunRef::new(it.id, fence))
     }
 
     /// A fence the store gave out must be greater than every one the task had.
-    fn new_fence(&mut self, run: Run) -> Result<(), String> {
+    fn new_fence(&mut self, run: RunRef) -> Result<(), String> {
         let task = self.model.find(run.id).ok_or("a run of no task")?;
         if run.fence <= task.fence {
             return Err(format!("{run:?} after fence {}", task.fence));
@@ -287,10 +287,10 @@ impl<'a> World<'a> {
 
     fn pick(&self, pick: &Pick) -> Run {
         let alive = || self.model.tasks.iter().filter(|task| task.holder().is_some()).map(Entry::run);
-        let runs: Vec<Run> = if pick.alive { alive().collect() } else { self.runs.clone() };
+        let runs: Vec<RunRef> = if pick.alive { alive().collect() } else { self.runs.clone() };
         match runs.get(pick.number % runs.len().max(1)) {
-            Some(run) => Run::new(run.id, run.fence + pick.wrong_by),
-            None => Run::new(TaskId::new(), 1),
+            Some(run) => RunRef::new(run.id, run.fence + pick.wrong_by),
+            None => RunRef::new(TaskId::new(), 1),
         }
     }
 
@@ -304,7 +304,7 @@ impl<'a> World<'a> {
     }
 
     async fn report(&mut self, picks: &[Pick]) -> Result<(), String> {
-        let runs: Vec<Run> = picks.iter().map(|pick| self.pick(pick)).collect();
+        let runs: Vec<RunRef> = picks.iter().map(|pick| self.pick(pick)).collect();
         let message = |n: usize| format!("line {n}");
         let line = |n: usize| LogLine::new(SystemTime::now(), LogLevel::Info, message(n), 1);
         let reports = runs.iter().enumerate().map(|(n, run)| Report::new(*run, None, vec![line(n)]));
@@ -314,18 +314,18 @@ impl<'a> World<'a> {
     }
 
     async fn release(&mut self, picks: &[(Pick, bool)]) -> Result<(), String> {
-        let cancel = || Verdict::Cancel { reason: "released".to_owned() };
+        let cancel = || HoldOutcome::Cancel { reason: "released".to_owned() };
         let release = |(pick, run): &(Pick, bool)| {
-            Release::new(self.pick(pick), if *run { Verdict::Run } else { cancel() })
+            Release::new(self.pick(pick), if *run { HoldOutcome::Run } else { cancel() })
         };
         let releases: Vec<Release> = picks.iter().map(release).collect();
         let answers = self.store.release(Arc::new(releases.clone())).await.unwrap();
-        let expected = releases.iter().map(|it| self.model.release(it.hold, &it.verdict)).collect();
+        let expected = releases.iter().map(|it| self.model.release(it.hold, &it.outcome)).collect();
         agree("release", answers, expected)
     }
 
     /// The runs and holds of a process.
-    fn leased_to(&self, by: usize) -> Vec<Run> {
+    fn leased_to(&self, by: usize) -> Vec<RunRef> {
         let by = Some(self.processes[by].id);
         self.model.tasks.iter().filter(|task| task.holder() == by).map(Entry::run).collect()
     }
@@ -340,14 +340,14 @@ impl<'a> World<'a> {
         let mut answer = self.store.renew(renewal).await.unwrap();
         answer.lost.sort_by_key(|run| (run.id, run.fence));
         answer.cancel.sort_by_key(|run| (run.id, run.fence));
-        let lost: Vec<Run> = asked.iter().filter(|run| !own.contains(run)).copied().collect();
+        let lost: Vec<RunRef> = asked.iter().filter(|run| !own.contains(run)).copied().collect();
         agree("renew, lost", answer.lost, lost)?;
         agree("renew, to stop", answer.cancel, self.asked_to_stop(by))
     }
 
-    fn asked_to_stop(&self, by: usize) -> Vec<Run> {
+    fn asked_to_stop(&self, by: usize) -> Vec<RunRef> {
         let stopping = State::Running { by: self.processes[by].id, stop: true };
-        let mut runs: Vec<Run> =
+        let mut runs: Vec<RunRef> =
             self.model.tasks.iter().filter(|task| task.state == stopping).map(Entry::run).collect();
         runs.sort_by_key(|run| (run.id, run.fence));
         runs
@@ -369,7 +369,7 @@ impl<'a> World<'a> {
     }
 
     /// Waits until everything that was left has been moved on, and what has expired is cancelled.
-    pub(super) async fn recover(&mut self, mut left: Vec<Run>, by: usize) -> Result<(), String> {
+    pub(super) async fn recover(&mut self, mut left: Vec<RunRef>, by: usize) -> Result<(), String> {
         let patience = Patience::new("the recovery of what a process left");
         loop {
             let recovered = self.store.recover(self.processes[by].id).await.unwrap();

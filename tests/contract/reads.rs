@@ -51,7 +51,7 @@ pub(crate) async fn an_outline_is_its_record_without_what_may_be_large(lab: Lab)
         task.tags.insert("plan \u{e9}".to_owned(), "{\"free\"}".to_owned());
         task.idempotency_key = Some("key".into());
         task.run_key = Some("run".into());
-        task.concurrency_key = Some("crowd".into());
+        task.concurrency_key = Some("concurrency_group".into());
         task.policy.to_mut().timeout = Some(Duration::from_secs(5));
     }))
     .await;
@@ -190,7 +190,7 @@ pub(crate) async fn numbers_are_true_after_every_kind_of_write(lab: Lab) {
     lab.assert_counts_are_true().await;
     lab.lose(&runs[5..8]).await;
     lab.assert_counts_are_true().await;
-    lab.release(hold, taskflow::store::Verdict::Run).await;
+    lab.release(hold, taskflow::store::HoldOutcome::Run).await;
     lab.store.cancel(vec![later, runs[8].id], String::new()).await.unwrap();
     lab.assert_counts_are_true().await;
     lab.store.retry(vec![later, runs[3].id]).await.unwrap();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use taskflow::store::{
     Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
-    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, Run, ScheduleChange,
+    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, RunRef, ScheduleChange,
     ScheduleChanges, ScheduleState, StoreFuture, TaskEnd,
 };
 use taskflow::{
@@ -134,7 +134,7 @@ impl Store for Wrapper {
         release(releases: Arc<Vec<Release>>) -> Vec<bool>;
         report(reports: Arc<Vec<Report>>) -> Vec<bool>;
         renew(renewal: Renewal) -> Renewed;
-        asked_to_stop(instance: InstanceId) -> Vec<Run>;
+        asked_to_stop(instance: InstanceId) -> Vec<RunRef>;
         recover(by: InstanceId) -> Vec<Recovered>;
         get(id: TaskId) -> Option<TaskRecord>;
         ends(ids: Vec<TaskId>) -> Vec<TaskEnd>;

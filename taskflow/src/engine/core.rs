@@ -119,7 +119,7 @@ impl Core {
     }
 
     /// Tells whoever listens or waits that a pending task was cancelled.
-    pub(crate) async fn tell_cancelled(&self, id: TaskId) {
+    pub(crate) async fn announce_cancelled(&self, id: TaskId) {
         self.waiters.ended_somehow(id);
         if self.events.has_subscribers()
             && let Ok(Some(task)) = self.store.get(id).await

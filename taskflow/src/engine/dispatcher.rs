@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::backoff::{Backoff, in_time, jittered};
+use super::completion::{complete, count, leave, one_by_one};
 use super::panics::caught;
-use super::pause::{Backoff, in_time, jittered};
 use super::run::{Admitted, Ended, permits};
-use super::runner::Runner;
-use super::settle::{count, leave, one_by_one, settle};
 use super::slots::{ClaimBudget, Permit};
 use super::supervision::Restarts;
+use super::worker::Worker;
 use crate::model::StoreError;
 use crate::store::{Claim, ClaimQueue, Claimed, Claims, Finish, Finished};
 
@@ -28,19 +28,19 @@ const POLL: Duration = Duration::from_secs(1);
 const MAX_BATCH: usize = 1000;
 
 /// Runs until the process stops and everything that ran here has ended.
-pub(crate) async fn dispatch(runner: Arc<Runner>) {
-    let core = runner.core.clone();
-    let mut dispatcher = Dispatcher { runner, batch: Vec::new(), starting: Vec::new(), under_way: None };
+pub(crate) async fn dispatch(worker: Arc<Worker>) {
+    let core = worker.core.clone();
+    let mut dispatcher = Dispatcher { worker, batch: Vec::new(), starting: Vec::new(), under_way: None };
     let mut restarts = Restarts::new();
     while let Err(panic) = caught(dispatcher.run()).await {
         dispatcher.restore();
         restarts.after(&core, "the dispatcher", &panic).await;
-        dispatcher.runner.may_have_work();
+        dispatcher.worker.may_have_work();
     }
 }
 
 struct Dispatcher {
-    runner: Arc<Runner>,
+    worker: Arc<Worker>,
     /// Ends that are to be written.
     batch: Vec<Ended>,
     /// Claimed, each with its slot. They start when the next round trip is under way, so that it need not wait for that.
@@ -51,31 +51,31 @@ struct Dispatcher {
 
 impl Dispatcher {
     async fn run(&mut self) {
-        let runner = self.runner.clone();
+        let worker = self.worker.clone();
         let mut due: Option<Instant> = None;
         let mut poll = Instant::now() + jittered(POLL);
         let mut backoff = Backoff::new();
-        while !(runner.is_stopping() && self.batch.is_empty() && runner.is_idle()) {
+        while !(worker.is_stopping() && self.batch.is_empty() && worker.is_idle()) {
             let look = due.map_or(poll, |due| due.min(poll));
-            let impatient = runner.slots.impatient_at();
+            let impatient = worker.slots.impatient_at();
             tokio::select! {
                 biased;
-                () = runner.woken() => {}
+                () = worker.woken() => {}
                 () = tokio::time::sleep_until(impatient.map_or(look, |at| at.min(look))) => {}
             }
             if look <= Instant::now() {
-                runner.remember_work();
+                worker.remember_work();
                 due = None;
                 poll = Instant::now() + jittered(POLL);
             }
-            runner.give_back_waiting(false);
+            worker.give_back_waiting(false);
             if self.starting.is_empty() {
                 // Whatever was started in the last round and is done at once joins this one.
                 tokio::task::yield_now().await;
             }
-            runner.take_ended(&mut self.batch, MAX_BATCH);
+            worker.take_ended(&mut self.batch, MAX_BATCH);
             let answer = self.turn().await;
-            if answer.is_err() || !runner.has_ended() {
+            if answer.is_err() || !worker.has_ended() {
                 self.start();
             }
             match answer {
@@ -86,11 +86,11 @@ impl Dispatcher {
                 }
                 Err(error) => {
                     if error.is_about_one_row() {
-                        one_by_one(&runner, &mut self.batch).await;
+                        one_by_one(&worker, &mut self.batch).await;
                     }
                     // Outcomes are kept and tried again; meanwhile more of them collect.
                     tokio::time::sleep(backoff.delay()).await;
-                    runner.may_have_work();
+                    worker.may_have_work();
                 }
             }
         }
@@ -99,13 +99,13 @@ impl Dispatcher {
     /// One round: writes the batch, claims what there is room for, starts it. Answers when the next task is due. After an
     /// error everything is as before.
     async fn turn(&mut self) -> Result<Option<Duration>, StoreError> {
-        let runner = self.runner.clone();
+        let worker = self.worker.clone();
         let mut lost: Vec<Ended> = self.batch.extract_if(.., |ended| ended.finish.is_none()).collect();
-        leave(&runner, &mut lost);
-        if !lost.is_empty() || runner.slots.any_scarce(self.batch.iter().map(|ended| &ended.permit)) {
-            runner.remember_work();
+        leave(&worker, &mut lost);
+        if !lost.is_empty() || worker.slots.any_scarce(self.batch.iter().map(|ended| &ended.permit)) {
+            worker.remember_work();
         }
-        let wants_work = runner.take_work();
+        let wants_work = worker.take_work();
         if self.batch.is_empty() && !wants_work {
             return Ok(None);
         }
@@ -116,8 +116,8 @@ impl Dispatcher {
             self.write_and_claim(&finishes).await
         } else {
             self.write(&finishes).await.map(|finished| {
-                count(&runner, &finishes, &finished);
-                leave(&runner, &mut self.batch);
+                count(&worker, &finishes, &finished);
+                leave(&worker, &mut self.batch);
                 (finished, None)
             })
         };
@@ -126,7 +126,7 @@ impl Dispatcher {
             Ok((finished, next_due)) => {
                 // Taken first: these ends are durable, whatever a panic in what follows does.
                 let batch = std::mem::take(&mut self.batch);
-                let next_retry = settle(&runner, &batch, &finishes, &finished);
+                let next_retry = complete(&worker, &batch, &finishes, &finished);
                 Ok([next_retry, next_due].into_iter().flatten().min())
             }
             Err(error) => {
@@ -143,7 +143,7 @@ impl Dispatcher {
     fn restore(&mut self) {
         let Some((finishes, claimed)) = self.under_way.take() else { return };
         if claimed {
-            self.runner.slots.undo(permits(&mut self.batch));
+            self.worker.slots.undo(permits(&mut self.batch));
         }
         for (ended, finish) in self.batch.iter_mut().zip(&*finishes) {
             ended.finish = Some(finish.clone());
@@ -151,35 +151,35 @@ impl Dispatcher {
     }
 
     async fn write(&mut self, finishes: &Arc<Vec<Finish>>) -> Result<Vec<Finished>, StoreError> {
-        let core = self.runner.core.clone();
+        let core = self.worker.core.clone();
         self.under_way(core.call("a finish", core.store.finish(finishes.clone()))).await
     }
 
     async fn write_and_claim(&mut self, finishes: &Arc<Vec<Finish>>) -> Result<Round, StoreError> {
-        let runner = self.runner.clone();
-        let budget = runner.slots.budget(permits(&mut self.batch));
-        let (core, store) = (&runner.core, &runner.core.store);
-        let answer = match Ask::first(&runner, &budget) {
+        let worker = self.worker.clone();
+        let budget = worker.slots.budget(permits(&mut self.batch));
+        let (core, store) = (&worker.core, &worker.core.store);
+        let answer = match Ask::first(&worker, &budget) {
             None if finishes.is_empty() => Ok((Vec::new(), None)),
             None => self.write(finishes).await.map(|finished| (finished, None)),
             Some(ask) if finishes.is_empty() => {
-                let claim = core.call("a claim", store.claim(ask.claim(&runner, &budget.queues)));
+                let claim = core.call("a claim", store.claim(ask.claim(&worker, &budget.queues)));
                 self.under_way(claim).await.map(|claims| (Vec::new(), Some((ask, claims))))
             }
             Some(ask) => {
                 let turn =
-                    core.call("a turn", store.turn(finishes.clone(), ask.claim(&runner, &budget.queues)));
+                    core.call("a turn", store.turn(finishes.clone(), ask.claim(&worker, &budget.queues)));
                 self.under_way(turn).await.map(|(finished, claims)| (finished, Some((ask, claims))))
             }
         };
         match answer {
             Ok((finished, claims)) => {
-                count(&runner, finishes, &finished);
-                runner.core.runs.end(finishes.iter().map(|finish| finish.run));
+                count(&worker, finishes, &finished);
+                worker.core.runs.end(finishes.iter().map(|finish| finish.run));
                 let next_due = match claims {
                     Some((ask, claims)) => self.take(&budget, ask, claims).await,
                     None => {
-                        runner.remember_work();
+                        worker.remember_work();
                         self.answered(&budget, 0, false);
                         None
                     }
@@ -187,10 +187,10 @@ impl Dispatcher {
                 Ok((finished, next_due))
             }
             Err(error) => {
-                runner.slots.undo(permits(&mut self.batch));
-                runner.remember_work();
+                worker.slots.undo(permits(&mut self.batch));
+                worker.remember_work();
                 // No claim is under way any more, for which a shutdown may wait.
-                runner.core.runs.look_again();
+                worker.core.runs.notify_waiters();
                 Err(error)
             }
         }
@@ -210,14 +210,14 @@ impl Dispatcher {
     /// Takes what a claim has brought, and claims the rest if the first part was only as much as there are threads. Answers
     /// when the next task is due.
     async fn take(&mut self, budget: &ClaimBudget, ask: Ask, claims: Claims) -> Option<Duration> {
-        let runner = self.runner.clone();
+        let worker = self.worker.clone();
         let (next_due, mut taken, mut needs_slot) = (claims.next_due, claims.tasks.len(), claims.needs_slot);
         if taken == ask.limit {
             // It ended for the limit, and not because there was nothing more.
-            runner.may_have_work();
+            worker.may_have_work();
         } else if needs_slot {
             // Whoever frees a slot wakes us.
-            runner.remember_work();
+            worker.remember_work();
         }
         let rest = (taken == ask.limit).then(|| ask.rest(budget)).flatten();
         let rest = rest.map(|rest| {
@@ -226,12 +226,12 @@ impl Dispatcher {
                 queue.limit -= claims.tasks.iter().filter(|task| task.queue == queue.name).count();
             }
             queues.retain(|queue| queue.limit > 0);
-            rest.claim(&runner, &queues)
+            rest.claim(&worker, &queues)
         });
         self.admit(claims.tasks);
         if let Some(rest) = rest {
             // What came first begins meanwhile.
-            match self.under_way(runner.core.call("a claim", runner.core.store.claim(rest))).await {
+            match self.under_way(worker.core.call("a claim", worker.core.store.claim(rest))).await {
                 Ok(more) => {
                     taken += more.tasks.len();
                     needs_slot = more.needs_slot;
@@ -247,24 +247,24 @@ impl Dispatcher {
 
     /// What was claimed gets slots as far as they are free; the rest waits for the next.
     fn admit(&mut self, claimed: Vec<Claimed>) {
-        let admitted = self.runner.admit(claimed);
-        self.starting.extend(self.runner.slots.admit(admitted, Admitted::kind));
+        let admitted = self.worker.admit(claimed);
+        self.starting.extend(self.worker.slots.admit(admitted, Admitted::kind));
     }
 
     fn answered(&self, budget: &ClaimBudget, taken: usize, needs_slot: bool) {
-        let runner = &self.runner;
-        runner.slots.answered(budget, taken, needs_slot);
-        if runner.slots.were_recalled() || runner.is_stopping() {
-            runner.give_back_waiting(true);
+        let worker = &self.worker;
+        worker.slots.answered(budget, taken, needs_slot);
+        if worker.slots.were_recalled() || worker.is_stopping() {
+            worker.give_back_waiting(true);
         }
-        if runner.is_stopping() {
-            runner.core.runs.look_again();
+        if worker.is_stopping() {
+            worker.core.runs.notify_waiters();
         }
     }
 
     fn start(&mut self) {
         for (task, permit) in self.starting.drain(..) {
-            self.runner.start(task, permit);
+            self.worker.start(task, permit);
         }
     }
 }
@@ -281,12 +281,12 @@ struct Ask {
 }
 
 impl Ask {
-    fn first(runner: &Runner, budget: &ClaimBudget) -> Option<Self> {
+    fn first(worker: &Worker, budget: &ClaimBudget) -> Option<Self> {
         let ClaimBudget { limit, prefetch, threads, .. } = *budget;
         if limit == 0 || budget.queues.is_empty() {
             return None;
         }
-        let scarce = runner.names.has_blocking && threads < limit;
+        let scarce = worker.names.has_blocking && threads < limit;
         Some(match threads {
             _ if !scarce => Self { limit, prefetch, with_blocking: true },
             0 => Self { limit, prefetch, with_blocking: false },
@@ -304,9 +304,9 @@ impl Ask {
         (limit > 0).then_some(Self { limit, prefetch, with_blocking: false })
     }
 
-    fn claim(&self, runner: &Runner, queues: &[ClaimQueue]) -> Claim {
-        let names = if self.with_blocking { &runner.names.all } else { &runner.names.asynchronous };
-        let core = &runner.core;
+    fn claim(&self, worker: &Worker, queues: &[ClaimQueue]) -> Claim {
+        let names = if self.with_blocking { &worker.names.all } else { &worker.names.asynchronous };
+        let core = &worker.core;
         let (instance, lease) = (core.instance.id, core.settings.lease);
         let mut claim = Claim::new(instance, lease, names.clone(), Vec::new(), self.limit);
         claim.queues = queues.to_vec();

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
+use super::backoff::in_time;
 use super::blocking::BlockingPool;
 use super::core::Core;
 use super::panics;
-use super::pause::in_time;
 use super::retry;
 use super::run::{Admitted, Ended};
 use super::runs::StopReason;
@@ -19,7 +19,7 @@ use super::slots::Permit;
 use crate::model::AttemptOutcome;
 use crate::store::{Claimed, Finish, FinishKind};
 use crate::task::{
-    BlockingBody, BoxFuture, LastWords, Prepare, RunError, RunTask, Steering, TaskContext, TaskOutcome,
+    BlockingBody, BoxFuture, FinalReport, Prepare, RunError, RunTask, Steering, TaskContext, TaskOutcome,
 };
 
 /// How long a synchronous task waits for which no thread could be started.
@@ -84,7 +84,7 @@ fn run(
             Err(kind) => Some(kind),
         };
         executing.end_body();
-        let words = executing.context.last_words().await;
+        let words = executing.context.final_report().await;
         then(ended(task, permit, kind, words), since.elapsed());
     }
 }
@@ -106,12 +106,12 @@ async fn run_blocking(
             Some(kind)
         }
     };
-    let words = context.last_words().await;
+    let words = context.final_report().await;
     then(ended(task, permit, kind, words), since.elapsed());
 }
 
 /// The end of a run, with what it has said and nobody has stored.
-fn ended(task: Claimed, permit: Permit, kind: Option<FinishKind>, words: LastWords) -> Ended {
+fn ended(task: Claimed, permit: Permit, kind: Option<FinishKind>, words: FinalReport) -> Ended {
     let finish = kind.map(|kind| {
         let mut finish = Finish::new(task.run, kind);
         (finish.progress, finish.lines) = words;

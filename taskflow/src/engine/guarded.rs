@@ -13,8 +13,8 @@ use crate::model::{
 };
 use crate::store::{
     Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
-    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, Run, ScheduleChange,
-    ScheduleChanges, ScheduleState, SignStream, Store, StoreFuture, TaskEnd,
+    LivenessStream, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, RunRef,
+    ScheduleChange, ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd,
 };
 
 /// A store as the engine uses it. Ours are used as they are: what they do is in their futures, where
@@ -89,7 +89,7 @@ impl Store for Guarded {
         guard_stream("hints", || self.0.listen())
     }
 
-    fn show_life(&self, instance: InstanceId) -> SignStream {
+    fn show_life(&self, instance: InstanceId) -> LivenessStream {
         guard_stream("sign of life", || self.0.show_life(instance))
     }
 
@@ -102,7 +102,7 @@ impl Store for Guarded {
         release(releases: Arc<Vec<Release>>) -> Vec<bool>;
         report(reports: Arc<Vec<Report>>) -> Vec<bool>;
         renew(renewal: Renewal) -> Renewed;
-        asked_to_stop(instance: InstanceId) -> Vec<Run>;
+        asked_to_stop(instance: InstanceId) -> Vec<RunRef>;
         recover(by: InstanceId) -> Vec<Recovered>;
         get(id: TaskId) -> Option<TaskRecord>;
         ends(ids: Vec<TaskId>) -> Vec<TaskEnd>;

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use super::core::Core;
 use super::guarded::answered;
 use super::lease;
-use super::runner::Runner;
+use super::worker::Worker;
 use crate::model::{Error, StoreError, StoreErrorKind};
 
 /// A manager that is being started. Unless it comes to be, everything it began ends with this.
@@ -21,8 +21,8 @@ pub(crate) struct Starting {
 
 impl Starting {
     /// Begins: the lease thread is there before anything is in the store.
-    pub(crate) fn begin(core: Arc<Core>, runner: Option<Arc<Runner>>) -> Result<Self, Error> {
-        lease::keep(core.clone(), runner)?;
+    pub(crate) fn begin(core: Arc<Core>, worker: Option<Arc<Worker>>) -> Result<Self, Error> {
+        lease::keep(core.clone(), worker)?;
         let starting = Self { core, has_started: false };
         tether(&starting.core);
         Ok(starting)

@@ -8,28 +8,28 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
+use super::backoff::jittered;
 use super::core::Core;
 use super::guarded::answered;
 use super::panics::caught;
-use super::pause::jittered;
-use super::runner::Runner;
 use super::runs::StopReason;
 use super::shutdown;
 use super::supervision::Restarts;
+use super::worker::Worker;
 use crate::model::{Error, StoreError, StoreErrorKind};
-use crate::store::sign::SIGN_GRACE;
-use crate::store::{Renewal, Sign};
+use crate::store::liveness::LIVENESS_GRACE;
+use crate::store::{Liveness, Renewal};
 
 /// How long the store is waited for as this process leaves it.
 const LEAVE: Duration = Duration::from_secs(2);
 
 /// Keeps the leases of this process from its join until it is over, and then leaves the store.
-pub(crate) fn keep(core: Arc<Core>, runner: Option<Arc<Runner>>) -> Result<(), Error> {
+pub(crate) fn keep(core: Arc<Core>, worker: Option<Arc<Worker>>) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let spawned = runtime.and_then(|runtime| {
         std::thread::Builder::new()
             .name("taskflow-lease".to_owned())
-            .spawn(move || runtime.block_on(stay(&core, runner.as_deref())))
+            .spawn(move || runtime.block_on(stay(&core, worker.as_deref())))
     });
     spawned.map(drop).map_err(|_| Error::Config {
         option: "lease",
@@ -38,14 +38,14 @@ pub(crate) fn keep(core: Arc<Core>, runner: Option<Arc<Runner>>) -> Result<(), E
     })
 }
 
-async fn stay(core: &Core, runner: Option<&Runner>) {
+async fn stay(core: &Core, worker: Option<&Worker>) {
     tokio::select! {
         biased;
         () = core.over.cancelled() => {}
         () = core.presence.join_over() => {
             let mut restarts = Restarts::new();
             let mut known = Known { renewed: Instant::now(), gone: None };
-            while let Err(panic) = caught(renew_until_over(core, runner, &mut known)).await {
+            while let Err(panic) = caught(renew_until_over(core, worker, &mut known)).await {
                 restarts.after(core, "the lease thread", &panic).await;
             }
         }
@@ -74,37 +74,37 @@ struct Known {
     gone: Option<Instant>,
 }
 
-async fn renew_until_over(core: &Core, runner: Option<&Runner>, known: &mut Known) {
+async fn renew_until_over(core: &Core, worker: Option<&Worker>, known: &mut Known) {
     tokio::select! {
         biased;
-        () = renew(core, runner, &mut known.renewed) => {}
-        () = show_life(core, runner, &mut known.gone) => {}
+        () = renew(core, worker, &mut known.renewed) => {}
+        () = show_life(core, worker, &mut known.gone) => {}
     }
 }
 
 /// Shows that this process lives, and stops what others may start when that could not be shown for too long. Of a process
 /// that runs nothing there is nothing to start. Ends never.
-async fn show_life(core: &Core, runner: Option<&Runner>, gone: &mut Option<Instant>) {
-    let Some(runner) = runner else { return std::future::pending().await };
+async fn show_life(core: &Core, worker: Option<&Worker>, gone: &mut Option<Instant>) {
+    let Some(worker) = worker else { return std::future::pending().await };
     let mut signs = core.store.show_life(core.instance.id);
     let (mut in_doubt, mut is_over) = (false, false);
     loop {
-        let patience = gone.map(|since| (since + SIGN_GRACE).saturating_duration_since(Instant::now()));
+        let patience = gone.map(|since| (since + LIVENESS_GRACE).saturating_duration_since(Instant::now()));
         tokio::select! {
             biased;
             sign = poll_fn(|cx| signs.as_mut().poll_next(cx)), if !is_over => match sign {
-                Some(Sign::There) => {
+                Some(Liveness::Visible) => {
                     (*gone, in_doubt) = (None, false);
                     core.runs.doubt_repeatable(false);
-                    runner.doubt_sign(false);
+                    worker.doubt_liveness(false);
                 }
-                Some(Sign::Gone { since }) => *gone = Some(gone.unwrap_or(since)),
+                Some(Liveness::Gone { since }) => *gone = Some(gone.unwrap_or(since)),
                 None => is_over = true,
             },
             () = tokio::time::sleep(patience.unwrap_or_default()), if gone.is_some() && !in_doubt => {
                 in_doubt = true;
                 // Before the log line: it may panic.
-                runner.doubt_sign(true);
+                worker.doubt_liveness(true);
                 core.runs.doubt_repeatable(true);
                 tracing::warn!(
                     "the connection that shows others that this process lives is gone: runs that others may start are \
@@ -116,7 +116,7 @@ async fn show_life(core: &Core, runner: Option<&Runner>, gone: &mut Option<Insta
     }
 }
 
-async fn renew(core: &Core, runner: Option<&Runner>, renewed: &mut Instant) {
+async fn renew(core: &Core, worker: Option<&Worker>, renewed: &mut Instant) {
     let lease = core.settings.lease;
     // After a panic the last renewal may be longer ago.
     let mut wait = (lease / 3).min(lease_left(lease, *renewed));
@@ -128,7 +128,7 @@ async fn renew(core: &Core, runner: Option<&Runner>, renewed: &mut Instant) {
             () = tokio::time::sleep(jittered(wait)) => {}
         }
         if lease_left(lease, *renewed).is_zero() {
-            give_up(core, runner);
+            give_up(core, worker);
         }
         let asked = Instant::now();
         let mut leases = core.runs.all();
@@ -162,14 +162,14 @@ async fn renew(core: &Core, runner: Option<&Runner>, renewed: &mut Instant) {
                 for run in answer.cancel {
                     core.runs.ask(run, StopReason::Cancel);
                 }
-                if let Some(runner) = runner {
-                    runner.doubt_lease(false);
+                if let Some(worker) = worker {
+                    worker.doubt_lease(false);
                 }
             }
             refused => {
                 wait = lease / 20;
                 if lease_left(lease, *renewed).is_zero() {
-                    give_up(core, runner);
+                    give_up(core, worker);
                 }
                 if refused.is_err() {
                     let silent = StoreError::new(StoreErrorKind::Unavailable, "the store does not answer");
@@ -186,11 +186,11 @@ fn lease_left(lease: Duration, renewed: Instant) -> Duration {
     (lease / 5 * 4).saturating_sub(renewed.elapsed())
 }
 
-fn give_up(core: &Core, runner: Option<&Runner>) {
-    let Some(runner) = runner else { return };
-    let is_news = runner.may_claim();
+fn give_up(core: &Core, worker: Option<&Worker>) {
+    let Some(worker) = worker else { return };
+    let is_news = worker.may_claim();
     // Before the log line: it may panic.
-    runner.doubt_lease(true);
+    worker.doubt_lease(true);
     core.runs.ask_all(StopReason::LeaseEnding);
     if is_news {
         tracing::warn!(

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use super::backoff::jittered;
 use super::core::Core;
-use super::pause::jittered;
-use super::runner::Runner;
+use super::worker::Worker;
 use crate::model::{StoreError, TaskEventKind, TaskStatus};
 use crate::store::RecoveredFrom;
 
 /// Looks for lost runs until the process is over: also in one that runs no tasks, whose users may wait for them.
-pub(crate) async fn watch(core: Arc<Core>, runner: Option<Arc<Runner>>) {
+pub(crate) async fn watch(core: Arc<Core>, worker: Option<Arc<Worker>>) {
     let every = core.store.capabilities().recover_every;
     loop {
         let wait = core.store.look_again_in().map_or(every, |soon| soon.min(every));
@@ -20,8 +20,8 @@ pub(crate) async fn watch(core: Arc<Core>, runner: Option<Arc<Runner>>) {
             () = tokio::time::sleep(wait) => {}
         }
         // The error is in the health; the next look comes anyway.
-        if let (Ok(true), Some(runner)) = (recover(&core).await, &runner) {
-            runner.may_have_work();
+        if let (Ok(true), Some(worker)) = (recover(&core).await, &worker) {
+            worker.may_have_work();
         }
     }
 }

@@ -7,19 +7,19 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
+use super::backoff::Backoff;
 use super::core::Core;
-use super::pause::Backoff;
-use super::runner::Runner;
 use super::supervision::supervise;
+use super::worker::Worker;
 use crate::model::Error;
-use crate::store::{Release, Run, Verdict};
+use crate::store::{HoldOutcome, Release, RunRef};
 
 /// Ends holds. Those of one moment go together, and a store that is away is tried until it answers: the leases of the
 /// holds are renewed meanwhile.
 #[derive(Debug)]
 pub(crate) struct Releaser {
     core: Arc<Core>,
-    runner: Option<Arc<Runner>>,
+    worker: Option<Arc<Worker>>,
     gate: Mutex<Gate>,
     /// Tells whoever waits that everything is written.
     idle: Notify,
@@ -64,12 +64,12 @@ impl Ending {
 }
 
 impl Releaser {
-    pub(crate) fn new(core: Arc<Core>, runner: Option<Arc<Runner>>) -> Arc<Self> {
-        Arc::new(Self { core, runner, gate: Mutex::default(), idle: Notify::new() })
+    pub(crate) fn new(core: Arc<Core>, worker: Option<Arc<Worker>>) -> Arc<Self> {
+        Arc::new(Self { core, worker, gate: Mutex::default(), idle: Notify::new() })
     }
 
     /// Ends these holds. Nobody need wait for it.
-    pub(crate) fn release(self: &Arc<Self>, holds: Vec<Run>, verdict: &Verdict) -> Ending {
+    pub(crate) fn release(self: &Arc<Self>, holds: Vec<RunRef>, outcome: &HoldOutcome) -> Ending {
         let core = self.core.clone();
         if holds.is_empty() {
             return Ending { core, answer: None };
@@ -78,7 +78,7 @@ impl Releaser {
         let (to, answer) = oneshot::channel();
         let mut gate = self.gate.lock();
         gate.replies.push_back(Reply { holds: holds.len(), to });
-        gate.waiting.extend(holds.into_iter().map(|hold| Release::new(hold, verdict.clone())));
+        gate.waiting.extend(holds.into_iter().map(|hold| Release::new(hold, outcome.clone())));
         if !mem::replace(&mut gate.writing, true) {
             drop(gate);
             let releaser = self.clone();
@@ -108,7 +108,7 @@ impl Releaser {
                 Ok(applied) => {
                     backoff = Backoff::new();
                     self.answer(&releases, &applied);
-                    self.settle(&releases, &applied).await;
+                    self.complete(&releases, &applied).await;
                 }
                 Err(_) if self.core.over.is_cancelled() => return,
                 Err(_) => tokio::time::sleep(backoff.delay()).await,
@@ -148,17 +148,17 @@ impl Releaser {
         }
     }
 
-    async fn settle(&self, releases: &[Release], applied: &[bool]) {
+    async fn complete(&self, releases: &[Release], applied: &[bool]) {
         for (release, applied) in releases.iter().zip(applied) {
             if !applied {
                 // The process stood still past the lease: others have taken the task as released.
                 self.core.health.stale_write();
-            } else if let Verdict::Cancel { .. } = release.verdict {
-                self.core.tell_cancelled(release.hold.id).await;
+            } else if let HoldOutcome::Cancel { .. } = release.outcome {
+                self.core.announce_cancelled(release.hold.id).await;
             }
         }
-        if let Some(runner) = &self.runner {
-            runner.may_have_work();
+        if let Some(worker) = &self.worker {
+            worker.may_have_work();
         }
     }
 }

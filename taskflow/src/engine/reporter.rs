@@ -4,28 +4,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::panics::caught;
-use super::runner::Runner;
+use super::worker::Worker;
 use crate::store::Report;
 
 /// How long what is said may collect before it is stored.
 const COLLECT: Duration = Duration::from_millis(200);
 
 /// Stores reports until the process is over.
-pub(crate) async fn report(runner: Arc<Runner>) {
-    let core = &runner.core;
+pub(crate) async fn report(worker: Arc<Worker>) {
+    let core = &worker.core;
     loop {
         tokio::select! {
             () = core.over.cancelled() => return,
-            () = runner.surroundings.outbox.spoken() => {}
+            () = worker.env.report_queue.reported_something() => {}
         }
         tokio::time::sleep(COLLECT).await;
-        let mut speakers = Vec::new();
+        let mut with_reports = Vec::new();
         let mut reports = Vec::new();
-        for context in runner.surroundings.outbox.speakers() {
+        for context in worker.env.report_queue.with_reports() {
             let Some(run) = core.runs.find(context.id()) else { continue };
             if let Some((progress, lines)) = context.begin_report() {
                 reports.push(Report::new(run, progress, lines));
-                speakers.push(context);
+                with_reports.push(context);
             }
         }
         if reports.is_empty() {
@@ -35,7 +35,7 @@ pub(crate) async fn report(runner: Arc<Runner>) {
         // A stale report is of a run whose lease is lost, and its renewal says so too.
         let answer = caught(core.call("a report", core.store.report(reports.clone()))).await;
         let stored = matches!(answer, Ok(Ok(_)));
-        for (context, report) in speakers.iter().zip(&*reports) {
+        for (context, report) in with_reports.iter().zip(&*reports) {
             context.reported((!stored).then(|| (report.progress.clone(), report.lines.clone())));
         }
         if let Err(panic) = answer {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::rules::{self, Next};
+use crate::model::recovery_policy::{self, AfterLoss};
 use crate::model::{AttemptOutcome, TaskStatus, limits};
 use crate::store::{Claimed, FinishKind};
 use crate::task::Steering;
@@ -43,11 +43,11 @@ pub(crate) fn after_failure(
 
 /// After an attempt that we cut short to stop the process, or because its lease was about to end.
 pub(crate) fn after_interruption(task: &Claimed, why: &str) -> FinishKind {
-    match rules::after_interruption(&task.policy, task.attempt, task.max_attempts, why) {
-        Next::Pending { delay, .. } => {
+    match recovery_policy::after_interruption(&task.policy, task.attempt, task.max_attempts, why) {
+        AfterLoss::Pending { delay, .. } => {
             FinishKind::GiveBack { delay, outcome: Some(AttemptOutcome::HandedBack) }
         }
-        Next::Ended { status, error } => {
+        AfterLoss::Ended { status, error } => {
             FinishKind::End { status, outcome: AttemptOutcome::Interrupted, error }
         }
     }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::pause::in_time;
+use super::backoff::in_time;
 use super::runs::{Live, StopReason};
 use super::slots::Permit;
-use crate::store::{Claimed, Finish, FinishKind, Run};
-use crate::task::{ContextParts, Descriptor, Registered, Surroundings, TaskContext};
+use crate::store::{Claimed, Finish, FinishKind, RunRef};
+use crate::task::{ContextParts, Descriptor, Registered, RunEnv, TaskContext};
 
 /// A claimed task of this program that has not begun.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(crate) struct Admitted {
 }
 
 impl Admitted {
-    pub(crate) fn new(surroundings: Arc<Surroundings>, known: &Registered, mut task: Claimed) -> Self {
+    pub(crate) fn new(env: Arc<RunEnv>, known: &Registered, mut task: Claimed) -> Self {
         let context = TaskContext::new(ContextParts {
             id: task.run.id,
             name: known.key,
@@ -29,7 +29,7 @@ impl Admitted {
             max_attempts: task.max_attempts,
             tags: std::mem::take(&mut task.tags),
             scheduled_for: task.scheduled_for,
-            surroundings,
+            env,
             // The line that says so itself goes beyond the limit.
             log_room: TaskContext::MAX_LOG_LINES
                 .checked_sub(task.log_lines)
@@ -76,7 +76,7 @@ impl Admitted {
 /// A run whose body is over.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    pub(crate) run: Run,
+    pub(crate) run: RunRef,
     pub(crate) name: Arc<str>,
     pub(crate) permit: Permit,
     /// What is to be written; `None` if the run was lost and is no longer ours to end.

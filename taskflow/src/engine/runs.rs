@@ -7,14 +7,14 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::model::TaskId;
-use crate::store::Run;
+use crate::store::RunRef;
 pub(crate) use crate::task::StopReason;
-use crate::task::{FoldMap, TaskContext};
+use crate::task::{FastMap, TaskContext};
 
 /// The runs that are alive in this process, from claim until their end is durable.
 #[derive(Debug, Default)]
 pub(crate) struct Runs {
-    live: Mutex<FoldMap<TaskId, Live>>,
+    live: Mutex<FastMap<TaskId, Live>>,
     executing: AtomicUsize,
     ending: AtomicBool,
     /// Others may start what may be repeated.
@@ -29,7 +29,7 @@ pub(crate) struct Runs {
 /// A run, and how it is asked to stop.
 #[derive(Debug)]
 pub(crate) struct Live {
-    run: Run,
+    run: RunRef,
     context: TaskContext,
     blocking: bool,
     /// Whether it runs again if it is lost.
@@ -37,7 +37,7 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(crate) fn new(run: Run, context: TaskContext, blocking: bool, repeatable: bool) -> Self {
+    pub(crate) fn new(run: RunRef, context: TaskContext, blocking: bool, repeatable: bool) -> Self {
         Self { run, context, blocking, repeatable }
     }
 
@@ -72,11 +72,11 @@ impl Runs {
     pub(crate) fn executed(&self) {
         // In one order with `watchers`: whoever watches from now on sees that there are fewer.
         self.executing.fetch_sub(1, Ordering::SeqCst);
-        self.look_again();
+        self.notify_waiters();
     }
 
     /// Its end is durable, or it was lost.
-    pub(crate) fn end(&self, runs: impl Iterator<Item = Run>) {
+    pub(crate) fn end(&self, runs: impl Iterator<Item = RunRef>) {
         let mut live = self.live.lock();
         for run in runs {
             if let Entry::Occupied(entry) = live.entry(run.id)
@@ -86,20 +86,20 @@ impl Runs {
             }
         }
         drop(live);
-        self.look_again();
+        self.notify_waiters();
     }
 
-    pub(crate) fn all(&self) -> Vec<Run> {
+    pub(crate) fn all(&self) -> Vec<RunRef> {
         self.live.lock().values().map(|live| live.run).collect()
     }
 
     /// The run of this task whose body is not over, if it is here.
-    pub(crate) fn find(&self, id: TaskId) -> Option<Run> {
+    pub(crate) fn find(&self, id: TaskId) -> Option<RunRef> {
         self.live.lock().get(&id).filter(|live| live.executing()).map(|live| live.run)
     }
 
     /// Asks one run to stop. A run of another fence is left alone.
-    pub(crate) fn ask(&self, run: Run, reason: StopReason) {
+    pub(crate) fn ask(&self, run: RunRef, reason: StopReason) {
         if let Some(live) = self.live.lock().get(&run.id).filter(|live| live.run == run) {
             live.context.stop().ask(reason);
         }
@@ -145,7 +145,7 @@ impl Runs {
         for live in self.live.lock().values().filter(|live| !live.blocking) {
             live.context.stop().ask(StopReason::Lost);
         }
-        self.look_again();
+        self.notify_waiters();
     }
 
     /// Whether any body is under way that may yet do something.
@@ -158,7 +158,7 @@ impl Runs {
 
     /// The store says that this run is no longer ours. Answers whether its body was still under way: of one that is
     /// over the store knows the end already, or will refuse it.
-    pub(crate) fn lose(&self, run: Run) -> bool {
+    pub(crate) fn lose(&self, run: RunRef) -> bool {
         let live = self.live.lock();
         let lost = live.get(&run.id).filter(|live| live.run == run && live.executing());
         if let Some(live) = lost {
@@ -168,7 +168,7 @@ impl Runs {
     }
 
     /// Whoever waits for there to be fewer is to look again.
-    pub(crate) fn look_again(&self) {
+    pub(crate) fn notify_waiters(&self) {
         if self.watchers.load(Ordering::SeqCst) > 0 {
             self.fewer.notify_waiters();
         }
@@ -184,12 +184,12 @@ impl Runs {
     }
 
     /// Whether nothing is alive but synchronous bodies that do not stop.
-    pub(crate) fn only_stubborn_left(&self) -> bool {
+    pub(crate) fn only_uncancellable_left(&self) -> bool {
         self.live.lock().values().all(|live| live.blocking && live.executing())
     }
 
-    /// As [`only_stubborn_left`](Self::only_stubborn_left), and none of them has ever asked whether it is to stop.
-    pub(crate) fn only_deaf_left(&self) -> bool {
+    /// As [`only_uncancellable_left`](Self::only_uncancellable_left), and none of them has ever asked whether it is to stop.
+    pub(crate) fn only_unaware_left(&self) -> bool {
         let is_deaf = |live: &Live| live.blocking && live.executing() && !live.context.listens();
         self.live.lock().values().all(is_deaf)
     }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::adder::Adder;
+use super::backoff::in_time;
 use super::core::Core;
-use super::pause::in_time;
 use super::release::Releaser;
-use super::runner::Runner;
 use super::runs::Runs;
+use super::worker::Worker;
 use crate::model::ShutdownReport;
-use crate::store::Verdict;
+use crate::store::HoldOutcome;
 
 /// How long the ends of runs that were cut short may take to be written.
 const WRITE: Duration = Duration::from_millis(1200);
@@ -33,7 +33,7 @@ const OVERDUE: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug)]
 pub(crate) struct Ending {
     pub(crate) core: Arc<Core>,
-    pub(crate) runner: Option<Arc<Runner>>,
+    pub(crate) worker: Option<Arc<Worker>>,
     pub(crate) adder: Arc<Adder>,
     pub(crate) releaser: Arc<Releaser>,
 }
@@ -52,10 +52,10 @@ impl Ending {
         let longest = patience.saturating_add(core.settings.cancel_grace).saturating_add(WRITE + DRAIN);
         let drained_by = in_time(longest);
         let mut report = ShutdownReport::default();
-        if let Some(runner) = &self.runner {
-            let before = runner.tally.read();
-            end_runs(core, runner, patience).await;
-            let after = runner.tally.read();
+        if let Some(worker) = &self.worker {
+            let before = worker.tally.read();
+            end_runs(core, worker, patience).await;
+            let after = worker.tally.read();
             report.finished = after.finished - before.finished;
             report.handed_back = after.handed_back - before.handed_back;
             report.interrupted = after.interrupted - before.interrupted;
@@ -88,7 +88,7 @@ impl Ending {
     /// Writes the adds that were accepted, then what became of holds: each as it was decided, the others run.
     async fn drain(&self, by: Instant) {
         let is_drained = timeout_at(by, self.adder.drained()).await.is_ok();
-        drop(self.releaser.release(self.core.holds.undecided(), &Verdict::Run));
+        drop(self.releaser.release(self.core.holds.undecided(), &HoldOutcome::Run));
         let is_drained = timeout_at(by, self.releaser.drained()).await.is_ok() && is_drained;
         if !is_drained {
             tracing::warn!(
@@ -99,17 +99,17 @@ impl Ending {
 }
 
 /// Waits for what runs, and asks the rest to stop.
-async fn end_runs(core: &Core, runner: &Runner, patience: Duration) {
-    let idle = || core.runs.until(|_| runner.is_idle());
-    runner.stop();
+async fn end_runs(core: &Core, worker: &Worker, patience: Duration) {
+    let idle = || core.runs.until(|_| worker.is_idle());
+    worker.stop();
     let _ = timeout_at(in_time(patience), idle()).await;
     core.runs.end_all();
     let asked = Instant::now();
     // What does not listen is dropped at once, unless it is synchronous; then it may yet begin to.
     let _ = timeout_at(asked + STUBBORN, idle()).await;
     let cleaned_up = in_time(core.settings.cancel_grace).max(asked);
-    let _ = timeout_at(cleaned_up, core.runs.until(|_| runner.only_deaf_left())).await;
-    let _ = timeout_at(cleaned_up + WRITE, core.runs.until(|_| runner.only_stubborn_left())).await;
+    let _ = timeout_at(cleaned_up, core.runs.until(|_| worker.only_unaware_left())).await;
+    let _ = timeout_at(cleaned_up + WRITE, core.runs.until(|_| worker.only_uncancellable_left())).await;
 }
 
 /// Keeps the leases until the last task that was abandoned has returned and every end is written, should the process

@@ -27,7 +27,7 @@ pub(crate) struct Slots<T> {
     indices: HashMap<Arc<str>, usize>,
     names: Vec<Arc<str>>,
     /// Shared with every permit, which gives back what it holds when it is dropped.
-    state: Arc<Mutex<State<T>>>,
+    state: Arc<Mutex<SlotState<T>>>,
     total: usize,
     /// How many slots synchronous tasks may have, if not all.
     threads: Option<usize>,
@@ -35,7 +35,7 @@ pub(crate) struct Slots<T> {
 }
 
 #[derive(Debug)]
-struct State<T> {
+struct SlotState<T> {
     /// Slots without a body.
     free: usize,
     /// Runs that are claimed, or being added to run at once, and whose end is not durable.
@@ -111,7 +111,7 @@ impl<T: Send + 'static> Slots<T> {
         Self {
             indices: queues.iter().enumerate().map(|(index, queue)| (queue.name.clone(), index)).collect(),
             names: queues.iter().map(|queue| queue.name.clone()).collect(),
-            state: Arc::new(Mutex::new(State {
+            state: Arc::new(Mutex::new(SlotState {
                 free: total,
                 runs: 0,
                 claiming: false,
@@ -319,7 +319,7 @@ impl<T: Send + 'static> Slots<T> {
     }
 }
 
-impl<T> State<T> {
+impl<T> SlotState<T> {
     /// How many can start at once.
     fn prompt(&self) -> usize {
         self.free.saturating_sub(self.ready.len())
@@ -353,7 +353,7 @@ impl<T> State<T> {
 }
 
 /// The next claim or add takes a slot that comes back this way.
-impl<T: Send> Capacity for Mutex<State<T>> {
+impl<T: Send> Capacity for Mutex<SlotState<T>> {
     fn take_back(&self, place: Place, held: Held) {
         self.lock().take_back(place, held);
     }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::backoff::Backoff;
 use super::core::Core;
 use super::panics::caught;
-use super::pause::Backoff;
 
 /// A part that ran this long before it panicked begins again at once.
 const SOUND: Duration = Duration::from_secs(60);

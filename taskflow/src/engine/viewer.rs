@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::backoff::jittered;
 use super::core::Core;
-use super::pause::jittered;
 use crate::model::{StoreError, StoreErrorKind};
 use crate::store::Store;
 

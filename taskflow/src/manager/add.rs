@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{TaskHandle, TaskManager};
 use crate::engine::adder::Sent;
-use crate::engine::holds::Holder;
+use crate::engine::holds::HoldOwner;
 use crate::model::{AddError, NewTask, RetryPolicy, StoreError, StoreErrorKind, When, limits};
 use crate::task::{Call, IntoNewTask, Standalone, Task, TaskFn, new_task};
 
@@ -69,14 +69,14 @@ impl TaskManager {
     pub(super) async fn add_new<V>(
         &self,
         tasks: Vec<NewTask>,
-        holder: Option<Arc<dyn Holder>>,
+        hold_owner: Option<Arc<dyn HoldOwner>>,
     ) -> Result<Vec<TaskHandle<V>>, AddError> {
         if tasks.is_empty() {
             return Ok(Vec::new());
         }
         let adder = &self.0.adder;
-        let held_by = holder.as_ref().map(Arc::downgrade);
-        let mut sent = adder.send(tasks.into_iter(), holder)?;
+        let held_by = hold_owner.as_ref().map(Arc::downgrade);
+        let mut sent = adder.send(tasks.into_iter(), hold_owner)?;
         let inserted = poll_fn(|cx| adder.poll(&mut sent, cx)).await?;
         let handle = |inserted| TaskHandle::of(self.0.core.clone(), held_by.clone(), inserted);
         Ok(inserted.into_iter().map(handle).collect())
@@ -90,14 +90,14 @@ impl TaskManager {
 #[must_use = "an add does nothing until it is awaited"]
 pub struct AddTask<V> {
     manager: TaskManager,
-    holder: Option<Arc<dyn Holder>>,
+    hold_owner: Option<Arc<dyn HoldOwner>>,
     task: NewTask,
     value: PhantomData<fn() -> V>,
 }
 
 impl<V> AddTask<V> {
-    pub(super) fn new(manager: TaskManager, holder: Option<Arc<dyn Holder>>, task: NewTask) -> Self {
-        Self { manager, holder, task, value: PhantomData }
+    pub(super) fn new(manager: TaskManager, hold_owner: Option<Arc<dyn HoldOwner>>, task: NewTask) -> Self {
+        Self { manager, hold_owner, task, value: PhantomData }
     }
 
     /// Higher runs first; equal ones first come, first served. 0 unless told.
@@ -263,7 +263,7 @@ pub struct AddFuture<V>(Step<V>);
 )]
 enum Step<V> {
     Described(Option<AddTask<V>>),
-    Sent(TaskManager, Sent, Option<Weak<dyn Holder>>),
+    Sent(TaskManager, Sent, Option<Weak<dyn HoldOwner>>),
 }
 
 impl<V> AddFuture<V> {
@@ -277,9 +277,10 @@ impl<V> Future for AddFuture<V> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Step::Described(add) = &mut self.0 {
-            let AddTask { manager, holder, task, .. } = add.take().expect("an add is sent by its first poll");
-            let held_by = holder.as_ref().map(Arc::downgrade);
-            let sent = manager.0.adder.send(iter::once(task), holder)?;
+            let AddTask { manager, hold_owner, task, .. } =
+                add.take().expect("an add is sent by its first poll");
+            let held_by = hold_owner.as_ref().map(Arc::downgrade);
+            let sent = manager.0.adder.send(iter::once(task), hold_owner)?;
             self.0 = Step::Sent(manager, sent, held_by);
         }
         let Step::Sent(manager, sent, held_by) = &mut self.0 else {

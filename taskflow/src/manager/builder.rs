@@ -13,10 +13,12 @@ use crate::engine::core::{Core, Settings};
 use crate::engine::joining::Starting;
 use crate::engine::queue_limits::Queues;
 use crate::engine::queue_watch;
-use crate::engine::runner::Runner;
 use crate::engine::slots::Slots;
 use crate::engine::supervision::supervise;
-use crate::engine::{control, end_reader, panics, prune, recovery, reporter, schedule, strangers, viewer};
+use crate::engine::worker::Worker;
+use crate::engine::{
+    end_reader, listener, panics, prune, recovery, reporter, schedule, unknown_tasks, viewer,
+};
 use crate::model::{Error, InstanceInfo, QueueConfig, StoreError, StoreErrorKind, TaskStatus, limits};
 use crate::store::{IntoStore, Retention, StoreSource};
 use crate::task::{Registry, States};
@@ -250,24 +252,24 @@ impl TaskManagerBuilder {
         let names = ticking.iter().map(|task| task.config().name.to_owned()).collect();
         panics::remember_places();
         let core = self.core(true, names).await?;
-        let runner = Runner::new(core.clone(), registry, states, slots, BlockingPool::new(threads));
-        let starting = Starting::begin(core.clone(), Some(runner.clone()))?;
+        let worker = Worker::new(core.clone(), registry, states, slots, BlockingPool::new(threads));
+        let starting = Starting::begin(core.clone(), Some(worker.clone()))?;
         let starting = join(starting, &core).await?;
-        log_start(&core, &runner.registry);
-        queue_watch::apply(&core, &runner);
+        log_start(&core, &worker.registry);
+        queue_watch::apply(&core, &worker);
         // What a process that died here left behind is the first thing to look for.
         if let Err(error) = recovery::recover(&core).await {
             tracing::warn!(%error, "lost runs could not be looked for at start; the next look comes soon");
         }
-        let manager = TaskManager::new(core.clone(), Some(runner.clone()));
+        let manager = TaskManager::new(core.clone(), Some(worker.clone()));
         starting.started();
         // Before anything runs: the first task may take it.
         own.set(&manager);
-        manager.dispatch(&runner);
-        watch_others(&core, Some(&runner));
+        manager.dispatch(&worker);
+        watch_others(&core, Some(&worker));
         spawn(&core, "the reporter", {
-            let runner = runner.clone();
-            move || reporter::report(runner.clone())
+            let worker = worker.clone();
+            move || reporter::report(worker.clone())
         });
         spawn(&core, "the pruning", {
             let core = core.clone();
@@ -275,10 +277,10 @@ impl TaskManagerBuilder {
         });
         spawn(&core, "the look for unknown tasks", {
             let core = core.clone();
-            move || strangers::tell(core.clone())
+            move || unknown_tasks::warn(core.clone())
         });
         if self.schedules {
-            spawn(&core, "the schedules", move || schedule::keep_ticking(runner.clone(), ticking.clone()));
+            spawn(&core, "the schedules", move || schedule::keep_ticking(worker.clone(), ticking.clone()));
         }
         Ok(manager)
     }
@@ -432,10 +434,10 @@ async fn join(starting: Starting, core: &Core) -> Result<Starting, Error> {
 }
 
 /// What every process looks for, whether or not it runs tasks.
-fn watch_others(core: &Arc<Core>, runner: Option<&Arc<Runner>>) {
-    let with = |core: &Arc<Core>| (core.clone(), runner.cloned());
+fn watch_others(core: &Arc<Core>, worker: Option<&Arc<Worker>>) {
+    let with = |core: &Arc<Core>| (core.clone(), worker.cloned());
     let parts = with(core);
-    spawn(core, "the listener", move || control::listen(parts.0.clone(), parts.1.clone()));
+    spawn(core, "the listener", move || listener::listen(parts.0.clone(), parts.1.clone()));
     let parts = with(core);
     spawn(core, "the watch of the queues", move || queue_watch::watch(parts.0.clone(), parts.1.clone()));
     let waited_for = core.clone();

@@ -35,7 +35,7 @@ impl TaskManager {
         for (id, outcome) in ids.into_iter().zip(&outcomes) {
             match outcome {
                 CancelOutcome::Requested => core.runs.ask_task(id, StopReason::Cancel),
-                CancelOutcome::Cancelled => core.tell_cancelled(id).await,
+                CancelOutcome::Cancelled => core.announce_cancelled(id).await,
                 _ => {}
             }
         }
@@ -50,7 +50,7 @@ impl TaskManager {
         let core = &self.0.core;
         let cancelled = core.call("a cancel", core.store.cancel_by_run_key(run_key.into())).await?;
         for id in &cancelled {
-            core.tell_cancelled(*id).await;
+            core.announce_cancelled(*id).await;
         }
         Ok(cancelled.len())
     }
@@ -68,8 +68,8 @@ impl TaskManager {
     async fn retry_these(&self, ids: Vec<TaskId>) -> Result<Vec<Result<(), Error>>, Error> {
         let core = &self.0.core;
         let answers = core.call("a retry", core.store.retry(ids)).await?;
-        if let Some(runner) = &self.0.runner {
-            runner.may_have_work();
+        if let Some(worker) = &self.0.worker {
+            worker.may_have_work();
         }
         Ok(answers)
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::engine::core::Core;
-use crate::engine::holds::Holder;
+use crate::engine::holds::HoldOwner;
 use crate::model::{FailureKind, TaskFailure, TaskId, TaskStatus};
 use crate::store::{Inserted, InsertedAs, TaskEnd};
 use crate::task::TaskValue;
@@ -22,14 +22,14 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
 pub struct TaskHandle<V> {
     core: Arc<Core>,
     /// The hold that it may be under.
-    held_by: Option<Weak<dyn Holder>>,
+    held_by: Option<Weak<dyn HoldOwner>>,
     id: TaskId,
     kind: InsertedAs,
     value: PhantomData<fn() -> V>,
 }
 
 impl<V> TaskHandle<V> {
-    pub(super) fn of(core: Arc<Core>, held_by: Option<Weak<dyn Holder>>, inserted: Inserted) -> Self {
+    pub(super) fn of(core: Arc<Core>, held_by: Option<Weak<dyn HoldOwner>>, inserted: Inserted) -> Self {
         Self { core, held_by, id: inserted.id, kind: inserted.kind, value: PhantomData }
     }
 
@@ -82,8 +82,8 @@ impl<V: TaskValue> TaskHandle<V> {
     /// was read, its value does not decode as `V`, or the manager was shut down first.
     pub async fn wait(&self) -> Result<V, TaskFailure> {
         let core = &self.core;
-        if let Some(holder) = self.held_by.as_ref().and_then(Weak::upgrade) {
-            holder.release(self.id);
+        if let Some(hold_owner) = self.held_by.as_ref().and_then(Weak::upgrade) {
+            hold_owner.release(self.id);
         }
         let mut waiting = core.waiters.join(self.id);
         let end = tokio::select! {

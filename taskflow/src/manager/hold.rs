@@ -8,11 +8,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::{AddTask, TaskHandle, TaskManager};
-use crate::engine::holds::Holder;
+use crate::engine::holds::HoldOwner;
 use crate::engine::release::Ending;
 use crate::engine::retry::shortened;
 use crate::model::{AddError, Error, TaskId, TaskSource};
-use crate::store::{Run, Verdict};
+use crate::store::{HoldOutcome, RunRef};
 use crate::task::{BoxFuture, Call, IntoNewTask, Standalone, Task, TaskFn, new_task};
 
 impl TaskManager {
@@ -80,7 +80,7 @@ impl TaskManager {
 ///
 /// Therefore the task of an outbox first looks for its row in the other database, and does its work only if the row is
 /// there. If the row is missing the task fails and is retried a few times, since the commit may still be on its way. The
-/// example `outbox` shows it.
+/// example `report_queue` shows it.
 #[derive(Clone)]
 pub struct Hold(Arc<HeldTasks>);
 
@@ -114,7 +114,7 @@ impl Hold {
     /// This takes effect at once. Await the [`EndHold`] to know that it is stored.
     #[expect(clippy::must_use_candidate, reason = "it takes effect without being awaited")]
     pub fn release(&self) -> EndHold {
-        self.0.end(Verdict::Run)
+        self.0.end(HoldOutcome::Run)
     }
 
     /// Cancels its tasks with this reason, which is the error of their records. A longer reason than 64 KiB is cut off.
@@ -122,7 +122,7 @@ impl Hold {
     /// This takes effect at once. Await the [`EndHold`] to know that it is stored: if the process dies before that, the
     /// tasks run.
     pub fn cancel(&self, reason: impl Into<String>) -> EndHold {
-        self.0.end(Verdict::Cancel { reason: shortened(reason.into()) })
+        self.0.end(HoldOutcome::Cancel { reason: shortened(reason.into()) })
     }
 
     pub(crate) fn manager(&self) -> &TaskManager {
@@ -169,30 +169,30 @@ struct HeldTasks {
 #[derive(Debug)]
 enum State {
     /// These are held.
-    Open(Vec<Run>),
+    Open(Vec<RunRef>),
     /// It has ended. An add that was on its way then shares its verdict.
-    Ended(Verdict),
+    Ended(HoldOutcome),
 }
 
 impl HeldTasks {
     /// Ends the hold. The first verdict counts.
-    fn end(&self, verdict: Verdict) -> EndHold {
+    fn end(&self, outcome: HoldOutcome) -> EndHold {
         let mut state = self.state.lock();
         let held = match &mut *state {
             State::Open(held) => mem::take(held),
-            State::Ended(_) => return self.end_tasks(Vec::new(), &verdict),
+            State::Ended(_) => return self.end_tasks(Vec::new(), &outcome),
         };
-        let ending = self.end_tasks(held, &verdict);
-        *state = State::Ended(verdict);
+        let ending = self.end_tasks(held, &outcome);
+        *state = State::Ended(outcome);
         ending
     }
 
-    fn end_tasks(&self, held: Vec<Run>, verdict: &Verdict) -> EndHold {
-        EndHold(self.manager.0.releaser.release(held, verdict))
+    fn end_tasks(&self, held: Vec<RunRef>, outcome: &HoldOutcome) -> EndHold {
+        EndHold(self.manager.0.releaser.release(held, outcome))
     }
 }
 
-impl Holder for HeldTasks {
+impl HoldOwner for HeldTasks {
     fn source(&self) -> TaskSource {
         self.source
     }
@@ -204,20 +204,20 @@ impl Holder for HeldTasks {
     fn release(&self, id: TaskId) {
         if let State::Open(held) = &mut *self.state.lock() {
             let waited_for = held.extract_if(.., |hold| hold.id == id).collect();
-            self.end_tasks(waited_for, &Verdict::Run);
+            self.end_tasks(waited_for, &HoldOutcome::Run);
         }
     }
 
-    fn held(&self, mut holds: Vec<Run>) {
+    fn held(&self, mut holds: Vec<RunRef>) {
         match &mut *self.state.lock() {
             State::Open(held) => held.append(&mut holds),
-            State::Ended(verdict) => drop(self.end_tasks(holds, verdict)),
+            State::Ended(outcome) => drop(self.end_tasks(holds, outcome)),
         }
     }
 }
 
 impl Drop for HeldTasks {
     fn drop(&mut self) {
-        self.end(Verdict::Run);
+        self.end(HoldOutcome::Run);
     }
 }

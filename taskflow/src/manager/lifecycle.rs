@@ -10,8 +10,8 @@ use crate::engine::adder::Adder;
 use crate::engine::core::Core;
 use crate::engine::dispatcher;
 use crate::engine::release::Releaser;
-use crate::engine::runner::Runner;
 use crate::engine::shutdown::Ending;
+use crate::engine::worker::Worker;
 use crate::model::ShutdownReport;
 
 /// The handle through which a program adds tasks, looks at them, and acts on them. A clone is cheap and the same
@@ -47,22 +47,22 @@ pub(super) struct Inner {
     pub(super) core: Arc<Core>,
     pub(super) adder: Arc<Adder>,
     pub(super) releaser: Arc<Releaser>,
-    pub(super) runner: Option<Arc<Runner>>,
+    pub(super) worker: Option<Arc<Worker>>,
     /// What the shutdown reports, once one has begun.
     report: Mutex<Option<watch::Receiver<Option<ShutdownReport>>>>,
 }
 
 impl TaskManager {
-    pub(super) fn new(core: Arc<Core>, runner: Option<Arc<Runner>>) -> Self {
-        let adder = Adder::new(core.clone(), runner.clone());
-        let releaser = Releaser::new(core.clone(), runner.clone());
-        Self(Arc::new(Inner { core, adder, releaser, runner, report: Mutex::new(None) }))
+    pub(super) fn new(core: Arc<Core>, worker: Option<Arc<Worker>>) -> Self {
+        let adder = Adder::new(core.clone(), worker.clone());
+        let releaser = Releaser::new(core.clone(), worker.clone());
+        Self(Arc::new(Inner { core, adder, releaser, worker, report: Mutex::new(None) }))
     }
 
     /// Begins to claim and run.
-    pub(super) fn dispatch(&self, runner: &Arc<Runner>) {
-        runner.core.runtime.spawn(dispatcher::dispatch(runner.clone()));
-        runner.may_have_work();
+    pub(super) fn dispatch(&self, worker: &Arc<Worker>) {
+        worker.core.runtime.spawn(dispatcher::dispatch(worker.clone()));
+        worker.may_have_work();
     }
 
     /// Stops in order: claims no more, waits as long as `timeout` for what runs, and asks the rest to stop. An async task
@@ -107,7 +107,7 @@ impl Inner {
         drop(report);
         let ending = Ending {
             core: self.core.clone(),
-            runner: self.runner.clone(),
+            worker: self.worker.clone(),
             adder: self.adder.clone(),
             releaser: self.releaser.clone(),
         };
@@ -141,7 +141,7 @@ impl std::fmt::Debug for TaskManager {
         f.debug_struct("TaskManager")
             .field("store", &self.0.core.store.location())
             .field("instance", &self.0.core.instance.id)
-            .field("runs", &self.0.runner.is_some())
+            .field("runs", &self.0.worker.is_some())
             .finish_non_exhaustive()
     }
 }

@@ -80,7 +80,7 @@ impl TaskManager {
         self.must_know(queue).await?;
         let core = &self.0.core;
         core.call("a change of a queue", core.store.set_queue(queue.to_owned(), config)).await?;
-        queue_watch::refresh(core, self.0.runner.as_deref()).await?;
+        queue_watch::refresh(core, self.0.worker.as_deref()).await?;
         Ok(())
     }
 
@@ -88,10 +88,10 @@ impl TaskManager {
         self.must_know(queue).await?;
         let core = &self.0.core;
         core.call("a pause", core.store.set_paused(queue.to_owned(), paused)).await?;
-        if let Some(runner) = &self.0.runner {
+        if let Some(worker) = &self.0.worker {
             // Of what was claimed before the pause, only what runs goes on.
-            runner.give_back_waiting(true);
-            runner.may_have_work();
+            worker.give_back_waiting(true);
+            worker.may_have_work();
         }
         Ok(())
     }

@@ -242,22 +242,22 @@ mod tests {
 
     use super::*;
 
-    fn verdict<T: Serialize>(value: &T) -> Result<(), String> {
+    fn outcome<T: Serialize>(value: &T) -> Result<(), String> {
         check(&serde_json::to_vec(value).unwrap(), value)
     }
 
     #[test]
     fn what_json_cannot_say_is_found_however_deep() {
-        assert!(verdict(&f64::NAN).unwrap_err().contains("JSON has no NaN"));
-        assert!(verdict(&vec![Some((1, f32::NEG_INFINITY))]).unwrap_err().contains("-inf"));
-        assert!(verdict(&BTreeMap::from([("a", [f64::INFINITY])])).is_err());
-        assert!(verdict(&Some(Option::<u8>::None)).unwrap_err().contains("`Some`"));
-        assert!(verdict(&[Some(())]).is_err());
+        assert!(outcome(&f64::NAN).unwrap_err().contains("JSON has no NaN"));
+        assert!(outcome(&vec![Some((1, f32::NEG_INFINITY))]).unwrap_err().contains("-inf"));
+        assert!(outcome(&BTreeMap::from([("a", [f64::INFINITY])])).is_err());
+        assert!(outcome(&Some(Option::<u8>::None)).unwrap_err().contains("`Some`"));
+        assert!(outcome(&[Some(())]).is_err());
     }
 
     #[test]
     fn an_honest_null_and_a_text_that_says_null_pass() {
-        assert_eq!(verdict(&(Option::<u8>::None, (), "null", Some("null"), 1.5)), Ok(()));
-        assert_eq!(verdict(&Some(vec![Option::<u8>::None])), Ok(()));
+        assert_eq!(outcome(&(Option::<u8>::None, (), "null", Some("null"), 1.5)), Ok(()));
+        assert_eq!(outcome(&Some(vec![Option::<u8>::None])), Ok(()));
     }
 }

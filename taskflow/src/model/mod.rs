@@ -15,7 +15,7 @@ mod new_task;
 mod policy;
 mod queue;
 mod record;
-pub(crate) mod rules;
+pub(crate) mod recovery_policy;
 mod schedule;
 mod status;
 pub(crate) mod time;

@@ -12,14 +12,14 @@ use crate::model::{InstanceId, QueueConfig, RateLimit, RetryPolicy, TaskId, Task
 /// no longer running, is *stale* and changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub struct Run {
+pub struct RunRef {
     /// The task.
     pub id: TaskId,
     /// The fence of this run.
     pub fence: u64,
 }
 
-impl Run {
+impl RunRef {
     /// The fence of a run or hold that begins as its task is inserted. A claim's is greater.
     pub const FIRST_FENCE: u64 = 1;
 
@@ -146,7 +146,7 @@ pub struct Claims {
 #[non_exhaustive]
 pub struct Claimed {
     /// The run.
-    pub run: Run,
+    pub run: RunRef,
     /// The name (or alias) it was added under.
     pub name: Arc<str>,
     /// Its queue.
@@ -176,7 +176,13 @@ pub struct Claimed {
 impl Claimed {
     /// The first run of a task with these arguments; the other fields are public.
     #[must_use]
-    pub fn new(run: Run, name: Arc<str>, queue: Arc<str>, args: Arc<str>, policy: Arc<RetryPolicy>) -> Self {
+    pub fn new(
+        run: RunRef,
+        name: Arc<str>,
+        queue: Arc<str>,
+        args: Arc<str>,
+        policy: Arc<RetryPolicy>,
+    ) -> Self {
         Self {
             run,
             name,
@@ -210,13 +216,13 @@ pub struct Renewal {
     /// For how long from now.
     pub lease: Duration,
     /// Its runs and holds.
-    pub runs: Vec<Run>,
+    pub runs: Vec<RunRef>,
 }
 
 impl Renewal {
     /// A renewal of these runs and holds.
     #[must_use]
-    pub fn new(instance: InstanceId, lease: Duration, runs: Vec<Run>) -> Self {
+    pub fn new(instance: InstanceId, lease: Duration, runs: Vec<RunRef>) -> Self {
         Self { instance, lease, runs }
     }
 }
@@ -226,9 +232,9 @@ impl Renewal {
 #[non_exhaustive]
 pub struct Renewed {
     /// Runs and holds that are no longer this instance's.
-    pub lost: Vec<Run>,
+    pub lost: Vec<RunRef>,
     /// Runs that have been asked to stop.
-    pub cancel: Vec<Run>,
+    pub cancel: Vec<RunRef>,
 }
 
 /// A task that has been moved on: its run was lost, its hold ended with its process, or its time to start is over.

@@ -10,8 +10,8 @@ use std::time::Duration;
 use futures_util::Stream;
 
 use super::{
-    Claim, Claims, Finish, Finished, Fire, Fired, InsertBatch, Inserted, Recovered, Refusal, Release,
-    Renewal, Renewed, Report, Retention, Run, ScheduleChange, ScheduleChanges, ScheduleState, SignStream,
+    Claim, Claims, Finish, Finished, Fire, Fired, InsertBatch, Inserted, LivenessStream, Recovered, Refusal,
+    Release, Renewal, Renewed, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState,
     TaskEnd,
 };
 use crate::model::{
@@ -140,7 +140,7 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     fn renew(&self, renewal: Renewal) -> StoreFuture<'_, Renewed>;
 
     /// Runs of this instance that have been asked to stop since they began.
-    fn asked_to_stop(&self, instance: InstanceId) -> StoreFuture<'_, Vec<Run>>;
+    fn asked_to_stop(&self, instance: InstanceId) -> StoreFuture<'_, Vec<RunRef>>;
 
     /// Moves on runs whose lease has ended or whose process is known to be dead, by [`LostRun::next`](super::LostRun),
     /// each with an entry in its task's attempts ("worker lost"), makes holds of such processes pending, and cancels
@@ -157,10 +157,10 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// It is shown for as long as the stream is asked for more, from the thread that renews leases. The stream ends never.
     ///
     /// Others may take an instance for dead whose sign they have not seen for 2.5 s, and [`recover`](Self::recover) then moves on
-    /// those of its runs that may be repeated. A process that hears [`Sign::Gone`](super::Sign::Gone) stops these runs 2 s after that
-    /// instant, unless it hears [`Sign::There`](super::Sign::There) before. A store that cannot tell a dead process from its leases needs none of
+    /// those of its runs that may be repeated. A process that hears [`Liveness::Gone`](super::Liveness::Gone) stops these runs 2 s after that
+    /// instant, unless it hears [`Liveness::Visible`](super::Liveness::Visible) before. A store that cannot tell a dead process from its leases needs none of
     /// this.
-    fn show_life(&self, _instance: InstanceId) -> SignStream {
+    fn show_life(&self, _instance: InstanceId) -> LivenessStream {
         Box::pin(futures_util::stream::pending())
     }
 

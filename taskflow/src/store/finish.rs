@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Run;
+use super::RunRef;
 use crate::model::{AttemptOutcome, LogLine, Progress, TaskStatus};
 
 /// The end of one run, under its fence.
@@ -10,7 +10,7 @@ use crate::model::{AttemptOutcome, LogLine, Progress, TaskStatus};
 #[non_exhaustive]
 pub struct Finish {
     /// The run.
-    pub run: Run,
+    pub run: RunRef,
     /// How it ended.
     pub kind: FinishKind,
     /// Lines it logged that were not reported before.
@@ -22,7 +22,7 @@ pub struct Finish {
 impl Finish {
     /// An end without anything left to report.
     #[must_use]
-    pub fn new(run: Run, kind: FinishKind) -> Self {
+    pub fn new(run: RunRef, kind: FinishKind) -> Self {
         Self { run, kind, lines: Vec::new(), progress: None }
     }
 }
@@ -83,7 +83,7 @@ pub enum Finished {
 #[non_exhaustive]
 pub struct Report {
     /// The run.
-    pub run: Run,
+    pub run: RunRef,
     /// How far it is.
     pub progress: Option<Progress>,
     /// Lines it logged.
@@ -93,7 +93,7 @@ pub struct Report {
 impl Report {
     /// What a run says.
     #[must_use]
-    pub fn new(run: Run, progress: Option<Progress>, lines: Vec<LogLine>) -> Self {
+    pub fn new(run: RunRef, progress: Option<Progress>, lines: Vec<LogLine>) -> Self {
         Self { run, progress, lines }
     }
 }
@@ -103,23 +103,23 @@ impl Report {
 #[non_exhaustive]
 pub struct Release {
     /// The hold.
-    pub hold: Run,
+    pub hold: RunRef,
     /// What becomes of the task.
-    pub verdict: Verdict,
+    pub outcome: HoldOutcome,
 }
 
 impl Release {
     /// The end of a hold.
     #[must_use]
-    pub fn new(hold: Run, verdict: Verdict) -> Self {
-        Self { hold, verdict }
+    pub fn new(hold: RunRef, outcome: HoldOutcome) -> Self {
+        Self { hold, outcome }
     }
 }
 
 /// What becomes of a held task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Verdict {
+pub enum HoldOutcome {
     /// It waits like any other, for the time it was added with.
     Run,
     /// It is cancelled.

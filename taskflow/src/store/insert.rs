@@ -69,7 +69,7 @@ pub enum Start {
     /// It is pending.
     Wait,
     /// It is running from the start, leased to the inserting instance under the fence
-    /// [`Run::FIRST_FENCE`](super::Run::FIRST_FENCE). It is pending instead if its queue is paused, if it is not due yet, or
+    /// [`RunRef::FIRST_FENCE`](super::RunRef::FIRST_FENCE). It is pending instead if its queue is paused, if it is not due yet, or
     /// if any due task waits in its queue: that one is older or more urgent.
     LeaseIfIdle,
     /// The same, except that it does not matter which tasks wait in its queue.

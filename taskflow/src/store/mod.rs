@@ -4,10 +4,13 @@
 //! the specification, and one test suite (`tests/store_contract.rs`) runs against every implementation.
 
 mod claim;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod codec;
 mod contract;
 mod end;
 mod finish;
 mod insert;
+pub(crate) mod liveness;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -16,29 +19,27 @@ mod prefetch;
 #[cfg(feature = "redis")]
 mod redis;
 mod retention;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod row_state;
 mod schedule;
-pub(crate) mod sign;
 mod source;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-mod state;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod suspects;
 mod transition;
 mod url;
 mod window;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-mod words;
 
-pub use crate::model::rules::{LostRun, Next};
+pub use crate::model::recovery_policy::{AfterLoss, LostRun};
 pub use claim::{
-    Claim, ClaimQueue, Claimed, Claims, Recovered, RecoveredFrom, Renewal, Renewed, Run, SharedLimits,
+    Claim, ClaimQueue, Claimed, Claims, Recovered, RecoveredFrom, Renewal, Renewed, RunRef, SharedLimits,
 };
 pub use contract::{Capabilities, Hint, HintStream, QueueState, Store, StoreFuture};
 pub use end::TaskEnd;
-pub use finish::{Finish, FinishKind, Finished, Release, Report, Verdict};
+pub use finish::{Finish, FinishKind, Finished, HoldOutcome, Release, Report};
 pub use insert::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
+pub use liveness::{Liveness, LivenessStream};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresOptions, PostgresStore};
@@ -46,7 +47,6 @@ pub use postgres::{PostgresOptions, PostgresStore};
 pub use redis::RedisStore;
 pub use retention::Retention;
 pub use schedule::{Declaration, Fire, FireAfter, Fired, ScheduleChange, ScheduleChanges, ScheduleState};
-pub use sign::{Sign, SignStream};
 pub use source::{IntoStore, StoreSource};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, Synchronous};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::sign::SILENCE;
+use super::liveness::SILENCE;
 use crate::model::InstanceId;
 
 /// How often one process looks at the signs of the others, if there are few.

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{FinishKind, Finished, LostRun, Next, Recovered, Verdict};
+use super::{AfterLoss, FinishKind, Finished, HoldOutcome, LostRun, Recovered};
 use crate::model::{AttemptOutcome, CancelOutcome, Error, RetryPolicy, TaskId, TaskStatus, time};
 
 /// The error of a task that was asked to stop and would have gone back to waiting, or was cancelled by its run key.
@@ -242,13 +242,18 @@ fn end_run<'a>(task: &TaskState, kind: &'a FinishKind, now: i64) -> Change<'a> {
 }
 
 /// The holder of that fence ends its hold. The answer says whether the task is now what the release makes of it.
-pub(super) fn release<'a>(task: Option<&TaskState>, fence: u64, verdict: &'a Verdict) -> Decision<'a, bool> {
+pub(super) fn release<'a>(
+    task: Option<&TaskState>,
+    fence: u64,
+    outcome: &'a HoldOutcome,
+) -> Decision<'a, bool> {
     let Some(task) = task.filter(|task| task.fence == fence) else { return Decision::nothing(false) };
-    let change = match (task.stage, verdict) {
-        (Stage::Held, Verdict::Run) => end_hold(task),
-        (Stage::Held, Verdict::Cancel { reason }) => Change::end(*task, TaskStatus::Cancelled, reason),
+    let change = match (task.stage, outcome) {
+        (Stage::Held, HoldOutcome::Run) => end_hold(task),
+        (Stage::Held, HoldOutcome::Cancel { reason }) => Change::end(*task, TaskStatus::Cancelled, reason),
         // The hold is over and its fence is still there: the release may be repeated.
-        (Stage::Waiting, Verdict::Run) | (Stage::Ended(TaskStatus::Cancelled), Verdict::Cancel { .. }) => {
+        (Stage::Waiting, HoldOutcome::Run)
+        | (Stage::Ended(TaskStatus::Cancelled), HoldOutcome::Cancel { .. }) => {
             return Decision::nothing(true);
         }
         _ => return Decision::nothing(false),
@@ -343,12 +348,12 @@ fn lose_run(task: &TaskState, policy: &RetryPolicy, chance: f64, now: i64) -> Ch
         ..*task
     };
     let change = match LostRun::new(policy, attempt, max_attempts, lost_runs, cancel_requested).next(chance) {
-        Next::Pending { delay, counted } => {
+        AfterLoss::Pending { delay, counted } => {
             let attempt = if counted { attempt } else { attempt.saturating_sub(1) };
             let next = TaskState { attempt, ..run.waiting(later(now, delay)) };
             Change::of(next, ErrorChange::Set(WORKER_LOST.into()))
         }
-        Next::Ended { status, error } => Change::end(run, status, error),
+        AfterLoss::Ended { status, error } => Change::end(run, status, error),
     };
     change.recording(AttemptOutcome::Lost, Some(WORKER_LOST))
 }

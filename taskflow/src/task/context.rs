@@ -40,7 +40,7 @@ struct Inner {
     parts: ContextParts,
     deadline: OnceLock<SystemTime>,
     stop: Stop,
-    said: Mutex<Said>,
+    pending: Mutex<PendingReport>,
     /// What was taken to be stored is stored, or was put back.
     reported: Notify,
     listens: AtomicBool,
@@ -56,7 +56,7 @@ pub(crate) struct ContextParts {
     pub(crate) max_attempts: u32,
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) scheduled_for: Option<SystemTime>,
-    pub(crate) surroundings: Arc<Surroundings>,
+    pub(crate) env: Arc<RunEnv>,
     /// Log lines, and bytes in them, that this run may still leave; `None` if an earlier one has been told that no more
     /// is kept.
     pub(crate) log_room: Option<(u32, u32)>,
@@ -64,7 +64,7 @@ pub(crate) struct ContextParts {
 
 /// What a run has said that is not stored yet.
 #[derive(Debug, Default)]
-pub(crate) struct Said {
+pub(crate) struct PendingReport {
     pub(crate) progress: Option<Progress>,
     pub(crate) lines: Vec<LogLine>,
     used: (u32, u32),
@@ -75,31 +75,31 @@ pub(crate) struct Said {
 }
 
 /// What a run has said that is to be stored with its end.
-pub(crate) type LastWords = (Option<Progress>, Vec<LogLine>);
+pub(crate) type FinalReport = (Option<Progress>, Vec<LogLine>);
 
 /// What all runs of a process share.
 #[derive(Debug)]
-pub(crate) struct Surroundings {
+pub(crate) struct RunEnv {
     pub(crate) states: States,
-    pub(crate) outbox: Outbox,
+    pub(crate) report_queue: ReportQueue,
 }
 
 /// Where runs announce that they have said something.
 #[derive(Debug, Default)]
-pub(crate) struct Outbox {
-    speakers: Mutex<Vec<TaskContext>>,
-    spoken: Notify,
+pub(crate) struct ReportQueue {
+    with_reports: Mutex<Vec<TaskContext>>,
+    reported_something: Notify,
 }
 
-impl Outbox {
+impl ReportQueue {
     /// Waits until somebody has spoken.
-    pub(crate) async fn spoken(&self) {
-        self.spoken.notified().await;
+    pub(crate) async fn reported_something(&self) {
+        self.reported_something.notified().await;
     }
 
     /// Those who have spoken since they were last asked.
-    pub(crate) fn speakers(&self) -> Vec<TaskContext> {
-        mem::take(&mut self.speakers.lock())
+    pub(crate) fn with_reports(&self) -> Vec<TaskContext> {
+        mem::take(&mut self.with_reports.lock())
     }
 }
 
@@ -119,7 +119,7 @@ impl TaskContext {
             parts,
             deadline: OnceLock::new(),
             stop: Stop::default(),
-            said: Mutex::default(),
+            pending: Mutex::default(),
             reported: Notify::new(),
             listens: AtomicBool::new(false),
             noticed_stop: AtomicBool::new(false),
@@ -260,7 +260,7 @@ impl TaskContext {
     pub fn progress(&self, fraction: f32, message: impl Into<String>) {
         let mut message = message.into();
         message.truncate(message.floor_char_boundary(NewTask::MAX_WORD));
-        self.say(|said| said.progress = Some(Progress::new(fraction, message)));
+        self.say(|pending| pending.progress = Some(Progress::new(fraction, message)));
     }
 
     /// Leaves a line with the task, to be read with [`TaskManager::logs`](crate::TaskManager::logs).
@@ -270,11 +270,11 @@ impl TaskContext {
     pub fn log(&self, level: LogLevel, message: impl Into<String>) {
         let Some((most_lines, most_bytes)) = self.0.parts.log_room else { return };
         let (mut message, at, attempt) = (message.into(), SystemTime::now(), self.attempt());
-        self.say(|said| {
-            if said.truncated {
+        self.say(|pending| {
+            if pending.truncated {
                 return;
             }
-            let (lines, bytes) = said.used;
+            let (lines, bytes) = pending.used;
             let room = (most_bytes - bytes) as usize;
             let fits = message.len() <= room && lines < most_lines;
             if !fits {
@@ -282,63 +282,63 @@ impl TaskContext {
                 message.truncate(message.floor_char_boundary(room));
             }
             if lines < most_lines && (fits || !message.is_empty()) {
-                said.used = (lines + 1, bytes + message.len() as u32);
-                said.lines.push(LogLine::new(at, level, message, attempt));
+                pending.used = (lines + 1, bytes + message.len() as u32);
+                pending.lines.push(LogLine::new(at, level, message, attempt));
             }
             if !fits {
-                said.truncated = true;
+                pending.truncated = true;
                 let note = "truncated: this task has logged as much as is kept".to_owned();
-                said.lines.push(LogLine::new(at, LogLevel::Warn, note, attempt));
+                pending.lines.push(LogLine::new(at, LogLevel::Warn, note, attempt));
             }
         });
     }
 
-    fn say(&self, say: impl FnOnce(&mut Said)) {
-        let mut said = self.0.said.lock();
-        say(&mut said);
-        let announced = mem::replace(&mut said.announced, true);
-        drop(said);
+    fn say(&self, say: impl FnOnce(&mut PendingReport)) {
+        let mut pending = self.0.pending.lock();
+        say(&mut pending);
+        let announced = mem::replace(&mut pending.announced, true);
+        drop(pending);
         if !announced {
-            let outbox = &self.0.parts.surroundings.outbox;
-            outbox.speakers.lock().push(self.clone());
-            outbox.spoken.notify_one();
+            let report_queue = &self.0.parts.env.report_queue;
+            report_queue.with_reports.lock().push(self.clone());
+            report_queue.reported_something.notify_one();
         }
     }
 
     /// What it has said since this was last asked, to be stored while it runs; [`reported`](Self::reported) must
     /// follow. Nothing once it has ended.
     pub(crate) fn begin_report(&self) -> Option<(Option<Progress>, Vec<LogLine>)> {
-        let mut said = self.0.said.lock();
-        said.announced = false;
-        if said.ended || (said.progress.is_none() && said.lines.is_empty()) {
+        let mut pending = self.0.pending.lock();
+        pending.announced = false;
+        if pending.ended || (pending.progress.is_none() && pending.lines.is_empty()) {
             return None;
         }
-        said.reporting = true;
-        Some((said.progress.take(), mem::take(&mut said.lines)))
+        pending.reporting = true;
+        Some((pending.progress.take(), mem::take(&mut pending.lines)))
     }
 
     /// What was taken is stored; or it is not, and is put back before what was said since.
     pub(crate) fn reported(&self, not_stored: Option<(Option<Progress>, Vec<LogLine>)>) {
         if let Some((progress, mut lines)) = not_stored {
-            self.say(|said| {
-                lines.append(&mut said.lines);
-                said.lines = lines;
-                said.progress = said.progress.take().or(progress);
+            self.say(|pending| {
+                lines.append(&mut pending.lines);
+                pending.lines = lines;
+                pending.progress = pending.progress.take().or(progress);
             });
         }
-        self.0.said.lock().reporting = false;
+        self.0.pending.lock().reporting = false;
         self.0.reported.notify_waiters();
     }
 
     /// What is to be stored with the end of the run: all that no report has stored. Waits for one that is under way,
     /// which would be stale after the end.
-    pub(crate) async fn last_words(&self) -> LastWords {
+    pub(crate) async fn final_report(&self) -> FinalReport {
         loop {
             let reported = {
-                let mut said = self.0.said.lock();
-                if !said.reporting {
-                    said.ended = true;
-                    return (said.progress.take(), mem::take(&mut said.lines));
+                let mut pending = self.0.pending.lock();
+                if !pending.reporting {
+                    pending.ended = true;
+                    return (pending.progress.take(), mem::take(&mut pending.lines));
                 }
                 // Under the lock, so that the report cannot end unheard.
                 self.0.reported.notified()
@@ -348,7 +348,7 @@ impl TaskContext {
     }
 
     pub(super) fn states(&self) -> &States {
-        &self.0.parts.surroundings.states
+        &self.0.parts.env.states
     }
 
     /// A value of the worker's, by type.

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::descriptor::Registration;
-use super::{Descriptor, FoldMap, States};
+use super::{Descriptor, FastMap, States};
 use crate::model::{Error, RetryPolicy, error::closest};
 
 /// The tasks of this program, by name and alias.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    by_name: FoldMap<&'static str, Registered>,
+    by_name: FastMap<&'static str, Registered>,
 }
 
 /// A task under one of its names, with what its runs share.
@@ -37,7 +37,7 @@ impl Registry {
     pub(crate) fn collect() -> Result<Self, Error> {
         let mut descriptors: Vec<_> = inventory::iter::<Registration>().map(|found| found.0).collect();
         descriptors.sort_by_key(|task| (task.config().name, task.location().file, task.location().line));
-        let mut by_name: FoldMap<&'static str, Registered> = FoldMap::default();
+        let mut by_name: FastMap<&'static str, Registered> = FastMap::default();
         for task in descriptors {
             for name in names(task) {
                 if let Some(first) = by_name.insert(name, Registered::new(name, task)) {
@@ -57,7 +57,7 @@ impl Registry {
     /// # Errors
     /// [`Error::UnknownTask`] for a name that is not registered.
     pub(crate) fn keep_only(&mut self, wanted: &[String]) -> Result<(), Error> {
-        let mut kept = FoldMap::default();
+        let mut kept = FastMap::default();
         for name in wanted {
             let task = self.by_name.get(name.as_str()).ok_or_else(|| Error::UnknownTask {
                 name: name.clone(),

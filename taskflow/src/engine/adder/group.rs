@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::engine::holds::Holder;
+use crate::engine::holds::HoldOwner;
 use crate::engine::slots::Permit;
 use crate::model::{AddError, NewTask, StoreError, TaskId};
 use crate::store::{InsertGroup, Inserted};
@@ -31,7 +31,7 @@ pub(super) struct Group {
     /// Somebody listens for what becomes of it.
     pub(super) announced: bool,
     /// Who releases what is held back of it.
-    pub(super) holder: Option<Arc<dyn Holder>>,
+    pub(super) hold_owner: Option<Arc<dyn HoldOwner>>,
     /// Until its caller has been answered.
     pub(super) reply: Option<oneshot::Sender<Answer>>,
 }

@@ -15,11 +15,11 @@ use tokio::sync::oneshot;
 use self::group::{Answer, Group, Permits, Size};
 use self::queue::{AddQueue, Put};
 pub(crate) use self::sent::Sent;
+use super::backoff::in_time;
 use super::core::Core;
-use super::holds::Holder;
-use super::pause::in_time;
-use super::runner::Runner;
+use super::holds::HoldOwner;
 use super::slots::Permit;
+use super::worker::Worker;
 use crate::model::{AddError, NewTask, TaskId, When, limits};
 use crate::store::{InsertGroup, InsertTask, Start};
 
@@ -30,8 +30,8 @@ pub(crate) struct Adder {
 }
 
 impl Adder {
-    pub(crate) fn new(core: Arc<Core>, runner: Option<Arc<Runner>>) -> Arc<Self> {
-        Arc::new(Self { queue: Arc::new(AddQueue::new(core, runner)) })
+    pub(crate) fn new(core: Arc<Core>, worker: Option<Arc<Worker>>) -> Arc<Self> {
+        Arc::new(Self { queue: Arc::new(AddQueue::new(core, worker)) })
     }
 
     /// Sends tasks on their way, all or none. The answer comes when they are committed; not to wait for it undoes nothing,
@@ -39,7 +39,7 @@ impl Adder {
     pub(crate) fn send(
         &self,
         tasks: impl ExactSizeIterator<Item = NewTask>,
-        holder: Option<Arc<dyn Holder>>,
+        hold_owner: Option<Arc<dyn HoldOwner>>,
     ) -> Result<Sent, AddError> {
         let core = &self.queue.core;
         if core.is_closed() {
@@ -47,11 +47,11 @@ impl Adder {
         }
         limits::size(tasks.len(), limits::TASKS_AT_ONCE)
             .map_err(|refused| refused.in_add("tasks", &tasks.len()))?;
-        let holds = holder.as_ref().is_some_and(|holder| holder.holds());
+        let holds = hold_owner.as_ref().is_some_and(|hold_owner| hold_owner.holds());
         let mut inserts = Vec::with_capacity(tasks.len());
         for mut task in tasks {
-            if let Some(holder) = &holder {
-                task.source = holder.source();
+            if let Some(hold_owner) = &hold_owner {
+                task.source = hold_owner.source();
             }
             let start = if holds && !task.eager { Start::Hold } else { Start::Wait };
             inserts.push(core.prepare(task, start)?);
@@ -64,7 +64,8 @@ impl Adder {
         let size = Size::of(&tasks);
         let deadline = in_time(core.settings.add_timeout);
         let reply = Some(reply);
-        let group = Group { tasks, id, size, permits, deadline, in_doubt: false, announced, holder, reply };
+        let group =
+            Group { tasks, id, size, permits, deadline, in_doubt: false, announced, hold_owner, reply };
         let mut sent = Sent::new(id, answer);
         match self.queue.put(group) {
             Put::Waits => {}
@@ -106,13 +107,13 @@ impl Adder {
 
     /// Takes a slot for a task that could start at once, and says so to the store. A held one waits for its release.
     fn permit(&self, insert: &mut InsertTask) -> Option<Permit> {
-        let runner = self.queue.runner.as_ref().filter(|runner| runner.may_claim())?;
+        let worker = self.queue.worker.as_ref().filter(|worker| worker.may_claim())?;
         let task = &insert.task;
         if task.when != When::Now || insert.start == Start::Hold {
             return None;
         }
-        let known = runner.registry.get(&task.name)?;
-        let permit = runner.slots.try_take(&task.queue, known.task.is_blocking(), task.eager)?;
+        let known = worker.registry.get(&task.name)?;
+        let permit = worker.slots.try_take(&task.queue, known.task.is_blocking(), task.eager)?;
         insert.start = if task.eager { Start::Lease } else { Start::LeaseIfIdle };
         Some(permit)
     }

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::group::{Group, Permits, Size};
 use crate::engine::core::Core;
-use crate::engine::runner::Runner;
 use crate::engine::slots::Permit;
+use crate::engine::worker::Worker;
 use crate::model::{AddError, StoreError, StoreErrorKind, TaskId};
 use crate::store::InsertGroup;
 
@@ -25,7 +25,7 @@ const MAX_WRITE: usize = 16 << 20;
 #[derive(Debug)]
 pub(super) struct AddQueue {
     pub(super) core: Arc<Core>,
-    pub(super) runner: Option<Arc<Runner>>,
+    pub(super) worker: Option<Arc<Worker>>,
     state: Mutex<State>,
     /// Notified when adds have been written that others wait for.
     room: Notify,
@@ -67,11 +67,11 @@ pub(super) enum Put {
 }
 
 impl AddQueue {
-    pub(super) fn new(core: Arc<Core>, runner: Option<Arc<Runner>>) -> Self {
+    pub(super) fn new(core: Arc<Core>, worker: Option<Arc<Worker>>) -> Self {
         let capabilities = core.store.capabilities();
         Self {
             core,
-            runner,
+            worker,
             state: Mutex::default(),
             room: Notify::new(),
             idle: Notify::new(),
@@ -229,11 +229,11 @@ impl AddQueue {
     pub(super) fn abandon(&self, group: &mut Group) {
         self.forget(group.announced, &group.tasks);
         let permits = mem::take(&mut group.permits);
-        match &self.runner {
-            Some(runner) if group.in_doubt => {
+        match &self.worker {
+            Some(worker) if group.in_doubt => {
                 for (insert, permit) in group.tasks.tasks.iter().zip(permits.each()) {
                     if let Some(permit) = permit {
-                        runner.hand_back_unheard(&insert.task, permit);
+                        worker.hand_back_unconfirmed(&insert.task, permit);
                     }
                 }
             }
@@ -254,16 +254,16 @@ impl AddQueue {
     }
 
     pub(super) fn free_each(&self, permits: impl IntoIterator<Item = Option<Permit>>) {
-        let Some(runner) = &self.runner else { return };
+        let Some(worker) = &self.worker else { return };
         let mut any = false;
         for permit in permits.into_iter().flatten() {
-            runner.give_back(permit);
+            worker.give_back(permit);
             any = true;
         }
         if any {
             // A claim may have found no room while the slot was kept for this.
-            runner.may_have_work();
-            self.core.runs.look_again();
+            worker.may_have_work();
+            self.core.runs.notify_waiters();
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 use super::group::{Answer, Group};
 use super::queue::{AddQueue, Put, unavailable};
 use super::write;
-use crate::engine::pause::in_time;
+use crate::engine::backoff::in_time;
 use crate::model::{AddError, StoreError, StoreErrorKind, TaskId};
 use crate::store::Start;
 

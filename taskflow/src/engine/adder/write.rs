@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use super::group::{Group, Size};
 use super::queue::AddQueue;
-use crate::engine::pause::{Backoff, in_time};
+use crate::engine::backoff::{Backoff, in_time};
 use crate::model::{AddError, StoreError, StoreErrorKind};
-use crate::store::{InsertBatch, InsertGroup, Inserted, InsertedAs, Refusal, Run};
+use crate::store::{InsertBatch, InsertGroup, Inserted, InsertedAs, Refusal, RunRef};
 
 /// The shortest time between two looks at who has waited for too long, also with an `add_timeout` of nothing.
 const SHORTEST_LOOK: Duration = Duration::from_millis(10);
@@ -111,7 +111,7 @@ impl Writer {
                 answer = &mut write => break answer,
                 () = tokio::time::sleep_until(look_at) => {
                     let now = Instant::now();
-                    self.groups.iter_mut().filter(|group| until(group) <= now).for_each(tell_that_nobody_knows);
+                    self.groups.iter_mut().filter(|group| until(group) <= now).for_each(answer_unknown);
                     let here = self.groups.iter().filter(|group| group.is_awaited()).map(until).min();
                     let next = [here, self.queue.refuse_the_late()].into_iter().flatten().min();
                     // Whoever comes from now on can wait that long.
@@ -132,7 +132,7 @@ impl Writer {
                 Ok(answers) => {
                     let groups = mem::take(&mut self.groups);
                     for ((group, tasks), answer) in groups.into_iter().zip(&batch.groups).zip(answers) {
-                        self.settle(group, tasks, answer);
+                        self.answer(group, tasks, answer);
                     }
                     Ok(())
                 }
@@ -154,7 +154,7 @@ impl Writer {
     }
 
     /// Starts what was leased, gives back the slots of what was not, and answers.
-    fn settle(&self, mut group: Group, tasks: &InsertGroup, answer: Result<Vec<Inserted>, Refusal>) {
+    fn answer(&self, mut group: Group, tasks: &InsertGroup, answer: Result<Vec<Inserted>, Refusal>) {
         let queue = &self.queue;
         let permits = mem::take(&mut group.permits);
         let inserted = match answer {
@@ -171,23 +171,23 @@ impl Writer {
                 let name = inserted.kind.is_new().then_some(&*insert.task.name);
                 queue.core.events.added(insert.task.id, name);
             }
-            match (inserted.kind, permit, &queue.runner) {
-                (InsertedAs::Leased { fence }, Some(permit), Some(runner)) => {
-                    runner.start_leased(&insert.task, Run::new(inserted.id, fence), permit);
+            match (inserted.kind, permit, &queue.worker) {
+                (InsertedAs::Leased { fence }, Some(permit), Some(worker)) => {
+                    worker.start_leased(&insert.task, RunRef::new(inserted.id, fence), permit);
                 }
-                (kind, permit, runner) => {
+                (kind, permit, worker) => {
                     queue.free_each([permit]);
-                    match (kind, runner) {
-                        (InsertedAs::Held { fence }, _) => holds.push(Run::new(inserted.id, fence)),
-                        (InsertedAs::Pending | InsertedAs::Replaced, Some(runner)) => runner.may_have_work(),
+                    match (kind, worker) {
+                        (InsertedAs::Held { fence }, _) => holds.push(RunRef::new(inserted.id, fence)),
+                        (InsertedAs::Pending | InsertedAs::Replaced, Some(worker)) => worker.may_have_work(),
                         _ => {}
                     }
                 }
             }
         }
         holds.iter().for_each(|hold| queue.core.holds.begin(*hold));
-        if let (Some(holder), false) = (&group.holder, holds.is_empty()) {
-            holder.held(holds);
+        if let (Some(hold_owner), false) = (&group.hold_owner, holds.is_empty()) {
+            hold_owner.held(holds);
         }
         // Nobody waits any more: the tasks are stored all the same.
         group.answer(Ok(inserted));
@@ -207,7 +207,7 @@ impl Writer {
 }
 
 /// The write goes on; a caller that cannot wait longer is told that nobody knows yet.
-fn tell_that_nobody_knows(group: &mut Group) {
+fn answer_unknown(group: &mut Group) {
     let slow = StoreError::new(StoreErrorKind::Unknown, "the store has not answered yet");
     let id = group.id;
     group.answer(Err(AddError::Unknown { id, source: slow }));

@@ -7,7 +7,7 @@ use tokio::sync::OnceCell;
 
 use super::Plan;
 use super::missed::{Due, Step};
-use crate::engine::runner::Runner;
+use crate::engine::worker::Worker;
 use crate::model::{StoreError, TaskEventKind, When};
 use crate::store::{Fire, Fired, InsertBatch, InsertGroup, InsertTask, ScheduleState, Start};
 use crate::task::Overlap;
@@ -15,18 +15,18 @@ use crate::task::Overlap;
 /// What all schedules of a process share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) runner: Arc<Runner>,
+    pub(super) worker: Arc<Worker>,
     started_at: OnceCell<SystemTime>,
 }
 
 impl Shared {
-    pub(super) fn new(runner: Arc<Runner>) -> Self {
-        Self { runner, started_at: OnceCell::new() }
+    pub(super) fn new(worker: Arc<Worker>) -> Self {
+        Self { worker, started_at: OnceCell::new() }
     }
 
     /// When this process started, by the store's clock.
     pub(super) async fn started_at(&self) -> Result<SystemTime, StoreError> {
-        let core = &self.runner.core;
+        let core = &self.worker.core;
         let read = async || {
             let there = core.store.instances().await?;
             let own = there.iter().find(|it| it.id == core.instance.id);
@@ -84,7 +84,7 @@ impl Schedule {
 
     async fn fire(&self, step: Step) -> Result<Fired, StoreError> {
         let Step { tick, runs, skipped } = step;
-        let core = &self.shared.runner.core;
+        let core = &self.shared.worker.core;
         let overlaps = runs && self.plan.overlap == Overlap::Skip && self.is_under_way().await?;
         let batch = (runs && !overlaps).then(|| Arc::new(self.batch(When::At(tick))));
         let mut fire = Fire::new(self.plan.name.clone(), tick, batch);
@@ -94,13 +94,13 @@ impl Schedule {
         fire.ahead = self.plan.ticks.ahead(SystemTime::now());
         let fired = core.store.fire(fire).await?;
         if fired.outcome().is_some() {
-            self.tell_skipped(skipped, overlaps);
+            self.announce_skipped(skipped, overlaps);
         }
-        self.tell(&fired);
+        self.announce(&fired);
         Ok(fired)
     }
 
-    fn tell_skipped(&self, missed: u64, overlaps: bool) {
+    fn announce_skipped(&self, missed: u64, overlaps: bool) {
         let schedule = &self.plan.name;
         if missed > 0 {
             tracing::warn!(
@@ -115,7 +115,7 @@ impl Schedule {
     }
 
     pub(super) fn batch(&self, when: When) -> InsertBatch {
-        let core = &self.shared.runner.core;
+        let core = &self.shared.worker.core;
         let task = self.plan.task(when);
         // A queue that this program does not know has no limits it could mind.
         let admission = core.queues.admission(&task.queue).unwrap_or_default();
@@ -125,22 +125,22 @@ impl Schedule {
     }
 
     pub(super) async fn state(&self) -> Result<ScheduleState, StoreError> {
-        Ok(self.shared.runner.core.store.schedule(self.plan.name.clone()).await?.unwrap_or_default())
+        Ok(self.shared.worker.core.store.schedule(self.plan.name.clone()).await?.unwrap_or_default())
     }
 
     /// Whether the run of an earlier tick has not ended.
     async fn is_under_way(&self) -> Result<bool, StoreError> {
         let Some(last) = self.state().await?.last_task else { return Ok(false) };
-        let record = self.shared.runner.core.store.get(last).await?;
+        let record = self.shared.worker.core.store.get(last).await?;
         Ok(record.is_some_and(|record| !record.status.is_final()))
     }
 
-    pub(super) fn tell(&self, fired: &Fired) {
-        let (runner, schedule) = (&self.shared.runner, &self.plan.name);
+    pub(super) fn announce(&self, fired: &Fired) {
+        let (worker, schedule) = (&self.shared.worker, &self.plan.name);
         match fired {
             Fired::Inserted(inserted) => {
-                runner.core.events.send_named(inserted.id, schedule, || TaskEventKind::Added);
-                runner.may_have_work();
+                worker.core.events.send_named(inserted.id, schedule, || TaskEventKind::Added);
+                worker.may_have_work();
             }
             Fired::Refused(refusal) => {
                 tracing::warn!(schedule, ?refusal, "a tick was refused; the next one comes");

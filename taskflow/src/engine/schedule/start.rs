@@ -11,7 +11,7 @@ impl Schedule {
     /// Runs it if no other process that is alive lets this schedule tick. Of several that start at once one does: it leaves a
     /// mark that is no older than its own start, and no other mark came between.
     pub(super) async fn start_up(&self) -> Result<(), StoreError> {
-        let core = &self.shared.runner.core;
+        let core = &self.shared.worker.core;
         loop {
             let mark = self.state().await?.last_start;
             let there = core.store.instances().await?;
@@ -28,7 +28,7 @@ impl Schedule {
             match core.store.fire(fire).await? {
                 Fired::Before => {}
                 fired => {
-                    self.tell(&fired);
+                    self.announce(&fired);
                     return Ok(());
                 }
             }
@@ -51,7 +51,7 @@ impl Schedule {
 
     /// Another declaration ticks. Takes its place if its processes are gone. Answers whether this schedule ticks now.
     pub(super) async fn take_over(&self) -> Result<bool, StoreError> {
-        let core = &self.shared.runner.core;
+        let core = &self.shared.worker.core;
         let declared = self.state().await?.declared;
         let there = core.store.instances().await?;
         let declares =
@@ -83,6 +83,6 @@ impl Schedule {
     async fn declare(&self, timing: &str, instead_of: Option<SystemTime>) -> Result<(), StoreError> {
         let declaration = Declaration::new(timing.to_owned(), self.shared.started_at().await?);
         let change = ScheduleChange::Declared { declaration, instead_of };
-        self.shared.runner.core.store.set_schedule(self.plan.name.clone(), change).await.map(drop)
+        self.shared.worker.core.store.set_schedule(self.plan.name.clone(), change).await.map(drop)
     }
 }

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use super::Plan;
 use super::agenda::Agenda;
 use super::fire::{Progress, Schedule, Shared};
-use crate::engine::pause::{Backoff, jittered};
-use crate::engine::runner::Runner;
+use crate::engine::backoff::{Backoff, jittered};
+use crate::engine::worker::Worker;
 use crate::model::StoreError;
 use crate::store::{ScheduleChanges, ScheduleState};
 use crate::task::Descriptor;
@@ -32,9 +32,9 @@ const AT_ONCE: usize = 16;
 const SET_BACK: Duration = Duration::from_millis(500);
 
 /// Lets schedules tick until the process stops.
-pub(crate) async fn keep_ticking(runner: Arc<Runner>, declared: Vec<&'static Descriptor>) {
-    let over = runner.core.over.clone();
-    let mut ticker = Ticker::new(runner);
+pub(crate) async fn keep_ticking(worker: Arc<Worker>, declared: Vec<&'static Descriptor>) {
+    let over = worker.core.over.clone();
+    let mut ticker = Ticker::new(worker);
     ticker.declare(declared);
     tokio::select! {
         () = over.cancelled() => {}
@@ -94,9 +94,9 @@ enum Outcome {
 }
 
 impl Ticker {
-    fn new(runner: Arc<Runner>) -> Self {
+    fn new(worker: Arc<Worker>) -> Self {
         Self {
-            shared: Arc::new(Shared::new(runner)),
+            shared: Arc::new(Shared::new(worker)),
             entries: HashMap::new(),
             agenda: Agenda::default(),
             due: VecDeque::new(),
@@ -137,7 +137,7 @@ impl Ticker {
                     self.due.push_back((name, entry.number, now));
                 }
             }
-            if self.shared.runner.is_stopping() {
+            if self.shared.worker.is_stopping() {
                 return;
             }
             self.start_jobs();
@@ -161,12 +161,12 @@ impl Ticker {
     }
 
     fn start_jobs(&mut self) {
-        let runtime = self.shared.runner.core.runtime.clone();
+        let runtime = self.shared.worker.core.runtime.clone();
         if self.ask_at.is_some_and(|at| at <= Instant::now()) {
             self.ask_at = None;
             let (shared, since) = (self.shared.clone(), self.version);
             let ask = async move {
-                let core = &shared.runner.core;
+                let core = &shared.worker.core;
                 let asked = core.read("a look at the schedules", core.store.schedule_changes(since));
                 Done::Asked(no_panic(asked).await)
             };
@@ -181,7 +181,7 @@ impl Ticker {
             let (schedule, stage, ahead) = (entry.schedule.clone(), entry.stage, entry.ahead);
             let mut last = entry.last;
             let job = async move {
-                let health = &schedule.shared.runner.core.health;
+                let health = &schedule.shared.worker.core.health;
                 let began = health.begin();
                 let outcome = no_panic(work(&schedule, stage, &mut last, now, ahead)).await;
                 let outcome = health.note_read("a tick", began, outcome);

@@ -5,43 +5,44 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::state::{State, now};
+use super::state::{Tables, now};
 use super::task::{Lease, Task};
 use crate::model::{TaskId, time};
-use crate::store::{Claim, Claimed, Claims, Run, SharedLimits};
+use crate::store::{Claim, Claimed, Claims, RunRef, SharedLimits};
 
-/// A lane an instance asked for, and which of its queues that is.
+/// A ready list an instance asked for, and which of its queues that is.
 struct Asked {
-    lane: usize,
+    ready_list: usize,
     slot: usize,
 }
 
-impl State {
+impl Tables {
     pub(super) fn claim(&mut self, claim: &Claim) -> Claims {
         let now = now();
         self.index.lapse(&self.tasks, now);
-        let mut lanes = self.asked(&claim.names, claim.queues.iter().map(|queue| &queue.name));
-        lanes.retain(|asked| claim.queues[asked.slot].limit > 0);
+        let mut ready_lists = self.asked(&claim.names, claim.queues.iter().map(|queue| &queue.name));
+        ready_lists.retain(|asked| claim.queues[asked.slot].limit > 0);
         let mut free: Vec<usize> = claim.queues.iter().map(|queue| queue.limit).collect();
         let limited = self.shared_limits(claim, &mut free, now);
         let lease = self.lease(claim.instance, claim.lease, now);
         let mut tasks = Vec::new();
 
-        // The heads of all lanes; the greatest is the next task.
+        // The heads of all ready lists; the greatest is the next task.
         let mut heads = BinaryHeap::new();
-        for (number, asked) in lanes.iter().enumerate() {
-            let lane = &mut self.index.lanes[asked.lane];
-            lane.promote(now);
-            if self.index.queues[lane.queue].paused {
+        for (number, asked) in ready_lists.iter().enumerate() {
+            let ready_list = &mut self.index.ready_lists[asked.ready_list];
+            ready_list.promote(now);
+            if self.index.queues[ready_list.queue].paused {
                 continue;
             }
-            heads.extend(lane.ready.first_key_value().map(|(&place, &id)| Reverse((place, number, id))));
+            heads
+                .extend(ready_list.ready.first_key_value().map(|(&place, &id)| Reverse((place, number, id))));
         }
         let mut needs_slot = false;
         while tasks.len() < claim.limit
             && let Some(Reverse((_, number, id))) = heads.pop()
         {
-            let asked = &lanes[number];
+            let asked = &ready_lists[number];
             if free[asked.slot] == 0 {
                 continue;
             }
@@ -55,14 +56,15 @@ impl State {
                 free[asked.slot] -= 1;
                 tasks.extend(self.start(id, lease.clone(), now));
             }
-            let lane = &self.index.lanes[asked.lane];
-            heads.extend(lane.ready.first_key_value().map(|(&place, &id)| Reverse((place, number, id))));
+            let ready_list = &self.index.ready_lists[asked.ready_list];
+            heads
+                .extend(ready_list.ready.first_key_value().map(|(&place, &id)| Reverse((place, number, id))));
         }
 
         let next_start = self.count_starts(&limited, &tasks, now);
         let more_will_be_asked_for = needs_slot || tasks.len() >= claim.limit;
-        lanes.retain(|asked| free[asked.slot] > 0 && !more_will_be_asked_for);
-        let next_due = self.next_due(&lanes, now);
+        ready_lists.retain(|asked| free[asked.slot] > 0 && !more_will_be_asked_for);
+        let next_due = self.next_due(&ready_lists, now);
         Claims { tasks, next_due: [next_due, next_start].into_iter().flatten().min(), needs_slot }
     }
 
@@ -119,31 +121,36 @@ impl State {
     fn blocks(&mut self, id: TaskId) -> bool {
         let Some(task) = self.tasks.get(&id) else { return false };
         let Some(key) = &task.rare.concurrency_key else { return false };
-        let lane = &mut self.index.lanes[task.lane];
-        let queue = &self.index.queues[lane.queue];
+        let ready_list = &mut self.index.ready_lists[task.ready_list];
+        let queue = &self.index.queues[ready_list.queue];
         let running = queue.running_keys.get(key).copied().unwrap_or(0);
         if queue.key_limit.is_none_or(|most| running < most) {
             return false;
         }
-        lane.block((Reverse(task.priority), task.seq), key);
+        ready_list.block((Reverse(task.priority), task.seq), key);
         true
     }
 
-    /// The lanes of these names and queues, each once.
+    /// The ready lists of these names and queues, each once.
     fn asked<'a>(&self, names: &[Arc<str>], queues: impl Iterator<Item = &'a Arc<str>>) -> Vec<Asked> {
-        let mut lanes = Vec::new();
+        let mut ready_lists = Vec::new();
         for (slot, queue) in queues.enumerate() {
             let Some(queue) = self.index.queue(queue) else { continue };
-            let of_queue = &self.index.queues[queue].lanes;
-            lanes.extend(names.iter().filter_map(|name| Some(Asked { lane: *of_queue.get(name)?, slot })));
+            let of_queue = &self.index.queues[queue].ready_lists;
+            ready_lists.extend(
+                names.iter().filter_map(|name| Some(Asked { ready_list: *of_queue.get(name)?, slot })),
+            );
         }
-        lanes.sort_unstable_by_key(|asked| (asked.lane, asked.slot));
-        lanes.dedup_by_key(|asked| asked.lane);
-        lanes
+        ready_lists.sort_unstable_by_key(|asked| (asked.ready_list, asked.slot));
+        ready_lists.dedup_by_key(|asked| asked.ready_list);
+        ready_lists
     }
 
-    fn next_due(&self, lanes: &[Asked], now: i64) -> Option<Duration> {
-        let due = lanes.iter().filter_map(|asked| self.index.lanes[asked.lane].next_due(now)).min()?;
+    fn next_due(&self, ready_lists: &[Asked], now: i64) -> Option<Duration> {
+        let due = ready_lists
+            .iter()
+            .filter_map(|asked| self.index.ready_lists[asked.ready_list].next_due(now))
+            .min()?;
         Some(Duration::from_micros(due.abs_diff(now)))
     }
 
@@ -152,12 +159,17 @@ impl State {
         self.index.remove(task);
         let run = task.start(lease, now);
         self.index.add(task, now);
-        let lane = &self.index.lanes[task.lane];
-        Some(claimed(task, run, Arc::clone(&lane.name), Arc::clone(&self.index.queues[lane.queue].name)))
+        let ready_list = &self.index.ready_lists[task.ready_list];
+        Some(claimed(
+            task,
+            run,
+            Arc::clone(&ready_list.name),
+            Arc::clone(&self.index.queues[ready_list.queue].name),
+        ))
     }
 }
 
-fn claimed(task: &Task, run: Run, name: Arc<str>, queue: Arc<str>) -> Claimed {
+fn claimed(task: &Task, run: RunRef, name: Arc<str>, queue: Arc<str>) -> Claimed {
     Claimed {
         run,
         name,

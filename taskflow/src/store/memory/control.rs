@@ -4,12 +4,12 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::state::{State, now};
+use super::state::{Tables, now};
 use super::task::Stage;
 use crate::model::{CancelOutcome, Error, QueueConfig, TaskId, time};
 use crate::store::{Retention, transition};
 
-impl State {
+impl Tables {
     pub(super) fn cancel(&mut self, ids: &[TaskId], reason: &str) -> Vec<CancelOutcome> {
         let now = now();
         let cancel_one = |id: &TaskId| self.decide(*id, now, |_, task| transition::cancel(task, reason));

@@ -1,9 +1,9 @@
 //! How runs and holds end, and what runs say before.
 
-use super::state::{State, now};
+use super::state::{Tables, now};
 use crate::store::{Finish, Finished, Release, Report, transition};
 
-impl State {
+impl Tables {
     pub(super) fn finish(&mut self, finishes: &[Finish]) -> Vec<Finished> {
         let now = now();
         let answers = finishes.iter().map(|finish| self.finish_one(finish, now)).collect();
@@ -27,8 +27,8 @@ impl State {
     pub(super) fn release(&mut self, releases: &[Release]) -> Vec<bool> {
         let now = now();
         let release_one = |release: &Release| {
-            let Release { hold, verdict } = release;
-            self.decide(hold.id, now, |_, task| transition::release(task, hold.fence, verdict))
+            let Release { hold, outcome } = release;
+            self.decide(hold.id, now, |_, task| transition::release(task, hold.fence, outcome))
         };
         let answers = releases.iter().map(release_one).collect();
         self.trim();

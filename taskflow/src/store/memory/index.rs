@@ -15,7 +15,7 @@ type Place<T> = (T, u64);
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub(super) queues: Vec<Queue>,
-    pub(super) lanes: Vec<Lane>,
+    pub(super) ready_lists: Vec<ReadyList>,
     queue_numbers: HashMap<Arc<str>, usize>,
     /// Who holds an idempotency key: name and key.
     pub(super) keys: HashMap<(Arc<str>, Arc<str>), TaskId>,
@@ -27,7 +27,7 @@ pub(super) struct Index {
     pub(super) stopping: BTreeSet<TaskId>,
     /// Pending tasks that may not be started later than some time, by that time.
     expiring: BTreeMap<Place<i64>, TaskId>,
-    /// Pending tasks whose time to start is over: they are in no lane.
+    /// Pending tasks whose time to start is over: they are in no ready list.
     pub(super) lapsed: BTreeSet<TaskId>,
     /// A queue and a concurrency key of which a task ran or could be claimed, and does not any more.
     freed: Option<(usize, Arc<str>)>,
@@ -50,7 +50,7 @@ pub(super) struct Queue {
     /// Tasks it has refused.
     pub(super) rejected: u64,
     /// By the name of their tasks.
-    pub(super) lanes: HashMap<Arc<str>, usize>,
+    pub(super) ready_lists: HashMap<Arc<str>, usize>,
     pub(super) pending: u64,
     /// Those of `pending` that wait for their first attempt.
     pub(super) waiting_first: usize,
@@ -60,7 +60,7 @@ pub(super) struct Queue {
 
 /// The claimable tasks of one name in one queue, so that tasks which nobody here knows are in nobody's way.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct ReadyList {
     pub(super) queue: usize,
     pub(super) name: Arc<str>,
     pub(super) ready: BTreeMap<Place<Reverse<i16>>, TaskId>,
@@ -72,7 +72,7 @@ pub(super) struct Lane {
     policy: Arc<RetryPolicy>,
 }
 
-impl Lane {
+impl ReadyList {
     /// Moves what is due by now to `ready`.
     pub(super) fn promote(&mut self, now: i64) {
         while let Some(entry) = self.later.first_entry() {
@@ -162,7 +162,7 @@ impl Index {
             key_limit: None,
             running_keys: HashMap::new(),
             rejected: 0,
-            lanes: HashMap::new(),
+            ready_lists: HashMap::new(),
             pending: 0,
             waiting_first: 0,
             running: 0,
@@ -171,17 +171,17 @@ impl Index {
         self.queues.len() - 1
     }
 
-    pub(super) fn lane_or_new(&mut self, queue: &str, name: &str) -> usize {
+    pub(super) fn ready_list_or_new(&mut self, queue: &str, name: &str) -> usize {
         let queue = self.queue_or_new(queue);
-        if let Some(&lane) = self.queues[queue].lanes.get(name) {
-            return lane;
+        if let Some(&ready_list) = self.queues[queue].ready_lists.get(name) {
+            return ready_list;
         }
         let name: Arc<str> = Arc::from(name);
-        self.queues[queue].lanes.insert(Arc::clone(&name), self.lanes.len());
+        self.queues[queue].ready_lists.insert(Arc::clone(&name), self.ready_lists.len());
         let policy = Arc::new(RetryPolicy::DEFAULT);
         let (ready, blocked, later) = (BTreeMap::new(), HashMap::new(), BTreeMap::new());
-        self.lanes.push(Lane { queue, name, ready, blocked, later, policy });
-        self.lanes.len() - 1
+        self.ready_lists.push(ReadyList { queue, name, ready, blocked, later, policy });
+        self.ready_lists.len() - 1
     }
 
     /// From now on so many tasks of one key of this queue may run; if that was another number, those that wait for
@@ -190,77 +190,78 @@ impl Index {
         let queue = &mut self.queues[queue];
         if queue.key_limit != limit {
             queue.key_limit = limit;
-            for lane in queue.lanes.values() {
-                let lane = &mut self.lanes[*lane];
-                lane.ready.extend(std::mem::take(&mut lane.blocked).into_values().flatten());
+            for ready_list in queue.ready_lists.values() {
+                let ready_list = &mut self.ready_lists[*ready_list];
+                ready_list.ready.extend(std::mem::take(&mut ready_list.blocked).into_values().flatten());
             }
         }
     }
 
-    /// Takes tasks whose time to start is over out of their lanes.
+    /// Takes tasks whose time to start is over out of their ready lists.
     pub(super) fn lapse(&mut self, tasks: &BTreeMap<TaskId, Box<Task>>, now: i64) {
         while let Some(entry) = self.expiring.first_entry().filter(|entry| entry.key().0 <= now) {
             let id = *entry.get();
             let Some(task) = tasks.get(&id) else { continue };
-            self.leave_lane(task);
+            self.leave_ready_list(task);
             self.lapsed.insert(id);
-            self.settle_keys();
+            self.unblock_ready();
         }
     }
 
-    /// Takes a pending task out of its lane.
-    fn leave_lane(&mut self, task: &Task) {
-        let (lane, place) = (&mut self.lanes[task.lane], (Reverse(task.priority), task.seq));
+    /// Takes a pending task out of its ready list.
+    fn leave_ready_list(&mut self, task: &Task) {
+        let (ready_list, place) =
+            (&mut self.ready_lists[task.ready_list], (Reverse(task.priority), task.seq));
         if let Some(expires_at) = task.rare.expires_at {
             self.expiring.remove(&(expires_at, task.seq));
         }
-        if lane.ready.remove(&place).is_some() {
-            self.freed = task.rare.concurrency_key.clone().map(|key| (lane.queue, key));
-        } else if !lane.remove_blocked(task.rare.concurrency_key.as_ref(), place) {
-            lane.later.remove(&(task.run_at, task.seq));
+        if ready_list.ready.remove(&place).is_some() {
+            self.freed = task.rare.concurrency_key.clone().map(|key| (ready_list.queue, key));
+        } else if !ready_list.remove_blocked(task.rare.concurrency_key.as_ref(), place) {
+            ready_list.later.remove(&(task.run_at, task.seq));
         }
     }
 
     /// Lets the next of a key that was left be claimed, of each name, since nobody may be there who knows the first.
-    pub(super) fn settle_keys(&mut self) {
+    pub(super) fn unblock_ready(&mut self) {
         let Some((queue, key)) = self.freed.take() else { return };
-        for lane in self.queues[queue].lanes.values() {
-            self.lanes[*lane].unblock(&key);
+        for ready_list in self.queues[queue].ready_lists.values() {
+            self.ready_lists[*ready_list].unblock(&key);
         }
     }
 
     /// The queue of a task.
     pub(super) fn queue_of(&self, task: &Task) -> &Queue {
-        &self.queues[self.lanes[task.lane].queue]
+        &self.queues[self.ready_lists[task.ready_list].queue]
     }
 
     /// Whether a task that could be claimed waits in this queue.
     pub(super) fn has_due(&mut self, queue: usize, now: i64) -> bool {
-        let lanes = &mut self.lanes;
-        self.queues[queue].lanes.values().any(|&lane| {
-            lanes[lane].promote(now);
-            !lanes[lane].ready.is_empty()
+        let ready_lists = &mut self.ready_lists;
+        self.queues[queue].ready_lists.values().any(|&ready_list| {
+            ready_lists[ready_list].promote(now);
+            !ready_lists[ready_list].ready.is_empty()
         })
     }
 
     /// Who holds this task's idempotency key, or would stand in its way.
     pub(super) fn key_holder(&self, task: &Task) -> Option<TaskId> {
         let key = task.rare.idempotency_key.as_ref()?;
-        self.keys.get(&(Arc::clone(&self.lanes[task.lane].name), Arc::clone(key))).copied()
+        self.keys.get(&(Arc::clone(&self.ready_lists[task.ready_list].name), Arc::clone(key))).copied()
     }
 
     /// Who waits with this task's run key.
     pub(super) fn run_key_holder(&self, task: &Task) -> Option<TaskId> {
         let key = task.rare.run_key.as_ref()?;
-        self.run_keys.get(&(Arc::clone(key), Arc::clone(&self.lanes[task.lane].name))).copied()
+        self.run_keys.get(&(Arc::clone(key), Arc::clone(&self.ready_lists[task.ready_list].name))).copied()
     }
 
     /// Puts a task where it belongs. A task that comes to wait for its first attempt again, when another has taken its
     /// run key meanwhile, loses that key: the younger add replaced it.
     pub(super) fn add(&mut self, task: &mut Task, now: i64) {
         let status = task.stage.status();
-        let (lane, seq) = (&mut self.lanes[task.lane], task.seq);
-        let queue = &mut self.queues[lane.queue];
+        let (ready_list, seq) = (&mut self.ready_lists[task.ready_list], task.seq);
+        let queue = &mut self.queues[ready_list.queue];
         *self.counts.get_mut(status) += 1;
         match &task.stage {
             Stage::Pending if task.has_expired(now) => {
@@ -268,9 +269,9 @@ impl Index {
             }
             Stage::Pending => {
                 if task.run_at <= now {
-                    lane.ready.insert((Reverse(task.priority), seq), task.id);
+                    ready_list.ready.insert((Reverse(task.priority), seq), task.id);
                 } else {
-                    lane.later.insert((task.run_at, seq), (task.priority, task.id));
+                    ready_list.later.insert((task.run_at, seq), (task.priority, task.id));
                 }
                 if let Some(expires_at) = task.rare.expires_at {
                     self.expiring.insert((expires_at, seq), task.id);
@@ -287,7 +288,7 @@ impl Index {
                 if let Some(key) = &task.rare.concurrency_key {
                     *queue.running_keys.entry(Arc::clone(key)).or_default() += 1;
                     // Another of its key has not begun, but this one.
-                    self.freed.take_if(|(queue, freed)| *queue == lane.queue && *freed == *key);
+                    self.freed.take_if(|(queue, freed)| *queue == ready_list.queue && *freed == *key);
                 }
             }
             Stage::Ended { at, .. } => {
@@ -296,29 +297,29 @@ impl Index {
         }
         *queue.number_of(status) += 1;
         if let Some(key) = task.rare.idempotency_key.as_ref().filter(|_| status.holds_key()) {
-            self.keys.insert((Arc::clone(&lane.name), Arc::clone(key)), task.id);
+            self.keys.insert((Arc::clone(&ready_list.name), Arc::clone(key)), task.id);
         }
         if task.waits_for_first() {
             queue.waiting_first += 1;
             if let Some(key) = &task.rare.run_key {
-                let place = (Arc::clone(key), Arc::clone(&lane.name));
+                let place = (Arc::clone(key), Arc::clone(&ready_list.name));
                 if *self.run_keys.entry(place).or_insert(task.id) != task.id {
                     task.rare.run_key = None;
                 }
             }
         }
-        self.settle_keys();
+        self.unblock_ready();
     }
 
-    /// Takes a task out of everything [`add`](Self::add) put it in. If it is not put back, [`settle_keys`](Self::settle_keys)
+    /// Takes a task out of everything [`add`](Self::add) put it in. If it is not put back, [`unblock_ready`](Self::unblock_ready)
     /// comes next.
     pub(super) fn remove(&mut self, task: &Task) {
         if matches!(task.stage, Stage::Pending) && !self.lapsed.remove(&task.id) {
-            self.leave_lane(task);
+            self.leave_ready_list(task);
         }
         let status = task.stage.status();
-        let (lane, seq) = (&mut self.lanes[task.lane], task.seq);
-        let queue = &mut self.queues[lane.queue];
+        let (ready_list, seq) = (&mut self.ready_lists[task.ready_list], task.seq);
+        let queue = &mut self.queues[ready_list.queue];
         *self.counts.get_mut(status) -= 1;
         match &task.stage {
             Stage::Pending => {}
@@ -337,7 +338,7 @@ impl Index {
                             running.remove();
                         }
                     }
-                    self.freed = Some((lane.queue, Arc::clone(key)));
+                    self.freed = Some((ready_list.queue, Arc::clone(key)));
                 }
             }
             Stage::Ended { at, .. } => {
@@ -346,12 +347,12 @@ impl Index {
         }
         *queue.number_of(status) -= 1;
         if let Some(key) = task.rare.idempotency_key.as_ref().filter(|_| status.holds_key()) {
-            self.keys.remove(&(Arc::clone(&lane.name), Arc::clone(key)));
+            self.keys.remove(&(Arc::clone(&ready_list.name), Arc::clone(key)));
         }
         if task.waits_for_first() {
             queue.waiting_first -= 1;
             if let Some(key) = &task.rare.run_key {
-                self.run_keys.remove(&(Arc::clone(key), Arc::clone(&lane.name)));
+                self.run_keys.remove(&(Arc::clone(key), Arc::clone(&ready_list.name)));
             }
         }
     }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::state::{State, later, now};
+use super::state::{Tables, later, now};
 use super::task::{Lease, Rare, Stage, Task};
 use crate::model::{NewTask, TaskId, TaskStatus, When, time};
 use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
 
 /// The fence of a run or hold that begins with the insert; a claim's is greater.
-const FIRST_FENCE: u64 = crate::store::Run::FIRST_FENCE;
+const FIRST_FENCE: u64 = crate::store::RunRef::FIRST_FENCE;
 
 /// How to undo the inserts of a group, if one of them is refused later on.
 struct Undos {
@@ -30,7 +30,7 @@ enum Undo {
     Restore(Box<Task>),
 }
 
-impl State {
+impl Tables {
     pub(super) fn insert(&mut self, batch: &InsertBatch) -> Vec<Result<Vec<Inserted>, Refusal>> {
         let now = now();
         batch.groups.iter().map(|group| self.insert_group(batch, group, now)).collect()
@@ -131,7 +131,7 @@ impl State {
 
     /// Begins the life of a task.
     fn begin(&mut self, task: &mut Task, start: Start, batch: &InsertBatch, now: i64) -> InsertedAs {
-        let queue = self.index.lanes[task.lane].queue;
+        let queue = self.index.ready_lists[task.ready_list].queue;
         let starts = match start {
             Start::Wait => false,
             Start::Hold => {
@@ -152,7 +152,7 @@ impl State {
 
     /// The task as it would be if it were new and waited.
     fn build(&mut self, new: &NewTask, now: i64) -> Box<Task> {
-        let lane = self.index.lane_or_new(&new.queue, &new.name);
+        let ready_list = self.index.ready_list_or_new(&new.queue, &new.name);
         let scheduled_for = match new.when {
             When::Now => None,
             When::In(length) => Some(later(now, length)),
@@ -161,12 +161,12 @@ impl State {
         Box::new(Task {
             id: new.id,
             seq: self.next_seq,
-            lane,
+            ready_list,
             priority: new.priority,
             // Whoever makes an `InsertTask` has checked them.
             args: new.args.as_ref().map_or_else(|_| Arc::from("null"), Arc::clone),
             source: new.source,
-            policy: self.index.lanes[lane].share(&new.policy),
+            policy: self.index.ready_lists[ready_list].share(&new.policy),
             stage: Stage::Pending,
             fence: 0,
             attempt: 0,
@@ -184,8 +184,8 @@ impl State {
 
 /// Gives a waiting task what another add with its run key wants. A hold stays: whoever has it ends it.
 fn replace(waiting: &mut Task, new: Task) {
-    let Task { lane, priority, args, policy, max_attempts, run_at, rare, .. } = new;
-    waiting.lane = lane;
+    let Task { ready_list, priority, args, policy, max_attempts, run_at, rare, .. } = new;
+    waiting.ready_list = ready_list;
     waiting.priority = priority;
     waiting.args = args;
     waiting.policy = policy;

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::state::{State, later, now};
+use super::state::{Tables, later, now};
 use crate::model::{InstanceId, TaskId, time};
-use crate::store::{Recovered, Renewal, Renewed, Run, transition};
+use crate::store::{Recovered, Renewal, Renewed, RunRef, transition};
 
 /// The most lost runs and holds that one call moves on.
 const RECOVERED_AT_ONCE: usize = 256;
 
-impl State {
+impl Tables {
     pub(super) fn renew(&mut self, renewal: &Renewal) -> Renewed {
         let now = now();
         if let Some(instance) = self.instances.get_mut(&renewal.instance) {
@@ -27,7 +27,7 @@ impl State {
     }
 
     /// Whether the run was asked to stop; `None` if it is no longer this instance's.
-    fn renew_one(&mut self, renewal: &Renewal, run: Run, now: i64) -> Option<bool> {
+    fn renew_one(&mut self, renewal: &Renewal, run: RunRef, now: i64) -> Option<bool> {
         let task = self.tasks.get_mut(&run.id)?;
         if task.fence != run.fence || task.stage.lease()?.holder.id != renewal.instance {
             return None;
@@ -40,11 +40,11 @@ impl State {
         Some(task.asked_to_stop())
     }
 
-    pub(super) fn asked_to_stop(&self, instance: InstanceId) -> Vec<Run> {
+    pub(super) fn asked_to_stop(&self, instance: InstanceId) -> Vec<RunRef> {
         let tasks = self.index.stopping.iter().filter_map(|id| self.tasks.get(id));
         let of_instance =
             tasks.filter(|task| task.stage.lease().is_some_and(|lease| lease.holder.id == instance));
-        of_instance.map(|task| Run::new(task.id, task.fence)).collect()
+        of_instance.map(|task| RunRef::new(task.id, task.fence)).collect()
     }
 
     /// Ends every lease of an instance and forgets it.
@@ -86,6 +86,6 @@ impl State {
         self.index.remove(task);
         task.apply(&change, now);
         self.index.add(task, now);
-        Some(change.recovered(&state, id, Arc::clone(&self.index.lanes[task.lane].name)))
+        Some(change.recovered(&state, id, Arc::clone(&self.index.ready_lists[task.ready_list].name)))
     }
 }

@@ -4,15 +4,15 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::index::{Lane, Queue};
-use super::state::{State, now};
+use super::index::{Queue, ReadyList};
+use super::state::{Tables, now};
 use super::task::{Detail, Stage, Task};
 use crate::model::{
     Cursor, InstanceInfo, LimitsFrom, LogLine, Page, QueueInfo, TaskFilter, TaskId, TaskRecord, time,
 };
 use crate::store::{QueueState, TaskEnd};
 
-impl State {
+impl Tables {
     pub(super) fn get(&self, id: TaskId) -> Option<TaskRecord> {
         self.tasks.get(&id).map(|task| self.record(task))
     }
@@ -68,13 +68,14 @@ impl State {
     }
 
     fn queue_info(&self, queue: &Queue, now: i64) -> QueueInfo {
-        let lanes = || queue.lanes.values().map(|lane| &self.index.lanes[*lane]);
+        let ready_lists =
+            || queue.ready_lists.values().map(|ready_list| &self.index.ready_lists[*ready_list]);
         let waiting_since = |id| self.tasks.get(&id).map(|task| task.run_at.max(task.created_at));
-        let oldest = lanes().flat_map(Lane::oldest).filter_map(waiting_since).min();
+        let oldest = ready_lists().flat_map(ReadyList::oldest).filter_map(waiting_since).min();
         let mut info = QueueInfo {
             paused: queue.paused,
             pending: queue.pending,
-            scheduled: lanes().map(|lane| lane.scheduled(now) as u64).sum(),
+            scheduled: ready_lists().map(|ready_list| ready_list.scheduled(now) as u64).sum(),
             running: queue.running,
             finished: queue.finished,
             rejected: queue.rejected,
@@ -119,7 +120,7 @@ impl State {
     }
 
     fn record_in(&self, task: &Task, detail: Detail) -> TaskRecord {
-        task.to_record(&self.index.lanes[task.lane].name, &self.index.queue_of(task).name, detail)
+        task.to_record(&self.index.ready_lists[task.ready_list].name, &self.index.queue_of(task).name, detail)
     }
 
     /// [`TaskFilter::matches_base`] without making a record of every task that is looked at.
@@ -127,7 +128,7 @@ impl State {
         let any = |words: &[String], word: &str| words.is_empty() || words.iter().any(|one| one == word);
         let created_at = time::from_micros(task.created_at);
         (filter.statuses.is_empty() || filter.statuses.contains(&task.stage.status()))
-            && any(&filter.names, &self.index.lanes[task.lane].name)
+            && any(&filter.names, &self.index.ready_lists[task.ready_list].name)
             && any(&filter.queues, &self.index.queue_of(task).name)
             && filter.tags.iter().all(|(key, value)| task.rare.tags.get(key) == Some(value))
             && filter.created_after.is_none_or(|at| created_at >= at)

@@ -1,9 +1,9 @@
 //! Ticks of schedules, and schedules that are kept.
 
-use super::state::{State, now};
+use super::state::{Tables, now};
 use crate::store::{Fire, Fired, ScheduleChange, ScheduleChanges, ScheduleState};
 
-impl State {
+impl Tables {
     pub(super) fn fire(&mut self, fire: &Fire) -> Fired {
         let unknown = || ScheduleState::new(fire.schedule.clone());
         let mut state = self.schedules.get(&fire.schedule).cloned().unwrap_or_else(unknown);

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use super::index::Index;
 use super::schedule_log::ScheduleLog;
-use super::task::{Holder, Lease, Task};
+use super::task::{Lease, LeaseHolder, Task};
 use crate::model::{InstanceId, InstanceInfo, TaskId, time};
 use crate::store::ScheduleState;
 pub(super) use crate::store::transition::later;
 use crate::store::transition::{Decision, TaskState};
 
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct Tables {
     /// Boxed, so that the tree moves pointers.
     pub(super) tasks: BTreeMap<TaskId, Box<Task>>,
     pub(super) index: Index,
@@ -30,7 +30,7 @@ pub(super) struct State {
 #[derive(Debug)]
 pub(super) struct Instance {
     pub(super) info: InstanceInfo,
-    pub(super) holder: Arc<Holder>,
+    pub(super) holder: Arc<LeaseHolder>,
 }
 
 /// This store's clock, in microseconds since the epoch.
@@ -38,7 +38,7 @@ pub(super) fn now() -> i64 {
     time::now_micros()
 }
 
-impl State {
+impl Tables {
     pub(super) fn new(history: usize) -> Self {
         Self {
             tasks: BTreeMap::new(),
@@ -52,7 +52,7 @@ impl State {
     }
 
     pub(super) fn join(&mut self, info: &InstanceInfo) {
-        let holder = Arc::new(Holder { id: info.id, host: info.host.clone(), pid: info.pid });
+        let holder = Arc::new(LeaseHolder { id: info.id, host: info.host.clone(), pid: info.pid });
         let now = time::from_micros(now());
         let mut info = InstanceInfo { started_at: now, seen_at: now, ..info.clone() };
         if let Some(before) = self.instances.get(&info.id) {
@@ -65,7 +65,7 @@ impl State {
     pub(super) fn lease(&self, instance: InstanceId, length: Duration, now: i64) -> Lease {
         let holder = match self.instances.get(&instance) {
             Some(known) => Arc::clone(&known.holder),
-            None => Arc::new(Holder { id: instance, host: String::new(), pid: 0 }),
+            None => Arc::new(LeaseHolder { id: instance, host: String::new(), pid: 0 }),
         };
         Lease { holder, until: later(now, length) }
     }
@@ -80,7 +80,7 @@ impl State {
     pub(super) fn detach(&mut self, id: TaskId) -> Option<Box<Task>> {
         let task = self.tasks.remove(&id)?;
         self.index.remove(&task);
-        self.index.settle_keys();
+        self.index.unblock_ready();
         Some(task)
     }
 

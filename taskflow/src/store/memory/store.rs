@@ -6,7 +6,7 @@ use futures_util::stream;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::state::State;
+use super::state::Tables;
 use super::task::Detail;
 use crate::model::{
     CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
@@ -14,8 +14,8 @@ use crate::model::{
 };
 use crate::store::{
     Claim, Claims, Finish, Finished, Fire, Fired, Hint, HintStream, InsertBatch, Inserted, QueueState,
-    Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, Run, ScheduleChange, ScheduleChanges,
-    ScheduleState, Store, StoreFuture, TaskEnd,
+    Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, RunRef, ScheduleChange,
+    ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd,
 };
 
 /// Tasks in this process's memory: for tests and throw-away work. They end with the process.
@@ -39,7 +39,7 @@ pub struct MemoryStore {
 
 #[derive(Debug)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<Tables>,
     changed: watch::Sender<()>,
 }
 
@@ -57,19 +57,19 @@ impl MemoryStore {
     /// can learn how.
     #[must_use]
     pub fn with_history(ended: usize) -> Self {
-        let shared = Shared { state: Mutex::new(State::new(ended)), changed: watch::Sender::new(()) };
+        let shared = Shared { state: Mutex::new(Tables::new(ended)), changed: watch::Sender::new(()) };
         Self { shared: Arc::new(shared) }
     }
 
     /// What `read` finds. Nothing here waits: the future is done when it is first polled.
-    fn read<'a, T: 'a>(&'a self, read: impl FnOnce(&State) -> T + Send + 'a) -> StoreFuture<'a, T> {
+    fn read<'a, T: 'a>(&'a self, read: impl FnOnce(&Tables) -> T + Send + 'a) -> StoreFuture<'a, T> {
         Box::pin(async move { Ok(read(&self.shared.state.lock())) })
     }
 
     /// What `write` answers, and a hint if it says that somebody may want to know.
     fn write<'a, T: 'a>(
         &'a self,
-        write: impl FnOnce(&mut State) -> (T, bool) + Send + 'a,
+        write: impl FnOnce(&mut Tables) -> (T, bool) + Send + 'a,
     ) -> StoreFuture<'a, T> {
         Box::pin(async move {
             let (answer, changed) = write(&mut self.shared.state.lock());
@@ -128,7 +128,7 @@ impl Store for MemoryStore {
         self.write(move |state| (state.renew(&renewal), false))
     }
 
-    fn asked_to_stop(&self, instance: InstanceId) -> StoreFuture<'_, Vec<Run>> {
+    fn asked_to_stop(&self, instance: InstanceId) -> StoreFuture<'_, Vec<RunRef>> {
         self.read(move |state| state.asked_to_stop(instance))
     }
 
@@ -176,11 +176,11 @@ impl Store for MemoryStore {
     }
 
     fn queues(&self) -> StoreFuture<'_, Vec<QueueInfo>> {
-        self.read(State::queues)
+        self.read(Tables::queues)
     }
 
     fn queue_states(&self) -> StoreFuture<'_, Vec<QueueState>> {
-        self.read(State::queue_states)
+        self.read(Tables::queue_states)
     }
 
     fn set_queue(&self, queue: String, config: Option<QueueConfig>) -> StoreFuture<'_, ()> {
@@ -188,7 +188,7 @@ impl Store for MemoryStore {
     }
 
     fn instances(&self) -> StoreFuture<'_, Vec<InstanceInfo>> {
-        self.read(State::instances)
+        self.read(Tables::instances)
     }
 
     fn cancel(&self, ids: Vec<TaskId>, reason: String) -> StoreFuture<'_, Vec<CancelOutcome>> {
@@ -216,7 +216,7 @@ impl Store for MemoryStore {
     }
 
     fn schedules(&self) -> StoreFuture<'_, Vec<ScheduleState>> {
-        self.read(State::schedules)
+        self.read(Tables::schedules)
     }
 
     fn schedule(&self, name: String) -> StoreFuture<'_, Option<ScheduleState>> {
@@ -254,7 +254,7 @@ mod tests {
         let inserted = store.insert(Arc::new(batch)).await.unwrap().remove(0).unwrap().remove(0);
         let InsertedAs::Leased { fence } = inserted.kind else { panic!("{inserted:?}") };
         let kind = FinishKind::Success { result: "1".into() };
-        let finish = Finish::new(Run::new(inserted.id, fence), kind);
+        let finish = Finish::new(RunRef::new(inserted.id, fence), kind);
         let answers = store.finish(Arc::new(vec![finish])).await.unwrap();
         assert_eq!(answers, [Finished::Applied(TaskStatus::Success)]);
         inserted.id

@@ -10,7 +10,7 @@ use crate::model::{
     Attempt, AttemptOutcome, InstanceId, LogLine, NewTask, Progress, RetryPolicy, TaskId, TaskRecord,
     TaskSource, TaskStatus, time,
 };
-use crate::store::Run;
+use crate::store::RunRef;
 use crate::store::transition::{Change, EndedRun, ErrorChange, Stage as To, TaskState};
 
 /// A row. Instants are microseconds since the epoch.
@@ -20,7 +20,7 @@ pub(super) struct Task {
     /// Its place among equals, from its first insert on.
     pub(super) seq: u64,
     /// Its name and queue.
-    pub(super) lane: usize,
+    pub(super) ready_list: usize,
     pub(super) priority: i16,
     pub(super) args: Arc<str>,
     pub(super) source: TaskSource,
@@ -161,13 +161,13 @@ impl Stage {
 
 #[derive(Clone, Debug)]
 pub(super) struct Lease {
-    pub(super) holder: Arc<Holder>,
+    pub(super) holder: Arc<LeaseHolder>,
     pub(super) until: i64,
 }
 
 /// What of an instance outlives it, in the attempts it made.
 #[derive(Debug)]
-pub(super) struct Holder {
+pub(super) struct LeaseHolder {
     pub(super) id: InstanceId,
     pub(super) host: String,
     pub(super) pid: u32,
@@ -177,7 +177,7 @@ pub(super) struct Holder {
 #[derive(Clone, Debug)]
 pub(super) struct Past {
     number: u32,
-    holder: Arc<Holder>,
+    holder: Arc<LeaseHolder>,
     started_at: i64,
     finished_at: i64,
     outcome: AttemptOutcome,
@@ -266,13 +266,13 @@ impl Task {
     }
 
     /// Gives it its next fence.
-    pub(super) fn next_run(&mut self) -> Run {
+    pub(super) fn next_run(&mut self) -> RunRef {
         self.fence += 1;
-        Run::new(self.id, self.fence)
+        RunRef::new(self.id, self.fence)
     }
 
     /// Begins its next attempt.
-    pub(super) fn start(&mut self, lease: Lease, now: i64) -> Run {
+    pub(super) fn start(&mut self, lease: Lease, now: i64) -> RunRef {
         self.attempt += 1;
         self.started_at = Some(now);
         if let Some(extra) = self.rare.existing() {
@@ -366,7 +366,7 @@ impl Past {
     }
 }
 
-fn attempt(number: u32, holder: &Holder, started_at: i64, outcome: AttemptOutcome) -> Attempt {
+fn attempt(number: u32, holder: &LeaseHolder, started_at: i64, outcome: AttemptOutcome) -> Attempt {
     let host = holder.host.clone();
     Attempt {
         host,

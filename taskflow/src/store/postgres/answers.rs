@@ -1,25 +1,25 @@
 //! What an add is answered.
 
-use crate::store::state::State;
+use crate::store::row_state::RowState;
 use crate::store::{InsertTask, Inserted, InsertedAs, Refusal};
 
 /// For each group what stands for its tasks, or why it was refused.
 pub(super) type Answers = Vec<Result<Vec<Inserted>, Refusal>>;
 
 /// The answer for a task that began so, or was refused before and is kept as rejected.
-pub(super) fn begun(insert: &InsertTask, state: State) -> Result<Inserted, Refusal> {
+pub(super) fn begun(insert: &InsertTask, state: RowState) -> Result<Inserted, Refusal> {
     let new = &insert.task;
-    if state == State::Rejected {
+    if state == RowState::Rejected {
         let (queue, max_size) = (new.queue.clone().into_owned(), insert.max_size.unwrap_or(0));
         return Err(Refusal::QueueFull { queue, max_size });
     }
     Ok(Inserted::new(new.id, begun_as(state)))
 }
 
-fn begun_as(state: State) -> InsertedAs {
+fn begun_as(state: RowState) -> InsertedAs {
     match state {
-        State::Running => InsertedAs::Leased { fence: 1 },
-        State::Held => InsertedAs::Held { fence: 1 },
+        RowState::Running => InsertedAs::Leased { fence: 1 },
+        RowState::Held => InsertedAs::Held { fence: 1 },
         _ => InsertedAs::Pending,
     }
 }

@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::damage::Damage;
 use super::session::Statement;
-use super::value::{keep, length};
-use crate::store::{Claim, Claims, Finished, words};
+use super::value::{escape_nul, length};
+use crate::store::{Claim, Claims, Finished, codec};
 
 /// A claim as it is bound to a statement.
 pub(super) struct Asked {
@@ -33,10 +33,10 @@ pub(super) struct AskedQueue {
 
 impl Asked {
     pub(super) fn new(claim: &Claim, claim_id: i64) -> Self {
-        let (limit, slots) = (words::number(claim.limit), words::number(claim.slots()));
+        let (limit, slots) = (codec::to_i64(claim.limit), codec::to_i64(claim.slots()));
         let mut queues: BTreeMap<Arc<str>, AskedQueue> = BTreeMap::new();
         for queue in claim.queues.iter().filter(|queue| queue.limit > 0 && limit > 0) {
-            let free = words::number(queue.limit).min(limit);
+            let free = codec::to_i64(queue.limit).min(limit);
             let asked = AskedQueue { name: Arc::clone(&queue.name), free, prefetch: queue.prefetch };
             queues.insert(Arc::clone(&queue.name), asked);
         }
@@ -45,9 +45,9 @@ impl Asked {
 
     pub(super) fn bind(&self, statement: Statement, claim: &Claim, minds_what_is_first: bool) -> Statement {
         statement
-            .bind(self.queues.iter().map(|queue| keep(&queue.name)).collect::<Vec<_>>())
+            .bind(self.queues.iter().map(|queue| escape_nul(&queue.name)).collect::<Vec<_>>())
             .bind(self.queues.iter().map(|queue| queue.free).collect::<Vec<_>>())
-            .bind(claim.names.iter().map(|name| keep(name)).collect::<Vec<_>>())
+            .bind(claim.names.iter().map(|name| escape_nul(name)).collect::<Vec<_>>())
             .bind(self.limit)
             .bind(Uuid::from(claim.instance))
             .bind(self.claim_id)

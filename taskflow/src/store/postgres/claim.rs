@@ -181,7 +181,7 @@ async fn take(
         _ => {}
     }
     let mut finished = successes.answers(says(&rows, 1)?.unwrap_or_default());
-    session.is_news |= finished.iter().any(|it| matches!(it, Finished::Applied(_)));
+    session.should_notify |= finished.iter().any(|it| matches!(it, Finished::Applied(_)));
     successes.recognise_repeated(session, &mut finished).await?;
     let (claims, damaged) = claims(claim, &rows)?;
     Ok((finished, claims, damaged))

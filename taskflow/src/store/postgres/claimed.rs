@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use super::damage::Damage;
 use super::error::Fault;
-use super::value::{Instant, give, keep};
+use super::value::{Instant, escape_nul, unescape_nul};
 use crate::model::{RetryPolicy, TaskId, time};
-use crate::store::{Claim, Claimed, Claims, Run, words};
+use crate::store::{Claim, Claimed, Claims, RunRef, codec};
 
 /// The column that says whether a claim ended at a task that may not be prefetched.
 const NEEDS_SLOT: usize = 19;
@@ -47,7 +47,7 @@ pub(super) fn claims(claim: &Claim, rows: &[PgRow]) -> Result<(Claims, Vec<Damag
     }
     tasks.sort_unstable_by_key(|(place, _)| *place);
     let next_due: Option<i64> = says(rows, 2)?;
-    let next_due = next_due.map(|micros| Duration::from_micros(words::count(micros)));
+    let next_due = next_due.map(|micros| Duration::from_micros(codec::to_u64(micros)));
     let needs_slot = says(rows, NEEDS_SLOT)?.unwrap_or(false);
     let tasks = tasks.into_iter().map(|(_, task)| task).collect();
     Ok((Claims { tasks, next_due, needs_slot }, damaged))
@@ -63,7 +63,7 @@ struct Words {
 
 impl Words {
     fn of(claim: &Claim) -> Self {
-        let kept = |word: &Arc<str>| (keep(word).into_owned(), Arc::clone(word));
+        let kept = |word: &Arc<str>| (escape_nul(word).into_owned(), Arc::clone(word));
         Self {
             names: claim.names.iter().map(kept).collect(),
             queues: claim.queues.iter().map(|queue| kept(&queue.name)).collect(),
@@ -76,14 +76,14 @@ impl Words {
     fn claimed(&mut self, id: TaskId, row: &PgRow) -> Result<Result<Claimed, Damage>, Fault> {
         let fence: i64 = row.try_get(4)?;
         let word = |known: &HashMap<String, Arc<str>>, kept: &str| {
-            known.get(kept).map_or_else(|| Arc::from(give(kept.to_owned())), Arc::clone)
+            known.get(kept).map_or_else(|| Arc::from(unescape_nul(kept.to_owned())), Arc::clone)
         };
         let damaged = |reason: String| Ok(Err(Damage { id, fence, reason }));
         let policy = match row.try_get::<Option<&str>, _>(14)? {
             None => Arc::clone(&self.default_policy),
             Some(json) => match self.policies.get(json) {
                 Some(policy) => Arc::clone(policy),
-                None => match words::readable_policy(Some(json)) {
+                None => match codec::readable_policy(Some(json)) {
                     Ok(policy) => {
                         let policy = Arc::new(policy);
                         self.policies.insert(json.to_owned(), Arc::clone(&policy));
@@ -93,7 +93,7 @@ impl Words {
                 },
             },
         };
-        let tags = match words::readable_tags(row.try_get(15)?) {
+        let tags = match codec::readable_tags(row.try_get(15)?) {
             Ok(tags) => tags,
             Err(reason) => return damaged(reason),
         };
@@ -123,18 +123,18 @@ impl Words {
         }
         Ok(Ok(Claimed {
             expires_in: expires_in.map(|micros| time::left(micros, 0)),
-            snoozes: words::small(snoozes),
-            run: Run::new(id, words::count(fence)),
+            snoozes: codec::to_u32(snoozes),
+            run: RunRef::new(id, codec::to_u64(fence)),
             name: word(&self.names, row.try_get(5)?),
             queue: word(&self.queues, row.try_get(6)?),
             args: Arc::from(row.try_get::<&str, _>(16)?),
             tags,
-            attempt: words::small(attempt),
-            max_attempts: words::small(max_attempts),
+            attempt: codec::to_u32(attempt),
+            max_attempts: codec::to_u32(max_attempts),
             policy,
             scheduled_for: scheduled_for.map(|at| time::from_micros(at.0)),
-            log_lines: words::small(log_lines),
-            log_bytes: words::small(log_bytes),
+            log_lines: codec::to_u32(log_lines),
+            log_bytes: codec::to_u32(log_bytes),
         }))
     }
 }

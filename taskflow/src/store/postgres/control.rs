@@ -5,18 +5,18 @@ use std::collections::HashMap;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::desk::Desk;
+use super::concurrency_keys::{self, QUEUES_OF_RUN_KEY};
 use super::error::Fault;
-use super::keys::{self, QUEUES_OF_RUN_KEY};
-use super::ledger::Ledger;
-use super::life::WITH_RUN_KEY;
 use super::queue;
+use super::queue_counts::CountDeltas;
 use super::session::Session;
 use super::sql::{moment, total};
-use super::value::{give, keep};
+use super::task_row::WITH_RUN_KEY;
+use super::unit_of_work::UnitOfWork;
+use super::value::{escape_nul, unescape_nul};
 use crate::model::{CancelOutcome, Error, TaskId};
-use crate::store::state::State;
-use crate::store::{Retention, transition, words};
+use crate::store::row_state::RowState;
+use crate::store::{Retention, codec, transition};
 
 const DELETE: &str = "
 DELETE FROM taskflow_tasks WHERE id = ANY (ARRAY(
@@ -110,12 +110,12 @@ pub(super) async fn cancel(
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let mut desk = Desk::of(session, ids.iter().copied()).await?;
-    let cancel_one = |id: &TaskId| desk.decide(*id, |task| transition::cancel(task, reason));
+    let mut work = UnitOfWork::of(session, ids.iter().copied()).await?;
+    let cancel_one = |id: &TaskId| work.decide(*id, |task| transition::cancel(task, reason));
     let answers: Vec<CancelOutcome> = ids.iter().map(cancel_one).collect();
     let changed = |it: &CancelOutcome| matches!(it, CancelOutcome::Cancelled | CancelOutcome::Requested);
-    session.is_news |= answers.iter().any(changed);
-    desk.write(session).await?;
+    session.should_notify |= answers.iter().any(changed);
+    work.write(session).await?;
     Ok(answers)
 }
 
@@ -123,16 +123,16 @@ pub(super) async fn cancel_by_run_key(
     session: &mut Session<'_>,
     run_key: &str,
 ) -> Result<Vec<TaskId>, Fault> {
-    let run_key = keep(run_key).into_owned();
+    let run_key = escape_nul(run_key).into_owned();
     let queues = session.query(QUEUES_OF_RUN_KEY).bind(run_key.clone());
-    let queues = keys::queues(session, queues).await?;
+    let queues = concurrency_keys::queues(session, queues).await?;
     queue::lock(session, queues).await?;
     let query = session.query(WITH_RUN_KEY).bind(run_key);
-    let mut desk = Desk::over(session, query).await?;
-    let mut ids = desk.ids();
-    ids.retain(|id| desk.decide(*id, transition::cancel_by_run_key));
-    session.is_news |= !ids.is_empty();
-    desk.write(session).await?;
+    let mut work = UnitOfWork::over(session, query).await?;
+    let mut ids = work.ids();
+    ids.retain(|id| work.decide(*id, transition::cancel_by_run_key));
+    session.should_notify |= !ids.is_empty();
+    work.write(session).await?;
     Ok(ids)
 }
 
@@ -143,23 +143,27 @@ pub(super) async fn retry(
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let mut desk = Desk::of(session, ids.iter().copied()).await?;
+    let mut work = UnitOfWork::of(session, ids.iter().copied()).await?;
     // Keys that were taken by this very call, by key and name.
     let mut taken = HashMap::new();
-    let answers: Vec<_> = ids.iter().map(|id| retry_one(&mut desk, &mut taken, *id)).collect();
-    session.is_news |= answers.iter().any(Result::is_ok);
-    desk.write(session).await?;
+    let answers: Vec<_> = ids.iter().map(|id| retry_one(&mut work, &mut taken, *id)).collect();
+    session.should_notify |= answers.iter().any(Result::is_ok);
+    work.write(session).await?;
     Ok(answers)
 }
 
-fn retry_one(desk: &mut Desk, keys: &mut HashMap<(String, String), TaskId>, id: TaskId) -> Result<(), Error> {
-    let life = desk.life(id).ok_or(Error::NotFound { id })?;
-    let key = life.idempotency_key.clone().map(|key| (key, life.name.clone()));
-    let holder = life.key_holder.or_else(|| keys.get(key.as_ref()?).copied());
+fn retry_one(
+    work: &mut UnitOfWork,
+    keys: &mut HashMap<(String, String), TaskId>,
+    id: TaskId,
+) -> Result<(), Error> {
+    let row = work.row(id).ok_or(Error::NotFound { id })?;
+    let key = row.idempotency_key.clone().map(|key| (key, row.name.clone()));
+    let holder = row.key_holder.or_else(|| keys.get(key.as_ref()?).copied());
     // One that cannot be read fails the task again when it is claimed.
-    let attempts = words::policy(life.policy.as_deref()).max_attempts();
-    let now = desk.now;
-    desk.decide(id, |task| transition::retry(id, task, attempts, holder, now))?;
+    let attempts = codec::policy(row.policy.as_deref()).max_attempts();
+    let now = work.now;
+    work.decide(id, |task| transition::retry(id, task, attempts, holder, now))?;
     keys.extend(key.map(|key| (key, id)));
     Ok(())
 }
@@ -175,19 +179,19 @@ pub(super) async fn delete(session: &mut Session<'_>, ids: &[TaskId]) -> Result<
 
 /// Deletes the rows of a statement, and what belongs to them.
 async fn forget(session: &mut Session<'_>, delete: super::session::Statement) -> Result<usize, Fault> {
-    let (mut ids, mut ledger) = (Vec::<Uuid>::new(), Ledger::default());
+    let (mut ids, mut counts) = (Vec::<Uuid>::new(), CountDeltas::default());
     for row in session.all(delete).await? {
         ids.push(row.try_get(0)?);
         // An ended task waits for nothing, whatever attempts it made.
-        let state = State::from_number(row.try_get::<i16, _>(2)?.into());
-        ledger.exit(&give(row.try_get(1)?), state, 1);
+        let state = RowState::from_number(row.try_get::<i16, _>(2)?.into());
+        counts.exit(&unescape_nul(row.try_get(1)?), state, 1);
     }
     let count = ids.len();
     if count > 0 {
         session.execute(session.query(DELETE_ATTEMPTS).bind(ids.clone())).await?;
         session.execute(session.query(DELETE_LOGS).bind(ids)).await?;
     }
-    ledger.write(session).await?;
+    counts.write(session).await?;
     Ok(count)
 }
 
@@ -199,10 +203,10 @@ pub(super) async fn prune(
     session.begin().await?;
     let length = |length| super::value::length(length).min(super::value::MILLENNIUM);
     let (states, lengths): (Vec<_>, Vec<_>) = Retention::STATUSES
-        .map(|status| (State::ended(status) as i16, length(retention.of(status))))
+        .map(|status| (RowState::ended(status) as i16, length(retention.of(status))))
         .into_iter()
         .unzip();
-    let delete = session.query(DELETE_OLD).bind(states).bind(lengths).bind(words::number(limit));
+    let delete = session.query(DELETE_OLD).bind(states).bind(lengths).bind(codec::to_i64(limit));
     let pruned = forget(session, delete).await?;
     if pruned < limit {
         session.execute(session.query(DELETE_OLD_INSTANCES).bind(length(retention.longest()))).await?;

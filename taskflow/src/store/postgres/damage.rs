@@ -9,12 +9,12 @@ use futures_util::future::BoxFuture;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::desk::Desk;
 use super::error::Fault;
 use super::session::Session;
 use super::sql::moment;
+use super::unit_of_work::UnitOfWork;
 use crate::model::TaskId;
-use crate::store::words;
+use crate::store::codec;
 
 /// A claimed task that cannot be run.
 #[derive(Debug)]
@@ -190,17 +190,17 @@ pub(super) async fn fail_claimed(session: &mut Session<'_>, damaged: Vec<Damage>
 }
 
 async fn try_to_fail(session: &mut Session<'_>, damaged: &[Damage]) -> Result<(), Fault> {
-    let mut desk = Desk::of(session, damaged.iter().map(|damage| damage.id)).await?;
+    let mut work = UnitOfWork::of(session, damaged.iter().map(|damage| damage.id)).await?;
     let mut failed = Vec::new();
     for Damage { id, fence, reason } in damaged {
-        if desk.life(*id).is_some_and(|life| life.fence == *fence) {
+        if work.row(*id).is_some_and(|row| row.fence == *fence) {
             tracing::error!(task = %id, reason, "a stored task is damaged; it has failed");
-            desk.fail_damaged(*id, reason, false);
+            work.fail_damaged(*id, reason, false);
             failed.push(Uuid::from(*id));
         }
     }
-    session.is_news |= !failed.is_empty();
-    desk.write(session).await?;
+    session.should_notify |= !failed.is_empty();
+    work.write(session).await?;
     session.execute(session.query(SANITIZE).bind(failed)).await?;
     session.commit().await
 }
@@ -235,7 +235,7 @@ async fn mend(session: &mut Session<'_>) -> Result<bool, Fault> {
     loop {
         let failed = fail_found(session, LOOK).await?;
         any |= failed > 0;
-        if words::number(failed) < AT_ONCE {
+        if codec::to_i64(failed) < AT_ONCE {
             return Ok(any);
         }
     }
@@ -252,15 +252,15 @@ async fn fail_found(session: &mut Session<'_>, look: &'static str) -> Result<usi
     if found.is_empty() {
         return Ok(0);
     }
-    let mut desk = Desk::of(session, found.iter().map(|(id, _)| *id)).await?;
+    let mut work = UnitOfWork::of(session, found.iter().map(|(id, _)| *id)).await?;
     for (id, reason) in &found {
         tracing::error!(task = %id, reason, "a stored task is damaged; it has failed");
-        desk.fail_damaged(*id, reason, true);
+        work.fail_damaged(*id, reason, true);
     }
-    desk.write(session).await?;
+    work.write(session).await?;
     let ids: Vec<Uuid> = found.iter().map(|(id, _)| Uuid::from(*id)).collect();
     session.execute(session.query(SANITIZE).bind(ids)).await?;
-    session.is_news = true;
+    session.should_notify = true;
     session.commit().await?;
     Ok(found.len())
 }

@@ -4,14 +4,14 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
-use super::desk::Desk;
 use super::error::Fault;
-use super::life::Life;
 use super::session::{Session, Statement};
-use super::value::keep_json;
+use super::task_row::TaskRow;
+use super::unit_of_work::UnitOfWork;
+use super::value::escape_json;
 use crate::model::{TaskId, TaskStatus};
-use crate::store::state::State;
-use crate::store::{Finish, FinishKind, Finished, Release, Report, transition, words};
+use crate::store::row_state::RowState;
+use crate::store::{Finish, FinishKind, Finished, Release, Report, codec, transition};
 
 use sqlx::Row;
 
@@ -78,10 +78,10 @@ pub(super) async fn finish(session: &mut Session<'_>, finishes: &[Finish]) -> Re
     {
         return Ok(answers);
     }
-    let mut desk = Desk::of(session, finishes.iter().map(|finish| finish.run.id)).await?;
-    let answers: Vec<Finished> = finishes.iter().map(|finish| finish_one(&mut desk, finish)).collect();
-    session.is_news |= answers.iter().any(|it| matches!(it, Finished::Applied(_)));
-    desk.write(session).await?;
+    let mut work = UnitOfWork::of(session, finishes.iter().map(|finish| finish.run.id)).await?;
+    let answers: Vec<Finished> = finishes.iter().map(|finish| finish_one(&mut work, finish)).collect();
+    session.should_notify |= answers.iter().any(|it| matches!(it, Finished::Applied(_)));
+    work.write(session).await?;
     Ok(answers)
 }
 
@@ -104,7 +104,7 @@ async fn succeed(session: &mut Session<'_>, finishes: &[Finish]) -> Result<Optio
         session.all(statement).await?.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let Some(applied) = applied else { return Ok(None) };
     let mut answers = successes.answers(applied);
-    session.is_news |= answers.iter().any(|it| matches!(it, Finished::Applied(_)));
+    session.should_notify |= answers.iter().any(|it| matches!(it, Finished::Applied(_)));
     successes.recognise_repeated(session, &mut answers).await?;
     Ok(Some(answers))
 }
@@ -123,7 +123,7 @@ impl<'f> Successes<'f> {
     pub(super) fn bind(&self, statement: Statement) -> Statement {
         let each = || self.0.iter().map(|(_, finish)| finish);
         let result = |finish: &&Finish| match &finish.kind {
-            FinishKind::Success { result } => keep_json(result).into_owned(),
+            FinishKind::Success { result } => escape_json(result).into_owned(),
             _ => String::new(),
         };
         statement
@@ -166,7 +166,7 @@ impl Successes<'_> {
             .bind(left.iter().map(|(_, finish)| fence(finish.run.fence)).collect::<Vec<_>>());
         for row in session.all(query).await? {
             let id = TaskId::from(row.try_get::<Uuid, _>(0)?);
-            let status = State::from_number(row.try_get::<i16, _>(1)?.into()).status();
+            let status = RowState::from_number(row.try_get::<i16, _>(1)?.into()).status();
             if let Ok(n) = self.0.binary_search_by_key(&id, |(_, finish)| finish.run.id) {
                 answers[self.0[n].0] = Finished::Repeated(status);
             }
@@ -180,40 +180,40 @@ pub(super) fn fence(fence: u64) -> i64 {
     i64::try_from(fence).unwrap_or(-1)
 }
 
-fn finish_one(desk: &mut Desk, finish: &Finish) -> Finished {
+fn finish_one(work: &mut UnitOfWork, finish: &Finish) -> Finished {
     let id = finish.run.id;
-    let task = desk.life(id).map(Life::task);
-    let decision = transition::finish(task.as_ref(), finish.run.fence, &finish.kind, desk.now);
+    let task = work.row(id).map(TaskRow::task);
+    let decision = transition::finish(task.as_ref(), finish.run.fence, &finish.kind, work.now);
     if let Some(change) = decision.change {
-        desk.say(id, finish.progress.as_ref(), &finish.lines);
-        desk.apply(id, &change);
+        work.say(id, finish.progress.as_ref(), &finish.lines);
+        work.apply(id, &change);
     }
     decision.answer
 }
 
 pub(super) async fn release(session: &mut Session<'_>, releases: &[Release]) -> Result<Vec<bool>, Fault> {
-    let mut desk = Desk::of_leased(session, releases.iter().map(|release| release.hold.id)).await?;
+    let mut work = UnitOfWork::of_leased(session, releases.iter().map(|release| release.hold.id)).await?;
     let release_one = |release: &Release| {
-        let Release { hold, verdict } = release;
-        desk.decide(hold.id, |task| transition::release(task, hold.fence, verdict))
+        let Release { hold, outcome } = release;
+        work.decide(hold.id, |task| transition::release(task, hold.fence, outcome))
     };
     let answers: Vec<bool> = releases.iter().map(release_one).collect();
-    session.is_news |= answers.contains(&true);
-    desk.write(session).await?;
+    session.should_notify |= answers.contains(&true);
+    work.write(session).await?;
     Ok(answers)
 }
 
 pub(super) async fn report(session: &mut Session<'_>, reports: &[Report]) -> Result<Vec<bool>, Fault> {
-    let mut desk = Desk::of_leased(session, reports.iter().map(|report| report.run.id)).await?;
+    let mut work = UnitOfWork::of_leased(session, reports.iter().map(|report| report.run.id)).await?;
     let mut report_one = |report: &Report| {
-        let is_alive = desk.running(report.run.id, report.run.fence).is_some();
+        let is_alive = work.running(report.run.id, report.run.fence).is_some();
         if is_alive {
-            desk.say(report.run.id, report.progress.as_ref(), &report.lines);
+            work.say(report.run.id, report.progress.as_ref(), &report.lines);
         }
         is_alive
     };
     let answers = reports.iter().map(&mut report_one).collect();
-    desk.write(session).await?;
+    work.write(session).await?;
     Ok(answers)
 }
 
@@ -231,7 +231,7 @@ pub(super) async fn give_back_claims(
     let mut taken = Vec::new();
     for row in session.all(query).await? {
         let id = TaskId::from(row.try_get::<Uuid, _>(0)?);
-        let run = crate::store::Run::new(id, words::count(row.try_get(1)?));
+        let run = crate::store::RunRef::new(id, codec::to_u64(row.try_get(1)?));
         let kind = FinishKind::GiveBack { delay: std::time::Duration::ZERO, outcome: None };
         taken.push(Finish::new(run, kind));
     }

@@ -21,13 +21,13 @@ pub(super) struct Hints {
     /// Who sends: this store value, of which a process may have several.
     pub(super) sender: String,
     pub(super) heard: watch::Sender<()>,
-    outbox: Mutex<Outbox>,
+    pending: Mutex<PendingNotifications>,
     pub(super) ear: Mutex<Option<JoinHandle<()>>>,
     pub(super) closed: CancellationToken,
 }
 
 #[derive(Debug, Default)]
-struct Outbox {
+struct PendingNotifications {
     is_full: bool,
     is_sending: bool,
 }
@@ -37,7 +37,7 @@ impl Hints {
         Self {
             sender: crate::model::TaskId::new().to_string(),
             heard: watch::channel(()).0,
-            outbox: Mutex::default(),
+            pending: Mutex::default(),
             ear: Mutex::default(),
             closed: CancellationToken::new(),
         }
@@ -47,16 +47,16 @@ impl Hints {
     /// the others.
     pub(super) fn changed(&self) -> bool {
         self.heard.send_replace(());
-        let mut outbox = self.outbox.lock();
-        outbox.is_full = true;
-        !std::mem::replace(&mut outbox.is_sending, true)
+        let mut pending = self.pending.lock();
+        pending.is_full = true;
+        !std::mem::replace(&mut pending.is_sending, true)
     }
 
     /// Whether there is something to send. If not, the sender that asks ends.
     pub(super) fn take(&self) -> bool {
-        let mut outbox = self.outbox.lock();
-        outbox.is_sending = outbox.is_full;
-        std::mem::take(&mut outbox.is_full)
+        let mut pending = self.pending.lock();
+        pending.is_sending = pending.is_full;
+        std::mem::take(&mut pending.is_full)
     }
 
     /// Tells the other processes that something changed, in a session of its own.

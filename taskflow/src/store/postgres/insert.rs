@@ -1,24 +1,24 @@
 //! How tasks come in.
 //!
 //! Most batches are one statement: rows that only the table's constraints can refuse. A batch that must look before it
-//! leaps (limits, replacements, keys within a group) goes through [`careful`].
+//! leaps (limits, replacements, keys within a group) goes through [`insert_planned`].
 
 use std::collections::HashMap;
 
 use sqlx::Row;
 
 use super::answers::{Answers, begun};
-use super::careful;
 use super::columns::{args, expires_at, start_number};
 use super::error::Fault;
-use super::fresh::Fresh;
+use super::insert_bulk::Fresh;
+use super::insert_planned;
 use super::parts::parts;
 use super::session::{Session, Statement};
 use super::sql::moment;
-use super::value::{Instant, keep, keep_json, length};
+use super::value::{Instant, escape_json, escape_nul, length};
 use crate::model::{NewTask, TaskId, When, time};
-use crate::store::state::State;
-use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start, words};
+use crate::store::row_state::RowState;
+use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start, codec};
 
 /// The given tasks as rows, with what the server's clock says of their times.
 macro_rules! given {
@@ -132,7 +132,7 @@ pub(super) async fn insert(session: &mut Session<'_>, batch: &InsertBatch) -> Re
         })
     };
     if !batch.groups.iter().all(is_plain) {
-        return careful::insert(session, batch).await;
+        return insert_planned::insert(session, batch).await;
     }
     let tasks: Vec<&InsertTask> = batch.groups.iter().flat_map(|group| &group.tasks).collect();
     let mut answers = insert_plain(session, batch, &tasks).await?.into_iter();
@@ -178,7 +178,7 @@ async fn write_fresh(
     session: &mut Session<'_>,
     batch: &InsertBatch,
     parts: &[&[&InsertTask]],
-) -> Result<Option<Vec<State>>, Fault> {
+) -> Result<Option<Vec<RowState>>, Fault> {
     if session.is_in_transaction() || parts.is_empty() {
         return Ok(None);
     }
@@ -200,7 +200,7 @@ async fn write_fresh(
             Err(fault) => return Err(fault),
         }
     }
-    session.is_news = true;
+    session.should_notify = true;
     Ok(Some(begun))
 }
 
@@ -209,7 +209,7 @@ async fn there(
     session: &mut Session<'_>,
     batch: &InsertBatch,
     tasks: &[&InsertTask],
-) -> Result<HashMap<TaskId, State>, Fault> {
+) -> Result<HashMap<TaskId, RowState>, Fault> {
     let ids: Vec<_> = tasks.iter().map(|insert| uuid::Uuid::from(insert.task.id)).collect();
     let query = session.query(THERE).bind(ids).bind(uuid::Uuid::from(batch.instance));
     states(&session.all(query).await?)
@@ -224,8 +224,10 @@ async fn stands_for(
     let new = &insert.task;
     loop {
         if let Some(key) = &new.idempotency_key {
-            let query =
-                session.query(KEY_HOLDER).bind(keep(key).into_owned()).bind(keep(&new.name).into_owned());
+            let query = session
+                .query(KEY_HOLDER)
+                .bind(escape_nul(key).into_owned())
+                .bind(escape_nul(&new.name).into_owned());
             if let Some(holder) = session.optional(query).await? {
                 let holder: uuid::Uuid = holder.try_get(0)?;
                 return Ok(Ok(Inserted::new(TaskId::from(holder), InsertedAs::Duplicate)));
@@ -246,7 +248,7 @@ async fn write(
     session: &mut Session<'_>,
     batch: &InsertBatch,
     tasks: &[&InsertTask],
-) -> Result<HashMap<TaskId, State>, Fault> {
+) -> Result<HashMap<TaskId, RowState>, Fault> {
     if tasks.is_empty() {
         return Ok(HashMap::new());
     }
@@ -255,13 +257,13 @@ async fn write(
     let statement = bind_tasks(statement, tasks);
     let statement = statement.bind(uuid::Uuid::from(batch.instance)).bind(length(batch.lease));
     let rows = session.all(statement).await?;
-    session.is_news |= !rows.is_empty();
+    session.should_notify |= !rows.is_empty();
     states(&rows)
 }
 
-fn states(rows: &[sqlx::postgres::PgRow]) -> Result<HashMap<TaskId, State>, Fault> {
+fn states(rows: &[sqlx::postgres::PgRow]) -> Result<HashMap<TaskId, RowState>, Fault> {
     let state = |row: &sqlx::postgres::PgRow| {
-        let state = State::from_number(row.try_get::<i16, _>(1)?.into());
+        let state = RowState::from_number(row.try_get::<i16, _>(1)?.into());
         Ok((TaskId::from(row.try_get::<uuid::Uuid, _>(0)?), state))
     };
     rows.iter().map(state).collect()
@@ -279,18 +281,18 @@ fn bind_tasks(statement: Statement, tasks: &[&InsertTask]) -> Statement {
     };
     statement
         .bind(each().map(|new| uuid::Uuid::from(new.id)).collect::<Vec<_>>())
-        .bind(each().map(|new| keep(&new.queue)).collect::<Vec<_>>())
-        .bind(each().map(|new| keep(&new.name)).collect::<Vec<_>>())
+        .bind(each().map(|new| escape_nul(&new.queue)).collect::<Vec<_>>())
+        .bind(each().map(|new| escape_nul(&new.name)).collect::<Vec<_>>())
         .bind(each().map(|new| new.priority).collect::<Vec<_>>())
-        .bind(each().map(|new| keep_json(args(new))).collect::<Vec<_>>())
-        .bind(each().map(|new| words::tags_json(&new.tags)).collect::<Vec<_>>())
+        .bind(each().map(|new| escape_json(args(new))).collect::<Vec<_>>())
+        .bind(each().map(|new| codec::tags_json(&new.tags)).collect::<Vec<_>>())
         .bind(each().map(|new| new.source.as_str()).collect::<Vec<_>>())
-        .bind(each().map(|new| words::policy_json(&new.policy)).collect::<Vec<_>>())
+        .bind(each().map(|new| codec::policy_json(&new.policy)).collect::<Vec<_>>())
         .bind(each().map(|new| i64::from(new.policy.max_attempts())).collect::<Vec<_>>())
         .bind(each().map(delay).collect::<Vec<_>>())
         .bind(each().map(at).collect::<Vec<_>>())
         .bind(tasks.iter().map(|insert| start_number(insert.start)).collect::<Vec<_>>())
-        .bind(each().map(|new| new.idempotency_key.as_deref().map(keep)).collect::<Vec<_>>())
-        .bind(each().map(|new| new.concurrency_key.as_deref().map(keep)).collect::<Vec<_>>())
+        .bind(each().map(|new| new.idempotency_key.as_deref().map(escape_nul)).collect::<Vec<_>>())
+        .bind(each().map(|new| new.concurrency_key.as_deref().map(escape_nul)).collect::<Vec<_>>())
         .bind(each().map(expires_at).collect::<Vec<_>>())
 }

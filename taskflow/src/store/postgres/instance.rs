@@ -5,9 +5,9 @@ use uuid::Uuid;
 
 use super::error::Fault;
 use super::session::Session;
-use super::value::{Instant, give, keep};
+use super::value::{Instant, escape_nul, unescape_nul};
 use crate::model::{InstanceId, InstanceInfo, time};
-use crate::store::words;
+use crate::store::codec;
 
 const JOIN: &str = "
 INSERT INTO taskflow_instances (id, host, pid, version, runs, schedules)
@@ -40,16 +40,16 @@ pub(super) async fn join(session: &mut Session<'_>, info: &InstanceInfo) -> Resu
     let join = session
         .query(JOIN)
         .bind(Uuid::from(info.id))
-        .bind(keep(&info.host).into_owned())
+        .bind(escape_nul(&info.host).into_owned())
         .bind(i64::from(info.pid))
-        .bind(keep(&info.version).into_owned())
+        .bind(escape_nul(&info.version).into_owned())
         .bind(info.runs)
-        .bind(info.schedules.iter().map(|name| keep(name).into_owned()).collect::<Vec<_>>());
+        .bind(info.schedules.iter().map(|name| escape_nul(name).into_owned()).collect::<Vec<_>>());
     session.execute(join).await.map(drop)
 }
 
 pub(super) async fn leave(session: &mut Session<'_>, instance: InstanceId) -> Result<(), Fault> {
-    session.is_news = true;
+    session.should_notify = true;
     session.execute(session.query(LEAVE).bind(Uuid::from(instance))).await.map(drop)
 }
 
@@ -59,14 +59,14 @@ pub(super) async fn instances(session: &mut Session<'_>) -> Result<Vec<InstanceI
         .map(|row| {
             Ok(InstanceInfo {
                 id: InstanceId::from(row.try_get::<Uuid, _>(0)?),
-                host: give(row.try_get(1)?),
-                pid: words::small(row.try_get(2)?),
-                version: give(row.try_get(3)?),
+                host: unescape_nul(row.try_get(1)?),
+                pid: codec::to_u32(row.try_get(2)?),
+                version: unescape_nul(row.try_get(3)?),
                 runs: row.try_get(4)?,
                 started_at: time::from_micros(row.try_get::<Instant, _>(5)?.0),
                 seen_at: time::from_micros(row.try_get::<Instant, _>(6)?.0),
-                running: words::count(row.try_get(7)?),
-                schedules: row.try_get::<Vec<String>, _>(8)?.into_iter().map(give).collect(),
+                running: codec::to_u64(row.try_get(7)?),
+                schedules: row.try_get::<Vec<String>, _>(8)?.into_iter().map(unescape_nul).collect(),
             })
         })
         .collect()

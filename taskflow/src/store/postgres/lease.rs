@@ -10,7 +10,7 @@ use super::finish::fence;
 use super::session::Session;
 use super::value::length;
 use crate::model::{InstanceId, TaskId};
-use crate::store::{Renewal, Renewed, Run, words};
+use crate::store::{Renewal, Renewed, RunRef, codec};
 
 /// Waits for nobody. A row that is locked is being written by somebody else, most likely by a finish of this very
 /// instance: to wait for it could end in a deadlock, which the server takes a second to notice, and leases with it. It is
@@ -50,7 +50,7 @@ pub(super) async fn renew(session: &mut Session<'_>, renewal: &Renewal) -> Resul
         .bind(runs.iter().map(|run| fence(run.fence)).collect::<Vec<_>>());
     let mut held = HashMap::new();
     for row in session.all(statement).await? {
-        let run = Run::new(TaskId::from(row.try_get::<Uuid, _>(0)?), words::count(row.try_get(1)?));
+        let run = RunRef::new(TaskId::from(row.try_get::<Uuid, _>(0)?), codec::to_u64(row.try_get(1)?));
         held.insert(run, row.try_get::<bool, _>(2)?);
     }
     let mut renewed = Renewed::default();
@@ -67,10 +67,10 @@ pub(super) async fn renew(session: &mut Session<'_>, renewal: &Renewal) -> Resul
 pub(super) async fn asked_to_stop(
     session: &mut Session<'_>,
     instance: InstanceId,
-) -> Result<Vec<Run>, Fault> {
+) -> Result<Vec<RunRef>, Fault> {
     let query = session.query(ASKED_TO_STOP).bind(Uuid::from(instance));
     let runs = session.all(query).await?;
     runs.iter()
-        .map(|row| Ok(Run::new(TaskId::from(row.try_get::<Uuid, _>(0)?), words::count(row.try_get(1)?))))
+        .map(|row| Ok(RunRef::new(TaskId::from(row.try_get::<Uuid, _>(0)?), codec::to_u64(row.try_get(1)?))))
         .collect()
 }

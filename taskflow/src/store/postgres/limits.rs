@@ -1,7 +1,7 @@
 //! Claims from queues that have limits over all processes.
 //!
 //! In one transaction: the rows of those queues are locked; what their limits leave is computed from the numbers that are
-//! kept of them; the first due tasks are looked at, and those put aside of whose concurrency key as many run as may; and
+//! kept of them; the first due tasks are looked at, and those blocked of whose concurrency key as many run as may; and
 //! what is left is leased. Two claims from one such queue come one after the other, so each sees what the other took.
 
 use std::collections::{BTreeSet, HashMap};
@@ -17,16 +17,16 @@ use super::damage::Damage;
 use super::error::Fault;
 use super::session::{Session, Statement};
 use super::sql::{moment, total};
-use super::value::{Instant, keep, length};
-use super::{finish, keys, queue};
-use crate::store::{Claim, Claims, Finish, SharedLimits, StartWindow, words};
+use super::value::{Instant, escape_nul, length};
+use super::{concurrency_keys, finish, queue};
+use crate::store::{Claim, Claims, Finish, SharedLimits, StartWindow, codec};
 
 /// The most tasks that one claim puts aside.
 const ASIDE_AT_ONCE: usize = 1_000;
 /// The most tasks that one claim lets go when the limit of keys has changed.
 const LET_GO_AT_ONCE: i64 = 10_000;
 
-/// Asked queues in which tasks may be put aside, whatever limit this claim has for them.
+/// Asked queues in which tasks may be blocked, whatever limit this claim has for them.
 const WITH_ASIDE: &str = "
 SELECT name FROM taskflow_queues WHERE name = ANY($1::text[]) AND key_limit IS NOT NULL";
 
@@ -48,7 +48,7 @@ WHERE q.name = ANY($1::text[])"
 );
 
 /// Of each key, and of each name, as many as may run of a key, first to last: those who end let the next go. Were it all, two
-/// processes that disagree about the limit, as during a deployment, would do nothing but let go and put aside.
+/// processes that disagree about the limit, as during a deployment, would do nothing but let go and blocked.
 const LET_FIRST_GO: &str = "
 WITH RECURSIVE lanes AS (
     (SELECT concurrency_key AS key, name FROM taskflow_tasks
@@ -153,7 +153,7 @@ struct Due {
 #[derive(Default)]
 struct Sorted {
     chosen: Vec<Due>,
-    aside: Vec<Due>,
+    blocked: Vec<Due>,
     /// The next one may not be prefetched.
     needs_slot: bool,
 }
@@ -167,11 +167,11 @@ pub(super) async fn turn(
 ) -> Result<Taken, Fault> {
     session.begin().await?;
     let asked = Asked::new(claim, claim_id);
-    let names: Vec<String> = asked.queues.iter().map(|queue| keep(&queue.name).into_owned()).collect();
+    let names: Vec<String> = asked.queues.iter().map(|queue| escape_nul(&queue.name).into_owned()).collect();
     let limited = |name: &String| limits_of(claim, name).any();
     let mut limited: BTreeSet<String> = names.iter().filter(|name| limited(name)).cloned().collect();
-    limited.extend(keys::queues(session, session.query(WITH_ASIDE).bind(names)).await?);
-    let keyed = keys::queues_of(session, finishes.iter().map(|finish| finish.run.id)).await?;
+    limited.extend(concurrency_keys::queues(session, session.query(WITH_ASIDE).bind(names)).await?);
+    let keyed = concurrency_keys::queues_of(session, finishes.iter().map(|finish| finish.run.id)).await?;
     queue::lock(session, limited.union(&keyed).cloned().collect()).await?;
     let finished = finish::finish(session, finishes).await?;
     let (claims, damaged) = take_within(session, asked, claim, limited).await?;
@@ -179,7 +179,7 @@ pub(super) async fn turn(
 }
 
 fn limits_of(claim: &Claim, name: &str) -> SharedLimits {
-    let asked = claim.limits.iter().find(|(queue, _)| keep(queue) == name);
+    let asked = claim.limits.iter().find(|(queue, _)| escape_nul(queue) == name);
     asked.map_or_else(SharedLimits::default, |(_, limits)| *limits)
 }
 
@@ -217,15 +217,15 @@ impl Room<'_> {
             let limits = limits_of(self.claim, &name);
             self.now = row.try_get::<Instant, _>(5)?.0;
             come_due = row.try_get(6)?;
-            if let Some(queue) = self.asked.queues.iter_mut().find(|queue| keep(&queue.name) == name) {
+            if let Some(queue) = self.asked.queues.iter_mut().find(|queue| escape_nul(&queue.name) == name) {
                 if let Some(most) = limits.global_concurrency {
-                    queue.free = queue.free.min(words::number(most) - row.try_get::<i64, _>(3)?).max(0);
+                    queue.free = queue.free.min(codec::to_i64(most) - row.try_get::<i64, _>(3)?).max(0);
                 }
                 if let Some(rate) = limits.rate_limit {
-                    queue.free = queue.free.min(words::number(window.free(rate, self.now)));
+                    queue.free = queue.free.min(codec::to_i64(window.free(rate, self.now)));
                 }
             }
-            let key_limit = limits.key_concurrency.map(words::number);
+            let key_limit = limits.key_concurrency.map(codec::to_i64);
             if row.try_get::<Option<i64>, _>(2)? != key_limit {
                 is_left |= change_key_limit(session, &name, key_limit).await?;
             }
@@ -248,16 +248,16 @@ impl Room<'_> {
             let due = self.look_at_due(session, look).await?;
             let running = self.running(session, &due).await?;
             let sorted = self.sort(due, running, left);
-            if sorted.aside.is_empty() {
+            if sorted.blocked.is_empty() {
                 return Ok((sorted, false));
             }
-            let put = put_aside(session, &sorted.aside).await?;
+            let put = block(session, &sorted.blocked).await?;
             left = left.saturating_sub(put);
             // Those that somebody else is writing are not waited for.
-            if left == 0 || put < sorted.aside.len() {
+            if left == 0 || put < sorted.blocked.len() {
                 return Ok((sorted, left == 0));
             }
-            look = (look * 4).min(words::number(ASIDE_AT_ONCE));
+            look = (look * 4).min(codec::to_i64(ASIDE_AT_ONCE));
         }
     }
 
@@ -266,12 +266,12 @@ impl Room<'_> {
         let queues = self.asked.queues.iter().filter(|queue| queue.free > 0);
         let (mut names, mut most) = (Vec::new(), Vec::new());
         for queue in queues {
-            let (name, free) = (keep(&queue.name).into_owned(), queue.free);
+            let (name, free) = (escape_nul(&queue.name).into_owned(), queue.free);
             let is_keyed = self.queues.get(&name).is_some_and(|queue| queue.limits.key_concurrency.is_some());
             most.push(if is_keyed { free.saturating_mul(times).min(free.max(1_000)) } else { free });
             names.push(name);
         }
-        let known: Vec<String> = self.claim.names.iter().map(|name| keep(name).into_owned()).collect();
+        let known: Vec<String> = self.claim.names.iter().map(|name| escape_nul(name).into_owned()).collect();
         let query = session.query(LOOK_AT_DUE).bind(names).bind(most).bind(known);
         let rows = session.all(query).await?;
         let due = |row: &sqlx::postgres::PgRow| {
@@ -282,7 +282,7 @@ impl Room<'_> {
     }
 
     fn key_limit(&self, due: &Due) -> Option<i64> {
-        due.key.as_ref().and(self.queues.get(&due.queue)?.limits.key_concurrency).map(words::number)
+        due.key.as_ref().and(self.queues.get(&due.queue)?.limits.key_concurrency).map(codec::to_i64)
     }
 
     /// How many run of each key that is limited.
@@ -306,15 +306,21 @@ impl Room<'_> {
         keys.into_iter().zip(&rows).map(|(key, row)| Ok((place(key), row.try_get(0)?))).collect()
     }
 
-    /// Which tasks to take, and which to put aside, at most so many.
-    fn sort(&self, due: Vec<Due>, mut running: HashMap<(String, String), i64>, most_aside: usize) -> Sorted {
+    /// Which tasks to take, and which to blocked, at most so many.
+    fn sort(
+        &self,
+        due: Vec<Due>,
+        mut running: HashMap<(String, String), i64>,
+        most_blocked: usize,
+    ) -> Sorted {
         let queues = self.asked.queues.iter();
-        let mut free: HashMap<String, (i64, bool)> =
-            queues.map(|queue| (keep(&queue.name).into_owned(), (queue.free, queue.prefetch))).collect();
-        let Sorted { mut chosen, mut aside, mut needs_slot } = Sorted::default();
+        let mut free: HashMap<String, (i64, bool)> = queues
+            .map(|queue| (escape_nul(&queue.name).into_owned(), (queue.free, queue.prefetch)))
+            .collect();
+        let Sorted { mut chosen, mut blocked, mut needs_slot } = Sorted::default();
         for due in due {
-            let taken = words::number(chosen.len());
-            if taken >= self.asked.limit || aside.len() >= most_aside {
+            let taken = codec::to_i64(chosen.len());
+            if taken >= self.asked.limit || blocked.len() >= most_blocked {
                 break;
             }
             let Some((free, prefetch)) = free.get_mut(&due.queue).filter(|(free, _)| *free > 0) else {
@@ -324,7 +330,7 @@ impl Room<'_> {
             if let (Some(most), Some(key)) = (self.key_limit(&due), &due.key) {
                 let running = running.entry((due.queue.clone(), key.clone())).or_default();
                 if *running >= most {
-                    aside.push(due);
+                    blocked.push(due);
                     continue;
                 }
                 *running += 1;
@@ -336,15 +342,15 @@ impl Room<'_> {
             *free -= 1;
             chosen.push(due);
         }
-        Sorted { chosen, aside, needs_slot }
+        Sorted { chosen, blocked, needs_slot }
     }
 
     fn bind_chosen(&self, statement: Statement, sorted: &Sorted) -> Statement {
         let (claim, asked, chosen) = (self.claim, &self.asked, &sorted.chosen);
         statement
-            .bind(asked.queues.iter().map(|queue| keep(&queue.name).into_owned()).collect::<Vec<_>>())
+            .bind(asked.queues.iter().map(|queue| escape_nul(&queue.name).into_owned()).collect::<Vec<_>>())
             .bind(chosen.iter().map(|due| due.id).collect::<Vec<_>>())
-            .bind(claim.names.iter().map(|name| keep(name).into_owned()).collect::<Vec<_>>())
+            .bind(claim.names.iter().map(|name| escape_nul(name).into_owned()).collect::<Vec<_>>())
             .bind(asked.limit)
             .bind(Uuid::from(claim.instance))
             .bind(asked.claim_id)
@@ -364,13 +370,13 @@ impl Room<'_> {
         let mut next_start: Option<i64> = None;
         for (name, queue) in &mut self.queues {
             let Some(rate) = queue.limits.rate_limit else { continue };
-            let started = claims.tasks.iter().filter(|task| keep(&task.queue) == *name).count();
+            let started = claims.tasks.iter().filter(|task| escape_nul(&task.queue) == *name).count();
             if started > 0 {
                 queue.window.start(rate, self.now, started);
                 let json = serde_json::to_string(&queue.window).expect("numbers can be written as JSON");
                 session.execute(session.query(KEEP_STARTS).bind(name.clone()).bind(json)).await?;
             }
-            if queue.pending > words::number(started) {
+            if queue.pending > codec::to_i64(started) {
                 next_start = [next_start, queue.window.next_free(rate, self.now)].into_iter().flatten().min();
             }
         }
@@ -380,19 +386,19 @@ impl Room<'_> {
 
 /// Lets go what another limit may let run, as much as one claim may. Answers whether some is left.
 async fn change_key_limit(session: &mut Session<'_>, queue: &str, limit: Option<i64>) -> Result<bool, Fault> {
-    let let_go = session.query(LET_FIRST_GO).bind(queue.to_owned()).bind(LET_GO_AT_ONCE).bind(limit);
-    if session.execute(let_go).await? >= LET_GO_AT_ONCE.unsigned_abs() {
+    let release_hold = session.query(LET_FIRST_GO).bind(queue.to_owned()).bind(LET_GO_AT_ONCE).bind(limit);
+    if session.execute(release_hold).await? >= LET_GO_AT_ONCE.unsigned_abs() {
         return Ok(true);
     }
     session.execute(session.query(KEEP_KEY_LIMIT).bind(queue.to_owned()).bind(limit)).await?;
     Ok(false)
 }
 
-async fn put_aside(session: &mut Session<'_>, aside: &[Due]) -> Result<usize, Fault> {
+async fn block(session: &mut Session<'_>, blocked: &[Due]) -> Result<usize, Fault> {
     let statement = session
         .query(PUT_ASIDE)
-        .bind(aside.iter().map(|due| due.id).collect::<Vec<_>>())
-        .bind(aside.iter().map(|due| due.queue.clone()).collect::<Vec<_>>())
-        .bind(aside.iter().map(|due| due.key.clone()).collect::<Vec<_>>());
+        .bind(blocked.iter().map(|due| due.id).collect::<Vec<_>>())
+        .bind(blocked.iter().map(|due| due.queue.clone()).collect::<Vec<_>>())
+        .bind(blocked.iter().map(|due| due.key.clone()).collect::<Vec<_>>());
     Ok(usize::try_from(session.execute(statement).await?).unwrap_or(usize::MAX))
 }

@@ -11,10 +11,10 @@ use super::error::Fault;
 use super::record::{self, outline_query, record_query};
 use super::session::{Session, Statement};
 use super::sql::total;
-use super::value::{Instant, keep};
+use super::value::{Instant, escape_nul};
 use crate::model::{Cursor, Page, TaskFilter, TaskId, TaskRecord, TaskStatus, time};
-use crate::store::state::State;
-use crate::store::words;
+use crate::store::codec;
+use crate::store::row_state::RowState;
 
 /// Rows that are looked at for a page: some 20 ms.
 const ENOUGH: i64 = TaskFilter::MAX_LOOKED_AT as i64;
@@ -105,7 +105,7 @@ async fn list_of(
     let looked = match along_ids(session, filter).await? {
         // Most that is looked at is meant, or nothing is known of it.
         true => {
-            let first = look(session, ALONG_IDS, filter, before, words::number(2 * limit)).await?;
+            let first = look(session, ALONG_IDS, filter, before, codec::to_i64(2 * limit)).await?;
             match first.down_to {
                 Some(_) if first.found.len() < limit => {
                     look(session, ALONG_IDS, filter, before, ENOUGH).await?
@@ -160,11 +160,11 @@ async fn along_ids(session: &mut Session<'_>, filter: &TaskFilter) -> Result<boo
 
 fn bind(statement: Statement, filter: &TaskFilter, before: Uuid, most: i64) -> Statement {
     let states = |status: &TaskStatus| {
-        let of_status = State::ALL.into_iter().filter(|state| state.status() == *status);
+        let of_status = RowState::ALL.into_iter().filter(|state| state.status() == *status);
         of_status.map(|state| i16::try_from(state.number()).unwrap_or(i16::MAX)).collect::<Vec<_>>()
     };
     let instant = |at: Option<std::time::SystemTime>| at.map(|at| Instant(time::to_micros(at)));
-    let texts = |words: &[String]| words.iter().map(|word| keep(word).into_owned()).collect::<Vec<_>>();
+    let texts = |words: &[String]| words.iter().map(|word| escape_nul(word).into_owned()).collect::<Vec<_>>();
     statement
         .bind(before)
         .bind(most)

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::task::JoinHandle;
 
-use super::calls::Shared;
+use super::executor::Shared;
 use crate::store::{Hint, HintStream};
 
 /// A connection on which nothing was heard for so long is asked whether it is there.

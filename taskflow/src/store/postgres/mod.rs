@@ -1,15 +1,15 @@
 //! The store that is a PostgreSQL database.
 //!
-//! In reading order: a [`url`] or a pool becomes a [`store`], whose [`calls`] each borrow one of its [`connections`] for a
+//! In reading order: a [`url`] or a pool becomes a [`store`], whose [`executor`] each borrow one of its [`connections`] for a
 //! [`session`] of one statement or one transaction; [`schema`] makes the tables, and [`sql_add`] the function by which other languages add. Tasks come in by [`insert`], most of
-//! them [`fresh`], or by [`careful`] and its [`plan`] where limits and keys must be looked at; all of these take a
+//! them [`insert_bulk`], or by [`insert_planned`] and its [`plan`] where limits and keys must be looked at; all of these take a
 //! task's [`columns`] in [`parts`] and give the same [`answers`]. Or they come in [`within`] a transaction of the caller's. They go through
 //! [`claim`], made of [`claim_sql`] and of what is [`asked`], which answers with what [`claimed`] reads, or through [`limits`] where the queue has some over all processes,
-//! and, where they all end well, out again in the same statement; whatever else becomes of rows happens at a [`desk`], on which each is a [`life`]:
+//! and, where they all end well, out again in the same statement; whatever else becomes of rows happens at a [`work`], on which each is a [`row`]:
 //! [`finish`], [`recover`], [`control`]. Rows that other hands have [damaged](damage) are failed. Concurrency [`keys`] keep
-//! tasks aside. The [`ledger`] keeps the numbers of the
+//! tasks aside. The [`counts`] keeps the numbers of the
 //! queues, [`queue`] what is asked of them, [`lease`], [`instance`] and [`schedule`] their tables.
-//! A [`keeper`], one of the [`keepers`] of the store, renews the leases of an instance and shows by [`signs`] that it lives. [`read`], [`overview`]
+//! A [`lease_connection`], one of the [`keepers`] of the store, renews the leases of an instance and shows by [`liveness`] that it lives. [`read`], [`queue_stats`]
 //! and [`list`] answer questions with [`record`]s. [`hints`] wake other processes, where a [`listener`] hears them. [`sql`], [`value`] and [`error`]
 //! translate names, values and errors.
 //!
@@ -21,53 +21,53 @@
 //!    by adds to queues with a `max_size`, by claims from queues with limits over all processes, and by whoever moves a
 //!    task with a concurrency key out of what is due or runs;
 //! 3. rows of tasks, in the order of their ids. Claims, recoveries and renewals wait for none: they skip what is locked.
-//!    Tasks that were put aside are touched only by who has the row of their queue, in any order;
+//!    Tasks that were blocked are touched only by who has the row of their queue, in any order;
 //! 4. rows of `taskflow_counts`, which are the connection's own, in the order of the queues' names.
 //!
 //! All times are those of the server's clock.
 
 mod answers;
 mod asked;
-mod calls;
-mod careful;
 mod claim;
 mod claim_sql;
 mod claimed;
 mod columns;
+mod concurrency_keys;
 mod connections;
 mod control;
 mod damage;
-mod desk;
 mod error;
+mod executor;
 mod finish;
-mod fresh;
 mod hints;
 mod insert;
+mod insert_bulk;
+mod insert_plan;
+mod insert_planned;
 mod instance;
-mod keeper;
-mod keepers;
-mod keys;
 mod lease;
-mod ledger;
-mod life;
+mod lease_connection;
+mod lease_connections;
 mod limits;
 mod list;
 mod listener;
+mod liveness;
 mod options;
-mod overview;
 mod parts;
-mod plan;
 mod queue;
+mod queue_counts;
+mod queue_stats;
 mod read;
 mod record;
 mod recover;
 mod schedule;
 mod schema;
 mod session;
-mod signs;
 mod sql;
 mod sql_add;
 mod store;
+mod task_row;
+mod unit_of_work;
 mod url;
 mod value;
 mod within;

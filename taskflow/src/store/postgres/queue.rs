@@ -7,7 +7,7 @@ use sqlx::Row;
 
 use super::error::Fault;
 use super::session::Session;
-use super::value::{give, keep};
+use super::value::{escape_nul, unescape_nul};
 use crate::model::QueueConfig;
 use crate::store::QueueState;
 
@@ -47,8 +47,8 @@ pub(super) async fn lock(session: &mut Session<'_>, names: BTreeSet<String>) -> 
 }
 
 pub(super) async fn set_paused(session: &mut Session<'_>, queue: &str, paused: bool) -> Result<(), Fault> {
-    session.is_news = true;
-    let pause = session.query(PAUSE).bind(keep(queue).into_owned()).bind(paused);
+    session.should_notify = true;
+    let pause = session.query(PAUSE).bind(escape_nul(queue).into_owned()).bind(paused);
     session.execute(pause).await.map(drop)
 }
 
@@ -57,16 +57,16 @@ pub(super) async fn set_config(
     queue: &str,
     config: Option<&QueueConfig>,
 ) -> Result<(), Fault> {
-    session.is_news = true;
+    session.should_notify = true;
     let json = config.map(|config| serde_json::to_string(config).expect("numbers can be written as JSON"));
-    let configure = session.query(CONFIGURE).bind(keep(queue).into_owned()).bind(json);
+    let configure = session.query(CONFIGURE).bind(escape_nul(queue).into_owned()).bind(json);
     session.execute(configure).await.map(drop)
 }
 
 pub(super) async fn states(session: &mut Session<'_>) -> Result<Vec<QueueState>, Fault> {
     let rows = session.all(session.query(STATES)).await?;
     let state = |row: &sqlx::postgres::PgRow| {
-        let (name, json) = (give(row.try_get(0)?), row.try_get::<Option<&str>, _>(2)?);
+        let (name, json) = (unescape_nul(row.try_get(0)?), row.try_get::<Option<&str>, _>(2)?);
         let config = config(json);
         if config.is_none() && json.is_some() && UNREADABLE.lock().insert(name.clone()) {
             tracing::error!(queue = name, "its stored limits cannot be read; those of each program hold");

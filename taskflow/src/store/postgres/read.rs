@@ -10,10 +10,10 @@ use super::error::Fault;
 use super::record::{self, record_query};
 use super::session::Session;
 use super::sql::total;
-use super::value::{Instant, give};
+use super::value::{Instant, unescape_nul};
 use crate::model::{Counts, LogLevel, LogLine, TaskId, TaskRecord, time};
-use crate::store::state::State;
-use crate::store::{TaskEnd, words};
+use crate::store::row_state::RowState;
+use crate::store::{TaskEnd, codec};
 
 const GET: &str = record_query!("WHERE t.id = $1");
 
@@ -55,9 +55,9 @@ pub(super) async fn ends(session: &mut Session<'_>, ids: &[TaskId]) -> Result<Ve
     let rows = session.all(session.query(ENDS).bind(uuids)).await?;
     let mut found = HashMap::with_capacity(rows.len());
     for row in &rows {
-        let status = State::from_number(row.try_get::<i16, _>(1)?.into()).status();
-        let result = row.try_get::<Option<String>, _>(2)?.map(|json| Arc::from(words::raw(json).get()));
-        let end = TaskEnd::of(status, result, row.try_get::<Option<String>, _>(3)?.map(give));
+        let status = RowState::from_number(row.try_get::<i16, _>(1)?.into()).status();
+        let result = row.try_get::<Option<String>, _>(2)?.map(|json| Arc::from(codec::raw(json).get()));
+        let end = TaskEnd::of(status, result, row.try_get::<Option<String>, _>(3)?.map(unescape_nul));
         found.insert(TaskId::from(row.try_get::<Uuid, _>(0)?), end);
     }
     Ok(ids.iter().map(|id| found.get(id).cloned().unwrap_or(TaskEnd::Gone)).collect())
@@ -69,8 +69,8 @@ pub(super) async fn logs(session: &mut Session<'_>, id: TaskId) -> Result<Option
     for row in &rows {
         if let Some(at) = row.try_get::<Option<Instant>, _>(0)? {
             let level = LogLevel::from_word(row.try_get(1)?).unwrap_or(LogLevel::Info);
-            let attempt = words::small(row.try_get(3)?);
-            lines.push(LogLine::new(time::from_micros(at.0), level, give(row.try_get(2)?), attempt));
+            let attempt = codec::to_u32(row.try_get(3)?);
+            lines.push(LogLine::new(time::from_micros(at.0), level, unescape_nul(row.try_get(2)?), attempt));
         }
     }
     Ok((!rows.is_empty()).then_some(lines))
@@ -78,7 +78,7 @@ pub(super) async fn logs(session: &mut Session<'_>, id: TaskId) -> Result<Option
 
 pub(super) async fn counts(session: &mut Session<'_>) -> Result<Counts, Fault> {
     let row = session.one(session.query(COUNTS)).await?;
-    let number = |column: usize| row.try_get(column).map(words::count);
+    let number = |column: usize| row.try_get(column).map(codec::to_u64);
     Ok(Counts {
         pending: number(0)?,
         running: number(1)?,

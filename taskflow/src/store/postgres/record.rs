@@ -6,10 +6,10 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::error::Fault;
-use super::value::{Instant, give};
+use super::value::{Instant, unescape_nul};
 use crate::model::{Attempt, AttemptOutcome, InstanceId, TaskId, TaskRecord, TaskSource, time};
-use crate::store::state::State;
-use crate::store::words;
+use crate::store::codec;
+use crate::store::row_state::RowState;
 
 /// All of a record, its former attempts as JSON, as one statement sees it: columns for [`record`].
 macro_rules! record_query {
@@ -68,11 +68,11 @@ struct Past {
 
 /// The record in a row of [`record_query`].
 pub(super) fn record(row: &PgRow) -> Result<TaskRecord, Fault> {
-    let state = State::from_number(row.try_get::<i16, _>(3)?.into());
+    let state = RowState::from_number(row.try_get::<i16, _>(3)?.into());
     let instant = |column: usize| {
         row.try_get::<Option<Instant>, _>(column).map(|at| at.map(|at| time::from_micros(at.0)))
     };
-    let text = |column: usize| row.try_get::<Option<String>, _>(column).map(|text| text.map(give));
+    let text = |column: usize| row.try_get::<Option<String>, _>(column).map(|text| text.map(unescape_nul));
     let created_at = instant(7)?.unwrap_or(std::time::UNIX_EPOCH);
     let past: Vec<Past> = row
         .try_get::<Option<&str>, _>(29)?
@@ -80,44 +80,44 @@ pub(super) fn record(row: &PgRow) -> Result<TaskRecord, Fault> {
         .unwrap_or_default();
     let mut record = TaskRecord {
         id: TaskId::from(row.try_get::<Uuid, _>(0)?),
-        name: give(row.try_get(1)?),
-        queue: give(row.try_get(2)?),
+        name: unescape_nul(row.try_get(1)?),
+        queue: unescape_nul(row.try_get(2)?),
         status: state.status(),
         priority: row.try_get(4)?,
-        args: words::raw(row.try_get(21)?),
-        tags: words::tags(row.try_get(17)?),
+        args: codec::raw(row.try_get(21)?),
+        tags: codec::tags(row.try_get(17)?),
         idempotency_key: text(15)?,
         run_key: text(16)?,
         concurrency_key: text(26)?,
         source: TaskSource::from_word(row.try_get(14)?),
-        attempt: words::small(row.try_get(5)?),
-        max_attempts: words::small(row.try_get(6)?),
+        attempt: codec::to_u32(row.try_get(5)?),
+        max_attempts: codec::to_u32(row.try_get(6)?),
         attempts: past.into_iter().map(former).collect(),
         created_at,
         run_at: instant(8)?.unwrap_or(created_at),
         scheduled_for: instant(9)?,
         expires_at: instant(25)?,
-        timeout: words::readable_policy(row.try_get(28)?).ok().and_then(|policy| policy.timeout),
-        snoozes: words::small(row.try_get::<i32, _>(27)?.into()),
+        timeout: codec::readable_policy(row.try_get(28)?).ok().and_then(|policy| policy.timeout),
+        snoozes: codec::to_u32(row.try_get::<i32, _>(27)?.into()),
         started_at: instant(10)?,
         finished_at: instant(11)?,
         error: text(19)?,
-        result: row.try_get::<Option<String>, _>(20)?.map(words::raw),
+        result: row.try_get::<Option<String>, _>(20)?.map(codec::raw),
         progress: row.try_get::<Option<&str>, _>(18)?.and_then(|json| serde_json::from_str(json).ok()),
         cancel_requested: row.try_get(13)?,
     };
     if let Some(instance) = row.try_get::<Option<Uuid>, _>(22)?
-        && (state == State::Running || state.is_final())
+        && (state == RowState::Running || state.is_final())
     {
         let outcome = match state {
-            State::Running => AttemptOutcome::Running,
-            State::Success => AttemptOutcome::Success,
-            _ => row.try_get::<Option<&str>, _>(12)?.map_or(AttemptOutcome::Failed, words::outcome),
+            RowState::Running => AttemptOutcome::Running,
+            RowState::Success => AttemptOutcome::Success,
+            _ => row.try_get::<Option<&str>, _>(12)?.map_or(AttemptOutcome::Failed, codec::outcome),
         };
         let started_at = record.started_at.unwrap_or(created_at);
         record.attempts.push(Attempt {
             host: text(23)?.unwrap_or_default(),
-            pid: words::small(row.try_get::<Option<i64>, _>(24)?.unwrap_or_default()),
+            pid: codec::to_u32(row.try_get::<Option<i64>, _>(24)?.unwrap_or_default()),
             finished_at: record.finished_at,
             // While it runs, the error is that of the attempt before.
             error: record.error.clone().filter(|_| state.is_final()),
@@ -130,10 +130,10 @@ pub(super) fn record(row: &PgRow) -> Result<TaskRecord, Fault> {
 fn former(past: Past) -> Attempt {
     let started_at = time::from_micros(past.started_at);
     Attempt {
-        host: give(past.host),
-        pid: words::small(past.pid),
+        host: unescape_nul(past.host),
+        pid: codec::to_u32(past.pid),
         finished_at: Some(time::from_micros(past.finished_at)),
-        error: past.error.map(give),
-        ..Attempt::new(words::small(past.number), past.instance, started_at, words::outcome(&past.outcome))
+        error: past.error.map(unescape_nul),
+        ..Attempt::new(codec::to_u32(past.number), past.instance, started_at, codec::outcome(&past.outcome))
     }
 }

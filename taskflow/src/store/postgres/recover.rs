@@ -5,15 +5,15 @@ use std::sync::Arc;
 use sqlx::Row;
 
 use super::damage::{self, is_damaged};
-use super::desk::Desk;
 use super::error::Fault;
-use super::life::{EXPIRED, LEASE_ENDED};
 use super::queue;
 use super::session::Session;
 use super::sql::moment;
+use super::task_row::{EXPIRED, LEASE_ENDED};
+use super::unit_of_work::UnitOfWork;
 use crate::model::{AttemptOutcome, RetryPolicy, TaskId, TaskStatus};
-use crate::store::state::State;
-use crate::store::{Recovered, transition, words};
+use crate::store::row_state::RowState;
+use crate::store::{Recovered, codec, transition};
 
 /// The most lost runs and holds that one call moves on.
 const AT_ONCE: i64 = 256;
@@ -48,31 +48,31 @@ pub(super) async fn recover(session: &mut Session<'_>) -> Result<Vec<Recovered>,
     queue::lock(session, queues.iter().cloned().collect()).await?;
     let mut recovered = Vec::new();
     for rows in [LEASE_ENDED, EXPIRED] {
-        let most = AT_ONCE - words::number(recovered.len());
+        let most = AT_ONCE - codec::to_i64(recovered.len());
         let query = session.query(rows).bind(most).bind(queues.clone());
-        let mut desk = Desk::over(session, query).await?;
-        recovered.extend(desk.ids().into_iter().filter_map(|id| move_on(&mut desk, id)));
-        desk.write(session).await?;
+        let mut work = UnitOfWork::over(session, query).await?;
+        recovered.extend(work.ids().into_iter().filter_map(|id| move_on(&mut work, id)));
+        work.write(session).await?;
     }
-    session.is_news |= !recovered.is_empty();
+    session.should_notify |= !recovered.is_empty();
     Ok(recovered)
 }
 
-fn move_on(desk: &mut Desk, id: TaskId) -> Option<Recovered> {
-    let life = desk.life(id)?;
-    let (task, name) = (life.task(), Arc::from(life.name.as_str()));
-    let policy = match words::readable_policy(life.policy.as_deref()) {
+fn move_on(work: &mut UnitOfWork, id: TaskId) -> Option<Recovered> {
+    let row = work.row(id)?;
+    let (task, name) = (row.task(), Arc::from(row.name.as_str()));
+    let policy = match codec::readable_policy(row.policy.as_deref()) {
         Ok(policy) => policy,
         // Nobody asks for the policy of what has not begun.
-        Err(_) if life.state != State::Running => RetryPolicy::DEFAULT,
+        Err(_) if row.state != RowState::Running => RetryPolicy::DEFAULT,
         Err(reason) => {
-            desk.record(id, desk.now, AttemptOutcome::Lost, Some(transition::WORKER_LOST.to_owned()));
-            desk.fail_damaged(id, &reason, true);
-            let error = desk.life(id)?.error.clone();
+            work.record(id, work.now, AttemptOutcome::Lost, Some(transition::WORKER_LOST.to_owned()));
+            work.fail_damaged(id, &reason, true);
+            let error = work.row(id)?.error.clone();
             return Some(Recovered::new(id, name, TaskStatus::Failed, error));
         }
     };
-    let change = transition::recover(&task, &policy, fastrand::f64(), desk.now)?;
-    desk.apply(id, &change);
+    let change = transition::recover(&task, &policy, fastrand::f64(), work.now)?;
+    work.apply(id, &change);
     Some(change.recovered(&task, id, name))
 }

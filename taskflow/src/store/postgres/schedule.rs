@@ -9,9 +9,9 @@ use uuid::Uuid;
 use super::error::Fault;
 use super::insert;
 use super::session::Session;
-use super::value::{Instant, give, keep};
+use super::value::{Instant, escape_nul, unescape_nul};
 use crate::model::{TaskId, TickOutcome, time};
-use crate::store::words::{count, number};
+use crate::store::codec::{to_i64, to_u64};
 use crate::store::{Declaration, Fire, Fired, ScheduleChange, ScheduleChanges, ScheduleState};
 
 /// Whoever comes second waits here for the first.
@@ -72,7 +72,7 @@ WHERE c.version > $1 ORDER BY c.version LIMIT $2";
 
 pub(super) async fn fire(session: &mut Session<'_>, fire: &Fire) -> Result<Fired, Fault> {
     session.begin().await?;
-    let name = keep(&fire.schedule).into_owned();
+    let name = escape_nul(&fire.schedule).into_owned();
     let mut row = session.optional(session.query(LOCK).bind(name.clone())).await?;
     if row.is_none() {
         let now = session.one(session.query(CLOCK)).await?.try_get::<Instant, _>(0)?.0;
@@ -88,7 +88,7 @@ pub(super) async fn fire(session: &mut Session<'_>, fire: &Fire) -> Result<Fired
         Ok(batch) => batch,
         Err(fired) => return Ok(fired),
     };
-    session.is_news = true;
+    session.should_notify = true;
     let inserted = match batch {
         Some(batch) => Some(insert::insert(session, batch).await?),
         None => None,
@@ -112,23 +112,23 @@ pub(super) async fn schedules(session: &mut Session<'_>) -> Result<Vec<ScheduleS
 }
 
 pub(super) async fn schedule(session: &mut Session<'_>, name: &str) -> Result<Option<ScheduleState>, Fault> {
-    let row = session.optional(session.query(ONE).bind(keep(name).into_owned())).await?;
+    let row = session.optional(session.query(ONE).bind(escape_nul(name).into_owned())).await?;
     row.as_ref().map(read).transpose()
 }
 
 pub(super) async fn changes(session: &mut Session<'_>, since: &u64) -> Result<ScheduleChanges, Fault> {
     let since = i64::try_from(*since).unwrap_or(i64::MAX);
     let latest: i64 = session.one(session.query(VERSION)).await?.try_get(0)?;
-    let mut changes = ScheduleChanges::new(count(latest), Vec::new(), false);
+    let mut changes = ScheduleChanges::new(to_u64(latest), Vec::new(), false);
     if latest <= since {
         return Ok(changes);
     }
     let most = ScheduleChanges::MAX;
-    let page = session.query(CHANGES).bind(since).bind(number(most) + 1);
+    let page = session.query(CHANGES).bind(since).bind(to_i64(most) + 1);
     let rows = session.all(page).await?;
     changes.more = rows.len() > most;
     for row in rows.iter().take(most) {
-        changes.version = count(row.try_get(11)?);
+        changes.version = to_u64(row.try_get(11)?);
         changes.changed.push(read(row)?);
     }
     Ok(changes)
@@ -139,9 +139,9 @@ pub(super) async fn set_schedule(
     schedule: &str,
     change: &ScheduleChange,
 ) -> Result<bool, Fault> {
-    session.is_news = true;
+    session.should_notify = true;
     session.begin().await?;
-    let name = keep(schedule).into_owned();
+    let name = escape_nul(schedule).into_owned();
     if matches!(change, ScheduleChange::Defined { .. } | ScheduleChange::Removed) {
         session.script(LOCK_CHANGES).await?;
     }
@@ -163,7 +163,7 @@ pub(super) async fn set_schedule(
         ScheduleChange::Removed if !was_defined => return Ok(false),
         ScheduleChange::Removed => {
             session.execute(session.query(NOTE_CHANGE).bind(name.clone()).bind(true)).await?;
-            let most = number(ScheduleChanges::MAX_REMOVED);
+            let most = to_i64(ScheduleChanges::MAX_REMOVED);
             session.execute(session.query(FORGET_REMOVED).bind(most)).await?;
             if state.declared.is_none() {
                 session.execute(session.query(REMOVE).bind(name)).await?;
@@ -197,8 +197,8 @@ async fn write(session: &mut Session<'_>, name: String, state: &ScheduleState) -
         .bind(instant(state.last_start))
         .bind(state.last_task.map(Uuid::from))
         .bind(state.paused)
-        .bind(state.definition.as_deref().map(|text| keep(text).into_owned()))
-        .bind(declared.map(|declared| keep(&declared.timing).into_owned()))
+        .bind(state.definition.as_deref().map(|text| escape_nul(text).into_owned()))
+        .bind(declared.map(|declared| escape_nul(&declared.timing).into_owned()))
         .bind(declared.map(|declared| Instant(time::to_micros(declared.since))))
         .bind(i64::try_from(state.skipped).unwrap_or(i64::MAX))
         .bind(instant(state.last_skipped));
@@ -209,9 +209,9 @@ fn read(row: &PgRow) -> Result<ScheduleState, Fault> {
     let instant = |column: usize| {
         row.try_get::<Option<Instant>, _>(column).map(|at| at.map(|at| time::from_micros(at.0)))
     };
-    let text = |column: usize| row.try_get::<Option<String>, _>(column).map(|text| text.map(give));
+    let text = |column: usize| row.try_get::<Option<String>, _>(column).map(|text| text.map(unescape_nul));
     Ok(ScheduleState {
-        name: give(row.try_get(0)?),
+        name: unescape_nul(row.try_get(0)?),
         last_tick: instant(1)?,
         last_outcome: row.try_get::<Option<&str>, _>(2)?.and_then(TickOutcome::from_word),
         last_start: instant(3)?,
@@ -219,7 +219,7 @@ fn read(row: &PgRow) -> Result<ScheduleState, Fault> {
         paused: row.try_get(5)?,
         definition: text(6)?,
         declared: text(7)?.zip(instant(8)?).map(|(timing, since)| Declaration::new(timing, since)),
-        skipped: count(row.try_get(9)?),
+        skipped: to_u64(row.try_get(9)?),
         last_skipped: instant(10)?,
     })
 }

@@ -27,7 +27,7 @@ const TABLES: i64 = 9;
 ///
 /// Whatever of it is there stays: so it makes a store again of one whose tables were dropped.
 ///
-/// Text is kept by `value::keep`: PostgreSQL's has no NUL character.
+/// Text is kept by `value::escape_nul`: PostgreSQL's has no NUL character.
 const FIRST: &str = r#"
 CREATE TABLE IF NOT EXISTS taskflow_tasks (
     id uuid PRIMARY KEY,
@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS taskflow_tasks (
     lost_runs integer NOT NULL DEFAULT 0,
     snoozes integer NOT NULL DEFAULT 0,             -- since it was added or retried by hand
     log_lines integer NOT NULL DEFAULT 0,
-    state smallint NOT NULL DEFAULT 0,              -- -1 put aside, 0 due, 1 later, 2 held, 3 running, 4 success,
+    state smallint NOT NULL DEFAULT 0,              -- -1 put blocked, 0 due, 1 later, 2 held, 3 running, 4 success,
                                                     -- 5 failed, 6 interrupted, 7 cancelled, 8 rejected
     priority smallint NOT NULL DEFAULT 0,
     cancel_requested boolean NOT NULL DEFAULT false,

@@ -49,7 +49,7 @@ pub(super) struct Session<'c> {
     /// Whether a transaction was begun here.
     in_transaction: bool,
     /// Whether something was changed that another process may wait for.
-    pub(super) is_news: bool,
+    pub(super) should_notify: bool,
     /// The queues whose rows this transaction has locked.
     pub(super) locked_queues: BTreeSet<String>,
     pub(super) patience: Duration,
@@ -61,7 +61,15 @@ impl<'c> Session<'c> {
     pub(super) fn new(connection: &'c mut PgConnection, sql: &'c Sql, persistent: bool) -> Self {
         let patience = PATIENCE;
         let locked_queues = BTreeSet::new();
-        Self { connection, sql, persistent, in_transaction: false, is_news: false, locked_queues, patience }
+        Self {
+            connection,
+            sql,
+            persistent,
+            in_transaction: false,
+            should_notify: false,
+            locked_queues,
+            patience,
+        }
     }
 
     /// A connection inside a transaction of its owner's, who commits it or not.

@@ -8,24 +8,24 @@ use futures_util::future::BoxFuture;
 use sqlx::PgConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool};
 
-use super::calls::{Kind, Shared, ended};
 use super::connections::Connections;
 use super::error::Fault;
+use super::executor::{CallKind, Shared, ended};
 use super::options::PostgresOptions;
 use super::session::{SETTINGS, Session};
 use super::sql::Sql;
 use super::{
-    claim, control, finish, insert, instance, keeper, lease, list, listener, overview, queue, read, recover,
-    schedule, schema, signs, url, within,
+    claim, control, finish, insert, instance, lease, lease_connection, list, listener, liveness, queue,
+    queue_stats, read, recover, schedule, schema, url, within,
 };
 use crate::model::{
     CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
     StoreError, TaskFilter, TaskId, TaskRecord,
 };
 use crate::store::{
-    Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted, QueueState, Recovered,
-    Refusal, Release, Renewal, Renewed, Report, Retention, Run, ScheduleChange, ScheduleChanges,
-    ScheduleState, SignStream, Store, StoreFuture, TaskEnd,
+    Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted, LivenessStream,
+    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, RunRef, ScheduleChange,
+    ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd,
 };
 
 /// The store that is a PostgreSQL database, version 13 or later.
@@ -158,7 +158,7 @@ impl PostgresStore {
     }
 
     /// Does a call. Once it was asked it will be done, whether or not its answer is waited for.
-    fn call<T, W>(&self, kind: Kind, work: W) -> StoreFuture<'_, T>
+    fn call<T, W>(&self, kind: CallKind, work: W) -> StoreFuture<'_, T>
     where
         T: Send + 'static,
         W: for<'s, 'c> Fn(&'s mut Session<'c>) -> BoxFuture<'s, Result<T, Fault>> + Send + Sync + 'static,
@@ -202,7 +202,7 @@ impl fmt::Debug for PostgresStore {
 /// A call whose work borrows what it was given, which is kept for the case that it is done again.
 macro_rules! call {
     ($store:ident, $kind:ident, $($given:ident),* => $work:expr) => {
-        $store.call(Kind::$kind, move |session| {
+        $store.call(CallKind::$kind, move |session| {
             $(let $given = $given.clone();)*
             Box::pin(async move { $work(session, $(&$given),*).await })
         })
@@ -223,8 +223,8 @@ impl Store for PostgresStore {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
             // The leases of this instance end now, and what it never began must not be taken for lost.
-            shared.settle_doubts(instance.into()).await?;
-            shared.call(Kind::Write, move |session| Box::pin(instance::leave(session, instance))).await
+            shared.give_back_unconfirmed(instance.into()).await?;
+            shared.call(CallKind::Write, move |session| Box::pin(instance::leave(session, instance))).await
         })
     }
 
@@ -262,35 +262,35 @@ impl Store for PostgresStore {
 
     fn renew(&self, renewal: Renewal) -> StoreFuture<'_, Renewed> {
         let renewal = Arc::new(renewal);
-        if let Some(answer) = self.shared.keepers.renew(&renewal) {
+        if let Some(answer) = self.shared.lease_connections.renew(&renewal) {
             let location = &self.shared.location;
             return Box::pin(async move { answer.await.unwrap_or_else(|_| Err(ended(location))) });
         }
         call!(self, Renew, renewal => lease::renew)
     }
 
-    fn show_life(&self, instance: InstanceId) -> SignStream {
-        keeper::show_life(&self.shared, instance)
+    fn show_life(&self, instance: InstanceId) -> LivenessStream {
+        lease_connection::show_life(&self.shared, instance)
     }
 
     fn look_again_in(&self) -> Option<Duration> {
         self.shared.suspects.look_again_in(Instant::now())
     }
 
-    fn asked_to_stop(&self, instance: InstanceId) -> StoreFuture<'_, Vec<Run>> {
-        self.call(Kind::Read, move |session| Box::pin(lease::asked_to_stop(session, instance)))
+    fn asked_to_stop(&self, instance: InstanceId) -> StoreFuture<'_, Vec<RunRef>> {
+        self.call(CallKind::Read, move |session| Box::pin(lease::asked_to_stop(session, instance)))
     }
 
     fn recover(&self, _by: InstanceId) -> StoreFuture<'_, Vec<Recovered>> {
         Box::pin(async move {
-            if let Err(error) = signs::end_leases_of_the_dead(&self.shared).await {
+            if let Err(error) = liveness::end_leases_of_the_dead(&self.shared).await {
                 if error.is_transient() {
                     return Err(error);
                 }
                 // Leases still tell.
                 tracing::debug!(%error, "whether other processes live cannot be seen");
             }
-            self.call(Kind::Write, |session| Box::pin(recover::recover(session))).await
+            self.call(CallKind::Write, |session| Box::pin(recover::recover(session))).await
         })
     }
 
@@ -299,7 +299,7 @@ impl Store for PostgresStore {
     }
 
     fn get(&self, id: TaskId) -> StoreFuture<'_, Option<TaskRecord>> {
-        self.call(Kind::Read, move |session| Box::pin(read::get(session, id)))
+        self.call(CallKind::Read, move |session| Box::pin(read::get(session, id)))
     }
 
     fn ends(&self, ids: Vec<TaskId>) -> StoreFuture<'_, Vec<TaskEnd>> {
@@ -307,7 +307,7 @@ impl Store for PostgresStore {
     }
 
     fn logs(&self, id: TaskId) -> StoreFuture<'_, Option<Vec<LogLine>>> {
-        self.call(Kind::Read, move |session| Box::pin(read::logs(session, id)))
+        self.call(CallKind::Read, move |session| Box::pin(read::logs(session, id)))
     }
 
     fn list(&self, filter: TaskFilter) -> StoreFuture<'_, Page<TaskRecord>> {
@@ -323,7 +323,7 @@ impl Store for PostgresStore {
     }
 
     fn queues(&self) -> StoreFuture<'_, Vec<QueueInfo>> {
-        call!(self, Read, => overview::queues)
+        call!(self, Read, => queue_stats::queues)
     }
 
     fn instances(&self) -> StoreFuture<'_, Vec<InstanceInfo>> {
@@ -347,7 +347,7 @@ impl Store for PostgresStore {
     }
 
     fn set_paused(&self, queue: String, paused: bool) -> StoreFuture<'_, ()> {
-        self.call(Kind::Write, move |session| {
+        self.call(CallKind::Write, move |session| {
             let queue = queue.clone();
             Box::pin(async move { queue::set_paused(session, &queue, paused).await })
         })
@@ -375,7 +375,7 @@ impl Store for PostgresStore {
     }
 
     fn set_queue(&self, queue: String, config: Option<QueueConfig>) -> StoreFuture<'_, ()> {
-        self.call(Kind::Write, move |session| {
+        self.call(CallKind::Write, move |session| {
             let (queue, config) = (queue.clone(), config.clone());
             Box::pin(async move { queue::set_config(session, &queue, config.as_ref()).await })
         })
@@ -386,7 +386,7 @@ impl Store for PostgresStore {
     }
 
     fn prune(&self, retention: Retention, limit: usize) -> StoreFuture<'_, usize> {
-        self.call(Kind::Write, move |session| Box::pin(control::prune(session, retention, limit)))
+        self.call(CallKind::Write, move |session| Box::pin(control::prune(session, retention, limit)))
     }
 }
 

@@ -70,7 +70,7 @@ pub(super) fn length(length: std::time::Duration) -> i64 {
 const MARK: char = '\u{2400}';
 
 /// Text as it is kept: PostgreSQL's text holds every character but NUL, which is written `␀0`; and so `␀` is `␀␀`.
-pub(super) fn keep(text: &str) -> Cow<'_, str> {
+pub(super) fn escape_nul(text: &str) -> Cow<'_, str> {
     if !text.contains(['\0', MARK]) {
         return Cow::Borrowed(text);
     }
@@ -86,7 +86,7 @@ pub(super) fn keep(text: &str) -> Cow<'_, str> {
 }
 
 /// [`keep`] undone.
-pub(super) fn give(kept: String) -> String {
+pub(super) fn unescape_nul(kept: String) -> String {
     if !kept.contains(MARK) {
         return kept;
     }
@@ -107,7 +107,7 @@ pub(super) fn give(kept: String) -> String {
 
 /// JSON as it is kept: as it is. Valid JSON has no NUL character, which it writes `\u0000`; where there is one all the
 /// same it is written so.
-pub(super) fn keep_json(json: &str) -> Cow<'_, str> {
+pub(super) fn escape_json(json: &str) -> Cow<'_, str> {
     if json.contains('\0') { Cow::Owned(json.replace('\0', "\\u0000")) } else { Cow::Borrowed(json) }
 }
 
@@ -129,16 +129,16 @@ mod tests {
             "é\u{10FFFF}",
         ];
         for text in texts {
-            let kept = keep(text);
+            let kept = escape_nul(text);
             assert!(!kept.contains('\0'));
-            assert_eq!(give(kept.clone().into_owned()), text);
-            assert_eq!(texts.iter().filter(|other| keep(other) == kept).count(), 1, "{text:?}");
+            assert_eq!(unescape_nul(kept.clone().into_owned()), text);
+            assert_eq!(texts.iter().filter(|other| escape_nul(other) == kept).count(), 1, "{text:?}");
         }
     }
 
     #[test]
     fn json_is_kept_as_it_is() {
-        assert!(matches!(keep_json("{\"a\":\"\\u0000\u{2400}\"}"), Cow::Borrowed(_)));
-        assert_eq!(keep_json("\"\0\""), "\"\\u0000\"");
+        assert!(matches!(escape_json("{\"a\":\"\\u0000\u{2400}\"}"), Cow::Borrowed(_)));
+        assert_eq!(escape_json("\"\0\""), "\"\\u0000\"");
     }
 }

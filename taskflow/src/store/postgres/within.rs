@@ -71,7 +71,7 @@ pub(super) async fn insert(session: &mut Session<'_>, batch: &InsertBatch) -> Re
 
 async fn insert_and_notify(session: &mut Session<'_>, batch: &InsertBatch) -> Result<Answers, Fault> {
     let answers = insert::insert(session, batch).await?;
-    if session.is_news {
+    if session.should_notify {
         session.execute(session.query(NOTIFY)).await?;
     }
     Ok(answers)

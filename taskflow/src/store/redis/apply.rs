@@ -6,8 +6,8 @@
 //! looks again, and leaves what is no longer as it was read.
 
 use super::answer::List;
+use super::packed_row::{HELD, PackedRow, RUNNING, exact, outcome_number, stage_of};
 use super::script::Call;
-use super::state::{HELD, RUNNING, State, exact, outcome_number, stage_of};
 use crate::model::{StoreError, TaskId};
 use crate::store::transition::{Change, ErrorChange, Stage, TaskState};
 
@@ -59,8 +59,8 @@ pub(super) fn pack(call: &mut Call, offers: &[Offer<'_>], rows: &Rows<'_>) {
         Rows::WithRunKey(_) => (0, 0, 0, 1),
     };
     let mut head = Vec::with_capacity(11);
-    head.extend(super::state::length(offers.len()));
-    head.extend(super::state::length(count));
+    head.extend(super::packed_row::length(offers.len()));
+    head.extend(super::packed_row::length(count));
     head.extend([strict, fenced, by_run_key]);
     call.arg(head);
     for offer in offers {
@@ -133,7 +133,7 @@ fn pack_offer(call: &mut Call, offer: &Offer<'_>) {
         bytes.extend(number.to_le_bytes());
     }
     bytes.extend(exact(next.run_at).to_le_bytes());
-    bytes.extend(next.expires_at.map_or(super::state::FOR_EVER, exact).to_le_bytes());
+    bytes.extend(next.expires_at.map_or(super::packed_row::FOR_EVER, exact).to_le_bytes());
     call.arg(bytes).arg(error).arg(run.and_then(|run| run.error).unwrap_or_default());
 }
 
@@ -160,6 +160,6 @@ pub(super) fn unpack(mut answer: List<'_>) -> Result<Vec<Row>, StoreError> {
 fn row(bytes: &[u8]) -> Option<Row> {
     let (id, rest) = bytes.split_first_chunk::<16>()?;
     let (applied, head) = rest.split_first()?;
-    let before = if head.is_empty() { None } else { Some(State::task_of(head)?) };
+    let before = if head.is_empty() { None } else { Some(PackedRow::task_of(head)?) };
     Some(Row { id: TaskId::from_bytes(*id), is_applied: *applied == b'1', before })
 }

@@ -9,10 +9,10 @@ use parking_lot::Mutex;
 
 use super::answer::List;
 use super::damage::Damaged;
+use super::packed_row::{Body, FOR_EVER, PackedRow, Unpack, exact, policy};
 use super::script::{AT_ONCE, Call};
-use super::state::{Body, FOR_EVER, State, Unpack, exact, policy};
 use crate::model::{InstanceId, RateLimit, RetryPolicy, StoreError, TaskId, time};
-use crate::store::{Claim, Claimed, Claims, Run};
+use crate::store::{Claim, Claimed, Claims, RunRef};
 
 /// Which claim of which process: no two have the same.
 pub(super) type Token = [u8; 24];
@@ -20,13 +20,13 @@ pub(super) type Token = [u8; 24];
 /// Numbers claims, and remembers those whose answers were lost: their tasks are leased to an instance that does not know.
 /// They are taken back before it claims again.
 #[derive(Debug)]
-pub(super) struct Tokens {
+pub(super) struct UnconfirmedClaims {
     handle: [u8; 16],
     next: AtomicU64,
     unanswered: Mutex<HashMap<InstanceId, Vec<Token>>>,
 }
 
-impl Tokens {
+impl UnconfirmedClaims {
     pub(super) fn new(handle: [u8; 16]) -> Self {
         Self { handle, next: AtomicU64::new(0), unanswered: Mutex::default() }
     }
@@ -44,28 +44,28 @@ impl Tokens {
     }
 }
 
-/// A claim whose answer has not come, or not been read yet. Dropped like that, as with the call's future, it is [`lost`](Tokens::lost).
+/// A claim whose answer has not come, or not been read yet. Dropped like that, as with the call's future, it is [`lost`](UnconfirmedClaims::lost).
 #[derive(Debug)]
 pub(super) struct Unconfirmed<'a> {
-    tokens: &'a Tokens,
+    unconfirmed: &'a UnconfirmedClaims,
     instance: InstanceId,
     pub(super) token: Token,
     is_confirmed: bool,
 }
 
 impl<'a> Unconfirmed<'a> {
-    pub(super) fn begin(tokens: &'a Tokens, instance: InstanceId) -> Self {
-        Self { tokens, instance, token: tokens.next(), is_confirmed: false }
+    pub(super) fn begin(unconfirmed: &'a UnconfirmedClaims, instance: InstanceId) -> Self {
+        Self { unconfirmed, instance, token: unconfirmed.next(), is_confirmed: false }
     }
 
     /// One that was lost, to be taken back.
-    pub(super) fn lost_before(tokens: &'a Tokens, instance: InstanceId) -> Option<Self> {
-        let mut unanswered = tokens.unanswered.lock();
+    pub(super) fn lost_before(unconfirmed: &'a UnconfirmedClaims, instance: InstanceId) -> Option<Self> {
+        let mut unanswered = unconfirmed.unanswered.lock();
         let token = unanswered.get_mut(&instance)?.pop();
         if token.is_none() {
             unanswered.remove(&instance);
         }
-        Some(Self { tokens, instance, token: token?, is_confirmed: false })
+        Some(Self { unconfirmed, instance, token: token?, is_confirmed: false })
     }
 
     /// It is known what it took, or that it took nothing.
@@ -77,7 +77,7 @@ impl<'a> Unconfirmed<'a> {
 impl Drop for Unconfirmed<'_> {
     fn drop(&mut self) {
         if !self.is_confirmed {
-            self.tokens.lost(self.instance, self.token);
+            self.unconfirmed.lost(self.instance, self.token);
         }
     }
 }
@@ -168,9 +168,9 @@ pub(super) fn unpack(mut answer: List<'_>, claim: &Claim) -> Result<(Claims, Vec
     let (mut ids, mut heads) = (Unpack(&ids), Unpack(&heads));
     let (mut tasks, mut damaged) = (Vec::with_capacity(answer.len()), Vec::new());
     let mut policies = Policies::default();
-    while let Some((id, head)) = ids.array().zip(heads.take(State::HEAD)) {
+    while let Some((id, head)) = ids.array().zip(heads.take(PackedRow::HEAD)) {
         let (id, task) = (TaskId::from_bytes(id), answer.bytes()?);
-        let state = State::put_together(head, &task);
+        let state = PackedRow::put_together(head, &task);
         match state.as_ref().and_then(|state| claimed(claim, &mut policies, id, state)) {
             Some(claimed) => tasks.push(claimed),
             None => damaged.push(Damaged::of(id, state.as_ref())),
@@ -187,14 +187,14 @@ fn next_due(micros: i64) -> Option<Duration> {
     u64::try_from(micros).ok().map(Duration::from_micros)
 }
 
-fn claimed(claim: &Claim, policies: &mut Policies, id: TaskId, state: &State<'_>) -> Option<Claimed> {
+fn claimed(claim: &Claim, policies: &mut Policies, id: TaskId, state: &PackedRow<'_>) -> Option<Claimed> {
     let body = Body::unpack(state.body)?;
     let name = claim.names.iter().find(|name| ***name == *state.name).cloned()?;
     let queue = claim.queues.iter().find(|queue| *queue.name == *state.queue)?.name.clone();
     Some(Claimed {
         expires_in: state.expires_at.map(|end| time::left(end, state.started_at)),
         snoozes: state.snoozes,
-        run: Run::new(id, state.fence),
+        run: RunRef::new(id, state.fence),
         name,
         queue,
         args: Arc::from(body.args),

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use super::answer::Answer;
 use super::apply::{self, Offer, Only, Rows, offers};
-use super::calls::Shared;
 use super::damage::Damaged;
+use super::executor::Shared;
+use super::packed_row::PackedRow;
 use super::script::{self, Call};
-use super::state::State;
 use crate::model::{CancelOutcome, Error, StoreError, StoreErrorKind, TaskId};
 use crate::store::{Release, transition};
 
@@ -17,7 +17,7 @@ const ROUNDS: usize = 16;
 impl Shared {
     /// Applies changes, and tells. Answers the rows as they were.
     async fn apply(&self, call: &Call) -> Result<Vec<apply::Row>, StoreError> {
-        apply::unpack(self.tell(call).await?.list()?)
+        apply::unpack(self.call_and_notify(call).await?.list()?)
     }
 
     pub(super) async fn cancel(
@@ -42,16 +42,16 @@ impl Shared {
 
     pub(super) async fn release(&self, releases: &[Release]) -> Result<Vec<bool>, StoreError> {
         let mut call = self.loud(&script::APPLY);
-        for alike in releases.chunk_by(|one, next| one.verdict == next.verdict) {
+        for alike in releases.chunk_by(|one, next| one.outcome == next.outcome) {
             let holds: Vec<_> = alike.iter().map(|release| (release.hold.id, release.hold.fence)).collect();
             let (_, fence) = holds[0];
-            let verdict = &alike[0].verdict;
-            let rule = |task: &_| transition::release(Some(task), fence, verdict).change;
+            let outcome = &alike[0].outcome;
+            let rule = |task: &_| transition::release(Some(task), fence, outcome).change;
             apply::pack(&mut call, &offers(fence, Only::Anything, rule), &Rows::Under(&holds));
         }
         let rows = self.apply(&call).await?;
         let was_released = |(row, release): (&apply::Row, &Release)| {
-            transition::release(row.before.as_ref(), release.hold.fence, &release.verdict).answer
+            transition::release(row.before.as_ref(), release.hold.fence, &release.outcome).answer
         };
         Ok(rows.iter().zip(releases).map(was_released).collect())
     }
@@ -65,17 +65,19 @@ impl Shared {
             let mut call = self.loud(&script::APPLY);
             let (answers, damaged) = decide_retries(&mut call, ids, self.ask(&read).await?)?;
             if !damaged.is_empty() {
-                self.condemn(&damaged).await?;
+                self.fail_damaged(&damaged).await?;
                 continue;
             }
             // Nothing was done if one of them is not what it was.
-            if !answers.iter().any(Result::is_ok) || self.tell(&call).await?.value != redis::Value::Nil {
+            if !answers.iter().any(Result::is_ok)
+                || self.call_and_notify(&call).await?.value != redis::Value::Nil
+            {
                 return Ok(answers);
             }
         }
         let message = format!(
             "`{}`: others change the same tasks again and again; nothing was done, try again",
-            self.links.location
+            self.connections.location
         );
         Err(StoreError::new(StoreErrorKind::Unavailable, message))
     }
@@ -98,13 +100,13 @@ fn decide_retries(
     let (mut reopened, mut taken) = (HashMap::new(), HashMap::new());
     for &id in ids {
         let (bytes, key, holder) = (rows.option()?, rows.option()?, rows.option()?);
-        let state = bytes.as_deref().map(State::unpack);
+        let state = bytes.as_deref().map(PackedRow::unpack);
         if let Some(None) = state {
             damaged.push(Damaged::of(id, None));
             continue;
         }
         let state = state.flatten();
-        let read = state.as_ref().map(State::task);
+        let read = state.as_ref().map(PackedRow::task);
         let task = reopened.get(&id).or(read.as_ref());
         let holder = holder.and_then(|holder| super::answer::id(&holder)).map(TaskId::from_bytes);
         let holder = holder.or_else(|| taken.get(key.as_ref()?).copied());

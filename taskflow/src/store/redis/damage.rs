@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::state::{Body, RUNNING, State, policy};
+use super::packed_row::{Body, PackedRow, RUNNING, policy};
 use crate::model::TaskId;
 
 /// Repairs of this process, one at a time.
@@ -28,19 +28,19 @@ pub(super) struct Damaged {
     pub(super) fence: Option<u64>,
     pub(super) why: &'static str,
     /// Whether its queue or name cannot be read.
-    pub(super) lane: bool,
+    pub(super) ready_list: bool,
     /// Its body, as far as it can be read; empty if all of it can.
     pub(super) body: Vec<u8>,
 }
 
 impl Damaged {
-    pub(super) fn of(id: TaskId, state: Option<&State<'_>>) -> Self {
+    pub(super) fn of(id: TaskId, state: Option<&PackedRow<'_>>) -> Self {
         let fence = state.map(|state| state.fence).filter(|_| state.is_some_and(|it| it.stage == RUNNING));
         let Some(state) = state else {
             let why = "its queue, name or key is not text";
-            return Self { id, fence: None, why, lane: true, body: Vec::new() };
+            return Self { id, fence: None, why, ready_list: true, body: Vec::new() };
         };
-        let sound = |why| Self { id, fence, why, lane: false, body: Vec::new() };
+        let sound = |why| Self { id, fence, why, ready_list: false, body: Vec::new() };
         match Body::unpack(state.body) {
             // No more than its policy was asked for, or it is whole.
             _ if state.policy().is_some_and(|json| policy(json).is_none()) => {

@@ -1,7 +1,7 @@
 //! How runs end and what they say, packed for the script and its answer read.
 
+use super::packed_row::{exact, length, outcome_number, stage_of, status_of};
 use super::script::{AT_ONCE, Call};
-use super::state::{exact, length, outcome_number, stage_of, status_of};
 use crate::model::{AttemptOutcome, LogLevel, LogLine, Progress, time};
 use crate::store::{Finish, FinishKind, Finished, Report};
 
@@ -111,7 +111,7 @@ const LEVELS: [LogLevel; 4] = [LogLevel::Debug, LogLevel::Info, LogLevel::Warn, 
 
 /// A line as `say` packed it.
 pub(super) fn line(bytes: &[u8]) -> Option<LogLine> {
-    let mut at = super::state::Unpack(bytes);
+    let mut at = super::packed_row::Unpack(bytes);
     let (micros, level, attempt) = (at.i64()?, at.u8()?, at.u32()?);
     let level = LEVELS.get(usize::from(level)).copied().unwrap_or(LogLevel::Info);
     let message = String::from_utf8_lossy(at.0).into_owned();

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::time::SystemTime;
 
-use super::script::{AT_ONCE, Call};
-use super::state::{
-    FOR_EVER, HAS_KEY, HAS_RUN_KEY, crowd, exact, key_of, lane, length, pack_body, prefetch_number, put_word,
-    source_number,
+use super::packed_row::{
+    FOR_EVER, HAS_KEY, HAS_RUN_KEY, concurrency_group, exact, key_of, length, pack_body, prefetch_number,
+    put_word, ready_list, source_number,
 };
+use super::script::{AT_ONCE, Call};
 use crate::model::{InstanceId, NewTask, TaskId, When, time};
 use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
 
@@ -117,9 +117,9 @@ pub(super) fn pack_plain(call: &mut Call, batch: &InsertBatch, groups: &[InsertG
     let (classes, number_of) = classes(groups);
     call.arg(classes.len());
     for class in &classes {
-        let lane = lane(class.queue, class.name);
-        let end = class.end_of_state(&lane);
-        call.arg(class.queue).arg(&lane).arg(class.start).arg(-i32::from(class.priority));
+        let ready_list = ready_list(class.queue, class.name);
+        let end = class.end_of_state(&ready_list);
+        call.arg(class.queue).arg(&ready_list).arg(class.start).arg(-i32::from(class.priority));
         call.arg(&end).arg(&end[WORDS_AT..]);
     }
     let mut ids: Vec<_> = tasks(groups).map(|insert| insert.task.id).collect();
@@ -138,7 +138,7 @@ pub(super) fn pack_plain(call: &mut Call, batch: &InsertBatch, groups: &[InsertG
     }
 }
 
-/// Where lane and crowd are in the end of a state.
+/// Where ready list and concurrency group are in the end of a state.
 const WORDS_AT: usize = 40;
 
 /// How many bytes the ids of an entry have in common, as in `constants.lua`.
@@ -240,19 +240,19 @@ impl<'a> Class<'a> {
         }
     }
 
-    /// Its lane, what `insert.lua` unpacks as `<BBi2I4BB`, and the end of its states.
+    /// Its ready list, what `insert.lua` unpacks as `<BBi2I4BB`, and the end of its states.
     fn pack(&self, call: &mut Call) {
-        let lane = lane(self.queue, self.name);
+        let ready_list = ready_list(self.queue, self.name);
         let mut specification = vec![u8::from(self.plain), self.start];
         specification.extend(self.priority.to_le_bytes());
         specification.extend(self.tries.to_le_bytes());
         specification.extend([self.source, self.prefetch]);
-        call.arg(&lane).arg(&specification[..]).arg(self.end_of_state(&lane));
+        call.arg(&ready_list).arg(&specification[..]).arg(self.end_of_state(&ready_list));
     }
 
     /// From the greatest number of attempts on, without the body, as `constants.lua` packs it.
-    fn end_of_state(&self, lane: &str) -> Vec<u8> {
-        let mut end = Vec::with_capacity(44 + lane.len());
+    fn end_of_state(&self, ready_list: &str) -> Vec<u8> {
+        let mut end = Vec::with_capacity(44 + ready_list.len());
         end.extend(self.tries.to_le_bytes());
         end.extend(self.tries.to_le_bytes());
         // Neither an instant it was meant for nor lines.
@@ -263,8 +263,8 @@ impl<'a> Class<'a> {
         end.extend([0; 4]);
         end.push(self.prefetch);
         end.extend(FOR_EVER.to_le_bytes());
-        put_word(&mut end, lane);
-        // Plain tasks are in no crowd.
+        put_word(&mut end, ready_list);
+        // Plain tasks are in no concurrency group.
         put_word(&mut end, "");
         end
     }
@@ -274,7 +274,7 @@ impl<'a> Class<'a> {
 const IN_CROWD: u8 = 1;
 const RECORD_REJECTED: u8 = 2;
 
-/// What `insert.lua` unpacks as `<Bi8BI4i8B`, keys, crowd and the error of a record of a refused task.
+/// What `insert.lua` unpacks as `<Bi8BI4i8B`, keys, concurrency group and the error of a record of a refused task.
 fn pack_specification(call: &mut Call, insert: &InsertTask) {
     let task = &insert.task;
     let (when, value) = match task.when {
@@ -290,9 +290,9 @@ fn pack_specification(call: &mut Call, insert: &InsertTask) {
     bytes.push(key | run_key);
     bytes.extend(max_size.to_le_bytes());
     bytes.extend(task.expires_at.map_or(FOR_EVER, |at| exact(time::to_micros(at))).to_le_bytes());
-    let in_crowd = if task.concurrency_key.is_some() { IN_CROWD } else { 0 };
+    let in_group = if task.concurrency_key.is_some() { IN_CROWD } else { 0 };
     let record = insert.max_size.filter(|_| insert.record_rejected);
-    bytes.push(in_crowd | if record.is_some() { RECORD_REJECTED } else { 0 });
+    bytes.push(in_group | if record.is_some() { RECORD_REJECTED } else { 0 });
     call.arg(&bytes[..]);
     if let Some(key) = &task.idempotency_key {
         call.arg(key_of(&task.name, key));
@@ -301,7 +301,7 @@ fn pack_specification(call: &mut Call, insert: &InsertTask) {
         call.arg(key);
     }
     if let Some(key) = &task.concurrency_key {
-        call.arg(crowd(&task.queue, key));
+        call.arg(concurrency_group(&task.queue, key));
     }
     if let Some(max_size) = record {
         call.arg(Refusal::QueueFull { queue: task.queue.to_string(), max_size }.error());

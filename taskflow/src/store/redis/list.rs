@@ -6,8 +6,8 @@
 //! until a page has looked at as many as it may.
 
 use super::answer::List;
+use super::packed_row::{STAGES, exact, pack_tag};
 use super::script::Call;
-use super::state::{STAGES, exact, pack_tag};
 use crate::model::{Counts, Cursor, StoreError, TaskFilter, TaskId, TaskStatus, time};
 
 /// Tasks that one script looks at along an order: some 5 ms.

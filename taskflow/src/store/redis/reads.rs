@@ -1,8 +1,8 @@
 //! What can be asked about tasks.
 
 use super::answer::Answer;
-use super::calls::Shared;
-use super::{instance, list, numbers, record, script};
+use super::executor::Shared;
+use super::{instance, list, queue_stats, record, script};
 use crate::model::{Counts, InstanceId, Page, StoreError, TaskFilter, TaskId, TaskRecord};
 use crate::store::TaskEnd;
 
@@ -22,7 +22,7 @@ impl Shared {
         }
         let (mut records, damaged) = record::unpack(self.ask(&call).await?.list()?)?;
         if !damaged.is_empty() {
-            self.condemn(&damaged).await?;
+            self.fail_damaged(&damaged).await?;
             (records, _) = record::unpack(self.ask(&call).await?.list()?)?;
         }
         let mut strangers = instance::named_in(&records);
@@ -58,8 +58,8 @@ impl Shared {
             command.arg(id.as_bytes());
         }
         // A record can be shown without them.
-        let Ok(value) = self.links.ask(&command).await else { return Ok(()) };
-        let mut entries = Answer { value, location: &self.links.location }.list()?;
+        let Ok(value) = self.connections.ask(&command).await else { return Ok(()) };
+        let mut entries = Answer { value, location: &self.connections.location }.list()?;
         let mut known = self.known.lock();
         if known.len() > instance::REMEMBERED {
             known.clear();
@@ -80,7 +80,7 @@ impl Shared {
         let counts = if filter.statuses.is_empty() {
             Counts::default()
         } else {
-            numbers::counts(self.numbers().await?)?
+            queue_stats::counts(self.numbers().await?)?
         };
         let sources = list::sources(filter, &counts);
         let (mut page, mut left) = (Page::new(Vec::new(), filter.after), TaskFilter::MAX_LOOKED_AT);

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::answer::List;
 use super::damage::Damaged;
 use super::instance::Known;
-use super::state::{Body, RUNNING, State, Unpack, outcome_of, policy, status_of};
+use super::packed_row::{Body, PackedRow, RUNNING, Unpack, outcome_of, policy, status_of};
 use crate::model::{Attempt, AttemptOutcome, InstanceId, StoreError, TaskId, TaskRecord, TaskStatus, time};
 use crate::store::TaskEnd;
 
@@ -26,7 +26,7 @@ pub(super) fn unpack(mut answer: List<'_>) -> Result<(Vec<TaskRecord>, Vec<Damag
             past: answer.option()?,
         };
         let bytes = std::mem::take(&mut row.state);
-        let state = State::unpack(&bytes);
+        let state = PackedRow::unpack(&bytes);
         match state.as_ref().and_then(|state| row.record(id, state)) {
             Some(record) => records.push(record),
             None => damaged.push(Damaged::of(id, state.as_ref())),
@@ -65,7 +65,7 @@ struct Row {
 }
 
 impl Row {
-    fn record(self, id: TaskId, state: &State<'_>) -> Option<TaskRecord> {
+    fn record(self, id: TaskId, state: &PackedRow<'_>) -> Option<TaskRecord> {
         let body = Body::unpack(state.body)?;
         let status = status_of(state.stage);
         let error = self.error.map(text);
@@ -112,7 +112,7 @@ impl Row {
 }
 
 /// The attempt that is in the state: the one under way, or the one the task ended with.
-fn last_attempt(state: &State<'_>, status: TaskStatus, error: Option<&String>) -> Option<Attempt> {
+fn last_attempt(state: &PackedRow<'_>, status: TaskStatus, error: Option<&String>) -> Option<Attempt> {
     let outcome = if state.stage == RUNNING { AttemptOutcome::Running } else { state.outcome? };
     Some(Attempt {
         finished_at: (state.finished_at != 0).then(|| time::from_micros(state.finished_at)),
@@ -122,7 +122,7 @@ fn last_attempt(state: &State<'_>, status: TaskStatus, error: Option<&String>) -
     })
 }
 
-/// Attempts as `life.lua` packs them: `<I4c16i8i8BI4` and the error.
+/// Attempts as `transitions.lua` packs them: `<I4c16i8i8BI4` and the error.
 fn former_attempts(bytes: &[u8]) -> Vec<Attempt> {
     let mut at = Unpack(bytes);
     std::iter::from_fn(|| former_attempt(&mut at)).collect()

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use super::apply::{self, Offer, Only, Rows};
+use super::packed_row::{PackedRow, policy};
 use super::script::Call;
-use super::state::{State, policy};
 use crate::model::TaskId;
 use crate::store::{Recovered, transition};
 
@@ -26,7 +26,7 @@ pub(super) enum Found {
 }
 
 /// Adds the arguments that move this one on.
-pub(super) fn decide(call: &mut Call, id: TaskId, state: &State<'_>, now: i64) -> Found {
+pub(super) fn decide(call: &mut Call, id: TaskId, state: &PackedRow<'_>, now: i64) -> Found {
     let Some(policy) = state.policy().and_then(policy) else { return Found::Damaged };
     let from = state.task();
     let Some(change) = transition::recover(&from, &policy, fastrand::f64(), now) else { return Found::Stays };

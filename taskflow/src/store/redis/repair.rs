@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::answer::Answer;
-use super::calls::Shared;
+use super::connection::CallError;
 use super::damage::Damaged;
-use super::link::CallError;
+use super::executor::Shared;
 use super::script::{self, Call};
 use crate::model::{StoreError, TaskId};
 
@@ -40,8 +40,8 @@ enum Pace {
 
 impl Shared {
     pub(super) async fn ask(&self, call: &Call) -> Result<Answer<'_>, StoreError> {
-        let location = &self.links.location;
-        let error = match self.links.call(call).await {
+        let location = &self.connections.location;
+        let error = match self.connections.call(call).await {
             Ok(value) => return Ok(Answer { value, location }),
             Err(CallError::Other(error)) => return Err(error),
             Err(CallError::Damage(error)) => error,
@@ -49,13 +49,13 @@ impl Shared {
         self.repair_first(&error.to_string()).await?;
         // What is simple was not: the script for everything follows.
         let Some(careful) = call.careful() else { return Ok(Answer { value: redis::Value::Nil, location }) };
-        match self.links.call(&careful).await {
+        match self.connections.call(&careful).await {
             Ok(value) => return Ok(Answer { value, location }),
             Err(CallError::Other(error)) => return Err(error),
             Err(CallError::Damage(_)) => {}
         }
         self.repair_all(Pace::Fast).await?;
-        match self.links.call(&careful).await {
+        match self.connections.call(&careful).await {
             Ok(value) => Ok(Answer { value, location }),
             Err(CallError::Other(error) | CallError::Damage(error)) => Err(error),
         }
@@ -87,13 +87,13 @@ impl Shared {
         if last.is_some_and(|at| at > asked || at.elapsed() < REPAIRED_JUST_NOW) {
             return Ok(());
         }
-        let location = &self.links.location;
+        let location = &self.connections.location;
         tracing::error!("`{location}` holds what taskflow did not write, and is repaired: {why}");
         self.step("keys", b"", Pace::Fast).await?;
-        for lane in self.step("lanes", b"", Pace::Fast).await? {
-            match lane.split_first() {
-                Some((b'd', lane)) => drop(self.step("first_due", lane, Pace::Fast).await?),
-                Some((b'l', lane)) => drop(self.step("first_later", lane, Pace::Fast).await?),
+        for ready_list in self.step("ready_lists", b"", Pace::Fast).await? {
+            match ready_list.split_first() {
+                Some((b'd', ready_list)) => drop(self.step("first_due", ready_list, Pace::Fast).await?),
+                Some((b'l', ready_list)) => drop(self.step("first_later", ready_list, Pace::Fast).await?),
                 _ => {}
             }
         }
@@ -121,12 +121,12 @@ impl Shared {
         if last.is_some_and(|at| at > asked || at.elapsed() < REPAIRED_JUST_NOW) {
             return Ok(());
         }
-        for lane in self.step("lanes", b"", pace).await? {
-            match lane.split_first() {
-                Some((b'd', lane)) => drop(self.step("due", lane, pace).await?),
-                Some((b'l', lane)) => drop(self.step("later", lane, pace).await?),
+        for ready_list in self.step("ready_lists", b"", pace).await? {
+            match ready_list.split_first() {
+                Some((b'd', ready_list)) => drop(self.step("due", ready_list, pace).await?),
+                Some((b'l', ready_list)) => drop(self.step("later", ready_list, pace).await?),
                 Some((b'a', queue)) => {
-                    self.step("aside", queue, pace).await?;
+                    self.step("blocked", queue, pace).await?;
                     self.step("since", queue, pace).await?;
                 }
                 _ => {}
@@ -142,13 +142,13 @@ impl Shared {
             self.step(step, b"", pace).await?;
         }
         self.count_anew(pace).await?;
-        for lane in self.step("lanes", b"", pace).await? {
-            if let Some((b'a', queue)) = lane.split_first() {
-                self.step("crowds", queue, pace).await?;
+        for ready_list in self.step("ready_lists", b"", pace).await? {
+            if let Some((b'a', queue)) = ready_list.split_first() {
+                self.step("concurrency_groups", queue, pace).await?;
             }
         }
         *last = Some(Instant::now());
-        tracing::warn!("`{}` is repaired, in {:?}", self.links.location, asked.elapsed());
+        tracing::warn!("`{}` is repaired, in {:?}", self.connections.location, asked.elapsed());
         Ok(())
     }
 
@@ -169,7 +169,7 @@ impl Shared {
             call.arg(field).arg(number);
         }
         let call = call.careful().unwrap_or(call);
-        match self.links.call(&call).await {
+        match self.connections.call(&call).await {
             Ok(_) => Ok(()),
             Err(CallError::Other(error) | CallError::Damage(error)) => Err(error),
         }
@@ -184,18 +184,18 @@ impl Shared {
             call.arg(step).arg(of).arg(&cursor[..]).arg(most);
             let call = call.careful().unwrap_or(call);
             let begun = Instant::now();
-            let value = match self.links.call(&call).await {
+            let value = match self.connections.call(&call).await {
                 Ok(value) => value,
                 Err(CallError::Other(error) | CallError::Damage(error)) => return Err(error),
             };
-            let mut answer = Answer { value, location: &self.links.location }.list()?;
+            let mut answer = Answer { value, location: &self.connections.location }.list()?;
             cursor = answer.bytes()?;
             while !answer.is_empty() {
                 let found = answer.bytes()?;
                 match found.split_first() {
                     Some((b't', task)) => self.say_failed(task),
                     Some((b'!', what)) => {
-                        tracing::error!("`{}`: {}", self.links.location, String::from_utf8_lossy(what));
+                        tracing::error!("`{}`: {}", self.connections.location, String::from_utf8_lossy(what));
                     }
                     _ => next.push(found),
                 }
@@ -212,21 +212,21 @@ impl Shared {
     fn say_failed(&self, task: &[u8]) {
         let Some((id, why)) = task.split_first_chunk::<16>() else { return };
         let (id, why) = (TaskId::from_bytes(*id), String::from_utf8_lossy(why));
-        tracing::error!(task = %id, "a task is damaged in `{}` and has failed: {why}", self.links.location);
+        tracing::error!(task = %id, "a task is damaged in `{}` and has failed: {why}", self.connections.location);
     }
 
     /// Ends tasks of which something cannot be read here.
-    pub(super) async fn condemn(&self, damaged: &[Damaged]) -> Result<(), StoreError> {
+    pub(super) async fn fail_damaged(&self, damaged: &[Damaged]) -> Result<(), StoreError> {
         if damaged.is_empty() {
             return Ok(());
         }
-        let mut call = self.loud(&script::CONDEMN);
-        for Damaged { id, fence, why, lane, body } in damaged {
-            tracing::error!(task = %id, "a task is damaged in `{}` and has failed: {why}", self.links.location);
+        let mut call = self.loud(&script::FAIL_DAMAGED);
+        for Damaged { id, fence, why, ready_list, body } in damaged {
+            tracing::error!(task = %id, "a task is damaged in `{}` and has failed: {why}", self.connections.location);
             call.arg(id.as_bytes()).arg(fence.map(|fence| fence.to_string()).unwrap_or_default());
-            call.arg(*why).arg(u8::from(*lane)).arg(&body[..]);
+            call.arg(*why).arg(u8::from(*ready_list)).arg(&body[..]);
         }
-        if self.tell(&call).await?.bytes()? == b"0" {
+        if self.call_and_notify(&call).await?.bytes()? == b"0" {
             self.repair_first("a task could not be read").await?;
         }
         Ok(())

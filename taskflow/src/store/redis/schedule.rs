@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::answer::List;
-use super::calls::Shared;
+use super::executor::Shared;
+use super::packed_row::exact;
 use super::script;
-use super::state::exact;
 use super::{answer, insert};
 use crate::model::{StoreError, TaskId, TickOutcome, time};
 use crate::store::{Declaration, Fire, FireAfter, Fired, ScheduleChange, ScheduleChanges, ScheduleState};
@@ -28,7 +28,7 @@ impl Shared {
             call.arg(task.task.id.as_bytes());
             insert::pack(&mut call, batch.instance, batch, groups);
         }
-        let answer = self.tell(&call).await?;
+        let answer = self.call_and_notify(&call).await?;
         if answer.value == redis::Value::Nil {
             return Ok(Fired::Before);
         }
@@ -72,7 +72,7 @@ impl Shared {
             }
             ScheduleChange::Undeclared { since } => call.arg("undeclare").arg(exact(time::to_micros(*since))),
         };
-        Ok(self.tell(&call).await?.number()? != 0)
+        Ok(self.call_and_notify(&call).await?.number()? != 0)
     }
 
     pub(super) async fn schedules(&self) -> Result<Vec<ScheduleState>, StoreError> {

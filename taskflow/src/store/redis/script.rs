@@ -9,7 +9,7 @@ use redis::{Arg, Cmd, ToRedisArgs};
 /// How long an answer may take: a connection that is cut half-open is noticed after it.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
-/// The most tasks of a script on `lean.lua`: Lua's stack holds some 8,000 values.
+/// The most tasks of a script on `prelude_fast.lua`: Lua's stack holds some 8,000 values.
 pub(super) const AT_ONCE: usize = 1000;
 
 /// A Lua script: one call of the contract, one transaction.
@@ -35,18 +35,18 @@ impl Script {
     }
 }
 
-/// A script of these files, after `base.lua` or, where that is said, after `lean.lua`.
+/// A script of these files, after `prelude.lua` or, where that is said, after `prelude_fast.lua`.
 macro_rules! script {
     ($effect:ident: $($file:literal),+) => {
         Script {
-            loaded: LazyLock::new(|| load(script!(@ source "plain_call", "base", $($file),+))),
-            careful: Some(LazyLock::new(|| load(script!(@ source "careful_call", "base", $($file),+)))),
+            loaded: LazyLock::new(|| load(script!(@ source "call_direct", "prelude", $($file),+))),
+            careful: Some(LazyLock::new(|| load(script!(@ source "call_checked", "prelude", $($file),+)))),
             writes: script!(@ $effect),
         }
     };
     ($effect:ident, lean: $($file:literal),+) => {
         Script {
-            loaded: LazyLock::new(|| load(script!(@ source "lean", $($file),+))),
+            loaded: LazyLock::new(|| load(script!(@ source "prelude_fast", $($file),+))),
             careful: None,
             writes: script!(@ $effect),
         }
@@ -66,47 +66,52 @@ pub(super) static PROBE: Script = Script {
 };
 pub(super) static JOIN: Script = script!(writes: "join_main");
 pub(super) static LEAVE: Script = script!(writes: "leave_main");
-pub(super) static INSERT: Script = script!(writes: "promote", "crowds", "moves", "insert", "insert_main");
+pub(super) static INSERT: Script =
+    script!(writes: "promote", "concurrency_groups", "task_rows", "insert", "insert_main");
 /// Keeps arguments of an insert that is too large for one call.
 pub(super) static STAGE: Script = script!(writes: "stage_main");
 /// Inserts what was staged.
 pub(super) static INSERT_STAGED: Script =
-    script!(writes: "promote", "crowds", "moves", "staged", "insert", "insert_staged_main");
+    script!(writes: "promote", "concurrency_groups", "task_rows", "staged", "insert", "insert_staged_main");
 /// The same where all tasks are plain, each a group of its own: most batches.
 pub(super) static INSERT_PLAIN: Script = Script {
     loaded: LazyLock::new(|| load(include_str!("lua/insert_plain_main.lua"))),
     careful: None,
     writes: true,
 };
-pub(super) static FIRE: Script = script!(writes: "promote", "crowds", "moves", "insert", "fire_main");
+pub(super) static FIRE: Script =
+    script!(writes: "promote", "concurrency_groups", "task_rows", "insert", "fire_main");
 pub(super) static CLAIM: Script =
-    script!(writes: "promote", "crowds", "window", "limits", "asides", "claim", "claim_main");
+    script!(writes: "promote", "concurrency_groups", "window", "limits", "blocked", "claim", "claim_main");
 pub(super) static CLAIM_PLAIN: Script =
-    script!(writes, lean: "no_ends", "claim_plain", "write_claim", "write_rest", "claim_plain_main");
-pub(super) static UNCLAIM: Script = script!(writes: "crowds", "moves", "life", "unclaim_main");
-pub(super) static FINISH: Script =
-    script!(writes: "crowds", "moves", "life", "say", "ends", "finish", "finish_main");
-pub(super) static TURN: Script = script!(writes: "promote", "crowds", "moves", "life", "say", "ends", "finish", "window", "limits", "asides", "claim", "turn_main");
+    script!(writes, lean: "finish_none", "claim_plain", "write_claim", "write_rest", "claim_plain_main");
+pub(super) static UNCLAIM: Script =
+    script!(writes: "concurrency_groups", "task_rows", "transitions", "unclaim_main");
+pub(super) static FINISH: Script = script!(writes: "concurrency_groups", "task_rows", "transitions", "report", "finish_general", "finish", "finish_main");
+pub(super) static TURN: Script = script!(writes: "promote", "concurrency_groups", "task_rows", "transitions", "report", "finish_general", "finish", "window", "limits", "blocked", "claim", "turn_main");
 /// The same where all is simple: most batches.
-pub(super) static TURN_WELL: Script = script!(writes, lean: "ends_well", "claim_plain", "write_ends", "write_claim", "write_rest", "turn_well_main");
+pub(super) static TURN_WELL: Script = script!(writes, lean: "finish_success_fast", "claim_plain", "write_finished", "write_claim", "write_rest", "turn_success_main");
 pub(super) static FINISH_WELL: Script =
-    script!(writes, lean: "ends_well", "write_ends", "write_rest", "finish_well_main");
-pub(super) static REPORT: Script = script!(writes: "crowds", "moves", "say", "report_main");
+    script!(writes, lean: "finish_success_fast", "write_finished", "write_rest", "finish_success_main");
+pub(super) static REPORT: Script =
+    script!(writes: "concurrency_groups", "task_rows", "report", "report_main");
 pub(super) static RENEW: Script = script!(writes: "renew_main");
-pub(super) static STOPPING: Script = script!(reads: "stopping_main");
-pub(super) static APPLY: Script = script!(writes: "crowds", "moves", "life", "apply_main");
+pub(super) static STOPPING: Script = script!(reads: "asked_to_stop_main");
+pub(super) static APPLY: Script =
+    script!(writes: "concurrency_groups", "task_rows", "transitions", "apply_main");
 pub(super) static ROWS: Script = script!(reads: "rows_main");
 pub(super) static EXPIRED: Script = script!(reads: "expired_main");
-pub(super) static SHOW: Script = script!(writes: "run_id", "show_main");
-pub(super) static SIGNS: Script = script!(reads: "run_id", "signs_main");
-pub(super) static END_LEASES: Script = script!(writes: "crowds", "moves", "run_id", "end_leases_main");
+pub(super) static SHOW: Script = script!(writes: "run_id", "show_life_main");
+pub(super) static SIGNS: Script = script!(reads: "run_id", "liveness_main");
+pub(super) static END_LEASES: Script =
+    script!(writes: "concurrency_groups", "task_rows", "run_id", "end_leases_main");
 pub(super) static GET: Script = script!(reads: "get_main");
 pub(super) static OUTLINES: Script = script!(reads: "outlines_main");
 pub(super) static ENDS: Script = script!(reads: "ends_main");
 pub(super) static LOGS: Script = script!(reads: "logs_main");
 pub(super) static FIND: Script = script!(reads: "find_main");
 pub(super) static INSTANCES: Script = script!(reads: "instances_main");
-pub(super) static DELETE: Script = script!(writes: "crowds", "moves", "delete_main");
+pub(super) static DELETE: Script = script!(writes: "concurrency_groups", "task_rows", "delete_main");
 pub(super) static PAUSE: Script = script!(writes: "pause_main");
 pub(super) static SET_QUEUE: Script = script!(writes: "set_queue_main");
 pub(super) static QUEUE_STATES: Script = script!(reads: "queue_states_main");
@@ -115,11 +120,13 @@ pub(super) static SET_SCHEDULE: Script = script!(writes: "set_schedule_main");
 pub(super) static SCHEDULES: Script = script!(reads: "schedule_states", "schedules_main");
 pub(super) static SCHEDULE: Script = script!(reads: "schedule_states", "schedule_main");
 pub(super) static SCHEDULE_CHANGES: Script = script!(reads: "schedule_states", "schedule_changes_main");
-pub(super) static REPAIR: Script = script!(writes: "crowds", "moves", "repair", "repair_main");
-pub(super) static CONDEMN: Script = script!(writes: "crowds", "moves", "life", "repair", "condemn_main");
+pub(super) static REPAIR: Script =
+    script!(writes: "concurrency_groups", "task_rows", "repair", "repair_main");
+pub(super) static FAIL_DAMAGED: Script =
+    script!(writes: "concurrency_groups", "task_rows", "transitions", "repair", "fail_damaged_main");
 pub(super) static COUNTS: Script = script!(reads: "counts_main");
 pub(super) static CHECK: Script = script!(reads: "check_main");
-pub(super) static PRUNE: Script = script!(writes: "crowds", "moves", "prune_main");
+pub(super) static PRUNE: Script = script!(writes: "concurrency_groups", "task_rows", "prune_main");
 
 /// Puts the words of `constants.lua` in where they are named, and leaves comments out. A local of Lua costs each closure
 /// that names it, each time a script runs; a literal costs nothing.
@@ -160,10 +167,10 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// A call over the keys of that prefix; `news` is what it publishes, if that is not empty.
-    pub(super) fn new(script: &'static Script, prefix: &str, news: &[u8]) -> Self {
+    /// A call over the keys of that prefix; `notifications` is what it publishes, if that is not empty.
+    pub(super) fn new(script: &'static Script, prefix: &str, notifications: &[u8]) -> Self {
         let mut command = redis::cmd("EVALSHA");
-        command.arg(script.loaded.sha.as_str()).arg(1).arg(prefix).arg(news);
+        command.arg(script.loaded.sha.as_str()).arg(1).arg(prefix).arg(notifications);
         Self { script, command, patience: ANSWER, careful: false }
     }
 

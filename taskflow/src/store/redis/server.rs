@@ -2,18 +2,18 @@
 
 use redis::Value;
 
-use super::link::Links;
+use super::connection::Connections;
 use crate::model::{StoreError, StoreErrorKind};
 
 /// Refuses to run tasks on a server that evicts keys when its memory is full. Where `CONFIG` is forbidden its settings are the
 /// provider's: then it is said aloud, and whoever only adds hears it too.
-pub(super) async fn check_eviction(links: &Links, runs: bool) -> Result<(), StoreError> {
-    let location = &links.location;
-    let configured = setting(links, "maxmemory-policy").await;
+pub(super) async fn check_eviction(connections: &Connections, runs: bool) -> Result<(), StoreError> {
+    let location = &connections.location;
+    let configured = setting(connections, "maxmemory-policy").await;
     let is_known = configured.is_some();
     let policy = match configured {
         Some(policy) => policy,
-        None => match policy_in_info(links).await {
+        None => match policy_in_info(connections).await {
             Some(policy) => policy,
             None => {
                 tracing::warn!(
@@ -39,10 +39,10 @@ pub(super) async fn check_eviction(links: &Links, runs: bool) -> Result<(), Stor
 }
 
 /// The eviction policy, from what every user may be told.
-async fn policy_in_info(links: &Links) -> Option<String> {
+async fn policy_in_info(connections: &Connections) -> Option<String> {
     let mut info = redis::cmd("INFO");
     info.arg("memory");
-    let text = match links.ask(&info).await.ok()? {
+    let text = match connections.ask(&info).await.ok()? {
         Value::BulkString(text) => String::from_utf8(text).ok()?,
         Value::VerbatimString { text, .. } => text,
         _ => return None,
@@ -54,13 +54,13 @@ async fn policy_in_info(links: &Links) -> Option<String> {
 
 /// Warns where the server keeps nothing, or not at once. A server that does not say (`CONFIG` is often forbidden) is not
 /// asked again.
-pub(super) async fn warn_if_it_forgets(links: &Links) {
+pub(super) async fn warn_if_it_forgets(connections: &Connections) {
     let (Some(appendonly), Some(fsync)) =
-        (setting(links, "appendonly").await, setting(links, "appendfsync").await)
+        (setting(connections, "appendonly").await, setting(connections, "appendfsync").await)
     else {
         return;
     };
-    let location = &links.location;
+    let location = &connections.location;
     if appendonly == "yes" {
         if fsync == "no" {
             tracing::warn!(
@@ -70,7 +70,7 @@ pub(super) async fn warn_if_it_forgets(links: &Links) {
         }
         return;
     }
-    if setting(links, "save").await.is_none_or(|save| save.is_empty()) {
+    if setting(connections, "save").await.is_none_or(|save| save.is_empty()) {
         tracing::warn!(
             "`{location}` keeps nothing on disk: every task is lost when it stops; set `appendonly yes`"
         );
@@ -82,10 +82,10 @@ pub(super) async fn warn_if_it_forgets(links: &Links) {
     }
 }
 
-async fn setting(links: &Links, name: &str) -> Option<String> {
+async fn setting(connections: &Connections, name: &str) -> Option<String> {
     let mut config = redis::cmd("CONFIG");
     config.arg("GET").arg(name);
-    match links.ask(&config).await.ok()? {
+    match connections.ask(&config).await.ok()? {
         Value::Array(pair) => match pair.into_iter().nth(1)? {
             Value::BulkString(value) => String::from_utf8(value).ok(),
             _ => None,

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use super::calls::{Shared, Simple};
+use super::connection::Connections;
 use super::damage::Repairs;
-use super::link::Links;
-use super::news::News;
-use super::state::exact;
-use super::{claim, finish, instance, numbers, script, signs, url};
+use super::executor::{Shared, Simple};
+use super::notifications::Notifications;
+use super::packed_row::exact;
+use super::{claim, finish, instance, liveness, queue_stats, script, url};
 use crate::model::{
     CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
     TaskFilter, TaskId, TaskRecord, time,
@@ -20,8 +20,8 @@ use crate::model::{
 use crate::store::suspects::Suspects;
 use crate::store::{
     Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
-    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, Run, ScheduleChange,
-    ScheduleChanges, ScheduleState, SignStream, Store, StoreFuture, TaskEnd,
+    LivenessStream, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, RunRef,
+    ScheduleChange, ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd,
 };
 
 /// The store on a Redis server, version 7 or later, or Valkey.
@@ -82,17 +82,21 @@ impl RedisStore {
         let place = url::parse(url)
             .map_err(|message| Error::StoreUrl { url: crate::store::url::without_password(url), message })?;
         let prefix = format!("{{taskflow:{}}}:", place.namespace);
-        let links = Arc::new(Links::new(place.client, place.location));
-        let voice = *Uuid::now_v7().as_bytes();
-        let news = Arc::new(News::new(Arc::clone(&links), format!("{prefix}news"), voice));
-        let tokens = claim::Tokens::new(voice);
+        let connections = Arc::new(Connections::new(place.client, place.location));
+        let sender_id = *Uuid::now_v7().as_bytes();
+        let notifications = Arc::new(Notifications::new(
+            Arc::clone(&connections),
+            format!("{prefix}notifications"),
+            sender_id,
+        ));
+        let unconfirmed = claim::UnconfirmedClaims::new(sender_id);
         Ok(Self {
             shared: Arc::new_cyclic(|this| Shared {
-                links,
-                news,
+                connections,
+                notifications,
                 prefix,
                 known: Mutex::default(),
-                tokens,
+                unconfirmed,
                 simple: Simple::default(),
                 ours: Mutex::default(),
                 suspects: Suspects::default(),
@@ -105,13 +109,15 @@ impl RedisStore {
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStore").field("location", &self.shared.links.location).finish_non_exhaustive()
+        f.debug_struct("RedisStore")
+            .field("location", &self.shared.connections.location)
+            .finish_non_exhaustive()
     }
 }
 
 impl Store for RedisStore {
     fn location(&self) -> String {
-        self.shared.links.location.clone()
+        self.shared.connections.location.clone()
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -129,7 +135,7 @@ impl Store for RedisStore {
             self.shared.take_back_lost(instance).await?;
             let mut call = self.shared.loud(&script::LEAVE);
             call.arg(instance.as_bytes());
-            self.shared.tell(&call).await.map(drop)
+            self.shared.call_and_notify(&call).await.map(drop)
         })
     }
 
@@ -209,14 +215,14 @@ impl Store for RedisStore {
         })
     }
 
-    fn asked_to_stop(&self, instance: InstanceId) -> StoreFuture<'_, Vec<Run>> {
+    fn asked_to_stop(&self, instance: InstanceId) -> StoreFuture<'_, Vec<RunRef>> {
         Box::pin(async move {
             let mut call = self.shared.quiet(&script::STOPPING);
             call.arg(instance.as_bytes());
             let mut answer = self.shared.ask(&call).await?.list()?;
             let mut runs = Vec::with_capacity(answer.len() / 2);
             while !answer.is_empty() {
-                runs.push(Run::new(answer.task_id()?, u64::try_from(answer.number()?).unwrap_or(0)));
+                runs.push(RunRef::new(answer.task_id()?, u64::try_from(answer.number()?).unwrap_or(0)));
             }
             Ok(runs)
         })
@@ -226,8 +232,8 @@ impl Store for RedisStore {
         Box::pin(self.shared.recover())
     }
 
-    fn show_life(&self, instance: InstanceId) -> SignStream {
-        signs::show_life(&self.shared, instance)
+    fn show_life(&self, instance: InstanceId) -> LivenessStream {
+        liveness::show_life(&self.shared, instance)
     }
 
     fn look_again_in(&self) -> Option<Duration> {
@@ -235,7 +241,7 @@ impl Store for RedisStore {
     }
 
     fn listen(&self) -> HintStream {
-        self.shared.news.listen()
+        self.shared.notifications.listen()
     }
 
     fn get(&self, id: TaskId) -> StoreFuture<'_, Option<TaskRecord>> {
@@ -272,28 +278,28 @@ impl Store for RedisStore {
     }
 
     fn counts(&self) -> StoreFuture<'_, Counts> {
-        Box::pin(async move { numbers::counts(self.shared.numbers().await?) })
+        Box::pin(async move { queue_stats::counts(self.shared.numbers().await?) })
     }
 
     fn queues(&self) -> StoreFuture<'_, Vec<QueueInfo>> {
         Box::pin(async move {
             let call = self.shared.quiet(&script::QUEUES);
-            numbers::queues(self.shared.ask(&call).await?.list()?)
+            queue_stats::queues(self.shared.ask(&call).await?.list()?)
         })
     }
 
     fn queue_states(&self) -> StoreFuture<'_, Vec<QueueState>> {
         Box::pin(async move {
             let call = self.shared.quiet(&script::QUEUE_STATES);
-            numbers::queue_states(self.shared.ask(&call).await?.list()?)
+            queue_stats::queue_states(self.shared.ask(&call).await?.list()?)
         })
     }
 
     fn set_queue(&self, queue: String, config: Option<QueueConfig>) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             let mut call = self.shared.loud(&script::SET_QUEUE);
-            call.arg(queue).arg(numbers::pack_config(config.as_ref()));
-            self.shared.tell(&call).await.map(drop)
+            call.arg(queue).arg(queue_stats::pack_config(config.as_ref()));
+            self.shared.call_and_notify(&call).await.map(drop)
         })
     }
 
@@ -331,7 +337,7 @@ impl Store for RedisStore {
         Box::pin(async move {
             let mut call = self.shared.loud(&script::PAUSE);
             call.arg(queue).arg(u8::from(paused));
-            self.shared.tell(&call).await.map(drop)
+            self.shared.call_and_notify(&call).await.map(drop)
         })
     }
 

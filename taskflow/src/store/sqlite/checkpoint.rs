@@ -19,7 +19,7 @@ use rusqlite::Connection;
 
 use super::Synchronous;
 use super::connection;
-use super::ledger::Ledger;
+use super::queue_counts::CountDeltas;
 use super::statements::Statements;
 
 /// About so many pages are written between two checkpoints.
@@ -103,10 +103,10 @@ impl Checkpoints {
     }
 
     /// To be called after each commit, with what it changed.
-    pub(super) fn after_commit(&mut self, sql: &Statements<'_>, ledger: &Ledger) {
+    pub(super) fn after_commit(&mut self, sql: &Statements<'_>, counts: &CountDeltas) {
         self.shared.commits.fetch_add(1, Ordering::Relaxed);
         // A commit writes the ends of some trees, a page for every few tasks, and what does not fit there.
-        self.pages += 4 + ledger.moves / 4 + ledger.bytes / 4096;
+        self.pages += 4 + counts.moves / 4 + counts.bytes / 4096;
         if self.pages >= PAGES {
             self.pages = 0;
             self.want();

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use rusqlite::{Row, params};
 
-use super::keys::{self, Kind};
-use super::lanes::{self, Candidate, Choice};
-use super::legible::is_illegible;
+use super::readable::is_unreadable;
+use super::ready_lists::{self, Candidate, Choice};
 use super::row;
-use super::state::State;
+use super::row_state::RowState;
 use super::statements::Statements;
 use super::transaction::Transaction;
+use super::unique_keys::{self, KeyKind};
 use super::{due, expiring, expiry, instance, limits};
 use crate::model::{TaskId, time};
-use crate::store::{Claim, Claimed, Claims, Run};
+use crate::store::{Claim, Claimed, Claims, RunRef};
 
 /// One statement for all, since each further one costs as much as what it does. The rows come in the order of the list.
 const READ: &str = "
@@ -39,7 +39,7 @@ pub(super) fn claim(tx: &mut Transaction<'_, '_>, claim: &Claim) -> rusqlite::Re
     let are_all_due = due::promote(tx)?;
     let known = tx.known(&claim.names);
     let (mut rooms, are_all_back) = limits::rooms(tx, claim)?;
-    let Choice { chosen, is_cut_short, needs_slot } = lanes::choose(tx, &known, &mut rooms, claim)?;
+    let Choice { chosen, is_cut_short, needs_slot } = ready_lists::choose(tx, &known, &mut rooms, claim)?;
     let tasks = take(tx, claim, chosen)?;
     let next_start = limits::count_starts(tx, &mut rooms)?;
     let mut next_due = None;
@@ -52,7 +52,7 @@ pub(super) fn claim(tx: &mut Transaction<'_, '_>, claim: &Claim) -> rusqlite::Re
         } else {
             let mut queues = Vec::new();
             for room in &rooms {
-                if tx.ledger.later(room.queue, tx.sql)? > 0 {
+                if tx.counts.later(room.queue, tx.sql)? > 0 {
                     queues.push(Arc::clone(&claim.queues[room.slot].name));
                 }
             }
@@ -75,7 +75,7 @@ fn take(
     let (tasks, damaged) = read_all(tx, claim, candidates, &seqs)?;
     if !damaged.is_empty() {
         for (seq, error) in &damaged {
-            tx.condemn(*seq, error)?;
+            tx.fail_damaged(*seq, error)?;
         }
         let mut whole: Vec<i64> = serde_json::from_str(&seqs).expect("numbers are a list");
         whole.retain(|seq| damaged.iter().all(|(damaged, _)| damaged != seq));
@@ -108,7 +108,7 @@ fn read_all(
         let (seq, queue) = (candidate.seq, candidate.queue);
         let claimed = match read_one(tx, claim, candidate, row) {
             Ok(claimed) => claimed,
-            Err(error) if is_illegible(&error) => {
+            Err(error) if is_unreadable(&error) => {
                 damaged.push((seq, error));
                 continue;
             }
@@ -116,7 +116,7 @@ fn read_all(
         };
         let attempt = i64::from(claimed.attempt) - 1;
         if row.get(6)? {
-            keys::free(tx, seq, Kind::Run)?;
+            unique_keys::free(tx, seq, KeyKind::Run)?;
         }
         if let Some(expires_at) = row.get(13)? {
             expiring::forget(tx, seq, expires_at)?;
@@ -125,10 +125,10 @@ fn read_all(
             Some(key) => tx.key_runs(&claimed.queue, key)?,
             None => tx.remember(claimed.run.id, seq, &claimed.queue),
         }
-        tx.ledger.exit(queue, State::Due, attempt);
-        tx.ledger.enter(queue, State::Running, attempt + 1);
+        tx.counts.exit(queue, RowState::Due, attempt);
+        tx.counts.enter(queue, RowState::Running, attempt + 1);
         // Now, and when it ends.
-        tx.ledger.bytes += 2 * claimed.args.len();
+        tx.counts.bytes += 2 * claimed.args.len();
         tasks.push(claimed);
     }
     Ok((tasks, damaged))
@@ -150,17 +150,17 @@ fn read_one(
     // A task that never ran has no log lines.
     let (log_lines, log_bytes) = if row.get(10)? { logged(tx.sql, seq)? } else { (0, 0) };
     Ok(Claimed {
-        run: Run::new(TaskId::from_bytes(row.get(1)?), row::count(fence + 1)),
+        run: RunRef::new(TaskId::from_bytes(row.get(1)?), row::to_u64(fence + 1)),
         name,
         queue: Arc::clone(&claim.queues[slot].name),
         args: row.get(9)?,
         tags,
-        attempt: row::small(attempt + 1),
-        max_attempts: row::small(row.get(3)?),
+        attempt: row::to_u32(attempt + 1),
+        max_attempts: row::to_u32(row.get(3)?),
         policy: tx.policy(row, 7)?,
         scheduled_for: row.get::<_, Option<i64>>(5)?.map(time::from_micros),
         expires_in: row.get::<_, Option<i64>>(13)?.map(|end| time::left(end, tx.now)),
-        snoozes: row::small(row.get(11)?),
+        snoozes: row::to_u32(row.get(11)?),
         log_lines,
         log_bytes,
     })
@@ -168,5 +168,5 @@ fn read_one(
 
 /// The lines a task logged, and the bytes in them.
 fn logged(sql: &Statements<'_>, seq: i64) -> rusqlite::Result<(u32, u32)> {
-    sql.get(LOGGED)?.query_row([seq], |row| Ok((row::small(row.get(0)?), row::small(row.get(1)?))))
+    sql.get(LOGGED)?.query_row([seq], |row| Ok((row::to_u32(row.get(0)?), row::to_u32(row.get(1)?))))
 }

@@ -1,9 +1,9 @@
 //! What people ask of tasks: cancel, retry, delete.
 
-use super::keys::{self, Kind};
-use super::life::Life;
 use super::row;
+use super::task_row::TaskRow;
 use super::transaction::Transaction;
+use super::unique_keys::{self, KeyKind};
 use crate::model::{CancelOutcome, Error, TaskId};
 use crate::store::transition;
 
@@ -26,7 +26,7 @@ pub(super) fn cancel_by_run_key(
     run_key: &str,
 ) -> rusqlite::Result<Vec<TaskId>> {
     let mut cancelled = Vec::new();
-    for id in keys::waiting_with(tx, run_key)? {
+    for id in unique_keys::waiting_with(tx, run_key)? {
         if tx.decide(id, transition::cancel_by_run_key)? {
             cancelled.push(id);
         }
@@ -42,21 +42,24 @@ pub(super) fn retry(
 }
 
 fn retry_one(tx: &mut Transaction<'_, '_>, id: TaskId) -> rusqlite::Result<Result<(), Error>> {
-    let Some(life) = tx.life(id)? else { return Ok(Err(Error::NotFound { id })) };
+    let Some(row) = tx.row(id)? else { return Ok(Err(Error::NotFound { id })) };
     let sql = tx.sql;
     let mut retried = sql.get(RETRIED)?;
-    let mut rows = retried.query([life.seq])?;
+    let mut rows = retried.query([row.seq])?;
     let Some(columns) = rows.next()? else { return Ok(Err(Error::NotFound { id })) };
     // What cannot be read is found out by the claim.
     let key = columns.get_ref(1)?.as_str_or_null().unwrap_or_default().zip(columns.get_ref(0)?.as_str().ok());
-    let holder = key.map(|(key, name)| keys::holder(tx, key, name, Kind::Idempotency)).transpose()?.flatten();
+    let holder = key
+        .map(|(key, name)| unique_keys::holder(tx, key, name, KeyKind::Idempotency))
+        .transpose()?
+        .flatten();
     let attempts = row::policy(columns.get_ref(2)?.as_str_or_null().unwrap_or_default()).max_attempts();
-    let decision = transition::retry(id, Some(&life.task()), attempts, holder, tx.now);
+    let decision = transition::retry(id, Some(&row.task()), attempts, holder, tx.now);
     if let Some(change) = decision.change {
         if let Some((key, name)) = key {
-            keys::take(tx, key, name, Kind::Idempotency, life.seq)?;
+            unique_keys::take(tx, key, name, KeyKind::Idempotency, row.seq)?;
         }
-        tx.apply(&life, &change)?;
+        tx.apply(&row, &change)?;
     }
     Ok(decision.answer)
 }
@@ -64,8 +67,8 @@ fn retry_one(tx: &mut Transaction<'_, '_>, id: TaskId) -> rusqlite::Result<Resul
 pub(super) fn delete(tx: &mut Transaction<'_, '_>, ids: &[TaskId]) -> rusqlite::Result<usize> {
     let mut deleted = 0;
     for id in ids {
-        if let Some(life) = tx.life(*id)?.filter(|life| life.state.is_final()) {
-            forget(tx, &life)?;
+        if let Some(row) = tx.row(*id)?.filter(|row| row.state.is_final()) {
+            forget(tx, &row)?;
             deleted += 1;
         }
     }
@@ -73,13 +76,13 @@ pub(super) fn delete(tx: &mut Transaction<'_, '_>, ids: &[TaskId]) -> rusqlite::
 }
 
 /// Deletes an ended row and what belongs to it.
-pub(super) fn forget(tx: &mut Transaction<'_, '_>, life: &Life) -> rusqlite::Result<()> {
-    tx.free_keys(life)?;
-    tx.left_state(life, life.state)?;
-    tx.ledger.exit(life.queue, life.state, life.attempt);
-    tx.ledger.moves += 1;
-    tx.sql.execute(DELETE, [life.seq])?;
-    tx.sql.execute(DELETE_ATTEMPTS, [life.seq])?;
-    tx.sql.execute(DELETE_LOGS, [life.seq])?;
+pub(super) fn forget(tx: &mut Transaction<'_, '_>, row: &TaskRow) -> rusqlite::Result<()> {
+    tx.free_keys(row)?;
+    tx.left_state(row, row.state)?;
+    tx.counts.exit(row.queue, row.state, row.attempt);
+    tx.counts.moves += 1;
+    tx.sql.execute(DELETE, [row.seq])?;
+    tx.sql.execute(DELETE_ATTEMPTS, [row.seq])?;
+    tx.sql.execute(DELETE_LOGS, [row.seq])?;
     Ok(())
 }

@@ -7,11 +7,11 @@
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{OptionalExtension, Row, params_from_iter};
 
-use super::legible::reason;
-use super::state::State;
+use super::readable::reason;
+use super::row_state::RowState;
 use super::transaction::Transaction;
 use crate::model::TaskId;
-use crate::store::words;
+use crate::store::codec;
 
 /// What a column must hold to be read.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +96,7 @@ const BY_ID: &str = "SELECT seq FROM taskflow_tasks WHERE id = ?1";
 const LEAVE: [&str; 4] = [
     "DELETE FROM taskflow_later WHERE task = ?1",
     "DELETE FROM taskflow_expiring WHERE task = ?1",
-    "DELETE FROM taskflow_put_aside WHERE task = ?1",
+    "DELETE FROM taskflow_blocked WHERE task = ?1",
     "DELETE FROM taskflow_keys WHERE task = ?1",
 ];
 
@@ -108,7 +108,7 @@ INSERT OR IGNORE INTO taskflow_ended_badly (state, id) SELECT state, id FROM tas
 pub(super) struct Condemned {
     pub(super) id: TaskId,
     pub(super) name: String,
-    pub(super) state: State,
+    pub(super) state: RowState,
     pub(super) error: String,
 }
 
@@ -126,7 +126,7 @@ impl Form {
                 (bytes.len() != 16).then(|| format!("has {} bytes instead of 16", bytes.len()))
             }
             (Self::State, ValueRef::Integer(number)) => {
-                let is_known = State::ALL.iter().any(|state| state.number() == number);
+                let is_known = RowState::ALL.iter().any(|state| state.number() == number);
                 (!is_known).then(|| format!("is {number}, which is no state"))
             }
             (Self::Number(least, most, _), ValueRef::Integer(number)) => (!(least..=most).contains(&number))
@@ -135,8 +135,8 @@ impl Form {
             (Self::Text | Self::Policy | Self::Tags | Self::Progress, ValueRef::Text(bytes)) => {
                 let Ok(text) = std::str::from_utf8(bytes) else { return Some("is not UTF-8".to_owned()) };
                 match self {
-                    Self::Policy => words::readable_policy(Some(text)).err().as_deref().map(damaged),
-                    Self::Tags => words::readable_tags(Some(text)).err().as_deref().map(damaged),
+                    Self::Policy => codec::readable_policy(Some(text)).err().as_deref().map(damaged),
+                    Self::Tags => codec::readable_tags(Some(text)).err().as_deref().map(damaged),
                     _ => None,
                 }
             }
@@ -155,7 +155,7 @@ impl Form {
                 Value::Blob(id)
             }
             (Self::Id, _) => Value::Blob(vec![0; 16]),
-            (Self::State, _) => Value::Integer(State::Failed.number()),
+            (Self::State, _) => Value::Integer(RowState::Failed.number()),
             (Self::Number(least, most, _), ValueRef::Integer(number)) => {
                 Value::Integer(number.clamp(least, most))
             }
@@ -204,7 +204,7 @@ pub(super) fn among(
 impl Transaction<'_, '_> {
     /// Makes a row that cannot be read one that can. It is failed with the reason, unless it has ended: then it stays
     /// what it became, and says the reason where it has no other error.
-    pub(super) fn condemn(
+    pub(super) fn fail_damaged(
         &mut self,
         seq: i64,
         error: &rusqlite::Error,
@@ -218,10 +218,10 @@ impl Transaction<'_, '_> {
             Ok((why, values.collect::<rusqlite::Result<Vec<Value>>>()?, row.get_ref(1)?.as_i64().ok()))
         });
         let Some((why, mut values, was)) = found.optional()? else { return Ok(None) };
-        let was = was.and_then(|number| State::ALL.into_iter().find(|state| state.number() == number));
+        let was = was.and_then(|number| RowState::ALL.into_iter().find(|state| state.number() == number));
         let error = reason(&why.unwrap_or_else(|| error.to_string()));
         let ended = was.filter(|state| state.is_final());
-        let state = ended.unwrap_or(State::Failed);
+        let state = ended.unwrap_or(RowState::Failed);
         values[1] = Value::Integer(state.number());
         if ended.is_none() {
             values[11] = Value::Null;
@@ -246,25 +246,25 @@ impl Transaction<'_, '_> {
         let (queue, name, attempt) = (text(&values[2]), text(&values[4]), number(&values[5]));
         values.push(Value::Integer(seq));
         self.sql.execute(MEND, params_from_iter(values))?;
-        if state.number() >= State::Failed.number() {
+        if state.number() >= RowState::Failed.number() {
             self.sql.execute(ENTER_BADLY, [seq])?;
         }
         if let Some(was) = was.filter(|_| ended.is_none()) {
-            let queue = self.ledger.queue(&queue);
-            self.ledger.exit(queue, was, attempt);
-            self.ledger.enter(queue, state, attempt);
+            let queue = self.counts.queue(&queue);
+            self.counts.exit(queue, was, attempt);
+            self.counts.enter(queue, state, attempt);
         }
         // Where its queue or state was damaged the numbers are wrong now, and those of its concurrency key may be.
         self.is_suspect = true;
-        self.is_news = true;
+        self.should_notify = true;
         tracing::error!(task = %id, %name, %error, "a task was damaged in the store; it is {} now", state.status());
         Ok(Some(Condemned { id, name, state, error }))
     }
 
     /// The same for the task of an id.
-    pub(super) fn condemn_id(&mut self, id: TaskId, error: &rusqlite::Error) -> rusqlite::Result<bool> {
+    pub(super) fn fail_damaged_id(&mut self, id: TaskId, error: &rusqlite::Error) -> rusqlite::Result<bool> {
         let seq = self.sql.get(BY_ID)?.query_row([id.as_bytes()], |row| row.get(0)).optional()?;
-        seq.map_or(Ok(None), |seq| self.condemn(seq, error)).map(|it| it.is_some())
+        seq.map_or(Ok(None), |seq| self.fail_damaged(seq, error)).map(|it| it.is_some())
     }
 
     /// Ends those of these rows that cannot be read.
@@ -272,7 +272,7 @@ impl Transaction<'_, '_> {
         for seq in seqs {
             let is_flawed = self.sql.get(ROW)?.query_row([seq], |row| Ok(flaw(row, SMALL)?.is_some()));
             if is_flawed.optional()? == Some(true) {
-                self.condemn(*seq, &rusqlite::Error::InvalidQuery)?;
+                self.fail_damaged(*seq, &rusqlite::Error::InvalidQuery)?;
             }
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::row;
-use super::state::State;
+use super::row_state::RowState;
 use super::statements::Statements;
 use super::transaction::{Known, Transaction};
 
@@ -30,14 +30,14 @@ pub(super) fn promote(tx: &mut Transaction<'_, '_>) -> rusqlite::Result<bool> {
     let mut rows = come_due.query([tx.now, PROMOTED_AT_ONCE])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        let queue = row.get_ref(2)?.as_str().ok().map(|queue| tx.ledger.queue(queue));
+        let queue = row.get_ref(2)?.as_str().ok().map(|queue| tx.counts.queue(queue));
         found.push((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, queue));
     }
     drop(rows);
     if found.is_empty() {
         return Ok(true);
     }
-    let are_all = row::number(found.len()) < PROMOTED_AT_ONCE;
+    let are_all = row::to_i64(found.len()) < PROMOTED_AT_ONCE;
     let (mut promote, mut forget) = (tx.sql.get(PROMOTE)?, tx.sql.get(NO_LONGER_LATER)?);
     for (run_at, seq, queue) in found {
         let is_promoted = promote.execute([seq])? > 0;
@@ -48,8 +48,8 @@ pub(super) fn promote(tx: &mut Transaction<'_, '_>) -> rusqlite::Result<bool> {
             continue;
         };
         // Whatever attempts it made: whether it waits for the first does not change.
-        tx.ledger.exit(queue, State::Later, 0);
-        tx.ledger.enter(queue, State::Due, 0);
+        tx.counts.exit(queue, RowState::Later, 0);
+        tx.counts.enter(queue, RowState::Due, 0);
     }
     Ok(are_all)
 }

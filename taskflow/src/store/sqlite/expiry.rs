@@ -1,6 +1,6 @@
 //! Tasks whose time to start is over.
 //!
-//! A claim that finds some *lapses* them: they are put aside, so that no claim meets them again, until a recovery ends
+//! A claim that finds some *lapses* them: they are blocked, so that no claim meets them again, until a recovery ends
 //! them and tells of it.
 
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use std::sync::Arc;
 use rusqlite::params;
 
 use super::expiring::forget;
-use super::legible::is_illegible;
-use super::life::{Life, may_expire};
+use super::readable::is_unreadable;
 use super::row;
-use super::state::State;
+use super::row_state::RowState;
 use super::statements::Statements;
+use super::task_row::{TaskRow, may_expire};
 use super::transaction::Transaction;
 use crate::model::TaskId;
 use crate::store::{Recovered, transition};
@@ -43,27 +43,27 @@ pub(super) fn lapse(tx: &mut Transaction<'_, '_>) -> rusqlite::Result<bool> {
         rows.collect::<rusqlite::Result<_>>()?
     };
     for (seq, expires_at) in &expired {
-        let Some(life) = expiring(tx, *seq, *expires_at)? else { continue };
+        let Some(row) = expiring(tx, *seq, *expires_at)? else { continue };
         // Put aside it may be already, then for another reason.
         tx.sql.execute(LAPSE, [seq])?;
-        tx.ledger.exit(life.queue, life.state, life.attempt);
-        tx.ledger.enter(life.queue, State::Blocked, life.attempt);
-        tx.left_state(&life, State::Blocked)?;
+        tx.counts.exit(row.queue, row.state, row.attempt);
+        tx.counts.enter(row.queue, RowState::Blocked, row.attempt);
+        tx.left_state(&row, RowState::Blocked)?;
         tx.sql.execute(NOTE_LAPSED, [seq])?;
     }
-    Ok(row::number(expired.len()) < LAPSED_AT_ONCE)
+    Ok(row::to_i64(expired.len()) < LAPSED_AT_ONCE)
 }
 
 /// The row of a task that is noted here, if it is one that expires then. If it is not, other hands have written one or
 /// the other, and the note goes.
-fn expiring(tx: &mut Transaction<'_, '_>, seq: i64, expires_at: i64) -> rusqlite::Result<Option<Life>> {
-    let life = tx.life_of(seq)?;
-    let life = life.filter(|life| life.expires_at == Some(expires_at) && may_expire(life.state));
-    if life.is_none() {
+fn expiring(tx: &mut Transaction<'_, '_>, seq: i64, expires_at: i64) -> rusqlite::Result<Option<TaskRow>> {
+    let row = tx.row_of(seq)?;
+    let row = row.filter(|row| row.expires_at == Some(expires_at) && may_expire(row.state));
+    if row.is_none() {
         forget(tx, seq, expires_at)?;
         tx.is_suspect = true;
     }
-    Ok(life)
+    Ok(row)
 }
 
 /// Whether there is anything to [`cancel`].
@@ -80,21 +80,21 @@ pub(super) fn cancel(tx: &mut Transaction<'_, '_>, limit: i64) -> rusqlite::Resu
     };
     let mut cancelled = Vec::with_capacity(over.len());
     for (seq, expires_at) in over {
-        let Some(life) = expiring(tx, seq, expires_at)? else { continue };
+        let Some(row) = expiring(tx, seq, expires_at)? else { continue };
         let what = tx
             .sql
             .get(WHAT)?
             .query_row([seq], |row| Ok((TaskId::from_bytes(row.get(0)?), row.get::<_, Arc<str>>(1)?)));
         let (id, name) = match what {
-            Err(error) if is_illegible(&error) => {
-                tx.condemn(seq, &error)?;
+            Err(error) if is_unreadable(&error) => {
+                tx.fail_damaged(seq, &error)?;
                 continue;
             }
             what => what?,
         };
-        let task = life.task();
+        let task = row.task();
         if let Some(change) = transition::expire(&task, tx.now) {
-            tx.apply(&life, &change)?;
+            tx.apply(&row, &change)?;
             cancelled.push(change.recovered(&task, id, name));
         }
     }

@@ -2,8 +2,8 @@
 
 use rusqlite::params;
 
-use super::life::Life;
-use super::state::State;
+use super::row_state::RowState;
+use super::task_row::TaskRow;
 use super::transaction::Transaction;
 use crate::model::TaskStatus;
 use crate::store::{Finish, FinishKind, Finished, Release, Report, transition};
@@ -21,15 +21,15 @@ pub(super) fn finish(tx: &mut Transaction<'_, '_>, finishes: &[Finish]) -> rusql
 
 fn finish_one(tx: &mut Transaction<'_, '_>, finish: &Finish) -> rusqlite::Result<Finished> {
     if succeed_at_once(tx, finish)? {
-        tx.is_news = true;
+        tx.should_notify = true;
         return Ok(Finished::Applied(TaskStatus::Success));
     }
-    let life = tx.life(finish.run.id)?;
-    let task = life.as_ref().map(Life::task);
+    let row = tx.row(finish.run.id)?;
+    let task = row.as_ref().map(TaskRow::task);
     let decision = transition::finish(task.as_ref(), finish.run.fence, &finish.kind, tx.now);
-    if let Some((life, change)) = life.zip(decision.change) {
-        tx.say(&life, finish.progress.as_ref(), &finish.lines)?;
-        tx.apply(&life, &change)?;
+    if let Some((row, change)) = row.zip(decision.change) {
+        tx.say(&row, finish.progress.as_ref(), &finish.lines)?;
+        tx.apply(&row, &change)?;
     }
     Ok(decision.answer)
 }
@@ -45,17 +45,17 @@ fn succeed_at_once(tx: &mut Transaction<'_, '_>, finish: &Finish) -> rusqlite::R
     let changed =
         tx.sql.execute(SUCCEED_AT, params![place.seq, finish.run.id.as_bytes(), fence, tx.now, result])?;
     if changed > 0 {
-        let queue = tx.ledger.queue(&place.queue);
-        tx.ledger.exit(queue, State::Running, 1);
-        tx.ledger.enter(queue, State::Success, 1);
+        let queue = tx.counts.queue(&place.queue);
+        tx.counts.exit(queue, RowState::Running, 1);
+        tx.counts.enter(queue, RowState::Success, 1);
     }
     Ok(changed > 0)
 }
 
 pub(super) fn release(tx: &mut Transaction<'_, '_>, releases: &[Release]) -> rusqlite::Result<Vec<bool>> {
     let release_one = |release: &Release| {
-        let Release { hold, verdict } = release;
-        tx.decide(hold.id, |task| transition::release(task, hold.fence, verdict))
+        let Release { hold, outcome } = release;
+        tx.decide(hold.id, |task| transition::release(task, hold.fence, outcome))
     };
     releases.iter().map(release_one).collect()
 }
@@ -65,8 +65,8 @@ pub(super) fn report(tx: &mut Transaction<'_, '_>, reports: &[Report]) -> rusqli
 }
 
 fn report_one(tx: &mut Transaction<'_, '_>, report: &Report) -> rusqlite::Result<bool> {
-    let life = tx.life(report.run.id)?.filter(|life| life.is_running_under(report.run.fence));
-    let Some(life) = life else { return Ok(false) };
-    tx.say(&life, report.progress.as_ref(), &report.lines)?;
+    let row = tx.row(report.run.id)?.filter(|row| row.is_running_under(report.run.fence));
+    let Some(row) = row else { return Ok(false) };
+    tx.say(&row, report.progress.as_ref(), &report.lines)?;
     Ok(true)
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use rusqlite::params;
 
 use super::instance;
-use super::keys::{self, Kind};
-use super::ledger::QueueNumber;
+use super::queue_counts::QueueNumber;
 use super::row;
-use super::state::State;
+use super::row_state::RowState;
 use super::transaction::Transaction;
+use super::unique_keys::{self, KeyKind};
 use super::{due, expiring, expiry};
 use crate::model::{NewTask, TaskId, When, time};
 use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
@@ -34,7 +34,7 @@ WHERE seq = ?1";
 
 /// The fence of a run or hold that begins with the insert; a claim's is greater, so a run under it is known to be that
 /// one.
-const FIRST_FENCE: i64 = crate::store::Run::FIRST_FENCE as i64;
+const FIRST_FENCE: i64 = crate::store::RunRef::FIRST_FENCE as i64;
 
 /// One insert, with what all tasks of a batch share.
 struct Batch<'b> {
@@ -64,7 +64,7 @@ fn insert_group(
 ) -> rusqlite::Result<Result<Vec<Inserted>, Refusal>> {
     // Only a group whose later tasks can be refused has anything to undo.
     let may_undo = group.tasks.iter().skip(1).any(|task| task.max_size.is_some());
-    let before = may_undo.then(|| tx.ledger.clone());
+    let before = may_undo.then(|| tx.counts.clone());
     if may_undo {
         tx.sql.execute("SAVEPOINT insert_group", [])?;
     }
@@ -76,7 +76,7 @@ fn insert_group(
                 if let Some(before) = before {
                     tx.sql.execute("ROLLBACK TO insert_group", [])?;
                     tx.sql.execute("RELEASE insert_group", [])?;
-                    tx.ledger = before;
+                    tx.counts = before;
                     // The row of the instance may have been undone too.
                     context.instance = None;
                 }
@@ -97,14 +97,14 @@ fn insert_one(
     insert: &InsertTask,
 ) -> rusqlite::Result<Result<Inserted, Refusal>> {
     let new = &insert.task;
-    let queue = tx.ledger.queue(&new.queue);
+    let queue = tx.counts.queue(&new.queue);
     // Nobody else can write meanwhile, so what is looked up here still holds below; the indexes would refuse otherwise.
     if new.idempotency_key.is_some() || new.run_key.is_some() || insert.max_size.is_some() {
         if let Some(answer) = stands_for(tx, context, insert)? {
             return Ok(answer);
         }
         if let Some(max_size) = insert.max_size
-            && tx.ledger.waiting_first(queue, tx.sql)? >= row::number(max_size)
+            && tx.counts.waiting_first(queue, tx.sql)? >= row::to_i64(max_size)
         {
             return Ok(Err(Refusal::QueueFull { queue: new.queue.clone().into_owned(), max_size }));
         }
@@ -116,23 +116,23 @@ fn insert_one(
         return Ok(answer.unwrap_or(Ok(Inserted::new(new.id, InsertedAs::Pending))));
     };
     if let Some(key) = &new.idempotency_key {
-        keys::take(tx, key, &new.name, Kind::Idempotency, seq)?;
+        unique_keys::take(tx, key, &new.name, KeyKind::Idempotency, seq)?;
     }
     if let Some(key) = new.run_key.as_ref().filter(|_| begin.attempt == 0) {
-        keys::take(tx, key, &new.name, Kind::Run, seq)?;
+        unique_keys::take(tx, key, &new.name, KeyKind::Run, seq)?;
     }
     wait(tx, seq, new, begin.state)?;
-    if begin.state == State::Running {
+    if begin.state == RowState::Running {
         match &new.concurrency_key {
             Some(key) => tx.key_runs(&new.queue, key)?,
             None => {
-                let queue = Arc::clone(tx.ledger.name(queue));
+                let queue = Arc::clone(tx.counts.name(queue));
                 tx.remember(new.id, seq, &queue);
             }
         }
     }
-    tx.ledger.enter(queue, begin.state, begin.attempt);
-    tx.is_news = true;
+    tx.counts.enter(queue, begin.state, begin.attempt);
+    tx.should_notify = true;
     Ok(Ok(Inserted::new(new.id, begin.kind)))
 }
 
@@ -140,7 +140,7 @@ fn insert_one(
 fn write(
     tx: &mut Transaction<'_, '_>,
     new: &NewTask,
-    state: State,
+    state: RowState,
     attempt: i64,
     lease: Option<(i64, Duration)>,
 ) -> rusqlite::Result<Option<i64>> {
@@ -162,7 +162,7 @@ fn write(
             tx.now,
             scheduled_for,
             new.expires_at.map(time::to_micros),
-            (state == State::Running).then_some(tx.now),
+            (state == RowState::Running).then_some(tx.now),
             new.source.as_str(),
             new.idempotency_key,
             new.run_key,
@@ -174,17 +174,17 @@ fn write(
             row::prefetch(&new.policy) as i64,
         ],
     )?;
-    tx.ledger.bytes += new.args.as_ref().map_or(0, |args| args.len());
+    tx.counts.bytes += new.args.as_ref().map_or(0, |args| args.len());
     Ok((inserted > 0).then(|| tx.sql.connection().last_insert_rowid()))
 }
 
 /// Writes down wherever such tasks are kept that a row waits, if it does.
-fn wait(tx: &mut Transaction<'_, '_>, seq: i64, new: &NewTask, state: State) -> rusqlite::Result<()> {
-    if state == State::Later {
+fn wait(tx: &mut Transaction<'_, '_>, seq: i64, new: &NewTask, state: RowState) -> rusqlite::Result<()> {
+    if state == RowState::Later {
         tx.sql.execute(INSERT_LATER, params![times(new, tx.now).0, seq, new.queue, new.name])?;
     }
     match new.expires_at {
-        Some(at) if matches!(state, State::Due | State::Later) => {
+        Some(at) if matches!(state, RowState::Due | RowState::Later) => {
             expiring::expires(tx, seq, time::to_micros(at))
         }
         _ => Ok(()),
@@ -194,21 +194,21 @@ fn wait(tx: &mut Transaction<'_, '_>, seq: i64, new: &NewTask, state: State) -> 
 /// Counts what was refused, and keeps a record of it if one was asked for.
 fn reject(tx: &mut Transaction<'_, '_>, group: &InsertGroup, refusal: &Refusal) -> rusqlite::Result<()> {
     for insert in &group.tasks {
-        if tx.life(insert.task.id)?.is_some() {
+        if tx.row(insert.task.id)?.is_some() {
             // It is being repeated.
             return Ok(());
         }
     }
     let Refusal::QueueFull { queue, .. } = refusal;
-    let queue = tx.ledger.queue(queue);
-    tx.ledger.refuse(queue, group.tasks.len());
+    let queue = tx.counts.queue(queue);
+    tx.counts.refuse(queue, group.tasks.len());
     if let [insert] = &*group.tasks
         && insert.record_rejected
-        && let Some(seq) = write(tx, &insert.task, State::Rejected, 0, None)?
+        && let Some(seq) = write(tx, &insert.task, RowState::Rejected, 0, None)?
     {
         tx.reject(seq, &refusal.error())?;
-        tx.ledger.enter(queue, State::Rejected, 0);
-        tx.is_news = true;
+        tx.counts.enter(queue, RowState::Rejected, 0);
+        tx.should_notify = true;
     }
     Ok(())
 }
@@ -225,7 +225,7 @@ fn times(new: &NewTask, now: i64) -> (i64, Option<i64>) {
 
 /// How the life of a new task begins.
 struct Begin {
-    state: State,
+    state: RowState,
     attempt: i64,
     instance: Option<i64>,
     kind: InsertedAs,
@@ -237,24 +237,24 @@ fn begin(
     insert: &InsertTask,
     queue: QueueNumber,
 ) -> rusqlite::Result<Begin> {
-    let state = State::waiting(times(&insert.task, tx.now).0, tx.now);
+    let state = RowState::waiting(times(&insert.task, tx.now).0, tx.now);
     let starts = match insert.start {
         Start::Wait => false,
         Start::Hold => {
             let instance = Some(context.instance(tx)?);
             let kind = InsertedAs::Held { fence: 1 };
-            return Ok(Begin { state: State::Held, attempt: 0, instance, kind });
+            return Ok(Begin { state: RowState::Held, attempt: 0, instance, kind });
         }
         Start::Lease => true,
-        Start::LeaseIfIdle => tx.ledger.due(queue, tx.sql)? == 0,
+        Start::LeaseIfIdle => tx.counts.due(queue, tx.sql)? == 0,
     };
     let has_expired = insert.task.expires_at.is_some_and(|at| time::to_micros(at) <= tx.now);
-    if !starts || state != State::Due || has_expired || tx.ledger.is_paused(queue, tx.sql)? {
+    if !starts || state != RowState::Due || has_expired || tx.counts.is_paused(queue, tx.sql)? {
         return Ok(Begin { state, attempt: 0, instance: None, kind: InsertedAs::Pending });
     }
     let instance = Some(context.instance(tx)?);
     let kind = InsertedAs::Leased { fence: 1 };
-    Ok(Begin { state: State::Running, attempt: 1, instance, kind })
+    Ok(Begin { state: RowState::Running, attempt: 1, instance, kind })
 }
 
 impl Batch<'_> {
@@ -277,12 +277,12 @@ fn stands_for(
         return Ok(Some(answer));
     }
     if let Some(key) = &new.idempotency_key
-        && let Some(holder) = keys::holder(tx, key, &new.name, Kind::Idempotency)?
+        && let Some(holder) = unique_keys::holder(tx, key, &new.name, KeyKind::Idempotency)?
     {
         return Ok(Some(Ok(Inserted::new(holder, InsertedAs::Duplicate))));
     }
     if let Some(key) = &new.run_key
-        && let Some(waiting) = keys::holder(tx, key, &new.name, Kind::Run)?
+        && let Some(waiting) = unique_keys::holder(tx, key, &new.name, KeyKind::Run)?
     {
         replace(tx, waiting, new)?;
         return Ok(Some(Ok(Inserted::new(waiting, InsertedAs::Replaced))));
@@ -296,15 +296,15 @@ fn answer_again(
     context: &mut Batch<'_>,
     insert: &InsertTask,
 ) -> rusqlite::Result<Option<Result<Inserted, Refusal>>> {
-    let Some(life) = tx.life(insert.task.id)? else { return Ok(None) };
-    let is_first = life.fence == FIRST_FENCE && life.instance == Some(context.instance(tx)?);
-    let kind = match life.state {
-        State::Rejected => {
-            let (queue, max_size) = (tx.ledger.name(life.queue).to_string(), insert.max_size.unwrap_or(0));
+    let Some(row) = tx.row(insert.task.id)? else { return Ok(None) };
+    let is_first = row.fence == FIRST_FENCE && row.instance == Some(context.instance(tx)?);
+    let kind = match row.state {
+        RowState::Rejected => {
+            let (queue, max_size) = (tx.counts.name(row.queue).to_string(), insert.max_size.unwrap_or(0));
             return Ok(Some(Err(Refusal::QueueFull { queue, max_size })));
         }
-        State::Running if is_first => InsertedAs::Leased { fence: 1 },
-        State::Held if is_first => InsertedAs::Held { fence: 1 },
+        RowState::Running if is_first => InsertedAs::Leased { fence: 1 },
+        RowState::Held if is_first => InsertedAs::Held { fence: 1 },
         _ => InsertedAs::Pending,
     };
     Ok(Some(Ok(Inserted::new(insert.task.id, kind))))
@@ -312,14 +312,14 @@ fn answer_again(
 
 /// Gives a waiting task what another add with its run key wants. A hold stays: whoever has it ends it.
 fn replace(tx: &mut Transaction<'_, '_>, waiting: TaskId, new: &NewTask) -> rusqlite::Result<()> {
-    let Some(life) = tx.life(waiting)? else { return Ok(()) };
+    let Some(row) = tx.row(waiting)? else { return Ok(()) };
     let (run_at, scheduled_for) = times(new, tx.now);
-    let state = if life.state == State::Held { State::Held } else { State::waiting(run_at, tx.now) };
-    tx.left_state(&life, state)?;
+    let state = if row.state == RowState::Held { RowState::Held } else { RowState::waiting(run_at, tx.now) };
+    tx.left_state(&row, state)?;
     tx.sql.execute(
         REPLACE,
         params![
-            life.seq,
+            row.seq,
             state.number(),
             new.queue,
             new.priority,
@@ -334,10 +334,10 @@ fn replace(tx: &mut Transaction<'_, '_>, waiting: TaskId, new: &NewTask) -> rusq
             row::prefetch(&new.policy) as i64,
         ],
     )?;
-    wait(tx, life.seq, new, state)?;
-    let queue = tx.ledger.queue(&new.queue);
-    tx.ledger.exit(life.queue, life.state, life.attempt);
-    tx.ledger.enter(queue, state, life.attempt);
-    tx.is_news = true;
+    wait(tx, row.seq, new, state)?;
+    let queue = tx.counts.queue(&new.queue);
+    tx.counts.exit(row.queue, row.state, row.attempt);
+    tx.counts.enter(queue, state, row.attempt);
+    tx.should_notify = true;
     Ok(())
 }

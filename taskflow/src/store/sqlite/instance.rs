@@ -53,7 +53,7 @@ pub(super) fn join(tx: &mut Transaction<'_, '_>, info: &InstanceInfo) -> rusqlit
 
 /// Its runs, if it left any, are lost at once: their leases end.
 pub(super) fn leave(tx: &mut Transaction<'_, '_>, instance: InstanceId) -> rusqlite::Result<()> {
-    tx.is_news = true;
+    tx.should_notify = true;
     tx.sql.execute(LEAVE, params![instance.as_bytes(), tx.now])?;
     if let Some(number) = find(tx, instance)? {
         end_leases(tx, number)?;

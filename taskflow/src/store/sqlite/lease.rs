@@ -4,11 +4,11 @@ use rusqlite::params;
 
 use super::instance;
 use super::row;
-use super::state::State;
+use super::row_state::RowState;
 use super::statements::Statements;
 use super::transaction::Transaction;
 use crate::model::{InstanceId, TaskId, time};
-use crate::store::{Renewal, Renewed, Run};
+use crate::store::{Renewal, Renewed, RunRef};
 
 const SEEN: &str = "UPDATE taskflow_instances SET seen_at = ?2 WHERE id = ?1";
 
@@ -28,27 +28,27 @@ pub(super) fn renew(tx: &mut Transaction<'_, '_>, renewal: &Renewal) -> rusqlite
     let lease_until = tx.now.saturating_add(time::micros(renewal.lease));
     let mut renewed = Renewed::default();
     for &run in &renewal.runs {
-        let life = tx.life(run.id)?.filter(|life| {
-            matches!(life.state, State::Held | State::Running)
-                && i64::try_from(run.fence) == Ok(life.fence)
-                && life.instance == owner
+        let row = tx.row(run.id)?.filter(|row| {
+            matches!(row.state, RowState::Held | RowState::Running)
+                && i64::try_from(run.fence) == Ok(row.fence)
+                && row.instance == owner
         });
-        let Some(life) = life else {
+        let Some(row) = row else {
             renewed.lost.push(run);
             continue;
         };
-        tx.sql.execute(RENEW, [life.seq, lease_until])?;
-        if life.cancel_requested {
+        tx.sql.execute(RENEW, [row.seq, lease_until])?;
+        if row.cancel_requested {
             renewed.cancel.push(run);
         }
     }
     Ok(renewed)
 }
 
-pub(super) fn asked_to_stop(sql: &Statements<'_>, instance: InstanceId) -> rusqlite::Result<Vec<Run>> {
+pub(super) fn asked_to_stop(sql: &Statements<'_>, instance: InstanceId) -> rusqlite::Result<Vec<RunRef>> {
     let mut asked = sql.get(ASKED_TO_STOP)?;
     let runs = asked.query_map([instance.as_bytes()], |row| {
-        Ok(Run::new(TaskId::from_bytes(row.get(0)?), row::count(row.get(1)?)))
+        Ok(RunRef::new(TaskId::from_bytes(row.get(0)?), row::to_u64(row.get(1)?)))
     })?;
     runs.collect()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rusqlite::{OptionalExtension, params};
 
-use super::ledger::{KeyLimit, QueueNumber};
+use super::queue_counts::{KeyLimit, QueueNumber};
 use super::row;
 use super::transaction::Transaction;
 use crate::model::RateLimit;
@@ -49,7 +49,7 @@ impl Room {
     }
 }
 
-/// The queues of a claim that it can take from, each once. Answers also whether all that was put aside under other
+/// The queues of a claim that it can take from, each once. Answers also whether all that was blocked under other
 /// limits is due again.
 pub(super) fn rooms(tx: &mut Transaction<'_, '_>, claim: &Claim) -> rusqlite::Result<(Vec<Room>, bool)> {
     let mut rooms = Vec::with_capacity(claim.queues.len());
@@ -59,14 +59,14 @@ pub(super) fn rooms(tx: &mut Transaction<'_, '_>, claim: &Claim) -> rusqlite::Re
         if asked.limit == 0 || claim.queues[..slot].iter().any(|before| before.name == *name) {
             continue;
         }
-        let queue = tx.ledger.queue(name);
+        let queue = tx.counts.queue(name);
         let limits = claim.limits.iter().find(|(queue, _)| queue == name);
         let limits = limits.map_or_else(SharedLimits::default, |(_, limits)| *limits);
-        let (keys, are_back) = tx.limit_keys(queue, limits.key_concurrency.map(row::number))?;
+        let (keys, are_back) = tx.limit_keys(queue, limits.key_concurrency.map(row::to_i64))?;
         are_all_back &= are_back;
         let mut free = asked.limit;
         if let Some(most) = limits.global_concurrency {
-            let running = usize::try_from(tx.ledger.running(queue, tx.sql)?).unwrap_or(0);
+            let running = usize::try_from(tx.counts.running(queue, tx.sql)?).unwrap_or(0);
             free = free.min(most.saturating_sub(running));
         }
         let mut starts = None;
@@ -91,9 +91,9 @@ pub(super) fn count_starts(
         if *new > 0 {
             window.start(*limit, tx.now, *new);
             let window = serde_json::to_string(window).expect("numbers can be written as JSON");
-            tx.sql.execute(NOTE_STARTS, params![tx.ledger.name(room.queue), window])?;
+            tx.sql.execute(NOTE_STARTS, params![tx.counts.name(room.queue), window])?;
         }
-        if tx.ledger.pending(room.queue, tx.sql)? > 0 {
+        if tx.counts.pending(room.queue, tx.sql)? > 0 {
             next_start = [next_start, window.next_free(*limit, tx.now)].into_iter().flatten().min();
         }
     }

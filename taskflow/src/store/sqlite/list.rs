@@ -7,11 +7,11 @@
 use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, Row};
 
-use super::legible;
 use super::read::with_former_attempts;
+use super::readable;
 use super::reader::on_one_state;
 use super::row::{self, outline_query, record_query};
-use super::state::State;
+use super::row_state::RowState;
 use super::statements::Statements;
 use crate::model::{Cursor, Page, TaskFilter, TaskId, TaskRecord, TaskStatus, time};
 
@@ -43,7 +43,7 @@ FROM taskflow_later l CROSS JOIN taskflow_tasks t ON t.seq = l.task WHERE t.id <
 
 const PUT_ASIDE: &str = "
 SELECT t.seq, t.id, t.state, t.name, t.queue, t.created_at, t.tags
-FROM taskflow_put_aside p CROSS JOIN taskflow_tasks t ON t.seq = p.task WHERE t.id < ?1";
+FROM taskflow_blocked p CROSS JOIN taskflow_tasks t ON t.seq = p.task WHERE t.id < ?1";
 
 const LAPSED: &str = "
 SELECT t.seq, t.id, t.state, t.name, t.queue, t.created_at, t.tags
@@ -52,7 +52,8 @@ FROM taskflow_expiring e CROSS JOIN taskflow_tasks t ON t.seq = e.task WHERE e.l
 const LEASED: &str =
     light_query!("INDEXED BY taskflow_tasks_leases WHERE lease_until IS NOT NULL AND id < ?1");
 
-const UNFINISHED: &str = "SELECT coalesce(sum(aside + due + later + held + running), 0) FROM taskflow_queues";
+const UNFINISHED: &str =
+    "SELECT coalesce(sum(blocked + due + later + held + running), 0) FROM taskflow_queues";
 
 /// A row that is meant.
 type Found = (TaskId, i64);
@@ -99,7 +100,7 @@ fn gather(sql: &Statements<'_>, filter: &TaskFilter, limit: usize) -> rusqlite::
     let along_ids = wanted.is_empty()
         || wanted.contains(&TaskStatus::Success)
         || ((pending || running)
-            && sql.get(UNFINISHED)?.query_row([], |row| row.get::<_, i64>(0))? > row::number(FEW));
+            && sql.get(UNFINISHED)?.query_row([], |row| row.get::<_, i64>(0))? > row::to_i64(FEW));
     let look = Look { sql, filter, limit };
     if along_ids {
         return Ok(vec![look.along(BY_ID, None, TaskFilter::MAX_LOOKED_AT)?]);
@@ -116,7 +117,7 @@ fn gather(sql: &Statements<'_>, filter: &TaskFilter, limit: usize) -> rusqlite::
     wanted.retain(|status| status.is_final());
     for status in &wanted {
         let most = (TaskFilter::MAX_LOOKED_AT - FEW) / wanted.len();
-        given.push(look.along(BADLY, Some(State::ended(*status)), most)?);
+        given.push(look.along(BADLY, Some(RowState::ended(*status)), most)?);
     }
     Ok(given)
 }
@@ -160,7 +161,7 @@ impl Look<'_, '_> {
     }
 
     /// Reads along an index that has the order of the page, no more than so many rows.
-    fn along(&self, query: &'static str, state: Option<State>, most: usize) -> rusqlite::Result<Given> {
+    fn along(&self, query: &'static str, state: Option<RowState>, most: usize) -> rusqlite::Result<Given> {
         let mut query = self.sql.get(query)?;
         let mut rows = match state {
             Some(state) => query.query(rusqlite::params![self.before(), state.number()])?,
@@ -200,7 +201,7 @@ impl Look<'_, '_> {
         let any = |words: &[String], word: ValueRef<'_>| {
             words.is_empty() || word.as_str().is_ok_and(|word| words.iter().any(|one| one == word))
         };
-        let status = State::from_number(row.get(2)?).status();
+        let status = RowState::from_number(row.get(2)?).status();
         if !(filter.statuses.is_empty() || filter.statuses.contains(&status))
             || !any(&filter.names, row.get_ref(3)?)
             || !any(&filter.queues, row.get_ref(4)?)
@@ -222,5 +223,5 @@ impl Look<'_, '_> {
 }
 
 fn found_at(row: &Row<'_>) -> rusqlite::Result<Found> {
-    Ok((TaskId::from_bytes(legible::id(row.get_ref(1)?)), row.get(0)?))
+    Ok((TaskId::from_bytes(readable::id(row.get_ref(1)?)), row.get(0)?))
 }

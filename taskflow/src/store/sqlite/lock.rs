@@ -21,7 +21,7 @@ pub(super) struct Locks {
 
 /// What a lock says of a process.
 #[derive(Debug)]
-pub(super) enum Sign {
+pub(super) enum Liveness {
     /// It holds its lock.
     Lives,
     /// It let go of its lock. Whoever has this has locked it instead.
@@ -93,7 +93,7 @@ impl Locks {
     }
 
     /// Lets go of an instance of this process that ends in order.
-    pub(super) fn let_go(&self, instance: InstanceId) {
+    pub(super) fn unlock(&self, instance: InstanceId) {
         if self.held.lock().remove(&instance).flatten().is_some() {
             self.forget(instance);
         }
@@ -112,15 +112,17 @@ impl Locks {
     }
 
     /// What can be told of an instance. Never creates a file.
-    pub(super) fn look(&self, instance: InstanceId) -> Sign {
+    pub(super) fn probe(&self, instance: InstanceId) -> Liveness {
         if self.held.lock().contains_key(&instance) {
-            return Sign::Lives;
+            return Liveness::Lives;
         }
-        let Ok(file) = OpenOptions::new().write(true).open(self.file(instance)) else { return Sign::Unknown };
+        let Ok(file) = OpenOptions::new().write(true).open(self.file(instance)) else {
+            return Liveness::Unknown;
+        };
         match file.try_lock() {
-            Ok(()) => Sign::Dead(file),
-            Err(TryLockError::WouldBlock) => Sign::Lives,
-            Err(TryLockError::Error(_)) => Sign::Unknown,
+            Ok(()) => Liveness::Dead(file),
+            Err(TryLockError::WouldBlock) => Liveness::Lives,
+            Err(TryLockError::Error(_)) => Liveness::Unknown,
         }
     }
 }
@@ -145,8 +147,8 @@ mod tests {
                     for _ in 0..2_000 {
                         let instance = InstanceId::new();
                         locks.take(instance).unwrap();
-                        assert!(matches!(Locks::beside(&database).look(instance), Sign::Lives));
-                        locks.let_go(instance);
+                        assert!(matches!(Locks::beside(&database).probe(instance), Liveness::Lives));
+                        locks.unlock(instance);
                     }
                 });
             }

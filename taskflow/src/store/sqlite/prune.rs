@@ -10,8 +10,8 @@ use std::time::Duration;
 use rusqlite::OptionalExtension;
 
 use super::control::forget;
-use super::ledger::MINUTE;
-use super::state::State;
+use super::queue_counts::MINUTE;
+use super::row_state::RowState;
 use super::statements::Statements;
 use super::transaction::Transaction;
 use crate::model::{TaskStatus, time};
@@ -36,7 +36,7 @@ WHERE gone_at <= ?1 AND NOT EXISTS (
 const EMPTY_QUEUES: &str = "
 DELETE FROM taskflow_queues
 WHERE paused = 0 AND config IS NULL AND starts IS NULL AND key_limit IS NULL AND refused = 0
-  AND aside = 0 AND due = 0 AND later = 0 AND held = 0 AND running = 0 AND success = 0 AND failed = 0
+  AND blocked = 0 AND due = 0 AND later = 0 AND held = 0 AND running = 0 AND success = 0 AND failed = 0
   AND interrupted = 0 AND cancelled = 0 AND rejected = 0";
 
 const ENDED_LATELY: &str = "DELETE FROM taskflow_ended_lately WHERE second <= ?1";
@@ -58,7 +58,7 @@ impl Until {
     }
 
     /// Whether a task of this state that ended then is old.
-    fn is_old(self, state: State, finished_at: Option<i64>) -> bool {
+    fn is_old(self, state: RowState, finished_at: Option<i64>) -> bool {
         state.is_final() && finished_at.is_none_or(|at| at <= self.status(state.status()))
     }
 }
@@ -78,7 +78,7 @@ pub(super) fn look(sql: &Statements<'_>, retention: Retention, limit: usize) -> 
     old.collect(sql.get(OLDEST)?.query([])?, of_successes, limit)?;
     for status in Retention::STATUSES {
         if until.status(status) > of_successes {
-            let state = State::ended(status).number();
+            let state = RowState::ended(status).number();
             old.collect(sql.get(OLDEST_OF)?.query([state])?, until.status(status), limit)?;
         }
     }
@@ -95,7 +95,7 @@ impl Old {
             else {
                 return Ok(());
             };
-            let state = State::from_number(row.get(2)?);
+            let state = RowState::from_number(row.get(2)?);
             if self.until.is_old(state, row.get(3)?) && self.until.status(state.status()) <= until {
                 self.tasks.push(row.get(0)?);
             }
@@ -111,10 +111,10 @@ pub(super) fn prune(tx: &mut Transaction<'_, '_>, old: &Old) -> rusqlite::Result
         // It may have been retried or deleted since.
         let ended = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?));
         let ended = tx.sql.get(ENDED)?.query_row([seq], ended).optional()?;
-        if ended.is_some_and(|(state, at)| at.is_some() && old.until.is_old(State::from_number(state), at))
-            && let Some(life) = tx.life_of(*seq)?
+        if ended.is_some_and(|(state, at)| at.is_some() && old.until.is_old(RowState::from_number(state), at))
+            && let Some(row) = tx.row_of(*seq)?
         {
-            forget(tx, &life)?;
+            forget(tx, &row)?;
             deleted += 1;
         }
     }

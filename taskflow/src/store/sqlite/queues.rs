@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, params};
 
-use super::ledger::MINUTE;
-use super::legible;
+use super::queue_counts::MINUTE;
+use super::readable;
 use super::reader::on_one_state;
 use super::row;
 use super::statements::Statements;
@@ -25,7 +25,7 @@ const OVERDUE: i64 = 100_000;
 const HEADS: usize = 500;
 
 const QUEUES: &str = "
-SELECT name, paused = 1, config, aside + due + later + held, later, running,
+SELECT name, paused = 1, config, blocked + due + later + held, later, running,
        success + failed + interrupted + cancelled + rejected, refused
 FROM taskflow_queues ORDER BY name";
 
@@ -45,10 +45,10 @@ const OF_PRIORITY: &str = "
 SELECT name, priority, max(run_at, created_at) FROM taskflow_tasks INDEXED BY taskflow_tasks_ready
 WHERE state = 0 AND queue = ?1 AND name = ?2 AND priority < ?3 ORDER BY priority DESC, seq LIMIT 1";
 
-/// The first task that was put aside of the first key and name from there on.
+/// The first task that was blocked of the first key and name from there on.
 const OF_KEY: &str = "
 SELECT p.key, p.name, (SELECT max(t.run_at, t.created_at) FROM taskflow_tasks t WHERE t.seq = p.task)
-FROM taskflow_put_aside p INDEXED BY taskflow_put_aside_next
+FROM taskflow_blocked p INDEXED BY taskflow_blocked_next
 WHERE p.queue = ?1 AND (p.key, p.name) >= (?2, ?3)
 ORDER BY p.key, p.name, p.priority DESC, p.task LIMIT 1";
 
@@ -83,7 +83,7 @@ pub(super) fn queues(sql: &Statements<'_>) -> rusqlite::Result<Vec<QueueInfo>> {
         while let Some(row) = rows.next()? {
             let Ok(name) = row.get_ref(0)?.as_str() else { continue };
             if let Some(info) = of_name(&mut queues, name) {
-                info.finished_last_minute = row::count(row.get(1)?).min(QueueInfo::MAX_COUNTED);
+                info.finished_last_minute = row::to_u64(row.get(1)?).min(QueueInfo::MAX_COUNTED);
             }
         }
         for info in queues.iter_mut().filter(|info| info.pending > 0) {
@@ -103,11 +103,11 @@ fn in_each(sql: &Statements<'_>) -> rusqlite::Result<Vec<QueueInfo>> {
         let Ok(name) = row.get::<_, String>(0) else { continue };
         let mut info = QueueInfo {
             paused: row.get(1)?,
-            pending: row::count(row.get(3)?),
-            scheduled: row::count(row.get(4)?),
-            running: row::count(row.get(5)?),
-            finished: row::count(row.get(6)?),
-            rejected: row::count(row.get(7)?),
+            pending: row::to_u64(row.get(3)?),
+            scheduled: row::to_u64(row.get(4)?),
+            running: row::to_u64(row.get(5)?),
+            finished: row::to_u64(row.get(6)?),
+            rejected: row::to_u64(row.get(7)?),
             ..QueueInfo::new(name)
         };
         let config = config(&info.name, row.get_ref(2)?);
@@ -136,8 +136,9 @@ fn note_waiting(info: &mut QueueInfo, since: i64, now: i64) {
 /// Looks at the tasks of a queue that could be started first.
 fn note_heads(sql: &Statements<'_>, info: &mut QueueInfo, now: i64) -> rusqlite::Result<()> {
     let mut looked_at = 0;
-    let text =
-        |row: &rusqlite::Row<'_>, column| row.get_ref(column).map(|it| legible::text(it).unwrap_or_default());
+    let text = |row: &rusqlite::Row<'_>, column| {
+        row.get_ref(column).map(|it| readable::text(it).unwrap_or_default())
+    };
     let head = |row: &rusqlite::Row<'_>| Ok((text(row, 0)?, row.get::<_, i64>(1)?, row.get(2)?));
     let (mut of_name, mut of_priority) = (sql.get(OF_NAME)?, sql.get(OF_PRIORITY)?);
     let mut next = of_name.query_row(params![info.name, ""], head).optional()?;
@@ -180,7 +181,7 @@ pub(super) fn states(sql: &Statements<'_>) -> rusqlite::Result<Vec<QueueState>> 
 
 /// A stored configuration. One that cannot be read is none: the queue keeps to what each program says of it.
 fn config(queue: &str, json: ValueRef<'_>) -> Option<QueueConfig> {
-    let json = legible::text(json)?;
+    let json = readable::text(json)?;
     match serde_json::from_str(&json) {
         Ok(config) => Some(config),
         Err(error) => {
@@ -201,9 +202,9 @@ static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 pub(super) fn set_paused(tx: &mut Transaction<'_, '_>, queue: &str, paused: bool) -> rusqlite::Result<()> {
     tx.sql.execute(PAUSE, params![queue, paused])?;
-    let queue = tx.ledger.queue(queue);
-    tx.ledger.reread(queue);
-    tx.is_news = true;
+    let queue = tx.counts.queue(queue);
+    tx.counts.reread(queue);
+    tx.should_notify = true;
     Ok(())
 }
 
@@ -215,6 +216,6 @@ pub(super) fn set_config(
     let config = config
         .map(|config| serde_json::to_string(config).expect("numbers and lengths can be written as JSON"));
     tx.sql.execute(CONFIGURE, params![queue, config])?;
-    tx.is_news = true;
+    tx.should_notify = true;
     Ok(())
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use rusqlite::OptionalExtension;
 
-use super::legible;
 use super::lock::Locks;
+use super::readable;
 use super::reader::on_one_state;
 use super::recover;
 use super::row::{self, record_query};
-use super::state::State;
+use super::row_state::RowState;
 use super::statements::Statements;
 use crate::model::{Attempt, Counts, InstanceId, InstanceInfo, LogLevel, LogLine, TaskId, TaskRecord, time};
 use crate::store::TaskEnd;
@@ -24,7 +24,7 @@ FROM taskflow_tasks WHERE id = ?1";
 const LOGS: &str = "SELECT at, level, message, attempt FROM taskflow_logs WHERE task = ?1 ORDER BY n";
 
 const COUNTS: &str = "
-SELECT total(aside + due + later + held), total(running), total(success), total(failed), total(interrupted),
+SELECT total(blocked + due + later + held), total(running), total(success), total(failed), total(interrupted),
        total(cancelled), total(rejected)
 FROM taskflow_queues";
 
@@ -50,9 +50,9 @@ pub(super) fn ends(sql: &Statements<'_>, ids: &[TaskId]) -> rusqlite::Result<Vec
         let mut ends = Vec::with_capacity(ids.len());
         for id in ids {
             let end = query.query_row([id.as_bytes()], |row| {
-                let status = State::from_number(row.get(0)?).status();
-                let result = legible::text(row.get_ref(1)?);
-                let error = legible::text(row.get_ref(2)?);
+                let status = RowState::from_number(row.get(0)?).status();
+                let result = readable::text(row.get_ref(1)?);
+                let error = readable::text(row.get_ref(2)?);
                 Ok(TaskEnd::of(status, result.map(|json| Arc::from(row::raw(json).get())), error))
             });
             ends.push(end.optional()?.unwrap_or(TaskEnd::Gone));
@@ -82,9 +82,9 @@ pub(super) fn logs(sql: &Statements<'_>, id: TaskId) -> rusqlite::Result<Option<
         let mut query = sql.get(LOGS)?;
         let lines = query.query_map([seq], |row| {
             let at = time::from_micros(row.get(0)?);
-            let text = |column| row.get_ref(column).map(|value| legible::text(value).unwrap_or_default());
+            let text = |column| row.get_ref(column).map(|value| readable::text(value).unwrap_or_default());
             let level = LogLevel::from_word(&text(1)?).unwrap_or(LogLevel::Info);
-            Ok(LogLine::new(at, level, text(2)?, row::small(row.get(3)?)))
+            Ok(LogLine::new(at, level, text(2)?, row::to_u32(row.get(3)?)))
         })?;
         lines.collect::<rusqlite::Result<_>>().map(Some)
     })
@@ -113,17 +113,17 @@ pub(super) fn instances(sql: &Statements<'_>, locks: &Locks) -> rusqlite::Result
             recover::there(sql)?.iter().filter(|it| it.lives(locks, now)).map(|it| it.id).collect();
         let mut query = sql.get(INSTANCES)?;
         let instances = query.query_map([], |row| {
-            let text = |column| row.get_ref(column).map(|value| legible::text(value).unwrap_or_default());
+            let text = |column| row.get_ref(column).map(|value| readable::text(value).unwrap_or_default());
             Ok(InstanceInfo {
                 schedules: names(&text(8)?),
-                id: InstanceId::from_bytes(legible::id(row.get_ref(0)?)),
+                id: InstanceId::from_bytes(readable::id(row.get_ref(0)?)),
                 host: text(1)?,
-                pid: row::small(row.get(2)?),
+                pid: row::to_u32(row.get(2)?),
                 version: text(3)?,
                 runs: row.get(4)?,
                 started_at: time::from_micros(row.get(5)?),
                 seen_at: time::from_micros(row.get(6)?),
-                running: row::count(row.get(7)?),
+                running: row::to_u64(row.get(7)?),
             })
         })?;
         instances.filter(|it| it.as_ref().map_or(true, |it| alive.contains(&it.id))).collect()

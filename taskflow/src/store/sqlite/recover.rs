@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use super::expiry;
 use super::instance;
-use super::legible::{self, is_illegible};
-use super::life::Life;
-use super::lock::{Locks, Sign};
+use super::lock::{Liveness, Locks};
+use super::readable::{self, is_unreadable};
 use super::row;
 use super::statements::Statements;
+use super::task_row::TaskRow;
 use super::transaction::Transaction;
 use crate::model::{InstanceId, TaskId, time};
 use crate::store::{Recovered, transition};
@@ -42,35 +42,35 @@ const NO_LEASE: &str = "UPDATE taskflow_tasks SET lease_until = NULL WHERE seq =
 
 /// An instance that has not left.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct There {
+pub(super) struct RegisteredInstance {
     number: i64,
     pub(super) id: InstanceId,
     seen_at: i64,
 }
 
-impl There {
+impl RegisteredInstance {
     /// Whether it is alive, as far as can be told.
     pub(super) fn lives(&self, locks: &Locks, now: i64) -> bool {
-        match locks.look(self.id) {
-            Sign::Lives => true,
-            Sign::Dead(_) => false,
-            Sign::Unknown => now.saturating_sub(self.seen_at) < BELIEVED,
+        match locks.probe(self.id) {
+            Liveness::Lives => true,
+            Liveness::Dead(_) => false,
+            Liveness::Unknown => now.saturating_sub(self.seen_at) < BELIEVED,
         }
     }
 }
 
 /// The instances that have not left, dead or alive.
-pub(super) fn there(sql: &Statements<'_>) -> rusqlite::Result<Vec<There>> {
+pub(super) fn there(sql: &Statements<'_>) -> rusqlite::Result<Vec<RegisteredInstance>> {
     let mut there = sql.get(THERE)?;
     let rows = there.query_map([], |row| {
-        let id = InstanceId::from_bytes(legible::id(row.get_ref(1)?));
-        Ok(There { number: row.get(0)?, id, seen_at: row.get(2)? })
+        let id = InstanceId::from_bytes(readable::id(row.get_ref(1)?));
+        Ok(RegisteredInstance { number: row.get(0)?, id, seen_at: row.get(2)? })
     })?;
     rows.collect()
 }
 
 /// The instances that are dead, if anything is to be done at all. Reads only: most calls end here.
-pub(super) fn look(sql: &Statements<'_>, locks: &Locks) -> rusqlite::Result<Option<Vec<There>>> {
+pub(super) fn look(sql: &Statements<'_>, locks: &Locks) -> rusqlite::Result<Option<Vec<RegisteredInstance>>> {
     let now = time::now_micros();
     let mut dead = there(sql)?;
     dead.retain(|it| !it.lives(locks, now));
@@ -82,7 +82,7 @@ pub(super) fn look(sql: &Statements<'_>, locks: &Locks) -> rusqlite::Result<Opti
 pub(super) fn recover(
     tx: &mut Transaction<'_, '_>,
     locks: &Locks,
-    dead: &[There],
+    dead: &[RegisteredInstance],
 ) -> rusqlite::Result<Vec<Recovered>> {
     for it in dead {
         // What was seen outside this transaction may have changed: another may have been faster.
@@ -101,40 +101,40 @@ pub(super) fn recover(
     };
     let mut recovered = Vec::with_capacity(lost.len());
     for seq in lost {
-        if let Some(life) = tx.life_of(seq)? {
-            recovered.extend(move_on(tx, &life)?);
+        if let Some(row) = tx.row_of(seq)? {
+            recovered.extend(move_on(tx, &row)?);
         }
     }
-    let room = RECOVERED_AT_ONCE - row::number(recovered.len());
+    let room = RECOVERED_AT_ONCE - row::to_i64(recovered.len());
     recovered.extend(expiry::cancel(tx, room)?);
-    tx.is_news |= !recovered.is_empty();
+    tx.should_notify |= !recovered.is_empty();
     Ok(recovered)
 }
 
-fn move_on(tx: &mut Transaction<'_, '_>, life: &Life) -> rusqlite::Result<Option<Recovered>> {
+fn move_on(tx: &mut Transaction<'_, '_>, row: &TaskRow) -> rusqlite::Result<Option<Recovered>> {
     let sql = tx.sql;
-    if life.state.is_final() {
+    if row.state.is_final() {
         // It need not be readable.
-        sql.execute(NO_LEASE, [life.seq])?;
+        sql.execute(NO_LEASE, [row.seq])?;
         return Ok(None);
     }
     let read = sql
         .get(READ)?
-        .query_row([life.seq], |row| Ok((TaskId::from_bytes(row.get(0)?), row.get(1)?, tx.policy(row, 2)?)));
+        .query_row([row.seq], |row| Ok((TaskId::from_bytes(row.get(0)?), row.get(1)?, tx.policy(row, 2)?)));
     let (id, name, policy) = match read {
-        Err(error) if is_illegible(&error) => {
-            let condemned = tx.condemn(life.seq, &error)?;
-            return Ok(condemned
+        Err(error) if is_unreadable(&error) => {
+            let failed_damaged = tx.fail_damaged(row.seq, &error)?;
+            return Ok(failed_damaged
                 .map(|it| Recovered::new(it.id, Arc::from(it.name), it.state.status(), Some(it.error))));
         }
         read => read?,
     };
-    let task = life.task();
+    let task = row.task();
     let Some(change) = transition::recover(&task, &policy, fastrand::f64(), tx.now) else {
         // Nothing that waits or has ended has a lease, unless other hands gave it one.
-        sql.execute(NO_LEASE, [life.seq])?;
+        sql.execute(NO_LEASE, [row.seq])?;
         return Ok(None);
     };
-    tx.apply(life, &change)?;
+    tx.apply(row, &change)?;
     Ok(Some(change.recovered(&task, id, name)))
 }

@@ -2,8 +2,8 @@
 //!
 //! It reads all rows, in one transaction, and is only for a file in which something was found to be wrong.
 
-use super::audit;
 use super::damage;
+use super::integrity;
 use super::transaction::Transaction;
 
 /// Rows that are checked by one statement.
@@ -15,9 +15,9 @@ const STEPS: &[&str] = &[
     "UPDATE taskflow_tasks SET lease_until = ?1 WHERE state IN (2, 3) AND lease_until IS NULL",
     "UPDATE taskflow_tasks SET lease_until = NULL WHERE lease_until IS NOT NULL AND state NOT IN (2, 3) AND ?1",
     "UPDATE taskflow_tasks SET finished_at = ?1 WHERE state >= 4 AND finished_at IS NULL",
-    // Those whose key is busy are put aside again by the claim that meets them.
+    // Those whose key is busy are blocked again by the claim that meets them.
     "UPDATE taskflow_tasks SET state = 0 WHERE state = -1 AND ?1",
-    "DELETE FROM taskflow_put_aside WHERE ?1",
+    "DELETE FROM taskflow_blocked WHERE ?1",
     "DELETE FROM taskflow_later WHERE ?1",
     "INSERT INTO taskflow_later (run_at, task, queue, name)
      SELECT run_at, seq, queue, name FROM taskflow_tasks WHERE state = 1 AND ?1",
@@ -39,7 +39,7 @@ const STEPS: &[&str] = &[
      SELECT run_key, name, 'run', seq FROM taskflow_tasks
      WHERE run_key IS NOT NULL AND state < 3 AND attempt = 0 AND ?1 ORDER BY seq",
     "UPDATE taskflow_queues
-     SET aside = 0, due = 0, later = 0, held = 0, running = 0, success = 0, failed = 0, interrupted = 0, cancelled = 0,
+     SET blocked = 0, due = 0, later = 0, held = 0, running = 0, success = 0, failed = 0, interrupted = 0, cancelled = 0,
          rejected = 0, waiting_first = 0, refused = max(0, min(refused, 1000000000000000)),
          key_round = max(0, min(key_round, 1000000000000)), starts = iif(json_valid(starts), starts, NULL)
      WHERE ?1",
@@ -72,9 +72,9 @@ pub(super) fn repair(tx: &mut Transaction<'_, '_>) -> rusqlite::Result<()> {
         tx.sql.execute(step, [tx.now])?;
     }
     // The numbers are what was counted here.
-    tx.ledger.clear();
+    tx.counts.clear();
     tx.is_suspect = false;
-    tx.is_news = true;
+    tx.should_notify = true;
     tracing::warn!(
         "other hands have written in the tables of tasks; all that follows from the tasks was made again"
     );
@@ -82,6 +82,6 @@ pub(super) fn repair(tx: &mut Transaction<'_, '_>) -> rusqlite::Result<()> {
 }
 
 /// What an audit asked for.
-pub(super) fn see_to(tx: &mut Transaction<'_, '_>, found: &audit::Found) -> rusqlite::Result<()> {
+pub(super) fn see_to(tx: &mut Transaction<'_, '_>, found: &integrity::Found) -> rusqlite::Result<()> {
     if found.is_inconsistent { repair(tx) } else { tx.condemn_these(&found.flawed) }
 }

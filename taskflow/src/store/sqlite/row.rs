@@ -4,14 +4,14 @@ use std::fmt::Write;
 
 use rusqlite::Row;
 
-use super::legible::{self, is_illegible};
-use super::state::State;
+use super::readable::{self, is_unreadable};
+use super::row_state::RowState;
 use crate::model::{Attempt, AttemptOutcome, InstanceId, TaskId, TaskRecord, TaskSource, TaskStatus, time};
-pub(super) use crate::store::prefetch::prefetch;
-pub(super) use crate::store::words::{
-    count, number, outcome, outcome_word, policy, policy_json, progress_json, raw, readable_policy,
-    readable_tags, small, tags, tags_json,
+pub(super) use crate::store::codec::{
+    outcome, outcome_word, policy, policy_json, progress_json, raw, readable_policy, readable_tags, tags,
+    tags_json, to_i64, to_u32, to_u64,
 };
+pub(super) use crate::store::prefetch::prefetch;
 
 /// All of a record but its ended attempts: columns for [`record`].
 macro_rules! record_query {
@@ -48,11 +48,11 @@ pub(super) use outline_query;
 /// The record in a row of [`record_query`], with the attempt that is in it, and the number of the row. A row that
 /// cannot be read gives the record it will have when it has been seen to.
 pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<(i64, TaskRecord)> {
-    read(row).or_else(|error| if is_illegible(&error) { damaged(row, &error) } else { Err(error) })
+    read(row).or_else(|error| if is_unreadable(&error) { damaged(row, &error) } else { Err(error) })
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<(i64, TaskRecord)> {
-    let state = State::from_number(row.get(4)?);
+    let state = RowState::from_number(row.get(4)?);
     let instant = |at: Option<i64>| at.map(time::from_micros);
     let mut record = TaskRecord {
         id: TaskId::from_bytes(row.get(1)?),
@@ -66,8 +66,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<(i64, TaskRecord)> {
         run_key: row.get(16)?,
         concurrency_key: row.get(27)?,
         source: TaskSource::from_word(row.get_ref(14)?.as_str()?),
-        attempt: small(row.get(6)?),
-        max_attempts: small(row.get(7)?),
+        attempt: to_u32(row.get(6)?),
+        max_attempts: to_u32(row.get(7)?),
         attempts: Vec::new(),
         created_at: time::from_micros(row.get(8)?),
         run_at: time::from_micros(row.get(9)?),
@@ -76,7 +76,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<(i64, TaskRecord)> {
         timeout: readable_policy(row.get_ref(29)?.as_str_or_null()?)
             .map_err(|why| column("policy", 29, &why))?
             .timeout,
-        snoozes: small(row.get(28)?),
+        snoozes: to_u32(row.get(28)?),
         started_at: instant(row.get(11)?),
         finished_at: instant(row.get(12)?),
         error: row.get(19)?,
@@ -85,15 +85,15 @@ fn read(row: &Row<'_>) -> rusqlite::Result<(i64, TaskRecord)> {
         cancel_requested: row.get(13)?,
     };
     let outcome = match state {
-        State::Running => AttemptOutcome::Running,
-        State::Success => AttemptOutcome::Success,
+        RowState::Running => AttemptOutcome::Running,
+        RowState::Success => AttemptOutcome::Success,
         _ => return Ok((row.get(0)?, record)),
     };
     let instance = row.get::<_, Option<[u8; 16]>>(23)?.unwrap_or_default();
     let started_at = record.started_at.unwrap_or(record.created_at);
     record.attempts.push(Attempt {
         host: row.get::<_, Option<String>>(24)?.unwrap_or_default(),
-        pid: small(row.get::<_, Option<i64>>(25)?.unwrap_or_default()),
+        pid: to_u32(row.get::<_, Option<i64>>(25)?.unwrap_or_default()),
         finished_at: record.finished_at,
         ..Attempt::new(record.attempt, InstanceId::from_bytes(instance), started_at, outcome)
     });
@@ -102,23 +102,23 @@ fn read(row: &Row<'_>) -> rusqlite::Result<(i64, TaskRecord)> {
 
 /// The error of a column that cannot be read.
 pub(super) fn column(name: &str, number: usize, why: &str) -> rusqlite::Error {
-    legible::illegible(number, format!("its column `{name}` is damaged: {why}"))
+    readable::unreadable(number, format!("its column `{name}` is damaged: {why}"))
 }
 
 /// What can be read of a row that cannot be read.
 fn damaged(row: &Row<'_>, error: &rusqlite::Error) -> rusqlite::Result<(i64, TaskRecord)> {
-    let text = |column| row.get_ref(column).map(legible::text);
-    let number = |column| row.get_ref(column).map(|value| legible::number(value).unwrap_or(0));
-    let instant = |column| row.get_ref(column).map(legible::instant);
-    let state = State::from_number(number(4)?);
-    let reason = legible::reason(&match error {
+    let text = |column| row.get_ref(column).map(readable::text);
+    let number = |column| row.get_ref(column).map(|value| readable::number(value).unwrap_or(0));
+    let instant = |column| row.get_ref(column).map(readable::instant);
+    let state = RowState::from_number(number(4)?);
+    let reason = readable::reason(&match error {
         rusqlite::Error::FromSqlConversionFailure(_, _, why) => why.to_string(),
         error => error.to_string(),
     });
     let status = if state.is_final() { state.status() } else { TaskStatus::Failed };
     let created_at = instant(8)?.unwrap_or(std::time::UNIX_EPOCH);
     let record = TaskRecord {
-        id: TaskId::from_bytes(legible::id(row.get_ref(1)?)),
+        id: TaskId::from_bytes(readable::id(row.get_ref(1)?)),
         name: text(2)?.unwrap_or_default(),
         queue: text(3)?.unwrap_or_default(),
         status,
@@ -129,15 +129,15 @@ fn damaged(row: &Row<'_>, error: &rusqlite::Error) -> rusqlite::Result<(i64, Tas
         run_key: text(16)?,
         concurrency_key: text(27)?,
         source: TaskSource::from_word(&text(14)?.unwrap_or_default()),
-        attempt: small(number(6)?),
-        max_attempts: small(number(7)?),
+        attempt: to_u32(number(6)?),
+        max_attempts: to_u32(number(7)?),
         attempts: Vec::new(),
         created_at,
         run_at: instant(9)?.unwrap_or(created_at),
         scheduled_for: instant(10)?,
         expires_at: instant(26)?,
         timeout: policy(text(29)?.as_deref()).timeout,
-        snoozes: small(number(28)?),
+        snoozes: to_u32(number(28)?),
         started_at: instant(11)?,
         finished_at: instant(12)?,
         error: if state.is_final() { text(19)?.or(Some(reason)) } else { Some(reason) },
@@ -156,15 +156,15 @@ WHERE a.task = ?1 ORDER BY a.n";
 
 /// Whatever cannot be read in it is left out: an attempt is history, which nothing depends on.
 pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
-    let text = |column| row.get_ref(column).map(legible::text);
-    let number = |column| row.get_ref(column).map(|value| small(legible::number(value).unwrap_or(0)));
-    let started_at = legible::instant(row.get_ref(2)?).unwrap_or(std::time::UNIX_EPOCH);
-    let instance = InstanceId::from_bytes(legible::id(row.get_ref(1)?));
+    let text = |column| row.get_ref(column).map(readable::text);
+    let number = |column| row.get_ref(column).map(|value| to_u32(readable::number(value).unwrap_or(0)));
+    let started_at = readable::instant(row.get_ref(2)?).unwrap_or(std::time::UNIX_EPOCH);
+    let instance = InstanceId::from_bytes(readable::id(row.get_ref(1)?));
     let outcome = outcome(&text(4)?.unwrap_or_default());
     Ok(Attempt {
         host: text(6)?.unwrap_or_default(),
         pid: number(7)?,
-        finished_at: legible::instant(row.get_ref(3)?),
+        finished_at: readable::instant(row.get_ref(3)?),
         error: text(5)?,
         ..Attempt::new(number(0)?, instance, started_at, outcome)
     })

@@ -3,11 +3,11 @@
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::insert;
-use super::legible;
+use super::readable;
 use super::statements::Statements;
 use super::transaction::Transaction;
 use crate::model::{TaskId, TickOutcome, time};
-use crate::store::words::{count, number};
+use crate::store::codec::{to_i64, to_u64};
 use crate::store::{Declaration, Fire, Fired, ScheduleChange, ScheduleChanges, ScheduleState};
 
 const ONE: &str = "
@@ -70,7 +70,7 @@ pub(super) fn set(
     schedule: &str,
     change: &ScheduleChange,
 ) -> rusqlite::Result<bool> {
-    tx.is_news = true;
+    tx.should_notify = true;
     let known = find(tx.sql, schedule)?;
     let was_known = known.is_some();
     let is_end = matches!(change, ScheduleChange::Removed | ScheduleChange::Undeclared { .. });
@@ -85,7 +85,7 @@ pub(super) fn set(
         ScheduleChange::Removed if !was_defined => return Ok(false),
         ScheduleChange::Removed => {
             tx.sql.execute(NOTE_CHANGE, params![schedule, true])?;
-            tx.sql.execute(FORGET_REMOVED, [number(ScheduleChanges::MAX_REMOVED)])?;
+            tx.sql.execute(FORGET_REMOVED, [to_i64(ScheduleChanges::MAX_REMOVED)])?;
             if state.declared.is_none() {
                 tx.sql.execute(REMOVE, [schedule])?;
                 return Ok(true);
@@ -107,18 +107,18 @@ pub(super) fn schedule(sql: &Statements<'_>, name: &str) -> rusqlite::Result<Opt
 
 pub(super) fn changes(sql: &Statements<'_>, since: u64) -> rusqlite::Result<ScheduleChanges> {
     let latest: i64 = sql.get(VERSION)?.query_row([], |row| row.get(0))?;
-    let mut changes = ScheduleChanges::new(count(latest), Vec::new(), false);
+    let mut changes = ScheduleChanges::new(to_u64(latest), Vec::new(), false);
     let since = i64::try_from(since).unwrap_or(i64::MAX);
     if latest <= since {
         return Ok(changes);
     }
     let most = ScheduleChanges::MAX;
     let mut statement = sql.get(CHANGES)?;
-    let mut rows = statement.query([since, number(most) + 1])?;
+    let mut rows = statement.query([since, to_i64(most) + 1])?;
     while let Some(row) = rows.next()? {
         changes.more = changes.changed.len() == most;
         if !changes.more {
-            changes.version = count(row.get(11)?);
+            changes.version = to_u64(row.get(11)?);
             changes.changed.push(read(row)?);
         }
     }
@@ -156,7 +156,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<ScheduleState> {
     let instant = |column: usize| number(column).map(time::from_micros);
     let text = |column: usize| row.get::<_, Option<String>>(column).unwrap_or_default();
     Ok(ScheduleState {
-        name: legible::text(row.get_ref(0)?).unwrap_or_default(),
+        name: readable::text(row.get_ref(0)?).unwrap_or_default(),
         last_tick: instant(1),
         last_outcome: text(2).and_then(|word| TickOutcome::from_word(&word)),
         last_start: instant(3),
@@ -164,7 +164,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<ScheduleState> {
         paused: number(5).is_some_and(|paused| paused != 0),
         definition: text(6),
         declared: text(7).zip(instant(8)).map(|(timing, since)| Declaration::new(timing, since)),
-        skipped: number(9).map_or(0, count),
+        skipped: number(9).map_or(0, to_u64),
         last_skipped: instant(10),
     })
 }

@@ -20,13 +20,13 @@ const MIGRATIONS: [&str; 1] = [FIRST];
 ///
 /// The tables are strict, and numbers that are added to have bounds: what other hands write by SQL is refused at once
 /// where a type or a bound can tell. What only reading can tell is in [`damage`](super::damage) and
-/// [`audit`](super::audit).
+/// [`integrity`](super::integrity).
 const FIRST: &str = "
 CREATE TABLE taskflow_tasks (
     seq INTEGER PRIMARY KEY CHECK (seq BETWEEN 1 AND 1000000000000000),    -- the order of first inserts
     id BLOB NOT NULL CHECK (length(id) = 16),
     state INTEGER NOT NULL CHECK (state BETWEEN -1 AND 8),
-                                        -- -1 put aside: its concurrency key is busy, or it has expired
+                                        -- -1 put blocked: its concurrency key is busy, or it has expired
                                         -- 0 due, 1 later, 2 held, 3 running, 4 success, 5 failed, 6 interrupted,
                                         -- 7 cancelled, 8 rejected
     queue TEXT NOT NULL,
@@ -85,14 +85,14 @@ CREATE TABLE taskflow_later (
 
 -- Pending tasks, other than held ones, that may not be started later than some time.
 CREATE TABLE taskflow_expiring (
-    lapsed INTEGER NOT NULL,            -- 1: that time is over, and the task is put aside (its state is -1)
+    lapsed INTEGER NOT NULL,            -- 1: that time is over, and the task is put blocked (its state is -1)
     expires_at INTEGER NOT NULL,
     task INTEGER NOT NULL,              -- taskflow_tasks.seq
     PRIMARY KEY (lapsed, expires_at, task)
 ) STRICT, WITHOUT ROWID;
 
 -- Tasks of state -1 that wait until another of their concurrency key has ended.
-CREATE TABLE taskflow_put_aside (
+CREATE TABLE taskflow_blocked (
     task INTEGER PRIMARY KEY,           -- taskflow_tasks.seq
     queue TEXT NOT NULL,
     key TEXT NOT NULL,
@@ -100,8 +100,8 @@ CREATE TABLE taskflow_put_aside (
     priority INTEGER NOT NULL,
     round INTEGER NOT NULL              -- taskflow_queues.key_round as it was then
 ) STRICT;
-CREATE INDEX taskflow_put_aside_next ON taskflow_put_aside (queue, key, name, priority DESC, task);
-CREATE INDEX taskflow_put_aside_round ON taskflow_put_aside (queue, round);
+CREATE INDEX taskflow_blocked_next ON taskflow_blocked (queue, key, name, priority DESC, task);
+CREATE INDEX taskflow_blocked_round ON taskflow_blocked (queue, round);
 
 -- How many tasks of each concurrency key run; no row for none.
 CREATE TABLE taskflow_running_keys (
@@ -151,7 +151,7 @@ CREATE TABLE taskflow_queues (
     key_round INTEGER NOT NULL DEFAULT 0 CHECK (key_round BETWEEN 0 AND 1000000000000000),
                                         -- how often that has changed
     refused INTEGER NOT NULL DEFAULT 0 CHECK (abs(refused) <= 1000000000000000),
-    aside INTEGER NOT NULL DEFAULT 0 CHECK (abs(aside) <= 1000000000000000),
+    blocked INTEGER NOT NULL DEFAULT 0 CHECK (abs(blocked) <= 1000000000000000),
     due INTEGER NOT NULL DEFAULT 0 CHECK (abs(due) <= 1000000000000000),
     later INTEGER NOT NULL DEFAULT 0 CHECK (abs(later) <= 1000000000000000),
     held INTEGER NOT NULL DEFAULT 0 CHECK (abs(held) <= 1000000000000000),

@@ -10,9 +10,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
-use super::audit::{self, Audits};
 use super::error::{stopped, store_error};
 use super::identity::FileIdentity;
+use super::integrity::{self, IntegrityChecks};
 use super::lock::Locks;
 use super::reader::{self, Question};
 use super::transaction::Transaction;
@@ -27,7 +27,7 @@ use crate::model::{
 };
 use crate::store::{
     Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, Hint, HintStream, InsertBatch, Inserted,
-    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, Run, ScheduleChange,
+    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, RunRef, ScheduleChange,
     ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd,
 };
 
@@ -73,7 +73,7 @@ pub struct SqliteStore {
 struct Shared {
     path: PathBuf,
     locks: Arc<Locks>,
-    audits: Arc<Audits>,
+    integrity: Arc<IntegrityChecks>,
     news: watch::Sender<()>,
     /// Why nothing can be written, in a store that only looks.
     refused: Option<StoreError>,
@@ -130,7 +130,7 @@ impl SqliteStore {
         let mut shared = Shared {
             path: path.clone(),
             locks: Arc::new(Locks::beside(&path)),
-            audits: Arc::default(),
+            integrity: Arc::default(),
             news: watch::channel(()).0,
             refused: Some(refused),
             writer: None,
@@ -149,7 +149,7 @@ impl SqliteStore {
     fn open_to_write(path: &Path, synchronous: Synchronous) -> Result<Self, Error> {
         let (connection, path) = open::open(path, synchronous)?;
         let locks = Arc::new(Locks::beside(&path));
-        let audits = Arc::new(Audits::default());
+        let integrity = Arc::new(IntegrityChecks::default());
         let failed = |error| Error::Store(store_error(error, &path));
         let (checkpoints, checkpointer) = checkpoint::checkpoints(&path, synchronous).map_err(failed)?;
         let checkpoints = checkpoints.by(spawn("taskflow-sqlite-log", move || checkpointer.run())?);
@@ -164,7 +164,7 @@ impl SqliteStore {
         let mut shared = Shared {
             path: path.clone(),
             locks: Arc::clone(&locks),
-            audits: Arc::clone(&audits),
+            integrity: Arc::clone(&integrity),
             news: news.clone(),
             refused: None,
             writer: Some(jobs),
@@ -183,7 +183,7 @@ impl SqliteStore {
             locks,
             checkpoints,
             file,
-            audits,
+            integrity,
             is_full: std::cell::Cell::new(false),
         };
         // From here on, an error drops `shared`, which ends the threads that were started.
@@ -213,22 +213,22 @@ impl SqliteStore {
                 return Err(refused.clone());
             }
             let (reply, answer) = oneshot::channel();
-            self.shared.tell(Message::Job(Box::new(Work::new(work, reply))));
+            self.shared.send(Message::Job(Box::new(Work::new(work, reply))));
             answer.await.unwrap_or_else(|_| Err(stopped(&self.shared.path)))
         })
     }
 
     /// Looks, if it is time to, whether other hands have written in the tables, and sees to what they left.
     async fn audit(&self) {
-        let audits = &self.shared.audits;
-        let Some(look) = audits.begin() else { return };
+        let integrity = &self.shared.integrity;
+        let Some(look) = integrity.begin() else { return };
         let from = look.from;
         // An error is in the way of other calls too, which tell of it: the look is repeated.
-        let Ok(found) = self.read(move |sql| audit::look(sql, from)).await else { return };
+        let Ok(found) = self.read(move |sql| integrity::look(sql, from)).await else { return };
         if found.is_anything() {
             let seen = found.clone();
             let _ = self.write(move |tx| repair::see_to(tx, &seen)).await;
-            audits.want();
+            integrity.want();
         }
         look.end(found);
     }
@@ -254,7 +254,7 @@ impl SqliteStore {
 }
 
 impl Shared {
-    fn tell(&self, message: Message) {
+    fn send(&self, message: Message) {
         if let Some(writer) = &self.writer {
             // The writer ends only after this; whoever waits for an answer hears that none will come.
             let _ = writer.send(message);
@@ -324,7 +324,7 @@ impl Store for SqliteStore {
         self.write(move |tx| {
             instance::leave(tx, instance)?;
             // Before the commit, so that it happens whoever waits. Without its file it is not taken for dead.
-            locks.let_go(instance);
+            locks.unlock(instance);
             Ok(())
         })
     }
@@ -357,7 +357,7 @@ impl Store for SqliteStore {
         self.write(move |tx| lease::renew(tx, &renewal))
     }
 
-    fn asked_to_stop(&self, instance: InstanceId) -> StoreFuture<'_, Vec<Run>> {
+    fn asked_to_stop(&self, instance: InstanceId) -> StoreFuture<'_, Vec<RunRef>> {
         self.read(move |sql| lease::asked_to_stop(sql, instance))
     }
 
@@ -378,7 +378,7 @@ impl Store for SqliteStore {
 
     fn listen(&self) -> HintStream {
         let news = self.shared.news.subscribe();
-        self.shared.tell(Message::Listen);
+        self.shared.send(Message::Listen);
         Box::pin(futures_util::stream::unfold(news, |mut news| async move {
             if news.changed().await.is_err() {
                 // The store is closed: nothing will change any more.

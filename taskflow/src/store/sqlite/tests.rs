@@ -305,7 +305,7 @@ async fn a_page_of_what_ended_badly_is_found_among_many_that_did_not() {
     let filter = |status| TaskFilter::new().status(status);
     assert_eq!(store.list(filter(TaskStatus::Running).limit(10)).await.unwrap().items.len(), 10);
     let error = "oops".to_owned();
-    let run = crate::store::Run::new(bad, 1);
+    let run = crate::store::RunRef::new(bad, 1);
     let end = FinishKind::End {
         status: TaskStatus::Failed,
         outcome: crate::model::AttemptOutcome::TimedOut,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Row;
 
-use super::ledger::Ledger;
+use super::queue_counts::CountDeltas;
 use super::row;
 use super::statements::Statements;
 use crate::model::{RetryPolicy, TaskId, time};
@@ -26,11 +26,11 @@ const CATCH_UP: Duration = Duration::from_secs(3);
 /// The writer's connection inside a transaction, and what the writer remembers from one to the next.
 pub(super) struct Transaction<'w, 'c> {
     pub(super) sql: &'w Statements<'c>,
-    pub(super) ledger: Ledger,
+    pub(super) counts: CountDeltas,
     /// When the transaction began.
     pub(super) now: i64,
     /// Whether something was changed that another manager on this store may wait for.
-    pub(super) is_news: bool,
+    pub(super) should_notify: bool,
     /// Whether something was found that other hands must have written.
     pub(super) is_suspect: bool,
     /// When another process last gave the file free that had kept everybody from writing.
@@ -75,9 +75,9 @@ impl<'w, 'c> Transaction<'w, 'c> {
     pub(super) fn new(sql: &'w Statements<'c>) -> Self {
         Self {
             sql,
-            ledger: Ledger::default(),
+            counts: CountDeltas::default(),
             now: 0,
-            is_news: false,
+            should_notify: false,
             is_suspect: false,
             unblocked_at: None,
             known: None,
@@ -88,8 +88,8 @@ impl<'w, 'c> Transaction<'w, 'c> {
     }
 
     pub(super) fn begin(&mut self) -> rusqlite::Result<()> {
-        self.ledger.clear();
-        (self.is_news, self.is_suspect) = (false, false);
+        self.counts.clear();
+        (self.should_notify, self.is_suspect) = (false, false);
         let asked_at = Instant::now();
         self.sql.execute("BEGIN IMMEDIATE", [])?;
         if asked_at.elapsed() > BLOCKED {
@@ -107,8 +107,8 @@ impl<'w, 'c> Transaction<'w, 'c> {
 
     /// Becomes a part of a transaction that is open, which can be undone alone.
     pub(super) fn join(&mut self) -> rusqlite::Result<()> {
-        self.ledger.clear();
-        (self.is_news, self.is_suspect) = (false, false);
+        self.counts.clear();
+        (self.should_notify, self.is_suspect) = (false, false);
         self.sql.execute("SAVEPOINT taskflow", [])?;
         self.now = time::now_micros();
         Ok(())
@@ -127,7 +127,7 @@ impl<'w, 'c> Transaction<'w, 'c> {
 
     /// Everything a transaction does before its commit.
     pub(super) fn complete(&mut self) -> rusqlite::Result<()> {
-        self.ledger.write(self.sql, self.now)
+        self.counts.write(self.sql, self.now)
     }
 
     pub(super) fn commit(&mut self) -> rusqlite::Result<()> {

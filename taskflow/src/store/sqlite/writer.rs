@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
-use super::audit::Audits;
 use super::checkpoint::Checkpoints;
 use super::error::{commit_error, full, moved, store_error, stumbled};
 use super::identity::FileIdentity;
-use super::legible::is_illegible;
+use super::integrity::IntegrityChecks;
 use super::lock::Locks;
+use super::readable::is_unreadable;
 use super::repair;
 use super::statements::Statements;
 use super::transaction::Transaction;
@@ -88,7 +88,7 @@ pub(super) struct Writer {
     pub(super) locks: Arc<Locks>,
     pub(super) checkpoints: Checkpoints,
     pub(super) file: FileIdentity,
-    pub(super) audits: Arc<Audits>,
+    pub(super) integrity: Arc<IntegrityChecks>,
     /// Whether the disk was full when something was to be written last.
     pub(super) is_full: Cell<bool>,
 }
@@ -131,7 +131,7 @@ impl Writer {
                     self.commit_all(&mut tx, &mut group, &mut repairs);
                     is_full = self.is_full.get();
                 }
-                self.checkpoints.after_commit(&sql, &tx.ledger);
+                self.checkpoints.after_commit(&sql, &tx.counts);
                 linger = LINGER;
             }
             if is_heard && looked_at.elapsed() >= LOOK_EVERY {
@@ -140,7 +140,7 @@ impl Writer {
                 if now != seen {
                     seen = now;
                     self.news.send_replace(());
-                    self.audits.want();
+                    self.integrity.want();
                 }
             }
         }
@@ -227,10 +227,10 @@ impl Writer {
             return Err(Failed::All(commit_error(error, &self.path)));
         }
         if tx.is_suspect {
-            self.audits.want();
+            self.integrity.want();
         }
         // A manager knows what it wrote itself; only where several share this store must they hear of each other.
-        if tx.is_news && self.locks.joined() != 1 && self.news.receiver_count() > 0 {
+        if tx.should_notify && self.locks.joined() != 1 && self.news.receiver_count() > 0 {
             self.news.send_replace(());
         }
         Ok(())
@@ -249,7 +249,7 @@ enum Failed {
 /// go with what is there.
 fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{ConstraintViolation, TypeMismatch, Unknown};
-    is_illegible(error)
+    is_unreadable(error)
         || matches!(error, rusqlite::Error::QueryReturnedNoRows)
         // `Unknown` is any error of a statement, also a sum that is beyond all numbers.
         || matches!(error.sqlite_error_code(), Some(ConstraintViolation | TypeMismatch | Unknown))

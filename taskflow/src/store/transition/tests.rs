@@ -61,7 +61,7 @@ fn states() -> Vec<TaskState> {
 #[derive(Clone, Debug)]
 enum Command {
     Finish(u64, FinishKind),
-    Release(u64, Verdict),
+    Release(u64, HoldOutcome),
     Cancel,
     CancelByRunKey,
     Retry(Option<TaskId>),
@@ -102,8 +102,8 @@ fn commands(fence: u64) -> Vec<Command> {
     let mut commands = vec![Command::Cancel, Command::CancelByRunKey, Command::Retry(None)];
     commands.push(Command::Retry(Some(TaskId::new())));
     commands.extend(kinds().into_iter().map(|kind| Command::Finish(fence, kind)));
-    commands.push(Command::Release(fence, Verdict::Run));
-    commands.push(Command::Release(fence, Verdict::Cancel { reason: "5xx".to_owned() }));
+    commands.push(Command::Release(fence, HoldOutcome::Run));
+    commands.push(Command::Release(fence, HoldOutcome::Cancel { reason: "5xx".to_owned() }));
     commands.extend(policies().into_iter().map(Command::Recover));
     commands
 }
@@ -112,7 +112,7 @@ fn decide<'c>(task: &TaskState, command: &'c Command) -> Option<Change<'c>> {
     let there = Some(task);
     match command {
         Command::Finish(fence, kind) => finish(there, *fence, kind, NOW).change,
-        Command::Release(fence, verdict) => release(there, *fence, verdict).change,
+        Command::Release(fence, outcome) => release(there, *fence, outcome).change,
         Command::Cancel => cancel(there, "no more").change,
         Command::CancelByRunKey => cancel_by_run_key(there).change,
         Command::Retry(holder) => retry(TaskId::new(), there, 3, *holder, NOW).change,
@@ -181,8 +181,8 @@ fn a_stale_fence_changes_nothing() {
                 let decision = finish(Some(&state), fence, &kind, NOW);
                 assert_eq!((decision.answer, decision.change), (Finished::Stale, None));
             }
-            for verdict in [Verdict::Run, Verdict::Cancel { reason: String::new() }] {
-                let decision = release(Some(&state), fence, &verdict);
+            for outcome in [HoldOutcome::Run, HoldOutcome::Cancel { reason: String::new() }] {
+                let decision = release(Some(&state), fence, &outcome);
                 assert_eq!((decision.answer, decision.change), (false, None));
             }
         }
@@ -199,8 +199,8 @@ fn a_second_finish_or_release_under_the_same_fence_is_a_repetition() {
                 assert_eq!((again.answer, again.change), (Finished::Repeated(status), None), "{before:?}");
             }
         }
-        Command::Release(fence, verdict) => {
-            let again = release(Some(&change.next), *fence, verdict);
+        Command::Release(fence, outcome) => {
+            let again = release(Some(&change.next), *fence, outcome);
             assert_eq!((again.answer, again.change), (true, None), "{before:?}");
             let kind = FinishKind::Success { result: "1".into() };
             let late = finish(Some(&change.next), *fence, &kind, NOW);
@@ -325,15 +325,15 @@ fn an_end_is_an_end_whatever_word_was_given_for_it() {
 #[test]
 fn a_hold_ends_as_its_holder_says_and_keeps_the_time_of_the_task() {
     let held = TaskState { attempt: 0, has_begun: false, run_at: NOW + 5, ..task(Stage::Held) };
-    let change = release(Some(&held), FENCE, &Verdict::Run).change.unwrap();
+    let change = release(Some(&held), FENCE, &HoldOutcome::Run).change.unwrap();
     assert_eq!(change.next, TaskState { stage: Stage::Waiting, ..held });
-    let verdict = Verdict::Cancel { reason: "5xx".to_owned() };
-    let cancelled = release(Some(&held), FENCE, &verdict).change.unwrap();
+    let outcome = HoldOutcome::Cancel { reason: "5xx".to_owned() };
+    let cancelled = release(Some(&held), FENCE, &outcome).change.unwrap();
     assert_eq!(cancelled.next.stage, Stage::Ended(TaskStatus::Cancelled));
     assert_eq!(cancelled.error, ErrorChange::Set("5xx".into()));
     // What became of it meanwhile is not what the other release makes of it.
-    assert!(!release(Some(&change.next), FENCE, &verdict).answer);
-    assert!(!release(Some(&cancelled.next), FENCE, &Verdict::Run).answer);
+    assert!(!release(Some(&change.next), FENCE, &outcome).answer);
+    assert!(!release(Some(&cancelled.next), FENCE, &HoldOutcome::Run).answer);
 }
 
 #[test]
@@ -461,7 +461,7 @@ proptest! {
             let fence = state.fence.saturating_sub(behind);
             let command = match command {
                 Command::Finish(_, kind) => Command::Finish(fence, kind),
-                Command::Release(_, verdict) => Command::Release(fence, verdict),
+                Command::Release(_, outcome) => Command::Release(fence, outcome),
                 other => other,
             };
             if let Some(change) = decide(&state, &command) {

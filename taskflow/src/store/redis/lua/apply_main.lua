@@ -1,4 +1,4 @@
--- Applies what the rules, which are written once and in Rust, have decided: see apply.rs. ARGV: news, then groups of rows.
+-- Applies what the rules, which are written once and in Rust, have decided: see apply.rs. ARGV: notification, then groups of rows.
 --
 -- A group is its specification `<I4I4BBB`: how many changes there are to choose from; how many rows, or 0 for those that wait
 -- with a run key; whether nothing at all is done if one of its rows is not as it was read; whether rows name a fence; whether a

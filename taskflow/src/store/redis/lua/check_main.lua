@@ -10,23 +10,23 @@ for i = 1, #counts, 2 do
   counted[kind] = (counted[kind] or 0) + number
 end
 local due, later = 0, 0
-for _, lane in ipairs(call('SMEMBERS', P .. 'due')) do
-  due = due + call('ZCARD', P .. 'due:' .. lane)
+for _, ready_list in ipairs(call('SMEMBERS', P .. 'due')) do
+  due = due + call('ZCARD', P .. 'due:' .. ready_list)
 end
-for _, lane in ipairs(call('ZRANGE', P .. 'later', 0, -1)) do
-  later = later + call('ZCARD', P .. 'later:' .. lane)
+for _, ready_list in ipairs(call('ZRANGE', P .. 'later', 0, -1)) do
+  later = later + call('ZCARD', P .. 'later:' .. ready_list)
 end
-local aside = 0
-for _, queue in ipairs(call('HKEYS', P .. 'aside')) do
-  aside = aside + call('ZCARD', P .. 'aside:' .. queue)
+local blocked = 0
+for _, queue in ipairs(call('HKEYS', P .. 'blocked')) do
+  blocked = blocked + call('ZCARD', P .. 'blocked:' .. queue)
 end
 local all = 0
 for at = 1, #LETTERS do
   all = all + (counted[sub(LETTERS, at, at)] or 0)
 end
 local agrees = due == (counted.D or 0) and later == (counted.L or 0)
-  and aside == (counted.A or 0)
-  -- No more crowds have a task that runs than tasks run: one too many would never start another.
-  and call('HLEN', P .. 'crowds') <= (counted.R or 0)
+  and blocked == (counted.A or 0)
+  -- No more concurrency groups have a task that runs than tasks run: one too many would never start another.
+  and call('HLEN', P .. 'concurrency_groups') <= (counted.R or 0)
   and call('ZCARD', P .. 'leases') == (counted.R or 0) + (counted.H or 0) and call('HLEN', P .. 'task') == all
 return agrees and '1' or '0'

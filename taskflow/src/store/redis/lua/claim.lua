@@ -1,11 +1,11 @@
 -- Gives due tasks to an instance.
 
 -- When the first of these names and queues that is not due will be, in microseconds from now; -1: there is none.
--- Where a thousand lanes of others come first, when that is: to be asked again.
+-- Where a thousand ready lists of others come first, when that is: to be asked again.
 local function next_due(is_known, slot_of, is_full)
   local first = call('ZRANGE', P .. 'later', 0, 999, 'WITHSCORES')
   for i = 1, #first, 2 do
-    local queue, name = lane_parts(first[i])
+    local queue, name = ready_list_parts(first[i])
     local slot = slot_of[queue]
     if (slot and not is_full(slot) and is_known[name]) or i == 1999 then
       return math.min(math.max(tonumber(first[i + 1]) - now, 0), FOR_EVER)
@@ -26,14 +26,14 @@ local function read_names(packed)
   return is_known, list
 end
 
--- The lanes that may have work for who knows these names and has room in these queues.
-local function lanes_with_work(is_known, names, slot_of, queues)
+-- The ready lists that may have work for who knows these names and has room in these queues.
+local function ready_lists_with_work(is_known, names, slot_of, queues)
   local due, n = {}, #names * #queues
   if n > 1 and n > call('SCARD', P .. 'due') then
-    for _, lane in ipairs(call('SMEMBERS', P .. 'due')) do
-      local queue, name = lane_parts(lane)
+    for _, ready_list in ipairs(call('SMEMBERS', P .. 'due')) do
+      local queue, name = ready_list_parts(ready_list)
       if slot_of[queue] and is_known[name] then
-        due[#due + 1] = lane
+        due[#due + 1] = ready_list
       end
     end
     return due
@@ -46,40 +46,40 @@ local function lanes_with_work(is_known, names, slot_of, queues)
   return due
 end
 
--- Takes the first tasks of one lane. Notes in `taken` what it takes out of it.
-local function take_from_one(lane, wanted, taken)
-  local key, picked = P .. 'due:' .. lane, {}
+-- Takes the first tasks of one ready list. Notes in `taken` what it takes out of it.
+local function take_from_one(ready_list, wanted, taken)
+  local key, picked = P .. 'due:' .. ready_list, {}
   local found = call('ZRANGE', key, 0, wanted - 1, 'WITHSCORES')
-  local n, places = #found / 2, taken[lane] or {}
+  local n, places = #found / 2, taken[ready_list] or {}
   local m = #places
   if n > 0 then
     call('ZREMRANGEBYRANK', key, 0, n - 1)
   end
   if n < wanted then
-    call('SREM', P .. 'due', lane)
+    call('SREM', P .. 'due', ready_list)
   end
   for i = 1, n do
     picked[i] = sub(found[2 * i - 1], 9)
     places[m + 2 * i - 1], places[m + 2 * i] = found[2 * i], found[2 * i - 1]
   end
-  taken[lane] = places
+  taken[ready_list] = places
   return picked
 end
 
--- Takes the first tasks of several lanes together.
+-- Takes the first tasks of several ready lists together.
 local function take_from_many(work, free, slot_of, limit, taken)
   local heads = {}
-  for _, lane in ipairs(work) do
-    local wanted, found = math.min(free[slot_of[lane_parts(lane)]], limit), {}
+  for _, ready_list in ipairs(work) do
+    local wanted, found = math.min(free[slot_of[ready_list_parts(ready_list)]], limit), {}
     if wanted > 0 then
-      found = call('ZRANGE', P .. 'due:' .. lane, 0, wanted - 1, 'WITHSCORES')
+      found = call('ZRANGE', P .. 'due:' .. ready_list, 0, wanted - 1, 'WITHSCORES')
       if #found == 0 then
-        call('SREM', P .. 'due', lane)
+        call('SREM', P .. 'due', ready_list)
       end
     end
     for i = 1, #found, 2 do
       heads[#heads + 1] = {
-        score = tonumber(found[i + 1]), seq = unpack_bytes('>I8', found[i]), member = found[i], lane = lane,
+        score = tonumber(found[i + 1]), seq = unpack_bytes('>I8', found[i]), member = found[i], ready_list = ready_list,
       }
     end
   end
@@ -90,39 +90,39 @@ local function take_from_many(work, free, slot_of, limit, taken)
     end
     return a.seq < b.seq
   end)
-  local picked, members_of, lane_of = {}, {}, {}
+  local picked, members_of, ready_list_of = {}, {}, {}
   for _, head in ipairs(heads) do
-    local slot = slot_of[lane_parts(head.lane)]
+    local slot = slot_of[ready_list_parts(head.ready_list)]
     if #picked < limit and free[slot] > 0 then
       free[slot] = free[slot] - 1
       picked[#picked + 1] = sub(head.member, 9)
-      lane_of[#picked] = head.lane
-      local places = taken[head.lane] or {}
+      ready_list_of[#picked] = head.ready_list
+      local places = taken[head.ready_list] or {}
       places[#places + 1], places[#places + 2] = head.score, head.member
-      taken[head.lane] = places
-      members_of[head.lane] = members_of[head.lane] or {}
-      table.insert(members_of[head.lane], head.member)
+      taken[head.ready_list] = places
+      members_of[head.ready_list] = members_of[head.ready_list] or {}
+      table.insert(members_of[head.ready_list], head.member)
     end
   end
-  for lane, members in pairs(members_of) do
-    call_many('ZREM', 'due:' .. lane, members)
+  for ready_list, members in pairs(members_of) do
+    call_many('ZREM', 'due:' .. ready_list, members)
   end
-  return picked, lane_of
+  return picked, ready_list_of
 end
 
--- What is known of these queues: which are paused, and whether tasks of any were put aside. Answers also whether this claim
+-- What is known of these queues: which are paused, and whether tasks of any were blocked. Answers also whether this claim
 -- was given up.
 local function look_at(queues, this)
-  local fields, n, paused, any_aside = { 'V' .. this }, #queues, {}, false
+  local fields, n, paused, any_blocked = { 'V' .. this }, #queues, {}, false
   for i, queue in ipairs(queues) do
     fields[i + 1], fields[n + i + 1] = 'P' .. queue, 'A' .. queue
   end
   local known = read_many('HMGET', 'counts', fields)
   for i, queue in ipairs(queues) do
     paused[queue] = known[i + 1] and true
-    any_aside = any_aside or (tonumber(known[n + i + 1] or 0) + (changes['A' .. queue] or 0)) > 0
+    any_blocked = any_blocked or (tonumber(known[n + i + 1] or 0) + (changes['A' .. queue] or 0)) > 0
   end
-  return paused, any_aside, known[1]
+  return paused, any_blocked, known[1]
 end
 
 -- Makes tasks due again that were taken and not started.
@@ -130,26 +130,26 @@ local function put_back(ids, tasks, from, free, slot_of)
   local due_of = {}
   for i = from, #ids do
     local task = tasks[i]
-    local priority, lane = unpack_bytes('<i2', task, PRIORITY_IN), unpack_bytes('<I2c0', task, LANE_IN)
-    local due = due_of[lane] or {}
-    due_of[lane] = due
+    local priority, ready_list = unpack_bytes('<i2', task, PRIORITY_IN), unpack_bytes('<I2c0', task, READY_LIST_IN)
+    local due = due_of[ready_list] or {}
+    due_of[ready_list] = due
     due[#due + 1], due[#due + 2] = -priority, sub(task, 1, 8) .. ids[i]
-    local slot = slot_of[lane_parts(lane)]
+    local slot = slot_of[ready_list_parts(ready_list)]
     free[slot] = free[slot] + 1
   end
-  for lane, due in pairs(due_of) do
-    call_many('ZADD', 'due:' .. lane, due)
-    call('SADD', P .. 'due', lane)
+  for ready_list, due in pairs(due_of) do
+    call_many('ZADD', 'due:' .. ready_list, due)
+    call('SADD', P .. 'due', ready_list)
   end
 end
 
--- Undoes a claim that failed: what it took is due again, where it was, and runs in no crowd. Nothing is lost by one task that
+-- Undoes a claim that failed: what it took is due again, where it was, and runs in no concurrency group. Nothing is lost by one task that
 -- is damaged: the repair finds all where they were. What was passed over stays where it was put.
-local function undo(taken, passed, picked, crowds_of_picked)
-  for _, crowd in ipairs(crowds_of_picked) do
-    run_in(crowd, -1)
+local function undo(taken, passed, picked, groups_of_picked)
+  for _, concurrency_group in ipairs(groups_of_picked) do
+    run_in(concurrency_group, -1)
   end
-  for lane, places in pairs(taken) do
+  for ready_list, places in pairs(taken) do
     local due = {}
     for i = 1, #places, 2 do
       if not passed[sub(places[i + 1], 9)] then
@@ -157,8 +157,8 @@ local function undo(taken, passed, picked, crowds_of_picked)
       end
     end
     if #due > 0 then
-      call_many('ZADD', 'due:' .. lane, due)
-      call('SADD', P .. 'due', lane)
+      call_many('ZADD', 'due:' .. ready_list, due)
+      call('SADD', P .. 'due', ready_list)
     end
   end
   -- Not where `leases` is what failed.
@@ -185,8 +185,8 @@ local function claim(at, answer)
   end
   local limit_of, rates = read_limits(at + 9, queues, free)
   local any_later = promote()
-  local paused, any_aside, given_up = look_at(queues, this)
-  local released = any_aside and release_asides(slot_of, limit_of) or {}
+  local paused, any_blocked, given_up = look_at(queues, this)
+  local released = any_blocked and unblock_after_limit_change(slot_of, limit_of) or {}
 
   local work = {}
   local function find_work()
@@ -197,10 +197,10 @@ local function claim(at, answer)
       end
     end
     work = {}
-    for _, lane in ipairs(lanes_with_work(is_known, names, slot_of, with_room)) do
-      local queue = lane_parts(lane)
+    for _, ready_list in ipairs(ready_lists_with_work(is_known, names, slot_of, with_room)) do
+      local queue = ready_list_parts(ready_list)
       if free[slot_of[queue]] > 0 and not paused[queue] then
-        work[#work + 1] = lane
+        work[#work + 1] = ready_list
       end
     end
   end
@@ -209,72 +209,72 @@ local function claim(at, answer)
   end
 
   local picked, passed, frees_others, needs_slot, n = {}, 0, false, false, #answer + 1
-  local states, heads, leases, expiring, of_lane, first_of_lane = {}, {}, {}, {}, {}, {}
+  local states, heads, leases, expiring, of_ready_list, first_ready = {}, {}, {}, {}, {}, {}
   -- A task that is passed over may make room for one that comes before others of its round: where its queue has less room than
-  -- the claim (`narrow`), or where it has expired and the next of its crowd is due. What is left of the round is put back then.
-  local narrow, is_cut_short, cuts, cut_lane = {}, false, 0, nil
+  -- the claim (`narrow`), or where it has expired and the next of its concurrency group is due. What is left of the round is put back then.
+  local narrow, is_cut_short, cuts, cut_ready_list = {}, false, 0, nil
   -- For `undo`.
-  local taken, passed_ids, crowds_of_picked = {}, {}, {}
+  local taken, passed_ids, groups_of_picked = {}, {}, {}
   local is_picked = {}
 
-  local function may_start(lane, crowd)
-    local most = limit_of[lane_parts(lane)]
-    return not most or running_in(crowd) < most
+  local function may_start(ready_list, concurrency_group)
+    local most = limit_of[ready_list_parts(ready_list)]
+    return not most or running_in(concurrency_group) < most
   end
 
-  local function pass_over(id, blob, lane, crowd, has_expired)
-    local queue = lane_parts(lane)
+  local function pass_over(id, blob, ready_list, concurrency_group, has_expired)
+    local queue = ready_list_parts(ready_list)
     if has_expired then
-      lapse(id, blob, lane, crowd)
-      frees_others = frees_others or crowd ~= ''
+      lapse(id, blob, ready_list, concurrency_group)
+      frees_others = frees_others or concurrency_group ~= ''
     else
-      put_aside(id, blob, lane, crowd, limit_of[queue])
+      block(id, blob, ready_list, concurrency_group, limit_of[queue])
     end
     passed, passed_ids[id] = passed + 1, true
     free[slot_of[queue]] = free[slot_of[queue]] + 1
     if frees_others or narrow[slot_of[queue]] then
-      is_cut_short, cut_lane = true, lane
+      is_cut_short, cut_ready_list = true, ready_list
     end
   end
 
-  -- Passes over the first tasks of a lane that may not be started now, however many they are, until one may.
-  local function skim(lane)
-    local slot, size = slot_of[lane_parts(lane)], 1
+  -- Passes over the first tasks of a ready list that may not be started now, however many they are, until one may.
+  local function skim(ready_list)
+    local slot, size = slot_of[ready_list_parts(ready_list)], 1
     repeat
-      local ids = take_from_one(lane, size, taken)
+      local ids = take_from_one(ready_list, size, taken)
       free[slot] = free[slot] - #ids
       local old, tasks = read_many('HMGET', 'state', ids), read_many('HMGET', 'task', ids)
       for i, task in ipairs(tasks) do
         local id, state = ids[i], old[i]
-        local _, expires, of, crowd = unpack_bytes(CLAIM_WORDS, task, PREFETCH_IN)
-        if of ~= lane or (state and byte(state) ~= DUE) or is_picked[id] then
+        local _, expires, of, concurrency_group = unpack_bytes(CLAIM_WORDS, task, PREFETCH_IN)
+        if of ~= ready_list or (state and byte(state) ~= DUE) or is_picked[id] then
           error(NOT_DUE)
         end
-        if expires > now and (crowd == '' or may_start(lane, crowd)) then
+        if expires > now and (concurrency_group == '' or may_start(ready_list, concurrency_group)) then
           return put_back(ids, tasks, i, free, slot_of)
         end
-        pass_over(id, join(state, task), lane, crowd, expires <= now)
+        pass_over(id, join(state, task), ready_list, concurrency_group, expires <= now)
       end
       local is_over = #ids < size
       size = 2 * size
     until is_over or passed >= PASSED_OVER
   end
 
-  local function may_prefetch(state, task, which, lane)
+  local function may_prefetch(state, task, which, ready_list)
     local _, lost, _, attempt = unpack_bytes(CLAIM_READS, state)
     local before_last = which % 2 == 1 and attempt + 1 < unpack_bytes('<I4', task, MAX_IN)
-    return prefetches[lane_parts(lane)] and lost == 0 and (which == ALL_ATTEMPTS or before_last)
+    return prefetches[ready_list_parts(ready_list)] and lost == 0 and (which == ALL_ATTEMPTS or before_last)
   end
 
   -- What the state of a task becomes that starts, up to REST_AT.
-  local function head_of(id, state, lane, crowd, expires)
+  local function head_of(id, state, ready_list, concurrency_group, expires)
     local flags, lost, fence, attempt = unpack_bytes(CLAIM_READS, state)
     if fence >= LAST_FENCE then
       error(NOT_DUE)
     end
-    if crowd ~= '' then
-      run_in(crowd, 1)
-      crowds_of_picked[#crowds_of_picked + 1] = crowd
+    if concurrency_group ~= '' then
+      run_in(concurrency_group, 1)
+      groups_of_picked[#groups_of_picked + 1] = concurrency_group
     end
     if expires < NEVER then
       expiring[#expiring + 1] = id
@@ -283,59 +283,59 @@ local function claim(at, answer)
       call('HDEL', P .. 'progress', id)
       flags = flags - HAS_PROGRESS
     end
-    of_lane[lane] = (of_lane[lane] or 0) + 1
+    of_ready_list[ready_list] = (of_ready_list[ready_list] or 0) + 1
     if attempt == 0 then
-      first_of_lane[lane] = (first_of_lane[lane] or 0) + 1
+      first_ready[ready_list] = (first_ready[ready_list] or 0) + 1
       if band(flags, HAS_RUN_KEY) ~= 0 then
-        local _, name = lane_parts(lane)
+        local _, name = ready_list_parts(ready_list)
         call('HDEL', P .. 'run:' .. call('HGET', P .. 'run_key', id), name)
       end
     end
     return pack(HEAD, RUNNING, 0, 0, flags, lost, 0, fence + 1, attempt + 1, instance, now)
   end
 
-  -- Most tasks are like the one before: new, in the same lane, in no crowd, and they do not expire.
+  -- Most tasks are like the one before: new, in the same ready list, in no concurrency group, and they do not expire.
   local like
 
   -- Starts tasks that were taken. Answers whether one was passed over, since it may not be started now.
-  local function start(ids, lane_of)
+  local function start(ids, ready_list_of)
     local k, passed_before, is_cut = #picked, passed, false
     local old, tasks = read_many('HMGET', 'state', ids), read_many('HMGET', 'task', ids)
     for i, task in ipairs(tasks) do
       local id, state = ids[i], old[i]
       local kind = like
-      -- It is in its lane twice.
+      -- It is in its ready list twice.
       if is_picked[id] then
         error(NOT_DUE)
       end
       if kind and not state and find(task, kind.words, PREFETCH_IN, true) == PREFETCH_IN
-        and kind.lane == (lane_of[i] or kind.lane) then
+        and kind.ready_list == (ready_list_of[i] or kind.ready_list) then
         is_cut = is_cut_short
         needs_slot = not is_cut and k >= slots and not kind.may_prefetch
         if not is_cut and not needs_slot then
-          local lane = kind.lane
-          of_lane[lane], first_of_lane[lane] = of_lane[lane] + 1, first_of_lane[lane] + 1
+          local ready_list = kind.ready_list
+          of_ready_list[ready_list], first_ready[ready_list] = of_ready_list[ready_list] + 1, first_ready[ready_list] + 1
         end
       else
-        local which, expires, lane, crowd, body_at = unpack_bytes(CLAIM_WORDS, task, PREFETCH_IN)
-        if lane ~= (lane_of[i] or work[1]) or (state and byte(state) ~= DUE) then
+        local which, expires, ready_list, concurrency_group, body_at = unpack_bytes(CLAIM_WORDS, task, PREFETCH_IN)
+        if ready_list ~= (ready_list_of[i] or work[1]) or (state and byte(state) ~= DUE) then
           error(NOT_DUE)
         end
-        if expires > now and (crowd == '' or may_start(lane, crowd)) then
-          local may_wait = may_prefetch(state or NEW, task, which, lane)
+        if expires > now and (concurrency_group == '' or may_start(ready_list, concurrency_group)) then
+          local may_wait = may_prefetch(state or NEW, task, which, ready_list)
           is_cut = is_cut_short
           needs_slot = not is_cut and k >= slots and not may_wait
           if not is_cut and not needs_slot then
-            local head = head_of(id, state or NEW, lane, crowd, expires)
+            local head = head_of(id, state or NEW, ready_list, concurrency_group, expires)
             kind = {
-              head = head, lane = lane, body_at = body_at, words = sub(task, PREFETCH_IN, body_at - 1),
-              may_prefetch = may_wait, state = head .. sub(task, LANE_IN, body_at - 1),
+              head = head, ready_list = ready_list, body_at = body_at, words = sub(task, PREFETCH_IN, body_at - 1),
+              may_prefetch = may_wait, state = head .. sub(task, READY_LIST_IN, body_at - 1),
             }
-            like = not state and expires == NEVER and crowd == '' and kind or like
+            like = not state and expires == NEVER and concurrency_group == '' and kind or like
           end
         else
           kind = nil
-          pass_over(id, join(state, task), lane, crowd, expires <= now)
+          pass_over(id, join(state, task), ready_list, concurrency_group, expires <= now)
         end
       end
       if is_cut or needs_slot then
@@ -358,26 +358,26 @@ local function claim(at, answer)
   local function take()
     local again
     repeat
-      local room, ids, lane_of = limit - #picked, {}, {}
+      local room, ids, ready_list_of = limit - #picked, {}, {}
       if frees_others then
         find_work()
       end
-      narrow, is_cut_short, frees_others, cut_lane = {}, false, false, nil
+      narrow, is_cut_short, frees_others, cut_ready_list = {}, false, false, nil
       if room > 0 and #work == 1 then
-        local slot = slot_of[lane_parts(work[1])]
+        local slot = slot_of[ready_list_parts(work[1])]
         ids = take_from_one(work[1], math.min(free[slot], room), taken)
         free[slot] = free[slot] - #ids
       elseif room > 0 and #work > 1 then
-        for _, lane in ipairs(work) do
-          local slot = slot_of[lane_parts(lane)]
+        for _, ready_list in ipairs(work) do
+          local slot = slot_of[ready_list_parts(ready_list)]
           narrow[slot] = free[slot] < room
         end
-        ids, lane_of = take_from_many(work, free, slot_of, room, taken)
+        ids, ready_list_of = take_from_many(work, free, slot_of, room, taken)
       end
-      again = start(ids, lane_of)
-      if cut_lane then
+      again = start(ids, ready_list_of)
+      if cut_ready_list then
         cuts = cuts + 1
-        skim(cut_lane)
+        skim(cut_ready_list)
       end
     until not again or needs_slot or passed >= PASSED_OVER or cuts >= CUTS
 
@@ -406,18 +406,18 @@ local function claim(at, answer)
     -- In case the answer is lost: see unclaim_main.lua.
     call('SET', P .. 'claim:' .. instance, this .. pack('<i8', now) .. ids)
     call_many('HSET', 'state', states)
-    for lane, number in pairs(of_lane) do
-      local queue = lane_parts(lane)
+    for ready_list, number in pairs(of_ready_list) do
+      local queue = ready_list_parts(ready_list)
       count('D' .. queue, -number)
       count('R' .. queue, number)
-      count('W' .. queue, -(first_of_lane[lane] or 0))
+      count('W' .. queue, -(first_ready[ready_list] or 0))
     end
     count('i' .. instance, #picked)
   end
 
   local is_sound, why = pcall(take)
   if not is_sound then
-    undo(taken, passed_ids, picked, crowds_of_picked)
+    undo(taken, passed_ids, picked, groups_of_picked)
     error(why)
   end
 end

@@ -1,4 +1,4 @@
--- ARGV: news, the claim.
+-- ARGV: notification, the claim.
 local answer = {}
 claim(2, answer)
 commit()

@@ -1,5 +1,5 @@
--- Looks at what a claim without limits may take. It is simple where the work is in one lane, nothing has come due, nothing was
--- put aside, and no task of it has a crowd, a run key or progress, or expires.
+-- Looks at what a claim without limits may take. It is simple where the work is in one ready list, nothing has come due, nothing was
+-- blocked, and no task of it has a concurrency group, a run key or progress, or expires.
 --
 -- ARGV from `at` on, and the answer, as in claim.lua; a thousand tasks at most.
 local instance, limit, this, slots = ARGV[at], tonumber(ARGV[at + 2]), ARGV[at + 3], tonumber(ARGV[at + 4])
@@ -30,7 +30,7 @@ local function is_known(name)
   return find(names, '\255' .. name .. '\254', 1, true)
 end
 
-for _, queue in ipairs(call('HKEYS', P .. 'aside')) do
+for _, queue in ipairs(call('HKEYS', P .. 'blocked')) do
   if find(queues, '\255' .. queue .. '\254', 1, true) then
     return false
   end
@@ -46,18 +46,18 @@ if ARGV[at + 5] == '1' and ARGV[at + 7] == '1' then
 elseif call('SCARD', P .. 'due') > 100 then
   return false
 else
-  for _, lane in ipairs(call('SMEMBERS', P .. 'due')) do
-    local queue, name = lane_parts(lane)
+  for _, ready_list in ipairs(call('SMEMBERS', P .. 'due')) do
+    local queue, name = ready_list_parts(ready_list)
     if is_known(name) and room_in(queue) > 0 then
       if work then
         return false
       end
-      work = lane
+      work = ready_list
     end
   end
 end
 
-local queue = work and lane_parts(work)
+local queue = work and ready_list_parts(work)
 local wanted = work and math.min(limit, room_in(queue)) or 0
 local picked, taken = wanted > 0 and call('ZRANGE', P .. 'due:' .. work, 0, wanted - 1) or {}, 0
 local answer, heads, new_leases, first, needs_slot = {}, {}, {}, 0, false
@@ -66,7 +66,7 @@ if #picked > 0 then
   local is_picked = {}
   for i = 1, taken do
     local id = sub(picked[i], 9)
-    -- What is in a lane twice is damaged.
+    -- What is in a ready list twice is damaged.
     if is_picked[id] then
       return false
     end
@@ -76,9 +76,9 @@ if #picked > 0 then
   for i, task in ipairs(call('HMGET', P .. 'task', unpack(picked))) do
     local id, state, kind = picked[i], old[i], like
     if not kind or state or find(task, kind.words, PREFETCH_IN, true) ~= PREFETCH_IN then
-      local which, expires, lane, crowd, body_at = split(CLAIM_WORDS, task, PREFETCH_IN)
+      local which, expires, ready_list, concurrency_group, body_at = split(CLAIM_WORDS, task, PREFETCH_IN)
       local flags, lost, fence, attempt = split(CLAIM_READS, state or NEW)
-      if crowd ~= '' or expires < NEVER or bit.band(flags, NOT_SIMPLE) ~= 0 or lane ~= work
+      if concurrency_group ~= '' or expires < NEVER or bit.band(flags, NOT_SIMPLE) ~= 0 or ready_list ~= work
         or (state and byte(state) ~= DUE) or fence >= LAST_FENCE then
         return false
       end
@@ -86,7 +86,7 @@ if #picked > 0 then
       local before_last = which % 2 == 1 and attempt + 1 < split('<I4', task, MAX_IN)
       kind = {
         head = head, body_at = body_at, words = sub(task, PREFETCH_IN, body_at - 1), is_first = attempt == 0,
-        state = head .. sub(task, LANE_IN, body_at - 1),
+        state = head .. sub(task, READY_LIST_IN, body_at - 1),
         may_prefetch = prefetches[queue] and lost == 0 and (which == ALL_ATTEMPTS or before_last),
       }
       like = not state and kind or like
@@ -104,7 +104,7 @@ end
 
 local due_in = needs_slot and -2 or -1
 if taken < limit and later[1] and not needs_slot then
-  local queue_of_later, name = lane_parts(later[1])
+  local queue_of_later, name = ready_list_parts(later[1])
   local room = room_in(queue_of_later) - (queue_of_later == queue and taken or 0)
   if room <= 0 or not is_known(name) then
     return false

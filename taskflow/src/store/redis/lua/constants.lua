@@ -1,11 +1,11 @@
 -- Words for numbers and formats. Each is put in where it is named before a script is loaded, so that they cost nothing
 -- while it runs: a line is "local NAME = literal", and a NAME is in capitals.
 
--- Stages. Those up to HELD are pending, those after RUNNING have ended. ASIDE is due and waits for others of its crowd;
+-- Stages. Those up to HELD are pending, those after RUNNING have ended. ASIDE is due and waits for others of its concurrency group;
 -- LAPSED has met a claim after the instant until which it could be started, and waits for its cancellation.
 local DUE = 0
 local LATER = 1
-local ASIDE = 2
+local BLOCKED = 2
 local LAPSED = 3
 local HELD = 4
 local RUNNING = 5
@@ -58,19 +58,19 @@ local SOURCE = 20
 local SNOOZES = 21
 local PREFETCH = 22
 local EXPIRES = 23
-local LANE = 24
-local CROWD = 25
+local READY_LIST = 24
+local GROUP_KEY = 25
 
 -- How they are packed, and where (the first byte is 1), when a task is put together from `state` up to REST_AT and `task`.
--- Behind them stand the lane and the crowd (empty: none), each with its length before it, and the body if that is short; else
--- it has a place of its own, so that not every move of the task moves it. In `state` lane and crowd stand from REST_AT on.
+-- Behind them stand the ready list and the concurrency group (empty: none), each with its length before it, and the body if that is short; else
+-- it has a place of its own, so that not every move of the task moves it. In `state` ready list and concurrency group stand from REST_AT on.
 local HEAD = '<BBBBI4i8I8I4c16i8'
 local FORMAT = '<BBBBI4i8I8I4c16i8>I8<i8i8I4I4i8I4I4i2BI4Bi8'
 -- Of these, what a claim looks at: flags, lost runs, fence, attempt; in `state`.
 local CLAIM_READS = '<xxxBI4xxxxxxxxI8I4'
--- And in `task` from PREFETCH_IN on: that, when it expires, lane and crowd.
+-- And in `task` from PREFETCH_IN on: that, when it expires, ready list and concurrency group.
 local CLAIM_WORDS = '<Bi8I2c0I2c0'
--- From LANE_AT on: lane and crowd.
+-- From LANE_AT on: ready list and concurrency group.
 local WORDS = '<I2c0I2c0'
 local FIELDS = 23
 local FINISHED_AT = 9
@@ -92,8 +92,8 @@ local CREATED_IN = 17
 local MAX_IN = 25
 local PRIORITY_IN = 49
 local PREFETCH_IN = 56
-local LANE_IN = 65
--- Where lane and crowd are in the end of states that an add gives, which begins with the greatest number of attempts.
+local READY_LIST_IN = 65
+-- Where ready list and concurrency group are in the end of states that an add gives, which begins with the greatest number of attempts.
 local END_WORDS = 41
 -- Values of PREFETCH: which attempts may be prefetched, if the last run was not lost. ONLY_ATTEMPT and BEFORE_LAST are all but
 -- the last, where the policy gives one attempt and where it gives more: so tasks that have made none and are alike in it are
@@ -122,7 +122,7 @@ local SNOOZED = 9
 
 -- A claim passes over about so many tasks that it may not start: the next one goes on.
 local PASSED_OVER = 1000
--- As often may a claim of several lanes begin a round anew, since a task that it passed over made room for an earlier one.
+-- As often may a claim of several ready lists begin a round anew, since a task that it passed over made room for an earlier one.
 local CUTS = 16
 -- A claim makes so many due again since a limit has changed: fewer, so that claims that disagree about it get on all the same.
 local RELEASED = 500
@@ -146,7 +146,7 @@ local FOR_EVER = 9007199254740991
 local NEVER = 9007199254740991
 
 -- What a claim says that meets a task where it does not belong: the repair sees to it.
-local NOT_DUE = 'a task that is not due there is in a lane'
+local NOT_DUE = 'a task that is not due there is in a ready_list'
 local NOT_WAITING = 'a task has a run key that does not wait for its first attempt'
 
 -- In microseconds: no lease is longer, and what a repair gives a run whose lease is gone.

@@ -1,4 +1,4 @@
--- Ends the leases of those runs of dead instances that may be repeated. ARGV: news, then for each its id and the sign that
+-- Ends the leases of those runs of dead instances that may be repeated. ARGV: notification, then for each its id and the sign that
 -- it showed last. Looks again: whoever has shown another meanwhile, or shows it, lives. Answers the ids of the dead.
 local run, dead, is_dead = run_id(), {}, {}
 for at = 2, #ARGV, 2 do

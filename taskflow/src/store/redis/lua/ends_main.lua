@@ -1,4 +1,4 @@
--- Where some tasks are, for callers that wait for their ends. ARGV: news, ids. Answers for each its stage, or -1 for one
+-- Where some tasks are, for callers that wait for their ends. ARGV: notification, ids. Answers for each its stage, or -1 for one
 -- that is not there, and the error and the result of one that has ended.
 local ids, ended, answer = {}, {}, {}
 for i = 2, #ARGV do

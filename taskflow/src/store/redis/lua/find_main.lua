@@ -1,6 +1,6 @@
 -- Ids of the tasks that are meant, newest first.
 --
--- ARGV: news, number of sources, sources, where to begin (smaller ids only; empty: at the newest), how many at most from
+-- ARGV: notification, number of sources, sources, where to begin (smaller ids only; empty: at the newest), how many at most from
 -- each source, how many to look at at most along each, stages ('1' or '0' for each), created from, created before, number of names,
 -- names, number of queues, queues, number of tags, tags as they are in a body.
 -- A source is 'ids' or 'ended:<stage>' (read along their order) or 'pending' or 'leases' (looked through), and answered in no
@@ -59,7 +59,7 @@ local function is_meant(id, state, task)
   if sub(stages, stage + 1, stage + 1) ~= '1' or created < from or created >= to then
     return false
   end
-  local queue, name = lane_parts((unpack_bytes('<I2c0', task, LANE_IN)))
+  local queue, name = ready_list_parts((unpack_bytes('<I2c0', task, READY_LIST_IN)))
   return (not names or names[name]) and (not queues or queues[queue])
     and (#tags == 0 or has_tags(with_body(id, join(state, task))))
 end
@@ -143,14 +143,14 @@ for i, source in ipairs(sources) do
   if source == 'leases' then
     look_through(found, call('ZRANGE', P .. 'leases', 0, -1))
   elseif source == 'pending' then
-    for _, lane in ipairs(call('SMEMBERS', P .. 'due')) do
-      look_through(found, call('ZRANGE', P .. 'due:' .. lane, 0, -1))
+    for _, ready_list in ipairs(call('SMEMBERS', P .. 'due')) do
+      look_through(found, call('ZRANGE', P .. 'due:' .. ready_list, 0, -1))
     end
-    for _, lane in ipairs(call('ZRANGE', P .. 'later', 0, -1)) do
-      look_through(found, call('ZRANGE', P .. 'later:' .. lane, 0, -1))
+    for _, ready_list in ipairs(call('ZRANGE', P .. 'later', 0, -1)) do
+      look_through(found, call('ZRANGE', P .. 'later:' .. ready_list, 0, -1))
     end
-    for _, queue in ipairs(call('HKEYS', P .. 'aside')) do
-      look_through(found, call('ZRANGE', P .. 'aside:' .. queue, 0, -1))
+    for _, queue in ipairs(call('HKEYS', P .. 'blocked')) do
+      look_through(found, call('ZRANGE', P .. 'blocked:' .. queue, 0, -1))
     end
     -- Among these are those that a claim has passed over.
     look_through(found, call('ZRANGEBYSCORE', P .. 'expiring', '-inf', text(now)))

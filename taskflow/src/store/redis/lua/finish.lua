@@ -13,7 +13,7 @@ local function finish(at)
   local all, answers = read_many('HMGET', 'state', ids), {}
   local states, results, leases, errors, k = {}, {}, {}, {}, 0
   local finished, heads = pack('<I4i8', 0, now), {}
-  local seen, of_lane, of_holder, of_crowd = {}, {}, {}, {}
+  local seen, of_ready_list, of_holder, of_group = {}, {}, {}, {}
 
   local function write()
     call_many('HSET', 'result', results)
@@ -54,12 +54,12 @@ local function finish(at)
         k = k + 1
         states[2 * k - 1], states[2 * k] = id, head .. sub(state, FENCE_AT)
         leases[k], over[#over + 1] = id, id
-        local lane, crowd = unpack_bytes(WORDS, state, REST_AT)
+        local ready_list, concurrency_group = unpack_bytes(WORDS, state, REST_AT)
         local holder = sub(state, HOLDER_AT, HOLDER_END)
-        if crowd ~= '' then
-          of_crowd[crowd] = (of_crowd[crowd] or 0) + 1
+        if concurrency_group ~= '' then
+          of_group[concurrency_group] = (of_group[concurrency_group] or 0) + 1
         end
-        of_lane[lane] = (of_lane[lane] or 0) + 1
+        of_ready_list[ready_list] = (of_ready_list[ready_list] or 0) + 1
         of_holder[holder] = (of_holder[holder] or 0) + 1
         answer = ENDED_WELL
       elseif state and sub(state, FENCE_AT, FENCE_END) == specification then
@@ -71,15 +71,15 @@ local function finish(at)
     answers[i] = answer
   end
   write()
-  for lane, number in pairs(of_lane) do
-    local queue = lane_parts(lane)
+  for ready_list, number in pairs(of_ready_list) do
+    local queue = ready_list_parts(ready_list)
     count('R' .. queue, -number)
     count('S' .. queue, number)
     note_ends(queue, number)
   end
-  for crowd, number in pairs(of_crowd) do
-    run_in(crowd, -number)
-    let_next(crowd, number)
+  for concurrency_group, number in pairs(of_group) do
+    run_in(concurrency_group, -number)
+    let_next(concurrency_group, number)
   end
   for holder, number in pairs(of_holder) do
     count('i' .. holder, -number)

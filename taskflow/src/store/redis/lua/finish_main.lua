@@ -1,4 +1,4 @@
--- ARGV: news, the ends.
+-- ARGV: notification, the ends.
 local answer = finish(2)
 commit()
 return answer

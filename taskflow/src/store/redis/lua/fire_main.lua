@@ -1,4 +1,4 @@
--- Deals with a tick once. ARGV: news, schedule, tick, '1' if it is one for a start of the program, for such a one the latest
+-- Deals with a tick once. ARGV: notification, schedule, tick, '1' if it is one for a start of the program, for such a one the latest
 -- before (empty: none), the definition it must have by which it ticks (empty: any), how far ahead a tick may be, the timing
 -- that must be the declared one (empty: any), how many ticks are left out with this one, the id of the task and the task, if
 -- there is one. Answers '!' and by how much the tick is ahead if that is further; nothing if it, or a later one that is not

@@ -1,4 +1,4 @@
--- Everything of some tasks but their logs. ARGV: news, ids. Answers for each its id, state with body, key, run key, error,
+-- Everything of some tasks but their logs. ARGV: notification, ids. Answers for each its id, state with body, key, run key, error,
 -- result, progress and former attempts; nothing for one that is not there.
 local ids = {}
 for i = 2, #ARGV do

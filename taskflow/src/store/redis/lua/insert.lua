@@ -1,11 +1,11 @@
 -- Keeps new tasks.
 --
--- ARGV from `at` on: instance, lease; how many classes there are, and of each its lane, a specification and the end of
+-- ARGV from `at` on: instance, lease; how many classes there are, and of each its ready list, a specification and the end of
 -- its states; how many tasks there are, and of each its id and its body; then for each group how many tasks it has,
 -- whether it may have to be undone, and for each of its tasks its class, and, unless that is plain, a specification of
--- its own, its keys and its crowd if it has any, and the error it is kept with if that is asked for where it is refused.
--- Tasks of one class have lane, priority, policy, source and start in common; those of a plain one are due, have no keys
--- and no crowd, do not expire, and their queue has no limit: most tasks, and they cost little.
+-- its own, its keys and its concurrency group if it has any, and the error it is kept with if that is asked for where it is refused.
+-- Tasks of one class have ready list, priority, policy, source and start in common; those of a plain one are due, have no keys
+-- and no concurrency group, do not expire, and their queue has no limit: most tasks, and they cost little.
 --
 -- Answers with one text: for each task 'p', 'l' or 'h' (with the first fence), 'd' or 'r' with an id; a refused group
 -- is 'f' and the place in it of the task that was refused.
@@ -27,10 +27,10 @@ local function insert_tasks(at)
   local running_head = pack(HEAD, RUNNING, 0, 0, 0, 0, 0, FIRST_FENCE, 1, instance, now)
   local times = pack('<i8i8', now, now)
   for i = 1, tonumber(ARGV[at]) do
-    local lane = ARGV[at + 1]
+    local ready_list = ARGV[at + 1]
     -- Start: 0 waits, 1 runs if nothing is due, 2 runs, 3 is held.
     local plain, start, priority, tries, source, prefetch = unpack_bytes('<BBi2I4BB', ARGV[at + 2])
-    local queue = lane_parts(lane)
+    local queue = ready_list_parts(ready_list)
     local q = queues[queue]
     if not q then
       q = { name = queue }
@@ -38,7 +38,7 @@ local function insert_tasks(at)
       queues[queue] = q
     end
     classes[tostring(i)] = {
-      lane = lane, queue = q, plain = plain == 1, start = start, priority = priority, score = tostring(-priority),
+      ready_list = ready_list, queue = q, plain = plain == 1, start = start, priority = priority, score = tostring(-priority),
       tries = tries, source = source, prefetch = prefetch, tail = times .. ARGV[at + 3],
       words = sub(ARGV[at + 3], END_WORDS), due = {}, ran = 0,
     }
@@ -97,15 +97,15 @@ local function insert_tasks(at)
   local undo
 
   -- Gives a waiting task what another add with its run key wants. A hold stays: whoever has it ends it.
-  local function replace(id, c, run_at, scheduled, body, expires, crowd)
+  local function replace(id, c, run_at, scheduled, body, expires, concurrency_group)
     count_plain()
     local t = load(id)
     if undo then
       undo[#undo + 1] = { id = id, blob = read_tasks({ id })[1], body = t.body == '' and call('HGET', P .. 'body', id) or t.body }
     end
     leave(t)
-    t[LANE], t[PRIORITY], t[TRIES], t[MAX], t[RUN_AT] = c.lane, c.priority, c.tries, c.tries, run_at
-    t[SCHEDULED], t[PREFETCH], t[EXPIRES], t[CROWD] = scheduled or 0, c.prefetch, expires, crowd
+    t[READY_LIST], t[PRIORITY], t[TRIES], t[MAX], t[RUN_AT] = c.ready_list, c.priority, c.tries, c.tries, run_at
+    t[SCHEDULED], t[PREFETCH], t[EXPIRES], t[GROUP_KEY] = scheduled or 0, c.prefetch, expires, concurrency_group
     t[FLAGS] = scheduled and bor(t[FLAGS], HAS_SCHEDULED) or band(t[FLAGS], bnot(HAS_SCHEDULED))
     if t[STAGE] ~= HELD then
       t[STAGE] = run_at > now and LATER or DUE
@@ -124,7 +124,7 @@ local function insert_tasks(at)
         leave(t)
         local before = unpack_task(step.id, step.blob)
         before.lease, before.body, before.left = t.lease, t.body, t.left
-        if before[STAGE] == ASIDE or before[STAGE] == LAPSED then
+        if before[STAGE] == BLOCKED or before[STAGE] == LAPSED then
           -- The next claim that meets it sees to it.
           before[STAGE] = DUE
         end
@@ -196,13 +196,13 @@ local function insert_tasks(at)
 
   -- The answer for one task, or nil if its queue is full; and whether it was kept. Where it is refused and `error` is
   -- given, it is kept with that.
-  local function insert_one(id, c, body, specification, key, run_key, crowd, error)
+  local function insert_one(id, c, body, specification, key, run_key, concurrency_group, error)
     local when, value, flags, max_size, expires = 0, 0, 0, 0, NEVER
     if specification then
       when, value, flags, max_size, expires = unpack_bytes('<Bi8BI4i8', specification)
     end
     local q = c.queue
-    local queue, name = lane_parts(c.lane)
+    local queue, name = ready_list_parts(c.ready_list)
     if key then
       local holder = call('HGET', P .. 'keys', key)
       -- What is damaged holds no key.
@@ -222,7 +222,7 @@ local function insert_tasks(at)
       if t and not waits_for_first(t) then
         error(NOT_WAITING)
       elseif t then
-        replace(waiting, c, run_at, scheduled, body, expires, crowd)
+        replace(waiting, c, run_at, scheduled, body, expires, concurrency_group)
         return 'r' .. waiting
       end
     end
@@ -241,7 +241,7 @@ local function insert_tasks(at)
     end
     local t = {
       stage, 0, 0, flags, 0, 0, FIRST_FENCE, attempt, holder, started, 0, run_at, now, c.tries, c.tries,
-      scheduled or 0, 0, 0, c.priority, c.source, 0, c.prefetch, expires, c.lane, crowd,
+      scheduled or 0, 0, 0, c.priority, c.source, 0, c.prefetch, expires, c.ready_list, concurrency_group,
     }
     if stage == REJECTED then
       t[FINISHED], t.id = now, id
@@ -271,7 +271,7 @@ local function insert_tasks(at)
       local c, id, body = classes[ARGV[at]], ARGV[position], ARGV[position + 1]
       at, position = at + 1, position + 2
       local specification, key, run_key, error
-      local crowd = ''
+      local concurrency_group = ''
       if not c.plain then
         specification = ARGV[at]
         at = at + 1
@@ -286,7 +286,7 @@ local function insert_tasks(at)
         end
         local options = byte(specification, 23)
         if band(options, IN_CROWD) ~= 0 then
-          crowd = ARGV[at]
+          concurrency_group = ARGV[at]
           at = at + 1
         end
         if band(options, RECORD_REJECTED) ~= 0 then
@@ -309,7 +309,7 @@ local function insert_tasks(at)
       elseif c.plain and not undo and #body <= LONG_BODY then
         answer, kept = insert_plain(id, c, body), true
       else
-        answer, kept = insert_one(id, c, body, specification, key, run_key, crowd, tasks == 1 and error)
+        answer, kept = insert_one(id, c, body, specification, key, run_key, concurrency_group, tasks == 1 and error)
         if not answer then
           refused, full = i, c.queue.name
           if undo then
@@ -344,8 +344,8 @@ local function insert_tasks(at)
   call_many('ZADD', 'leases', leases)
   for _, c in pairs(classes) do
     if #c.due > 0 then
-      call_many('ZADD', 'due:' .. c.lane, c.due)
-      call('SADD', P .. 'due', c.lane)
+      call_many('ZADD', 'due:' .. c.ready_list, c.due)
+      call('SADD', P .. 'due', c.ready_list)
     end
   end
   return table.concat(answers)

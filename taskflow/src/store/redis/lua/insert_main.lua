@@ -1,4 +1,4 @@
--- ARGV: news, the tasks.
+-- ARGV: notification, the tasks.
 local answer = insert_tasks(2)
 commit()
 return answer

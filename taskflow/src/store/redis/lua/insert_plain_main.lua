@@ -1,8 +1,8 @@
 -- Keeps new tasks that are all plain (see insert.lua), each a group of its own: most batches. It costs little, so it goes
 -- without base.lua: each function that a script makes costs it something.
 --
--- ARGV: news, instance, lease, number of classes, and of each its queue, its lane, how it starts, the score of its priority,
--- what stands in its tasks behind the instants, and its lane and crowd as in a state; number of tasks, a thousand at most,
+-- ARGV: notification, instance, lease, number of classes, and of each its queue, its ready list, how it starts, the score of its priority,
+-- what stands in its tasks behind the instants, and its ready list and concurrency group as in a state; number of tasks, a thousand at most,
 -- their ids in one text, their bodies in one text, each with its length before it, the number of each one's class in one text
 -- (empty: all are of the first), then entries for `ids`. Answers as `insert_tasks`; with nothing, and nothing done, if it is
 -- not as simple: one of the ids is there already or comes twice, or one wants to run and others have to come due first.
@@ -14,7 +14,7 @@ for i = 1, tonumber(ARGV[4]) do
   queues[queue] = queues[queue] or { name = queue, added = 0, ran = 0 }
   starts = starts or ARGV[at + 2] ~= '0'
   classes[i] = {
-    queue = queues[queue], lane = ARGV[at + 1], start = ARGV[at + 2], score = ARGV[at + 3], tail = ARGV[at + 4],
+    queue = queues[queue], ready_list = ARGV[at + 1], start = ARGV[at + 2], score = ARGV[at + 3], tail = ARGV[at + 4],
     words = ARGV[at + 5], due = {}, n = 0,
   }
   at = at + 6
@@ -86,8 +86,8 @@ if ran > 0 then
 end
 for _, c in ipairs(classes) do
   if c.n > 0 then
-    call('ZADD', P .. 'due:' .. c.lane, unpack(c.due))
-    call('SADD', P .. 'due', c.lane)
+    call('ZADD', P .. 'due:' .. c.ready_list, unpack(c.due))
+    call('SADD', P .. 'due', c.ready_list)
   end
 end
 for name, q in pairs(queues) do
@@ -100,6 +100,6 @@ for name, q in pairs(queues) do
   end
 end
 if ARGV[1] ~= '' then
-  redis.pcall('PUBLISH', P .. 'news', ARGV[1])
+  redis.pcall('PUBLISH', P .. 'notifications', ARGV[1])
 end
 return table.concat(answers)

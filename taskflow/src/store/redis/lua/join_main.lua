@@ -1,4 +1,4 @@
--- Makes a process known. ARGV: news, instance, what is to be known of it, how long it is believed to live, the schema
+-- Makes a process known. ARGV: notification, instance, what is to be known of it, how long it is believed to live, the schema
 -- this program knows. Answers with the schema that is there, if that is newer.
 local schema = tonumber(call('HGET', P .. 'meta', 'schema') or ARGV[5])
 if schema > tonumber(ARGV[5]) then

@@ -1,4 +1,4 @@
--- Forgets a process: what it left is lost at once. ARGV: news, instance.
+-- Forgets a process: what it left is lost at once. ARGV: notification, instance.
 call('ZREM', P .. 'there', ARGV[2])
 call('ZREM', P .. 'seen', ARGV[2])
 call('ZREM', P .. 'started', ARGV[2])

@@ -1,20 +1,20 @@
 -- What all processes together may take from a queue.
 
 -- The limits from ARGV[at] on: how many queues have any, and of each which of the claim's it is, how many of its tasks
--- may run, how many of one crowd, how many may start, and how long a slice of that limit's length is; empty: no limit.
+-- may run, how many of one concurrency group, how many may start, and how long a slice of that limit's length is; empty: no limit.
 -- Lowers what is `free` to what they leave.
 local function read_limits(at, queues, free)
   local limit_of, rates = {}, {}
   for i = 1, tonumber(ARGV[at]) do
     local from = at + 5 * i - 4
     local slot = tonumber(ARGV[from])
-    local queue, most, of_crowd, starts = queues[slot], ARGV[from + 1], ARGV[from + 2], ARGV[from + 3]
+    local queue, most, of_group, starts = queues[slot], ARGV[from + 1], ARGV[from + 2], ARGV[from + 3]
     if most ~= '' then
       local running = tonumber(call('HGET', P .. 'counts', 'R' .. queue) or 0) + (changes['R' .. queue] or 0)
       free[slot] = math.max(math.min(free[slot], most - running), 0)
     end
-    if of_crowd ~= '' then
-      limit_of[queue] = tonumber(of_crowd)
+    if of_group ~= '' then
+      limit_of[queue] = tonumber(of_group)
     end
     if starts ~= '' then
       local rate = { slot = slot, queue = queue, most = tonumber(starts), slice = tonumber(ARGV[from + 4]) }

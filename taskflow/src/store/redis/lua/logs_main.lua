@@ -1,4 +1,4 @@
--- What a task logged. ARGV: news, id. Answers nothing if it is not there.
+-- What a task logged. ARGV: notification, id. Answers nothing if it is not there.
 if call('HEXISTS', P .. 'task', ARGV[2]) == 0 then
   return false
 end

@@ -1,4 +1,4 @@
--- Some tasks without what may be large. ARGV: news, ids. Answers as `get_main.lua` does, with arguments that are null and
+-- Some tasks without what may be large. ARGV: notification, ids. Answers as `get_main.lua` does, with arguments that are null and
 -- neither a result, nor progress, nor former attempts. A damaged task is answered whole.
 
 -- A task put together, with `null` for its arguments, which come behind its policy and tags. A long body is copied once, when

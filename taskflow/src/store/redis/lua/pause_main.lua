@@ -1,4 +1,4 @@
--- ARGV: news, queue, '1' to pause it, '0' to resume it.
+-- ARGV: notification, queue, '1' to pause it, '0' to resume it.
 if ARGV[3] == '1' then
   call('HSET', P .. 'counts', 'P' .. ARGV[2], 1)
   call('HSETNX', P .. 'asked', ARGV[2], '')

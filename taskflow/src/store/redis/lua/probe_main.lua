@@ -26,7 +26,7 @@ local all = {
   { 'ZREM', key, 'b' }, { 'ZREMRANGEBYRANK', key, '1', '1' }, { 'ZPOPMIN', key }, { 'SADD', key, 'a' }, { 'SCARD', key },
   { 'SMEMBERS', key }, { 'SISMEMBER', key, 'a' }, { 'SSCAN', key, '0' }, { 'SREM', key, 'a' }, { 'RPUSH', key, 'a' },
   { 'LPUSH', key, 'a' }, { 'LRANGE', key, '0', '1' }, { 'LLEN', key }, { 'LPOP', key }, { 'UNLINK', key }, { 'SET', key, '1' },
-  { 'INCRBY', key, '1' }, { 'INCR', key }, { 'GET', key }, { 'UNLINK', key }, { 'PUBLISH', P .. 'news', ARGV[1] },
+  { 'INCRBY', key, '1' }, { 'INCR', key }, { 'GET', key }, { 'UNLINK', key }, { 'PUBLISH', P .. 'notifications', ARGV[1] },
 }
 for _, words in ipairs(all) do
   local refusal = try(unpack(words))

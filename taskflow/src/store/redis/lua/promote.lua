@@ -1,8 +1,8 @@
 -- What was not due and has come due.
 
--- Moves up to `limit` tasks of a lane that have come due.
-local function promote_lane(lane, limit)
-  local later = P .. 'later:' .. lane
+-- Moves up to `limit` tasks of a ready list that have come due.
+local function promote_ready_list(ready_list, limit)
+  local later = P .. 'later:' .. ready_list
   local found = call('ZRANGEBYSCORE', later, '-inf', text(now), 'LIMIT', 0, limit)
   local ids = {}
   for i, member in ipairs(found) do
@@ -13,18 +13,18 @@ local function promote_lane(lane, limit)
     states[2 * i - 1], states[2 * i] = ids[i], state_of(DUE, blob)
     due[2 * i - 1], due[2 * i] = -unpack_bytes('<i2', blob, PRIORITY_AT), found[i]
   end
-  call_many('ZADD', 'due:' .. lane, due)
-  call_many('ZREM', 'later:' .. lane, found)
+  call_many('ZADD', 'due:' .. ready_list, due)
+  call_many('ZREM', 'later:' .. ready_list, found)
   call_many('HSET', 'state', states)
   local first = call('ZRANGE', later, 0, 0, 'WITHSCORES')
   if first[1] then
-    call('ZADD', P .. 'later', first[2], lane)
+    call('ZADD', P .. 'later', first[2], ready_list)
   else
-    call('ZREM', P .. 'later', lane)
+    call('ZREM', P .. 'later', ready_list)
   end
   if #found > 0 then
-    call('SADD', P .. 'due', lane)
-    local queue = lane_parts(lane)
+    call('SADD', P .. 'due', ready_list)
+    local queue = ready_list_parts(ready_list)
     count('L' .. queue, -#found)
     count('D' .. queue, #found)
   end
@@ -38,9 +38,9 @@ local function promote()
     return false
   end
   if tonumber(first[2]) <= now then
-    for _, lane in ipairs(call('ZRANGEBYSCORE', P .. 'later', '-inf', text(now), 'LIMIT', 0, 100)) do
+    for _, ready_list in ipairs(call('ZRANGEBYSCORE', P .. 'later', '-inf', text(now), 'LIMIT', 0, 100)) do
       if left > 0 then
-        left = left - promote_lane(lane, left)
+        left = left - promote_ready_list(ready_list, left)
       end
     end
   end

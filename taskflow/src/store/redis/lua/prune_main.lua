@@ -1,4 +1,4 @@
--- Deletes what ended long ago. ARGV: news, how many at most, the retention of each stage from SUCCESS on. Answers how many,
+-- Deletes what ended long ago. ARGV: notification, how many at most, the retention of each stage from SUCCESS on. Answers how many,
 -- and whether there is more.
 local most, deleted, looked_at = tonumber(ARGV[2]), 0, 0
 -- Up to when the tasks of each stage must have ended; and the latest and the earliest of these.
@@ -18,8 +18,8 @@ local function forget_one(id, blob)
     forget(unpack_task(id, blob))
     return
   end
-  local lane, _, body_at = unpack_bytes(WORDS, blob, LANE_AT)
-  count('S' .. lane_parts(lane), -1)
+  local ready_list, _, body_at = unpack_bytes(WORDS, blob, LANE_AT)
+  count('S' .. ready_list_parts(ready_list), -1)
   plain[#plain + 1] = id
   if flags ~= 0 then
     results[#results + 1] = id

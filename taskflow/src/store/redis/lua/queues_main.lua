@@ -12,11 +12,11 @@ local function came_due(member)
   return math.max(unpack_bytes('<i8i8', task, RUN_AT_IN))
 end
 
-for _, lane in ipairs(call('SMEMBERS', P .. 'due')) do
-  local queue, below = lane_parts(lane), '-inf'
+for _, ready_list in ipairs(call('SMEMBERS', P .. 'due')) do
+  local queue, below = ready_list_parts(ready_list), '-inf'
   -- The first of each priority; nobody uses many.
   for _ = 1, 100 do
-    local first = call('ZRANGE', P .. 'due:' .. lane, below, '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
+    local first = call('ZRANGE', P .. 'due:' .. ready_list, below, '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
     if not first[1] then
       break
     end
@@ -24,12 +24,12 @@ for _, lane in ipairs(call('SMEMBERS', P .. 'due')) do
     below = '(' .. first[2]
   end
 end
-for _, lane in ipairs(call('ZRANGEBYSCORE', P .. 'later', '-inf', text(now))) do
-  local queue, later = lane_parts(lane), P .. 'later:' .. lane
+for _, ready_list in ipairs(call('ZRANGEBYSCORE', P .. 'later', '-inf', text(now))) do
+  local queue, later = ready_list_parts(ready_list), P .. 'later:' .. ready_list
   overdue[queue] = (overdue[queue] or 0) + call('ZCOUNT', later, '-inf', text(now))
   has_waited_since(queue, came_due(call('ZRANGE', later, 0, 0)[1]))
 end
-for _, queue in ipairs(call('HKEYS', P .. 'aside')) do
+for _, queue in ipairs(call('HKEYS', P .. 'blocked')) do
   local first = call('ZRANGE', P .. 'since:' .. queue, 0, 0, 'WITHSCORES')
   if first[2] then
     has_waited_since(queue, tonumber(first[2]))

@@ -1,4 +1,4 @@
--- Makes leases good for another while. ARGV: news, instance, lease, how long the instance is believed to live, number of
+-- Makes leases good for another while. ARGV: notification, instance, lease, how long the instance is believed to live, number of
 -- runs, ids, fences. Answers with one text, a byte for each: '0' ours, '1' ours and asked to stop, 'x' lost.
 local instance, until_ = ARGV[2], text(later_by(tonumber(ARGV[3])))
 call('ZADD', P .. 'seen', 'XX', text(now), instance)

@@ -24,22 +24,22 @@ local function word_at(blob, at)
   return sub(blob, at + 2, at + 1 + n), at + 2 + n
 end
 
-local function is_lane(lane)
-  local n = string.match(lane, '^(%d+):')
-  return n and #n < 10 and #n + 1 + tonumber(n) <= #lane
+local function is_ready_list(ready_list)
+  local n = string.match(ready_list, '^(%d+):')
+  return n and #n < 10 and #n + 1 + tonumber(n) <= #ready_list
 end
 
--- Lane, crowd and where the body begins; nothing if they cannot be read. `at` is where the lane is.
+-- Lane, concurrency group and where the body begins; nothing if they cannot be read. `at` is where the ready list is.
 local function words_in(blob, at)
-  local lane, crowd_at = word_at(blob, at)
-  if not lane or not is_lane(lane) then
+  local ready_list, group_at = word_at(blob, at)
+  if not ready_list or not is_ready_list(ready_list) then
     return nil
   end
-  local crowd, body_at = word_at(blob, crowd_at)
-  if not crowd or (crowd ~= '' and not is_lane(crowd)) then
+  local concurrency_group, body_at = word_at(blob, group_at)
+  if not concurrency_group or (concurrency_group ~= '' and not is_ready_list(concurrency_group)) then
     return nil
   end
-  return lane, crowd, body_at
+  return ready_list, concurrency_group, body_at
 end
 
 local function is_body(body)
@@ -66,11 +66,11 @@ local INSTANTS = { FINISHED, FENCE, STARTED, SEQ, RUN_AT, CREATED, SCHEDULED, EX
 
 -- What is wrong with a task; nothing if it is sound.
 local function flaw(id, state, task)
-  local lane, crowd, body_at = words_in(task, LANE_IN)
-  if not lane then
+  local ready_list, concurrency_group, body_at = words_in(task, READY_LIST_IN)
+  if not ready_list then
     return 'what is kept of it is cut short or is not a task'
   end
-  if state and (#state < REST_AT or sub(state, REST_AT) ~= sub(task, LANE_IN, body_at - 1)) then
+  if state and (#state < REST_AT or sub(state, REST_AT) ~= sub(task, READY_LIST_IN, body_at - 1)) then
     return 'its state is cut short or is that of another task'
   end
   local t = { unpack_bytes(FORMAT, join(state, task)) }
@@ -98,9 +98,9 @@ local function flaw(id, state, task)
   end
 end
 
--- Makes a task of which something cannot be read a failed one, with what can be. `lane` is where it was found, if that is known.
+-- Makes a task of which something cannot be read a failed one, with what can be. `ready_list` is where it was found, if that is known.
 -- Numbers are counted anew afterwards.
-local function condemn(id, state, task, lane, why)
+local function fail_damaged(id, state, task, ready_list, why)
   local written = unpack_bytes('>I8', '\0\0' .. sub(id, 1, 6)) * 1000
   local t = {}
   for field = 1, FIELDS do
@@ -111,21 +111,21 @@ local function condemn(id, state, task, lane, why)
   t[MAX], t[TRIES], t[EXPIRES] = 1, 1, NEVER
   local body
   if task then
-    local of_task, crowd, body_at = words_in(task, LANE_IN)
+    local of_task, concurrency_group, body_at = words_in(task, READY_LIST_IN)
     if of_task and not flaw(id, nil, task) then
       t = { unpack_bytes(FORMAT, join(nil, task)) }
       t[STAGE], t[FINISHED], t[FENCE] = FAILED, now, FIRST_FENCE + 1
       body = sub(task, body_at)
     end
-    lane = of_task or lane
+    ready_list = of_task or ready_list
   end
   if state and #state >= FENCE_END then
     -- The run that may be under way writes nothing any more.
     local fence = unpack_bytes('<I8', state, FENCE_AT)
     t[FENCE] = fence < LAST_FENCE and fence + 1 or t[FENCE]
-    lane = lane or words_in(state, REST_AT)
+    ready_list = ready_list or words_in(state, REST_AT)
   end
-  t[LANE], t[CROWD], t.id = lane or '7:unknownunknown', '', id
+  t[READY_LIST], t[GROUP_KEY], t.id = ready_list or '7:unknownunknown', '', id
   if body == nil then
     call('HDEL', P .. 'body', id)
     body = pack('<I4I4', 0, 0) .. 'null'
@@ -136,7 +136,7 @@ local function condemn(id, state, task, lane, why)
     if value then
       t[FLAGS] = bor(t[FLAGS], flag)
       local holders = key == 'key' and P .. 'keys' or P .. 'run:' .. value
-      local _, name = lane_parts(t[LANE])
+      local _, name = ready_list_parts(t[READY_LIST])
       local field = key == 'key' and value or name
       if call('HGET', holders, field) == id then
         call('HDEL', holders, field)
@@ -157,7 +157,7 @@ local function condemn(id, state, task, lane, why)
   if not entry_of(id) then
     call('ZADD', P .. 'ids', '0', id)
   end
-  local queue = lane_parts(t[LANE])
+  local queue = ready_list_parts(t[READY_LIST])
   note_ends(queue, 1)
   over[#over + 1] = id
   save(t)
@@ -173,8 +173,8 @@ local function put_right(id, state, task)
     return
   end
   local t = unpack_task(id, join(state, task))
-  local stage, lane, crowd = t[STAGE], t[LANE], t[CROWD]
-  local queue, name = lane_parts(lane)
+  local stage, ready_list, concurrency_group = t[STAGE], t[READY_LIST], t[GROUP_KEY]
+  local queue, name = ready_list_parts(ready_list)
   local flags, changed = t[FLAGS], false
   if has(flags, HAS_KEY) then
     local key = call('HGET', P .. 'key', id)
@@ -195,14 +195,14 @@ local function put_right(id, state, task)
       t[FLAGS], changed = flags - HAS_RUN_KEY, true
     end
   end
-  if stage == ASIDE and not (crowd ~= '' and call('ZSCORE', P .. turn_of(crowd, name), place(t))
-    and call('SISMEMBER', P .. 'names:' .. crowd, name) == 1 and call('ZSCORE', P .. 'aside:' .. queue, id)) then
-    call('ZREM', P .. 'aside:' .. queue, id)
+  if stage == BLOCKED and not (concurrency_group ~= '' and call('ZSCORE', P .. turn_of(concurrency_group, name), place(t))
+    and call('SISMEMBER', P .. 'names:' .. concurrency_group, name) == 1 and call('ZSCORE', P .. 'blocked:' .. queue, id)) then
+    call('ZREM', P .. 'blocked:' .. queue, id)
     call('ZREM', P .. 'since:' .. queue, id)
     stage, changed = DUE, true
-  elseif stage == ASIDE then
+  elseif stage == BLOCKED then
     -- No claim has this limit: the next one looks at all of them again.
-    call('HSETNX', P .. 'aside', queue, '0:0')
+    call('HSETNX', P .. 'blocked', queue, '0:0')
   elseif stage == LAPSED and t[EXPIRES] >= NEVER then
     stage, changed = DUE, true
   end
@@ -211,11 +211,11 @@ local function put_right(id, state, task)
     call('ZADD', P .. 'expiring', text(t[EXPIRES]), id)
   end
   if stage == DUE then
-    call('ZADD', P .. 'due:' .. lane, -t[PRIORITY], place(t))
-    call('SADD', P .. 'due', lane)
+    call('ZADD', P .. 'due:' .. ready_list, -t[PRIORITY], place(t))
+    call('SADD', P .. 'due', ready_list)
   elseif stage == LATER then
-    call('ZADD', P .. 'later:' .. lane, text(t[RUN_AT]), place(t))
-    call('ZADD', P .. 'later', 'LT', text(t[RUN_AT]), lane)
+    call('ZADD', P .. 'later:' .. ready_list, text(t[RUN_AT]), place(t))
+    call('ZADD', P .. 'later', 'LT', text(t[RUN_AT]), ready_list)
   elseif stage == HELD or stage == RUNNING then
     local score = tonumber(call('ZSCORE', P .. 'leases', id) or 'inf')
     if score > now + LONGEST_LEASE then
@@ -237,13 +237,13 @@ local function put_right(id, state, task)
 end
 
 -- Looks at one task, wherever its id was found.
-local function check(id, lane, task, state)
+local function check(id, ready_list, task, state)
   if task == nil then
     task, state = call('HGET', P .. 'task', id), call('HGET', P .. 'state', id)
   end
   local why = not task and 'what is kept of it is gone; does the server evict keys? `maxmemory-policy` must be `noeviction`' or flaw(id, state, task)
   if why then
-    condemn(id, state, task, lane, why)
+    fail_damaged(id, state, task, ready_list, why)
   end
   return not why
 end

@@ -1,4 +1,4 @@
--- One step of a repair. ARGV: news, the step, what it is about, a cursor, how many at most. Answers with the next cursor ('0': the
+-- One step of a repair. ARGV: notification, the step, what it is about, a cursor, how many at most. Answers with the next cursor ('0': the
 -- step is done), and what was found: for each 't', the id of a
 -- task that has failed by it, and why; or '!' and what was wrong; or 'd', 'l' or 'a' and what is to be looked at; or '='
 -- and what was counted.
@@ -28,7 +28,7 @@ end
 
 -- What there is one of. Reading each moves a key of another type aside.
 function steps.keys()
-  for _, key in ipairs({ 'task', 'state', 'body', 'result', 'error', 'progress', 'past', 'key', 'run_key', 'aside', 'crowds',
+  for _, key in ipairs({ 'task', 'state', 'body', 'result', 'error', 'progress', 'past', 'key', 'run_key', 'blocked', 'concurrency_groups',
     'starts', 'keys', 'counts', 'asked', 'instance', 'meta', 'signs' }) do
     call('HEXISTS', P .. key, '')
   end
@@ -39,7 +39,7 @@ function steps.keys()
   end
   call('SCARD', P .. 'due')
   call('SCARD', P .. 'stopping')
-  integers_only('meta', { 'schema', 'asides' })
+  integers_only('meta', { 'schema', 'blocked_seq' })
   for _, key in ipairs({ 'seq', 'schedule_version' }) do
     local number = call('GET', P .. key)
     if number and (not string.match(number, '^%d+$') or tonumber(number) > FOR_EVER / 2) then
@@ -54,11 +54,11 @@ function steps.keys()
       take_out('starts', starts[i], 'HDEL')
     end
   end
-  local aside = call('HGETALL', P .. 'aside')
-  for i = 1, #aside, 2 do
-    if not string.match(aside[i + 1], '^%d*:%d+$') then
-      call('HSET', P .. 'aside', aside[i], '0:0')
-      note('!aside of a queue could not be read')
+  local blocked = call('HGETALL', P .. 'blocked')
+  for i = 1, #blocked, 2 do
+    if not string.match(blocked[i + 1], '^%d*:%d+$') then
+      call('HSET', P .. 'blocked', blocked[i], '0:0')
+      note('!blocked of a queue could not be read')
     end
   end
   for _, name in ipairs(call('ZRANGE', P .. 'schedules', 0, -1)) do
@@ -78,38 +78,38 @@ function steps.keys()
   cursor = '0'
 end
 
--- The lanes there are: answered as what was found.
-function steps.lanes()
-  for _, lane in ipairs(call('SMEMBERS', P .. 'due')) do
-    if is_lane(lane) then
-      note('d' .. lane)
+-- The ready lists there are: answered as what was found.
+function steps.ready_lists()
+  for _, ready_list in ipairs(call('SMEMBERS', P .. 'due')) do
+    if is_ready_list(ready_list) then
+      note('d' .. ready_list)
     else
-      take_out('due', lane, 'SREM')
+      take_out('due', ready_list, 'SREM')
     end
   end
-  for _, lane in ipairs(call('ZRANGE', P .. 'later', 0, -1)) do
-    if is_lane(lane) then
-      note('l' .. lane)
+  for _, ready_list in ipairs(call('ZRANGE', P .. 'later', 0, -1)) do
+    if is_ready_list(ready_list) then
+      note('l' .. ready_list)
     else
-      take_out('later', lane)
+      take_out('later', ready_list)
     end
   end
-  for _, queue in ipairs(call('HKEYS', P .. 'aside')) do
+  for _, queue in ipairs(call('HKEYS', P .. 'blocked')) do
     note('a' .. queue)
   end
   cursor = '0'
 end
 
--- Tasks of a lane: those there must be due, or not yet. `members` with their scores.
-local function look_at_lane(key, lane, stage, members)
+-- Tasks of a ready list: those there must be due, or not yet. `members` with their scores.
+local function look_at_ready_list(key, ready_list, stage, members)
   for i = 1, #members, 2 do
     local member = members[i]
     local id = sub(member, -16)
     local fits = false
-    if #member == 24 and check(id, lane) then
+    if #member == 24 and check(id, ready_list) then
       local is, blob = stage_now(id)
       local t = unpack_task(id, blob)
-      fits = is == stage and t[LANE] == lane and place(t) == member
+      fits = is == stage and t[READY_LIST] == ready_list and place(t) == member
       local score = stage == DUE and -t[PRIORITY] or t[RUN_AT]
       if fits and tonumber(members[i + 1]) ~= score then
         call('ZADD', P .. key, text(score), member)
@@ -122,7 +122,7 @@ local function look_at_lane(key, lane, stage, members)
 end
 
 local function look_at_later(members)
-  look_at_lane('later:' .. of, of, LATER, members)
+  look_at_ready_list('later:' .. of, of, LATER, members)
   local first = call('ZRANGE', P .. 'later:' .. of, 0, 0, 'WITHSCORES')
   if first[1] then
     call('ZADD', P .. 'later', first[2], of)
@@ -132,7 +132,7 @@ local function look_at_later(members)
 end
 
 function steps.due()
-  look_at_lane('due:' .. of, of, DUE, scan('ZSCAN', 'due:' .. of))
+  look_at_ready_list('due:' .. of, of, DUE, scan('ZSCAN', 'due:' .. of))
 end
 
 function steps.later()
@@ -141,7 +141,7 @@ end
 
 -- What claims and promotions meet first.
 function steps.first_due()
-  look_at_lane('due:' .. of, of, DUE, call('ZRANGE', P .. 'due:' .. of, 0, most - 1, 'WITHSCORES'))
+  look_at_ready_list('due:' .. of, of, DUE, call('ZRANGE', P .. 'due:' .. of, 0, most - 1, 'WITHSCORES'))
   cursor = '0'
 end
 
@@ -190,17 +190,17 @@ function steps.ended()
   look_at_ids('ended:' .. of, tonumber(of), tonumber(of))
 end
 
-function steps.aside()
+function steps.blocked()
   call('ZCARD', P .. 'since:' .. of)
-  look_at_ids('aside:' .. of, ASIDE, ASIDE)
+  look_at_ids('blocked:' .. of, BLOCKED, BLOCKED)
 end
 
 function steps.since()
-  look_at_ids('since:' .. of, ASIDE, ASIDE)
+  look_at_ids('since:' .. of, BLOCKED, BLOCKED)
 end
 
 -- The first of a turn, if it is a task that waits in it; what is none is taken out.
-local function first_in(turn, crowd)
+local function first_in(turn, concurrency_group)
   while true do
     local first = call('ZRANGE', P .. turn, 0, 0)[1]
     if not first then
@@ -209,23 +209,23 @@ local function first_in(turn, crowd)
     local id = sub(first, 9)
     local task, state = call('HGET', P .. 'task', id), call('HGET', P .. 'state', id)
     local t = task and not flaw(id, state, task) and unpack_task(id, join(state, task))
-    if t and t[STAGE] == ASIDE and t[CROWD] == crowd and place(t) == first then
+    if t and t[STAGE] == BLOCKED and t[GROUP_KEY] == concurrency_group and place(t) == first then
       return id
     end
     take_out(turn, first)
   end
 end
 
--- Makes the first task of each crowd due if no task of that crowd runs: a damaged task may have blocked the others.
--- One that was due already makes them two, and the next claim puts one aside again. Comes when the crowds are counted.
-function steps.crowds()
-  local members = scan('ZSCAN', 'aside:' .. of)
+-- Makes the first task of each concurrency group due if no task of that concurrency group runs: a damaged task may have blocked the others.
+-- One that was due already makes them two, and the next claim puts one aside again. Comes when the concurrency groups are counted.
+function steps.concurrency_groups()
+  local members = scan('ZSCAN', 'blocked:' .. of)
   for i = 1, #members, 2 do
     local t = load(members[i])
-    if t and t[STAGE] == ASIDE and t[CROWD] ~= '' and running_in(t[CROWD]) == 0 then
-      local _, name = lane_parts(t[LANE])
-      if first_in(turn_of(t[CROWD], name), t[CROWD]) == t.id then
-        let_next(t[CROWD], 1)
+    if t and t[STAGE] == BLOCKED and t[GROUP_KEY] ~= '' and running_in(t[GROUP_KEY]) == 0 then
+      local _, name = ready_list_parts(t[READY_LIST])
+      if first_in(turn_of(t[GROUP_KEY], name), t[GROUP_KEY]) == t.id then
+        let_next(t[GROUP_KEY], 1)
       end
     end
   end
@@ -303,25 +303,25 @@ local function add(numbers, field)
 end
 
 -- Adds what is counted of some tasks, given with their ids.
-local function tally(numbers, of_crowd, some)
+local function tally(numbers, of_group, some)
   local ids = {}
   for i = 1, #some, 2 do
     ids[#ids + 1] = some[i]
   end
   for i, state in ipairs(read_many('HMGET', 'state', ids)) do
-    local lane, crowd = words_in(some[2 * i], LANE_IN)
+    local ready_list, concurrency_group = words_in(some[2 * i], READY_LIST_IN)
     state = state or NEW
     local stage = byte(state)
-    if lane and #state >= REST_AT - 1 and stage <= REJECTED then
-      local queue = lane_parts(lane)
+    if ready_list and #state >= REST_AT - 1 and stage <= REJECTED then
+      local queue = ready_list_parts(ready_list)
       local _, _, _, _, _, _, _, attempt, holder = unpack_bytes(HEAD, state)
       add(numbers, letter(stage) .. queue)
       if stage <= HELD and attempt == 0 then
         add(numbers, 'W' .. queue)
       elseif stage == RUNNING then
         add(numbers, 'i' .. holder)
-        if crowd ~= '' then
-          add(of_crowd, crowd)
+        if concurrency_group ~= '' then
+          add(of_group, concurrency_group)
         end
       end
     end
@@ -368,43 +368,43 @@ local function write_numbers(numbers)
   end
 end
 
-local function write_crowds(of_crowd)
-  call('DEL', P .. 'crowds')
-  for crowd, number in pairs(of_crowd) do
-    call('HSET', P .. 'crowds', crowd, text(number))
+local function write_groups(of_group)
+  call('DEL', P .. 'concurrency_groups')
+  for concurrency_group, number in pairs(of_group) do
+    call('HSET', P .. 'concurrency_groups', concurrency_group, text(number))
   end
 end
 
 -- Counts everything anew, in one go.
 function steps.counts()
-  local numbers, of_crowd, from = {}, {}, '0'
+  local numbers, of_group, from = {}, {}, '0'
   repeat
     local some = call('HSCAN', P .. 'task', from, 'COUNT', 1000)
     from = some[1]
-    tally(numbers, of_crowd, some[2])
+    tally(numbers, of_group, some[2])
   until from == '0'
   write_numbers(numbers)
-  write_crowds(of_crowd)
+  write_groups(of_group)
   cursor = '0'
 end
 
--- Takes what was tallied, while tasks moved on, for what has ended; counts anew what is due, not due, put aside, held and runs; and
+-- Takes what was tallied, while tasks moved on, for what has ended; counts anew what is due, not due, blocked, held and runs; and
 -- makes the sum right. ARGV from 6 on: fields and numbers.
 function steps.take_tally()
-  local numbers, of_crowd, of_running = {}, {}, {}
+  local numbers, of_group, of_running = {}, {}, {}
   for at = 6, #ARGV, 2 do
     if not find('DLAHRi', sub(ARGV[at], 1, 1), 1, true) then
       numbers[ARGV[at]] = tonumber(ARGV[at + 1])
     end
   end
   for letter_of, key in pairs({ D = 'due', L = 'later' }) do
-    for _, lane in ipairs(key == 'due' and call('SMEMBERS', P .. key) or call('ZRANGE', P .. key, 0, -1)) do
-      local field = letter_of .. lane_parts(lane)
-      numbers[field] = (numbers[field] or 0) + call('ZCARD', P .. key .. ':' .. lane)
+    for _, ready_list in ipairs(key == 'due' and call('SMEMBERS', P .. key) or call('ZRANGE', P .. key, 0, -1)) do
+      local field = letter_of .. ready_list_parts(ready_list)
+      numbers[field] = (numbers[field] or 0) + call('ZCARD', P .. key .. ':' .. ready_list)
     end
   end
-  for _, queue in ipairs(call('HKEYS', P .. 'aside')) do
-    numbers['A' .. queue] = call('ZCARD', P .. 'aside:' .. queue)
+  for _, queue in ipairs(call('HKEYS', P .. 'blocked')) do
+    numbers['A' .. queue] = call('ZCARD', P .. 'blocked:' .. queue)
   end
   local some = {}
   for _, id in ipairs(call('ZRANGE', P .. 'leases', 0, -1)) do
@@ -413,7 +413,7 @@ function steps.take_tally()
       some[#some + 1], some[#some + 2] = id, task
     end
   end
-  tally(of_running, of_crowd, some)
+  tally(of_running, of_group, some)
   for field, number in pairs(of_running) do
     if sub(field, 1, 1) ~= 'W' then
       numbers[field] = number
@@ -433,7 +433,7 @@ function steps.take_tally()
     numbers[most_of] = most_ended + call('HLEN', P .. 'task') - sum
   end
   write_numbers(numbers)
-  write_crowds(of_crowd)
+  write_groups(of_group)
   cursor = '0'
 end
 

@@ -1,4 +1,4 @@
--- Tasks as they are, for the rules to decide about them. ARGV: news, ids. Answers the clock, then for each what is kept of it
+-- Tasks as they are, for the rules to decide about them. ARGV: notification, ids. Answers the clock, then for each what is kept of it
 -- (but for a long body), its idempotency key with its name, and who holds that; nothing where there is none.
 local ids, answer = {}, { text(now) }
 for i = 2, #ARGV do

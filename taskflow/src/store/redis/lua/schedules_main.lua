@@ -1,4 +1,4 @@
--- What is known of schedules, by name. ARGV: news, the name after which to begin (empty: at the first), how many at most.
+-- What is known of schedules, by name. ARGV: notification, the name after which to begin (empty: at the first), how many at most.
 local answer = {}
 local first = ARGV[2] == '' and '-' or '(' .. ARGV[2]
 for _, name in ipairs(call('ZRANGEBYLEX', P .. 'schedules', first, '+', 'LIMIT', 0, tonumber(ARGV[3]))) do

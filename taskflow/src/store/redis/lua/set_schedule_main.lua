@@ -1,4 +1,4 @@
--- Changes a schedule. ARGV: news, schedule, then 'pause', or 'resume', or 'define', what it is and up to which tick it has
+-- Changes a schedule. ARGV: notification, schedule, then 'pause', or 'resume', or 'define', what it is and up to which tick it has
 -- none, or 'remove' and how many removals to remember, or 'declare', the timing, since when and instead of which, or
 -- 'undeclare' and since when it was declared. Answers whether it was known.
 local schedule, change = P .. 'schedule:' .. ARGV[2], ARGV[3]

@@ -1,4 +1,4 @@
--- The ends of some runs and a claim, in one. ARGV: news, the ends, the claim. A claim that meets damage leaves the ends as they are: the
+-- The ends of some runs and a claim, in one. ARGV: notification, the ends, the claim. A claim that meets damage leaves the ends as they are: the
 -- answer then has nothing but these.
 local ends, at = finish(2)
 local answer = { ends }

@@ -1,6 +1,6 @@
 -- Takes back a claim whose answer was lost: nobody knows of its runs, so none of them has begun. If it comes only now, it
 -- takes nothing. It does what the rules make of a run that is given back before it began; here, since the note of the claim
--- and its tasks must be seen to in one. ARGV: news, instance, which claim of which handle it was.
+-- and its tasks must be seen to in one. ARGV: notification, instance, which claim of which handle it was.
 call('HSET', P .. 'counts', 'V' .. ARGV[3], text(now))
 local last = call('GET', P .. 'claim:' .. ARGV[2])
 if last and #last >= #ARGV[3] + 8 and sub(last, 1, #ARGV[3]) == ARGV[3] then

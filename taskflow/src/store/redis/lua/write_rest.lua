@@ -9,5 +9,5 @@ for field, n in pairs(changes) do
   end
 end
 if NEWS ~= '' then
-  redis.pcall('PUBLISH', P .. 'news', NEWS)
+  redis.pcall('PUBLISH', P .. 'notifications', NEWS)
 end

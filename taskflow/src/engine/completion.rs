@@ -1,0 +1,132 @@
+//! What is told and freed when the ends of runs are durable.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::run::{Ended, permits};
+use super::tally::Ends;
+use super::worker::Worker;
+use crate::model::{AttemptOutcome, TaskEventKind, TaskStatus};
+use crate::store::{Finish, FinishKind, Finished, TaskEnd};
+
+/// Counts how these runs ended: before they are seen to be over, so that a shutdown which waits for that counts them.
+pub(super) fn count(worker: &Worker, finishes: &[Finish], finished: &[Finished]) {
+    let mut ends = Ends::default();
+    for (finish, finished) in finishes.iter().zip(finished) {
+        if let Finished::Applied(_) | Finished::Repeated(_) = finished {
+            ends.count(&finish.kind);
+        }
+    }
+    worker.tally.add(ends);
+}
+
+/// These runs are over and their slots free.
+pub(super) fn leave(worker: &Worker, batch: &mut [Ended]) {
+    worker.slots.leave(permits(batch));
+    worker.core.runs.end(batch.iter().map(|ended| ended.run));
+}
+
+/// Tells what became of each, and answers when the first of them is due again.
+pub(super) fn complete(
+    worker: &Worker,
+    batch: &[Ended],
+    finishes: &[Finish],
+    finished: &[Finished],
+) -> Option<Duration> {
+    let mut next: Option<Duration> = None;
+    for ((ended, finish), finished) in batch.iter().zip(finishes).zip(finished) {
+        // What goes back without having begun was never seen to begin.
+        let began = !matches!(finish.kind, FinishKind::GiveBack { outcome: None, .. });
+        // Of one that was applied before the answer was lost, and nobody has heard.
+        let (Finished::Applied(status) | Finished::Repeated(status)) = *finished else {
+            if began {
+                worker.core.health.stale_write();
+                tracing::warn!(task = %ended.run.id, name = %ended.name, "a lost run ended; its outcome is dropped");
+            }
+            continue;
+        };
+        if let (TaskStatus::Pending, FinishKind::Retry { delay, .. } | FinishKind::GiveBack { delay, .. }) =
+            (status, &finish.kind)
+        {
+            next = Some(next.map_or(*delay, |next| next.min(*delay)));
+        }
+        if began || status.is_final() {
+            worker.core.events.send(ended.run.id, &ended.name, || event(&finish.kind, status));
+        }
+        if status.is_final() {
+            let waiters = &worker.core.waiters;
+            match end(&finish.kind, status) {
+                Some(end) => waiters.ended(ended.run.id, end),
+                None => waiters.ended_somehow(ended.run.id),
+            }
+        }
+    }
+    next
+}
+
+/// What callers that wait are told, where the finish says it all.
+fn end(kind: &FinishKind, status: TaskStatus) -> Option<impl FnOnce() -> TaskEnd> {
+    let (result, error) = match kind {
+        FinishKind::Success { result } if status == TaskStatus::Success => (Some(result), None),
+        FinishKind::End { status: asked, error, .. } if status == *asked => (None, Some(error)),
+        // It was cancelled meanwhile.
+        _ => return None,
+    };
+    Some(move || TaskEnd::of(status, result.map(|json| Arc::from(&**json)), error.cloned()))
+}
+
+fn event(kind: &FinishKind, status: TaskStatus) -> TaskEventKind {
+    match (kind, status) {
+        (_, TaskStatus::Success) | (FinishKind::Success { .. }, _) => TaskEventKind::Succeeded,
+        (_, TaskStatus::Cancelled) => TaskEventKind::Cancelled,
+        (_, TaskStatus::Interrupted) => TaskEventKind::Interrupted,
+        (FinishKind::Retry { delay, error, .. }, _) => {
+            TaskEventKind::Retrying { error: error.clone(), delay: *delay }
+        }
+        (FinishKind::GiveBack { delay, outcome: Some(AttemptOutcome::Snoozed) }, _) => {
+            TaskEventKind::Snoozed { delay: *delay }
+        }
+        (FinishKind::GiveBack { .. }, _) => TaskEventKind::HandedBack,
+        (FinishKind::End { error, .. }, _) => TaskEventKind::Failed { error: error.clone() },
+    }
+}
+
+/// After an error that no repetition mends: writes each end alone, so that one the store will not take does not hold up
+/// the others. That one becomes a failure that says so; if not even that can be written, its lease will end.
+pub(super) async fn one_by_one(worker: &Worker, batch: &mut Vec<Ended>) {
+    let mut at = 0;
+    // Each stays in the batch until its end is durable: none is lost to a panic.
+    while let Some(Ended { run, finish, .. }) = batch.get(at) {
+        let (run, Some(finish)) = (*run, finish.clone()) else {
+            at += 1;
+            continue;
+        };
+        let mut finish = Arc::new(vec![finish]);
+        let mut answer = worker.core.call("a finish", worker.core.store.finish(finish.clone())).await;
+        if let Err(error) = &answer
+            && error.is_about_one_row()
+        {
+            let failure = FinishKind::End {
+                status: TaskStatus::Failed,
+                outcome: AttemptOutcome::Failed,
+                error: format!("its outcome could not be stored: {error}"),
+            };
+            finish = Arc::new(vec![Finish::new(run, failure)]);
+            answer = worker.core.call("a finish", worker.core.store.finish(finish.clone())).await;
+        }
+        match answer {
+            Ok(finished) => {
+                let mut ended = batch.remove(at);
+                count(worker, &finish, &finished);
+                leave(worker, std::slice::from_mut(&mut ended));
+                complete(worker, std::slice::from_ref(&ended), &finish, &finished);
+            }
+            Err(error) if !error.is_about_one_row() => at += 1,
+            Err(error) => {
+                batch[at].finish = None;
+                at += 1;
+                tracing::error!(task = %run.id, %error, "its outcome cannot be stored; its lease will end");
+            }
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! What a process has that runs tasks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::blocking::BlockingPool;
+use super::core::Core;
+use super::execution;
+use super::run::{Admitted, Ended};
+use super::slots::{Permit, Slots};
+use super::tally::Tally;
+use crate::model::NewTask;
+use crate::store::{Claimed, Finish, FinishKind, RunRef};
+use crate::task::{Registry, ReportQueue, RunEnv, States};
+
+/// What a process has that runs tasks, beside what every process has.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) core: Arc<Core>,
+    pub(crate) registry: Registry,
+    pub(crate) names: Names,
+    pub(crate) env: Arc<RunEnv>,
+    pub(crate) slots: Slots<Admitted>,
+    pub(crate) pool: BlockingPool,
+    pub(crate) tally: Tally,
+    ended: Mutex<Vec<Ended>>,
+    wake: Notify,
+    maybe_work: AtomicBool,
+    stopping: AtomicBool,
+    lease_in_doubt: AtomicBool,
+    liveness_in_doubt: AtomicBool,
+}
+
+/// The names that claims ask for.
+#[derive(Debug)]
+pub(crate) struct Names {
+    pub(crate) all: Arc<[Arc<str>]>,
+    pub(crate) asynchronous: Arc<[Arc<str>]>,
+    pub(crate) has_blocking: bool,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        registry: Registry,
+        states: States,
+        slots: Slots<Admitted>,
+        pool: BlockingPool,
+    ) -> Arc<Self> {
+        let names = Names {
+            all: registry.names(true),
+            asynchronous: registry.names(false),
+            has_blocking: registry.tasks().iter().any(|task| task.is_blocking()),
+        };
+        Arc::new(Self {
+            core,
+            registry,
+            names,
+            env: Arc::new(RunEnv { states, report_queue: ReportQueue::default() }),
+            slots,
+            pool,
+            tally: Tally::default(),
+            ended: Mutex::default(),
+            wake: Notify::new(),
+            maybe_work: AtomicBool::new(true),
+            stopping: AtomicBool::new(false),
+            lease_in_doubt: AtomicBool::new(false),
+            liveness_in_doubt: AtomicBool::new(false),
+        })
+    }
+
+    /// What was claimed is of this process now. Those of no name it has are left to their leases.
+    pub(super) fn admit(&self, claimed: Vec<Claimed>) -> Vec<Admitted> {
+        let mut admitted = Vec::with_capacity(claimed.len());
+        for task in claimed {
+            match self.registry.get(&task.name) {
+                Some(known) => admitted.push(Admitted::new(self.env.clone(), known, task)),
+                // A claim asks for known names only, so a store would have to break its contract.
+                None => {
+                    tracing::error!(task = %task.run.id, name = %task.name, "the store gave a task nobody here knows")
+                }
+            }
+        }
+        self.core.runs.admit(admitted.iter().map(Admitted::live));
+        admitted
+    }
+
+    /// Starts a task that was leased as it was inserted: nothing of it need be read back.
+    pub(crate) fn start_leased(self: &Arc<Self>, task: &NewTask, run: RunRef, permit: Permit) {
+        let Some(known) = self.registry.get(&task.name) else { return self.give_back(permit) };
+        let args = task.args.clone().unwrap_or_else(|_| Arc::from("{}"));
+        let policy = match &task.policy {
+            policy if **policy == *known.policy => known.policy.clone(),
+            policy => Arc::new(policy.clone().into_owned()),
+        };
+        let mut claimed = Claimed::new(run, known.name.clone(), self.slots.queue(&permit), args, policy);
+        claimed.tags = task.tags.clone();
+        let admitted = Admitted::new(self.env.clone(), known, claimed);
+        self.core.runs.admit([admitted.live()]);
+        self.start(admitted, permit);
+    }
+
+    /// A task may be stored and leased to this process, and no answer says so: if it is, it goes back to the queue as if
+    /// nothing had leased it.
+    pub(crate) fn hand_back_unconfirmed(self: &Arc<Self>, task: &NewTask, permit: Permit) {
+        let run = RunRef::new(task.id, RunRef::FIRST_FENCE);
+        let back = FinishKind::GiveBack { delay: Duration::ZERO, outcome: None };
+        let finish = Some(Finish::new(run, back));
+        self.end(Ended { run, name: Arc::from(&*task.name), permit, finish }, Duration::ZERO);
+    }
+
+    /// Starts a task in the slot it was given.
+    pub(crate) fn start(self: &Arc<Self>, task: Admitted, permit: Permit) {
+        if self.is_stopping() || task.may_not_begin() {
+            // Claimed, or leased as it was added, before that was so.
+            self.end(task.turned_away(permit), Duration::ZERO);
+        } else {
+            self.begin(task, permit);
+        }
+    }
+
+    fn begin(self: &Arc<Self>, task: Admitted, permit: Permit) {
+        let worker = self.clone();
+        execution::begin(&self.core, &self.pool, task, permit, move |ended, took| worker.end(ended, took));
+    }
+
+    /// A body is over that took so long, or will not begin: hands the end of the run to the dispatcher, and the slot to
+    /// the next.
+    pub(crate) fn end(self: &Arc<Self>, mut ended: Ended, took: Duration) {
+        let next = self.slots.end_body(&mut ended.permit, took, self.may_claim());
+        // Only now: the dispatcher claims as soon as it hears of the end, and must find the slot free.
+        self.hand_in([ended]);
+        self.begin_next(next, took);
+    }
+
+    /// Nothing ran in this slot: what waits for one begins.
+    pub(crate) fn give_back(self: &Arc<Self>, permit: Permit) {
+        let next = self.slots.give_back(permit, self.may_claim());
+        self.begin_next(next, Duration::ZERO);
+    }
+
+    /// Begins what waited for a slot, or the first after it that still may.
+    fn begin_next(self: &Arc<Self>, mut next: Option<(Admitted, Permit)>, took: Duration) {
+        while let Some((task, permit)) = next {
+            if !task.may_not_begin() {
+                return self.begin(task, permit);
+            }
+            let mut ended = task.turned_away(permit);
+            next = self.slots.end_body(&mut ended.permit, took, self.may_claim());
+            self.hand_in([ended]);
+        }
+    }
+
+    /// Gives back what waits for a slot for too long, or everything that waits.
+    pub(crate) fn give_back_waiting(&self, all: bool) {
+        let waiting = self.slots.take_waiting(all);
+        if !waiting.is_empty() {
+            self.hand_in(waiting.into_iter().map(|(task, permit)| task.turned_away(permit)));
+        }
+    }
+
+    fn hand_in(&self, ended: impl IntoIterator<Item = Ended>) {
+        let mut all = self.ended.lock();
+        let is_first = all.is_empty();
+        all.extend(ended);
+        drop(all);
+        // Whoever came before has woken it, and it takes all there are.
+        if is_first {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Whether anything has ended that is not taken yet.
+    pub(super) fn has_ended(&self) -> bool {
+        !self.ended.lock().is_empty()
+    }
+
+    /// Adds to `batch` what has ended, up to `most` in all.
+    pub(super) fn take_ended(&self, batch: &mut Vec<Ended>, most: usize) {
+        let mut all = self.ended.lock();
+        if batch.is_empty() && all.len() <= most {
+            std::mem::swap(batch, &mut all);
+            return;
+        }
+        let count = most.saturating_sub(batch.len()).min(all.len());
+        batch.extend(all.drain(..count));
+        let more = !all.is_empty();
+        drop(all);
+        if more {
+            self.wake.notify_one();
+        }
+    }
+
+    /// There may be work: the dispatcher is to look.
+    pub(crate) fn may_have_work(&self) {
+        self.maybe_work.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Takes note without waking the dispatcher, which is the one that calls.
+    pub(super) fn remember_work(&self) {
+        self.maybe_work.store(true, Ordering::Release);
+    }
+
+    /// Whether to claim now. If not because of the lease or a shutdown, the note is kept.
+    pub(super) fn take_work(&self) -> bool {
+        self.may_claim() && self.maybe_work.swap(false, Ordering::AcqRel)
+    }
+
+    pub(super) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Whether something may be started: not while the process ends, nor while its lease is in doubt.
+    pub(crate) fn may_claim(&self) -> bool {
+        !self.is_stopping()
+            && !self.lease_in_doubt.load(Ordering::Acquire)
+            && !self.liveness_in_doubt.load(Ordering::Acquire)
+    }
+
+    pub(super) fn doubt_lease(&self, in_doubt: bool) {
+        if self.lease_in_doubt.swap(in_doubt, Ordering::AcqRel) && !in_doubt {
+            self.may_have_work();
+        }
+    }
+
+    /// Whether others may take this process for dead.
+    pub(super) fn doubt_liveness(&self, in_doubt: bool) {
+        if self.liveness_in_doubt.swap(in_doubt, Ordering::AcqRel) && !in_doubt {
+            self.may_have_work();
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.slots.close();
+        self.give_back_waiting(true);
+        self.wake.notify_one();
+    }
+
+    /// Whether nothing runs here any more but synchronous bodies that do not stop, and nothing is about to.
+    pub(crate) fn only_uncancellable_left(&self) -> bool {
+        // In this order: what is taken and does not run yet is seen in one of the two.
+        self.core.runs.only_uncancellable_left() && self.slots.taken() <= self.core.runs.count().0
+    }
+
+    /// Whether nothing runs here any more but synchronous bodies that never ask whether they are to stop, and nothing is
+    /// about to.
+    pub(crate) fn only_unaware_left(&self) -> bool {
+        self.core.runs.only_unaware_left() && self.slots.taken() <= self.core.runs.count().0
+    }
+
+    /// Whether nothing runs here any more, and nothing is about to.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.core.runs.is_empty() && self.slots.taken() == 0
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+}

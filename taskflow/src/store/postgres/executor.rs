@@ -1,0 +1,277 @@
+//! How a call is done: on a connection, to its end whether or not anybody waits for it, again if it lost a race; and what
+//! becomes of claims whose answers were lost.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::connections::Connections;
+use super::damage;
+use super::error::Fault;
+use super::finish;
+use super::hints::Hints;
+use super::lease_connections::LeaseConnections;
+use super::session::Session;
+use super::sql::Sql;
+use crate::model::{InstanceId, StoreError, StoreErrorKind};
+use crate::store::suspects::Suspects;
+
+/// Between two notifications, at least.
+const PAUSE: Duration = Duration::from_millis(5);
+/// How often a call that lost a race is done again.
+const RACES: u32 = 20;
+/// How often a call that failed by what is stored is done again.
+const MENDS: u32 = 3;
+
+/// What all handles share.
+pub(super) struct Shared {
+    pub(super) sql: Sql,
+    pub(super) connections: Connections,
+    pub(super) hints: Hints,
+    /// Whether the server's sessions are ours from one transaction to the next: not so behind some poolers.
+    pub(super) listens: bool,
+    pub(super) location: String,
+    pub(super) lease_connections: LeaseConnections,
+    pub(super) suspects: Suspects<i64>,
+    unconfirmed: Mutex<Vec<UnconfirmedClaim>>,
+    mended: tokio::sync::Mutex<Option<Mended>>,
+}
+
+/// The last time that damage was looked for.
+#[derive(Clone, Copy, Debug)]
+struct Mended {
+    found: bool,
+    ended_at: Instant,
+    took: Duration,
+}
+
+/// A claim whose answer was lost: what it took, if it took anything, will never be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct UnconfirmedClaim {
+    instance: Uuid,
+    claim_id: i64,
+}
+
+/// What a call does, and how it does it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CallKind {
+    /// It changes nothing: an answer that was lost is as good as none.
+    Read,
+    Write,
+    /// It must not wait for others, and is done on a runtime of its own.
+    Renew,
+}
+
+impl Shared {
+    pub(super) fn new(sql: Sql, connections: Connections, location: String, listens: bool) -> Self {
+        Self {
+            sql,
+            connections,
+            hints: Hints::new(),
+            listens,
+            location,
+            lease_connections: LeaseConnections::default(),
+            suspects: Suspects::default(),
+            unconfirmed: Mutex::default(),
+            mended: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Does a call on the current runtime.
+    pub(super) fn call<T, W>(
+        self: &Arc<Self>,
+        kind: CallKind,
+        work: W,
+    ) -> BoxFuture<'static, Result<T, StoreError>>
+    where
+        T: Send + 'static,
+        W: for<'s, 'c> Fn(&'s mut Session<'c>) -> BoxFuture<'s, Result<T, Fault>> + Send + Sync + 'static,
+    {
+        let shared = Arc::clone(self);
+        Box::pin(async move {
+            let location = shared.location.clone();
+            let done = tokio::spawn(async move { shared.run(kind, &work).await });
+            done.await.unwrap_or_else(|_| Err(ended(&location)))
+        })
+    }
+
+    /// Does a claim, after it has given back what former ones took whose answers were lost.
+    pub(super) fn claims<T, W>(
+        self: &Arc<Self>,
+        instance: InstanceId,
+        work: W,
+    ) -> BoxFuture<'static, Result<T, StoreError>>
+    where
+        T: Send + 'static,
+        W: for<'s, 'c> Fn(&'s mut Session<'c>, i64) -> BoxFuture<'s, Result<T, Fault>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        let claim = UnconfirmedClaim { instance: Uuid::from(instance), claim_id: fastrand::i64(..) };
+        let shared = Arc::clone(self);
+        Box::pin(async move {
+            let (reply, heard) = oneshot::channel();
+            let location = shared.location.clone();
+            tokio::spawn(async move {
+                let answer = shared.claim(claim, work).await;
+                let is_unknown = matches!(&answer, Err(error) if error.kind() == StoreErrorKind::Unknown);
+                // An answer that nobody waits for any more is lost as well.
+                let is_unheard = matches!(reply.send(answer), Err(Ok(_)));
+                if is_unknown || is_unheard {
+                    shared.unconfirmed.lock().push(claim);
+                }
+            });
+            heard.await.unwrap_or_else(|_| Err(ended(&location)))
+        })
+    }
+
+    async fn claim<T, W>(self: &Arc<Self>, claim: UnconfirmedClaim, work: W) -> Result<T, StoreError>
+    where
+        T: Send,
+        W: for<'s, 'c> Fn(&'s mut Session<'c>, i64) -> BoxFuture<'s, Result<T, Fault>> + Send + Sync,
+    {
+        self.give_back_unconfirmed(claim.instance).await?;
+        self.run(CallKind::Write, &|session: &mut Session<'_>| work(session, claim.claim_id)).await
+    }
+
+    /// Gives back what claims of that instance took whose answers were lost: none of it has begun.
+    pub(super) async fn give_back_unconfirmed(self: &Arc<Self>, instance: Uuid) -> Result<(), StoreError> {
+        let unconfirmed: Vec<UnconfirmedClaim> =
+            self.unconfirmed.lock().iter().filter(|claim| claim.instance == instance).copied().collect();
+        if unconfirmed.is_empty() {
+            return Ok(());
+        }
+        let claims: Vec<i64> = unconfirmed.iter().map(|claim| claim.claim_id).collect();
+        let give_back = self.call(CallKind::Write, move |session| {
+            let claims = claims.clone();
+            Box::pin(async move { finish::give_back_claims(session, instance, claims).await })
+        });
+        give_back.await?;
+        self.unconfirmed.lock().retain(|claim| !unconfirmed.contains(claim));
+        Ok(())
+    }
+
+    /// Does a call: again if it lost a race, and on another connection if that was lost before anything was done.
+    async fn run<T, W>(self: &Arc<Self>, kind: CallKind, work: &W) -> Result<T, StoreError>
+    where
+        W: for<'s, 'c> Fn(&'s mut Session<'c>) -> BoxFuture<'s, Result<T, Fault>> + Sync,
+    {
+        let (mut races, mut mends, mut repeats) = (0, 0, 0);
+        loop {
+            let (fault, in_doubt) = match self.once(kind, work).await {
+                Ok(value) => return Ok(value),
+                Err(failed) => failed,
+            };
+            if kind != CallKind::Renew && fault.is_about_values() && mends < MENDS && self.mend().await {
+                mends += 1;
+                continue;
+            }
+            let was_done = in_doubt && !fault.is_refusal();
+            let most = if fault.is_refusal() { self.connections.repeats() } else { 2 };
+            if fault.ends_connection() && !fault.is_silence() && !was_done && repeats < most {
+                // On a new connection: the old ones are not lent again.
+                repeats += 1;
+                continue;
+            }
+            races += 1;
+            if !fault.is_race() || races > RACES {
+                return Err(fault.into_error(&self.location, in_doubt));
+            }
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(0..=2 * u64::from(races)))).await;
+        }
+    }
+
+    /// Mends what other hands have stored and statements fail by. Answers whether the call is worth repeating. Mending reads
+    /// all that has not ended, so it takes at most a tenth of the time.
+    async fn mend(self: &Arc<Self>) -> bool {
+        let asked = Instant::now();
+        let mut mended = self.mended.lock().await;
+        if let Some(last) = *mended {
+            if last.ended_at >= asked {
+                return last.found;
+            }
+            if asked < last.ended_at + 10 * last.took {
+                return false;
+            }
+        }
+        let begun_at = Instant::now();
+        let found = match self.once(CallKind::Write, &damage::mend_boxed).await {
+            Ok(found) => found,
+            Err((fault, _)) => {
+                tracing::error!(?fault, "damage in {} could not be mended", self.location);
+                false
+            }
+        };
+        *mended = Some(Mended { found, ended_at: Instant::now(), took: begun_at.elapsed() });
+        found
+    }
+
+    /// Does a call once. After an error, whether it may have been done all the same.
+    async fn once<T, W>(self: &Arc<Self>, kind: CallKind, work: &W) -> Result<T, (Fault, bool)>
+    where
+        W: for<'s, 'c> Fn(&'s mut Session<'c>) -> BoxFuture<'s, Result<T, Fault>> + Sync,
+    {
+        let reserved = kind == CallKind::Renew;
+        let mut loan = self.connections.lend(reserved).await.map_err(|fault| (fault, false))?;
+        let mut session = Session::new(&mut loan, &self.sql, self.listens);
+        let done = async {
+            if !self.listens {
+                // A pooler gives each transaction a session of its own.
+                session.begin().await.map_err(|fault| (fault, false))?;
+            }
+            let work = work(&mut session).await;
+            let writes_by_itself = kind != CallKind::Read && !session.is_in_transaction();
+            let value = work.map_err(|fault| (fault, writes_by_itself))?;
+            session.commit().await.map_err(|fault| (fault, true))?;
+            Ok(value)
+        };
+        let done: Result<T, (Fault, bool)> = done.await;
+        let is_fit = match &done {
+            Ok(_) => true,
+            Err((fault, _)) if fault.ends_connection() => false,
+            Err(_) => session.roll_back().await.is_ok(),
+        };
+        let should_notify = session.should_notify && done.is_ok();
+        if is_fit {
+            loan.keep();
+        } else {
+            loan.discard();
+        }
+        if should_notify {
+            self.notify();
+        }
+        done
+    }
+
+    /// Tells everybody, here and elsewhere, that something changed.
+    fn notify(self: &Arc<Self>) {
+        if self.hints.changed() {
+            tokio::spawn(send_hints(Arc::downgrade(self)));
+        }
+    }
+}
+
+/// Sends hints until there are none to send. Errors are nobody's business: others poll as well.
+async fn send_hints(shared: Weak<Shared>) {
+    loop {
+        let Some(shared) = shared.upgrade().filter(|shared| shared.hints.take()) else { return };
+        let sender = shared.hints.sender.clone();
+        let sent =
+            shared.call(CallKind::Read, move |session| Box::pin(Hints::notify(session, sender.clone())));
+        let _ = sent.await;
+        drop(shared);
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Nobody will answer.
+pub(super) fn ended(location: &str) -> StoreError {
+    let message =
+        format!("the runtime ended before {location} answered; what was asked for may have been done");
+    StoreError::new(StoreErrorKind::Unknown, message)
+}

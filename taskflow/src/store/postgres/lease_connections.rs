@@ -1,0 +1,54 @@
+//! Which instances of this store have a lease connection, and what each is asked for.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::model::{InstanceId, StoreError};
+use crate::store::suspects::Seen;
+use crate::store::{Renewal, Renewed};
+
+/// The instances of this store that have a lease connection.
+#[derive(Debug, Default)]
+pub(super) struct LeaseConnections(pub(super) Mutex<HashMap<InstanceId, mpsc::UnboundedSender<Request>>>);
+
+/// What a lease connection is asked for.
+#[derive(Debug)]
+pub(super) enum Request {
+    Renew(Renewing),
+    /// Somebody saw that the lock is not held.
+    ShowAgain,
+}
+
+/// A renewal, and whom to tell.
+#[derive(Debug)]
+pub(super) struct Renewing {
+    pub(super) renewal: Renewal,
+    pub(super) reply: oneshot::Sender<Result<Renewed, StoreError>>,
+    /// It was tried on a connection that broke.
+    pub(super) is_repeated: bool,
+}
+
+impl LeaseConnections {
+    /// Renews on the lease connection, if there is one.
+    pub(super) fn renew(&self, renewal: &Renewal) -> Option<oneshot::Receiver<Result<Renewed, StoreError>>> {
+        let lease_connections = self.0.lock();
+        let keeper = lease_connections.get(&renewal.instance)?;
+        let (reply, answer) = oneshot::channel();
+        let renewing = Renewing { renewal: renewal.clone(), reply, is_repeated: false };
+        keeper.send(Request::Renew(renewing)).ok()?;
+        Some(answer)
+    }
+
+    /// Whether this is the sign of one of our instances. It is shown again if it is not there: a pooler may have given the
+    /// session to somebody else.
+    pub(super) fn is_ours(&self, seen: &Seen<i64>) -> bool {
+        let lease_connections = self.0.lock();
+        let Some(keeper) = lease_connections.get(&seen.instance) else { return false };
+        if !seen.is_there {
+            let _ = keeper.send(Request::ShowAgain);
+        }
+        true
+    }
+}

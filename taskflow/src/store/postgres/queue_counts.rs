@@ -1,0 +1,101 @@
+//! How many tasks of each status each queue has.
+//!
+//! A statement that moves many tasks at once counts them itself; the ledger is for transactions that move them one by
+//! one. Either way the numbers go to the rows of this connection's shard: no two transactions that are under way have
+//! the same backend, so none waits for another's commit (save for one in a thousand pairs, by chance).
+
+use std::collections::BTreeMap;
+
+use super::error::Fault;
+use super::session::Session;
+use super::value::escape_nul;
+use crate::model::TaskStatus;
+use crate::store::row_state::RowState;
+
+/// What one transaction changes in the numbers of the queues. In the order of their names, so that two transactions
+/// that share a shard by chance do not wait for each other.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CountDeltas {
+    queues: BTreeMap<String, Numbers>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Numbers {
+    of_status: [i64; TaskStatus::ALL.len()],
+    waiting_first: i64,
+    later: i64,
+    refused: i64,
+}
+
+const ADD: &str = "
+INSERT INTO taskflow_counts AS c
+    (shard, queue, pending, running, success, failed, interrupted, cancelled, rejected, waiting_first, later, refused)
+SELECT pg_backend_pid() % 1024, g.*
+FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
+            $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[]) AS g
+ON CONFLICT (shard, queue) DO UPDATE SET
+    pending = c.pending + excluded.pending,
+    running = c.running + excluded.running,
+    success = c.success + excluded.success,
+    failed = c.failed + excluded.failed,
+    interrupted = c.interrupted + excluded.interrupted,
+    cancelled = c.cancelled + excluded.cancelled,
+    rejected = c.rejected + excluded.rejected,
+    waiting_first = c.waiting_first + excluded.waiting_first,
+    later = c.later + excluded.later,
+    refused = c.refused + excluded.refused";
+
+impl CountDeltas {
+    /// A task of this many attempts came to be in `state`.
+    pub(super) fn enter(&mut self, queue: &str, state: RowState, attempt: i64) {
+        self.count(queue, state, attempt, 1);
+    }
+
+    /// A task of this many attempts is no longer in `state`.
+    pub(super) fn exit(&mut self, queue: &str, state: RowState, attempt: i64) {
+        self.count(queue, state, attempt, -1);
+    }
+
+    /// A queue has refused so many tasks.
+    pub(super) fn refuse(&mut self, queue: &str, tasks: i64) {
+        self.numbers(queue).refused += tasks;
+    }
+
+    fn count(&mut self, queue: &str, state: RowState, attempt: i64, one: i64) {
+        let numbers = self.numbers(queue);
+        numbers.of_status[state.status() as usize] += one;
+        if attempt == 0 && state.is_pending() {
+            numbers.waiting_first += one;
+        }
+        if state == RowState::Later {
+            numbers.later += one;
+        }
+    }
+
+    fn numbers(&mut self, queue: &str) -> &mut Numbers {
+        if !self.queues.contains_key(queue) {
+            self.queues.insert(queue.to_owned(), Numbers::default());
+        }
+        self.queues.get_mut(queue).expect("it was inserted")
+    }
+
+    /// Writes down what was changed: the last thing before a commit.
+    pub(super) async fn write(mut self, session: &mut Session<'_>) -> Result<(), Fault> {
+        self.queues.retain(|_, numbers| *numbers != Numbers::default());
+        if self.queues.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<_> = self.queues.keys().map(|name| escape_nul(name)).collect();
+        let mut statement = session.query(ADD).bind(names);
+        for status in TaskStatus::ALL {
+            let column: Vec<i64> = self.queues.values().map(|it| it.of_status[status as usize]).collect();
+            statement = statement.bind(column);
+        }
+        let column = |number: fn(&Numbers) -> i64| self.queues.values().map(number).collect::<Vec<_>>();
+        let statement = statement
+            .bind(column(|numbers| numbers.waiting_first))
+            .bind(column(|numbers| numbers.later))
+            .bind(column(|numbers| numbers.refused));
+        session.execute(statement).await.map(drop)
+    }
+}

@@ -1,0 +1,371 @@
+//! Calls of scripts: what all handles of a store share, and how tasks come in, are claimed and are recovered.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use super::answer::{Answer, List};
+use super::apply;
+use super::claim::Unconfirmed;
+use super::connection::Connections;
+use super::damage::{Damaged, Repairs};
+use super::error::{self, unexpected};
+use super::instance::{self, Known};
+use super::notifications::Notifications;
+use super::packed_row::PackedRow;
+use super::recover::{self, Found};
+use super::script::{self, Call, Script};
+use super::{claim, finish, insert, server};
+use crate::model::{InstanceId, InstanceInfo, StoreError, StoreErrorKind, time};
+use crate::store::suspects::Suspects;
+use crate::store::{Claim, Claims, Finish, InsertBatch, InsertGroup, Recovered};
+
+/// The layout of the keys that this program reads and writes.
+const SCHEMA: i64 = 1;
+
+/// What all handles share.
+pub(super) struct Shared {
+    pub(super) connections: Arc<Connections>,
+    pub(super) notifications: Arc<Notifications>,
+    /// What every key begins with.
+    pub(super) prefix: String,
+    /// Processes that were named before: what they are called never changes.
+    pub(super) known: Mutex<Known>,
+    pub(super) unconfirmed: claim::UnconfirmedClaims,
+    pub(super) simple: Simple,
+    /// The instances that show signs of life by this store.
+    pub(super) ours: Mutex<HashSet<InstanceId>>,
+    pub(super) suspects: Suspects<Vec<u8>>,
+    pub(super) repairs: Repairs,
+    /// For what goes on behind a call.
+    pub(super) this: Weak<Shared>,
+}
+
+/// Whether what is asked for may be simple enough for the scripts on `prelude_fast.lua`: where it was not, the next calls do not try.
+#[derive(Debug, Default)]
+pub(super) struct Simple {
+    doubts: AtomicU32,
+}
+
+impl Simple {
+    fn may_be(&self) -> bool {
+        let fewer = |doubts: u32| doubts.checked_sub(1);
+        self.doubts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_err()
+    }
+
+    fn is_not(&self) {
+        self.doubts.store(16, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    /// A call that tells nobody.
+    pub(super) fn quiet(&self, script: &'static Script) -> Call {
+        Call::new(script, &self.prefix, &[])
+    }
+
+    /// A call that others may want to know of.
+    pub(super) fn loud(&self, script: &'static Script) -> Call {
+        Call::new(script, &self.prefix, self.notifications.stamp())
+    }
+
+    /// Asks, and then tells the listeners of this process.
+    pub(super) async fn call_and_notify(&self, call: &Call) -> Result<Answer<'_>, StoreError> {
+        let answer = self.ask(call).await?;
+        self.notifications.changed();
+        Ok(answer)
+    }
+
+    pub(super) fn unexpected(&self) -> StoreError {
+        unexpected(&self.connections.location)
+    }
+
+    pub(super) async fn numbers(&self) -> Result<List<'_>, StoreError> {
+        self.ask(&self.quiet(&script::COUNTS)).await?.list()
+    }
+
+    pub(super) async fn join(&self, info: &InstanceInfo) -> Result<(), StoreError> {
+        self.try_rights().await?;
+        server::check_eviction(&self.connections, info.runs).await?;
+        let mut call = self.quiet(&script::JOIN);
+        call.arg(info.id.as_bytes()).arg(instance::pack(info));
+        call.arg(time::micros(instance::BELIEVED)).arg(SCHEMA);
+        let schema = self.ask(&call).await?.number()?;
+        if schema > 0 {
+            let message = format!(
+                "`{}` was written by a newer taskflow (schema {schema}, this one knows {SCHEMA}); update this program",
+                self.connections.location
+            );
+            return Err(StoreError::new(StoreErrorKind::NewerSchema, message));
+        }
+        server::warn_if_it_forgets(&self.connections).await;
+        Ok(())
+    }
+
+    /// Does once what the scripts do: what this user may not do is said now, and not by the first add.
+    async fn try_rights(&self) -> Result<(), StoreError> {
+        let call = Call::new(&script::PROBE, &self.prefix, self.notifications.sender_id());
+        let answer = self.ask(&call).await?;
+        if answer.value == redis::Value::Nil {
+            return Ok(());
+        }
+        let refusal = answer.bytes()?;
+        Err(error::refused(&String::from_utf8_lossy(&refusal), &self.connections.location))
+    }
+
+    pub(super) async fn insert(&self, batch: &InsertBatch) -> Result<Vec<insert::Group>, StoreError> {
+        if let Some(field) = insert::inexact(&batch.groups) {
+            let message = format!("`{field}` is beyond the year 2255: Redis keeps no later instant exactly");
+            return Err(StoreError::new(StoreErrorKind::Other, message));
+        }
+        let mut answers = Vec::with_capacity(batch.groups.len());
+        for groups in insert::portions(&batch.groups) {
+            match self.insert_portion(batch, groups).await {
+                Ok(inserted) => answers.extend(inserted),
+                // The groups of the portions before are stored: nobody may hear that they are not.
+                Err(error) if !answers.is_empty() => {
+                    return Err(StoreError::with_source(StoreErrorKind::Unknown, error.to_string(), error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(answers)
+    }
+
+    async fn insert_portion(
+        &self,
+        batch: &InsertBatch,
+        groups: &[InsertGroup],
+    ) -> Result<Vec<insert::Group>, StoreError> {
+        if let Some(inserted) = self.insert_plain(batch, groups).await? {
+            return Ok(inserted);
+        }
+        let mut call = self.loud(&script::INSERT);
+        insert::pack(&mut call, batch.instance, batch, groups);
+        let answer = if insert::is_large(groups) {
+            self.insert_staged(&call).await
+        } else {
+            self.call_and_notify(&call).await
+        };
+        insert::unpack(&answer?.bytes()?, groups).ok_or_else(|| self.unexpected())
+    }
+
+    /// Brings the arguments of an insert in portions, and has them inserted by one script: all of them or none.
+    async fn insert_staged(&self, insert: &Call) -> Result<Answer<'_>, StoreError> {
+        let stage = Uuid::now_v7().into_bytes();
+        let arguments = insert.arguments();
+        let mut staged = 0;
+        for some in insert::stages(&arguments) {
+            let mut call = self.quiet(&script::STAGE);
+            call.arg(&stage[..]).arg(staged);
+            for argument in some {
+                call.arg(*argument);
+            }
+            let answer = self.ask(&call).await.map_err(not_stored)?;
+            if answer.bytes()? != b"1" {
+                return Err(self.stage_is_gone());
+            }
+            staged += some.len();
+        }
+        let mut call = self.loud(&script::INSERT_STAGED);
+        // It inserts all in one.
+        call.patience = Duration::from_secs(60);
+        call.arg(&stage[..]).arg(staged);
+        let answer = self.call_and_notify(&call).await?;
+        if answer.value == redis::Value::Nil { Err(self.stage_is_gone()) } else { Ok(answer) }
+    }
+
+    fn stage_is_gone(&self) -> StoreError {
+        let location = &self.connections.location;
+        let message =
+            format!("`{location}` lost a part of what is to be inserted together; nothing was stored");
+        StoreError::new(StoreErrorKind::Unavailable, message)
+    }
+
+    /// Inserts groups that are all plain; `None`, and nothing done, if they are not or were inserted before.
+    async fn insert_plain(
+        &self,
+        batch: &InsertBatch,
+        groups: &[InsertGroup],
+    ) -> Result<Option<Vec<insert::Group>>, StoreError> {
+        if !insert::all_plain(groups) {
+            return Ok(None);
+        }
+        let mut call = self.loud(&script::INSERT_PLAIN);
+        insert::pack_plain(&mut call, batch, groups);
+        let answer = self.call_and_notify(&call).await?;
+        if answer.value == redis::Value::Nil {
+            return Ok(None);
+        }
+        insert::unpack(&answer.bytes()?, groups).map(Some).ok_or_else(|| self.unexpected())
+    }
+
+    /// Ends runs. Answers with what `finish.lua` does.
+    pub(super) async fn finish(&self, finishes: &[Finish]) -> Result<Vec<u8>, StoreError> {
+        if finish::all_well(finishes) && self.simple.may_be() {
+            let mut call = self.loud(&script::FINISH_WELL);
+            finish::pack_well(&mut call, finishes);
+            let answer = self.call_and_notify(&call).await?;
+            if answer.value != redis::Value::Nil {
+                return answer.bytes();
+            }
+            self.simple.is_not();
+        }
+        let mut call = self.loud(&script::FINISH);
+        finish::pack(&mut call, finishes);
+        self.call_and_notify(&call).await?.bytes()
+    }
+
+    /// Ends runs, if there are any, and makes a claim. Answers with what the scripts of turns or claims do.
+    pub(super) async fn turn(
+        &self,
+        finishes: &[Finish],
+        claim: &Claim,
+    ) -> Result<(List<'_>, Unconfirmed<'_>), StoreError> {
+        let well = finishes.is_empty() || finish::all_well(finishes);
+        if well && claim::is_plain(claim) && self.simple.may_be() {
+            let call = if finishes.is_empty() {
+                self.quiet(&script::CLAIM_PLAIN)
+            } else {
+                let mut call = self.loud(&script::TURN_WELL);
+                finish::pack_well(&mut call, finishes);
+                call
+            };
+            let (answer, unconfirmed) = self.claim(call, claim).await?;
+            if answer.value != redis::Value::Nil {
+                self.notify_of(finishes);
+                return Ok((answer.list()?, unconfirmed));
+            }
+            unconfirmed.confirm();
+            self.simple.is_not();
+        }
+        let call = if finishes.is_empty() {
+            self.quiet(&script::CLAIM)
+        } else {
+            let mut call = self.loud(&script::TURN);
+            finish::pack(&mut call, finishes);
+            call
+        };
+        let (answer, unconfirmed) = self.claim(call, claim).await?;
+        self.notify_of(finishes);
+        Ok((answer.list()?, unconfirmed))
+    }
+
+    fn notify_of(&self, finishes: &[Finish]) {
+        if !finishes.is_empty() {
+            self.notifications.changed();
+        }
+    }
+
+    /// Makes a claim with this call.
+    async fn claim(
+        &self,
+        mut call: Call,
+        claim: &Claim,
+    ) -> Result<(Answer<'_>, Unconfirmed<'_>), StoreError> {
+        self.take_back_lost(claim.instance).await?;
+        let unconfirmed = Unconfirmed::begin(&self.unconfirmed, claim.instance);
+        claim::pack(&mut call, claim, unconfirmed.token);
+        match self.ask(&call).await {
+            Ok(answer) => Ok((answer, unconfirmed)),
+            Err(error) => {
+                // Whatever else it is, nothing was taken.
+                if !matches!(error.kind(), StoreErrorKind::Unknown | StoreErrorKind::Other) {
+                    unconfirmed.confirm();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives back what claims of that instance took whose answers were lost: none of it has begun.
+    pub(super) async fn take_back_lost(&self, instance: InstanceId) -> Result<(), StoreError> {
+        while let Some(unconfirmed) = Unconfirmed::lost_before(&self.unconfirmed, instance) {
+            let mut unclaim = self.loud(&script::UNCLAIM);
+            unclaim.arg(instance.as_bytes()).arg(&unconfirmed.token[..]);
+            self.ask(&unclaim).await?;
+            unconfirmed.confirm();
+        }
+        Ok(())
+    }
+
+    /// What the answer of a claim says; those of it that cannot be read are ended.
+    pub(super) async fn claimed(
+        &self,
+        answer: List<'_>,
+        unconfirmed: Unconfirmed<'_>,
+        claim: &Claim,
+    ) -> Result<Claims, StoreError> {
+        let (claims, damaged) = claim::unpack(answer, claim)?;
+        if let Err(error) = self.fail_damaged(&damaged).await {
+            tracing::warn!(%error, "damaged tasks will be ended when their leases end");
+        }
+        unconfirmed.confirm();
+        Ok(claims)
+    }
+
+    pub(super) async fn recover(&self) -> Result<Vec<Recovered>, StoreError> {
+        self.check().await?;
+        if let Err(error) = self.end_leases_of_the_dead().await {
+            if error.is_transient() {
+                return Err(error);
+            }
+            // Leases still tell.
+            tracing::debug!(%error, "whether other processes live cannot be seen");
+        }
+        loop {
+            let mut look = self.quiet(&script::EXPIRED);
+            look.arg(recover::RECOVERED_AT_ONCE);
+            let mut lost = self.ask(&look).await?.list()?;
+            let now = lost.number()?;
+            let (mut call, mut decided, mut damaged) = (self.loud(&script::APPLY), Vec::new(), Vec::new());
+            while !lost.is_empty() {
+                let (id, bytes) = (lost.task_id()?, lost.bytes()?);
+                let state = PackedRow::unpack(&bytes);
+                match state
+                    .as_ref()
+                    .map_or(Found::Damaged, |state| recover::decide(&mut call, id, state, now))
+                {
+                    Found::Moves(recovered) => decided.push(recovered),
+                    // Of its body, no more than the policy is here.
+                    Found::Damaged => {
+                        damaged.push(Damaged { body: Vec::new(), ..Damaged::of(id, state.as_ref()) });
+                    }
+                    Found::Stays => {}
+                }
+            }
+            if !damaged.is_empty() {
+                self.fail_damaged(&damaged).await?;
+                if decided.is_empty() {
+                    continue;
+                }
+            }
+            if decided.is_empty() {
+                return Ok(Vec::new());
+            }
+            let rows = apply::unpack(self.call_and_notify(&call).await?.list()?)?;
+            let mut applied = rows.iter().map(|row| row.is_applied);
+            decided.retain(|_| applied.next().unwrap_or(false));
+            // Where others were faster with all of them, there may be more.
+            if !decided.is_empty() {
+                return Ok(decided);
+            }
+        }
+    }
+}
+
+/// What is staged is no task yet: an answer that is lost leaves nothing in doubt.
+fn not_stored(error: StoreError) -> StoreError {
+    match error.kind() {
+        StoreErrorKind::Unknown => StoreError::with_source(
+            StoreErrorKind::Unavailable,
+            "the connection broke while tasks were brought to the store; nothing was stored",
+            error,
+        ),
+        _ => error,
+    }
+}

@@ -1,0 +1,264 @@
+-- What every script begins with: the keys, the clock, and the ways of reading and writing many at once. Before it stands
+-- `call`: from plain_call.lua, or from careful_call.lua when the script is repeated after it met damage.
+--
+-- A script that fails is not undone. So scripts decide before they write; what a task is (`task` and `state`) is written
+-- after the indexes, and nothing that comes after that can fail: numbers that are damaged are begun anew, and whether this
+-- user may publish is not asked. A script that fails before leaves indexes that repair.lua puts right.
+--
+-- KEYS[1] is the prefix of all keys, with the hash tag: one cluster slot holds everything of a namespace. ARGV[1] is
+-- what to publish when the script has changed something; empty: nothing.
+--
+-- Keys, after the prefix:
+--   task          hash  id → what of a task does not change with each run, packed as in constants.lua
+--   state         hash  id → what does; nothing for a task that is due and new: most that wait, and an add writes less
+--   body          hash  id → what only Rust reads: policy, tags, arguments; where that is long
+--   result, error, progress, past, key, run_key
+--                 hash  id → what few tasks have; a flag in the state says whether to look
+--   log:<id>      list  what a task logged
+--   ids           zset  every id, all of score 0: each entry some that begin with the same 6 bytes (the millisecond they were
+--                 made in), greatest first, one after the other; so in the order of their greatest
+--   due:<ready list>    zset  tasks that can be claimed; score -priority, member seq and id: the order of claims
+--   due           set   ready lists that may have such tasks
+--   later:<ready list>  zset  tasks that are not due; score run_at, member seq and id
+--   later         zset  ready lists that have such tasks; score the first run_at
+--   names:<concurrency group> set   names of which tasks of that concurrency group are blocked
+--   turn:<length of concurrency group>:<concurrency group><name>
+--                 zset  those tasks, as in due:<ready list>
+--   aside:<queue>, since:<queue>
+--                 zsets all that is blocked in a queue, in the order of that, and by when each came due
+--   aside         hash  queue → under which limit that was, and up to which of them it was another
+--   concurrency groups        hash  concurrency group → how many of its tasks run
+--   starts        hash  queue → when its tasks started, for a rate limit
+--   expiring      zset  pending tasks that are not held, by the instant until which they can be started
+--   leases        zset  runs and holds by the end of their lease
+--   stopping      set   runs that were asked to stop
+--   ended         zset  seconds in which tasks ended
+--   ended_in:<second>
+--                 list  those tasks: each entry the ids of some, one after the other. Those that were deleted since, or are
+--                 no longer ended since then, are found out when it is their turn to be deleted
+--   kept:<stage>, kept_in:<stage>:<second>
+--                 the same for tasks of one stage that are kept for longer than others; they are moved there when it would
+--                 be the turn of others
+--   ended:<stage> zset  those that ended other than well, in the order of ids
+--   keys          hash  idempotency key with its name → who holds it
+--   run:<key>     hash  name → who waits for its first attempt with that run key
+--   counts        hash  letter and queue (or 'i' and instance) → how many; 'V' and a claim whose answer was lost → when
+--                 that was said: if it comes after all, it takes nothing
+--   ends:<second> hash  queue → how many of its tasks ended in that second of the last minute
+--   asked         hash  queues that are paused or have a stored configuration → that, or empty
+--   schedules     zset  names of schedules, all of score 0
+--   schedule:<name>
+--                 hash  what is known of one: tick, outcome, task, start, paused, definition
+--   instance, there, seen, started, gone
+--                 hash and zsets: what is known of processes, and until when they are believed to live
+--   signs         hash  instance → on which start of the server, and when, it last showed that it lives
+--   claim:<who>   text  the last claim of an instance: which it was, when, and the ids it took
+--   stage:<id>    list  arguments of an insert that is too large for one call
+--   seq, meta
+--   damaged:<key> what was moved aside since it held another type than it should
+--
+-- A ready list is a queue and a name, "<length of queue>:<queue><name>": names that nobody here knows are in nobody's way. A concurrency group
+-- is a queue and a concurrency key, written in the same way: see concurrency groups.lua.
+-- Numbers are exact up to 2^53: instants are microseconds.
+
+
+local P, NEWS = KEYS[1], ARGV[1]
+local sub, byte, find = string.sub, string.byte, string.find
+local pack, unpack_bytes = struct.pack, struct.unpack
+local band, bor, bnot = bit.band, bit.bor, bit.bnot
+
+local now = call('TIME')
+now = now[1] * 1000000 + now[2]
+
+-- Redis makes text of numbers slowly, and of large ones not exactly.
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+local function later_by(length)
+  return math.min(now + length, FOR_EVER)
+end
+
+-- A stage as a byte of an answer.
+local function digit(stage)
+  return string.char(48 + stage)
+end
+
+local function letter(stage)
+  return sub(LETTERS, stage + 1, stage + 1)
+end
+
+-- A command with any number of arguments: Lua's stack holds some 8,000 values. Answers the sum of its answers.
+local function call_many(command, key, list)
+  local n, sum = #list, 0
+  for from = 1, n, 4000 do
+    sum = sum + call(command, P .. key, unpack(list, from, math.min(from + 3999, n)))
+  end
+  return sum
+end
+
+-- The same for reading: one list of as many answers.
+local function read_many(command, key, list)
+  local n = #list
+  if n <= 4000 then
+    return n == 0 and {} or call(command, P .. key, unpack(list))
+  end
+  local answers = {}
+  for from = 1, n, 4000 do
+    for _, answer in ipairs(call(command, P .. key, unpack(list, from, math.min(from + 3999, n)))) do
+      answers[#answers + 1] = answer
+    end
+  end
+  return answers
+end
+
+-- The `n` parts of a text, each of that format, such as 'c16'.
+local function parts(packed, format, n)
+  local list, position = {}, 1
+  for from = 0, n - 1, 1000 do
+    local some = { unpack_bytes('<' .. string.rep(format, math.min(n - from, 1000)), packed, position) }
+    position = table.remove(some)
+    if n <= 1000 then
+      return some
+    end
+    for i, part in ipairs(some) do
+      list[from + i] = part
+    end
+  end
+  return list
+end
+
+-- Numbers are kept as tasks move, not counted. What a script changes is written once, at its end.
+local changes = {}
+
+local function count(field, n)
+  changes[field] = (changes[field] or 0) + n
+end
+
+-- The same for the tasks of each concurrency group that run, and for those of each queue that ended.
+local concurrency_groups, ends = {}, {}
+
+-- The ids of tasks that ended now.
+local over = {}
+
+local function run_in(concurrency_group, n)
+  concurrency_groups[concurrency_group] = (concurrency_groups[concurrency_group] or 0) + n
+end
+
+local function note_ends(queue, n)
+  ends[queue] = (ends[queue] or 0) + n
+end
+
+-- A command on what can be begun anew where it holds another type than it should: the periodic check sees to the rest.
+local function put(command, key, ...)
+  local answer = redis.pcall(command, P .. key, ...)
+  if type(answer) == 'table' and answer.err and find(answer.err, 'WRONGTYPE', 1, true) then
+    call('UNLINK', P .. key)
+    answer = redis.pcall(command, P .. key, ...)
+  end
+  return answer
+end
+
+-- Adds to a number that is kept.
+local function add_to(key, field, n)
+  local sum = put('HINCRBY', key, field, n)
+  if type(sum) == 'number' then
+    return sum
+  end
+  put('HSET', key, field, text(n))
+  return n
+end
+
+local function write_counts()
+  put('HEXISTS', 'counts', '')
+  local fields, numbers = {}, {}
+  for field, n in pairs(changes) do
+    if n ~= 0 then
+      fields[#fields + 1] = field
+    end
+  end
+  if #fields <= 2 then
+    for _, field in ipairs(fields) do
+      add_to('counts', field, changes[field])
+    end
+    return
+  end
+  for i, n in ipairs(read_many('HMGET', 'counts', fields)) do
+    numbers[2 * i - 1], numbers[2 * i] = fields[i], text((tonumber(n) or 0) + changes[fields[i]])
+  end
+  call_many('HSET', 'counts', numbers)
+end
+
+-- For the end of every script that writes.
+local function commit()
+  write_counts()
+  for concurrency_group, n in pairs(concurrency_groups) do
+    if n ~= 0 and add_to('concurrency_groups', concurrency_group, n) == 0 then
+      put('HDEL', 'concurrency_groups', concurrency_group)
+    end
+  end
+  if #over > 0 then
+    local second = text(math.floor(now / 1000000))
+    if put('RPUSH', 'ended_in:' .. second, table.concat(over)) == 1 then
+      put('ZADD', 'ended', second, second)
+    end
+    for queue, n in pairs(ends) do
+      if add_to('ends:' .. second, queue, n) == n then
+        call('EXPIRE', P .. 'ends:' .. second, 90)
+      end
+    end
+  end
+  if NEWS ~= '' then
+    -- What was written stays: a missing right is found at the start of a process.
+    redis.pcall('PUBLISH', P .. 'notifications', NEWS)
+  end
+end
+
+local ready_lists = {}
+
+-- The queue and the name of a ready list, or the queue and the key of a concurrency group.
+local function ready_list_parts(ready_list)
+  local known = ready_lists[ready_list]
+  if not known then
+    local colon = string.find(ready_list, ':', 1, true)
+    local last = colon + tonumber(sub(ready_list, 1, colon - 1))
+    known = { sub(ready_list, colon + 1, last), sub(ready_list, last + 1) }
+    ready_lists[ready_list] = known
+  end
+  return known[1], known[2]
+end
+
+-- A task put together.
+local function join(state, task)
+  return (state and sub(state, 1, REST_AT - 1) or NEW) .. task
+end
+
+-- Tasks put together; false for those that are not there.
+local function read_tasks(ids)
+  local states, blobs = read_many('HMGET', 'state', ids), read_many('HMGET', 'task', ids)
+  for i, task in ipairs(blobs) do
+    blobs[i] = task and join(states[i], task)
+  end
+  return blobs
+end
+
+-- The `state` of a task that comes into that stage and is else as it is put together.
+local function state_of(stage, blob)
+  local _, _, body_at = unpack_bytes(WORDS, blob, LANE_AT)
+  return string.char(stage) .. sub(blob, 2, REST_AT - 1) .. sub(blob, LANE_AT, body_at - 1)
+end
+
+-- A task put together, with its body, wherever that is kept.
+local function with_body(id, blob)
+  local _, _, body_at = unpack_bytes(WORDS, blob, LANE_AT)
+  if body_at > #blob then
+    return blob .. call('HGET', P .. 'body', id)
+  end
+  return blob
+end
+
+-- The same, or as much as there is of a task that cannot be put together: whoever reads that ends it.
+local function as_it_is(id, blob)
+  local is_whole, whole = pcall(with_body, id, blob)
+  return is_whole and whole or blob
+end

@@ -1,0 +1,22 @@
+-- What the scripts begin with that do the most frequent things where these are simple, without base.lua: each function
+-- that a script makes costs it something, each time. Such a script looks at everything before it writes; where something is
+-- not simple it answers with nothing, has done nothing, and the script that does the same in full is called.
+local P, NEWS = KEYS[1], ARGV[1]
+local call, sub, byte, find = redis.call, string.sub, string.byte, string.find
+local pack, split = struct.pack, struct.unpack
+
+local now = call('TIME')
+now = now[1] * 1000000 + now[2]
+
+-- How numbers in `counts` change, and how many tasks of each queue ended.
+local changes, ends = {}, {}
+
+local function count(field, n)
+  changes[field] = (changes[field] or 0) + n
+end
+
+local function ready_list_parts(ready_list)
+  local colon = find(ready_list, ':', 1, true)
+  local last = colon + tonumber(sub(ready_list, 1, colon - 1))
+  return sub(ready_list, colon + 1, last), sub(ready_list, last + 1)
+end
