@@ -5,11 +5,11 @@
 -- run key is named. Then the changes: each a specification, the error of the task and the error of the run that ends. Then the
 -- rows, each its id and its fence, or the run key.
 --
--- The specification of a change: the class of rows it is for; the stop flag that it expects (255: any); whether the lease, and
--- the time to start, must be over; whether only tasks that wait for their first attempt are meant; the stage it leads to, where
--- DUE is to wait and RUNNING is to be asked to stop; what it sets, of SETS_ in the order of the last five; what becomes of the
--- error (0 it stays, 1 it goes, 2 it is given); how a run ends (0: none does); lost runs, snoozes, the last attempt, run_at,
--- expires_at.
+-- The specification of a change: the class of rows it is for; the stop flag that it expects (255: any); whether the lease must
+-- be over; whether the time to start must be over; whether only tasks that wait for their first attempt are meant; the stage it
+-- leads to, where DUE is to wait and RUNNING is to be asked to stop; the fields that it sets, as a sum of SETS_; what becomes of
+-- the error (0: it stays, 1: it goes, 2: it is given); how a run ends (0: none does); then lost runs, snoozes, the last possible
+-- attempt, run_at and expires_at.
 --
 -- Answers for each row its id, '1' if it was changed, and the begin of its state as it was; no state for one that is not there.
 -- Answers nothing, and has done nothing, if a group that asks for that is not as it was read.
