@@ -15,7 +15,7 @@ use chance::Chance;
 use servers::postgres::shared_url;
 use support::{DEADLINE, Notes, eventually, soon};
 use taskflow::sqlx::{self, Connection, PgConnection};
-use taskflow::store::{InsertBatch, InsertGroup, InsertTask, Renewal, Start};
+use taskflow::store::{InsertBatch, InsertGroup, InsertTask, Renewal, Retention, Start};
 use taskflow::{
     InstanceInfo, NewTask, PostgresStore, State, Store, TaskFilter, TaskId, TaskManager, TaskRecord,
     TaskStatus,
@@ -290,7 +290,7 @@ async fn junk_harms_nobody_else(seed: u64) {
         }
     }
     eventually("what ended is deleted", || async {
-        lab.store.prune(Duration::ZERO, 10_000).await.ok()?;
+        lab.store.prune(Retention::new(Duration::ZERO), 10_000).await.ok()?;
         (tasks.list(TaskFilter::all()).await.ok()?.items.is_empty()).then_some(())
     })
     .await;

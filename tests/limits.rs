@@ -204,6 +204,8 @@ async fn the_builder_refuses_names_and_lengths_beyond_the_limits() {
         (builder().lease(Duration::from_millis(29)), "lease", "30ms"),
         (builder().lease(beyond), "lease", "century"),
         (builder().retention(beyond), "retention", "century"),
+        (builder().retention_of(TaskStatus::Failed, beyond), "retention_of", "century"),
+        (builder().retention_of(TaskStatus::Pending, Duration::ZERO), "retention_of", "`Success`"),
         (builder().add_timeout(beyond), "add_timeout", "century"),
     ];
     for (builder, option, limit) in cases {
@@ -212,7 +214,11 @@ async fn the_builder_refuses_names_and_lengths_beyond_the_limits() {
         assert!(matches!(error, Error::Config { .. }), "{text}");
         assert!(text.contains(&format!("`{option}`")) && text.contains(limit), "{option}, {limit}: {text}");
     }
-    let for_ever = builder().lease(Duration::MAX).retention(Duration::MAX).add_timeout(Duration::MAX);
+    let for_ever = builder()
+        .lease(Duration::MAX)
+        .retention(Duration::MAX)
+        .retention_of(TaskStatus::Failed, Duration::MAX)
+        .add_timeout(Duration::MAX);
     for_ever.connect().await.unwrap();
 }
 

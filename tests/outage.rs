@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use support::{Gate, eventually, reaches, soon};
 use taskflow::store::{
     Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
-    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, RunRef, ScheduleChange,
+    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, RunRef, ScheduleChange,
     ScheduleChanges, ScheduleState, StoreFuture,
 };
 use taskflow::{
@@ -106,7 +106,7 @@ impl Store for Moody {
         set_queue(queue: String, config: Option<QueueConfig>) -> ();
         set_schedule(schedule: String, change: ScheduleChange) -> bool;
         set_paused(queue: String, paused: bool) -> ();
-        prune(retention: Duration, limit: usize) -> usize;
+        prune(retention: Retention, limit: usize) -> usize;
         fire(fire: Fire) -> Fired;
         schedules() -> Vec<ScheduleState>;
         schedule(name: String) -> Option<ScheduleState>;

@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use servers::redis::{RedisServer, shared_url};
 use support::{DEADLINE, Notes, eventually, soon};
-use taskflow::store::Hint;
+use taskflow::store::{Hint, Retention};
 use taskflow::{
     RedisStore, State, Store, TaskFilter, TaskId, TaskManager, TaskManagerBuilder, TaskStatus,
     model::StoreErrorKind,
@@ -240,11 +240,11 @@ async fn ids_that_are_kept_together_are_listed_deleted_and_pruned_one_by_one() {
     assert_eq!(listed(&tasks).await, ids, "without each third");
 
     store.cancel(ids.clone(), "not wanted".to_owned()).await.unwrap();
-    assert_eq!(store.prune(Duration::ZERO, 70).await.unwrap(), 70);
+    assert_eq!(store.prune(Retention::new(Duration::ZERO), 70).await.unwrap(), 70);
     let left = listed(&tasks).await;
     assert_eq!(left.len(), 130);
     assert!(left.iter().all(|id| ids.contains(id)));
-    assert_eq!(store.prune(Duration::ZERO, 1000).await.unwrap(), 130);
+    assert_eq!(store.prune(Retention::new(Duration::ZERO), 1000).await.unwrap(), 130);
     assert_eq!(listed(&tasks).await, []);
     tasks.shutdown(DEADLINE).await.unwrap();
 }
@@ -257,14 +257,18 @@ async fn what_ended_twice_is_pruned_once_and_what_runs_again_not_at_all() {
     let id = tasks.add_task(note, (1,)).await.unwrap().id();
     tasks.cancel(id).await.unwrap();
     tasks.retry(id).await.unwrap();
-    assert_eq!(store.prune(Duration::ZERO, 10).await.unwrap(), 0, "it waits again");
+    assert_eq!(store.prune(Retention::new(Duration::ZERO), 10).await.unwrap(), 0, "it waits again");
     assert_eq!(tasks.counts().await.unwrap().pending, 1);
 
     tasks.cancel(id).await.unwrap();
     tasks.retry(id).await.unwrap();
     tasks.cancel(id).await.unwrap();
-    assert_eq!(store.prune(Duration::from_secs(60), 10).await.unwrap(), 0, "that was just now");
-    assert_eq!(store.prune(Duration::ZERO, 10).await.unwrap(), 1);
+    assert_eq!(
+        store.prune(Retention::new(Duration::from_secs(60)), 10).await.unwrap(),
+        0,
+        "that was just now"
+    );
+    assert_eq!(store.prune(Retention::new(Duration::ZERO), 10).await.unwrap(), 1);
     assert_eq!(tasks.counts().await.unwrap().total(), 0);
     tasks.shutdown(DEADLINE).await.unwrap();
 }
@@ -288,12 +292,12 @@ async fn of_a_second_only_that_is_pruned_which_ended_long_enough_ago() {
     for id in ids {
         tasks.cancel(id).await.unwrap();
     }
-    assert_eq!(store.prune(Duration::from_millis(900), 10).await.unwrap(), 0);
+    assert_eq!(store.prune(Retention::new(Duration::from_millis(900)), 10).await.unwrap(), 0);
 
     tokio::time::sleep(Duration::from_millis(1200)).await;
     tasks.retry(again).await.unwrap();
     tasks.cancel(again).await.unwrap();
-    assert_eq!(store.prune(Duration::from_secs(1), 10).await.unwrap(), 1);
+    assert_eq!(store.prune(Retention::new(Duration::from_secs(1)), 10).await.unwrap(), 1);
     assert!(tasks.get(once).await.unwrap().is_none());
     assert!(tasks.get(again).await.unwrap().is_some(), "it ended just now");
     tasks.shutdown(DEADLINE).await.unwrap();

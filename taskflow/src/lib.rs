@@ -38,7 +38,8 @@
 //!   [keys](AddTask::idempotency_key) are set, and which is awaited.
 //! - [`tasks.add_all(..)`](TaskManager::add_all) adds many in one round trip, all or none; `.within_sqlite(..)` and
 //!   `.within_postgres(..)` add in a transaction of your own.
-//! - In an axum handler, [`BackgroundTasks`] does the same and holds what it adds until the response has been sent.
+//! - In an axum handler, [`BackgroundTasks`] does the same and holds what it adds until the response has been sent. A
+//!   [`Hold`] does so for other frameworks, and for transactions in other databases.
 //! - A task adds tasks through a [`TaskManager`] parameter.
 //!
 //! The answer is a [`TaskHandle`]: the id, and [`wait`](TaskHandle::wait) for what the task returned.
@@ -95,7 +96,9 @@
 //! |---|---|---|
 //! | `sqlite` | default | the store that is one SQLite file |
 //! | `postgres` | | the store on PostgreSQL 13 and later, for many machines |
+//! | `postgres-tls` | | TLS to PostgreSQL by rustls, with the certificates that the machine trusts |
 //! | `redis` | | the store on Redis 7 or Valkey, for many machines |
+//! | `redis-tls` | | the same for Redis: `rediss://` |
 //! | `axum` | | [`BackgroundTasks`] and [`TaskManager::layer`] |
 //! | `cli` | | nothing of the library: the `taskflow` command, whose `bench` measures a store |
 

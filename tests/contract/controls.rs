@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use taskflow::store::{Finished, Hint, HoldOutcome};
+use taskflow::store::{Finished, Hint, HoldOutcome, Retention};
 use taskflow::{AttemptOutcome, CancelOutcome, Error, TaskFilter, TaskId, TaskStatus, model::When};
 
 use super::lab::*;
@@ -183,20 +183,75 @@ pub(crate) async fn pruning_takes_what_ended_long_ago_in_bounded_batches(lab: La
         lab.ended(task("alpha"), status).await;
     }
     let (waits, run) = (lab.add(task("alpha")).await, lab.run(task("alpha")).await);
-    assert_eq!(lab.store.prune(LONG, 100).await.unwrap(), 0, "nothing is that old");
+    assert_eq!(lab.store.prune(Retention::new(LONG), 100).await.unwrap(), 0, "nothing is that old");
     let patience = Patience::new("everything that ended to be gone");
     let mut pruned = 0;
     while pruned < 25 {
-        let now = lab.store.prune(Duration::ZERO, 10).await.unwrap();
+        let now = lab.store.prune(Retention::new(Duration::ZERO), 10).await.unwrap();
         assert!(now <= 10, "{now} in one batch");
         pruned += now;
         assert_eq!(lab.store.counts().await.unwrap().total(), 27 - pruned as u64);
         patience.wait().await;
     }
-    assert_eq!(lab.store.prune(Duration::ZERO, 10).await.unwrap(), 0);
+    assert_eq!(lab.store.prune(Retention::new(Duration::ZERO), 10).await.unwrap(), 0);
     let mut left = lab.ids(TaskFilter::all()).await;
     left.sort();
     assert_eq!(left, [waits, run.id]);
+    lab.assert_counts_are_true().await;
+}
+
+/// Prunes, ten records at a time, until nothing of these statuses is left.
+async fn prune_all(lab: &Lab, retention: Retention, statuses: &[TaskStatus]) {
+    let patience = Patience::new("what is old to be gone");
+    loop {
+        assert!(lab.store.prune(retention, 10).await.unwrap() <= 10);
+        let mut filter = TaskFilter::new();
+        filter.statuses = statuses.to_vec();
+        if lab.ids(filter).await.is_empty() {
+            break;
+        }
+        patience.wait().await;
+    }
+    assert_eq!(lab.store.prune(retention, 10).await.unwrap(), 0);
+}
+
+pub(crate) async fn a_status_has_a_retention_of_its_own(lab: Lab) {
+    use TaskStatus::{Cancelled, Failed, Interrupted, Success};
+    let (now, long) = (Retention::new(Duration::ZERO), Retention::new(LONG));
+    // More of those that are kept than one batch deletes, before and between the others.
+    let mut failed = Vec::new();
+    for n in 0..25 {
+        failed.push(lab.ended(task("alpha"), Failed).await);
+        if n % 5 == 0 {
+            for status in [Success, Interrupted, Cancelled] {
+                lab.ended(task("alpha"), status).await;
+            }
+        }
+    }
+    // A failure is kept for longer than the others, and still found when its own time comes.
+    prune_all(&lab, now.with(Failed, LONG).unwrap(), &[Success, Interrupted, Cancelled]).await;
+    let mut left = lab.ids(TaskFilter::all()).await;
+    left.sort();
+    assert_eq!(left, failed);
+    lab.assert_counts_are_true().await;
+
+    // What was kept, and then ended in another way, is of that other status.
+    lab.store.retry(vec![failed[0]]).await.unwrap();
+    let run = lab.claim_one().await.run;
+    assert_eq!((run.id, lab.finish(run, success()).await), (failed[0], Finished::Applied(Success)));
+    assert_eq!(lab.store.prune(long, 100).await.unwrap(), 0);
+    prune_all(&lab, long.with(Success, Duration::ZERO).unwrap(), &[Success]).await;
+    assert_eq!(lab.store.counts().await.unwrap().total(), 24);
+
+    // And a status may be kept for less time than successes.
+    let (kept, cancelled) =
+        (lab.ended(task("alpha"), Success).await, lab.ended(task("alpha"), Cancelled).await);
+    let short = long.with(Failed, Duration::ZERO).unwrap().with(Cancelled, Duration::ZERO).unwrap();
+    prune_all(&lab, short, &[Failed, Cancelled]).await;
+    assert_eq!(lab.ids(TaskFilter::all()).await, [kept]);
+    assert!(lab.store.get(cancelled).await.unwrap().is_none());
+    prune_all(&lab, now, &[Success]).await;
+    assert_eq!(lab.store.counts().await.unwrap().total(), 0);
     lab.assert_counts_are_true().await;
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskflow::store::{Finished, InsertBatch, InsertGroup, Inserted, InsertedAs, Start};
+use taskflow::store::{Finished, InsertBatch, InsertGroup, Inserted, InsertedAs, Retention, Start};
 use taskflow::{AttemptOutcome, CancelOutcome, NewTask, TaskStatus, model::When};
 
 use super::lab::*;
@@ -45,7 +45,7 @@ pub(crate) async fn a_key_is_free_again_when_its_task_ended_badly_or_is_gone(lab
     lab.ended(with_key("alpha", "key"), TaskStatus::Success).await;
     let patience = Patience::new("the record to be older than nothing");
     while lab.store.counts().await.unwrap().total() > 0 {
-        lab.store.prune(Duration::ZERO, 100).await.unwrap();
+        lab.store.prune(Retention::new(Duration::ZERO), 100).await.unwrap();
         patience.wait().await;
     }
     lab.add(with_key("alpha", "key")).await;

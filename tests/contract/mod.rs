@@ -119,6 +119,7 @@ macro_rules! contract {
                 controls: a_retried_task_holds_its_key_again;
                 controls: only_what_has_ended_is_deleted;
                 controls: pruning_takes_what_ended_long_ago_in_bounded_batches;
+                controls: a_status_has_a_retention_of_its_own;
                 controls: a_pause_is_seen_and_stays_however_empty_the_queue;
                 controls: who_listens_hears_of_work_and_of_controls;
 

@@ -6,11 +6,10 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use taskflow::store::{
     Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
-    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, RunRef, ScheduleChange,
+    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, RunRef, ScheduleChange,
     ScheduleChanges, ScheduleState, StoreFuture, TaskEnd,
 };
 use taskflow::{
@@ -153,7 +152,7 @@ impl Store for Wrapper {
         set_queue(queue: String, config: Option<QueueConfig>) -> ();
         set_schedule(schedule: String, change: ScheduleChange) -> bool;
         set_paused(queue: String, paused: bool) -> ();
-        prune(retention: Duration, limit: usize) -> usize;
+        prune(retention: Retention, limit: usize) -> usize;
         fire(fire: Fire) -> Fired;
         schedules() -> Vec<ScheduleState>;
         schedule(name: String) -> Option<ScheduleState>;

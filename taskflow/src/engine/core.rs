@@ -17,7 +17,7 @@ use super::runs::Runs;
 use super::waiters::Waiters;
 use super::written::Written;
 use crate::model::{AddError, InstanceInfo, NewTask, StoreError, StoreErrorKind, TaskEventKind, TaskId};
-use crate::store::{InsertTask, Start, Store, StoreFuture};
+use crate::store::{InsertTask, Retention, Start, Store, StoreFuture};
 
 /// What every part of the engine shares, whether this process runs tasks or only adds them.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ const ORPHANED: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) lease: Duration,
-    pub(crate) retention: Duration,
+    pub(crate) retention: Retention,
     pub(crate) add_timeout: Duration,
     pub(crate) cancel_grace: Duration,
 }

@@ -13,7 +13,7 @@ use crate::model::{
 };
 use crate::store::{
     Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
-    LivenessStream, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, RunRef,
+    LivenessStream, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, RunRef,
     ScheduleChange, ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd,
 };
 
@@ -124,7 +124,7 @@ impl Store for Guarded {
         schedule(name: String) -> Option<ScheduleState>;
         schedule_changes(since: u64) -> ScheduleChanges;
         set_schedule(schedule: String, change: ScheduleChange) -> bool;
-        prune(retention: std::time::Duration, limit: usize) -> usize;
+        prune(retention: Retention, limit: usize) -> usize;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Adds that are held back until a response has been sent.
+//! Tasks that are stored and held: they wait until their holder says what becomes of them.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use crate::model::{TaskId, TaskSource};
 use crate::store::RunRef;
 
-/// Who holds adds back: a web request.
+/// What holds tasks back, and says later what becomes of them.
 pub(crate) trait HoldOwner: fmt::Debug + Send + Sync {
     /// What the records say.
     fn source(&self) -> TaskSource;
@@ -28,20 +28,12 @@ pub(crate) struct Holds(Mutex<HashMap<TaskId, Hold>>);
 struct Hold {
     run: RunRef,
     /// What becomes of it is known, and on its way to the store.
-    #[cfg(feature = "axum")]
     is_decided: bool,
 }
 
 impl Holds {
     pub(crate) fn begin(&self, hold: RunRef) {
-        self.0.lock().insert(
-            hold.id,
-            Hold {
-                run: hold,
-                #[cfg(feature = "axum")]
-                is_decided: false,
-            },
-        );
+        self.0.lock().insert(hold.id, Hold { run: hold, is_decided: false });
     }
 
     pub(crate) fn end(&self, hold: RunRef) {
@@ -53,7 +45,6 @@ impl Holds {
     }
 
     /// What becomes of these is known.
-    #[cfg(feature = "axum")]
     pub(super) fn decide(&self, holds: &[RunRef]) {
         let mut all = self.0.lock();
         for hold in holds {
@@ -64,7 +55,6 @@ impl Holds {
     }
 
     /// Those that nobody has decided on.
-    #[cfg(feature = "axum")]
     pub(super) fn undecided(&self) -> Vec<RunRef> {
         self.0.lock().values().filter(|hold| !hold.is_decided).map(|hold| hold.run).collect()
     }

@@ -37,7 +37,6 @@ pub(crate) mod prune;
 pub(crate) mod queue_limits;
 pub(crate) mod queue_watch;
 pub(crate) mod recovery;
-#[cfg(feature = "axum")]
 pub(crate) mod release;
 pub(crate) mod reporter;
 pub(crate) mod retry;

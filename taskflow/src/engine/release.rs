@@ -1,15 +1,17 @@
-//! The release of what was held back.
+//! The end of holds: held tasks are released or cancelled.
 
+use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use super::backoff::Backoff;
 use super::core::Core;
 use super::supervision::supervise;
 use super::worker::Worker;
+use crate::model::Error;
 use crate::store::{HoldOutcome, Release, RunRef};
 
 /// Ends holds. Those of one moment go together, and a store that is away is tried until it answers: the leases of the
@@ -28,7 +30,37 @@ struct Gate {
     waiting: Vec<Release>,
     /// Taken to the store, and not answered.
     under_way: Arc<Vec<Release>>,
+    /// One for each call of [`Releaser::release`], in the order of the releases.
+    replies: VecDeque<Reply>,
     writing: bool,
+}
+
+/// Where the answer to one call of [`Releaser::release`] goes.
+#[derive(Debug)]
+struct Reply {
+    holds: usize,
+    to: oneshot::Sender<usize>,
+}
+
+/// Holds whose end is decided and on its way to the store. To drop it undoes nothing.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    core: Arc<Core>,
+    /// `None` when there was nothing to end.
+    answer: Option<oneshot::Receiver<usize>>,
+}
+
+impl Ending {
+    /// Waits until the end is stored, and answers how many holds it ended.
+    pub(crate) async fn stored(self) -> Result<usize, Error> {
+        let Some(answer) = self.answer else { return Ok(0) };
+        tokio::select! {
+            biased;
+            ended = answer => ended.map_err(|_| Error::ShutDown),
+            () = self.core.over.cancelled() => Err(Error::ShutDown),
+            () = self.core.orphaned.cancelled() => Err(Error::ShutDown),
+        }
+    }
 }
 
 impl Releaser {
@@ -36,13 +68,16 @@ impl Releaser {
         Arc::new(Self { core, worker, gate: Mutex::default(), idle: Notify::new() })
     }
 
-    /// Ends these holds.
-    pub(crate) fn release(self: &Arc<Self>, holds: Vec<RunRef>, outcome: &HoldOutcome) {
+    /// Ends these holds. Nobody need wait for it.
+    pub(crate) fn release(self: &Arc<Self>, holds: Vec<RunRef>, outcome: &HoldOutcome) -> Ending {
+        let core = self.core.clone();
         if holds.is_empty() {
-            return;
+            return Ending { core, answer: None };
         }
-        self.core.holds.decide(&holds);
+        core.holds.decide(&holds);
+        let (to, answer) = oneshot::channel();
         let mut gate = self.gate.lock();
+        gate.replies.push_back(Reply { holds: holds.len(), to });
         gate.waiting.extend(holds.into_iter().map(|hold| Release::new(hold, outcome.clone())));
         if !mem::replace(&mut gate.writing, true) {
             drop(gate);
@@ -50,6 +85,7 @@ impl Releaser {
             let writing = supervise(self.core.clone(), "the releaser", move || releaser.clone().write());
             self.core.runtime.spawn(writing);
         }
+        Ending { core, answer: Some(answer) }
     }
 
     /// Waits until everything that was to be released is written.
@@ -71,7 +107,7 @@ impl Releaser {
             match self.core.call("a release", self.core.store.release(releases.clone())).await {
                 Ok(applied) => {
                     backoff = Backoff::new();
-                    self.gate.lock().under_way = Arc::default();
+                    self.answer(&releases, &applied);
                     self.complete(&releases, &applied).await;
                 }
                 Err(_) if self.core.over.is_cancelled() => return,
@@ -95,9 +131,24 @@ impl Releaser {
         Some(gate.under_way.clone())
     }
 
-    async fn complete(&self, releases: &[Release], applied: &[bool]) {
-        // First, and whatever a panic in what follows does: a hold that has ended must not be renewed.
+    /// Tells each caller how many of its holds have ended, and renews them no more: before anything that may panic.
+    fn answer(&self, releases: &[Release], applied: &[bool]) {
         releases.iter().for_each(|release| self.core.holds.end(release.hold));
+        let mut gate = self.gate.lock();
+        gate.under_way = Arc::default();
+        let mut rest = applied;
+        let mut left = releases.len();
+        while left > 0
+            && let Some(reply) = gate.replies.pop_front()
+        {
+            let (its, others) = rest.split_at(reply.holds.min(rest.len()));
+            let _ = reply.to.send(its.iter().filter(|applied| **applied).count());
+            rest = others;
+            left = left.saturating_sub(reply.holds);
+        }
+    }
+
+    async fn complete(&self, releases: &[Release], applied: &[bool]) {
         for (release, applied) in releases.iter().zip(applied) {
             if !applied {
                 // The process stood still past the lease: others have taken the task as released.

@@ -59,7 +59,7 @@ pub(crate) fn after_refusal(error: String) -> FinishKind {
 }
 
 /// What is kept of an error; one that is cut off says so.
-fn shortened(mut error: String) -> String {
+pub(crate) fn shortened(mut error: String) -> String {
     let length = error.len();
     if length > MAX_ERROR {
         error.truncate(error.floor_char_boundary(MAX_ERROR));

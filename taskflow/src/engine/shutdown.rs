@@ -8,12 +8,10 @@ use tokio::time::{Instant, timeout_at};
 use super::adder::Adder;
 use super::backoff::in_time;
 use super::core::Core;
-#[cfg(feature = "axum")]
 use super::release::Releaser;
 use super::runs::Runs;
 use super::worker::Worker;
 use crate::model::ShutdownReport;
-#[cfg(feature = "axum")]
 use crate::store::HoldOutcome;
 
 /// How long the ends of runs that were cut short may take to be written.
@@ -37,7 +35,6 @@ pub(crate) struct Ending {
     pub(crate) core: Arc<Core>,
     pub(crate) worker: Option<Arc<Worker>>,
     pub(crate) adder: Arc<Adder>,
-    #[cfg(feature = "axum")]
     pub(crate) releaser: Arc<Releaser>,
 }
 
@@ -91,11 +88,8 @@ impl Ending {
     /// Writes the adds that were accepted, then what became of holds: each as it was decided, the others run.
     async fn drain(&self, by: Instant) {
         let is_drained = timeout_at(by, self.adder.drained()).await.is_ok();
-        #[cfg(feature = "axum")]
-        let is_drained = {
-            self.releaser.release(self.core.holds.undecided(), &HoldOutcome::Run);
-            timeout_at(by, self.releaser.drained()).await.is_ok() && is_drained
-        };
+        drop(self.releaser.release(self.core.holds.undecided(), &HoldOutcome::Run));
+        let is_drained = timeout_at(by, self.releaser.drained()).await.is_ok() && is_drained;
         if !is_drained {
             tracing::warn!(
                 "not every add or release was written in time; it is if the store answers while this process lives"

@@ -66,7 +66,7 @@ impl TaskManager {
     }
 
     /// Adds tasks all or none.
-    pub(crate) async fn add_new<V>(
+    pub(super) async fn add_new<V>(
         &self,
         tasks: Vec<NewTask>,
         hold_owner: Option<Arc<dyn HoldOwner>>,
@@ -96,7 +96,7 @@ pub struct AddTask<V> {
 }
 
 impl<V> AddTask<V> {
-    pub(crate) fn new(manager: TaskManager, hold_owner: Option<Arc<dyn HoldOwner>>, task: NewTask) -> Self {
+    pub(super) fn new(manager: TaskManager, hold_owner: Option<Arc<dyn HoldOwner>>, task: NewTask) -> Self {
         Self { manager, hold_owner, task, value: PhantomData }
     }
 

@@ -19,8 +19,8 @@ use crate::engine::worker::Worker;
 use crate::engine::{
     end_reader, listener, panics, prune, recovery, reporter, schedule, unknown_tasks, viewer,
 };
-use crate::model::{Error, InstanceInfo, QueueConfig, StoreError, StoreErrorKind, limits};
-use crate::store::{IntoStore, StoreSource};
+use crate::model::{Error, InstanceInfo, QueueConfig, StoreError, StoreErrorKind, TaskStatus, limits};
+use crate::store::{IntoStore, Retention, StoreSource};
 use crate::task::{Registry, States};
 
 /// A [`TaskManager`] that is being configured. Ends in [`start`](Self::start), in a process that runs tasks, or in
@@ -55,6 +55,7 @@ pub struct TaskManagerBuilder {
     prefetch: Option<usize>,
     lease: Duration,
     retention: Duration,
+    retention_of: Vec<(TaskStatus, Duration)>,
     add_timeout: Duration,
     cancel_grace: Duration,
     only: Option<Vec<String>>,
@@ -73,6 +74,7 @@ impl Default for TaskManagerBuilder {
             prefetch: None,
             lease: Duration::from_secs(10),
             retention: Duration::from_secs(7 * 24 * 3600),
+            retention_of: Vec::new(),
             add_timeout: Duration::from_secs(5),
             cancel_grace: Duration::from_secs(5),
             only: None,
@@ -153,6 +155,25 @@ impl TaskManagerBuilder {
     /// How long the records of ended tasks are kept. Default 7 days; up to a century, or [`Duration::MAX`] for no limit.
     pub fn retention(mut self, retention: Duration) -> Self {
         self.retention = retention;
+        self
+    }
+
+    /// How long the records of tasks that ended in this status are kept, instead of [`retention`](Self::retention): failures
+    /// for a quarter of a year, cancelled tasks for an hour. Up to a century, or [`Duration::MAX`] for no limit.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use taskflow::{TaskManager, TaskStatus};
+    ///
+    /// const DAY: Duration = Duration::from_secs(24 * 3600);
+    /// let builder = TaskManager::builder().retention(7 * DAY).retention_of(TaskStatus::Failed, 90 * DAY);
+    /// # drop(builder);
+    /// ```
+    ///
+    /// A status in which no task has ended, such as `Pending`, is an error of the start. Set twice for one status, the last
+    /// counts.
+    pub fn retention_of(mut self, status: TaskStatus, retention: Duration) -> Self {
+        self.retention_of.push((status, retention));
         self
     }
 
@@ -295,6 +316,7 @@ impl TaskManagerBuilder {
             return Err(Error::NoRuntime);
         }
         self.check_words_and_lengths()?;
+        let retention = self.retentions()?;
         let source = self.store.take().unwrap_or_else(|| "memory:".into_source());
         // A file is opened by blocking, and closed by whoever opened it if nobody waits any more.
         let opened = runtime.spawn_blocking(|| source.open()).await;
@@ -307,7 +329,7 @@ impl TaskManagerBuilder {
         let store = opened.map_err(ended)??;
         let settings = Settings {
             lease: self.lease,
-            retention: self.retention,
+            retention,
             add_timeout: self.add_timeout,
             cancel_grace: self.cancel_grace,
         };
@@ -337,6 +359,14 @@ impl TaskManagerBuilder {
             return Err(Error::Config { option: "lease", value: format!("{:?}", self.lease), message });
         }
         Ok(())
+    }
+
+    /// How long tasks of each status are kept.
+    fn retentions(&self) -> Result<Retention, Error> {
+        self.retention_of.iter().try_fold(Retention::new(self.retention), |retention, (status, length)| {
+            limits::length_or_ever(*length).map_err(|refused| refused.in_config("retention_of", length))?;
+            retention.with(*status, *length)
+        })
     }
 
     fn check_queues_of(&self, registry: &Registry) -> Result<(), Error> {

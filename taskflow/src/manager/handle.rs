@@ -21,7 +21,7 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
 /// A handle does not keep its manager alive.
 pub struct TaskHandle<V> {
     core: Arc<Core>,
-    /// The web request that may hold it.
+    /// The hold that it may be under.
     held_by: Option<Weak<dyn HoldOwner>>,
     id: TaskId,
     kind: InsertedAs,
@@ -59,9 +59,9 @@ impl<V: TaskValue> TaskHandle<V> {
     /// its own slot meanwhile; if every slot holds a task that waits, none is left for the tasks they wait for. Many
     /// callers may wait at once: one process asks the store for all of them in one call.
     ///
-    /// In a web handler a task that was added through `BackgroundTasks` is held until the response has been sent. To wait
-    /// for it there asks for its result now, so the first poll releases it for good: it runs also if the handler then
-    /// panics or answers 5xx.
+    /// A task that was added through a [`Hold`](crate::Hold), or in a web handler through `BackgroundTasks`, is held. To
+    /// wait for it asks for its result now, so the first poll releases it for good: it runs also if the hold is cancelled
+    /// later, or the handler then panics or answers 5xx.
     ///
     /// ```standalone_crate
     /// # #[taskflow::task] async fn double(n: u32) -> Result<u32, String> { Ok(n * 2) }

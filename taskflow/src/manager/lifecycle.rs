@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::engine::adder::Adder;
 use crate::engine::core::Core;
 use crate::engine::dispatcher;
+use crate::engine::release::Releaser;
 use crate::engine::shutdown::Ending;
 use crate::engine::worker::Worker;
 use crate::model::ShutdownReport;
@@ -45,8 +46,7 @@ pub struct TaskManager(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     pub(super) core: Arc<Core>,
     pub(super) adder: Arc<Adder>,
-    #[cfg(feature = "axum")]
-    pub(super) releaser: Arc<crate::engine::release::Releaser>,
+    pub(super) releaser: Arc<Releaser>,
     pub(super) worker: Option<Arc<Worker>>,
     /// What the shutdown reports, once one has begun.
     report: Mutex<Option<watch::Receiver<Option<ShutdownReport>>>>,
@@ -55,16 +55,8 @@ pub(super) struct Inner {
 impl TaskManager {
     pub(super) fn new(core: Arc<Core>, worker: Option<Arc<Worker>>) -> Self {
         let adder = Adder::new(core.clone(), worker.clone());
-        #[cfg(feature = "axum")]
-        let releaser = crate::engine::release::Releaser::new(core.clone(), worker.clone());
-        Self(Arc::new(Inner {
-            #[cfg(feature = "axum")]
-            releaser,
-            core,
-            adder,
-            worker,
-            report: Mutex::new(None),
-        }))
+        let releaser = Releaser::new(core.clone(), worker.clone());
+        Self(Arc::new(Inner { core, adder, releaser, worker, report: Mutex::new(None) }))
     }
 
     /// Begins to claim and run.
@@ -98,12 +90,6 @@ impl TaskManager {
         ended.ok_or(crate::Error::ShutDown)
     }
 
-    /// What ends the holds of web requests.
-    #[cfg(feature = "axum")]
-    pub(crate) fn releaser(&self) -> &Arc<crate::engine::release::Releaser> {
-        &self.0.releaser
-    }
-
     pub(super) fn downgrade(&self) -> WeakManager {
         WeakManager(Arc::downgrade(&self.0))
     }
@@ -123,7 +109,6 @@ impl Inner {
             core: self.core.clone(),
             worker: self.worker.clone(),
             adder: self.adder.clone(),
-            #[cfg(feature = "axum")]
             releaser: self.releaser.clone(),
         };
         ending.begin(timeout);

@@ -34,7 +34,7 @@ impl TaskManager {
             let is_kept = state.paused || state.definition.is_some();
             let last = state.last_tick.max(state.last_start);
             let was_lately = last.is_some_and(|at| {
-                now.duration_since(at).map_or(true, |since| since <= core.settings.retention)
+                now.duration_since(at).map_or(true, |since| since <= core.settings.retention.longest())
             });
             !is_kept && !was_lately && !there.iter().any(|it| it.schedules.contains(&state.name))
         };

@@ -11,7 +11,8 @@ use futures_util::Stream;
 
 use super::{
     Claim, Claims, Finish, Finished, Fire, Fired, InsertBatch, Inserted, LivenessStream, Recovered, Refusal,
-    Release, Renewal, Renewed, Report, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, TaskEnd,
+    Release, Renewal, Renewed, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState,
+    TaskEnd,
 };
 use crate::model::{
     CancelOutcome, Counts, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo, StoreError,
@@ -270,9 +271,10 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// Changes a schedule. Answers whether it was known.
     fn set_schedule(&self, schedule: String, change: ScheduleChange) -> StoreFuture<'_, bool>;
 
-    /// Deletes up to `limit` records that ended longer than `retention` ago, with their logs, and what is left of
-    /// processes that have been gone for longer. Answers how many records.
-    fn prune(&self, retention: Duration, limit: usize) -> StoreFuture<'_, usize>;
+    /// Deletes up to `limit` records of tasks that ended longer ago than `retention` says for their status, with their logs,
+    /// and what is left of processes that have been gone for longer than the longest retention. Answers how many records.
+    /// Records that are kept for longer never keep it from those behind them.
+    fn prune(&self, retention: Retention, limit: usize) -> StoreFuture<'_, usize>;
 }
 
 /// What has been asked of a queue for all processes.

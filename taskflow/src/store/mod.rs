@@ -18,6 +18,7 @@ mod postgres;
 mod prefetch;
 #[cfg(feature = "redis")]
 mod redis;
+mod retention;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod row_state;
 mod schedule;
@@ -44,6 +45,7 @@ pub use memory::MemoryStore;
 pub use postgres::{PostgresOptions, PostgresStore};
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
+pub use retention::Retention;
 pub use schedule::{Declaration, Fire, FireAfter, Fired, ScheduleChange, ScheduleChanges, ScheduleState};
 pub use source::{IntoStore, StoreSource};
 #[cfg(feature = "sqlite")]

@@ -13,11 +13,12 @@ use crate::model::Error;
 /// | `memory:` | this process's memory: for tests and throw-away work |
 /// | `sqlite://relative.db`, `sqlite:///absolute.db` | one file; the path is percent-decoded |
 /// | `redis://user:password@host:6379/0` | a Redis or Valkey server (feature `redis`) |
+/// | `rediss://user:password@host:6379/0` | the same over TLS (feature `redis-tls`) |
 /// | `postgres://user:password@host:port/database` | PostgreSQL 13 or later (feature `postgres`) |
 ///
 /// `sqlite://` takes `?synchronous=full` (the default: an accepted task survives a power loss) or
 /// `?synchronous=normal` (faster: it survives a crash of the process, not of the machine). A key that is not known is
-/// an error. `postgres://` and `redis://` take `?namespace=NAME`: several applications, or tests, on one server.
+/// an error. `postgres://`, `redis://` and `rediss://` take `?namespace=NAME`: several applications, or tests, on one server.
 ///
 /// What is special in a user name or a password is percent-encoded: `/` is `%2F`, `?` is `%3F`, `#` is `%23`, `@` is `%40`. A
 /// URL in which the end of the password is not certain is refused, and no error shows any of it.

@@ -1,16 +1,13 @@
 //! The extractor.
 
-use std::sync::Arc;
-
 use axum_core::extract::FromRequestParts;
 use axum_core::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::request::Parts;
 
-use super::request::RequestTasks;
-use crate::manager::{AddTask, TaskHandle, TaskManager};
+use crate::manager::{AddTask, Hold, TaskHandle, TaskManager};
 use crate::model::AddError;
-use crate::task::{Call, IntoNewTask, Standalone, Task, TaskFn, new_task};
+use crate::task::{Call, IntoNewTask, Standalone, Task, TaskFn};
 
 /// Adds tasks that run after the response: an extractor for axum handlers, installed by
 /// [`TaskManager::layer`](crate::TaskManager::layer).
@@ -45,19 +42,17 @@ use crate::task::{Call, IntoNewTask, Standalone, Task, TaskFn, new_task};
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-pub struct BackgroundTasks(Arc<RequestTasks>);
+pub struct BackgroundTasks(pub(super) Hold);
 
 impl BackgroundTasks {
     /// As [`TaskManager::add_task`].
-    #[expect(clippy::needless_pass_by_value, reason = "a task's name is a value without size")]
     pub fn add_task<T: Task, P>(&self, task: impl TaskFn<P, Task = T>, args: T::Args) -> AddTask<T::Value> {
-        let _ = task;
-        AddTask::new(self.manager().clone(), Some(self.0.clone()), new_task::<T>(&args))
+        self.0.add_task(task, args)
     }
 
     /// As [`TaskManager::add`].
     pub fn add<T: Standalone>(&self, call: Call<T>) -> AddTask<T::Value> {
-        AddTask::new(self.manager().clone(), Some(self.0.clone()), call.into_new_task())
+        self.0.add(call)
     }
 
     /// As [`TaskManager::add_all`].
@@ -68,14 +63,13 @@ impl BackgroundTasks {
         &self,
         items: impl IntoIterator<Item = I>,
     ) -> Result<Vec<TaskHandle<I::Value>>, AddError> {
-        let tasks: Vec<_> = items.into_iter().map(IntoNewTask::into_new_task).collect();
-        self.manager().add_new(tasks, Some(self.0.clone())).await
+        self.0.add_all(items).await
     }
 
     /// The manager behind it. What is added through it is not held.
     #[must_use]
     pub fn manager(&self) -> &TaskManager {
-        &self.0.manager
+        self.0.manager()
     }
 }
 
@@ -83,7 +77,7 @@ impl<S: Sync> FromRequestParts<S> for BackgroundTasks {
     type Rejection = BackgroundTasksRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        parts.extensions.get::<Arc<RequestTasks>>().cloned().map(Self).ok_or(BackgroundTasksRejection)
+        parts.extensions.get::<Self>().cloned().ok_or(BackgroundTasksRejection)
     }
 }
 

@@ -8,10 +8,11 @@ use http::{Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::request::{EndGuard, RequestTasks};
+use super::background::BackgroundTasks;
+use super::request::EndGuard;
 use super::response::HeldBody;
 use crate::manager::TaskManager;
-use crate::store::HoldOutcome;
+use crate::model::TaskSource;
 
 impl TaskManager {
     /// The layer that lets handlers take [`BackgroundTasks`](crate::BackgroundTasks).
@@ -58,9 +59,9 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let tasks = RequestTasks::new(self.manager.clone());
-        request.extensions_mut().insert(tasks.clone());
-        Held { guard: Some(EndGuard::new(tasks)), inner: Box::pin(self.inner.call(request)) }
+        let hold = self.manager.hold_as(TaskSource::Request);
+        request.extensions_mut().insert(BackgroundTasks(hold.clone()));
+        Held { guard: Some(EndGuard(hold)), inner: Box::pin(self.inner.call(request)) }
     }
 }
 
@@ -89,12 +90,10 @@ where
         Poll::Ready(response.map(|response| {
             let status = response.status();
             response.map(|body| {
-                let mut guard = guard;
                 if status.is_server_error()
-                    && let Some(guard) = &mut guard
+                    && let Some(EndGuard(hold)) = &guard
                 {
-                    let reason = format!("the handler that added it answered {}", status.as_u16());
-                    guard.end(HoldOutcome::Cancel { reason });
+                    hold.cancel(format!("the handler that added it answered {}", status.as_u16()));
                 }
                 HeldBody::new(body, guard)
             })

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -22,7 +22,51 @@ pub(crate) struct RedisServer {
     port: u16,
     /// `None` while it is stopped.
     server: Option<Server>,
+    tls: Option<Tls>,
     _guardian: Guardian,
+}
+
+/// A second port of a server, over TLS. Its certificate is for 127.0.0.1, and signed by an authority of its own: both are
+/// files in the directory of the server.
+#[derive(Debug)]
+struct Tls {
+    port: u16,
+}
+
+impl Tls {
+    /// The certificate of the authority.
+    const AUTHORITY: &str = "authority.pem";
+
+    /// `None`, once said aloud, if nothing here makes certificates.
+    fn new(directory: &Path) -> Option<Self> {
+        let Some(openssl) = find_program("openssl", &[]) else {
+            missing("redis", "`openssl`, which makes certificates, is not installed here");
+            return None;
+        };
+        let make = |name: &str, options: &[&str]| {
+            // Each authority has a name of its own: one that is not trusted is then not known at all.
+            let subject = format!("/CN={name} {}", fresh_namespace());
+            let mut command = Command::new(&openssl);
+            command.current_dir(directory).args(["req", "-x509", "-nodes", "-days", "2", "-subj", &subject]);
+            command.args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]).args(options);
+            command.args(["-keyout", &format!("{name}.key"), "-out", &format!("{name}.pem")]);
+            let made = command.output().expect("openssl starts");
+            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        };
+        make("authority", &[]);
+        let name =
+            ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"];
+        let signed = ["-CA", Self::AUTHORITY, "-CAkey", "authority.key"];
+        make("server", &[name, signed].concat());
+        Some(Self { port: free_port() })
+    }
+
+    fn configure(&self, command: &mut Command, directory: &Path) {
+        command.args(["--tls-port", &self.port.to_string(), "--tls-auth-clients", "no"]);
+        command.arg("--tls-cert-file").arg(directory.join("server.pem"));
+        command.arg("--tls-key-file").arg(directory.join("server.key"));
+        command.arg("--tls-ca-cert-file").arg(directory.join(Self::AUTHORITY));
+    }
 }
 
 /// The URL of a server for the tests of this binary, which share it: each takes a namespace of its own. `None`, once
@@ -83,6 +127,21 @@ impl Reply {
 impl RedisServer {
     /// A new, empty server. `None`, once said aloud, if there is no Redis.
     pub(crate) fn start() -> Option<Self> {
+        let mut server = Self::stopped()?;
+        server.restart();
+        Some(server)
+    }
+
+    /// The same, which can be reached over TLS too.
+    pub(crate) fn start_with_tls() -> Option<Self> {
+        let mut server = Self::stopped()?;
+        server.tls = Some(Tls::new(server.directory.path())?);
+        server.restart();
+        Some(server)
+    }
+
+    /// One that has not been started.
+    fn stopped() -> Option<Self> {
         let programs = ["redis-server", "valkey-server"];
         let Some(program) = programs.into_iter().find_map(|name| find_program(name, &[])) else {
             missing("redis", "neither `redis-server` nor `valkey-server` is installed here");
@@ -90,9 +149,7 @@ impl RedisServer {
         };
         let directory = tempfile::Builder::new().prefix("taskflow-redis-").tempdir().expect("a directory");
         let guardian = Guardian::over(directory.path(), &directory.path().join("pid"), "KILL");
-        let mut server = Self { program, directory, port: free_port(), server: None, _guardian: guardian };
-        server.restart();
-        Some(server)
+        Some(Self { program, directory, port: free_port(), server: None, tls: None, _guardian: guardian })
     }
 
     /// `redis://127.0.0.1:PORT/0`.
@@ -102,6 +159,17 @@ impl RedisServer {
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// `rediss://127.0.0.1:PORT/0` of a server with TLS.
+    pub(crate) fn tls_url(&self) -> String {
+        let tls = self.tls.as_ref().expect("it was started with TLS");
+        format!("rediss://127.0.0.1:{}/0", tls.port)
+    }
+
+    /// The certificate of the authority that signed the certificate of a server with TLS.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.directory.path().join(Tls::AUTHORITY)
     }
 
     /// Starts it again after [`stop`](Self::stop) or [`kill`](Self::kill), on the same port.
@@ -185,6 +253,9 @@ impl RedisServer {
         command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--daemonize", "no"]);
         command.args(["--appendonly", "yes", "--appendfsync", "always", "--save", ""]);
         command.arg("--dir").arg(directory).arg("--pidfile").arg(directory.join("pid"));
+        if let Some(tls) = &self.tls {
+            tls.configure(&mut command, directory);
+        }
         Server::start(command.stdout(log.try_clone().expect("a log file")).stderr(log))
     }
 }

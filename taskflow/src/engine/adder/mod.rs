@@ -105,7 +105,7 @@ impl Adder {
         Permits { first, rest }
     }
 
-    /// Takes a slot for a task that could start at once, and says so to the store. A held one waits for its response.
+    /// Takes a slot for a task that could start at once, and says so to the store. A held one waits for its release.
     fn permit(&self, insert: &mut InsertTask) -> Option<Permit> {
         let worker = self.queue.worker.as_ref().filter(|worker| worker.may_claim())?;
         let task = &insert.task;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::state::{Tables, now};
 use super::task::Stage;
 use crate::model::{CancelOutcome, Error, QueueConfig, TaskId, time};
-use crate::store::transition;
+use crate::store::{Retention, transition};
 
 impl Tables {
     pub(super) fn cancel(&mut self, ids: &[TaskId], reason: &str) -> Vec<CancelOutcome> {
@@ -64,12 +64,19 @@ impl Tables {
         self.index.queues[queue].config = config;
     }
 
-    pub(super) fn prune(&mut self, retention: Duration, limit: usize) -> usize {
-        let until = now().saturating_sub(time::micros(retention));
-        let old = self.index.ended.range(..=(until, u64::MAX)).take(limit);
+    pub(super) fn prune(&mut self, retention: Retention, limit: usize) -> usize {
+        let now = now();
+        let until = |length: Duration| now.saturating_sub(time::micros(length));
+        // Records that are kept for longer are passed each time. The bound of the history bounds that, too.
+        let is_old = |at: i64, id: &TaskId| {
+            self.tasks.get(id).is_some_and(|task| at <= until(retention.of(task.stage.status())))
+        };
+        let ended = self.index.ended.range(..=(until(retention.shortest()), u64::MAX));
+        let old = ended.filter(|((at, _), id)| is_old(*at, id)).take(limit);
         let ids: Vec<TaskId> = old.map(|(_, &id)| id).collect();
         // A process that only adds renews nothing, so nothing can be said of when it was last seen.
-        self.instances.retain(|_, it| !it.info.runs || time::to_micros(it.info.seen_at) > until);
+        let gone = until(retention.longest());
+        self.instances.retain(|_, it| !it.info.runs || time::to_micros(it.info.seen_at) > gone);
         self.delete(&ids)
     }
 }

@@ -1,7 +1,6 @@
 //! The store itself: the lock, the hints, and the contract.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::stream;
 use parking_lot::Mutex;
@@ -15,8 +14,8 @@ use crate::model::{
 };
 use crate::store::{
     Claim, Claims, Finish, Finished, Fire, Fired, Hint, HintStream, InsertBatch, Inserted, QueueState,
-    Recovered, Refusal, Release, Renewal, Renewed, Report, RunRef, ScheduleChange, ScheduleChanges,
-    ScheduleState, Store, StoreFuture, TaskEnd,
+    Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, RunRef, ScheduleChange,
+    ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd,
 };
 
 /// Tasks in this process's memory: for tests and throw-away work. They end with the process.
@@ -232,7 +231,7 @@ impl Store for MemoryStore {
         self.write(move |state| (state.set_schedule(&schedule, &change), true))
     }
 
-    fn prune(&self, retention: Duration, limit: usize) -> StoreFuture<'_, usize> {
+    fn prune(&self, retention: Retention, limit: usize) -> StoreFuture<'_, usize> {
         self.write(move |state| (state.prune(retention, limit), false))
     }
 }
@@ -240,6 +239,7 @@ impl Store for MemoryStore {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use super::*;
     use crate::model::{NewTask, TaskStatus};

@@ -16,7 +16,7 @@ use super::unit_of_work::UnitOfWork;
 use super::value::{escape_nul, unescape_nul};
 use crate::model::{CancelOutcome, Error, TaskId};
 use crate::store::row_state::RowState;
-use crate::store::{codec, transition};
+use crate::store::{Retention, codec, transition};
 
 const DELETE: &str = "
 DELETE FROM taskflow_tasks WHERE id = ANY (ARRAY(
@@ -28,16 +28,16 @@ RETURNING id, queue, state";
 const DELETE_OLD: &str = concat!(
     "
 DELETE FROM taskflow_tasks WHERE ctid = ANY (ARRAY(
-    SELECT t.ctid FROM generate_series(4, 8) AS s (state) CROSS JOIN LATERAL (
+    SELECT t.ctid FROM unnest($1::smallint[], $2::bigint[]) AS s (state, retention) CROSS JOIN LATERAL (
         SELECT ctid FROM taskflow_tasks
         WHERE (state > 0) IS TRUE AND state = s.state AND ",
     moment!(),
-    " <= now() - $1::bigint * interval '1 microsecond'
+    " <= now() - s.retention * interval '1 microsecond'
         ORDER BY state, ",
     moment!(),
-    " LIMIT $2 FOR UPDATE SKIP LOCKED
+    " LIMIT $3 FOR UPDATE SKIP LOCKED
     ) t
-    LIMIT $2
+    LIMIT $3
 ))
 RETURNING id, queue, state"
 );
@@ -197,15 +197,19 @@ async fn forget(session: &mut Session<'_>, delete: super::session::Statement) ->
 
 pub(super) async fn prune(
     session: &mut Session<'_>,
-    retention: std::time::Duration,
+    retention: Retention,
     limit: usize,
 ) -> Result<usize, Fault> {
     session.begin().await?;
-    let retention = super::value::length(retention).min(super::value::MILLENNIUM);
-    let delete = session.query(DELETE_OLD).bind(retention).bind(codec::to_i64(limit));
+    let length = |length| super::value::length(length).min(super::value::MILLENNIUM);
+    let (states, lengths): (Vec<_>, Vec<_>) = Retention::STATUSES
+        .map(|status| (RowState::ended(status) as i16, length(retention.of(status))))
+        .into_iter()
+        .unzip();
+    let delete = session.query(DELETE_OLD).bind(states).bind(lengths).bind(codec::to_i64(limit));
     let pruned = forget(session, delete).await?;
     if pruned < limit {
-        session.execute(session.query(DELETE_OLD_INSTANCES).bind(retention)).await?;
+        session.execute(session.query(DELETE_OLD_INSTANCES).bind(length(retention.longest()))).await?;
         session.execute(session.query(FOLD_COUNTS)).await?;
     }
     Ok(pruned)

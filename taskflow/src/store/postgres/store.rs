@@ -24,7 +24,7 @@ use crate::model::{
 };
 use crate::store::{
     Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted, LivenessStream,
-    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, RunRef, ScheduleChange,
+    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, RunRef, ScheduleChange,
     ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd,
 };
 
@@ -385,7 +385,7 @@ impl Store for PostgresStore {
         call!(self, Write, schedule, change => schedule::set_schedule)
     }
 
-    fn prune(&self, retention: Duration, limit: usize) -> StoreFuture<'_, usize> {
+    fn prune(&self, retention: Retention, limit: usize) -> StoreFuture<'_, usize> {
         self.call(CallKind::Write, move |session| Box::pin(control::prune(session, retention, limit)))
     }
 }

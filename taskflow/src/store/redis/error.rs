@@ -11,8 +11,31 @@ pub(super) fn unreachable(error: RedisError, location: &str) -> StoreError {
     {
         return denied(error, location);
     }
+    if let Some(reason) = tls_refusal(&error) {
+        let message = format!(
+            "no TLS connection to `{location}` ({reason}); check that the server speaks TLS there, and that this machine \
+             trusts the authority of its certificate, or name that in `SSL_CERT_FILE`"
+        );
+        return StoreError::with_source(StoreErrorKind::Unavailable, message, error);
+    }
     let message = format!("`{location}` cannot be reached; check that the server runs and listens there");
     StoreError::with_source(StoreErrorKind::Unavailable, message, error)
+}
+
+/// Why the two sides did not agree on TLS, if they did not.
+#[cfg(feature = "redis-tls")]
+fn tls_refusal(error: &RedisError) -> Option<String> {
+    use std::error::Error;
+
+    // The driver shares what it wraps.
+    let shared = error.source()?.downcast_ref::<std::sync::Arc<dyn Error + Send + Sync>>()?;
+    let io = shared.downcast_ref::<std::io::Error>()?;
+    io.get_ref()?.downcast_ref::<rustls::Error>().map(ToString::to_string)
+}
+
+#[cfg(not(feature = "redis-tls"))]
+fn tls_refusal(_: &RedisError) -> Option<String> {
+    None
 }
 
 /// What Redis answered, or that it did not. `in_doubt`: a write was sent, and its answer was lost.

@@ -1,6 +1,6 @@
 //! Redis, version 7 or later, or Valkey, shared by any number of processes.
 //!
-//! In reading order: [`url`] says where it is and [`connection`] connects; what the contract asks of the [`store`] becomes
+//! In reading order: [`url`] says where it is and [`connection`] connects, by [`tls`] if the URL asks for it; what the contract asks of the [`store`] becomes
 //! [`executor`] of a [`script`], which is one transaction. The scripts are the files in `lua/`: `prelude.lua` says which keys
 //! there are and `constants.lua` what a task is; `task_rows.lua`, `transitions.lua`, `promote.lua`, `concurrency_groups.lua`, `insert.lua`,
 //! `claim.lua` (with `limits.lua`, `window.lua` and `blocked.lua`), `report.lua` and `finish.lua` hold the steps; each
@@ -35,6 +35,7 @@ mod schedule;
 mod script;
 mod server;
 mod store;
+mod tls;
 mod url;
 
 pub use store::RedisStore;

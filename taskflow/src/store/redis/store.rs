@@ -20,7 +20,7 @@ use crate::model::{
 use crate::store::suspects::Suspects;
 use crate::store::{
     Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
-    LivenessStream, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, RunRef,
+    LivenessStream, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, RunRef,
     ScheduleChange, ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd,
 };
 
@@ -71,6 +71,9 @@ pub struct RedisStore {
 
 impl RedisStore {
     /// The store of a URL `redis://[user:password@]host[:port][/database][?namespace=NAME]`. Nothing is connected yet.
+    ///
+    /// `rediss://` is the same over TLS (feature `redis-tls`). The server's certificate must be signed by an authority that
+    /// this machine trusts; `SSL_CERT_FILE` names a file of others.
     ///
     /// # Errors
     /// [`Error::StoreUrl`] for a URL that cannot be used.
@@ -358,14 +361,17 @@ impl Store for RedisStore {
         Box::pin(async move { self.shared.set_schedule(&schedule, &change).await })
     }
 
-    fn prune(&self, retention: Duration, limit: usize) -> StoreFuture<'_, usize> {
+    fn prune(&self, retention: Retention, limit: usize) -> StoreFuture<'_, usize> {
         Box::pin(async move {
             let mut pruned = 0;
             // In portions, since a script stops everybody else while it runs.
             while pruned < limit {
                 let portion = (limit - pruned).min(PRUNED_AT_ONCE);
                 let mut call = self.shared.quiet(&script::PRUNE);
-                call.arg(exact(time::micros(retention))).arg(portion);
+                call.arg(portion);
+                for status in Retention::STATUSES {
+                    call.arg(exact(time::micros(retention.of(status))));
+                }
                 let mut answer = self.shared.ask(&call).await?.list()?;
                 pruned += usize::try_from(answer.number()?).unwrap_or(0);
                 if answer.number()? == 0 {

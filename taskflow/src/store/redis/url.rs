@@ -1,8 +1,9 @@
-//! `redis://user:password@host:port/0?namespace=NAME`.
+//! `redis://user:password@host:port/0?namespace=NAME`, and `rediss://` for TLS.
 
 use redis::io::tcp::TcpSettings;
 use redis::{Client, ConnectionInfo, IntoConnectionInfo};
 
+use super::tls;
 use crate::store::url::{check_server, unknown_key};
 
 /// The namespace of a URL that names none.
@@ -18,19 +19,19 @@ pub(super) struct Place {
 
 /// Reads a URL, or says what is wrong with it.
 pub(super) fn parse(url: &str) -> Result<Place, String> {
-    if url.starts_with("rediss:") {
-        return Err(
-            "this program speaks to Redis without TLS; use `redis://`, through a tunnel such as stunnel \
-                    where the network is not your own"
-                .to_owned(),
-        );
-    }
     let (server, query) = url.split_once('?').unwrap_or((url, ""));
-    let rest = server.strip_prefix("redis://").filter(|rest| !rest.starts_with('/') && !rest.is_empty());
-    if rest.is_none() {
-        return Err("write `redis://host:6379/0`".to_owned());
-    }
+    let scheme = match server.split_once("://") {
+        Some((scheme @ ("redis" | "rediss"), rest)) if !rest.starts_with('/') && !rest.is_empty() => scheme,
+        _ => return Err("write `redis://host:6379/0`, or `rediss://` for TLS".to_owned()),
+    };
     check_server(url)?;
+    if scheme == "rediss" {
+        tls::prepare()?;
+        // The driver reads `#insecure`.
+        if server.contains('#') {
+            return Err("nothing follows a `#`; the server's certificate is always checked".to_owned());
+        }
+    }
     let mut namespace = DEFAULT_NAMESPACE.to_owned();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         match pair.split_once('=').unwrap_or((pair, "")) {
@@ -48,7 +49,7 @@ pub(super) fn parse(url: &str) -> Result<Place, String> {
     let info: ConnectionInfo = server.into_connection_info().map_err(refused)?;
     // Small requests are not to wait for the answers before them.
     let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-    let location = format!("redis://{}/{}?namespace={namespace}", info.addr(), info.redis_settings().db());
+    let location = format!("{scheme}://{}/{}?namespace={namespace}", info.addr(), info.redis_settings().db());
     let client = Client::open(info).map_err(refused)?;
     Ok(Place { client, namespace, location })
 }
@@ -78,12 +79,28 @@ mod tests {
         assert_eq!(place.location, "redis://localhost:6379/0?namespace=default");
     }
 
+    #[cfg(not(feature = "redis-tls"))]
+    #[test]
+    fn without_tls_the_feature_is_named() {
+        let refused = parse("rediss://me:s3cret@localhost").err().expect("this build has no TLS");
+        assert!(refused.contains("`redis-tls`"), "{refused}");
+    }
+
+    #[cfg(feature = "redis-tls")]
+    #[test]
+    fn tls_is_in_the_scheme_and_never_without_a_check() {
+        let place = parse("rediss://me:s3cret@db.example/2").unwrap_or_else(|why| panic!("{why}"));
+        assert_eq!(place.location, "rediss://db.example:6379/2?namespace=default");
+        let refused = parse("rediss://db.example/0#insecure").err().expect("the certificate is checked");
+        assert!(refused.contains("always checked"), "{refused}");
+    }
+
     #[test]
     fn what_cannot_be_meant_is_refused_with_what_would_be_right() {
         let refused = |url| parse(url).err().expect(url);
         assert!(refused("redis:localhost").contains("redis://host:6379"));
         assert!(refused("redis://").contains("redis://host:6379"));
-        assert!(refused("rediss://localhost").contains("without TLS"));
+        assert!(refused("rediss:localhost").contains("`rediss://` for TLS"));
         assert!(refused("redis://localhost?namespce=a").contains("`namespce`"));
         assert!(refused("redis://localhost?namespace={a}").contains("letters"));
         assert!(refused("redis://localhost?namespace=").contains("1 to 100"));

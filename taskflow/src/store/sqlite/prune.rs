@@ -2,22 +2,29 @@
 //!
 //! There is no index of when tasks ended: each task would pay for it. They are found in the order in which they were
 //! added instead, by a reader, from the oldest up to the first that is too young to have ended long enough ago. What
-//! was added long ago and has not ended is passed each time.
+//! was added long ago and has not ended, or is kept for longer, is passed each time. Tasks that ended badly and are kept
+//! for less time than successes are found among their like, so that no success is passed for them.
 
 use std::time::Duration;
 
-use rusqlite::params;
+use rusqlite::OptionalExtension;
 
 use super::control::forget;
 use super::queue_counts::MINUTE;
 use super::row_state::RowState;
 use super::statements::Statements;
 use super::transaction::Transaction;
-use crate::model::time;
+use crate::model::{TaskStatus, time};
+use crate::store::Retention;
 
 const OLDEST: &str = "SELECT seq, created_at, state, finished_at FROM taskflow_tasks ORDER BY seq";
 
-const ENDED: &str = "SELECT 1 FROM taskflow_tasks WHERE seq = ?1 AND state >= 4 AND finished_at <= ?2";
+const OLDEST_OF: &str = "
+SELECT t.seq, t.created_at, t.state, t.finished_at
+FROM taskflow_ended_badly b CROSS JOIN taskflow_tasks t ON t.id = b.id
+WHERE b.state = ?1 ORDER BY b.id";
+
+const ENDED: &str = "SELECT state, finished_at FROM taskflow_tasks WHERE seq = ?1 AND state >= 4";
 
 const OLD_INSTANCES: &str = "
 DELETE FROM taskflow_instances
@@ -34,39 +41,77 @@ WHERE paused = 0 AND config IS NULL AND starts IS NULL AND key_limit IS NULL AND
 
 const ENDED_LATELY: &str = "DELETE FROM taskflow_ended_lately WHERE second <= ?1";
 
+/// Until when a task must have ended to be old.
+#[derive(Clone, Copy)]
+struct Until {
+    retention: Retention,
+    now: i64,
+}
+
+impl Until {
+    fn length(self, length: Duration) -> i64 {
+        self.now.saturating_sub(time::micros(length))
+    }
+
+    fn status(self, status: TaskStatus) -> i64 {
+        self.length(self.retention.of(status))
+    }
+
+    /// Whether a task of this state that ended then is old.
+    fn is_old(self, state: RowState, finished_at: Option<i64>) -> bool {
+        state.is_final() && finished_at.is_none_or(|at| at <= self.status(state.status()))
+    }
+}
+
 /// What is to be deleted.
 pub(super) struct Old {
-    /// What ended by then is old.
-    until: i64,
+    until: Until,
     tasks: Vec<i64>,
     /// Whether these are all.
     are_all: bool,
 }
 
-pub(super) fn look(sql: &Statements<'_>, retention: Duration, limit: usize) -> rusqlite::Result<Old> {
-    let until = time::now_micros().saturating_sub(time::micros(retention));
-    let mut oldest = sql.get(OLDEST)?;
-    let mut rows = oldest.query([])?;
-    let mut tasks = Vec::new();
-    while tasks.len() < limit {
-        let Some(row) =
-            rows.next()?.filter(|row| row.get(1).is_ok_and(|created_at: i64| created_at <= until))
-        else {
-            return Ok(Old { until, tasks, are_all: true });
-        };
-        let finished_at: Option<i64> = row.get(3)?;
-        if RowState::from_number(row.get(2)?).is_final() && finished_at.is_none_or(|at| at <= until) {
-            tasks.push(row.get(0)?);
+pub(super) fn look(sql: &Statements<'_>, retention: Retention, limit: usize) -> rusqlite::Result<Old> {
+    let until = Until { retention, now: time::now_micros() };
+    let of_successes = until.status(TaskStatus::Success);
+    let mut old = Old { until, tasks: Vec::new(), are_all: true };
+    old.collect(sql.get(OLDEST)?.query([])?, of_successes, limit)?;
+    for status in Retention::STATUSES {
+        if until.status(status) > of_successes {
+            let state = RowState::ended(status).number();
+            old.collect(sql.get(OLDEST_OF)?.query([state])?, until.status(status), limit)?;
         }
     }
-    Ok(Old { until, tasks, are_all: false })
+    Ok(old)
+}
+
+impl Old {
+    /// Takes what is old from rows that begin with the oldest task, up to the first that was added after `until`. Tasks of a
+    /// status that is kept for less time have rows of their own.
+    fn collect(&mut self, mut rows: rusqlite::Rows<'_>, until: i64, limit: usize) -> rusqlite::Result<()> {
+        while self.tasks.len() < limit {
+            let Some(row) =
+                rows.next()?.filter(|row| row.get(1).is_ok_and(|created_at: i64| created_at <= until))
+            else {
+                return Ok(());
+            };
+            let state = RowState::from_number(row.get(2)?);
+            if self.until.is_old(state, row.get(3)?) && self.until.status(state.status()) <= until {
+                self.tasks.push(row.get(0)?);
+            }
+        }
+        self.are_all = false;
+        Ok(())
+    }
 }
 
 pub(super) fn prune(tx: &mut Transaction<'_, '_>, old: &Old) -> rusqlite::Result<usize> {
     let mut deleted = 0;
     for seq in &old.tasks {
         // It may have been retried or deleted since.
-        if tx.sql.get(ENDED)?.exists(params![seq, old.until])?
+        let ended = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?));
+        let ended = tx.sql.get(ENDED)?.query_row([seq], ended).optional()?;
+        if ended.is_some_and(|(state, at)| at.is_some() && old.until.is_old(RowState::from_number(state), at))
             && let Some(row) = tx.row_of(*seq)?
         {
             forget(tx, &row)?;
@@ -75,7 +120,7 @@ pub(super) fn prune(tx: &mut Transaction<'_, '_>, old: &Old) -> rusqlite::Result
     }
     if old.are_all {
         // The tasks of an instance ended before it was gone, so none that is kept names one that goes here.
-        tx.sql.execute(OLD_INSTANCES, [old.until])?;
+        tx.sql.execute(OLD_INSTANCES, [old.until.length(old.until.retention.longest())])?;
         // Numbers of this transaction are not written yet, so a queue that this one emptied goes next time.
         tx.sql.execute(EMPTY_QUEUES, [])?;
         tx.sql.execute(ENDED_LATELY, [tx.now.div_euclid(1_000_000) - MINUTE])?;

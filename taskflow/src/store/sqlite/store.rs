@@ -27,7 +27,7 @@ use crate::model::{
 };
 use crate::store::{
     Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, Hint, HintStream, InsertBatch, Inserted,
-    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, RunRef, ScheduleChange,
+    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, RunRef, ScheduleChange,
     ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd,
 };
 
@@ -469,7 +469,7 @@ impl Store for SqliteStore {
         self.write(move |tx| schedule::set(tx, &schedule, &change))
     }
 
-    fn prune(&self, retention: Duration, limit: usize) -> StoreFuture<'_, usize> {
+    fn prune(&self, retention: Retention, limit: usize) -> StoreFuture<'_, usize> {
         Box::pin(async move {
             let old = self.read(move |sql| prune::look(sql, retention, limit)).await?;
             self.write(move |tx| prune::prune(tx, &old)).await

@@ -36,6 +36,9 @@
 --   ended_in:<second>
 --                 list  those tasks: each entry the ids of some, one after the other. Those that were deleted since, or are
 --                 no longer ended since then, are found out when it is their turn to be deleted
+--   kept:<stage>, kept_in:<stage>:<second>
+--                 the same for tasks of one stage that are kept for longer than others; they are moved there when it would
+--                 be the turn of others
 --   ended:<stage> zset  those that ended other than well, in the order of ids
 --   keys          hash  idempotency key with its name → who holds it
 --   run:<key>     hash  name → who waits for its first attempt with that run key

@@ -1,5 +1,13 @@
--- Deletes what ended long ago. ARGV: notification, retention, how many at most. Answers how many, and whether there is more.
-local last, deleted, looked_at, most = now - tonumber(ARGV[2]), 0, 0, tonumber(ARGV[3])
+-- Deletes what ended long ago. ARGV: notification, how many at most, the retention of each stage from SUCCESS on. Answers how many,
+-- and whether there is more.
+local most, deleted, looked_at = tonumber(ARGV[2]), 0, 0
+-- Up to when the tasks of each stage must have ended; and the latest and the earliest of these.
+local last, latest, earliest = {}, nil, nil
+for stage = SUCCESS, REJECTED do
+  last[stage] = now - tonumber(ARGV[3 + stage - SUCCESS])
+  latest = math.max(latest or last[stage], last[stage])
+  earliest = math.min(earliest or last[stage], last[stage])
+end
 
 -- Those that ended well and have at most a result beside them: most of them. They are forgotten together.
 local plain, results, bodies = {}, {}, {}
@@ -30,32 +38,47 @@ local function forget_plain()
   plain, results, bodies = {}, {}, {}
 end
 
--- Deletes some that ended in a second. Answers those that ended in it, but not long ago.
-local function prune(ids, second)
-  local young = {}
+-- Moves tasks of one stage that are kept for longer to the seconds of that stage, so that the next call does not find them
+-- among the others.
+local function keep(stage, ids, second)
+  local suffix = text(stage)
+  if call('RPUSH', P .. 'kept_in:' .. suffix .. ':' .. second, table.concat(ids)) == 1 then
+    call('ZADD', P .. 'kept:' .. suffix, second, second)
+  end
+end
+
+-- Deletes some that ended in a second. Answers those that ended in it, but not long ago. `of`: only those of that stage,
+-- which have been kept.
+local function prune(ids, second, of)
+  local young, kept = {}, {}
   for i, blob in ipairs(read_tasks(ids)) do
-    local id = ids[i]
+    local id, stage = ids[i], blob and byte(blob)
     -- It may have run again, and ended later or not at all.
-    local ended = blob and byte(blob) > RUNNING and unpack_bytes('<i8', blob, FINISHED_AT)
-    if ended and math.floor(ended / 1000000) == second then
-      if ended <= last then
+    local ended = blob and stage > RUNNING and unpack_bytes('<i8', blob, FINISHED_AT)
+    if ended and text(math.floor(ended / 1000000)) == second and (of or stage) == stage then
+      if ended <= last[stage] then
         forget_one(id, blob)
         deleted = deleted + 1
-      else
+      elseif of or ended > latest then
         young[#young + 1] = id
+      else
+        kept[stage] = kept[stage] or {}
+        table.insert(kept[stage], id)
       end
     end
   end
   forget_plain()
+  for stage, of_stage in pairs(kept) do
+    keep(stage, of_stage, second)
+  end
   return young
 end
 
-local function prune_second(second)
-  local list = P .. 'ended_in:' .. second
+local function prune_second(seconds, list, second, of)
   while looked_at < most do
     local packed = call('LPOP', list)
     if not packed then
-      call('ZREM', P .. 'ended', second)
+      call('ZREM', seconds, second)
       return
     end
     local n, left = math.floor(#packed / 16), most - looked_at
@@ -63,7 +86,7 @@ local function prune_second(second)
       call('LPUSH', list, sub(packed, 16 * left + 1))
       n = left
     end
-    local young = prune(parts(packed, 'c16', n), tonumber(second))
+    local young = prune(parts(packed, 'c16', n), second, of)
     if #young > 0 then
       -- Those behind them are younger still.
       call('LPUSH', list, table.concat(young))
@@ -73,12 +96,20 @@ local function prune_second(second)
   end
 end
 
-for _, second in ipairs(call('ZRANGEBYSCORE', P .. 'ended', '-inf', text(last / 1000000), 'LIMIT', 0, most)) do
-  prune_second(second)
+local function prune_seconds(seconds, lists, until_then, of)
+  local old = call('ZRANGEBYSCORE', seconds, '-inf', text(until_then / 1000000), 'LIMIT', 0, most)
+  for _, second in ipairs(old) do
+    prune_second(seconds, lists .. second, second, of)
+  end
+end
+
+prune_seconds(P .. 'ended', P .. 'ended_in:', latest)
+for stage = SUCCESS, REJECTED do
+  prune_seconds(P .. 'kept:' .. text(stage), P .. 'kept_in:' .. text(stage) .. ':', last[stage], stage)
 end
 -- What is left of processes that have been gone for as long.
 for _, list in ipairs({ 'there', 'gone' }) do
-  for _, instance in ipairs(call('ZRANGEBYSCORE', P .. list, '-inf', text(last), 'LIMIT', 0, 100)) do
+  for _, instance in ipairs(call('ZRANGEBYSCORE', P .. list, '-inf', text(earliest), 'LIMIT', 0, 100)) do
     call('ZREM', P .. list, instance)
     call('ZREM', P .. 'seen', instance)
     call('ZREM', P .. 'started', instance)

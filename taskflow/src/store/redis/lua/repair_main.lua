@@ -33,7 +33,8 @@ function steps.keys()
     call('HEXISTS', P .. key, '')
   end
   for _, key in ipairs({ 'ids', 'later', 'leases', 'expiring', 'ended', 'there', 'seen', 'started', 'gone', 'schedules',
-    'ended:7', 'ended:8', 'ended:9', 'ended:10', 'schedule_changes', 'schedule_removals' }) do
+    'ended:7', 'ended:8', 'ended:9', 'ended:10', 'kept:6', 'kept:7', 'kept:8', 'kept:9', 'kept:10', 'schedule_changes',
+    'schedule_removals' }) do
     call('ZCARD', P .. key)
   end
   call('SCARD', P .. 'due')
