@@ -10,6 +10,7 @@ mod modules;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use knots::knots;
 use modules::{Modules, Sources};
@@ -186,29 +187,24 @@ fn sources() -> Sources {
     paths.iter().map(|path| (relative(path), fs::read_to_string(path).unwrap())).collect()
 }
 
+static PROGRAMS: LazyLock<Vec<Modules>> = LazyLock::new(|| {
+    let sources = sources();
+    ROOTS.iter().map(|root| Modules::read(Path::new(root), &sources)).collect()
+});
+
 #[test]
 fn no_two_modules_use_each_other_at_any_depth() {
-    let sources = sources();
-    let found: Vec<_> = ROOTS
-        .iter()
-        .flat_map(|root| knots(&Modules::read(Path::new(root), &sources).imports()))
-        .map(|knot| knot.to_string())
-        .collect();
+    let found: Vec<_> = PROGRAMS.iter().flat_map(|program| knots(&program.imports())).collect();
+    let found: Vec<_> = found.iter().map(ToString::to_string).collect();
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
 #[test]
 fn every_file_is_read_but_those_of_tests() {
-    let sources = sources();
-    let programs = ROOTS.map(|root| Modules::read(Path::new(root), &sources));
-    let read: Vec<_> = programs.iter().flat_map(Modules::files).collect();
-    let unread: Vec<_> = sources
-        .keys()
-        .filter(|file| !read.contains(&file.as_path()))
-        .filter(|file| {
-            !file.components().any(|part| ["tests", "tests.rs"].iter().any(|name| part.as_os_str() == *name))
-        })
-        .collect();
+    let read: Vec<_> = PROGRAMS.iter().flat_map(Modules::files).collect();
+    let is_test = |file: &Path| file.iter().any(|part| part == "tests" || part == "tests.rs");
+    let unread: Vec<_> =
+        sources().into_keys().filter(|file| !read.contains(&file.as_path()) && !is_test(file)).collect();
     assert!(unread.is_empty(), "{unread:?}");
 }
 

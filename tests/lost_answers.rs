@@ -131,7 +131,8 @@ async fn an_add_that_may_be_stored_and_is_not_keeps_no_slot() {
         assert!(matches!(error, AddError::Unknown { .. }), "{error}");
         breaks.store(false, Ordering::SeqCst);
         // So little time to be answered in that a busy machine may need a second try.
-        let next = eventually("an add is answered", || async { tasks.add_task(at_once, ()).await.ok() }).await;
+        let next =
+            eventually("an add is answered", || async { tasks.add_task(at_once, ()).await.ok() }).await;
         soon(next.wait()).await.unwrap();
         assert_eq!(tasks.health().stale_writes, 0, "nothing was lost");
         tasks.shutdown(Duration::from_secs(1)).await.unwrap();

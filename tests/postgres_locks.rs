@@ -237,7 +237,7 @@ async fn what_was_planned_when_the_table_was_small_reads_few_rows_when_it_is_lar
         store.insert(Arc::new(batch)).await.unwrap();
     };
     let turn = async |ends: Vec<RunRef>, most: usize| {
-        let well = |run: Run| Finish::new(run, FinishKind::Success { result: "null".into() });
+        let well = |run: RunRef| Finish::new(run, FinishKind::Success { result: "null".into() });
         let names: Arc<[Arc<str>]> = Arc::from(["double".into()]);
         let claim = Claim::new(me.id, DEADLINE, names, vec![("default".into(), most)], most);
         let ends = Arc::new(ends.into_iter().map(well).collect());

@@ -8,7 +8,7 @@
 //!
 //! Beside them: [`lease`] keeps runs alive from a thread of its own and shows others that the process lives, [`recovery`]
 //! moves on what other processes lost, [`reporter`] stores what running tasks say, [`prune`] deletes what is past its
-//! retention, [`queue_watch`] keeps the [`queue_limits`] those of the store, [`end_reader`] reads the ends that callers wait
+//! retention, [`queue_watch`] takes the [`queue_limits`] from the store, [`end_reader`] reads the ends that callers wait
 //! for, [`schedule`] fires what is due by the clock, [`unknown_tasks`] tells of tasks nobody here knows, [`shutdown`] ends it all.
 //!
 //! [`joining`] makes the process known to the store, and [`presence`] knows where it is between that and having left;

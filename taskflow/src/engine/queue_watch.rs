@@ -1,4 +1,4 @@
-//! Keeps the limits of each queue, and pauses, those of the store.
+//! Applies the limits and pauses of queues that the store holds to this process.
 
 use std::sync::Arc;
 use std::time::Duration;

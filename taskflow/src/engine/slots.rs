@@ -340,7 +340,7 @@ impl<T> SlotState<T> {
         self.queues[place.queue].taken += 1;
     }
 
-    /// Nothing holds this any more.
+    /// Adds what a permit gives back to what is free.
     fn take_back(&mut self, place: Place, held: Held) {
         if held == Held::Nothing {
             return;

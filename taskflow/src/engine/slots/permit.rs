@@ -32,9 +32,9 @@ pub(super) enum Held {
     Nothing,
 }
 
-/// What permits are of.
+/// The owner of the capacity that permits hold.
 pub(super) trait Capacity: Send + Sync {
-    /// A permit is dropped that holds this.
+    /// Takes back what a dropped permit still held.
     fn take_back(&self, place: Place, held: Held);
 }
 
@@ -47,7 +47,7 @@ impl Permit {
         self.place
     }
 
-    /// Takes its slot out of it, if it has one.
+    /// Takes the slot out of the permit, if it has one. Returns whether it had one.
     pub(super) fn release_slot(&mut self) -> bool {
         let has_slot = self.held == Held::Slot;
         if has_slot {
@@ -56,12 +56,12 @@ impl Permit {
         has_slot
     }
 
-    /// Takes out all that it holds.
+    /// Takes everything out of the permit, and returns what that was.
     pub(super) fn release(&mut self) -> Held {
         mem::replace(&mut self.held, Held::Nothing)
     }
 
-    /// Puts its place back, if it holds nothing.
+    /// Puts the place back into a permit that holds nothing. Returns whether it did.
     pub(super) fn restore(&mut self) -> bool {
         let is_empty = self.held == Held::Nothing;
         if is_empty {

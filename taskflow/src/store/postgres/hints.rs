@@ -43,8 +43,8 @@ impl Hints {
         }
     }
 
-    /// Something changed here: tells the listeners of this process. Answers whether a sender must be started that tells
-    /// the others.
+    /// Tells the listeners of this process that something changed. Returns whether a sender must be started that tells
+    /// the other processes.
     pub(super) fn changed(&self) -> bool {
         self.heard.send_replace(());
         let mut pending = self.pending.lock();

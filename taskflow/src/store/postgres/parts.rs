@@ -1,4 +1,4 @@
-//! How many tasks one statement takes.
+//! Splits adds into parts that one statement each can take.
 
 use super::columns::args;
 use crate::model::NewTask;

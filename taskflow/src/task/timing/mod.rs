@@ -2,7 +2,7 @@
 //!
 //! [`cron`] and [`every`] are the two rules, and refuse what the attribute refuses. [`calendar`] reads a cron expression by the
 //! clock of a time zone, over both changes of that clock. [`ticks`] gives the instants of either rule, and [`rule`]
-//! is what both come to.
+//! holds either.
 
 mod calendar;
 mod cron;
