@@ -80,7 +80,7 @@ impl TaskManager {
 ///
 /// Therefore the task of an outbox first looks for its row in the other database, and does its work only if the row is
 /// there. If the row is missing the task fails and is retried a few times, since the commit may still be on its way. The
-/// example `report_queue` shows it.
+/// example `outbox` shows it.
 #[derive(Clone)]
 pub struct Hold(Arc<HeldTasks>);
 

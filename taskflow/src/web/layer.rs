@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use super::background::BackgroundTasks;
 use super::request::EndGuard;
-use super::response::HeldBody;
+use super::response::ResponseBody;
 use crate::manager::TaskManager;
 use crate::model::TaskSource;
 
@@ -50,9 +50,9 @@ impl<S, B, R> Service<Request<B>> for BackgroundTasksService<S>
 where
     S: Service<Request<B>, Response = Response<R>>,
 {
-    type Response = Response<HeldBody<R>>;
+    type Response = Response<ResponseBody<R>>;
     type Error = S::Error;
-    type Future = Held<S::Future>;
+    type Future = ResponseFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -61,22 +61,22 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let hold = self.manager.hold_as(TaskSource::Request);
         request.extensions_mut().insert(BackgroundTasks(hold.clone()));
-        Held { guard: Some(EndGuard(hold)), inner: Box::pin(self.inner.call(request)) }
+        ResponseFuture { guard: Some(EndGuard(hold)), inner: Box::pin(self.inner.call(request)) }
     }
 }
 
-/// A response on its way.
+/// The response of a handler, which ends the request's hold. The future of [`BackgroundTasksService`].
 #[derive(Debug)]
-pub struct Held<F> {
+pub struct ResponseFuture<F> {
     inner: Pin<Box<F>>,
     guard: Option<EndGuard>,
 }
 
-impl<F, R, E> Future for Held<F>
+impl<F, R, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<R>, E>>,
 {
-    type Output = Result<Response<HeldBody<R>>, E>;
+    type Output = Result<Response<ResponseBody<R>>, E>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let held = &mut *self;
@@ -95,7 +95,7 @@ where
                 {
                     hold.cancel(format!("the handler that added it answered {}", status.as_u16()));
                 }
-                HeldBody::new(body, guard)
+                ResponseBody::new(body, guard)
             })
         }))
     }

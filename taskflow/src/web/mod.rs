@@ -6,4 +6,5 @@ mod request;
 mod response;
 
 pub use background::{BackgroundTasks, BackgroundTasksRejection};
-pub use layer::{BackgroundTasksLayer, BackgroundTasksService};
+pub use layer::{BackgroundTasksLayer, BackgroundTasksService, ResponseFuture};
+pub use response::ResponseBody;

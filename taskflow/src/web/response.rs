@@ -9,18 +9,18 @@ use super::request::EndGuard;
 
 /// The body of a response. Whether it is read to its end or dropped before, what the request added is then released.
 #[derive(Debug)]
-pub struct HeldBody<B> {
+pub struct ResponseBody<B> {
     inner: Pin<Box<B>>,
     guard: Option<EndGuard>,
 }
 
-impl<B> HeldBody<B> {
+impl<B> ResponseBody<B> {
     pub(super) fn new(inner: B, guard: Option<EndGuard>) -> Self {
         Self { inner: Box::pin(inner), guard }
     }
 }
 
-impl<B: Body> Body for HeldBody<B> {
+impl<B: Body> Body for ResponseBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 
