@@ -71,6 +71,21 @@ async fn a_newer_schema_is_refused_and_an_older_program_at_work_goes_on() {
 }
 
 #[tokio::test]
+async fn a_schema_of_another_development_version_is_refused() {
+    let Some(url) = shared_url() else { return };
+    PostgresStore::open(&url).unwrap().join(&process()).await.unwrap();
+    PostgresStore::open(&url).unwrap().join(&process()).await.unwrap();
+    let table = format!("taskflow_{}_migrations", split(&url).1);
+    for change in ["UPDATE $ SET fingerprint = 'other'", "ALTER TABLE $ DROP COLUMN fingerprint"] {
+        let change = sqlx::AssertSqlSafe(change.replace('$', &table));
+        sqlx::raw_sql(change).execute(&mut connect(&url).await).await.unwrap();
+        let refused = PostgresStore::open(&url).unwrap().join(&process()).await.unwrap_err();
+        assert_eq!(refused.kind(), StoreErrorKind::NotAStore);
+        assert!(refused.to_string().contains("development version"), "{refused}");
+    }
+}
+
+#[tokio::test]
 async fn a_table_of_somebody_else_is_left_alone() {
     let Some(url) = shared_url() else { return };
     let theirs = format!("CREATE TABLE taskflow_{}_tasks (id INT)", split(&url).1);

@@ -151,6 +151,24 @@ async fn a_store_of_a_newer_taskflow_is_left_alone() {
     assert!(matches!(error, Error::Store(error) if error.kind() == StoreErrorKind::NewerSchema));
 }
 
+#[tokio::test]
+async fn a_store_of_another_development_version_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tasks.db");
+    let url = format!("sqlite://{}", path.display());
+    let tasks = builder().store(&url).start().await.unwrap();
+    tasks.shutdown(Duration::ZERO).await.unwrap();
+    let changes = [
+        "UPDATE taskflow_migrations SET fingerprint = 'other'",
+        "ALTER TABLE taskflow_migrations DROP COLUMN fingerprint",
+    ];
+    for change in changes {
+        rusqlite::Connection::open(&path).unwrap().execute(change, []).unwrap();
+        let error = refusal(builder().store(&url), &["tasks.db", "development version", "delete it"]).await;
+        assert!(matches!(error, Error::Store(error) if error.kind() == StoreErrorKind::NotAStore));
+    }
+}
+
 #[test]
 fn outside_a_runtime_it_says_that_tokio_is_needed() {
     let mut start = pin!(builder().store(Place::memory().url()).start());

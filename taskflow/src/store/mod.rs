@@ -8,6 +8,8 @@ mod claim;
 mod codec;
 mod contract;
 mod end;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+mod fingerprint;
 mod finish;
 mod insert;
 pub(crate) mod liveness;

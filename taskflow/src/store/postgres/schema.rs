@@ -13,6 +13,7 @@ use super::error::Fault;
 use super::session::Session;
 use super::sql_add::SQL_ADD;
 use crate::model::{StoreError, StoreErrorKind};
+use crate::store::fingerprint;
 
 /// Each migration in order; number 1 first. Only ever appended to.
 const MIGRATIONS: [&[fn() -> &'static str]; 1] = [&[|| FIRST, || &SQL_ADD]];
@@ -41,7 +42,7 @@ CREATE TABLE IF NOT EXISTS taskflow_tasks (
     lost_runs integer NOT NULL DEFAULT 0,
     snoozes integer NOT NULL DEFAULT 0,             -- since it was added or retried by hand
     log_lines integer NOT NULL DEFAULT 0,
-    state smallint NOT NULL DEFAULT 0,              -- -1 put blocked, 0 due, 1 later, 2 held, 3 running, 4 success,
+    state smallint NOT NULL DEFAULT 0,              -- -1 blocked, 0 due, 1 later, 2 held, 3 running, 4 success,
                                                     -- 5 failed, 6 interrupted, 7 cancelled, 8 rejected
     priority smallint NOT NULL DEFAULT 0,
     cancel_requested boolean NOT NULL DEFAULT false,
@@ -204,7 +205,8 @@ CREATE INDEX IF NOT EXISTS taskflow_instances_signs ON taskflow_instances (sign_
 const MIGRATION_TABLE: &str = "
 CREATE TABLE IF NOT EXISTS taskflow_migrations (
     version integer PRIMARY KEY,
-    applied_at timestamptz NOT NULL DEFAULT now()
+    applied_at timestamptz NOT NULL DEFAULT now(),
+    fingerprint text                                -- of the migration's text
 )";
 
 /// The tables are looked for in `pg_class`, which is read as of now. `to_regclass` would answer from the session's cache of
@@ -218,10 +220,14 @@ SELECT current_setting('server_version_num')::integer, current_setting('server_e
                           'taskflow_schedules', 'taskflow_schedule_log', 'taskflow_instances', 'taskflow_adding')
           AND pg_table_is_visible(oid))";
 
-const VERSION: &str = "SELECT coalesce(max(version), 0)::bigint FROM taskflow_migrations";
+/// The last migration, and the fingerprint of each in order. As JSON, since a table from before there were any lacks the column.
+const VERSION: &str = "
+SELECT coalesce(max(version), 0)::bigint, array_agg(to_jsonb(m) ->> 'fingerprint' ORDER BY version)
+FROM taskflow_migrations m";
 
 /// It is there already where a table was dropped.
-const NOTE: &str = "INSERT INTO taskflow_migrations (version) VALUES ($1) ON CONFLICT DO NOTHING";
+const NOTE: &str = "
+INSERT INTO taskflow_migrations (version, fingerprint) VALUES ($1, $2) ON CONFLICT DO NOTHING";
 
 /// One process at a time, for each namespace.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(1952544107, hashtext($1))";
@@ -243,7 +249,7 @@ pub(super) async fn migrate(session: &mut Session<'_>, location: &str) -> Result
         for part in migration {
             session.script(part()).await?;
         }
-        let note = session.query(NOTE).bind(number);
+        let note = session.query(NOTE).bind(number).bind(fingerprint_of(migration));
         session.execute(note).await?;
     }
     if version == 0 {
@@ -278,7 +284,10 @@ async fn version(session: &mut Session<'_>, location: &str) -> Result<usize, Fau
         }
         return Ok(0);
     }
-    let version: i64 = session.one(session.query(VERSION)).await?.try_get(0)?;
+    let applied = session.one(session.query(VERSION)).await?;
+    let version: i64 = applied.try_get(0)?;
+    let fingerprints = applied.try_get::<Option<Vec<Option<String>>>, _>(1)?.unwrap_or_default();
+    let known = MIGRATIONS.iter().map(|migration| Some(fingerprint_of(migration)));
     match usize::try_from(version).unwrap_or(0) {
         version if version > MIGRATIONS.len() => {
             let message = format!(
@@ -288,7 +297,12 @@ async fn version(session: &mut Session<'_>, location: &str) -> Result<usize, Fau
             );
             refuse(StoreErrorKind::NewerSchema, message)
         }
+        version if !known.take(version).eq(fingerprints) => Err(Fault::Store(fingerprint::refused(location))),
         _ if server.try_get::<i64, _>(4)? < TABLES => Ok(0),
         version => Ok(version),
     }
+}
+
+fn fingerprint_of(migration: &[fn() -> &'static str]) -> String {
+    fingerprint::of(migration.iter().map(|part| part()))
 }

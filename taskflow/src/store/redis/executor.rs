@@ -21,11 +21,12 @@ use super::recover::{self, Found};
 use super::script::{self, Call, Script};
 use super::{claim, finish, insert, server};
 use crate::model::{InstanceId, InstanceInfo, StoreError, StoreErrorKind, time};
+use crate::store::fingerprint;
 use crate::store::suspects::Suspects;
 use crate::store::{Claim, Claims, Finish, InsertBatch, InsertGroup, Recovered};
 
-/// The layout of the keys that this program reads and writes.
-const SCHEMA: i64 = 1;
+/// The layout of the keys that this program reads and writes. Until the first release no layout is brought up to date.
+const SCHEMA: i64 = 2;
 
 /// What all handles share.
 pub(super) struct Shared {
@@ -95,6 +96,9 @@ impl Shared {
         call.arg(info.id.as_bytes()).arg(instance::pack(info));
         call.arg(time::micros(instance::BELIEVED)).arg(SCHEMA);
         let schema = self.ask(&call).await?.number()?;
+        if (1..SCHEMA).contains(&schema) {
+            return Err(fingerprint::refused(&format!("`{}`", self.connections.location)));
+        }
         if schema > 0 {
             let message = format!(
                 "`{}` was written by a newer taskflow (schema {schema}, this one knows {SCHEMA}); update this program",

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::error::store_error;
 use crate::model::{StoreError, StoreErrorKind, time};
+use crate::store::fingerprint;
 
 /// Each migration in order; number 1 first. Only ever appended to.
 const MIGRATIONS: [&str; 1] = [FIRST];
@@ -26,7 +27,7 @@ CREATE TABLE taskflow_tasks (
     seq INTEGER PRIMARY KEY CHECK (seq BETWEEN 1 AND 1000000000000000),    -- the order of first inserts
     id BLOB NOT NULL CHECK (length(id) = 16),
     state INTEGER NOT NULL CHECK (state BETWEEN -1 AND 8),
-                                        -- -1 put blocked: its concurrency key is busy, or it has expired
+                                        -- -1 blocked: its concurrency key is busy, or it has expired
                                         -- 0 due, 1 later, 2 held, 3 running, 4 success, 5 failed, 6 interrupted,
                                         -- 7 cancelled, 8 rejected
     queue TEXT NOT NULL,
@@ -85,7 +86,7 @@ CREATE TABLE taskflow_later (
 
 -- Pending tasks, other than held ones, that may not be started later than some time.
 CREATE TABLE taskflow_expiring (
-    lapsed INTEGER NOT NULL,            -- 1: that time is over, and the task is put blocked (its state is -1)
+    lapsed INTEGER NOT NULL,            -- 1: that time is over, and the task is blocked (its state is -1)
     expires_at INTEGER NOT NULL,
     task INTEGER NOT NULL,              -- taskflow_tasks.seq
     PRIMARY KEY (lapsed, expires_at, task)
@@ -213,7 +214,7 @@ CREATE INDEX taskflow_instances_there ON taskflow_instances (started_at) WHERE g
 /// Brings a file up to date, one process at a time. Nothing is written to a file that is up to date.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let failed = |error| store_error(error, path);
-    if version(connection).map_err(failed)? == Some(MIGRATIONS.len()) {
+    if check(connection, path)? == MIGRATIONS.len() {
         return Ok(());
     }
     let behavior = rusqlite::TransactionBehavior::Immediate;
@@ -224,7 +225,8 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), St
         .execute_batch(
             "CREATE TABLE IF NOT EXISTS taskflow_migrations (
                  version INTEGER PRIMARY KEY,
-                 applied_at INTEGER NOT NULL
+                 applied_at INTEGER NOT NULL,
+                 fingerprint TEXT            -- of the migration's text
              );",
         )
         .map_err(failed)?;
@@ -232,8 +234,8 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), St
         transaction.execute_batch(migration).map_err(failed)?;
         transaction
             .execute(
-                "INSERT INTO taskflow_migrations (version, applied_at) VALUES (?1, ?2)",
-                rusqlite::params![number, time::now_micros()],
+                "INSERT INTO taskflow_migrations (version, applied_at, fingerprint) VALUES (?1, ?2, ?3)",
+                rusqlite::params![number, time::now_micros(), fingerprint::of([migration])],
             )
             .map_err(failed)?;
     }
@@ -258,7 +260,11 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<usize, Store
                 MIGRATIONS.len()
             ),
         )),
-        Some(version) => Ok(version),
+        Some(version) => {
+            let known = MIGRATIONS[..version].iter().map(|migration| Some(fingerprint::of([*migration])));
+            let found = fingerprints(connection).map_err(|error| store_error(error, path))?;
+            if known.eq(found) { Ok(version) } else { Err(fingerprint::refused(&format!("`{file}`"))) }
+        }
         None if has_table(connection, "taskflow_tasks").map_err(|error| store_error(error, path))? => {
             Err(StoreError::new(
                 StoreErrorKind::NotAStore,
@@ -280,6 +286,16 @@ fn version(connection: &Connection) -> rusqlite::Result<Option<usize>> {
     let version: Option<i64> =
         connection.query_row("SELECT max(version) FROM taskflow_migrations", [], |row| row.get(0))?;
     Ok(Some(version.and_then(|version| usize::try_from(version).ok()).unwrap_or(0)))
+}
+
+/// The fingerprint of each migration of a file, in order. A file from before there were any has none.
+fn fingerprints(connection: &Connection) -> rusqlite::Result<Vec<Option<String>>> {
+    let column = "SELECT 1 FROM pragma_table_info('taskflow_migrations') WHERE name = 'fingerprint'";
+    if connection.query_row(column, [], |_| Ok(())).optional()?.is_none() {
+        return Ok(vec![None]);
+    }
+    let mut statement = connection.prepare("SELECT fingerprint FROM taskflow_migrations ORDER BY version")?;
+    statement.query_map([], |row| row.get(0))?.collect()
 }
 
 fn has_table(connection: &Connection, name: &str) -> rusqlite::Result<bool> {

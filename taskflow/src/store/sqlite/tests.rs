@@ -96,7 +96,7 @@ fn a_newer_store_is_refused_with_the_remedy() {
     let (_directory, path) = place();
     drop(open(&path));
     let own = rusqlite::Connection::open(&path).unwrap();
-    own.execute("INSERT INTO taskflow_migrations VALUES (99, 0)", []).unwrap();
+    own.execute("INSERT INTO taskflow_migrations VALUES (99, 0, NULL)", []).unwrap();
     drop(own);
     let (kind, message) = refusal(&path);
     assert_eq!(kind, StoreErrorKind::NewerSchema);

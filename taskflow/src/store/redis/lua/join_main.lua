@@ -1,7 +1,7 @@
 -- Makes a process known. ARGV: notification, instance, what is to be known of it, how long it is believed to live, the schema
--- this program knows. Answers with the schema that is there, if that is newer.
+-- this program knows. Answers with the schema that is there, if that is another.
 local schema = tonumber(call('HGET', P .. 'meta', 'schema') or ARGV[5])
-if schema > tonumber(ARGV[5]) then
+if schema ~= tonumber(ARGV[5]) then
   return schema
 end
 call('HSET', P .. 'meta', 'schema', ARGV[5])

@@ -1,6 +1,6 @@
 -- The signs that were shown on this start of the server: instance, which sign, whether it is there.
 local all, run = call('HGETALL', P .. 'signs'), run_id()
-local instances, liveness, answer = {}, {}, {}
+local instances, signs, answer = {}, {}, {}
 for i = 1, #all, 2 do
   if run and #all[i] == 16 and sub(all[i + 1], 1, #run) == run then
     instances[#instances + 1], signs[#signs + 1] = all[i], all[i + 1]

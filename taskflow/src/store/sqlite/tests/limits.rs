@@ -76,7 +76,7 @@ async fn a_crowd_is_put_aside_in_bounded_steps_and_then_costs_nothing() {
     let info = store.queues().await.unwrap().remove(0);
     assert_eq!((info.pending, info.waiting(), info.running), (2_499, 2_499, 1));
     let page = store.list(TaskFilter::new().status(TaskStatus::Pending).limit(1000)).await.unwrap();
-    assert_eq!(page.items.len(), 1000, "what is put blocked is listed as pending");
+    assert_eq!(page.items.len(), 1000, "what is blocked is listed as pending");
 
     // A limit that grows lets all of it go, a part with each claim.
     let mut running = 1;

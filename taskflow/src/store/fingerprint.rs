@@ -1,0 +1,24 @@
+//! A fingerprint of a schema. Until the first release the one migration is edited in place, so its number does not tell
+//! stores of two development versions apart. The fingerprint of its text does.
+
+use crate::model::{StoreError, StoreErrorKind};
+
+/// FNV-1a: the hasher of the standard library may change between two versions of Rust.
+pub(super) fn of<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
+    let bytes = texts.into_iter().flat_map(str::bytes);
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+/// The error of a store that another development version made.
+pub(super) fn refused(location: &str) -> StoreError {
+    StoreError::new(
+        StoreErrorKind::NotAStore,
+        format!(
+            "{location} was made by another development version of taskflow, and its tables differ; \
+             delete it, or use another file or `?namespace=NAME`"
+        ),
+    )
+}
