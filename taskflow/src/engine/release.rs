@@ -1,4 +1,4 @@
-//! The release of what was held back.
+//! Releases held tasks.
 
 use std::mem;
 use std::sync::Arc;
@@ -12,21 +12,21 @@ use super::supervision::supervise;
 use super::worker::Worker;
 use crate::store::{HoldOutcome, Release, RunRef};
 
-/// Ends holds. Those of one moment go together, and a store that is away is tried until it answers: the leases of the
-/// holds are renewed meanwhile.
+/// Releases held tasks. Concurrent releases share a write. While the store is unavailable the write is retried, and the
+/// leases of the holds are renewed meanwhile.
 #[derive(Debug)]
 pub(crate) struct Releaser {
     core: Arc<Core>,
     worker: Option<Arc<Worker>>,
     gate: Mutex<Gate>,
-    /// Tells whoever waits that everything is written.
+    /// Notified when everything has been written.
     idle: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Gate {
     waiting: Vec<Release>,
-    /// Taken to the store, and not answered.
+    /// Sent to the store and not answered yet.
     under_way: Arc<Vec<Release>>,
     writing: bool,
 }
@@ -36,7 +36,7 @@ impl Releaser {
         Arc::new(Self { core, worker, gate: Mutex::default(), idle: Notify::new() })
     }
 
-    /// Ends these holds.
+    /// Releases these holds with `outcome`.
     pub(crate) fn release(self: &Arc<Self>, holds: Vec<RunRef>, outcome: &HoldOutcome) {
         if holds.is_empty() {
             return;
@@ -52,7 +52,7 @@ impl Releaser {
         }
     }
 
-    /// Waits until everything that was to be released is written.
+    /// Waits until every release has been written.
     pub(super) async fn drained(&self) {
         loop {
             let idle = self.idle.notified();
@@ -80,7 +80,7 @@ impl Releaser {
         }
     }
 
-    /// What is to be written now: what was under way without an answer, and what came since.
+    /// The next releases to write: those in flight without an answer, and those that came since.
     fn next(&self) -> Option<Arc<Vec<Release>>> {
         let mut gate = self.gate.lock();
         let mut releases = mem::take(&mut gate.under_way).to_vec();
@@ -96,11 +96,11 @@ impl Releaser {
     }
 
     async fn complete(&self, releases: &[Release], applied: &[bool]) {
-        // First, and whatever a panic in what follows does: a hold that has ended must not be renewed.
+        // First, so that a panic below cannot prevent it: an ended hold must not be renewed.
         releases.iter().for_each(|release| self.core.holds.end(release.hold));
         for (release, applied) in releases.iter().zip(applied) {
             if !applied {
-                // The process stood still past the lease: others have taken the task as released.
+                // This process stood still until the lease had ended, and another process has released the task.
                 self.core.health.stale_write();
             } else if let HoldOutcome::Cancel { .. } = release.outcome {
                 self.core.announce_cancelled(release.hold.id).await;

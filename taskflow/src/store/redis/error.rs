@@ -1,10 +1,10 @@
-//! From Redis's errors to the store's.
+//! Turns Redis's errors into the store's.
 
 use redis::{ErrorKind, RedisError};
 
 use crate::model::{StoreError, StoreErrorKind};
 
-/// No connection could be made.
+/// The error if no connection could be made.
 pub(super) fn unreachable(error: RedisError, location: &str) -> StoreError {
     if error.kind() == ErrorKind::AuthenticationFailed
         || matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
@@ -15,11 +15,11 @@ pub(super) fn unreachable(error: RedisError, location: &str) -> StoreError {
     StoreError::with_source(StoreErrorKind::Unavailable, message, error)
 }
 
-/// What Redis answered, or that it did not. `in_doubt`: a write was sent, and its answer was lost.
+/// The error for an answer of Redis, or for a missing one. `in_doubt`: a write was sent and its answer was lost.
 pub(super) fn store_error(error: RedisError, location: &str, in_doubt: bool) -> StoreError {
     if in_doubt {
         let message = format!(
-            "the connection to `{location}` broke before it answered: what was asked for may have happened"
+            "the connection to `{location}` broke before it answered; the call may have been carried out"
         );
         return StoreError::with_source(StoreErrorKind::Unknown, message, error);
     }
@@ -69,7 +69,7 @@ fn denied(error: RedisError, location: &str) -> StoreError {
     StoreError::with_source(StoreErrorKind::Denied, message, error)
 }
 
-/// A right is missing.
+/// The error for a missing right.
 pub(super) fn refused(refusal: &str, location: &str) -> StoreError {
     let refusal = refusal.split(" script: ").next().unwrap_or(refusal);
     let namespace = location.rsplit_once("namespace=").map_or("NAMESPACE", |(_, namespace)| namespace);
@@ -82,7 +82,7 @@ pub(super) fn refused(refusal: &str, location: &str) -> StoreError {
     )
 }
 
-/// Whether a script failed over a right of the user: what Redis answers with `ERR`.
+/// Whether a script failed because the user lacks a right. Redis answers that with `ERR`.
 pub(super) fn is_refusal(error: &RedisError) -> bool {
     error.code() == Some("NOPERM")
         || error.detail().is_some_and(|why| {
@@ -90,12 +90,10 @@ pub(super) fn is_refusal(error: &RedisError) -> bool {
         })
 }
 
-/// An answer of another shape than the script gives.
+/// The error for an answer that does not have the form of the script's.
 pub(super) fn unexpected(location: &str) -> StoreError {
     StoreError::new(
         StoreErrorKind::Other,
-        format!(
-            "`{location}` gave an answer that no script of taskflow gives; is it Redis 7 or later, or Valkey?"
-        ),
+        format!("`{location}` gave an unexpected answer; check that it is Redis 7 or later, or Valkey"),
     )
 }

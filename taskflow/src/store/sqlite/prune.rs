@@ -1,8 +1,8 @@
-//! What is old is deleted.
+//! Deletes old records.
 //!
-//! There is no index of when tasks ended: each task would pay for it. They are found in the order in which they were
-//! added instead, by a reader, from the oldest up to the first that is too young to have ended long enough ago. What
-//! was added long ago and has not ended is passed each time.
+//! There is no index of end times, because each task would pay for it. Instead, a reader looks for ended tasks in the
+//! order in which they were added. It starts at the oldest and stops at the first task that is too young to have ended
+//! long enough ago. It passes old tasks that have not ended each time.
 
 use std::time::Duration;
 
@@ -34,12 +34,12 @@ WHERE paused = 0 AND config IS NULL AND starts IS NULL AND key_limit IS NULL AND
 
 const ENDED_LATELY: &str = "DELETE FROM taskflow_ended_lately WHERE second <= ?1";
 
-/// What is to be deleted.
+/// The records to delete.
 pub(super) struct Old {
-    /// What ended by then is old.
+    /// Tasks that ended at this instant or before are old.
     until: i64,
     tasks: Vec<i64>,
-    /// Whether these are all.
+    /// Whether `tasks` contains all old tasks.
     are_all: bool,
 }
 
@@ -65,7 +65,7 @@ pub(super) fn look(sql: &Statements<'_>, retention: Duration, limit: usize) -> r
 pub(super) fn prune(tx: &mut Transaction<'_, '_>, old: &Old) -> rusqlite::Result<usize> {
     let mut deleted = 0;
     for seq in &old.tasks {
-        // It may have been retried or deleted since.
+        // The task may have been retried or deleted since it was found.
         if tx.sql.get(ENDED)?.exists(params![seq, old.until])?
             && let Some(row) = tx.row_of(*seq)?
         {
@@ -74,9 +74,10 @@ pub(super) fn prune(tx: &mut Transaction<'_, '_>, old: &Old) -> rusqlite::Result
         }
     }
     if old.are_all {
-        // The tasks of an instance ended before it was gone, so none that is kept names one that goes here.
+        // The tasks of an instance ended before the instance was gone. So no task that stays refers to an instance that
+        // is deleted here.
         tx.sql.execute(OLD_INSTANCES, [old.until])?;
-        // Numbers of this transaction are not written yet, so a queue that this one emptied goes next time.
+        // The counts of this transaction are not written yet, so a queue that it empties is deleted by the next prune.
         tx.sql.execute(EMPTY_QUEUES, [])?;
         tx.sql.execute(ENDED_LATELY, [tx.now.div_euclid(1_000_000) - MINUTE])?;
     }

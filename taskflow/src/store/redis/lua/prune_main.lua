@@ -1,7 +1,8 @@
--- Deletes what ended long ago. ARGV: notification, retention, how many at most. Answers how many, and whether there is more.
+-- Deletes tasks that ended long ago. ARGV: notification, retention, the maximum number. Answers how many, and whether
+-- there are more.
 local last, deleted, looked_at, most = now - tonumber(ARGV[2]), 0, 0, tonumber(ARGV[3])
 
--- Those that ended well and have at most a result beside them: most of them. They are forgotten together.
+-- Successes that have at most a result beside their state, as most do. They are deleted together.
 local plain, results, bodies = {}, {}, {}
 
 local function forget_one(id, blob)
@@ -30,7 +31,7 @@ local function forget_plain()
   plain, results, bodies = {}, {}, {}
 end
 
--- Deletes some that ended in a second. Answers those that ended in it, but not long ago.
+-- Deletes some of the tasks that ended in a second. Answers those that ended in it, but not long enough ago.
 local function prune(ids, second)
   local young = {}
   for i, blob in ipairs(read_tasks(ids)) do
@@ -65,7 +66,7 @@ local function prune_second(second)
     end
     local young = prune(parts(packed, 'c16', n), tonumber(second))
     if #young > 0 then
-      -- Those behind them are younger still.
+      -- The tasks after them are younger still.
       call('LPUSH', list, table.concat(young))
       return
     end
@@ -76,7 +77,7 @@ end
 for _, second in ipairs(call('ZRANGEBYSCORE', P .. 'ended', '-inf', text(last / 1000000), 'LIMIT', 0, most)) do
   prune_second(second)
 end
--- What is left of processes that have been gone for as long.
+-- Removes the data of instances that have been gone for as long.
 for _, list in ipairs({ 'there', 'gone' }) do
   for _, instance in ipairs(call('ZRANGEBYSCORE', P .. list, '-inf', text(last), 'LIMIT', 0, 100)) do
     call('ZREM', P .. list, instance)
@@ -88,7 +89,7 @@ for _, list in ipairs({ 'there', 'gone' }) do
   end
 end
 commit()
--- Numbers that have come back to nothing need no place, nor claims that will hardly come any more.
+-- Removes counts that are zero, and given-up claims that will hardly arrive any more.
 local numbers = call('HGETALL', P .. 'counts')
 for i = 1, #numbers, 2 do
   local field, number = numbers[i], numbers[i + 1]
