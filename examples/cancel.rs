@@ -1,4 +1,4 @@
-//! Stopping what waits and what runs, bounding how long it may take, and looking for it afterwards.
+//! Cancels waiting and running tasks, limits how long they take, and finds them afterwards.
 //!
 //! `cargo run --example cancel` takes about a second.
 #![allow(clippy::print_stdout, reason = "it shows what happens")]
@@ -7,14 +7,14 @@ use std::time::{Duration, SystemTime};
 
 use taskflow::{TaskContext, TaskFilter, TaskManager, TaskStatus};
 
-/// Async, and it does not listen: dropped at its next await when it is cancelled.
+/// An async task that does not listen for a cancel: it is dropped at its next await when it is cancelled.
 #[taskflow::task]
 async fn follow(feed: String) {
     let _ = feed;
     std::future::pending().await
 }
 
-/// Synchronous: asked to stop, and stops when it looks.
+/// A synchronous task: it stops when it notices the request to stop.
 #[taskflow::task]
 fn compute(rounds: u64, context: TaskContext) -> Result<u64, String> {
     for round in 0..rounds {
@@ -26,7 +26,7 @@ fn compute(rounds: u64, context: TaskContext) -> Result<u64, String> {
     Ok(rounds)
 }
 
-/// A tenth of a second is all it gets.
+/// Each attempt may take at most 100 ms.
 #[taskflow::task(timeout = "100ms")]
 async fn ask_a_slow_server() {
     std::future::pending().await
@@ -39,10 +39,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let running = tasks.add_task(follow, ("news".to_owned(),)).tag("user", 42).await?;
     let computing = tasks.add_task(compute, (1_000_000,)).tag("user", 42).await?;
     let slow = tasks.add_task(ask_a_slow_server, ()).await?;
-    // Not started by then, it never will be.
+    // Every slot is taken, so this task expires before it starts.
     let soon = SystemTime::now() + Duration::from_millis(50);
     let late = tasks.add_task(follow, ("yesterday".to_owned(),)).expires_at(soon).await?;
-    // Replaced by its key while it waits, and cancelled by it.
+    // A waiting task can be replaced and cancelled by its run key.
     let tomorrow = SystemTime::now() + Duration::from_secs(24 * 3600);
     tasks.add_task(follow, ("auction".to_owned(),)).run_at(tomorrow).run_key("auction:42").await?;
 
@@ -51,13 +51,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     println!("by its key: {}", tasks.cancel_by_run_key("auction:42").await?);
     println!("one: {:?}", tasks.cancel(running.id()).await?);
-    // Everything of one user, whatever it is and wherever it runs.
+    // All tasks of one user, of any name and in any process.
     println!("all of user 42: {}", tasks.cancel_all(TaskFilter::new().tag("user", 42)).await?);
     if let Err(failure) = computing.wait().await {
         println!("{failure}");
     }
 
-    // What was it? By status, phase, argument, error, age ...
+    // Find tasks by status, phase, argument, error, age ...
     let of_news = TaskFilter::new().status(TaskStatus::Cancelled).arg("feed", "news");
     for task in tasks.list(of_news).await?.items {
         println!("{} {}: {}", task.name, task.args, task.error.unwrap_or_default());

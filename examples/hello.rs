@@ -1,4 +1,4 @@
-//! The shortest honest program.
+//! The shortest complete program: adds a task, waits for its result, and shuts down.
 #![allow(clippy::print_stdout, reason = "it greets")]
 
 #[taskflow::task(retries = 3)]

@@ -1,4 +1,4 @@
-//! A queue and its limits, while it is at work: how many run, how many wait, how often they start, and whose turn it is.
+//! The limits of a queue: how many tasks run, how many wait, how often they start, and how tenants share the queue.
 //!
 //! `cargo run --example queues` adds, shows, and changes limits; it takes three seconds.
 #![allow(clippy::print_stdout, reason = "it shows what happens")]
@@ -37,11 +37,11 @@ async fn until_empty(tasks: &TaskManager) -> Result<Duration, taskflow::Error> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // At most 200 wait, and over all processes at most 8 run, 4 of them for one tenant.
+    // At most 200 tasks wait. Over all processes at most 8 run, at most 4 of them for one tenant.
     let mail = QueueConfig::new().max_size(200).global_concurrency(8).key_concurrency(4);
     let tasks = TaskManager::builder().store("memory:").queue("mail", mail).start().await?;
 
-    // One tenant fills the queue; the next add is told so, and would be a 429 in axum.
+    // One tenant fills the queue. The next add is refused; in axum it would answer 429.
     tasks.pause_queue("mail").await?;
     let mail_of = |tenant: &str| tasks.add_task(send, (tenant.to_owned(),)).concurrency_key(tenant);
     tasks.add_all((0..199).map(|_| mail_of("noisy")).collect::<Vec<_>>()).await?;
@@ -52,7 +52,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     show(&tasks, "paused").await?;
 
-    // The quiet tenant does not wait for the crowd of the noisy one.
+    // The quiet tenant does not wait for the many tasks of the noisy one.
     tasks.resume_queue("mail").await?;
     let begin = Instant::now();
     quiet.wait().await?;
@@ -60,10 +60,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     show(&tasks, "at work").await?;
     println!("the noisy one, 4 at a time: {:?}", until_empty(&tasks).await?);
 
-    // Limits that are set hold for all processes, over restarts, until they are reset.
+    // Limits from `set_queue` apply to all processes, over restarts, until they are reset.
     tasks.set_queue("mail", QueueConfig::new().rate_limit(10, Duration::from_millis(500))).await?;
     tasks.add_all((0..30).map(|_| mail_of("noisy")).collect::<Vec<_>>()).await?;
-    println!("30 of which 10 may start in half a second: {:?}", until_empty(&tasks).await?);
+    println!("30 tasks, at most 10 starts in half a second: {:?}", until_empty(&tasks).await?);
     show(&tasks, "with a rate limit").await?;
     tasks.reset_queue("mail").await?;
     show(&tasks, "reset").await?;

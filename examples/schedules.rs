@@ -1,27 +1,27 @@
-//! Work by the clock: declared in the program, or added, paused and removed while it runs.
+//! Schedules: declared in the program, or added, paused and removed while it runs.
 //!
-//! `cargo run --example schedules` ticks for two seconds. Start it twice at once with a file as the store
-//! (`STORE=sqlite://schedules.db`), and each tick still happens once.
+//! `cargo run --example schedules` ticks for two seconds. Run it twice at the same time with a file as the store
+//! (`STORE=sqlite://schedules.db`): each tick still happens once.
 #![allow(clippy::print_stdout, reason = "it shows what happens")]
 
 use std::time::{Duration, SystemTime};
 
 use taskflow::{Cron, Every, TaskContext, TaskManager, task::Overlap};
 
-/// Every 300 ms, on one grid for all processes; a restart does not move it.
+/// Every 300 ms, at the same instants in all processes; a restart does not shift them.
 #[taskflow::schedule(every = "300ms", overlap = "skip")]
 async fn refresh_rates(context: TaskContext) {
     let late = context.scheduled_for().and_then(|tick| SystemTime::now().duration_since(tick).ok());
     println!("refresh_rates, {:?} after its tick", late.unwrap_or_default());
 }
 
-/// On working days at nine in Berlin, whatever daylight saving does; checked while it compiles.
+/// On working days at nine in Berlin, in summer and in winter time. The compiler checks the expression.
 #[taskflow::schedule(cron = "0 9 * * MON-FRI", timezone = "Europe/Berlin", missed = "skip")]
 async fn morning_report() {
     println!("morning_report");
 }
 
-/// A task like any other, which a schedule of the store adds.
+/// An ordinary task. A schedule that is added at run time adds it.
 #[taskflow::task]
 async fn clean(folder: String) {
     println!("clean {folder}");
@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let store = std::env::var("STORE").unwrap_or_else(|_| "memory:".to_owned());
     let tasks = TaskManager::builder().store(&store).start().await?;
 
-    // Added at run time: stored, replaced by its name, heard of by every process about a second later.
+    // Add schedules at run time. They are stored, can be replaced by name, and tick in every process after about a second.
     let clean_up = tasks.add(clean("uploads".to_owned())).priority(-5);
     let often = Every::new(Duration::from_millis(500))?;
     tasks.schedule(clean_up, often).named("clean-uploads").overlap(Overlap::Skip).await?;

@@ -1,9 +1,9 @@
-//! A web service that does its work after the response: a mail that is retried until it goes out, an audit entry that
-//! does not wait, a report on a thread of its own, and routes to see what became of them.
+//! A web service that works after the response: a mail that is retried until the server takes it, an eager audit entry, a
+//! report on its own thread, and routes that show the tasks.
 //!
-//! `cargo run --example signup` starts it and prints what to `curl`. Kill it while it works, start it again, and look:
-//! nothing that was accepted is lost.
-#![allow(clippy::print_stdout, reason = "it tells its user what to try")]
+//! `cargo run --example signup` starts it and prints `curl` commands to try. Kill it while it works and start it again: no
+//! accepted task is lost.
+#![allow(clippy::print_stdout, reason = "it prints what to try")]
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use taskflow::{
     TaskManager, TaskRecord,
 };
 
-/// A mail server that is busy two times out of three.
+/// A client of a mail server that is busy on the first two attempts.
 #[derive(Clone)]
 struct Mailer {
     server: &'static str,
@@ -62,7 +62,7 @@ async fn audit(event: String) {
     println!("audit: {event}");
 }
 
-/// Synchronous code runs on a thread of its own, says how far it is, and stops when it is asked to.
+/// A synchronous task: it runs on its own thread, reports its progress, and stops when it is asked to.
 #[taskflow::task(queue = "reports", requeue_on_interrupt)]
 fn report(context: TaskContext, month: String) -> Result<String, std::fmt::Error> {
     let mut text = format!("report of {month}:");
@@ -71,7 +71,7 @@ fn report(context: TaskContext, month: String) -> Result<String, std::fmt::Error
         if context.is_cancelled() {
             break;
         }
-        // Work that keeps a processor busy for a tenth of a second.
+        // Keep a processor busy for a tenth of a second.
         let mut sum = 0_u64;
         while begin.elapsed() < Duration::from_millis(100) * u32::from(step) {
             sum = sum.wrapping_mul(31).wrapping_add(7);
@@ -94,7 +94,7 @@ struct Accepted {
     duplicate: bool,
 }
 
-/// Twice the same address is one mail. A full queue is a 429, by the `?` alone.
+/// The idempotency key makes sure that one address gets one mail. The `?` turns a full queue into a 429.
 async fn signup(
     tasks: BackgroundTasks,
     Json(form): Json<Signup>,
@@ -112,7 +112,7 @@ async fn order_report(tasks: BackgroundTasks, Path(month): Path<String>) -> Resu
     Ok(Json(tasks.add_task(report, (month,)).await?.id()))
 }
 
-/// A task with its attempts, and what it logged.
+/// A task with its attempts and its log lines.
 #[derive(Serialize)]
 struct Shown {
     task: TaskRecord,
@@ -160,7 +160,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let port = std::env::var("PORT").unwrap_or_else(|_| "3000".to_owned());
     let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}")).await?;
     let here = listener.local_addr()?;
-    println!("tasks are kept in {url}; try\n");
+    println!("tasks are stored in {url}; try\n");
     println!(
         "  curl -X POST http://{here}/signup -H 'content-type: application/json' \\\n       \
            -d '{{\"email\": \"ada@example.com\", \"plan\": \"pro\"}}'"
@@ -168,14 +168,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("  curl -X POST http://{here}/reports/2026-11");
     println!("  curl http://{here}/tasks/ID        # its attempts, progress and logs");
     println!("  curl -X POST http://{here}/tasks/ID/cancel");
-    println!("  curl http://{here}/tasks           # how many of each status\n");
+    println!("  curl http://{here}/tasks           # the number of tasks of each status\n");
 
     axum::serve(listener, app).with_graceful_shutdown(asked_to_stop()).await?;
     println!("{:?}", tasks.shutdown(Duration::from_secs(30)).await?);
     Ok(())
 }
 
-/// Ends on ctrl-c, and on the signal with which service managers stop a service.
+/// Returns on Ctrl-C, and on SIGTERM, with which service managers stop a service.
 async fn asked_to_stop() {
     #[cfg(unix)]
     {
@@ -188,7 +188,7 @@ async fn asked_to_stop() {
             return;
         }
     }
-    // Without signals it runs until it is killed, and loses nothing by that either.
+    // Without signals the service runs until it is killed, which loses no task either.
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;
     }

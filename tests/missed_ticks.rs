@@ -107,7 +107,7 @@ fn ticks_that_are_left_out_are_counted_shown_and_logged() {
                 tasks.shutdown(Duration::from_secs(5)).await.unwrap();
             }
             let log = String::from_utf8(std::mem::take(&mut *said.0.lock().unwrap())).unwrap();
-            let lines = log.lines().filter(|line| line.contains("left out"));
+            let lines = log.lines().filter(|line| line.contains("are skipped"));
             assert_eq!(lines.count(), 1, "{place:?}: once, and by one process: {log}");
             store.leave(me.id).await.unwrap();
         }

@@ -37,6 +37,7 @@ fn trusting(authority: &Path, url: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "the other tests start it, in a process of its own"]
+#[expect(clippy::print_stdout, reason = "the test that started it reads what it says")]
 async fn the_process_that_a_test_starts() {
     let Ok(url) = env::var(URL) else { return };
     match TaskManager::builder().store(&url).start().await {

@@ -84,6 +84,6 @@ async fn what_taskflow_writes_is_never_taken_for_other_hands() {
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(log.contains("taskflow"), "the log is heard");
     for line in log.lines() {
-        assert!(!line.contains("other hands") && !line.contains("was damaged"), "{line}");
+        assert!(!line.contains("another program") && !line.contains("was damaged"), "{line}");
     }
 }

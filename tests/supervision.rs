@@ -223,7 +223,7 @@ async fn a_panic_in_each_part_of_the_engine_stops_nothing_and_is_shown() {
     fails.store(true, Ordering::Release);
     everything_goes_on(&tasks, &world, &calls).await;
     let panicked = PANICS.lock().unwrap().take().unwrap();
-    for part in ["an insert", "a release", "a report", "a renewal", "a recovery", "a look at the queues"] {
+    for part in ["an insert", "a release", "a report", "a renewal", "a recovery", "a read of the queues"] {
         assert!(panicked.keys().any(|message| message.starts_with(part)), "{part}: {panicked:?}");
     }
     let health = tasks.health();

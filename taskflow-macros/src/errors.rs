@@ -1,10 +1,10 @@
-//! Everything that is wrong with one attribute, so that it is all said at once.
+//! Collects all errors of one attribute, so that the compiler shows them at once.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, TokenStreamExt};
 use syn::Error;
 
-/// The mistakes found so far.
+/// The errors found so far.
 #[derive(Default)]
 pub(crate) struct Errors(Vec<Error>);
 
@@ -13,12 +13,12 @@ impl Errors {
         self.0.push(error);
     }
 
-    /// A mistake that `tokens` make.
+    /// Adds an error that is shown at `tokens`.
     pub(crate) fn at(&mut self, tokens: impl ToTokens, message: impl std::fmt::Display) {
         self.push(Error::new_spanned(tokens, message));
     }
 
-    /// The value, or its mistake is kept.
+    /// Returns the value, or adds its error and returns `None`.
     pub(crate) fn keep<T>(&mut self, result: Result<T, Error>) -> Option<T> {
         result.map_err(|error| self.push(error)).ok()
     }

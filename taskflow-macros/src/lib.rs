@@ -1,7 +1,7 @@
-//! The attributes of taskflow. Their documentation is where users meet them: on `taskflow::task` and
+//! The attribute macros of taskflow. They are documented where they are re-exported: at `taskflow::task` and
 //! `taskflow::schedule`.
 //!
-//! `lib → expand → {options, signature} → errors`, nothing else.
+//! Modules depend on each other in one direction only: `lib → expand → {options, signature} → errors`.
 
 mod errors;
 mod expand;

@@ -12,10 +12,10 @@
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     // In a service: `.store("sqlite://tasks.db")`, and it survives `kill -9` and a power loss.
+//!     // A service would write `.store("sqlite://tasks.db")`: then tasks survive `kill -9` and a power loss.
 //!     let tasks = TaskManager::builder().store("memory:").start().await?;
 //!
-//!     // The compiler checks the arguments. When this returns the task is stored.
+//!     // The compiler checks the arguments. When this returns, the task has been stored.
 //!     let handle = tasks
 //!         .add_task(send_email, ("ada@example.com".to_owned(), "Welcome".to_owned()))
 //!         .priority(5)
@@ -30,45 +30,48 @@
 //!
 //! # Adding a task
 //!
-//! There is nothing to register: a function under [`#[task]`](macro@task) finds its way into the program's registry by itself.
+//! There is nothing to register: [`#[task]`](macro@task) adds the function to the program's registry.
 //!
 //! - [`tasks.add_task(send_email, (to, subject))`](TaskManager::add_task) takes the task's name and its arguments;
-//!   [`tasks.add(send_email(to, subject))`](TaskManager::add) takes a call of it. Both give an [`AddTask`], on which
+//!   [`tasks.add(send_email(to, subject))`](TaskManager::add) takes a call of it. Both return an [`AddTask`]. Set its
 //!   [priority](AddTask::priority), [queue](AddTask::queue), [tags](AddTask::tag), [times](AddTask::run_in) and
-//!   [keys](AddTask::idempotency_key) are set, and which is awaited.
-//! - [`tasks.add_all(..)`](TaskManager::add_all) adds many in one round trip, all or none; `.within_sqlite(..)` and
-//!   `.within_postgres(..)` add in a transaction of your own.
-//! - In an axum handler, [`BackgroundTasks`] does the same and holds what it adds until the response has been sent. A
-//!   [`Hold`] does so for other frameworks, and for transactions in other databases.
+//!   [keys](AddTask::idempotency_key), then await it.
+//! - [`tasks.add_all(..)`](TaskManager::add_all) adds many tasks in one round trip, all or none; `.within_sqlite(..)` and
+//!   `.within_postgres(..)` add a task in your own transaction.
+//! - In an axum handler, [`BackgroundTasks`] does the same, and holds the tasks until the response has been sent. A
+//!   [`Hold`](manager::Hold) does this for other frameworks, and for transactions in other databases.
 //! - A task adds tasks through a [`TaskManager`] parameter.
 //!
-//! The answer is a [`TaskHandle`]: the id, and [`wait`](TaskHandle::wait) for what the task returned.
+//! An add returns a [`TaskHandle`]: it has the task's id, and its [`wait`](TaskHandle::wait) returns the task's result.
 //!
 //! # Inside a task
 //!
-//! A task is an `async fn`, or a plain `fn`, which runs on a thread of its own. Its parameters are its arguments, stored
-//! as JSON under their names; [`TaskContext`], [`State<T>`](State) and [`TaskManager`] are provided by the worker, and
-//! `#[inject]` marks anything else that [is](FromContext). It returns `()`, or a `Result` whose value is kept and whose
-//! error is retried as the task's options say. [`TaskError`] steers: give up, try again at a given time, come back later.
+//! A task is an `async fn`, or a plain `fn`, which runs on its own thread. Its parameters are its arguments, stored
+//! as JSON under their names. The worker provides [`TaskContext`], [`State<T>`](State) and [`TaskManager`]; `#[inject]`
+//! marks a parameter of any other [`FromContext`] type. A task returns `()` or a `Result`. The `Ok` value is stored, and
+//! an error is retried according to the task's options. A [`TaskError`] decides the next step itself: give up, try again
+//! at a given time, or run later.
 //!
-//! # The life of a task
+//! # The states of a task
 //!
 //! `pending → running → success | failed | interrupted | cancelled`.
 //!
-//! A worker *claims* a task under a lease, which it renews for as long as it lives, however long the task takes. When the
-//! process dies the lease ends (or its lock file, session or subscription tells earlier), and any other process moves the task on: one
-//! that [may run again](macro@task) does, one that never said so is `interrupted` and left to you. Each claim has a
-//! *fence*, and a process that comes back from a long sleep can no longer write anything to what it lost.
+//! A worker *claims* a task under a lease. It renews the lease until the task ends, however long that takes. When the
+//! process dies, its lease expires; its lock file, session or subscription often shows the death earlier. Any other
+//! process then recovers the task: a task that [may run again](macro@task) runs again, any other becomes `interrupted`
+//! and waits for your decision. Each claim has a *fence*: a process that wakes up after it lost its lease can no longer
+//! write to the tasks it lost.
 //!
 //! [`get`](TaskManager::get), [`list`](TaskManager::list), [`counts`](TaskManager::counts) and
-//! [`subscribe`](TaskManager::subscribe) show what happens; [`cancel`](TaskManager::cancel),
-//! [`retry`](TaskManager::retry), [`pause_queue`](TaskManager::pause_queue) and their like act on it, from any process.
+//! [`subscribe`](TaskManager::subscribe) show tasks; [`cancel`](TaskManager::cancel), [`retry`](TaskManager::retry),
+//! [`pause_queue`](TaskManager::pause_queue) and similar methods act on them, from any process.
 //!
 //! # Queues and schedules
 //!
-//! A [queue](QueueConfig) limits how many of its tasks run, wait or start, in one process or over all, also for each of many
-//! tenants; [`set_queue`](TaskManager::set_queue) changes that while everything is at work. [`#[schedule]`](macro@schedule) runs a
-//! task by the clock, each tick once over all processes, and so does [`schedule`](TaskManager::schedule) at run time.
+//! A [queue](QueueConfig) limits how many of its tasks run, wait or start, in one process or over all processes, and per
+//! tenant. [`set_queue`](TaskManager::set_queue) changes these limits without a restart. [`#[schedule]`](macro@schedule)
+//! runs a task by the clock, each tick once over all processes; [`schedule`](TaskManager::schedule) does the same at run
+//! time.
 //!
 //! # Where tasks are kept
 //!
@@ -77,30 +80,30 @@
 //! | `memory:` | tests, throw-away work | nothing |
 //! | `sqlite://tasks.db` | one machine, any number of processes | `kill -9`, a crash, a power loss |
 //! | `sqlite://tasks.db?synchronous=normal` | the same, faster | `kill -9` and a crash of the process |
-//! | `postgres://…` | many machines | what the server survives |
-//! | `redis://…` | many machines | what `appendonly` keeps |
+//! | `postgres://…` | many machines | everything that the server survives |
+//! | `redis://…` | many machines | everything that `appendonly` covers |
 //!
 //! Any other store is a value that implements [`Store`]; the [`store`] module is its specification.
 //!
 //! # What this crate does not do
 //!
-//! - **Exactly once.** A task is started at least once. It is started twice only after its process was lost, and only
-//!   if it said that it may be; make what it does idempotent, or do not say so.
+//! - **Exactly once.** A task starts at least once. It starts twice only after its process was lost, and only if its
+//!   options allow that; make such a task idempotent, or do not allow it.
 //! - **Workflows.** There are no dependencies between tasks; a task can add the next one.
 //! - **Other runtimes.** It runs on tokio.
-//! - **Secrets.** Arguments are stored as they are. Pass where a secret is, not the secret.
+//! - **Secrets.** Arguments are stored in plain text. Pass a reference to the secret, not the secret.
 //!
 //! # Features
 //!
 //! | feature | | |
 //! |---|---|---|
-//! | `sqlite` | default | the store that is one SQLite file |
+//! | `sqlite` | default | the store in one SQLite file |
 //! | `postgres` | | the store on PostgreSQL 13 and later, for many machines |
 //! | `postgres-tls` | | TLS to PostgreSQL by rustls, with the certificates that the machine trusts |
 //! | `redis` | | the store on Redis 7 or Valkey, for many machines |
 //! | `redis-tls` | | the same for Redis: `rediss://` |
 //! | `axum` | | [`BackgroundTasks`] and [`TaskManager::layer`] |
-//! | `cli` | | nothing of the library: the `taskflow` command, whose `bench` measures a store |
+//! | `cli` | | the `taskflow` command with its `bench` subcommand, which measures a store; it adds nothing to the library |
 
 mod attributes;
 mod engine;
@@ -118,10 +121,10 @@ pub use model::{
     NewTask, Page, QueueConfig, QueueInfo, ScheduleInfo, ShutdownReport, TaskEvent, TaskFailure, TaskFilter,
     TaskId, TaskRecord, TaskStatus,
 };
-/// The version of `rusqlite` whose connections [`AddTask::within_sqlite`] takes.
+/// The version of `rusqlite` that [`AddTask::within_sqlite`] uses: its connections must come from this version.
 #[cfg(feature = "sqlite")]
 pub use rusqlite;
-/// The version of `sqlx` whose connections [`AddTask::within_postgres`] takes.
+/// The version of `sqlx` that [`AddTask::within_postgres`] uses: its connections must come from this version.
 #[cfg(feature = "postgres")]
 pub use sqlx;
 #[cfg(feature = "postgres")]
@@ -140,7 +143,7 @@ pub use web::BackgroundTasks;
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
-/// What the macros' expansions name; nobody else may.
+/// Items that the macros' expansions use. Not public API.
 #[doc(hidden)]
 pub mod __private {
     pub use inventory;

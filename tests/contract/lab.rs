@@ -89,14 +89,14 @@ impl Lab {
     }
 
     /// Inserts one task that runs from the start.
-    pub(crate) async fn run(&self, task: NewTask) -> Run {
+    pub(crate) async fn run(&self, task: NewTask) -> RunRef {
         let inserted = self.begin(task, Start::Lease).await;
         let InsertedAs::Leased { fence } = inserted.kind else { panic!("not leased: {inserted:?}") };
         RunRef::new(inserted.id, fence)
     }
 
     /// Inserts one held task.
-    pub(crate) async fn hold(&self, task: NewTask) -> Run {
+    pub(crate) async fn hold(&self, task: NewTask) -> RunRef {
         let inserted = self.begin(task, Start::Hold).await;
         let InsertedAs::Held { fence } = inserted.kind else { panic!("not held: {inserted:?}") };
         RunRef::new(inserted.id, fence)

@@ -79,7 +79,7 @@ impl Entry {
         if let State::Held(_) = self.state { "held" } else { "leased" }
     }
 
-    pub(crate) fn run(&self) -> Run {
+    pub(crate) fn run(&self) -> RunRef {
         RunRef::new(self.new.id, self.fence)
     }
 

@@ -100,7 +100,7 @@ pub(crate) async fn a_queue_that_is_not_prefetched_from_needs_a_slot_for_each_ta
 }
 
 /// Claims the one task there is; answers its run, and whether it came without a free slot.
-async fn claim_only(lab: &Lab) -> (Run, bool) {
+async fn claim_only(lab: &Lab) -> (RunRef, bool) {
     let claims = lab.ask(request(lab, 0, 9)).await;
     if !claims.needs_slot {
         return (only(claims.tasks).run, true);

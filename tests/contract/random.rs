@@ -285,7 +285,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn pick(&self, pick: &Pick) -> Run {
+    fn pick(&self, pick: &Pick) -> RunRef {
         let alive = || self.model.tasks.iter().filter(|task| task.holder().is_some()).map(Entry::run);
         let runs: Vec<RunRef> = if pick.alive { alive().collect() } else { self.runs.clone() };
         match runs.get(pick.number % runs.len().max(1)) {

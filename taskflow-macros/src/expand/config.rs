@@ -1,4 +1,4 @@
-//! The options as the constants that the descriptor points to.
+//! Generates the constants for the options, to which the descriptor points.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use quote::quote;
 
 use crate::options::{Missed, Options, Overlap, Schedule, Trigger};
 
-/// `TaskConfig::new(..)` and what the attribute changes of it.
+/// `TaskConfig::new(..)`, followed by a setter for each option that the attribute gives.
 pub(super) fn config(options: &Options, name: &str, krate: &TokenStream) -> TokenStream {
     let mut config = quote!(#krate::task::TaskConfig::new(#name));
     let mut set = |option: TokenStream| config.extend(option);
@@ -36,7 +36,7 @@ pub(super) fn config(options: &Options, name: &str, krate: &TokenStream) -> Toke
     config
 }
 
-/// `ScheduleSpec::new(..)`, if there is a trigger.
+/// `ScheduleSpec::new(..)` with its setters; `None` if there is no trigger.
 pub(super) fn schedule(schedule: &Schedule, krate: &TokenStream) -> Option<TokenStream> {
     let private = quote!(#krate::__private);
     let mut spec = match schedule.trigger.as_ref()? {

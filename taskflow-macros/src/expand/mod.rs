@@ -1,4 +1,4 @@
-//! From the function to the one item that takes its place.
+//! Expands the function into the one item that replaces it.
 
 mod config;
 mod task;
@@ -10,7 +10,8 @@ use crate::errors::Errors;
 use crate::options::{Attribute, Options};
 use crate::signature::{Function, Shape};
 
-/// The task, with all errors; where it cannot be one, the function as it was, so that nothing that calls it fails too.
+/// The expanded task and all errors. If the function cannot be a task, it is emitted as a plain function, so that code that calls
+/// it does not fail too.
 pub(crate) fn expand(attribute: Attribute, options: TokenStream, item: &TokenStream) -> TokenStream {
     let mut errors = Errors::default();
     let options = Options::parse(attribute, options, &mut errors);
@@ -27,7 +28,7 @@ pub(crate) fn expand(attribute: Attribute, options: TokenStream, item: &TokenStr
     quote! { #task #errors }
 }
 
-/// Options that do not fit the function.
+/// Checks the options against the function.
 fn check_together(options: &Options, shape: &Shape, errors: &mut Errors) {
     if let Some(retry_if) = options.retry_if.as_ref().filter(|_| shape.returns_unit()) {
         errors.at(

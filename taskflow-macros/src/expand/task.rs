@@ -1,5 +1,5 @@
-//! The item: a function with the user's name, visibility, documentation and parameters that returns a call, and the
-//! task itself hidden in its body.
+//! Generates the item: a function with the user's name, visibility, documentation and parameters. It returns a call, and its
+//! body contains the task type.
 
 use proc_macro2::{Delimiter, Group, Span, TokenStream};
 use quote::{ToTokens, TokenStreamExt, format_ident, quote, quote_spanned};
@@ -33,15 +33,15 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    /// The user's function, verbatim. Being *associated* it is not in lexical scope, so its own name in its body still
-    /// means the task: it can call itself, or add itself again.
+    /// The user's function, verbatim. It is an *associated* function and therefore not in lexical scope. So its own name inside
+    /// its body still means the task, and it can call itself or add itself again.
     fn body(&self) -> TokenStream {
         let Function { sig, body, .. } = self.function;
         let (_, attrs) = self.function.split_attributes();
         quote! {
             impl __TaskflowTask {
                 #(#attrs)*
-                // What a task's form asks for is no fault of the user's.
+                // The form of a task forces these patterns on the user.
                 #[allow(clippy::needless_pass_by_value, clippy::unnecessary_wraps, clippy::unused_async)]
                 #sig #body
             }
@@ -78,7 +78,7 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    /// `call`, and `call_blocking` of a synchronous function.
+    /// `call`, and for a synchronous function also `call_blocking`.
     fn calls(&self) -> (TokenStream, Option<TokenStream>) {
         let krate = &self.krate;
         let name = &self.function.sig.ident;
@@ -94,7 +94,7 @@ impl<'a> Expansion<'a> {
         let (arguments, injected) = (tuple(&arguments), tuple(&injected));
         let takes = quote!(#injected: Self::Injected, #arguments: Self::Args);
         let call = if self.shape.is_async {
-            // The one place that wants the future to be `Send`: the error begins at the function's name.
+            // The only place that requires the future to be `Send`. The span puts that error at the function's name.
             quote_spanned!(name.span()=> ::std::boxed::Box::pin(Self::#name(#(#all),*)))
         } else {
             quote!(::std::boxed::Box::pin(async move { Self::#name(#(#all),*) }))
@@ -116,7 +116,7 @@ impl<'a> Expansion<'a> {
         (call, blocking)
     }
 
-    /// Arguments to and from their stored form. Only the trait's path has the span of the argument's type.
+    /// `encode` and `decode` for the stored arguments. Only the trait's path has the span of the argument's type.
     fn coding(&self) -> TokenStream {
         let (krate, task) = (&self.krate, self.name);
         let writer = Ident::new("writer", Span::mixed_site());
@@ -158,7 +158,7 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    /// What the worker provides.
+    /// `inject` and `needs` for the values that the worker provides.
     fn injection(&self) -> TokenStream {
         let krate = &self.krate;
         let context = Ident::new("context", Span::mixed_site());
@@ -187,7 +187,7 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    /// `<Output as TaskOutput>::name`, all of which is the output's type to the eye.
+    /// `<Output as TaskOutput>::name`, with spans that show errors at the output type.
     fn projection(&self, name: &str) -> TokenStream {
         let (krate, output) = (&self.krate, &self.shape.output);
         let ends = Ends::of(output);
@@ -195,7 +195,7 @@ impl<'a> Expansion<'a> {
         quote!(#open #output as #krate::task::TaskOutput>::#name)
     }
 
-    /// `Call<impl Task<..>>`, all of which is the output's type to the eye.
+    /// `Call<impl Task<..>>`, with spans that show errors at the output type.
     fn returned(&self, arguments: &Group, injected: &Group, value: &TokenStream) -> TokenStream {
         let output = &self.shape.output;
         let ends = Ends::of(output);
@@ -212,7 +212,7 @@ impl<'a> Expansion<'a> {
         quote!(#bound #close #close)
     }
 
-    /// What is kept of what the function returned.
+    /// `outcome`: converts the returned value.
     fn outcome(&self) -> TokenStream {
         let krate = &self.krate;
         let returned = Ident::new("returned", Span::mixed_site());
@@ -280,7 +280,7 @@ impl ToTokens for Expansion<'_> {
 
         tokens.append_all(quote! {
             #(#attrs)*
-            // Neither the length of the list nor the return type is the user's.
+            // The user cannot shorten the list of parameters or the generated return type.
             #[allow(clippy::too_many_arguments, clippy::type_complexity)]
             #vis fn #name(#(#parameters),*) -> #returned {
                 struct __TaskflowTask;
@@ -312,8 +312,8 @@ impl ToTokens for Expansion<'_> {
     }
 }
 
-/// The first and the last token of a type. Code that begins and ends there is shown as that type in messages, so that
-/// one mistake in it, found in several places, is one message.
+/// The spans of the first and the last token of a type. The compiler shows code with these spans as that type. So an error in the
+/// type that is found in several places becomes one message.
 struct Ends {
     first: Span,
     last: Span,
@@ -353,7 +353,7 @@ impl Ends {
     }
 }
 
-/// A tuple that is shown as another place.
+/// A tuple that errors show at `span`.
 fn tuple_at<T: ToTokens>(span: Span, elements: &[T]) -> Group {
     let mut group = Group::new(Delimiter::Parenthesis, quote!(#(#elements,)*));
     group.set_span(span);

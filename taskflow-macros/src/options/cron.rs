@@ -6,7 +6,7 @@ use super::suggest::did_you_mean;
 
 const NICKNAMES: &[&str] = &["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@hourly"];
 
-/// Whether this is an expression that fires some day, and if not, why.
+/// Checks that the expression is valid and fires at some time.
 pub(super) fn check(expression: &str) -> Result<(), String> {
     let expression = expression.trim();
     if expression.starts_with('@') {
@@ -25,7 +25,7 @@ pub(super) fn check(expression: &str) -> Result<(), String> {
     }
     let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
     let cron = parser.parse(expression).map_err(|error| reason(&error.to_string()))?;
-    // Far from any change of the calendar, with each weekday on each date before long.
+    // A fixed start far from the ends of the calendar. Each weekday falls on each date within 40 years after it.
     let start = jiff::civil::date(2000, 1, 1).at(0, 0, 0, 0);
     match cron.find_next_occurrence(&start, true) {
         Ok(_) => Ok(()),
@@ -33,7 +33,7 @@ pub(super) fn check(expression: &str) -> Result<(), String> {
     }
 }
 
-/// The parser's words without its headings, in the style of ours.
+/// The parser's error text without its heading, in the style of our own errors.
 fn reason(text: &str) -> String {
     let text = text.split_once(": ").map_or(text, |(_, reason)| reason).trim_end_matches('.');
     format!("not a cron expression: {}{}", text[..1].to_lowercase(), &text[1..])
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fires_is_taken() {
+    fn an_expression_that_fires_is_accepted() {
         for cron in [
             "* * * * *",
             "*/5 * * * *",
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_is_refused_with_a_reason() {
+    fn any_other_expression_is_refused_with_a_reason() {
         for (cron, why) in [
             ("", "this one has 0"),
             ("* * * *", "this one has 4"),

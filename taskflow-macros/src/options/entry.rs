@@ -1,4 +1,4 @@
-//! `key`, `key = value`, separated by commas: each on its own, so that one mistake hides no other.
+//! Parses `key` and `key = value`, separated by commas. Each entry is parsed on its own, so that one error hides no other.
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
@@ -8,7 +8,7 @@ use syn::{Error, Expr, Ident, Result, Token};
 
 use crate::errors::Errors;
 
-/// One option as it was written.
+/// One option as written.
 pub(super) struct Entry {
     pub(super) key: Ident,
     pub(super) value: Option<Expr>,
@@ -27,7 +27,7 @@ impl ToTokens for Entry {
     }
 }
 
-/// All entries that can be read; what cannot is an error and is passed over.
+/// All valid entries. An invalid entry adds an error and is skipped.
 pub(super) fn entries(tokens: TokenStream, errors: &mut Errors) -> Vec<Entry> {
     let parse = |input: ParseStream<'_>| {
         let mut entries = Vec::new();

@@ -1,4 +1,4 @@
-//! Lengths of time: `"1h 30m"`, or a number of seconds.
+//! Parses durations: `"1h 30m"`, or a number of seconds.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const UNITS: &[(&[&str], u128)] = &[
 
 const SECOND: u128 = 1_000_000_000;
 
-/// `1h 30m`, `250ms`, `1.5 hours`: numbers with units, each unit once.
+/// Parses `1h 30m`, `250ms` or `1.5 hours`: numbers with units, each unit at most once.
 pub(super) fn from_text(text: &str) -> Result<Duration, String> {
     let mut rest = text.trim();
     if rest.is_empty() {
@@ -45,7 +45,7 @@ pub(super) fn from_text(text: &str) -> Result<Duration, String> {
     to_duration(total)
 }
 
-/// A literal number of seconds.
+/// Parses a literal number of seconds.
 pub(super) fn from_seconds(digits: &str) -> Result<Duration, String> {
     to_duration(nanos(&digits.replace('_', ""), SECOND)?)
 }
@@ -54,7 +54,7 @@ fn split(text: &str, wanted: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(|c| !wanted(c)).unwrap_or(text.len()))
 }
 
-/// So many units, exactly: no float comes between.
+/// The nanoseconds of `number` units, computed exactly, without floats.
 fn nanos(number: &str, unit: u128) -> Result<u128, String> {
     let not_a_number = || format!("`{number}` is not a number");
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));

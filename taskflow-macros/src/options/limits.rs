@@ -1,4 +1,4 @@
-//! The limits of the table in `taskflow/src/model/limits.rs` that the attributes check: `tests/limits.rs` compares the two.
+//! The limits that the attributes check, copied from `taskflow/src/model/limits.rs`. `tests/limits.rs` compares the two files.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;

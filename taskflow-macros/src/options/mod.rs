@@ -1,4 +1,4 @@
-//! What stands in the brackets of the attribute.
+//! Parses the options in the parentheses of the attribute.
 
 mod cron;
 mod entry;
@@ -19,14 +19,14 @@ use self::entry::Entry;
 pub(crate) use self::schedule::{Missed, Overlap, Schedule, Trigger};
 use crate::errors::Errors;
 
-/// Which attribute it is.
+/// The attribute that is expanded.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Attribute {
     Task,
     Schedule,
 }
 
-/// What the attribute said; `None` is the default.
+/// The options of the attribute; `None` means the default.
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) name: Option<String>,
@@ -67,11 +67,11 @@ const OPTIONS: &[&str] = &[
     "crate",
 ];
 
-/// No delay is longer by default.
+/// The default of `max_delay`.
 const DEFAULT_MAX_DELAY: Duration = Duration::from_secs(3600);
 
 impl Options {
-    /// Reads all options; what is wrong is an error each, and leaves the default.
+    /// Reads all options. Each invalid option adds an error and keeps its default.
     pub(crate) fn parse(attribute: Attribute, tokens: TokenStream, errors: &mut Errors) -> Self {
         let mut options = Self::default();
         let entries = entry::entries(tokens, errors);
@@ -88,8 +88,8 @@ impl Options {
         }
         options.check(&entries, errors);
         if attribute == Attribute::Schedule {
-            let said = seen.iter().any(|name| name == "every" || name == "cron");
-            options.schedule.check(said, errors);
+            let has_trigger = seen.iter().any(|name| name == "every" || name == "cron");
+            options.schedule.check(has_trigger, errors);
         }
         options
     }
@@ -122,7 +122,7 @@ impl Options {
         Ok(())
     }
 
-    /// What only shows once all options are read.
+    /// Checks rules that involve more than one option.
     fn check(&self, entries: &[Entry], errors: &mut Errors) {
         for (at, alias) in self.aliases.iter().enumerate() {
             let value = alias.value();

@@ -1,4 +1,4 @@
-//! When a schedule ticks.
+//! The options of `#[schedule]`.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::errors::Errors;
 
 const DAY: u64 = 86_400;
 
-/// What `#[schedule(..)]` says beside a task's options.
+/// The options of `#[schedule(..)]` besides those of a task.
 #[derive(Default)]
 pub(crate) struct Schedule {
     pub(crate) trigger: Option<Trigger>,
@@ -45,7 +45,7 @@ pub(crate) enum Overlap {
 impl Schedule {
     pub(super) const OPTIONS: &[&str] = &["every", "cron", "timezone", "run_on_startup", "missed", "overlap"];
 
-    /// Takes one of its options.
+    /// Reads one of these options.
     pub(super) fn read(&mut self, entry: &Entry) -> Result<()> {
         match entry.name().as_str() {
             "every" => {
@@ -82,16 +82,16 @@ impl Schedule {
         }
     }
 
-    /// What only shows once all options are read. `said`: whether a trigger was written, however wrong.
-    pub(super) fn check(&self, said: bool, errors: &mut Errors) {
-        if !said {
+    /// Checks rules that involve more than one option. `has_trigger` is set even if the written trigger is invalid.
+    pub(super) fn check(&self, has_trigger: bool, errors: &mut Errors) {
+        if !has_trigger {
             let message = "a schedule needs a trigger\nhelp: `every = \"15m\"`, or `cron = \"0 3 * * *\"`";
             errors.push(Error::new(Span::call_site(), message));
         }
         if let (Some(Trigger::Every(length)), Some(at)) = (&self.trigger, self.timezone_at)
             && !(length.as_secs().is_multiple_of(DAY) && length.subsec_nanos() == 0)
         {
-            let message = "`timezone` says where midnight is: with `every` it needs a length of whole days";
+            let message = "`every` with a `timezone` ticks at midnight, so it must be a number of whole days";
             errors.push(Error::new(at, message));
         }
     }

@@ -1,6 +1,6 @@
-//! "did you mean".
+//! "did you mean" suggestions.
 
-/// The candidate that was probably meant, as the end of a sentence; empty if none is near.
+/// The most similar candidate as the end of a sentence, `; did you mean ..?`; empty if none is similar enough.
 pub(super) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     closest(word, candidates).map_or_else(String::new, |found| format!("; did you mean `{found}`?"))
 }
@@ -15,7 +15,7 @@ pub(super) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
-/// Insertions, deletions, replacements and swaps of neighbours between two words.
+/// The number of insertions, deletions, replacements and swaps of neighbours between two words.
 fn edits(from: &str, to: &str) -> usize {
     let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
     let mut rows = vec![(0..=to.len()).collect::<Vec<_>>()];
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_of_the_hand_finds_its_word_and_a_stranger_finds_none() {
+    fn a_typo_finds_its_word_and_an_unrelated_word_finds_none() {
         let options = ["retries", "retry_if", "delay", "max_delay"];
         assert_eq!(closest("retrys", options), Some("retries"));
         assert_eq!(closest("Delay", options), Some("delay"));

@@ -1,10 +1,10 @@
-//! Names of time zones, by a table of our own: the answer does not depend on the machine that builds.
+//! Checks time zone names with a bundled database, so that the result does not depend on the build machine.
 
 use jiff::tz::TimeZoneDatabase;
 
 use super::suggest::closest;
 
-/// The name of the zone as the table spells it, or what is wrong with it.
+/// The name of the zone as the database spells it, or an error text.
 pub(super) fn check(name: &str) -> Result<String, String> {
     let zones = TimeZoneDatabase::bundled();
     if let Some(found) = zones.get(name).ok().and_then(|zone| zone.iana_name().map(str::to_owned)) {
@@ -15,7 +15,7 @@ pub(super) fn check(name: &str) -> Result<String, String> {
     Err(format!("unknown time zone `{name}`{hint}\nhelp: expected a name such as `Europe/Berlin` or `UTC`"))
 }
 
-/// By the whole name, or by the city alone.
+/// The known zone most similar to `name`, compared by its whole name or by its city.
 fn suggestion<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
     let word = name.replace(' ', "_");
     closest(&word, known.iter().map(String::as_str)).or_else(|| {

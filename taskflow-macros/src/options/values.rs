@@ -1,4 +1,4 @@
-//! The values of options: each read by its kind and checked against its limits.
+//! Parses the values of options by their kind and checks them against their limits.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -22,7 +22,7 @@ impl Entry {
         Error::new_spanned(&self.value, format!("`{name}` must be {what}, such as `{name} = {example}`"))
     }
 
-    /// A literal whole number in these limits.
+    /// A literal whole number from `min` to `max`.
     pub(super) fn whole<T>(&self, min: T, max: T, example: &str) -> Result<T>
     where
         T: TryFrom<i128> + Into<i128>,
@@ -39,7 +39,7 @@ impl Entry {
         T::try_from(number).map_err(|_| expected())
     }
 
-    /// A literal number in these limits.
+    /// A literal number in `range`.
     pub(super) fn number(&self, range: RangeInclusive<f64>, example: &str) -> Result<f64> {
         let (min, max) = (range.start(), range.end());
         let expected = || self.expected(&format!("a number from {min} to {max}"), example);
@@ -54,7 +54,7 @@ impl Entry {
         if range.contains(&number) { Ok(number) } else { Err(expected()) }
     }
 
-    /// A length of time, at least this long.
+    /// A duration of at least `least`.
     pub(super) fn length(&self, least: Duration, example: &str) -> Result<Duration> {
         let name = self.name();
         let value = self.value(example)?;
@@ -88,7 +88,7 @@ impl Entry {
         }
     }
 
-    /// `true`, `false`, or the bare option, which is `true`.
+    /// `true`, `false`, or the option without a value, which means `true`.
     pub(super) fn flag(&self) -> Result<bool> {
         match self.value.as_ref().map(ungroup) {
             None => Ok(true),
@@ -97,7 +97,7 @@ impl Entry {
         }
     }
 
-    /// A literal text.
+    /// A string literal.
     pub(super) fn text(&self, example: &str) -> Result<LitStr> {
         match self.value(example)? {
             Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Ok(text.clone()),
@@ -105,13 +105,13 @@ impl Entry {
         }
     }
 
-    /// A text that can be a name.
+    /// A string literal that is a valid name.
     pub(super) fn label(&self, example: &str) -> Result<String> {
         let text = self.text(example)?;
         checked_name(&text, &self.name())
     }
 
-    /// A list of names.
+    /// A list of valid names.
     pub(super) fn labels(&self, example: &str) -> Result<Vec<LitStr>> {
         let Expr::Array(list) = self.value(example)? else {
             return Err(self.expected("a list of names", example));
@@ -127,7 +127,7 @@ impl Entry {
         Ok(names)
     }
 
-    /// One of these words, in quotes.
+    /// A string literal that is one of `choices`.
     pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T> {
         let (name, words): (_, Vec<&str>) = (self.name(), choices.iter().map(|(word, _)| *word).collect());
         let example = format!("\"{}\"", words[0]);
@@ -149,7 +149,7 @@ impl Entry {
         }
     }
 
-    /// The path of a function, in whatever form.
+    /// The path of a function, qualified or not.
     pub(super) fn function(&self, example: &str) -> Result<Expr> {
         match self.value(example)? {
             Expr::Path(path) if path.path.segments.first().is_some_and(|first| first.ident == "Self") => {
@@ -177,7 +177,7 @@ fn checked_name(text: &LitStr, option: &str) -> Result<String> {
     Err(Error::new(text.span(), format!("this name in `{option}` {wrong}")))
 }
 
-/// A number's sign, and the literal behind it.
+/// The sign of a number (1 or -1) and its literal.
 fn sign(value: &Expr) -> (i128, Option<&Lit>) {
     match value {
         Expr::Lit(literal) => (1, Some(&literal.lit)),
@@ -189,12 +189,12 @@ fn sign(value: &Expr) -> (i128, Option<&Lit>) {
     }
 }
 
-/// Rust reads `3s` as a number with a suffix.
+/// Whether a suffix is a numeric type. Rust parses `3s` as a number with the suffix `s`.
 fn is_number_suffix(suffix: &str) -> bool {
     suffix.is_empty() || suffix.starts_with(['i', 'u', 'f'])
 }
 
-/// A `macro_rules!` fragment comes in invisible brackets.
+/// Removes the invisible group that surrounds a `macro_rules!` fragment.
 fn ungroup(mut value: &Expr) -> &Expr {
     while let Expr::Group(group) = value {
         value = &group.expr;

@@ -1,4 +1,4 @@
-//! A function as it was written: its head parsed, its body left alone, so that a half-typed body still expands.
+//! A function with a parsed signature and an unparsed body, so that a half-typed body still expands.
 
 use proc_macro2::{Group, TokenStream};
 use quote::{ToTokens, TokenStreamExt, quote};
@@ -34,7 +34,7 @@ fn is_function(input: ParseStream<'_>) -> bool {
 }
 
 impl Function {
-    /// The parameters' attributes that only we understand are taken away.
+    /// Removes `#[inject]` and `#[arg]` from the parameters, because the compiler does not know them.
     pub(crate) fn clean(&mut self) {
         for input in &mut self.sig.inputs {
             let (FnArg::Receiver(syn::Receiver { attrs, .. }) | FnArg::Typed(syn::PatType { attrs, .. })) =
@@ -43,8 +43,8 @@ impl Function {
         }
     }
 
-    /// The attributes that belong to the function everybody sees, and those of the body. What we do not know, such as
-    /// `#[tracing::instrument]`, wants the body.
+    /// Splits the attributes into those of the public function and those of the body. Unknown attributes, such as
+    /// `#[tracing::instrument]`, go to the body.
     pub(crate) fn split_attributes(&self) -> (Vec<&Attribute>, Vec<&Attribute>) {
         self.attrs.iter().partition(|attr| OUTER.iter().any(|name| attr.path().is_ident(name)))
     }
@@ -53,7 +53,7 @@ impl Function {
 const OUTER: &[&str] =
     &["doc", "cfg", "cfg_attr", "deprecated", "must_use", "allow", "warn", "deny", "forbid", "expect"];
 
-/// `#[inject]` and `#[arg]`.
+/// Whether the attribute is `#[inject]` or `#[arg]`.
 pub(super) fn is_ours(attr: &Attribute) -> bool {
     attr.path().is_ident("inject") || attr.path().is_ident("arg")
 }

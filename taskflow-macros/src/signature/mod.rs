@@ -1,4 +1,4 @@
-//! What a function must look like to be a task.
+//! Checks that a function can be a task, and extracts its parameters and return type.
 
 mod function;
 mod parameter;
@@ -14,20 +14,20 @@ use self::types::Place;
 use crate::errors::Errors;
 use crate::options::Attribute;
 
-/// A function that can be a task.
+/// The parameters, return type and name of a function that can be a task.
 pub(crate) struct Shape {
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) output: Type,
     pub(crate) is_async: bool,
-    /// The name it has unless the attribute gives another.
+    /// The name of the function, which is the default name of the task.
     pub(crate) name: String,
 }
 
-/// As many as `TaskFn` is implemented for.
+/// `TaskFn` is implemented for functions with up to 12 parameters.
 const MAX_PARAMETERS: usize = 12;
 
 impl Shape {
-    /// The shape of `function`, or all that keeps it from being a task.
+    /// The shape of `function`. If it cannot be a task, all reasons are added to `errors`.
     pub(crate) fn of(function: &Function, attribute: Attribute, errors: &mut Errors) -> Option<Self> {
         let sig = &function.sig;
         let before = errors.len();
@@ -45,7 +45,7 @@ impl Shape {
                         sig.ident
                     ),
                 ),
-                // With generics, what else is wrong with a type is most likely only that.
+                // In a generic function, further errors of a type are most likely caused by the generics.
                 FnArg::Typed(_) if is_generic => {}
                 FnArg::Typed(typed) => parameters.extend(Parameter::new(typed, position, errors)),
             }
@@ -76,7 +76,7 @@ impl Shape {
         (errors.len() == before).then_some(shape)
     }
 
-    /// Whether it is seen to return `()`.
+    /// Whether the function returns `()`, as far as its signature shows.
     pub(crate) fn returns_unit(&self) -> bool {
         match &self.output {
             Type::Verbatim(_) => true,
@@ -97,12 +97,12 @@ impl Shape {
     }
 }
 
-/// One attribute makes one task.
+/// Refuses a second `#[task]` or `#[schedule]` on the function.
 fn check_attributes(function: &Function, attribute: Attribute, errors: &mut Errors) {
     for other in &function.attrs {
         let Some(last) = other.path().segments.last() else { continue };
         let message = match (attribute, last.ident.to_string().as_str()) {
-            (Attribute::Task, "task") => "this function is a task already: give all options in one attribute",
+            (Attribute::Task, "task") => "this function is already a task: give all options in one attribute",
             (_, "task" | "schedule") => {
                 "a schedule is a task too\nhelp: give all options in one `#[schedule(..)]`"
             }
@@ -152,7 +152,7 @@ fn check_generics(sig: &Signature, errors: &mut Errors) -> bool {
         return true;
     }
     if let Some(clause) = &generics.where_clause {
-        errors.at(clause, "a task has no generics, so this says nothing: remove it");
+        errors.at(clause, "a task has no generics, so this `where` clause has no effect: remove it");
     }
     false
 }
@@ -163,8 +163,8 @@ fn check_no_arguments(sig: &Signature, parameters: &[Parameter], errors: &mut Er
             errors.push(syn::Error::new(
                 parameter.ident.span(),
                 format!(
-                    "the schedule `{}` cannot take the argument `{}`: a tick has none to give\n\
-                     help: shared resources are taken as `State<T>`, other provided values are marked `#[inject]`",
+                    "the schedule `{}` cannot take the argument `{}`: a tick has no arguments to pass\n\
+                     help: take a shared resource as `State<T>`, and mark other provided values with `#[inject]`",
                     sig.ident, parameter.ident
                 ),
             ));

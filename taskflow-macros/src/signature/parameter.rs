@@ -1,4 +1,4 @@
-//! One parameter: an argument that is stored, or a value that the worker provides.
+//! One parameter: a stored argument, or a value that the worker provides.
 
 use proc_macro2::Span;
 use quote::{ToTokens, format_ident};
@@ -10,16 +10,16 @@ use super::types::{self, Place};
 use crate::errors::Errors;
 
 pub(crate) struct Parameter {
-    /// What it is called on the outside.
+    /// The name of the parameter in the public function.
     pub(crate) ident: Ident,
     pub(crate) ty: Type,
     pub(crate) role: Role,
 }
 
 pub(crate) enum Role {
-    /// Stored under this key.
+    /// An argument that is stored under this key.
     Argument { key: String, or_default: bool },
-    /// Made by the worker.
+    /// A value that the worker provides.
     Injected,
 }
 
@@ -50,7 +50,7 @@ fn unnamed(pattern: &Pat, ty: &Type) -> String {
     match pattern {
         Pat::Wild(_) => format!(
             "name this parameter: its name is its key in the payload\n\
-             help: a value that the worker provides is marked: `#[inject] _: {ty}`"
+             help: mark a value that the worker provides: `#[inject] _: {ty}`"
         ),
         Pat::Ident(_) => "a task argument is taken by value, by its name alone".to_owned(),
         _ => "name this parameter: its name is its key in the payload\nhelp: take it apart in the body"
@@ -58,7 +58,7 @@ fn unnamed(pattern: &Pat, ty: &Type) -> String {
     }
 }
 
-/// What the attributes on a parameter say.
+/// The attributes on a parameter.
 #[derive(Default)]
 struct Marks {
     inject: bool,
@@ -72,7 +72,7 @@ fn marks(typed: &PatType, errors: &mut Errors) -> Marks {
         if attr.path().is_ident("cfg") || attr.path().is_ident("cfg_attr") {
             errors.at(
                 attr,
-                "a task's parameters cannot depend on `cfg`: what one build stores another must read",
+                "a task's parameters cannot depend on `cfg`: every build must read the stored arguments",
             );
         }
         if !is_ours(attr) {
@@ -94,7 +94,7 @@ fn marks(typed: &PatType, errors: &mut Errors) -> Marks {
             {
                 marks.or_default = true;
             }
-            Meta::List(list) => errors.at(&list.tokens, "unknown option: there is `#[arg(default)]`"),
+            Meta::List(list) => errors.at(&list.tokens, "unknown option: the only one is `#[arg(default)]`"),
             Meta::NameValue(_) => errors.at(attr, "expected `#[arg(default)]`"),
         }
     }
@@ -104,8 +104,8 @@ fn marks(typed: &PatType, errors: &mut Errors) -> Marks {
     marks
 }
 
-/// `TaskContext`, `TaskManager` and `State<T>`, by the last segment of their path, also behind a reference (which is an
-/// error, but one that should name the right remedy).
+/// Whether the type is `TaskContext`, `TaskManager` or `State<T>`, by the last segment of its path. A reference to one counts
+/// too: it is an error, and the message should name the right remedy.
 fn is_provided(ty: &Type) -> bool {
     match ty {
         Type::Group(group) => is_provided(&group.elem),
@@ -120,7 +120,7 @@ fn is_provided(ty: &Type) -> bool {
     }
 }
 
-/// `name` or `mut name`.
+/// The name in a pattern `name` or `mut name`.
 fn plain_name(pattern: &Pat) -> Option<Ident> {
     match pattern {
         Pat::Ident(name) if name.by_ref.is_none() && name.subpat.is_none() => Some(name.ident.clone()),
@@ -129,7 +129,7 @@ fn plain_name(pattern: &Pat) -> Option<Ident> {
     }
 }
 
-/// The one name in a pattern such as `State(db)`, which then is the parameter's name for everybody else.
+/// The only name in a pattern such as `State(db)`. It becomes the parameter's name in the public function.
 fn outer_name(pattern: &Pat) -> Option<Ident> {
     match pattern {
         Pat::Ident(name) => Some(name.ident.clone()),

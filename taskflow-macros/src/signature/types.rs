@@ -1,22 +1,22 @@
-//! What the types of a signature may be made of: nothing borrowed, nothing anonymous, no `Self`.
+//! Checks the types of a signature: no borrowed types, no `impl Trait`, no `Self`.
 
 use quote::ToTokens;
 use syn::{GenericArgument, Lifetime, Path, PathArguments, Type, TypeReference};
 
 use crate::errors::Errors;
 
-/// Where a type stands.
+/// The place of a type in the signature.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// An argument: it is read back from the payload, so it can borrow nothing at all.
+    /// An argument. It is decoded from the payload, so it cannot borrow anything.
     Argument,
-    /// What the worker provides.
+    /// A value that the worker provides.
     Injected,
-    /// What the function returns.
+    /// The return type.
     Output,
 }
 
-/// Reports the first thing that cannot be in a type at that place.
+/// Reports the first part of a type that is not allowed at `place`.
 pub(super) fn check(ty: &Type, place: Place, errors: &mut Errors) {
     let before = errors.len();
     walk(ty, &mut |part| {
@@ -50,11 +50,11 @@ fn report(part: Part<'_>, place: Place, errors: &mut Errors) {
                 ),
                 Place::Injected if !is_static => errors.at(
                     reference,
-                    format!("a task outlives what calls it, so it cannot borrow\nhelp: use `{}` instead", owned(reference)),
+                    format!("a task outlives its caller, so it cannot borrow\nhelp: use `{}` instead", owned(reference)),
                 ),
                 Place::Output if !is_static => errors.at(
                     reference,
-                    format!("what a task returns must be owned\nhelp: use `{}` instead", owned(reference)),
+                    format!("the return type of a task must be owned\nhelp: use `{}` instead", owned(reference)),
                 ),
                 Place::Injected | Place::Output => {}
             }
@@ -65,7 +65,7 @@ fn report(part: Part<'_>, place: Place, errors: &mut Errors) {
         Part::Lifetime(_) => {}
         Part::Impl(ty) if place == Place::Output => errors.at(
             ty,
-            "a task must name what it returns: `()` or `Result<T, E>`\nhelp: for a function that returns a future, write `async fn`",
+            "a task must name its return type: `()` or `Result<T, E>`\nhelp: for a function that returns a future, write `async fn`",
         ),
         Part::Impl(ty) => errors.at(
             ty,
@@ -82,7 +82,7 @@ fn report(part: Part<'_>, place: Place, errors: &mut Errors) {
     }
 }
 
-/// The owned type for a borrowed one, where it is known.
+/// The owned type to suggest for a borrowed one: the known owned counterpart, or the referenced type itself.
 fn owned(reference: &TypeReference) -> String {
     match &*reference.elem {
         Type::Slice(slice) => format!("Vec<{}>", spelled(&slice.elem)),
@@ -100,7 +100,7 @@ fn owned(reference: &TypeReference) -> String {
     }
 }
 
-/// A type as one writes it.
+/// A type as it is usually written, without the extra spaces of its tokens.
 fn spelled(ty: &impl ToTokens) -> String {
     let text = ty.to_token_stream().to_string();
     [(" <", "<"), ("< ", "<"), (" >", ">"), (" ::", "::"), (":: ", "::"), (" ,", ","), ("& ", "&")]
@@ -108,8 +108,8 @@ fn spelled(ty: &impl ToTokens) -> String {
         .fold(text, |text, (from, to)| text.replace(from, to))
 }
 
-/// Shows `see` each part of a type that may be wrong, from the outside in. What a `dyn Trait` or a `fn` pointer says of
-/// lifetimes is its own.
+/// Calls `see` with each part of a type that may be wrong, from the outside in. Lifetimes inside a `dyn Trait` or a `fn` pointer
+/// are not checked.
 fn walk<'a>(ty: &'a Type, see: &mut dyn FnMut(Part<'a>)) {
     match ty {
         Type::Array(array) => walk(&array.elem, see),

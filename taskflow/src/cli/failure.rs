@@ -1,6 +1,6 @@
-//! What a command that cannot go on says.
+//! The error type of the commands.
 
-/// Why it cannot go on.
+/// Why a command failed.
 pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 pub(super) type Result<T, E = Failure> = std::result::Result<T, E>;

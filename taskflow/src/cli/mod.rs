@@ -1,4 +1,4 @@
-//! The `taskflow` command, on nothing but the public API of the library.
+//! The `taskflow` command. It uses only the public API of the library.
 
 mod bench;
 mod failure;
@@ -19,15 +19,15 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Measure taskflow on a store, beside the same work hand-written on the store's raw driver.
+    /// Measure taskflow on a store, and the same work hand-written on the store's raw driver.
     #[command(long_about = bench::ABOUT)]
     Bench(bench::Options),
-    /// Hold tasks waiting and say what memory that takes; the bench runs it as a process of its own.
+    /// Hold waiting tasks and print the memory they take; the bench runs this command in a separate process.
     #[command(hide = true)]
     BenchMemory(bench::Holding),
 }
 
-/// Runs the command that the arguments of the process name.
+/// Parses the process's arguments and runs the command.
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(arguments.command) {

@@ -1,10 +1,10 @@
-//! Waiting between two tries.
+//! Delays between retries.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Delays that double up to a limit, each somewhat shorter or longer at random so that processes do not march in step.
+/// Delays that double up to a limit. Each is shortened at random, so that processes do not retry in step.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     next: Duration,
@@ -18,7 +18,7 @@ impl Backoff {
         Self { next: Self::FIRST }
     }
 
-    /// The next delay: never longer than 5 s.
+    /// The next delay: the first is at most 20 ms, and none is longer than 5 s.
     pub(crate) fn delay(&mut self) -> Duration {
         let delay = self.next;
         self.next = (delay * 2).min(Self::LONGEST);
@@ -26,14 +26,14 @@ impl Backoff {
     }
 }
 
-/// The instant that long after now; of a length beyond every clock, one that is far enough.
+/// The instant `length` from now. A length beyond the range of the clock gives an instant 30 years from now.
 pub(crate) fn in_time(length: Duration) -> Instant {
     const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
     let now = Instant::now();
     now.checked_add(length).unwrap_or_else(|| now + FAR)
 }
 
-/// `length`, a tenth shorter or longer at random.
+/// `length`, up to a tenth shorter or longer at random.
 pub(crate) fn jittered(length: Duration) -> Duration {
     length.mul_f64(0.9 + fastrand::f64() / 5.0)
 }

@@ -1,6 +1,6 @@
-//! The threads synchronous tasks run on.
+//! The threads on which synchronous tasks run.
 //!
-//! They are plain threads and not the runtime's: a runtime waits for its own when it is dropped, and a task that
+//! They are plain threads and not the runtime's: a runtime waits for its own threads when it is dropped, and a task that
 //! ignores the request to stop must not keep `main` from returning.
 
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-/// Threads for synchronous bodies: made when needed, up to a limit, and gone after a while without work.
+/// A pool of threads for synchronous bodies. Threads start when needed, up to a limit, and end after 10 s without work.
 #[derive(Clone, Debug)]
 pub(crate) struct BlockingPool(Arc<Shared>);
 
@@ -35,7 +35,7 @@ impl BlockingPool {
         Self(Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), limit }))
     }
 
-    /// Runs `body` on a thread. `body` must not panic. The answer is an error if no thread could be had.
+    /// Runs `body` on a thread. `body` must not panic. The receiver gets an error if no thread could be started.
     pub(crate) fn run<T: Send + 'static>(
         &self,
         body: impl FnOnce() -> T + Send + 'static,
@@ -43,7 +43,7 @@ impl BlockingPool {
         let (answer, receiver) = oneshot::channel();
         let mut state = self.0.state.lock();
         state.waiting.push_back(Box::new(move || {
-            // Nobody waits any more: then nobody needs the answer.
+            // If the receiver was dropped, the answer is not needed.
             let _ = answer.send(body());
         }));
         if state.idle >= state.waiting.len() || state.threads >= self.0.limit {
@@ -64,8 +64,8 @@ impl BlockingPool {
             let mut state = self.0.state.lock();
             state.threads -= 1;
             if state.threads == 0 {
-                // Nobody is left to take them: their tasks go back to the queue.
-                tracing::error!(%error, "no thread for synchronous tasks could be started");
+                // No thread is left to run these bodies: their tasks go back to the queue.
+                tracing::error!(%error, "no thread for synchronous tasks could be started; raise the limit of threads");
                 state.waiting.clear();
             }
         }

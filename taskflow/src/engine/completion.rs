@@ -1,4 +1,5 @@
-//! What is told and freed when the ends of runs are durable.
+//! What happens once the results of runs have been stored: permits are released, and subscribers and waiting callers are
+//! notified.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,8 @@ use super::worker::Worker;
 use crate::model::{AttemptOutcome, TaskEventKind, TaskStatus};
 use crate::store::{Finish, FinishKind, Finished, TaskEnd};
 
-/// Counts how these runs ended: before they are seen to be over, so that a shutdown which waits for that counts them.
+/// Counts how these runs ended. This comes before the runs are removed, so that a shutdown which waits for their removal
+/// counts them.
 pub(super) fn count(worker: &Worker, finishes: &[Finish], finished: &[Finished]) {
     let mut ends = Ends::default();
     for (finish, finished) in finishes.iter().zip(finished) {
@@ -20,13 +22,13 @@ pub(super) fn count(worker: &Worker, finishes: &[Finish], finished: &[Finished])
     worker.tally.add(ends);
 }
 
-/// These runs are over and their slots free.
+/// Removes these runs and releases their permits.
 pub(super) fn leave(worker: &Worker, batch: &mut [Ended]) {
     worker.slots.leave(permits(batch));
     worker.core.runs.end(batch.iter().map(|ended| ended.run));
 }
 
-/// Tells what became of each, and answers when the first of them is due again.
+/// Notifies subscribers and waiting callers of each result. Returns when the first of these tasks is due again.
 pub(super) fn complete(
     worker: &Worker,
     batch: &[Ended],
@@ -35,13 +37,16 @@ pub(super) fn complete(
 ) -> Option<Duration> {
     let mut next: Option<Duration> = None;
     for ((ended, finish), finished) in batch.iter().zip(finishes).zip(finished) {
-        // What goes back without having begun was never seen to begin.
+        // A task that goes back without having started has sent no started event.
         let began = !matches!(finish.kind, FinishKind::GiveBack { outcome: None, .. });
-        // Of one that was applied before the answer was lost, and nobody has heard.
+        // `Repeated`: it was applied before, but the answer was lost and nothing was notified.
         let (Finished::Applied(status) | Finished::Repeated(status)) = *finished else {
             if began {
                 worker.core.health.stale_write();
-                tracing::warn!(task = %ended.run.id, name = %ended.name, "a lost run ended; its outcome is dropped");
+                tracing::warn!(
+                    task = %ended.run.id, name = %ended.name,
+                    "a run ended after its lease was lost; its outcome is dropped"
+                );
             }
             continue;
         };
@@ -64,7 +69,7 @@ pub(super) fn complete(
     next
 }
 
-/// What callers that wait are told, where the finish says it all.
+/// The result for waiting callers, if the finish contains all of it.
 fn end(kind: &FinishKind, status: TaskStatus) -> Option<impl FnOnce() -> TaskEnd> {
     let (result, error) = match kind {
         FinishKind::Success { result } if status == TaskStatus::Success => (Some(result), None),
@@ -91,11 +96,12 @@ fn event(kind: &FinishKind, status: TaskStatus) -> TaskEventKind {
     }
 }
 
-/// After an error that no repetition mends: writes each end alone, so that one the store will not take does not hold up
-/// the others. That one becomes a failure that says so; if not even that can be written, its lease will end.
+/// Stores each result alone, after an error that no retry can fix, so that one result the store refuses does not hold up
+/// the others. That one is replaced by a failure that gives the reason. If even that cannot be stored, its lease ends and
+/// the task is recovered.
 pub(super) async fn one_by_one(worker: &Worker, batch: &mut Vec<Ended>) {
     let mut at = 0;
-    // Each stays in the batch until its end is durable: none is lost to a panic.
+    // Each stays in the batch until its result has been stored, so that a panic loses none.
     while let Some(Ended { run, finish, .. }) = batch.get(at) {
         let (run, Some(finish)) = (*run, finish.clone()) else {
             at += 1;
@@ -125,7 +131,10 @@ pub(super) async fn one_by_one(worker: &Worker, batch: &mut Vec<Ended>) {
             Err(error) => {
                 batch[at].finish = None;
                 at += 1;
-                tracing::error!(task = %run.id, %error, "its outcome cannot be stored; its lease will end");
+                tracing::error!(
+                    task = %run.id, %error,
+                    "the outcome of this run cannot be stored; the task is recovered when its lease ends"
+                );
             }
         }
     }

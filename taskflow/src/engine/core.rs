@@ -1,4 +1,4 @@
-//! What every part of the engine shares.
+//! The state that every part of the engine shares.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ use super::written::Written;
 use crate::model::{AddError, InstanceInfo, NewTask, StoreError, StoreErrorKind, TaskEventKind, TaskId};
 use crate::store::{InsertTask, Retention, Start, Store, StoreFuture};
 
-/// What every part of the engine shares, whether this process runs tasks or only adds them.
+/// The state that every part of the engine shares, in a process that runs tasks and in one that only adds them.
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) store: Arc<dyn Store>,
@@ -32,20 +32,20 @@ pub(crate) struct Core {
     pub(crate) health: HealthMeter,
     pub(crate) runs: Runs,
     pub(crate) holds: Holds,
-    /// Fires when nothing of this manager is to go on.
+    /// Cancelled when every part of this manager must stop.
     pub(crate) over: CancellationToken,
-    /// Fires when its runtime is gone, which can be before it is over.
+    /// Cancelled when the manager's runtime has been dropped. That can happen before `over` is cancelled.
     pub(crate) orphaned: CancellationToken,
     pub(crate) presence: Presence,
     closed: AtomicBool,
-    /// Whether the store has not let this process join.
+    /// Whether the store has refused the join, so that this process can only read.
     only_looks: AtomicBool,
 }
 
-/// How long a call of the store may take once the runtime of its manager has ended.
+/// How long a store call may take once the manager's runtime has ended.
 const ORPHANED: Duration = Duration::from_millis(500);
 
-/// What the builder was told.
+/// The settings of the builder.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) lease: Duration,
@@ -81,7 +81,7 @@ impl Core {
         }
     }
 
-    /// A call of the store that writes, noted in the health.
+    /// Makes a store call that writes, and records its outcome in the health.
     pub(crate) async fn call<T: Written>(
         &self,
         what: &'static str,
@@ -91,7 +91,7 @@ impl Core {
         self.health.note(what, began, self.answer_of(call).await)
     }
 
-    /// A call of the store that changes nothing.
+    /// Makes a store call that only reads, and records its outcome in the health.
     pub(crate) async fn read<T>(
         &self,
         what: &'static str,
@@ -101,8 +101,8 @@ impl Core {
         self.health.note_read(what, began, self.answer_of(call).await)
     }
 
-    /// The answer of the store; or an error soon after the runtime of this manager has ended, which may have driven the
-    /// store's connections: a call would wait for ever.
+    /// Awaits the store's answer. Returns an error 500 ms after the manager's runtime has ended: that runtime may have
+    /// driven the store's connections, and the call would wait forever.
     async fn answer_of<T>(&self, call: StoreFuture<'_, T>) -> Result<T, StoreError> {
         let ended = async {
             self.orphaned.cancelled().await;
@@ -118,7 +118,7 @@ impl Core {
         }
     }
 
-    /// Tells whoever listens or waits that a pending task was cancelled.
+    /// Tells subscribers and waiting callers that a pending task was cancelled.
     pub(crate) async fn announce_cancelled(&self, id: TaskId) {
         self.waiters.ended_somehow(id);
         if self.events.has_subscribers()
@@ -128,23 +128,23 @@ impl Core {
         }
     }
 
-    /// The store refuses to be written to, and can be read.
+    /// Records that the store can be read but refuses writes.
     pub(crate) fn look_only(&self, refused: StoreError) {
         self.only_looks.store(true, Ordering::Release);
-        let _ = self.health.note_read::<()>("to make this process known", self.health.begin(), Err(refused));
+        let _ = self.health.note_read::<()>("the join", self.health.begin(), Err(refused));
     }
 
     pub(crate) fn only_looks(&self) -> bool {
         self.only_looks.load(Ordering::Acquire)
     }
 
-    /// The store has let this process join.
+    /// Records that the store has accepted the join.
     pub(super) fn has_joined(&self) {
         self.only_looks.store(false, Ordering::Release);
         self.presence.is_known();
     }
 
-    /// Nothing can be added from now on.
+    /// Refuses all further adds.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }
@@ -153,7 +153,7 @@ impl Core {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// A task that is within every limit and whose queue is known, ready to be inserted.
+    /// Checks a task against every limit and looks up its queue. Returns it ready to be inserted.
     pub(crate) fn prepare(&self, task: NewTask, start: Start) -> Result<InsertTask, AddError> {
         task.check()?;
         let (max_size, record_rejected) = self.queues.admission(&task.queue)?;

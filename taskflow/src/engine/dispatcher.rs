@@ -1,7 +1,7 @@
-//! The loop that writes how runs ended and claims the next, in one round trip where it can.
+//! The loop that stores the results of runs and claims the next tasks, in one round trip where possible.
 //!
-//! What ends and what begins share a transaction. Nothing is timed to gather a batch: while one round trip is under way the
-//! next one's ends collect, and what the one before brought runs.
+//! Results and new runs share a transaction. No timer gathers a batch: while one round trip is in flight, the results for
+//! the next one collect and the tasks of the previous one run.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -21,13 +21,13 @@ use super::worker::Worker;
 use crate::model::StoreError;
 use crate::store::{Claim, ClaimQueue, Claimed, Claims, Finish, Finished};
 
-/// No claim is further away than this, whatever hints are missed.
+/// The dispatcher claims at least this often, even if it misses every hint.
 const POLL: Duration = Duration::from_secs(1);
 
-/// The most ends written in one round trip.
+/// The most results stored in one round trip.
 const MAX_BATCH: usize = 1000;
 
-/// Runs until the process stops and everything that ran here has ended.
+/// Dispatches until the process stops and every run of it has ended.
 pub(crate) async fn dispatch(worker: Arc<Worker>) {
     let core = worker.core.clone();
     let mut dispatcher = Dispatcher { worker, batch: Vec::new(), starting: Vec::new(), under_way: None };
@@ -41,11 +41,12 @@ pub(crate) async fn dispatch(worker: Arc<Worker>) {
 
 struct Dispatcher {
     worker: Arc<Worker>,
-    /// Ends that are to be written.
+    /// Results that are not stored yet.
     batch: Vec<Ended>,
-    /// Claimed, each with its slot. They start when the next round trip is under way, so that it need not wait for that.
+    /// Claimed tasks, each with its slot. They start once the next round trip is in flight, so that it does not wait for
+    /// them.
     starting: Vec<(Admitted, Permit)>,
-    /// The ends that a round trip took from the batch and has not been answered for, and whether it made room for a claim.
+    /// The results of the round trip in flight, and whether that round trip has reserved capacity for a claim.
     under_way: Option<(Arc<Vec<Finish>>, bool)>,
 }
 
@@ -56,21 +57,21 @@ impl Dispatcher {
         let mut poll = Instant::now() + jittered(POLL);
         let mut backoff = Backoff::new();
         while !(worker.is_stopping() && self.batch.is_empty() && worker.is_idle()) {
-            let look = due.map_or(poll, |due| due.min(poll));
+            let look_at = due.map_or(poll, |due| due.min(poll));
             let impatient = worker.slots.impatient_at();
             tokio::select! {
                 biased;
                 () = worker.woken() => {}
-                () = tokio::time::sleep_until(impatient.map_or(look, |at| at.min(look))) => {}
+                () = tokio::time::sleep_until(impatient.map_or(look_at, |at| at.min(look_at))) => {}
             }
-            if look <= Instant::now() {
+            if look_at <= Instant::now() {
                 worker.remember_work();
                 due = None;
                 poll = Instant::now() + jittered(POLL);
             }
             worker.give_back_waiting(false);
             if self.starting.is_empty() {
-                // Whatever was started in the last round and is done at once joins this one.
+                // Tasks that the last round started and that finish at once join this batch.
                 tokio::task::yield_now().await;
             }
             worker.take_ended(&mut self.batch, MAX_BATCH);
@@ -88,7 +89,7 @@ impl Dispatcher {
                     if error.is_about_one_row() {
                         one_by_one(&worker, &mut self.batch).await;
                     }
-                    // Outcomes are kept and tried again; meanwhile more of them collect.
+                    // The results are kept and retried; more of them collect meanwhile.
                     tokio::time::sleep(backoff.delay()).await;
                     worker.may_have_work();
                 }
@@ -96,8 +97,8 @@ impl Dispatcher {
         }
     }
 
-    /// One round: writes the batch, claims what there is room for, starts it. Answers when the next task is due. After an
-    /// error everything is as before.
+    /// Runs one round: stores the batch, claims as many tasks as there is room for, and starts them. Returns when the
+    /// next task is due. After an error the state is as before the round.
     async fn turn(&mut self) -> Result<Option<Duration>, StoreError> {
         let worker = self.worker.clone();
         let mut lost: Vec<Ended> = self.batch.extract_if(.., |ended| ended.finish.is_none()).collect();
@@ -124,7 +125,7 @@ impl Dispatcher {
         self.under_way = None;
         match answer {
             Ok((finished, next_due)) => {
-                // Taken first: these ends are durable, whatever a panic in what follows does.
+                // Taken first: these results are stored, even if the code below panics.
                 let batch = std::mem::take(&mut self.batch);
                 let next_retry = complete(&worker, &batch, &finishes, &finished);
                 Ok([next_retry, next_due].into_iter().flatten().min())
@@ -139,7 +140,7 @@ impl Dispatcher {
         }
     }
 
-    /// After a panic in the middle of a round: everything is as before it.
+    /// Restores the state from before the round after a panic within it.
     fn restore(&mut self) {
         let Some((finishes, claimed)) = self.under_way.take() else { return };
         if claimed {
@@ -189,14 +190,14 @@ impl Dispatcher {
             Err(error) => {
                 worker.slots.undo(permits(&mut self.batch));
                 worker.remember_work();
-                // No claim is under way any more, for which a shutdown may wait.
+                // No claim is in flight any more; a shutdown may wait for that.
                 worker.core.runs.notify_waiters();
                 Err(error)
             }
         }
     }
 
-    /// Waits for a round trip, and starts what is to start once it is under way.
+    /// Waits for a round trip, and starts the claimed tasks once it is in flight.
     async fn under_way<T>(&mut self, call: impl Future<Output = T>) -> T {
         let mut call = pin!(call);
         let answer = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await;
@@ -207,16 +208,16 @@ impl Dispatcher {
         }
     }
 
-    /// Takes what a claim has brought, and claims the rest if the first part was only as much as there are threads. Answers
-    /// when the next task is due.
+    /// Admits the tasks of a claim. If its first part was limited to the free threads and brought that many tasks, claims
+    /// the rest too. Returns when the next task is due.
     async fn take(&mut self, budget: &ClaimBudget, ask: Ask, claims: Claims) -> Option<Duration> {
         let worker = self.worker.clone();
         let (next_due, mut taken, mut needs_slot) = (claims.next_due, claims.tasks.len(), claims.needs_slot);
         if taken == ask.limit {
-            // It ended for the limit, and not because there was nothing more.
+            // The claim stopped at its limit, so more tasks may be due.
             worker.may_have_work();
         } else if needs_slot {
-            // Whoever frees a slot wakes us.
+            // The run that frees a slot wakes the dispatcher.
             worker.remember_work();
         }
         let rest = (taken == ask.limit).then(|| ask.rest(budget)).flatten();
@@ -230,14 +231,14 @@ impl Dispatcher {
         });
         self.admit(claims.tasks);
         if let Some(rest) = rest {
-            // What came first begins meanwhile.
+            // The tasks of the first part start meanwhile.
             match self.under_way(worker.core.call("a claim", worker.core.store.claim(rest))).await {
                 Ok(more) => {
                     taken += more.tasks.len();
                     needs_slot = more.needs_slot;
                     self.admit(more.tasks);
                 }
-                // The note above brings us back for it.
+                // `may_have_work` above makes the dispatcher try again.
                 Err(error) => tracing::debug!(%error, "the second part of a claim failed"),
             }
         }
@@ -245,7 +246,7 @@ impl Dispatcher {
         next_due
     }
 
-    /// What was claimed gets slots as far as they are free; the rest waits for the next.
+    /// Gives slots to claimed tasks while slots are free; the rest wait for the next free slot.
     fn admit(&mut self, claimed: Vec<Claimed>) {
         let admitted = self.worker.admit(claimed);
         self.starting.extend(self.worker.slots.admit(admitted, Admitted::kind));
@@ -269,11 +270,11 @@ impl Dispatcher {
     }
 }
 
-/// What a round that claims answers: what became of the ends, and when the next task is due.
+/// The answer of a round that claims: the outcome of each finish, and when the next task is due.
 type Round = (Vec<Finished>, Option<Duration>);
 
-/// What is asked for. With fewer threads than slots, synchronous tasks could fill more slots than can be started: then
-/// everything is asked for up to the free threads, and async tasks alone for the rest.
+/// The size of one claim. With fewer threads than slots, synchronous tasks could fill more slots than there are threads.
+/// So the first claim asks for tasks of both kinds up to the free threads, and a second one for async tasks only.
 struct Ask {
     limit: usize,
     prefetch: usize,
@@ -297,7 +298,7 @@ impl Ask {
         })
     }
 
-    /// What is left to ask for when this was answered in full.
+    /// The second claim, for the rest of the budget, once this one has been answered in full.
     fn rest(&self, budget: &ClaimBudget) -> Option<Self> {
         let limit = budget.limit - self.limit;
         let prefetch = budget.prefetch - self.prefetch;

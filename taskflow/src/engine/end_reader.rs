@@ -1,5 +1,5 @@
-//! Reads the ends of tasks that callers wait for: one reader asks the store for every task that is waited for at once, in
-//! rounds. A round begins when a caller begins to wait, when the store hints at a change, and twice a second.
+//! Reads the results of tasks that callers wait for. One reader asks the store for all these tasks at once, in rounds. A
+//! round begins when a caller begins to wait, when the store sends a hint, and twice a second.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,22 +9,22 @@ use tokio::time::Instant;
 use super::core::Core;
 use super::waiters::Times;
 
-/// How often every task that is waited for is read without a hint.
+/// How often every task that callers wait for is read without a hint.
 const POLL: Duration = Duration::from_millis(500);
 
-/// After a round for a hint, the next such round waits this many times as long as that one took: reads for hints take at
-/// most a twentieth of the time, however many tasks are waited for.
+/// After a round for a hint, the next such round waits this many times as long as the round took. So reads for hints take
+/// at most a twentieth of the time, regardless of the number of tasks.
 const REST: u32 = 20;
 
-/// The most tasks of one read.
+/// The most tasks in one read.
 const AT_ONCE: usize = 500;
 
-/// Reads for those that wait, until the process is over.
+/// Reads results for waiting callers until the process ends.
 pub(crate) async fn read(core: Arc<Core>) {
     let waiters = &core.waiters;
     let mut times = Times { hint_from: Instant::now(), poll_at: Instant::now() + POLL };
     loop {
-        // Callers that begin to wait in this moment share the round.
+        // Callers that begin to wait at the same moment share the round.
         tokio::task::yield_now().await;
         let round = match waiters.next(&times) {
             Ok(round) => round,
@@ -39,8 +39,8 @@ pub(crate) async fn read(core: Arc<Core>) {
         };
         let began = Instant::now();
         for ids in round.ids.chunks(AT_ONCE) {
-            let ends = core.read("a look for ends", core.store.ends(ids.to_vec())).await;
-            // An error is in the health; the poll comes again.
+            let ends = core.read("a read of task ends", core.store.ends(ids.to_vec())).await;
+            // The health has the error; the next poll reads again.
             for (id, end) in ids.iter().zip(ends.unwrap_or_default()) {
                 waiters.deliver(*id, end, Some(round.number));
             }

@@ -1,4 +1,4 @@
-//! Tells subscribers what happens to tasks.
+//! Sends task events to subscribers.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,17 +9,18 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::model::{TaskEvent, TaskEventKind, TaskId};
 
-/// Tells subscribers what happens.
+/// Sends task events to subscribers.
 #[derive(Debug)]
 pub(crate) struct Events {
     subscribers: broadcast::Sender<TaskEvent>,
-    /// Shared with each subscriber: whether there is one is asked for every task, and the channel would take a lock.
+    /// Shared with each subscriber, so that its count shows whether there is one. This is checked for every task, and the
+    /// channel would take a lock for it.
     listening: Arc<()>,
-    /// Adds on their way, whose subscribers have not been told: a run may begin before the add is answered.
-    untold: Mutex<HashSet<TaskId>>,
+    /// Adds in flight, not announced to subscribers yet: a run may start before the add is answered.
+    unannounced: Mutex<HashSet<TaskId>>,
 }
 
-/// Hears what happens from when it was made on.
+/// Receives the events from its creation on.
 #[derive(Debug)]
 pub(crate) struct Subscriber {
     events: broadcast::Receiver<TaskEvent>,
@@ -27,12 +28,14 @@ pub(crate) struct Subscriber {
 }
 
 impl Subscriber {
-    /// The next event; `None` when there can be no more.
+    /// Waits for the next event; `None` when no more can come.
     pub(crate) async fn next(&mut self) -> Option<TaskEvent> {
         loop {
             match self.events.recv().await {
                 Ok(event) => return Some(event),
-                Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "a subscriber is too slow"),
+                Err(RecvError::Lagged(missed)) => {
+                    tracing::warn!(missed, "a subscriber reads too slowly and missed events");
+                }
                 Err(RecvError::Closed) => return None,
             }
         }
@@ -40,14 +43,14 @@ impl Subscriber {
 }
 
 impl Events {
-    /// Events a subscriber may be behind before it misses some.
+    /// How many events a subscriber may be behind before it misses some.
     const CAPACITY: usize = 4096;
 
     pub(crate) fn new() -> Self {
         Self {
             subscribers: broadcast::channel(Self::CAPACITY).0,
             listening: Arc::default(),
-            untold: Mutex::default(),
+            unannounced: Mutex::default(),
         }
     }
 
@@ -60,33 +63,34 @@ impl Events {
         Arc::strong_count(&self.listening) > 1
     }
 
-    /// Tells what happened, if anybody listens.
+    /// Sends an event, if there are subscribers.
     pub(crate) fn send(&self, id: TaskId, name: &Arc<str>, kind: impl FnOnce() -> TaskEventKind) {
         if self.has_subscribers() {
-            // The only error is that nobody listens any more.
+            // The only possible error is that no subscriber is left.
             let _ = self.subscribers.send(TaskEvent::now(id, name.clone(), kind()));
         }
     }
 
-    /// This task is about to be added. Answers whether anybody listens; then [`added`](Self::added) must follow.
+    /// Announces tasks that are about to be added. Returns whether there are subscribers; if so, the caller must call
+    /// [`added`](Self::added) for each task.
     pub(crate) fn adding(&self, ids: impl Iterator<Item = TaskId>) -> bool {
         let listening = self.has_subscribers();
         if listening {
-            self.untold.lock().extend(ids);
+            self.unannounced.lock().extend(ids);
         }
         listening
     }
 
-    /// What became of an add that was announced: `name`, if a task was added.
+    /// Completes an announced add. Sends the added event if `name` is given, which means that a task was added.
     pub(crate) fn added(&self, id: TaskId, name: Option<&str>) {
-        if self.untold.lock().remove(&id)
+        if self.unannounced.lock().remove(&id)
             && let Some(name) = name
         {
             self.send_named(id, name, || TaskEventKind::Added);
         }
     }
 
-    /// An attempt begins: of a task that has been added, whoever is told first.
+    /// Sends the started event of an attempt. If the add has not been answered yet, its added event is sent first.
     pub(crate) fn started(&self, id: TaskId, name: &Arc<str>, attempt: u32) {
         if self.has_subscribers() {
             self.added(id, Some(name));
@@ -94,7 +98,7 @@ impl Events {
         }
     }
 
-    /// As [`send`](Self::send), where the name is not shared yet.
+    /// Like [`send`](Self::send), for a name that is not shared yet.
     pub(crate) fn send_named(&self, id: TaskId, name: &str, kind: impl FnOnce() -> TaskEventKind) {
         if self.has_subscribers() {
             self.send(id, &Arc::from(name), kind);

@@ -1,4 +1,4 @@
-//! One claimed task, from its stored arguments to how it ended.
+//! Runs one claimed task, from decoding its stored arguments to its result.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -22,10 +22,10 @@ use crate::task::{
     BlockingBody, BoxFuture, FinalReport, Prepare, RunError, RunTask, Steering, TaskContext, TaskOutcome,
 };
 
-/// How long a synchronous task waits for which no thread could be started.
+/// The delay before a synchronous task is claimed again after no thread could be started for it.
 const NO_THREAD: Duration = Duration::from_secs(1);
 
-/// Begins a task. When its body is over, `then` takes the end of the run, and how long it took.
+/// Starts a task. When its body has ended, calls `then` with the end of the run and the time the body took.
 pub(super) fn begin(
     core: &Arc<Core>,
     pool: &BlockingPool,
@@ -48,7 +48,7 @@ pub(super) fn begin(
     };
 }
 
-/// A body that is under way: until it is over, or gone with the runtime that would have gone on with it.
+/// A running body. Dropping this ends it: when the body has ended, or when its runtime is dropped with the body.
 struct Executing {
     core: Arc<Core>,
     context: TaskContext,
@@ -68,7 +68,7 @@ impl Drop for Executing {
     }
 }
 
-/// Runs an async task and hands its end over.
+/// Runs an async task and hands its end to `then`.
 #[expect(clippy::manual_async_fn, reason = "an async function holds what it is given twice, for each run")]
 fn run(
     executing: Executing,
@@ -89,7 +89,7 @@ fn run(
     }
 }
 
-/// Attends a synchronous task on its thread and hands its end over.
+/// Runs a synchronous task on a thread of the pool, waits for it, and hands its end to `then`.
 async fn run_blocking(
     executing: Executing,
     pool: BlockingPool,
@@ -110,7 +110,7 @@ async fn run_blocking(
     then(ended(task, permit, kind, words), since.elapsed());
 }
 
-/// The end of a run, with what it has said and nobody has stored.
+/// The end of a run, with the progress and log lines that have not been stored yet.
 fn ended(task: Claimed, permit: Permit, kind: Option<FinishKind>, words: FinalReport) -> Ended {
     let finish = kind.map(|kind| {
         let mut finish = Finish::new(task.run, kind);
@@ -120,12 +120,12 @@ fn ended(task: Claimed, permit: Permit, kind: Option<FinishKind>, words: FinalRe
     Ended { run: task.run, name: task.name, permit, finish }
 }
 
-/// Runs code of the task's; a panic is its text.
+/// Runs code of the task; a panic becomes an error with its text.
 fn within<T>(context: &TaskContext, code: impl FnOnce() -> T) -> Result<T, String> {
     panics::catch(|| context.clone().sync_scope(code))
 }
 
-/// The body with its arguments, or how a run ends that cannot begin.
+/// Prepares the body with its arguments. If that fails, returns how the run ends.
 fn prepared<B>(prepare: Prepare<B>, context: &TaskContext, task: &Claimed) -> Result<B, FinishKind> {
     match within(context, || prepare(context, &task.args)) {
         Ok(Ok(body)) => Ok(body),
@@ -134,8 +134,8 @@ fn prepared<B>(prepare: Prepare<B>, context: &TaskContext, task: &Claimed) -> Re
     }
 }
 
-/// An async body: polled until it is ready, and dropped when it is to stop and has had its time to clean up. `None`: the
-/// run was lost.
+/// Drives an async body: polls it until it is ready, or until it must stop and its time to clean up is over; then drops
+/// it. `None` means the run was lost.
 async fn drive(
     mut body: BoxFuture<'static, TaskOutcome>,
     executing: &Executing,
@@ -145,7 +145,7 @@ async fn drive(
     let context = &executing.context;
     let mut polled = poll_fn(|cx| {
         if context.stop().is_lost() {
-            // It does nothing more: whoever waits beside it drops it.
+            // It must do nothing more: the `select!` below drops it.
             return Poll::Pending;
         }
         match within(context, || body.as_mut().poll(cx)) {
@@ -164,7 +164,7 @@ async fn drive(
     };
     let grace = executing.core.settings.cancel_grace;
     if ended.is_none() && context.listens() && !context.stop().is_at_once() && !grace.is_zero() {
-        // In a box, since this is rare and every run would hold its place.
+        // In a box: this is rare, and every run would reserve memory for it.
         ended = Box::pin(clean_up(&mut polled, context, task, since, grace)).await;
     }
     match ended {
@@ -178,7 +178,7 @@ async fn drive(
         Some(Ok(outcome)) => Some(returned(task, outcome)),
         Some(Err(panic)) => Some(panicked(task, panic)),
         None => {
-            // Dropping runs the task's destructors, which are its code too. A body that is over has run them.
+            // Dropping runs the task's destructors, which are its code too. A body that has ended has already run them.
             if let Err(panic) = within(context, || drop(body)) {
                 tracing::warn!(task = %task.run.id, name = %task.name, "{panic} (while the task was being dropped)");
             }
@@ -187,8 +187,8 @@ async fn drive(
     }
 }
 
-/// A body that was asked to stop and listens: polled for as long as it may clean up, which its timeout shortens. `None`:
-/// it is to be dropped.
+/// Polls a body that was asked to stop and watches for it, for as long as it may clean up: until `grace` or its timeout
+/// ends. `None` means that it must be dropped.
 async fn clean_up<T>(
     body: impl Future<Output = T>,
     context: &TaskContext,
@@ -210,7 +210,8 @@ async fn clean_up<T>(
     }
 }
 
-/// A synchronous body: run on a thread of the pool, asked to stop, and waited for. `None`: the run was lost.
+/// Runs a synchronous body on a thread of the pool, asks it to stop at its timeout, and waits until it returns. `None`
+/// means the run was lost.
 async fn attend(
     pool: &BlockingPool,
     body: BlockingBody,
@@ -220,7 +221,7 @@ async fn attend(
 ) -> Option<FinishKind> {
     let mut returns = pool.run(move || {
         let returned = within(&executing.context, body);
-        // Here, since the thread goes on where this future is dropped.
+        // Dropped on the thread, which goes on even if this future is dropped.
         drop(executing);
         returned
     });
@@ -229,7 +230,10 @@ async fn attend(
         ended = &mut returns => ended,
         () = limit(task) => {
             context.stop().ask(StopReason::Timeout);
-            tracing::warn!(task = %task.run.id, name = %task.name, "timed out; asked to stop, its slot is kept");
+            tracing::warn!(
+                task = %task.run.id, name = %task.name,
+                "timed out; asked to stop, and keeps its slot until it returns"
+            );
             returns.await
         }
     };
@@ -239,7 +243,7 @@ async fn attend(
         _ if ended.is_err() => {
             tracing::warn!(
                 task = %task.run.id, name = %task.name,
-                "it goes back to the queue without having begun: no thread could be started for it"
+                "no thread could be started for a synchronous task: it goes back to the queue without having started"
             );
             return Some(FinishKind::GiveBack { delay: NO_THREAD, outcome: None });
         }
@@ -255,7 +259,7 @@ async fn attend(
     }
 }
 
-/// Ends when the task has taken as long as it may. Most have no limit, and nothing of the clock with it.
+/// Resolves at the task's timeout. Most tasks have none, and then no timer is created.
 async fn limit(task: &Claimed) {
     let sleep: Option<Pin<Box<Sleep>>> = task.policy.timeout.map(|limit| Box::pin(tokio::time::sleep(limit)));
     match sleep {
@@ -296,7 +300,7 @@ fn panicked(task: &Claimed, panic: String) -> FinishKind {
 
 fn not_begun(task: &Claimed, error: RunError) -> FinishKind {
     match error {
-        // No attempt would go better. The arguments stay as they are, for a program that can read them.
+        // No further attempt would succeed. The stored arguments stay as they are, for a program that can decode them.
         RunError::Arguments(error) => retry::after_refusal(error),
         RunError::Injection(error) => {
             retry::after_failure(task, AttemptOutcome::Failed, error, Steering::Policy)

@@ -1,4 +1,4 @@
-//! A store of the program's own, whose panics are errors of the calls that hit them.
+//! Wraps a custom store, so that a panic in it becomes an error of the call.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use crate::store::{
     ScheduleChange, ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd,
 };
 
-/// A store as the engine uses it. Ours are used as they are: what they do is in their futures, where
-/// [`Core::call`](super::core::Core::call) sees a panic.
+/// Wraps a custom store for the engine. The built-in stores are not wrapped: all their work is done in their futures,
+/// where [`Core::call`](super::core::Core::call) catches a panic.
 pub(crate) fn guarded(store: Arc<dyn Store>) -> Arc<dyn Store> {
     if is_ours(&*store) { store } else { Arc::new(Guarded(store)) }
 }
 
-/// What the store answers. A panic is an error after which nobody knows what was done.
+/// Awaits the store's answer. A panic becomes an error after which it is unknown whether the call took effect.
 pub(super) async fn answered<T>(call: StoreFuture<'_, T>) -> Result<T, StoreError> {
     caught(call).await.unwrap_or_else(|panic| Err(panicked(&panic)))
 }
 
-/// The error of a call of the store that panicked.
+/// The error of a store call that panicked.
 fn panicked(panic: &str) -> StoreError {
     StoreError::new(StoreErrorKind::Unknown, format!("the store {panic}"))
 }
@@ -45,11 +45,11 @@ fn is_ours(store: &dyn Store) -> bool {
     is_ours
 }
 
-/// A store of the program's own.
+/// A custom store.
 #[derive(Debug)]
 struct Guarded(Arc<dyn Store>);
 
-/// One call, with a panic as its error: a panic as it is made, and one while it is under way.
+/// Makes one call. A panic while it is made or while it is awaited becomes an error.
 fn guard<'a, T: 'a>(call: impl FnOnce() -> StoreFuture<'a, T> + Send + 'a) -> StoreFuture<'a, T> {
     Box::pin(async move {
         let answer = match panics::catch(call) {
@@ -90,7 +90,7 @@ impl Store for Guarded {
     }
 
     fn show_life(&self, instance: InstanceId) -> LivenessStream {
-        guard_stream("sign of life", || self.0.show_life(instance))
+        guard_stream("liveness stream", || self.0.show_life(instance))
     }
 
     guarded! {
@@ -130,7 +130,7 @@ impl Store for Guarded {
 
 type Items<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
 
-/// A stream of the store, until a panic ends it. Hints are asked for again after a while.
+/// Wraps a stream of the store. A panic ends the stream; the engine asks for hints again after a while.
 fn guard_stream<T: 'static>(what: &'static str, open: impl FnOnce() -> Items<T>) -> Items<T> {
     let items = panics::catch(open).map_err(|panic| tracing::error!("the {what} of the store {panic}")).ok();
     Box::pin(GuardedStream { what, items })
@@ -159,7 +159,7 @@ impl<T> Stream for GuardedStream<T> {
 
 #[cfg(test)]
 mod tests {
-    /// A method that is left to its default would bypass the store's own.
+    /// A method that is left to its default would bypass the custom store's own.
     #[test]
     fn every_call_of_the_contract_is_passed_on() {
         let contract = include_str!("../store/contract.rs");

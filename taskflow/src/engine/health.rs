@@ -1,4 +1,4 @@
-//! How the store is, as this process sees it.
+//! The health of the store, as this process sees it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -12,24 +12,24 @@ use crate::model::{Health, StoreError};
 /// How often the log repeats that the store is degraded.
 const REMINDER: Duration = Duration::from_secs(60);
 
-/// A write ends a degraded time although another kind of call has not succeeded since it failed, if none has failed for so
-/// long: a caller that was refused may never ask again. It is longer than any back-off.
-const QUIET: Duration = Duration::from_secs(10);
+/// After this long without a failed call, any write ends a degraded time, even if another kind of call has failed and not
+/// succeeded since: a refused caller may never ask again. It is longer than any back-off.
+const NO_RECENT_FAILURE: Duration = Duration::from_secs(10);
 
-/// Counts store errors, and knows since when the store is degraded.
+/// Counts store errors, and records since when the store is degraded.
 #[derive(Debug, Default)]
 pub(crate) struct HealthMeter {
     degraded: Mutex<Option<Degraded>>,
-    /// Whether `degraded` is set: read on every call, where taking the lock would cost.
+    /// Whether `degraded` is set. Every call reads this, and taking the lock each time would be slow.
     is_degraded: AtomicBool,
     pub(crate) stale_writes: AtomicU64,
     pub(crate) lost_leases: AtomicU64,
     store_errors: AtomicU64,
-    /// How often a part of the engine panicked and was started again, and the last of these panics.
+    /// How often a part of the engine panicked and was restarted, and the text of the last panic.
     restarts: Mutex<(u64, Option<String>)>,
 }
 
-/// A time in which the store cannot be reached or refuses writes.
+/// A time during which the store is unreachable or refuses writes.
 #[derive(Debug)]
 struct Degraded {
     since: SystemTime,
@@ -39,30 +39,30 @@ struct Degraded {
     /// The kinds of calls that have failed and not succeeded since.
     failing: Vec<&'static str>,
     failed_at: Instant,
-    told_at: Instant,
+    logged_at: Instant,
 }
 
-/// What the log says of a failure.
+/// How the log reports a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Notice {
     Begins,
-    /// The degraded time has lasted so long, and the log has not said so for a while.
+    /// The degraded time has lasted this long, and the log has not said so for a while.
     Lasts(Duration),
-    /// The log has said it.
-    Told,
+    /// The log has already said so.
+    AlreadyLogged,
 }
 
-/// When a call began. Its success says nothing about a failure that came after its begin.
+/// Marks the start of a call. The success of a call says nothing about a failure that came after its start.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Began(u64);
 
 impl HealthMeter {
-    /// A call begins.
+    /// Marks the start of a call.
     pub(crate) fn begin(&self) -> Began {
         Began(self.store_errors.load(Ordering::Relaxed))
     }
 
-    /// Takes note of how a write went, and passes it on. Only an answer that shows that something was written ends a
+    /// Records the outcome of a write, and returns it. Only an answer that shows that something was written ends a
     /// degraded time: a store that refuses writes still answers reads, and claims that find nothing.
     pub(crate) fn note<T: Written>(
         &self,
@@ -77,7 +77,7 @@ impl HealthMeter {
         answer
     }
 
-    /// The same for a call whose success does not show that anything was written.
+    /// Like [`note`](Self::note), for a call whose success does not show that anything was written.
     pub(crate) fn note_read<T>(
         &self,
         what: &'static str,
@@ -99,7 +99,7 @@ impl HealthMeter {
         }
     }
 
-    /// Answers how long the degraded time lasted, if it ends.
+    /// Returns how long the degraded time lasted, if it ends.
     fn succeeded_at(
         &self,
         now: Instant,
@@ -110,7 +110,8 @@ impl HealthMeter {
         let mut degraded = self.degraded.lock();
         let current = degraded.as_mut().filter(|_| self.begin().0 == began.0)?;
         current.failing.retain(|failing| *failing != what);
-        let is_over = current.failing.is_empty() || now.duration_since(current.failed_at) >= QUIET;
+        let is_over =
+            current.failing.is_empty() || now.duration_since(current.failed_at) >= NO_RECENT_FAILURE;
         if !is_written || !is_over {
             return None;
         }
@@ -120,14 +121,14 @@ impl HealthMeter {
         Some(lasted)
     }
 
-    /// A call failed.
+    /// Records a failed call.
     pub(crate) fn failed(&self, what: &'static str, error: &StoreError) {
         match self.failed_at(Instant::now(), what, error) {
-            Notice::Begins => tracing::warn!(%error, "{what} failed; the store is degraded, trying on"),
+            Notice::Begins => tracing::warn!(%error, "{what} failed; the store is degraded, retrying"),
             Notice::Lasts(lasted) => {
-                tracing::warn!(%error, "{what} failed; the store has been degraded for {lasted:.0?}, trying on");
+                tracing::warn!(%error, "{what} failed; the store has been degraded for {lasted:.0?}, retrying");
             }
-            Notice::Told => tracing::debug!(%error, "{what} failed"),
+            Notice::AlreadyLogged => tracing::debug!(%error, "{what} failed"),
         }
     }
 
@@ -138,7 +139,7 @@ impl HealthMeter {
         let Some(current) = degraded.as_mut() else {
             let since = SystemTime::now();
             let failing = vec![what];
-            *degraded = Some(Degraded { since, began: now, reason, failing, failed_at: now, told_at: now });
+            *degraded = Some(Degraded { since, began: now, reason, failing, failed_at: now, logged_at: now });
             self.is_degraded.store(true, Ordering::Relaxed);
             return Notice::Begins;
         };
@@ -147,21 +148,21 @@ impl HealthMeter {
         if !current.failing.contains(&what) {
             current.failing.push(what);
         }
-        if now.duration_since(current.told_at) < REMINDER {
-            return Notice::Told;
+        if now.duration_since(current.logged_at) < REMINDER {
+            return Notice::AlreadyLogged;
         }
-        current.told_at = now;
+        current.logged_at = now;
         Notice::Lasts(now.duration_since(current.began))
     }
 
-    /// A part of the engine panicked, and is started again.
+    /// Records that a part of the engine panicked and is restarted.
     pub(crate) fn restarted(&self, part: &'static str, panic: &str) {
         let mut restarts = self.restarts.lock();
         restarts.0 += 1;
         restarts.1 = Some(format!("{part} {panic}"));
         drop(restarts);
         // The log may be what panicked.
-        let _ = panics::catch(|| tracing::error!("{part} {panic}; it is started again"));
+        let _ = panics::catch(|| tracing::error!("{part} {panic}; restarting it"));
     }
 
     pub(crate) fn stale_write(&self) {
@@ -217,12 +218,17 @@ mod tests {
     fn a_write_of_another_kind_ends_it_only_when_none_has_failed_for_a_while() {
         let (meter, start) = (HealthMeter::default(), Instant::now());
         meter.failed_at(start, "an insert", &full());
-        meter.succeeded_at(start + QUIET / 2, "a renewal", meter.begin(), true);
+        meter.succeeded_at(start + NO_RECENT_FAILURE / 2, "a renewal", meter.begin(), true);
         assert!(since(&meter).is_some());
-        meter.failed_at(start + QUIET, "an insert", &full());
-        meter.succeeded_at(start + QUIET + QUIET / 2, "a renewal", meter.begin(), true);
+        meter.failed_at(start + NO_RECENT_FAILURE, "an insert", &full());
+        meter.succeeded_at(
+            start + NO_RECENT_FAILURE + NO_RECENT_FAILURE / 2,
+            "a renewal",
+            meter.begin(),
+            true,
+        );
         assert!(since(&meter).is_some());
-        meter.succeeded_at(start + QUIET * 2, "a renewal", meter.begin(), true);
+        meter.succeeded_at(start + NO_RECENT_FAILURE * 2, "a renewal", meter.begin(), true);
         assert!(since(&meter).is_none());
     }
 
@@ -245,7 +251,7 @@ mod tests {
             notices.push(meter.failed_at(start + Duration::from_millis(100) * tenth, "an insert", &full()));
             assert_eq!(meter.succeeded_at(start, "a claim", meter.begin(), false), None);
         }
-        notices.retain(|notice| *notice != Notice::Told);
+        notices.retain(|notice| *notice != Notice::AlreadyLogged);
         let minutes = [60, 120].map(|seconds| Notice::Lasts(Duration::from_secs(seconds)));
         assert_eq!(notices, [Notice::Begins, minutes[0], minutes[1]]);
         let all = Duration::from_secs(150);

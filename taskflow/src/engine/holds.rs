@@ -1,4 +1,4 @@
-//! Tasks that are stored and held: they wait until their holder says what becomes of them.
+//! Held tasks: stored, and not claimable until their owner decides.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,26 +8,27 @@ use parking_lot::Mutex;
 use crate::model::{TaskId, TaskSource};
 use crate::store::RunRef;
 
-/// What holds tasks back, and says later what becomes of them.
+/// The owner of held tasks.
 pub(crate) trait HoldOwner: fmt::Debug + Send + Sync {
-    /// What the records say.
+    /// The source that the task records show.
     fn source(&self) -> TaskSource;
-    /// Whether adds are still held back.
+    /// Whether new adds are still held back.
     fn holds(&self) -> bool;
-    /// These are held now, and released by the holder; by nobody else, also if whoever added has given up waiting.
+    /// Takes over tasks that are now held. Only the owner releases them, even if the caller that added them has given up
+    /// waiting.
     fn held(&self, holds: Vec<RunRef>);
-    /// The caller waits for this task now: if it is held, it runs, whatever becomes of the others.
+    /// Releases this task, if it is held, because the caller waits for it now. It runs whatever happens to the others.
     fn release(&self, id: TaskId);
 }
 
-/// The holds of this process. Their leases are renewed with those of its runs.
+/// The held tasks of this process. Their leases are renewed with those of its runs.
 #[derive(Debug, Default)]
 pub(crate) struct Holds(Mutex<HashMap<TaskId, Hold>>);
 
 #[derive(Debug)]
 struct Hold {
     run: RunRef,
-    /// What becomes of it is known, and on its way to the store.
+    /// Its outcome is decided and on its way to the store.
     is_decided: bool,
 }
 
@@ -44,7 +45,7 @@ impl Holds {
         self.0.lock().values().map(|hold| hold.run).collect()
     }
 
-    /// What becomes of these is known.
+    /// Marks these holds as decided.
     pub(super) fn decide(&self, holds: &[RunRef]) {
         let mut all = self.0.lock();
         for hold in holds {
@@ -54,7 +55,7 @@ impl Holds {
         }
     }
 
-    /// Those that nobody has decided on.
+    /// The holds that are not decided yet.
     pub(super) fn undecided(&self) -> Vec<RunRef> {
         self.0.lock().values().filter(|hold| !hold.is_decided).map(|hold| hold.run).collect()
     }

@@ -1,7 +1,7 @@
-//! The start of a process in the store: the lease thread, and then the join.
+//! The start of a process: first the lease thread, then the join.
 //!
-//! The lease thread starts first and leaves last, on a runtime of its own: so it does not matter whether the future that
-//! starts a manager is dropped half-way, whether the manager is shut down, or whether its runtime ends.
+//! The lease thread starts first and ends last, on a runtime of its own. So it does not matter whether the future that
+//! starts a manager is dropped half-way, the manager is shut down, or its runtime ends.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ use super::lease;
 use super::worker::Worker;
 use crate::model::{Error, StoreError, StoreErrorKind};
 
-/// A manager that is being started. Unless it comes to be, everything it began ends with this.
+/// A manager that is being started. If it is dropped before [`started`](Self::started), everything it began ends.
 #[derive(Debug)]
 pub(crate) struct Starting {
     core: Arc<Core>,
@@ -20,7 +20,7 @@ pub(crate) struct Starting {
 }
 
 impl Starting {
-    /// Begins: the lease thread is there before anything is in the store.
+    /// Starts the lease thread, before anything is in the store.
     pub(crate) fn begin(core: Arc<Core>, worker: Option<Arc<Worker>>) -> Result<Self, Error> {
         lease::keep(core.clone(), worker)?;
         let starting = Self { core, has_started: false };
@@ -28,10 +28,10 @@ impl Starting {
         Ok(starting)
     }
 
-    /// Makes this process known to the store.
+    /// Registers this process with the store.
     pub(crate) async fn join(&self) -> Result<(), Error> {
-        // A task of its own: a join that is under way is not dropped with the future that asked for it, so that the
-        // leave comes after it.
+        // In a separate task: a join in flight is not dropped with the future that asked for it, so that the leave comes
+        // after it.
         let joining = Joining(self.core.clone());
         let joined = self.core.runtime.spawn(async move { joining.join().await });
         let ended =
@@ -39,12 +39,12 @@ impl Starting {
         Ok(joined.await.map_err(ended)??)
     }
 
-    /// It is a manager now, and ends as managers do.
+    /// Completes the start: from now on only a shutdown ends what was begun.
     pub(crate) fn started(mut self) {
         self.has_started = true;
     }
 
-    /// It will be none: leaves, and waits for that.
+    /// Gives up the start: leaves the store, and waits for that.
     pub(crate) async fn give_up(self) {
         let core = self.core.clone();
         drop(self);
@@ -61,7 +61,7 @@ impl Drop for Starting {
     }
 }
 
-/// A join that is under way. However it ends, and also with its runtime, it is over.
+/// A join in flight. Dropping it marks the join as over, however it ends, even with its runtime.
 struct Joining(Arc<Core>);
 
 impl Joining {
@@ -72,7 +72,7 @@ impl Joining {
         if answer.as_ref().is_err_and(|error| error.kind() != StoreErrorKind::Unknown) {
             core.presence.may_be_known.store(false, Ordering::Release);
         } else if core.presence.left.is_cancelled() {
-            // Whoever left did not wait as long as the store took.
+            // The leave did not wait as long as the store took to answer the join.
             let _ = answered(core.store.leave(core.instance.id)).await;
         }
         answer
@@ -85,7 +85,7 @@ impl Drop for Joining {
     }
 }
 
-/// What the runtime holds as long as it lives.
+/// A value that the runtime holds as long as it lives.
 struct Tether(Arc<Core>);
 
 impl Drop for Tether {
@@ -96,7 +96,7 @@ impl Drop for Tether {
     }
 }
 
-/// Lets `core` know when its runtime is dropped without a shutdown, as it is at the end of every `#[tokio::test]`.
+/// Notifies `core` when its runtime is dropped without a shutdown, as at the end of every `#[tokio::test]`.
 fn tether(core: &Arc<Core>) {
     let tether = Tether(core.clone());
     core.runtime.spawn(async move { tether.0.over.cancelled().await });

@@ -1,5 +1,5 @@
-//! Leases, renewed from a thread and a runtime of their own: a handler that blocks every thread of the main runtime
-//! loses nothing. The same thread shows other processes that this one lives.
+//! Renews leases from a thread and a runtime of its own, so that a handler that blocks every thread of the main runtime
+//! loses no lease. The same thread shows other processes that this one is alive.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use crate::model::{Error, StoreError, StoreErrorKind};
 use crate::store::liveness::LIVENESS_GRACE;
 use crate::store::{Liveness, Renewal};
 
-/// How long the store is waited for as this process leaves it.
-const LEAVE: Duration = Duration::from_secs(2);
+/// How long each step of leaving the store may take.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Keeps the leases of this process from its join until it is over, and then leaves the store.
+/// Starts the lease thread. It renews the leases of this process from its join until its end, and then leaves the store.
 pub(crate) fn keep(core: Arc<Core>, worker: Option<Arc<Worker>>) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let spawned = runtime.and_then(|runtime| {
@@ -34,7 +34,7 @@ pub(crate) fn keep(core: Arc<Core>, worker: Option<Arc<Worker>>) -> Result<(), E
     spawned.map(drop).map_err(|_| Error::Config {
         option: "lease",
         value: "kept".to_owned(),
-        message: "the system gives no thread to renew it on",
+        message: "the system could not start the thread that renews leases",
     })
 }
 
@@ -53,24 +53,26 @@ async fn stay(core: &Core, worker: Option<&Worker>) {
     leave(core).await;
 }
 
-/// Tells the store that this process is gone. A join that is under way comes first.
+/// Leaves the store. A join in flight comes first.
 async fn leave(core: &Core) {
     core.close();
     core.over.cancel();
-    let _ = timeout(LEAVE, core.presence.join_over()).await;
+    let _ = timeout(LEAVE_TIMEOUT, core.presence.join_over()).await;
     if core.presence.may_be_known.load(Ordering::Acquire)
-        && !matches!(timeout(LEAVE, answered(core.store.leave(core.instance.id))).await, Ok(Ok(())))
+        && !matches!(timeout(LEAVE_TIMEOUT, answered(core.store.leave(core.instance.id))).await, Ok(Ok(())))
     {
-        tracing::warn!("the store could not be told that this process ends; its lease will end");
+        tracing::warn!(
+            "this process could not leave the store; other processes consider it alive until its lease ends"
+        );
     }
     core.presence.left.cancel();
 }
 
-/// What a panic must not make forgotten: this process would trust in leases that others have seen end.
+/// State that survives a panic. Without it this process would trust leases that other processes have seen end.
 struct Known {
-    /// When the last renewal that went well was asked for.
+    /// When the last successful renewal was requested.
     renewed: Instant,
-    /// Since when nothing shows others that this process lives.
+    /// Since when other processes cannot see that this one is alive.
     gone: Option<Instant>,
 }
 
@@ -82,17 +84,17 @@ async fn renew_until_over(core: &Core, worker: Option<&Worker>, known: &mut Know
     }
 }
 
-/// Shows that this process lives, and stops what others may start when that could not be shown for too long. Of a process
-/// that runs nothing there is nothing to start. Ends never.
+/// Shows other processes that this one is alive. When that fails for longer than [`LIVENESS_GRACE`], stops the runs that
+/// other processes may start. A process that runs no tasks has nothing to stop. Never returns.
 async fn show_life(core: &Core, worker: Option<&Worker>, gone: &mut Option<Instant>) {
     let Some(worker) = worker else { return std::future::pending().await };
-    let mut signs = core.store.show_life(core.instance.id);
+    let mut changes = core.store.show_life(core.instance.id);
     let (mut in_doubt, mut is_over) = (false, false);
     loop {
         let patience = gone.map(|since| (since + LIVENESS_GRACE).saturating_duration_since(Instant::now()));
         tokio::select! {
             biased;
-            sign = poll_fn(|cx| signs.as_mut().poll_next(cx)), if !is_over => match sign {
+            change = poll_fn(|cx| changes.as_mut().poll_next(cx)), if !is_over => match change {
                 Some(Liveness::Visible) => {
                     (*gone, in_doubt) = (None, false);
                     core.runs.doubt_repeatable(false);
@@ -107,8 +109,8 @@ async fn show_life(core: &Core, worker: Option<&Worker>, gone: &mut Option<Insta
                 worker.doubt_liveness(true);
                 core.runs.doubt_repeatable(true);
                 tracing::warn!(
-                    "the connection that shows others that this process lives is gone: runs that others may start are \
-                     stopped, nothing is claimed"
+                    "the connection that shows other processes that this one is alive is lost: repeatable runs are \
+                     stopped, and nothing is claimed until it is back"
                 );
             }
             else => return std::future::pending().await,
@@ -118,7 +120,7 @@ async fn show_life(core: &Core, worker: Option<&Worker>, gone: &mut Option<Insta
 
 async fn renew(core: &Core, worker: Option<&Worker>, renewed: &mut Instant) {
     let lease = core.settings.lease;
-    // After a panic the last renewal may be longer ago.
+    // After a panic the last renewal may be further in the past.
     let mut wait = (lease / 3).min(lease_left(lease, *renewed));
     loop {
         tokio::select! {
@@ -139,7 +141,7 @@ async fn renew(core: &Core, worker: Option<&Worker>, renewed: &mut Instant) {
             if core.store.capabilities().waits_together {
                 return Ok(renewal.await);
             }
-            // A store that does not answer is as good as one that refuses.
+            // A store that does not answer counts as one that refuses.
             let left = lease_left(lease, *renewed);
             tokio::time::timeout(left.max(lease / 10), renewal).await
         };
@@ -153,7 +155,7 @@ async fn renew(core: &Core, worker: Option<&Worker>, renewed: &mut Instant) {
                 *renewed = asked;
                 wait = lease / 3;
                 for run in answer.lost {
-                    // What ended while the renewal was under way is not lost. A hold's release will say.
+                    // A run that ended during the renewal is not lost. For a hold, its release reports the loss.
                     if core.runs.lose(run) {
                         core.health.lost_lease();
                     }
@@ -180,21 +182,21 @@ async fn renew(core: &Core, worker: Option<&Worker>, renewed: &mut Instant) {
     }
 }
 
-/// How long the lease can still be counted on: it is given up a fifth before its end, so that what is dropped has
-/// stopped before anybody else may start it.
+/// How long the lease can still be relied on. It is given up at four fifths of its length, so that dropped runs have
+/// stopped before another process may start their tasks.
 fn lease_left(lease: Duration, renewed: Instant) -> Duration {
     (lease / 5 * 4).saturating_sub(renewed.elapsed())
 }
 
 fn give_up(core: &Core, worker: Option<&Worker>) {
     let Some(worker) = worker else { return };
-    let is_news = worker.may_claim();
+    let may_claim = worker.may_claim();
     // Before the log line: it may panic.
     worker.doubt_lease(true);
     core.runs.ask_all(StopReason::LeaseEnding);
-    if is_news {
+    if may_claim {
         tracing::warn!(
-            "the leases of this process cannot be renewed: its runs are stopped, nothing is claimed"
+            "the leases of this process cannot be renewed: its runs are stopped, and nothing is claimed until the store answers"
         );
     }
 }

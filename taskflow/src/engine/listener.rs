@@ -1,4 +1,4 @@
-//! What others did: hints of the store, and requests to stop.
+//! Listens for the actions of other processes: the store's hints, and requests to stop tasks.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -9,16 +9,16 @@ use super::core::Core;
 use super::runs::StopReason;
 use super::worker::Worker;
 
-/// Between two hints that are acted on. A hint on a quiet store is acted on at once.
-const QUIET: Duration = Duration::from_millis(5);
+/// The shortest time between two reactions to hints. A hint after a quiet time is acted on at once.
+const HINT_INTERVAL: Duration = Duration::from_millis(5);
 
-/// A store that has stopped to give hints is asked for others after this.
+/// How long to wait before listening again after the store has ended its hints.
 const RELISTEN: Duration = Duration::from_secs(5);
 
-/// How often requests to stop are looked for without a hint.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often requests to stop are read without a hint.
+const POLL: Duration = Duration::from_secs(1);
 
-/// Listens until the process is over.
+/// Listens until the process ends.
 pub(crate) async fn listen(core: Arc<Core>, worker: Option<Arc<Worker>>) {
     let mut hints = core.store.listen();
     let mut relisten: Option<Instant> = None;
@@ -30,14 +30,14 @@ pub(crate) async fn listen(core: Arc<Core>, worker: Option<Arc<Worker>>) {
             () = core.over.cancelled() => return,
             hint = poll_fn(|cx| hints.as_mut().poll_next(cx)) => match hint {
                 Some(_) => true,
-                // A store may have nothing to say: the polls go on.
+                // The store may have no hints to give; the polls go on.
                 None => {
                     hints = Box::pin(futures_util::stream::pending());
                     relisten = Some(Instant::now() + RELISTEN);
                     false
                 }
             },
-            () = tokio::time::sleep(jittered(LOOK)) => false,
+            () = tokio::time::sleep(jittered(POLL)) => false,
         };
         if hinted {
             core.waiters.anything_changed();
@@ -48,7 +48,7 @@ pub(crate) async fn listen(core: Arc<Core>, worker: Option<Arc<Worker>>) {
             }
             stop_the_cancelled(&core).await;
         }
-        tokio::time::sleep(QUIET).await;
+        tokio::time::sleep(HINT_INTERVAL).await;
     }
 }
 
@@ -56,7 +56,7 @@ async fn stop_the_cancelled(core: &Core) {
     if core.runs.is_empty() {
         return;
     }
-    let asked = core.read("a look for cancels", core.store.asked_to_stop(core.instance.id)).await;
+    let asked = core.read("a read of stop requests", core.store.asked_to_stop(core.instance.id)).await;
     for run in asked.unwrap_or_default() {
         core.runs.ask(run, StopReason::Cancel);
     }

@@ -1,19 +1,25 @@
-//! What moves tasks: it takes adds to the store, claims what is due, runs it, writes how it ended, keeps the leases,
-//! and ends in order. A task passes through these rooms in this order:
+//! The engine: it inserts tasks, claims due tasks, runs them, stores their results, keeps their leases, and shuts down in
+//! order. A task passes through the modules in this order:
 //!
-//! [`adder`] → [`dispatcher`] → [`execution`] (or [`blocking`]) → [`dispatcher`] again, which writes the end in the same
-//! round trip that claims the next. [`run`] is what these hand on, and the [`worker`] takes it from each to the next. A run
-//! holds a permit of the [`slots`], which say how much may be under way; [`prefetch`] says how much more is claimed
-//! meanwhile.
+//! [`adder`] → [`dispatcher`] → [`execution`] (or [`blocking`]) → [`dispatcher`] again. The dispatcher stores the result
+//! in the same round trip that claims the next tasks. A [`run`] is the value that these modules hand on; the [`worker`]
+//! passes it from one to the next. A run holds a permit of the [`slots`], which limit how many tasks run at once.
+//! [`prefetch`] decides how many more tasks are claimed meanwhile.
 //!
-//! Beside them: [`lease`] keeps runs alive from a thread of its own and shows others that the process lives, [`recovery`]
-//! moves on what other processes lost, [`reporter`] stores what running tasks say, [`prune`] deletes what is past its
-//! retention, [`queue_watch`] takes the [`queue_limits`] from the store, [`end_reader`] reads the ends that callers wait
-//! for, [`schedule`] fires what is due by the clock, [`unknown_tasks`] tells of tasks nobody here knows, [`shutdown`] ends it all.
+//! Beside them:
 //!
-//! [`joining`] makes the process known to the store, and [`presence`] knows where it is between that and having left;
-//! [`supervision`] starts a part again that panicked, and [`guarded`] turns the panics of a program's own store into
-//! errors.
+//! - [`lease`] renews the leases of runs on a thread of its own, and shows other processes that this one is alive.
+//! - [`recovery`] recovers runs that other processes lost.
+//! - [`reporter`] stores the progress and log lines of running tasks.
+//! - [`prune`] deletes finished tasks that are past their retention.
+//! - [`queue_watch`] updates the [`queue_limits`] from the store.
+//! - [`end_reader`] reads the results that callers wait for.
+//! - [`schedule`] fires the ticks of schedules.
+//! - [`unknown_tasks`] warns of tasks and queues that this program does not know.
+//! - [`shutdown`] stops everything in order.
+//! - [`joining`] registers the process with the store, and [`presence`] tracks it from then until it has left.
+//! - [`supervision`] restarts a part of the engine that panicked.
+//! - [`guarded`] turns panics of a custom store into errors.
 
 pub(crate) mod adder;
 pub(crate) mod backoff;

@@ -1,4 +1,4 @@
-//! What a panic said, and where.
+//! The message and the place of a panic.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -14,20 +14,21 @@ thread_local! {
 
 static HOOK: Once = Once::new();
 
-/// Installs, once for the program, a panic hook that remembers the place for this thread and then calls the former one.
+/// Installs, once per program, a panic hook that remembers the place of a panic for its thread and then calls the
+/// previous hook.
 pub(crate) fn remember_places() {
     HOOK.call_once(|| {
         let former = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             let place = info.location().map(ToString::to_string);
-            // A panic while the thread's locals are being torn down has no place.
+            // A panic while the thread's locals are being destroyed has no place.
             let _ = LAST_PLACE.try_with(|last| last.replace(place));
             former(info);
         }));
     });
 }
 
-/// The text of a caught panic: its message, and its place if the hook saw it.
+/// The text of a caught panic: its message, and its place if the hook has seen it.
 pub(crate) fn describe(payload: &(dyn Any + Send)) -> String {
     let message = payload
         .downcast_ref::<&str>()
@@ -40,20 +41,21 @@ pub(crate) fn describe(payload: &(dyn Any + Send)) -> String {
     }
 }
 
-/// Runs `body`; a panic is its text.
+/// Runs `body`. A panic becomes an error with its text.
 pub(crate) fn catch<T>(body: impl FnOnce() -> T) -> Result<T, String> {
     panic::catch_unwind(AssertUnwindSafe(body)).map_err(text)
 }
 
-/// What `future` gives; a panic is its text.
+/// Awaits `future`. A panic becomes an error with its text.
 pub(crate) async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
     AssertUnwindSafe(future).catch_unwind().await.map_err(text)
 }
 
-/// The text of a caught panic, of which nothing else is left.
+/// The text of a caught panic, whose payload is dropped.
 pub(crate) fn text(payload: Box<dyn Any + Send>) -> String {
     let text = describe(&*payload);
-    // A payload may itself panic when dropped, and so may what it panics with, without end: that is not dropped.
+    // A payload may panic when it is dropped, and so may the payload of that panic, without end. So the second one is
+    // leaked.
     let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))).map_err(mem::forget);
     text
 }

@@ -1,43 +1,44 @@
-//! How many tasks a process prefetches: claims before it has a slot for them.
+//! Decides how many tasks a process prefetches, that is, claims before it has a free slot for them.
 //!
-//! While one round trip to the store is under way, the next tasks run: so a claim brings more than there are free slots,
-//! as many as will have ended when the next claim can be answered. That is measured and not guessed, in two ways of which
-//! the lower counts: how many have just ended, and how long they took, since many that took long may end together. Tasks
-//! that take longer than [`SHORT`] are not prefetched, so that no process sits on work that another could do; what waits
-//! here too long after all goes back.
+//! While one round trip to the store is in flight, the next tasks should already run. So a claim brings more tasks than
+//! there are free slots: as many as will have ended when the next claim is answered. That number is measured in two ways,
+//! and the lower one counts: how many tasks have just ended, and how long they took, since many long tasks may end
+//! together. Tasks that take longer than [`SHORT`] are not prefetched, so that no process keeps work that another process
+//! could do. A prefetched task that still waits after [`MAX_BUFFERED`] goes back to the queue.
 //!
-//! Only tasks that a lost run may repeat are prefetched: a claim ends at the first that is none. Where such tasks are
-//! frequent, a claim asks for few beyond the slots, since the store looks at all it is asked for.
+//! Only tasks that may run again after a lost run are prefetched: a claim stops at the first task that may not. Where
+//! such tasks are frequent, a claim asks for few tasks beyond the slots, since the store reads every task that a claim
+//! asks for.
 
 use std::time::Duration;
 
 /// How long a prefetched task waits for a slot before it goes back to the queue.
 pub(super) const MAX_BUFFERED: Duration = Duration::from_millis(100);
 
-/// What takes longer than that is not waited for.
+/// Tasks that take longer than this are not prefetched.
 const SHORT: Duration = Duration::from_millis(20);
 
-/// How many times what ends in one round trip is claimed: one part runs, one is on its way to the store and one on its
-/// way from there, and the rest lets it grow.
+/// How many round trips of work are claimed: one part runs, one is on its way to the store, one is on its way back, and
+/// one lets the window grow.
 const PARTS: f64 = 4.0;
 
-/// How many tasks may be claimed beyond the slots.
+/// The number of tasks that may be claimed beyond the slots.
 #[derive(Debug)]
 pub(super) struct PrefetchWindow {
     slots: usize,
     most: usize,
-    /// How many one claim asks for, by what the last ones found.
+    /// The number of tasks that one claim requests beyond the free slots, learned from the last claims.
     reach: usize,
-    /// By the last round trip and by the one before: when a claim brought nothing, nothing could end.
+    /// The sizes by the last two round trips: after a claim that brought nothing, no task could end.
     sizes: [usize; 2],
 }
 
-/// Bodies that ended between two answers of claims.
+/// Bodies that ended between the answers of two claims.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Bodies {
     count: u32,
     took: Duration,
-    /// Those that were not short.
+    /// Bodies that took longer than [`SHORT`].
     long: u32,
 }
 
@@ -58,9 +59,10 @@ impl PrefetchWindow {
         self.sizes[0].max(self.sizes[1])
     }
 
-    /// A claim was answered after `round_trip`; these have ended in the time `since` the answer before it.
+    /// Measures the window when a claim is answered after `round_trip`. `ended` are the bodies that ended in the time
+    /// `since` the previous answer.
     pub(super) fn measure(&mut self, ended: Bodies, since: Duration, round_trip: Duration) {
-        // A few may have been held up by the machine.
+        // A few long bodies are tolerated: the machine may have delayed them.
         if ended.long > ended.count / 8 {
             return self.close();
         }
@@ -71,25 +73,25 @@ impl PrefetchWindow {
             None => 0.0,
         };
         let size = ((by_count.min(by_length) * PARTS) as usize).min(self.most);
-        // Fewer would wait for longer than they save.
+        // A smaller window would delay tasks for longer than it saves.
         let size = if size < self.slots / 8 { 0 } else { size };
         self.sizes = [size, self.sizes[0]];
     }
 
-    /// How many tasks one claim asks for beyond the free slots.
+    /// How many tasks one claim may ask for beyond the free slots.
     pub(super) fn reach(&self) -> usize {
         self.reach
     }
 
-    /// A claim that asked for tasks beyond the free slots brought `prefetched` of them, and ended at one that may not be
-    /// prefetched if it `needs_slot`.
+    /// Learns from a claim that asked for tasks beyond the free slots: it brought `prefetched` of them, and stopped at a
+    /// task that must not be prefetched if `needs_slot`.
     pub(super) fn learn(&mut self, prefetched: usize, needs_slot: bool) {
         let reach =
             if needs_slot { prefetched.saturating_mul(2).max(1) } else { self.reach.saturating_mul(4) };
         self.reach = reach.min(self.most);
     }
 
-    /// Something was claimed that no slot became free for.
+    /// Closes the window: no slot became free for a claimed task.
     pub(super) fn close(&mut self) {
         self.sizes = [0; 2];
     }
@@ -152,7 +154,7 @@ mod tests {
         let mut window = PrefetchWindow::new(64, 448);
         assert_eq!(window.reach(), 448);
         window.learn(0, true);
-        assert_eq!(window.reach(), 1, "it looks whether that is still so");
+        assert_eq!(window.reach(), 1, "it asks for one, to see whether that has changed");
         window.learn(1, false);
         window.learn(4, false);
         assert_eq!(window.reach(), 16);

@@ -1,4 +1,4 @@
-//! Where this process is between joining the store and having left it: [`joining`](super::joining) begins that, and
+//! The state of this process in the store, from joining to having left. [`joining`](super::joining) begins it, and
 //! [`lease`](super::lease) ends it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,18 +7,18 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Where this process is between joining and having left.
+/// The state of this process between joining the store and having left it.
 #[derive(Debug)]
 pub(crate) struct Presence {
-    /// Fires when the store has answered the join, or nobody waits for that any more.
+    /// Cancelled when the store has answered the join, or nothing waits for that answer any more.
     pub(super) join_over: CancellationToken,
-    /// Whether the store may know this process.
+    /// Whether this process may be registered in the store.
     pub(super) may_be_known: AtomicBool,
-    /// When the shutdown that has begun is over at the latest.
+    /// The latest end of the shutdown, once one has begun.
     ends_by: watch::Sender<Option<Instant>>,
-    /// Fires when the shutdown has said how everything ended.
+    /// Cancelled when the shutdown has returned its report.
     shut_down: CancellationToken,
-    /// Fires when the store has been told that this process is gone, or cannot be told.
+    /// Cancelled when this process has left the store, or could not.
     pub(super) left: CancellationToken,
 }
 
@@ -35,32 +35,32 @@ impl Default for Presence {
 }
 
 impl Presence {
-    /// The store knows this process, whom it had refused before.
+    /// Records that the store has accepted this process, which it had refused before.
     pub(super) fn is_known(&self) {
         self.may_be_known.store(true, Ordering::Release);
     }
 
-    /// Waits until the store has answered the join.
+    /// Waits until the join is over.
     pub(super) async fn join_over(&self) {
         self.join_over.cancelled().await;
     }
 
-    /// Waits until this process has left the store, or cannot.
+    /// Waits until this process has left the store, or could not.
     pub(crate) async fn left(&self) {
         self.left.cancelled().await;
     }
 
-    /// A shutdown begins that is over by then.
+    /// Records that a shutdown has begun, and its latest end. Only the first call counts.
     pub(crate) fn ends_by(&self, instant: Instant) {
         self.ends_by.send_if_modified(|by| by.is_none().then(|| *by = Some(instant)).is_some());
     }
 
-    /// The shutdown has said how everything ended.
+    /// Records that the shutdown has returned its report.
     pub(super) fn is_shut_down(&self) {
         self.shut_down.cancel();
     }
 
-    /// Ends when a shutdown that has begun is not over in time: nobody drives its runtime.
+    /// Resolves when a shutdown is not over in time because nothing drives its runtime.
     pub(super) async fn overdue(&self) {
         let mut ends_by = self.ends_by.subscribe();
         let by = match ends_by.wait_for(Option::is_some).await {

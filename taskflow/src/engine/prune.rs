@@ -1,4 +1,4 @@
-//! Records past their retention, deleted in bounded batches.
+//! Deletes finished tasks past their retention, in bounded batches.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use super::core::Core;
 const EVERY: Duration = Duration::from_secs(60);
 const BATCH: usize = 500;
 
-/// Prunes at once, then each minute, until the process is over.
+/// Prunes at once and then every minute, until the process ends.
 pub(crate) async fn prune(core: Arc<Core>) {
     loop {
-        // The error is in the health; the next minute comes anyway.
+        // The health has the error; the next minute tries again.
         while let Ok(BATCH..) = core.call("pruning", core.store.prune(core.settings.retention, BATCH)).await {
-            // Others write between two batches.
+            // Lets other writes in between two batches.
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         tokio::select! {

@@ -1,4 +1,4 @@
-//! The limits of each queue that hold now: those this program says, unless the store says others.
+//! The current limits of each queue: those of this program, unless the store has others.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 use crate::model::{AddError, QueueConfig, error::closest};
 use crate::store::{QueueState, SharedLimits};
 
-/// The queues this program configures, with the limits that hold now.
+/// The queues that this program configures, with their current limits.
 #[derive(Debug)]
 pub(crate) struct Queues {
     program: HashMap<String, QueueConfig>,
@@ -17,11 +17,11 @@ pub(crate) struct Queues {
 
 #[derive(Debug)]
 struct Now {
-    /// What the store said last.
+    /// The queue states last read from the store.
     stored: Vec<QueueState>,
-    /// Stored configurations.
+    /// The stored configurations by queue.
     configs: HashMap<String, QueueConfig>,
-    /// What claims must say of queues with limits over all processes.
+    /// The limits over all processes, as claims pass them to the store.
     shared: Arc<[(Arc<str>, SharedLimits)]>,
 }
 
@@ -40,12 +40,15 @@ impl Queues {
         self.program.contains_key(name)
     }
 
-    /// What this program says of a queue.
+    /// The configuration of a queue in this program.
     pub(crate) fn program(&self, name: &str) -> Option<&QueueConfig> {
         self.program.get(name)
     }
 
-    /// What an add to this queue must mind: how many may wait, and whether a refusal is recorded.
+    /// The limits for an add to this queue: how many tasks may wait in it, and whether a refusal is recorded.
+    ///
+    /// # Errors
+    /// If this program does not configure the queue.
     pub(crate) fn admission(&self, name: &str) -> Result<(Option<usize>, bool), AddError> {
         let Some(own) = self.program.get(name) else {
             return Err(AddError::UnknownQueue {
@@ -58,12 +61,12 @@ impl Queues {
         Ok((config.max_size, config.record_rejected))
     }
 
-    /// What claims must say of queues with limits over all processes.
+    /// The limits over all processes, as claims pass them to the store.
     pub(crate) fn shared(&self) -> Arc<[(Arc<str>, SharedLimits)]> {
         self.now.read().shared.clone()
     }
 
-    /// Gives `take` the configuration of each queue that holds now.
+    /// Calls `take` with the current configuration of each queue.
     pub(super) fn each(&self, mut take: impl FnMut(&str, &QueueConfig)) {
         let now = self.now.read();
         for (name, own) in &self.program {
@@ -71,7 +74,7 @@ impl Queues {
         }
     }
 
-    /// Takes note of what the store says. Answers whether that is news.
+    /// Takes over the queue states of the store. Returns whether they have changed.
     pub(super) fn learn(&self, stored: Vec<QueueState>) -> bool {
         if self.now.read().stored == stored {
             return false;

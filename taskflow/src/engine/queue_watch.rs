@@ -1,4 +1,4 @@
-//! Applies the limits and pauses of queues that the store holds to this process.
+//! Updates this process's queue limits and pauses from the store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,24 +9,24 @@ use super::worker::Worker;
 use crate::model::StoreError;
 use crate::store::SharedLimits;
 
-/// How often the store is asked. What another process was told holds here well within a second.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often the store is read. A change made through another process applies here well within a second.
+const POLL: Duration = Duration::from_millis(500);
 
-/// Keeps the limits of this process those of the store, until it is over.
+/// Updates the limits of this process from the store until the process ends.
 pub(crate) async fn watch(core: Arc<Core>, worker: Option<Arc<Worker>>) {
     loop {
         tokio::select! {
             () = core.over.cancelled() => return,
-            () = tokio::time::sleep(jittered(LOOK)) => {}
+            () = tokio::time::sleep(jittered(POLL)) => {}
         }
-        // The error is in the health; what held goes on to hold.
+        // The health has the error; the previous limits stay in force.
         let _ = refresh(&core, worker.as_deref()).await;
     }
 }
 
-/// Asks the store what holds, and applies it.
+/// Reads the limits from the store, and applies them.
 pub(crate) async fn refresh(core: &Core, worker: Option<&Worker>) -> Result<(), StoreError> {
-    let stored = core.read("a look at the queues", core.store.queue_states()).await?;
+    let stored = core.read("a read of the queues", core.store.queue_states()).await?;
     if core.queues.learn(stored)
         && let Some(worker) = worker
     {
@@ -35,13 +35,13 @@ pub(crate) async fn refresh(core: &Core, worker: Option<&Worker>) -> Result<(), 
     Ok(())
 }
 
-/// Gives the slots the limits that hold.
+/// Applies the current limits to the slots.
 pub(crate) fn apply(core: &Core, worker: &Worker) {
     core.queues.each(|name, config| {
         worker.slots.set_limit(name, config.concurrency, SharedLimits::of(config).any());
     });
-    // It was claimed while other limits held, or before a pause.
+    // These tasks were claimed under other limits, or before a pause.
     worker.give_back_waiting(true);
-    // One that was resumed, or may take more.
+    // A queue may have been resumed, or its limit raised.
     worker.may_have_work();
 }

@@ -1,4 +1,4 @@
-//! Runs that other processes lost, moved on.
+//! Recovers runs that other processes lost.
 
 use std::sync::Arc;
 
@@ -8,25 +8,25 @@ use super::worker::Worker;
 use crate::model::{StoreError, TaskEventKind, TaskStatus};
 use crate::store::RecoveredFrom;
 
-/// Looks for lost runs until the process is over: also in one that runs no tasks, whose users may wait for them.
+/// Recovers lost runs until the process ends. A process that runs no tasks does so too: its callers may wait for them.
 pub(crate) async fn watch(core: Arc<Core>, worker: Option<Arc<Worker>>) {
     let every = core.store.capabilities().recover_every;
     loop {
         let wait = core.store.look_again_in().map_or(every, |soon| soon.min(every));
-        // A look at a process that may be dead is not put off.
+        // A check on a process that may be dead is not delayed.
         let wait = if wait < every { wait } else { jittered(every) };
         tokio::select! {
             () = core.over.cancelled() => return,
             () = tokio::time::sleep(wait) => {}
         }
-        // The error is in the health; the next look comes anyway.
+        // The health has the error; the next round tries again.
         if let (Ok(true), Some(worker)) = (recover(&core).await, &worker) {
             worker.may_have_work();
         }
     }
 }
 
-/// Moves on every lost run there is. Answers whether there were any.
+/// Recovers every lost run. Returns whether there were any.
 pub(crate) async fn recover(core: &Core) -> Result<bool, StoreError> {
     let mut any = false;
     loop {
@@ -39,11 +39,11 @@ pub(crate) async fn recover(core: &Core) -> Result<bool, StoreError> {
             let (id, name) = (task.id, &task.name);
             match task.from {
                 RecoveredFrom::Hold => {
-                    tracing::info!(task = %id, %name, "its request ended with its process; it waits now");
+                    tracing::info!(task = %id, %name, "a held task was released: its request ended with its process");
                     continue;
                 }
                 RecoveredFrom::Expiry => {
-                    tracing::info!(task = %id, %name, "it expired before it could start")
+                    tracing::info!(task = %id, %name, "a task expired before it could start")
                 }
                 RecoveredFrom::Run => {
                     tracing::warn!(task = %id, %name, status = %task.status, "a run was lost with its process");

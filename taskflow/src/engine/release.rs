@@ -1,4 +1,4 @@
-//! The end of holds: held tasks are released or cancelled.
+//! Ends holds: releases or cancels held tasks.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -14,21 +14,21 @@ use super::worker::Worker;
 use crate::model::Error;
 use crate::store::{HoldOutcome, Release, RunRef};
 
-/// Ends holds. Those of one moment go together, and a store that is away is tried until it answers: the leases of the
-/// holds are renewed meanwhile.
+/// Releases held tasks. Concurrent releases share a write. While the store is unavailable the write is retried, and the
+/// leases of the holds are renewed meanwhile.
 #[derive(Debug)]
 pub(crate) struct Releaser {
     core: Arc<Core>,
     worker: Option<Arc<Worker>>,
     gate: Mutex<Gate>,
-    /// Tells whoever waits that everything is written.
+    /// Notified when everything has been written.
     idle: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Gate {
     waiting: Vec<Release>,
-    /// Taken to the store, and not answered.
+    /// Sent to the store and not answered yet.
     under_way: Arc<Vec<Release>>,
     /// One for each call of [`Releaser::release`], in the order of the releases.
     replies: VecDeque<Reply>,
@@ -68,7 +68,7 @@ impl Releaser {
         Arc::new(Self { core, worker, gate: Mutex::default(), idle: Notify::new() })
     }
 
-    /// Ends these holds. Nobody need wait for it.
+    /// Ends these holds with `outcome`. The caller may drop the [`Ending`].
     pub(crate) fn release(self: &Arc<Self>, holds: Vec<RunRef>, outcome: &HoldOutcome) -> Ending {
         let core = self.core.clone();
         if holds.is_empty() {
@@ -88,7 +88,7 @@ impl Releaser {
         Ending { core, answer: Some(answer) }
     }
 
-    /// Waits until everything that was to be released is written.
+    /// Waits until every release has been written.
     pub(super) async fn drained(&self) {
         loop {
             let idle = self.idle.notified();
@@ -116,7 +116,7 @@ impl Releaser {
         }
     }
 
-    /// What is to be written now: what was under way without an answer, and what came since.
+    /// The next releases to write: those in flight without an answer, and those that came since.
     fn next(&self) -> Option<Arc<Vec<Release>>> {
         let mut gate = self.gate.lock();
         let mut releases = mem::take(&mut gate.under_way).to_vec();
@@ -131,7 +131,8 @@ impl Releaser {
         Some(gate.under_way.clone())
     }
 
-    /// Tells each caller how many of its holds have ended, and renews them no more: before anything that may panic.
+    /// Answers each caller with the number of its holds that have ended, and stops renewing them. Comes before anything that may
+    /// panic.
     fn answer(&self, releases: &[Release], applied: &[bool]) {
         releases.iter().for_each(|release| self.core.holds.end(release.hold));
         let mut gate = self.gate.lock();
@@ -151,7 +152,7 @@ impl Releaser {
     async fn complete(&self, releases: &[Release], applied: &[bool]) {
         for (release, applied) in releases.iter().zip(applied) {
             if !applied {
-                // The process stood still past the lease: others have taken the task as released.
+                // This process stood still until the lease had ended, and another process has released the task.
                 self.core.health.stale_write();
             } else if let HoldOutcome::Cancel { .. } = release.outcome {
                 self.core.announce_cancelled(release.hold.id).await;

@@ -1,4 +1,4 @@
-//! What running tasks say, stored while they run.
+//! Stores the progress and log lines of tasks while they run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use super::panics::caught;
 use super::worker::Worker;
 use crate::store::Report;
 
-/// How long what is said may collect before it is stored.
+/// How long progress and log lines collect before they are stored.
 const COLLECT: Duration = Duration::from_millis(200);
 
-/// Stores reports until the process is over.
+/// Stores reports until the process ends.
 pub(crate) async fn report(worker: Arc<Worker>) {
     let core = &worker.core;
     loop {
@@ -32,14 +32,14 @@ pub(crate) async fn report(worker: Arc<Worker>) {
             continue;
         }
         let reports = Arc::new(reports);
-        // A stale report is of a run whose lease is lost, and its renewal says so too.
+        // A stale report belongs to a run whose lease is lost, which its renewal reports too.
         let answer = caught(core.call("a report", core.store.report(reports.clone()))).await;
         let stored = matches!(answer, Ok(Ok(_)));
         for (context, report) in with_reports.iter().zip(&*reports) {
             context.reported((!stored).then(|| (report.progress.clone(), report.lines.clone())));
         }
         if let Err(panic) = answer {
-            // Noted here: the runs that have said something wait for the answer above.
+            // Recorded here and not by the supervision: the reporting runs wait for the answer above.
             core.health.restarted("the reporter", &panic);
         }
     }

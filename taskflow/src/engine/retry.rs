@@ -1,4 +1,5 @@
-//! What comes after a run: one rule for every way it can end. Nothing waits in memory: a retry is a time in the store.
+//! Decides what happens after a run, with one rule for every way it can end. No task waits in memory: a retry is a due
+//! time in the store.
 
 use std::time::Duration;
 
@@ -7,10 +8,10 @@ use crate::model::{AttemptOutcome, TaskStatus, limits};
 use crate::store::{Claimed, FinishKind};
 use crate::task::Steering;
 
-/// The longest error that is kept, in bytes: each attempt keeps its own, and everybody's writes share a transaction.
+/// The longest stored error, in bytes. Each attempt stores its own, and the writes of many tasks share a transaction.
 const MAX_ERROR: usize = 64 * 1024;
 
-/// After an attempt that failed.
+/// Decides what follows an attempt that failed.
 pub(crate) fn after_failure(
     task: &Claimed,
     outcome: AttemptOutcome,
@@ -26,7 +27,7 @@ pub(crate) fn after_failure(
         }
         Steering::Snooze(_) => {
             let error = format!(
-                "{error}; it was snoozed {} times before, which is the most (max_snoozes)",
+                "{error}; it was snoozed {} times before, the limit set by `max_snoozes`",
                 task.snoozes
             );
             after_failure(task, outcome, error, Steering::Policy)
@@ -41,7 +42,7 @@ pub(crate) fn after_failure(
     }
 }
 
-/// After an attempt that we cut short to stop the process, or because its lease was about to end.
+/// Decides what follows an attempt that was cut short by a shutdown, or because its lease was about to end.
 pub(crate) fn after_interruption(task: &Claimed, why: &str) -> FinishKind {
     match recovery_policy::after_interruption(&task.policy, task.attempt, task.max_attempts, why) {
         AfterLoss::Pending { delay, .. } => {
@@ -53,24 +54,24 @@ pub(crate) fn after_interruption(task: &Claimed, why: &str) -> FinishKind {
     }
 }
 
-/// After an attempt that could not begin, and that no repetition mends.
+/// Ends a task whose attempt could not start and that no retry can fix.
 pub(crate) fn after_refusal(error: String) -> FinishKind {
     FinishKind::End { status: TaskStatus::Failed, outcome: AttemptOutcome::Failed, error: shortened(error) }
 }
 
-/// What is kept of an error; one that is cut off says so.
+/// Shortens an error to the stored length. A shortened error says so.
 pub(crate) fn shortened(mut error: String) -> String {
     let length = error.len();
     if length > MAX_ERROR {
         error.truncate(error.floor_char_boundary(MAX_ERROR));
-        // Not only the length: what was longer is to be freed.
+        // Frees the memory of the part that was cut off.
         error.shrink_to_fit();
         error.push_str(&format!("… (cut off: it is {length} bytes)"));
     }
     error
 }
 
-/// After an attempt that was cancelled on request.
+/// Ends a task that was cancelled on request.
 pub(crate) fn after_cancel() -> FinishKind {
     FinishKind::End {
         status: TaskStatus::Cancelled,
@@ -79,7 +80,7 @@ pub(crate) fn after_cancel() -> FinishKind {
     }
 }
 
-/// The back-off counts from the first attempt of this round: a manual retry begins a new one.
+/// The back-off counts from the first attempt of this round; a manual retry begins a new round.
 fn back_off(task: &Claimed) -> Duration {
     let left = task.max_attempts.saturating_sub(task.attempt);
     let in_round = task.policy.max_attempts().saturating_sub(left).max(1);

@@ -1,4 +1,4 @@
-//! A run of this process before its body begins and after it is over.
+//! A run in this process: before its body starts and after its body has ended.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::slots::Permit;
 use crate::store::{Claimed, Finish, FinishKind, RunRef};
 use crate::task::{ContextParts, Descriptor, Registered, RunEnv, TaskContext};
 
-/// A claimed task of this program that has not begun.
+/// A claimed task that has not started.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     pub(super) task: Claimed,
@@ -30,7 +30,7 @@ impl Admitted {
             tags: std::mem::take(&mut task.tags),
             scheduled_for: task.scheduled_for,
             env,
-            // The line that says so itself goes beyond the limit.
+            // The line that reports the limit is itself allowed beyond the limit.
             log_room: TaskContext::MAX_LOG_LINES
                 .checked_sub(task.log_lines)
                 .zip(TaskContext::MAX_LOG_BYTES.checked_sub(task.log_bytes)),
@@ -39,12 +39,12 @@ impl Admitted {
         Self { task, descriptor: known.task, context, expires }
     }
 
-    /// Its queue, and whether it is synchronous.
+    /// The queue of the task, and whether the task is synchronous.
     pub(crate) fn kind(&self) -> (&str, bool) {
         (&self.task.queue, self.descriptor.is_blocking())
     }
 
-    /// What the runs of this process know of it.
+    /// The entry for this process's [`Runs`](super::runs::Runs).
     pub(crate) fn live(&self) -> Live {
         Live::new(
             self.task.run,
@@ -54,32 +54,32 @@ impl Admitted {
         )
     }
 
-    /// Its run ends before its body begins: it goes back to the queue as if nothing had claimed it, unless it was
+    /// Ends the run before its body starts. The task goes back to the queue as if it had not been claimed, unless it was
     /// cancelled or lost meanwhile.
     pub(crate) fn turned_away(self, permit: Permit) -> Ended {
         self.context.end_body();
         let kind = match self.context.stop().reason() {
             Some(StopReason::Lost) => None,
-            // Of one that was cancelled meanwhile this is the end.
+            // If the task was cancelled meanwhile, the store ends it as cancelled.
             _ => Some(FinishKind::GiveBack { delay: Duration::ZERO, outcome: None }),
         };
         let run = self.task.run;
         Ended { run, name: self.task.name, permit, finish: kind.map(|kind| Finish::new(run, kind)) }
     }
 
-    /// Whether it has been asked to stop before it began, or its time to begin is over.
+    /// Whether the run was asked to stop before it started, or the task has expired.
     pub(crate) fn may_not_begin(&self) -> bool {
         self.context.stop().is_asked() || self.expires.is_some_and(|at| at <= Instant::now())
     }
 }
 
-/// A run whose body is over.
+/// A run whose body has ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) run: RunRef,
     pub(crate) name: Arc<str>,
     pub(crate) permit: Permit,
-    /// What is to be written; `None` if the run was lost and is no longer ours to end.
+    /// The result to store; `None` if the run was lost and this process may no longer end it.
     pub(crate) finish: Option<Finish>,
 }
 

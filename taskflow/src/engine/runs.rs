@@ -1,4 +1,4 @@
-//! The runs that are alive in this process.
+//! The live runs of this process.
 
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,28 +11,28 @@ use crate::store::RunRef;
 pub(crate) use crate::task::StopReason;
 use crate::task::{FastMap, TaskContext};
 
-/// The runs that are alive in this process, from claim until their end is durable.
+/// The live runs of this process, from their claim until their result has been stored.
 #[derive(Debug, Default)]
 pub(crate) struct Runs {
     live: Mutex<FastMap<TaskId, Live>>,
     executing: AtomicUsize,
     ending: AtomicBool,
-    /// Others may start what may be repeated.
+    /// Other processes may start this process's repeatable tasks.
     repeatable_in_doubt: AtomicBool,
-    /// Nobody drives the async bodies any more: they are lost, and no longer under way.
+    /// Nothing drives the async bodies any more: they are lost and no longer count as running.
     suspended: AtomicBool,
-    /// How many wait for there to be fewer.
+    /// The number of callers in [`until`](Self::until).
     watchers: AtomicUsize,
     fewer: Notify,
 }
 
-/// A run, and how it is asked to stop.
+/// A live run, with the context through which it is asked to stop.
 #[derive(Debug)]
 pub(crate) struct Live {
     run: RunRef,
     context: TaskContext,
     blocking: bool,
-    /// Whether it runs again if it is lost.
+    /// Whether the task runs again if this run is lost.
     repeatable: bool,
 }
 
@@ -47,7 +47,7 @@ impl Live {
 }
 
 impl Runs {
-    /// These are claimed: their leases are kept from now on, and they can be asked to stop.
+    /// Adds claimed runs: from now on their leases are renewed, and they can be asked to stop.
     pub(crate) fn admit(&self, runs: impl IntoIterator<Item = Live>) {
         let mut live = self.live.lock();
         let ending = self.ending.load(Ordering::Relaxed);
@@ -63,19 +63,19 @@ impl Runs {
         }
     }
 
-    /// A body begins.
+    /// Counts a body that starts.
     pub(crate) fn begin(&self) {
         self.executing.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A body is over; its end is not durable yet.
+    /// Counts a body that has ended. Its result has not been stored yet.
     pub(crate) fn executed(&self) {
-        // In one order with `watchers`: whoever watches from now on sees that there are fewer.
+        // Sequentially consistent with `watchers`: a caller that begins to watch now sees the lower count.
         self.executing.fetch_sub(1, Ordering::SeqCst);
         self.notify_waiters();
     }
 
-    /// Its end is durable, or it was lost.
+    /// Removes runs whose result has been stored, or that were lost.
     pub(crate) fn end(&self, runs: impl Iterator<Item = RunRef>) {
         let mut live = self.live.lock();
         for run in runs {
@@ -93,19 +93,19 @@ impl Runs {
         self.live.lock().values().map(|live| live.run).collect()
     }
 
-    /// The run of this task whose body is not over, if it is here.
+    /// The run of this task in this process, if its body has not ended.
     pub(crate) fn find(&self, id: TaskId) -> Option<RunRef> {
         self.live.lock().get(&id).filter(|live| live.executing()).map(|live| live.run)
     }
 
-    /// Asks one run to stop. A run of another fence is left alone.
+    /// Asks one run to stop. A run with another fence is left alone.
     pub(crate) fn ask(&self, run: RunRef, reason: StopReason) {
         if let Some(live) = self.live.lock().get(&run.id).filter(|live| live.run == run) {
             live.context.stop().ask(reason);
         }
     }
 
-    /// Asks the run of this task to stop, if it is here.
+    /// Asks the run of this task to stop, if it is in this process.
     pub(crate) fn ask_task(&self, id: TaskId, reason: StopReason) {
         if let Some(live) = self.live.lock().get(&id) {
             live.context.stop().ask(reason);
@@ -118,8 +118,8 @@ impl Runs {
         }
     }
 
-    /// Others may start what may be repeated, or no longer. While they may, such runs are asked to stop, also those that
-    /// begin meanwhile.
+    /// Sets whether other processes may start this process's repeatable tasks. While they may, repeatable runs are asked
+    /// to stop, including those that start meanwhile.
     pub(crate) fn doubt_repeatable(&self, in_doubt: bool) {
         let live = self.live.lock();
         self.repeatable_in_doubt.store(in_doubt, Ordering::Relaxed);
@@ -130,7 +130,7 @@ impl Runs {
         }
     }
 
-    /// The process ends: all are asked to stop, and whatever begins after all.
+    /// Asks every run to stop because the process shuts down, including runs that start after this.
     pub(crate) fn end_all(&self) {
         let live = self.live.lock();
         self.ending.store(true, Ordering::Relaxed);
@@ -139,7 +139,8 @@ impl Runs {
         }
     }
 
-    /// The runtime does not get on: async bodies are lost, and end before they are polled again should it ever do.
+    /// Marks all async runs as lost because the runtime makes no progress. If it ever continues, they end before they are
+    /// polled again.
     pub(crate) fn lose_suspended(&self) {
         self.suspended.store(true, Ordering::Relaxed);
         for live in self.live.lock().values().filter(|live| !live.blocking) {
@@ -148,7 +149,7 @@ impl Runs {
         self.notify_waiters();
     }
 
-    /// Whether any body is under way that may yet do something.
+    /// Whether any body is running that can still have an effect.
     pub(crate) fn is_executing(&self) -> bool {
         if self.suspended.load(Ordering::Relaxed) {
             return self.live.lock().values().any(|live| live.blocking && live.executing());
@@ -156,8 +157,8 @@ impl Runs {
         self.executing.load(Ordering::SeqCst) > 0
     }
 
-    /// The store says that this run is no longer ours. Answers whether its body was still under way: of one that is
-    /// over the store knows the end already, or will refuse it.
+    /// Marks a run as lost because the store says that this process no longer owns it. Returns whether its body was still
+    /// running: the store already knows the result of a run whose body has ended, or will refuse it.
     pub(crate) fn lose(&self, run: RunRef) -> bool {
         let live = self.live.lock();
         let lost = live.get(&run.id).filter(|live| live.run == run && live.executing());
@@ -167,14 +168,14 @@ impl Runs {
         lost.is_some()
     }
 
-    /// Whoever waits for there to be fewer is to look again.
+    /// Makes the callers of [`until`](Self::until) check again.
     pub(crate) fn notify_waiters(&self) {
         if self.watchers.load(Ordering::SeqCst) > 0 {
             self.fewer.notify_waiters();
         }
     }
 
-    /// Runs that are alive, and those of them whose body is not over.
+    /// The number of live runs, and the number of bodies that are running.
     pub(crate) fn count(&self) -> (usize, usize) {
         (self.live.lock().len(), self.executing.load(Ordering::SeqCst))
     }
@@ -183,25 +184,26 @@ impl Runs {
         self.live.lock().is_empty()
     }
 
-    /// Whether nothing is alive but synchronous bodies that do not stop.
+    /// Whether the only live runs are synchronous bodies, which cannot be cut short.
     pub(crate) fn only_uncancellable_left(&self) -> bool {
         self.live.lock().values().all(|live| live.blocking && live.executing())
     }
 
-    /// As [`only_uncancellable_left`](Self::only_uncancellable_left), and none of them has ever asked whether it is to stop.
+    /// Like [`only_uncancellable_left`](Self::only_uncancellable_left), and none of these bodies has ever asked whether
+    /// it must stop.
     pub(crate) fn only_unaware_left(&self) -> bool {
-        let is_deaf = |live: &Live| live.blocking && live.executing() && !live.context.listens();
-        self.live.lock().values().all(is_deaf)
+        let is_unaware = |live: &Live| live.blocking && live.executing() && !live.context.listens();
+        self.live.lock().values().all(is_unaware)
     }
 
-    /// Runs whose bodies are not over, and runs of which only the end is to be written.
+    /// The number of runs whose body is still running, and of runs whose result only has to be stored.
     pub(crate) fn left(&self) -> (usize, usize) {
         let live = self.live.lock();
         let executing = live.values().filter(|live| live.executing()).count();
         (executing, live.len() - executing)
     }
 
-    /// Waits until `done` holds; looks whenever there are fewer runs.
+    /// Waits until `done` is true. Checks it whenever there are fewer runs.
     pub(crate) async fn until(&self, done: impl Fn(&Self) -> bool) {
         let _watching = Watching::new(self);
         loop {
@@ -216,7 +218,7 @@ impl Runs {
     }
 }
 
-/// Somebody who waits for there to be fewer runs.
+/// A caller that waits in [`Runs::until`].
 struct Watching<'a>(&'a Runs);
 
 impl<'a> Watching<'a> {

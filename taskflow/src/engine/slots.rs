@@ -1,11 +1,11 @@
-//! How much may run at once: in all, of each queue, and on blocking threads.
+//! Limits how many tasks run at once: in total, per queue, and on blocking threads.
 //!
-//! A body has a slot while it runs. The run it belongs to is longer: from its claim until its end is durable. So long it
-//! counts against the limits of its queue and against what this process may have claimed in all, which is as many as
-//! there are slots, and [`PrefetchWindow`] more.
+//! A task holds a slot while its body runs. Its run lasts longer: from the claim until its result has been stored. For
+//! that time the run counts against the limits of its queue and against the total this process may have claimed: the
+//! number of slots plus the size of the [`PrefetchWindow`].
 //!
-//! A claim says how many slots are free, and these stay free for it: nothing else takes a slot until it is answered. So a
-//! task that may not be prefetched begins as soon as its claim is answered, and only tasks that may wait in `ready`.
+//! A claim reserves the free slots, and nothing else takes one of them until the claim is answered. So a task that must
+//! not be prefetched starts as soon as its claim is answered; only tasks that may wait are put into `ready`.
 
 mod permit;
 
@@ -21,39 +21,40 @@ use self::permit::{Capacity, Held, Place};
 use super::prefetch::{Bodies, MAX_BUFFERED, PrefetchWindow};
 use crate::store::ClaimQueue;
 
-/// The slots of this process, for tasks that are claimed as `T`.
+/// The slots of this process. `T` is a claimed task.
 #[derive(Debug)]
 pub(crate) struct Slots<T> {
     indices: HashMap<Arc<str>, usize>,
     names: Vec<Arc<str>>,
-    /// Shared with every permit, which gives back what it holds when it is dropped.
+    /// Shared with every permit, which returns what it holds when it is dropped.
     state: Arc<Mutex<SlotState<T>>>,
     total: usize,
-    /// How many slots synchronous tasks may have, if not all.
+    /// The number of threads for synchronous tasks, if it is lower than the number of slots.
     threads: Option<usize>,
     max_prefetch: usize,
 }
 
 #[derive(Debug)]
 struct SlotState<T> {
-    /// Slots without a body.
+    /// Slots in which no body runs.
     free: usize,
-    /// Runs that are claimed, or being added to run at once, and whose end is not durable.
+    /// Runs whose result has not been stored: claimed, or being added to run at once.
     runs: usize,
-    /// A claim is under way, and every limit was offered to it: what is given back meanwhile is not to be taken twice.
+    /// A claim is in flight and has reserved all capacity; capacity released meanwhile must not be used twice.
     claiming: bool,
-    /// What waits was to go back, and so is what the claim that is under way brings and no slot is free for.
+    /// Waiting tasks were returned while a claim was in flight: also return the tasks of that claim that find no free
+    /// slot.
     recalled: bool,
-    /// The process ends: nothing is started with what is added.
+    /// The process shuts down: added tasks do not start here.
     closed: bool,
     free_threads: usize,
     queues: Vec<QueueSlots>,
-    /// Prefetched, and waiting for a slot, each since when.
+    /// Prefetched tasks that wait for a slot, each with the time it was admitted.
     ready: VecDeque<(T, Place, Instant)>,
     window: PrefetchWindow,
-    /// The last claim ended at a task that may not be prefetched.
+    /// The last claim stopped at a task that must not be prefetched.
     needs_slot: bool,
-    /// Bodies that ended since the last claim was answered.
+    /// Bodies that have ended since the last claim was answered.
     ended: Bodies,
     answered: Instant,
 }
@@ -62,9 +63,9 @@ struct SlotState<T> {
 struct QueueSlots {
     name: Arc<str>,
     limit: Option<usize>,
-    /// Claims mind limits over all processes.
+    /// The store enforces limits over all processes for this queue when it claims.
     shared: bool,
-    /// Runs of it.
+    /// The runs of this queue.
     taken: usize,
 }
 
@@ -78,13 +79,13 @@ impl QueueSlots {
     }
 }
 
-/// What a claim may take: every limit, offered until [`Slots::answered`] or [`Slots::undo`].
+/// The capacity a claim may use, reserved until [`Slots::answered`] or [`Slots::undo`].
 #[derive(Debug)]
 pub(crate) struct ClaimBudget {
     pub(crate) limit: usize,
-    /// How many of `limit` find no free slot.
+    /// How many tasks of `limit` find no free slot.
     pub(crate) prefetch: usize,
-    /// How many of `limit` synchronous tasks may take.
+    /// How many tasks of `limit` may be synchronous.
     pub(crate) threads: usize,
     pub(crate) queues: Vec<ClaimQueue>,
     asked: Instant,
@@ -97,7 +98,8 @@ impl ClaimBudget {
 }
 
 impl<T: Send + 'static> Slots<T> {
-    /// `total` slots, of which synchronous tasks may have `threads`, and at most `max_prefetch` runs beyond them.
+    /// Creates `total` slots, with at most `threads` of them for synchronous tasks and at most `max_prefetch` runs beyond
+    /// them.
     pub(crate) fn new(
         total: usize,
         threads: usize,
@@ -131,17 +133,17 @@ impl<T: Send + 'static> Slots<T> {
         }
     }
 
-    /// From now on so many tasks of a queue may run here, and claims mind limits over all processes or not. What runs
-    /// goes on; what waits for a slot must go back.
+    /// Sets the limit of a queue in this process, and whether claims enforce limits over all processes. Running tasks go
+    /// on; the caller must return the tasks that wait for a slot.
     pub(crate) fn set_limit(&self, queue: &str, limit: Option<usize>, shared: bool) {
         let Some(index) = self.indices.get(queue) else { return };
         let queue = &mut self.state.lock().queues[*index];
         (queue.limit, queue.shared) = (limit, shared);
     }
 
-    /// A slot for a task of that queue, if one is free. Queues that do not run here have none, and of those with limits
-    /// over all processes only a claim takes slots. A task that is not eager leaves the slot to one that waits for it in the
-    /// store: it is not started before that one.
+    /// Takes a slot for a task of `queue`, if one is free. A queue that does not run here has no slots. In a queue with
+    /// limits over all processes only a claim takes slots. A task that is not eager leaves the slot to a task in the
+    /// store that waits for it, and does not start before that task.
     pub(crate) fn try_take(&self, queue: &str, blocking: bool, eager: bool) -> Option<Permit> {
         let index = *self.indices.get(queue)?;
         let mut state = self.state.lock();
@@ -170,18 +172,19 @@ impl<T: Send + 'static> Slots<T> {
         self.names[permit.place().queue].clone()
     }
 
-    /// No slot can be taken from now on.
+    /// Refuses to hand out slots from now on.
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;
     }
 
-    /// How many runs there are, with what may become one: an add or a claim that is under way.
+    /// The number of runs, plus one if a claim is in flight. An add that holds a permit counts as a run.
     pub(crate) fn taken(&self) -> usize {
         let state = self.state.lock();
         state.runs + usize::from(state.claiming)
     }
 
-    /// Nothing ran in its slot. Answers what runs there instead, unless nothing is to start now.
+    /// Takes back a permit whose task never ran. Returns the waiting task that takes over the slot, unless `start_next` is
+    /// false.
     pub(crate) fn give_back(&self, mut permit: Permit, start_next: bool) -> Option<(T, Permit)> {
         let mut state = self.state.lock();
         let next = if permit.release_slot() { state.free_slot(start_next) } else { None };
@@ -190,8 +193,8 @@ impl<T: Send + 'static> Slots<T> {
         next.map(|(task, place)| (task, self.permit(place, Held::Slot)))
     }
 
-    /// A body is over that took so long: its slot is free, and its place is kept until its end is durable. Answers what runs
-    /// next in the slot, unless nothing is to start now.
+    /// Frees the slot of a body that ran for `took`. Its run counts against the limits until its result has been stored.
+    /// Returns the waiting task that takes over the slot, unless `start_next` is false.
     pub(crate) fn end_body(
         &self,
         permit: &mut Permit,
@@ -205,7 +208,7 @@ impl<T: Send + 'static> Slots<T> {
         next.map(|(task, place)| (task, self.permit(place, Held::Slot)))
     }
 
-    /// The ends of these runs are durable.
+    /// Releases these permits: the results of their runs have been stored.
     pub(crate) fn leave<'a>(&self, permits: impl IntoIterator<Item = &'a mut Permit>) {
         let mut state = self.state.lock();
         for permit in permits {
@@ -213,7 +216,8 @@ impl<T: Send + 'static> Slots<T> {
         }
     }
 
-    /// What a claim may take: all that is free, and what `leaving` will leave when the same write has ended them.
+    /// Reserves capacity for a claim: everything that is free, and what the runs in `leaving` free when the same write
+    /// stores their results.
     pub(crate) fn budget<'a>(&self, leaving: impl IntoIterator<Item = &'a mut Permit>) -> ClaimBudget {
         let mut state = self.state.lock();
         for permit in leaving {
@@ -221,17 +225,18 @@ impl<T: Send + 'static> Slots<T> {
         }
         state.claiming = true;
         let most = self.total.saturating_add(state.window.size());
-        // Half of it runs while the other half is on its way; without a window, all that is free.
+        // One half of the claimed tasks runs while the other half is on its way. Without a window: everything that is
+        // free.
         let limit = most.saturating_sub(state.runs).min(self.total.max(most / 2));
         let slots = state.prompt().min(limit);
         let prefetch = match slots {
-            // A claim would bring nothing again.
+            // Another claim would bring nothing.
             0 if state.needs_slot => 0,
             _ => state.window.reach().min(limit - slots),
         };
         let limit = slots + prefetch;
         let queues = state.queues.iter().map(|queue| ClaimQueue {
-            // What waited for a slot would use up a limit and run nothing.
+            // A prefetched task would count against the limit of its queue without running.
             prefetch: !queue.has_limits(),
             ..ClaimQueue::new(queue.name.clone(), queue.free(limit))
         });
@@ -240,7 +245,7 @@ impl<T: Send + 'static> Slots<T> {
         ClaimBudget { limit, prefetch, threads, queues, asked: Instant::now() }
     }
 
-    /// The claim failed: `leaving` stay.
+    /// Undoes [`budget`](Self::budget) after a failed claim: the runs in `leaving` count again.
     pub(crate) fn undo<'a>(&self, leaving: impl IntoIterator<Item = &'a mut Permit>) {
         let mut state = self.state.lock();
         state.claiming = false;
@@ -251,8 +256,8 @@ impl<T: Send + 'static> Slots<T> {
         }
     }
 
-    /// The claim brought these, of which `kind` says the queue and whether they are synchronous. Answers those that begin;
-    /// the others wait for a slot. More may come of the same claim.
+    /// Admits claimed tasks. `kind` returns the queue of a task and whether it is synchronous. Returns the tasks that
+    /// start now; the others wait for a slot. It may be called more than once for one claim.
     pub(crate) fn admit(&self, claimed: Vec<T>, kind: impl Fn(&T) -> (&str, bool)) -> Vec<(T, Permit)> {
         let mut state = self.state.lock();
         let now = Instant::now();
@@ -269,7 +274,7 @@ impl<T: Send + 'static> Slots<T> {
         begin.map(|(task, place, _)| (task, self.permit(place, Held::Slot))).collect()
     }
 
-    /// The claim has brought `taken` tasks, and ended at one that may not be prefetched if it `needs_slot`.
+    /// Ends a claim that brought `taken` tasks. `needs_slot` says that it stopped at a task that must not be prefetched.
     pub(crate) fn answered(&self, budget: &ClaimBudget, taken: usize, needs_slot: bool) {
         let mut state = self.state.lock();
         let now = Instant::now();
@@ -285,12 +290,12 @@ impl<T: Send + 'static> Slots<T> {
         state.claiming = false;
     }
 
-    /// When the first of those that wait for a slot will have waited for too long.
+    /// When the first waiting task will have waited too long for a slot.
     pub(crate) fn impatient_at(&self) -> Option<Instant> {
         self.state.lock().ready.front().map(|(.., since)| *since + MAX_BUFFERED)
     }
 
-    /// What waits for a slot, once the first of it has waited for too long, or at once if all of it is to go back.
+    /// Takes all tasks that wait for a slot if the first has waited too long, or at once if `all` is set.
     pub(crate) fn take_waiting(&self, all: bool) -> Vec<(T, Permit)> {
         let mut state = self.state.lock();
         state.recalled |= all && state.claiming;
@@ -299,16 +304,18 @@ impl<T: Send + 'static> Slots<T> {
             return Vec::new();
         }
         state.window.close();
-        // Nobody knows when a slot will be free: the younger ones go too.
+        // It is not known when a slot becomes free, so the younger tasks go back too.
         state.ready.drain(..).map(|(task, place, _)| (task, self.permit(place, Held::Place))).collect()
     }
 
-    /// Whether what waits was to go back while the last claim was under way. Asked once, after that claim.
+    /// Whether waiting tasks were returned while the last claim was in flight. Resets the flag: ask once after each
+    /// claim.
     pub(crate) fn were_recalled(&self) -> bool {
         std::mem::take(&mut self.state.lock().recalled)
     }
 
-    /// Whether, by leaving, one of these makes room for what no free slot could take: it was under a limit of its own.
+    /// Whether one of these permits counts against a limit of its own (a queue limit or the threads), so that releasing
+    /// it makes room that a free slot alone does not.
     pub(crate) fn any_scarce<'a>(&self, mut permits: impl Iterator<Item = &'a Permit>) -> bool {
         let state = self.state.lock();
         permits.any(|permit| {
@@ -320,12 +327,12 @@ impl<T: Send + 'static> Slots<T> {
 }
 
 impl<T> SlotState<T> {
-    /// How many can start at once.
+    /// How many tasks can start at once.
     fn prompt(&self) -> usize {
         self.free.saturating_sub(self.ready.len())
     }
 
-    /// A slot has no body any more: answers what waits for one, unless nothing is to start now.
+    /// Frees a slot. Returns the waiting task that takes it over, unless `start_next` is false.
     fn free_slot(&mut self, start_next: bool) -> Option<(T, Place)> {
         let next = if start_next { self.ready.pop_front() } else { None };
         if next.is_none() {
@@ -340,7 +347,7 @@ impl<T> SlotState<T> {
         self.queues[place.queue].taken += 1;
     }
 
-    /// Adds what a permit gives back to what is free.
+    /// Takes back the capacity that a permit held.
     fn take_back(&mut self, place: Place, held: Held) {
         if held == Held::Nothing {
             return;
@@ -352,7 +359,7 @@ impl<T> SlotState<T> {
     }
 }
 
-/// The next claim or add takes a slot that comes back this way.
+/// A slot returned this way goes to the next claim or add.
 impl<T: Send> Capacity for Mutex<SlotState<T>> {
     fn take_back(&self, place: Place, held: Held) {
         self.lock().take_back(place, held);

@@ -1,4 +1,4 @@
-//! Parts of the engine that go on after a panic: of their own, or of what a program brings, such as a log layer.
+//! Restarts parts of the engine after a panic, in the engine itself or in code of the program, such as a log layer.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use super::backoff::Backoff;
 use super::core::Core;
 use super::panics::caught;
 
-/// A part that ran this long before it panicked begins again at once.
-const SOUND: Duration = Duration::from_secs(60);
+/// A part that ran this long before it panicked is restarted after the shortest delay.
+const STABLE: Duration = Duration::from_secs(60);
 
-/// Runs a part of the engine to its end. After a panic it is logged, shown in the health, and started again.
+/// Runs a part of the engine to its end. A panic is logged and shown in the health, and the part is restarted.
 pub(crate) async fn supervise<F: Future<Output = ()>>(
     core: Arc<Core>,
     part: &'static str,
@@ -25,7 +25,7 @@ pub(crate) async fn supervise<F: Future<Output = ()>>(
     }
 }
 
-/// What is done between a panic and the next start.
+/// Handles the time between a panic and the restart.
 #[derive(Debug)]
 pub(crate) struct Restarts {
     backoff: Backoff,
@@ -37,10 +37,10 @@ impl Restarts {
         Self { backoff: Backoff::new(), since: Instant::now() }
     }
 
-    /// Takes note of a panic, and waits before the next start.
+    /// Records a panic, and waits before the restart.
     pub(crate) async fn after(&mut self, core: &Core, part: &'static str, panic: &str) {
         core.health.restarted(part, panic);
-        if self.since.elapsed() > SOUND {
+        if self.since.elapsed() > STABLE {
             self.backoff = Backoff::new();
         }
         tokio::time::sleep(self.backoff.delay()).await;

@@ -1,22 +1,22 @@
-//! How runs ended since the process started.
+//! Counts how runs have ended since the process started.
 
 use parking_lot::Mutex;
 
 use crate::model::{AttemptOutcome, TaskStatus};
 use crate::store::FinishKind;
 
-/// How runs ended since the process started.
+/// The counts of how runs have ended since the process started.
 #[derive(Debug, Default)]
 pub(crate) struct Tally(Mutex<Ends>);
 
-/// A count of ends of each kind.
+/// The number of ends of each kind.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ends {
-    /// By themselves.
+    /// Runs that ended by themselves.
     pub(crate) finished: usize,
-    /// Cut short, and back in the queue.
+    /// Runs that were cut short and whose tasks went back to the queue.
     pub(crate) handed_back: usize,
-    /// Cut short for good.
+    /// Runs that were cut short and whose tasks will not run again.
     pub(crate) interrupted: usize,
 }
 

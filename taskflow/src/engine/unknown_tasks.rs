@@ -1,4 +1,4 @@
-//! Tasks that wait for a process that knows them: left alone, and told once.
+//! Warns of tasks that wait for a process that knows them. They are left alone, and each name is logged once.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use crate::task::Registry;
 const FIRST: Duration = Duration::from_secs(2);
 const EVERY: Duration = Duration::from_secs(60);
 
-/// Looks, now and then, at the youngest tasks that wait, and tells of each name that this program does not have and
-/// each queue that this process was not told of, once. A newer program may know them: a deploy is under way; or nobody
-/// does, and somebody should know.
+/// Reads the youngest waiting tasks after 2 s and then every minute, and logs a warning once for each task name that
+/// this program does not have and each queue that this process does not configure. A newer program may know them, such
+/// as during a deploy. If none does, an operator should find out.
 pub(crate) async fn warn(core: Arc<Core>) {
     let Ok(program) = Registry::collect() else { return };
-    let mut told = HashSet::new();
+    let mut warned = HashSet::new();
     let mut wait = FIRST;
     loop {
         tokio::select! {
@@ -30,11 +30,17 @@ pub(crate) async fn warn(core: Arc<Core>) {
             if task.phase() != TaskPhase::Waiting {
                 continue;
             }
-            if program.get(&task.name).is_none() && told.insert(("name", task.name.clone())) {
-                tracing::warn!(name = %task.name, task = %task.id, "a task waits whose name this program does not know");
+            if program.get(&task.name).is_none() && warned.insert(("name", task.name.clone())) {
+                tracing::warn!(
+                    name = %task.name, task = %task.id,
+                    "a task waits, but this program does not know its name; run a program that does, or cancel it"
+                );
             }
-            if !core.queues.knows(&task.queue) && told.insert(("queue", task.queue.clone())) {
-                tracing::warn!(queue = %task.queue, task = %task.id, "a task waits in a queue that is not configured here");
+            if !core.queues.knows(&task.queue) && warned.insert(("queue", task.queue.clone())) {
+                tracing::warn!(
+                    queue = %task.queue, task = %task.id,
+                    "a task waits in a queue that this process does not configure; configure it here or elsewhere"
+                );
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A process that the store does not let write: it looks, until it is let in.
+//! A process that the store does not let write. It only reads until the store accepts its join.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,17 +11,17 @@ use crate::store::Store;
 /// How long the store may take to show that it can be read.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often to ask whether it can be written to.
+/// How often to try the join again.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// The error with which a store refused a process that may look all the same; otherwise why it may not.
+/// Returns `Ok` with the store's error if this process may still read, and otherwise `Err` with the reason why not.
 pub(crate) async fn can_look(store: &dyn Store, refused: StoreError) -> Result<StoreError, StoreError> {
     if matches!(refused.kind(), StoreErrorKind::NotAStore | StoreErrorKind::NewerSchema) {
         return Err(refused);
     }
     match tokio::time::timeout(PATIENCE, store.queue_states()).await {
         Ok(Ok(_)) => Ok(refused),
-        // There is nothing to look at, which says more than that it cannot be made.
+        // There is no store to read, which says more than the failure to create one.
         Ok(Err(error)) if error.kind() == StoreErrorKind::NotAStore => Err(error),
         _ => Err(refused),
     }
@@ -34,7 +34,7 @@ pub(crate) async fn join_later(core: Arc<Core>) {
             () = core.over.cancelled() => return,
             () = tokio::time::sleep(jittered(EVERY)) => {}
         }
-        if core.call("to make this process known", core.store.join(&core.instance)).await.is_ok() {
+        if core.call("the join", core.store.join(&core.instance)).await.is_ok() {
             core.has_joined();
             return;
         }

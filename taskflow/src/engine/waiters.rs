@@ -1,6 +1,6 @@
-//! Delivers the ends of tasks to the callers that wait for them.
+//! Delivers results to the callers that wait for tasks.
 //!
-//! A run that ends in this process hands its outcome over without a read. For all other tasks
+//! A run that ends in this process delivers its result without a read. For all other tasks
 //! [`end_reader`](super::end_reader) asks the store.
 
 use std::collections::HashMap;
@@ -14,56 +14,56 @@ use tokio::time::Instant;
 use crate::model::{TaskId, TaskStatus};
 use crate::store::TaskEnd;
 
-/// The tasks that callers of this process wait for.
+/// The tasks that callers in this process wait for.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     waited_for: Mutex<WaitedFor>,
-    /// How many tasks are waited for: an end that nobody waits for takes no lock.
+    /// The number of tasks waited for. While it is 0, a run that ends takes no lock.
     count: AtomicUsize,
-    /// Tells the reader that there is something to read.
+    /// Wakes the reader: there is something to read.
     pub(super) wake: Notify,
 }
 
 #[derive(Debug, Default)]
 struct WaitedFor {
     tasks: HashMap<TaskId, watch::Sender<Seen>>,
-    /// Those to read at once.
+    /// The tasks to read at once.
     unread: Vec<TaskId>,
-    /// Whether the store has hinted at a change since all were read.
+    /// Whether the store has sent a hint since all tasks were read.
     changed: bool,
-    /// How many rounds of reads have begun.
+    /// The number of rounds of reads that have begun.
     rounds: u64,
 }
 
-/// What is known of a task that is waited for.
+/// The known state of a task that callers wait for.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
-    /// Its status when it was last read; pending before.
+    /// The status at the last read; pending before the first.
     pub(crate) status: TaskStatus,
-    /// Its end, once it is known.
+    /// The result, once it is known.
     pub(crate) end: Option<TaskEnd>,
-    /// The round that read its end; `None` for an end in this process.
+    /// The round that read the result; `None` for a task that ended in this process.
     round: Option<u64>,
 }
 
-/// One caller that waits for one task. Dropped, it waits no longer.
+/// One caller that waits for one task, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Waiting<'a> {
     waiters: &'a Waiters,
     id: TaskId,
-    /// How many rounds had begun before this caller came.
+    /// The number of rounds that had begun when this caller began to wait.
     rounds: u64,
     seen: Option<watch::Receiver<Seen>>,
 }
 
 impl Waiters {
-    /// Begins to wait for a task, which is read at once: it may have ended before.
+    /// Begins to wait for a task. The task is read at once: it may have ended already.
     pub(crate) fn join(&self, id: TaskId) -> Waiting<'_> {
         let mut waited_for = self.waited_for.lock();
         let nothing = || watch::Sender::new(Seen { status: TaskStatus::Pending, end: None, round: None });
         let seen = waited_for.tasks.entry(id).or_insert_with(nothing).subscribe();
         waited_for.unread.push(id);
-        // Before the read: an end that becomes durable after it finds this number.
+        // Before the read: a run whose result is stored after the read sees this count.
         self.count.store(waited_for.tasks.len(), Ordering::SeqCst);
         let rounds = waited_for.rounds;
         drop(waited_for);
@@ -71,14 +71,14 @@ impl Waiters {
         Waiting { waiters: self, id, rounds, seen: Some(seen) }
     }
 
-    /// A task has ended in this process; `end` says how.
+    /// Delivers the result of a task that ended in this process.
     pub(crate) fn ended(&self, id: TaskId, end: impl FnOnce() -> TaskEnd) {
         if self.count.load(Ordering::SeqCst) > 0 && self.waited_for.lock().tasks.contains_key(&id) {
             self.deliver(id, end(), None);
         }
     }
 
-    /// A task has ended, and how is in the store.
+    /// Schedules a read for a task that has ended and whose result is in the store.
     pub(crate) fn ended_somehow(&self, id: TaskId) {
         if self.count.load(Ordering::SeqCst) > 0 {
             let mut waited_for = self.waited_for.lock();
@@ -89,7 +89,7 @@ impl Waiters {
         }
     }
 
-    /// Something changed in the store.
+    /// Schedules a read of all tasks: the store has sent a hint.
     pub(crate) fn anything_changed(&self) {
         if self.count.load(Ordering::SeqCst) > 0 {
             self.waited_for.lock().changed = true;
@@ -97,8 +97,8 @@ impl Waiters {
         }
     }
 
-    /// What a round has read, or what has ended. Callers that begin to wait for a task after its end is delivered read it
-    /// anew: it may have been retried by hand.
+    /// Delivers the result of a round or of a run that ended here. A caller that begins to wait after this delivery reads
+    /// the task again: it may have been retried manually.
     pub(super) fn deliver(&self, id: TaskId, end: TaskEnd, round: Option<u64>) {
         let mut waited_for = self.waited_for.lock();
         let Entry::Occupied(task) = waited_for.tasks.entry(id) else { return };
@@ -111,8 +111,7 @@ impl Waiters {
         }
     }
 
-    /// The tasks to read now, and otherwise how long to wait before the next look: without a limit while nothing is
-    /// waited for.
+    /// The tasks to read now, or else when to check again; `None` while no task is waited for.
     pub(super) fn next(&self, times: &Times) -> Result<Round, Option<Instant>> {
         let now = Instant::now();
         let mut waited_for = self.waited_for.lock();
@@ -137,38 +136,38 @@ impl Waiters {
     }
 }
 
-/// What is read in one round.
+/// The tasks that one round reads.
 pub(super) struct Round {
     pub(super) number: u64,
     pub(super) ids: Vec<TaskId>,
-    /// Whether these are all that are waited for.
+    /// Whether these are all the tasks that callers wait for.
     pub(super) is_full: bool,
 }
 
-/// When all are read next.
+/// When all tasks are read next.
 pub(super) struct Times {
-    /// After a hint, not before this.
+    /// The earliest time for a read after a hint.
     pub(super) hint_from: Instant,
-    /// Without a hint.
+    /// The time of the next read without a hint.
     pub(super) poll_at: Instant,
 }
 
 impl Waiting<'_> {
-    /// The end of the task.
+    /// Waits for the result of the task.
     pub(crate) async fn end(&mut self) -> TaskEnd {
-        while let Some((end, round)) = self.told().await {
-            // The round may have read it before a retry by hand that this caller knows of.
+        while let Some((end, round)) = self.delivered().await {
+            // The round may have read the task before a manual retry that this caller knows of.
             if round.is_none_or(|round| round > self.rounds) {
                 return end;
             }
             *self = self.waiters.join(self.id);
         }
-        // Nothing takes a task out without an end while it is waited for.
+        // An entry is never removed without a result while a caller waits for it.
         std::future::pending().await
     }
 
-    /// The end that the callers of one time are told, and the round that has read it.
-    async fn told(&mut self) -> Option<(TaskEnd, Option<u64>)> {
+    /// Waits for the result that all callers of this entry receive, and the round that read it.
+    async fn delivered(&mut self) -> Option<(TaskEnd, Option<u64>)> {
         let seen = self.seen.as_mut()?.wait_for(|seen| seen.end.is_some()).await.ok()?;
         seen.end.clone().map(|end| (end, seen.round))
     }
@@ -181,7 +180,7 @@ impl Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        // Under the lock: of two that are dropped together the second sees that it is the last.
+        // Under the lock: of two callers that are dropped together, the second sees that it is the last.
         let mut waited_for = self.waiters.waited_for.lock();
         self.seen = None;
         if let Entry::Occupied(task) = waited_for.tasks.entry(self.id)
@@ -224,7 +223,7 @@ mod tests {
         let second = waiters.join(id);
         drop(first);
         let seen = second.seen.as_ref().map(|seen| seen.borrow().end.clone());
-        assert_eq!(seen, Some(None), "it has been retried by hand, perhaps");
+        assert_eq!(seen, Some(None), "it may have been retried manually");
         assert_eq!(waiters.waited_for.lock().tasks.len(), 1);
     }
 
@@ -241,8 +240,8 @@ mod tests {
         assert_eq!(first.end().await, end("old"));
         let mut second = std::pin::pin!(second.end());
         let told = futures_util::future::poll_immediate(&mut second).await;
-        assert_eq!(told, None, "it may have been retried by hand before this caller came");
-        let Ok(round) = waiters.next(&times) else { panic!("it is read anew") };
+        assert_eq!(told, None, "it may have been retried manually before this caller came");
+        let Ok(round) = waiters.next(&times) else { panic!("it is read again") };
         waiters.deliver(id, end("new"), Some(round.number));
         assert_eq!(second.await, end("new"));
     }

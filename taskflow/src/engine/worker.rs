@@ -1,4 +1,4 @@
-//! What a process has that runs tasks.
+//! The state of a process that runs tasks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ use crate::model::NewTask;
 use crate::store::{Claimed, Finish, FinishKind, RunRef};
 use crate::task::{Registry, ReportQueue, RunEnv, States};
 
-/// What a process has that runs tasks, beside what every process has.
+/// The state of a process that runs tasks, in addition to [`Core`].
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) core: Arc<Core>,
@@ -35,7 +35,7 @@ pub(crate) struct Worker {
     liveness_in_doubt: AtomicBool,
 }
 
-/// The names that claims ask for.
+/// The task names that claims ask for.
 #[derive(Debug)]
 pub(crate) struct Names {
     pub(crate) all: Arc<[Arc<str>]>,
@@ -73,15 +73,18 @@ impl Worker {
         })
     }
 
-    /// What was claimed is of this process now. Those of no name it has are left to their leases.
+    /// Takes ownership of claimed tasks. A task whose name this program does not have is left to its lease.
     pub(super) fn admit(&self, claimed: Vec<Claimed>) -> Vec<Admitted> {
         let mut admitted = Vec::with_capacity(claimed.len());
         for task in claimed {
             match self.registry.get(&task.name) {
                 Some(known) => admitted.push(Admitted::new(self.env.clone(), known, task)),
-                // A claim asks for known names only, so a store would have to break its contract.
+                // Claims ask for known names only, so this store breaks its contract.
                 None => {
-                    tracing::error!(task = %task.run.id, name = %task.name, "the store gave a task nobody here knows")
+                    tracing::error!(
+                        task = %task.run.id, name = %task.name,
+                        "the store returned a task with a name that this program does not know"
+                    )
                 }
             }
         }
@@ -89,7 +92,7 @@ impl Worker {
         admitted
     }
 
-    /// Starts a task that was leased as it was inserted: nothing of it need be read back.
+    /// Starts a task that was leased by its insert. It is not read back from the store.
     pub(crate) fn start_leased(self: &Arc<Self>, task: &NewTask, run: RunRef, permit: Permit) {
         let Some(known) = self.registry.get(&task.name) else { return self.give_back(permit) };
         let args = task.args.clone().unwrap_or_else(|_| Arc::from("{}"));
@@ -104,8 +107,8 @@ impl Worker {
         self.start(admitted, permit);
     }
 
-    /// A task may be stored and leased to this process, and no answer says so: if it is, it goes back to the queue as if
-    /// nothing had leased it.
+    /// Hands back a task whose insert got no answer. If it was stored and leased to this process, it goes back to the queue
+    /// as if it had not been leased.
     pub(crate) fn hand_back_unconfirmed(self: &Arc<Self>, task: &NewTask, permit: Permit) {
         let run = RunRef::new(task.id, RunRef::FIRST_FENCE);
         let back = FinishKind::GiveBack { delay: Duration::ZERO, outcome: None };
@@ -113,10 +116,10 @@ impl Worker {
         self.end(Ended { run, name: Arc::from(&*task.name), permit, finish }, Duration::ZERO);
     }
 
-    /// Starts a task in the slot it was given.
+    /// Starts a task in its slot.
     pub(crate) fn start(self: &Arc<Self>, task: Admitted, permit: Permit) {
         if self.is_stopping() || task.may_not_begin() {
-            // Claimed, or leased as it was added, before that was so.
+            // It was claimed or leased before the stop or the expiry.
             self.end(task.turned_away(permit), Duration::ZERO);
         } else {
             self.begin(task, permit);
@@ -128,22 +131,22 @@ impl Worker {
         execution::begin(&self.core, &self.pool, task, permit, move |ended, took| worker.end(ended, took));
     }
 
-    /// A body is over that took so long, or will not begin: hands the end of the run to the dispatcher, and the slot to
-    /// the next.
+    /// Ends a run whose body has ended after `took`, or will not start: gives the end to the dispatcher, and the slot to
+    /// the next waiting task.
     pub(crate) fn end(self: &Arc<Self>, mut ended: Ended, took: Duration) {
         let next = self.slots.end_body(&mut ended.permit, took, self.may_claim());
-        // Only now: the dispatcher claims as soon as it hears of the end, and must find the slot free.
+        // Only after the slot is free: the dispatcher claims as soon as it gets the end.
         self.hand_in([ended]);
         self.begin_next(next, took);
     }
 
-    /// Nothing ran in this slot: what waits for one begins.
+    /// Gives back a slot in which no task ran, and starts the next waiting task.
     pub(crate) fn give_back(self: &Arc<Self>, permit: Permit) {
         let next = self.slots.give_back(permit, self.may_claim());
         self.begin_next(next, Duration::ZERO);
     }
 
-    /// Begins what waited for a slot, or the first after it that still may.
+    /// Starts the task that waited for a slot, or the first after it that may still start.
     fn begin_next(self: &Arc<Self>, mut next: Option<(Admitted, Permit)>, took: Duration) {
         while let Some((task, permit)) = next {
             if !task.may_not_begin() {
@@ -155,7 +158,7 @@ impl Worker {
         }
     }
 
-    /// Gives back what waits for a slot for too long, or everything that waits.
+    /// Gives the tasks that have waited too long for a slot back to the queue; with `all`, every waiting task.
     pub(crate) fn give_back_waiting(&self, all: bool) {
         let waiting = self.slots.take_waiting(all);
         if !waiting.is_empty() {
@@ -168,18 +171,18 @@ impl Worker {
         let is_first = all.is_empty();
         all.extend(ended);
         drop(all);
-        // Whoever came before has woken it, and it takes all there are.
+        // The first caller has woken the dispatcher, which takes all ends.
         if is_first {
             self.wake.notify_one();
         }
     }
 
-    /// Whether anything has ended that is not taken yet.
+    /// Whether there are ends that the dispatcher has not taken.
     pub(super) fn has_ended(&self) -> bool {
         !self.ended.lock().is_empty()
     }
 
-    /// Adds to `batch` what has ended, up to `most` in all.
+    /// Moves ends to `batch`, up to `most` in all.
     pub(super) fn take_ended(&self, batch: &mut Vec<Ended>, most: usize) {
         let mut all = self.ended.lock();
         if batch.is_empty() && all.len() <= most {
@@ -195,18 +198,18 @@ impl Worker {
         }
     }
 
-    /// There may be work: the dispatcher is to look.
+    /// Notes that there may be work, and wakes the dispatcher.
     pub(crate) fn may_have_work(&self) {
         self.maybe_work.store(true, Ordering::Release);
         self.wake.notify_one();
     }
 
-    /// Takes note without waking the dispatcher, which is the one that calls.
+    /// Notes that there may be work, without waking the dispatcher: it is the caller.
     pub(super) fn remember_work(&self) {
         self.maybe_work.store(true, Ordering::Release);
     }
 
-    /// Whether to claim now. If not because of the lease or a shutdown, the note is kept.
+    /// Whether to claim now. Clears the note of work, unless the lease or a shutdown prevents the claim.
     pub(super) fn take_work(&self) -> bool {
         self.may_claim() && self.maybe_work.swap(false, Ordering::AcqRel)
     }
@@ -215,7 +218,7 @@ impl Worker {
         self.wake.notified().await;
     }
 
-    /// Whether something may be started: not while the process ends, nor while its lease is in doubt.
+    /// Whether tasks may start: not during a shutdown, and not while the lease or liveness is in doubt.
     pub(crate) fn may_claim(&self) -> bool {
         !self.is_stopping()
             && !self.lease_in_doubt.load(Ordering::Acquire)
@@ -228,7 +231,7 @@ impl Worker {
         }
     }
 
-    /// Whether others may take this process for dead.
+    /// Sets whether other processes may consider this process dead.
     pub(super) fn doubt_liveness(&self, in_doubt: bool) {
         if self.liveness_in_doubt.swap(in_doubt, Ordering::AcqRel) && !in_doubt {
             self.may_have_work();
@@ -242,19 +245,18 @@ impl Worker {
         self.wake.notify_one();
     }
 
-    /// Whether nothing runs here any more but synchronous bodies that do not stop, and nothing is about to.
+    /// Whether only synchronous bodies, which cannot be cut short, still run, and nothing is about to start.
     pub(crate) fn only_uncancellable_left(&self) -> bool {
-        // In this order: what is taken and does not run yet is seen in one of the two.
+        // In this order: a run that is reserved but not live yet is then seen in one of the two.
         self.core.runs.only_uncancellable_left() && self.slots.taken() <= self.core.runs.count().0
     }
 
-    /// Whether nothing runs here any more but synchronous bodies that never ask whether they are to stop, and nothing is
-    /// about to.
+    /// Whether only synchronous bodies that never ask whether they must stop still run, and nothing is about to start.
     pub(crate) fn only_unaware_left(&self) -> bool {
         self.core.runs.only_unaware_left() && self.slots.taken() <= self.core.runs.count().0
     }
 
-    /// Whether nothing runs here any more, and nothing is about to.
+    /// Whether nothing runs in this process and nothing is about to start.
     pub(crate) fn is_idle(&self) -> bool {
         self.core.runs.is_empty() && self.slots.taken() == 0
     }

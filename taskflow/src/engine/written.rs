@@ -1,10 +1,10 @@
-//! Which answers of a store show that it takes writes.
+//! Decides which answers of a store show that it accepts writes.
 
 use crate::model::{CancelOutcome, Error, TaskId};
 use crate::store::{Claims, Finished, Fired, Inserted, Recovered, Refusal, Renewed};
 
-/// The answer to a call that may write. A store that refuses writes (a full disk, a replica, `maxmemory`) still answers
-/// such a call where it finds nothing to write.
+/// The answer to a call that may write. A store that refuses writes (full disk, replica, `maxmemory`) still answers such
+/// a call if there is nothing to write.
 pub(crate) trait Written {
     /// Whether something was written.
     fn is_written(&self) -> bool;
@@ -17,7 +17,7 @@ impl Written for () {
     }
 }
 
-/// A renewal writes when its instance was seen.
+/// A renewal writes when the instance was last seen.
 impl Written for Renewed {
     fn is_written(&self) -> bool {
         true
@@ -32,7 +32,7 @@ impl Written for Claims {
 
 impl Written for Finished {
     fn is_written(&self) -> bool {
-        // A repeated one was written, and its answer lost.
+        // A repeated finish was written before, and its answer was lost.
         matches!(self, Self::Applied(_) | Self::Repeated(_))
     }
 }
@@ -61,35 +61,35 @@ impl Written for CancelOutcome {
     }
 }
 
-/// The task was changed.
+/// The id of a task that was changed.
 impl Written for TaskId {
     fn is_written(&self) -> bool {
         true
     }
 }
 
-/// Whether a write applied.
+/// Whether a write was applied.
 impl Written for bool {
     fn is_written(&self) -> bool {
         *self
     }
 }
 
-/// How many rows a write changed.
+/// The number of rows that a write changed.
 impl Written for usize {
     fn is_written(&self) -> bool {
         *self > 0
     }
 }
 
-/// A manual retry.
+/// The outcome of a manual retry.
 impl Written for Result<(), Error> {
     fn is_written(&self) -> bool {
         self.is_ok()
     }
 }
 
-/// An inserted group.
+/// The outcome of inserting a group.
 impl Written for Result<Vec<Inserted>, Refusal> {
     fn is_written(&self) -> bool {
         self.as_ref().is_ok_and(|inserted| inserted.iter().any(|one| one.kind.is_new()))

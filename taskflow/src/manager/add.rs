@@ -1,4 +1,4 @@
-//! An add that is being described.
+//! Adding tasks: `add_task`, `add`, `add_all`, and [`AddTask`] with its options.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,7 +17,7 @@ use crate::model::{AddError, NewTask, RetryPolicy, StoreError, StoreErrorKind, W
 use crate::task::{Call, IntoNewTask, Standalone, Task, TaskFn, new_task};
 
 impl TaskManager {
-    /// Adds a task by its name and arguments: it is stored when the [`AddTask`] has been awaited.
+    /// Adds a task by its name and arguments. Await the [`AddTask`] to store it.
     ///
     /// ```
     /// # #[taskflow::task] async fn send_email(to: String, subject: String) { let _ = (to, subject); }
@@ -37,14 +37,15 @@ impl TaskManager {
         AddTask::new(self.clone(), None, new_task::<T>(&args))
     }
 
-    /// Adds a call, of a task whose parameters are all arguments: `tasks.add(send_email(to, subject))`.
+    /// Adds a call of a task: `tasks.add(send_email(to, subject))`. For tasks with provided parameters, use
+    /// [`add_task`](Self::add_task): here all parameters must be arguments.
     pub fn add<T: Standalone>(&self, call: Call<T>) -> AddTask<T::Value> {
         AddTask::new(self.clone(), None, call.into_new_task())
     }
 
-    /// Adds many tasks at once, at most [`NewTask::MAX_AT_ONCE`]: one round trip, all or none. Items are calls, adds that were not awaited, or
-    /// [`NewTask`]s; the handles come in their order. A key that stands twice in one batch makes the second the
-    /// duplicate of the first.
+    /// Adds many tasks at once, at most [`NewTask::MAX_AT_ONCE`], in one round trip, all or none. Items are calls, adds
+    /// that were not awaited, or [`NewTask`]s; the handles have the order of the items. If two items of a batch have the
+    /// same idempotency key, the second is a duplicate of the first.
     ///
     /// ```
     /// # #[taskflow::task] async fn resize(image: u64) { let _ = image; }
@@ -56,7 +57,7 @@ impl TaskManager {
     /// ```
     ///
     /// # Errors
-    /// As for one add; then none of the tasks is stored.
+    /// As for one add. After an error none of the tasks is stored.
     pub async fn add_all<I: IntoNewTask>(
         &self,
         items: impl IntoIterator<Item = I>,
@@ -65,7 +66,7 @@ impl TaskManager {
         self.add_new(tasks, None).await
     }
 
-    /// Adds tasks all or none.
+    /// Adds all of these tasks or none.
     pub(super) async fn add_new<V>(
         &self,
         tasks: Vec<NewTask>,
@@ -83,10 +84,10 @@ impl TaskManager {
     }
 }
 
-/// An add that is being described: it is stored when it has been awaited, and its answer is a [`TaskHandle`].
+/// A task about to be added. Set its options, then await it: that stores the task and returns a [`TaskHandle`].
 ///
-/// Options not named here are those of the task's attribute. It owns all it needs, so it can be awaited in another
-/// task; `tokio::spawn` takes futures and not what becomes one, so write `tokio::spawn(add.into_future())`.
+/// Options that are not set here come from the task's attribute. The value owns everything it needs, so another tokio task
+/// can await it. `tokio::spawn` takes a `Future`, and this is an `IntoFuture`: write `tokio::spawn(add.into_future())`.
 #[must_use = "an add does nothing until it is awaited"]
 pub struct AddTask<V> {
     manager: TaskManager,
@@ -100,93 +101,94 @@ impl<V> AddTask<V> {
         Self { manager, hold_owner, task, value: PhantomData }
     }
 
-    /// Higher runs first; equal ones first come, first served. 0 unless told.
+    /// Sets the priority. Higher runs first; tasks of equal priority run in the order of their adds. Default: the task's
+    /// attribute, or 0.
     pub fn priority(mut self, priority: i16) -> Self {
         self.task.priority = priority;
         self
     }
 
-    /// The queue to wait in; one that is not configured is an error.
+    /// The queue to wait in. A queue that is not configured is an error.
     pub fn queue(mut self, queue: &str) -> Self {
         self.task.queue = Cow::Owned(queue.to_owned());
         self
     }
 
-    /// Whether to take a free slot at once, before anything that waits, and in a web handler before the response is
-    /// sent. It never exceeds a limit or a pause: without a free slot it waits like any other.
+    /// Whether to take a free slot at once, before all waiting tasks, and in a web handler before the response is sent. An
+    /// eager task respects limits and pauses: without a free slot it waits like any other.
     pub fn eager(mut self, eager: bool) -> Self {
         self.task.eager = eager;
         self
     }
 
-    /// While a task of this name with this key is pending, running or succeeded, the add is answered with that one
-    /// ([`TaskHandle::is_duplicate`]) and stores nothing. At most 1,024 bytes.
+    /// Prevents duplicates. While a task of this name with this key is pending, running or succeeded, the add stores
+    /// nothing and returns the handle of that task ([`TaskHandle::is_duplicate`]). At most 1,024 bytes.
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.task.idempotency_key = Some(key.into());
         self
     }
 
-    /// A label to find it by. A second of the same name replaces the first. At most 32, each name and value up to
-    /// 1,024 bytes.
+    /// Adds a tag, a label to find the task by. A second tag of the same name replaces the first. At most 32 tags, each
+    /// name and value up to 1,024 bytes.
     pub fn tag(mut self, key: impl Into<String>, value: impl fmt::Display) -> Self {
         self.task.tags.insert(key.into(), value.to_string());
         self
     }
 
-    /// Labels to find it by.
+    /// Adds several [tags](Self::tag).
     pub fn tags<K: Into<String>, T: fmt::Display>(mut self, tags: impl IntoIterator<Item = (K, T)>) -> Self {
         self.task.tags.extend(tags.into_iter().map(|(key, value)| (key.into(), value.to_string())));
         self
     }
 
-    /// Runs it no sooner than this long after it was stored: up to a century.
+    /// Starts the task no sooner than this long after it was stored: up to a century.
     pub fn run_in(mut self, delay: Duration) -> Self {
         self.task.when = When::In(delay);
         self
     }
 
-    /// Runs it no sooner than this instant, from 1970-01-01 to 2200-01-01 UTC, kept to the microsecond. One in the past is
-    /// now.
+    /// Starts the task no sooner than this instant, from 1970-01-01 to 2200-01-01 UTC, kept to the microsecond. An instant
+    /// in the past means now.
     pub fn run_at(mut self, at: impl Into<SystemTime>) -> Self {
         self.task.when = When::At(at.into());
         self
     }
 
-    /// Does not start it later than this instant, for the first time or again: a task that has not begun by then ends as
-    /// cancelled, with the reason "expired". A run that has begun goes on. From 1970-01-01 to 2200-01-01 UTC, kept to the
+    /// Sets an expiry: no attempt, first or later, starts after this instant. A task that waits at that time becomes
+    /// cancelled with the reason "expired"; a run that has begun goes on. From 1970-01-01 to 2200-01-01 UTC, kept to the
     /// microsecond.
     pub fn expires_at(mut self, at: impl Into<SystemTime>) -> Self {
         self.task.expires_at = Some(at.into());
         self
     }
 
-    /// Does not start it later than this long after now, by the clock of this process: up to a century. Otherwise as
-    /// [`expires_at`](Self::expires_at).
+    /// Sets an [expiry](Self::expires_at) this long from now, by the clock of this process: up to a century.
     pub fn expires_in(mut self, length: Duration) -> Self {
         match (limits::length(length), SystemTime::now().checked_add(length)) {
             (Ok(()), Some(at)) => self.task.expires_at = Some(at),
-            // Like an argument that cannot be written, it is said when the add is awaited.
+            // Awaiting the add returns this error, as for an argument that cannot be serialized.
             (Err(refused), _) => self.task.args = Err(refused.in_add("expires_in", &length)),
             (Ok(()), None) => unreachable!("a century from now is within every clock"),
         }
         self
     }
 
-    /// Its queue may limit how many tasks of one such key run at once, over all processes
-    /// ([`QueueConfig::key_concurrency`](crate::QueueConfig::key_concurrency)): `"tenant:42"`. At most 1,024 bytes.
+    /// Sets the concurrency key, such as `"tenant:42"`. The queue may limit how many tasks with the same key run at once,
+    /// over all processes ([`QueueConfig::key_concurrency`](crate::QueueConfig::key_concurrency)). At most 1,024 bytes.
     pub fn concurrency_key(mut self, key: impl Into<String>) -> Self {
         self.task.concurrency_key = Some(key.into());
         self
     }
 
-    /// While a task of this name with this key waits for its first attempt, this add replaces its time, arguments and
-    /// options and keeps its id ([`TaskHandle::is_replacement`]); otherwise it is a new task. At most 1,024 bytes.
+    /// Makes the task replaceable while it waits. If a task of this name with this key waits for its first attempt, the add
+    /// replaces that task's time, arguments and options and keeps its id ([`TaskHandle::is_replacement`]). Otherwise it
+    /// adds a new task. At most 1,024 bytes.
     pub fn run_key(mut self, key: impl Into<String>) -> Self {
         self.task.run_key = Some(key.into());
         self
     }
 
-    /// Attempts after the first.
+    /// How many attempts follow the first if it fails.
     pub fn retries(self, retries: u32) -> Self {
         self.policy(|policy| policy.retries = retries)
     }
@@ -196,18 +198,18 @@ impl<V> AddTask<V> {
         self.policy(|policy| policy.delay = delay)
     }
 
-    /// Each further delay is this many times the one before: from 1 to 1000.
+    /// The factor from each delay to the next: from 1 to 1000.
     pub fn backoff(self, factor: f64) -> Self {
         self.policy(|policy| policy.backoff = factor)
     }
 
-    /// No delay before an attempt is longer: up to a century, or [`Duration::MAX`] for no limit. Default 1 hour; never
+    /// The longest delay before an attempt: up to a century, or [`Duration::MAX`] for no limit. Default 1 hour; never
     /// shorter than [`delay`](Self::delay).
     pub fn max_delay(self, longest: Duration) -> Self {
         self.policy(|policy| policy.max_delay = longest)
     }
 
-    /// Each delay is longer or shorter by up to this share, at random: from 0 to 1. Default 0.1.
+    /// The random part of each delay: it is longer or shorter by up to this share, from 0 to 1. Default 0.1.
     pub fn jitter(self, share: f64) -> Self {
         self.policy(|policy| policy.jitter = share)
     }
@@ -217,7 +219,7 @@ impl<V> AddTask<V> {
         self.policy(|policy| policy.timeout = Some(timeout))
     }
 
-    /// How often it may ask to be run later ([`TaskError::snooze`](crate::TaskError::snooze)): 100 times unless told.
+    /// How often the task may ask to run later ([`TaskError::snooze`](crate::TaskError::snooze)). Default 100.
     pub fn max_snoozes(self, times: u32) -> Self {
         self.policy(|policy| policy.max_snoozes = times)
     }
@@ -227,39 +229,41 @@ impl<V> AddTask<V> {
         self
     }
 
-    /// Adds it from synchronous code, and blocks this thread until it is stored. The manager's runtime must be at work
-    /// meanwhile, which a `current_thread` one is only while another thread is in its `block_on`; while it is not, the add
-    /// fails after `add_timeout`.
+    /// Adds the task from synchronous code, and blocks this thread until it has been stored. The manager's runtime must run
+    /// meanwhile. (A `current_thread` runtime runs only while another thread is in its `block_on`.) Otherwise the add fails
+    /// after `add_timeout`.
     ///
     /// # Errors
-    /// As awaiting it does.
+    /// As for awaiting it.
     ///
     /// # Panics
-    /// When called on a thread that drives async code, where blocking could wait for itself: await it there.
+    /// When called on a thread that drives async code, where blocking can deadlock: await the add there.
     pub fn blocking(self) -> Result<TaskHandle<V>, AddError> {
-        // A runtime of its own, so that `add_timeout` holds whatever the manager's does.
+        // Use a separate runtime, so that `add_timeout` works even if the manager's runtime is stuck.
         let here = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|error| {
-            let message = "the system gives no runtime to wait on";
+            let message = "the system could not create a runtime to wait for the add";
             StoreError::with_source(StoreErrorKind::Unavailable, message, error)
         })?;
         here.block_on(AddFuture::new(self))
     }
 
-    /// What is added, and through which manager.
+    /// The manager and the task to add.
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(super) fn into_parts(self) -> (TaskManager, NewTask) {
         (self.manager, self.task)
     }
 }
 
-/// An add on its way: what awaiting an [`AddTask`] awaits. To drop it undoes nothing once it has been polled, unless it
-/// still waits for room among the adds that are to be written: then it is not stored.
+/// The future of an [`AddTask`].
+///
+/// Dropping it before the first poll adds nothing. Dropping it later does not undo the add, unless the add still waits for
+/// room in the write buffer: then the task is not stored.
 #[must_use = "an add does nothing until it is awaited"]
 pub struct AddFuture<V>(Step<V>);
 
 #[expect(
     clippy::large_enum_variant,
-    reason = "what is large is moved out by the first poll: a box would cost more"
+    reason = "the first poll moves the large variant out: a box would cost more"
 )]
 enum Step<V> {
     Described(Option<AddTask<V>>),

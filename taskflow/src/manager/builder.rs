@@ -1,4 +1,4 @@
-//! What a manager is told before it starts.
+//! The builder of a [`TaskManager`], and its start.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -23,8 +23,8 @@ use crate::model::{Error, InstanceInfo, QueueConfig, StoreError, StoreErrorKind,
 use crate::store::{IntoStore, Retention, StoreSource};
 use crate::task::{Registry, States};
 
-/// A [`TaskManager`] that is being configured. Ends in [`start`](Self::start), in a process that runs tasks, or in
-/// [`connect`](Self::connect), in one that only adds and administers.
+/// Configures a [`TaskManager`]. Finish with [`start`](Self::start) in a process that runs tasks, or with
+/// [`connect`](Self::connect) in a process that only adds and administers them.
 ///
 /// ```standalone_crate
 /// use std::time::Duration;
@@ -85,68 +85,70 @@ impl Default for TaskManagerBuilder {
 }
 
 impl TaskManager {
-    /// A manager that is to be configured: its store, what tasks need, its queues.
+    /// Begins to configure a manager: its store, its queues, and the state that tasks need.
     pub fn builder() -> TaskManagerBuilder {
         TaskManagerBuilder::default()
     }
 }
 
 impl TaskManagerBuilder {
-    /// Where tasks are kept: a URL, or a store. Without this, in this process's memory. [`start`](Self::start) and
-    /// [`connect`](Self::connect) open it, and say what is wrong with it.
+    /// Sets the store: a URL or a store value. Default: this process's memory. [`start`](Self::start) and
+    /// [`connect`](Self::connect) open the store, and return an error if that fails.
     pub fn store(mut self, store: impl IntoStore) -> Self {
         self.store = Some(store.into_source());
         self
     }
 
-    /// A value that tasks take as [`State<T>`](crate::State), cloned for each run. One for each type; a second of the
-    /// same type replaces the first.
+    /// Provides a value that tasks take as [`State<T>`](crate::State), cloned for each run. There is one value for each
+    /// type; a second value of the same type replaces the first.
     pub fn state<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
         self.states.insert(value);
         self
     }
 
-    /// A queue and its limits. The queue `default` is there without being named. A task or an add that names a queue
-    /// nobody configured is an error.
+    /// Configures a queue and its limits. The queue `default` always exists. A task or an add that names a queue which is
+    /// not configured is an error.
     pub fn queue(mut self, name: impl Into<String>, config: QueueConfig) -> Self {
         self.queues.insert(name.into(), config);
         self
     }
 
-    /// How many tasks run at once in this process, of all queues together: 64 unless told.
+    /// How many tasks run at once in this process, in all queues together. Default 64.
     pub fn max_concurrent_tasks(mut self, n: usize) -> Self {
         self.max_concurrent_tasks = n;
         self
     }
 
-    /// How many of those may be synchronous, each on a thread of its own: as many as tasks, unless told.
+    /// How many of the running tasks may be synchronous, each on its own thread. Default: `max_concurrent_tasks`.
     pub fn max_blocking_threads(mut self, n: usize) -> Self {
         self.max_blocking_threads = Some(n);
         self
     }
 
-    /// How many tasks this process may claim before it has a slot for them; by default 7 for each slot, and 448 at most.
+    /// How many tasks this process may claim before it has slots for them. Default 7 for each slot, at most 448.
     ///
-    /// While the store is told how some tasks ended, the next already run: prefetching keeps slots busy when tasks are
-    /// shorter than a round trip. Only tasks that may run twice are prefetched: with `requeue_on_interrupt`, or with
+    /// Prefetching keeps slots busy when tasks are shorter than a round trip: the next tasks run while the results of the
+    /// last ones are being stored. Only tasks that may run twice are prefetched: tasks with `requeue_on_interrupt`, or with
     /// attempts left after this one (`retries`). A task that may not run twice is claimed only for a free slot and begins
-    /// at once, so that after a crash `interrupted` means that it may have begun.
+    /// at once. So after a crash, `interrupted` means that the task may have begun.
     ///
-    /// A process prefetches only as much as starts within a few round trips: nothing when tasks take longer than 20 ms,
-    /// and nothing from queues with limits. No task is passed over: where the next in the order of priority and age may
-    /// not be prefetched, it is claimed with the next free slot, and what comes after it later. What finds no slot within
-    /// 100 ms, or before its queue is paused or given a limit, goes back to the store. A task of higher priority that is
-    /// added meanwhile comes after what is already here.
+    /// A process prefetches only as many tasks as start within a few round trips: none when tasks take longer than 20 ms,
+    /// and none from queues with limits. Prefetching keeps the order of priority and age: if the next task may not be
+    /// prefetched, it is claimed for the next free slot, and the tasks behind it later. A prefetched task goes back to the
+    /// store if it finds no slot within 100 ms, or if its queue is paused or gets a limit. A task of higher priority added
+    /// meanwhile runs after the tasks that are already prefetched.
     ///
-    /// With 0, a slot is free only when the end of what ran in it is stored.
+    /// With 0, a slot becomes free only when its task's result has been stored.
     pub fn prefetch(mut self, n: usize) -> Self {
         self.prefetch = Some(n);
         self
     }
 
-    /// How long a claim is good without being renewed, which happens every third of it: 10 s unless told, 30 ms at the
-    /// least. It is how long the work of a machine that died waits; a process that died is noticed sooner (at once on SQLite,
-    /// within 3 s on PostgreSQL and Redis). How long a task takes does not matter.
+    /// How long a claim is valid without renewal. The process renews it every third of this duration. Default 10 s, at least
+    /// 30 ms; up to a century, or [`Duration::MAX`] for no limit.
+    ///
+    /// When a machine dies, its tasks wait this long before others run them. A dead process is noticed sooner (at once on
+    /// SQLite, within 3 s on PostgreSQL and Redis). A task may run for longer than its lease.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
@@ -170,23 +172,22 @@ impl TaskManagerBuilder {
     /// # drop(builder);
     /// ```
     ///
-    /// A status in which no task has ended, such as `Pending`, is an error of the start. Set twice for one status, the last
-    /// counts.
+    /// [`start`](Self::start) refuses a status that is not final, such as `Pending`. The last setting for a status wins.
     pub fn retention_of(mut self, status: TaskStatus, retention: Duration) -> Self {
         self.retention_of.push((status, retention));
         self
     }
 
-    /// How long an add waits for a store that is away, or for room, before it fails. Default 5 s; up to a century, or
-    /// [`Duration::MAX`] for no limit.
+    /// How long an add waits for an unreachable store, or for room in the write buffer, before it fails. Default 5 s; up to
+    /// a century, or [`Duration::MAX`] for no limit.
     ///
-    /// It is how long an add waits for its write to begin and to be repeated. While the store is at work on the write itself,
-    /// the add waits longer, in proportion to the size of that write: 1 ms for each task in it and 1 s for each 4 MiB. So an
-    /// [`add_all`](TaskManager::add_all) of 100,000 tasks of 1 KB may take two minutes, and is not given up after 5 s while a
-    /// healthy store still writes it. When the time is over, the error says what is known: [`AddError::Store`] means that
-    /// nothing was stored, [`AddError::Unknown`] that the store has not answered yet.
+    /// The timeout covers the time until the write begins, and repeated writes. While the store works on the write itself,
+    /// the add waits longer, in proportion to the size of the write: 1 ms for each task in it and 1 s for each 4 MiB. So an
+    /// [`add_all`](TaskManager::add_all) of 100,000 tasks of 1 KB may take two minutes, and does not fail after 5 s while a
+    /// healthy store still writes it. The error after a timeout says what is known: [`AddError::Store`] means that nothing
+    /// was stored, [`AddError::Unknown`] that the store has not answered yet.
     ///
-    /// Adds that wait to be written take 64 MiB at most. A further add waits for room, as long as this.
+    /// The write buffer holds at most 64 MiB of adds. A further add waits for room, up to this timeout.
     ///
     /// [`AddError::Store`]: crate::AddError::Store
     /// [`AddError::Unknown`]: crate::AddError::Unknown
@@ -195,40 +196,42 @@ impl TaskManagerBuilder {
         self
     }
 
-    /// How long an async task that listens may clean up after a cancel, and after the deadline of a shutdown, before it is
-    /// dropped: default 5 s. A task listens once it has awaited [`TaskContext::cancelled`](crate::TaskContext::cancelled) or
-    /// asked [`is_cancelled`](crate::TaskContext::is_cancelled); any other is dropped at once, and with 0 all are.
+    /// How long an async task may clean up after a cancel, or after the timeout of a shutdown, before it is dropped.
+    /// Default 5 s. Only a task that listens gets this time: one that has awaited
+    /// [`TaskContext::cancelled`](crate::TaskContext::cancelled) or called
+    /// [`is_cancelled`](crate::TaskContext::is_cancelled). Any other is dropped at once; with 0 all are.
     pub fn cancel_grace(mut self, grace: Duration) -> Self {
         self.cancel_grace = grace;
         self
     }
 
-    /// Runs just these tasks here, of all that are registered. A name that is not registered is an error of the start.
+    /// Runs only these of the registered tasks in this process. A name that is not registered is an error of
+    /// [`start`](Self::start).
     pub fn only<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.only = Some(names.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Runs just the tasks of these queues here; others can be added to all the same.
+    /// Runs only tasks of these queues in this process. It can still add tasks to the other queues.
     pub fn run_queues<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.run_queues = Some(names.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Whether the schedules of this program, and those that were added at run time by any, tick in this process: they do
-    /// unless told. Each tick happens once over all processes, however many tick.
+    /// Whether schedules tick in this process: those that this program declares, and those that any program added at run
+    /// time. Default `true`. Each tick happens once, however many processes tick.
     pub fn schedules(mut self, tick: bool) -> Self {
         self.schedules = tick;
         self
     }
 
-    /// Starts to run tasks in this process: those that wait in the store, and those that will be added. The log names
-    /// the registered ones.
+    /// Starts to run tasks in this process: those that wait in the store, and those added later. It logs the names of the
+    /// registered tasks.
     ///
     /// # Errors
-    /// When a store cannot be opened or a limit is invalid; and, before anything runs, when the tasks of this
-    /// program do not fit: none registered, two of one name, a state nobody gave, a queue nobody configured. After an
-    /// error, and when this future is dropped, nothing of it stays: no thread, no connection, no instance in the store.
+    /// When the store cannot be opened or a limit is invalid; and, before any task runs, when the tasks of this program are
+    /// inconsistent: none is registered, two have one name, a state was not provided, or a queue is not configured. An
+    /// error, or dropping this future, leaves nothing behind: no thread, no connection, no instance in the store.
     pub async fn start(mut self) -> Result<TaskManager, Error> {
         let mut registry = Registry::collect()?;
         if registry.is_empty() {
@@ -257,13 +260,13 @@ impl TaskManagerBuilder {
         let starting = join(starting, &core).await?;
         log_start(&core, &worker.registry);
         queue_watch::apply(&core, &worker);
-        // What a process that died here left behind is the first thing to look for.
+        // First recover the runs of a process that died on this machine.
         if let Err(error) = recovery::recover(&core).await {
-            tracing::warn!(%error, "lost runs could not be looked for at start; the next look comes soon");
+            tracing::warn!(%error, "could not recover lost runs at start; it is tried again soon");
         }
         let manager = TaskManager::new(core.clone(), Some(worker.clone()));
         starting.started();
-        // Before anything runs: the first task may take it.
+        // Set it before any task runs: the first task may take it.
         own.set(&manager);
         manager.dispatch(&worker);
         watch_others(&core, Some(&worker));
@@ -275,7 +278,7 @@ impl TaskManagerBuilder {
             let core = core.clone();
             move || prune::prune(core.clone())
         });
-        spawn(&core, "the look for unknown tasks", {
+        spawn(&core, "the check for unknown tasks", {
             let core = core.clone();
             move || unknown_tasks::warn(core.clone())
         });
@@ -285,16 +288,16 @@ impl TaskManagerBuilder {
         Ok(manager)
     }
 
-    /// Connects to the store without running tasks: to add, to look, and to act. Runs that other processes lost are moved on
-    /// all the same, so that whoever waits for them here hears of their end.
+    /// Connects to the store without running tasks: to add, read and control them. The process still recovers runs that
+    /// other processes lost, so that callers waiting for them here get their results.
     ///
-    /// Where the store refuses to be written to (a full disk, a read-only file or server, a user who may only read), the
-    /// manager looks: everything can be read, everything else fails with the store's error, and
-    /// [`health`](TaskManager::health) says so. It is let in as soon as the store lets it write.
+    /// If the store refuses writes (a full disk, a read-only file or server, a user with read permission only), the manager
+    /// is read-only: reads work, everything else fails with the store's error, and [`health`](TaskManager::health) shows
+    /// it. The manager becomes writable as soon as the store accepts writes.
     ///
     /// # Errors
-    /// When a store cannot be opened or a limit is invalid. After an error, and when this future is dropped, nothing of it
-    /// stays: no thread, no connection, no instance in the store.
+    /// When the store cannot be opened or a limit is invalid. An error, or dropping this future, leaves nothing behind: no
+    /// thread, no connection, no instance in the store.
     pub async fn connect(mut self) -> Result<TaskManager, Error> {
         panics::remember_places();
         let core = self.core(false, Vec::new()).await?;
@@ -309,7 +312,7 @@ impl TaskManagerBuilder {
         Ok(manager)
     }
 
-    /// What every part shares, with the store opened.
+    /// Opens the store and builds the core that all parts of the engine share.
     async fn core(&mut self, runs: bool, schedules: Vec<String>) -> Result<Arc<Core>, Error> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         if panics::catch(|| drop(tokio::time::sleep(Duration::ZERO))).is_err() {
@@ -318,12 +321,12 @@ impl TaskManagerBuilder {
         self.check_words_and_lengths()?;
         let retention = self.retentions()?;
         let source = self.store.take().unwrap_or_else(|| "memory:".into_source());
-        // A file is opened by blocking, and closed by whoever opened it if nobody waits any more.
+        // Opening a file blocks, so do it on a blocking thread. If this future is dropped, that thread closes the file.
         let opened = runtime.spawn_blocking(|| source.open()).await;
         let ended = |_| {
             StoreError::new(
                 StoreErrorKind::Unavailable,
-                "it could not be opened: the program panicked or ends",
+                "the store could not be opened: opening it panicked, or the runtime is shutting down",
             )
         };
         let store = opened.map_err(ended)??;
@@ -339,7 +342,7 @@ impl TaskManagerBuilder {
         Ok(Arc::new(Core::new(store, instance, settings, queues, runtime)))
     }
 
-    /// Whether every name and every length is within its limits.
+    /// Checks every name and every duration against its limits.
     fn check_words_and_lengths(&self) -> Result<(), Error> {
         for (name, config) in &self.queues {
             limits::name(name).map_err(|refused| refused.in_config("queue", name))?;
@@ -386,7 +389,7 @@ impl TaskManagerBuilder {
 
     fn slots<T: Send + 'static>(&self) -> Result<Slots<T>, Error> {
         if self.max_concurrent_tasks == 0 {
-            let message = "nothing would ever run; use `.connect()` in a process that runs no tasks";
+            let message = "no task would ever run; use `.connect()` in a process that runs no tasks";
             return Err(Error::Config { option: "max_concurrent_tasks", value: "0".to_owned(), message });
         }
         if self.max_blocking_threads == Some(0) {
@@ -398,7 +401,7 @@ impl TaskManagerBuilder {
             Some(names) => names.iter().collect(),
             None => self.queues.keys().collect(),
         };
-        // Once each: a queue that is named twice has one limit.
+        // Deduplicate: a queue named twice still has one limit.
         for name in run.into_iter().collect::<BTreeSet<_>>() {
             self.check_queue(name, None)?;
             queues.push((Arc::from(name.as_str()), self.queues[name].concurrency));
@@ -412,7 +415,7 @@ impl TaskManagerBuilder {
     }
 }
 
-/// Makes this process known to the store, and asks what holds there; after an error it has left again.
+/// Registers this process with the store and reads the stored queue limits. After an error it is unregistered again.
 async fn join(starting: Starting, core: &Core) -> Result<Starting, Error> {
     let joined = async {
         match starting.join().await {
@@ -421,7 +424,7 @@ async fn join(starting: Starting, core: &Core) -> Result<Starting, Error> {
             }
             joined => joined?,
         }
-        // What was asked of the queues before this start holds from the first claim on.
+        // Stored limits and pauses must apply from the first claim on.
         Ok(queue_watch::refresh(core, None).await?)
     };
     match joined.await {
@@ -433,20 +436,20 @@ async fn join(starting: Starting, core: &Core) -> Result<Starting, Error> {
     }
 }
 
-/// What every process looks for, whether or not it runs tasks.
+/// Starts the parts of the engine that every process needs, whether or not it runs tasks.
 fn watch_others(core: &Arc<Core>, worker: Option<&Arc<Worker>>) {
     let with = |core: &Arc<Core>| (core.clone(), worker.cloned());
     let parts = with(core);
     spawn(core, "the listener", move || listener::listen(parts.0.clone(), parts.1.clone()));
     let parts = with(core);
-    spawn(core, "the watch of the queues", move || queue_watch::watch(parts.0.clone(), parts.1.clone()));
-    let waited_for = core.clone();
-    spawn(core, "the reader of ends", move || end_reader::read(waited_for.clone()));
+    spawn(core, "the queue watch", move || queue_watch::watch(parts.0.clone(), parts.1.clone()));
+    let shared = core.clone();
+    spawn(core, "the reader of results", move || end_reader::read(shared.clone()));
     let parts = with(core);
     spawn(core, "the recovery", move || recovery::watch(parts.0.clone(), parts.1.clone()));
 }
 
-/// Starts a part of the engine, which begins again after a panic.
+/// Starts a part of the engine under supervision: after a panic it is started again.
 fn spawn<F: Future<Output = ()> + Send + 'static>(
     core: &Arc<Core>,
     part: &'static str,

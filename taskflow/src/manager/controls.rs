@@ -1,10 +1,10 @@
-//! Acting on tasks.
+//! Controls: cancel, retry and delete tasks.
 
 use super::TaskManager;
 use crate::engine::runs::StopReason;
 use crate::model::{CancelOutcome, Error, TaskFilter, TaskId, TaskRecord, TaskStatus};
 
-/// What a verb over a filter can still act on.
+/// The statuses on which `cancel_all`, `retry_all` and `delete_all` can act.
 const UNFINISHED: [TaskStatus; 2] = [TaskStatus::Pending, TaskStatus::Running];
 const RETRYABLE: [TaskStatus; 4] =
     [TaskStatus::Failed, TaskStatus::Interrupted, TaskStatus::Cancelled, TaskStatus::Rejected];
@@ -17,9 +17,9 @@ const ENDED: [TaskStatus; 5] = [
 ];
 
 impl TaskManager {
-    /// Cancels a task. A pending one is cancelled at once and never runs. A running async one is dropped at its next
-    /// await, a synchronous one is asked to stop through its [`TaskContext`](crate::TaskContext); both in whatever
-    /// process they run.
+    /// Cancels a task. A pending task is cancelled at once and never runs. A running async task is dropped at its next
+    /// await; a running synchronous task is asked to stop through its [`TaskContext`](crate::TaskContext). The task may
+    /// run in any process.
     ///
     /// # Errors
     /// When the store fails.
@@ -42,7 +42,7 @@ impl TaskManager {
         Ok(outcomes)
     }
 
-    /// Cancels the tasks with this run key that wait for their first attempt. Answers how many.
+    /// Cancels the tasks with this run key that wait for their first attempt, and returns how many it cancelled.
     ///
     /// # Errors
     /// When the store fails.
@@ -55,9 +55,9 @@ impl TaskManager {
         Ok(cancelled.len())
     }
 
-    /// Runs a task again that failed, was interrupted, cancelled or rejected: the same record, its attempts kept, with
-    /// as many attempts again as it first had. An [`expires_at`](crate::AddTask::expires_at) that has passed is forgotten, one
-    /// that is still to come holds.
+    /// Runs a task again that is failed, interrupted, cancelled or rejected. It keeps its record and its past attempts, and
+    /// gets as many new attempts as it had at first. An [`expires_at`](crate::AddTask::expires_at) in the past is removed;
+    /// one in the future stays.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::NotRetryable`], [`Error::KeyTaken`], and when the store fails.
@@ -74,11 +74,11 @@ impl TaskManager {
         Ok(answers)
     }
 
-    /// Cancels every task the filter means that has not ended, and answers how many were cancelled or asked to stop.
+    /// Cancels every unfinished task that matches the filter, and returns how many were cancelled or asked to stop.
     ///
     /// # Errors
-    /// [`Error::EmptyFilter`] for a filter without a condition (say [`TaskFilter::all`]), and when the store fails;
-    /// what was done until then stays done.
+    /// [`Error::EmptyFilter`] for a filter without a condition (use [`TaskFilter::all`] to mean all tasks), and when the
+    /// store fails; tasks changed until then stay changed.
     pub async fn cancel_all(&self, filter: TaskFilter) -> Result<usize, Error> {
         let mut count = 0;
         let mut pages = Pages::of(self, filter, &UNFINISHED)?;
@@ -91,7 +91,7 @@ impl TaskManager {
         Ok(count)
     }
 
-    /// [Retries](Self::retry) every task the filter means that can be, and answers how many.
+    /// [Retries](Self::retry) every task that matches the filter and can be retried, and returns how many.
     ///
     /// # Errors
     /// As for [`cancel_all`](Self::cancel_all).
@@ -116,14 +116,14 @@ impl TaskManager {
         }
         match self.get(id).await? {
             Some(TaskRecord { status, .. }) if !status.is_final() => Err(Error::NotFinished { id, status }),
-            // It has ended in this moment.
+            // The task ended between the two calls.
             Some(_) if delete().await? == 1 => Ok(()),
-            // It never was there, or another call has deleted it.
+            // The task never existed, or another call has deleted it.
             _ => Err(Error::NotFound { id }),
         }
     }
 
-    /// Deletes the records of every task the filter means that has ended, and answers how many.
+    /// Deletes the record of every ended task that matches the filter, and returns how many.
     ///
     /// # Errors
     /// As for [`cancel_all`](Self::cancel_all).
@@ -138,8 +138,8 @@ impl TaskManager {
     }
 }
 
-/// The ids a filter means, a bounded batch at a time: what is acted on leaves the filter, and what does not is passed
-/// by the cursor.
+/// The ids of the tasks that match a filter, in bounded batches. A changed task no longer matches the filter; the cursor
+/// skips those that still do.
 struct Pages<'a> {
     manager: &'a TaskManager,
     filter: Option<TaskFilter>,
@@ -156,12 +156,12 @@ impl<'a> Pages<'a> {
         } else {
             filter.statuses.retain(|status| statuses.contains(status));
         }
-        // Statuses were named and none of them can be acted on: the filter means nothing.
+        // The caller named statuses and the action applies to none of them: no task matches.
         let filter = if filter.statuses.is_empty() { None } else { Some(filter) };
         Ok(Self { manager, filter })
     }
 
-    /// `None` after the last; a batch may be empty before that.
+    /// `None` after the last batch. An earlier batch may be empty.
     async fn next(&mut self) -> Result<Option<Vec<TaskId>>, Error> {
         let Some(filter) = self.filter.take() else { return Ok(None) };
         let page = self.manager.list_outlines(&filter).await?;

@@ -1,4 +1,4 @@
-//! A task that was added.
+//! [`TaskHandle`]: the result of an add.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,15 +13,15 @@ use crate::model::{FailureKind, TaskFailure, TaskId, TaskStatus};
 use crate::store::{Inserted, InsertedAs, TaskEnd};
 use crate::task::TaskValue;
 
-/// How long the store has for one last answer after a shutdown.
-const LAST_LOOK: Duration = Duration::from_secs(1);
+/// How long `wait` waits for one last read after a shutdown.
+const LAST_READ: Duration = Duration::from_secs(1);
 
-/// A task that was added: its id, and what it returned when it has ended. Displays and serializes as the id.
+/// The handle of an added task: its id, and [`wait`](Self::wait) for its result. It displays and serializes as the id.
 ///
 /// A handle does not keep its manager alive.
 pub struct TaskHandle<V> {
     core: Arc<Core>,
-    /// The hold that it may be under.
+    /// The hold that the task may be under.
     held_by: Option<Weak<dyn HoldOwner>>,
     id: TaskId,
     kind: InsertedAs,
@@ -39,13 +39,13 @@ impl<V> TaskHandle<V> {
         self.id
     }
 
-    /// Whether the add stored nothing, because this task was there with the same idempotency key.
+    /// Whether the add stored nothing, because this task already had the same idempotency key.
     #[must_use]
     pub fn is_duplicate(&self) -> bool {
         self.kind == InsertedAs::Duplicate
     }
 
-    /// Whether the add replaced this task, which waited with the same run key.
+    /// Whether the add replaced this task, because it waited with the same run key.
     #[must_use]
     pub fn is_replacement(&self) -> bool {
         self.kind == InsertedAs::Replaced
@@ -53,15 +53,15 @@ impl<V> TaskHandle<V> {
 }
 
 impl<V: TaskValue> TaskHandle<V> {
-    /// Waits until the task has ended, in whichever process it runs, and returns its value. Retries are waited through.
+    /// Waits until the task has ended, in any process, and returns its value. It waits through retries.
     ///
-    /// It waits without a limit, also while the store is away: wrap it in a timeout. A task that waits for another keeps
-    /// its own slot meanwhile; if every slot holds a task that waits, none is left for the tasks they wait for. Many
-    /// callers may wait at once: one process asks the store for all of them in one call.
+    /// There is no time limit, also while the store is unreachable: wrap the call in a timeout. A task that waits for
+    /// another task keeps its own slot; if every slot holds a waiting task, the tasks they wait for cannot start. Many
+    /// callers may wait at once: the process asks the store for all of them in one call.
     ///
-    /// A task that was added through a [`Hold`](crate::Hold), or in a web handler through `BackgroundTasks`, is held. To
-    /// wait for it asks for its result now, so the first poll releases it for good: it runs also if the hold is cancelled
-    /// later, or the handler then panics or answers 5xx.
+    /// A task that was added through a [`Hold`](crate::manager::Hold), or in a web handler through `BackgroundTasks`, is held.
+    /// Waiting for it releases it at the first poll, for good: it runs even if the hold is cancelled later, or the handler then
+    /// panics or answers 5xx.
     ///
     /// ```standalone_crate
     /// # #[taskflow::task] async fn double(n: u32) -> Result<u32, String> { Ok(n * 2) }
@@ -78,7 +78,7 @@ impl<V: TaskValue> TaskHandle<V> {
     /// ```
     ///
     /// # Errors
-    /// [`TaskFailure::kind`] says which: the task ended other than well, its record was deleted or pruned before its end
+    /// [`TaskFailure::kind`] says which: the task ended without success, its record was deleted or pruned before its result
     /// was read, its value does not decode as `V`, or the manager was shut down first.
     pub async fn wait(&self) -> Result<V, TaskFailure> {
         let core = &self.core;
@@ -89,8 +89,8 @@ impl<V: TaskValue> TaskHandle<V> {
         let end = tokio::select! {
             biased;
             end = waiting.end() => end,
-            () = core.over.cancelled() => self.last_look().await,
-            () = core.orphaned.cancelled() => self.last_look().await,
+            () = core.over.cancelled() => self.last_read().await,
+            () = core.orphaned.cancelled() => self.last_read().await,
         };
         let fail = |status, kind, message: String| Err(TaskFailure::new(self.id, status, kind, message));
         match end {
@@ -114,10 +114,11 @@ impl<V: TaskValue> TaskHandle<V> {
         }
     }
 
-    /// Where the task is once this manager no longer looks: open also if the store does not answer at once.
-    async fn last_look(&self) -> TaskEnd {
-        let look = tokio::time::timeout(LAST_LOOK, self.core.store.ends(vec![self.id])).await;
-        let end = look.ok().and_then(Result::ok).and_then(|mut ends| ends.pop());
+    /// Reads the task once more after the manager has shut down. If the store does not answer in time, the task counts as
+    /// unfinished.
+    async fn last_read(&self) -> TaskEnd {
+        let read = tokio::time::timeout(LAST_READ, self.core.store.ends(vec![self.id])).await;
+        let end = read.ok().and_then(Result::ok).and_then(|mut ends| ends.pop());
         end.unwrap_or(TaskEnd::Open(TaskStatus::Pending))
     }
 }
@@ -134,7 +135,7 @@ impl<V> Clone for TaskHandle<V> {
     }
 }
 
-/// Handles are equal if they are of one task, whichever add answered with them.
+/// Handles are equal if they belong to the same task, even if different adds returned them.
 impl<V> PartialEq for TaskHandle<V> {
     fn eq(&self, other: &Self) -> bool {
         self.id == other.id

@@ -1,4 +1,4 @@
-//! A manager's start and end.
+//! [`TaskManager`] itself, and its shutdown.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -14,8 +14,7 @@ use crate::engine::shutdown::Ending;
 use crate::engine::worker::Worker;
 use crate::model::ShutdownReport;
 
-/// The handle through which a program adds tasks, looks at them, and acts on them. A clone is cheap and the same
-/// manager.
+/// The handle with which a program adds tasks, reads them, and controls them. Clones are cheap and share one manager.
 ///
 /// ```standalone_crate
 /// use std::time::Duration;
@@ -38,8 +37,8 @@ use crate::model::ShutdownReport;
 /// # }
 /// ```
 ///
-/// When the last clone is dropped without [`shutdown`](Self::shutdown), the manager stops as after a shutdown without
-/// patience: what runs is cut short, and goes back to the queue if it may run again.
+/// When the last clone is dropped without [`shutdown`](Self::shutdown), the manager shuts down with a timeout of zero:
+/// running tasks are cut short, and go back to the queue if they may run again.
 #[derive(Clone)]
 pub struct TaskManager(pub(super) Arc<Inner>);
 
@@ -48,7 +47,7 @@ pub(super) struct Inner {
     pub(super) adder: Arc<Adder>,
     pub(super) releaser: Arc<Releaser>,
     pub(super) worker: Option<Arc<Worker>>,
-    /// What the shutdown reports, once one has begun.
+    /// The report of the shutdown, once one has begun.
     report: Mutex<Option<watch::Receiver<Option<ShutdownReport>>>>,
 }
 
@@ -59,29 +58,35 @@ impl TaskManager {
         Self(Arc::new(Inner { core, adder, releaser, worker, report: Mutex::new(None) }))
     }
 
-    /// Begins to claim and run.
+    /// Begins to claim and run tasks.
     pub(super) fn dispatch(&self, worker: &Arc<Worker>) {
         worker.core.runtime.spawn(dispatcher::dispatch(worker.clone()));
         worker.may_have_work();
     }
 
-    /// Stops in order: claims no more, waits as long as `timeout` for what runs, and asks the rest to stop. An async task
-    /// that listens has [`cancel_grace`](crate::TaskManagerBuilder::cancel_grace) to clean up, any other is dropped at its next
-    /// await. What may run again goes back to the queue, uncounted; everything else is `interrupted`. Then it writes how
-    /// everything ended, the adds that were accepted and what became of held tasks, and leaves the store. Adds are taken
-    /// until then and refused after. It returns within `timeout`, `cancel_grace` and 2 s.
+    /// Shuts the manager down, in this order:
     ///
-    /// A synchronous task that ignores the request to stop is *abandoned*: it keeps its lease until it returns or the process
-    /// is gone, and does not keep `main` from returning.
+    /// 1. It claims no more tasks, and waits up to `timeout` for the running ones.
+    /// 2. It asks the rest to stop. An async task that listens has
+    ///    [`cancel_grace`](crate::TaskManagerBuilder::cancel_grace) to clean up; any other is dropped at its next await. A
+    ///    task that may run again goes back to the queue and the run is not counted as an attempt; all others become
+    ///    `interrupted`.
+    /// 3. It stores the results, the accepted adds and the outcome of held tasks, and leaves the store. Until then adds
+    ///    are accepted, after that they are refused.
     ///
-    /// It goes on when this future is dropped. A second call, also from another clone, waits for the first and gets the same
-    /// report.
+    /// It returns within `timeout` + `cancel_grace` + 2 s.
+    ///
+    /// A synchronous task that ignores the request to stop is *abandoned*: it keeps its lease until it returns or the
+    /// process exits, and does not keep `main` from returning.
+    ///
+    /// The shutdown goes on when this future is dropped. A second call, also from another clone, waits for the first and
+    /// returns the same report.
     ///
     /// # Errors
-    /// [`Error::ShutDown`](crate::Error::ShutDown) when the manager's runtime ended before the shutdown did.
+    /// [`Error::ShutDown`](crate::Error::ShutDown) when the manager's runtime ended before the shutdown was complete.
     pub async fn shutdown(&self, timeout: Duration) -> Result<ShutdownReport, crate::Error> {
         let mut report = self.0.end(timeout);
-        // Whoever ends with the runtime sends nothing any more.
+        // If the runtime ends, no report is ever sent.
         let ended = tokio::select! {
             biased;
             ended = report.wait_for(Option::is_some) => ended.ok().and_then(|report| report.clone()),
@@ -96,7 +101,8 @@ impl TaskManager {
 }
 
 impl Inner {
-    /// Begins the shutdown, unless one has begun. Half of one would be worse than none, so nobody need wait for it.
+    /// Begins the shutdown, unless one has begun. It runs as a task of its own, so that it completes even if no caller waits
+    /// for it: half a shutdown would be worse than none.
     fn end(&self, timeout: Duration) -> watch::Receiver<Option<ShutdownReport>> {
         let mut report = self.report.lock();
         if let Some(report) = &*report {
@@ -126,7 +132,7 @@ impl Drop for Inner {
     }
 }
 
-/// What the engine may hold of the manager that holds it.
+/// A weak reference to the manager, for the engine: a strong one would be a cycle.
 #[derive(Clone)]
 pub(super) struct WeakManager(Weak<Inner>);
 

@@ -1,4 +1,4 @@
-//! The handle through which a program adds tasks, looks at them, and acts on them.
+//! [`TaskManager`]: the handle with which a program adds tasks, reads them, and controls them.
 
 mod add;
 mod builder;

@@ -1,4 +1,4 @@
-//! The manager as a parameter of its own tasks.
+//! `TaskManager` as a parameter of its own tasks.
 
 use std::sync::{Arc, OnceLock};
 
@@ -6,19 +6,19 @@ use super::TaskManager;
 use super::lifecycle::WeakManager;
 use crate::task::{ContextError, FromContext, States, TaskContext};
 
-/// Where the manager is put once it exists: tasks are checked and their states gathered before.
+/// Holds the manager once it exists. Tasks are checked and their states collected before that.
 #[derive(Clone, Default)]
 pub(super) struct OwnManager(Arc<OnceLock<WeakManager>>);
 
 impl OwnManager {
-    /// Lets tasks take the manager, as a `TaskManager` or a `State<TaskManager>`.
+    /// Lets tasks take the manager as a `TaskManager` or a `State<TaskManager>`.
     pub(super) fn offer(&self, states: &mut States) {
         let own = self.clone();
         states.provide(move || own.0.get().and_then(WeakManager::upgrade));
     }
 
     pub(super) fn set(&self, manager: &TaskManager) {
-        // Set once, by the one start there is.
+        // Only `start` calls this, once.
         let _ = self.0.set(manager.downgrade());
     }
 }

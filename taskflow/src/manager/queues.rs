@@ -1,12 +1,12 @@
-//! Queues: seen, paused, and given other limits while they are at work.
+//! Queues: list them, pause them, and change their limits at run time.
 
 use super::TaskManager;
 use crate::engine::queue_watch;
 use crate::model::{Error, LimitsFrom, QueueConfig, QueueInfo, error::closest};
 
 impl TaskManager {
-    /// Every queue that is configured here, has tasks or has been configured or paused for all processes, by name, with
-    /// what is in it and the limits that hold for it in this process.
+    /// All queues by name, with their counts and the limits in force in this process. A queue is listed if this program
+    /// configures it, if it has tasks, or if it has been configured or paused for all processes.
     ///
     /// # Errors
     /// When the store fails.
@@ -28,11 +28,11 @@ impl TaskManager {
         Ok(queues)
     }
 
-    /// Pauses a queue in all processes until it is [resumed](Self::resume_queue), also over restarts: nothing of it is
-    /// started, not even what is eager. What runs goes on, and what is added waits.
+    /// Pauses a queue in all processes until it is [resumed](Self::resume_queue), also over restarts. None of its tasks
+    /// start, not even eager ones. Running tasks go on, and new tasks wait.
     ///
     /// # Errors
-    /// [`Error::UnknownQueue`] for one that is not configured here and has no tasks, and when the store fails.
+    /// [`Error::UnknownQueue`] for a queue that is not configured here and has no tasks, and when the store fails.
     pub async fn pause_queue(&self, queue: &str) -> Result<(), Error> {
         self.set_paused(queue, true).await
     }
@@ -45,9 +45,9 @@ impl TaskManager {
         self.set_paused(queue, false).await
     }
 
-    /// Gives a queue these limits in all processes, whatever their programs say, until it is [reset](Self::reset_queue),
-    /// also over restarts. It holds here at once and everywhere within a second. What runs goes on: a limit that shrinks
-    /// ends nothing.
+    /// Stores limits for a queue, which override the limits in every program until they are [reset](Self::reset_queue),
+    /// also over restarts. They apply in this process at once and in all others within a second. A smaller limit stops no
+    /// running task.
     ///
     /// ```
     /// use std::time::Duration;
@@ -67,8 +67,8 @@ impl TaskManager {
         self.store_queue(queue, Some(config)).await
     }
 
-    /// Forgets the limits that [`set_queue`](Self::set_queue) stored: those that each program says hold again. A pause
-    /// stays.
+    /// Removes the limits that [`set_queue`](Self::set_queue) stored: the limits in each program apply again. A paused
+    /// queue stays paused.
     ///
     /// # Errors
     /// As for [`pause_queue`](Self::pause_queue).
@@ -89,14 +89,14 @@ impl TaskManager {
         let core = &self.0.core;
         core.call("a pause", core.store.set_paused(queue.to_owned(), paused)).await?;
         if let Some(worker) = &self.0.worker {
-            // Of what was claimed before the pause, only what runs goes on.
+            // Of the tasks claimed before the pause, only those already running go on.
             worker.give_back_waiting(true);
             worker.may_have_work();
         }
         Ok(())
     }
 
-    /// Refuses a queue that is not known, which is most likely misspelt.
+    /// Refuses an unknown queue: its name is most likely misspelt.
     async fn must_know(&self, queue: &str) -> Result<(), Error> {
         if self.0.core.queues.program(queue).is_some() {
             return Ok(());

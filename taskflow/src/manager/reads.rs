@@ -1,4 +1,4 @@
-//! Looking at tasks.
+//! Reads: one task, its log, lists, counts, instances, health and events.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,11 +12,11 @@ use crate::model::{
 };
 use crate::task::BoxFuture;
 
-/// Records that are read at once.
+/// How many records are read concurrently.
 const AT_ONCE: usize = 16;
 
 impl TaskManager {
-    /// Everything the store knows of one task; `None` if it was never added, or its record was deleted or pruned.
+    /// The full record of a task; `None` if it was never added, or its record was deleted or pruned.
     ///
     /// # Errors
     /// When the store fails.
@@ -25,7 +25,7 @@ impl TaskManager {
         Ok(core.read("a read", core.store.get(id)).await?)
     }
 
-    /// What a task logged, oldest first; `None` if there is no such task. What a running task says is there within a
+    /// The log lines of a task, oldest first; `None` if there is no such task. A line from a running task appears within a
     /// quarter of a second.
     ///
     /// # Errors
@@ -35,7 +35,7 @@ impl TaskManager {
         Ok(core.read("a read", core.store.logs(id)).await?)
     }
 
-    /// A page of the tasks that are meant, newest first.
+    /// A page of the tasks that match the filter, newest first.
     ///
     /// ```
     /// use taskflow::{TaskFilter, TaskManager, TaskStatus};
@@ -54,8 +54,8 @@ impl TaskManager {
     /// # }
     /// ```
     ///
-    /// A page looks at no more than [`TaskFilter::MAX_LOOKED_AT`] records, so that a search for what is rare does not hold
-    /// up the database: it may have fewer items than asked for, even none, and still a `next`.
+    /// A call reads at most [`TaskFilter::MAX_LOOKED_AT`] records, so that a search for rare tasks does not block the
+    /// database. A page may therefore have fewer items than the filter's limit, even none, and still have a `next`.
     ///
     /// # Errors
     /// When the store fails.
@@ -69,7 +69,7 @@ impl TaskManager {
         if !filter.is_told_by_outlines() {
             return Ok(found);
         }
-        // Only what was found is read as a whole; what has gone or changed meanwhile is not meant any more.
+        // Read in full only the tasks that were found. Drop those that were deleted or no longer match.
         let whole = found.items.iter().map(|outline| core.read("a read", core.store.get(outline.id)));
         let mut whole = futures_util::stream::iter(whole).buffered(AT_ONCE);
         let mut items = Vec::with_capacity(found.items.len());
@@ -79,7 +79,8 @@ impl TaskManager {
         Ok(Page::new(items, found.next))
     }
 
-    /// The same page of what tells the ids of the tasks that are meant, in outlines where those are enough.
+    /// The same page as [`list`](Self::list), for callers that need only the ids: with outlines instead of full records
+    /// where outlines are enough to evaluate the filter.
     pub(super) async fn list_outlines(&self, filter: &TaskFilter) -> Result<Page<TaskRecord>, Error> {
         let core = &self.0.core;
         if filter.has_rest() {
@@ -88,7 +89,7 @@ impl TaskManager {
         Ok(core.read("a read", core.store.list_outlines(filter.clone())).await?)
     }
 
-    /// Looks for what passes the conditions that stores do not look at.
+    /// Evaluates the conditions that stores do not evaluate.
     async fn search(&self, filter: &TaskFilter) -> Result<Page<TaskRecord>, Error> {
         let core = &self.0.core;
         let limit = filter.limit.clamp(1, TaskFilter::MAX_LIMIT);
@@ -102,7 +103,7 @@ impl TaskManager {
             };
             let page = core.read("a read", page).await?;
             looked_at += page.items.len();
-            // The store has looked at as many as it does for one page.
+            // The store has reached its limit of records for one page.
             let is_cut_short = page.items.len() < asked.limit;
             for record in page.items {
                 if filter.matches_rest(&record) {
@@ -123,7 +124,7 @@ impl TaskManager {
         }
     }
 
-    /// How many tasks there are of each status.
+    /// The number of tasks of each status.
     ///
     /// # Errors
     /// When the store fails.
@@ -132,7 +133,7 @@ impl TaskManager {
         Ok(core.read("a read", core.store.counts()).await?)
     }
 
-    /// The processes that use the store, as far as it can tell who is alive, oldest first.
+    /// The processes that use the store, oldest first, as far as the store can tell which are alive.
     ///
     /// # Errors
     /// When the store fails.
@@ -141,15 +142,16 @@ impl TaskManager {
         Ok(core.read("a read", core.store.instances()).await?)
     }
 
-    /// How this process and its store are. Asks nobody, so it answers when the store does not.
+    /// The health of this process and of its connection to the store. It makes no call to the store, so it also works
+    /// while the store does not answer.
     #[must_use]
     pub fn health(&self) -> Health {
         let (claimed, running) = self.0.core.runs.count();
         self.0.core.health.show(claimed, running)
     }
 
-    /// What happens to tasks in this process from now on, as it happens. A subscriber that falls more than 4,096
-    /// events behind misses the oldest.
+    /// A stream of the task events of this process from now on. A subscriber that falls more than 4,096 events behind
+    /// misses the oldest.
     ///
     /// ```standalone_crate
     /// use std::{future::poll_fn, pin::Pin};

@@ -1,4 +1,4 @@
-//! Schedules: seen, paused, run by hand, added and removed at run time.
+//! Schedules: list, pause and resume them, run them by hand, add and remove them at run time.
 
 use std::collections::BTreeMap;
 use std::future::IntoFuture;
@@ -12,9 +12,9 @@ use crate::store::{Fire, ScheduleChange, ScheduleState};
 use crate::task::{Descriptor, IntoNewTask, Missed, Overlap, Registry, Ticks, Timing};
 
 impl TaskManager {
-    /// The schedules of this program, those that were added at run time, and those the store knows of other programs, by
-    /// name. One that no program declares any more is left out when its last tick is longer ago than
-    /// [records are kept](crate::TaskManagerBuilder::retention), unless it is paused.
+    /// All schedules by name: those of this program, those added at run time, and those of other programs that the store
+    /// knows. A schedule that no program declares any more is omitted once its last tick is older than the
+    /// [retention](crate::TaskManagerBuilder::retention), unless it is paused.
     ///
     /// # Errors
     /// When the store fails, and when two tasks of this program have one name.
@@ -48,18 +48,18 @@ impl TaskManager {
             let is_declared =
                 info.task.is_some() || there.iter().any(|it| it.schedules.contains(&state.name));
             if !is_declared {
-                // No program is there that would let it tick.
+                // No running program ticks this schedule.
                 info.next_run = None;
             }
         }
         Ok(schedules.into_values().collect())
     }
 
-    /// Adds a schedule at run time, or replaces the one of this name that was: each tick adds such a task. It is stored when
-    /// the [`AddSchedule`] has been awaited, and ticks in every process that runs tasks, from about a second later on and over
-    /// restarts, until it is [removed](Self::remove_schedule).
+    /// Adds a schedule at run time, or replaces the one that was added under the same name. Each tick adds the given task.
+    /// Await the [`AddSchedule`] to store it. It ticks in every process that runs tasks, from about a second later, also
+    /// over restarts, until it is [removed](Self::remove_schedule).
     ///
-    /// The task is a call, or an add with its options that was not awaited:
+    /// The task is a call, or an add with its options that has not been awaited:
     ///
     /// ```
     /// use taskflow::{Cron, task::Overlap};
@@ -83,10 +83,12 @@ impl TaskManager {
         }
     }
 
-    /// Removes a schedule that was added at run time. Answers whether there was one. What its ticks have added stays.
+    /// Removes a schedule that was added at run time, and returns whether there was one. Tasks that its ticks have added
+    /// stay.
     ///
     /// # Errors
-    /// [`Error::ScheduleDeclared`] for one that this program declares and that was not stored before it did, and when the store fails.
+    /// [`Error::ScheduleDeclared`] for a schedule that this program declares and that is not also stored from an add at run
+    /// time; and when the store fails.
     pub async fn remove_schedule(&self, name: &str) -> Result<bool, Error> {
         let was_stored = self.change_schedule(name, ScheduleChange::Removed).await?;
         if !was_stored {
@@ -95,8 +97,8 @@ impl TaskManager {
         Ok(was_stored)
     }
 
-    /// Pauses a schedule in all processes until it is [resumed](Self::resume_schedule), also over restarts. Ticks that
-    /// pass meanwhile are not made up for.
+    /// Pauses a schedule in all processes until it is [resumed](Self::resume_schedule), also over restarts. Ticks during
+    /// the pause are not made up for.
     ///
     /// # Errors
     /// [`Error::UnknownSchedule`], and when the store fails.
@@ -105,20 +107,20 @@ impl TaskManager {
         self.change_schedule(name, ScheduleChange::Paused(true)).await.map(drop)
     }
 
-    /// Lets a paused schedule go on with its next tick.
+    /// Resumes a paused schedule with its next tick.
     ///
     /// # Errors
     /// As for [`pause_schedule`](Self::pause_schedule).
     pub async fn resume_schedule(&self, name: &str) -> Result<(), Error> {
         if self.find_schedule(name).await?.is_some_and(|state| state.paused) {
-            // Ticks up to now have passed, also where no process ran that would have seen them.
+            // Mark all ticks up to now as passed, also those for which no process ran.
             let core = &self.0.core;
             core.call("a tick", core.store.fire(Fire::new(name.to_owned(), SystemTime::now(), None))).await?;
         }
         self.change_schedule(name, ScheduleChange::Paused(false)).await.map(drop)
     }
 
-    /// Adds the task of a schedule now, beside its ticks, and even while it is paused.
+    /// Adds the task of a schedule now, in addition to its ticks, even while the schedule is paused.
     ///
     /// # Errors
     /// [`Error::UnknownSchedule`], also for a schedule that only another program declares; [`Error::Add`] when the task
@@ -143,7 +145,7 @@ impl TaskManager {
         Ok(core.call("a change of a schedule", core.store.set_schedule(name.to_owned(), change)).await?)
     }
 
-    /// What the store knows of a schedule, which it or this program must know.
+    /// The stored state of a schedule, if any. A schedule that neither the store nor this program knows is an error.
     async fn find_schedule(&self, name: &str) -> Result<Option<ScheduleState>, Error> {
         let core = &self.0.core;
         let state = core.read("a read", core.store.schedule(name.to_owned())).await?;
@@ -160,7 +162,7 @@ impl TaskManager {
     }
 }
 
-/// The tasks of this program that are schedules.
+/// The tasks of this program that have a schedule.
 fn declared() -> Result<Vec<&'static Descriptor>, Error> {
     let tasks = Registry::collect()?.tasks();
     Ok(tasks.into_iter().filter(|task| task.schedule().is_some()).collect())
@@ -174,20 +176,20 @@ fn refuse_declared(name: &str) -> Result<(), Error> {
     if is_declared(name)? { Err(Error::ScheduleDeclared { name: name.to_owned() }) } else { Ok(()) }
 }
 
-/// Shows when it ticks.
+/// Fills in the expression, the zone and the next tick.
 fn show_timing(info: &mut ScheduleInfo, timing: Timing, now: SystemTime) {
     info.trigger = Some(timing.to_string());
     info.next_run = Ticks::at(&timing).ok().and_then(|ticks| ticks.after(now));
     info.timezone = timing.timezone;
 }
 
-/// Shows what the store knows of a schedule.
+/// Fills in the stored state of a schedule.
 fn show(info: &mut ScheduleInfo, state: &ScheduleState, now: SystemTime) {
     if let Some(Ok(definition)) = state.definition.as_deref().map(Definition::read) {
         info.task = Some(definition.task);
         show_timing(info, definition.timing, now);
     }
-    // In a rolling deploy another process may have declared it otherwise, and that ticks.
+    // In a rolling deploy another process may have declared a different timing; the stored declaration is the one that ticks.
     if let Some(timing) = state.declared.as_ref().and_then(|declared| Timing::read(&declared.timing)) {
         show_timing(info, timing, now);
     }
@@ -203,7 +205,8 @@ fn show(info: &mut ScheduleInfo, state: &ScheduleState, now: SystemTime) {
     }
 }
 
-/// A schedule that is being described: it is stored when it has been awaited, and the answer is whether it replaced one.
+/// A schedule about to be added. Set its options, then await it: that stores the schedule and returns whether it replaced
+/// one.
 #[must_use = "a schedule does nothing until it is awaited"]
 #[derive(Debug)]
 pub struct AddSchedule {
@@ -216,19 +219,19 @@ pub struct AddSchedule {
 }
 
 impl AddSchedule {
-    /// Its name, by which it is replaced, paused and removed: the task's unless told. At most 1,024 bytes.
+    /// Sets the name by which the schedule is replaced, paused and removed. Default: the task's name. At most 1,024 bytes.
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// What becomes of ticks that came while no process ran: the last is made up for unless told.
+    /// Sets how to make up for ticks that were missed while no process ran. Default: run the last one.
     pub fn missed(mut self, missed: Missed) -> Self {
         self.missed = missed;
         self
     }
 
-    /// What becomes of a tick while the run of an earlier one has not ended: it runs beside it unless told.
+    /// Sets what a tick does while the run of an earlier tick has not ended. Default: run beside it.
     pub fn overlap(mut self, overlap: Overlap) -> Self {
         self.overlap = overlap;
         self

@@ -1,4 +1,4 @@
-//! Adds that are part of a transaction of the caller's own.
+//! Adds within the caller's own transaction.
 
 use std::any::{Any, type_name};
 
@@ -7,14 +7,14 @@ use crate::model::AddError;
 use crate::store::{InsertBatch, InsertGroup, Inserted, Refusal, Start, Store};
 
 impl<V> AddTask<V> {
-    /// Adds it through a connection of yours to the SQLite file in which the tasks are kept, as part of the transaction
-    /// you have open on it: your commit makes the task visible, within a moment, and a rollback leaves nothing of it.
-    /// Without an open transaction it is committed at once. It is never held, and `eager` has no effect.
+    /// Adds the task through your own connection to the store's SQLite file, as part of the transaction that is open on
+    /// it. Your commit makes the task visible to the workers within a moment; a rollback removes it. Without an open
+    /// transaction the task is committed at once. It is never held for a response, and `eager` has no effect.
     ///
     /// Begin the transaction with `BEGIN IMMEDIATE`
-    /// ([`TransactionBehavior::Immediate`](rusqlite::TransactionBehavior::Immediate)): one that has read before it writes
-    /// may be refused for what another process wrote meanwhile. While it is open, nobody else can write to the file:
-    /// keep it short. One that is open for half a minute stops what runs.
+    /// ([`TransactionBehavior::Immediate`](rusqlite::TransactionBehavior::Immediate)): a transaction that reads before it
+    /// writes may be refused because another process has written meanwhile. While the transaction is open, nobody else can
+    /// write to the file: keep it short. If it stays open for half a minute, running tasks are stopped.
     ///
     /// ```
     /// use taskflow::rusqlite::{Connection, TransactionBehavior};
@@ -42,8 +42,8 @@ impl<V> AddTask<V> {
     /// ```
     ///
     /// # Errors
-    /// As awaiting it does, when the manager's store is not SQLite, and when the connection is to another file. Then
-    /// nothing of it is left in your transaction, which goes on.
+    /// As for awaiting the add; when the manager's store is not SQLite; and when the connection is to another file. After
+    /// an error your transaction contains nothing of the add and can go on.
     #[cfg(feature = "sqlite")]
     pub fn within_sqlite(self, connection: &rusqlite::Connection) -> Result<TaskHandle<V>, AddError> {
         let (manager, batch) = self.into_batch()?;
@@ -52,12 +52,12 @@ impl<V> AddTask<V> {
         manager.clone().handle(answers)
     }
 
-    /// Adds it through a connection of yours to the PostgreSQL database in which the tasks are kept, as part of the
-    /// transaction you have open on it: your commit makes the task visible to every process at once, and a rollback leaves
-    /// nothing of it. It is never held, and `eager` has no effect.
+    /// Adds the task through your own connection to the store's PostgreSQL database, as part of the transaction that is
+    /// open on it. Your commit makes the task visible to every process at once; a rollback removes it. It is never held for
+    /// a response, and `eager` has no effect.
     ///
-    /// A queue with a `max_size` stays locked for other adds until your transaction ends, and so does its idempotency key
-    /// for other adds with the same.
+    /// Until your transaction ends, other adds to a queue with a `max_size` wait, and so do other adds with the same
+    /// idempotency key.
     ///
     /// ```no_run
     /// # #[taskflow::task] async fn send_invoice(order: i64) { let _ = order; }
@@ -72,12 +72,13 @@ impl<V> AddTask<V> {
     /// ```
     ///
     /// # Errors
-    /// As awaiting it does, when the manager's store is not PostgreSQL, and when no transaction is open. Then nothing of it
-    /// is left in your transaction, which goes on. [`AddError::Unknown`] when the server says nothing for so long that the
-    /// insert could not be undone either: your commit may keep the task.
+    /// As for awaiting the add; when the manager's store is not PostgreSQL; and when no transaction is open. After an error
+    /// your transaction contains nothing of the add and can go on. The exception is [`AddError::Unknown`]: the server did
+    /// not answer for so long that the insert could not be undone either. Then your commit may store the task.
     ///
-    /// Await it to its end. Where this future is dropped before (by a timeout of yours, or in a `select!`), the insert may be
-    /// under way: then your commit is refused by the constraint `taskflow_add_was_given_up`, and nothing of the transaction is
+    /// # Cancel safety
+    /// Await this future to its end. If it is dropped earlier (by a timeout, or in a `select!`), the insert may still be
+    /// running. Then the constraint `taskflow_add_was_given_up` refuses your commit, and nothing of the transaction is
     /// stored.
     #[cfg(feature = "postgres")]
     pub async fn within_postgres(
@@ -96,7 +97,7 @@ impl<V> AddTask<V> {
         manager.clone().handle(answers)
     }
 
-    /// The manager, and the batch that holds this task alone.
+    /// The manager, and a batch with only this task.
     fn into_batch(self) -> Result<(TaskManager, InsertBatch), AddError> {
         let (manager, task) = self.into_parts();
         let core = &manager.0.core;
@@ -110,21 +111,21 @@ impl<V> AddTask<V> {
 }
 
 impl TaskManager {
-    /// The store, if it is of that type.
+    /// The store, if it has the type `S`.
     fn store_as<S: Store>(&self, option: &'static str) -> Result<&S, AddError> {
         let store: &dyn Store = &*self.0.core.store;
         let any: &dyn Any = store;
         any.downcast_ref().ok_or_else(|| {
             let wanted = type_name::<S>().rsplit("::").next().unwrap_or_default();
             let message = format!(
-                "it needs the tasks to be kept in a `{wanted}`, and they are in {}",
+                "it needs the manager's store to be a `{wanted}`, but the store is {}",
                 store.location()
             );
             AddError::Option { option, message }
         })
     }
 
-    /// The handle of the one task that was inserted.
+    /// The handle of the one inserted task.
     fn handle<V>(self, mut answers: Vec<Result<Vec<Inserted>, Refusal>>) -> Result<TaskHandle<V>, AddError> {
         match answers.pop() {
             Some(Ok(mut inserted)) => {

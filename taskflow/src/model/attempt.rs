@@ -1,4 +1,4 @@
-//! One run of a task, and how it went.
+//! One run of a task and its outcome.
 
 use std::time::SystemTime;
 
@@ -6,32 +6,32 @@ use serde::{Deserialize, Serialize};
 
 use super::{InstanceId, time};
 
-/// One run of a task: who ran it, when, and how it ended.
+/// One run of a task: the process that ran it, its start and end, and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Attempt {
-    /// 1 for the first. An attempt that was not counted (handed back, snoozed) shares its number with the next.
+    /// 1 for the first attempt. An uncounted attempt (handed back, snoozed) shares its number with the next one.
     pub number: u32,
-    /// The process start that ran it.
+    /// The instance (one start of one process) that ran it.
     pub instance: InstanceId,
-    /// The name of the machine it ran on; empty if the store no longer knows that instance.
+    /// The host name of the machine it ran on; empty if the store no longer knows the instance.
     pub host: String,
-    /// The process id on that machine; 0 if the store no longer knows that instance.
+    /// The process id on that machine; 0 if the store no longer knows the instance.
     pub pid: u32,
-    /// When it was started.
+    /// When it started.
     #[serde(with = "time::rfc3339_serde")]
     pub started_at: SystemTime,
-    /// When it ended, or was found lost; `None` while it runs.
+    /// When it ended or was found to be lost; `None` while it runs.
     #[serde(with = "time::rfc3339_option")]
     pub finished_at: Option<SystemTime>,
-    /// How it ended.
+    /// Its outcome.
     pub outcome: AttemptOutcome,
-    /// What went wrong, with the whole chain of causes.
+    /// The error with its whole chain of causes; `None` if there was none.
     pub error: Option<String>,
 }
 
 impl Attempt {
-    /// An attempt as a store knows it.
+    /// An attempt without host, process id, end and error; a store sets these fields afterwards.
     #[must_use]
     pub fn new(number: u32, instance: InstanceId, started_at: SystemTime, outcome: AttemptOutcome) -> Self {
         Self {
@@ -47,29 +47,29 @@ impl Attempt {
     }
 }
 
-/// How one run of a task ended.
+/// The outcome of one run of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum AttemptOutcome {
-    /// It has not ended.
+    /// The attempt has not ended.
     Running,
     /// The function returned `()` or `Ok`.
     Success,
-    /// The function returned an error, its arguments did not decode, or its result could not be kept.
+    /// The function returned an error, its arguments did not decode, or its result could not be stored.
     Failed,
     /// The function panicked.
     Panicked,
-    /// It took longer than its `timeout`.
+    /// It ran longer than its `timeout`.
     TimedOut,
-    /// Its process died, or stood still past its lease ("worker lost").
+    /// Its process died, or stopped for longer than its lease ("worker lost").
     Lost,
-    /// A shutdown cut it short or came before its start, and it went back to the queue uncounted.
+    /// A shutdown interrupted it or came before its start. The task went back to the queue; the attempt does not count.
     HandedBack,
-    /// A shutdown cut it short, and the task never said that it may run twice.
+    /// A shutdown interrupted it, and the task may not run twice.
     Interrupted,
-    /// It was cancelled on request.
+    /// A cancel request stopped it.
     Cancelled,
-    /// It asked to be run later ([`TaskError::snooze`](crate::TaskError::snooze)), uncounted.
+    /// It asked to run later ([`TaskError::snooze`](crate::TaskError::snooze)). The attempt does not count.
     Snoozed,
 }

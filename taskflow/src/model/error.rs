@@ -1,4 +1,4 @@
-//! What can go wrong, and what to do about it.
+//! The public error types. Each message names the affected thing and the remedy.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,53 +7,53 @@ use serde::{Deserialize, Serialize};
 
 use super::{TaskId, TaskStatus};
 
-/// What can go wrong outside an add: building, starting, reading, acting.
+/// An error of any call except an add: building or starting a manager, reading tasks, changing tasks.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A text is not the id of a task. Ids are UUIDs, as [`TaskHandle`](crate::TaskHandle) displays them.
+    /// The text is not a task id. Task ids are UUIDs, as [`TaskHandle`](crate::TaskHandle) displays them.
     #[error("`{text}` is not a task id: a task id is a UUID such as 0197c7a8-2f5e-7cc0-8a4f-4d1f0a6b2f10")]
     NotATaskId {
         /// The text.
         text: String,
     },
-    /// Two tasks, or a task and an alias, are registered under one name. Raised by `start` and `connect`.
+    /// Two tasks, or a task and an alias, are registered under one name. `start` and `connect` return it.
     #[error(
-        "two tasks are named `{name}`: {first} and {second}; give one of them another with `#[task(name = \"..\")]`"
+        "two tasks are named `{name}`: {first} and {second}; rename one of them with `#[task(name = \"..\")]`"
     )]
     DuplicateTask {
         /// The name.
         name: String,
-        /// Where one is defined.
+        /// Where the first task is defined.
         first: String,
-        /// Where the other is defined.
+        /// Where the second task is defined.
         second: String,
     },
-    /// A process that should run tasks has none. Raised by `start`.
+    /// A process that should run tasks has none registered. `start` returns it.
     #[error(
         "no tasks are registered: mention the crate that defines them, for example `use my_tasks as _;`, \
          or call `.connect()` in a process that only adds (taskflow {version})"
     )]
     NoTasks {
-        /// The version of taskflow whose registry is empty: two versions in one program have two registries.
+        /// The version of taskflow with the empty registry. Two versions in one program have two registries.
         version: &'static str,
     },
-    /// A registered task takes a `State<T>` that nobody gave. Raised by `start`.
-    #[error("task `{task}` needs `State<{type_name}>`: give it with `TaskManager::builder().state(..)`")]
+    /// A registered task takes a `State<T>` that the builder does not provide. `start` returns it.
+    #[error("task `{task}` needs `State<{type_name}>`: provide it with `TaskManager::builder().state(..)`")]
     MissingState {
         /// The task.
         task: String,
         /// The type of the state.
         type_name: &'static str,
     },
-    /// A task names a queue that was not configured, or a queue that is not known was asked for.
+    /// A task names a queue that is not configured, or a call names an unknown queue.
     #[error("{}", unknown_queue(.queue, .suggestion.as_deref(), .task.as_deref()))]
     UnknownQueue {
         /// The queue.
         queue: String,
         /// A configured queue of a similar name.
         suggestion: Option<String>,
-        /// The task that names it.
+        /// The task that names the queue, if a task does.
         task: Option<String>,
     },
     /// [`only`](crate::TaskManagerBuilder::only) names a task that is not registered.
@@ -69,23 +69,23 @@ pub enum Error {
     StoreUrl {
         /// The URL, without its password.
         url: String,
-        /// What is wrong with it, and what would be right.
+        /// What is wrong with the URL, and what is valid.
         message: String,
     },
-    /// An option of the builder has a value that cannot be meant.
+    /// An option of the builder or of a queue has an invalid value.
     #[error("`{option}` cannot be {value}: {message}")]
     Config {
         /// The option.
         option: &'static str,
         /// The value.
         value: String,
-        /// What would be right.
+        /// What is valid.
         message: &'static str,
     },
-    /// A cron expression, an interval or a time zone cannot be meant.
+    /// A cron expression, an interval or a time zone is invalid.
     #[error("`{text}` is not valid in a schedule: {message}")]
     Timing {
-        /// What was given.
+        /// The invalid text or duration.
         text: String,
         /// What is wrong with it.
         message: String,
@@ -98,8 +98,8 @@ pub enum Error {
         /// A schedule of a similar name.
         suggestion: Option<String>,
     },
-    /// A schedule that is added at run time has the name of one that this program declares with `#[schedule]`, which
-    /// cannot be replaced or removed: give it another with [`named`](crate::manager::AddSchedule::named).
+    /// A schedule added at run time has the name of a schedule that this program declares with `#[schedule]`. A declared
+    /// schedule cannot be replaced or removed: choose another name with [`named`](crate::manager::AddSchedule::named).
     #[error(
         "the schedule `{name}` is declared by this program with `#[schedule]`; name this one with `.named(\"..\")`"
     )]
@@ -107,7 +107,7 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// The task of a schedule cannot be added.
+    /// The task of a schedule was not added.
     #[error(transparent)]
     Add(#[from] AddError),
     /// There is no record of this task: it never existed, was deleted, or was pruned after its retention.
@@ -116,39 +116,39 @@ pub enum Error {
         /// The id.
         id: TaskId,
     },
-    /// [`retry`](crate::TaskManager::retry) takes what failed, was interrupted, cancelled or rejected; this did not.
-    #[error(
-        "task {id} is {status}: only one that failed, was interrupted, cancelled or rejected can be retried"
-    )]
+    /// [`retry`](crate::TaskManager::retry) was called for a task that is not failed, interrupted, cancelled or rejected.
+    #[error("task {id} is {status}: only a failed, interrupted, cancelled or rejected task can be retried")]
     NotRetryable {
         /// The task.
         id: TaskId,
-        /// What it is.
+        /// Its status.
         status: TaskStatus,
     },
-    /// [`delete`](crate::TaskManager::delete) takes a task that has ended; this one waits or runs.
+    /// [`delete`](crate::TaskManager::delete) was called for a task that has not ended: it waits or runs.
     #[error("task {id} is {status} and cannot be deleted: cancel it first, or wait until it ends")]
     NotFinished {
         /// The task.
         id: TaskId,
-        /// What it is.
+        /// Its status.
         status: TaskStatus,
     },
-    /// [`retry`](crate::TaskManager::retry) of a task whose idempotency key another task has taken meanwhile.
+    /// [`retry`](crate::TaskManager::retry) was called for a task, but another task now holds its idempotency key.
     #[error("task {id} cannot be retried: task {holder} now holds its idempotency key")]
     KeyTaken {
         /// The task.
         id: TaskId,
-        /// Who holds the key.
+        /// The task that holds the key.
         holder: TaskId,
     },
-    /// A verb that acts on many was given a filter without a condition.
-    #[error("this filter has no condition and would act on every task; say so with `TaskFilter::all()`")]
+    /// A method that changes many tasks got a filter without a condition.
+    #[error(
+        "this filter has no condition and would change every task; use `TaskFilter::all()` if you mean that"
+    )]
     EmptyFilter,
     /// The manager has been shut down.
     #[error("this task manager has been shut down")]
     ShutDown,
-    /// Called outside a tokio runtime.
+    /// The call was made outside a tokio runtime.
     #[error("taskflow runs on tokio: call this inside a tokio runtime, for example under `#[tokio::main]`")]
     NoRuntime,
     /// The store failed.
@@ -157,7 +157,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the same call may succeed later.
+    /// Whether the same call may succeed if it is made again later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -172,8 +172,8 @@ impl Error {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddError {
-    /// As many tasks of the queue as its `max_size` allows wait for their first attempt. Try later, or refuse the
-    /// caller too: this is a 429 in axum.
+    /// The queue already has `max_size` tasks that wait for their first attempt. Try again later, or refuse the caller:
+    /// with axum this error becomes a 429 response.
     #[error("queue `{queue}` is full: {max_size} tasks wait in it")]
     QueueFull {
         /// The queue.
@@ -181,7 +181,7 @@ pub enum AddError {
         /// Its limit.
         max_size: usize,
     },
-    /// The queue of this add was never configured with [`queue`](crate::TaskManagerBuilder::queue).
+    /// The queue of this add is not configured. Configure it with [`queue`](crate::TaskManagerBuilder::queue).
     #[error("{}", unknown_queue(.queue, .suggestion.as_deref(), None))]
     UnknownQueue {
         /// The queue.
@@ -189,55 +189,55 @@ pub enum AddError {
         /// A configured queue of a similar name.
         suggestion: Option<String>,
     },
-    /// An argument cannot be written as JSON: a NaN, an infinity, a map whose keys are not text, an error of the
-    /// type's own `Serialize`.
+    /// An argument cannot be stored as JSON: it contains NaN, an infinity or a map with keys that are not text, it nests too
+    /// deep, or its type's `Serialize` returned an error.
     #[error("argument `{argument}` of task `{task}` cannot be stored: {message}")]
     Argument {
         /// The task.
         task: &'static str,
         /// The parameter.
         argument: &'static str,
-        /// Why.
+        /// Why it cannot be stored.
         message: String,
     },
-    /// Something of this task is larger than is kept. Store large data elsewhere and pass where it is.
+    /// A part of this add is larger than its limit. Store large data elsewhere, and pass its location as the argument.
     #[error("`{what}` of this add is too large: {actual}, and the limit is {limit}")]
     TooLarge {
-        /// What: `payload`, `name`, `queue`, a key, `tag name` or `tag value`, in bytes; the number of `tags`, or of `tasks`
-        /// in one `add_all`.
+        /// The part: `payload`, `name`, `queue`, a key, `tag name` or `tag value`, in bytes; or the number of `tags`, or of
+        /// `tasks` in one `add_all`.
         what: &'static str,
         /// The limit.
         limit: usize,
-        /// What it would have been.
+        /// The actual size or number.
         actual: usize,
     },
-    /// An option of this add is invalid: out of its limits, or not possible here.
+    /// An option of this add is invalid: its value is outside its limits, or it cannot be used in this call.
     #[error("`{option}` of this add cannot be used: {message}")]
     Option {
         /// The option.
         option: &'static str,
-        /// Why, and what would be right.
+        /// Why it is invalid, and what is valid.
         message: String,
     },
-    /// The manager has been shut down, or the process it belongs to is ending.
+    /// The manager has been shut down, or its process is ending.
     #[error("this task manager has been shut down: nothing can be added through it")]
     ShutDown,
     /// The store failed, and the task was not stored.
     #[error("the task was not stored: {0}")]
     Store(#[from] StoreError),
-    /// The store's answer was lost and did not come until `add_timeout`: the task may be stored, under this id. Look
+    /// The store's answer was lost and did not arrive before `add_timeout` expired. The task may be stored, under this id. Look
     /// it up with [`get`](crate::TaskManager::get), or add it again with an idempotency key.
     #[error("task {id} may or may not be stored: {source}")]
     Unknown {
-        /// The id it has if it is stored.
+        /// The id of the task, if it is stored.
         id: TaskId,
-        /// What the store said last.
+        /// The store's last error.
         source: StoreError,
     },
 }
 
 impl AddError {
-    /// Whether the same add may succeed later.
+    /// Whether the same add may succeed if it is made again later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -248,7 +248,7 @@ impl AddError {
     }
 }
 
-/// An error of a store. Cheap to clone: one failed write answers everyone who waited for it.
+/// An error of a store. It is cheap to clone, because one failed write is returned to every caller that waited for it.
 #[derive(Clone)]
 pub struct StoreError(Arc<StoreErrorInner>);
 
@@ -258,34 +258,34 @@ struct StoreErrorInner {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// What sort of thing went wrong in a store.
+/// The kind of a [`StoreError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// It cannot be reached or is busy. The same call may succeed later, and nothing of this one was stored.
+    /// The store cannot be reached or is busy. The call stored nothing; the same call may succeed later.
     Unavailable,
-    /// The answer was lost: what the call asked for may have happened.
+    /// The store's answer was lost. The call may or may not have taken effect.
     Unknown,
-    /// No room is left where it keeps its data. The same call may succeed later.
+    /// The store has no space left for its data. The same call may succeed later.
     Full,
-    /// It was written by a newer taskflow. Update this program.
+    /// A newer version of taskflow wrote the store. Update this program.
     NewerSchema,
-    /// It is not a store, or it is damaged.
+    /// The file or database is not a taskflow store, or it is damaged.
     NotAStore,
-    /// It refuses: a missing right, a read-only file.
+    /// The store refuses access: a missing permission, a read-only file.
     Denied,
-    /// Anything else: a bug of the store.
+    /// Any other error: a bug in the store.
     Other,
 }
 
 impl StoreError {
-    /// An error of that kind, with a message that names the thing and the remedy.
+    /// An error of this kind. The message should name the affected thing and the remedy.
     #[must_use]
     pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
         Self(Arc::new(StoreErrorInner { kind, message: message.into(), source: None }))
     }
 
-    /// The same with its cause, which the message must not repeat.
+    /// An error of this kind with a cause. The message must not repeat the text of the cause.
     #[must_use]
     pub fn with_source(
         kind: StoreErrorKind,
@@ -295,25 +295,25 @@ impl StoreError {
         Self(Arc::new(StoreErrorInner { kind, message: message.into(), source: Some(source.into()) }))
     }
 
-    /// What sort of thing went wrong.
+    /// The kind of this error.
     #[must_use]
     pub fn kind(&self) -> StoreErrorKind {
         self.0.kind
     }
 
-    /// Whether the same call may succeed later.
+    /// Whether the same call may succeed if it is made again later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self.0.kind, StoreErrorKind::Unavailable | StoreErrorKind::Unknown | StoreErrorKind::Full)
     }
 
-    /// Whether it may be about what was to be written, and not about the store as a whole, which may be mended.
+    /// Whether a single row of the write may have caused the error, rather than a recoverable problem of the whole store.
     pub(crate) fn is_about_one_row(&self) -> bool {
         self.0.kind == StoreErrorKind::Other
     }
 }
 
-/// Readable where a `main` that failed prints it.
+/// Formatted for people, because a `main` that returns an error prints it with `Debug`.
 impl fmt::Debug for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {self}", self.0.kind)?;
@@ -337,7 +337,7 @@ impl std::error::Error for StoreError {
     }
 }
 
-/// Why a task that was waited for gave no value.
+/// Why [`wait`](crate::TaskHandle::wait) returned no value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{}", self.describe())]
 pub struct TaskFailure {
@@ -347,25 +347,25 @@ pub struct TaskFailure {
     message: String,
 }
 
-/// What kept a task that was waited for from giving its value.
+/// The kind of a [`TaskFailure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FailureKind {
-    /// It ended other than well. Its [`message`](TaskFailure::message) is the error of its record.
+    /// The task ended without success. The [`message`](TaskFailure::message) is the error of its record.
     Ended,
-    /// It succeeded, and its value does not decode as the type asked for. Ask for the type that the task returns.
+    /// The task succeeded, but its value does not decode as the requested type. Request the type that the task returns.
     Undecodable,
-    /// Its record was deleted or pruned before its end was read, so nobody can tell how it ended. Keep records for longer
-    /// ([`TaskManagerBuilder::retention`](crate::TaskManagerBuilder::retention)).
+    /// The record was deleted or pruned before the outcome was read, so the outcome is not known. Keep records for longer with
+    /// [`TaskManagerBuilder::retention`](crate::TaskManagerBuilder::retention).
     Gone,
-    /// The manager was shut down while the task had not ended. The task goes on in another process, or when this program
-    /// starts again.
+    /// The manager was shut down before the task ended. The task continues in another process, or when this program starts
+    /// again.
     ShutDown,
 }
 
 impl TaskFailure {
-    /// The failure of a task that ended so.
+    /// A failure with the last known status of the task.
     pub(crate) fn new(id: TaskId, status: TaskStatus, kind: FailureKind, message: impl Into<String>) -> Self {
         Self { id, status, kind, message: message.into() }
     }
@@ -375,7 +375,7 @@ impl TaskFailure {
         match self.kind {
             FailureKind::Ended | FailureKind::Undecodable => format!("task {id} is {status}: {message}"),
             FailureKind::Gone | FailureKind::ShutDown => {
-                format!("the end of task {id} is not known (last seen {status}): {message}")
+                format!("the outcome of task {id} is not known (last seen {status}): {message}")
             }
         }
     }
@@ -386,20 +386,20 @@ impl TaskFailure {
         self.id
     }
 
-    /// What kept it from giving its value.
+    /// Why there is no value.
     #[must_use]
     pub fn kind(&self) -> FailureKind {
         self.kind
     }
 
-    /// How it ended: [`TaskStatus::Success`] if its value does not decode as the type asked for. Of a task whose end is not
-    /// known ([`FailureKind::Gone`], [`FailureKind::ShutDown`]) the last status that was seen, `Pending` if none was.
+    /// The final status of the task: [`TaskStatus::Success`] if its value does not decode as the requested type. If the outcome
+    /// is not known ([`FailureKind::Gone`], [`FailureKind::ShutDown`]), the last status that was seen, or `Pending` if none was.
     #[must_use]
     pub fn status(&self) -> TaskStatus {
         self.status
     }
 
-    /// The error the task left.
+    /// The error of the task, or why its value or its outcome is not available.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
@@ -411,15 +411,15 @@ fn did_you_mean(suggestion: Option<&str>) -> String {
 }
 
 fn unknown_queue(queue: &str, suggestion: Option<&str>, task: Option<&str>) -> String {
-    let asked_by = task.map(|task| format!(", which task `{task}` asks for,")).unwrap_or_default();
+    let used_by = task.map(|task| format!(", which task `{task}` uses,")).unwrap_or_default();
     let remedy = match suggestion {
         Some(name) => format!("did you mean `{name}`?"),
         None => format!("add `.queue(\"{}\", QueueConfig::new())` to the builder", queue.escape_default()),
     };
-    format!("queue `{queue}`{asked_by} is not configured; {remedy}")
+    format!("queue `{queue}`{used_by} is not configured; {remedy}")
 }
 
-/// The candidate that is most likely what `word` was meant to be.
+/// The candidate most similar to `word`, if one is similar enough to be a typo of it.
 pub(crate) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     candidates
         .into_iter()
@@ -429,7 +429,7 @@ pub(crate) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate.to_owned())
 }
 
-/// Insertions, deletions, replacements and swaps of neighbours between two words (Damerau's restricted distance).
+/// The number of insertions, deletions, replacements and swaps of neighbours between two words (restricted Damerau distance).
 fn edits(from: &str, to: &str) -> usize {
     let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
     let mut rows = vec![(0..=to.len()).collect::<Vec<_>>()];
@@ -452,7 +452,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_of_the_hand_finds_its_word_and_a_stranger_finds_none() {
+    fn a_typo_finds_its_word_and_an_unrelated_word_finds_none() {
         assert_eq!(closest("emial", ["email", "reports"]).as_deref(), Some("email"));
         assert_eq!(closest("report", ["email", "reports"]).as_deref(), Some("reports"));
         assert_eq!(closest("payments", ["email", "reports"]), None);

@@ -1,4 +1,4 @@
-//! What happens to tasks, as it happens.
+//! Events: changes of tasks, sent as they happen.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -7,36 +7,36 @@ use serde::{Deserialize, Serialize};
 
 use super::{TaskId, time};
 
-/// Something that happened to a task in this process. See [`TaskManager::subscribe`](crate::TaskManager::subscribe).
+/// A change of a task, made by this process. See [`TaskManager::subscribe`](crate::TaskManager::subscribe).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TaskEvent {
-    /// When.
+    /// When it happened.
     #[serde(with = "time::rfc3339_serde")]
     pub at: SystemTime,
-    /// To which task.
+    /// The id of the task.
     pub id: TaskId,
-    /// The task's name.
+    /// The name of the task.
     pub name: Arc<str>,
-    /// What.
+    /// What happened.
     pub kind: TaskEventKind,
 }
 
-/// What happened to a task. All of it is in the store by the time the event is sent.
+/// What happened to a task. The change has been stored before the event is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum TaskEventKind {
-    /// It was added by this process.
+    /// This process added it.
     Added,
     /// An attempt began.
     Started {
-        /// Which one: 1 is the first.
+        /// The number of the attempt: 1 is the first.
         attempt: u32,
     },
-    /// It ended well.
+    /// It ended with success.
     Succeeded,
-    /// An attempt failed and another will follow.
+    /// An attempt failed and another one follows.
     Retrying {
         /// What went wrong.
         error: String,
@@ -49,24 +49,24 @@ pub enum TaskEventKind {
         /// What went wrong.
         error: String,
     },
-    /// It asked to be run later.
+    /// It asked to run later.
     Snoozed {
-        /// How much later.
+        /// How long until the next attempt.
         #[serde(with = "time::seconds")]
         delay: Duration,
     },
-    /// A shutdown cut it short and it must not run twice.
+    /// A shutdown interrupted it, and it may not run twice.
     Interrupted,
-    /// It went back to the queue, uncounted.
+    /// It went back to the queue; the attempt does not count.
     HandedBack,
     /// It was cancelled.
     Cancelled,
-    /// A run of it was lost with its process.
+    /// A run was lost together with its process.
     Lost,
 }
 
 impl TaskEvent {
-    /// An event of this moment.
+    /// An event that happens now.
     #[must_use]
     pub fn now(id: TaskId, name: Arc<str>, kind: TaskEventKind) -> Self {
         Self { at: SystemTime::now(), id, name, kind }

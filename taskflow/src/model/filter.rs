@@ -1,4 +1,4 @@
-//! Which tasks are meant.
+//! Filters: which tasks a call reads or changes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,9 +9,10 @@ use serde_json::value::RawValue;
 
 use super::{TaskId, TaskPhase, TaskRecord, TaskSource, TaskStatus, limits, lossless, time};
 
-/// Which tasks are meant, newest first, for [`list`](crate::TaskManager::list) and the verbs that act on many.
+/// Selects tasks for [`list`](crate::TaskManager::list) and for the methods that change many tasks, newest first.
 ///
-/// Conditions of one kind are alternatives, conditions of different kinds must all hold; tags must all be there.
+/// A task matches if it meets one condition of each kind that is given (for example one of the statuses and one of the names).
+/// It must have all the given tags and argument values.
 ///
 /// ```
 /// use taskflow::{TaskFilter, TaskStatus};
@@ -26,21 +27,21 @@ use super::{TaskId, TaskPhase, TaskRecord, TaskSource, TaskStatus, limits, lossl
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct TaskFilter {
-    /// Any of these statuses; none given means all.
+    /// Any of these statuses; empty matches all.
     pub statuses: Vec<TaskStatus>,
-    /// Any of these names.
+    /// Any of these task names; empty matches all.
     pub names: Vec<String>,
-    /// Any of these queues.
+    /// Any of these queues; empty matches all.
     pub queues: Vec<String>,
-    /// Any of these phases; none given means all.
+    /// Any of these phases; empty matches all.
     pub phases: Vec<TaskPhase>,
     /// All of these tags.
     pub tags: Vec<(String, String)>,
-    /// Any of these idempotency keys.
+    /// Any of these idempotency keys; empty matches all.
     pub idempotency_keys: Vec<String>,
-    /// Any of these sources.
+    /// Any of these sources; empty matches all.
     pub sources: Vec<TaskSource>,
-    /// Text that the error holds, whatever the case of its ASCII letters.
+    /// A text that the error contains. The case of ASCII letters is ignored.
     pub error: Option<String>,
     /// All of these argument values.
     pub args: Vec<ArgCondition>,
@@ -52,50 +53,50 @@ pub struct TaskFilter {
     pub finished_after: Option<SystemTime>,
     /// Ended before this instant.
     pub finished_before: Option<SystemTime>,
-    /// How many a page holds: 1 to [`MAX_LIMIT`](Self::MAX_LIMIT).
+    /// The most records of a page: 1 to [`MAX_LIMIT`](Self::MAX_LIMIT).
     pub limit: usize,
-    /// Where the page begins.
+    /// Where the page begins; `None` for the first page.
     pub after: Option<Cursor>,
-    /// Whether everything was asked for in so many words.
+    /// Whether the filter explicitly selects every task; see [`all`](Self::all).
     pub everything: bool,
 }
 
 impl TaskFilter {
-    /// The size of a page unless told.
+    /// The default page size.
     pub const DEFAULT_LIMIT: usize = 100;
-    /// The greatest page.
+    /// The largest page size.
     pub const MAX_LIMIT: usize = 1000;
-    /// How many records a page looks at: where that many were looked at and the page is not full, it has what was found,
-    /// and a [`next`](Page::next) from which the search goes on.
+    /// The most records that are examined for one page. If the page is not full by then, it holds the matches found so far,
+    /// and its [`next`](Page::next) continues the search.
     pub const MAX_LOOKED_AT: usize = 20_000;
 
-    /// No condition yet. To *act* on everything say [`all`](Self::all); to read, this is enough.
+    /// A filter without conditions. It is enough to read every task; to *change* every task, use [`all`](Self::all).
     #[must_use]
     pub fn new() -> Self {
         Self { limit: Self::DEFAULT_LIMIT, ..Self::default() }
     }
 
-    /// Every task, said aloud: the verbs that act on many refuse a filter without a condition otherwise.
+    /// Explicitly every task. Methods that change many tasks refuse a filter that has no condition and was not made by `all`.
     #[must_use]
     pub fn all() -> Self {
         Self { everything: true, ..Self::new() }
     }
 
-    /// Tasks of this status. May be repeated.
+    /// Tasks with this status. May be repeated: any of the statuses matches.
     #[must_use]
     pub fn status(mut self, status: TaskStatus) -> Self {
         self.statuses.push(status);
         self
     }
 
-    /// Tasks of this name. May be repeated.
+    /// Tasks with this name. May be repeated: any of the names matches.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.names.push(name.into());
         self
     }
 
-    /// Tasks of this queue. May be repeated.
+    /// Tasks in this queue. May be repeated: any of the queues matches.
     #[must_use]
     pub fn queue(mut self, queue: impl Into<String>) -> Self {
         self.queues.push(queue.into());
@@ -103,46 +104,47 @@ impl TaskFilter {
     }
 
     /// Tasks in this phase, such as [`Scheduled`](TaskPhase::Scheduled) or [`Retrying`](TaskPhase::Retrying). May be
-    /// repeated.
+    /// repeated: any of the phases matches.
     #[must_use]
     pub fn phase(mut self, phase: TaskPhase) -> Self {
         self.phases.push(phase);
         self
     }
 
-    /// Tasks added with this idempotency key. May be repeated.
+    /// Tasks added with this idempotency key. May be repeated: any of the keys matches.
     #[must_use]
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.idempotency_keys.push(key.into());
         self
     }
 
-    /// Tasks that this added. May be repeated.
+    /// Tasks that this source added. May be repeated: any of the sources matches.
     #[must_use]
     pub fn source(mut self, source: TaskSource) -> Self {
         self.sources.push(source);
         self
     }
 
-    /// Tasks whose error holds this text, whatever the case of its ASCII letters.
+    /// Tasks with this text in their error. The case of ASCII letters is ignored.
     #[must_use]
     pub fn error_contains(mut self, text: impl Into<String>) -> Self {
         self.error = Some(text.into());
         self
     }
 
-    /// Tasks with an argument of this value: `.arg("user_id", 42)`, or below it, `.arg("form.address.city", "Ulm")`;
-    /// a number in a path is a place in a list, the first is 0. Repeated, all must hold.
+    /// Tasks with this argument value: `.arg("user_id", 42)`, or a value inside the argument:
+    /// `.arg("form.address.city", "Ulm")`. A number in the path is an index into a list, starting at 0. May be repeated: all
+    /// of the conditions must hold.
     ///
-    /// A value that an add would refuse, since JSON cannot say it (NaN, an infinity), is none that a task has: nothing matches
-    /// it. Integers are compared to the last digit, of 128 bits too; one is never equal to a float.
+    /// A value that JSON cannot represent (NaN, an infinity) matches no task, because an add refuses it. Integers are compared
+    /// exactly, up to 128 bits; an integer never equals a float.
     #[must_use]
     pub fn arg(mut self, path: &str, value: impl Serialize) -> Self {
         self.args.push(ArgCondition::new(path, value));
         self
     }
 
-    /// Tasks with this tag. Repeated, all must be there.
+    /// Tasks with this tag. May be repeated: a task must have all of the tags.
     #[must_use]
     pub fn tag(mut self, key: impl Into<String>, value: impl fmt::Display) -> Self {
         self.tags.push((key.into(), value.to_string()));
@@ -177,21 +179,21 @@ impl TaskFilter {
         self
     }
 
-    /// At most `n` a page, from 1 to [`MAX_LIMIT`](Self::MAX_LIMIT); values outside are moved to the nearest.
+    /// At most `n` records a page. `n` is clamped to 1..=[`MAX_LIMIT`](Self::MAX_LIMIT).
     #[must_use]
     pub fn limit(mut self, n: usize) -> Self {
         self.limit = n.clamp(1, Self::MAX_LIMIT);
         self
     }
 
-    /// The page after the one whose [`Page::next`] this is.
+    /// Continues after the page that returned this cursor as its [`Page::next`].
     #[must_use]
     pub fn after(mut self, cursor: Cursor) -> Self {
         self.after = Some(cursor);
         self
     }
 
-    /// Whether it has a condition, or says that it means everything.
+    /// Whether the filter has a condition, or was made by [`all`](Self::all).
     #[must_use]
     pub fn is_deliberate(&self) -> bool {
         self.everything
@@ -210,13 +212,13 @@ impl TaskFilter {
             || !self.args.is_empty()
     }
 
-    /// Whether this task is meant; the page's bounds are not looked at.
+    /// Whether this task matches all conditions. `limit` and `after` are ignored.
     #[must_use]
     pub fn matches(&self, task: &TaskRecord) -> bool {
         self.matches_base(task) && self.matches_rest(task)
     }
 
-    /// The conditions that a store looks at: status, name, queue, tags and age.
+    /// Whether this task matches the conditions that a store checks: status, name, queue, tags and creation time.
     #[must_use]
     pub fn matches_base(&self, task: &TaskRecord) -> bool {
         fn any<T: PartialEq<U>, U>(wanted: &[T], it: &U) -> bool {
@@ -230,7 +232,7 @@ impl TaskFilter {
             && self.created_before.is_none_or(|at| task.created_at < at)
     }
 
-    /// Whether it has conditions that stores do not look at.
+    /// Whether the filter has conditions that stores do not check.
     pub(crate) fn has_rest(&self) -> bool {
         !self.phases.is_empty()
             || !self.idempotency_keys.is_empty()
@@ -241,13 +243,13 @@ impl TaskFilter {
             || self.finished_before.is_some()
     }
 
-    /// Whether a record without its arguments, result, progress and attempts is enough to tell whether it is meant.
+    /// Whether a record without its arguments, result, progress and attempts is enough to decide if it matches.
     pub(crate) fn is_told_by_outlines(&self) -> bool {
         self.args.is_empty()
     }
 
-    /// What to ask a store for, to look for the rest among: as many records as it gives at once, and only of statuses
-    /// that the other conditions leave.
+    /// The filter to send to a store when the engine checks the other conditions itself: the largest page, and only the
+    /// statuses that the other conditions allow.
     pub(crate) fn narrowed(&self) -> Self {
         let of_phases = |status: TaskStatus| {
             self.phases.is_empty() || self.phases.iter().any(|phase| phase.may_be(status))
@@ -260,14 +262,14 @@ impl TaskFilter {
         let statuses: Vec<_> = TaskStatus::ALL.into_iter().filter(is_left).collect();
         let everything = statuses.len() == TaskStatus::ALL.len();
         Self {
-            // Of a contradiction any status will do: none of its tasks passes the rest.
+            // If no status is left, the conditions contradict each other: no task passes `matches_rest`.
             statuses: if everything || statuses.is_empty() { self.statuses.clone() } else { statuses },
             limit: Self::MAX_LIMIT,
             ..self.clone()
         }
     }
 
-    /// The same with the instants of tasks as its bounds: stores need not count beyond them, and no task is there.
+    /// Clamps the time bounds to the instants that a task can have, so that stores never see a time outside that range.
     pub(crate) fn within_limits(mut self) -> Self {
         let bounds = [
             &mut self.created_after,
@@ -282,7 +284,7 @@ impl TaskFilter {
         self
     }
 
-    /// The conditions that stores do not look at.
+    /// Whether this task matches the conditions that stores do not check.
     pub(crate) fn matches_rest(&self, task: &TaskRecord) -> bool {
         let key = task.idempotency_key.as_ref();
         (self.phases.is_empty() || self.phases.contains(&task.phase()))
@@ -296,24 +298,24 @@ impl TaskFilter {
     }
 }
 
-/// Whether a text holds another, whatever the case of ASCII letters.
+/// Whether `text` contains `part`, ignoring the case of ASCII letters.
 fn holds(text: &str, part: &str) -> bool {
     let (text, part) = (text.as_bytes(), part.as_bytes());
     part.is_empty() || text.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part))
 }
 
-/// A value that an argument must have.
+/// The condition that an argument has a given value.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ArgCondition {
-    /// The name of the argument, and the way down from it: `user_id`, `form.address.city`, `items.0`.
+    /// The name of the argument, or the path of a value inside it: `user_id`, `form.address.city`, `items.0`.
     pub path: String,
-    /// The value's JSON; `None` is one that JSON cannot say, and that no argument has.
+    /// The value as JSON; `None` if JSON cannot represent it. No argument matches `None`.
     pub json: Option<String>,
 }
 
 impl ArgCondition {
-    /// An argument, and the value it must have.
+    /// The condition that the argument at `path` equals `value`.
     #[must_use]
     pub fn new(path: &str, value: impl Serialize) -> Self {
         let mut json = Vec::new();
@@ -330,7 +332,7 @@ impl ArgCondition {
 type List<'a> = Vec<&'a RawValue>;
 type Object<'a> = BTreeMap<String, &'a RawValue>;
 
-/// What a JSON value holds under a key, or at a place.
+/// The value under a key of a JSON object, or at an index of a JSON list.
 fn below<'a>(json: &'a str, key: &str) -> Option<&'a str> {
     let found = if json.starts_with('[') {
         serde_json::from_str::<List<'a>>(json).ok()?.get(key.parse::<usize>().ok()?).copied()
@@ -340,7 +342,7 @@ fn below<'a>(json: &'a str, key: &str) -> Option<&'a str> {
     found.map(RawValue::get)
 }
 
-/// Whether two JSON values are the same, however they are written.
+/// Whether two JSON texts represent the same value.
 fn are_same(a: &str, b: &str) -> bool {
     fn read<'a, T: Deserialize<'a>>(a: &'a str, b: &'a str) -> Option<(T, T)> {
         Some((serde_json::from_str(a).ok()?, serde_json::from_str(b).ok()?))
@@ -359,44 +361,44 @@ fn are_same(a: &str, b: &str) -> bool {
     }
 }
 
-/// Whether it is an integer of more than 64 bits, which would be read as the float next to it.
+/// Whether the text is an integer of more than 64 bits. `serde_json` would read it as the nearest float.
 fn is_long_integer(json: &str) -> bool {
     let digits = json.strip_prefix('-').unwrap_or(json);
     let is_integer = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     is_integer && json.parse::<u64>().is_err() && json.parse::<i64>().is_err()
 }
 
-/// Where a page ends and the next begins: opaque, and good for as long as the records are kept.
+/// An opaque position between two pages. It stays valid as long as the records are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Cursor(TaskId);
 
 impl Cursor {
-    /// The place after this task.
+    /// The position after this task.
     #[must_use]
     pub fn after(id: TaskId) -> Self {
         Self(id)
     }
 
-    /// The last task before this place.
+    /// The last task before this position.
     #[must_use]
     pub fn id(self) -> TaskId {
         self.0
     }
 }
 
-/// A part of a longer list.
+/// One page of a longer list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Page<T> {
-    /// What this page holds.
+    /// The items of this page.
     pub items: Vec<T>,
-    /// Give this to [`TaskFilter::after`] for the next page; `None` on the last.
+    /// Pass this to [`TaskFilter::after`] to read the next page; `None` on the last page.
     pub next: Option<Cursor>,
 }
 
 impl<T> Page<T> {
-    /// A page of these items.
+    /// A page with these items.
     #[must_use]
     pub fn new(items: Vec<T>, next: Option<Cursor>) -> Self {
         Self { items, next }
@@ -416,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_cannot_say_is_no_tasks_argument() {
+    fn a_value_that_json_cannot_represent_matches_no_argument() {
         let null = r#"{"share":null,"shares":[null]}"#;
         assert!(ArgCondition::new("share", None::<f64>).matches(null));
         assert!(ArgCondition::new("shares", [None::<f64>]).matches(null));

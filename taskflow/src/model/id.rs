@@ -1,4 +1,4 @@
-//! Identities: of tasks, and of the processes that run them.
+//! Ids of tasks, and of the processes that run them.
 
 use std::fmt;
 
@@ -13,20 +13,20 @@ macro_rules! uuid_newtype {
         pub struct $name(Uuid);
 
         impl $name {
-            /// A new id, greater than every one this process made before.
+            /// A new id, greater than every id this process made before.
             #[must_use]
-            #[expect(clippy::new_without_default, reason = "an id is made on purpose, never by default")]
+            #[expect(clippy::new_without_default, reason = "a new id must be requested explicitly, never by default")]
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
             }
 
-            /// The id as a [`Uuid`]'s 16 bytes, most significant first.
+            /// The 16 bytes of the id's [`Uuid`], most significant first.
             #[must_use]
             pub fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
             }
 
-            /// The id whose bytes these are, most significant first.
+            /// The id with these bytes, most significant first.
             #[must_use]
             pub fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(Uuid::from_bytes(bytes))
@@ -60,8 +60,8 @@ macro_rules! uuid_newtype {
 }
 
 uuid_newtype! {
-    /// The identity of one task: a version 7 UUID, so ids sort by the time they were made, and those of one process
-    /// only grow.
+    /// The id of one task: a version 7 UUID. Ids sort by creation time, and each id that a process makes is greater than the
+    /// ids it made before.
     ///
     /// ```
     /// use taskflow::TaskId;
@@ -76,7 +76,7 @@ uuid_newtype! {
 }
 
 uuid_newtype! {
-    /// The identity of one start of one process: random, so a process that comes back is another instance and can
-    /// never be taken for the one that died.
+    /// The id of one start of one process: a version 7 UUID. A process that restarts gets a new id, so it is never mistaken for
+    /// the instance that died.
     InstanceId
 }

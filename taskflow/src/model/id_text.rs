@@ -1,4 +1,4 @@
-//! Reads the id of a task from text.
+//! Parses a task id from text.
 
 use std::str::FromStr;
 

@@ -1,4 +1,4 @@
-//! Processes: who is there, how this one is, and what its shutdown left.
+//! Processes: the instances that use the store, the health of this one, and the report of its shutdown.
 
 use std::time::SystemTime;
 
@@ -10,17 +10,17 @@ use super::{InstanceId, time};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct InstanceInfo {
-    /// The identity of this start of the process.
+    /// The id of this start of the process.
     pub id: InstanceId,
-    /// The name of its machine.
+    /// The host name of its machine.
     pub host: String,
-    /// Its process id there.
+    /// Its process id on that machine.
     pub pid: u32,
     /// The version of taskflow it was built with.
     pub version: String,
-    /// Whether it runs tasks, or only adds and administers.
+    /// Whether it runs tasks. If not, it only adds and administers them.
     pub runs: bool,
-    /// The schedules that tick in it.
+    /// The names of the schedules that tick in it.
     pub schedules: Vec<String>,
     /// When it started, by the store's clock.
     #[serde(with = "time::rfc3339_serde")]
@@ -28,7 +28,7 @@ pub struct InstanceInfo {
     /// When it last renewed its leases.
     #[serde(with = "time::rfc3339_serde")]
     pub seen_at: SystemTime,
-    /// How many tasks it runs.
+    /// The number of tasks that it runs now.
     pub running: u64,
 }
 
@@ -51,57 +51,59 @@ impl InstanceInfo {
     }
 }
 
-/// How this process and its store are. See [`TaskManager::health`](crate::TaskManager::health).
+/// The health of this process and its store. See [`TaskManager::health`](crate::TaskManager::health).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Health {
-    /// Since when the store cannot be reached or refuses writes; `None` while all is well. It ends with a write that
-    /// succeeds: a store that refuses writes (out of memory, a replica, a full disk) still answers reads.
+    /// Since when the store cannot be reached or refuses writes; `None` while the store works. Only a write that succeeds
+    /// resets it, because a store that refuses writes (out of memory, a replica, a full disk) still answers reads.
     #[serde(with = "time::rfc3339_option")]
     pub degraded_since: Option<SystemTime>,
-    /// The store's last error since then.
+    /// The store's last error since `degraded_since`.
     pub reason: Option<String>,
-    /// Writes of runs that had lost their lease; each was dropped.
+    /// Writes that the store dropped because their run had lost its lease.
     pub stale_writes: u64,
-    /// Runs of this process whose lease was lost.
+    /// Runs of this process that lost their lease.
     pub lost_leases: u64,
     /// Calls to the store that failed.
     pub store_errors: u64,
-    /// How often a part of the engine panicked and was started again. Everything goes on, but something is wrong: report
-    /// [`last_engine_panic`](Self::last_engine_panic), or mend your log layer if that is what panicked. A panic of a task
-    /// does not count here; one of a [`Store`](crate::Store) of your own counts as a store error.
+    /// How often a part of the engine panicked and was restarted. The process keeps working, but this is a bug: report
+    /// [`last_engine_panic`](Self::last_engine_panic), or fix your log layer if the log layer panicked. Panics of tasks do not
+    /// count here; a panic of your own [`Store`](crate::Store) counts as a store error.
     pub engine_restarts: u64,
-    /// The last of these panics, with its place.
+    /// The message and source location of the last engine panic.
     pub last_engine_panic: Option<String>,
-    /// Claimed and not yet finished in the store: running ones, those whose outcome is being written, and prefetched ones
-    /// that wait for a slot.
+    /// Tasks that are claimed and not yet finished in the store: running tasks, tasks with an outcome that is being written,
+    /// and prefetched tasks that wait for a slot.
     pub claimed: u64,
-    /// Running now.
+    /// Tasks that are running now.
     pub running: u64,
 }
 
 impl Health {
-    /// Whether the store can be reached and takes writes.
+    /// Whether the store can be reached and accepts writes.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.degraded_since.is_none()
     }
 }
 
-/// What became of the tasks that were here when [`TaskManager::shutdown`](crate::TaskManager::shutdown) was called.
+/// What happened to the tasks of this process when [`TaskManager::shutdown`](crate::TaskManager::shutdown) was called.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ShutdownReport {
-    /// Ended by themselves before the deadline.
+    /// Tasks that ended by themselves before the deadline.
     pub finished: usize,
-    /// Went back to the queue, uncounted: not started yet, or cut short and allowed to run again.
+    /// Tasks that went back to the queue; the attempt does not count. They had not started, or were interrupted and may run
+    /// again.
     pub handed_back: usize,
-    /// Cut short, and not allowed to run twice.
+    /// Tasks that were interrupted and may not run twice.
     pub interrupted: usize,
-    /// Ignored the request to stop: synchronous tasks that never ask, and async ones that block their thread. They keep
-    /// their lease until they return or the process is gone.
+    /// Tasks that ignored the request to stop: synchronous tasks that never check for it, and async tasks that block their
+    /// thread. They keep their lease until they return or the process exits.
     pub abandoned: usize,
-    /// Ended, but the store could not be told in time. It is told as soon as it answers, if the process lives until then.
-    /// Otherwise they count as lost with the process: they run again if they may, and are `interrupted` if not.
+    /// Tasks that ended, but their outcome was not stored in time. It is stored as soon as the store answers, if the process
+    /// still lives. Otherwise the runs are lost with the process: tasks that may run again do so, the others become
+    /// `interrupted`.
     pub unwritten: usize,
 }

@@ -1,11 +1,11 @@
-//! The limits of every word and number that a user can give, in one table: for the attributes, the builder, the add,
+//! The limits of all texts and numbers that a user can pass, in one table: for the attributes, the builder, the add,
 //! [`NewTask`](super::NewTask), queues, schedules, results and the SQL function of the PostgreSQL store.
 //!
-//! Retries, snoozes, priorities and the counts of a [`QueueConfig`](super::QueueConfig) may have every value of their types:
-//! a task has 1 to `u32::MAX` attempts.
+//! Retries, snoozes, priorities and the counts of a [`QueueConfig`](super::QueueConfig) may have every value of their types.
+//! A task has 1 to `u32::MAX` attempts.
 //!
-//! The attributes check while the program is compiled, in a crate of their own: `taskflow-macros/src/options/limits.rs`
-//! repeats what they need, and `tests/limits.rs` compares the two files.
+//! The attributes check their options at compile time, in a crate of their own. `taskflow-macros/src/options/limits.rs`
+//! repeats the limits they need, and `tests/limits.rs` compares the two files.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,11 +17,11 @@ use serde_json::value::RawValue;
 
 use super::{AddError, Error, time};
 
-/// The longest name of a task, queue or schedule, key, name of a tag and value of a tag: bytes of UTF-8, counted by
+/// The longest task name, queue name, schedule name, key, tag name and tag value, in bytes of UTF-8 as counted by
 /// [`kept_length`].
 pub(crate) const WORD: usize = 1024;
-/// The most bytes of a task's name, queue and concurrency key together, where it has such a key: they are one entry of an
-/// index, and PostgreSQL's hold 2,704 bytes.
+/// The most bytes of name, queue and concurrency key together, for a task with a concurrency key. They form one index entry,
+/// and an index entry of PostgreSQL holds at most 2,704 bytes.
 pub(crate) const KEYED_WORDS: usize = 2560;
 /// The most tags of a task.
 pub(crate) const TAGS: usize = 32;
@@ -29,12 +29,12 @@ pub(crate) const TAGS: usize = 32;
 pub(crate) const PAYLOAD: usize = 1 << 20;
 /// The longest result, in bytes of JSON.
 pub(crate) const RESULT: usize = 1 << 20;
-/// How many arrays and objects an argument or a result may nest: serde_json reads no more back.
+/// The most arrays and objects that an argument or a result may nest. `serde_json` cannot read deeper JSON.
 pub(crate) const DEPTH: usize = 127;
 /// The most tasks of one `add_all`.
 pub(crate) const TASKS_AT_ONCE: usize = 100_000;
 
-/// The longest length of time: a century. Beyond it a length is a slip, and an instant it leads to is out of range.
+/// The longest duration: a century. A longer one is a mistake, and an instant computed from it would be out of range.
 pub(crate) const LENGTH: Duration = Duration::from_secs(36_525 * 86_400);
 /// The shortest timeout of an attempt.
 pub(crate) const TIMEOUT_MIN: Duration = Duration::from_millis(1);
@@ -44,27 +44,27 @@ pub(crate) const INTERVAL_MIN: Duration = Duration::from_millis(100);
 pub(crate) const LEASE_MIN: Duration = Duration::from_millis(30);
 
 /// The first and the last instant of a task, in microseconds since 1970: from 1970-01-01T00:00:00Z to
-/// 2200-01-01T00:00:00Z. Redis counts exactly to the year 2255, and what a task is postponed by must fit too.
+/// 2200-01-01T00:00:00Z. Redis represents microseconds exactly up to the year 2255, and delays are added to the instant.
 pub(crate) const INSTANTS: RangeInclusive<i64> = 0..=7_258_118_400_000_000;
 
 /// The factor from one delay to the next.
 pub(crate) const BACKOFF: RangeInclusive<f64> = 1.0..=1000.0;
-/// The share by which a delay may vary.
+/// The share by which jitter may lengthen or shorten a delay.
 pub(crate) const JITTER: RangeInclusive<f64> = 0.0..=1.0;
 /// The fewest lost runs in a row that mark a task as poison.
 pub(crate) const LOST_RUNS_MIN: u32 = 1;
 
-/// Why a word or a number is refused.
+/// Why a text or a number is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// It is larger than the limit.
+    /// The value is larger than the limit.
     TooLarge { actual: usize, limit: usize },
-    /// It has another fault.
+    /// The value is invalid in another way. The message states the rule.
     Invalid(&'static str),
 }
 
 impl Refused {
-    /// The error of an add in which `field` has this value.
+    /// The error of an add with this `value` in `field`.
     pub(crate) fn in_add(self, field: &'static str, value: &dyn fmt::Debug) -> AddError {
         match self {
             Self::TooLarge { actual, limit } => AddError::TooLarge { what: field, limit, actual },
@@ -74,7 +74,7 @@ impl Refused {
         }
     }
 
-    /// The error of the builder, or of an option of a queue, which has this value.
+    /// The error of a builder or queue `option` with this `value`.
     pub(crate) fn in_config(self, option: &'static str, value: &dyn fmt::Debug) -> Error {
         match self {
             Self::TooLarge { actual, .. } => {
@@ -86,8 +86,8 @@ impl Refused {
     }
 }
 
-/// How long a text is where a store keeps it. PostgreSQL has no NUL character in its text and escapes it; so that one limit
-/// holds everywhere, a NUL counts as four bytes, and the sign `␀`, which marks it there, as six.
+/// The length of a text as a store keeps it, in bytes. PostgreSQL text cannot contain NUL, so its store escapes NUL with the
+/// character `␀`. To have one limit for every store, a NUL always counts as four bytes and `␀` as six.
 pub(crate) fn kept_length(text: &str) -> usize {
     if text.len() > WORD {
         return text.len();
@@ -96,44 +96,44 @@ pub(crate) fn kept_length(text: &str) -> usize {
     text.len() + 3 * escaped
 }
 
-/// A number of things, or a length in bytes.
+/// Checks a number of items, or a length in bytes.
 pub(crate) fn size(actual: usize, limit: usize) -> Result<(), Refused> {
     if actual > limit { Err(Refused::TooLarge { actual, limit }) } else { Ok(()) }
 }
 
-/// A key, or the name or value of a tag: any text of that length.
+/// Checks a key, a tag name or a tag value: any text of at most [`WORD`] bytes.
 pub(crate) fn word(text: &str) -> Result<(), Refused> {
     size(kept_length(text), WORD)
 }
 
-/// The name of a task, a queue or a schedule.
+/// Checks the name of a task, a queue or a schedule.
 pub(crate) fn name(text: &str) -> Result<(), Refused> {
     size(kept_length(text), WORD)?;
     if text.is_empty() {
-        return Err(Refused::Invalid("a name is not empty"));
+        return Err(Refused::Invalid("a name must not be empty"));
     }
     if text.trim() != text {
-        return Err(Refused::Invalid("a name neither begins nor ends with a blank"));
+        return Err(Refused::Invalid("a name must not begin or end with a blank"));
     }
     if text.chars().any(char::is_control) {
-        return Err(Refused::Invalid("a name has no control character"));
+        return Err(Refused::Invalid("a name must not contain a control character"));
     }
     Ok(())
 }
 
-/// Arguments that no call has written: a JSON object of which each value can be read back.
+/// Checks arguments that no task call wrote: they must be a JSON object, and each value must be readable.
 pub(crate) fn arguments(json: &str) -> Result<(), String> {
     let object: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(json)
         .map_err(|error| format!("the arguments are not a JSON object: {error}"))?;
     match object.iter().find(|(_, value)| depth(value.get()) > DEPTH) {
         Some((name, _)) => {
-            Err(format!("argument `{name}` nests arrays and objects deeper than {DEPTH}, which is the limit"))
+            Err(format!("argument `{name}` nests arrays and objects deeper than {DEPTH}, the limit"))
         }
         None => Ok(()),
     }
 }
 
-/// How many arrays and objects stand in one another in a JSON value.
+/// The nesting depth of arrays and objects in a JSON value.
 fn depth(json: &str) -> usize {
     let (mut depth, mut deepest, mut in_text, mut is_escaped) = (0_usize, 0, false, false);
     for byte in json.bytes() {
@@ -152,7 +152,7 @@ fn depth(json: &str) -> usize {
     deepest
 }
 
-/// A length of time.
+/// Checks a duration.
 pub(crate) fn length(length: Duration) -> Result<(), Refused> {
     if length > LENGTH {
         return Err(Refused::Invalid("a length of time is at most a century (36525 days)"));
@@ -160,7 +160,7 @@ pub(crate) fn length(length: Duration) -> Result<(), Refused> {
     Ok(())
 }
 
-/// A length of time that may be without end: [`Duration::MAX`].
+/// Checks a duration that may be unlimited: [`Duration::MAX`].
 pub(crate) fn length_or_ever(given: Duration) -> Result<(), Refused> {
     if given == Duration::MAX {
         return Ok(());
@@ -172,7 +172,7 @@ pub(crate) fn length_or_ever(given: Duration) -> Result<(), Refused> {
     })
 }
 
-/// An instant at which something may happen to a task.
+/// Checks an instant of a task, such as its due time or its expiry.
 pub(crate) fn instant(at: SystemTime) -> Result<(), Refused> {
     if INSTANTS.contains(&time::to_micros(at)) {
         return Ok(());
@@ -180,7 +180,7 @@ pub(crate) fn instant(at: SystemTime) -> Result<(), Refused> {
     Err(Refused::Invalid("an instant is from 1970-01-01T00:00:00Z to 2200-01-01T00:00:00Z"))
 }
 
-/// The factor from one delay to the next.
+/// Checks the factor from one delay to the next.
 pub(crate) fn backoff(factor: f64) -> Result<(), Refused> {
     if BACKOFF.contains(&factor) {
         return Ok(());
@@ -188,7 +188,7 @@ pub(crate) fn backoff(factor: f64) -> Result<(), Refused> {
     Err(Refused::Invalid("a factor is a number from 1 to 1000"))
 }
 
-/// The share by which a delay may vary.
+/// Checks the share by which jitter may lengthen or shorten a delay.
 pub(crate) fn jitter(share: f64) -> Result<(), Refused> {
     if JITTER.contains(&share) {
         return Ok(());

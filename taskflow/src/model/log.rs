@@ -1,4 +1,4 @@
-//! What a task said while it ran.
+//! Log lines that a task writes while it runs.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -7,40 +7,40 @@ use serde::{Deserialize, Serialize};
 
 use super::time;
 
-/// One line a task logged with [`TaskContext::log`](crate::TaskContext::log).
+/// One line that a task logged with [`TaskContext::log`](crate::TaskContext::log).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LogLine {
-    /// When, to the millisecond.
+    /// When it was logged, to the millisecond.
     #[serde(with = "time::rfc3339_serde")]
     pub at: SystemTime,
-    /// How grave.
+    /// Its severity.
     pub level: LogLevel,
-    /// What.
+    /// The logged text.
     pub message: String,
-    /// By which attempt of the task.
+    /// The number of the attempt that logged it.
     pub attempt: u32,
 }
 
 impl LogLine {
-    /// A line said at `at` by attempt number `attempt`.
+    /// A line that attempt number `attempt` logged at `at`, which is truncated to the millisecond.
     #[must_use]
     pub fn new(at: SystemTime, level: LogLevel, message: String, attempt: u32) -> Self {
         Self { at: time::from_micros(time::to_micros(at) / 1000 * 1000), level, message, attempt }
     }
 }
 
-/// How grave a [`LogLine`] is.
+/// The severity of a [`LogLine`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
-    /// For whoever looks into one task.
+    /// Details for debugging one task.
     Debug,
-    /// What happened.
+    /// Normal progress.
     Info,
-    /// What may need a look.
+    /// A possible problem.
     Warn,
-    /// What went wrong.
+    /// A failure.
     Error,
 }
 
@@ -56,7 +56,7 @@ impl LogLevel {
         }
     }
 
-    /// The level whose word this is.
+    /// The level with this word; `None` for an unknown word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
         [Self::Debug, Self::Info, Self::Warn, Self::Error].into_iter().find(|level| level.as_str() == word)

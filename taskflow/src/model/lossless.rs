@@ -1,6 +1,6 @@
-//! Writes JSON that can be read back as it was. What cannot is refused at the add instead of lost at the decode: serde_json
-//! writes NaN and the infinities as `null`, and `Some(None)` and `Some(())` as the `null` that reads back as `None`; and it
-//! writes any depth, but reads no more than 127 arrays and objects in one another.
+//! Writes JSON that reads back as the same value. A value that would not is refused when it is written, so that it is not lost
+//! when it is decoded. `serde_json` writes NaN and the infinities as `null`. It writes `Some(None)` and `Some(())` as `null`,
+//! which reads back as `None`. It writes JSON of any depth, but reads at most 127 nested arrays and objects.
 
 use std::{fmt, io};
 
@@ -9,7 +9,7 @@ use serde_json::ser::Formatter;
 
 use super::limits;
 
-/// Appends `value` to `json`, or says why it could not be read back.
+/// Appends `value` to `json`, or returns why it could not be read back.
 pub(crate) fn write<T: Serialize>(json: &mut Vec<u8>, value: &T) -> Result<(), String> {
     let start = json.len();
     let mut serializer = serde_json::Serializer::with_formatter(&mut *json, Shallow { depth: 0 });
@@ -17,7 +17,7 @@ pub(crate) fn write<T: Serialize>(json: &mut Vec<u8>, value: &T) -> Result<(), S
     check(&json[start..], value)
 }
 
-/// Writes JSON without blanks, and stops where it becomes too deep: before the value's own recursion fills the stack.
+/// Writes compact JSON and stops at the depth limit, before the value's own recursion overflows the stack.
 struct Shallow {
     depth: usize,
 }
@@ -29,7 +29,7 @@ impl Shallow {
             return Ok(());
         }
         let limit = limits::DEPTH;
-        Err(io::Error::other(format!("it nests arrays and objects deeper than {limit}, which is the limit")))
+        Err(io::Error::other(format!("it nests arrays and objects deeper than {limit}, the limit")))
     }
 }
 
@@ -55,8 +55,8 @@ impl Formatter for Shallow {
     }
 }
 
-/// Whether `value`, which was written as `json`, can be read back as it was. Everything lossy is written as `null`, so
-/// a value without one needs no second look.
+/// Checks that `value`, which was written as `json`, reads back as the same value. Every lossy value is written as `null`, so
+/// JSON without `null` needs no further check.
 fn check<T: Serialize>(json: &[u8], value: &T) -> Result<(), String> {
     if !json.windows(4).any(|four| four == b"null") {
         return Ok(());
@@ -64,7 +64,7 @@ fn check<T: Serialize>(json: &[u8], value: &T) -> Result<(), String> {
     value.serialize(Check).map(|_| ()).map_err(|Lossy(message)| message)
 }
 
-/// How a value is written.
+/// Whether a value is written as `null`.
 #[derive(PartialEq)]
 enum Shape {
     Null,
@@ -88,7 +88,7 @@ impl ser::Error for Lossy {
     }
 }
 
-/// Walks a value and writes nothing.
+/// A serializer that only checks a value and writes nothing.
 struct Check;
 
 fn number(finite: bool, value: f64) -> Result<Shape, Lossy> {
@@ -132,7 +132,9 @@ impl Serializer for Check {
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Shape, Lossy> {
         match value.serialize(Self)? {
-            Shape::Null => Err(Lossy("JSON cannot tell a `Some` that holds nothing from `None`".to_owned())),
+            Shape::Null => {
+                Err(Lossy("JSON cannot distinguish a `Some` that holds nothing from `None`".to_owned()))
+            }
             Shape::Other => Ok(Shape::Other),
         }
     }
@@ -247,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_cannot_say_is_found_however_deep() {
+    fn a_value_that_json_cannot_represent_is_found_at_any_depth() {
         assert!(outcome(&f64::NAN).unwrap_err().contains("JSON has no NaN"));
         assert!(outcome(&vec![Some((1, f32::NEG_INFINITY))]).unwrap_err().contains("-inf"));
         assert!(outcome(&BTreeMap::from([("a", [f64::INFINITY])])).is_err());
@@ -256,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn an_honest_null_and_a_text_that_says_null_pass() {
+    fn a_real_null_and_a_text_that_contains_null_pass() {
         assert_eq!(outcome(&(Option::<u8>::None, (), "null", Some("null"), 1.5)), Ok(()));
         assert_eq!(outcome(&Some(vec![Option::<u8>::None])), Ok(()));
     }

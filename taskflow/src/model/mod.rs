@@ -1,5 +1,5 @@
-//! The words everything else is written in: ids, states, records, filters, events, errors. They know of no store and
-//! no engine; the rules of a task's life that every store must apply alike are here too, as pure functions.
+//! The data types of taskflow: ids, statuses, records, filters, events, errors. They depend on no store and no engine. The
+//! recovery rules that every store must apply alike are here too, as pure functions.
 
 mod attempt;
 pub(crate) mod error;

@@ -1,4 +1,4 @@
-//! A task that is to be added.
+//! A task to add.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -7,44 +7,44 @@ use std::time::{Duration, SystemTime};
 
 use super::{AddError, RetryPolicy, TaskId, TaskSource, limits, time};
 
-/// A task that is to be added, whatever its kind: what [`add_all`](crate::TaskManager::add_all) takes where kinds are
-/// mixed, and what a store is given to keep.
+/// A task to add, without its Rust type. [`add_all`](crate::TaskManager::add_all) takes it to add tasks of different kinds at
+/// once, and stores receive it to insert it.
 ///
-/// Made from a call or from an add that was not awaited, with
+/// Make one from a task call, or from an add that has not been awaited, with
 /// [`into_new_task`](crate::task::IntoNewTask::into_new_task).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct NewTask {
-    /// Its identity, fixed here so that an add whose answer was lost can be repeated without adding twice.
+    /// Its id. It is chosen before the add, so that an add can be repeated after a lost answer without adding the task twice.
     pub id: TaskId,
     /// The name it is registered under.
     pub name: Cow<'static, str>,
-    /// The queue to wait in.
+    /// Its queue.
     pub queue: Cow<'static, str>,
-    /// Higher runs first.
+    /// Its priority: higher values run first.
     pub priority: i16,
-    /// Its arguments, a JSON object keyed by parameter name, or why they could not be written. An argument nests at most 127
-    /// arrays and objects.
+    /// Its arguments as a JSON object keyed by parameter name, or the error of writing them. An argument nests at most 127 arrays
+    /// and objects.
     pub args: Result<Arc<str>, AddError>,
-    /// Labels.
+    /// Its tags.
     pub tags: BTreeMap<String, String>,
-    /// Another task of this name with this key that is pending, running or succeeded is taken instead.
+    /// If a task with this name and key is pending, running or succeeded, the add returns that task and adds none.
     pub idempotency_key: Option<String>,
-    /// A task of this name with this key that waits for its first attempt is replaced.
+    /// If a task with this name and key waits for its first attempt, the new task replaces it.
     pub run_key: Option<String>,
     /// When it is due.
     pub when: When,
-    /// After this instant it is not started any more: it ends as cancelled.
+    /// The task is not started after this instant; it ends as cancelled.
     pub expires_at: Option<SystemTime>,
-    /// Its queue may limit how many tasks of one such key run at once.
+    /// Its queue may limit how many tasks with the same concurrency key run at once.
     pub concurrency_key: Option<String>,
-    /// How often and when it may be tried again.
+    /// How often and when it is retried.
     pub policy: Cow<'static, RetryPolicy>,
-    /// Whether it should take a free slot at once.
+    /// Whether it starts at once if this process has a free slot, before any waiting task.
     pub eager: bool,
-    /// What adds it.
+    /// The source of the task.
     pub source: TaskSource,
-    /// The arguments that a call has written: while `args` are these, they need no second look.
+    /// The arguments as a task call wrote them. While `args` is this same `Arc`, they need not be checked again.
     pub(crate) written: Option<Arc<str>>,
 }
 
@@ -52,28 +52,28 @@ pub struct NewTask {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum When {
-    /// At once.
+    /// Immediately.
     #[default]
     Now,
-    /// So long after it was stored, by the store's clock.
+    /// This long after the task was stored, by the store's clock.
     In(Duration),
     /// At this instant.
     At(SystemTime),
 }
 
 impl NewTask {
-    /// The most tags a task may have.
+    /// The most tags of a task.
     pub const MAX_TAGS: usize = limits::TAGS;
     /// The longest payload, in bytes of JSON.
     pub const MAX_PAYLOAD: usize = limits::PAYLOAD;
-    /// The most tasks of one [`add_all`](crate::TaskManager::add_all): they are one transaction, and meanwhile nobody else
-    /// can write.
+    /// The most tasks of one [`add_all`](crate::TaskManager::add_all). They are stored in one transaction, and nobody else can
+    /// write until it ends.
     pub const MAX_AT_ONCE: usize = limits::TASKS_AT_ONCE;
-    /// The longest name, key, tag name, tag value and queue name, in bytes. In keys and tags a NUL counts as four bytes and
-    /// the sign `␀` as six, which is what they take where text has no NUL.
+    /// The longest name, key, tag name, tag value and queue name, in bytes of UTF-8. In keys and tags a NUL counts as four bytes
+    /// and the character `␀` as six: their escaped size in a store that cannot keep a NUL in text.
     pub const MAX_WORD: usize = limits::WORD;
 
-    /// A task of that name with these arguments and no options.
+    /// A task with this name, these arguments and the default options.
     #[must_use]
     pub fn new(name: impl Into<Cow<'static, str>>, args: Result<Arc<str>, AddError>) -> Self {
         Self {
@@ -95,13 +95,13 @@ impl NewTask {
         }
     }
 
-    /// The task of a call, whose arguments have been written as an object that can be read back.
+    /// The task of a call. Its arguments were written as a JSON object that is known to be readable.
     pub(crate) fn of_call(name: &'static str, args: Result<Arc<str>, AddError>) -> Self {
         let written = args.as_ref().ok().cloned();
         Self { written, ..Self::new(name, args) }
     }
 
-    /// Its arguments, once it is within every limit.
+    /// Checks every limit and returns the arguments.
     pub(crate) fn check(&self) -> Result<&Arc<str>, AddError> {
         let args = self.args.as_ref().map_err(Clone::clone)?;
         let size = |field, actual, limit| {

@@ -1,4 +1,4 @@
-//! How often and when a task may be tried again.
+//! Retry policies: how often and when a task is retried.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,37 +9,37 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::{AddError, limits};
 
-/// What a task said about being tried again. It is taken at the add and stored with the task, so that any process can
-/// apply it, even one that does not know the task.
+/// The retry policy of a task. It is fixed at the add and stored with the task, so that any process can apply it, even one
+/// that does not know the task.
 ///
-/// A store keeps it as a JSON object of the fields that differ from [`DEFAULT`](Self::DEFAULT), since every task carries
-/// one. What is no such object, or breaks a limit, is an error when it is read: another policy must not stand in its place.
+/// Every task carries a policy, so a store keeps only the fields that differ from [`DEFAULT`](Self::DEFAULT), as a JSON object.
+/// Reading anything else, or a value outside its limits, is an error: a task must never run under another policy.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(try_from = "Stored")]
 #[non_exhaustive]
 pub struct RetryPolicy {
     /// Attempts after the first.
     pub retries: u32,
-    /// Before the second attempt.
+    /// The delay before the second attempt: at most a century, and at most `max_delay`.
     pub delay: Duration,
-    /// Each further delay is this many times the one before.
+    /// The factor from one delay to the next: 1 to 1000. With 1 the delay is constant.
     pub backoff: f64,
-    /// No delay is longer.
+    /// The longest delay before jitter: at most a century, or [`Duration::MAX`] for no limit.
     pub max_delay: Duration,
-    /// Each delay is longer or shorter by up to this share, at random.
+    /// The share by which each delay is randomly longer or shorter: 0 to 1.
     pub jitter: f64,
-    /// How long one attempt may take.
+    /// The most time that one attempt may take: 1 ms to a century, or [`Duration::MAX`]. `None` is no limit.
     pub timeout: Option<Duration>,
-    /// A run that a crash or a shutdown cut short may be repeated, however few attempts are left.
+    /// Whether a run that a crash or a shutdown interrupted is repeated even if no attempts are left.
     pub requeue_on_interrupt: bool,
-    /// So often it may ask to be run later, which is no attempt; once more is a failed one.
+    /// The number of snoozes that do not count as an attempt. One more snooze is a failed attempt.
     pub max_snoozes: u32,
-    /// So many lost runs in a row, and the task is held to be what kills its processes.
+    /// After this many lost runs in a row the task fails as poison: it probably kills its processes. At least 1.
     pub max_lost_runs: u32,
 }
 
 impl RetryPolicy {
-    /// No retries, and for those who ask for some: 1 s, doubled each time up to 1 h, give or take a tenth.
+    /// The default: no retries. For tasks that set `retries`: a delay of 1 s, doubled each time up to 1 h, with 10 % jitter.
     pub const DEFAULT: Self = Self {
         retries: 0,
         delay: Duration::from_secs(1),
@@ -52,7 +52,7 @@ impl RetryPolicy {
         max_lost_runs: 3,
     };
 
-    /// Whether every number is within its limits.
+    /// Checks that every number is within its limits.
     pub(crate) fn check(&self) -> Result<(), AddError> {
         limits::length(self.delay).map_err(|refused| refused.in_add("delay", &self.delay))?;
         limits::length_or_ever(self.max_delay)
@@ -70,46 +70,47 @@ impl RetryPolicy {
             let refuse = |refused: limits::Refused| refused.in_add("timeout", &timeout);
             limits::length_or_ever(timeout).map_err(refuse)?;
             if timeout < limits::TIMEOUT_MIN {
-                return Err(refuse(limits::Refused::Invalid("an attempt may take 1 ms at the least")));
+                return Err(refuse(limits::Refused::Invalid("the shortest timeout is 1 ms")));
             }
         }
         if self.max_lost_runs < limits::LOST_RUNS_MIN {
-            let refused = limits::Refused::Invalid("one lost run is the least");
+            let refused = limits::Refused::Invalid("the least is 1");
             return Err(refused.in_add("max_lost_runs", &self.max_lost_runs));
         }
         Ok(())
     }
 
-    /// Attempts in all.
+    /// The number of attempts in total: `retries + 1`.
     #[must_use]
     pub fn max_attempts(&self) -> u32 {
         self.retries.saturating_add(1)
     }
 
-    /// Whether attempt number `attempt` may be claimed before a slot is free for it. If its process dies before the attempt
-    /// begins, the rule of lost runs must make the task pending again: it may be requeued, or attempts are left, and a single
-    /// lost run is not yet poison. A task whose last run was lost is not prefetched
-    /// either, so that only runs that began can make it poison.
+    /// Whether attempt number `attempt` may be claimed before a slot is free for it (prefetched).
+    ///
+    /// If the process dies before a prefetched attempt begins, the recovery rule must make the task pending again. So it must be
+    /// allowed to requeue or have attempts left, and a single lost run must not make it poison. A task is also not prefetched if
+    /// its last run was lost, so that only a run that began can make it poison.
     #[must_use]
     pub fn may_prefetch(&self, attempt: u32, max_attempts: u32, lost_runs: u32) -> bool {
         lost_runs == 0 && self.max_lost_runs > 1 && (self.requeue_on_interrupt || attempt < max_attempts)
     }
 
-    /// How long to wait after attempt number `attempt` (1 is the first) failed, without jitter:
+    /// The delay after attempt number `attempt` (1 is the first) failed, without jitter:
     /// `min(max_delay, delay · backoff^(attempt-1))`.
     #[must_use]
     pub fn back_off(&self, attempt: u32) -> Duration {
         let exponent = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX);
         let seconds = self.delay.as_secs_f64() * self.backoff.powi(exponent);
-        // A product that overflows is infinite, and one of 0 and infinity is NaN: neither is a length.
+        // An overflow gives infinity, and 0 times infinity gives NaN. Neither is a valid duration.
         if seconds.is_nan() {
             return self.delay.min(self.max_delay);
         }
         Duration::try_from_secs_f64(seconds).map_or(self.max_delay, |length| length.min(self.max_delay))
     }
 
-    /// [`back_off`](Self::back_off) with `chance`, from 0 to 1, taken for the jitter: 0 is the shortest, 1 the longest. A
-    /// century at most.
+    /// The delay of [`back_off`](Self::back_off) with jitter. `chance` from 0 to 1 selects the jitter: 0 gives the shortest
+    /// delay, 1 the longest. The result is at most a century.
     #[must_use]
     pub fn back_off_with(&self, attempt: u32, chance: f64) -> Duration {
         let factor = 1.0 + self.jitter * (2.0 * chance - 1.0);
@@ -124,7 +125,7 @@ impl Serialize for RetryPolicy {
         let mut object = serializer.serialize_map(None)?;
         macro_rules! unless_default {
             ($($field:ident)*) => {
-                // Names every field, so that none can be forgotten.
+                // Destructures every field, so that a new field cannot be forgotten.
                 let Self { $($field),* } = self;
                 $(if *$field != Self::DEFAULT.$field {
                     object.serialize_entry(stringify!($field), $field)?;
@@ -138,7 +139,7 @@ impl Serialize for RetryPolicy {
     }
 }
 
-/// A policy as it stands in a store, before its limits are checked.
+/// A policy as it is stored, before its limits are checked.
 #[derive(Deserialize)]
 #[serde(default)]
 struct Stored {
@@ -151,7 +152,7 @@ struct Stored {
     requeue_on_interrupt: bool,
     max_snoozes: u32,
     max_lost_runs: u32,
-    /// Of a later version. With it, serde reads objects only, and no arrays.
+    /// Fields of a later version. A flattened map also makes serde accept objects only, not arrays.
     #[serde(flatten)]
     _others: BTreeMap<String, IgnoredAny>,
 }
@@ -235,14 +236,14 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_policy_is_read_as_it_was_or_not_at_all() {
+    fn a_stored_policy_round_trips_and_an_invalid_one_is_refused() {
         let timeout = Some(Duration::MAX);
         let policy = RetryPolicy { retries: 7, backoff: 1.5, timeout, max_delay: Duration::MAX, ..policy() };
         let json = serde_json::to_string(&policy).unwrap();
         assert_eq!(serde_json::from_str::<RetryPolicy>(&json).unwrap(), policy);
         let usual = RetryPolicy { retries: 1, ..RetryPolicy::DEFAULT };
         assert_eq!(serde_json::to_string(&usual).unwrap(), r#"{"retries":1}"#);
-        // From the SQL function, and from a later version.
+        // A policy written by the SQL function, with a field of a later version.
         let some: RetryPolicy = serde_json::from_str(r#"{"retries":2,"later":[1]}"#).unwrap();
         assert_eq!(some, RetryPolicy { retries: 2, ..RetryPolicy::DEFAULT });
         for junk in [
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_moves_a_delay_by_its_share_at_most() {
+    fn jitter_changes_a_delay_by_at_most_its_share() {
         assert_eq!(policy().back_off_with(1, 0.0), Duration::from_millis(900));
         assert_eq!(policy().back_off_with(1, 1.0), Duration::from_millis(1100));
     }

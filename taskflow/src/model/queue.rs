@@ -1,4 +1,4 @@
-//! Queues: what may be asked of one, and what is in it.
+//! Queues: their limits and their statistics.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use super::{Error, limits, time};
 
 /// The limits of one queue.
 ///
-/// Where a program says them ([`TaskManagerBuilder::queue`](crate::TaskManagerBuilder::queue)) they are defaults; those
-/// that [`TaskManager::set_queue`](crate::TaskManager::set_queue) stores hold for all processes, and beat them until
-/// [`reset_queue`](crate::TaskManager::reset_queue).
+/// Limits given to [`TaskManagerBuilder::queue`](crate::TaskManagerBuilder::queue) are the defaults of that program. Limits
+/// given to [`TaskManager::set_queue`](crate::TaskManager::set_queue) are stored and apply to all processes; they override the
+/// defaults until [`reset_queue`](crate::TaskManager::reset_queue).
 ///
 /// ```
 /// use std::time::Duration;
@@ -26,18 +26,19 @@ use super::{Error, limits, time};
 #[serde(default)]
 #[non_exhaustive]
 pub struct QueueConfig {
-    /// At most so many of its tasks run at once in one process; `None` is no limit but the manager's own.
+    /// The most tasks of this queue that run at once in one process; `None` leaves only the manager's own limit.
     pub concurrency: Option<usize>,
-    /// At most so many of its tasks run at once over all processes.
+    /// The most tasks of this queue that run at once over all processes; `None` is no limit.
     pub global_concurrency: Option<usize>,
-    /// At most so many tasks of one [concurrency key](crate::AddTask::concurrency_key) run at once over all processes.
+    /// The most tasks with the same [concurrency key](crate::AddTask::concurrency_key) that run at once over all processes;
+    /// `None` is no limit.
     pub key_concurrency: Option<usize>,
-    /// At most so many of its tasks start in any stretch of time of one length, over all processes.
+    /// The most tasks of this queue that start in any period of a given length, over all processes; `None` is no limit.
     pub rate_limit: Option<RateLimit>,
-    /// At most so many of its tasks wait for their first attempt; a further add is refused with
+    /// The most tasks of this queue that wait for their first attempt. Beyond it an add fails with
     /// [`AddError::QueueFull`](crate::AddError::QueueFull). Retries are never refused. `None` is no limit.
     pub max_size: Option<usize>,
-    /// Whether an add that is refused because the queue is full leaves a record of status
+    /// Whether an add that fails because the queue is full leaves a record with status
     /// [`Rejected`](crate::TaskStatus::Rejected), which can be retried by hand.
     pub record_rejected: bool,
 }
@@ -46,18 +47,18 @@ pub struct QueueConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RateLimit {
-    /// So many starts at most...
+    /// The most starts...
     pub starts: usize,
-    /// ...in any stretch of this length.
+    /// ...in any period of this length.
     #[serde(with = "time::seconds")]
     pub per: Duration,
 }
 
 impl RateLimit {
-    /// The shortest stretch of time that a limit may count over. The longest is a century.
+    /// The shortest period: 10 ms. The longest is a century.
     pub const MIN_PER: Duration = Duration::from_millis(10);
 
-    /// At most `starts` in any stretch of `per`.
+    /// At most `starts` starts in any period of length `per`.
     #[must_use]
     pub fn new(starts: usize, per: Duration) -> Self {
         Self { starts, per }
@@ -71,7 +72,7 @@ impl QueueConfig {
         Self::default()
     }
 
-    /// At most `n` tasks of this queue run at once in one process. 0 runs none here.
+    /// At most `n` tasks of this queue run at once in one process. With 0 this process runs none of them.
     #[must_use]
     pub fn concurrency(mut self, n: usize) -> Self {
         self.concurrency = Some(n);
@@ -85,17 +86,17 @@ impl QueueConfig {
         self
     }
 
-    /// At most `n` tasks of one [concurrency key](crate::AddTask::concurrency_key) run at once over all processes. Tasks
-    /// without a key are not concerned, and a key that has many tasks waiting keeps no other from its turn.
+    /// At most `n` tasks with the same [concurrency key](crate::AddTask::concurrency_key) run at once over all processes. The
+    /// limit does not affect tasks without a key, and a key with many waiting tasks does not delay other keys.
     #[must_use]
     pub fn key_concurrency(mut self, n: usize) -> Self {
         self.key_concurrency = Some(n);
         self
     }
 
-    /// At most `n` tasks of this queue start in any stretch of `per` (10 ms at the least), over all processes. Every
-    /// attempt is a start. The starts of the last `per` are remembered to a hundredth of it, so a task may wait that much
-    /// longer than it had to, and none starts too early.
+    /// At most `n` tasks of this queue start in any period of length `per` (at least 10 ms), over all processes. Every attempt
+    /// counts as a start. Start times are recorded with a resolution of a hundredth of `per`, so a task may wait up to that much
+    /// longer than necessary. No task starts too early.
     #[must_use]
     pub fn rate_limit(mut self, n: usize, per: Duration) -> Self {
         self.rate_limit = Some(RateLimit::new(n, per));
@@ -109,36 +110,36 @@ impl QueueConfig {
         self
     }
 
-    /// Whether an add that a full queue refuses leaves a record that can be retried by hand. Adds of several tasks at
-    /// once leave none.
+    /// Whether an add that fails because the queue is full leaves a record that can be retried by hand. An add of several
+    /// tasks at once leaves none.
     #[must_use]
     pub fn record_rejected(mut self, record: bool) -> Self {
         self.record_rejected = record;
         self
     }
 
-    /// Whether its limits are valid. Every count is.
+    /// Checks the limits. Every count is valid, so only the rate limit's period can be wrong.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let Some(RateLimit { per, .. }) = self.rate_limit else { return Ok(()) };
         let refuse = |refused: limits::Refused| refused.in_config("rate_limit", &per);
         if per < RateLimit::MIN_PER {
-            return Err(refuse(limits::Refused::Invalid("the time it counts over is 10 ms at the least")));
+            return Err(refuse(limits::Refused::Invalid("the shortest period is 10 ms")));
         }
         limits::length(per).map_err(refuse)
     }
 }
 
-/// Where the limits of a queue come from.
+/// The source of a queue's limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum LimitsFrom {
-    /// Nobody has set any: this program does not configure the queue.
+    /// No limits are stored, and this program does not configure the queue.
     #[default]
     Nobody,
     /// This program's builder.
     Program,
-    /// [`set_queue`](crate::TaskManager::set_queue): they are stored and hold for all processes.
+    /// [`set_queue`](crate::TaskManager::set_queue): the limits are stored and apply to all processes.
     Store,
 }
 
@@ -158,45 +159,45 @@ impl fmt::Display for LimitsFrom {
 pub struct QueueInfo {
     /// Its name.
     pub name: String,
-    /// How many of its tasks may run at once in this process.
+    /// The most of its tasks that may run at once in this process.
     pub concurrency: Option<usize>,
-    /// How many of its tasks may run at once over all processes.
+    /// The most of its tasks that may run at once over all processes.
     pub global_concurrency: Option<usize>,
-    /// How many tasks of one concurrency key may run at once.
+    /// The most tasks with the same concurrency key that may run at once over all processes.
     pub key_concurrency: Option<usize>,
-    /// How often its tasks may start.
+    /// How often its tasks may start, over all processes.
     pub rate_limit: Option<RateLimit>,
-    /// How many of its tasks may wait for their first attempt.
+    /// The most of its tasks that may wait for their first attempt.
     pub max_size: Option<usize>,
-    /// Whether what it refuses leaves a record.
+    /// Whether an add that fails because the queue is full leaves a record.
     pub record_rejected: bool,
-    /// Where these limits come from.
+    /// The source of these limits.
     pub limits_from: LimitsFrom,
-    /// Whether it is paused: nothing of it is started by any process until it is resumed.
+    /// Whether the queue is paused: no process starts its tasks until it is resumed.
     pub paused: bool,
     /// Pending tasks: waiting, scheduled and retrying.
     pub pending: u64,
-    /// Those of them whose time has not come yet.
+    /// The pending tasks that are not due yet.
     pub scheduled: u64,
     /// Running tasks, over all processes.
     pub running: u64,
-    /// Ended tasks whose records are still kept.
+    /// Ended tasks with records that are still kept.
     pub finished: u64,
-    /// Adds it has refused since it exists because it was full; each task of a refused batch counts.
+    /// Tasks refused because the queue was full, since the queue exists; each task of a refused batch counts.
     pub rejected: u64,
-    /// How long the first in turn has been waiting, of whatever priority has waited longest, since it was added or, if that
-    /// is later, due; `None` if none waits.
+    /// Age of the oldest waiting task: the time since it was added or became due, whichever is later. Of each priority only the
+    /// first task in order is considered. `None` if no task waits.
     #[serde(with = "time::seconds_option")]
     pub oldest_waiting: Option<Duration>,
-    /// Tasks that ended within the last minute; counted up to [`MAX_COUNTED`](Self::MAX_COUNTED).
+    /// Tasks that ended within the last minute, counted up to [`MAX_COUNTED`](Self::MAX_COUNTED).
     pub finished_last_minute: u64,
 }
 
 impl QueueInfo {
-    /// Of the tasks that ended in the last minute no more are counted, so that the answer is quick.
+    /// The upper limit of [`finished_last_minute`](Self::finished_last_minute). It keeps the query fast.
     pub const MAX_COUNTED: u64 = 100_000;
 
-    /// An empty queue of that name without limits.
+    /// An empty queue with this name and no limits.
     #[must_use]
     pub fn new(name: String) -> Self {
         Self {
@@ -219,13 +220,13 @@ impl QueueInfo {
         }
     }
 
-    /// Pending tasks that are due.
+    /// Pending tasks that are due: `pending - scheduled`.
     #[must_use]
     pub fn waiting(&self) -> u64 {
         self.pending.saturating_sub(self.scheduled)
     }
 
-    /// Shows these limits.
+    /// Sets the limits to show and their source.
     pub(crate) fn show_limits(&mut self, config: &QueueConfig, from: LimitsFrom) {
         self.concurrency = config.concurrency;
         self.global_concurrency = config.global_concurrency;

@@ -1,4 +1,4 @@
-//! The record of a task: everything the store knows of it.
+//! The record of a task: everything the store knows about it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -8,55 +8,55 @@ use serde_json::value::RawValue;
 
 use super::{Attempt, TaskId, TaskPhase, TaskStatus, time};
 
-/// Everything the store knows of one task. In JSON, instants are RFC 3339 and lengths are seconds; arguments and the result are
-/// kept as they are, so a record is read from a text by `serde_json` only.
+/// Everything the store knows about one task. In JSON, instants are RFC 3339 and durations are seconds. Arguments and the
+/// result are kept as raw JSON, so a record can be deserialized only by `serde_json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TaskRecord {
-    /// Its identity.
+    /// Its id.
     pub id: TaskId,
     /// The name it is registered under.
     pub name: String,
-    /// The queue it waits in.
+    /// Its queue.
     pub queue: String,
-    /// Where in its life it is.
+    /// Its status.
     pub status: TaskStatus,
-    /// Higher runs first.
+    /// Its priority: higher values run first.
     pub priority: i16,
     /// Its arguments: a JSON object keyed by parameter name.
     pub args: Box<RawValue>,
-    /// The labels it was added with.
+    /// The tags it was added with.
     pub tags: BTreeMap<String, String>,
-    /// The key that keeps it from being added twice.
+    /// The key that prevents a second task with the same name and key.
     pub idempotency_key: Option<String>,
-    /// The key by which it can be replaced or cancelled while it waits.
+    /// The key under which it can be replaced or cancelled while it waits.
     pub run_key: Option<String>,
-    /// The key of which its queue may limit how many tasks run at once.
+    /// Its queue may limit how many tasks with the same concurrency key run at once.
     pub concurrency_key: Option<String>,
-    /// What added it.
+    /// What added the task.
     pub source: TaskSource,
     /// The number of its current or last counted attempt; 0 before the first.
     pub attempt: u32,
     /// The number of its last possible attempt.
     pub max_attempts: u32,
-    /// Its runs, oldest first, with the one under way last.
+    /// Its runs, oldest first. The run in progress, if any, is last.
     pub attempts: Vec<Attempt>,
     /// When it was added.
     #[serde(with = "time::rfc3339_serde")]
     pub created_at: SystemTime,
-    /// When its next attempt is or was due.
+    /// When its next attempt is due, or its last one was.
     #[serde(with = "time::rfc3339_serde")]
     pub run_at: SystemTime,
-    /// The instant it was meant for: the `run_at` of the add, or the tick of its schedule. Retries do not change it.
+    /// The time it was scheduled for: the `run_at` of the add, or the tick of its schedule. Retries do not change it.
     #[serde(with = "time::rfc3339_option")]
     pub scheduled_for: Option<SystemTime>,
-    /// After this instant it is not started any more.
+    /// The task is not started after this instant.
     #[serde(with = "time::rfc3339_option")]
     pub expires_at: Option<SystemTime>,
-    /// How long one attempt may take.
+    /// The most time that one attempt may take; `None` is no limit.
     #[serde(with = "time::seconds_option")]
     pub timeout: Option<Duration>,
-    /// How often it has asked to be run later since it was added or retried by hand; see
+    /// How often it has asked to run later, since it was added or retried by hand; see
     /// [`TaskError::snooze`](crate::TaskError::snooze).
     pub snoozes: u32,
     /// When its last attempt began.
@@ -65,22 +65,22 @@ pub struct TaskRecord {
     /// When it ended.
     #[serde(with = "time::rfc3339_option")]
     pub finished_at: Option<SystemTime>,
-    /// Why its last attempt failed, or why it ended as it did. Of a longer error 64 KiB are kept.
+    /// Why its last attempt failed, or why the task ended. An error is truncated to 64 KiB.
     pub error: Option<String>,
-    /// What it returned, as JSON; `null` for a task that returns nothing.
+    /// The returned value as JSON; `null` for a task that returns nothing.
     pub result: Option<Box<RawValue>>,
-    /// How far it says it is.
+    /// The progress it last reported.
     pub progress: Option<Progress>,
-    /// Whether its running attempt has been asked to stop.
+    /// Whether the running attempt has been asked to stop.
     pub cancel_requested: bool,
 }
 
 impl TaskRecord {
-    /// A finer view of its status at this moment.
+    /// A finer view of its status at this moment, by this process's clock.
     #[must_use]
     pub fn phase(&self) -> TaskPhase {
         let ends = |timeout| self.started_at.and_then(|at| at.checked_add(timeout));
-        // An end beyond every clock never comes.
+        // A timeout that ends beyond `SystemTime`'s range is never reached.
         let is_over = |timeout| ends(timeout).is_some_and(|end| end < SystemTime::now());
         match self.status {
             TaskStatus::Running if self.timeout.is_some_and(is_over) => TaskPhase::Overrunning,
@@ -94,11 +94,11 @@ impl TaskRecord {
 }
 
 impl PartialEq for TaskRecord {
-    /// Arguments and results are equal if their texts are.
+    /// Arguments and results are compared as JSON text.
     fn eq(&self, other: &Self) -> bool {
         macro_rules! all_equal {
             ($($field:ident)*) => {{
-                // Names every field, so that none can be forgotten.
+                // Destructures every field, so that a new field cannot be forgotten.
                 let Self { args, result, $($field),* } = self;
                 let text = |json: &Option<Box<RawValue>>| json.as_ref().map(|json| json.get().to_owned());
                 args.get() == other.args.get() && text(result) == text(&other.result) $(&& *$field == other.$field)*
@@ -111,18 +111,18 @@ impl PartialEq for TaskRecord {
     }
 }
 
-/// How far a running task says it is. See [`TaskContext::progress`](crate::TaskContext::progress).
+/// The progress that a running task reports. See [`TaskContext::progress`](crate::TaskContext::progress).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Progress {
-    /// From 0 to 1.
+    /// The part that is done, from 0 to 1.
     pub fraction: f32,
-    /// What it is doing.
+    /// What the task is doing.
     pub message: String,
 }
 
 impl Progress {
-    /// A fraction from 0 to 1 (values outside are moved to the nearest, NaN to 0) and what is being done.
+    /// A progress report. `fraction` is clamped to 0..=1 (NaN becomes 0); `message` says what the task is doing.
     #[must_use]
     pub fn new(fraction: f32, message: String) -> Self {
         let fraction = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) };
@@ -130,12 +130,12 @@ impl Progress {
     }
 }
 
-/// What added a task.
+/// The source of a task: what added it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum TaskSource {
-    /// A call of the manager.
+    /// A call of a [`TaskManager`](crate::TaskManager) method.
     #[default]
     Manager,
     /// A web request, through `BackgroundTasks`.
@@ -155,17 +155,17 @@ impl TaskSource {
         }
     }
 
-    /// The source whose word this is; an unknown word is the manager's.
+    /// The source with this word; [`Manager`](Self::Manager) for an unknown word.
     #[must_use]
     pub fn from_word(word: &str) -> Self {
         [Self::Request, Self::Schedule].into_iter().find(|it| it.as_str() == word).unwrap_or_default()
     }
 }
 
-/// How many tasks there are of each status. Counting costs the same whatever the numbers are.
+/// The number of tasks in each status. The cost of reading the counts does not depend on the number of tasks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "a number for each status, named as it")]
+#[expect(missing_docs, reason = "one number for each status, with the name of the status")]
 pub struct Counts {
     pub pending: u64,
     pub running: u64,
@@ -177,7 +177,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// The number for one status.
+    /// The number of tasks in one status.
     #[must_use]
     pub fn get(&self, status: TaskStatus) -> u64 {
         match status {
@@ -191,7 +191,7 @@ impl Counts {
         }
     }
 
-    /// The place of the number for one status.
+    /// The mutable number of tasks in one status.
     pub fn get_mut(&mut self, status: TaskStatus) -> &mut u64 {
         match status {
             TaskStatus::Pending => &mut self.pending,
@@ -210,23 +210,23 @@ impl Counts {
         self.pending + self.running
     }
 
-    /// All records.
+    /// The number of all records.
     #[must_use]
     pub fn total(&self) -> u64 {
         TaskStatus::ALL.into_iter().map(|status| self.get(status)).sum()
     }
 }
 
-/// What [`TaskManager::cancel`](crate::TaskManager::cancel) did.
+/// The outcome of [`TaskManager::cancel`](crate::TaskManager::cancel).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CancelOutcome {
-    /// It was pending; it is cancelled and will never run.
+    /// The task was pending. It is now cancelled and never runs.
     Cancelled,
-    /// It is running; it has been asked to stop.
+    /// The task is running and has been asked to stop.
     Requested,
-    /// It had ended before.
+    /// The task had already ended.
     AlreadyFinished,
     /// There is no such task.
     NotFound,

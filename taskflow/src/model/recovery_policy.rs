@@ -1,47 +1,47 @@
-//! The rules of a task's life that every store applies alike.
+//! What happens to a task after a lost or interrupted run. Every store applies these rules alike.
 
 use std::time::Duration;
 
 use super::{RetryPolicy, TaskStatus};
 
-/// What becomes of a task after a run that did not succeed.
+/// The next state of a task after a lost or interrupted run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AfterLoss {
-    /// It waits so long, then runs again.
+    /// The task runs again after a delay.
     Pending {
-        /// How long.
+        /// The delay.
         delay: Duration,
         /// Whether the run counts as an attempt.
         counted: bool,
     },
-    /// It has ended.
+    /// The task has ended.
     Ended {
-        /// How.
+        /// The final status.
         status: TaskStatus,
-        /// Why.
+        /// The error to store in the record.
         error: String,
     },
 }
 
-/// A run that was lost with its process, as a store found it.
+/// A run that was lost with its process, as a store reads it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct LostRun<'a> {
-    /// What the task said about being tried again.
+    /// The retry policy of the task.
     pub policy: &'a RetryPolicy,
     /// The number of the lost attempt.
     pub attempt: u32,
     /// The number of the last possible attempt.
     pub max_attempts: u32,
-    /// Lost runs directly before this one.
+    /// The number of lost runs in a row directly before this one.
     pub lost_before: u32,
-    /// Whether it had been asked to stop.
+    /// Whether the run had been asked to stop.
     pub cancel_requested: bool,
 }
 
 impl<'a> LostRun<'a> {
-    /// A lost run.
+    /// A lost run with these properties.
     #[must_use]
     pub fn new(
         policy: &'a RetryPolicy,
@@ -53,7 +53,7 @@ impl<'a> LostRun<'a> {
         Self { policy, attempt, max_attempts, lost_before, cancel_requested }
     }
 
-    /// The one rule of lost runs. `chance`, from 0 to 1, is taken for the jitter.
+    /// Applies the recovery rule for lost runs. `chance` from 0 to 1 selects the jitter of the delay.
     #[must_use]
     pub fn next(&self, chance: f64) -> AfterLoss {
         let lost = self.lost_before.saturating_add(1);
@@ -85,8 +85,8 @@ impl<'a> LostRun<'a> {
     }
 }
 
-/// What becomes of a run that its own process cut short, and `why`: as with a lost one, but what may run again does so
-/// at once and uncounted.
+/// The next state of a task after its own process interrupted the run; `why` completes the error text "interrupted ..". The rule
+/// is that of lost runs, except that a task that may run again does so at once, and the attempt does not count.
 pub(crate) fn after_interruption(
     policy: &RetryPolicy,
     attempt: u32,
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_never_said_it_may_run_twice_does_not() {
+    fn a_task_that_may_not_run_twice_becomes_interrupted() {
         let once = RetryPolicy::DEFAULT;
         assert!(matches!(next(&once, 1, 0), AfterLoss::Ended { status: TaskStatus::Interrupted, .. }));
         assert!(matches!(
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_kills_its_processes_is_stopped() {
+    fn a_task_that_kills_its_processes_fails_as_poison() {
         for requeue_on_interrupt in [true, false] {
             let policy = RetryPolicy { retries: 5, requeue_on_interrupt, ..RetryPolicy::DEFAULT };
             assert!(matches!(next(&policy, 2, 1), AfterLoss::Pending { .. }));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_run_that_was_asked_to_stop_is_cancelled() {
+    fn a_lost_run_with_a_cancel_request_is_cancelled() {
         let policy = RetryPolicy { retries: 5, ..RetryPolicy::DEFAULT };
         let run = LostRun::new(&policy, 1, 6, 0, true);
         assert!(matches!(run.next(0.5), AfterLoss::Ended { status: TaskStatus::Cancelled, .. }));

@@ -1,4 +1,4 @@
-//! Schedules as they are shown.
+//! Schedules as the API shows them.
 
 use std::time::SystemTime;
 
@@ -10,38 +10,38 @@ use super::{TaskId, time};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ScheduleInfo {
-    /// Its name: that of its task, or what it was [named](crate::manager::AddSchedule::named).
+    /// Its name: the name of its task, or the one given with [`named`](crate::manager::AddSchedule::named).
     pub name: String,
-    /// The task it adds; `None` for a schedule of another program's.
+    /// The task that it adds; `None` for a schedule of another program.
     pub task: Option<String>,
-    /// `every 30s`, or the cron expression that ticks; `None` for one that neither this program nor the store knows.
+    /// When it ticks: `every 30s`, or a cron expression. `None` if neither this program nor the store knows it.
     pub trigger: Option<String>,
-    /// The zone whose clock counts; `None` is UTC.
+    /// The IANA name of its time zone; `None` is UTC.
     pub timezone: Option<String>,
-    /// Whether it was added at run time, and not by an attribute.
+    /// Whether it was added at run time, not by an attribute.
     pub stored: bool,
-    /// Whether it is paused: its ticks pass.
+    /// Whether it is paused. Its ticks pass without adding a task.
     pub paused: bool,
     /// Its next tick; `None` while it is paused.
     #[serde(with = "time::rfc3339_option")]
     pub next_run: Option<SystemTime>,
-    /// The last tick that has been dealt with, by any process.
+    /// The last tick that any process has handled.
     #[serde(with = "time::rfc3339_option")]
     pub last_run: Option<SystemTime>,
-    /// What became of that tick.
+    /// The outcome of that tick.
     pub last_outcome: Option<TickOutcome>,
-    /// The task that the last tick added which added one.
+    /// The most recent task that a tick added.
     pub last_task: Option<TaskId>,
-    /// How many ticks were left out, because they were missed or the run of an earlier one had not ended. Of the ticks that one
-    /// absence of every process missed, at most 10,000 of a cron expression are counted.
+    /// The number of skipped ticks: ticks that were missed, or that came while the run of an earlier tick had not ended. For a
+    /// cron expression, at most 10,000 missed ticks are counted for each time that no process ran.
     pub skipped: u64,
-    /// The latest tick with which some were left out.
+    /// The latest handled tick that was skipped, or that came after skipped ticks.
     #[serde(with = "time::rfc3339_option")]
     pub last_skipped: Option<SystemTime>,
 }
 
 impl ScheduleInfo {
-    /// A schedule of which nothing is known but its name.
+    /// A schedule with this name and no other information.
     #[must_use]
     pub fn new(name: String) -> Self {
         Self {
@@ -61,18 +61,18 @@ impl ScheduleInfo {
     }
 }
 
-/// What became of a tick.
+/// The outcome of a tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum TickOutcome {
-    /// Its task was added.
+    /// The tick added its task.
     Added,
-    /// A task that was there already stood for it: its idempotency or run key was taken.
+    /// An existing task with the same idempotency or run key was used instead.
     Duplicate,
-    /// The queue was full.
+    /// The queue was full and refused the task.
     Refused,
-    /// It was left out: it had been missed, or the run of an earlier one had not ended.
+    /// The tick was missed, or came while the run of an earlier tick had not ended.
     Skipped,
     /// The schedule was paused.
     Paused,
@@ -93,7 +93,7 @@ impl TickOutcome {
         }
     }
 
-    /// The outcome whose word this is.
+    /// The outcome with this word; `None` for an unknown word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|outcome| outcome.as_str() == word)

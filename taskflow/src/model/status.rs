@@ -1,35 +1,35 @@
-//! Where in its life a task is.
+//! The status of a task, and the phases within it.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Where in its life a task is.
+/// The status of a task.
 ///
-/// `pending → running → success | failed | interrupted | cancelled`, and `rejected` for a task its full queue refused
-/// but kept a record of.
+/// `pending → running → success | failed | interrupted | cancelled`. A task that a full queue refused is `rejected`, if the
+/// queue keeps such records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum TaskStatus {
-    /// Stored and not running: waiting for a slot, for its time, or for its next attempt.
+    /// Stored and not running: it waits for a slot, for its due time, or for its next attempt.
     Pending,
-    /// An attempt is under way under a lease.
+    /// An attempt is running under a lease.
     Running,
-    /// It returned without an error.
+    /// The task returned without an error.
     Success,
-    /// Its last attempt failed, or it was found to kill the processes that run it.
+    /// Its last attempt failed, or too many runs in a row were lost with their processes (poison).
     Failed,
-    /// An attempt was cut short by a crash or a shutdown, and the task never said that it may run twice.
+    /// A crash or a shutdown interrupted an attempt, and the task may not run twice.
     Interrupted,
-    /// Cancelled on request, or because the request that added it failed.
+    /// A cancel request or its expiry ended it, or the web request that added it failed.
     Cancelled,
-    /// Refused by its full queue, which is configured to keep such records.
+    /// Its full queue refused it, and the queue is configured to keep such records.
     Rejected,
 }
 
 impl TaskStatus {
-    /// Every status, in the order of a task's life.
+    /// Every status, from `Pending` to the final ones.
     pub const ALL: [Self; 7] = [
         Self::Pending,
         Self::Running,
@@ -40,13 +40,13 @@ impl TaskStatus {
         Self::Rejected,
     ];
 
-    /// Whether the task has ended. An ended task runs again only by [`retry`](crate::TaskManager::retry).
+    /// Whether the task has ended. Only [`retry`](crate::TaskManager::retry) makes an ended task run again.
     #[must_use]
     pub fn is_final(self) -> bool {
         !matches!(self, Self::Pending | Self::Running)
     }
 
-    /// Whether a task of this status holds its idempotency key: pending, running and succeeded ones do.
+    /// Whether a task with this status holds its idempotency key: pending, running and succeeded tasks do.
     #[must_use]
     pub fn holds_key(self) -> bool {
         matches!(self, Self::Pending | Self::Running | Self::Success)
@@ -73,27 +73,27 @@ impl fmt::Display for TaskStatus {
     }
 }
 
-/// A finer view of a status: what a pending task waits for. See [`TaskRecord::phase`](crate::TaskRecord::phase).
+/// A finer view of a status, such as what a pending task waits for. See [`TaskRecord::phase`](crate::TaskRecord::phase).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum TaskPhase {
-    /// Pending and due: it waits for a free slot.
+    /// Pending and due: the task waits for a free slot.
     Waiting,
-    /// Pending with its first attempt still in the future.
+    /// Pending, and the first attempt is not due yet.
     Scheduled,
-    /// Pending after a failed or lost attempt, until its next one is due.
+    /// Pending after a failed or lost attempt, until the next attempt is due.
     Retrying,
-    /// Being run.
+    /// An attempt is running.
     Running,
-    /// Being run for longer than its timeout: a synchronous task that was asked to stop and has not returned.
+    /// An attempt runs longer than its timeout: a synchronous task that was asked to stop and has not returned.
     Overrunning,
-    /// It has ended; the status says how.
+    /// The task has ended; the status says how.
     Ended,
 }
 
 impl TaskPhase {
-    /// Whether a task of this status can be in this phase.
+    /// Whether a task with this status can be in this phase.
     pub(crate) fn may_be(self, status: TaskStatus) -> bool {
         match self {
             Self::Waiting | Self::Scheduled | Self::Retrying => status == TaskStatus::Pending,

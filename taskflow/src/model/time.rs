@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 
-/// Microseconds since the epoch. Instants before it, and more than 290,000 years after it, are clamped.
+/// Microseconds since the epoch, negative before it. Instants more than 290,000 years from the epoch are clamped.
 pub(crate) fn to_micros(at: SystemTime) -> i64 {
     match at.duration_since(UNIX_EPOCH) {
         Ok(since) => micros(since),
@@ -12,7 +12,7 @@ pub(crate) fn to_micros(at: SystemTime) -> i64 {
     }
 }
 
-/// The instant that many microseconds after the epoch.
+/// The instant `micros` microseconds after the epoch, or before it if negative.
 pub(crate) fn from_micros(micros: i64) -> SystemTime {
     let distance = Duration::from_micros(micros.unsigned_abs());
     let instant =
@@ -20,12 +20,12 @@ pub(crate) fn from_micros(micros: i64) -> SystemTime {
     instant.unwrap_or(UNIX_EPOCH)
 }
 
-/// A length in microseconds, at most the greatest that can be stored.
+/// A duration in microseconds, clamped to `i64::MAX`.
 pub(crate) fn micros(length: Duration) -> i64 {
     i64::try_from(length.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// The time from one instant to another, both in microseconds since the epoch; none if that is past.
+/// The time from `now` to `end`, both in microseconds since the epoch; zero if `end` has passed.
 pub(crate) fn left(end: i64, now: i64) -> Duration {
     Duration::from_micros(u64::try_from(end.saturating_sub(now)).unwrap_or(0))
 }
@@ -35,14 +35,14 @@ pub(crate) fn now_micros() -> i64 {
     to_micros(SystemTime::now())
 }
 
-/// `2026-01-31T12:00:00.000001Z`.
+/// The instant as RFC 3339 text such as `2026-01-31T12:00:00.000001Z`, clamped to the range of [`Timestamp`].
 pub(crate) fn rfc3339(at: SystemTime) -> String {
     let micros = to_micros(at);
     let beyond = if micros < 0 { Timestamp::MIN } else { Timestamp::MAX };
     Timestamp::from_microsecond(micros).unwrap_or(beyond).to_string()
 }
 
-/// The instant of a text such as `2026-01-31T12:00:00Z`, to the microsecond.
+/// Parses an RFC 3339 text such as `2026-01-31T12:00:00Z`, to the microsecond.
 fn from_rfc3339(text: &str) -> Result<SystemTime, jiff::Error> {
     text.parse::<Timestamp>().map(|at| from_micros(at.as_microsecond()))
 }
@@ -89,7 +89,7 @@ pub(crate) mod rfc3339_option {
     }
 }
 
-/// The length of that many seconds. `Duration::MAX`, which stands for no limit, comes back as itself.
+/// The duration of `seconds`. `Duration::MAX`, which means no limit, is read back unchanged.
 fn from_seconds(seconds: f64) -> Result<Duration, std::time::TryFromFloatSecsError> {
     if seconds == Duration::MAX.as_secs_f64() {
         return Ok(Duration::MAX);
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_instant_comes_back_to_the_microsecond_on_both_sides_of_the_epoch() {
+    fn an_instant_round_trips_to_the_microsecond_on_both_sides_of_the_epoch() {
         for micros in [0, 1, -1, 1_795_000_000_123_456, -62_135_596_800_000_000] {
             assert_eq!(to_micros(from_micros(micros)), micros);
         }
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn instants_beyond_every_calendar_are_clamped_not_a_panic() {
+    fn instants_beyond_the_calendar_are_clamped_and_do_not_panic() {
         assert!(rfc3339(from_micros(i64::MAX)).starts_with("9999-12-30T"));
         assert!(rfc3339(from_micros(i64::MIN)).starts_with("-009999-01-0"));
         assert_eq!(micros(Duration::MAX), i64::MAX);

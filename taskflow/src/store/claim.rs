@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use crate::model::{InstanceId, QueueConfig, RateLimit, RetryPolicy, TaskId, TaskStatus};
 
-/// One run (or hold) of one task: what every write of that run must name.
+/// The identity of one run, or one hold, of a task. Every write of that run must name it.
 ///
-/// The fence is a number that only grows for each task. A write whose fence is no longer the task's, or whose task is
-/// no longer running, is *stale* and changes nothing.
+/// The fence is a number that only grows for each task. A write is *stale* and changes nothing if its fence is no
+/// longer the task's, or if the task is no longer running (for a hold: no longer held).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct RunRef {
@@ -20,51 +20,54 @@ pub struct RunRef {
 }
 
 impl RunRef {
-    /// The fence of a run or hold that begins as its task is inserted. A claim's is greater.
+    /// The fence of a run or hold that begins when its task is inserted. The fence of a claim is greater.
     pub const FIRST_FENCE: u64 = 1;
 
-    /// The run of that task under that fence.
+    /// The run of the task `id` under `fence`.
     #[must_use]
     pub fn new(id: TaskId, fence: u64) -> Self {
         Self { id, fence }
     }
 }
 
-/// A request for work.
+/// A request of an instance for tasks to run, for [`Store::claim`](super::Store::claim).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Claim {
-    /// Who asks.
+    /// The instance that asks.
     pub instance: InstanceId,
-    /// How long the claimed runs are good for unless renewed.
+    /// The length of the leases. A run whose lease is not [renewed](Renewal) in this time is lost.
     pub lease: Duration,
-    /// The names and aliases the instance knows; no other task is given to it.
+    /// The task names and aliases that the instance knows. The store gives it no other task.
     pub names: Arc<[Arc<str>]>,
-    /// The queues it runs, each with the most it can take from it now. No other queue is looked at.
+    /// The queues that the instance works on, each with the most tasks it can take from it now. The store looks at no
+    /// other queue.
     pub queues: Vec<ClaimQueue>,
-    /// The most it can take in all.
+    /// The most tasks that the instance can take in all.
     pub limit: usize,
-    /// How many of `limit` would be prefetched: the instance has `limit - prefetch` free slots.
+    /// How many of `limit` the instance would prefetch: it has `limit - prefetch` free slots.
     ///
-    /// Tasks come in their order, and those that find no free slot wait in the instance until one is free. So the answer is
-    /// the longest beginning of the order in which every task beyond the free slots may wait:
-    /// [`RetryPolicy::may_prefetch`] holds for it, and its queue allows it ([`ClaimQueue::prefetch`]). It ends at the first
-    /// that may not, and [`Claims::needs_slot`] says so: none is passed over for a younger or less urgent one.
+    /// Tasks are claimed in their usual order. Those that find no free slot wait in the instance until a slot is free.
+    /// So the answer is the longest prefix of that order in which every task beyond the free slots may be prefetched:
+    /// its policy allows it ([`RetryPolicy::may_prefetch`]) and its queue allows it ([`ClaimQueue::prefetch`]). The
+    /// answer ends at the first task that may not be prefetched, and [`Claims::needs_slot`] is set: the claim passes
+    /// over no task in favour of a younger or less urgent one.
     pub prefetch: usize,
-    /// What all processes together may take from these queues; queues without such limits are not named. See
-    /// [`SharedLimits`].
+    /// The limits of these queues over all processes together, see [`SharedLimits`]. Queues without such limits are not
+    /// listed.
     pub limits: Arc<[(Arc<str>, SharedLimits)]>,
 }
 
-/// A queue from which a [`Claim`] takes tasks.
+/// A queue from which a [`Claim`] takes tasks, and how many.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClaimQueue {
     /// The queue.
     pub name: Arc<str>,
-    /// The most the instance can take from it now.
+    /// The most tasks that the instance can take from it now.
     pub limit: usize,
-    /// Whether its tasks may be prefetched: not where a task that waits in the instance would use up a limit of the queue.
+    /// Whether its tasks may be prefetched. They may not if a task that waits in the instance would use up a limit of
+    /// the queue.
     pub prefetch: bool,
 }
 
@@ -76,21 +79,21 @@ impl ClaimQueue {
     }
 }
 
-/// Limits of one queue over all processes. They are in the request since the process that asks knows what its program and
-/// the store say of the queue; that they hold against every other process is up to the store.
+/// Limits of one queue over all processes together. They are part of the request because the claiming process knows the
+/// configuration of its program and the stored one. The store makes them hold against every other process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SharedLimits {
-    /// So many of its tasks run at once.
+    /// At most this many of its tasks run at once.
     pub global_concurrency: Option<usize>,
-    /// So many of its tasks of one concurrency key run at once.
+    /// At most this many of its tasks with the same concurrency key run at once.
     pub key_concurrency: Option<usize>,
-    /// So often its tasks start; see [`StartWindow`](super::StartWindow).
+    /// How often its tasks may start; see [`StartWindow`](super::StartWindow).
     pub rate_limit: Option<RateLimit>,
 }
 
 impl SharedLimits {
-    /// What a configuration asks of all processes together.
+    /// The shared limits of a queue configuration.
     #[must_use]
     pub fn of(config: &QueueConfig) -> Self {
         Self {
@@ -100,7 +103,7 @@ impl SharedLimits {
         }
     }
 
-    /// Whether there is any.
+    /// Whether any limit is set.
     #[must_use]
     pub fn any(&self) -> bool {
         *self != Self::default()
@@ -108,7 +111,7 @@ impl SharedLimits {
 }
 
 impl Claim {
-    /// A request for up to `limit` tasks, each of which finds a free slot.
+    /// A request for up to `limit` tasks. The instance has a free slot for each of them.
     #[must_use]
     pub fn new(
         instance: InstanceId,
@@ -121,7 +124,7 @@ impl Claim {
         Self { instance, lease, names, queues, limit, prefetch: 0, limits: Arc::from([]) }
     }
 
-    /// How many of its tasks find a free slot.
+    /// The number of free slots: `limit - prefetch`.
     #[must_use]
     pub fn slots(&self) -> usize {
         self.limit.saturating_sub(self.prefetch)
@@ -132,49 +135,51 @@ impl Claim {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Claims {
-    /// The claimed tasks: highest priority first, then oldest.
+    /// The claimed tasks: highest priority first, then oldest first.
     pub tasks: Vec<Claimed>,
-    /// When the earliest task of these names and queues that is pending but not due (or held) will be; `None` if there is
-    /// none, or if a limit of the request was reached so that the instance will ask again anyway.
+    /// How long until the earliest task of these names and queues that is pending but not due (or is held) will be due.
+    /// `None` if there is no such task, or if a limit of the request was reached, so that the instance will ask again
+    /// anyway.
     pub next_due: Option<Duration>,
-    /// Whether the answer ended at a due task that may not be prefetched: the instance asks again when it has a free slot.
+    /// Whether the answer ended at a due task that may not be prefetched. The instance then asks again when it has a
+    /// free slot.
     pub needs_slot: bool,
 }
 
-/// A task this instance is to run, with all that running it takes.
+/// A claimed task, with everything that the instance needs to run it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Claimed {
     /// The run.
     pub run: RunRef,
-    /// The name (or alias) it was added under.
+    /// The name or alias under which the task was added.
     pub name: Arc<str>,
     /// Its queue.
     pub queue: Arc<str>,
     /// Its arguments: a JSON object keyed by parameter name.
     pub args: Arc<str>,
-    /// Its labels.
+    /// Its tags.
     pub tags: BTreeMap<String, String>,
     /// The number of this attempt.
     pub attempt: u32,
-    /// The number of the last possible attempt.
+    /// The number of the last attempt that it may make.
     pub max_attempts: u32,
-    /// What it said about being tried again.
+    /// Its retry policy.
     pub policy: Arc<RetryPolicy>,
-    /// The instant it was meant for, if one was given.
+    /// The instant for which it was scheduled, if one was given.
     pub scheduled_for: Option<SystemTime>,
-    /// How long after the claim it may still begin, by the store's clock; `None` without an `expires_at`.
+    /// How long after the claim its run may still begin, by the store's clock; `None` without an `expires_at`.
     pub expires_in: Option<Duration>,
-    /// How often it has been snoozed.
+    /// How often the task has been snoozed.
     pub snoozes: u32,
-    /// Log lines its earlier attempts left.
+    /// Number of log lines that its earlier attempts left.
     pub log_lines: u32,
-    /// Bytes of message in those lines.
+    /// Total bytes of the messages of those lines.
     pub log_bytes: u32,
 }
 
 impl Claimed {
-    /// The first run of a task with these arguments; the other fields are public.
+    /// The first run of a task with these arguments. The other fields have defaults, and are public.
     #[must_use]
     pub fn new(
         run: RunRef,
@@ -200,22 +205,22 @@ impl Claimed {
         }
     }
 
-    /// Whether it runs again if this run is lost.
+    /// Whether the task may run again if this run is lost.
     #[must_use]
     pub fn may_run_again(&self) -> bool {
         self.policy.requeue_on_interrupt || self.attempt < self.max_attempts
     }
 }
 
-/// The leases of one instance that are to be renewed.
+/// A request to renew leases of one instance.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Renewal {
-    /// Whose.
+    /// The instance that holds the leases.
     pub instance: InstanceId,
-    /// For how long from now.
+    /// The new length of the leases, from now.
     pub lease: Duration,
-    /// Its runs and holds.
+    /// The runs and holds to renew.
     pub runs: Vec<RunRef>,
 }
 
@@ -231,13 +236,14 @@ impl Renewal {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Renewed {
-    /// Runs and holds that are no longer this instance's.
+    /// Runs and holds that this instance no longer has.
     pub lost: Vec<RunRef>,
     /// Runs that have been asked to stop.
     pub cancel: Vec<RunRef>,
 }
 
-/// A task that has been moved on: its run was lost, its hold ended with its process, or its time to start is over.
+/// A task that [`Store::recover`](super::Store::recover) moved on: its run was lost, its hold ended with its process,
+/// or its `expires_at` has passed.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Recovered {
@@ -245,23 +251,23 @@ pub struct Recovered {
     pub id: TaskId,
     /// Its name.
     pub name: Arc<str>,
-    /// What it is now.
+    /// Its status now.
     pub status: TaskStatus,
-    /// Why, if it has ended.
+    /// Its error, if it has ended.
     pub error: Option<String>,
-    /// What it was before.
+    /// Its state before the recovery.
     pub from: RecoveredFrom,
 }
 
-/// What a recovered task was before.
+/// The state of a recovered task before the recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecoveredFrom {
-    /// A run, which was lost.
+    /// Running; the run was lost.
     Run,
-    /// A hold: nothing was lost, it waits now as it would have.
+    /// Held. Nothing was lost: the task now waits for the time with which it was added.
     Hold,
-    /// Pending beyond the instant until which it could be started: it is cancelled.
+    /// Pending past its `expires_at`: the task is cancelled.
     Expiry,
 }
 
@@ -285,6 +291,6 @@ impl Recovered {
         Self { id, name, status: TaskStatus::Cancelled, error, from: RecoveredFrom::Expiry }
     }
 
-    /// The error of a task that was not started in time.
+    /// The error of a task that was not started before its `expires_at`.
     pub const EXPIRED: &'static str = "expired: it was not to be started later than its expires_at";
 }

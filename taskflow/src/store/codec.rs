@@ -1,4 +1,4 @@
-//! Between what a record has and what a database keeps: words, numbers and JSON.
+//! Conversions between the values of a record and the columns of a database: words, numbers and JSON.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +6,12 @@ use serde_json::value::RawValue;
 
 use crate::model::{AttemptOutcome, Progress, RetryPolicy};
 
-/// A length as a database keeps it.
+/// A length as a database stores it; one that does not fit becomes `i64::MAX`.
 pub(super) fn to_i64(length: usize) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
 }
 
-/// A column that counts, as a count; what cannot be one is taken for the nearest.
+/// A count that a database stores; a negative number becomes 0.
 pub(super) fn to_u64(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
@@ -20,18 +20,19 @@ pub(super) fn to_u32(number: i64) -> u32 {
     u32::try_from(number.max(0)).unwrap_or(u32::MAX)
 }
 
-/// The column of a policy: nothing for the default, which most tasks have.
+/// The column of a retry policy: `NULL` for the default, which most tasks have.
 pub(super) fn policy_json(policy: &RetryPolicy) -> Option<String> {
     (*policy != RetryPolicy::DEFAULT)
         .then(|| serde_json::to_string(policy).expect("numbers and lengths can be written as JSON"))
 }
 
-/// The stored policy; the default where it cannot be read.
+/// The stored policy, or the default if it cannot be read.
 pub(super) fn policy(json: Option<&str>) -> RetryPolicy {
     readable_policy(json).unwrap_or_default()
 }
 
-/// The stored policy, or why it cannot be read. It must be an object: serde would read a struct from an array as well.
+/// The stored policy, or why it cannot be read. It must be an object, because serde would also read a struct from an
+/// array.
 pub(super) fn readable_policy(json: Option<&str>) -> Result<RetryPolicy, String> {
     let Some(json) = json else { return Ok(RetryPolicy::DEFAULT) };
     if !json.trim_start().starts_with('{') {
@@ -40,13 +41,13 @@ pub(super) fn readable_policy(json: Option<&str>) -> Result<RetryPolicy, String>
     serde_json::from_str(json).map_err(|error| format!("its stored retry policy cannot be read: {error}"))
 }
 
-/// The stored labels, or why they cannot be read.
+/// The stored tags, or why they cannot be read.
 pub(super) fn readable_tags(json: Option<&str>) -> Result<BTreeMap<String, String>, String> {
     let Some(json) = json else { return Ok(BTreeMap::new()) };
     serde_json::from_str(json).map_err(|error| format!("its stored tags cannot be read: {error}"))
 }
 
-/// The column of labels: nothing for none.
+/// The column of tags: `NULL` if there are none.
 pub(super) fn tags_json(tags: &BTreeMap<String, String>) -> Option<String> {
     (!tags.is_empty()).then(|| serde_json::to_string(tags).expect("a map of strings can be written as JSON"))
 }
@@ -75,7 +76,7 @@ pub(super) fn outcome_word(outcome: AttemptOutcome) -> &'static str {
     }
 }
 
-/// The outcome whose word this is; a word of a later version is a failure.
+/// The outcome for a stored word. An unknown word, which only a later version writes, becomes `Failed`.
 pub(super) fn outcome(word: &str) -> AttemptOutcome {
     use AttemptOutcome::{
         Cancelled, Failed, HandedBack, Interrupted, Lost, Panicked, Running, Snoozed, Success, TimedOut,
@@ -86,7 +87,8 @@ pub(super) fn outcome(word: &str) -> AttemptOutcome {
         .unwrap_or(Failed)
 }
 
-/// Text that should be JSON, as JSON: if it is not, then as a JSON string, since a record must be readable in any case.
+/// Text that should be JSON, as JSON. Text that is not JSON becomes a JSON string, because a record must always be
+/// readable.
 pub(super) fn raw(json: String) -> Box<RawValue> {
     let text = serde_json::value::to_raw_value(&json).expect("a string can be written as JSON");
     RawValue::from_string(json).unwrap_or(text)

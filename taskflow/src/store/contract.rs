@@ -1,4 +1,4 @@
-//! The contract between the engine and a database.
+//! The contract between the engine and a database: what every store must do.
 
 use std::any::Any;
 use std::fmt;
@@ -19,107 +19,118 @@ use crate::model::{
     TaskFilter, TaskId, TaskRecord,
 };
 
-/// What a store answers with.
+/// The future that a call of a [`Store`] returns.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// Hints of a store, for as long as it is listened to.
+/// The hints of a store, see [`Store::listen`]. It never ends.
 pub type HintStream = Pin<Box<dyn Stream<Item = Hint> + Send>>;
 
-/// Where tasks are kept. This documentation is the specification.
+/// A database that keeps tasks. This documentation is the specification: implement this trait to add a store.
 ///
-/// **Every call is one transaction**: all of it happens, or nothing (of one [`InsertGroup`](super::InsertGroup), for
-/// `insert`). When a call has answered `Ok`, what it did is as durable as the store's settings say. A call that failed
-/// with a [transient](StoreError::is_transient) error may be repeated: inserting an id twice inserts it once, a repeated
-/// finish or release is known to be one ([`Finished::Repeated`](super::Finished::Repeated)), and a repeated report is stale
-/// and harmless.
+/// **Every call is one transaction**: all of it happens, or nothing does. The one exception is `insert`: there, each
+/// [`InsertGroup`](super::InsertGroup) is all or nothing by itself. When a call has answered `Ok`, its writes have been
+/// stored as durably as the store's settings say. The engine may repeat a call that failed with a
+/// [transient](StoreError::is_transient) error. So inserting an id twice inserts it once, and a repeated finish or
+/// release is recognized as a repetition ([`Finished::Repeated`](super::Finished::Repeated)). A repeated report is
+/// harmless: it is stale if the run has ended, else it may store its log lines twice.
 ///
-/// **Cancelling a call's future does not undo it.** A store finishes what it began. A claim whose answer was lost, or that
-/// nobody waits for any more, is the exception: its instance does not know of its runs, so a store gives them back before
-/// that instance claims again or leaves.
+/// **Cancelling a call's future does not undo it.** A store finishes what it began. A claim is the exception if its
+/// answer was lost, or if nobody waits for the answer any more: the instance does not know of the claimed runs. The
+/// store gives these runs back before the instance claims again or leaves.
 ///
-/// **Time** is the database's clock where it has one, this process's otherwise. Lengths are given as lengths, so that
-/// clocks need not agree.
+/// **Time** is the time of the database's clock if it has one, else of this process's clock. The engine passes
+/// durations, not instants, so clocks need not agree.
 ///
-/// **States.** A task is *pending* (due, not due yet, or held), *running*, or ended. A pending task that is due, not held, and
-/// whose queue is not paused can be claimed. A running task and a held one have a lease that ends at an instant, and
-/// a fence.
+/// **States.** A task is *pending* (due, not due yet, or held), *running*, or ended. A pending task can be claimed if
+/// it is due, it is not held, and its queue is not paused. A running task and a held task have a fence, and a lease
+/// that ends at an instant.
 ///
-/// **Fences.** Each claim, lease at insert, hold, and each way out of running or holding (finish, give back, recovery,
-/// release, cancel, manual retry) leaves the task with a fence greater than any it had, or not running. A write under
-/// a fence applies only if the task is running (held, for `release`) under this very fence. A run that ends in any other way
-/// than by its own finish leaves the next fence. So a task that is not running has the fence of a run only if that run
-/// was finished, and a finish under that fence is a repetition.
+/// **Fences.** A fence is a number that only grows for each task. Each of these leaves the task either with a fence
+/// greater than any it had before, or not running: a claim, a lease at insert, a hold, and every way out of running or
+/// of a hold (finish, give back, recovery, release, cancel, manual retry). A write under a fence applies only if the
+/// task is running (for `release`: held) under exactly this fence. A run that ends in any way other than by its own
+/// finish leaves the next fence. So if a task is not running and has the fence of a run, that run was finished, and
+/// another finish under that fence is a repetition.
 ///
-/// **Keys.** Among the tasks of one name, at most one that is pending, running or succeeded has a given idempotency
-/// key, and at most one that is pending without an attempt has a given run key. Both hold at every instant and against
-/// all processes.
+/// **Keys.** Among the tasks of one name, at most one pending, running or succeeded task has a given idempotency key,
+/// and at most one task that waits for its first attempt has a given run key. Both rules hold at every instant and
+/// across all processes.
 ///
-/// **Limits.** What a claim asks for a queue in [`Claim::limits`](super::Claim::limits) holds at every instant and against
-/// all processes: no more than `global_concurrency` of its tasks run, no more than `key_concurrency` of one concurrency
-/// key, and no more start than [`StartWindow`](super::StartWindow) has free by the store's clock. Every claim that starts
-/// tasks of a queue with a rate limit counts them there; leases at insert count in what runs and not in what starts (the
-/// engine asks for none in queues with limits). Tasks that wait for others of their key cost later claims nothing,
-/// however many they are, and keep no task of another key, or without one, from being claimed; among those of one key
-/// the order is the usual one. Limits may change from one claim to the next, and so may those of two processes.
+/// **Limits.** The limits of a queue in [`Claim::limits`](super::Claim::limits) hold at every instant and across all
+/// processes: at most `global_concurrency` tasks of the queue run, at most `key_concurrency` tasks of one concurrency
+/// key run, and no more tasks start than [`StartWindow`](super::StartWindow) has free by the store's clock. Every claim
+/// that starts tasks of a queue with a rate limit counts them in that window. A lease at insert counts as a running
+/// task, but not as a start; the engine asks for no such lease in queues with limits. Tasks blocked by their
+/// concurrency key never slow down later claims, however many there are, and never keep a task of another key, or
+/// without a key, from being claimed. The tasks of one key are claimed in the usual order. Limits may change from one
+/// claim to the next, and two processes may ask for different limits.
 ///
-/// **Expiry.** A task whose `expires_at` has passed is never started: `claim` leaves it, an insert does not lease it, and
-/// `recover` ends it as cancelled, unless it is held.
+/// **Expiry.** A task whose `expires_at` has passed is never started: `claim` skips it, an insert does not lease it,
+/// and `recover` ends it as cancelled unless it is held.
 ///
-/// **Counting costs no scan**, and neither claim, insert nor counts slows down with the number of ended tasks, or of
-/// tasks that are not due.
+/// **Counting costs no scan.** Neither a claim, nor an insert, nor the counts slow down with the number of ended tasks,
+/// or with the number of tasks that are not due.
 pub trait Store: Any + fmt::Debug + Send + Sync {
-    /// Where it is, for logs and errors: no password.
+    /// The store's address, for logs and errors. It never contains a password.
     fn location(&self) -> String;
 
-    /// What the engine should know about it.
+    /// What the engine should know about this store.
     fn capabilities(&self) -> Capabilities {
         Capabilities::default()
     }
 
-    /// Makes this process known. Called once before anything else: it brings the schema up to date under a lock, so
-    /// that any number of processes may start at once, and refuses a schema newer than it knows. Joining again under
-    /// the same id refreshes the entry.
+    /// Registers this process. The engine calls it once, before any other call. It brings the schema up to date under a
+    /// lock, so that any number of processes may start at once, and it refuses a schema that is newer than this version
+    /// of the store knows. Joining again under the same id refreshes the entry.
     fn join<'a>(&'a self, instance: &'a InstanceInfo) -> StoreFuture<'a, ()>;
 
-    /// Forgets a process that ends in order. Its runs, if it left any, are lost at once: unless it holds on to what it
-    /// abandoned, the engine has finished them before.
+    /// Removes a process that shuts down in order. Runs that it still has are lost at once. The engine has finished
+    /// them before that; it does not call `leave` while abandoned tasks still hold their leases.
     fn leave(&self, instance: InstanceId) -> StoreFuture<'_, ()>;
 
-    /// Keeps new tasks. Answers for each group, in order: for each of its tasks what stands for it, or why the whole
-    /// group was refused.
+    /// Stores new tasks. Answers for each group, in order: for each task of the group, the task that stands for the
+    /// add; or why the whole group was refused.
     ///
-    /// For each task, first of: an id that is there already (the insert is being repeated) → what it was answered the
-    /// first time, if that still holds: `Leased` or `Held` with its fence while it is this instance's run or hold that
-    /// began with the insert (and not one that it has claimed since), the refusal while its record is `Rejected`, else
-    /// `Pending`; an idempotency key that is held → `Duplicate`; a run key that waits for its first attempt →
-    /// `Replaced` (arguments, time, expiry, queue, priority, tags, concurrency key and policy are the new ones; id, age,
-    /// idempotency key, source and a hold the old ones); a queue in which `max_size` tasks wait for their first attempt (due, not due or held)
-    /// → the group is refused, each of its tasks is counted as rejected by that queue, and one that came alone and asks
-    /// for it is kept as a record of status `Rejected` with the error [`Refusal::error`](super::Refusal::error), that holds
-    /// no key; otherwise it is new, and begins as its [`Start`](super::Start) says.
+    /// For each task, the first rule that applies decides:
     ///
-    /// *Waiting for the first attempt* is to be pending with attempt number 0: so is a task whose only run was given
-    /// back. A task that comes back to that and finds its run key taken by another goes without it.
+    /// - Its id is there already, because the insert is being repeated → the first answer, if it still holds: `Leased`
+    ///   or `Held` with its fence while the run or hold that began with the insert is still this instance's (a run that
+    ///   it has claimed since does not count), the refusal while the task's record is `Rejected`, else `Pending`.
+    /// - Another task holds its idempotency key → `Duplicate`.
+    /// - A task with its run key waits for its first attempt → `Replaced`. The waiting task gets the new arguments,
+    ///   time, expiry, queue, priority, tags, concurrency key and policy. It keeps its id, age, idempotency key,
+    ///   source, and its hold if it has one.
+    /// - `max_size` tasks already wait for their first attempt in its queue (due, not due or held) → the group is
+    ///   refused, and the queue counts each of the group's tasks as rejected. A task that is alone in its group and
+    ///   asks for it ([`record_rejected`](super::InsertTask::record_rejected)) is kept as a record of status `Rejected`
+    ///   with the error [`Refusal::error`](super::Refusal::error); that record holds no key.
+    /// - Otherwise the task is new, and begins as its [`Start`](super::Start) says.
+    ///
+    /// A task *waits for its first attempt* if it is pending with attempt number 0. So does a task whose only run was
+    /// given back. If such a task returns to this state and another task has taken its run key meanwhile, it loses its
+    /// run key.
     fn insert(&self, batch: Arc<InsertBatch>) -> StoreFuture<'_, Vec<Result<Vec<Inserted>, Refusal>>>;
 
     /// Leases due tasks to an instance: highest priority first, then in the order in which they were first inserted,
-    /// over all the queues asked for together, no more from each queue and in all than asked, only known names, nothing
-    /// from paused queues, and within the shared limits. Beyond the instance's free slots only what may be prefetched: see
-    /// [`Claim::prefetch`](super::Claim::prefetch). Each gets the next attempt number and the next fence. The answer's
-    /// `next_due` minds when a rate limit will let another start.
+    /// over all requested queues together. It leases at most the requested number from each queue and in all, only
+    /// tasks with names that the instance knows, none from paused queues, and none beyond the shared limits. Beyond the
+    /// instance's free slots it leases only tasks that may be prefetched: see
+    /// [`Claim::prefetch`](super::Claim::prefetch). Each leased task gets the next attempt number and the next fence.
+    /// The answer's `next_due` includes the instant at which a rate limit lets another task start.
     fn claim(&self, claim: Claim) -> StoreFuture<'_, Claims>;
 
-    /// Ends runs. Answers for each, in order: applied, repeated (an earlier finish under this fence was applied, of whatever
-    /// kind, and no other run has begun since), or stale. The task's record keeps each ended run as an attempt with its outcome,
-    /// except one given back before it began. Ending a run in any way other than being lost ends a row of lost runs. One
-    /// that is given back as snoozed is counted in the task's snoozes, which a manual retry sets to 0.
+    /// Ends runs. Answers for each, in order: applied, repeated (an earlier finish of any kind under this fence was
+    /// applied, and no other run has begun since), or stale. The task's record keeps each ended run as an attempt with
+    /// its outcome, except a run that was given back before it began. A run that ends in any way other than being lost
+    /// resets the count of lost runs in a row. A run that is given back as snoozed adds 1 to the task's snoozes; a
+    /// manual retry resets them to 0.
     fn finish(&self, finishes: Arc<Vec<Finish>>) -> StoreFuture<'_, Vec<Finished>>;
 
-    /// `finish`, then `claim`, in one round trip and one transaction where the store can.
+    /// [`finish`](Self::finish), then [`claim`](Self::claim): in one round trip and one transaction if the store can.
     fn turn(&self, finishes: Arc<Vec<Finish>>, claim: Claim) -> StoreFuture<'_, (Vec<Finished>, Claims)> {
         Box::pin(async move {
             let finished = self.finish(finishes).await?;
-            // A claim that fails must not hide that the finishes are durable: the next turn claims again.
+            // A claim that fails must not hide that the finishes have been stored: the next turn claims again.
             let claims = self.claim(claim).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "a claim failed; the next turn claims again");
                 Claims { next_due: Some(Duration::from_millis(100)), ..Claims::default() }
@@ -128,52 +139,57 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
         })
     }
 
-    /// Ends holds. Answers for each, in order, whether the hold was still this instance's, or is over and the task is what the
-    /// release makes of it: then the release is a repetition.
+    /// Ends holds. Answers for each, in order: `true` if the hold was still this instance's. Also `true` if the hold is
+    /// over and the task already is what the release makes of it: then the release is a repetition. Else `false`, and
+    /// nothing changed.
     fn release(&self, releases: Arc<Vec<Release>>) -> StoreFuture<'_, Vec<bool>>;
 
-    /// Keeps what runs say before they end. Answers for each, in order, whether the run was still alive.
+    /// Stores progress and log lines of runs that have not ended. Answers for each, in order, whether the run was still
+    /// running under its fence. A report of any other run changes nothing.
     fn report(&self, reports: Arc<Vec<Report>>) -> StoreFuture<'_, Vec<bool>>;
 
-    /// Makes leases good for another while, and the instance seen. Called from a thread of its own with a runtime of
-    /// its own, so that handlers that block the main one lose nothing.
+    /// Extends leases, and records that the instance was seen now. The engine calls it from a separate thread with a
+    /// runtime of its own, so that handlers that block the main runtime lose no lease.
     fn renew(&self, renewal: Renewal) -> StoreFuture<'_, Renewed>;
 
-    /// Runs of this instance that have been asked to stop since they began.
+    /// The runs of this instance that have been asked to stop since they began.
     fn asked_to_stop(&self, instance: InstanceId) -> StoreFuture<'_, Vec<RunRef>>;
 
-    /// Moves on runs whose lease has ended or whose process is known to be dead, by [`LostRun::next`](super::LostRun),
-    /// each with an entry in its task's attempts ("worker lost"), makes holds of such processes pending, and cancels
-    /// pending tasks that have expired. At most a few hundred a call; a call that answers none has found none left.
+    /// Handles what dead processes left behind. It moves on runs whose lease has ended or whose process is known to be
+    /// dead, by the rule [`LostRun::next`](super::LostRun::next), and adds an entry ("worker lost") to the attempts of
+    /// each task. It makes the holds of such processes pending. It also cancels pending tasks that have expired. One
+    /// call handles at most a few hundred tasks; a call that answers none has found none left.
     fn recover(&self, by: InstanceId) -> StoreFuture<'_, Vec<Recovered>>;
 
-    /// When to look for lost runs again, if that is sooner than [`Capabilities::recover_every`]: a store that knows of processes
-    /// which may be dead wants to look at them at the right moment.
+    /// When to call [`recover`](Self::recover) again, if that is sooner than [`Capabilities::recover_every`]. A store
+    /// that suspects a process to be dead uses this to check again at the right moment.
     fn look_again_in(&self) -> Option<Duration> {
         None
     }
 
-    /// Shows other processes that this instance lives, by something that ends with its process, and says what becomes of that.
-    /// It is shown for as long as the stream is asked for more, from the thread that renews leases. The stream ends never.
+    /// Shows other processes that this instance is alive, by something that disappears when its process dies, and
+    /// reports whether it is still visible. The store shows it for as long as the stream is polled; the engine polls it
+    /// from the thread that renews leases. The stream never ends.
     ///
-    /// Others may take an instance for dead whose sign they have not seen for 2.5 s, and [`recover`](Self::recover) then moves on
-    /// those of its runs that may be repeated. A process that hears [`Liveness::Gone`](super::Liveness::Gone) stops these runs 2 s after that
-    /// instant, unless it hears [`Liveness::Visible`](super::Liveness::Visible) before. A store that cannot tell a dead process from its leases needs none of
-    /// this.
+    /// Other processes may consider an instance dead when they have not seen its liveness for 2.5 s;
+    /// [`recover`](Self::recover) then moves on those of its runs that may be repeated. A process that receives
+    /// [`Liveness::Gone`](super::Liveness::Gone) stops these runs 2 s after its `since`, unless it receives
+    /// [`Liveness::Visible`](super::Liveness::Visible) before. A store that notices dead processes only by their leases
+    /// does not implement this; the default stream never yields.
     fn show_life(&self, _instance: InstanceId) -> LivenessStream {
         Box::pin(futures_util::stream::pending())
     }
 
-    /// Hints that there may be work, or that something was controlled, by other processes too where the store can
-    /// tell. Never needed for correctness. Ends never; errors are the store's own to mend.
+    /// A stream of hints that there may be work, or that something was controlled, also by other processes if the store
+    /// can know. Hints are never needed for correctness. The stream never ends; the store repairs its own errors.
     fn listen(&self) -> HintStream;
 
-    /// One record.
+    /// The record of a task; `None` if there is none.
     fn get(&self, id: TaskId) -> StoreFuture<'_, Option<TaskRecord>>;
 
-    /// Where each of these tasks is, in order, with its result and error if it has ended. Callers that wait for a task ask
-    /// this, for all tasks that are waited for in one call, so it must cost far less than a [`get`](Self::get) of each.
-    /// Without an implementation of its own a store pays for the records.
+    /// The state of each of these tasks, in order, with its result and error if it has ended. Callers that wait for
+    /// tasks use this, in one call for all awaited tasks, so it must cost far less than a [`get`](Self::get) of each.
+    /// The default implementation reads the whole records.
     fn ends(&self, ids: Vec<TaskId>) -> StoreFuture<'_, Vec<TaskEnd>> {
         Box::pin(async move {
             let mut ends = Vec::with_capacity(ids.len());
@@ -190,18 +206,18 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
         })
     }
 
-    /// What a task logged, oldest first. `None`: there is no such task.
+    /// The log lines of a task, oldest first; `None` if there is no such task.
     fn logs(&self, id: TaskId) -> StoreFuture<'_, Option<Vec<LogLine>>>;
 
-    /// A page of records, newest first by id, of those that
-    /// [`matches_base`](crate::TaskFilter::matches_base) means: the engine looks at the filter's other conditions. At most
-    /// [`MAX_LOOKED_AT`](crate::TaskFilter::MAX_LOOKED_AT) records are looked at: a page may be short, and even empty, and
-    /// is the last only if it has no `next`.
+    /// A page of the records that match [`matches_base`](crate::TaskFilter::matches_base), newest first by id. The
+    /// engine applies the filter's other conditions. The store examines at most
+    /// [`MAX_LOOKED_AT`](crate::TaskFilter::MAX_LOOKED_AT) records: so a page may be short or even empty, and it is the
+    /// last page only if it has no `next`.
     fn list(&self, filter: TaskFilter) -> StoreFuture<'_, Page<TaskRecord>>;
 
-    /// The same page of records without what may be large: arguments (`null`), result, progress and attempts. Verbs over a
-    /// filter and searches read these, a thousand at a time. Without an implementation of its own a store pays for the whole
-    /// records.
+    /// The same page as [`list`](Self::list), without the parts that may be large: arguments (`null`), result, progress
+    /// and attempts. Bulk actions on a filter and searches read these, a thousand at a time. The default implementation
+    /// reads the whole records.
     fn list_outlines(&self, filter: TaskFilter) -> StoreFuture<'_, Page<TaskRecord>> {
         self.list(filter)
     }
@@ -209,75 +225,80 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// How many tasks there are of each status.
     fn counts(&self) -> StoreFuture<'_, Counts>;
 
-    /// Every queue that has tasks, is paused, has a stored configuration or has refused a task, by name, with what is in
-    /// it; of the limits only stored ones are shown. A task that is due but waits for others of its key is waiting. How
-    /// many tasks are due is exact to what has come due within the last second.
+    /// Every queue that has tasks, is paused, has a stored configuration or has refused a task, by name, with its
+    /// numbers. Of the limits, only stored ones are shown. A task that is due but blocked by its concurrency key counts
+    /// as waiting. The number of due tasks may lag by up to one second behind tasks that have just come due.
     fn queues(&self) -> StoreFuture<'_, Vec<QueueInfo>>;
 
-    /// What has been asked of queues for all processes: those that are paused or have a stored configuration, by name.
-    /// Every process reads it each second, so it costs next to nothing.
+    /// The state of each queue that is paused or has a stored configuration, by name. Every process reads it each
+    /// second, so it must cost next to nothing.
     fn queue_states(&self) -> StoreFuture<'_, Vec<QueueState>>;
 
-    /// Stores a configuration of a queue for all processes, or forgets it.
+    /// Stores the configuration of a queue for all processes; `None` deletes it.
     fn set_queue(&self, queue: String, config: Option<QueueConfig>) -> StoreFuture<'_, ()>;
 
-    /// The processes that are alive as far as the store can tell, oldest first. When each started is when it first joined,
-    /// by the store's clock.
+    /// The processes that are alive as far as the store knows, oldest first. The start of a process is the time at
+    /// which it first joined, by the store's clock.
     fn instances(&self) -> StoreFuture<'_, Vec<InstanceInfo>>;
 
-    /// Cancels pending tasks with that reason as their error, and asks running ones to stop. Answers for each, in order.
+    /// Cancels pending tasks, with `reason` as their error, and asks running tasks to stop. Answers for each, in order.
     fn cancel(&self, ids: Vec<TaskId>, reason: String) -> StoreFuture<'_, Vec<CancelOutcome>>;
 
-    /// Cancels the tasks with this run key that wait for their first attempt.
+    /// Cancels the tasks with this run key that wait for their first attempt. Answers their ids.
     fn cancel_by_run_key(&self, run_key: String) -> StoreFuture<'_, Vec<TaskId>>;
 
-    /// Reopens ended tasks that did not succeed: pending, due at once, attempts kept, as many attempts again as its
-    /// policy gives, and without an `expires_at` that has passed. Answers for each, in order, why not.
+    /// Reopens ended tasks that did not succeed. A reopened task is pending and due at once; it keeps its attempts,
+    /// gets as many new attempts as its policy allows, and loses an `expires_at` that has passed. Answers for each, in
+    /// order: `Ok`, or why it cannot be reopened.
     fn retry(&self, ids: Vec<TaskId>) -> StoreFuture<'_, Vec<Result<(), crate::model::Error>>>;
 
-    /// Deletes the records of those that have ended, with their logs. Answers how many.
+    /// Deletes the records of those of these tasks that have ended, with their logs. Answers how many.
     fn delete(&self, ids: Vec<TaskId>) -> StoreFuture<'_, usize>;
 
-    /// Pauses or resumes a queue for all processes, until the other is asked for.
+    /// Pauses or resumes a queue for all processes. It stays so until the next call.
     fn set_paused(&self, queue: String, paused: bool) -> StoreFuture<'_, ()>;
 
-    /// Deals with one tick of a schedule, in one transaction. A tick by a definition or declaration that is not the schedule's
-    /// is none, and of a schedule that has both only the declared one ticks. If it comes after those that have been dealt with, by any
-    /// process, as its [`FireAfter`](super::FireAfter) says, takes note of it and inserts its task as `insert` does. A
-    /// refused task is not tried again: the tick has been dealt with. While the schedule is paused nothing is inserted. A
-    /// tick that only passes and is the first of its schedule is where that begins: it leaves no outcome.
+    /// Handles one tick of a schedule, in one transaction. The store ignores a tick whose definition or declaration is
+    /// not the schedule's current one; if a schedule has both, only the declared one ticks. If the tick comes after all
+    /// ticks that any process has handled, as its [`FireAfter`](super::FireAfter) says, the store records it and
+    /// inserts its task as [`insert`](Self::insert) does. A task that was refused is not tried again: the tick has been
+    /// handled. While the schedule is paused, the store records its ticks without inserting tasks; a pause does not
+    /// apply to ticks for a start of the program. A schedule begins at its first tick; if that tick has no task to
+    /// insert, it leaves no outcome.
     ///
-    /// Other than for a start, no tick is dealt with that is further [ahead](super::Fire::ahead) of the store's clock than its
-    /// `Fire` allows: it is [`Early`](super::Fired::Early). A latest tick that is further ahead than that was dealt with before
-    /// the clock was set back: it counts for nothing, and the one that is dealt with now is the latest from then on.
+    /// A tick that is further [ahead](super::Fire::ahead) of the store's clock than its `Fire` allows is not handled:
+    /// the answer is [`Early`](super::Fired::Early). Ticks for a start of the program are exempt. If the latest handled
+    /// tick is further ahead than that, it was handled before the clock was set back. The store ignores it, and the
+    /// tick that is handled now becomes the latest.
     fn fire(&self, fire: Fire) -> StoreFuture<'_, Fired>;
 
-    /// Every schedule of which a tick has been dealt with, that is or was paused, that has a definition or is declared, by
-    /// name.
+    /// Every schedule that has had a tick handled, is or was paused, has a definition, or is declared, by name.
     fn schedules(&self) -> StoreFuture<'_, Vec<ScheduleState>>;
 
-    /// One of them. However many there are, it costs the same.
+    /// One schedule by its name. The cost does not depend on how many schedules there are.
     fn schedule(&self, name: String) -> StoreFuture<'_, Option<ScheduleState>>;
 
-    /// The schedules that were defined or removed since an earlier answer's [`version`](ScheduleChanges::version), in the order
-    /// of these changes: each once, as it is now. 0 asks for every schedule that has a definition. Every definition and removal
-    /// makes the version greater, and every process asks once a second, so it costs next to nothing where nothing changed,
-    /// however many there are. At most [`MAX`](ScheduleChanges::MAX) are answered at once. Of the removals a store may forget all
-    /// but the latest [`MAX_REMOVED`](ScheduleChanges::MAX_REMOVED): a process that was away for longer deals with no tick of a
-    /// removed schedule, because [`fire`](Self::fire) refuses them. A version smaller than `since` says that the store was put
-    /// back to an earlier state: then ask for everything.
+    /// The schedules that were defined or removed since an earlier answer's [`version`](ScheduleChanges::version), in
+    /// the order of these changes: each once, as it is now. `since` 0 asks for every schedule that has a definition.
+    ///
+    /// Every definition and removal increases the version. Every process asks once a second, so a call must cost next
+    /// to nothing if nothing changed, however many schedules there are. One answer contains at most
+    /// [`MAX`](ScheduleChanges::MAX) changes. A store may forget all removals but the latest
+    /// [`MAX_REMOVED`](ScheduleChanges::MAX_REMOVED): a process that was away for longer still never adds a task for a
+    /// removed schedule, because [`fire`](Self::fire) refuses its ticks. If the answered version is smaller than
+    /// `since`, the store was restored to an earlier state: then ask for everything again.
     fn schedule_changes(&self, since: u64) -> StoreFuture<'_, ScheduleChanges>;
 
-    /// Changes a schedule. Answers whether it was known.
+    /// Changes a schedule. Answers whether the store knew the schedule.
     fn set_schedule(&self, schedule: String, change: ScheduleChange) -> StoreFuture<'_, bool>;
 
-    /// Deletes up to `limit` records of tasks that ended longer ago than `retention` says for their status, with their logs,
-    /// and what is left of processes that have been gone for longer than the longest retention. Answers how many records.
-    /// Records that are kept for longer never keep it from those behind them.
+    /// Deletes up to `limit` records of tasks that ended longer ago than `retention` says for their status, with their
+    /// logs. Also deletes what is left of processes that have been gone for longer than the longest retention. Answers how
+    /// many records it deleted. Records that are kept for longer never delay the deletion of the records behind them.
     fn prune(&self, retention: Retention, limit: usize) -> StoreFuture<'_, usize>;
 }
 
-/// What has been asked of a queue for all processes.
+/// The state of a queue that applies to all processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueState {
@@ -290,26 +311,28 @@ pub struct QueueState {
 }
 
 impl QueueState {
-    /// What has been asked of that queue.
+    /// The state of that queue.
     #[must_use]
     pub fn new(name: String, paused: bool, config: Option<QueueConfig>) -> Self {
         Self { name, paused, config }
     }
 }
 
-/// What the engine should know about a store.
+/// What the engine should know about a store: how often to call it, and with how much.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// How often to look for lost runs: often where a dead process can be noticed at once.
+    /// How often to call [`Store::recover`]; default 1 s. Choose a short interval if the store can notice a dead
+    /// process at once.
     pub recover_every: Duration,
-    /// The most tasks worth inserting in one call.
+    /// The most tasks worth inserting in one call; default 1000.
     pub max_batch: usize,
-    /// How many calls of `insert` a process has under way at once. While they are, further adds gather: more calls hide
-    /// the way to the store, and fewer share what a commit costs among more tasks.
+    /// How many [`insert`](Store::insert) calls a process has in flight at once; default 1. Adds that arrive meanwhile
+    /// gather for the next call. More calls hide the round trip to the store; fewer calls share the cost of a commit
+    /// among more tasks.
     pub inserts_at_once: usize,
-    /// Whether a renewal that has to wait keeps everybody else waiting too, so that no lease can be taken meanwhile: then
-    /// no run is given up for it.
+    /// Whether a renewal that has to wait makes all other writers wait too; default `false`. Then no other process can
+    /// take a lease meanwhile, and the engine gives up no run because of a slow renewal.
     pub waits_together: bool,
 }
 
@@ -324,10 +347,10 @@ impl Default for Capabilities {
     }
 }
 
-/// What a store heard.
+/// A hint from a store, see [`Store::listen`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Hint {
-    /// Something changed: there may be work, a request to stop, or an end somebody waits for.
+    /// Something changed: there may be work, a request to stop, or an ended task that a caller waits for.
     Changed,
 }

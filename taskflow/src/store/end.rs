@@ -1,24 +1,24 @@
-//! The end of a task, as a caller that waits for it reads it.
+//! The state of a task, as a caller that waits for its end reads it.
 
 use std::sync::Arc;
 
 use crate::model::TaskStatus;
 
-/// Where a task is, for a caller that waits for its end. See [`Store::ends`](super::Store::ends).
+/// The state of a task, for a caller that waits for its end. See [`Store::ends`](super::Store::ends).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TaskEnd {
-    /// There is no record of it.
+    /// There is no record of the task.
     Gone,
-    /// It has not ended.
+    /// The task has not ended; it has this status.
     Open(TaskStatus),
-    /// It has ended.
+    /// The task has ended.
     Ended {
-        /// How it ended.
+        /// Its final status.
         status: TaskStatus,
-        /// What it returned, as JSON; `None` unless it succeeded.
+        /// The result that it returned, as JSON; `None` unless it succeeded.
         result: Option<Arc<str>>,
-        /// The error of its record.
+        /// The error in its record.
         error: Option<String>,
     },
 }

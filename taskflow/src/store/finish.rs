@@ -1,11 +1,11 @@
-//! How runs and holds end.
+//! Finishes of runs, reports of runs, and releases of holds.
 
 use std::time::Duration;
 
 use super::RunRef;
 use crate::model::{AttemptOutcome, LogLine, Progress, TaskStatus};
 
-/// The end of one run, under its fence.
+/// The end of one run, under its fence, for [`Store::finish`](super::Store::finish).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Finish {
@@ -13,14 +13,14 @@ pub struct Finish {
     pub run: RunRef,
     /// How it ended.
     pub kind: FinishKind,
-    /// Lines it logged that were not reported before.
+    /// Lines that it logged and that were not reported before.
     pub lines: Vec<LogLine>,
-    /// How far it last said it was, if that was not reported before.
+    /// Its last progress, if that was not reported before.
     pub progress: Option<Progress>,
 }
 
 impl Finish {
-    /// An end without anything left to report.
+    /// An end with no log lines and no progress left to store.
     #[must_use]
     pub fn new(run: RunRef, kind: FinishKind) -> Self {
         Self { run, kind, lines: Vec::new(), progress: None }
@@ -31,36 +31,36 @@ impl Finish {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum FinishKind {
-    /// Well: the task is a success.
+    /// The run succeeded: the task ends as `Success`.
     Success {
-        /// What it returned, as JSON.
+        /// The result that the task returned, as JSON.
         result: Box<str>,
     },
-    /// Badly, and the task is to be tried again: pending, due after `delay`. If it has been asked to stop meanwhile
-    /// it is cancelled instead.
+    /// The run failed, and the task is tried again: it is pending, and due after `delay`. If the task has been asked to
+    /// stop meanwhile, it is cancelled instead.
     Retry {
-        /// How long it waits, by the store's clock.
+        /// How long the task waits, by the store's clock.
         delay: Duration,
         /// How the attempt ended.
         outcome: AttemptOutcome,
-        /// What went wrong.
+        /// The error message.
         error: String,
     },
-    /// Not at all: the run is given back, and its attempt is not counted. If the task has been asked to stop meanwhile
-    /// it is cancelled instead.
+    /// The run is given back: the task is pending again, and the attempt is not counted. If the task has been asked to
+    /// stop meanwhile, it is cancelled instead.
     GiveBack {
-        /// How long it waits, by the store's clock.
+        /// How long the task waits, by the store's clock.
         delay: Duration,
-        /// How the attempt is recorded; `None` for one that never began, which leaves no trace.
+        /// How the attempt is recorded. `None` for an attempt that never began: it leaves no record.
         outcome: Option<AttemptOutcome>,
     },
-    /// The task ends other than well.
+    /// The task ends without success.
     End {
         /// `Failed`, `Interrupted` or `Cancelled`.
         status: TaskStatus,
         /// How the attempt ended.
         outcome: AttemptOutcome,
-        /// What went wrong.
+        /// The error message.
         error: String,
     },
 }
@@ -69,42 +69,42 @@ pub enum FinishKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Finished {
-    /// It is durable, and the task is now this.
+    /// The finish has been stored. The task now has this status.
     Applied(TaskStatus),
-    /// It was applied before, and no other run has begun since: the answer to that finish was lost. Nothing was changed
-    /// now; the task is this.
+    /// The finish was applied before, its answer was lost, and no other run has begun since. Nothing was changed now.
+    /// The task has this status.
     Repeated(TaskStatus),
-    /// The run had been lost: nothing was changed.
+    /// The run was lost before: nothing was changed.
     Stale,
 }
 
-/// What a run says before it ends, under its fence.
+/// Progress and log lines of a run that has not ended, under its fence, for [`Store::report`](super::Store::report).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
     /// The run.
     pub run: RunRef,
-    /// How far it is.
+    /// Its progress, if that is new.
     pub progress: Option<Progress>,
-    /// Lines it logged.
+    /// New lines that it logged.
     pub lines: Vec<LogLine>,
 }
 
 impl Report {
-    /// What a run says.
+    /// A report of this progress and these lines.
     #[must_use]
     pub fn new(run: RunRef, progress: Option<Progress>, lines: Vec<LogLine>) -> Self {
         Self { run, progress, lines }
     }
 }
 
-/// The end of one hold, under its fence.
+/// The end of one hold, under its fence, for [`Store::release`](super::Store::release).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Release {
     /// The hold.
     pub hold: RunRef,
-    /// What becomes of the task.
+    /// What happens to the task then.
     pub outcome: HoldOutcome,
 }
 
@@ -116,15 +116,15 @@ impl Release {
     }
 }
 
-/// What becomes of a held task.
+/// What happens to a held task when its hold ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HoldOutcome {
-    /// It waits like any other, for the time it was added with.
+    /// The task waits like any other, for the time with which it was added.
     Run,
-    /// It is cancelled.
+    /// The task is cancelled.
     Cancel {
-        /// Why.
+        /// The reason, which becomes the task's error.
         reason: String,
     },
 }

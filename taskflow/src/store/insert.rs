@@ -1,18 +1,19 @@
-//! What is given to a store to keep, and what it answers.
+//! The tasks that a store inserts, and its answers.
 
 use std::time::Duration;
 
 use crate::model::{InstanceId, NewTask, TaskId};
 
-/// The adds that came together while the last write was in flight: one round trip, one transaction.
+/// A batch of adds that arrived while the last write was in flight. It is written in one round trip and one
+/// transaction.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct InsertBatch {
-    /// Who inserts.
+    /// The instance that inserts.
     pub instance: InstanceId,
-    /// How long a run or a hold that begins with the insert is good for.
+    /// The length of the lease of a run or hold that begins with the insert.
     pub lease: Duration,
-    /// What to insert. Groups do not know of each other: one that is refused takes no other with it.
+    /// The groups to insert. Groups are independent: if one is refused, the others are still inserted.
     pub groups: Vec<InsertGroup>,
 }
 
@@ -24,7 +25,7 @@ impl InsertBatch {
     }
 }
 
-/// Tasks that are inserted all or not at all: one `add_task`, or one `add_all`.
+/// Tasks of which either all or none are inserted: one `add_task`, or one `add_all`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct InsertGroup {
@@ -44,48 +45,48 @@ impl InsertGroup {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct InsertTask {
-    /// The task. Its arguments are `Ok`: whoever makes an `InsertTask` has checked it.
+    /// The task. Its arguments are `Ok`: the code that builds an `InsertTask` has checked this.
     pub task: NewTask,
-    /// How its life begins.
+    /// How the task begins: waiting, running or held.
     pub start: Start,
-    /// At most so many tasks of its queue may wait for their first attempt, this one included.
+    /// The most tasks of its queue that may wait for their first attempt, including this one.
     pub max_size: Option<usize>,
-    /// Whether it leaves a record of status `Rejected` if it is refused, unless it came in a group of several.
+    /// Whether a refusal leaves a record of status `Rejected`. This has no effect in a group of several tasks.
     pub record_rejected: bool,
 }
 
 impl InsertTask {
-    /// A task whose life begins so, in a queue without a limit.
+    /// A task that begins as `start` says, in a queue without a `max_size`.
     #[must_use]
     pub fn new(task: NewTask, start: Start) -> Self {
         Self { task, start, max_size: None, record_rejected: false }
     }
 }
 
-/// How the life of an inserted task begins.
+/// How an inserted task begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Start {
-    /// It is pending.
+    /// The task is pending.
     Wait,
-    /// It is running from the start, leased to the inserting instance under the fence
-    /// [`RunRef::FIRST_FENCE`](super::RunRef::FIRST_FENCE). It is pending instead if its queue is paused, if it is not due yet, or
-    /// if any due task waits in its queue: that one is older or more urgent.
+    /// The task is running at once, leased to the inserting instance under the fence
+    /// [`RunRef::FIRST_FENCE`](super::RunRef::FIRST_FENCE). It is pending instead if its queue is paused, if it is not
+    /// due yet, or if any due task waits in its queue, because that one is older or more urgent.
     LeaseIfIdle,
-    /// The same, except that it does not matter which tasks wait in its queue.
+    /// As [`LeaseIfIdle`](Self::LeaseIfIdle), but even if due tasks wait in its queue.
     Lease,
-    /// It is pending, and leased to the inserting instance as a *hold*: nobody claims it until the instance releases
-    /// it or the lease ends.
+    /// The task is pending, and leased to the inserting instance as a *hold*: no instance claims it until this one
+    /// releases it or the lease ends.
     Hold,
 }
 
-/// What became of one task of a group.
+/// The result for one task of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Inserted {
-    /// The task that stands for the add: the new one, or the one that was there.
+    /// The task that stands for the add: the new task, or the one that was there before.
     pub id: TaskId,
-    /// What it is to the add.
+    /// How that task relates to the add.
     pub kind: InsertedAs,
 }
 
@@ -97,13 +98,13 @@ impl Inserted {
     }
 }
 
-/// What the task that stands for an add is to it.
+/// How the task that stands for an add relates to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InsertedAs {
-    /// New and pending. Also the answer when the same id was inserted before and has moved on.
+    /// New and pending. Also the answer if the same id was inserted before and its task has changed since.
     Pending,
-    /// New, and running from the start as attempt 1 under this fence.
+    /// New, and running at once as attempt 1 under this fence.
     Leased {
         /// The fence of that run.
         fence: u64,
@@ -113,22 +114,23 @@ pub enum InsertedAs {
         /// The fence of the hold.
         fence: u64,
     },
-    /// Another task of this name that holds the idempotency key; nothing was stored.
+    /// Another task of this name, which holds the idempotency key. Nothing was stored.
     Duplicate,
-    /// A waiting task with the same run key, which now has this one's arguments, time and options. It keeps its
-    /// idempotency key, its source, and a hold if it has one; it is not held or leased anew.
+    /// A waiting task with the same run key, which now has the arguments, time and options of this add. It keeps its
+    /// idempotency key, its source, and its hold if it has one. The add does not hold or lease it again.
     Replaced,
 }
 
 impl InsertedAs {
-    /// Whether a row was written that was not there before.
+    /// Whether a new row was written.
     #[must_use]
     pub fn is_new(self) -> bool {
         !matches!(self, Self::Duplicate | Self::Replaced)
     }
 }
 
-/// Why a group was refused. Nothing of it is stored, but for the record of a rejected task that was asked for.
+/// Why a group was refused. Nothing of the group is stored, except the record of a rejected task if it was [asked
+/// for](InsertTask::record_rejected).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -142,7 +144,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// What the record of a refused task says.
+    /// The error in the record of a refused task.
     #[must_use]
     pub fn error(&self) -> String {
         match self {

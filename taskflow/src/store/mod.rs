@@ -1,7 +1,7 @@
-//! The seam between the engine and a database: the contract, and the stores that keep it.
+//! The contract between the engine and a database, and the stores that implement it.
 //!
-//! [`Store`] is all the engine knows of a database; a `&dyn Store` is enough to run everything. Its documentation is
-//! the specification, and one test suite (`tests/store_contract.rs`) runs against every implementation.
+//! [`Store`] is all that the engine knows of a database. A `&dyn Store` is enough to run everything. Its documentation
+//! is the specification, and one test suite (`tests/store_contract.rs`) runs against every implementation.
 
 mod claim;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

@@ -1,8 +1,8 @@
-//! Which attempts of a task may be prefetched, as a database keeps it.
+//! Which attempts of a task may be prefetched, as a database stores it.
 
 use crate::model::RetryPolicy;
 
-/// The column that says which attempts of a task may be prefetched: see [`RetryPolicy::may_prefetch`].
+/// The column value for the attempts of a task that may be prefetched, see [`RetryPolicy::may_prefetch`].
 pub(super) fn prefetch(policy: &RetryPolicy) -> Prefetch {
     match policy {
         _ if policy.max_lost_runs <= 1 => Prefetch::Never,

@@ -1,18 +1,20 @@
-//! The states of a row of a database: finer than [`TaskStatus`], since pending is three things to an index.
+//! The states of a database row. They are finer than [`TaskStatus`]: pending is split, so that an index can tell due,
+//! later, held and blocked tasks apart.
 
 use super::transition::{Stage, TaskState};
 use crate::model::TaskStatus;
 
-/// What `taskflow_tasks.state` holds. The numbers are part of every schema.
+/// The value of the column `taskflow_tasks.state`. The numbers are part of every schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RowState {
-    /// Pending and due, and put aside until another task of its concurrency key has ended.
+    /// Pending and due, but blocked until another task of its concurrency key has ended. In SQLite also a pending task
+    /// that has expired.
     Blocked = -1,
-    /// Pending, and claimable unless its queue is paused.
+    /// Pending and due: claimable unless its queue is paused.
     Due = 0,
-    /// Pending, and not due yet: `wake_at` says when.
+    /// Pending, and not due before `run_at`.
     Later = 1,
-    /// Pending under a hold.
+    /// Pending and held by an instance.
     Held = 2,
     Running = 3,
     Success = 4,
@@ -36,7 +38,7 @@ impl RowState {
         Self::Rejected,
     ];
 
-    /// The state of that number; one that no version of this schema writes is taken for rejected.
+    /// The state with that number. A number that no version of this schema writes becomes `Rejected`.
     pub(super) fn from_number(number: i64) -> Self {
         Self::ALL.into_iter().find(|state| state.number() == number).unwrap_or(Self::Rejected)
     }
@@ -57,7 +59,8 @@ impl RowState {
         }
     }
 
-    /// The state of a task that ended so. An end is an end, whatever word was given for it.
+    /// The state of a task that ended with this status. A status that is not final becomes `Failed`, because the task
+    /// has ended.
     pub(super) fn ended(status: TaskStatus) -> Self {
         match status {
             TaskStatus::Success => Self::Success,
@@ -73,7 +76,7 @@ impl RowState {
         if run_at <= now { Self::Due } else { Self::Later }
     }
 
-    /// As far as the rules tell states apart.
+    /// The stage of this state, for the task state machine.
     pub(super) fn stage(self) -> Stage {
         match self {
             Self::Blocked | Self::Due | Self::Later => Stage::Waiting,
@@ -83,7 +86,7 @@ impl RowState {
         }
     }
 
-    /// The state of a row that the rules leave like this.
+    /// The row state of a task after a transition.
     pub(super) fn of(task: &TaskState, now: i64) -> Self {
         match task.stage {
             Stage::Waiting => Self::waiting(task.run_at, now),

@@ -1,4 +1,4 @@
-//! Ticks of schedules, and schedules that are kept.
+//! Ticks of schedules, and the stored state of schedules.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::{InsertBatch, Inserted, Refusal};
 use crate::model::{TaskId, TickOutcome, time};
 
-/// One tick of a schedule, to be dealt with once by whichever process comes first.
+/// One tick of a schedule. The first process that fires it handles it; for all others it is over.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Fire {
@@ -14,37 +14,40 @@ pub struct Fire {
     pub schedule: String,
     /// The instant of the tick.
     pub tick: SystemTime,
-    /// The task to insert: a batch of one group of one task. `None` only takes note that the tick has passed.
+    /// The task to insert: a batch of one group of one task. `None` inserts nothing and only records that the tick has
+    /// passed.
     pub batch: Option<Arc<InsertBatch>>,
-    /// Which ticks it comes after.
+    /// Which ticks this one must come after to be handled.
     pub after: FireAfter,
-    /// Of a schedule that was added at run time, the definition it ticks by: it is dealt with only while that is the stored
-    /// one.
+    /// For a schedule that was added at run time: the definition by which it ticks. The tick is handled only while this
+    /// is the stored definition.
     pub definition: Option<String>,
-    /// Of a schedule that a program declares, its [declared timing](Declaration::timing): it is dealt with only while that is
-    /// the declared one.
+    /// For a schedule that a program declares: its [declared timing](Declaration::timing). The tick is handled only
+    /// while this is the declared timing.
     pub declared: Option<String>,
-    /// How many ticks are left out with this one, by the rules of the schedule; this one counts too if it is left out. The
-    /// store adds it to [`ScheduleState::skipped`] if it deals with the tick.
+    /// How many ticks are skipped with this one, by the rules of the schedule. This one counts too if it is skipped. If
+    /// the store handles the tick, it adds this number to [`ScheduleState::skipped`].
     pub skipped: u64,
-    /// How far a tick may be ahead of the store's clock. One of a process whose clock is further ahead waits; and one that was
-    /// taken note of and is further ahead was so under a clock that was wrong: it is not believed.
+    /// How far a tick may be ahead of the store's clock. The tick of a process whose clock is further ahead waits. A
+    /// recorded tick that is further ahead came from a wrong clock and is ignored.
     pub ahead: Duration,
 }
 
-/// Which ticks a tick comes after.
+/// Which ticks a tick must come after to be handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FireAfter {
-    /// Every earlier one: it is dealt with unless one at this instant or later has been.
+    /// All earlier ticks: the tick is handled unless one at this instant or later has been handled.
     Earlier,
-    /// It is the one for a start of the program, of which a schedule keeps the latest apart from its ticks: it is dealt
-    /// with if the latest is still this one. A pause does not concern it.
+    /// The tick is for a start of the program. A schedule keeps its latest tick for a start apart from its other ticks.
+    /// This tick is handled only if the latest tick for a start is still the given one; `None` if there was none. A
+    /// pause does not apply to it.
     Start(Option<SystemTime>),
 }
 
 impl Fire {
-    /// A tick that inserts that task, or only passes, however far ahead it is.
+    /// A tick that inserts that task, or that only passes if `batch` is `None`. It may be any time ahead of the store's
+    /// clock.
     #[must_use]
     pub fn new(schedule: String, tick: SystemTime, batch: Option<Arc<InsertBatch>>) -> Self {
         Self {
@@ -59,7 +62,7 @@ impl Fire {
         }
     }
 
-    /// What it is answered if it is no tick of what the schedule is now.
+    /// The answer, if the tick does not belong to the current definition or declaration of the schedule.
     fn refused_by(&self, definition: Option<&str>, declared: Option<&str>) -> Option<Fired> {
         if self.definition.is_some() && self.definition.as_deref() != definition {
             return Some(Fired::Before);
@@ -71,46 +74,47 @@ impl Fire {
         is_superseded.then_some(Fired::Superseded)
     }
 
-    /// How far it is ahead of the store's clock, if that is too far.
+    /// How far the tick is ahead of the store's clock, if that is too far.
     fn early_by(&self, now: i64) -> Option<Duration> {
         let ahead = time::to_micros(self.tick).saturating_sub(now);
         let is_early = self.after == FireAfter::Earlier && ahead > time::micros(self.ahead);
         is_early.then(|| Duration::from_micros(ahead.unsigned_abs()))
     }
 
-    /// Whether it comes after the latest tick that was taken note of, by the store's clock.
+    /// Whether the tick comes after `last`, the latest recorded tick. A recorded tick too far ahead of the store's
+    /// clock is ignored.
     fn is_after(&self, last: Option<i64>, now: i64) -> bool {
         let is_believed = |last: &i64| *last <= now.saturating_add(time::micros(self.ahead));
         last.filter(is_believed).is_none_or(|last| last < time::to_micros(self.tick))
     }
 }
 
-/// What became of a tick.
+/// The result of a [`Fire`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fired {
-    /// Its task is inserted.
+    /// The tick was handled, and its task was inserted or found.
     Inserted(Inserted),
-    /// It has been dealt with, and its task was refused.
+    /// The tick was handled, and its task was refused.
     Refused(Refusal),
-    /// It has been dealt with, and nothing was to be inserted.
+    /// The tick was handled; it had no task to insert.
     Passed,
-    /// It has been dealt with, and nothing was inserted since the schedule is paused.
+    /// The tick was handled; its task was not inserted because the schedule is paused.
     Paused,
-    /// It is further ahead of the store's clock than it may be, by so much in all: nothing was done, and it is to be tried again
-    /// when its time has come by that clock.
+    /// The tick is further ahead of the store's clock than its [`Fire::ahead`] allows. Nothing was done; fire it again
+    /// when its time has come by the store's clock.
     Early {
-        /// How far the tick is ahead.
+        /// How far the tick is ahead of the store's clock in all.
         by: Duration,
     },
-    /// It, or a later one, had been dealt with before, or its schedule was redefined or removed: nothing was done.
+    /// This tick or a later one was handled before, or the schedule was redefined or removed. Nothing was done.
     Before,
-    /// A program declares the schedule with another timing, and that one ticks: nothing was done.
+    /// A program declares the schedule with another timing, and only that timing ticks. Nothing was done.
     Superseded,
 }
 
 impl Fired {
-    /// What is kept of it with the schedule; `None` where nothing was done.
+    /// The outcome that is stored with the schedule; `None` if nothing was done.
     #[must_use]
     pub fn outcome(&self) -> Option<TickOutcome> {
         match self {
@@ -124,44 +128,44 @@ impl Fired {
     }
 }
 
-/// What a store knows of a schedule.
+/// The stored state of a schedule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ScheduleState {
     /// The schedule.
     pub name: String,
-    /// The latest tick that has been dealt with.
+    /// The latest tick that was handled.
     pub last_tick: Option<SystemTime>,
-    /// What became of it.
+    /// The outcome of that tick.
     pub last_outcome: Option<TickOutcome>,
     /// The latest tick for a start of the program.
     pub last_start: Option<SystemTime>,
-    /// The task of the latest tick that inserted one, or found a duplicate.
+    /// The task of the latest tick that inserted a task or found a duplicate.
     pub last_task: Option<TaskId>,
     /// Whether it is paused.
     pub paused: bool,
-    /// Of a schedule that was added at run time: what it is, in the engine's own words.
+    /// For a schedule that was added at run time: its definition, in the engine's own format.
     pub definition: Option<String>,
-    /// Of a schedule that a program declares: the declaration that ticks.
+    /// For a schedule that a program declares: the declaration that ticks.
     pub declared: Option<Declaration>,
-    /// How many ticks were left out since the schedule is known.
+    /// How many ticks were skipped since the store first knew the schedule.
     pub skipped: u64,
-    /// The latest tick with which others, or itself, were left out.
+    /// The latest tick that was skipped itself, or with which others were skipped.
     pub last_skipped: Option<SystemTime>,
 }
 
-/// When a schedule of a program ticks.
+/// The timing of a schedule that a program declares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Declaration {
-    /// The expression and its zone, in the engine's own words.
+    /// The expression and its time zone, in the engine's own format.
     pub timing: String,
-    /// When the youngest process that declared this started.
+    /// The start of the youngest process that declares this timing.
     pub since: SystemTime,
 }
 
 impl Declaration {
-    /// A timing that a process declares which started at `since`.
+    /// The timing that a process declares; `since` is the start of that process.
     #[must_use]
     pub fn new(timing: String, since: SystemTime) -> Self {
         Self { timing, since }
@@ -169,14 +173,14 @@ impl Declaration {
 }
 
 impl ScheduleState {
-    /// A schedule of which nothing is known but its name.
+    /// A schedule of which only the name is known.
     #[must_use]
     pub fn new(name: String) -> Self {
         Self { name, ..Self::default() }
     }
 
-    /// Whether a tick is to be dealt with, by the store's clock: then what is to be inserted for it, if anything is. Else
-    /// what it is answered.
+    /// Decides whether to handle a tick; `now` is the store's clock. `Ok` is the batch to insert for it, if any. `Err`
+    /// is the answer for a tick that is not handled.
     pub(crate) fn admit<'f>(&self, fire: &'f Fire, now: i64) -> Result<Option<&'f Arc<InsertBatch>>, Fired> {
         if let Some(by) = fire.early_by(now) {
             return Err(Fired::Early { by });
@@ -197,8 +201,8 @@ impl ScheduleState {
         self.paused && fire.after == FireAfter::Earlier
     }
 
-    /// Takes note of a tick that was [admitted](Self::admit). `inserted` is what the insert of its batch answered, if there
-    /// was one. Answers what became of the tick.
+    /// Records a tick that was [admitted](Self::admit). `inserted` is the answer of the insert of its batch, if there
+    /// was one. Returns the answer for the tick.
     pub(crate) fn note(
         &mut self,
         fire: &Fire,
@@ -215,7 +219,8 @@ impl ScheduleState {
         }
         match fire.after {
             FireAfter::Earlier => {
-                // The first, if it only passes, is where the schedule begins: nothing was left out.
+                // The schedule begins at its first tick. If that tick only passes, nothing was skipped, so it has no
+                // outcome.
                 let begins = self.last_tick.is_none() && fire.batch.is_none();
                 self.last_outcome = fired.outcome().filter(|_| !begins);
                 self.last_tick = Some(fire.tick);
@@ -229,8 +234,8 @@ impl ScheduleState {
         fired
     }
 
-    /// Makes a change, by the store's clock. Of a removal, that it loses its definition: the store forgets the schedule if no
-    /// program declares it.
+    /// Applies a change; `now` is the store's clock. A removal only clears the definition: the store deletes the
+    /// schedule if no program declares it.
     pub(crate) fn change(&mut self, change: &ScheduleChange, now: i64) {
         let now = time::from_micros(now);
         match change {
@@ -248,7 +253,7 @@ impl ScheduleState {
         }
     }
 
-    /// Takes note of a declaration; `now` is the store's clock.
+    /// Applies a declaration; `now` is the store's clock.
     fn declare(&mut self, declaration: &Declaration, instead_of: Option<SystemTime>, now: SystemTime) {
         let micros = |at| time::to_micros(at);
         match &mut self.declared {
@@ -262,7 +267,7 @@ impl ScheduleState {
             {
                 return;
             }
-            // It ticked under this name before anybody declared it, or begins now.
+            // The schedule ticked under this name before any program declared it, or it begins now.
             None if self.definition.is_none() => {
                 self.last_tick.get_or_insert(now);
             }
@@ -274,7 +279,7 @@ impl ScheduleState {
         self.declared = Some(declaration.clone());
     }
 
-    /// Nobody declares it any more, if the declaration is still the one of `since`.
+    /// Ends the declaration, if it is still the one of `since`.
     fn undeclare(&mut self, since: SystemTime, now: SystemTime) {
         let known = self.declared.as_ref().map(|known| time::to_micros(known.since));
         if known == Some(time::to_micros(since)) {
@@ -285,60 +290,66 @@ impl ScheduleState {
     }
 }
 
-/// What is to change about a schedule.
+/// A change of a schedule, for [`Store::set_schedule`](super::Store::set_schedule).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ScheduleChange {
-    /// Its ticks pass from now on, or do so no longer. One that was not known is, from then on.
+    /// Pauses the schedule (`true`), so that its ticks pass without a task, or resumes it. A schedule that was not
+    /// known becomes known.
     Paused(bool),
-    /// It is this from now on, whether or not it was anything before. Its ticks begin after `from`, or after the latest that
-    /// has been dealt with if that is later: a tick that was dealt with is not again, whatever the schedule is by then.
+    /// Defines or redefines the schedule. Its ticks begin after `from`, or after the latest handled tick if that is
+    /// later: a tick that was handled is never handled again, even under a new definition.
     Defined {
-        /// What it is, in the engine's own words.
+        /// The definition, in the engine's own format.
         definition: String,
-        /// Ticks up to this instant are none of it.
+        /// Ticks up to this instant, inclusive, do not belong to this definition.
         from: SystemTime,
     },
-    /// It loses its definition, if it has one, and is forgotten with all that is known of it unless a program declares it.
+    /// Removes the definition, if the schedule has one. Unless a program declares the schedule, the store deletes
+    /// everything it knows of it.
     Removed,
-    /// A program declares it with this timing. One that is declared with the same timing stays as it is. Another timing ticks
-    /// from now on, by the store's clock, and no earlier tick is one of it; unless the one that ticks was declared by a process
-    /// that started later: then nothing changes. One that was not known, or has ticked without a definition or declaration,
-    /// goes on from its latest tick, or begins now.
+    /// A program declares the schedule with this timing.
+    ///
+    /// If it is already declared with the same timing, the timing stays as it is. Another timing ticks from now on, by
+    /// the store's clock; earlier ticks do not belong to it. But if a process that started later declared the current
+    /// timing, nothing changes. A schedule that was not known, or that ticked without a definition or declaration,
+    /// continues from its latest tick, or begins now.
     Declared {
-        /// The timing, and when the process started that declares it.
+        /// The timing, and the start of the process that declares it.
         declaration: Declaration,
-        /// The [`since`](Declaration::since) of the declaration that this one replaces although it is later: its processes
-        /// are gone.
+        /// The [`since`](Declaration::since) of a declaration that this one replaces even though that one is later,
+        /// because its processes are gone.
         instead_of: Option<SystemTime>,
     },
-    /// No program declares it any more, if its declaration is still the one of `since`. Its definition ticks from now on.
+    /// No program declares the schedule any more. This applies only if its declaration is still the one of `since`. Its
+    /// definition, if there is one, ticks from now on.
     Undeclared {
-        /// That of the declaration which ends.
+        /// The [`since`](Declaration::since) of the declaration that ends.
         since: SystemTime,
     },
 }
 
-/// What has changed in the schedules that were added at run time.
+/// The changes of schedules that were added at run time, see
+/// [`Store::schedule_changes`](super::Store::schedule_changes).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ScheduleChanges {
-    /// What to ask with next: everything up to it is in this answer, or was in earlier ones.
+    /// The version to pass to the next call. All changes up to it are in this answer or were in earlier ones.
     pub version: u64,
-    /// The schedules that were defined or removed since, in the order of these changes; without a definition those that were
-    /// removed.
+    /// The schedules that were defined or removed since, in the order of these changes. A removed schedule has no
+    /// definition.
     pub changed: Vec<ScheduleState>,
-    /// Whether there is more: ask again at once.
+    /// Whether there are more changes: then ask again at once.
     pub more: bool,
 }
 
 impl ScheduleChanges {
-    /// The most changes in one answer.
+    /// The maximum number of changes in one answer.
     pub const MAX: usize = 1000;
-    /// How many removals a store remembers at least.
+    /// The minimum number of removals that a store remembers.
     pub const MAX_REMOVED: usize = 10_000;
 
-    /// Changes up to that version.
+    /// An answer with the changes up to that version.
     #[must_use]
     pub fn new(version: u64, changed: Vec<ScheduleState>, more: bool) -> Self {
         Self { version, changed, more }

@@ -1,4 +1,4 @@
-//! From a URL, or a value, to a store.
+//! Opens a store from a URL or from a value.
 
 use std::sync::Arc;
 
@@ -6,27 +6,27 @@ use super::url::without_password;
 use super::{MemoryStore, Store};
 use crate::model::Error;
 
-/// What [`TaskManagerBuilder::store`](crate::TaskManagerBuilder::store) takes: a URL, or a store.
+/// The argument of [`TaskManagerBuilder::store`](crate::TaskManagerBuilder::store): a URL or a store.
 ///
 /// | URL | store |
 /// |---|---|
-/// | `memory:` | this process's memory: for tests and throw-away work |
+/// | `memory:` | the memory of this process: for tests and work that may be lost |
 /// | `sqlite://relative.db`, `sqlite:///absolute.db` | one file; the path is percent-decoded |
 /// | `redis://user:password@host:6379/0` | a Redis or Valkey server (feature `redis`) |
 /// | `rediss://user:password@host:6379/0` | the same over TLS (feature `redis-tls`) |
 /// | `postgres://user:password@host:port/database` | PostgreSQL 13 or later (feature `postgres`) |
 ///
-/// `sqlite://` takes `?synchronous=full` (the default: an accepted task survives a power loss) or
-/// `?synchronous=normal` (faster: it survives a crash of the process, not of the machine). A key that is not known is
-/// an error. `postgres://`, `redis://` and `rediss://` take `?namespace=NAME`: several applications, or tests, on one server.
+/// `sqlite://` takes `?synchronous=full` (the default: an accepted task survives a power loss) or `?synchronous=normal`
+/// (faster: an accepted task survives a crash of the process, but not of the machine). An unknown key is an error.
+/// `postgres://`, `redis://` and `rediss://` take `?namespace=NAME`, so that several applications or tests can share one server.
 ///
-/// What is special in a user name or a password is percent-encoded: `/` is `%2F`, `?` is `%3F`, `#` is `%23`, `@` is `%40`. A
-/// URL in which the end of the password is not certain is refused, and no error shows any of it.
+/// Percent-encode the special characters in a user name or password: `/` is `%2F`, `?` is `%3F`, `#` is `%23`, `@` is
+/// `%40`. A URL is refused if it is not certain where its password ends. No error ever shows any part of a password.
 pub trait IntoStore: Sized {
-    /// Where the store is. Nothing is opened.
+    /// Returns the address of the store, without opening it.
     fn into_source(self) -> StoreSource;
 
-    /// The store this stands for, opened.
+    /// Opens the store.
     ///
     /// # Errors
     /// [`Error::StoreUrl`] for a URL that cannot be used, and [`Error::Store`] for a file that cannot be opened.
@@ -35,7 +35,7 @@ pub trait IntoStore: Sized {
     }
 }
 
-/// A store that is not opened yet: [`start`](crate::TaskManagerBuilder::start) and
+/// A store that is not yet opened: [`start`](crate::TaskManagerBuilder::start) and
 /// [`connect`](crate::TaskManagerBuilder::connect) open it.
 pub struct StoreSource(Source);
 
@@ -45,7 +45,7 @@ enum Source {
 }
 
 impl StoreSource {
-    /// Opens the store. A file takes a few milliseconds, in which this blocks; a server is reached later.
+    /// Opens the store. For a file this blocks for a few milliseconds. A server is not contacted yet.
     ///
     /// # Errors
     /// [`Error::StoreUrl`] for a URL that cannot be used, and [`Error::Store`] for a file that cannot be opened.
@@ -103,7 +103,7 @@ fn open(url: &str) -> Result<Arc<dyn Store>, Error> {
     };
     match scheme {
         "memory" if rest.is_empty() => Ok(Arc::new(MemoryStore::new())),
-        "memory" => refuse("`memory:` takes nothing behind it".to_owned()),
+        "memory" => refuse("`memory:` takes nothing after the colon".to_owned()),
         #[cfg(feature = "sqlite")]
         "sqlite" => match rest.strip_prefix("//") {
             Some(rest) => super::SqliteStore::from_url(url, rest),
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_cannot_be_used_says_what_would_be_right() {
+    fn an_unusable_url_is_refused_with_a_valid_form() {
         assert!(refusal("tasks.db").contains("sqlite://tasks.db"));
         assert!(refusal("mysql://localhost/app").contains("no store `mysql`"));
         assert!(refusal("memory:shared").contains("takes nothing"));
@@ -159,13 +159,13 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_piece_of_a_password_is_shown_whatever_the_url(
+        fn no_piece_of_a_password_is_shown_for_any_url(
             pieces in proptest::collection::vec("[Q-Z]{6,10}", 1..4),
             joint in proptest::sample::select(vec!["/", "?", "#", "@", ":", "%", "[", "]", " ", "\\", "&", "=", "//", "%2F", "é"]),
             shape in proptest::sample::select(SHAPES.to_vec()),
             scheme in proptest::sample::select(SCHEMES.to_vec()),
         ) {
-            // After an `@` at the end stands a host, whatever it was meant to be.
+            // The text after an `@` at the end is always read as a host.
             proptest::prop_assume!(joint != "@" || pieces.len() == 1 || !shape.ends_with("://app:PASSWORD"));
             let password = pieces.join(joint);
             let url = shape.replace("PASSWORD", &password).replace("SCHEME", scheme);
@@ -202,7 +202,7 @@ mod tests {
 
     #[cfg(all(feature = "postgres", feature = "redis"))]
     #[test]
-    fn a_password_that_has_to_be_percent_encoded_is_told_so() {
+    fn a_password_that_must_be_percent_encoded_is_refused_with_the_remedy() {
         for scheme in ["postgres", "redis"] {
             for password in ["s3/cret", "s3?cret", "s3#cret", "12/cret", "12?cret", "12#cret"] {
                 let text = refusal(&format!("{scheme}://app:{password}@db/shop"));

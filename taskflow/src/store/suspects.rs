@@ -1,4 +1,4 @@
-//! Which processes seem to be dead, as this one sees it.
+//! The other processes that seem to be dead to this one.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -8,32 +8,33 @@ use parking_lot::Mutex;
 use super::liveness::SILENCE;
 use crate::model::InstanceId;
 
-/// How often one process looks at the signs of the others, if there are few.
-const LOOK: Duration = Duration::from_millis(200);
+/// How often a process checks the liveness of the others, if there are few of them.
+const CHECK_EVERY: Duration = Duration::from_millis(200);
 
-/// All processes together look so often where there are many: one that notices is enough.
-const SHARE: Duration = Duration::from_millis(50);
+/// The time between two checks of all processes together, if there are many: one process that notices a death is
+/// enough.
+const SHARED_CHECK_EVERY: Duration = Duration::from_millis(50);
 
-/// Between two looks, at least.
-const PAUSE: Duration = Duration::from_millis(25);
+/// The shortest time between two checks of one process.
+const MIN_PAUSE: Duration = Duration::from_millis(25);
 
-/// What a look saw of one process.
+/// The result of a check for one process.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen<S> {
     pub(crate) instance: InstanceId,
-    /// Which sign it is: each time a process shows its sign it is another.
+    /// Identifies one show of liveness: it is different each time the process shows its liveness again.
     pub(crate) sign: S,
     pub(crate) is_there: bool,
 }
 
-/// The processes whose signs were not there when they were last looked at.
+/// The processes whose liveness was missing at the last check.
 #[derive(Debug)]
 pub(crate) struct Suspects<S>(Mutex<State<S>>);
 
 #[derive(Debug)]
 struct State<S> {
     by_instance: HashMap<InstanceId, Suspect<S>>,
-    /// When to look at all signs again; `None` while no other process shows one.
+    /// When to check all processes again; `None` while there is no other process.
     next: Option<Instant>,
 }
 
@@ -50,29 +51,31 @@ impl<S> Default for Suspects<S> {
 }
 
 impl<S: Clone + PartialEq> Suspects<S> {
-    /// Whether to look at the signs now.
+    /// Whether to check the other processes now.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         let state = self.0.lock();
         state.next.is_none_or(|next| now >= next) || state.by_instance.values().any(|it| it.is_ripe(now))
     }
 
-    /// When to look again, from now on; `None` if nobody else shows a sign.
+    /// How long to wait before the next check; `None` if there is no other process.
     pub(crate) fn look_again_in(&self, now: Instant) -> Option<Duration> {
         let state = self.0.lock();
         let ripe = state.by_instance.values().map(|suspect| suspect.since + SILENCE);
         let next = ripe.chain(state.next).min()?;
-        Some(next.saturating_duration_since(now).max(PAUSE))
+        Some(next.saturating_duration_since(now).max(MIN_PAUSE))
     }
 
-    /// Takes note of a look at the signs of all other processes, which was asked for and answered at these instants. Answers
-    /// which have shown none for long enough.
+    /// Records a check of all other processes, which began at `asked` and was answered at `answered`. Returns the
+    /// processes that have shown no liveness for long enough to be considered dead.
     ///
-    /// A suspect is cleared when it shows another sign, and not when its old one seems to be there: a look of somebody else's
-    /// can seem to be a sign, and whoever shows a sign again makes it another. So two looks are enough, however far apart.
+    /// A suspect is cleared when its sign is a different one, not when its old sign seems to be there again: the check
+    /// of another process can look like a sign, and a process that shows its liveness again gets a new sign. So two
+    /// checks are enough, however far apart they are.
     pub(crate) fn note(&self, asked: Instant, answered: Instant, seen: Vec<Seen<S>>) -> Vec<Seen<S>> {
         let mut state = self.0.lock();
         let others = u32::try_from(seen.len()).unwrap_or(u32::MAX);
-        state.next = (others > 0).then(|| answered + LOOK.max(SHARE.saturating_mul(others)));
+        state.next =
+            (others > 0).then(|| answered + CHECK_EVERY.max(SHARED_CHECK_EVERY.saturating_mul(others)));
         let mut before = std::mem::take(&mut state.by_instance);
         let mut dead = Vec::new();
         for seen in seen {
@@ -91,7 +94,7 @@ impl<S: Clone + PartialEq> Suspects<S> {
         dead
     }
 
-    /// It has been dealt with.
+    /// Forgets a suspect whose runs have been moved on.
     pub(crate) fn forget(&self, instance: InstanceId) {
         self.0.lock().by_instance.remove(&instance);
     }
@@ -112,22 +115,22 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_dead_when_two_looks_apart_by_the_silence_miss_the_same_sign() {
+    fn a_process_is_dead_when_two_checks_a_silence_apart_miss_the_same_sign() {
         let (suspects, id, start) = (Suspects::default(), InstanceId::new(), Instant::now());
-        let look = |at: Duration, sign, is_there| {
+        let check = |at: Duration, sign, is_there| {
             suspects.note(start + at, start + at, seen(id, sign, is_there)).len()
         };
-        assert_eq!(look(Duration::ZERO, 1, false), 0);
-        assert_eq!(look(SILENCE / 2, 1, false), 0);
-        // Somebody else's look at the same moment.
-        assert_eq!(look(SILENCE * 3 / 4, 1, true), 0);
-        assert_eq!(look(SILENCE, 1, false), 1);
+        assert_eq!(check(Duration::ZERO, 1, false), 0);
+        assert_eq!(check(SILENCE / 2, 1, false), 0);
+        // The check of another process at the same moment looks like a sign.
+        assert_eq!(check(SILENCE * 3 / 4, 1, true), 0);
+        assert_eq!(check(SILENCE, 1, false), 1);
         suspects.forget(id);
-        assert_eq!(look(SILENCE, 1, false), 0);
+        assert_eq!(check(SILENCE, 1, false), 0);
     }
 
     #[test]
-    fn a_process_that_showed_its_sign_again_between_two_looks_is_not_dead() {
+    fn a_process_that_showed_its_liveness_again_between_two_checks_is_not_dead() {
         let (suspects, id, start) = (Suspects::default(), InstanceId::new(), Instant::now());
         assert!(suspects.note(start, start, seen(id, 1, false)).is_empty());
         let late = start + SILENCE * 10;
@@ -137,20 +140,20 @@ mod tests {
     }
 
     #[test]
-    fn a_suspect_is_looked_at_again_at_the_very_moment() {
+    fn a_suspect_is_checked_again_exactly_when_the_silence_is_over() {
         let (suspects, id, start) = (Suspects::default(), InstanceId::new(), Instant::now());
         assert_eq!(suspects.look_again_in(start), None);
         suspects.note(start, start, seen(id, 1, true));
-        assert_eq!(suspects.look_again_in(start), Some(LOOK));
+        assert_eq!(suspects.look_again_in(start), Some(CHECK_EVERY));
         suspects.note(start, start, seen(id, 1, false));
-        let late = start + SILENCE - LOOK / 2;
+        let late = start + SILENCE - CHECK_EVERY / 2;
         suspects.note(late, late, seen(id, 1, false));
-        assert_eq!(suspects.look_again_in(late), Some(LOOK / 2));
+        assert_eq!(suspects.look_again_in(late), Some(CHECK_EVERY / 2));
         assert!(!suspects.is_due(late) && suspects.is_due(start + SILENCE));
     }
 
     #[test]
-    fn many_processes_share_the_looks() {
+    fn many_processes_share_the_checks() {
         let (suspects, start) = (Suspects::default(), Instant::now());
         let many = (0..100).flat_map(|_| seen(InstanceId::new(), 1, true)).collect();
         suspects.note(start, start, many);

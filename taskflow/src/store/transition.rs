@@ -1,8 +1,8 @@
-//! The task state machine: what each command makes of a task, as pure functions.
+//! The task state machine: how each command changes a task, as pure functions.
 //!
-//! A store reads a row, fills a [`TaskState`] from it, asks one of these functions, and writes the [`Change`] that comes
-//! back. So every store follows the same rules, and they are tested here once. The rule of lost runs is
-//! [`LostRun::next`]; what a claim and an insert make of a task is not decided here, since each store does both to many
+//! A store reads a row, fills a [`TaskState`] from it, calls one of these functions, and writes the [`Change`] that it
+//! returns. So every store follows the same rules, and the rules are tested once, here. [`LostRun::next`] is the rule
+//! for lost runs. The effects of a claim and of an insert are not decided here, because each store applies both to many
 //! rows in one statement.
 
 use std::borrow::Cow;
@@ -11,14 +11,15 @@ use std::sync::Arc;
 use super::{AfterLoss, FinishKind, Finished, HoldOutcome, LostRun, Recovered};
 use crate::model::{AttemptOutcome, CancelOutcome, Error, RetryPolicy, TaskId, TaskStatus, time};
 
-/// The error of a task that was asked to stop and would have gone back to waiting, or was cancelled by its run key.
+/// The error of a task that was asked to stop and would otherwise wait again, and of a task that was cancelled by its
+/// run key.
 pub(super) const CANCELLED: &str = "cancelled";
 
 /// The error of an attempt whose process died.
 pub(super) const WORKER_LOST: &str = "worker lost";
 
-/// Where in its life a task is, as far as the rules tell states apart. Whether a waiting task is due, or blocked by its
-/// concurrency key, only its store knows.
+/// The stage of a task, as far as the rules distinguish stages. Only the store knows whether a waiting task is due, or
+/// blocked by its concurrency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Waiting,
@@ -37,47 +38,48 @@ impl Stage {
     }
 }
 
-/// What the rules need to know of a row.
+/// The columns of a row that the rules need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TaskState {
     pub(super) stage: Stage,
     pub(super) attempt: u32,
     pub(super) max_attempts: u32,
-    /// The greatest fence it ever had.
+    /// The greatest fence that the task ever had.
     pub(super) fence: u64,
-    /// Lost runs in a row.
+    /// The number of lost runs in a row.
     pub(super) lost_runs: u32,
     pub(super) snoozes: u32,
     pub(super) cancel_requested: bool,
     /// Whether any attempt ever began.
     pub(super) has_begun: bool,
-    /// Microseconds since the epoch, as all instants here.
+    /// In microseconds since the epoch, like all instants here.
     pub(super) run_at: i64,
     pub(super) expires_at: Option<i64>,
 }
 
-/// What is to be written to a row.
+/// The columns to write to a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change<'a> {
-    /// The row afterwards. If it has ended, it ended now; if it is pending or running, it has no end.
+    /// The row after the change. If its stage is ended, the task ends now; if it is pending or running, the row has no
+    /// end time.
     pub(super) next: TaskState,
     /// The run that ends now and is kept as an attempt.
     pub(super) ended_run: Option<EndedRun<'a>>,
     pub(super) error: ErrorChange<'a>,
-    /// What the run returned, as JSON. Without one, the result stays.
+    /// The result that the run returned, as JSON. `None` leaves the stored result as it is.
     pub(super) result: Option<&'a str>,
-    /// Whether an ended task is reopened: its end and its progress are forgotten.
+    /// Whether an ended task is reopened: then its end time and its progress are cleared.
     pub(super) reopens: bool,
 }
 
-/// A run that has ended, as it is kept among the attempts.
+/// A run that has ended, as it is stored among the task's attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct EndedRun<'a> {
     pub(super) outcome: AttemptOutcome,
     pub(super) error: Option<&'a str>,
 }
 
-/// What becomes of the error of a task.
+/// How the stored error of a task changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ErrorChange<'a> {
     Keep,
@@ -85,7 +87,7 @@ pub(super) enum ErrorChange<'a> {
     Set(Cow<'a, str>),
 }
 
-/// What a command is answered, and what is to be written before: nothing if there is no change.
+/// The answer to a command, and the change to write before answering, if there is one.
 #[derive(Debug)]
 pub(super) struct Decision<'a, A> {
     pub(super) answer: A,
@@ -99,7 +101,8 @@ impl<A> Decision<'_, A> {
 }
 
 impl TaskState {
-    /// A task of which no more than that is known. A change of it says what is written wherever the rest does not matter.
+    /// A task of which only the stage is known. Use it to learn what a command writes where the other columns do not
+    /// matter.
     #[cfg(feature = "redis")]
     pub(super) fn of_stage(stage: Stage) -> Self {
         Self {
@@ -116,7 +119,8 @@ impl TaskState {
         }
     }
 
-    /// Whether it waits for its first attempt: then it counts for `max_size`, and its run key can replace it.
+    /// Whether the task waits for its first attempt. Then it counts towards `max_size`, and an add with the same run
+    /// key replaces it.
     pub(super) fn waits_for_first(&self) -> bool {
         self.attempt == 0 && self.stage.status() == TaskStatus::Pending
     }
@@ -125,14 +129,14 @@ impl TaskState {
         self.expires_at.is_some_and(|at| at <= now)
     }
 
-    /// The row after it was let wait until that instant.
+    /// The row after it was made to wait until `run_at`.
     fn waiting(self, run_at: i64) -> Self {
         Self { stage: Stage::Waiting, run_at, cancel_requested: false, ..self }
     }
 
-    /// The row after its end.
+    /// The row after the task has ended with `status`.
     fn ended(self, status: TaskStatus) -> Self {
-        // An end is an end, whatever word was given for it.
+        // A status that is not final becomes `Failed`, because the task has ended.
         let status = if status.is_final() { status } else { TaskStatus::Failed };
         Self { stage: Stage::Ended(status), cancel_requested: false, ..self }
     }
@@ -157,7 +161,8 @@ impl<'a> Change<'a> {
         matches!(self.next.stage, Stage::Ended(_)).then_some(now)
     }
 
-    /// The run that the task ends with: its error is the task's. A store may keep such an attempt in the task's row.
+    /// The run with which the task ends, if its error is also the task's error. A store may keep such an attempt in the
+    /// task's row.
     #[cfg(feature = "postgres")]
     pub(super) fn last_run(&self) -> Option<&EndedRun<'a>> {
         let error = match &self.error {
@@ -168,7 +173,7 @@ impl<'a> Change<'a> {
         self.ended_run.as_ref().filter(|run| is_over && run.error == error)
     }
 
-    /// What a recovery that made this change answers; `from` is the row before.
+    /// The answer of a recovery that made this change; `from` is the row before the change.
     pub(super) fn recovered(&self, from: &TaskState, id: TaskId, name: Arc<str>) -> Recovered {
         match (from.stage, self.next.stage, &self.error) {
             (Stage::Held, ..) => Recovered::from_hold(id, name),
@@ -181,7 +186,7 @@ impl<'a> Change<'a> {
     }
 }
 
-/// A run under that fence has ended. `task` is `None` where there is no such task, here and below.
+/// Ends the run under that fence. Here and below, `task` is `None` if there is no such task.
 pub(super) fn finish<'a>(
     task: Option<&TaskState>,
     fence: u64,
@@ -196,7 +201,8 @@ pub(super) fn finish<'a>(
             let change = end_run(task, kind, now);
             Decision { answer: Finished::Applied(change.next.stage.status()), change: Some(change) }
         }
-        // A run that was lost left the next fence, so this one was finished; unless there never was a run, but a hold.
+        // A lost run leaves the next fence, so this run was finished. The exception is a task that never ran: its fence
+        // is that of a hold.
         Stage::Waiting | Stage::Ended(_) if task.has_begun => {
             Decision::nothing(Finished::Repeated(task.stage.status()))
         }
@@ -205,7 +211,7 @@ pub(super) fn finish<'a>(
 }
 
 fn end_run<'a>(task: &TaskState, kind: &'a FinishKind, now: i64) -> Change<'a> {
-    // Only a run that is lost continues a row of lost runs.
+    // Every end except a loss resets the number of lost runs in a row.
     let run = TaskState { lost_runs: 0, ..*task };
     let change = match kind {
         FinishKind::Success { result } => {
@@ -236,12 +242,12 @@ fn end_run<'a>(task: &TaskState, kind: &'a FinishKind, now: i64) -> Change<'a> {
     if !task.cancel_requested {
         return change;
     }
-    // It would wait again, and was asked to stop.
+    // The task would wait again, but it was asked to stop.
     let next = TaskState { run_at: task.run_at, ..change.next };
     Change { ended_run: change.ended_run, ..Change::end(next, TaskStatus::Cancelled, CANCELLED) }
 }
 
-/// The holder of that fence ends its hold. The answer says whether the task is now what the release makes of it.
+/// Ends the hold under that fence. The answer says whether the task is now in the state that the release asks for.
 pub(super) fn release<'a>(
     task: Option<&TaskState>,
     fence: u64,
@@ -251,7 +257,7 @@ pub(super) fn release<'a>(
     let change = match (task.stage, outcome) {
         (Stage::Held, HoldOutcome::Run) => end_hold(task),
         (Stage::Held, HoldOutcome::Cancel { reason }) => Change::end(*task, TaskStatus::Cancelled, reason),
-        // The hold is over and its fence is still there: the release may be repeated.
+        // The hold is over and its fence is still there: this is a repeated release.
         (Stage::Waiting, HoldOutcome::Run)
         | (Stage::Ended(TaskStatus::Cancelled), HoldOutcome::Cancel { .. }) => {
             return Decision::nothing(true);
@@ -261,12 +267,12 @@ pub(super) fn release<'a>(
     Decision { answer: true, change: Some(change) }
 }
 
-/// The task waits for the time it was added with.
+/// Ends a hold: the task waits for the time with which it was added.
 fn end_hold(task: &TaskState) -> Change<'static> {
     Change::of(task.waiting(task.run_at), ErrorChange::Keep)
 }
 
-/// Somebody asks for the task to be cancelled.
+/// Cancels the task, or asks it to stop if it is running.
 pub(super) fn cancel<'a>(task: Option<&TaskState>, reason: &'a str) -> Decision<'a, CancelOutcome> {
     let Some(task) = task else { return Decision::nothing(CancelOutcome::NotFound) };
     match task.stage {
@@ -283,7 +289,8 @@ pub(super) fn cancel<'a>(task: Option<&TaskState>, reason: &'a str) -> Decision<
     }
 }
 
-/// Somebody asks for the tasks with its run key to be cancelled. The answer says whether it is one of them.
+/// Cancels the task if it waits for its first attempt, for a request to cancel the tasks of its run key. The answer
+/// says whether it was cancelled.
 pub(super) fn cancel_by_run_key(task: Option<&TaskState>) -> Decision<'static, bool> {
     match task.filter(|task| task.waits_for_first()) {
         Some(task) => Decision { answer: true, change: cancel(Some(task), CANCELLED).change },
@@ -291,8 +298,8 @@ pub(super) fn cancel_by_run_key(task: Option<&TaskState>) -> Decision<'static, b
     }
 }
 
-/// Somebody asks for an ended task to be tried again: as many attempts again as its policy gives, which is `attempts`.
-/// `key_holder` is another task that holds its idempotency key now.
+/// Reopens an ended task at a user's request, with `attempts` more attempts: as many as its policy allows. `key_holder`
+/// is another task that holds its idempotency key now.
 pub(super) fn retry(
     id: TaskId,
     task: Option<&TaskState>,
@@ -318,8 +325,8 @@ pub(super) fn retry(
     Decision { answer: Ok(()), change: Some(change) }
 }
 
-/// The lease of the task has ended, or its time to start is over; `None` if neither can be true of it. `chance`, from 0
-/// to 1, is taken for the jitter.
+/// Moves a task on after its lease ended or its `expires_at` passed. `None` if the task has no lease and has not
+/// expired. `chance`, from 0 to 1, determines the jitter.
 pub(super) fn recover(
     task: &TaskState,
     policy: &RetryPolicy,
@@ -333,7 +340,7 @@ pub(super) fn recover(
     }
 }
 
-/// The time to start the task is over, if it waits.
+/// Cancels a waiting task whose `expires_at` has passed.
 pub(super) fn expire(task: &TaskState, now: i64) -> Option<Change<'static>> {
     let is_over = task.stage == Stage::Waiting && task.has_expired(now);
     is_over.then(|| Change::end(*task, TaskStatus::Cancelled, Recovered::EXPIRED))
@@ -343,7 +350,7 @@ fn lose_run(task: &TaskState, policy: &RetryPolicy, chance: f64, now: i64) -> Ch
     let &TaskState { attempt, max_attempts, lost_runs, cancel_requested, .. } = task;
     let run = TaskState {
         lost_runs: lost_runs.saturating_add(1),
-        // So that a late finish is not taken for a repeated one.
+        // With the next fence, a late finish is not mistaken for a repeated one.
         fence: task.fence.saturating_add(1),
         ..*task
     };
@@ -358,7 +365,7 @@ fn lose_run(task: &TaskState, policy: &RetryPolicy, chance: f64, now: i64) -> Ch
     change.recording(AttemptOutcome::Lost, Some(WORKER_LOST))
 }
 
-/// The instant that much later.
+/// The instant `length` after `now`.
 pub(super) fn later(now: i64, length: std::time::Duration) -> i64 {
     now.saturating_add(time::micros(length))
 }

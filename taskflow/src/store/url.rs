@@ -1,17 +1,17 @@
-//! URLs as text: what every URL of a server must be, and how much of one may be shown.
+//! URLs as text: checks for every URL of a server, and the part of a URL that may be shown.
 
-/// What every URL of a server must be, before a driver reads it: else a piece of the password may become a host, a port,
-/// a database or a key, which errors and logs name.
+/// Checks the URL of a server before a driver reads it. Otherwise a piece of the password may become a host, a port, a
+/// database or a key, and errors and logs show these.
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub(super) fn check_server(url: &str) -> Result<(), String> {
     let Some((_, rest)) = url.split_once("://") else {
-        return Err("write `//` behind the scheme: `scheme://user:password@host`".to_owned());
+        return Err("write `//` after the scheme: `scheme://user:password@host`".to_owned());
     };
     let (authority, tail) = split_authority(rest);
     let user = authority.rsplit_once('@').map(|(user, _)| user);
     let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
     let is_torn = match user {
-        // The name of a user is shown.
+        // Errors show the user name, so it must not contain a part of the password.
         Some(user) => !user.contains(':') && user.to_ascii_lowercase().contains("%3a"),
         None => {
             !authority.ends_with(']') && authority.rsplit_once(':').is_some_and(|(_, port)| !is_port(port))
@@ -27,12 +27,13 @@ pub(super) fn check_server(url: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The user, host and port of what follows `://`, and what follows them.
+/// Splits the text after `://` into user, host and port, and the rest.
 fn split_authority(rest: &str) -> (&str, &str) {
     rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()))
 }
 
-/// The URL as it may be shown, whatever is wrong with it. What may be a password, or a piece of one, is left out.
+/// The URL as it may be shown, even if it is malformed. Everything that may be a password, or a piece of one, is left
+/// out.
 pub(super) fn without_password(url: &str) -> String {
     let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | '_');
     let Some((scheme, rest)) = url.split_once("://").filter(|(scheme, _)| scheme.chars().all(is_word)) else {
@@ -78,20 +79,19 @@ pub(super) fn without_password(url: &str) -> String {
     format!("{scheme}://{user}{authority}{path}{mark}{}{fragment}", query.join("&"))
 }
 
-/// Whether the value of a pair in a query is one to keep to oneself. A key may be percent-encoded: then it is.
+/// Whether the value of a pair in a query must not be shown. A percent-encoded key counts as secret.
 fn is_secret(pair: &str) -> bool {
     let Some((key, _)) = pair.split_once('=') else { return false };
     let key = key.to_ascii_lowercase();
     ["pass", "pwd", "pw", "secret", "token", "%"].iter().any(|word| key.contains(word))
 }
 
-/// The error for a key that a URL has and no store knows. It is named only where it is a slip of the hand: anything else
-/// may be a piece of a password.
+/// The error for an unknown key in a URL. The key is named only if it looks like a typing error: any other key may be a
+/// piece of a password.
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub(super) fn unknown_key(key: &str, known: &[&str]) -> String {
     match crate::model::error::closest(key, known.iter().copied()) {
         Some(meant) => format!("there is no key `{key}`; did you mean `{meant}`? "),
-        None => "it has a key that is not known; if that is a piece of the password, percent-encode it; "
-            .to_owned(),
+        None => "it has an unknown key; if that is a piece of the password, percent-encode it; ".to_owned(),
     }
 }

@@ -1,47 +1,48 @@
-//! The starts of the last while, for a rate limit.
+//! The recent starts of a queue, for its rate limit.
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{RateLimit, time};
 
-/// When tasks of one queue started: what a [`RateLimit`] looks at. It is kept with the queue, in a few hundred bytes
-/// whatever the limit.
+/// The recent starts of the tasks of one queue, which a [`RateLimit`] counts. It is stored with the queue and takes a
+/// few hundred bytes, independent of the limit.
 ///
-/// Starts are counted in slices of a hundredth of the limit's length, and a slice is remembered until all of it is older
-/// than that length. So no stretch of that length ever holds more starts than the limit, wherever it begins, and a start
-/// is at most a hundredth later than it could be. A limit whose length shrinks to less than a hundredth begins anew: what
-/// started is remembered in slices that are longer than its length.
+/// Starts are counted in slices of a hundredth of the limit's length ([`RateLimit::per`]). A slice is remembered until
+/// all of it is older than that length. So no interval of that length, wherever it begins, contains more starts than
+/// the limit; and a start is at most a hundredth of the length later than it could be. If the length of a limit shrinks
+/// to less than a hundredth, the window begins anew, because the remembered slices are longer than the new length.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StartWindow {
-    /// The instant (microseconds since the epoch) at which a slice ends, and the starts in it; oldest first. An instant
-    /// means the same when the limit's length changes.
+    /// For each slice, oldest first: the instant (microseconds since the epoch) at which it ends, and the starts in it.
+    /// The ends are instants, so that they keep their meaning when the limit's length changes.
     slices: Vec<(i64, u64)>,
 }
 
-/// So many slices has a limit's length.
+/// The number of slices in a limit's length.
 const SLICES: i64 = 100;
 
-/// A clock that is set back by more than this, and by more than a limit's length, has forgotten what started before: it
-/// would be a standstill until the clock is there again.
+/// In microseconds. If the clock is set back by more than this and by more than the limit's length, the window forgets
+/// the starts before: otherwise no task would start until the clock reaches them again.
 const SKEW: i64 = 60_000_000;
 
 impl StartWindow {
-    /// How many may start at `now` (microseconds since the epoch).
+    /// How many tasks may start at `now` (microseconds since the epoch).
     #[must_use]
     pub fn free(&self, limit: RateLimit, now: i64) -> usize {
         let starts = self.remembered_starts(limit, now);
         limit.starts.saturating_sub(usize::try_from(starts).unwrap_or(usize::MAX))
     }
 
-    /// Takes note that so many started at `now`, and forgets what is over.
+    /// Records that `starts` tasks started at `now` (microseconds since the epoch), and forgets slices that are too
+    /// old.
     pub fn start(&mut self, limit: RateLimit, now: i64, starts: usize) {
         let length = length(limit);
         let ends_at = now.div_euclid(length).saturating_add(1).saturating_mul(length);
         let mut kept: Vec<_> = self.remembered(limit, now).collect();
         let starts = u64::try_from(starts).unwrap_or(u64::MAX);
         match kept.last_mut() {
-            // A clock that was set back counts on in the latest slice there is.
+            // After the clock was set back, starts count in the latest slice.
             Some((last, count)) if *last >= ends_at => *count = count.saturating_add(starts),
             _ if starts > 0 => kept.push((ends_at, starts)),
             _ => {}
@@ -49,7 +50,8 @@ impl StartWindow {
         self.slices = kept;
     }
 
-    /// The instant (microseconds since the epoch) at which another may start; `None` if one may now, or never.
+    /// The instant (microseconds since the epoch) at which another task may start. `None` if one may start now, or
+    /// never (a limit of 0 starts, or a length that goes beyond the range of instants).
     #[must_use]
     pub fn next_free(&self, limit: RateLimit, now: i64) -> Option<i64> {
         if limit.starts == 0 || self.free(limit, now) > 0 {
@@ -66,7 +68,7 @@ impl StartWindow {
         None
     }
 
-    /// No more than can be counted, whatever other hands have stored.
+    /// The number of remembered starts. It saturates, because the stored numbers may have been edited.
     fn remembered_starts(&self, limit: RateLimit, now: i64) -> u64 {
         self.remembered(limit, now).fold(0, |sum, (_, starts)| starts.saturating_add(sum))
     }
@@ -74,13 +76,13 @@ impl StartWindow {
     fn remembered(&self, limit: RateLimit, now: i64) -> impl Iterator<Item = (i64, u64)> + '_ {
         let per = SLICES * length(limit);
         let over = now.saturating_sub(per);
-        // What a clock that was far ahead wrote is no start of the last while.
+        // Ignore slices that a clock wrote while it was far ahead.
         let beyond = now.saturating_add(per.max(SKEW));
         self.slices.iter().copied().filter(move |(ends_at, _)| *ends_at > over && *ends_at <= beyond)
     }
 }
 
-/// How long a slice is, in microseconds.
+/// The length of a slice, in microseconds.
 fn length(limit: RateLimit) -> i64 {
     time::micros(limit.per.max(RateLimit::MIN_PER)).saturating_add(SLICES - 1) / SLICES
 }
@@ -96,7 +98,7 @@ mod tests {
     const SECOND: i64 = 1_000_000;
 
     #[test]
-    fn what_started_is_remembered_for_the_length_of_the_limit() {
+    fn starts_are_remembered_for_the_length_of_the_limit() {
         let limit = RateLimit::new(3, Duration::from_secs(1));
         let mut window = StartWindow::default();
         window.start(limit, 10 * SECOND, 2);
@@ -116,7 +118,7 @@ mod tests {
         window.start(slow, 1000 * SECOND, 1);
         assert_eq!((window.free(slow, 1000 * SECOND), window.free(fast, 1000 * SECOND)), (0, 4));
         assert_eq!(window.free(RateLimit::new(0, Duration::from_secs(1)), 0), 0);
-        // Starts under a short length are over in time under a long one.
+        // Starts that were recorded under a short length expire correctly under a long one.
         let (short, long) =
             (RateLimit::new(2, Duration::from_secs(1)), RateLimit::new(2, Duration::from_secs(60)));
         let mut window = StartWindow::default();
@@ -127,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_greatest_length_is_a_length() {
+    fn the_greatest_length_is_accepted() {
         let limit = RateLimit::new(2, Duration::MAX);
         let mut window = StartWindow::default();
         window.start(limit, 1000 * SECOND, 2);
@@ -135,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_far_ahead_stops_nothing() {
+    fn a_clock_that_was_far_ahead_blocks_no_starts() {
         let limit = RateLimit::new(2, Duration::from_secs(1));
         let mut window = StartWindow::default();
         window.start(limit, 90_000 * SECOND, 2);
@@ -148,7 +150,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_stretch_of_its_length_holds_more_than_the_limit(
+        fn no_interval_of_its_length_contains_more_starts_than_the_limit(
             most in 1_usize..20,
             per in 10_u64..5000,
             steps in prop::collection::vec((0_i64..400_000, 0_usize..8), 1..200),

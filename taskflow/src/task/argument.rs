@@ -1,4 +1,4 @@
-//! Arguments to and from the queue: a JSON object keyed by parameter name.
+//! Encodes and decodes task arguments: a JSON object keyed by parameter name.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,9 +11,9 @@ use serde_json::value::RawValue;
 use super::buffer::Buffer;
 use crate::model::{AddError, lossless};
 
-/// What may be an argument of a task: anything serde can write and read back, owned.
+/// A type that can be a task argument: any owned type that serde can write and read back.
 ///
-/// Implemented for all such types, never by hand.
+/// It is implemented for all such types; do not implement it by hand.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a task argument",
     label = "cannot be stored in the queue",
@@ -91,11 +91,11 @@ impl ArgumentWriter {
     }
 }
 
-/// A stored payload: its arguments by name, not decoded yet.
+/// A stored payload: the arguments by name, not decoded yet.
 #[doc(hidden)]
 #[derive(Debug, Default)]
 pub struct Payload<'a> {
-    /// The first ones, in place: most tasks have no more.
+    /// The first four arguments, without an allocation. Most tasks have no more.
     few: [Option<Stored<'a>>; 4],
     more: Vec<Stored<'a>>,
 }
@@ -144,7 +144,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Payload<'a> {
     }
 }
 
-/// A key that is borrowed where it has no escapes.
+/// A key, borrowed if it contains no escapes.
 struct Key<'a>(Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
@@ -169,7 +169,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
     }
 }
 
-/// Stored arguments that are not what the function takes.
+/// The error of stored arguments that do not match the function's parameters.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct ArgumentError {
@@ -188,8 +188,8 @@ impl fmt::Display for ArgumentError {
     }
 }
 
-/// An argument that the payload does not have: an `Option` reads it as `None`, everything else as an error. (Decoding
-/// a `null` in its place would also satisfy `()`, `serde_json::Value` and untagged enums.)
+/// Deserializes an argument that is missing in the payload: an `Option` becomes `None`, every other type is an error. Decoding
+/// a `null` instead would also accept `()`, `serde_json::Value` and untagged enums.
 struct Missing {
     name: &'static str,
 }
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_that_is_no_object_is_refused() {
+    fn a_payload_that_is_not_an_object_is_refused() {
         for json in ["[1]", "3", "", "{\"a\":", "null"] {
             assert!(Payload::parse(json).is_err(), "{json}");
         }

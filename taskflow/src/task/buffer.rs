@@ -1,4 +1,4 @@
-//! Where JSON is written before its length is known.
+//! A reusable buffer for JSON of unknown length.
 
 use std::cell::Cell;
 use std::mem;
@@ -7,21 +7,20 @@ thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// A buffer that each thread keeps for the next text, so that only the text itself is allocated, once and to its
-/// length.
+/// A buffer that each thread reuses for the next text. So only the final text is allocated, once and with its exact length.
 #[derive(Debug)]
 pub(super) struct Buffer(pub(super) Vec<u8>);
 
 impl Buffer {
-    /// What a thread keeps, in bytes: a few long texts must not hold on to their memory for ever.
+    /// The largest buffer that a thread keeps, in bytes, so that a few long texts do not occupy memory forever.
     const KEEP: usize = 16 * 1024;
 
-    /// An empty one. A second of the same thread, while the first is in use, starts without memory.
+    /// An empty buffer. If the thread's buffer is already in use, a new one without capacity.
     pub(super) fn take() -> Self {
         Self(SPARE.try_with(Cell::take).unwrap_or_default())
     }
 
-    /// What serde_json has written.
+    /// The text that serde_json has written.
     pub(super) fn text(&self) -> &str {
         str::from_utf8(&self.0).expect("serde_json writes UTF-8 only")
     }
@@ -31,7 +30,7 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         if self.0.capacity() <= Self::KEEP {
             self.0.clear();
-            // A thread whose locals are being torn down keeps nothing.
+            // While the thread's locals are being destroyed, the buffer is simply dropped.
             let _ = SPARE.try_with(|spare| spare.set(mem::take(&mut self.0)));
         }
     }
@@ -42,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_next_text_of_a_thread_begins_empty_also_within_another() {
+    fn a_buffer_starts_empty_even_while_another_is_in_use() {
         let mut outer = Buffer::take();
         outer.0.extend_from_slice(b"outer");
         let mut inner = Buffer::take();
@@ -55,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_keeps_a_short_buffer_and_no_long_one() {
+    fn a_thread_keeps_a_short_buffer_and_drops_a_long_one() {
         let mut long = Buffer::take();
         long.0.reserve(Buffer::KEEP + 1);
         drop(long);

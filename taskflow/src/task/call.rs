@@ -10,8 +10,8 @@ use std::borrow::Cow;
 use super::{BlockingTask, BoxFuture, Standalone, Task};
 use crate::model::NewTask;
 
-/// What calling a task gives: nothing has run yet. Awaiting it runs the function here, without a queue; a
-/// [`TaskManager`](crate::TaskManager) stores it to be run by a worker.
+/// The result of calling a task function: a call that has not run yet. Await it to run the function here, without a queue. Or
+/// pass it to a [`TaskManager`](crate::TaskManager), which stores it so that a worker runs it.
 ///
 /// ```standalone_crate
 /// #[taskflow::task]
@@ -43,8 +43,8 @@ impl<T: Task> Call<T> {
         Self(Step::Ready(Some((injected, args))))
     }
 
-    /// Runs the function here, on this thread: for tasks that are synchronous functions.
-    #[must_use = "this is what the function returned"]
+    /// Runs the function on this thread and returns its result. For tasks that are synchronous functions.
+    #[must_use = "this is the value that the function returned"]
     pub fn run(self) -> T::Output
     where
         T: BlockingTask,
@@ -58,7 +58,7 @@ impl<T: Task> Call<T> {
     }
 }
 
-// Arguments are moved out before anything is pinned.
+// The arguments are moved out before the future is pinned.
 impl<T: Task> Unpin for Call<T> {}
 
 impl<T: Task> Future for Call<T> {
@@ -82,8 +82,8 @@ impl<T: Task> fmt::Debug for Call<T> {
     }
 }
 
-/// What [`add_all`](crate::TaskManager::add_all) takes: calls, adds with their options that were not awaited, and
-/// [`NewTask`]s where kinds are mixed.
+/// A value that [`add_all`](crate::TaskManager::add_all) can add: a task call, an add with options that has not been awaited, or
+/// a [`NewTask`]. Use [`NewTask`]s to add tasks of different kinds at once.
 ///
 /// ```
 /// # #[taskflow::task] async fn ping(host: String) { let _ = host; }
@@ -104,10 +104,10 @@ impl<T: Task> fmt::Debug for Call<T> {
     label = "expected a call such as `send_email(..)`, an un-awaited `tasks.add_task(..)`, or a `NewTask`"
 )]
 pub trait IntoNewTask {
-    /// What the task returns: the type of the handle's [`wait`](crate::TaskHandle::wait).
+    /// The value that the task returns: the type of the handle's [`wait`](crate::TaskHandle::wait).
     type Value;
 
-    /// The task, whatever its kind.
+    /// Converts into a task without its Rust type.
     fn into_new_task(self) -> NewTask;
 }
 
@@ -119,7 +119,7 @@ impl<T: Standalone> IntoNewTask for Call<T> {
             Step::Ready(Some((_, args))) => new_task::<T>(&args),
             Step::Ready(None) | Step::Running(_) => {
                 let name = T::DESCRIPTOR.config().name;
-                let message = "it has been polled: its arguments are gone".to_owned();
+                let message = "it has already been polled, so its arguments are gone".to_owned();
                 NewTask::new(name, Err(crate::model::AddError::Option { option: "call", message }))
             }
         }
@@ -134,7 +134,7 @@ impl IntoNewTask for NewTask {
     }
 }
 
-/// The task `T` with these arguments and the options of its attribute.
+/// A new task `T` with these arguments and the options of its attribute.
 pub(crate) fn new_task<T: Task>(args: &T::Args) -> NewTask {
     let config = T::DESCRIPTOR.config();
     let mut task = NewTask::of_call(config.name, T::encode(args));

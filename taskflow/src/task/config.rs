@@ -1,28 +1,28 @@
-//! What the attribute of a task says.
+//! The options of a task's attribute.
 
 use std::time::Duration;
 
 use crate::model::RetryPolicy;
 
-/// What `#[task(..)]` says of a task, with its defaults: the options of every add that does not say otherwise.
+/// The options of `#[task(..)]`, with defaults for those not given. Every add uses them unless it overrides them.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TaskConfig {
     /// The name it is registered under.
     pub name: &'static str,
-    /// Names it had before: what was stored under them runs as this task.
+    /// Former names. Tasks stored under them run as this task.
     pub aliases: &'static [&'static str],
-    /// Higher runs first.
+    /// The priority: higher values run first.
     pub priority: i16,
-    /// The queue it waits in.
+    /// The queue.
     pub queue: &'static str,
-    /// Whether it takes a free slot at once.
+    /// Whether an added task starts at once if this process has a free slot, before any waiting task.
     pub eager: bool,
-    /// How often and when it may be tried again.
+    /// How often and when it is retried.
     pub policy: RetryPolicy,
 }
 
-/// Written by the attribute's expansion, in a constant.
+/// Used by the code that the attribute generates, in a constant.
 #[doc(hidden)]
 #[allow(missing_docs, reason = "one function for each option of the attribute, which documents them")]
 impl TaskConfig {

@@ -1,4 +1,4 @@
-//! What a running task knows of itself, and how it speaks.
+//! The context of a run: what a task can read about itself, and how it logs and reports progress.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 use super::{States, Stop};
 use crate::model::{LogLevel, LogLine, NewTask, Progress, TaskId};
 
-/// What a running task knows of itself, and how it speaks: taken as a parameter, or found with
-/// [`current`](Self::current) from anywhere below.
+/// The context of a running task: its id, attempt and deadline, functions to log and to report progress, and the request to
+/// stop. Take it as a parameter, or get it with [`current`](Self::current) in any function that the task calls.
 ///
 /// ```
 /// use taskflow::{LogLevel, TaskContext};
@@ -31,8 +31,8 @@ use crate::model::{LogLevel, LogLine, NewTask, Progress, TaskId};
 /// # let _ = import;
 /// ```
 ///
-/// All of it is plain functions, so synchronous tasks have it too. What is logged is stored within a quarter of a
-/// second, and with the end of the run at the latest.
+/// All methods but [`cancelled`](Self::cancelled) are synchronous, so synchronous tasks can use them too. Log lines and progress
+/// are stored within a quarter of a second, and with the outcome of the run at the latest.
 #[derive(Clone)]
 pub struct TaskContext(Arc<Inner>);
 
@@ -41,14 +41,14 @@ struct Inner {
     deadline: OnceLock<SystemTime>,
     stop: Stop,
     pending: Mutex<PendingReport>,
-    /// What was taken to be stored is stored, or was put back.
+    /// Notified when a report has been stored or put back.
     reported: Notify,
     listens: AtomicBool,
     noticed_stop: AtomicBool,
     over: AtomicBool,
 }
 
-/// What the engine makes a context of.
+/// The parts from which the engine builds a context.
 pub(crate) struct ContextParts {
     pub(crate) id: TaskId,
     pub(crate) name: &'static str,
@@ -57,12 +57,12 @@ pub(crate) struct ContextParts {
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) scheduled_for: Option<SystemTime>,
     pub(crate) env: Arc<RunEnv>,
-    /// Log lines, and bytes in them, that this run may still leave; `None` if an earlier one has been told that no more
-    /// is kept.
+    /// The number of log lines and of message bytes that this run may still log; `None` if an earlier run has already logged
+    /// the note that further lines are dropped.
     pub(crate) log_room: Option<(u32, u32)>,
 }
 
-/// What a run has said that is not stored yet.
+/// The progress and log lines of a run that have not been stored yet.
 #[derive(Debug, Default)]
 pub(crate) struct PendingReport {
     pub(crate) progress: Option<Progress>,
@@ -74,17 +74,17 @@ pub(crate) struct PendingReport {
     ended: bool,
 }
 
-/// What a run has said that is to be stored with its end.
+/// The progress and log lines that are stored together with the outcome of a run.
 pub(crate) type FinalReport = (Option<Progress>, Vec<LogLine>);
 
-/// What all runs of a process share.
+/// The environment that all runs of a process share.
 #[derive(Debug)]
 pub(crate) struct RunEnv {
     pub(crate) states: States,
     pub(crate) report_queue: ReportQueue,
 }
 
-/// Where runs announce that they have said something.
+/// The queue of runs that have something to report.
 #[derive(Debug, Default)]
 pub(crate) struct ReportQueue {
     with_reports: Mutex<Vec<TaskContext>>,
@@ -92,12 +92,12 @@ pub(crate) struct ReportQueue {
 }
 
 impl ReportQueue {
-    /// Waits until somebody has spoken.
+    /// Waits until a run has something to report.
     pub(crate) async fn reported_something(&self) {
         self.reported_something.notified().await;
     }
 
-    /// Those who have spoken since they were last asked.
+    /// Takes the runs that have something to report since the last call.
     pub(crate) fn with_reports(&self) -> Vec<TaskContext> {
         mem::take(&mut self.with_reports.lock())
     }
@@ -108,9 +108,9 @@ tokio::task_local! {
 }
 
 impl TaskContext {
-    /// Log lines a task may leave, over all its attempts.
+    /// The most log lines of a task, over all its attempts.
     pub const MAX_LOG_LINES: u32 = 1_000;
-    /// Bytes of log messages a task may leave, over all its attempts.
+    /// The most bytes of log messages of a task, over all its attempts.
     pub const MAX_LOG_BYTES: u32 = 256 * 1024;
 
     /// The context of a run that is about to begin.
@@ -127,7 +127,7 @@ impl TaskContext {
         }))
     }
 
-    /// The context of the task this code runs in; `None` outside of one, and in what a task has spawned.
+    /// The context of the task that runs this code. `None` outside a task, and in threads or futures that a task has spawned.
     #[must_use]
     pub fn current() -> Option<Self> {
         CURRENT.try_with(Self::clone).ok()
@@ -144,7 +144,7 @@ impl TaskContext {
         self.0.parts.id
     }
 
-    /// The name it was added under.
+    /// The name that the task was added under.
     #[must_use]
     pub fn name(&self) -> &str {
         self.0.parts.name
@@ -162,42 +162,42 @@ impl TaskContext {
         self.0.parts.max_attempts
     }
 
-    /// The labels it was added with.
+    /// The tags that the task was added with.
     #[must_use]
     pub fn tags(&self) -> &BTreeMap<String, String> {
         &self.0.parts.tags
     }
 
-    /// When this attempt times out, if it has a timeout.
+    /// When this attempt times out; `None` if it has no timeout.
     #[must_use]
     pub fn deadline(&self) -> Option<SystemTime> {
         self.0.deadline.get().copied()
     }
 
-    /// The attempt begins now and may take so long.
+    /// Sets the deadline of an attempt that begins now.
     pub(crate) fn set_timeout(&self, timeout: Duration) {
         if let Some(deadline) = SystemTime::now().checked_add(timeout) {
-            // It begins once.
+            // An attempt begins only once, so the cell is empty.
             let _ = self.0.deadline.set(deadline);
         }
     }
 
-    /// The instant the task was meant for: its `run_at`, or the tick of its schedule.
+    /// The time that the task was scheduled for: its `run_at`, or the tick of its schedule.
     #[must_use]
     pub fn scheduled_for(&self) -> Option<SystemTime> {
         self.0.parts.scheduled_for
     }
 
-    /// Ends when this run is asked to stop: by a cancel, its timeout, a shutdown past its deadline, or the loss of its
+    /// Waits until this run is asked to stop: by a cancel request, its timeout, a shutdown past its deadline, or the loss of its
     /// lease.
     ///
-    /// An async task need not listen, it is dropped at its next await; what it spawned and synchronous code should. One that has awaited this, or asked
-    /// [`is_cancelled`](Self::is_cancelled), before a cancel or a shutdown has
-    /// [`cancel_grace`](crate::TaskManagerBuilder::cancel_grace) to clean up and return, and is dropped after that. A
-    /// timeout, and a lease that ends or is lost, leave no time: then it is dropped at once all the same.
+    /// An async task need not wait for this: it is dropped at its next await. Synchronous code and anything that the task
+    /// spawned should check. A task that awaited this method or called [`is_cancelled`](Self::is_cancelled) before a cancel or a
+    /// shutdown has [`cancel_grace`](crate::TaskManagerBuilder::cancel_grace) to clean up and return; then it is dropped. After a
+    /// timeout, or when the lease ends or is lost, there is no grace: an async task is dropped at once.
     ///
-    /// A task that returns after it noticed a cancel is `cancelled`, whatever it returns. After a shutdown it goes back to
-    /// the queue if it may run again, and is `interrupted` if not.
+    /// A task that returns after it noticed a cancel ends as `cancelled`, independent of its return value. After a shutdown it
+    /// goes back to the queue if it may run again, and becomes `interrupted` if not.
     ///
     /// ```
     /// use taskflow::TaskContext;
@@ -218,7 +218,7 @@ impl TaskContext {
         self.0.noticed_stop.store(true, Ordering::Release);
     }
 
-    /// Whether this run has been asked to stop. To ask is to listen, as [`cancelled`](Self::cancelled) says.
+    /// Whether this run has been asked to stop. Calling it gives the task the grace period of [`cancelled`](Self::cancelled).
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.listens.store(true, Ordering::Release);
@@ -229,48 +229,48 @@ impl TaskContext {
         cancelled
     }
 
-    /// Whether the task has ever asked whether it is to stop.
+    /// Whether the task has ever checked for a request to stop.
     pub(crate) fn listens(&self) -> bool {
         self.0.listens.load(Ordering::Acquire)
     }
 
-    /// Whether the task has been told that it is to stop. One that returns after that returned because of it; one that
-    /// never asked came to its own end.
+    /// Whether the task has noticed a request to stop. If it returns after that, the request made it return. If it never
+    /// checked, it ended by itself.
     pub(crate) fn noticed_stop(&self) -> bool {
         self.0.noticed_stop.load(Ordering::Acquire)
     }
 
-    /// How this run is asked to stop.
+    /// The stop request of this run.
     pub(crate) fn stop(&self) -> &Stop {
         &self.0.stop
     }
 
-    /// Its body is over; its end may not be durable yet. Answers whether nobody had said so.
+    /// Marks the body as over; its outcome may not have been stored yet. Returns `true` on the first call.
     pub(crate) fn end_body(&self) -> bool {
         !self.0.over.swap(true, Ordering::AcqRel)
     }
 
-    /// Whether its body is over.
+    /// Whether the body is over.
     pub(crate) fn is_over(&self) -> bool {
         self.0.over.load(Ordering::Acquire)
     }
 
-    /// Says how far the task is: from 0 to 1, and what it is doing. Only the latest is kept, and of its message the
-    /// first 1,024 bytes.
+    /// Reports progress: a fraction from 0 to 1 (clamped), and what the task is doing. Only the latest report is kept, with at
+    /// most the first 1,024 bytes of its message.
     pub fn progress(&self, fraction: f32, message: impl Into<String>) {
         let mut message = message.into();
         message.truncate(message.floor_char_boundary(NewTask::MAX_WORD));
-        self.say(|pending| pending.progress = Some(Progress::new(fraction, message)));
+        self.add_to_report(|pending| pending.progress = Some(Progress::new(fraction, message)));
     }
 
-    /// Leaves a line with the task, to be read with [`TaskManager::logs`](crate::TaskManager::logs).
+    /// Logs a line with the task. Read the lines with [`TaskManager::logs`](crate::TaskManager::logs).
     ///
     /// A task keeps at most [`MAX_LOG_LINES`](Self::MAX_LOG_LINES) lines and [`MAX_LOG_BYTES`](Self::MAX_LOG_BYTES)
-    /// bytes, over all its attempts; then one line says that the rest was left out.
+    /// bytes of messages, over all its attempts. After that, one more line says that further lines are dropped.
     pub fn log(&self, level: LogLevel, message: impl Into<String>) {
         let Some((most_lines, most_bytes)) = self.0.parts.log_room else { return };
         let (mut message, at, attempt) = (message.into(), SystemTime::now(), self.attempt());
-        self.say(|pending| {
+        self.add_to_report(|pending| {
             if pending.truncated {
                 return;
             }
@@ -278,7 +278,7 @@ impl TaskContext {
             let room = (most_bytes - bytes) as usize;
             let fits = message.len() <= room && lines < most_lines;
             if !fits {
-                // What fits is kept, so that the sums of the stored lines tell a later attempt that no more does.
+                // The part that fits is kept. So the stored totals show a later attempt that the limit is reached.
                 message.truncate(message.floor_char_boundary(room));
             }
             if lines < most_lines && (fits || !message.is_empty()) {
@@ -287,15 +287,15 @@ impl TaskContext {
             }
             if !fits {
                 pending.truncated = true;
-                let note = "truncated: this task has logged as much as is kept".to_owned();
+                let note = "truncated: this task has reached its log limit".to_owned();
                 pending.lines.push(LogLine::new(at, LogLevel::Warn, note, attempt));
             }
         });
     }
 
-    fn say(&self, say: impl FnOnce(&mut PendingReport)) {
+    fn add_to_report(&self, add: impl FnOnce(&mut PendingReport)) {
         let mut pending = self.0.pending.lock();
-        say(&mut pending);
+        add(&mut pending);
         let announced = mem::replace(&mut pending.announced, true);
         drop(pending);
         if !announced {
@@ -305,8 +305,8 @@ impl TaskContext {
         }
     }
 
-    /// What it has said since this was last asked, to be stored while it runs; [`reported`](Self::reported) must
-    /// follow. Nothing once it has ended.
+    /// Takes the progress and log lines since the last report, to store them while the task runs. The caller must then call
+    /// [`reported`](Self::reported). `None` if there is nothing to report, or the final report has been taken.
     pub(crate) fn begin_report(&self) -> Option<(Option<Progress>, Vec<LogLine>)> {
         let mut pending = self.0.pending.lock();
         pending.announced = false;
@@ -317,10 +317,10 @@ impl TaskContext {
         Some((pending.progress.take(), mem::take(&mut pending.lines)))
     }
 
-    /// What was taken is stored; or it is not, and is put back before what was said since.
+    /// Ends a report. If it was not stored, its lines are put back before the lines that were logged since.
     pub(crate) fn reported(&self, not_stored: Option<(Option<Progress>, Vec<LogLine>)>) {
         if let Some((progress, mut lines)) = not_stored {
-            self.say(|pending| {
+            self.add_to_report(|pending| {
                 lines.append(&mut pending.lines);
                 pending.lines = lines;
                 pending.progress = pending.progress.take().or(progress);
@@ -330,8 +330,8 @@ impl TaskContext {
         self.0.reported.notify_waiters();
     }
 
-    /// What is to be stored with the end of the run: all that no report has stored. Waits for one that is under way,
-    /// which would be stale after the end.
+    /// Takes everything that no report has stored, to store it with the outcome of the run. Waits for a report in progress
+    /// first, because its write would be stale after the outcome is stored.
     pub(crate) async fn final_report(&self) -> FinalReport {
         loop {
             let reported = {
@@ -340,7 +340,7 @@ impl TaskContext {
                     pending.ended = true;
                     return (pending.progress.take(), mem::take(&mut pending.lines));
                 }
-                // Under the lock, so that the report cannot end unheard.
+                // Registered under the lock, so that the end of the report cannot be missed.
                 self.0.reported.notified()
             };
             reported.await;
@@ -351,7 +351,7 @@ impl TaskContext {
         &self.0.parts.env.states
     }
 
-    /// A value of the worker's, by type.
+    /// A value that the worker provides, by type.
     pub(crate) fn provided<T: 'static>(&self) -> Option<T> {
         self.states().get()
     }

@@ -1,4 +1,4 @@
-//! From a task with its types to its descriptor: how it is made ready and run.
+//! Builds the type-erased descriptor of a task: how to decode its arguments, inject its values and run it.
 
 use super::{
     ArgumentError, BlockingBody, BlockingTask, BoxFuture, Descriptor, Location, Payload, RunError, RunTask,

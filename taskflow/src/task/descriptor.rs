@@ -1,4 +1,4 @@
-//! A task without its types: what the registry holds and the engine runs.
+//! Task descriptors: tasks without their types, as the registry holds and the engine runs them.
 
 use std::fmt;
 use std::future::Future;
@@ -6,10 +6,10 @@ use std::pin::Pin;
 
 use super::{Needs, ScheduleSpec, TaskConfig, TaskContext, TaskOutcome};
 
-/// A future whose type is not named.
+/// A boxed future.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A task without its types: name, options, place, and how to run it. Made by `#[task]`, in a constant.
+/// A task without its types: its name, options and location, and how to run it. `#[task]` makes it, in a constant.
 #[derive(Clone, Copy, Debug)]
 pub struct Descriptor {
     config: &'static TaskConfig,
@@ -20,12 +20,12 @@ pub struct Descriptor {
     schedule: Option<&'static ScheduleSpec>,
 }
 
-/// Where a task is defined.
+/// The place in the source code where a task is defined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Location {
     /// The path of the module.
     pub module: &'static str,
-    /// The file, as the compiler was given it.
+    /// The path of the file, as it was passed to the compiler.
     pub file: &'static str,
     /// The line of the attribute.
     pub line: u32,
@@ -37,27 +37,27 @@ impl fmt::Display for Location {
     }
 }
 
-/// How a task is run.
+/// How to run a task.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Run {
-    /// On the runtime.
+    /// As a future on the runtime.
     Async(Prepare<BoxFuture<'static, TaskOutcome>>),
     /// On a thread of the blocking pool.
     Blocking(Prepare<BlockingBody>),
 }
 
-/// Makes a body of the stored arguments and what the worker provides.
+/// Makes the body of a run from its context and its stored arguments.
 pub(crate) type Prepare<B> = fn(&TaskContext, &str) -> Result<B, RunError>;
 
 /// The body of a synchronous task with its arguments.
 pub(crate) type BlockingBody = Box<dyn FnOnce() -> TaskOutcome + Send>;
 
-/// Why a run could not begin.
+/// Why a run cannot begin.
 #[derive(Debug)]
 pub(crate) enum RunError {
-    /// Its arguments are not what the function takes: no attempt would go better.
+    /// The arguments do not match the function's parameters. A retry would fail in the same way.
     Arguments(String),
-    /// What the worker provides could not be made.
+    /// A value that the worker provides could not be made.
     Injection(String),
 }
 
@@ -92,19 +92,19 @@ impl Descriptor {
         self.parameters
     }
 
-    /// Where it is defined.
+    /// Where the task is defined.
     #[must_use]
     pub fn location(&self) -> Location {
         self.location
     }
 
-    /// Whether it is a synchronous function.
+    /// Whether the task is a synchronous function.
     #[must_use]
     pub fn is_blocking(&self) -> bool {
         matches!(self.run, Run::Blocking(_))
     }
 
-    /// When it ticks, if it is a schedule.
+    /// When the task ticks, if it is a schedule.
     #[doc(hidden)]
     #[must_use]
     pub fn schedule(&self) -> Option<&'static ScheduleSpec> {
@@ -122,7 +122,7 @@ impl Descriptor {
     }
 }
 
-/// A descriptor that found its way into the registry by itself.
+/// A descriptor that `#[task]` submits to the registry.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Registration(pub &'static Descriptor);

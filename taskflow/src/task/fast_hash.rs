@@ -1,13 +1,13 @@
-//! A quick hash for tables whose keys are our own.
+//! A fast hash for maps with trusted keys.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// A table whose keys this program made: names of its tasks, ids of its runs. A hash that no stranger can foresee would
-/// cost more than all else that is done with it.
+/// A map with keys that this program made: names of its tasks, ids of its runs. Nobody can choose colliding keys, and a hash that
+/// resists such an attack would cost more than everything else done with the map.
 pub(crate) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<FastHasher>>;
 
-/// Folds a key into one number, a word at a time.
+/// Hashes a key one 64-bit word at a time.
 #[derive(Debug, Default)]
 pub(crate) struct FastHasher(u64);
 
@@ -21,7 +21,7 @@ impl Hasher for FastHasher {
     }
 
     fn write_u64(&mut self, word: u64) {
-        // The golden ratio's digits: odd, and without a pattern.
+        // The fraction of the golden ratio in 64 bits: odd, and without a pattern.
         self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     }
 
@@ -34,7 +34,7 @@ impl Hasher for FastHasher {
     }
 
     fn finish(&self) -> u64 {
-        // A product is mixed well at its upper end only, and a table looks at both.
+        // Multiplication mixes only the upper bits well, but a hash map uses both the upper and the lower bits.
         self.0 ^ (self.0 >> 32)
     }
 }

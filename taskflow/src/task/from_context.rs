@@ -1,11 +1,11 @@
-//! What the worker provides to a task: values that are not arguments.
+//! Injection: values that the worker provides to a task, besides its arguments.
 
 use std::fmt;
 
 use super::{Needs, TaskContext};
 
-/// A type that can be made from the context of a run: [`TaskContext`], [`State<T>`], [`TaskManager`](crate::TaskManager),
-/// and your own, as a parameter marked `#[inject]`.
+/// A type that the worker can make from the context of a run: [`TaskContext`], [`State<T>`](crate::State),
+/// [`TaskManager`](crate::TaskManager), and types of your own. A parameter of your own type is marked `#[inject]`.
 ///
 /// ```
 /// use taskflow::{FromContext, TaskContext, task::ContextError};
@@ -31,13 +31,13 @@ use super::{Needs, TaskContext};
     note = "or implement `taskflow::FromContext` for it"
 )]
 pub trait FromContext: Sized {
-    /// The value for this run.
+    /// Makes the value for one run.
     ///
     /// # Errors
-    /// When it cannot be made; the attempt then fails with this error.
+    /// When the value cannot be made. The attempt then fails with this error.
     fn from_context(context: &TaskContext) -> Result<Self, ContextError>;
 
-    /// What of the builder's states making it needs, so that a missing one is found at start.
+    /// Declares the states that [`from_context`](Self::from_context) needs, so that `start` finds a missing one.
     fn needs(needs: &mut Needs) {
         let _ = needs;
     }
@@ -49,7 +49,7 @@ impl FromContext for TaskContext {
     }
 }
 
-/// Why a value could not be provided to a task.
+/// The error of a value that could not be provided to a task.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ContextError {

@@ -1,5 +1,5 @@
-//! What a task is: its type, its configuration, the coding of its arguments and results, what it is given while it
-//! runs, and the registry in which it finds itself.
+//! The definition of a task: its type, its configuration, the encoding of its arguments and results, the context of a run,
+//! schedules, and the registry of all tasks in the program.
 
 mod argument;
 mod buffer;

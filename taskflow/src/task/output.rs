@@ -1,4 +1,4 @@
-//! What a task returns, and what the engine makes of it.
+//! Return types of tasks, and their conversion to an outcome.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -10,22 +10,22 @@ use super::buffer::Buffer;
 use super::{ErrorReport, Steering};
 use crate::model::{limits, lossless};
 
-/// What a task may return: `()`, or `Result<T, E>` with a `T` that can be kept and an `E` that can be shown.
+/// A type that a task can return: `()`, or `Result<T, E>` with a [`TaskValue`] `T` and an `E` that implements `Display`.
 #[diagnostic::on_unimplemented(
     message = "a task cannot return `{Self}`",
     label = "expected `()` or `Result<T, E>` where `T: Serialize + DeserializeOwned` and `E: Display`",
     note = "to keep a value as the task's result, return `Result<{Self}, E>`"
 )]
 pub trait TaskOutput {
-    /// What is kept of a success.
+    /// The value that is stored as the result of a success.
     type Value: TaskValue;
-    /// What is shown of a failure.
+    /// The error of a failure.
     type Error;
 
     #[doc(hidden)]
     fn into_result(self) -> Result<Self::Value, Self::Error>;
 
-    /// What is kept of it; `judge` makes the outcome of an error.
+    /// Converts the returned value into an outcome. `judge` makes the outcome of an error.
     #[doc(hidden)]
     fn into_outcome(self, judge: impl FnOnce(&Self::Error) -> TaskOutcome) -> TaskOutcome
     where
@@ -56,9 +56,9 @@ impl<T: TaskValue, E: fmt::Display + Send + 'static> TaskOutput for Result<T, E>
     }
 }
 
-/// What can be kept as the result of a task: anything serde can write and read back, owned.
+/// A type that can be stored as the result of a task: any owned type that serde can write and read back.
 ///
-/// Implemented for all such types, never by hand.
+/// It is implemented for all such types; do not implement it by hand.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be kept as the result of a task",
     label = "this task's value cannot be stored",
@@ -76,7 +76,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> TaskValue for T {
     fn to_json(&self) -> Result<Box<str>, String> {
         let mut json = Buffer::take();
         lossless::write(&mut json.0, self)?;
-        // What a type writes need not be what it reads: whoever waits for the value must get it.
+        // A type may not be able to read the JSON that it writes. Callers that wait for the value must be able to read it.
         if json.0 != b"null" {
             Self::from_json(json.text()).map_err(|error| format!("it does not decode: {error}"))?;
         }
@@ -88,7 +88,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> TaskValue for T {
     }
 }
 
-/// How a run that returned ended.
+/// The outcome of a run that returned.
 #[doc(hidden)]
 #[derive(Debug)]
 pub enum TaskOutcome {
@@ -98,26 +98,26 @@ pub enum TaskOutcome {
 
 #[doc(hidden)]
 impl TaskOutcome {
-    /// The longest result that is kept, in bytes of JSON.
+    /// The longest result that is stored, in bytes of JSON.
     pub const MAX_RESULT: usize = limits::RESULT;
 
     #[must_use]
     pub fn success<T: TaskValue>(value: &T) -> Self {
         let lost = |why: String| Self::Failure {
             error: format!("the task succeeded, but its result cannot be kept: {why}"),
-            // It has done its work: doing it again would give the same result.
+            // The task has done its work. A retry would give the same result.
             steering: Steering::Abort,
         };
         match value.to_json() {
             Ok(json) if json.len() > Self::MAX_RESULT => {
-                lost(format!("it is {} bytes, and at most {} are kept", json.len(), Self::MAX_RESULT))
+                lost(format!("it has {} bytes, and the limit is {}", json.len(), Self::MAX_RESULT))
             }
             Ok(result) => Self::Success { result },
             Err(why) => lost(why),
         }
     }
 
-    /// `retry`: what `retry_if` says of this error.
+    /// The outcome of an error. `retry` is the answer of `retry_if` for this error.
     #[must_use]
     pub fn failure(report: ErrorReport, retry: bool) -> Self {
         let steering = match report.steering {

@@ -1,4 +1,4 @@
-//! The tasks of this program, by name.
+//! The registry: the tasks of this program, by name.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ pub(crate) struct Registry {
     by_name: FastMap<&'static str, Registered>,
 }
 
-/// A task under one of its names, with what its runs share.
+/// A task under one of its names, with the data that its runs share.
 #[derive(Clone, Debug)]
 pub(crate) struct Registered {
-    /// The name or alias.
+    /// The name or the alias.
     pub(crate) key: &'static str,
     pub(crate) task: &'static Descriptor,
     pub(crate) name: Arc<str>,
@@ -30,10 +30,10 @@ impl Registered {
 }
 
 impl Registry {
-    /// What registered itself, in an order that does not depend on the linker.
+    /// Collects all tasks that `#[task]` submitted, in an order that does not depend on the linker.
     ///
     /// # Errors
-    /// [`Error::DuplicateTask`] when two tasks claim one name.
+    /// [`Error::DuplicateTask`] when two tasks have the same name or alias.
     pub(crate) fn collect() -> Result<Self, Error> {
         let mut descriptors: Vec<_> = inventory::iter::<Registration>().map(|found| found.0).collect();
         descriptors.sort_by_key(|task| (task.config().name, task.location().file, task.location().line));
@@ -78,7 +78,7 @@ impl Registry {
         self.by_name.is_empty()
     }
 
-    /// Each task once, by name.
+    /// Each task once, sorted by name.
     pub(crate) fn tasks(&self) -> Vec<&'static Descriptor> {
         let own_name =
             |(name, it): (&&'static str, &Registered)| (*name == it.task.config().name).then_some(it.task);
@@ -87,7 +87,7 @@ impl Registry {
         tasks
     }
 
-    /// Names and aliases, of async tasks alone or of all.
+    /// The sorted names and aliases of the async tasks, or of all tasks if `with_blocking` is set.
     pub(crate) fn names(&self, with_blocking: bool) -> Arc<[Arc<str>]> {
         let mut names: Vec<Arc<str>> = self
             .by_name
@@ -99,8 +99,10 @@ impl Registry {
         names.into()
     }
 
+    /// Checks that every state that a task needs is provided.
+    ///
     /// # Errors
-    /// [`Error::MissingState`] for the first task that needs a state that is not there.
+    /// [`Error::MissingState`] for the first task that needs a missing state.
     pub(crate) fn check_states(&self, states: &States) -> Result<(), Error> {
         for task in self.tasks() {
             if let Some(type_name) = task.needs().first_missing(states) {

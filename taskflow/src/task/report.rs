@@ -1,7 +1,7 @@
-//! From a task's error, of whatever type, to a text and a steering.
+//! Converts a task's error, of any type, to a text and a steering.
 //!
-//! An error need only be `Display`. When it is more (a `std::error::Error` with sources, a box of one, a `TaskError`) more
-//! is to be learnt, and which it is the expansion of `#[task]` finds out by method resolution on a concrete type: the
+//! An error needs only to implement `Display`. A `std::error::Error` with sources, a box of one or a `TaskError` carries more
+//! information. The code that `#[task]` generates selects the best conversion by method resolution on the concrete type: the
 //! candidate with the most references wins (dtolnay's "autoref specialization").
 
 use std::error::Error as StdError;
@@ -11,7 +11,7 @@ use std::ops::Deref;
 use super::task_error::SteeringError;
 use super::{Steering, TaskError};
 
-/// What is stored of an error.
+/// The stored text of an error, and its steering.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct ErrorReport {
@@ -19,7 +19,7 @@ pub struct ErrorReport {
     pub(super) steering: Steering,
 }
 
-/// An error that is to be reported: `(&&&&&Probe(&error)).report()`.
+/// A wrapper that selects the conversion of an error: `(&&&&&Probe(&error)).report()`.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Probe<'a, E>(pub &'a E);
@@ -79,7 +79,7 @@ impl<E: fmt::Display> ViaDisplay for &Probe<'_, E> {
     }
 }
 
-/// Never runs: an error that cannot be shown is refused elsewhere, with one message that says so.
+/// Never runs. An error type without `Display` is refused by [`TaskOutput`](super::TaskOutput), with a single clear message.
 #[doc(hidden)]
 pub trait ViaNothing {
     fn report(&self) -> ErrorReport;
@@ -97,7 +97,7 @@ fn name_if_empty<E>(text: &mut String) {
     }
 }
 
-/// The texts of an error and its sources, `: ` between them; and the first steering on the way.
+/// The texts of an error and its sources, joined by `: `, and the first steering found among them.
 fn chain(error: &(dyn StdError + 'static)) -> ErrorReport {
     let mut text = String::new();
     let mut steering = Steering::Policy;
@@ -107,7 +107,7 @@ fn chain(error: &(dyn StdError + 'static)) -> ErrorReport {
             steering = found.steering();
         }
         let link = error.to_string();
-        // Many errors repeat their source's text at the end of their own.
+        // Many errors already end with the text of their source.
         if text.is_empty() {
             text = link;
         } else if !link.is_empty() && !text.ends_with(&link) {
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn steering_is_found_wherever_it_stands() {
+    fn steering_is_found_at_any_place_in_the_chain() {
         assert_eq!(report!(TaskError::abort("no")).steering, Steering::Abort);
         let wrapped = Outer(TaskError::retry_in(Duration::from_secs(9), "later").into());
         let report = report!(wrapped);

@@ -1,33 +1,33 @@
-//! When a scheduled task ticks.
+//! The options of `#[schedule]`.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What `#[schedule(..)]` says beside a task's options. Written by the attribute's expansion, in a constant; everything in
-/// it was checked there.
+/// The options of `#[schedule(..)]` besides those of a task. The code that the attribute generates makes it, in a constant; the
+/// attribute has already checked all values.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ScheduleSpec {
     pub trigger: Trigger,
-    /// The IANA name of the zone whose midnight and clock count; UTC without one.
+    /// The IANA name of the time zone; `None` is UTC.
     pub timezone: Option<&'static str>,
-    /// Whether it also ticks once when a process starts.
+    /// Whether the schedule also ticks once when a process starts.
     pub run_on_startup: bool,
     pub missed: Missed,
     pub overlap: Overlap,
 }
 
-/// What makes a schedule tick.
+/// The rule by which a schedule ticks.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
-    /// The multiples of this length since the epoch; of whole days with a time zone, that zone's midnights. At least
-    /// 100 ms.
+    /// At each multiple of this interval since the epoch. With a time zone the interval is a number of whole days, and the
+    /// schedule ticks at midnights of that zone. At least 100 ms.
     Every(Duration),
-    /// Five fields, six with the second first, or a nickname such as `@daily`; it fires some day.
+    /// A cron expression that fires at some time: five fields, six with the second first, or a nickname such as `@daily`.
     Cron(&'static str),
 }
 
@@ -40,27 +40,27 @@ impl fmt::Display for Trigger {
     }
 }
 
-/// What becomes of the ticks that came while no process ran.
+/// What happens to the ticks that came while no process ran.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Missed {
-    /// Nothing.
+    /// They are skipped.
     Skip,
-    /// The last one is made up for.
+    /// Only the last one runs late.
     #[default]
     One,
-    /// Each is made up for, the last hundred at most.
+    /// Each of them runs late, at most the last hundred.
     All,
 }
 
-/// What becomes of a tick while the run of an earlier one has not ended.
+/// What happens to a tick while the run of an earlier tick has not ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Overlap {
-    /// It runs beside it.
+    /// Both run at the same time.
     #[default]
     Allow,
-    /// It is left out.
+    /// The tick is skipped.
     Skip,
 }
 

@@ -1,12 +1,12 @@
-//! A resource of the worker as a parameter of a task.
+//! `State<T>`: a shared resource of the worker as a parameter of a task.
 
 use std::any::type_name;
 use std::ops::{Deref, DerefMut};
 
 use super::{ContextError, FromContext, Needs, TaskContext};
 
-/// A value that the worker provides and the task takes as a parameter; what
-/// [`.state(..)`](crate::TaskManagerBuilder::state) gave, cloned for each run.
+/// A value that the worker provides to a task as a parameter. It is the value given to
+/// [`.state(..)`](crate::TaskManagerBuilder::state), cloned for each run.
 ///
 /// ```
 /// use taskflow::State;
@@ -21,7 +21,7 @@ use super::{ContextError, FromContext, Needs, TaskContext};
 /// # let _ = send_email;
 /// ```
 ///
-/// Starting a manager whose tasks need a state that nobody gave is an error that names the task and the type.
+/// If a task needs a state that the builder does not provide, `start` fails with an error that names the task and the type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct State<T>(pub T);
 
@@ -42,7 +42,10 @@ impl<T> DerefMut for State<T> {
 impl<T: Clone + Send + Sync + 'static> FromContext for State<T> {
     fn from_context(context: &TaskContext) -> Result<Self, ContextError> {
         context.states().get().map(State).ok_or_else(|| {
-            ContextError::new(format!("there is no `State<{}>`: give it with `.state(..)`", type_name::<T>()))
+            ContextError::new(format!(
+                "there is no `State<{}>`: provide it with `.state(..)`",
+                type_name::<T>()
+            ))
         })
     }
 

@@ -1,20 +1,20 @@
-//! The values of `.state(..)`, and which of them tasks need.
+//! The values of `.state(..)`, and the states that tasks need.
 
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
 use std::fmt;
 
-/// The states that the values of a task's parameters need.
+/// The states that the injected parameters of a task need.
 #[derive(Debug, Default)]
 pub struct Needs(Vec<(TypeId, &'static str)>);
 
 impl Needs {
-    /// A `.state(..)` of this type is needed.
+    /// Declares that a `.state(..)` of type `T` is needed.
     pub fn state<T: 'static>(&mut self) {
         self.0.push((TypeId::of::<T>(), type_name::<T>()));
     }
 
-    /// The first type that is not there.
+    /// The name of the first needed type that `states` does not contain.
     pub(crate) fn first_missing(&self, states: &States) -> Option<&'static str> {
         self.0.iter().find(|(id, _)| !states.0.contains_key(id)).map(|(_, name)| *name)
     }
@@ -24,16 +24,16 @@ impl Needs {
 #[derive(Default)]
 pub(crate) struct States(HashMap<TypeId, Box<dyn Any + Send + Sync>>);
 
-/// How a value of one type is come by.
+/// Makes values of one type.
 struct Provider<T>(Box<dyn Fn() -> Option<T> + Send + Sync>);
 
 impl States {
-    /// Each run gets a clone of `value`.
+    /// Adds a state: each run gets a clone of `value`.
     pub(crate) fn insert<T: Clone + Send + Sync + 'static>(&mut self, value: T) {
         self.provide(move || Some(value.clone()));
     }
 
-    /// Each run gets what `provide` gives.
+    /// Adds a state: each run gets the value that `provide` returns.
     pub(crate) fn provide<T: 'static>(&mut self, provide: impl Fn() -> Option<T> + Send + Sync + 'static) {
         self.0.insert(TypeId::of::<T>(), Box::new(Provider(Box::new(provide))));
     }

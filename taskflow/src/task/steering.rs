@@ -1,17 +1,17 @@
-//! What a failed run says of the next one.
+//! Steering: how an error overrides the retry policy.
 
 use std::time::Duration;
 
-/// What a failed run says of the next one.
+/// How the error of a failed run changes the next attempt.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Steering {
-    /// As the task's policy says.
+    /// Follow the task's retry policy.
     Policy,
-    /// There is none.
+    /// Make no further attempt.
     Abort,
-    /// It comes after this time, if the policy allows one.
+    /// Retry after this delay, if the policy has an attempt left.
     RetryIn(Duration),
-    /// It comes after this time, and this one does not count.
+    /// Run again after this delay; this attempt does not count.
     Snooze(Duration),
 }

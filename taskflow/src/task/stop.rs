@@ -1,31 +1,31 @@
-//! How a run is asked to stop, and why.
+//! Requests to stop a run, and their reasons.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use tokio::sync::Notify;
 
-/// Why a run is asked to stop. The first reason counts, except that a lost lease outweighs all.
+/// Why a run is asked to stop. The first reason counts, except that a lost lease replaces any other reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum StopReason {
     /// Its task was cancelled.
     Cancel = 1,
-    /// It took too long.
+    /// It exceeded its timeout.
     Timeout = 2,
-    /// The process ends.
+    /// The process shuts down.
     Shutdown = 3,
-    /// The lease cannot be renewed and is about to end.
+    /// Its lease cannot be renewed and is about to expire.
     LeaseEnding = 4,
-    /// The store says that the run is no longer ours.
+    /// The store says that this process no longer holds the run's lease.
     Lost = 5,
 }
 
-/// Whether a run has been asked to stop. Part of its context, so that it costs nothing of its own.
+/// The stop request of a run. It is a part of the run's context, so it needs no allocation of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Stop {
-    /// The number of the reason; 0 while there is none.
+    /// The [`StopReason`] as a number; 0 while there is none.
     reason: AtomicU8,
-    /// Whether there is no time to clean up: not after a cancel or at a shutdown, but after all else.
+    /// Whether the run has no time to clean up. A cancel and a shutdown leave time; all other reasons do not.
     at_once: AtomicBool,
     asked: Notify,
 }
@@ -38,7 +38,7 @@ impl Stop {
         if reason == StopReason::Lost {
             self.reason.store(reason as u8, Ordering::Release);
         } else {
-            // Whoever asked first is the reason.
+            // The first reason is kept.
             let _ = self.reason.compare_exchange(0, reason as u8, Ordering::AcqRel, Ordering::Relaxed);
         }
         self.asked.notify_waiters();
@@ -54,20 +54,20 @@ impl Stop {
         self.reason.load(Ordering::Acquire) != 0
     }
 
-    /// Whether the run is no longer ours.
+    /// Whether this process no longer holds the run's lease.
     pub(crate) fn is_lost(&self) -> bool {
         self.reason.load(Ordering::Acquire) == StopReason::Lost as u8
     }
 
-    /// Whether there is no time to clean up.
+    /// Whether the run has no time to clean up.
     pub(crate) fn is_at_once(&self) -> bool {
         self.at_once.load(Ordering::Acquire)
     }
 
-    /// Ends when there is no time to clean up.
+    /// Waits until the run has no time to clean up.
     pub(crate) async fn at_once(&self) {
         loop {
-            // Before the look, so that nothing asked in between is missed.
+            // Registered before the check, so that no request in between is missed.
             let asked = self.asked.notified();
             if self.is_at_once() {
                 return;
@@ -76,9 +76,9 @@ impl Stop {
         }
     }
 
-    /// Ends when the run has been asked.
+    /// Waits until the run is asked to stop.
     pub(crate) async fn asked(&self) {
-        // Before the look, so that nothing asked in between is missed.
+        // Registered before the check, so that no request in between is missed.
         let asked = self.asked.notified();
         if !self.is_asked() {
             asked.await;

@@ -1,4 +1,4 @@
-//! Errors that steer what comes after them.
+//! `TaskError`: an error that decides about the next attempt.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::Steering;
 
-/// An error that says what is to come after it. Any error becomes one with `?`, and then the task's own retry policy
-/// decides; made with [`abort`](Self::abort), [`retry_in`](Self::retry_in) or [`snooze`](Self::snooze) it decides itself.
+/// An error that can override the retry policy of its task. `?` converts any error to it, and then the policy decides about the
+/// next attempt. An error made with [`abort`](Self::abort), [`retry_in`](Self::retry_in) or [`snooze`](Self::snooze) decides
+/// itself.
 ///
 /// ```
 /// use std::time::Duration;
@@ -15,38 +16,38 @@ use super::Steering;
 ///
 /// #[taskflow::task(retries = 5)]
 /// async fn charge(order: u64) -> Result<(), TaskError> {
-///     let answer: u16 = "402".parse()?; // any error is retried as the policy says
+///     let answer: u16 = "402".parse()?; // any error is retried according to the policy
 ///     match answer {
 ///         200 => Ok(()),
-///         402 => Err(TaskError::abort("the card was declined")), // no retry will change that
+///         402 => Err(TaskError::abort("the card was declined")), // a retry would not help
 ///         429 => Err(TaskError::retry_in(Duration::from_secs(30), "rate limited")),
-///         _ => Err(TaskError::snooze(Duration::from_secs(60))), // not a failure at all
+///         _ => Err(TaskError::snooze(Duration::from_secs(60))), // not a failure: run again later
 ///     }
 /// }
 /// ```
 ///
-/// Like `anyhow::Error` it does not itself implement [`std::error::Error`], or `?` could not take every error. As a
-/// `Box<dyn Error + Send + Sync>` it does, and steers from there too, also as a source of another error.
+/// Like `anyhow::Error` it does not implement [`std::error::Error`], because then `?` could not convert every error. Converted to
+/// a `Box<dyn Error + Send + Sync>` it does, and keeps its effect there, even as the source of another error.
 pub struct TaskError {
     steering: Steering,
     error: Box<dyn StdError + Send + Sync>,
 }
 
 impl TaskError {
-    /// Do not retry: no further attempt would go better.
+    /// Do not retry, because a further attempt would fail too.
     #[must_use]
     pub fn abort(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { steering: Steering::Abort, error: error.into() }
     }
 
-    /// Retry after `delay` instead of the policy's back-off, if an attempt is left. A century at most.
+    /// Retry after `delay` instead of the policy's back-off, if an attempt is left. `delay` is at most a century.
     #[must_use]
     pub fn retry_in(delay: Duration, error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { steering: Steering::RetryIn(delay), error: error.into() }
     }
 
-    /// Run again after `delay`, and do not count this attempt: what the task waits for is not there yet. A task may do so
-    /// 100 times unless its option `max_snoozes` says otherwise; once more is a failed attempt.
+    /// Run again after `delay`, and do not count this attempt. Use it when something that the task waits for is not ready yet. A
+    /// task may snooze `max_snoozes` times (an option of the task, default 100); one more snooze is a failed attempt.
     #[must_use]
     pub fn snooze(delay: Duration) -> Self {
         Self { steering: Steering::Snooze(delay), error: format!("snoozed for {delay:?}").into() }
@@ -85,7 +86,7 @@ impl From<TaskError> for Box<dyn StdError + Send + Sync> {
     }
 }
 
-/// A [`TaskError`] as a link of a chain of errors.
+/// A [`TaskError`] as an element of an error chain.
 #[derive(Debug)]
 pub(super) struct SteeringError(pub(super) TaskError);
 

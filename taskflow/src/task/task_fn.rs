@@ -1,14 +1,14 @@
-//! The name of a task as a value.
+//! `TaskFn`: a task's function, passed by its name.
 
 use super::{Call, Task};
 
-/// The name of a function annotated with `#[task]`. `Params` is inferred, never written.
+/// A function annotated with `#[task]`, passed by its name. `Params` is always inferred.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a task",
     label = "expected the name of a function annotated with `#[taskflow::task]`"
 )]
 pub trait TaskFn<Params> {
-    /// Its task.
+    /// The type of the task.
     type Task: Task;
 }
 

@@ -1,11 +1,11 @@
-//! A task as a type: what `#[task]` implements.
+//! The traits that `#[task]` implements: a task as a type.
 
 use std::sync::Arc;
 
 use super::{ArgumentError, BoxFuture, ContextError, Descriptor, Needs, Payload, TaskContext, TaskOutcome};
 use crate::model::AddError;
 
-/// A task as a type. Implemented by `#[task]`, never by hand; it is public so that generic helpers can name it:
+/// A task as a type. `#[task]` implements it; do not implement it by hand. It is public so that generic helpers can name it:
 ///
 /// ```
 /// use taskflow::{AddError, Task, TaskHandle, TaskManager, task::TaskFn};
@@ -21,15 +21,15 @@ use crate::model::AddError;
 /// # let _ = |tasks: TaskManager| async move { enqueue(&tasks, ping, ("h".to_owned(),)).await };
 /// ```
 pub trait Task: Sized + Send + Sync + 'static {
-    /// Its arguments: a tuple, in the order of the parameters that are stored.
+    /// The stored arguments: a tuple in the order of the argument parameters.
     type Args: Send + 'static;
-    /// What the worker provides: a tuple, in the order of the other parameters.
+    /// The values that the worker provides: a tuple in the order of the other parameters.
     type Injected: Send + 'static;
-    /// What the function returns.
+    /// The return type of the function.
     type Output: 'static;
-    /// What is kept of a success.
+    /// The value that is stored as the result of a success.
     type Value: 'static;
-    /// The task without its types.
+    /// The descriptor: the task without its types.
     const DESCRIPTOR: &'static Descriptor;
 
     #[doc(hidden)]
@@ -46,7 +46,8 @@ pub trait Task: Sized + Send + Sync + 'static {
     fn outcome(output: Self::Output) -> TaskOutcome;
 }
 
-/// A task whose function is synchronous: it runs on a thread of the blocking pool, and [`Call::run`](crate::Call::run) runs it here.
+/// A task with a synchronous function. A worker runs it on a thread of the blocking pool, and [`Call::run`](crate::Call::run)
+/// runs it on the caller's thread.
 #[diagnostic::on_unimplemented(
     message = "this task is an async function",
     label = "only the call of a synchronous function can be run here; `.await` this one"
@@ -56,7 +57,7 @@ pub trait BlockingTask: Task {
     fn call_blocking(injected: Self::Injected, args: Self::Args) -> Self::Output;
 }
 
-/// A task all of whose parameters are arguments, so that a call of it can be added as it stands.
+/// A task with no injected parameters, so that a call of it can be added directly.
 #[diagnostic::on_unimplemented(
     message = "this task needs values only a worker has",
     label = "a call of it cannot be made here",

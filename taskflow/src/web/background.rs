@@ -12,12 +12,15 @@ use crate::task::{Call, IntoNewTask, Standalone, Task, TaskFn};
 /// Adds tasks that run after the response: an extractor for axum handlers, installed by
 /// [`TaskManager::layer`](crate::TaskManager::layer).
 ///
-/// What is added is stored at once, and held until the response has been sent, body and all, so that nothing runs
-/// before, in any process. If the handler panics or answers 5xx it is cancelled, with the reason in its record; if the
-/// client goes away, or a timeout layer cuts in, it runs: it was accepted. What is `eager` is not held. A crash while
-/// it is held loses nothing: the hold is a lease. A handler that waits for a task
-/// ([`TaskHandle::wait`](crate::TaskHandle::wait)) releases it: it begins at once, and what the handler answers later does
-/// not touch it.
+/// A task added through it is stored at once, and *held*: it starts in no process until the whole response, body included,
+/// has been sent.
+///
+/// - If the handler panics or answers 5xx, its tasks are cancelled, with the reason in their records.
+/// - If the client disconnects or a timeout layer drops the handler, the tasks run, because they were accepted.
+/// - An `eager` task is not held.
+/// - A crash during the hold loses nothing: a hold is a lease.
+/// - Waiting for a task in the handler ([`TaskHandle::wait`](crate::TaskHandle::wait)) releases it: it begins at once, and
+///   the handler's later response does not affect it.
 ///
 /// ```standalone_crate
 /// use axum::{Json, Router, routing::post};
@@ -45,20 +48,20 @@ use crate::task::{Call, IntoNewTask, Standalone, Task, TaskFn};
 pub struct BackgroundTasks(pub(super) Hold);
 
 impl BackgroundTasks {
-    /// As [`TaskManager::add_task`].
+    /// Adds a task by its name and arguments, as [`TaskManager::add_task`] does, and holds it until the response.
     pub fn add_task<T: Task, P>(&self, task: impl TaskFn<P, Task = T>, args: T::Args) -> AddTask<T::Value> {
         self.0.add_task(task, args)
     }
 
-    /// As [`TaskManager::add`].
+    /// Adds a call of a task, as [`TaskManager::add`] does, and holds it until the response.
     pub fn add<T: Standalone>(&self, call: Call<T>) -> AddTask<T::Value> {
         self.0.add(call)
     }
 
-    /// As [`TaskManager::add_all`].
+    /// Adds many tasks at once, as [`TaskManager::add_all`] does, and holds them until the response.
     ///
     /// # Errors
-    /// As there; then none of the tasks is stored.
+    /// As for [`TaskManager::add_all`]. After an error none of the tasks is stored.
     pub async fn add_all<I: IntoNewTask>(
         &self,
         items: impl IntoIterator<Item = I>,
@@ -66,7 +69,7 @@ impl BackgroundTasks {
         self.0.add_all(items).await
     }
 
-    /// The manager behind it. What is added through it is not held.
+    /// The manager behind the extractor. Tasks added through the manager itself are not held.
     #[must_use]
     pub fn manager(&self) -> &TaskManager {
         self.0.manager()
@@ -81,7 +84,7 @@ impl<S: Sync> FromRequestParts<S> for BackgroundTasks {
     }
 }
 
-/// A handler takes [`BackgroundTasks`], but no layer installed them: 500 with the remedy.
+/// The rejection when a handler takes [`BackgroundTasks`] but the layer is not installed. It answers 500 with the remedy.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("`BackgroundTasks` is not installed: add `.layer(tasks.layer())` to the router, after its routes")]
 #[non_exhaustive]
@@ -94,8 +97,8 @@ impl IntoResponse for BackgroundTasksRejection {
     }
 }
 
-/// 429 with `Retry-After` for a full queue, 413 for what is too large, both with the error's text; 503 for a store that
-/// is away and 500 for what is the program's own mistake, whose text is for the log only.
+/// Answers 429 with `Retry-After` for a full queue and 413 for a task that is too large, both with the error's text. Answers
+/// 503 for an unreachable store and 500 for a mistake in the program; their text goes only to the log.
 impl IntoResponse for AddError {
     fn into_response(self) -> Response {
         let status = status_code(&self);

@@ -15,17 +15,17 @@ use crate::manager::TaskManager;
 use crate::model::TaskSource;
 
 impl TaskManager {
-    /// The layer that lets handlers take [`BackgroundTasks`](crate::BackgroundTasks).
+    /// The layer that lets axum handlers take [`BackgroundTasks`](crate::BackgroundTasks).
     ///
-    /// Add it after the routes. A timeout layer belongs outside of it (added later): one that is inside and answers 5xx
-    /// itself cannot be told from a handler that does.
+    /// Add it after the routes. Add a timeout layer later, so that it is outside of this one: an inner timeout layer that
+    /// answers 5xx looks like a handler that answers 5xx, so the request's tasks would be cancelled.
     #[must_use]
     pub fn layer(&self) -> BackgroundTasksLayer {
         BackgroundTasksLayer { manager: self.clone() }
     }
 }
 
-/// See [`TaskManager::layer`].
+/// The layer made by [`TaskManager::layer`].
 #[derive(Clone, Debug)]
 pub struct BackgroundTasksLayer {
     manager: TaskManager,
@@ -39,7 +39,7 @@ impl<S> Layer<S> for BackgroundTasksLayer {
     }
 }
 
-/// See [`TaskManager::layer`].
+/// The service made by [`BackgroundTasksLayer`]. It gives each request its own [`BackgroundTasks`](crate::BackgroundTasks).
 #[derive(Clone, Debug)]
 pub struct BackgroundTasksService<S> {
     inner: S,

@@ -7,7 +7,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::request::EndGuard;
 
-/// The body of a response. Whether it is read to its end or dropped before, what the request added is then released.
+/// A response body that releases the request's tasks when it has been read to its end, or is dropped before.
 #[derive(Debug)]
 pub struct ResponseBody<B> {
     inner: Pin<Box<B>>,

@@ -1,11 +1,11 @@
-//! Figures: what was measured, how often, and beside what.
+//! Figures: samples, their spread over all runs, and their ratio to a baseline.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// What a number means.
+/// The unit of a number, and which direction is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
     /// More is better.
@@ -36,7 +36,7 @@ impl Meaning {
 /// One number of one measurement.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sample {
-    /// Its scenario, and where that has several numbers, which: `latency/p50`.
+    /// The scenario; if it has several numbers, also which one: `latency/p50`.
     pub(super) name: &'static str,
     pub(super) value: f64,
     pub(super) meaning: Meaning,
@@ -70,10 +70,10 @@ impl Spread {
     }
 }
 
-/// What stands beside a figure.
+/// The measurement that a figure is compared with.
 #[derive(Debug, Serialize)]
 pub(super) struct Baseline {
-    /// `floor`, or what else it is.
+    /// The kind of baseline: `floor`, `plain route` or `empty store`.
     pub(super) what: &'static str,
     #[serde(flatten)]
     pub(super) spread: Spread,
@@ -83,7 +83,7 @@ pub(super) struct Baseline {
 #[derive(Debug, Serialize)]
 pub(super) struct Figure {
     pub(super) scenario: &'static str,
-    /// The scenario, and where it has several figures, which: `latency/p50`.
+    /// The scenario; if it has several figures, also which one: `latency/p50`.
     pub(super) figure: &'static str,
     pub(super) unit: &'static str,
     /// `higher` or `lower`.
@@ -95,13 +95,13 @@ pub(super) struct Figure {
 }
 
 impl Figure {
-    /// By how much it is as good as its baseline, whichever way is better.
+    /// The share of the baseline's performance that was reached: 2 means twice as fast, whichever direction is better.
     pub(super) fn reached(&self) -> f64 {
         if self.better == "higher" { self.ratio } else { 1.0 / self.ratio }
     }
 }
 
-/// The figures of one scenario, from what each run of it measured.
+/// The figures of one scenario, from the samples of all its runs.
 pub(super) fn figures(
     scenario: &'static str,
     what: &'static str,

@@ -1,4 +1,4 @@
-//! What tasks that have ended, or are not due for long, cost those that come after them.
+//! The scenario `history`: how much ended tasks, and tasks that are not due, slow down new ones.
 
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ use super::work::RUNS;
 /// Reads of each kind. A page is 100 records.
 const READS: u32 = 200;
 
-/// Adds, reads and runs tasks on whatever the store holds, and gives the store back, opened to add to.
+/// Adds, reads and runs tasks on a store with any content. Returns the store, open for adds.
 pub(super) async fn measure(ours: Ours, load: &Load) -> Result<(Ours, Vec<Sample>)> {
     let adding = timed(add_concurrently(&ours, load.callers, 0..load.tasks)).await?;
     let since = Instant::now();
@@ -41,7 +41,7 @@ pub(super) async fn measure(ours: Ours, load: &Load) -> Result<(Ours, Vec<Sample
     Ok((ours.reopen().await?, samples))
 }
 
-/// Runs tasks beside urgent ones that are not due for long, or without any.
+/// Runs tasks on a store that also holds `later` tasks of high priority that are due tomorrow.
 pub(super) async fn claim_beside_later(ours: Ours, load: &Load, later: u64) -> Result<Vec<Sample>> {
     let ours = ours.add_later(later).await?;
     add_in_bulk(&ours, load.tasks).await?;
@@ -51,13 +51,13 @@ pub(super) async fn claim_beside_later(ours: Ours, load: &Load, later: u64) -> R
     Ok(vec![Sample::rate("history/claim_beside_later", load.tasks, draining)])
 }
 
-/// How soon tasks start while everything that has ended is being deleted.
+/// Measures how soon tasks start while all ended tasks are being deleted.
 pub(super) async fn start_while_pruned(ours: Ours) -> Result<Vec<Sample>> {
     let ours = ours.prune().await?;
     let mut micros = Vec::new();
     loop {
         micros.extend(starts(&ours, LATENCY_SAMPLES).await?);
-        // What ends from now on is deleted in the next minute.
+        // The old tasks have been deleted; only tasks of this measurement are left.
         if ours.manager().counts().await?.total() <= micros.len() as u64 {
             break;
         }
@@ -66,7 +66,7 @@ pub(super) async fn start_while_pruned(ours: Ours) -> Result<Vec<Sample>> {
     Ok(parts(["history/pruned_p50", "history/pruned_p99", "history/pruned_max"], micros))
 }
 
-/// Leaves that many finished tasks behind, each of which did run.
+/// Fills the store with that many finished tasks. Each of them has run.
 pub(super) async fn fill(ours: Ours, tasks: u64) -> Result<Ours> {
     let ours = ours.prepare().await?;
     RUNS.expect(tasks);

@@ -1,4 +1,4 @@
-//! Where and when the figures were taken: without it they mean nothing.
+//! The machine and the time of the measurement: without them the figures mean nothing.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ pub(super) struct Machine {
     pub(super) cores: usize,
     pub(super) processor: String,
     pub(super) system: String,
-    /// The load average over a minute, before and after; the bench's own work is in the latter.
+    /// The load average over a minute, before and after; the second one includes the bench's own work.
     pub(super) load_before: String,
     pub(super) load_after: String,
     /// Whether it was built with optimizations.
@@ -41,7 +41,7 @@ impl Machine {
 }
 
 fn read(path: &str) -> String {
-    // Other systems than Linux do not say it there, and the figures stand without it.
+    // Only Linux has these files. The figures are valid without them.
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
@@ -53,7 +53,7 @@ fn load() -> String {
     read("/proc/loadavg").split_whitespace().next().map_or_else(unknown, str::to_owned)
 }
 
-/// To the second, in RFC 3339.
+/// The current time, to the second, in RFC 3339.
 fn now() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let at = i64::try_from(seconds).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());

@@ -1,5 +1,5 @@
-//! Resident memory with many tasks waiting, each measurement in a process of its own: what an earlier one has freed
-//! would be used again unseen.
+//! The scenario `memory`: resident memory with many waiting tasks. Each measurement has its own process, because memory
+//! that an earlier one has freed would be reused and not show.
 
 use std::process::{ExitCode, Stdio};
 
@@ -15,12 +15,12 @@ use super::ours::Ours;
 use super::queue::Queue;
 use super::scenario::add_in_bulk;
 
-/// What the process that holds the tasks is told.
+/// The arguments of the process that holds the tasks.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Holding {
     #[arg(long)]
     store: String,
-    /// What its parent removes if this process cannot.
+    /// The name of everything this process creates in the store; its parent removes it if this process cannot.
     #[arg(long)]
     name: String,
     #[arg(long)]
@@ -32,14 +32,14 @@ pub(crate) struct Holding {
     floor: bool,
 }
 
-/// What it answers, in kB.
+/// The answer of that process: its resident memory in kB.
 #[derive(Debug, Serialize, Deserialize)]
 struct Resident {
     empty: u64,
     waiting: u64,
 }
 
-/// Measures in a process of its own.
+/// Measures in a separate process.
 pub(super) async fn measure(target: &Target, floor: bool, load: &Load) -> Result<Vec<Sample>> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args([
@@ -61,7 +61,7 @@ pub(super) async fn measure(target: &Target, floor: bool, load: &Load) -> Result
         return Err(format!("the process that holds waiting tasks ended: {}", why.trim_end()).into());
     }
     let resident: Resident = serde_json::from_slice(&output.stdout)?;
-    // A process that grows by less than a page has not been seen to grow.
+    // The kernel counts pages, so growth of less than one page cannot be measured.
     let grown = resident.waiting.saturating_sub(resident.empty).max(4);
     let sample = |name, kilobytes: u64| Sample {
         name,
@@ -71,7 +71,7 @@ pub(super) async fn measure(target: &Target, floor: bool, load: &Load) -> Result
     Ok(vec![sample("memory/grown", grown), sample("memory/total", resident.waiting)])
 }
 
-/// Is that process.
+/// The work of that process.
 pub(crate) async fn hold(holding: &Holding) -> Result<ExitCode> {
     let target = Target { url: holding.store.clone(), name: holding.name.clone() };
     super::backend::with(&target, holding).await
@@ -94,7 +94,7 @@ impl Measured for Holding {
 }
 
 async fn waiting<Q: Queue>(queue: Q, tasks: u64) -> Result<Resident> {
-    // With a worker beside them, as in most processes, that may take none of them.
+    // As in most processes there is a worker, but its queue is paused: it takes none of the tasks.
     let queue = queue.prepare().await?;
     let empty = resident()?;
     add_in_bulk(&queue, tasks).await?;
@@ -107,7 +107,7 @@ async fn waiting<Q: Queue>(queue: Q, tasks: u64) -> Result<Resident> {
 fn resident() -> Result<u64> {
     let path = "/proc/self/status";
     let status = std::fs::read_to_string(path)
-        .map_err(|error| format!("resident memory is read from `{path}`, which Linux has: {error}"))?;
+        .map_err(|error| format!("resident memory is read from `{path}`, which only Linux has: {error}"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
     let number = line.split_whitespace().next().unwrap_or_default();
     Ok(number.parse().map_err(|_| format!("`{path}` does not say how large this process is"))?)

@@ -1,8 +1,8 @@
-//! `taskflow bench`: how fast taskflow is on a store, beside what is possible there.
+//! `taskflow bench`: measures how fast taskflow is on a store, compared with what is possible there.
 //!
-//! A figure alone says as much about the machine as about the program. So beside each stands what the same run measured
-//! of the same work written by hand on the store's raw driver, the *floor*, and both are taken in turn.
-//! `docs/performance.md` has the method, and how to misread the result.
+//! A figure alone says as much about the machine as about the program. So the same run also measures the *floor*: the same
+//! work written by hand on the store's raw driver. The two take turns. `docs/performance.md` describes the method and how
+//! to misread the result.
 
 mod backend;
 mod figure;
@@ -34,12 +34,12 @@ use super::Result;
 
 /// The help of the command.
 pub(super) const ABOUT: &str = "\
-Measure taskflow on a store, beside the same work hand-written on the store's raw driver.
+Measure taskflow on a store, and the same work hand-written on the store's raw driver.
 
-Build with --release, and leave the machine alone meanwhile. The bench removes what it makes. \
-docs/performance.md says how each figure is taken and how to misread it.";
+Build with --release, and run nothing else on the machine meanwhile. The bench removes everything it creates. \
+docs/performance.md says how each figure is measured and how to misread it.";
 
-/// Measures, and prints what came of it.
+/// Measures, and prints the report.
 pub(super) async fn run(options: &Options) -> Result<ExitCode> {
     let target = Target::new(options.store.clone());
     let report = backend::with(&target, &Whole { options, target: &target }).await?;
@@ -51,7 +51,7 @@ pub(super) async fn run(options: &Options) -> Result<ExitCode> {
     Ok(if shortfalls.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-#[expect(clippy::print_stdout, reason = "it is what the command is for")]
+#[expect(clippy::print_stdout, reason = "printing the report is the purpose of the command")]
 fn print(report: &Report, as_json: bool) -> Result<()> {
     if as_json {
         println!("{}", serde_json::to_string_pretty(report)?);
@@ -75,7 +75,7 @@ impl Measured for Whole<'_> {
             report = measure_all(self, &backend) => report,
             () = stopped() => Err("interrupted".into()),
         };
-        // Whatever came of it; that it could not be measured is the greater news.
+        // Clean up in any case. If both fail, the error of the measurement matters more.
         let removed = backend.remove().await;
         let report = report?;
         removed?;
@@ -83,7 +83,7 @@ impl Measured for Whole<'_> {
     }
 }
 
-/// Ends when somebody asks the process to stop.
+/// Returns on Ctrl-C or SIGTERM.
 async fn stopped() {
     let interrupted = tokio::signal::ctrl_c();
     #[cfg(unix)]
@@ -120,7 +120,7 @@ async fn measure_all<B: Backend>(whole: &Whole<'_>, backend: &B) -> Result<Repor
     })
 }
 
-/// A bar on a terminal, and nothing elsewhere.
+/// A progress bar, shown only on a terminal.
 fn progress(steps: u64) -> Result<ProgressBar> {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}")?;
     Ok(ProgressBar::new(steps).with_style(style))
@@ -143,7 +143,7 @@ impl<B: Backend> Bench<'_, B> {
         self.warm_up(scenario).await?;
         let (mut ours, mut baseline) = (Vec::new(), Vec::new());
         for run in 0..self.options.runs {
-            // In turn, so that a machine that grows slower does so for both.
+            // Take turns, so that a machine that becomes slower does so for both sides.
             for is_ours in if run % 2 == 0 { [true, false] } else { [false, true] } {
                 let samples = self.measure_once(scenario, is_ours, &self.options.load).await?;
                 if is_ours { ours.push(samples) } else { baseline.push(samples) }
@@ -154,7 +154,7 @@ impl<B: Backend> Bench<'_, B> {
         Ok(figures(scenario.name(), what, &ours, &baseline))
     }
 
-    /// What is done for the first time is slower; a tenth of the work makes it the second.
+    /// Runs a tenth of the work without counting it, because the first run is slower.
     async fn warm_up(&self, scenario: Scenario) -> Result<()> {
         if scenario == Scenario::Memory {
             return Ok(());
@@ -196,8 +196,8 @@ impl<B: Backend> Bench<'_, B> {
         Ours::open(self.backend.place()?, self.options.load.slots()).await
     }
 
-    /// The same on an empty store and on one with many finished tasks, which is filled once and emptied in the end; and
-    /// beside many that are not due.
+    /// Measures the same work on an empty store and on one with many finished tasks, which is filled once and emptied at
+    /// the end. Also measures claims with and without many tasks that are not due.
     async fn measure_history(&self) -> Result<Vec<Figure>> {
         use self::queue::Queue;
 

@@ -1,4 +1,4 @@
-//! What a bench can be told.
+//! The command-line options of the bench.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,53 +10,53 @@ use clap::{Args, ValueEnum};
 pub(crate) struct Options {
     /// The store to measure: `memory:`, `sqlite://FILE`, `postgres://..` or `redis://..`
     ///
-    /// Nothing of yours is touched: files are made beside FILE, on a server a namespace of its own, and both are
-    /// removed at the end.
+    /// The bench does not touch your data: it creates files beside FILE, or its own namespace on a server, and removes
+    /// them at the end.
     #[arg(long, value_name = "URL")]
     pub(super) store: String,
-    /// What to measure, apart by commas; everything unless told
+    /// What to measure, separated by commas [default: everything]
     #[arg(long, value_delimiter = ',', value_enum)]
     pub(super) scenario: Vec<Scenario>,
     #[command(flatten)]
     pub(super) load: Load,
-    /// How often to measure each: the median is shown, and the least and the greatest
+    /// How often to measure each scenario; shown are the median, the least and the greatest
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) runs: u16,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
-    /// Fail where a figure reaches less of its baseline than this, such as `drain=0.4`; may be repeated
+    /// Fail if a figure reaches less than this share of its baseline, such as `drain=0.4`; may be repeated
     ///
-    /// It is by how much taskflow is as fast: 2 means twice as fast, or half the time.
+    /// The ratio says how fast taskflow is compared with the baseline: 2 means twice as fast, or half the time.
     #[arg(long, value_name = "FIGURE=RATIO")]
     pub(super) at_least: Vec<Demand>,
 }
 
-/// How much work a scenario is.
+/// The amount of work in a scenario.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Load {
-    /// How many tasks
+    /// Number of tasks
     #[arg(long, default_value_t = 10_000, value_parser = at_least_one())]
     pub(super) tasks: u64,
-    /// How many callers add at once, each awaiting its own adds
+    /// Number of concurrent callers, each awaiting its own adds
     #[arg(long, default_value_t = 16, value_parser = at_least_one())]
     pub(super) callers: u64,
-    /// How many tasks run at once
+    /// Number of tasks that run at once
     #[arg(long, default_value_t = 64, value_parser = at_least_one())]
     pub(super) slots: u64,
-    /// `history`: how many finished tasks
+    /// `history`: number of finished tasks
     #[arg(long, default_value_t = 1_000_000, value_parser = at_least_one())]
     pub(super) history: u64,
-    /// `memory`: how many waiting tasks; `history`: how many that are not due
+    /// `memory`: number of waiting tasks; `history`: number of tasks that are not due
     #[arg(long, default_value_t = 100_000, value_parser = at_least_one())]
     pub(super) waiting: u64,
-    /// `http`: how many connections
+    /// `http`: number of connections
     #[arg(long, default_value_t = 32, value_parser = at_least_one())]
     pub(super) connections: u64,
 }
 
 impl Load {
-    /// How many tasks run at once.
+    /// The number of tasks that run at once.
     pub(super) fn slots(&self) -> usize {
         usize::try_from(self.slots).unwrap_or(usize::MAX)
     }
@@ -66,9 +66,10 @@ fn at_least_one() -> clap::builder::RangedU64ValueParser {
     clap::value_parser!(u64).range(1..)
 }
 
-/// Which task is added.
+/// The kind of task that a scenario adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BenchTask {
+    /// It may run twice.
     Repeatable,
     /// It may not run twice.
     Once,
@@ -76,7 +77,7 @@ pub(super) enum BenchTask {
     FailsOnce,
 }
 
-/// What can be measured.
+/// A scenario of the bench.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(super) enum Scenario {
@@ -84,7 +85,7 @@ pub(super) enum Scenario {
     Add,
     /// One caller, 500 tasks a call; nothing runs
     AddAll,
-    /// What waits is run, until all of it is finished in the store
+    /// Waiting tasks are run, until all are finished in the store
     Drain,
     /// Concurrent callers add while tasks run, until all of them are finished in the store
     Flow,
@@ -96,17 +97,17 @@ pub(super) enum Scenario {
     DrainFailing,
     /// One add each 5 ms on an idle worker: from the call to the start of the handler
     Latency,
-    /// Adds, claims, counts and lists with many finished tasks, and starts while they are deleted; claims beside many that
-    /// are not due; each beside the same with none
+    /// Adds, claims, counts and lists with many finished tasks, starts while these are deleted, and claims with many tasks
+    /// that are not due; each compared with an empty store
     History,
     /// Resident memory with many tasks waiting
     Memory,
-    /// A web request that adds a task, beside one that does not
+    /// A web request that adds a task, compared with one that does not
     Http,
 }
 
 impl Scenario {
-    /// Which tasks it runs.
+    /// The kind of task it runs.
     pub(super) fn task(self) -> BenchTask {
         match self {
             Self::DrainOnce | Self::FlowOnce => BenchTask::Once,
@@ -134,7 +135,7 @@ impl Scenario {
 }
 
 impl Options {
-    /// The scenarios asked for, each once, or all that this program can measure.
+    /// The requested scenarios, each once, or all that this program can measure.
     pub(super) fn scenarios(&self) -> super::Result<Vec<Scenario>> {
         let can_serve = cfg!(feature = "axum");
         if self.scenario.contains(&Scenario::Http) && !can_serve {
@@ -151,10 +152,10 @@ impl Options {
     }
 }
 
-/// A figure, and how much of its baseline it must reach.
+/// A figure and the share of its baseline that it must reach.
 #[derive(Clone, Debug)]
 pub(super) struct Demand {
-    /// `drain`, or `latency/p50` where a scenario has several.
+    /// `drain`, or `latency/p50` if the scenario has several figures.
     pub(super) figure: String,
     pub(super) ratio: f64,
 }

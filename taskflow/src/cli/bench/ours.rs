@@ -1,4 +1,4 @@
-//! Taskflow as the bench measures it.
+//! Taskflow's side of the bench.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::queue::Queue;
 use super::scenario::BULK;
 use super::work::{Payload, no_op, no_op_failing, no_op_once};
 
-/// An empty store, opened as often as it is asked for.
+/// A store that was empty when the measurement began. It can be opened several times.
 #[derive(Clone)]
 pub(super) struct Place(Arc<dyn Fn() -> Opened + Send + Sync>);
 
@@ -23,8 +23,8 @@ impl Place {
     }
 }
 
-/// How long a manager may take to end.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a manager may take to shut down.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The queue that all tasks of the bench wait in.
 const QUEUE: &str = "default";
@@ -41,25 +41,25 @@ pub(super) struct Ours {
 }
 
 impl Ours {
-    /// Opens a store to add to.
+    /// Opens a store for adds.
     pub(super) async fn open(place: Place, slots: usize) -> Result<Self> {
         let manager = builder(&place, slots)?.connect().await?;
         Ok(Self { place, slots, manager, later: 0, task: BenchTask::Repeatable })
     }
 
-    /// The same with that task.
+    /// The same, but it adds this kind of task.
     pub(super) fn of(self, task: BenchTask) -> Self {
         Self { task, ..self }
     }
 
-    /// Opens the same store again, to add to.
+    /// Opens the same store again, for adds.
     pub(super) async fn reopen(self) -> Result<Self> {
-        self.manager.shutdown(PATIENCE).await?;
+        self.manager.shutdown(SHUTDOWN_TIMEOUT).await?;
         let manager = builder(&self.place, self.slots)?.connect().await?;
         Ok(Self { manager, ..self })
     }
 
-    /// Adds urgent tasks that are due tomorrow.
+    /// Adds tasks of high priority that are due tomorrow.
     pub(super) async fn add_later(self, tasks: u64) -> Result<Self> {
         let tomorrow = Duration::from_secs(24 * 3600);
         let mut added = 0;
@@ -74,9 +74,9 @@ impl Ours {
         Ok(Self { later: self.later + tasks, ..self })
     }
 
-    /// Starts to run tasks, and to delete whatever has ended.
+    /// Starts to run tasks, and to delete ended tasks at once.
     pub(super) async fn prune(self) -> Result<Self> {
-        self.manager.shutdown(PATIENCE).await?;
+        self.manager.shutdown(SHUTDOWN_TIMEOUT).await?;
         let manager = builder(&self.place, self.slots)?.retention(Duration::ZERO).start().await?;
         Ok(Self { manager, ..self })
     }
@@ -117,11 +117,11 @@ impl Queue for Ours {
         Ok(())
     }
 
-    /// Another manager, as another process would have, that starts while the queue is paused.
+    /// Starts a new manager, as another process would, while the queue is paused.
     async fn prepare(self) -> Result<Self> {
         self.manager.pause_queue(QUEUE).await?;
         let manager = builder(&self.place, self.slots)?.start().await?;
-        self.manager.shutdown(PATIENCE).await?;
+        self.manager.shutdown(SHUTDOWN_TIMEOUT).await?;
         Ok(Self { manager, ..self })
     }
 
@@ -135,7 +135,7 @@ impl Queue for Ours {
     }
 
     async fn close(self) -> Result<()> {
-        self.manager.shutdown(PATIENCE).await?;
+        self.manager.shutdown(SHUTDOWN_TIMEOUT).await?;
         Ok(())
     }
 }

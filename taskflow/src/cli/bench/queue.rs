@@ -1,17 +1,17 @@
-//! What is measured: taskflow, or a floor beside it. The scenarios do not know which.
+//! The interface that the scenarios measure. Taskflow implements it, and so does each floor.
 
 use super::Result;
 use super::work::Payload;
 
 /// A queue of tasks, empty and with nothing running when it is opened.
 pub(super) trait Queue: Clone + Send + Sync + 'static {
-    /// Stores one task; it is as durable as the store makes it when this returns.
+    /// Stores one task. When this returns, the task is as durable as the store makes it.
     fn add(&self, payload: Payload) -> impl Future<Output = Result<()>> + Send;
 
     /// Stores many at once.
     fn add_all(&self, payloads: Vec<Payload>) -> impl Future<Output = Result<()>> + Send;
 
-    /// Makes everything ready to run tasks, and runs none yet.
+    /// Gets everything ready to run tasks, but runs none yet.
     fn prepare(self) -> impl Future<Output = Result<Self>> + Send;
 
     /// Runs tasks from now on.

@@ -1,4 +1,4 @@
-//! What a bench answers: a table for people, JSON for machines.
+//! The report of a bench: a table for people, JSON for programs.
 
 use std::fmt::{self, Write};
 
@@ -9,7 +9,7 @@ use super::figure::{Figure, Spread};
 use super::machine::Machine;
 use super::options::{Demand, Load, Options};
 
-/// All figures of one store, and what must be known to read them.
+/// All figures of one store, with the facts needed to interpret them.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) taskflow: &'static str,
@@ -21,7 +21,7 @@ pub(super) struct Report {
     pub(super) figures: Vec<Figure>,
 }
 
-/// How much work it was.
+/// The amount of work that was measured.
 #[derive(Debug, Serialize)]
 pub(super) struct Settings {
     pub(super) runs: u16,
@@ -41,7 +41,7 @@ impl Settings {
 }
 
 impl Report {
-    /// What the demands say of these figures, a line for each that is not met.
+    /// One line for each demand that these figures do not meet.
     pub(super) fn shortfalls(&self, demands: &[Demand]) -> Vec<String> {
         let check = |demand: &Demand| {
             let Some(figure) = self.figures.iter().find(|it| it.figure == demand.figure) else {
@@ -49,7 +49,7 @@ impl Report {
                 return Some(format!("`{}` was not measured; there are {}", demand.figure, known.join(", ")));
             };
             let reached = figure.reached();
-            // Written so that what is not a number is not met.
+            // Compare this way round, so that NaN does not meet the demand.
             let is_met = reached >= demand.ratio;
             (!is_met).then(|| {
                 format!(
@@ -114,7 +114,7 @@ fn text(spread: &Spread) -> String {
     format!("{} ({} .. {})", number(*median), number(*min), number(*max))
 }
 
-/// Three digits that count, and thousands apart.
+/// Two decimals below 100; above that an integer with thousands separators.
 fn number(value: f64) -> String {
     if value < 100.0 {
         return format!("{value:.2}");

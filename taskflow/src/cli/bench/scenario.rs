@@ -1,4 +1,4 @@
-//! The scenarios that are the same work for taskflow and for a floor.
+//! The scenarios that do the same work with taskflow and with a floor.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,13 +12,13 @@ use super::options::{Load, Scenario};
 use super::queue::Queue;
 use super::work::{Payload, RUNS, nanos_now};
 
-/// Tasks a call of a bulk add.
+/// Tasks in one bulk add.
 pub(super) const BULK: u64 = 500;
 
-/// Between two adds of `latency`.
+/// The time between two adds of `latency`.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// More samples than this make `latency` longer and no better.
+/// The most samples of `latency`: more would take longer and not improve the result.
 pub(super) const LATENCY_SAMPLES: u64 = 400;
 
 /// Measures one scenario once, on an empty queue.
@@ -65,7 +65,7 @@ pub(super) async fn measure<Q: Queue>(queue: Q, scenario: Scenario, load: &Load)
     }
 }
 
-/// Drains `runs` tasks for each that is counted. A floor knows no attempts: where a task of ours runs twice, it runs two tasks.
+/// Drains `runs` tasks for each counted task. A floor has no attempts: it runs two tasks where taskflow runs one task twice.
 pub(super) async fn drain_failing<Q: Queue>(queue: Q, load: &Load, runs: u64) -> Result<Vec<Sample>> {
     add_in_bulk(&queue, load.tasks * runs).await?;
     let queue = queue.prepare().await?;
@@ -74,14 +74,14 @@ pub(super) async fn drain_failing<Q: Queue>(queue: Q, load: &Load, runs: u64) ->
     Ok(vec![Sample::rate(Scenario::DrainFailing.name(), load.tasks, took)])
 }
 
-/// How long it takes.
+/// Measures how long the work takes.
 pub(super) async fn timed(work: impl Future<Output = Result<()>>) -> Result<Duration> {
     let since = Instant::now();
     work.await?;
     Ok(since.elapsed())
 }
 
-/// Callers that add at once, each awaiting its own adds.
+/// Adds from concurrent callers, each awaiting its own adds.
 pub(super) async fn add_concurrently<Q: Queue>(
     queue: &Q,
     callers: u64,
@@ -108,7 +108,7 @@ pub(super) async fn add_concurrently<Q: Queue>(
     Ok(())
 }
 
-/// One caller, many a call.
+/// Adds from one caller, many tasks in each call.
 pub(super) async fn add_in_bulk<Q: Queue>(queue: &Q, tasks: u64) -> Result<()> {
     let mut number = 0;
     while number < tasks {
@@ -119,7 +119,7 @@ pub(super) async fn add_in_bulk<Q: Queue>(queue: &Q, tasks: u64) -> Result<()> {
     Ok(())
 }
 
-/// Lets what waits run, until all of it is finished in the store.
+/// Runs the waiting tasks until all are finished in the store.
 pub(super) async fn drain<Q: Queue>(queue: &Q, tasks: u64) -> Result<Duration> {
     RUNS.expect(tasks);
     let draining = async {
@@ -131,7 +131,7 @@ pub(super) async fn drain<Q: Queue>(queue: &Q, tasks: u64) -> Result<Duration> {
     Ok(took)
 }
 
-/// Waits until all expected tasks have run, and then until the store says that all of them have ended.
+/// Waits until all expected tasks have run, and then until all have ended in the store.
 pub(super) async fn finished<Q: Queue>(queue: &Q) -> Result<()> {
     RUNS.all_noted().await?;
     while queue.unfinished().await? > 0 {
@@ -140,7 +140,7 @@ pub(super) async fn finished<Q: Queue>(queue: &Q) -> Result<()> {
     Ok(())
 }
 
-/// What was added is there.
+/// Checks that the store has all added tasks.
 async fn stored<Q: Queue>(queue: &Q, tasks: u64) -> Result<()> {
     match queue.unfinished().await? {
         unfinished if unfinished == tasks => Ok(()),
@@ -172,7 +172,7 @@ pub(super) async fn starts<Q: Queue>(queue: &Q, tasks: u64) -> Result<Vec<f64>> 
     Ok(called.iter().enumerate().map(micros).collect())
 }
 
-/// The median of these, what one in a hundred exceeds, and the greatest.
+/// The median, the 99th percentile and the maximum.
 pub(super) fn parts(names: [&'static str; 3], mut micros: Vec<f64>) -> Vec<Sample> {
     micros.sort_by(f64::total_cmp);
     let part = |fraction: f64| {

@@ -1,4 +1,4 @@
-//! The task that is added and run everywhere, and the count of its runs.
+//! The task that taskflow and the floors run, and the count of its runs.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use taskflow::TaskContext;
 use tokio::sync::Notify;
 
-/// A measurement that has not ended after so long never will.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// A measurement that takes longer than this fails.
+const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// What a task is given.
+/// The arguments of a task.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Payload {
     pub(super) user_id: u64,
@@ -19,27 +19,27 @@ pub(super) struct Payload {
 }
 
 impl Payload {
-    /// The payload of the task of that number.
+    /// The payload of the task with this number.
     pub(super) fn of(number: u64) -> Self {
         Self { user_id: number, email: format!("user-{number}@example.com") }
     }
 }
 
-/// The task of the bench: does nothing but be counted. A lost run may repeat it, as with the tasks of most systems.
+/// The task of the bench: it only counts its run. It may run again after a lost run, like the tasks of most systems.
 #[taskflow::task(name = "taskflow_bench", retries = 1)]
 pub(super) async fn no_op(user_id: u64, email: String) {
     let _ = email;
     RUNS.note(user_id);
 }
 
-/// The same, and it may not run twice: so it is not prefetched.
+/// The same, but it may not run twice and is therefore not prefetched.
 #[taskflow::task(name = "taskflow_bench_once")]
 pub(super) async fn no_op_once(user_id: u64, email: String) {
     let _ = email;
     RUNS.note(user_id);
 }
 
-/// The same with a first attempt that fails, and is followed by the second at once.
+/// The same, but its first attempt fails and the second follows at once.
 #[taskflow::task(name = "taskflow_bench_failing", retries = 1, delay = "0s")]
 pub(super) async fn no_op_failing(user_id: u64, email: String) -> Result<(), &'static str> {
     let _ = email;
@@ -50,7 +50,7 @@ pub(super) async fn no_op_failing(user_id: u64, email: String) -> Result<(), &'s
     Ok(())
 }
 
-/// The runs of the measurement that is under way. Static, so that noting one costs both sides next to nothing.
+/// The runs of the current measurement. It is a static, so that counting a run costs both sides almost nothing.
 pub(super) static RUNS: Runs = Runs::new();
 
 /// Counts the runs of each task.
@@ -58,7 +58,7 @@ pub(super) static RUNS: Runs = Runs::new();
 pub(super) struct Runs {
     tasks: RwLock<Vec<Noted>>,
     noted: AtomicUsize,
-    /// Runs of tasks that are not of this measurement.
+    /// Runs of tasks that do not belong to this measurement.
     strays: AtomicUsize,
     last: Notify,
 }
@@ -102,20 +102,20 @@ impl Runs {
         }
     }
 
-    /// Waits until as many runs have been noted as are expected.
+    /// Waits until all expected runs have been counted.
     pub(super) async fn all_noted(&self) -> super::Result<()> {
         let expected = self.tasks.read().len();
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + TIMEOUT;
         while self.noted.load(Ordering::Acquire) < expected {
             if tokio::time::timeout_at(deadline, self.last.notified()).await.is_err() {
                 let noted = self.noted.load(Ordering::Acquire);
-                return Err(format!("after {PATIENCE:?} only {noted} of {expected} tasks have run").into());
+                return Err(format!("after {TIMEOUT:?} only {noted} of {expected} tasks have run").into());
             }
         }
         Ok(())
     }
 
-    /// Each task ran exactly once, or the measurement is worth nothing.
+    /// Fails unless each task ran exactly once: otherwise the measurement is invalid.
     pub(super) fn check(&self) -> super::Result<()> {
         let tasks = self.tasks.read();
         let runs = |task: &Noted| task.runs.load(Ordering::SeqCst);
@@ -126,20 +126,20 @@ impl Runs {
             return Ok(());
         }
         Err(format!(
-            "each of {} tasks was to run exactly once: {never} never ran, {again} ran more than once, and \
+            "each of {} tasks must run exactly once, but {never} never ran, {again} ran more than once, and \
              there were {strays} runs of other tasks",
             tasks.len()
         )
         .into())
     }
 
-    /// When the last run of a task began, in the nanoseconds of [`nanos_now`].
+    /// The start of the last run of a task, as a time of [`nanos_now`].
     pub(super) fn started(&self, number: usize) -> u64 {
         self.tasks.read().get(number).map_or(0, |task| task.started.load(Ordering::SeqCst))
     }
 }
 
-/// Nanoseconds on a clock that only grows.
+/// Nanoseconds of a monotonic clock.
 pub(super) fn nanos_now() -> u64 {
     static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
     u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)

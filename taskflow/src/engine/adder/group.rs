@@ -1,4 +1,4 @@
-//! One call of `add_task` or `add_all`, on its way.
+//! One call of `add_task` or `add_all` on its way to the store.
 
 use std::iter;
 use std::sync::Arc;
@@ -12,59 +12,59 @@ use crate::engine::slots::Permit;
 use crate::model::{AddError, NewTask, StoreError, TaskId};
 use crate::store::{InsertGroup, Inserted};
 
-/// What became of an add: what stands for each of its tasks, in order.
+/// The answer to an add: what was inserted, or found in its place, for each task in order.
 pub(crate) type Answer = Result<Vec<Inserted>, AddError>;
 
-/// One call of `add_task` or `add_all`, on its way.
+/// One call of `add_task` or `add_all` on its way to the store.
 #[derive(Debug)]
 pub(super) struct Group {
-    /// Empty while they are being written.
+    /// Empty while the tasks are being written.
     pub(super) tasks: InsertGroup,
-    /// The id of its first task: what an add is asked for whose answer was lost.
+    /// The id of the first task. It identifies an add whose answer was lost.
     pub(super) id: TaskId,
     pub(super) size: Size,
     pub(super) permits: Permits,
-    /// Until when its caller waits for the write to begin.
+    /// Until when the caller waits for the write to begin.
     pub(super) deadline: Instant,
-    /// An error left open whether it is stored.
+    /// An error left it unknown whether the tasks are stored.
     pub(super) in_doubt: bool,
-    /// Somebody listens for what becomes of it.
+    /// The add was announced to subscribers, which expect its outcome.
     pub(super) announced: bool,
-    /// Who releases what is held back of it.
+    /// The owner that releases the held tasks of this group.
     pub(super) hold_owner: Option<Arc<dyn HoldOwner>>,
-    /// Until its caller has been answered.
+    /// Set until the caller has been answered.
     pub(super) reply: Option<oneshot::Sender<Answer>>,
 }
 
 impl Group {
-    /// Answers its caller. Nobody may listen any more: what was stored stays stored.
+    /// Answers the caller, if it still waits. Stored tasks stay stored either way.
     pub(super) fn answer(&mut self, answer: Answer) {
         if let Some(reply) = self.reply.take() {
             let _ = reply.send(answer);
         }
     }
 
-    /// What its caller hears after that error: whether it may be stored.
+    /// The error for the caller. It says whether the tasks may be stored.
     pub(super) fn error(&self, error: StoreError) -> AddError {
         if self.in_doubt { AddError::Unknown { id: self.id, source: error } } else { AddError::Store(error) }
     }
 
-    /// Whether somebody still waits to be answered.
+    /// Whether the caller still waits for the answer.
     pub(super) fn is_awaited(&self) -> bool {
         self.reply.as_ref().is_some_and(|reply| !reply.is_closed())
     }
 }
 
-/// How large what is to be written is.
+/// The size of a write.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Size {
     pub(super) tasks: usize,
-    /// In memory, about.
+    /// The approximate size in memory.
     pub(super) bytes: usize,
 }
 
 impl Size {
-    /// What a task takes beside its arguments.
+    /// The bytes of a task beside its arguments and tags.
     const AROUND: usize = 256;
 
     pub(super) fn of(tasks: &InsertGroup) -> Self {
@@ -82,15 +82,15 @@ impl Size {
         })
     }
 
-    /// How much longer than `add_timeout` a write of this size may take while the store is at work on it: 1 ms for each
-    /// task and 1 s for each 4 MiB.
+    /// How much longer than `add_timeout` a write of this size may take once it has begun: 1 ms per task plus 1 s per 4
+    /// MiB.
     pub(super) fn patience(self) -> Duration {
         let millis = self.tasks + self.bytes / (4 * 1024 * 1024 / 1000);
         Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
     }
 }
 
-/// The permit of each task of a group that may start at once. The first is apart, since most groups are of one.
+/// The permits of the tasks of a group that may start at once. The first is separate, since most groups have one task.
 #[derive(Debug, Default)]
 pub(super) struct Permits {
     pub(super) first: Option<Permit>,

@@ -1,5 +1,5 @@
-//! From an add to the store. Adds that come while writes are in flight gather and go together in the next; a caller
-//! is answered when *its* row is committed. No timer gathers them, so an idle system adds no latency.
+//! The path of an add to the store. Adds that come while writes are in flight collect and go together in the next write.
+//! A caller is answered when *its* row is committed. No timer collects adds, so an idle system adds no latency.
 
 mod group;
 mod queue;
@@ -23,7 +23,7 @@ use super::worker::Worker;
 use crate::model::{AddError, NewTask, TaskId, When, limits};
 use crate::store::{InsertGroup, InsertTask, Start};
 
-/// Takes adds to the store.
+/// Sends adds to the store.
 #[derive(Debug)]
 pub(crate) struct Adder {
     queue: Arc<AddQueue>,
@@ -34,8 +34,8 @@ impl Adder {
         Arc::new(Self { queue: Arc::new(AddQueue::new(core, worker)) })
     }
 
-    /// Sends tasks on their way, all or none. The answer comes when they are committed; not to wait for it undoes nothing,
-    /// unless they still wait for room.
+    /// Sends tasks to the store, all or none. The answer comes when they are committed. Dropping [`Sent`] without waiting
+    /// for it does not undo the add, unless the tasks still wait for room in the queue.
     pub(crate) fn send(
         &self,
         tasks: impl ExactSizeIterator<Item = NewTask>,
@@ -70,23 +70,23 @@ impl Adder {
         match self.queue.put(group) {
             Put::Waits => {}
             Put::NeedsWriter => write::start(self.queue.clone()),
-            Put::Crowded(group) => sent.wait_for_room(self.queue.clone(), group),
+            Put::Full(group) => sent.wait_for_room(self.queue.clone(), group),
             Put::Closed(group) => self.queue.refuse_unqueued(group, AddError::ShutDown),
         }
         Ok(sent)
     }
 
-    /// Waits until every add that was accepted is answered.
+    /// Waits until every accepted add has been answered.
     pub(crate) async fn drained(&self) {
         self.queue.drained().await;
     }
 
-    /// Polls for the answer to what was sent.
+    /// Polls for the answer to an add.
     pub(crate) fn poll(&self, sent: &mut Sent, cx: &mut Context<'_>) -> Poll<Answer> {
         sent.poll(&self.queue, cx)
     }
 
-    /// Takes slots for those that could start at once, the most urgent first.
+    /// Takes slots for the tasks that could start at once, the most urgent first.
     fn permits(&self, inserts: &mut [InsertTask]) -> Permits {
         if let [insert] = inserts {
             return Permits { first: self.permit(insert), rest: Vec::new() };
@@ -105,7 +105,8 @@ impl Adder {
         Permits { first, rest }
     }
 
-    /// Takes a slot for a task that could start at once, and says so to the store. A held one waits for its release.
+    /// Takes a slot for a task that could start at once, and marks the insert to lease it. A held task waits for its
+    /// release instead.
     fn permit(&self, insert: &mut InsertTask) -> Option<Permit> {
         let worker = self.queue.worker.as_ref().filter(|worker| worker.may_claim())?;
         let task = &insert.task;

@@ -1,4 +1,5 @@
-//! Adds that wait for a write: how many may, what the next write takes, and what becomes of them when none comes.
+//! The queue of adds that wait for a write. It limits their size, selects the groups of the next write, and refuses
+//! groups that no write will take.
 
 use std::mem;
 use std::sync::Arc;
@@ -14,20 +15,20 @@ use crate::engine::worker::Worker;
 use crate::model::{AddError, StoreError, StoreErrorKind, TaskId};
 use crate::store::InsertGroup;
 
-/// The most bytes of adds that wait or are being written. A further add waits until there is room; one that is larger waits
-/// until it is alone.
+/// The most bytes of adds that wait or are being written. A further add waits until there is room; one that is larger
+/// than this waits until the queue is empty.
 const MAX_BYTES: usize = 64 << 20;
 
-/// The most bytes of one write, unless a single group has more.
+/// The most bytes of one write, unless a single group is larger.
 const MAX_WRITE: usize = 16 << 20;
 
-/// Adds that wait for a write.
+/// The adds that wait for a write.
 #[derive(Debug)]
 pub(super) struct AddQueue {
     pub(super) core: Arc<Core>,
     pub(super) worker: Option<Arc<Worker>>,
     state: Mutex<State>,
-    /// Notified when adds have been written that others wait for.
+    /// Notified when room becomes free for adds that wait for it.
     room: Notify,
     /// Notified when a writer ends.
     idle: Notify,
@@ -38,13 +39,13 @@ pub(super) struct AddQueue {
 #[derive(Debug, Default)]
 struct State {
     waiting: Vec<Group>,
-    /// Of what waits and of what is being written.
+    /// The bytes of the adds that wait and of those being written.
     bytes: usize,
-    /// Writers at work.
+    /// The number of running writers.
     writers: usize,
-    /// Callers that wait for room.
-    crowded: usize,
-    /// Until when the writes under way may take.
+    /// The number of callers that wait for room.
+    waiting_for_room: usize,
+    /// The latest time at which the writes in flight may end.
     busy_until: Option<Instant>,
 }
 
@@ -54,15 +55,15 @@ impl State {
     }
 }
 
-/// What became of a group that was put into the queue.
+/// The outcome of putting a group into the queue.
 pub(super) enum Put {
-    /// A writer will come to it.
+    /// A running writer will take it.
     Waits,
-    /// The same, if one is started now.
+    /// The caller must start a writer, which will take it.
     NeedsWriter,
-    /// There is no room.
-    Crowded(Group),
-    /// The manager has been shut down: this is not written.
+    /// The queue has no room for it.
+    Full(Group),
+    /// The manager has been shut down: the group is not written.
     Closed(Group),
 }
 
@@ -82,12 +83,13 @@ impl AddQueue {
 
     pub(super) fn put(&self, group: Group) -> Put {
         let mut state = self.state.lock();
-        // Under the lock: a shutdown that has closed the manager waits for all that is in here by then.
+        // Checked under the lock: a shutdown that has closed the manager waits for all groups that are in the queue by
+        // then.
         if self.core.is_closed() {
             return Put::Closed(group);
         }
         if state.is_full_for(group.size.bytes) {
-            return Put::Crowded(group);
+            return Put::Full(group);
         }
         state.bytes += group.size.bytes;
         state.waiting.push(group);
@@ -98,7 +100,7 @@ impl AddQueue {
         Put::NeedsWriter
     }
 
-    /// Waits until nothing waits and nothing is being written.
+    /// Waits until no add waits or is being written.
     pub(super) async fn drained(&self) {
         loop {
             let idle = self.idle.notified();
@@ -111,23 +113,23 @@ impl AddQueue {
         }
     }
 
-    /// Waits until there may be room for that many bytes.
+    /// Waits until there may be room for `bytes` bytes.
     pub(super) async fn room(&self, bytes: usize) {
         let room = self.room.notified();
         tokio::pin!(room);
         room.as_mut().enable();
         let is_full = {
             let mut state = self.state.lock();
-            state.crowded += 1;
+            state.waiting_for_room += 1;
             state.is_full_for(bytes)
         };
-        let _leaves = Leaves(self);
+        let _waiter = RoomWaiter(self);
         if is_full {
             room.await;
         }
     }
 
-    /// The groups of the next write; with none, the writer ends.
+    /// Takes the groups of the next write. With `None` the writer ends.
     pub(super) fn take(&self) -> Option<Vec<Group>> {
         let mut state = self.state.lock();
         if state.waiting.is_empty() {
@@ -144,31 +146,32 @@ impl AddQueue {
         }
     }
 
-    /// Adds those that came meanwhile to a write that is to be repeated, as far as they fit.
+    /// Adds the groups that came meanwhile to a write that will be retried, as far as they fit.
     pub(super) fn join(&self, groups: &mut Vec<Group>) {
         let mut state = self.state.lock();
         let count = fitting(&state.waiting, Size::all(&*groups), usize::MAX);
         groups.extend(state.waiting.drain(..count));
     }
 
-    /// The write under way may take until then.
+    /// Notes until when the write in flight may take.
     pub(super) fn busy_until(&self, until: Instant) {
         let mut state = self.state.lock();
         state.busy_until = state.busy_until.max(Some(until));
     }
 
-    /// These bytes are no longer kept.
+    /// Frees the room of `bytes` bytes.
     pub(super) fn leave(&self, bytes: usize) {
         let mut state = self.state.lock();
         state.bytes = state.bytes.saturating_sub(bytes);
-        let crowded = state.crowded > 0;
+        let others_wait = state.waiting_for_room > 0;
         drop(state);
-        if crowded {
+        if others_wait {
             self.room.notify_waiters();
         }
     }
 
-    /// Refuses those that cannot wait longer for the write before theirs. Answers until when the first of the others can.
+    /// Refuses the groups whose deadline has passed while they waited for an earlier write. Returns the first deadline of
+    /// the other groups.
     pub(super) fn refuse_the_late(&self) -> Option<Instant> {
         let now = Instant::now();
         let mut state = self.state.lock();
@@ -176,12 +179,14 @@ impl AddQueue {
         let next = state.waiting.iter().map(|group| group.deadline).min();
         drop(state);
         late.into_iter().for_each(|group| {
-            self.refuse(group, AddError::Store(unavailable("the store has not answered the adds before it")));
+            let why = "it waited until `add_timeout` because the store has not answered earlier adds";
+            self.refuse(group, AddError::Store(unavailable(why)));
         });
         next
     }
 
-    /// Takes the add of that first id back, if no write has begun with it: then its error, else until when to wait.
+    /// Takes back the add whose first task has this id, and returns its error. If a write has begun with it, returns
+    /// until when to wait for that write.
     pub(super) fn take_back(&self, id: TaskId) -> Result<AddError, Option<Instant>> {
         let mut state = self.state.lock();
         let Some(place) = state.waiting.iter().position(|group| group.id == id) else {
@@ -190,14 +195,14 @@ impl AddQueue {
         let group = state.waiting.remove(place);
         drop(state);
         let refused = AddError::Store(unavailable(
-            "the runtime on which this manager was started has not begun to write it",
+            "the runtime on which this manager was started did not begin to write it until `add_timeout`",
         ));
         self.refuse(group, refused.clone());
         Ok(refused)
     }
 
-    /// A writer ends before its time. Answers whether another must be started in its place: after a panic, if adds wait. When
-    /// the runtime has ended there is none, and nothing waits any more.
+    /// Ends a writer that died early. Returns whether another must be started in its place: after a panic, if adds wait.
+    /// When the runtime has ended no writer can run, and all waiting adds are refused.
     pub(super) fn writer_died(&self, panicked: bool) -> bool {
         let mut state = self.state.lock();
         if panicked && !state.waiting.is_empty() {
@@ -211,21 +216,21 @@ impl AddQueue {
         false
     }
 
-    /// Nothing of this group was stored.
+    /// Refuses a group of which nothing was stored.
     fn refuse(&self, group: Group, why: AddError) {
         self.leave(group.size.bytes);
         self.refuse_unqueued(group, why);
     }
 
-    /// The same for a group that has never been in the queue.
+    /// Like [`refuse`](Self::refuse), for a group that has never been in the queue.
     pub(super) fn refuse_unqueued(&self, mut group: Group, why: AddError) {
         self.forget(group.announced, &group.tasks);
         self.free(mem::take(&mut group.permits));
         group.answer(Err(why));
     }
 
-    /// The write of this group is not repeated any more. If it is not known whether its tasks are stored, those that may have
-    /// been leased to this process go back to their queues: their leases would end, and none of them has begun.
+    /// Abandons a group whose write is not retried. If it is unknown whether its tasks are stored, those that may be
+    /// leased to this process go back to their queues: none of them has started.
     pub(super) fn abandon(&self, group: &mut Group) {
         self.forget(group.announced, &group.tasks);
         let permits = mem::take(&mut group.permits);
@@ -241,7 +246,7 @@ impl AddQueue {
         }
     }
 
-    /// Nothing was added of these, as far as is known.
+    /// Withdraws the announced added events of tasks that were not added, as far as is known.
     pub(super) fn forget(&self, announced: bool, tasks: &InsertGroup) {
         if announced {
             tasks.tasks.iter().for_each(|insert| self.core.events.added(insert.task.id, None));
@@ -261,14 +266,14 @@ impl AddQueue {
             any = true;
         }
         if any {
-            // A claim may have found no room while the slot was kept for this.
+            // A claim may have found no room while the slot was reserved for this add.
             worker.may_have_work();
             self.core.runs.notify_waiters();
         }
     }
 }
 
-/// How many groups, from the first on, fit into a write in which there is so much already.
+/// How many groups, counted from the first, fit into a write that already has `size`.
 fn fitting(groups: &[Group], mut size: Size, max_tasks: usize) -> usize {
     let fits = |group: &&Group| {
         size.tasks = size.tasks.saturating_add(group.size.tasks);
@@ -282,11 +287,11 @@ pub(super) fn unavailable(why: &str) -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, why)
 }
 
-/// A caller that no longer waits for room.
-struct Leaves<'a>(&'a AddQueue);
+/// Counts a caller out when it no longer waits for room.
+struct RoomWaiter<'a>(&'a AddQueue);
 
-impl Drop for Leaves<'_> {
+impl Drop for RoomWaiter<'_> {
     fn drop(&mut self) {
-        self.0.state.lock().crowded -= 1;
+        self.0.state.lock().waiting_for_room -= 1;
     }
 }

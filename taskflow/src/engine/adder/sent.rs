@@ -1,4 +1,4 @@
-//! An add that was sent: what its caller waits for.
+//! An add on its way to the store, as its caller awaits it.
 
 use std::fmt;
 use std::mem;
@@ -18,23 +18,23 @@ use crate::engine::backoff::in_time;
 use crate::model::{AddError, StoreError, StoreErrorKind, TaskId};
 use crate::store::Start;
 
-/// How much later than the writer a caller looks to its add itself.
+/// How much later than the writer a caller checks its add itself.
 const LATER: Duration = Duration::from_millis(250);
 
-/// Waits for room among the adds that wait.
-type Crowded = Pin<Box<dyn Future<Output = Result<(), AddError>> + Send>>;
+/// Waits for room in the queue of adds.
+type Room = Pin<Box<dyn Future<Output = Result<(), AddError>> + Send>>;
 
-/// An add that was sent: what its caller waits for.
+/// An add on its way to the store, as its caller awaits it.
 pub(crate) struct Sent {
     id: TaskId,
     answer: oneshot::Receiver<Answer>,
-    /// Until there is room for it among the adds that wait.
-    crowded: Option<Crowded>,
+    /// Set until the queue has room for the add.
+    room: Option<Room>,
     watch: Watch,
 }
 
-/// How a caller keeps `add_timeout` itself. The writer keeps it as long as its runtime is at work, and on that runtime a
-/// caller that is polled can rely on it: so only a caller on another runtime needs a timer.
+/// How a caller enforces `add_timeout` itself. The writer enforces it as long as the writer's runtime runs, so a caller
+/// that is polled on that runtime can rely on it. Only a caller on another runtime needs a timer.
 enum Watch {
     Unknown,
     NotNeeded,
@@ -43,18 +43,18 @@ enum Watch {
 
 impl Sent {
     pub(super) fn new(id: TaskId, answer: oneshot::Receiver<Answer>) -> Self {
-        Self { id, answer, crowded: None, watch: Watch::Unknown }
+        Self { id, answer, room: None, watch: Watch::Unknown }
     }
 
-    /// There is no room for it yet: it waits for some when it is polled.
+    /// Makes the add wait for room in the queue when it is polled.
     pub(super) fn wait_for_room(&mut self, queue: Arc<AddQueue>, group: Group) {
-        self.crowded = Some(Box::pin(wait_for_room(queue, group)));
+        self.room = Some(Box::pin(wait_for_room(queue, group)));
     }
 
     pub(super) fn poll(&mut self, queue: &AddQueue, cx: &mut Context<'_>) -> Poll<Answer> {
-        if let Some(crowded) = &mut self.crowded {
-            let ready = ready!(crowded.as_mut().poll(cx));
-            self.crowded = None;
+        if let Some(room) = &mut self.room {
+            let ready = ready!(room.as_mut().poll(cx));
+            self.room = None;
             ready?;
         }
         if let Poll::Ready(answer) = Pin::new(&mut self.answer).poll(cx) {
@@ -80,21 +80,21 @@ impl Sent {
                 Err(_) => break,
             }
         }
-        // It may have been answered at this very moment.
-        let lost = self.unknown("its runtime has not answered in time");
+        // The answer may have come at this very moment.
+        let lost = self.unknown("the manager's runtime has not answered in time");
         Poll::Ready(self.answer.try_recv().unwrap_or(Err(lost)))
     }
 
-    /// It may be stored.
+    /// The error of an add that may have been stored.
     pub(crate) fn unknown(&self, why: &str) -> AddError {
         AddError::Unknown { id: self.id, source: StoreError::new(StoreErrorKind::Unknown, why) }
     }
 }
 
-/// Puts the group into the queue when there is room.
+/// Puts the group into the queue once there is room.
 async fn wait_for_room(queue: Arc<AddQueue>, mut group: Group) -> Result<(), AddError> {
     let deadline = group.deadline;
-    // Meanwhile its slots are for others.
+    // Other tasks can use its slots meanwhile.
     queue.free(mem::take(&mut group.permits));
     for insert in group.tasks.tasks.iter_mut().filter(|insert| insert.start != Start::Hold) {
         insert.start = Start::Wait;
@@ -103,8 +103,8 @@ async fn wait_for_room(queue: Arc<AddQueue>, mut group: Group) -> Result<(), Add
     loop {
         let room = tokio::time::timeout_at(deadline, queue.room(group.size.bytes)).await;
         if room.is_err() || Instant::now() >= deadline {
-            let crowd = "too many adds wait to be written (64 MiB of them), and there was no room until `add_timeout`";
-            return Err(AddError::Store(unavailable(crowd)));
+            let full = "64 MiB of adds wait to be written, and there was no room until `add_timeout`; add more slowly";
+            return Err(AddError::Store(unavailable(full)));
         }
         if queue.core.is_closed() {
             return Err(AddError::ShutDown);
@@ -120,7 +120,7 @@ async fn wait_for_room(queue: Arc<AddQueue>, mut group: Group) -> Result<(), Add
                 queue.forget(back.announced, &back.tasks);
                 return Err(AddError::ShutDown);
             }
-            Put::Crowded(mut back) => {
+            Put::Full(mut back) => {
                 queue.forget(mem::take(&mut back.announced), &back.tasks);
                 group = back;
             }

@@ -1,4 +1,4 @@
-//! The writer: takes what waits to the store, and answers each caller when *its* row is committed.
+//! The writer: writes waiting adds to the store, and answers each caller when *its* row is committed.
 
 use std::mem;
 use std::sync::Arc;
@@ -12,27 +12,27 @@ use crate::engine::backoff::{Backoff, in_time};
 use crate::model::{AddError, StoreError, StoreErrorKind};
 use crate::store::{InsertBatch, InsertGroup, Inserted, InsertedAs, Refusal, RunRef};
 
-/// The shortest time between two looks at who has waited for too long, also with an `add_timeout` of nothing.
-const SHORTEST_LOOK: Duration = Duration::from_millis(10);
+/// The shortest time between two checks for adds that have waited too long, even with an `add_timeout` of 0.
+const MIN_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Starts a writer, which writes what waits, and what gathers meanwhile, until nothing does.
+/// Starts a writer. It writes the waiting adds and those that come meanwhile, until none waits.
 pub(super) fn start(queue: Arc<AddQueue>) {
     let runtime = queue.core.runtime.clone();
     let writer =
         Writer { queue, groups: Vec::new(), halves: Vec::new(), taken: 0, batch: None, is_done: false };
-    // A runtime that has ended drops it at once.
+    // A runtime that has ended drops the writer at once.
     runtime.spawn(writer.run());
 }
 
 struct Writer {
     queue: Arc<AddQueue>,
-    /// Those of the next write, or of the one under way.
+    /// The groups of the next write, or of the write in flight.
     groups: Vec<Group>,
-    /// The others of a write that the store refused: they are written apart.
+    /// The other halves of a write that the store refused; they are written separately.
     halves: Vec<Vec<Group>>,
-    /// The bytes of all it has taken from the queue, written or not.
+    /// The bytes of all groups it has taken from the queue, written or not.
     taken: usize,
-    /// The write under way.
+    /// The write in flight.
     batch: Option<Arc<InsertBatch>>,
     is_done: bool,
 }
@@ -40,7 +40,7 @@ struct Writer {
 impl Writer {
     async fn run(mut self) {
         loop {
-            // Whoever was answered by the last write may add again right away, and so join this one.
+            // A caller that the last write answered may add again right away, and so join this write.
             tokio::task::yield_now().await;
             match self.queue.take() {
                 Some(groups) => self.groups = groups,
@@ -55,7 +55,7 @@ impl Writer {
         }
     }
 
-    /// Writes the groups, and those that join them while the store is away.
+    /// Writes the groups, and those that join them while the store is unavailable.
     async fn write_all(&mut self) {
         let mut backoff = Backoff::new();
         loop {
@@ -66,7 +66,7 @@ impl Writer {
                 }
             }
             let Err(error) = self.insert().await else { continue };
-            // One row may be what the store refuses: it is found by halves, so that it fails no other.
+            // The store may refuse because of one row. Halving the write finds that row, so that no other fails.
             if error.is_about_one_row() && self.groups.len() > 1 {
                 let half = self.groups.split_off(self.groups.len() / 2);
                 self.halves.push(half);
@@ -77,54 +77,55 @@ impl Writer {
                 continue;
             }
             self.groups.extend(self.halves.drain(..).flatten());
-            // Not longer than the first of them can wait, nor anybody who comes meanwhile.
+            // Sleeps no longer than the earliest deadline here, nor than any add that comes meanwhile may wait.
             let Some(earliest) = self.groups.iter().map(|group| group.deadline).min() else { continue };
             let patience = in_time(self.queue.core.settings.add_timeout);
             let wake_at = in_time(backoff.delay()).min(earliest).min(patience);
             tokio::time::sleep_until(wake_at).await;
-            // A caller that runs out of time meanwhile hears the error, and not that a last try has no answer.
+            // A caller whose deadline passes during the backoff gets this error, and not that a last try has no answer.
             self.give_up_late(&error);
-            // Those who came meanwhile have deadlines of their own.
+            // The groups that came meanwhile have deadlines of their own.
             let before = Size::all(&self.groups).bytes;
             self.queue.join(&mut self.groups);
             self.taken += Size::all(&self.groups).bytes - before;
         }
     }
 
-    /// One write. After an error the groups are as before, but for those whose callers have been told.
+    /// Makes one write. After an error the groups are as before, except those whose callers have been answered.
     async fn insert(&mut self) -> Result<(), StoreError> {
         let core = self.queue.core.clone();
         let empty = || InsertGroup::new(Vec::new());
         let tasks = self.groups.iter_mut().map(|group| mem::replace(&mut group.tasks, empty())).collect();
         let batch = Arc::new(InsertBatch::new(core.instance.id, core.settings.lease, tasks));
         self.batch = Some(batch.clone());
-        // The store is at work on this very write: a large one may take longer than one add may wait for its turn.
+        // A large write may take longer than an add may wait for the write to begin, since the store is already at work
+        // on it.
         let patience = Size::all(&self.groups).patience();
         let until = |group: &Group| group.deadline + patience;
         self.queue.busy_until(self.groups.iter().map(until).max().unwrap_or_else(Instant::now));
         let began = core.health.begin();
         let mut write = core.store.insert(batch.clone());
-        let mut look_at = self.groups.iter().map(until).min().unwrap_or_else(Instant::now);
+        let mut check_at = self.groups.iter().map(until).min().unwrap_or_else(Instant::now);
         let answer = loop {
             tokio::select! {
                 biased;
                 answer = &mut write => break answer,
-                () = tokio::time::sleep_until(look_at) => {
+                () = tokio::time::sleep_until(check_at) => {
                     let now = Instant::now();
                     self.groups.iter_mut().filter(|group| until(group) <= now).for_each(answer_unknown);
                     let here = self.groups.iter().filter(|group| group.is_awaited()).map(until).min();
                     let next = [here, self.queue.refuse_the_late()].into_iter().flatten().min();
-                    // Whoever comes from now on can wait that long.
-                    look_at = next.unwrap_or_else(|| in_time(core.settings.add_timeout.max(SHORTEST_LOOK)));
+                    // An add that comes from now on can wait that long.
+                    check_at = next.unwrap_or_else(|| in_time(core.settings.add_timeout.max(MIN_CHECK_INTERVAL)));
                 }
             }
         };
         drop(write);
         self.batch = None;
         match answer {
-            // One row that the store refuses says nothing of its health.
+            // One refused row does not mean that the store is unhealthy.
             Err(error) if error.is_about_one_row() => {
-                tracing::debug!(%error, "the store refuses a write of {} adds", self.groups.len());
+                tracing::debug!(%error, "the store refused a write of {} adds", self.groups.len());
                 self.take_back(batch, &error);
                 Err(error)
             }
@@ -144,7 +145,7 @@ impl Writer {
         }
     }
 
-    /// Gives the groups their tasks back after an error.
+    /// Moves the tasks back into their groups after an error.
     fn take_back(&mut self, batch: Arc<InsertBatch>, error: &StoreError) {
         let tasks = Arc::try_unwrap(batch).map_or_else(|shared| shared.groups.clone(), |batch| batch.groups);
         for (group, tasks) in self.groups.iter_mut().zip(tasks) {
@@ -153,7 +154,7 @@ impl Writer {
         }
     }
 
-    /// Starts what was leased, gives back the slots of what was not, and answers.
+    /// Starts the leased tasks, returns the slots of the others, and answers the caller.
     fn answer(&self, mut group: Group, tasks: &InsertGroup, answer: Result<Vec<Inserted>, Refusal>) {
         let queue = &self.queue;
         let permits = mem::take(&mut group.permits);
@@ -189,12 +190,12 @@ impl Writer {
         if let (Some(hold_owner), false) = (&group.hold_owner, holds.is_empty()) {
             hold_owner.held(holds);
         }
-        // Nobody waits any more: the tasks are stored all the same.
+        // The caller may have given up waiting; the tasks are stored anyway.
         group.answer(Ok(inserted));
     }
 
-    /// Answers those who cannot be served: everybody after an error that no repetition mends, else those whose time
-    /// is over.
+    /// Answers the groups that cannot be written: all of them after an error that no retry can fix, otherwise those whose
+    /// deadline has passed.
     fn give_up_late(&mut self, error: &StoreError) {
         let now = Instant::now();
         let late = self.groups.extract_if(.., |group| !error.is_transient() || group.deadline <= now);
@@ -206,14 +207,14 @@ impl Writer {
     }
 }
 
-/// The write goes on; a caller that cannot wait longer is told that nobody knows yet.
+/// Answers a caller that cannot wait longer: the outcome is unknown, and the write goes on.
 fn answer_unknown(group: &mut Group) {
     let slow = StoreError::new(StoreErrorKind::Unknown, "the store has not answered yet");
     let id = group.id;
     group.answer(Err(AddError::Unknown { id, source: slow }));
 }
 
-/// It is dropped before its end when the runtime ends, and when the store panics: nobody is left without an answer.
+/// A writer is dropped early when the runtime ends or the store panics. It still answers every caller.
 impl Drop for Writer {
     fn drop(&mut self) {
         if self.is_done {
@@ -222,7 +223,7 @@ impl Drop for Writer {
         let panicked = std::thread::panicking();
         if panicked {
             self.queue.core.health.restarted("the adder", "panicked while it wrote");
-            // Perhaps only after the store had answered.
+            // The panic may have come after the store had answered.
             self.groups.iter_mut().for_each(|group| group.in_doubt = true);
         }
         if let Some(batch) = self.batch.take() {
@@ -232,7 +233,7 @@ impl Drop for Writer {
             }
         }
         let why =
-            if panicked { "the store panicked while it wrote" } else { "the runtime has ended meanwhile" };
+            if panicked { "the store panicked while it wrote" } else { "the runtime ended during the write" };
         let groups = mem::take(&mut self.groups);
         for mut group in groups.into_iter().chain(mem::take(&mut self.halves).into_iter().flatten()) {
             self.queue.abandon(&mut group);

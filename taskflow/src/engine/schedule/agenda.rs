@@ -1,10 +1,10 @@
-//! When each schedule is to be looked at, first to last.
+//! When each schedule is next due, in order of time.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-/// One place for each name.
+/// At most one time per schedule name.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     places: BTreeSet<(SystemTime, Arc<str>)>,
@@ -19,12 +19,12 @@ impl Agenda {
         self.places.remove(&(at, name.clone()));
     }
 
-    /// The first instant.
+    /// The earliest time.
     pub(super) fn next(&self) -> Option<SystemTime> {
         self.places.first().map(|(at, _)| *at)
     }
 
-    /// Takes the first whose time has come.
+    /// Takes the first schedule that is due at `now`.
     pub(super) fn pop_due(&mut self, now: SystemTime) -> Option<Arc<str>> {
         if self.next()? > now {
             return None;

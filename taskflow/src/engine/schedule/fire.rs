@@ -1,4 +1,4 @@
-//! The ticks of one schedule, as far as the store is concerned.
+//! Fires the ticks of one schedule in the store.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,7 +12,7 @@ use crate::model::{StoreError, TaskEventKind, When};
 use crate::store::{Fire, Fired, InsertBatch, InsertGroup, InsertTask, ScheduleState, Start};
 use crate::task::Overlap;
 
-/// What all schedules of a process share.
+/// The state that all schedules of a process share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) worker: Arc<Worker>,
@@ -28,8 +28,8 @@ impl Shared {
     pub(super) async fn started_at(&self) -> Result<SystemTime, StoreError> {
         let core = &self.worker.core;
         let read = async || {
-            let there = core.store.instances().await?;
-            let own = there.iter().find(|it| it.id == core.instance.id);
+            let instances = core.store.instances().await?;
+            let own = instances.iter().find(|it| it.id == core.instance.id);
             Ok(own.map_or(core.instance.started_at, |own| own.started_at))
         };
         self.started_at.get_or_try_init(read).await.copied()
@@ -43,19 +43,19 @@ pub(super) struct Schedule {
     pub(super) plan: Arc<Plan>,
 }
 
-/// How far a schedule got.
+/// The progress of a schedule.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// Everything that was due has been dealt with.
+    /// Every due tick has been handled.
     Done,
-    /// The store's clock is that far behind this one: it counts.
+    /// The store's clock is behind this one by this much. The store's clock counts.
     Early(Duration),
-    /// Another definition of this schedule ticks.
+    /// Another definition of this schedule is active.
     Superseded,
 }
 
 impl Schedule {
-    /// Deals with the ticks after `last` that are due at `now`, and moves `last` on with each.
+    /// Handles the ticks after `last` that are due at `now`, and advances `last` with each.
     pub(super) async fn tick_until(
         &self,
         now: SystemTime,
@@ -64,7 +64,7 @@ impl Schedule {
         let plan = &self.plan;
         let mut due = Due::at(&plan.ticks, plan.missed, *last, now);
         if due.missed > 0 {
-            // Another process may have dealt with them while this one stood still.
+            // Another process may have handled them while this one stood still.
             let known = self.state().await?.last_tick.filter(|known| plan.ticks.believes(*known, now));
             *last = known.map_or(*last, |known| known.max(*last));
             due = Due::at(&plan.ticks, plan.missed, *last, now);
@@ -106,18 +106,18 @@ impl Schedule {
             tracing::warn!(
                 schedule,
                 ticks = missed,
-                "ticks were missed by more than ten seconds and are left out"
+                "ticks were missed by more than ten seconds and are skipped"
             );
         }
         if overlaps {
-            tracing::info!(schedule, "a tick is left out: the run of an earlier one has not ended");
+            tracing::info!(schedule, "a tick is skipped: the run of an earlier tick has not ended");
         }
     }
 
     pub(super) fn batch(&self, when: When) -> InsertBatch {
         let core = &self.shared.worker.core;
         let task = self.plan.task(when);
-        // A queue that this program does not know has no limits it could mind.
+        // A queue that this program does not know has no limits to enforce here.
         let admission = core.queues.admission(&task.queue).unwrap_or_default();
         let mut insert = InsertTask::new(task, Start::Wait);
         (insert.max_size, insert.record_rejected) = admission;
@@ -143,7 +143,11 @@ impl Schedule {
                 worker.may_have_work();
             }
             Fired::Refused(refusal) => {
-                tracing::warn!(schedule, ?refusal, "a tick was refused; the next one comes");
+                tracing::warn!(
+                    schedule,
+                    ?refusal,
+                    "the queue refused the task of this tick; the schedule goes on"
+                );
             }
             Fired::Early { by } => {
                 tracing::debug!(

@@ -1,35 +1,35 @@
-//! Which of the ticks that are due run: usually there is one, and more after the store or every process was away.
+//! Decides which due ticks run. Usually one tick is due; more are due after the store or every process was down.
 
 use std::time::{Duration, SystemTime};
 
 use crate::task::{Missed, Ticks};
 
-/// The most missed ticks that are made up for.
+/// The most missed ticks that run after all.
 const MAX_MISSED: usize = 100;
 
-/// A tick that is later than this was missed.
+/// A tick that is later than this counts as missed.
 const LATE: Duration = Duration::from_secs(10);
 
-/// Ticks that are due, in their order.
+/// The due ticks, in order.
 #[derive(Debug)]
 pub(super) struct Due {
-    /// How many were missed.
+    /// The number of missed ticks.
     pub(super) missed: u64,
     pub(super) steps: Vec<Step>,
 }
 
-/// A tick to deal with.
+/// A tick to handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Step {
     pub(super) tick: SystemTime,
-    /// Whether it runs, or only passes.
+    /// Whether the tick runs, or is only recorded as passed.
     pub(super) runs: bool,
-    /// How many are left out with it.
+    /// The number of skipped ticks that are recorded with this one.
     pub(super) skipped: u64,
 }
 
 impl Due {
-    /// What is due at `now` of the ticks after `last`.
+    /// The ticks after `last` that are due at `now`.
     pub(super) fn at(ticks: &Ticks, rule: Missed, last: SystemTime, now: SystemTime) -> Self {
         let on_time_from = now.checked_sub(LATE + Duration::from_micros(1)).unwrap_or(last).max(last);
         let on_time = ticks.between(on_time_from, now, usize::MAX);
@@ -43,7 +43,7 @@ impl Due {
                 missed = ticks.count(last, on_time_from).max(newest.len() as u64);
             }
             left_out = missed;
-            // The one run that makes up for what was missed is the tick that comes now, if there is one.
+            // With `Missed::One`, an on-time tick is the one run that makes up for the missed ones.
             if rule == Missed::All || (rule == Missed::One && on_time.is_empty()) {
                 left_out -= newest.len() as u64;
                 runs.extend(newest);
@@ -72,7 +72,7 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
-    /// The ticks that run, those that pass, and how many are left out, of one every minute.
+    /// The ticks that run, those that only pass, and the number of skipped ones, for a tick every minute.
     fn minutely(rule: Missed, last: u64, now: u64) -> (Vec<u64>, Vec<u64>, u64) {
         let spec = ScheduleSpec::new(Trigger::Every(Duration::from_secs(60)));
         let due = Due::at(&Ticks::at(&Timing::from(&spec)).unwrap(), rule, at(last), at(now));
@@ -113,7 +113,11 @@ mod tests {
         assert_eq!(minutely(Missed::One, 0, 330), (vec![5], vec![], 4));
         assert_eq!(minutely(Missed::All, 0, 330), (vec![1, 2, 3, 4, 5], vec![], 0));
         assert_eq!(minutely(Missed::Skip, 0, 300), (vec![5], vec![], 4));
-        assert_eq!(minutely(Missed::One, 0, 300), (vec![5], vec![], 4), "the tick of now stands for all");
+        assert_eq!(
+            minutely(Missed::One, 0, 300),
+            (vec![5], vec![], 4),
+            "the tick that is due now stands for all"
+        );
         let (runs, passes, left_out) = minutely(Missed::All, 0, hours + 30);
         assert_eq!((runs.len(), passes.len(), left_out), (100, 0, 12_000 - 100));
     }

@@ -1,8 +1,8 @@
-//! Schedules: what a tick adds, and the loop that fires each tick once over all processes.
+//! Schedules: the task that a tick adds, and the loop that fires each tick once over all processes.
 //!
-//! A [`plan`] says what a schedule does. The [`ticker`] keeps the [`agenda`] of all schedules of this process, learns from the
-//! store which were added or removed, and starts a job where something is due: [`fire`] does it, [`missed`] says which of several
-//! due ticks run, and [`start`] is what comes before the first tick.
+//! A [`plan`] describes a schedule. The [`ticker`] keeps the [`agenda`] of all schedules in this process, reads from the
+//! store which schedules were added or removed, and starts a job when one is due. [`fire`] does that job, [`missed`]
+//! decides which of several due ticks run, and [`start`] handles the time before the first tick.
 
 mod agenda;
 mod fire;

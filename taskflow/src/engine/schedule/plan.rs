@@ -1,4 +1,4 @@
-//! What a schedule does, wherever it was said: in an attribute, or at run time and kept in the store.
+//! The description of a schedule, declared in an attribute or added at run time and kept in the store.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::model::{AddError, NewTask, RetryPolicy, TaskSource, When};
 use crate::task::{Descriptor, Missed, Overlap, ScheduleSpec, Ticks, Timing};
 
-/// What a schedule does.
+/// The description of a schedule.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) name: String,
@@ -18,9 +18,9 @@ pub(crate) struct Plan {
     pub(super) run_on_startup: bool,
     pub(super) missed: Missed,
     pub(super) overlap: Overlap,
-    /// As the store has it, of a schedule that was added at run time.
+    /// The stored definition of a schedule that was added at run time.
     pub(super) definition: Option<String>,
-    /// Of a schedule of this program, its timing as the store has it.
+    /// The timing, as the store keeps it, of a schedule that this program declares.
     pub(super) declared: Option<String>,
     template: Template,
 }
@@ -33,8 +33,10 @@ enum Template {
 }
 
 impl Plan {
+    /// The plan of a schedule that this program declares on `task`.
+    ///
     /// # Errors
-    /// Why it cannot tick on this machine.
+    /// Returns why the schedule cannot tick on this machine.
     pub(crate) fn of(task: &'static Descriptor, spec: &ScheduleSpec) -> Result<Self, String> {
         let timing = Timing::from(spec);
         Ok(Self {
@@ -49,8 +51,10 @@ impl Plan {
         })
     }
 
+    /// The plan of a schedule that was added at run time.
+    ///
     /// # Errors
-    /// Why it cannot tick on this machine.
+    /// Returns why the definition cannot be read or cannot tick on this machine.
     pub(crate) fn stored(name: String, definition: &str) -> Result<Self, String> {
         let text = Some(definition.to_owned());
         let definition = Definition::read(definition)?;
@@ -71,7 +75,7 @@ impl Plan {
         let mut task = match &self.template {
             Template::Own(task) => {
                 let config = task.config();
-                // Its parameters are all provided by the worker: the attribute refuses others.
+                // The worker provides all its parameters: the attribute refuses others.
                 let mut task = NewTask::new(config.name, Ok(Arc::from("{}")));
                 task.queue = config.queue.into();
                 task.priority = config.priority;
@@ -105,10 +109,10 @@ pub(crate) struct Definition {
 }
 
 impl Definition {
-    /// A schedule that adds such a task.
+    /// Creates the definition of a schedule that adds `task`.
     ///
     /// # Errors
-    /// Why the task could not be added, and for options that only one task can have.
+    /// If the task could not be added, or has options that only a single task can have.
     pub(crate) fn new(
         timing: Timing,
         missed: Missed,
@@ -118,19 +122,22 @@ impl Definition {
         let args = task.check()?.to_string();
         let refuse = |option, message: &str| Err(AddError::Option { option, message: message.to_owned() });
         if task.when != When::Now {
-            return refuse("run_at", "the schedule says when its tasks run");
+            return refuse("run_at", "the schedule decides when its tasks run; remove `run_at`");
         }
         if task.idempotency_key.is_some() {
             return refuse(
                 "idempotency_key",
-                "each tick of a schedule is a task of its own, and happens once",
+                "each tick of a schedule adds a separate task, once; remove the key",
             );
         }
         if task.run_key.is_some() {
-            return refuse("run_key", "each tick of a schedule is a task of its own");
+            return refuse("run_key", "each tick of a schedule adds a separate task; remove the key");
         }
         if task.expires_at.is_some() {
-            return refuse("expires_at", "an instant means one task, and a schedule adds many");
+            return refuse(
+                "expires_at",
+                "one instant cannot apply to the many tasks of a schedule; remove it",
+            );
         }
         let name = task.name.into_owned();
         Ok(Self {
@@ -150,8 +157,10 @@ impl Definition {
         })
     }
 
+    /// Reads a definition from its stored text.
+    ///
     /// # Errors
-    /// For what a newer version wrote in other words.
+    /// If it is not valid, for example because a newer version wrote it in another form.
     pub(crate) fn read(text: &str) -> Result<Self, String> {
         serde_json::from_str(text).map_err(|error| format!("its definition cannot be read: {error}"))
     }

@@ -1,4 +1,4 @@
-//! What comes before the first tick of a schedule: its run for a start of the program, and its declaration.
+//! The start of a schedule, before its first tick: its startup run, and its declaration.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,18 +8,20 @@ use crate::model::{InstanceInfo, StoreError, When};
 use crate::store::{Declaration, Fire, FireAfter, Fired, ScheduleChange, ScheduleState};
 
 impl Schedule {
-    /// Runs it if no other process that is alive lets this schedule tick. Of several that start at once one does: it leaves a
-    /// mark that is no older than its own start, and no other mark came between.
+    /// Adds the startup run, unless another live process already runs this schedule. Of several processes that start at
+    /// once, exactly one adds it: it records a marker no older than its own start, and only if no other marker was
+    /// recorded in between.
     pub(super) async fn start_up(&self) -> Result<(), StoreError> {
         let core = &self.shared.worker.core;
         loop {
             let mark = self.state().await?.last_start;
-            let there = core.store.instances().await?;
-            let Some(own) = there.iter().find(|it| it.id == core.instance.id) else { return Ok(()) };
-            let has_marked = |it: &InstanceInfo| mark.is_some_and(|mark| it.started_at <= mark);
-            // A mark since the own start is as good: this may begin again after a panic.
-            let lets_it_tick = |it: &&InstanceInfo| it.id == own.id || it.schedules.contains(&self.plan.name);
-            let is_first = !there.iter().filter(lets_it_tick).any(has_marked);
+            let instances = core.store.instances().await?;
+            let Some(own) = instances.iter().find(|it| it.id == core.instance.id) else { return Ok(()) };
+            let is_marked = |it: &InstanceInfo| mark.is_some_and(|mark| it.started_at <= mark);
+            // A marker since this process started counts too: this function may run again after a panic.
+            let runs_schedule =
+                |it: &&InstanceInfo| it.id == own.id || it.schedules.contains(&self.plan.name);
+            let is_first = !instances.iter().filter(runs_schedule).any(is_marked);
             let after =
                 mark.map_or(own.started_at, |mark| own.started_at.max(mark + Duration::from_micros(1)));
             let batch = is_first.then(|| Arc::new(self.batch(When::Now)));
@@ -35,7 +37,7 @@ impl Schedule {
         }
     }
 
-    /// Declares it, if it is one of this program, and answers after which tick it goes on.
+    /// Declares the schedule, if this program does, and returns the tick after which it continues.
     pub(super) async fn begin(&self, now: SystemTime) -> Result<SystemTime, StoreError> {
         if let Some(timing) = &self.plan.declared {
             self.declare(timing, None).await?;
@@ -43,33 +45,33 @@ impl Schedule {
         Ok(self.last_believed(&self.state().await?, now))
     }
 
-    /// The last tick that any process dealt with, unless it was dealt with under a clock that was wrong.
+    /// The last tick that any process handled, unless it was handled under a wrong clock.
     pub(super) fn last_believed(&self, state: &ScheduleState, now: SystemTime) -> SystemTime {
         let last = state.last_tick.filter(|last| self.plan.ticks.believes(*last, now));
         last.unwrap_or(now)
     }
 
-    /// Another declaration ticks. Takes its place if its processes are gone. Answers whether this schedule ticks now.
+    /// Takes over from another declaration if its processes are gone. Returns whether this schedule ticks now.
     pub(super) async fn take_over(&self) -> Result<bool, StoreError> {
         let core = &self.shared.worker.core;
         let declared = self.state().await?.declared;
-        let there = core.store.instances().await?;
+        let instances = core.store.instances().await?;
         let declares =
             |it: &InstanceInfo| it.id != core.instance.id && it.schedules.contains(&self.plan.name);
         match (&self.plan.declared, declared) {
             (Some(timing), Some(other)) => {
-                if there.iter().any(|it| declares(it) && it.started_at >= other.since) {
+                if instances.iter().any(|it| declares(it) && it.started_at >= other.since) {
                     return Ok(false);
                 }
                 tracing::info!(
                     schedule = self.plan.name,
-                    "the processes that declared this schedule otherwise are gone: it ticks here again"
+                    "the processes with another declaration of this schedule are gone: this process fires it again"
                 );
                 self.declare(timing, Some(other.since)).await?;
             }
             (Some(timing), None) => self.declare(timing, None).await?,
             (None, Some(other)) => {
-                if there.iter().any(declares) {
+                if instances.iter().any(declares) {
                     return Ok(false);
                 }
                 let change = ScheduleChange::Undeclared { since: other.since };

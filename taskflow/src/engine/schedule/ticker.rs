@@ -1,5 +1,5 @@
-//! The one loop of all schedules of a process: those of its program from its start on, and stored ones as they come, change
-//! and go.
+//! The loop that runs all schedules of a process: the declared ones from its start, and stored ones as they are added,
+//! changed and removed.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
@@ -19,19 +19,19 @@ use crate::model::StoreError;
 use crate::store::{ScheduleChanges, ScheduleState};
 use crate::task::Descriptor;
 
-/// The clock is looked at this often, in case somebody set it.
-const LOOK: Duration = Duration::from_secs(10);
+/// How often the clock is checked, in case it was set.
+const CLOCK_CHECK: Duration = Duration::from_secs(10);
 
-/// How often the store is asked what changed.
-const ASK: Duration = Duration::from_secs(1);
+/// How often the store is asked for changed schedules.
+const STORE_POLL: Duration = Duration::from_secs(1);
 
-/// How many schedules are at the store at once. The others wait here, so that adds find the store free.
+/// The most schedules that call the store at once. The others wait here, so that adds do not wait for the store.
 const AT_ONCE: usize = 16;
 
-/// A clock that goes back by less than this has only been corrected.
+/// A clock that goes back by less than this was only corrected.
 const SET_BACK: Duration = Duration::from_millis(500);
 
-/// Lets schedules tick until the process stops.
+/// Runs schedules until the process stops.
 pub(crate) async fn keep_ticking(worker: Arc<Worker>, declared: Vec<&'static Descriptor>) {
     let over = worker.core.over.clone();
     let mut ticker = Ticker::new(worker);
@@ -46,33 +46,33 @@ struct Ticker {
     shared: Arc<Shared>,
     entries: HashMap<Arc<str>, Entry>,
     agenda: Agenda,
-    /// Those whose time has come, and when that was seen.
+    /// The due schedules, with their number and the time at which they were found due.
     due: VecDeque<(Arc<str>, u64, SystemTime)>,
     jobs: JoinSet<Done>,
-    /// The latest instant the clock showed.
+    /// The latest time the clock has shown.
     latest: SystemTime,
-    /// Numbers entries, so that what a job found out about a schedule that was replaced meanwhile is not applied.
+    /// Numbers the entries, so that the outcome of a job is ignored if its schedule was replaced meanwhile.
     next_number: u64,
-    /// Up to which change of the store the stored schedules are known, and when to ask next.
+    /// The change of the store up to which the stored schedules are known, and when to ask for more.
     version: u64,
     ask_at: Option<Instant>,
 }
 
-/// A schedule that ticks here.
+/// A schedule that runs in this process.
 struct Entry {
     schedule: Schedule,
     number: u64,
     stage: Stage,
-    /// The tick after which it goes on.
+    /// The tick after which the schedule continues.
     last: SystemTime,
-    /// How far this clock is ahead of the store's, if that kept a tick from being dealt with.
+    /// How far this clock is ahead of the store's, if that delayed a tick.
     ahead: Duration,
     backoff: Backoff,
-    /// Its place on the agenda.
+    /// Its time on the agenda.
     at: Option<SystemTime>,
 }
 
-/// What is to be done next for a schedule.
+/// The next thing to do for a schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     StartUp,
@@ -80,14 +80,14 @@ enum Stage {
     Tick,
 }
 
-/// What a job did.
+/// The outcome of a job.
 enum Done {
     Asked(Result<ScheduleChanges, StoreError>),
     Schedule { name: Arc<str>, number: u64, last: SystemTime, outcome: Outcome },
 }
 
 enum Outcome {
-    /// The next stage has come.
+    /// The schedule has reached this stage.
     Reached(Stage),
     Ticked(Progress),
     Failed,
@@ -108,7 +108,7 @@ impl Ticker {
         }
     }
 
-    /// Takes the schedules of this program.
+    /// Adds the schedules that this program declares.
     fn declare(&mut self, declared: Vec<&'static Descriptor>) {
         let now = SystemTime::now();
         for task in declared {
@@ -130,7 +130,7 @@ impl Ticker {
     async fn run(&mut self) {
         loop {
             let now = SystemTime::now();
-            self.look_at_the_clock(now);
+            self.check_clock(now);
             while let Some(name) = self.agenda.pop_due(now) {
                 if let Some(entry) = self.entries.get_mut(&name) {
                     entry.at = None;
@@ -142,12 +142,13 @@ impl Ticker {
             }
             self.start_jobs();
             let next = self.agenda.next().and_then(|at| at.duration_since(now).ok());
-            let ask = self.ask_at.map_or(LOOK, |at| at.saturating_duration_since(Instant::now()));
+            let ask = self.ask_at.map_or(CLOCK_CHECK, |at| at.saturating_duration_since(Instant::now()));
             tokio::select! {
                 Some(done) = self.jobs.join_next() => {
                     match done {
                         Ok(done) => self.apply(done).await,
-                        // What it was about would never be planned again: the supervision starts all anew.
+                        // Its schedule would never be planned again, so the panic is passed on and the supervision
+                        // restarts the ticker.
                         Err(error) => {
                             if let Ok(panic) = error.try_into_panic() {
                                 std::panic::resume_unwind(panic);
@@ -155,7 +156,7 @@ impl Ticker {
                         }
                     }
                 }
-                () = tokio::time::sleep(next.unwrap_or(LOOK).min(LOOK).min(ask)) => {}
+                () = tokio::time::sleep(next.unwrap_or(CLOCK_CHECK).min(CLOCK_CHECK).min(ask)) => {}
             }
         }
     }
@@ -167,7 +168,7 @@ impl Ticker {
             let (shared, since) = (self.shared.clone(), self.version);
             let ask = async move {
                 let core = &shared.worker.core;
-                let asked = core.read("a look at the schedules", core.store.schedule_changes(since));
+                let asked = core.read("a read of the schedules", core.store.schedule_changes(since));
                 Done::Asked(no_panic(asked).await)
             };
             self.jobs.spawn_on(ask, &runtime);
@@ -194,7 +195,7 @@ impl Ticker {
     async fn apply(&mut self, done: Done) {
         match done {
             Done::Asked(Ok(changes)) => self.learn(changes).await,
-            Done::Asked(Err(_)) => self.ask_at = Some(Instant::now() + jittered(ASK)),
+            Done::Asked(Err(_)) => self.ask_at = Some(Instant::now() + jittered(STORE_POLL)),
             Done::Schedule { name, number, last, outcome } => {
                 let now = SystemTime::now();
                 let Some(entry) = self.entries.get_mut(&name).filter(|entry| entry.number == number) else {
@@ -207,11 +208,11 @@ impl Ticker {
         }
     }
 
-    /// Takes note of what changed in the store.
+    /// Applies the changes from the store.
     async fn learn(&mut self, changes: ScheduleChanges) {
         let now = SystemTime::now();
         if changes.version < self.version {
-            tracing::warn!("the store was put back to an earlier state: its schedules are read anew");
+            tracing::warn!("the store was restored to an earlier state: reading its schedules again");
             self.version = 0;
             let stored: Vec<Arc<str>> = self
                 .entries
@@ -224,11 +225,11 @@ impl Ticker {
             return;
         }
         self.version = changes.version;
-        self.ask_at = Some(Instant::now() + if changes.more { Duration::ZERO } else { ASK });
+        self.ask_at = Some(Instant::now() + if changes.more { Duration::ZERO } else { STORE_POLL });
         for (n, state) in changes.changed.iter().enumerate() {
             self.learn_one(state, now);
             if n % 50 == 49 {
-                // A thousand definitions take a while to read, and others want this thread.
+                // Reading a thousand definitions takes a while, and other tasks need this thread.
                 tokio::task::yield_now().await;
             }
         }
@@ -236,7 +237,7 @@ impl Ticker {
 
     fn learn_one(&mut self, state: &ScheduleState, now: SystemTime) {
         let known = self.entries.get(&*state.name);
-        // What the program says of a schedule comes before what was stored under its name.
+        // A schedule that the program declares takes precedence over a stored one of the same name.
         if known.is_some_and(|entry| !entry.is_stored()) {
             return;
         }
@@ -282,7 +283,7 @@ impl Ticker {
         }
     }
 
-    /// Puts a schedule on the agenda: for its next tick, but not before `earliest`.
+    /// Puts a schedule on the agenda for its next tick, but not before `earliest`.
     fn plan_next(&mut self, name: &Arc<str>, earliest: SystemTime) {
         let Some(entry) = self.entries.get_mut(name) else { return };
         let next = match entry.stage {
@@ -292,15 +293,16 @@ impl Ticker {
         if let Some(before) = entry.at {
             self.agenda.remove(before, name);
         }
-        // One without a next tick has had its last.
+        // A schedule without a next tick has had its last one.
         entry.at = next.map(|next| next.max(earliest));
         if let Some(at) = entry.at {
             self.agenda.add(at, name.clone());
         }
     }
 
-    /// Where the clock was set back so far that the last tick of a schedule cannot have been, that one goes on from now.
-    fn look_at_the_clock(&mut self, now: SystemTime) {
+    /// Checks whether the clock was set back. A schedule whose last tick then lies too far in the future continues from
+    /// now.
+    fn check_clock(&mut self, now: SystemTime) {
         let is_set_back = self.latest.duration_since(now).is_ok_and(|back| back > SET_BACK);
         self.latest = if is_set_back { now } else { self.latest.max(now) };
         if !is_set_back {
@@ -325,7 +327,7 @@ impl Entry {
         self.schedule.plan.definition.is_some()
     }
 
-    /// Takes note of what a job did. Answers how long to wait at least before the next.
+    /// Applies the outcome of a job. Returns the shortest wait before the next job.
     fn apply(&mut self, outcome: &Outcome, now: SystemTime) -> Duration {
         if !matches!(outcome, Outcome::Failed) {
             self.backoff = Backoff::new();
@@ -333,7 +335,7 @@ impl Entry {
         match *outcome {
             Outcome::Reached(stage) => self.stage = stage,
             Outcome::Ticked(Progress::Done) => {
-                // With nothing due by the store's clock, this one may have been set right.
+                // Nothing is due by the store's clock, so this clock may have been corrected.
                 let is_behind = self.schedule.plan.ticks.after(self.last).is_some_and(|next| next > now);
                 if is_behind {
                     self.ahead = Duration::ZERO;
@@ -343,15 +345,15 @@ impl Entry {
                 self.ahead = ahead;
                 let next = self.schedule.plan.ticks.after(self.last).map(|next| next + ahead);
                 let wait = next.and_then(|next| next.duration_since(now).ok()).unwrap_or_default();
-                // Looked at again before that: a clock that is so wrong is soon set right.
-                if wait > LOOK {
+                // Checked again earlier: a clock that is so wrong is usually corrected soon.
+                if wait > CLOCK_CHECK {
                     self.ahead = Duration::ZERO;
-                    return LOOK;
+                    return CLOCK_CHECK;
                 }
             }
             Outcome::Ticked(Progress::Superseded) => {
                 self.last = now;
-                return ASK;
+                return STORE_POLL;
             }
             Outcome::Failed => return self.backoff.delay(),
         }
@@ -359,7 +361,7 @@ impl Entry {
     }
 }
 
-/// Does what is due at the store.
+/// Does the next thing for a schedule.
 async fn work(
     schedule: &Schedule,
     stage: Stage,
@@ -387,12 +389,12 @@ async fn work(
     }
 }
 
-/// A panic, of a store that is not ours, as an error: the others go on ticking.
+/// Turns a panic, such as one in a custom store, into an error, so that the other schedules go on.
 async fn no_panic<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     match AssertUnwindSafe(work).catch_unwind().await {
         Ok(answer) => answer,
         Err(_) => {
-            let message = "a call of the store panicked";
+            let message = "a store call panicked";
             tracing::error!("{message}");
             Err(StoreError::new(crate::model::StoreErrorKind::Other, message))
         }

@@ -1,13 +1,14 @@
-//! What one run holds of the capacity of this process.
+//! The permit of one run: its share of this process's capacity.
 
 use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
-/// What one run holds: its place under the limits from its claim until its end is durable, and a slot while its body runs.
+/// The capacity that one run holds: a place under the limits from its claim until its result has been stored, and a slot
+/// while its body runs.
 ///
-/// It cannot be copied and gives nothing back twice. When it is dropped it gives back what it still holds, so that no early
-/// return, no panic and no future that is dropped loses capacity.
+/// A permit cannot be copied and returns nothing twice. When it is dropped it returns what it still holds, so that an
+/// early return, a panic or a dropped future loses no capacity.
 #[must_use = "dropping a permit gives back what it holds"]
 pub(crate) struct Permit {
     capacity: Arc<dyn Capacity>,
@@ -15,7 +16,7 @@ pub(crate) struct Permit {
     held: Held,
 }
 
-/// Which limits a run counts against.
+/// The limits that a run counts against.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     pub(super) queue: usize,
@@ -25,14 +26,14 @@ pub(super) struct Place {
 /// What a permit still holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Held {
-    /// A slot, and its place under the limits.
+    /// A slot and a place under the limits.
     Slot,
-    /// Its place under the limits.
+    /// A place under the limits.
     Place,
     Nothing,
 }
 
-/// The owner of the capacity that permits hold.
+/// The capacity that permits are taken from.
 pub(super) trait Capacity: Send + Sync {
     /// Takes back what a dropped permit still held.
     fn take_back(&self, place: Place, held: Held);
@@ -47,7 +48,7 @@ impl Permit {
         self.place
     }
 
-    /// Takes the slot out of the permit, if it has one. Returns whether it had one.
+    /// Releases the slot, and returns whether there was one.
     pub(super) fn release_slot(&mut self) -> bool {
         let has_slot = self.held == Held::Slot;
         if has_slot {
@@ -56,12 +57,12 @@ impl Permit {
         has_slot
     }
 
-    /// Takes everything out of the permit, and returns what that was.
+    /// Releases everything the permit holds, and returns it.
     pub(super) fn release(&mut self) -> Held {
         mem::replace(&mut self.held, Held::Nothing)
     }
 
-    /// Puts the place back into a permit that holds nothing. Returns whether it did.
+    /// Restores the place if the permit holds nothing, and returns whether it did.
     pub(super) fn restore(&mut self) -> bool {
         let is_empty = self.held == Held::Nothing;
         if is_empty {

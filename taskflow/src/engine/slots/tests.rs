@@ -14,12 +14,12 @@ fn answer(slots: &Slots<Kind>, budget: &ClaimBudget, claimed: &[Kind]) -> Vec<Pe
     begin.into_iter().map(|(_, permit)| permit).collect()
 }
 
-/// What a claim may take of each queue.
+/// How many tasks a claim may take from each queue.
 fn limits(budget: &ClaimBudget) -> Vec<(&str, usize)> {
     budget.queues.iter().map(|queue| (&*queue.name, queue.limit)).collect()
 }
 
-/// Its body is over, and its end durable.
+/// Ends the body of a run, and marks its result as stored.
 fn end(slots: &Slots<Kind>, permit: &mut Permit) {
     assert!(slots.end_body(permit, SOON, true).is_none());
     slots.leave([permit]);
@@ -44,11 +44,11 @@ fn no_limit_is_exceeded_and_every_permit_comes_back() {
 }
 
 #[test]
-fn without_prefetching_a_slot_is_free_only_when_its_end_is_durable() {
+fn without_prefetching_a_slot_becomes_free_when_the_result_is_stored() {
     let slots = slots(0);
     let mut permits = [(); 3].map(|()| slots.try_take("default", false, false).unwrap());
     assert!(slots.end_body(&mut permits[0], SOON, true).is_none());
-    assert!(slots.try_take("default", false, false).is_none(), "its end is not durable");
+    assert!(slots.try_take("default", false, false).is_none(), "its result is not stored");
     let budget = slots.budget(&mut permits[..1]);
     assert_eq!(budget.limit, 1);
     slots.undo(&mut permits[..1]);
@@ -57,7 +57,7 @@ fn without_prefetching_a_slot_is_free_only_when_its_end_is_durable() {
 }
 
 #[test]
-fn what_is_given_back_while_a_claim_is_under_way_is_not_taken_twice() {
+fn capacity_released_during_a_claim_is_not_taken_twice() {
     let slots = slots(0);
     let mut other = slots.try_take("default", true, false).unwrap();
     let budget = slots.budget([]);
@@ -87,7 +87,7 @@ fn a_limit_that_shrinks_ends_nothing_and_gives_nothing_until_there_is_room() {
     slots.set_limit("default", None, true);
     assert!(
         slots.try_take("default", false, false).is_none(),
-        "a claim takes it, which minds what others run"
+        "only a claim takes it, since it enforces the limit over all processes"
     );
     assert_eq!(limits(&slots.budget([]))[0], ("default", 2));
 }
@@ -110,7 +110,7 @@ fn a_claim_may_take_what_its_write_leaves_and_a_failed_one_takes_nothing() {
     assert_eq!(permits.len(), 2);
 }
 
-/// As after a round trip in which three bodies ended: twelve more may be claimed.
+/// The state after a round trip in which three bodies ended: twelve more tasks may be claimed.
 fn with_an_open_window() -> Slots<Kind> {
     let slots = Slots::new(3, 3, 20, vec![("default".into(), None), ("other".into(), None)]);
     let mut ended = Bodies::default();
@@ -155,7 +155,7 @@ fn a_slot_that_was_offered_to_a_claim_stays_free_for_it() {
 }
 
 #[test]
-fn nothing_is_asked_for_until_a_slot_is_free_for_what_needs_one() {
+fn nothing_is_claimed_until_a_slot_is_free_for_a_task_that_needs_one() {
     let slots = with_an_open_window();
     let budget = slots.budget([]);
     let mut running = slots.admit(vec![("default", false); 3], |kind| *kind);
@@ -164,7 +164,7 @@ fn nothing_is_asked_for_until_a_slot_is_free_for_what_needs_one() {
     slots.undo([]);
     assert!(slots.end_body(&mut running[0].1, SOON, true).is_none());
     let budget = slots.budget([]);
-    assert_eq!((budget.slots(), budget.prefetch), (1, 1), "one more, to see whether that is still so");
+    assert_eq!((budget.slots(), budget.prefetch), (1, 1), "one more, to see whether that has changed");
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn queues_with_limits_are_not_prefetched_from_and_keep_no_other_from_it() {
 }
 
 #[test]
-fn an_add_takes_the_slot_of_an_end_that_is_not_durable_but_not_under_a_limit() {
+fn an_add_takes_the_slot_of_a_run_whose_result_is_not_stored_but_not_under_a_limit() {
     let slots = with_an_open_window();
     slots.set_limit("other", Some(2), false);
     let mut others = [(); 2].map(|()| slots.try_take("other", false, false).unwrap());
@@ -191,7 +191,7 @@ fn an_add_takes_the_slot_of_an_end_that_is_not_durable_but_not_under_a_limit() {
 }
 
 #[test]
-fn any_numbers_will_do() {
+fn extreme_numbers_do_not_overflow() {
     let queues = || vec![("default".into(), None)];
     for slots in
         [Slots::<Kind>::new(1, 1, usize::MAX, queues()), Slots::new(usize::MAX, usize::MAX, 1, queues())]
@@ -202,7 +202,7 @@ fn any_numbers_will_do() {
 }
 
 #[test]
-fn what_waits_for_a_slot_can_be_taken_back_and_closes_the_window() {
+fn returning_the_tasks_that_wait_for_a_slot_closes_the_window() {
     let slots = with_an_open_window();
     let budget = slots.budget([]);
     let _running = answer(&slots, &budget, &[("default", false); 7]);
@@ -216,7 +216,7 @@ fn what_waits_for_a_slot_can_be_taken_back_and_closes_the_window() {
 }
 
 #[test]
-fn a_slot_is_left_to_what_waits_for_one_in_the_store_unless_the_task_is_eager() {
+fn a_slot_is_left_to_a_task_in_the_store_that_needs_one_unless_the_added_task_is_eager() {
     let slots = with_an_open_window();
     let budget = slots.budget([]);
     let _running = slots.admit(vec![("default", false); 2], |kind| *kind);
@@ -226,7 +226,7 @@ fn a_slot_is_left_to_what_waits_for_one_in_the_store_unless_the_task_is_eager() 
 }
 
 #[test]
-fn a_slot_that_nothing_ran_in_goes_to_what_waits_for_one() {
+fn a_slot_in_which_no_task_ran_goes_to_a_waiting_task() {
     let slots = with_an_open_window();
     let added = slots.try_take("default", false, false).unwrap();
     let budget = slots.budget([]);
@@ -238,7 +238,7 @@ fn a_slot_that_nothing_ran_in_goes_to_what_waits_for_one() {
     assert_eq!(slots.taken(), 4);
 }
 
-/// How much of every limit is free, as a claim that takes nothing sees it.
+/// How much of each limit is free for a claim.
 fn free(slots: &Slots<Kind>) -> (usize, usize, usize) {
     let budget = slots.budget([]);
     slots.undo([]);
@@ -257,7 +257,7 @@ fn a_dropped_permit_frees_its_slot_once() {
     assert!(slots.end_body(&mut ended, SOON, true).is_none());
     slots.leave([&mut ended]);
     drop(ended);
-    assert_eq!(slots.taken(), 1, "what left is not given back again");
+    assert_eq!(slots.taken(), 1, "a released permit is not returned again");
     drop(other);
     assert_eq!((slots.taken(), free(&slots)), (0, all));
 }

@@ -1,4 +1,4 @@
-//! Which tasks an instance gets, and when there will be more.
+//! Claims: the tasks that an instance gets, and when more will be due.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,7 +10,7 @@ use super::task::{Lease, Task};
 use crate::model::{TaskId, time};
 use crate::store::{Claim, Claimed, Claims, RunRef, SharedLimits};
 
-/// A ready list an instance asked for, and which of its queues that is.
+/// A requested ready list. `slot` is the position of its queue in the request.
 struct Asked {
     ready_list: usize,
     slot: usize,
@@ -68,7 +68,8 @@ impl Tables {
         Claims { tasks, next_due: [next_due, next_start].into_iter().flatten().min(), needs_slot }
     }
 
-    /// Lowers what is free of each queue to what its shared limits leave. Answers the queues that have any.
+    /// Lowers the free number of each queue to what its shared limits allow. Answers the queues that have shared
+    /// limits.
     fn shared_limits(&mut self, claim: &Claim, free: &mut [usize], now: i64) -> Vec<(usize, SharedLimits)> {
         let mut limited = Vec::new();
         for (asked, free) in claim.queues.iter().zip(free) {
@@ -91,7 +92,8 @@ impl Tables {
         limited
     }
 
-    /// Takes note of what starts in queues with a rate limit, and answers when another may where none may now.
+    /// Counts the started tasks in queues with a rate limit. Answers how long until another task may start, if a rate
+    /// limit is used up now.
     fn count_starts(
         &mut self,
         limited: &[(usize, SharedLimits)],
@@ -110,14 +112,14 @@ impl Tables {
         next_start.map(|at| Duration::from_micros(at.abs_diff(now)))
     }
 
-    /// Whether a task may be claimed before there is a slot for it.
+    /// Whether a task may be claimed before a slot is free for it.
     fn may_prefetch(&self, id: TaskId) -> bool {
         self.tasks.get(&id).is_some_and(|task| {
             task.policy.may_prefetch(task.attempt.saturating_add(1), task.max_attempts, task.lost_runs)
         })
     }
 
-    /// Puts a task aside if as many of its key run as may.
+    /// Blocks a task if the limit of its concurrency key is used up. Answers whether it did.
     fn blocks(&mut self, id: TaskId) -> bool {
         let Some(task) = self.tasks.get(&id) else { return false };
         let Some(key) = &task.rare.concurrency_key else { return false };

@@ -1,4 +1,4 @@
-//! What people ask for: cancel, retry, delete, pause, prune.
+//! User requests: cancel, retry, delete, pause, prune.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ impl Tables {
         let ended = self.index.ended.range(..=(until(retention.shortest()), u64::MAX));
         let old = ended.filter(|((at, _), id)| is_old(*at, id)).take(limit);
         let ids: Vec<TaskId> = old.map(|(_, &id)| id).collect();
-        // A process that only adds renews nothing, so nothing can be said of when it was last seen.
+        // A process that only adds tasks renews nothing, so the store does not know when it was last seen: keep it.
         let gone = until(retention.longest());
         self.instances.retain(|_, it| !it.info.runs || time::to_micros(it.info.seen_at) > gone);
         self.delete(&ids)

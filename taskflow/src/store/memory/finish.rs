@@ -1,4 +1,4 @@
-//! How runs and holds end, and what runs say before.
+//! Finishes of runs, releases of holds, and reports of runs.
 
 use super::state::{Tables, now};
 use crate::store::{Finish, Finished, Release, Report, transition};

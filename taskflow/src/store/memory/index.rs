@@ -1,4 +1,4 @@
-//! Every way of finding tasks other than by id, and every number of them.
+//! All lookups of tasks by anything but their id, and all counts.
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
@@ -9,7 +9,7 @@ use super::task::{Stage, Task};
 use crate::model::{Counts, QueueConfig, RetryPolicy, TaskId, TaskStatus};
 use crate::store::StartWindow;
 
-/// An instant or a priority, then the age: the order of an index.
+/// The sort key of an index: an instant or a priority, then the age.
 type Place<T> = (T, u64);
 
 #[derive(Debug, Default)]
@@ -17,21 +17,22 @@ pub(super) struct Index {
     pub(super) queues: Vec<Queue>,
     pub(super) ready_lists: Vec<ReadyList>,
     queue_numbers: HashMap<Arc<str>, usize>,
-    /// Who holds an idempotency key: name and key.
+    /// The holder of each idempotency key, by name and key.
     pub(super) keys: HashMap<(Arc<str>, Arc<str>), TaskId>,
-    /// Who waits for its first attempt with a run key: key and name.
+    /// The task that waits for its first attempt with a run key, by key and name.
     pub(super) run_keys: BTreeMap<(Arc<str>, Arc<str>), TaskId>,
     /// Runs and holds by the end of their lease.
     pub(super) leases: BTreeMap<Place<i64>, TaskId>,
     /// Runs that were asked to stop.
     pub(super) stopping: BTreeSet<TaskId>,
-    /// Pending tasks that may not be started later than some time, by that time.
+    /// Pending tasks that expire, by their `expires_at`.
     expiring: BTreeMap<Place<i64>, TaskId>,
-    /// Pending tasks whose time to start is over: they are in no ready list.
+    /// Pending tasks whose `expires_at` has passed. They are in no ready list.
     pub(super) lapsed: BTreeSet<TaskId>,
-    /// A queue and a concurrency key of which a task ran or could be claimed, and does not any more.
+    /// The queue and concurrency key of a task that has just stopped running, or has just left its ready list: another
+    /// task of that key may be unblocked.
     freed: Option<(usize, Arc<str>)>,
-    /// Ended tasks by when they ended.
+    /// Ended tasks, by the instant at which they ended.
     pub(super) ended: BTreeMap<Place<i64>, TaskId>,
     pub(super) counts: Counts,
 }
@@ -41,39 +42,40 @@ pub(super) struct Queue {
     pub(super) name: Arc<str>,
     pub(super) paused: bool,
     pub(super) config: Option<QueueConfig>,
-    /// When its tasks started.
+    /// The recent starts, for the rate limit.
     pub(super) window: StartWindow,
-    /// What the last claim said of how many tasks of one key may run.
+    /// The `key_concurrency` of the last claim.
     pub(super) key_limit: Option<usize>,
     /// Running tasks by their concurrency key.
     pub(super) running_keys: HashMap<Arc<str>, usize>,
-    /// Tasks it has refused.
+    /// The number of tasks that the queue has refused.
     pub(super) rejected: u64,
-    /// By the name of their tasks.
+    /// Its ready lists, by the name of their tasks.
     pub(super) ready_lists: HashMap<Arc<str>, usize>,
     pub(super) pending: u64,
-    /// Those of `pending` that wait for their first attempt.
+    /// The part of `pending` that waits for the first attempt.
     pub(super) waiting_first: usize,
     pub(super) running: u64,
     pub(super) finished: u64,
 }
 
-/// The claimable tasks of one name in one queue, so that tasks which nobody here knows are in nobody's way.
+/// The pending tasks of one name in one queue. With a list for each name, tasks with a name that no instance knows
+/// never slow down the claims of others.
 #[derive(Debug)]
 pub(super) struct ReadyList {
     pub(super) queue: usize,
     pub(super) name: Arc<str>,
     pub(super) ready: BTreeMap<Place<Reverse<i16>>, TaskId>,
-    /// Due, and waiting for others of their concurrency key to end.
+    /// Due, but blocked until another task of the same concurrency key ends.
     pub(super) blocked: HashMap<Arc<str>, BTreeMap<Place<Reverse<i16>>, TaskId>>,
-    /// Not due when last looked at.
+    /// Not due at the last [`promote`](Self::promote).
     later: BTreeMap<Place<i64>, (i16, TaskId)>,
-    /// The policy of its youngest task: the next one's is most likely the same.
+    /// The policy of its youngest task. The next task most likely has the same one and can share it.
     policy: Arc<RetryPolicy>,
 }
 
 impl ReadyList {
-    /// Moves what is due by now to `ready`.
+    /// Moves the tasks that have come due to `ready`.
     pub(super) fn promote(&mut self, now: i64) {
         while let Some(entry) = self.later.first_entry() {
             let (run_at, seq) = *entry.key();
@@ -85,18 +87,18 @@ impl ReadyList {
         }
     }
 
-    /// When the first of those that are not due will be.
+    /// The instant at which the next task comes due.
     pub(super) fn next_due(&self, now: i64) -> Option<i64> {
         let future = self.later.range((now.saturating_add(1), 0)..).next();
         future.map(|((run_at, _), _)| *run_at)
     }
 
-    /// How many are not due.
+    /// The number of tasks that are not due.
     pub(super) fn scheduled(&self, now: i64) -> usize {
         self.later.len() - self.later.range(..=(now, u64::MAX)).count()
     }
 
-    /// Those that could be started first, of each priority and of each key.
+    /// The first task of each priority, and the first blocked task of each key.
     pub(super) fn oldest(&self) -> impl Iterator<Item = TaskId> + '_ {
         let next_priority = |((priority, _), _): &(&Place<Reverse<i16>>, &TaskId)| {
             let lower = (Reverse(priority.0.checked_sub(1)?), 0);
@@ -107,14 +109,14 @@ impl ReadyList {
         heads.chain(of_keys).map(|(_, id)| *id)
     }
 
-    /// Puts a task aside that is not to be claimed before another of its key has ended.
+    /// Blocks a task until another task of its key has ended.
     pub(super) fn block(&mut self, place: Place<Reverse<i16>>, key: &Arc<str>) {
         if let Some(id) = self.ready.remove(&place) {
             self.blocked.entry(Arc::clone(key)).or_default().insert(place, id);
         }
     }
 
-    /// Lets the first task of a key be claimed that was put aside.
+    /// Unblocks the first blocked task of a key.
     fn unblock(&mut self, key: &str) {
         let Some(blocked) = self.blocked.get_mut(key) else { return };
         self.ready.extend(blocked.pop_first());
@@ -123,7 +125,7 @@ impl ReadyList {
         }
     }
 
-    /// Whether a task was put aside, which it is no longer.
+    /// Removes a task from the blocked ones. Answers whether it was there.
     fn remove_blocked(&mut self, key: Option<&Arc<str>>, place: Place<Reverse<i16>>) -> bool {
         let Some(key) = key else { return false };
         let Some(blocked) = self.blocked.get_mut(key) else { return false };
@@ -134,7 +136,7 @@ impl ReadyList {
         was_there
     }
 
-    /// That policy, shared with the last task that had the same.
+    /// Returns the policy, shared with the previous task if that one has the same.
     pub(super) fn share(&mut self, policy: &RetryPolicy) -> Arc<RetryPolicy> {
         if *self.policy != *policy {
             self.policy = Arc::new(policy.clone());
@@ -184,8 +186,8 @@ impl Index {
         self.ready_lists.len() - 1
     }
 
-    /// From now on so many tasks of one key of this queue may run; if that was another number, those that wait for
-    /// others of their key can be claimed again.
+    /// Sets how many tasks of one concurrency key may run in this queue. If the limit changes, all blocked tasks become
+    /// ready again.
     pub(super) fn limit_keys(&mut self, queue: usize, limit: Option<usize>) {
         let queue = &mut self.queues[queue];
         if queue.key_limit != limit {
@@ -197,7 +199,7 @@ impl Index {
         }
     }
 
-    /// Takes tasks whose time to start is over out of their ready lists.
+    /// Takes tasks whose `expires_at` has passed out of their ready lists.
     pub(super) fn lapse(&mut self, tasks: &BTreeMap<TaskId, Box<Task>>, now: i64) {
         while let Some(entry) = self.expiring.first_entry().filter(|entry| entry.key().0 <= now) {
             let id = *entry.get();
@@ -222,7 +224,8 @@ impl Index {
         }
     }
 
-    /// Lets the next of a key that was left be claimed, of each name, since nobody may be there who knows the first.
+    /// Unblocks the next task of the freed key. It unblocks one of each name, because perhaps no instance knows the
+    /// name of the first.
     pub(super) fn unblock_ready(&mut self) {
         let Some((queue, key)) = self.freed.take() else { return };
         for ready_list in self.queues[queue].ready_lists.values() {
@@ -235,7 +238,7 @@ impl Index {
         &self.queues[self.ready_lists[task.ready_list].queue]
     }
 
-    /// Whether a task that could be claimed waits in this queue.
+    /// Whether a claimable task waits in this queue.
     pub(super) fn has_due(&mut self, queue: usize, now: i64) -> bool {
         let ready_lists = &mut self.ready_lists;
         self.queues[queue].ready_lists.values().any(|&ready_list| {
@@ -244,20 +247,20 @@ impl Index {
         })
     }
 
-    /// Who holds this task's idempotency key, or would stand in its way.
+    /// The task that holds this task's idempotency key.
     pub(super) fn key_holder(&self, task: &Task) -> Option<TaskId> {
         let key = task.rare.idempotency_key.as_ref()?;
         self.keys.get(&(Arc::clone(&self.ready_lists[task.ready_list].name), Arc::clone(key))).copied()
     }
 
-    /// Who waits with this task's run key.
+    /// The task that waits for its first attempt with this task's run key.
     pub(super) fn run_key_holder(&self, task: &Task) -> Option<TaskId> {
         let key = task.rare.run_key.as_ref()?;
         self.run_keys.get(&(Arc::clone(key), Arc::clone(&self.ready_lists[task.ready_list].name))).copied()
     }
 
-    /// Puts a task where it belongs. A task that comes to wait for its first attempt again, when another has taken its
-    /// run key meanwhile, loses that key: the younger add replaced it.
+    /// Adds a task to all indexes and counts. A task that waits for its first attempt again loses its run key if
+    /// another task has taken that key meanwhile, because the younger add replaced it.
     pub(super) fn add(&mut self, task: &mut Task, now: i64) {
         let status = task.stage.status();
         let (ready_list, seq) = (&mut self.ready_lists[task.ready_list], task.seq);
@@ -287,7 +290,7 @@ impl Index {
                 }
                 if let Some(key) = &task.rare.concurrency_key {
                     *queue.running_keys.entry(Arc::clone(key)).or_default() += 1;
-                    // Another of its key has not begun, but this one.
+                    // The freed place is taken by this task itself: do not unblock another one.
                     self.freed.take_if(|(queue, freed)| *queue == ready_list.queue && *freed == *key);
                 }
             }
@@ -311,8 +314,8 @@ impl Index {
         self.unblock_ready();
     }
 
-    /// Takes a task out of everything [`add`](Self::add) put it in. If it is not put back, [`unblock_ready`](Self::unblock_ready)
-    /// comes next.
+    /// Removes a task from all indexes and counts to which [`add`](Self::add) added it. If the task is not added again,
+    /// call [`unblock_ready`](Self::unblock_ready) next.
     pub(super) fn remove(&mut self, task: &Task) {
         if matches!(task.stage, Stage::Pending) && !self.lapsed.remove(&task.id) {
             self.leave_ready_list(task);

@@ -1,4 +1,4 @@
-//! How tasks come in.
+//! Inserts of new tasks.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use super::task::{Lease, Rare, Stage, Task};
 use crate::model::{NewTask, TaskId, TaskStatus, When, time};
 use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
 
-/// The fence of a run or hold that begins with the insert; a claim's is greater.
+/// The fence of a run or hold that begins with the insert. The fence of a claim is greater.
 const FIRST_FENCE: u64 = crate::store::RunRef::FIRST_FENCE;
 
-/// How to undo the inserts of a group, if one of them is refused later on.
+/// The steps that undo the inserts of a group, in case a later task of the group is refused.
 struct Undos {
-    /// Of a group of one there is nothing to undo.
+    /// `false` for a group of one task, which has nothing to undo.
     wanted: bool,
     steps: Vec<Undo>,
 }
@@ -57,11 +57,11 @@ impl Tables {
         Ok(answers)
     }
 
-    /// Counts what was refused, and keeps a record of it if one was asked for.
+    /// Counts the refused tasks, and stores a record of the refusal if one was asked for.
     fn reject(&mut self, group: &InsertGroup, refusal: &Refusal, now: i64) {
         let Refusal::QueueFull { queue, .. } = refusal;
         if group.tasks.iter().any(|insert| self.tasks.contains_key(&insert.task.id)) {
-            // It is being repeated.
+            // The insert is repeated, and the refusal was counted before.
             return;
         }
         let queue = self.index.queue_or_new(queue);
@@ -129,7 +129,7 @@ impl Tables {
         Ok(Inserted::new(new.id, kind))
     }
 
-    /// Begins the life of a task.
+    /// Begins a new task as `start` says.
     fn begin(&mut self, task: &mut Task, start: Start, batch: &InsertBatch, now: i64) -> InsertedAs {
         let queue = self.index.ready_lists[task.ready_list].queue;
         let starts = match start {
@@ -142,7 +142,7 @@ impl Tables {
             Start::LeaseIfIdle => !self.index.has_due(queue, now),
         };
         if !starts || task.run_at > now || task.has_expired(now) || self.index.queues[queue].paused {
-            // The first fence is for who starts with the insert: a run under it is known to be that one.
+            // The first fence is used up, although nothing starts: a run under it always began with the insert.
             task.fence = FIRST_FENCE;
             return InsertedAs::Pending;
         }
@@ -150,7 +150,7 @@ impl Tables {
         InsertedAs::Leased { fence: task.start(lease, now).fence }
     }
 
-    /// The task as it would be if it were new and waited.
+    /// Builds the task as a new one that waits.
     fn build(&mut self, new: &NewTask, now: i64) -> Box<Task> {
         let ready_list = self.index.ready_list_or_new(&new.queue, &new.name);
         let scheduled_for = match new.when {
@@ -163,7 +163,7 @@ impl Tables {
             seq: self.next_seq,
             ready_list,
             priority: new.priority,
-            // Whoever makes an `InsertTask` has checked them.
+            // The code that builds an `InsertTask` has checked the arguments.
             args: new.args.as_ref().map_or_else(|_| Arc::from("null"), Arc::clone),
             source: new.source,
             policy: self.index.ready_lists[ready_list].share(&new.policy),
@@ -182,7 +182,8 @@ impl Tables {
     }
 }
 
-/// Gives a waiting task what another add with its run key wants. A hold stays: whoever has it ends it.
+/// Replaces the content of a waiting task with that of another add with the same run key. A hold stays: only its holder
+/// ends it.
 fn replace(waiting: &mut Task, new: Task) {
     let Task { ready_list, priority, args, policy, max_attempts, run_at, rare, .. } = new;
     waiting.ready_list = ready_list;
@@ -197,7 +198,7 @@ fn replace(waiting: &mut Task, new: Task) {
     waiting.rare.concurrency_key = rare.concurrency_key.clone();
 }
 
-/// What a task that is there already was answered when this instance inserted it, if that still holds.
+/// The first answer to the insert of a task that is there already, if that answer still holds; else `Pending`.
 fn answer_again(there: &Task, batch: &InsertBatch) -> InsertedAs {
     let is_first = |lease: &Lease| lease.holder.id == batch.instance && there.fence == FIRST_FENCE;
     match &there.stage {

@@ -1,4 +1,4 @@
-//! Leases: renewed, lost, and what becomes of what was lost.
+//! Leases: renewal, loss, and recovery of lost runs and holds.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::state::{Tables, later, now};
 use crate::model::{InstanceId, TaskId, time};
 use crate::store::{Recovered, Renewal, Renewed, RunRef, transition};
 
-/// The most lost runs and holds that one call moves on.
+/// The maximum number of lost runs, holds and expired tasks that one call moves on.
 const RECOVERED_AT_ONCE: usize = 256;
 
 impl Tables {
@@ -26,7 +26,7 @@ impl Tables {
         renewed
     }
 
-    /// Whether the run was asked to stop; `None` if it is no longer this instance's.
+    /// Renews one lease. Answers whether the run was asked to stop; `None` if this instance no longer has the lease.
     fn renew_one(&mut self, renewal: &Renewal, run: RunRef, now: i64) -> Option<bool> {
         let task = self.tasks.get_mut(&run.id)?;
         if task.fence != run.fence || task.stage.lease()?.holder.id != renewal.instance {
@@ -47,7 +47,7 @@ impl Tables {
         of_instance.map(|task| RunRef::new(task.id, task.fence)).collect()
     }
 
-    /// Ends every lease of an instance and forgets it.
+    /// Removes an instance and ends its leases now.
     pub(super) fn leave(&mut self, instance: InstanceId) {
         self.instances.remove(&instance);
         let now = now();

@@ -1,8 +1,9 @@
-//! The store in this process's memory: for tests and throw-away work.
+//! The store in this process's memory: for tests and work that may be lost.
 //!
-//! One lock around one state. A task is a row in a map; everything that is asked for by anything but its id has an
-//! index, and `index` alone keeps them: a change of a task is *take it out of the indexes, change it, put it back*.
-//! So no operation can forget one, and none costs more for tasks that have ended or are not due.
+//! One lock guards all tables. A task is a row in a map. Every lookup by anything but the task's id has an index, and
+//! only the module `index` maintains the indexes: to change a task is *take it out of the indexes, change it, put it
+//! back*. So no operation can forget an index, and no operation becomes slower with the number of tasks that have ended
+//! or are not due.
 
 mod claim;
 mod control;

@@ -1,4 +1,4 @@
-//! What can be asked about tasks, queues and processes.
+//! Reads of tasks, queues and processes.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ impl Tables {
             if looked_at == TaskFilter::MAX_LOOKED_AT {
                 return Page::new(items, last.map(Cursor::after));
             }
-            if self.is_meant(task, filter) {
+            if self.matches(task, filter) {
                 if items.len() == limit {
                     return Page::new(items, last.map(Cursor::after));
                 }
@@ -123,8 +123,8 @@ impl Tables {
         task.to_record(&self.index.ready_lists[task.ready_list].name, &self.index.queue_of(task).name, detail)
     }
 
-    /// [`TaskFilter::matches_base`] without making a record of every task that is looked at.
-    fn is_meant(&self, task: &Task, filter: &TaskFilter) -> bool {
+    /// [`TaskFilter::matches_base`] without building a record for every examined task.
+    fn matches(&self, task: &Task, filter: &TaskFilter) -> bool {
         let any = |words: &[String], word: &str| words.is_empty() || words.iter().any(|one| one == word);
         let created_at = time::from_micros(task.created_at);
         (filter.statuses.is_empty() || filter.statuses.contains(&task.stage.status()))

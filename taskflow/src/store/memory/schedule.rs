@@ -1,4 +1,4 @@
-//! Ticks of schedules, and schedules that are kept.
+//! Ticks of schedules, and the stored state of schedules.
 
 use super::state::{Tables, now};
 use crate::store::{Fire, Fired, ScheduleChange, ScheduleChanges, ScheduleState};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::store::ScheduleChanges;
 
-/// Each name once, at its latest change.
+/// The log of changes. Each name is in it once, at its latest change.
 #[derive(Debug, Default)]
 pub(super) struct ScheduleLog {
     version: u64,
@@ -18,7 +18,7 @@ impl ScheduleLog {
         self.version
     }
 
-    /// Takes note of a change.
+    /// Records a change.
     pub(super) fn changed(&mut self, name: &str, is_removal: bool) {
         self.version += 1;
         if let Some(before) = self.versions.insert(name.to_owned(), self.version) {
@@ -29,14 +29,14 @@ impl ScheduleLog {
             self.removed.push_back(self.version);
         }
         while self.removed.len() > ScheduleChanges::MAX_REMOVED {
-            // One that was defined again has moved on.
+            // A schedule that was defined again has a later entry, which stays.
             if let Some(name) = self.removed.pop_front().and_then(|version| self.names.remove(&version)) {
                 self.versions.remove(&name);
             }
         }
     }
 
-    /// What changed after that version, first to last.
+    /// The changes after that version, oldest first.
     pub(super) fn since(&self, version: u64) -> impl Iterator<Item = (u64, &str)> {
         self.names.range(version.saturating_add(1)..).map(|(version, name)| (*version, &**name))
     }

@@ -1,4 +1,4 @@
-//! All there is, behind the one lock.
+//! All tables of the store, behind its one lock.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,15 +14,15 @@ use crate::store::transition::{Decision, TaskState};
 
 #[derive(Debug)]
 pub(super) struct Tables {
-    /// Boxed, so that the tree moves pointers.
+    /// Boxed, so that the tree moves pointers instead of whole tasks.
     pub(super) tasks: BTreeMap<TaskId, Box<Task>>,
     pub(super) index: Index,
     pub(super) instances: HashMap<InstanceId, Instance>,
-    /// The age the next new task gets.
+    /// The sequence number of the next new task: its age.
     pub(super) next_seq: u64,
     pub(super) schedules: BTreeMap<String, ScheduleState>,
     pub(super) schedule_log: ScheduleLog,
-    /// How many ended tasks are kept.
+    /// The number of ended tasks to keep.
     history: usize,
 }
 
@@ -61,7 +61,7 @@ impl Tables {
         self.instances.insert(info.id, Instance { info, holder });
     }
 
-    /// A lease of that instance from now on.
+    /// A lease of that instance that begins now.
     pub(super) fn lease(&self, instance: InstanceId, length: Duration, now: i64) -> Lease {
         let holder = match self.instances.get(&instance) {
             Some(known) => Arc::clone(&known.holder),
@@ -70,13 +70,13 @@ impl Tables {
         Lease { holder, until: later(now, length) }
     }
 
-    /// Keeps a task that was not there.
+    /// Stores a new task.
     pub(super) fn attach(&mut self, mut task: Box<Task>, now: i64) {
         self.index.add(&mut task, now);
         self.tasks.insert(task.id, task);
     }
 
-    /// Forgets a task.
+    /// Deletes a task.
     pub(super) fn detach(&mut self, id: TaskId) -> Option<Box<Task>> {
         let task = self.tasks.remove(&id)?;
         self.index.remove(&task);
@@ -84,7 +84,7 @@ impl Tables {
         Some(task)
     }
 
-    /// Changes a task and all that is known of it elsewhere.
+    /// Changes a task and its entries in the indexes.
     pub(super) fn change<R>(
         &mut self,
         id: TaskId,
@@ -98,7 +98,8 @@ impl Tables {
         Some(answer)
     }
 
-    /// Decides about a task by the rules, which are told who else holds its idempotency key, and applies that.
+    /// Asks `rule` for a decision about a task, and applies it. The rule can read the tables, for example to find the
+    /// holder of the task's idempotency key.
     pub(super) fn decide<'c, A>(
         &mut self,
         id: TaskId,
@@ -113,7 +114,7 @@ impl Tables {
         decision.answer
     }
 
-    /// Drops the oldest ended tasks of which there are too many. For the end of each write that ends tasks.
+    /// Deletes the oldest ended tasks beyond the history limit. Call it at the end of each write that ends tasks.
     pub(super) fn trim(&mut self) {
         while self.index.ended.len() > self.history {
             let Some((_, &id)) = self.index.ended.first_key_value() else { return };

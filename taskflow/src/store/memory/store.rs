@@ -1,4 +1,4 @@
-//! The store itself: the lock, the hints, and the contract.
+//! The store: its lock, its hints, and the implementation of the contract.
 
 use std::sync::Arc;
 
@@ -18,12 +18,12 @@ use crate::store::{
     ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd,
 };
 
-/// Tasks in this process's memory: for tests and throw-away work. They end with the process.
+/// A store in this process's memory, for tests and work that may be lost. Its tasks are lost when the process ends.
 ///
-/// A clone is another handle to the same tasks, so two managers of one process can share them. Everything of the
-/// contract is there: leases, fences, holds, limits. Its history is bounded: of the tasks that have ended the youngest
-/// [`DEFAULT_HISTORY`](Self::DEFAULT_HISTORY) are kept, whatever the retention; with a record goes its hold on its
-/// idempotency key.
+/// A clone is another handle to the same tasks, so two managers of one process can share them. The store implements the
+/// whole contract: leases, fences, holds, limits. Its history is bounded: of the tasks that have ended, the last
+/// [`DEFAULT_HISTORY`](Self::DEFAULT_HISTORY) are kept, independent of the retention. When a record is dropped, its
+/// idempotency key becomes free.
 ///
 /// ```
 /// use taskflow::store::{MemoryStore, Store};
@@ -44,7 +44,7 @@ struct Shared {
 }
 
 impl MemoryStore {
-    /// How many ended tasks are kept unless told.
+    /// The number of ended tasks that a store keeps by default.
     pub const DEFAULT_HISTORY: usize = 10_000;
 
     /// An empty store that keeps the last [`DEFAULT_HISTORY`](Self::DEFAULT_HISTORY) ended tasks.
@@ -53,20 +53,20 @@ impl MemoryStore {
         Self::with_history(Self::DEFAULT_HISTORY)
     }
 
-    /// An empty store that keeps the last `ended` ended tasks. With 0 a task is gone the moment it ends, and nobody
-    /// can learn how.
+    /// An empty store that keeps the last `ended` ended tasks. With 0, a task is deleted as soon as it ends, and nobody
+    /// can read its result.
     #[must_use]
     pub fn with_history(ended: usize) -> Self {
         let shared = Shared { state: Mutex::new(Tables::new(ended)), changed: watch::Sender::new(()) };
         Self { shared: Arc::new(shared) }
     }
 
-    /// What `read` finds. Nothing here waits: the future is done when it is first polled.
+    /// Runs `read` under the lock. The future never waits for I/O: it is ready at its first poll.
     fn read<'a, T: 'a>(&'a self, read: impl FnOnce(&Tables) -> T + Send + 'a) -> StoreFuture<'a, T> {
         Box::pin(async move { Ok(read(&self.shared.state.lock())) })
     }
 
-    /// What `write` answers, and a hint if it says that somebody may want to know.
+    /// Runs `write` under the lock, and sends a hint if it returns `true` with its answer.
     fn write<'a, T: 'a>(
         &'a self,
         write: impl FnOnce(&mut Tables) -> (T, bool) + Send + 'a,
@@ -144,7 +144,7 @@ impl Store for MemoryStore {
         let changed = self.shared.changed.subscribe();
         Box::pin(stream::unfold(changed, |mut changed| async move {
             if changed.changed().await.is_err() {
-                // The last handle is gone: there will be no change, and the stream never ends.
+                // The last handle is dropped: nothing will change any more, and the stream must never end.
                 std::future::pending::<()>().await;
             }
             Some((Hint::Changed, changed))
@@ -245,7 +245,7 @@ mod tests {
     use crate::model::{NewTask, TaskStatus};
     use crate::store::{FinishKind, InsertGroup, InsertTask, InsertedAs, Start};
 
-    /// Adds a task with that key through `store` and ends it well.
+    /// Adds a task with that idempotency key and finishes it with success.
     async fn succeed(store: &MemoryStore, key: &str) -> TaskId {
         let mut new = NewTask::new("task", Ok(Arc::from("{}")));
         new.idempotency_key = Some(key.to_owned());
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_ended_tasks_the_youngest_are_kept() {
+    async fn the_last_ended_tasks_are_kept() {
         let store = MemoryStore::with_history(3);
         let mut ended = Vec::new();
         for n in 0..10 {

@@ -1,4 +1,4 @@
-//! One task as this store keeps it.
+//! One task as this store keeps it in memory.
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -17,20 +17,20 @@ use crate::store::transition::{Change, EndedRun, ErrorChange, Stage as To, TaskS
 #[derive(Clone, Debug)]
 pub(super) struct Task {
     pub(super) id: TaskId,
-    /// Its place among equals, from its first insert on.
+    /// The order of its first insert: its place among tasks of equal priority.
     pub(super) seq: u64,
-    /// Its name and queue.
+    /// The index of its ready list, which gives its name and queue.
     pub(super) ready_list: usize,
     pub(super) priority: i16,
     pub(super) args: Arc<str>,
     pub(super) source: TaskSource,
     pub(super) policy: Arc<RetryPolicy>,
     pub(super) stage: Stage,
-    /// The greatest fence it ever had.
+    /// The greatest fence that the task ever had.
     pub(super) fence: u64,
     pub(super) attempt: u32,
     pub(super) max_attempts: u32,
-    /// Lost runs in a row.
+    /// The number of lost runs in a row.
     pub(super) lost_runs: u32,
     pub(super) past: Vec<Past>,
     pub(super) created_at: i64,
@@ -41,15 +41,15 @@ pub(super) struct Task {
     pub(super) started_at: Option<i64>,
 }
 
-/// How much of a record is wanted.
+/// How much of a record to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Detail {
     Whole,
-    /// Without what may be large.
+    /// Without the parts that may be large.
     Outline,
 }
 
-/// What most tasks have nothing of: no memory is taken for it until something is written there.
+/// The fields that most tasks do not use. They take no memory until one of them is written.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rare(Option<Box<Extra>>);
 
@@ -85,7 +85,7 @@ impl Extra {
 }
 
 impl Rare {
-    /// What a new task has.
+    /// The rare fields of a new task.
     pub(super) fn of(new: &NewTask, scheduled_for: Option<i64>) -> Self {
         let has_any = scheduled_for.is_some()
             || new.expires_at.is_some()
@@ -105,7 +105,7 @@ impl Rare {
         Self(has_any.then(extra).map(Box::new))
     }
 
-    /// To be changed, if there is anything.
+    /// The fields, if any of them was ever written.
     pub(super) fn existing(&mut self) -> Option<&mut Extra> {
         self.0.as_deref_mut()
     }
@@ -126,7 +126,7 @@ impl DerefMut for Rare {
     }
 }
 
-/// Where in its life a task is, with what only that part of its life has.
+/// The stage of a task, with the data of that stage.
 #[derive(Clone, Debug)]
 pub(super) enum Stage {
     Pending,
@@ -165,7 +165,7 @@ pub(super) struct Lease {
     pub(super) until: i64,
 }
 
-/// What of an instance outlives it, in the attempts it made.
+/// The identity of an instance. The attempts that it made keep it after the instance is gone.
 #[derive(Debug)]
 pub(super) struct LeaseHolder {
     pub(super) id: InstanceId,
@@ -185,12 +185,13 @@ pub(super) struct Past {
 }
 
 impl Task {
-    /// Whether it waits for its first attempt, which is what `max_size` counts and a run key can replace.
+    /// Whether the task waits for its first attempt. `max_size` counts such tasks, and an add with the same run key
+    /// replaces them.
     pub(super) fn waits_for_first(&self) -> bool {
         self.attempt == 0 && self.stage.status() == TaskStatus::Pending
     }
 
-    /// Whether it may no longer be started.
+    /// Whether its `expires_at` has passed, so that it may no longer be started.
     pub(super) fn has_expired(&self, now: i64) -> bool {
         self.rare.expires_at.is_some_and(|at| at <= now)
     }
@@ -199,7 +200,7 @@ impl Task {
         self.fence == fence && matches!(self.stage, Stage::Running { .. })
     }
 
-    /// What the rules need to know of it.
+    /// The state of the task, for the task state machine.
     pub(super) fn state(&self) -> TaskState {
         TaskState {
             stage: match self.stage {
@@ -220,7 +221,7 @@ impl Task {
         }
     }
 
-    /// Writes what the rules have decided.
+    /// Applies a change that the task state machine decided.
     pub(super) fn apply(&mut self, change: &Change<'_>, now: i64) {
         let next = &change.next;
         if let Some(run) = &change.ended_run {
@@ -229,7 +230,7 @@ impl Task {
         match next.stage {
             To::Waiting => self.stage = Stage::Pending,
             To::Ended(status) => self.stage = Stage::Ended { status, at: now },
-            // Neither begins by a change of the rules: only a request to stop is new.
+            // A transition never begins a hold or a run; here it can only request a stop.
             To::Held | To::Running => {
                 if let Stage::Running { stop, .. } = &mut self.stage {
                     *stop = next.cancel_requested;
@@ -244,7 +245,7 @@ impl Task {
         if let Some(result) = change.result {
             self.result = Some(result.into());
         }
-        // Only what changes, so that most tasks need no memory for it.
+        // Write only what changes, so that most tasks need no memory for these fields.
         if next.snoozes != self.rare.snoozes {
             self.rare.snoozes = next.snoozes;
         }
@@ -265,13 +266,13 @@ impl Task {
         matches!(self.stage, Stage::Running { stop: true, .. })
     }
 
-    /// Gives it its next fence.
+    /// Gives the task its next fence.
     pub(super) fn next_run(&mut self) -> RunRef {
         self.fence += 1;
         RunRef::new(self.id, self.fence)
     }
 
-    /// Begins its next attempt.
+    /// Begins the next attempt of the task.
     pub(super) fn start(&mut self, lease: Lease, now: i64) -> RunRef {
         self.attempt += 1;
         self.started_at = Some(now);
@@ -282,10 +283,10 @@ impl Task {
         self.next_run()
     }
 
-    /// Writes its run down as an attempt that ended now.
+    /// Records the current run as an attempt that ended now.
     fn record(&mut self, run: &EndedRun<'_>, now: i64) {
         let Some(lease) = self.stage.lease() else { return };
-        // Most have no second.
+        // Most tasks have only one attempt: reserve no spare capacity.
         self.past.reserve_exact(1);
         self.past.push(Past {
             number: self.attempt,
@@ -297,7 +298,7 @@ impl Task {
         });
     }
 
-    /// Keeps what its run said.
+    /// Stores progress and log lines of the run.
     pub(super) fn say(&mut self, progress: Option<&Progress>, lines: &[LogLine]) {
         if let Some(progress) = progress {
             self.rare.progress = Some(progress.clone());
@@ -375,7 +376,8 @@ fn attempt(number: u32, holder: &LeaseHolder, started_at: i64, outcome: AttemptO
     }
 }
 
-/// Text that should be JSON, as JSON: if it is not, then as a JSON string, since a record must be readable in any case.
+/// Text that should be JSON, as JSON. Text that is not JSON becomes a JSON string, because a record must always be
+/// readable.
 fn raw(json: &str) -> Box<RawValue> {
     RawValue::from_string(json.to_owned())
         .or_else(|_| serde_json::value::to_raw_value(json))

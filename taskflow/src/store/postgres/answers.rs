@@ -1,12 +1,12 @@
-//! What an add is answered.
+//! The answer to an add.
 
 use crate::store::row_state::RowState;
 use crate::store::{InsertTask, Inserted, InsertedAs, Refusal};
 
-/// For each group what stands for its tasks, or why it was refused.
+/// For each group the tasks that stand for it, or why it was refused.
 pub(super) type Answers = Vec<Result<Vec<Inserted>, Refusal>>;
 
-/// The answer for a task that began so, or was refused before and is kept as rejected.
+/// The answer for a task that began in `state`, or that was refused before and is stored as rejected.
 pub(super) fn begun(insert: &InsertTask, state: RowState) -> Result<Inserted, Refusal> {
     let new = &insert.task;
     if state == RowState::Rejected {

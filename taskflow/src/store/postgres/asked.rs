@@ -1,4 +1,4 @@
-//! What a claim asks for and what it brings, as its statements take and give them.
+//! A claim as its statements take it, and the result as they return it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,23 +10,23 @@ use super::session::Statement;
 use super::value::{escape_nul, length};
 use crate::store::{Claim, Claims, Finished, codec};
 
-/// A claim as it is bound to a statement.
+/// A claim in the form that is bound to a statement.
 pub(super) struct Asked {
     pub(super) queues: Vec<AskedQueue>,
     pub(super) limit: i64,
-    /// How many of them find a free slot.
+    /// How many of the claimed tasks find a free slot.
     pub(super) slots: i64,
-    /// Names the leases of this very claim, should its answer be lost.
+    /// Identifies the leases of this claim, in case its answer is lost.
     pub(super) claim_id: i64,
 }
 
-/// What became of the ends, what was claimed, and what was leased and cannot be run.
+/// The answers to the finishes, the claimed tasks, and the leased tasks that cannot be run.
 pub(super) type Taken = (Vec<Finished>, Claims, Vec<Damage>);
 
 /// A queue of a claim.
 pub(super) struct AskedQueue {
     pub(super) name: Arc<str>,
-    /// So many tasks still.
+    /// How many more tasks the claim may take from this queue.
     pub(super) free: i64,
     pub(super) prefetch: bool,
 }

@@ -1,6 +1,7 @@
-//! Which tasks an instance gets, and when there will be more.
+//! Which tasks an instance gets, and when the next ones come due.
 //!
-//! A claim is one statement, and so is a turn whose runs all went well: what ended, what begins, and the numbers of both.
+//! A claim is one statement. A turn whose runs all succeeded is one statement too: it ends those runs, claims the
+//! next tasks, and updates the queue counts of both.
 
 use super::asked::{Asked, Taken};
 use super::claim_sql::{PROMOTE, answer, count, may_prefetch, moves, take_due};
@@ -13,17 +14,17 @@ use super::session::Session;
 use super::sql::moment;
 use crate::store::{Claim, Claims, Finish, Finished};
 
-/// Something that must be done before the statement does anything, and so it does nothing.
+/// Work that must be done before the statement. If there is any, the statement changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum First {
-    /// Tasks have come due that are not marked so: they may be more urgent than those that are.
+    /// Tasks have come due and are not marked as due yet. They may be more urgent than those that are.
     Promote = 1,
-    /// Concurrency keys are at work: rows of queues must be locked before those of tasks.
+    /// Concurrency keys are in use: rows of queues must be locked before those of tasks.
     Lock = 2,
 }
 
-/// What must be done first, if `$8` says that this matters. The order of the second is there so that it is answered from
-/// the small index of running tasks with a key.
+/// What must be done first, if `$8` asks for this check. The `ORDER BY` of the second check makes the planner use the
+/// small index of running tasks with a key.
 macro_rules! first {
     ($keyed:literal) => {
         concat!(
@@ -46,8 +47,9 @@ macro_rules! first {
     };
 }
 
-/// The due tasks that may be taken: up to the first that may not be prefetched and finds no free slot. Of many queues
-/// most are empty: rather than to look into each, the index is gone along from queue to queue in which a task is due.
+/// The due tasks that may be taken, up to the first that may not be prefetched and finds no free slot. Most of many
+/// queues are empty, so the statement does not look into each queue: it steps along the index from one queue with a
+/// due task to the next.
 macro_rules! due {
     () => {
         concat!(
@@ -99,7 +101,7 @@ const CLAIM: &str = concat!(
     answer!("(SELECT what FROM first)", "NULL::uuid[]", "((SELECT at FROM stop) IS NOT NULL)")
 );
 
-/// Ends runs well and takes due tasks.
+/// Ends successful runs and claims due tasks.
 const TURN: &str = concat!(
     "WITH ",
     first!(

@@ -1,8 +1,8 @@
-//! The parts of statements that every claim is made of, whether or not its queues have limits over all processes.
+//! The parts that all claim statements share, with or without limits over all processes.
 
 use super::sql::moment;
 
-/// Marks tasks that have come due; 10,000 at a time.
+/// Marks tasks that have come due, at most 10,000 at a time.
 pub(super) const PROMOTE: &str = concat!(
     "
 WITH due AS (
@@ -31,8 +31,9 @@ macro_rules! may_prefetch {
 }
 pub(super) use may_prefetch;
 
-/// Leases those tasks at that instant. What is taken is found again by its place, which it keeps while it is locked. One
-/// that was moved after this statement began, and locked where it is now, is not seen there and is left for another claim.
+/// Leases these tasks at the given instant. Each is found again by its place (`ctid`), which it keeps while it is
+/// locked. A task that moved after this statement began, and was locked at its new place, is not seen there; it is
+/// left for another claim.
 macro_rules! take_due {
     ($at:literal) => {
         concat!(
@@ -55,7 +56,7 @@ macro_rules! take_due {
 }
 pub(super) use take_due;
 
-/// Adds what moved to this connection's shard.
+/// Adds the claimed and ended tasks to this connection's shard of the queue counts.
 macro_rules! count {
     ($moves:expr) => {
         concat!(
@@ -77,7 +78,7 @@ macro_rules! count {
 }
 pub(super) use count;
 
-/// What a claim moves.
+/// How a claim changes the queue counts.
 macro_rules! moves {
     () => {
         "
@@ -88,8 +89,9 @@ macro_rules! moves {
 }
 pub(super) use moves;
 
-/// When the next task of these queues and names will be due, if the claim was not given all it asked for. Where a
-/// thousand others come first, when the last of those will be: to be asked again.
+/// When the next task of these queues and names comes due, if the claim got fewer tasks than it asked for. If the
+/// first thousand later tasks are all of other queues or names, it is when the thousandth comes due: the caller asks
+/// again then.
 macro_rules! next_due {
     () => {
         concat!(
@@ -119,7 +121,8 @@ macro_rules! next_due {
 }
 pub(super) use next_due;
 
-/// One row with what the statement says as a whole, which would be long if each row repeated it, and one for each task.
+/// One row with the values of the statement as a whole, which would be long if each row repeated them, and one row
+/// for each task.
 macro_rules! answer {
     ($first:literal, $finished:literal, $needs_slot:literal) => {
         concat!(

@@ -1,4 +1,4 @@
-//! From the rows of a claim to claimed tasks.
+//! Turns the rows of a claim into claimed tasks.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -15,10 +15,10 @@ use super::value::{Instant, escape_nul, unescape_nul};
 use crate::model::{RetryPolicy, TaskId, time};
 use crate::store::{Claim, Claimed, Claims, RunRef, codec};
 
-/// The column that says whether a claim ended at a task that may not be prefetched.
+/// The column that says whether a claim stopped at a task that may not be prefetched.
 const NEEDS_SLOT: usize = 19;
 
-/// A column of the row that speaks for the statement as a whole.
+/// A column of the row that holds the values of the statement as a whole.
 pub(super) fn says<'r, T>(rows: &'r [PgRow], column: usize) -> Result<Option<T>, Fault>
 where
     T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
@@ -31,7 +31,7 @@ where
     Ok(None)
 }
 
-/// The claimed tasks, and those that are leased now and cannot be run because their rows are damaged.
+/// The claimed tasks, and those that are leased now but cannot be run because their rows are damaged.
 pub(super) fn claims(claim: &Claim, rows: &[PgRow]) -> Result<(Claims, Vec<Damage>), Fault> {
     let mut words = Words::of(claim);
     let mut tasks = Vec::with_capacity(rows.len());
@@ -53,7 +53,7 @@ pub(super) fn claims(claim: &Claim, rows: &[PgRow]) -> Result<(Claims, Vec<Damag
     Ok((Claims { tasks, next_due, needs_slot }, damaged))
 }
 
-/// Words that most tasks of a claim share.
+/// Strings and policies that most tasks of a claim share.
 struct Words {
     names: HashMap<String, Arc<str>>,
     queues: HashMap<String, Arc<str>>,
@@ -72,7 +72,7 @@ impl Words {
         }
     }
 
-    /// The task in a row, or what is damaged about it.
+    /// The task in a row, or the damage that was found in it.
     fn claimed(&mut self, id: TaskId, row: &PgRow) -> Result<Result<Claimed, Damage>, Fault> {
         let fence: i64 = row.try_get(4)?;
         let word = |known: &HashMap<String, Arc<str>>, kept: &str| {

@@ -1,15 +1,15 @@
-//! What a new task says, as columns have it.
+//! The values of a new task in the form its columns take.
 
 use super::value::Instant;
 use crate::model::{NewTask, time};
 use crate::store::Start;
 
-/// Whoever makes an `InsertTask` has checked its arguments.
+/// The arguments as JSON. The code that builds an `InsertTask` has checked them.
 pub(super) fn args(new: &NewTask) -> &str {
     new.args.as_deref().unwrap_or("null")
 }
 
-/// When a task can no longer be started.
+/// The instant after which a task can no longer be started.
 pub(super) fn expires_at(new: &NewTask) -> Option<Instant> {
     new.expires_at.map(|at| Instant(time::to_micros(at)))
 }

@@ -1,8 +1,8 @@
-//! Concurrency keys: tasks that were blocked until another of their key has ended, and who lets them go.
+//! Concurrency keys: blocking tasks while others of their key run, and unblocking them.
 //!
-//! A claim puts aside, and whoever moves a task with a key out of what is due or runs lets the next of its key go. Both
-//! have the row of the queue locked meanwhile, and look at the tasks after that: so no task is blocked for the sake of
-//! one that has ended before.
+//! A claim blocks tasks. A transaction that moves a task with a key out of the due or running state unblocks the next
+//! task of that key. Both lock the row of the queue first and look at the tasks after that, so no task is blocked by
+//! one that has already ended.
 
 use std::collections::BTreeSet;
 
@@ -14,18 +14,18 @@ use super::session::Session;
 use super::value::escape_nul;
 use crate::model::TaskId;
 
-/// The queues whose rows must be locked by who moves these tasks.
+/// The queues of these tasks, which must be locked before the tasks are moved.
 const QUEUES_OF: &str = "
 SELECT DISTINCT queue FROM taskflow_tasks WHERE id = ANY($1::uuid[]) AND concurrency_key IS NOT NULL";
 
-/// The same for those with a run key.
+/// The same for the tasks with a run key.
 pub(super) const QUEUES_OF_RUN_KEY: &str = "
 SELECT DISTINCT queue FROM taskflow_tasks
 WHERE run_key = $1 AND state <= 2 AND attempt = 0 AND concurrency_key IS NOT NULL";
 
-/// Makes the next task due again of each of these keys, and of each name, since nobody may be there who knows the first.
-/// From name to name it goes along the index, however many of one name are blocked.
-const LET_GO: &str = "
+/// Unblocks the next task of each of these keys, one for each name, since no process may be running that knows the
+/// first name. It steps along the index from name to name, however many tasks of one name are blocked.
+const UNBLOCK_NEXT: &str = "
 WITH RECURSIVE next AS (
     SELECT f.queue, f.key, t.name, t.id
     FROM unnest($1::text[], $2::text[]) AS f (queue, key) CROSS JOIN LATERAL (
@@ -43,7 +43,7 @@ WITH RECURSIVE next AS (
 )
 UPDATE taskflow_tasks SET state = 0 WHERE state = -1 AND id = ANY (ARRAY(SELECT id FROM next))";
 
-/// Queues and keys, as they are in tasks, of which a task was due or ran and does not any more.
+/// Pairs of queue and key, unescaped, from which a task left the due or running state.
 pub(super) type Freed = BTreeSet<(String, String)>;
 
 pub(super) async fn queues_of(
@@ -57,7 +57,7 @@ pub(super) async fn queues_of(
     queues(session, session.query(QUEUES_OF).bind(ids)).await
 }
 
-/// The names in the rows of a statement.
+/// The queue names in the rows of a statement.
 pub(super) async fn queues(
     session: &mut Session<'_>,
     statement: super::session::Statement,
@@ -66,15 +66,15 @@ pub(super) async fn queues(
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// Lets the next of each key go. The rows of the queues must be locked.
+/// Unblocks the next task of each key. The rows of the queues must be locked.
 pub(super) async fn unblock_next(session: &mut Session<'_>, freed: &Freed) -> Result<(), Fault> {
     if freed.is_empty() {
         return Ok(());
     }
     let queues: Vec<String> = freed.iter().map(|(queue, _)| escape_nul(queue).into_owned()).collect();
     if queues.iter().any(|queue| !session.locked_queues.contains(queue)) {
-        return Err(Fault::Again("a task came by its concurrency key"));
+        return Err(Fault::Again("a task was given a concurrency key"));
     }
     let keys: Vec<String> = freed.iter().map(|(_, key)| escape_nul(key).into_owned()).collect();
-    session.execute(session.query(LET_GO).bind(queues).bind(keys)).await.map(drop)
+    session.execute(session.query(UNBLOCK_NEXT).bind(queues).bind(keys)).await.map(drop)
 }

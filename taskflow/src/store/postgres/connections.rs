@@ -1,8 +1,8 @@
-//! Connections: few, lent for one call each, never while a task runs.
+//! Connections: few, borrowed for one call each, never held while a task runs.
 //!
 //! A connection belongs to the runtime that opened it, which drives its socket. Leases are renewed from a runtime of
-//! their own, so idle connections are kept by runtime; sqlx's own pool does not tell runtimes apart, and asks the server
-//! whether it is there each time, which doubles the round trips of a short call.
+//! their own, so idle connections are kept by runtime. sqlx's own pool does not distinguish runtimes, and it pings
+//! the server on each acquire, which doubles the round trips of a short call.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,22 +18,22 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::error::Fault;
 use crate::model::{StoreError, StoreErrorKind};
 
-/// How long to wait for a connection, be it a free one or a new one.
+/// How long to wait for a connection, whether a free one or a new one.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// An idle connection that was not used for so long may be one that the server has closed: it is asked first.
+/// The server may have closed an idle connection that was not used for this long: it is pinged before it is lent.
 const DOUBTFUL: Duration = Duration::from_secs(1);
-/// An idle connection that was not used for so long is closed.
+/// An idle connection that was not used for this long is closed.
 const IDLE: Duration = Duration::from_secs(600);
 
 /// Where connections come from.
 pub(super) struct Connections {
     options: PgConnectOptions,
     location: String,
-    /// The application's own pool, if it gave one.
+    /// The application's own pool, if it passed one.
     pool: Option<PgPool>,
     permits: Semaphore,
     idle: Mutex<Vec<Idle>>,
-    /// Grows when a connection turns out to be of no use: those that were opened before most likely are not either.
+    /// Grows when a connection turns out to be broken: connections opened before are most likely broken too.
     generation: AtomicU64,
 }
 
@@ -44,7 +44,7 @@ struct Idle {
     connection: PgConnection,
 }
 
-/// A connection on loan. Unless [`keep`](Self::keep) is called it is closed afterwards.
+/// A borrowed connection. It is closed afterwards unless [`keep`](Self::keep) is called.
 pub(super) struct Loan<'c> {
     home: &'c Connections,
     /// `None` only while it is being dropped.
@@ -79,12 +79,12 @@ impl Connections {
         Self { pool: Some(pool), ..Self::new(options, location, 0) }
     }
 
-    /// A number that grows when connections were found to be of no use.
+    /// A number that grows when connections turned out to be broken.
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// How often a call that was refused is worth repeating: each time on another connection.
+    /// How often to repeat a call that was refused, each time on another connection.
     pub(super) fn repeats(&self) -> u32 {
         self.pool.as_ref().map_or(2, |pool| pool.options().get_max_connections().saturating_add(1).min(100))
     }
@@ -93,7 +93,7 @@ impl Connections {
         &self.options
     }
 
-    /// A connection for one call. A *reserved* one is beside the others, so that it never waits for them.
+    /// A connection for one call. A *reserved* one is outside the limit, so that it never waits for the others.
     pub(super) async fn lend(&self, reserved: bool) -> Result<Loan<'_>, Fault> {
         if let (Some(pool), false) = (&self.pool, reserved) {
             let generation = self.generation();
@@ -115,7 +115,7 @@ impl Connections {
             if is_fit {
                 return Ok(self.loan(Kind::Own(Box::new(idle.connection)), idle.generation, permit));
             }
-            // Whatever ended this one has most likely ended the others.
+            // The failure that broke this connection has most likely broken the others too.
             self.outdate(idle.generation);
         }
         let generation = self.generation();
@@ -123,7 +123,7 @@ impl Connections {
         Ok(self.loan(Kind::Own(Box::new(connection)), generation, permit))
     }
 
-    /// A new connection of our own, which the caller keeps.
+    /// Opens a new connection of our own, which the caller keeps.
     pub(super) async fn open(&self, patience: Duration) -> Result<PgConnection, Fault> {
         let opened = tokio::time::timeout(patience, PgConnection::connect_with(&self.options)).await;
         let opened = opened.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
@@ -141,14 +141,15 @@ impl Connections {
 
     fn take_idle(&self, runtime: Id) -> Option<Idle> {
         let mut idle = self.idle.lock();
-        // Those of a runtime that is gone are never asked for again.
+        // Connections of a runtime that has ended are never asked for again; they leave when they have been idle too
+        // long.
         let generation = self.generation();
         idle.retain(|it| it.since.elapsed() < IDLE && it.generation >= generation);
         let last = idle.iter().rposition(|it| it.runtime == runtime)?;
         Some(idle.remove(last))
     }
 
-    /// No connection of this generation is lent again.
+    /// Stops lending connections of this generation.
     fn outdate(&self, generation: u64) {
         let _ =
             self.generation.compare_exchange(generation, generation + 1, Ordering::AcqRel, Ordering::Acquire);
@@ -157,10 +158,16 @@ impl Connections {
     fn unreachable(&self, error: sqlx::Error) -> Fault {
         let message = match &error {
             sqlx::Error::PoolTimedOut => {
-                format!("no connection to {} was free for {PATIENCE:?}; allow more of them", self.location)
+                format!(
+                    "no connection to {} was free for {PATIENCE:?}; allow more connections",
+                    self.location
+                )
             }
             sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => {
-                format!("{} cannot be reached; check that it runs and lets this machine in", self.location)
+                format!(
+                    "{} cannot be reached; check that it runs and accepts connections from here",
+                    self.location
+                )
             }
             _ => return Fault::Sql(error),
         };
@@ -168,18 +175,19 @@ impl Connections {
     }
 }
 
-/// What comes within the patience there is.
+/// The result, if it comes within [`PATIENCE`].
 async fn within<T>(work: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(PATIENCE, work).await.ok()
 }
 
 impl Loan<'_> {
-    /// It can be lent again: it is between two transactions.
+    /// Marks the connection as reusable: it is between two transactions.
     pub(super) fn keep(mut self) {
         self.is_fit = true;
     }
 
-    /// It is broken, and most likely the others are too.
+    /// Drops the connection as broken. The others of its generation most likely are too, so none of them is lent
+    /// again.
     pub(super) fn discard(self) {
         self.home.outdate(self.generation);
     }
@@ -193,7 +201,7 @@ impl Drop for Loan<'_> {
                 let (since, generation) = (Instant::now(), self.generation);
                 self.home.idle.lock().push(Idle { runtime, generation, since, connection: *connection });
             }
-            // Not given back to its pool, and so closed.
+            // It is detached from its pool instead of returned, and so closed.
             Some(Kind::Pooled(pooled)) if !self.is_fit => drop(pooled.detach()),
             Some(_) | None => {}
         }

@@ -1,4 +1,4 @@
-//! What people ask for of tasks: cancel, retry, delete.
+//! What an operator asks for: cancel, retry, delete.
 
 use std::collections::HashMap;
 
@@ -24,7 +24,7 @@ DELETE FROM taskflow_tasks WHERE id = ANY (ARRAY(
 ))
 RETURNING id, queue, state";
 
-/// Each way to end by itself: so each is a piece of the index.
+/// Reads each final state by itself, because each is one range of the index.
 const DELETE_OLD: &str = concat!(
     "
 DELETE FROM taskflow_tasks WHERE ctid = ANY (ARRAY(
@@ -45,8 +45,8 @@ RETURNING id, queue, state"
 const DELETE_ATTEMPTS: &str = "DELETE FROM taskflow_attempts WHERE task = ANY($1::uuid[])";
 const DELETE_LOGS: &str = "DELETE FROM taskflow_logs WHERE task = ANY($1::uuid[])";
 
-/// Those that left, or were last seen, longer ago than records are kept. None that is kept names one of them: its tasks
-/// ended before.
+/// Instances that left, or were last seen, longer ago than records are kept. No record that is kept names one of
+/// them: its tasks ended before.
 const DELETE_OLD_INSTANCES: &str = "
 DELETE FROM taskflow_instances i
 WHERE CASE WHEN i.gone_at IS NOT NULL THEN i.gone_at <= now() - $1::bigint * interval '1 microsecond'
@@ -54,7 +54,7 @@ WHERE CASE WHEN i.gone_at IS NOT NULL THEN i.gone_at <= now() - $1::bigint * int
                              - 3 * least(greatest(i.lease, interval '10 s'), interval '1 year') END
   AND NOT EXISTS (SELECT 1 FROM taskflow_tasks t WHERE (t.state > 0) IS TRUE AND t.state IN (2, 3) AND t.instance = i.id)";
 
-/// Adds up the numbers of the shards, of which each connection there ever was left one.
+/// Adds up the counts of the shards. Each connection that ever wrote has left one.
 const FOLD_COUNTS: &str = concat!(
     "
 WITH shards AS (
@@ -144,7 +144,7 @@ pub(super) async fn retry(
         return Ok(Vec::new());
     }
     let mut work = UnitOfWork::of(session, ids.iter().copied()).await?;
-    // Keys that were taken by this very call, by key and name.
+    // Keys taken by this very call, by key and name.
     let mut taken = HashMap::new();
     let answers: Vec<_> = ids.iter().map(|id| retry_one(&mut work, &mut taken, *id)).collect();
     session.should_notify |= answers.iter().any(Result::is_ok);
@@ -160,7 +160,7 @@ fn retry_one(
     let row = work.row(id).ok_or(Error::NotFound { id })?;
     let key = row.idempotency_key.clone().map(|key| (key, row.name.clone()));
     let holder = row.key_holder.or_else(|| keys.get(key.as_ref()?).copied());
-    // One that cannot be read fails the task again when it is claimed.
+    // A policy that cannot be read fails the task again when it is claimed.
     let attempts = codec::policy(row.policy.as_deref()).max_attempts();
     let now = work.now;
     work.decide(id, |task| transition::retry(id, task, attempts, holder, now))?;
@@ -177,12 +177,12 @@ pub(super) async fn delete(session: &mut Session<'_>, ids: &[TaskId]) -> Result<
     forget(session, session.query(DELETE).bind(ids)).await
 }
 
-/// Deletes the rows of a statement, and what belongs to them.
+/// Deletes the rows of a statement, together with their attempts and log lines.
 async fn forget(session: &mut Session<'_>, delete: super::session::Statement) -> Result<usize, Fault> {
     let (mut ids, mut counts) = (Vec::<Uuid>::new(), CountDeltas::default());
     for row in session.all(delete).await? {
         ids.push(row.try_get(0)?);
-        // An ended task waits for nothing, whatever attempts it made.
+        // An ended task never counts as waiting for its first attempt, so the number of attempts does not matter.
         let state = RowState::from_number(row.try_get::<i16, _>(2)?.into());
         counts.exit(&unescape_nul(row.try_get(1)?), state, 1);
     }

@@ -1,9 +1,9 @@
-//! Rows that other hands have damaged.
+//! Rows that were damaged by other programs or by hand.
 //!
-//! A task whose row cannot be read is failed with the reason, and everything else goes on. Most damage is found where a row
-//! is claimed, at no cost to the others. What no claim ever sees is found by [`seek`], along the indexes. Numbers so large
-//! that a statement fails by them are found by [`mend`], which reads all that is not ended; it is called only after such a
-//! failure.
+//! A task whose row cannot be read is failed with the reason, and everything else goes on. Most damage is found when
+//! a row is claimed, at no cost to the others. Damage that no claim ever sees is found by [`seek`], along the
+//! indexes. Numbers so large that a statement fails on them are found by [`mend`], which reads all tasks that have
+//! not ended; it is called only after such a failure.
 
 use futures_util::future::BoxFuture;
 use sqlx::Row;
@@ -24,17 +24,17 @@ pub(super) struct Damage {
     pub(super) reason: String,
 }
 
-/// The most damaged rows that one transaction fails.
+/// The maximum number of damaged rows that one transaction fails.
 const AT_ONCE: i64 = 500;
 
-/// The latest instant that a task can be meant for: further away than anything that can be added.
+/// The latest instant that a task can be scheduled for: later than any that can be added.
 macro_rules! too_late {
     () => {
         "'10000-01-02 00:00:00+00'"
     };
 }
 
-/// Pending tasks that would wait for ever, or whose state means nothing: each of them is a piece of an index.
+/// Pending tasks that would wait for ever, or whose state is undefined. Each case is one range of an index.
 const SEEK: &str = concat!(
     "
 SELECT id, 'its `run_at` is ' || run_at AS reason FROM taskflow_tasks
@@ -52,7 +52,8 @@ SELECT id, 'its `state` is ' || state FROM taskflow_tasks WHERE (state > 0) IS T
 LIMIT $1"
 );
 
-/// Runs and holds without a lease that will end count as leased from now on: its process renews it, or it is lost.
+/// Gives running and held tasks without a valid lease a lease from now on: either their process renews it, or they
+/// are lost.
 const LEASE: &str = concat!(
     "
 UPDATE taskflow_tasks t
@@ -85,7 +86,7 @@ WHERE id = ANY (ARRAY(
 ))"
 );
 
-/// Whether any of those three has something to do. It is part of what every look for lost runs asks.
+/// Whether any of those three statements would find something. Each call that recovers lost runs asks this.
 macro_rules! is_damaged {
     () => {
         concat!(
@@ -105,7 +106,7 @@ macro_rules! is_damaged {
 }
 pub(super) use is_damaged;
 
-/// What is wrong with tasks that have not ended, apart from their JSON.
+/// Finds tasks that have not ended and what is wrong with them, apart from their JSON.
 const LOOK: &str = "
 SELECT id, reason
 FROM (
@@ -129,7 +130,7 @@ FROM (
 ) AS looked_at
 WHERE reason IS NOT NULL LIMIT $1";
 
-/// Numbers of a failed task that a later retry by hand must not stumble over.
+/// Bounds the numbers of a failed task, so that a later manual retry does not fail on them.
 const SANITIZE: &str = "
 UPDATE taskflow_tasks SET
     fence = least(greatest(fence, 0), 4611686018427387904), max_attempts = least(greatest(max_attempts, 1), 4294967295),
@@ -140,7 +141,7 @@ UPDATE taskflow_tasks SET
     created_at = CASE WHEN isfinite(created_at) THEN created_at ELSE now() END
 WHERE id = ANY($1::uuid[])";
 
-/// Numbers of queues that no tasks can have come to.
+/// Whether there are queue counts that no tasks can have produced.
 const ARE_ABSURD: &str = "
 SELECT EXISTS (
     SELECT 1 FROM taskflow_counts
@@ -149,10 +150,10 @@ SELECT EXISTS (
                    abs(waiting_first::numeric), abs(later::numeric), abs(refused::numeric)) > 1000000000000000
 )";
 
-/// Nobody moves a task meanwhile.
+/// Keeps everybody from moving tasks until the transaction ends.
 const STOP: &str = "LOCK TABLE taskflow_tasks IN SHARE ROW EXCLUSIVE MODE";
 
-/// The numbers of all queues, counted anew. How many were refused is nowhere else: what is sane of that is kept.
+/// Counts all queues anew. The number of refused tasks is stored nowhere else, so its valid values are kept.
 pub(super) const RECOUNT: &str = "
 WITH gone AS (
     DELETE FROM taskflow_counts RETURNING queue, refused
@@ -175,15 +176,18 @@ SELECT -2, queue, coalesce(pending, 0), coalesce(running, 0), coalesce(success, 
        coalesce(later, 0), coalesce(refused, 0)
 FROM counted FULL JOIN known USING (queue)";
 
-/// Fails what a claim has leased and cannot run. The claim is made durable before, and what happens here does not undo it:
-/// the lease of a task that cannot be failed ends by itself.
+/// Fails the tasks that a claim has leased and cannot run. The claim is committed before, so an error here does not
+/// undo it: the lease of a task that cannot be failed ends by itself.
 pub(super) async fn fail_claimed(session: &mut Session<'_>, damaged: Vec<Damage>) -> Result<(), Fault> {
     if damaged.is_empty() {
         return Ok(());
     }
     session.commit().await?;
     if let Err(fault) = try_to_fail(session, &damaged).await {
-        tracing::error!(?fault, "damaged tasks could not be failed; their leases will end");
+        tracing::error!(
+            ?fault,
+            "damaged tasks could not be marked as failed; they will be when their leases end"
+        );
         session.roll_back().await?;
     }
     Ok(())
@@ -194,7 +198,7 @@ async fn try_to_fail(session: &mut Session<'_>, damaged: &[Damage]) -> Result<()
     let mut failed = Vec::new();
     for Damage { id, fence, reason } in damaged {
         if work.row(*id).is_some_and(|row| row.fence == *fence) {
-            tracing::error!(task = %id, reason, "a stored task is damaged; it has failed");
+            tracing::error!(task = %id, reason, "a stored task is damaged and was marked as failed");
             work.fail_damaged(*id, reason, false);
             failed.push(Uuid::from(*id));
         }
@@ -205,7 +209,7 @@ async fn try_to_fail(session: &mut Session<'_>, damaged: &[Damage]) -> Result<()
     session.commit().await
 }
 
-/// Mends what no claim will ever see.
+/// Repairs damage that no claim will ever see.
 pub(super) async fn seek(session: &mut Session<'_>) -> Result<(), Fault> {
     session.begin().await?;
     session.execute(session.query(LEASE)).await?;
@@ -214,19 +218,19 @@ pub(super) async fn seek(session: &mut Session<'_>) -> Result<(), Fault> {
     fail_found(session, SEEK).await.map(drop)
 }
 
-/// Mends what makes statements fail. Answers whether there was anything.
+/// Repairs damage that makes statements fail. Answers whether there was any.
 pub(super) fn mend_boxed<'s>(session: &'s mut Session<'_>) -> BoxFuture<'s, Result<bool, Fault>> {
     Box::pin(mend(session))
 }
 
 async fn mend(session: &mut Session<'_>) -> Result<bool, Fault> {
     session.begin().await?;
-    // It reads everything, and may wait for writes.
+    // It reads all tasks that have not ended, and may wait for writes.
     session.patience = std::time::Duration::from_secs(120);
     session.script("SET LOCAL statement_timeout = '110s'").await?;
     let are_absurd: bool = session.one(session.query(ARE_ABSURD)).await?.try_get(0)?;
     if are_absurd {
-        tracing::error!("the numbers of the queues are damaged; they are counted anew");
+        tracing::error!("the queue counts are damaged; counting them anew");
         session.script(STOP).await?;
         session.execute(session.query(RECOUNT)).await?;
     }
@@ -241,7 +245,7 @@ async fn mend(session: &mut Session<'_>) -> Result<bool, Fault> {
     }
 }
 
-/// Fails the tasks that a statement names, each with its reason. Answers how many.
+/// Fails the tasks that a statement finds, each with its reason. Answers how many.
 async fn fail_found(session: &mut Session<'_>, look: &'static str) -> Result<usize, Fault> {
     session.begin().await?;
     session.script("SET LOCAL statement_timeout = '110s'").await?;
@@ -254,7 +258,7 @@ async fn fail_found(session: &mut Session<'_>, look: &'static str) -> Result<usi
     }
     let mut work = UnitOfWork::of(session, found.iter().map(|(id, _)| *id)).await?;
     for (id, reason) in &found {
-        tracing::error!(task = %id, reason, "a stored task is damaged; it has failed");
+        tracing::error!(task = %id, reason, "a stored task is damaged and was marked as failed");
         work.fail_damaged(*id, reason, true);
     }
     work.write(session).await?;

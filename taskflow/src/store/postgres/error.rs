@@ -1,23 +1,23 @@
-//! From what goes wrong on a connection to the store's errors.
+//! Turns what goes wrong on a connection into the store's errors.
 
 use std::time::Duration;
 
 use crate::model::{StoreError, StoreErrorKind};
 
-/// The remedy for what a pooler does not let through or mixes up.
+/// The remedy where a pooler rejects something or mixes up sessions.
 const BEHIND_A_POOLER: &str = "seems to be behind a pooler in transaction mode; add `?listen=off` to its URL, or \
                                `listen(false)` to the options of `PostgresStore::from_pool`";
 
 /// What goes wrong during one call.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// PostgreSQL, or the connection to it, says so.
+    /// An error of PostgreSQL or of the connection to it.
     Sql(sqlx::Error),
-    /// No answer came for so long that none is expected any more.
+    /// No answer came for this long, so none is expected any more.
     Silent(Duration),
-    /// Another transaction was faster: the same call will find what it did.
+    /// Another transaction was faster. Repeat the call: it will see what that transaction did.
     Again(&'static str),
-    /// The call says so.
+    /// An error of the call itself.
     Store(StoreError),
 }
 
@@ -42,25 +42,25 @@ impl Fault {
         }
     }
 
-    /// Whether the same call is likely to succeed if it is done again at once: a deadlock, or a row that somebody else
-    /// inserted meanwhile. Nothing of it was done.
+    /// Whether the same call is likely to succeed if it is repeated at once: after a deadlock, or when another
+    /// transaction inserted the row first. The call changed nothing.
     pub(super) fn is_race(&self) -> bool {
         matches!(self, Self::Again(_))
             || matches!(self.code().as_deref(), Some("40001" | "40P01" | "23505" | "23P01"))
     }
 
-    /// Whether a value made it fail: a number or an instant beyond what its type holds, or one that a constraint refuses. It
-    /// may be one that other hands have stored.
+    /// Whether a value caused the failure: a number or an instant out of range, or one that a constraint refuses. It
+    /// may be a damaged value that is stored.
     pub(super) fn is_about_values(&self) -> bool {
         self.code().is_some_and(|code| code.starts_with("22") || code == "23514")
     }
 
-    /// Whether a row with that id or key is there already.
+    /// Whether a row with that id or key exists already.
     pub(super) fn is_taken(&self) -> bool {
         self.code().as_deref() == Some("23505")
     }
 
-    /// Whether the connection is of no more use.
+    /// Whether the connection can no longer be used.
     pub(super) fn ends_connection(&self) -> bool {
         match self {
             Self::Silent(_) => true,
@@ -74,34 +74,34 @@ impl Fault {
         }
     }
 
-    /// Whether the server answers that it takes no writes now, from nobody: it starts up, shuts down, or is a standby.
+    /// Whether the server refuses writes from everybody: it is starting up, shutting down, or a standby.
     pub(super) fn refuses_everybody(&self) -> bool {
         matches!(self.code().as_deref(), Some("57P03" | "25006"))
     }
 
-    /// Whether it took so long to hear nothing that it is not worth doing at once again.
+    /// Whether the server was silent for so long that the call is not worth repeating at once.
     pub(super) fn is_silence(&self) -> bool {
         matches!(self, Self::Silent(_))
     }
 
-    /// Whether there is no transaction to do it in.
+    /// Whether the connection has no open transaction.
     pub(super) fn is_about_no_transaction(&self) -> bool {
         self.code().as_deref() == Some("25P01")
     }
 
-    /// Whether nothing was done since another connection is needed: this one leads to a server that is a standby by now, or
-    /// it knows statements that are no longer what they were. Behind a pooler those may be of another session.
+    /// Whether the call changed nothing and needs another connection: this one leads to a server that has become a
+    /// standby, or its prepared statements are out of date. Behind a pooler they may belong to another session.
     pub(super) fn is_refusal(&self) -> bool {
         match self.code().as_deref() {
             Some("25006" | "26000" | "42P05" | "57P03") => true,
-            // Of all that is not supported, this is a statement whose columns have another type now. What it says is in the
-            // server's language.
+            // `0A000` covers everything that is not supported. Here it is a statement whose columns have another type
+            // now. The routine identifies it, because the message is in the server's language.
             Some("0A000") => self.routine() == Some("RevalidateCachedQuery"),
             _ => false,
         }
     }
 
-    /// The place in the server that found the error.
+    /// The function in the server that raised the error.
     fn routine(&self) -> Option<&str> {
         match self {
             Self::Sql(sqlx::Error::Database(error)) => {
@@ -111,8 +111,8 @@ impl Fault {
         }
     }
 
-    /// The error for the caller. `in_doubt`: whether what the call asked for may have been done although the connection
-    /// was lost.
+    /// The error for the caller. `in_doubt`: whether the call may have been carried out although the connection was
+    /// lost.
     pub(super) fn into_error(self, location: &str, in_doubt: bool) -> StoreError {
         if let Self::Store(error) = self {
             return error;
@@ -121,7 +121,7 @@ impl Fault {
         let (kind, message) = self.describe(location);
         let (kind, message) = match kind {
             StoreErrorKind::Unavailable if is_lost && in_doubt => {
-                let message = format!("{message}; what was asked for may or may not have been done");
+                let message = format!("{message}; the call may or may not have been carried out");
                 (StoreErrorKind::Unknown, message)
             }
             _ => (kind, message),
@@ -139,12 +139,15 @@ impl Fault {
                 return (Unavailable, format!("{location} did not answer for {length:?}"));
             }
             Self::Again(what) => {
-                return (Unavailable, format!("{location} is contended: {what}, time and again"));
+                return (Unavailable, format!("{location} is contended: {what}, repeatedly; try again"));
             }
             Self::Store(error) => return (error.kind(), error.to_string()),
             Self::Sql(sqlx::Error::Database(error)) => error,
             Self::Sql(sqlx::Error::Configuration(_)) => {
-                return (Denied, format!("{location} cannot be connected to as it is configured"));
+                return (
+                    Denied,
+                    format!("cannot connect to {location} as it is configured; check its URL or options"),
+                );
             }
             Self::Sql(sqlx::Error::Tls(_)) => {
                 let remedy = "check `sslmode`, and that this build has TLS (the feature `postgres-tls`)";
@@ -156,7 +159,7 @@ impl Fault {
                 | sqlx::Error::ColumnNotFound(_)
                 | sqlx::Error::RowNotFound
                 | sqlx::Error::Encode(_),
-            ) => return (Other, format!("{location} holds something that cannot be read")),
+            ) => return (Other, format!("{location} holds a value that taskflow cannot read")),
             Self::Sql(_) => return (Unavailable, format!("the connection to {location} was lost")),
         };
         let code = error.code().unwrap_or_default();
@@ -169,7 +172,7 @@ impl Fault {
             "42P01" | "42703" | "42883" => (
                 NotAStore,
                 format!(
-                    "{location} is not a store, or no longer: {said}; start a manager on it to make it one"
+                    "{location} is not a store, or is no longer one: {said}; start a manager on it to create the tables"
                 ),
             ),
             "26000" | "42P05" => (Unavailable, format!("{location} {BEHIND_A_POOLER} ({said})")),
@@ -177,7 +180,7 @@ impl Fault {
                 (Unavailable, format!("{location} {BEHIND_A_POOLER} ({said})"))
             }
             "0A000" if self.is_refusal() => {
-                (Unavailable, format!("the tables of {location} were changed time and again: {said}"))
+                (Unavailable, format!("the tables of {location} were changed repeatedly: {said}"))
             }
             "25006" => (
                 Unavailable,

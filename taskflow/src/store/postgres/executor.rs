@@ -1,5 +1,5 @@
-//! How a call is done: on a connection, to its end whether or not anybody waits for it, again if it lost a race; and what
-//! becomes of claims whose answers were lost.
+//! How a call is executed: on a connection, to its end even if nobody waits for the answer, and again if it lost a
+//! race. Also gives back the tasks of claims whose answers were lost.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -20,19 +20,19 @@ use super::sql::Sql;
 use crate::model::{InstanceId, StoreError, StoreErrorKind};
 use crate::store::suspects::Suspects;
 
-/// Between two notifications, at least.
+/// The minimum time between two notifications.
 const PAUSE: Duration = Duration::from_millis(5);
-/// How often a call that lost a race is done again.
+/// How often a call that lost a race is repeated.
 const RACES: u32 = 20;
-/// How often a call that failed by what is stored is done again.
+/// How often a call that failed on stored values is repeated.
 const MENDS: u32 = 3;
 
-/// What all handles share.
+/// The state that all handles of a store share.
 pub(super) struct Shared {
     pub(super) sql: Sql,
     pub(super) connections: Connections,
     pub(super) hints: Hints,
-    /// Whether the server's sessions are ours from one transaction to the next: not so behind some poolers.
+    /// Whether a server session stays ours from one transaction to the next. Behind some poolers it does not.
     pub(super) listens: bool,
     pub(super) location: String,
     pub(super) lease_connections: LeaseConnections,
@@ -41,7 +41,7 @@ pub(super) struct Shared {
     mended: tokio::sync::Mutex<Option<Mended>>,
 }
 
-/// The last time that damage was looked for.
+/// The last search for damage.
 #[derive(Clone, Copy, Debug)]
 struct Mended {
     found: bool,
@@ -49,20 +49,20 @@ struct Mended {
     took: Duration,
 }
 
-/// A claim whose answer was lost: what it took, if it took anything, will never be run.
+/// A claim whose answer was lost. Tasks that it took will never be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct UnconfirmedClaim {
     instance: Uuid,
     claim_id: i64,
 }
 
-/// What a call does, and how it does it.
+/// What a call does, and how it is executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallKind {
-    /// It changes nothing: an answer that was lost is as good as none.
+    /// It changes nothing, so a lost answer does no harm.
     Read,
     Write,
-    /// It must not wait for others, and is done on a runtime of its own.
+    /// It must not wait for other calls, and runs on a runtime of its own.
     Renew,
 }
 
@@ -81,7 +81,7 @@ impl Shared {
         }
     }
 
-    /// Does a call on the current runtime.
+    /// Executes a call on the current runtime.
     pub(super) fn call<T, W>(
         self: &Arc<Self>,
         kind: CallKind,
@@ -99,7 +99,7 @@ impl Shared {
         })
     }
 
-    /// Does a claim, after it has given back what former ones took whose answers were lost.
+    /// Executes a claim, after giving back the tasks of earlier claims whose answers were lost.
     pub(super) fn claims<T, W>(
         self: &Arc<Self>,
         instance: InstanceId,
@@ -139,7 +139,7 @@ impl Shared {
         self.run(CallKind::Write, &|session: &mut Session<'_>| work(session, claim.claim_id)).await
     }
 
-    /// Gives back what claims of that instance took whose answers were lost: none of it has begun.
+    /// Gives back the tasks of claims of that instance whose answers were lost. None of them has begun.
     pub(super) async fn give_back_unconfirmed(self: &Arc<Self>, instance: Uuid) -> Result<(), StoreError> {
         let unconfirmed: Vec<UnconfirmedClaim> =
             self.unconfirmed.lock().iter().filter(|claim| claim.instance == instance).copied().collect();
@@ -156,7 +156,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Does a call: again if it lost a race, and on another connection if that was lost before anything was done.
+    /// Executes a call: again if it lost a race, and on another connection if the first was lost before anything was
+    /// done.
     async fn run<T, W>(self: &Arc<Self>, kind: CallKind, work: &W) -> Result<T, StoreError>
     where
         W: for<'s, 'c> Fn(&'s mut Session<'c>) -> BoxFuture<'s, Result<T, Fault>> + Sync,
@@ -186,8 +187,8 @@ impl Shared {
         }
     }
 
-    /// Mends what other hands have stored and statements fail by. Answers whether the call is worth repeating. Mending reads
-    /// all that has not ended, so it takes at most a tenth of the time.
+    /// Repairs stored damage that statements fail on. Answers whether the call is worth repeating. A repair reads all
+    /// tasks that have not ended, so it takes at most a tenth of the time.
     async fn mend(self: &Arc<Self>) -> bool {
         let asked = Instant::now();
         let mut mended = self.mended.lock().await;
@@ -203,7 +204,7 @@ impl Shared {
         let found = match self.once(CallKind::Write, &damage::mend_boxed).await {
             Ok(found) => found,
             Err((fault, _)) => {
-                tracing::error!(?fault, "damage in {} could not be mended", self.location);
+                tracing::error!(?fault, "damage in {} could not be repaired", self.location);
                 false
             }
         };
@@ -211,7 +212,7 @@ impl Shared {
         found
     }
 
-    /// Does a call once. After an error, whether it may have been done all the same.
+    /// Executes a call once. With an error comes whether the call may have been carried out all the same.
     async fn once<T, W>(self: &Arc<Self>, kind: CallKind, work: &W) -> Result<T, (Fault, bool)>
     where
         W: for<'s, 'c> Fn(&'s mut Session<'c>) -> BoxFuture<'s, Result<T, Fault>> + Sync,
@@ -248,7 +249,7 @@ impl Shared {
         done
     }
 
-    /// Tells everybody, here and elsewhere, that something changed.
+    /// Notifies the listeners of this process and of the others that something changed.
     fn notify(self: &Arc<Self>) {
         if self.hints.changed() {
             tokio::spawn(send_hints(Arc::downgrade(self)));
@@ -256,7 +257,7 @@ impl Shared {
     }
 }
 
-/// Sends hints until there are none to send. Errors are nobody's business: others poll as well.
+/// Sends hints until none is pending. Errors are ignored, because the other processes poll as well.
 async fn send_hints(shared: Weak<Shared>) {
     loop {
         let Some(shared) = shared.upgrade().filter(|shared| shared.hints.take()) else { return };
@@ -269,9 +270,8 @@ async fn send_hints(shared: Weak<Shared>) {
     }
 }
 
-/// Nobody will answer.
+/// The error for a call that will never be answered.
 pub(super) fn ended(location: &str) -> StoreError {
-    let message =
-        format!("the runtime ended before {location} answered; what was asked for may have been done");
+    let message = format!("the runtime ended before {location} answered; the call may have been carried out");
     StoreError::new(StoreErrorKind::Unknown, message)
 }

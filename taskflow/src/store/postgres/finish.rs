@@ -1,4 +1,4 @@
-//! How runs and holds end, and what runs say before.
+//! How runs and holds end, and what runs report before.
 
 use std::collections::HashSet;
 
@@ -15,9 +15,9 @@ use crate::store::{Finish, FinishKind, Finished, Release, Report, codec, transit
 
 use sqlx::Row;
 
-/// Ends those of these runs well that are still under these fences. They are named twice: the array alone lets every plan
-/// read just them, also one from when the table was small. A row that is renewed at this very moment is waited for and
-/// looked at again, so it must be known by its id: its place is another one then.
+/// Ends those of these runs as successful that still have these fences. The ids are bound twice: the array alone
+/// makes every plan read just these rows, also a plan from when the table was small. A row that is being renewed at
+/// this moment is waited for and checked again. Its `ctid` has changed by then, so it must be found by its id.
 macro_rules! end_well {
     ($ids:literal, $fences:literal, $results:literal, $condition:literal) => {
         concat!(
@@ -44,10 +44,11 @@ macro_rules! end_well {
 }
 pub(super) use end_well;
 
-/// Ends runs well: what most finishes are, and what the rules make of them. A turn costs the server 0.35 ms, and 16 µs for a
-/// task that ends and one that begins (`docs/performance.md`); a desk needs three to five statements. The contract suite shows
-/// that they agree. Where one has a concurrency key it says so (NULL) and does nothing: the row of its
-/// queue must be locked first. The order is there so that the small index of such runs is looked at.
+/// Ends successful runs. This is what most finishes are, and it does what the rules in `transition` decide. A turn
+/// costs the server 0.35 ms, plus 16 µs for each task that ends and one that begins (`docs/performance.md`); a unit
+/// of work needs three to five statements. The contract suite shows that both agree. If a run has a concurrency key,
+/// the statement answers NULL and changes nothing, because the row of its queue must be locked first. The `ORDER BY`
+/// makes the planner use the small index of such runs.
 const SUCCEED: &str = concat!(
     "
 WITH keyed AS MATERIALIZED (
@@ -85,7 +86,8 @@ pub(super) async fn finish(session: &mut Session<'_>, finishes: &[Finish]) -> Re
     Ok(answers)
 }
 
-/// Whether one statement can apply them all: each ends a task of its own well and has nothing else to say.
+/// Whether one statement can apply all finishes: each is the success of a different task, without log lines or
+/// progress.
 pub(super) fn are_plain(finishes: &[Finish]) -> bool {
     let mut seen = HashSet::with_capacity(finishes.len());
     finishes.iter().all(|finish| {
@@ -96,7 +98,7 @@ pub(super) fn are_plain(finishes: &[Finish]) -> bool {
     })
 }
 
-/// `None`, and nothing was done, if some have a concurrency key.
+/// `None` if some have a concurrency key; then nothing was changed.
 async fn succeed(session: &mut Session<'_>, finishes: &[Finish]) -> Result<Option<Vec<Finished>>, Fault> {
     let successes = Successes::of(finishes);
     let statement = successes.bind(session.query(SUCCEED));
@@ -109,7 +111,7 @@ async fn succeed(session: &mut Session<'_>, finishes: &[Finish]) -> Result<Optio
     Ok(Some(answers))
 }
 
-/// Runs that ended well, in the order of their ids, as everybody locks rows.
+/// Successful runs in the order of their ids, in which every transaction locks rows.
 pub(super) struct Successes<'f>(Vec<(usize, &'f Finish)>);
 
 impl<'f> Successes<'f> {
@@ -132,7 +134,7 @@ impl<'f> Successes<'f> {
             .bind(each().map(result).collect::<Vec<_>>())
     }
 
-    /// What became of each, in the order in which they were given, from the ids of those that were applied.
+    /// The answer to each finish in the given order, from the ids of those that were applied.
     pub(super) fn answers(&self, applied: Vec<Uuid>) -> Vec<Finished> {
         let mut answers = vec![Finished::Stale; self.0.len()];
         for id in applied {
@@ -144,13 +146,14 @@ impl<'f> Successes<'f> {
     }
 }
 
-/// Which of these runs were finished before, and are followed by no other: what [`transition::finish`] says of them, in SQL.
+/// Which of these runs were finished before and had no later run of their task: the same answer as
+/// [`transition::finish`], in SQL.
 const REPEATED: &str = "
 SELECT t.id, t.state FROM unnest($1::uuid[], $2::bigint[]) AS f (id, fence) JOIN taskflow_tasks t ON t.id = f.id
 WHERE t.fence = f.fence AND t.started_at IS NOT NULL AND t.state NOT IN (2, 3)";
 
 impl Successes<'_> {
-    /// Tells those that were applied before from those that come too late. Most often there are neither.
+    /// Distinguishes finishes that were applied before from those that come too late. Most often there are neither.
     pub(super) async fn recognise_repeated(
         &self,
         session: &mut Session<'_>,
@@ -175,7 +178,7 @@ impl Successes<'_> {
     }
 }
 
-/// A fence as a column; one that no column holds is nobody's.
+/// A fence as a column value. A fence that no column can hold becomes -1, which matches no run.
 pub(super) fn fence(fence: u64) -> i64 {
     i64::try_from(fence).unwrap_or(-1)
 }
@@ -221,7 +224,7 @@ const OF_CLAIMS: &str = "
 SELECT id, fence FROM taskflow_tasks
 WHERE (state > 0) IS TRUE AND state = 3 AND instance = $1 AND claim_id = ANY($2::bigint[])";
 
-/// Gives back what claims took whose answers were lost: nobody will ever run it.
+/// Gives back the tasks of claims whose answers were lost. No process will ever run them.
 pub(super) async fn give_back_claims(
     session: &mut Session<'_>,
     instance: Uuid,

@@ -1,8 +1,8 @@
-//! Hints that something changed: given by `NOTIFY` after the commit, and heard by a [`listener`](super::listener).
+//! Hints that something changed: sent by `NOTIFY` after the commit, and received by a [`listener`](super::listener).
 //!
-//! PostgreSQL makes transactions that notify commit one after the other, so a `NOTIFY` inside each write would cost four
-//! times the writes' time. It goes out by itself instead, one for all writes since the last. It says who sent it, so that
-//! a process is not woken by itself.
+//! PostgreSQL serializes the commits of transactions that notify, so a `NOTIFY` inside each write would make writes
+//! take four times as long. It is sent by itself instead, one for all writes since the last. It names its sender, so
+//! that a process does not wake itself.
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -12,13 +12,13 @@ use tokio_util::sync::CancellationToken;
 use super::error::Fault;
 use super::session::Session;
 
-/// Without a flush to the disk: it has nothing to keep.
+/// Without a flush to the disk, because it stores nothing.
 const NOTIFY: &str = "
 SELECT pg_notify('taskflow_hints', $1), set_config('synchronous_commit', 'off', true)";
 
 #[derive(Debug)]
 pub(super) struct Hints {
-    /// Who sends: this store value, of which a process may have several.
+    /// Identifies the sender: this store value, since a process may have several.
     pub(super) sender: String,
     pub(super) heard: watch::Sender<()>,
     pending: Mutex<PendingNotifications>,
@@ -43,8 +43,8 @@ impl Hints {
         }
     }
 
-    /// Tells the listeners of this process that something changed. Returns whether a sender must be started that tells
-    /// the other processes.
+    /// Notifies the listeners of this process that something changed. Answers whether the caller must start a task
+    /// that notifies the other processes.
     pub(super) fn changed(&self) -> bool {
         self.heard.send_replace(());
         let mut pending = self.pending.lock();
@@ -52,14 +52,14 @@ impl Hints {
         !std::mem::replace(&mut pending.is_sending, true)
     }
 
-    /// Whether there is something to send. If not, the sender that asks ends.
+    /// Whether there is something to send. If not, the sending task that asks ends.
     pub(super) fn take(&self) -> bool {
         let mut pending = self.pending.lock();
         pending.is_sending = pending.is_full;
         std::mem::take(&mut pending.is_full)
     }
 
-    /// Tells the other processes that something changed, in a session of its own.
+    /// Notifies the other processes that something changed, in a session of its own.
     pub(super) async fn notify(session: &mut Session<'_>, sender: String) -> Result<u64, Fault> {
         session.execute(session.query(NOTIFY).bind(sender)).await
     }

@@ -1,7 +1,7 @@
-//! How tasks come in.
+//! How tasks are added.
 //!
-//! Most batches are one statement: rows that only the table's constraints can refuse. A batch that must look before it
-//! leaps (limits, replacements, keys within a group) goes through [`insert_planned`].
+//! Most batches are one statement: rows that only the table's constraints can refuse. A batch that needs lookups
+//! first (limits, replacements, keys within a group) goes through [`insert_planned`].
 
 use std::collections::HashMap;
 
@@ -20,7 +20,7 @@ use crate::model::{NewTask, TaskId, When, time};
 use crate::store::row_state::RowState;
 use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start, codec};
 
-/// The given tasks as rows, with what the server's clock says of their times.
+/// The given tasks as rows, with their times computed by the server's clock.
 macro_rules! given {
     () => {
         "given AS MATERIALIZED (
@@ -35,7 +35,7 @@ macro_rules! given {
     };
 }
 
-/// Writes the rows of `begun` and counts them. Rows whose id or key is there already are not written.
+/// Writes the rows of `begun` and counts them. Rows whose id or key exists already are not written.
 macro_rules! write_begun {
     () => {
         "written AS (
@@ -75,8 +75,8 @@ const INSERT: &str = concat!(
     write_begun!()
 );
 
-/// Tasks of which some may run from the start: unless their queue is paused or, where they are to start only if it is
-/// idle, a due task waits in it, be it one of this very batch.
+/// Tasks some of which may run from the start, unless their queue is paused. Those that are to start only if the
+/// queue is idle do not run if a due task waits in it, including one of this very batch.
 const INSERT_TO_START: &str = concat!(
     "WITH ",
     given!(),
@@ -112,8 +112,8 @@ const INSERT_TO_START: &str = concat!(
     write_begun!()
 );
 
-/// What tasks that are there already were answered when this instance inserted them, if that still holds: 2 held, 3
-/// running, 8 rejected, 0 nothing of that.
+/// The answer that existing tasks got when this instance inserted them, if it still holds: 2 held, 3 running, 8
+/// rejected, 0 none of these.
 const THERE: &str = "
 SELECT id,
        (CASE WHEN fence = 1 AND claim_id IS NULL AND instance = $2 AND state IN (2, 3) OR state = 8
@@ -172,8 +172,9 @@ async fn insert_plain(
     Ok(answers)
 }
 
-/// Writes tasks that nothing can be in the way of, and answers how they begin. `None`, and nothing was written, if
-/// something may be in their way. In a transaction of others it is not tried: it would end with it.
+/// Writes tasks that cannot conflict with stored ones, and answers how they begin. Answers `None`, and writes
+/// nothing, if there may be a conflict. It is not tried in a caller's transaction, because a conflict would abort
+/// that transaction.
 async fn write_fresh(
     session: &mut Session<'_>,
     batch: &InsertBatch,
@@ -204,7 +205,7 @@ async fn write_fresh(
     Ok(Some(begun))
 }
 
-/// How tasks that are there already began.
+/// How existing tasks began.
 async fn there(
     session: &mut Session<'_>,
     batch: &InsertBatch,
@@ -215,7 +216,7 @@ async fn there(
     states(&session.all(query).await?)
 }
 
-/// The task that has the key of this one. Should it be gone again, this one is inserted.
+/// The task that has the key of this one. If that task is gone again, this one is inserted.
 async fn stands_for(
     session: &mut Session<'_>,
     batch: &InsertBatch,
@@ -243,7 +244,7 @@ async fn stands_for(
     }
 }
 
-/// Writes tasks and answers how those that were written begin.
+/// Writes tasks, and answers how those that were written begin.
 async fn write(
     session: &mut Session<'_>,
     batch: &InsertBatch,

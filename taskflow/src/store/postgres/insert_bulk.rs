@@ -1,8 +1,8 @@
-//! Tasks of which nothing can be in the way: they have no keys, and ids that nobody has seen.
+//! Tasks that cannot conflict with stored ones: they have no keys, and their ids are new.
 //!
-//! Then all that the database must say is which queues are paused or busy; the rest is known before. The rows go straight
-//! from the arrays into the table: nothing looks for rows that are there already, and nothing is answered for each. Should
-//! an id be there all the same, since an add is repeated whose answer was lost, the table refuses the whole statement.
+//! The database only has to say which queues are paused or busy; the rest is known before. The rows go straight from
+//! the arrays into the table: nothing looks for existing rows, and there is no answer for each row. If an id exists
+//! all the same, because an add is repeated after its answer was lost, the table refuses the whole statement.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -19,8 +19,9 @@ use crate::model::{NewTask, TaskSource, When, time};
 use crate::store::row_state::RowState;
 use crate::store::{InsertBatch, InsertTask, Start, codec};
 
-/// The given tasks. Several functions of one list of results give their rows side by side, and NULL where one has no more:
-/// so a column of which no task has anything is an empty array. It costs a third of what they cost as one table.
+/// The given tasks. Several `unnest` calls in one select list return their rows side by side, with NULL where one has
+/// no more rows. So a column that no task has a value for is an empty array. This costs a third of one `unnest` of
+/// all arrays.
 macro_rules! given {
     () => {
         "(
@@ -33,14 +34,14 @@ macro_rules! given {
     };
 }
 
-/// When a task is due for which a time was given.
+/// When a task with a given time is due.
 macro_rules! given_time {
     () => {
         "coalesce(at, now() + delay * interval '1 microsecond')"
     };
 }
 
-/// How many of a queue are not due yet, if any was given a time.
+/// How many tasks of a queue are not due yet, if any has a given time.
 macro_rules! later {
     () => {
         concat!(
@@ -90,8 +91,8 @@ FROM unnest($15::text[], $16::bigint[], $17::boolean[]) AS a (queue, tasks, time
     into_counts!(),
 );
 
-/// Tasks of which some are held or may run from the start: unless their queue is paused or, where they are to start only
-/// if it is idle, a due task waits in it. `start`: 1 if it is idle, 2 at once, 3 held.
+/// Tasks some of which are held or may run from the start, unless their queue is paused. Those that are to start only
+/// if the queue is idle do not run if a due task waits in it. `start`: 1 if the queue is idle, 2 at once, 3 held.
 const BEGIN: &str = concat!(
     "WITH asked AS MATERIALIZED (
     SELECT a.*,
@@ -146,10 +147,10 @@ const BEGIN: &str = concat!(
 SELECT queue, may_start, may_start AND is_idle FROM asked"
 );
 
-/// A batch that nothing can be in the way of.
+/// A batch that cannot conflict with stored tasks.
 pub(super) struct Fresh<'b> {
     tasks: &'b [&'b InsertTask],
-    /// How each begins, so far as this batch decides it.
+    /// How each task begins, as far as this batch decides it.
     starts: Vec<Start>,
     queues: BTreeMap<&'b str, Numbers>,
 }
@@ -160,14 +161,14 @@ struct Numbers {
     if_idle: i64,
     at_once: i64,
     timed: bool,
-    /// A task of this batch waits in it and is due.
+    /// A task of this batch waits in the queue and is due.
     is_busy: bool,
-    /// A task of this batch waits in it, and only the server's clock tells whether it is due.
+    /// A task of this batch waits in the queue, and only the server's clock can decide whether it is due.
     may_be_busy: bool,
 }
 
 impl<'b> Fresh<'b> {
-    /// `None` for a batch of which some task has a key, or where the server's clock decides what starts.
+    /// `None` if a task of the batch has a key, or if the server's clock decides what starts.
     pub(super) fn of(tasks: &'b [&'b InsertTask]) -> Option<Self> {
         let mut queues: BTreeMap<&str, Numbers> = BTreeMap::new();
         let mut starts = Vec::with_capacity(tasks.len());
@@ -182,7 +183,7 @@ impl<'b> Fresh<'b> {
         Some(Self { tasks, starts, queues })
     }
 
-    /// Writes them, and answers how each begins, in their order. Nothing is written if an id is there already.
+    /// Writes the tasks, and answers how each begins, in their order. Nothing is written if an id exists already.
     pub(super) async fn write(
         &self,
         session: &mut Session<'_>,
@@ -243,7 +244,7 @@ impl<'b> Fresh<'b> {
 }
 
 impl Numbers {
-    /// Counts a task, and answers how it begins. `None` if only the server can tell.
+    /// Counts a task, and answers how it begins. `None` if only the server can decide.
     fn take(&mut self, insert: &InsertTask) -> Option<Start> {
         let new = &insert.task;
         self.tasks += 1;
@@ -266,13 +267,13 @@ impl Numbers {
     }
 }
 
-/// A column of an insert: empty if no task has anything in it.
+/// A column of an insert: empty if no task has a value in it.
 fn column<T>(values: impl Iterator<Item = Option<T>>) -> Vec<Option<T>> {
     let values: Vec<Option<T>> = values.collect();
     if values.iter().all(Option::is_none) { Vec::new() } else { values }
 }
 
-/// A value, unless it is the one that the column has by itself.
+/// The value, or `None` if it is the column's default.
 fn unless<T: Copy + PartialEq>(value: T, default: T) -> Option<T> {
     (value != default).then_some(value)
 }

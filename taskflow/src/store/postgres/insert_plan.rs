@@ -1,5 +1,5 @@
-//! What a batch of adds comes to where they must be looked at one by one: from what is known of the store to what is to be
-//! written.
+//! Plans a batch of adds whose tasks must be looked at one by one: from the known state of the store to the rows to
+//! write.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -12,17 +12,17 @@ use crate::model::{NewTask, TaskId, When, time};
 use crate::store::row_state::RowState;
 use crate::store::{InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start, codec};
 
-/// What is known of the store while the groups are gone through, and what is to be written.
+/// The known state of the store while the groups are processed, and the rows to write.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Plan<'b> {
     pub(super) now: i64,
-    /// How tasks that are there already began, or that they were rejected.
+    /// How existing tasks began, or that they were rejected.
     pub(super) there: HashMap<TaskId, RowState>,
-    /// Who holds a key, by key and name.
+    /// The holder of each key, by key and name.
     pub(super) keys: HashMap<(&'b str, &'b str), TaskId>,
     pub(super) run_keys: HashMap<(&'b str, &'b str), TaskId>,
     pub(super) queues: HashMap<String, Queue>,
-    /// Stored tasks that wait with a run key.
+    /// Stored tasks that wait and have a run key.
     pub(super) waiting: HashMap<TaskId, Waiting<'b>>,
     /// Queues of stored tasks with a concurrency key that may be replaced.
     pub(super) keyed_queues: BTreeSet<String>,
@@ -39,7 +39,7 @@ pub(super) struct Queue {
     pub(super) due: i64,
 }
 
-/// A stored task that waits, and what it is to become.
+/// A stored task that waits, and its replacement.
 #[derive(Clone, Debug)]
 pub(super) struct Waiting<'b> {
     pub(super) queue: String,
@@ -48,7 +48,7 @@ pub(super) struct Waiting<'b> {
     pub(super) with: Option<&'b NewTask>,
 }
 
-/// A task to be inserted: itself, or what another of this batch with its run key wants.
+/// A task to insert, and the task of this batch whose values it gets: itself, or a later one with its run key.
 #[derive(Clone, Debug)]
 pub(super) struct New<'b> {
     pub(super) task: &'b NewTask,
@@ -72,11 +72,11 @@ impl<'b> Plan<'b> {
         answer
     }
 
-    /// Counts what was refused, and keeps a record of it if one was asked for.
+    /// Counts the refused tasks, and keeps a record if one was asked for.
     fn reject(&mut self, group: &'b InsertGroup, refusal: &Refusal) {
         let Refusal::QueueFull { queue, .. } = refusal;
         if group.tasks.iter().any(|insert| self.there.contains_key(&insert.task.id)) {
-            // It is being repeated.
+            // This add is being repeated.
             return;
         }
         self.counts.refuse(queue, codec::to_i64(group.tasks.len()));
@@ -129,7 +129,7 @@ impl<'b> Plan<'b> {
         begun(insert, state)
     }
 
-    /// Gives a waiting task what another add with its run key wants. A hold stays: whoever has it ends it.
+    /// Gives a waiting task the values of another add with its run key. A hold stays: its owner ends it.
     fn replace(&mut self, waiting: TaskId, new: &'b NewTask) {
         let would_be = RowState::waiting(due(new, self.now).0, self.now);
         let becomes = |state: RowState| if state == RowState::Held { RowState::Held } else { would_be };
@@ -179,7 +179,7 @@ impl<'b> Plan<'b> {
     }
 }
 
-/// When a task is due, and the instant it was meant for if one was given.
+/// When a task is due, and the given time if there is one.
 pub(super) fn due(new: &NewTask, now: i64) -> (i64, Option<i64>) {
     let scheduled_for = match new.when {
         When::Now => None,

@@ -1,8 +1,8 @@
-//! Adds that must look before they leap: into queues with a limit, in place of a waiting task, with keys inside a group.
+//! Adds that need lookups first: into queues with a limit, in place of a waiting task, with keys inside a group.
 //!
-//! In one transaction: the rows of limited queues are locked, so that no two adds count the same free place; what is
-//! there is looked up; the groups are gone through one by one; and what came of it is written. Whatever another
-//! transaction puts in the way meanwhile, the constraints refuse, and all of it is done again.
+//! It is one transaction. It locks the rows of limited queues, so that no two adds count the same free place; looks
+//! up the existing tasks and keys; goes through the groups one by one; and writes the result. If another transaction
+//! creates a conflict meanwhile, a constraint refuses the write, and the whole transaction is repeated.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,7 +61,7 @@ LEFT JOIN LATERAL (
 ) r ON true
 ORDER BY a.n";
 
-/// Those that can be replaced; one that was claimed meanwhile is no longer among them.
+/// Tasks that can be replaced. A task that was claimed meanwhile is no longer among them.
 const LOCK_WAITING: &str = "
 SELECT id, queue, state, concurrency_key FROM taskflow_tasks
 WHERE id = ANY($1::uuid[]) AND state <= 2 AND attempt = 0 ORDER BY id FOR UPDATE";
@@ -155,7 +155,7 @@ impl<'b> Plan<'b> {
         let holders: Vec<Uuid> = holders.into_iter().map(Uuid::from).collect();
         let rows = session.all(session.query(LOCK_WAITING).bind(holders)).await?;
         if rows.len() < expected {
-            return Err(Fault::Again("a task that was to be replaced began"));
+            return Err(Fault::Again("a task to be replaced has started"));
         }
         for row in rows {
             let state = RowState::from_number(row.try_get::<i16, _>(2)?.into());
@@ -176,7 +176,7 @@ impl<'b> Plan<'b> {
         let of_waiting = self.waiting.values().map(|waiting| waiting.queue.as_str());
         let names: BTreeSet<_> = of_new.chain(of_waiting).map(escape_nul).collect();
         let names: Vec<_> = names.into_iter().collect();
-        // More than this batch could take away make no difference.
+        // It is enough to count one more than this batch could take away.
         let enough = codec::to_i64(tasks.len() + 1);
         let query = session.query(LOOK_AT_QUEUES).bind(names).bind(enough);
         for row in session.all(query).await? {

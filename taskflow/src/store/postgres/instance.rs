@@ -1,4 +1,4 @@
-//! Which processes there are.
+//! The known instances.
 
 use sqlx::Row;
 use uuid::Uuid;
@@ -16,7 +16,7 @@ ON CONFLICT (id) DO UPDATE SET
     host = excluded.host, pid = excluded.pid, version = excluded.version, runs = excluded.runs,
     schedules = excluded.schedules, seen_at = now(), gone_at = NULL, sign_start = NULL";
 
-/// Its runs, if it left any, are lost at once: their leases end.
+/// Runs that the instance left behind are lost at once, because their leases end.
 const LEAVE: &str = "
 WITH gone AS (
     UPDATE taskflow_instances SET gone_at = now(), sign_start = NULL WHERE id = $1 AND gone_at IS NULL
@@ -26,7 +26,7 @@ WHERE id = ANY (ARRAY(
     SELECT id FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state IN (2, 3) AND instance = $1 ORDER BY id FOR UPDATE
 ))";
 
-/// Those that have renewed something, if only themselves, during the last three of their leases.
+/// Instances that renewed a lease, or only their own row, within three times their lease.
 const INSTANCES: &str = "
 SELECT i.id, i.host, i.pid, i.version, i.runs, i.started_at, i.seen_at,
        (SELECT count(*) FROM taskflow_tasks t

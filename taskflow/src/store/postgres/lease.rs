@@ -1,4 +1,4 @@
-//! Leases are renewed, and who renews hears whom to stop.
+//! Renews leases, and answers which tasks the instance must stop.
 
 use std::collections::HashMap;
 
@@ -12,9 +12,10 @@ use super::value::length;
 use crate::model::{InstanceId, TaskId};
 use crate::store::{Renewal, Renewed, RunRef, codec};
 
-/// Waits for nobody. A row that is locked is being written by somebody else, most likely by a finish of this very
-/// instance: to wait for it could end in a deadlock, which the server takes a second to notice, and leases with it. It is
-/// left for the next renewal, which comes long before its lease ends; whoever looks for lost runs skips it as well.
+/// Waits for no lock. A locked row is being written by another transaction, most likely by a finish of this very
+/// instance. Waiting for it could end in a deadlock, which the server takes a second to detect, and leases could end
+/// meanwhile. The row is left for the next renewal, which comes long before its lease ends. The search for lost runs
+/// skips locked rows as well.
 const RENEW: &str = "
 WITH seen AS (
     UPDATE taskflow_instances

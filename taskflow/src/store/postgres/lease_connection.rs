@@ -1,5 +1,6 @@
-//! The lease connection of an instance that runs tasks: beside all others, driven by the thread that renews leases. On it
-//! leases are renewed, and its session holds the lock that [shows](super::liveness) that the process lives.
+//! The lease connection of an instance that runs tasks. It is separate from all others and driven by the thread that
+//! renews leases. It renews the leases, and its session holds the lock that [shows](super::liveness) that the process
+//! lives.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,29 +19,29 @@ use super::session::Session;
 use crate::model::{InstanceId, StoreError};
 use crate::store::liveness::{LIVENESS_GRACE, Liveness, LivenessStream, SHOW_AGAIN};
 
-/// How often the connection is asked whether it is there: when it is lost, its lock is too.
+/// How often the connection is pinged: when it is lost, its lock is too.
 const PING: Duration = Duration::from_millis(200);
 
-/// How long a ping may take before the connection is taken for half open.
+/// How long a ping may take before the connection counts as half open.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// How often a renewal that lost a race is done again.
+/// How often a renewal that lost a race is repeated.
 const RACES: u32 = 20;
 
-/// Keeps a lease connection for as long as the stream is asked for more.
+/// Keeps a lease connection open for as long as the stream is polled.
 pub(super) fn show_life(shared: &Arc<Shared>, instance: InstanceId) -> LivenessStream {
     if !shared.listens {
-        // No session is ours for longer than a transaction.
+        // Behind a pooler no session stays ours for longer than a transaction.
         return Box::pin(futures_util::stream::pending());
     }
     let (sender, requests) = mpsc::unbounded_channel();
     shared.lease_connections.0.lock().insert(instance, sender);
     let shared = Arc::clone(shared);
-    let keeper =
+    let lease_connection =
         LeaseConnection { shared, instance, requests, waiting: Vec::new(), connection: None, there_at: None };
-    Box::pin(futures_util::stream::unfold(keeper, |mut keeper| async move {
-        let sign = keeper.next().await;
-        Some((sign, keeper))
+    Box::pin(futures_util::stream::unfold(lease_connection, |mut lease_connection| async move {
+        let liveness = lease_connection.next().await;
+        Some((liveness, lease_connection))
     }))
 }
 
@@ -51,7 +52,7 @@ struct LeaseConnection {
     /// Requests that came while there was no connection.
     waiting: Vec<Request>,
     connection: Option<PgConnection>,
-    /// When the sign was last known to be there, if it was ever shown.
+    /// When the liveness lock was last known to be held, if it ever was.
     there_at: Option<Instant>,
 }
 
@@ -79,7 +80,7 @@ impl LeaseConnection {
             Some(request) => Some(request),
             None => match tokio::time::timeout(PING, self.requests.recv()).await {
                 Ok(Some(request)) => Some(request),
-                // Another keeper of this instance has taken over.
+                // Another lease connection of this instance has taken over.
                 Ok(None) => std::future::pending().await,
                 Err(_) => None,
             },
@@ -102,8 +103,8 @@ impl LeaseConnection {
         None
     }
 
-    /// Renews leases, and tells whoever asked. Answers whether the connection is of more use. What broke a connection is done once
-    /// more on the next.
+    /// Renews leases and replies to the caller. Answers whether the connection can be used further. A renewal that
+    /// broke the connection is repeated once, on the next one.
     async fn renew(&mut self, connection: &mut PgConnection, mut renewing: Renewing) -> bool {
         let mut races = 0;
         let answer = loop {
@@ -120,16 +121,16 @@ impl LeaseConnection {
             self.waiting.push(Request::Renew(renewing));
             return false;
         }
-        // Whoever asked may have stopped waiting.
+        // The caller may have stopped waiting.
         let _ = renewing.reply.send(answer.map_err(|fault| fault.into_error(&self.shared.location, true)));
         is_fit
     }
 
-    /// Tries to connect and to show the sign, once. Whoever asks for something meanwhile waits for that.
+    /// Tries once to connect and to show that this instance lives. Requests that come meanwhile wait for the result.
     async fn connect(&mut self) -> Option<Liveness> {
         let since = self.there_at.map_or(Duration::MAX, |at| at.elapsed());
         let is_urgent = since < LIVENESS_GRACE * 2;
-        // One that is not answered must not use up the time there is for others.
+        // A connection attempt without an answer must not use up the time for further attempts.
         let patience = if is_urgent { LIVENESS_GRACE / 2 } else { PATIENCE };
         let (shared, instance) = (Arc::clone(&self.shared), self.instance);
         let attempt: BoxFuture<'static, Result<(PgConnection, bool), Fault>> = async move {
@@ -149,7 +150,7 @@ impl LeaseConnection {
                 Some(Liveness::Visible)
             }
             Err(fault) => {
-                // Nobody can have been taken for dead meanwhile.
+                // No process can have been declared dead meanwhile.
                 if fault.refuses_everybody()
                     && let Some(there_at) = &mut self.there_at
                 {
@@ -164,12 +165,12 @@ impl LeaseConnection {
         }
     }
 
-    /// What is to be said without a connection.
+    /// What the stream reports without a connection.
     fn gone(&self) -> Option<Liveness> {
         self.there_at.map(|since| Liveness::Gone { since })
     }
 
-    /// Does this, and takes requests meanwhile.
+    /// Does the work, and collects requests meanwhile.
     async fn while_asked<T>(&mut self, mut work: BoxFuture<'static, T>) -> T {
         loop {
             tokio::select! {
@@ -180,7 +181,7 @@ impl LeaseConnection {
         }
     }
 
-    /// Tells those who wait for a connection why there is none.
+    /// Tells the waiting callers why there is no connection.
     fn refuse_waiting(&mut self, fault: Fault) {
         let error = fault.into_error(&self.shared.location, false);
         for request in self.waiting.drain(..) {
@@ -191,7 +192,7 @@ impl LeaseConnection {
     }
 }
 
-/// Whether the connection is of more use.
+/// Whether the connection can be used further.
 fn is_fit<T>(done: &Result<T, Fault>) -> bool {
     done.as_ref().map_or_else(|fault| !fault.ends_connection(), |_| true)
 }

@@ -1,4 +1,4 @@
-//! Which instances of this store have a lease connection, and what each is asked for.
+//! The instances of this store that have a lease connection, and the requests to it.
 
 use std::collections::HashMap;
 
@@ -13,20 +13,20 @@ use crate::store::{Renewal, Renewed};
 #[derive(Debug, Default)]
 pub(super) struct LeaseConnections(pub(super) Mutex<HashMap<InstanceId, mpsc::UnboundedSender<Request>>>);
 
-/// What a lease connection is asked for.
+/// A request to a lease connection.
 #[derive(Debug)]
 pub(super) enum Request {
     Renew(Renewing),
-    /// Somebody saw that the lock is not held.
+    /// Another call saw that the lock is not held.
     ShowAgain,
 }
 
-/// A renewal, and whom to tell.
+/// A renewal, and the channel for its reply.
 #[derive(Debug)]
 pub(super) struct Renewing {
     pub(super) renewal: Renewal,
     pub(super) reply: oneshot::Sender<Result<Renewed, StoreError>>,
-    /// It was tried on a connection that broke.
+    /// It was tried before, on a connection that broke.
     pub(super) is_repeated: bool,
 }
 
@@ -34,20 +34,20 @@ impl LeaseConnections {
     /// Renews on the lease connection, if there is one.
     pub(super) fn renew(&self, renewal: &Renewal) -> Option<oneshot::Receiver<Result<Renewed, StoreError>>> {
         let lease_connections = self.0.lock();
-        let keeper = lease_connections.get(&renewal.instance)?;
+        let requests = lease_connections.get(&renewal.instance)?;
         let (reply, answer) = oneshot::channel();
         let renewing = Renewing { renewal: renewal.clone(), reply, is_repeated: false };
-        keeper.send(Request::Renew(renewing)).ok()?;
+        requests.send(Request::Renew(renewing)).ok()?;
         Some(answer)
     }
 
-    /// Whether this is the sign of one of our instances. It is shown again if it is not there: a pooler may have given the
-    /// session to somebody else.
+    /// Whether this instance is one of ours. If its lock is not held it is taken again: a pooler may have given the
+    /// session to another client.
     pub(super) fn is_ours(&self, seen: &Seen<i64>) -> bool {
         let lease_connections = self.0.lock();
-        let Some(keeper) = lease_connections.get(&seen.instance) else { return false };
+        let Some(requests) = lease_connections.get(&seen.instance) else { return false };
         if !seen.is_there {
-            let _ = keeper.send(Request::ShowAgain);
+            let _ = requests.send(Request::ShowAgain);
         }
         true
     }

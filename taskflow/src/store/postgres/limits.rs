@@ -1,8 +1,8 @@
 //! Claims from queues that have limits over all processes.
 //!
-//! In one transaction: the rows of those queues are locked; what their limits leave is computed from the numbers that are
-//! kept of them; the first due tasks are looked at, and those blocked of whose concurrency key as many run as may; and
-//! what is left is leased. Two claims from one such queue come one after the other, so each sees what the other took.
+//! A claim is one transaction. It locks the rows of those queues; computes what their limits leave from the stored
+//! counts; looks at the first due tasks and blocks those whose concurrency key already runs as many tasks as it may;
+//! and leases the rest. Two claims from one such queue run one after the other, so each sees what the other took.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -21,13 +21,13 @@ use super::value::{Instant, escape_nul, length};
 use super::{concurrency_keys, finish, queue};
 use crate::store::{Claim, Claims, Finish, SharedLimits, StartWindow, codec};
 
-/// The most tasks that one claim puts aside.
-const ASIDE_AT_ONCE: usize = 1_000;
-/// The most tasks that one claim lets go when the limit of keys has changed.
-const LET_GO_AT_ONCE: i64 = 10_000;
+/// The maximum number of tasks that one claim blocks.
+const BLOCKED_AT_ONCE: usize = 1_000;
+/// The maximum number of tasks that one claim unblocks when the key limit has changed.
+const UNBLOCKED_AT_ONCE: i64 = 10_000;
 
-/// Asked queues in which tasks may be blocked, whatever limit this claim has for them.
-const WITH_ASIDE: &str = "
+/// The asked queues in which tasks may be blocked, whatever limit this claim has for them.
+const WITH_BLOCKED: &str = "
 SELECT name FROM taskflow_queues WHERE name = ANY($1::text[]) AND key_limit IS NOT NULL";
 
 const LOOK_AT_QUEUES: &str = concat!(
@@ -47,9 +47,10 @@ FROM taskflow_queues q CROSS JOIN LATERAL (
 WHERE q.name = ANY($1::text[])"
 );
 
-/// Of each key, and of each name, as many as may run of a key, first to last: those who end let the next go. Were it all, two
-/// processes that disagree about the limit, as during a deployment, would do nothing but let go and blocked.
-const LET_FIRST_GO: &str = "
+/// Unblocks up to `limit` tasks per (key, name), the first of each; finishing runs unblock the rest. If all were
+/// unblocked, two processes that disagree about the limit, as during a deployment, would do nothing but unblock and
+/// block.
+const UNBLOCK_FIRST: &str = "
 WITH RECURSIVE lanes AS (
     (SELECT concurrency_key AS key, name FROM taskflow_tasks
      WHERE state = -1 AND queue = $1 AND concurrency_key IS NOT NULL ORDER BY queue, concurrency_key, name LIMIT 1)
@@ -101,7 +102,7 @@ FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k (queue, key, n)
     ) t ON true
 GROUP BY k.n ORDER BY k.n";
 
-const PUT_ASIDE: &str = "
+const BLOCK: &str = "
 UPDATE taskflow_tasks SET state = -1 WHERE id = ANY (ARRAY(
     SELECT t.id
     FROM unnest($1::uuid[], $2::text[], $3::text[]) AS a (id, queue, key) JOIN taskflow_tasks t ON t.id = a.id
@@ -109,8 +110,8 @@ UPDATE taskflow_tasks SET state = -1 WHERE id = ANY (ARRAY(
     ORDER BY t.id FOR UPDATE OF t SKIP LOCKED
 ))";
 
-/// Leases tasks that were chosen, if they are still what they were. They start at the instant for which the limits were
-/// computed, not at that at which this transaction began to wait for the queues.
+/// Leases the chosen tasks, if they have not changed. They start at the instant for which the limits were computed,
+/// not when this transaction began to wait for the queues.
 const CLAIM_CHOSEN: &str = concat!(
     "WITH due AS MATERIALIZED (
     SELECT t.ctid AS place
@@ -125,12 +126,12 @@ const CLAIM_CHOSEN: &str = concat!(
     answer!("0::smallint", "NULL::uuid[]", "$11::boolean")
 );
 
-/// What a claim may take.
-struct Room<'c> {
+/// A claim with the limits of its queues, and so what it may take.
+struct LimitedClaim<'c> {
     claim: &'c Claim,
     asked: Asked,
     queues: HashMap<String, Queue>,
-    /// Now, by the server's clock; later than when any other claim of these queues looked at it.
+    /// The server's clock, read after the queues were locked: later than any other claim of these queues has read it.
     now: i64,
 }
 
@@ -149,12 +150,12 @@ struct Due {
     may_prefetch: bool,
 }
 
-/// What became of the due tasks that were looked at.
+/// The due tasks that were looked at, sorted by what the claim does with them.
 #[derive(Default)]
 struct Sorted {
     chosen: Vec<Due>,
     blocked: Vec<Due>,
-    /// The next one may not be prefetched.
+    /// The claim stopped at a task that may not be prefetched.
     needs_slot: bool,
 }
 
@@ -170,7 +171,7 @@ pub(super) async fn turn(
     let names: Vec<String> = asked.queues.iter().map(|queue| escape_nul(&queue.name).into_owned()).collect();
     let limited = |name: &String| limits_of(claim, name).any();
     let mut limited: BTreeSet<String> = names.iter().filter(|name| limited(name)).cloned().collect();
-    limited.extend(concurrency_keys::queues(session, session.query(WITH_ASIDE).bind(names)).await?);
+    limited.extend(concurrency_keys::queues(session, session.query(WITH_BLOCKED).bind(names)).await?);
     let keyed = concurrency_keys::queues_of(session, finishes.iter().map(|finish| finish.run.id)).await?;
     queue::lock(session, limited.union(&keyed).cloned().collect()).await?;
     let finished = finish::finish(session, finishes).await?;
@@ -189,13 +190,13 @@ async fn take_within(
     claim: &Claim,
     limited: BTreeSet<String>,
 ) -> Result<(Claims, Vec<Damage>), Fault> {
-    let mut room = Room { claim, asked, queues: HashMap::new(), now: 0 };
-    let mut is_left = room.look(session, limited).await?;
-    let (sorted, stopped) = room.choose(session).await?;
+    let mut limited_claim = LimitedClaim { claim, asked, queues: HashMap::new(), now: 0 };
+    let mut is_left = limited_claim.look(session, limited).await?;
+    let (sorted, stopped) = limited_claim.choose(session).await?;
     is_left |= stopped;
-    let rows = session.all(room.bind_chosen(session.query(CLAIM_CHOSEN), &sorted)).await?;
+    let rows = session.all(limited_claim.bind_chosen(session.query(CLAIM_CHOSEN), &sorted)).await?;
     let (mut claims, damaged) = claims(claim, &rows)?;
-    let next_start = room.count_starts(session, &claims).await?;
+    let next_start = limited_claim.count_starts(session, &claims).await?;
     claims.next_due = [claims.next_due, next_start].into_iter().flatten().min();
     if is_left {
         claims.next_due = Some(Duration::ZERO);
@@ -203,8 +204,9 @@ async fn take_within(
     Ok((claims, damaged))
 }
 
-impl Room<'_> {
-    /// Lowers what is free of each queue to what its limits leave. Answers whether tasks are left that were to be let go.
+impl LimitedClaim<'_> {
+    /// Lowers the free places of each queue to what its limits leave. Answers whether there are more tasks to
+    /// unblock.
     async fn look(&mut self, session: &mut Session<'_>, limited: BTreeSet<String>) -> Result<bool, Fault> {
         let limited: Vec<String> = limited.into_iter().collect();
         let mut come_due = limited.is_empty();
@@ -241,9 +243,10 @@ impl Room<'_> {
         Ok(is_left)
     }
 
-    /// Chooses tasks, and puts those aside that are in their way. Answers too whether it stopped before it was done.
+    /// Chooses tasks to start, and blocks tasks before them whose key is busy. Answers also whether it stopped early
+    /// because it has blocked as many as it may.
     async fn choose(&self, session: &mut Session<'_>) -> Result<(Sorted, bool), Fault> {
-        let (mut look, mut left) = (1, ASIDE_AT_ONCE);
+        let (mut look, mut left) = (1, BLOCKED_AT_ONCE);
         loop {
             let due = self.look_at_due(session, look).await?;
             let running = self.running(session, &due).await?;
@@ -253,15 +256,15 @@ impl Room<'_> {
             }
             let put = block(session, &sorted.blocked).await?;
             left = left.saturating_sub(put);
-            // Those that somebody else is writing are not waited for.
+            // Rows that another transaction is writing are not waited for.
             if left == 0 || put < sorted.blocked.len() {
                 return Ok((sorted, left == 0));
             }
-            look = (look * 4).min(codec::to_i64(ASIDE_AT_ONCE));
+            look = (look * 4).min(codec::to_i64(BLOCKED_AT_ONCE));
         }
     }
 
-    /// The first due tasks: so many times as many as can be taken, where keys are limited.
+    /// The first due tasks: where keys are limited, `times` as many as can be taken.
     async fn look_at_due(&self, session: &mut Session<'_>, times: i64) -> Result<Vec<Due>, Fault> {
         let queues = self.asked.queues.iter().filter(|queue| queue.free > 0);
         let (mut names, mut most) = (Vec::new(), Vec::new());
@@ -285,7 +288,7 @@ impl Room<'_> {
         due.key.as_ref().and(self.queues.get(&due.queue)?.limits.key_concurrency).map(codec::to_i64)
     }
 
-    /// How many run of each key that is limited.
+    /// How many tasks of each limited key run.
     async fn running(
         &self,
         session: &mut Session<'_>,
@@ -306,7 +309,7 @@ impl Room<'_> {
         keys.into_iter().zip(&rows).map(|(key, row)| Ok((place(key), row.try_get(0)?))).collect()
     }
 
-    /// Which tasks to take, and which to blocked, at most so many.
+    /// Which tasks to start, and which to block, at most `most_blocked`.
     fn sort(
         &self,
         due: Vec<Due>,
@@ -361,7 +364,7 @@ impl Room<'_> {
             .bind(sorted.needs_slot)
     }
 
-    /// Takes note of what starts in queues with a rate limit, and answers when another may where none may now.
+    /// Records the starts in queues with a rate limit, and answers when the next may start if none may now.
     async fn count_starts(
         &mut self,
         session: &mut Session<'_>,
@@ -384,10 +387,10 @@ impl Room<'_> {
     }
 }
 
-/// Lets go what another limit may let run, as much as one claim may. Answers whether some is left.
+/// Unblocks tasks after the key limit has changed, as many as one claim may. Answers whether more are left.
 async fn change_key_limit(session: &mut Session<'_>, queue: &str, limit: Option<i64>) -> Result<bool, Fault> {
-    let release_hold = session.query(LET_FIRST_GO).bind(queue.to_owned()).bind(LET_GO_AT_ONCE).bind(limit);
-    if session.execute(release_hold).await? >= LET_GO_AT_ONCE.unsigned_abs() {
+    let unblock = session.query(UNBLOCK_FIRST).bind(queue.to_owned()).bind(UNBLOCKED_AT_ONCE).bind(limit);
+    if session.execute(unblock).await? >= UNBLOCKED_AT_ONCE.unsigned_abs() {
         return Ok(true);
     }
     session.execute(session.query(KEEP_KEY_LIMIT).bind(queue.to_owned()).bind(limit)).await?;
@@ -396,7 +399,7 @@ async fn change_key_limit(session: &mut Session<'_>, queue: &str, limit: Option<
 
 async fn block(session: &mut Session<'_>, blocked: &[Due]) -> Result<usize, Fault> {
     let statement = session
-        .query(PUT_ASIDE)
+        .query(BLOCK)
         .bind(blocked.iter().map(|due| due.id).collect::<Vec<_>>())
         .bind(blocked.iter().map(|due| due.queue.clone()).collect::<Vec<_>>())
         .bind(blocked.iter().map(|due| due.key.clone()).collect::<Vec<_>>());

@@ -1,8 +1,8 @@
 //! Pages of records, newest first.
 //!
-//! A page reads along an index that has its order: that of ids, or of ids by state for tasks that ended badly; what
-//! is pending or running is read from the small indexes where that is less. It looks at no more than
-//! [`MAX_LOOKED_AT`](TaskFilter::MAX_LOOKED_AT) rows and says where it stopped.
+//! A page reads along an index that has its order: by id, or by state and id for tasks that ended other than
+//! `success`. Pending and running tasks are read from the small indexes where that is less. A page looks at no more
+//! than [`MAX_LOOKED_AT`](TaskFilter::MAX_LOOKED_AT) rows and says where it stopped.
 
 use sqlx::Row;
 use uuid::Uuid;
@@ -16,13 +16,13 @@ use crate::model::{Cursor, Page, TaskFilter, TaskId, TaskRecord, TaskStatus, tim
 use crate::store::codec;
 use crate::store::row_state::RowState;
 
-/// Rows that are looked at for a page: some 20 ms.
+/// Rows to look at for a page, which takes some 20 ms.
 const ENOUGH: i64 = TaskFilter::MAX_LOOKED_AT as i64;
 
-/// So many pending tasks are gathered and sorted; more are read along the index of ids.
+/// Up to this many pending tasks are gathered and sorted. If there are more, the index of ids is read.
 const FEW: i64 = 5_000;
 
-/// The conditions of a filter on rows that were looked at.
+/// The conditions of a filter on the rows that were looked at.
 macro_rules! is_meant {
     () => {
         "(cardinality($3::smallint[]) = 0 OR state = ANY($3))
@@ -38,7 +38,7 @@ macro_rules! is_meant {
     };
 }
 
-/// How many rows were looked at, the last of them, and the ids of those that are meant.
+/// How many rows were looked at, the last of them, and the ids of those that match the filter.
 macro_rules! look_at {
     ($rows:literal) => {
         concat!(
@@ -61,7 +61,8 @@ const ALONG_IDS: &str = look_at!(
 "
 );
 
-/// What waits and runs, and as many as are wanted of each bad end along the index of those.
+/// Pending and running tasks, and as many as needed of each final state other than `success`, along the index of
+/// those.
 const AMONG_FEW: &str = look_at!(
     "
     SELECT id, state, name, queue, created_at, tags FROM (
@@ -103,7 +104,7 @@ async fn list_of(
     let limit = filter.limit.clamp(1, TaskFilter::MAX_LIMIT);
     let before = filter.after.map_or(Uuid::max(), |cursor| Uuid::from(cursor.id()));
     let looked = match along_ids(session, filter).await? {
-        // Most that is looked at is meant, or nothing is known of it.
+        // Most rows match, or nothing is known about how many do.
         true => {
             let first = look(session, ALONG_IDS, filter, before, codec::to_i64(2 * limit)).await?;
             match first.down_to {
@@ -126,14 +127,14 @@ async fn list_of(
     Ok(Page::new(items, next))
 }
 
-/// What was found among rows that were looked at.
+/// The matches among the rows that were looked at.
 struct Looked {
-    /// The last row; none if there are no others.
+    /// The last row that was looked at; none if there are no further rows.
     down_to: Option<Uuid>,
     found: Vec<Uuid>,
 }
 
-/// Looks at so many rows.
+/// Looks at up to `most` rows.
 async fn look(
     session: &mut Session<'_>,
     text: &'static str,
@@ -149,7 +150,7 @@ async fn look(
     })
 }
 
-/// Whether what is meant may be anywhere.
+/// Whether matching tasks may be anywhere among the ids.
 async fn along_ids(session: &mut Session<'_>, filter: &TaskFilter) -> Result<bool, Fault> {
     if filter.statuses.is_empty() || filter.statuses.contains(&TaskStatus::Success) {
         return Ok(true);
@@ -176,8 +177,8 @@ fn bind(statement: Statement, filter: &TaskFilter, before: Uuid, most: i64) -> S
         .bind(filter.tags.iter().map(|(key, value)| tag(key, value)).collect::<Vec<_>>())
 }
 
-/// A label as it stands in the column: between a brace or a comma and a comma or a brace, and nowhere else, since a quote
-/// inside a string has a backslash before it.
+/// A label as it stands in the column: between a brace or a comma and a comma or a brace, and nowhere else, since a
+/// quote inside a string has a backslash before it.
 fn tag(key: &str, value: &str) -> String {
     let quoted = |text: &str| serde_json::to_string(text).expect("a string can be written as JSON");
     format!("{}:{}", quoted(key), quoted(value))

@@ -1,4 +1,4 @@
-//! Hears the hints of other processes, by `LISTEN` on a connection of its own.
+//! Receives the hints of other processes, by `LISTEN` on a connection of its own.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -10,10 +10,10 @@ use tokio::task::JoinHandle;
 use super::executor::Shared;
 use crate::store::{Hint, HintStream};
 
-/// A connection on which nothing was heard for so long is asked whether it is there.
+/// A connection that has been silent for this long is pinged.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// Hears of changes, here and elsewhere, for as long as the store is there.
+/// A stream of hints from this process and the others, for as long as the store exists.
 pub(super) fn listen(shared: &Arc<Shared>) -> HintStream {
     let heard = shared.hints.heard.subscribe();
     let mut ear = shared.hints.ear.lock();
@@ -33,7 +33,7 @@ pub(super) fn listen(shared: &Arc<Shared>) -> HintStream {
     }))
 }
 
-/// Listens for as long as the store is there, over as many connections as that takes.
+/// Listens for as long as the store exists, over as many connections as that takes.
 async fn hear(shared: Weak<Shared>) {
     let mut wait = Duration::from_millis(100);
     while let Some(strong) = shared.upgrade() {
@@ -45,7 +45,7 @@ async fn hear(shared: Weak<Shared>) {
             PgPoolOptions::new().max_connections(1).acquire_timeout(SILENCE).connect_lazy_with(options);
         let started = tokio::time::Instant::now();
         if let Err(error) = hear_over(&shared, &pool, &channel, &sender).await {
-            tracing::debug!("hints of the store are not heard for a while: {error}");
+            tracing::debug!("hints of the store are not received for a while: {error}");
         }
         pool.close().await;
         if started.elapsed() > SILENCE {
@@ -73,7 +73,7 @@ async fn hear_over(
         }
         None => false,
     };
-    // What came before has not been heard.
+    // Hints sent before this connection listened were missed.
     tell();
     let generation = || shared.upgrade().map(|shared| shared.connections.generation());
     let opened_in = generation();
@@ -87,7 +87,7 @@ async fn hear_over(
             }
             Ok(Ok(None)) => return Err(sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into())),
             Ok(Err(error)) => return Err(error),
-            // Where other connections led nowhere, or to a standby, this one may do so too.
+            // If other connections led to a broken server or to a standby, this one may do so too.
             Err(_) if generation() != opened_in => return Ok(()),
             Err(_) => {
                 let mut rows = sqlx::raw_sql("SELECT 1").fetch(&mut listener);

@@ -1,12 +1,12 @@
-//! Signs of life: an advisory lock of a session that ends with its process.
+//! Liveness: an advisory lock of a session that ends with its process.
 //!
-//! A process that shows one holds the lock `(`[`CLASS`](sign_class)`, key)` in shared mode, on the connection that renews its
-//! leases (see [`lease_connection`](super::lease_connection)), and has written down on which start of the server: locks do not outlive a
-//! restart, and a server that took over never had them. Whoever can take the lock alone sees that nobody holds it. Such a look
-//! lasts for one statement.
+//! A process holds the lock `(`[`CLASS`](sign_class)`, key)` in shared mode, on the connection that renews its leases
+//! (see [`lease_connection`](super::lease_connection)). It has also stored on which start of the server it took the
+//! lock: locks do not outlive a restart, and a server that took over never had them. A process that can take the lock
+//! in exclusive mode sees that nobody holds it. Such a probe holds the lock for one statement.
 //!
-//! The key is 31 bits of the instance's id. Should two instances have the same, or an application use the same lock, the
-//! dead one seems to live, and its leases tell.
+//! The key is 31 bits of the instance's id. If two instances have the same key, or an application uses the same lock,
+//! a dead process seems to live, and its runs are recovered when their leases end.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,14 +21,14 @@ use crate::model::{InstanceId, StoreError};
 use crate::store::codec;
 use crate::store::suspects::Seen;
 
-/// The first number of these locks; [`schema`](super::schema) has the one before.
+/// The first number of these locks; [`schema`](super::schema) uses the number before.
 macro_rules! sign_class {
     () => {
         "1952544108"
     };
 }
 
-/// Locks that are held on a connection whose other end is gone without a word are released by the server after a minute.
+/// The keepalive settings make the server release the locks of a connection whose other end vanished after a minute.
 const LOCK: &str = concat!(
     "
 SELECT pg_try_advisory_lock_shared(",
@@ -37,7 +37,7 @@ SELECT pg_try_advisory_lock_shared(",
     set_config('tcp_keepalives_count', '3', false)"
 );
 
-/// Only if the lock is really this session's, which it is not behind some poolers and on some servers.
+/// Only if the lock really belongs to this session. Behind some poolers and on some servers it does not.
 const SHOW: &str = concat!(
     "
 UPDATE taskflow_instances SET sign = (sign & 4503599627370495) + 1, sign_key = $2, sign_start = pg_postmaster_start_time()
@@ -63,8 +63,8 @@ SELECT id, sign, NOT pg_try_advisory_xact_lock(",
     ", sign_key) FROM shown"
 );
 
-/// The leases of their runs that may be repeated end now. While it does so it holds their locks, so that none of them shows
-/// its sign meanwhile. Rows that are being written are left to their leases.
+/// Ends the leases of those runs of dead instances that may be repeated. It holds the instances' locks meanwhile, so
+/// that none of them can show that it lives. Rows that are being written are skipped: their leases end by themselves.
 const END_LEASES: &str = concat!(
     r#"
 WITH silent AS MATERIALIZED (
@@ -91,15 +91,15 @@ WITH silent AS MATERIALIZED (
 SELECT id, host, pid FROM dead"#
 );
 
-/// The key of an instance's lock: of the random part of its id.
+/// The key of an instance's lock, from the random part of its id.
 fn key(instance: InstanceId) -> i32 {
     let [.., a, b, c, d] = *instance.as_bytes();
     i32::from_be_bytes([a & 0x7f, b, c, d])
 }
 
-/// Shows that this instance lives, for as long as the connection is there. If the lock cannot be had (somebody looks, or uses it
-/// for something else) or is not this session's, the instance shows nothing, and only its leases tell. Answers whether
-/// it is shown.
+/// Shows that this instance lives, for as long as the connection is open. If the lock cannot be taken (another
+/// process is probing it, or uses it for something else), or does not belong to this session, the instance shows
+/// nothing and others wait for its leases. Answers whether it is shown.
 pub(super) async fn show(
     shared: &Shared,
     connection: &mut PgConnection,
@@ -121,9 +121,9 @@ pub(super) async fn show(
     Ok(false)
 }
 
-/// Looks at the signs of the other processes when it is time to, and ends the leases of those that are dead.
+/// Probes the liveness of the other processes when that is due, and ends the leases of those that are dead.
 pub(super) async fn end_leases_of_the_dead(shared: &Arc<Shared>) -> Result<(), StoreError> {
-    // Behind a pooler it is not sure whose sessions are seen.
+    // Behind a pooler it is uncertain which sessions hold the locks.
     if !shared.listens || !shared.suspects.is_due(Instant::now()) {
         return Ok(());
     }
@@ -142,7 +142,7 @@ pub(super) async fn end_leases_of_the_dead(shared: &Arc<Shared>) -> Result<(), S
     });
     for (instance, host, pid) in ended.await? {
         shared.suspects.forget(instance);
-        tracing::warn!(%instance, %host, pid, "a process is gone; what may run again starts elsewhere, the rest waits for its lease");
+        tracing::warn!(%instance, %host, pid, "a process is gone; its repeatable runs start elsewhere, the others wait for their leases");
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! How the store uses an application's pool.
 
-/// How a store uses an application's pool: for [`PostgresStore::from_pool`](super::PostgresStore::from_pool).
+/// How a store uses an application's pool, for [`PostgresStore::from_pool`](super::PostgresStore::from_pool).
 ///
 /// ```
 /// use taskflow::store::PostgresOptions;
@@ -16,19 +16,21 @@ pub struct PostgresOptions {
 }
 
 impl PostgresOptions {
-    /// No namespace, and hints are listened for.
+    /// Options without a namespace, and with `LISTEN` for hints.
     pub fn new() -> Self {
         Self { namespace: None, listens: true }
     }
 
-    /// A store of its own in the same database: `a` to `z`, `0` to `9`, `_`. It is `?namespace=NAME` of a URL.
+    /// Makes this a separate store in the same database. The name has 1 to 32 of the characters `a` to `z`, `0` to
+    /// `9` and `_`. It is `?namespace=NAME` in a URL.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = Some(namespace.into());
         self
     }
 
-    /// `false` for a pool behind PgBouncer in transaction mode: no `LISTEN`, and nothing that outlives a transaction. It is
-    /// `?listen=off` of a URL. Other processes' work is then found by polling, within a second.
+    /// Set it to `false` for a pool behind PgBouncer in transaction mode: the store then uses no `LISTEN` and nothing
+    /// that outlives a transaction. It is `?listen=off` in a URL. Work of other processes is then found by polling,
+    /// within a second.
     pub fn listen(mut self, listen: bool) -> Self {
         self.listens = listen;
         self
@@ -41,7 +43,7 @@ impl Default for PostgresOptions {
     }
 }
 
-/// A namespace, if there is one.
+/// Options with this namespace, if there is one.
 impl From<Option<&str>> for PostgresOptions {
     fn from(namespace: Option<&str>) -> Self {
         Self { namespace: namespace.map(str::to_owned), ..Self::new() }

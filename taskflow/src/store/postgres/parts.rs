@@ -3,12 +3,13 @@
 use super::columns::args;
 use crate::model::NewTask;
 
-/// The most rows of one statement, and the most bytes of arguments: a few hundred milliseconds, so that a silent server can be
-/// told from a busy one, and far less than the gigabyte that one message may have.
+/// The maximum number of rows of one statement, and of bytes of arguments. Such a statement takes a few hundred
+/// milliseconds, so that a silent server can be distinguished from a busy one; and it stays far below the gigabyte
+/// that one message may have.
 const ROWS: usize = 20_000;
 const BYTES: usize = 16 << 20;
 
-/// The parts of a list of which each goes into one statement.
+/// Splits a list into parts that each fit into one statement.
 pub(super) fn parts<T>(all: &[T], task: impl Fn(&T) -> &NewTask) -> Vec<&[T]> {
     let (mut parts, mut begin, mut bytes) = (Vec::new(), 0, 0);
     for (n, one) in all.iter().enumerate() {

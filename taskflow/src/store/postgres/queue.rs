@@ -1,4 +1,5 @@
-//! What is asked of queues for all processes, and their rows, which are the locks of whoever must look before it writes.
+//! The stored settings of queues, and their rows, which serve as locks for transactions that must look before they
+//! write.
 
 use std::collections::BTreeSet;
 
@@ -29,8 +30,9 @@ ON CONFLICT (name) DO UPDATE SET config = excluded.config";
 const STATES: &str = "
 SELECT name, paused, config FROM taskflow_queues WHERE paused OR config IS NOT NULL ORDER BY name";
 
-/// Locks the rows of these queues, whose names are as they are kept, until the transaction ends. What is read from then
-/// on is what those left who had them before. Within one transaction it must be done once, before any task is locked.
+/// Locks the rows of these queues until the transaction ends. The names are in their stored form. Later reads see the
+/// writes of the transactions that held the locks before. A transaction must lock all its queues at once, before any
+/// task.
 pub(super) async fn lock(session: &mut Session<'_>, names: BTreeSet<String>) -> Result<(), Fault> {
     let missing: Vec<String> = names.difference(&session.locked_queues).cloned().collect();
     if missing.is_empty() {
@@ -69,17 +71,20 @@ pub(super) async fn states(session: &mut Session<'_>) -> Result<Vec<QueueState>,
         let (name, json) = (unescape_nul(row.try_get(0)?), row.try_get::<Option<&str>, _>(2)?);
         let config = config(json);
         if config.is_none() && json.is_some() && UNREADABLE.lock().insert(name.clone()) {
-            tracing::error!(queue = name, "its stored limits cannot be read; those of each program hold");
+            tracing::error!(
+                queue = name,
+                "the stored limits of a queue cannot be read; each process uses its own"
+            );
         }
         Ok(QueueState::new(name, row.try_get(1)?, config))
     };
     rows.iter().map(state).collect()
 }
 
-/// Queues whose stored configuration cannot be read: it is said once of each.
+/// Queues whose stored configuration cannot be read. Each is logged once.
 static UNREADABLE: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-/// The stored configuration in a column, if it is one: an object, and within the limits.
+/// The stored configuration in a column, if it is a valid one: an object, and within the limits.
 pub(super) fn config(json: Option<&str>) -> Option<QueueConfig> {
     let json = json.filter(|json| json.trim_start().starts_with('{'))?;
     serde_json::from_str(json).ok().filter(|config: &QueueConfig| config.check().is_ok())

@@ -1,8 +1,8 @@
 //! How many tasks of each status each queue has.
 //!
-//! A statement that moves many tasks at once counts them itself; the ledger is for transactions that move them one by
-//! one. Either way the numbers go to the rows of this connection's shard: no two transactions that are under way have
-//! the same backend, so none waits for another's commit (save for one in a thousand pairs, by chance).
+//! A statement that moves many tasks at once counts them itself; [`CountDeltas`] is for transactions that move them
+//! one by one. Either way the counts go to the rows of this connection's shard. No two concurrent transactions have
+//! the same backend, so none waits for another's commit, except by chance in one of a thousand pairs.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,8 @@ use super::value::escape_nul;
 use crate::model::TaskStatus;
 use crate::store::row_state::RowState;
 
-/// What one transaction changes in the numbers of the queues. In the order of their names, so that two transactions
-/// that share a shard by chance do not wait for each other.
+/// The changes of one transaction to the queue counts. They are ordered by queue name, so that two transactions that
+/// share a shard by chance do not deadlock.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CountDeltas {
     queues: BTreeMap<String, Numbers>,
@@ -46,17 +46,17 @@ ON CONFLICT (shard, queue) DO UPDATE SET
     refused = c.refused + excluded.refused";
 
 impl CountDeltas {
-    /// A task of this many attempts came to be in `state`.
+    /// A task with `attempt` attempts has entered `state`.
     pub(super) fn enter(&mut self, queue: &str, state: RowState, attempt: i64) {
         self.count(queue, state, attempt, 1);
     }
 
-    /// A task of this many attempts is no longer in `state`.
+    /// A task with `attempt` attempts has left `state`.
     pub(super) fn exit(&mut self, queue: &str, state: RowState, attempt: i64) {
         self.count(queue, state, attempt, -1);
     }
 
-    /// A queue has refused so many tasks.
+    /// A queue has refused this many tasks.
     pub(super) fn refuse(&mut self, queue: &str, tasks: i64) {
         self.numbers(queue).refused += tasks;
     }
@@ -79,7 +79,7 @@ impl CountDeltas {
         self.queues.get_mut(queue).expect("it was inserted")
     }
 
-    /// Writes down what was changed: the last thing before a commit.
+    /// Writes the changes, as the last statement before a commit.
     pub(super) async fn write(mut self, session: &mut Session<'_>) -> Result<(), Fault> {
         self.queues.retain(|_, numbers| *numbers != Numbers::default());
         if self.queues.is_empty() {

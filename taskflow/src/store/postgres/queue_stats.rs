@@ -1,7 +1,7 @@
-//! What is in each queue.
+//! The statistics of each queue.
 //!
-//! Numbers are kept; what waits longest is looked for where the index has it; and what ended lately is counted no further
-//! than [`QueueInfo::MAX_COUNTED`].
+//! The counts are stored. The age of the oldest runnable task is looked up where the index has it. Recently ended
+//! tasks are counted up to [`QueueInfo::MAX_COUNTED`].
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ use super::value::unescape_nul;
 use crate::model::{LimitsFrom, QueueInfo};
 use crate::store::codec;
 
-/// Tasks that have come due and are not marked so yet are taken off what is kept: as many as are marked at once. What
-/// waits longest is the first of some priority, or was blocked as the first of some key: a thousand of each are looked
-/// at.
+/// Tasks that have come due but are not marked so yet are moved from `later` to due in the answer, up to the number
+/// that is marked at once. The oldest runnable task is the first of some priority, or the first blocked task of some
+/// key: a thousand of each are looked at.
 const QUEUES: &str = concat!(
     "
 WITH kept AS (
@@ -91,7 +91,7 @@ ORDER BY 1"
 );
 
 pub(super) async fn queues(session: &mut Session<'_>) -> Result<Vec<QueueInfo>, Fault> {
-    // For the settings of a transaction, which the connections of an application's pool do not have.
+    // It sets what a transaction sets, which the connections of an application's pool do not have.
     session.begin().await?;
     let most = i64::try_from(QueueInfo::MAX_COUNTED).unwrap_or(i64::MAX);
     let rows = session.all(session.query(QUEUES).bind(most)).await?;

@@ -1,4 +1,4 @@
-//! What can be asked about tasks.
+//! Queries about tasks.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use crate::store::{TaskEnd, codec};
 
 const GET: &str = record_query!("WHERE t.id = $1");
 
-/// The large columns are read only of a task that has ended.
+/// The large columns are read only for a task that has ended.
 const ENDS: &str = "
 SELECT t.id, t.state, CASE WHEN t.state >= 4 THEN t.result END, CASE WHEN t.state >= 4 THEN t.error END
 FROM taskflow_tasks t WHERE t.id = ANY ($1)";
 
-/// One row without a line for a task that logged nothing, none for no task.
+/// A task without log lines yields one row without a line; an unknown task yields no row.
 const LOGS: &str = "
 SELECT l.at, l.level, l.message, l.attempt
 FROM taskflow_tasks t LEFT JOIN taskflow_logs l ON l.task = t.id WHERE t.id = $1 ORDER BY l.n";

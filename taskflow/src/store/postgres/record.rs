@@ -1,4 +1,4 @@
-//! From a row to a record.
+//! Turns a row into a record.
 
 use serde::Deserialize;
 use sqlx::Row;
@@ -11,7 +11,7 @@ use crate::model::{Attempt, AttemptOutcome, InstanceId, TaskId, TaskRecord, Task
 use crate::store::codec;
 use crate::store::row_state::RowState;
 
-/// All of a record, its former attempts as JSON, as one statement sees it: columns for [`record`].
+/// The columns of a full record for [`record`], as one statement sees them, with former attempts as JSON.
 macro_rules! record_query {
     ($rest:literal) => {
         concat!(
@@ -37,7 +37,7 @@ FROM taskflow_tasks t LEFT JOIN taskflow_instances i ON i.id = t.instance ",
 }
 pub(super) use record_query;
 
-/// The same without what may be large.
+/// The same without the columns that may be large.
 macro_rules! outline_query {
     ($rest:literal) => {
         concat!(
@@ -119,7 +119,7 @@ pub(super) fn record(row: &PgRow) -> Result<TaskRecord, Fault> {
             host: text(23)?.unwrap_or_default(),
             pid: codec::to_u32(row.try_get::<Option<i64>, _>(24)?.unwrap_or_default()),
             finished_at: record.finished_at,
-            // While it runs, the error is that of the attempt before.
+            // While it runs, the error is that of the previous attempt.
             error: record.error.clone().filter(|_| state.is_final()),
             ..Attempt::new(record.attempt, InstanceId::from(instance), started_at, outcome)
         });

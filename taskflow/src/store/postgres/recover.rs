@@ -1,4 +1,4 @@
-//! What becomes of runs and holds whose lease has ended, and of tasks that have expired.
+//! Recovers runs and holds whose lease has ended, and cancels tasks that have expired.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ use crate::model::{AttemptOutcome, RetryPolicy, TaskId, TaskStatus};
 use crate::store::row_state::RowState;
 use crate::store::{Recovered, codec, transition};
 
-/// The most lost runs and holds that one call moves on.
+/// The maximum number of lost runs and holds that one call recovers.
 const AT_ONCE: i64 = 256;
 
-/// How many there are, the queues of those that have a concurrency key, and whether there are damaged rows. Most calls find
-/// nothing, and end here.
+/// How many there are, the queues of those that have a concurrency key, and whether there are damaged rows. Most
+/// calls find nothing and end here.
 const LOOK: &str = concat!(
     "
 SELECT count(*), array_agg(DISTINCT queue) FILTER (WHERE concurrency_key IS NOT NULL), ",
@@ -63,7 +63,7 @@ fn move_on(work: &mut UnitOfWork, id: TaskId) -> Option<Recovered> {
     let (task, name) = (row.task(), Arc::from(row.name.as_str()));
     let policy = match codec::readable_policy(row.policy.as_deref()) {
         Ok(policy) => policy,
-        // Nobody asks for the policy of what has not begun.
+        // Nothing needs the policy of a task that has not begun.
         Err(_) if row.state != RowState::Running => RetryPolicy::DEFAULT,
         Err(reason) => {
             work.record(id, work.now, AttemptOutcome::Lost, Some(transition::WORKER_LOST.to_owned()));

@@ -1,4 +1,4 @@
-//! Ticks of schedules, and schedules that are kept.
+//! Ticks of schedules, and stored schedules.
 
 use std::time::SystemTime;
 
@@ -14,7 +14,7 @@ use crate::model::{TaskId, TickOutcome, time};
 use crate::store::codec::{to_i64, to_u64};
 use crate::store::{Declaration, Fire, Fired, ScheduleChange, ScheduleChanges, ScheduleState};
 
-/// Whoever comes second waits here for the first.
+/// The second of two processes waits here for the first.
 const LOCK: &str = "
 SELECT name, last_tick, last_outcome, last_start, last_task, paused, definition, declared, declared_since, skipped,
        last_skipped, now()
@@ -30,7 +30,7 @@ UPDATE taskflow_schedules SET
     declared_since = $9, skipped = $10, last_skipped = $11
 WHERE name = $1";
 
-/// What a tick changes. The definition is not written again: it may be long.
+/// The columns that a tick changes. The definition is not written again, because it may be long.
 const NOTE_TICK: &str = "
 UPDATE taskflow_schedules SET
     last_tick = $2, last_outcome = $3, last_start = $4, last_task = $5, skipped = $6, last_skipped = $7
@@ -57,7 +57,7 @@ INSERT INTO taskflow_schedule_log (version, name, removed)
 SELECT coalesce(max(version), 0) + 1, $1, $2 FROM taskflow_schedule_log
 ON CONFLICT (name) DO UPDATE SET version = excluded.version, removed = excluded.removed";
 
-/// The latest change is never among them, so versions only grow.
+/// The latest change is never among the deleted ones, so versions only grow.
 const FORGET_REMOVED: &str = "
 DELETE FROM taskflow_schedule_log WHERE removed AND version <= (
     SELECT version FROM taskflow_schedule_log WHERE removed ORDER BY version DESC LIMIT 1 OFFSET $1
@@ -180,7 +180,7 @@ fn instant(at: Option<SystemTime>) -> Option<Instant> {
     at.map(|at| Instant(time::to_micros(at)))
 }
 
-/// The row of a schedule that had none.
+/// Inserts and locks the row of a schedule that had none.
 async fn know(session: &mut Session<'_>, name: &str) -> Result<PgRow, Fault> {
     session.execute(session.query(KNOW).bind(name.to_owned())).await?;
     let row = session.optional(session.query(LOCK).bind(name.to_owned())).await?;

@@ -1,10 +1,10 @@
-//! The tables, and how a database comes by them.
+//! The tables, and how they are created in a database.
 //!
 //! Every name begins with `taskflow_` (or `taskflow_NAMESPACE_`) and is looked up along the `search_path`, so an
 //! application's own database can be the store. Versions are rows of `taskflow_migrations`.
 //!
-//! Processes of several versions work on one database while a new one is rolled out, so a migration only adds: what the
-//! version before reads and writes keeps its meaning, and what is new has a default.
+//! While a new version is rolled out, processes of several versions work on one database. So a migration only adds:
+//! what the previous version reads and writes keeps its meaning, and every new column has a default.
 
 use sqlx::Row;
 
@@ -15,20 +15,21 @@ use super::sql_add::SQL_ADD;
 use crate::model::{StoreError, StoreErrorKind};
 use crate::store::fingerprint;
 
-/// Each migration in order; number 1 first. Only ever appended to.
+/// All migrations in order, number 1 first. They are only ever appended to.
 const MIGRATIONS: [&[fn() -> &'static str]; 1] = [&[|| FIRST, || &SQL_ADD]];
 
-/// The tables whose absence makes a database no store, or no longer.
+/// The number of tables. If some are missing, the database is not a store, or no longer a whole one.
 const TABLES: i64 = 9;
 
-/// An update of a column that an index looks at puts the new row into every index, and asks each that is partial whether
-/// it wants the row: so there are few of them, and one has the instants of all states.
-/// Columns that are never null come first, since their place in a row is known, and large ones last: what comes before
-/// them is read without them.
+/// An update of an indexed column adds the new row to every index, and evaluates the condition of each partial one.
+/// So there are few indexes, and one of them has the instants of all states.
 ///
-/// Whatever of it is there stays: so it makes a store again of one whose tables were dropped.
+/// Columns that are never null come first, because their place in a row is fixed. Large ones come last, so that the
+/// columns before them are read without them.
 ///
-/// Text is kept by `value::escape_nul`: PostgreSQL's has no NUL character.
+/// Whatever exists already stays, so this also restores a store whose tables were dropped.
+///
+/// Text is escaped by `value::escape_nul`, because PostgreSQL's text has no NUL character.
 const FIRST: &str = r#"
 CREATE TABLE IF NOT EXISTS taskflow_tasks (
     id uuid PRIMARY KEY,
@@ -209,8 +210,8 @@ CREATE TABLE IF NOT EXISTS taskflow_migrations (
     fingerprint text                                -- of the migration's text
 )";
 
-/// The tables are looked for in `pg_class`, which is read as of now. `to_regclass` would answer from the session's cache of
-/// names, and could not see what another process made while this one waited for the lock.
+/// Looks the tables up in `pg_class`, which is read as of now. `to_regclass` would answer from the session's cache of
+/// names, and could not see what another process created while this one waited for the lock.
 const SERVER: &str = "
 SELECT current_setting('server_version_num')::integer, current_setting('server_encoding'),
        EXISTS (SELECT 1 FROM pg_class WHERE relname = 'taskflow_migrations' AND pg_table_is_visible(oid)),
@@ -225,20 +226,20 @@ const VERSION: &str = "
 SELECT coalesce(max(version), 0)::bigint, array_agg(to_jsonb(m) ->> 'fingerprint' ORDER BY version)
 FROM taskflow_migrations m";
 
-/// It is there already where a table was dropped.
+/// The version is recorded already if a table was dropped.
 const NOTE: &str = "
 INSERT INTO taskflow_migrations (version, fingerprint) VALUES ($1, $2) ON CONFLICT DO NOTHING";
 
-/// One process at a time, for each namespace.
+/// Lets one process migrate at a time, for each namespace.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(1952544107, hashtext($1))";
 
-/// Brings the schema up to date. Nothing is locked or written if it is.
+/// Brings the schema up to date. If it is, nothing is locked or written.
 pub(super) async fn migrate(session: &mut Session<'_>, location: &str) -> Result<(), Fault> {
     if version(session, location).await? == MIGRATIONS.len() {
         return Ok(());
     }
     session.begin().await?;
-    // Others may be at it, and some migrations take long.
+    // Other processes may be migrating, and some migrations take long.
     session.patience = std::time::Duration::from_secs(600);
     session.script("SET LOCAL statement_timeout = 0").await?;
     let prefix = session.prefix().to_owned();
@@ -253,13 +254,14 @@ pub(super) async fn migrate(session: &mut Session<'_>, location: &str) -> Result
         session.execute(note).await?;
     }
     if version == 0 {
-        // Where some tables were dropped, the others may still tell of tasks that are gone.
+        // If only some tables were dropped, the counts may still include tasks that are gone.
         session.execute(session.query(RECOUNT)).await?;
     }
     session.commit().await
 }
 
-/// The number of the last migration there was, 0 for a database that is not a store, or no longer a whole one, or why it must be left alone.
+/// The number of the last migration: 0 for a database that is not a store, or no longer a whole one. It fails if the
+/// database must be left alone, with the reason.
 async fn version(session: &mut Session<'_>, location: &str) -> Result<usize, Fault> {
     let refuse = |kind, message| Err(Fault::Store(StoreError::new(kind, message)));
     let server = session.one(session.query(SERVER)).await?;

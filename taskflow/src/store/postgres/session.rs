@@ -1,4 +1,4 @@
-//! One call's use of a connection: statements, each with a limit to how long its answer may take, and a transaction
+//! A connection during one call: statements, each with a limit on how long its answer may take, and a transaction
 //! where one statement is not enough.
 
 use std::collections::BTreeSet;
@@ -11,13 +11,13 @@ use sqlx::{PgConnection, Postgres};
 use super::error::Fault;
 use super::sql::Sql;
 
-/// How long one answer may take. Beyond it the connection is taken for half open. Somewhat longer than the server's own
-/// limit ([`SETTINGS`]), so that a slow statement is told from a silent server.
+/// How long one answer may take. After that the connection counts as half open. It is somewhat longer than the
+/// server's own limit ([`SETTINGS`]), so that a slow statement can be distinguished from a silent server.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// What every transaction of several statements begins with. A process that stands still inside one (SIGSTOP, a machine
-/// that is gone) must not keep others from the rows it has locked. Nothing is compiled: the planner takes what goes along an
-/// index step by step for long work, and to compile it would take a thousand times as long as to do it.
+/// The start of every transaction of several statements. The timeouts keep a process that stands still inside one
+/// (SIGSTOP, a machine that is gone) from blocking others on the rows it has locked. JIT is off: the planner
+/// overestimates plans that step along an index, and compiling one would take a thousand times as long as running it.
 const BEGIN: &str = "
 BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL jit = off;
@@ -27,10 +27,10 @@ SET LOCAL plan_cache_mode = force_generic_plan;
 SET LOCAL statement_timeout = '7s';
 SET LOCAL idle_in_transaction_session_timeout = '7s'";
 
-/// The same for connections of our own, as options of the connection. And what makes plans last: one that was made when the
-/// table was small is kept while it grows, and that it reads all of it was right once. So nothing is worth it to read all, and
-/// no page costs so much that fewer steps are better than sure ones; and a statement is planned once, not for each of its
-/// values, which takes longer than to do it.
+/// The same for connections of our own, as options of the connection, and three settings that keep plans good. A plan
+/// made while the table was small is kept while it grows, even if it reads the whole table. So sequential scans are
+/// disabled and pages are free, which makes even that plan an index plan. And a statement is planned once instead of
+/// for each set of values, because planning takes longer than running it.
 pub(super) const SETTINGS: [(&str, &str); 6] = [
     ("statement_timeout", "7s"),
     ("idle_in_transaction_session_timeout", "7s"),
@@ -44,11 +44,11 @@ pub(super) const SETTINGS: [(&str, &str); 6] = [
 pub(super) struct Session<'c> {
     connection: &'c mut PgConnection,
     sql: &'c Sql,
-    /// Whether the server may remember statements from one call to the next.
+    /// Whether the server may keep prepared statements from one call to the next.
     persistent: bool,
     /// Whether a transaction was begun here.
     in_transaction: bool,
-    /// Whether something was changed that another process may wait for.
+    /// Whether something changed that another process may wait for.
     pub(super) should_notify: bool,
     /// The queues whose rows this transaction has locked.
     pub(super) locked_queues: BTreeSet<String>,
@@ -72,7 +72,7 @@ impl<'c> Session<'c> {
         }
     }
 
-    /// A connection inside a transaction of its owner's, who commits it or not.
+    /// A connection inside a transaction of the caller, which decides about the commit.
     pub(super) fn within(connection: &'c mut PgConnection, sql: &'c Sql, persistent: bool) -> Self {
         Self { in_transaction: true, ..Self::new(connection, sql, persistent) }
     }
@@ -85,7 +85,7 @@ impl<'c> Session<'c> {
         self.sql.prefix()
     }
 
-    /// The statement of that text, to bind values to.
+    /// The statement with this text, to bind values to.
     pub(super) fn query(&self, text: &'static str) -> Statement {
         sqlx::query(self.sql.text(text)).persistent(self.persistent)
     }
@@ -102,19 +102,19 @@ impl<'c> Session<'c> {
         answer(self.patience, statement.fetch_optional(&mut *self.connection)).await
     }
 
-    /// Answers how many rows it concerned.
+    /// Answers how many rows were affected.
     pub(super) async fn execute(&mut self, statement: Statement) -> Result<u64, Fault> {
         let done = answer(self.patience, statement.execute(&mut *self.connection)).await?;
         Ok(done.rows_affected())
     }
 
-    /// Statements without values, not prepared.
+    /// Runs statements without values, not prepared.
     pub(super) async fn script(&mut self, text: &'static str) -> Result<(), Fault> {
         let script = sqlx::raw_sql(self.sql.text(text));
         answer(self.patience, script.execute(&mut *self.connection)).await.map(drop)
     }
 
-    /// From here on, everything or nothing. Within a transaction it changes nothing.
+    /// Begins a transaction. Inside one it does nothing.
     pub(super) async fn begin(&mut self) -> Result<(), Fault> {
         if !self.in_transaction {
             self.script(BEGIN).await?;
@@ -123,7 +123,7 @@ impl<'c> Session<'c> {
         Ok(())
     }
 
-    /// After an error the transaction is over too: whether it was committed is not known.
+    /// Commits. After an error the transaction is over too, and it is unknown whether it was committed.
     pub(super) async fn commit(&mut self) -> Result<(), Fault> {
         self.end("COMMIT").await
     }

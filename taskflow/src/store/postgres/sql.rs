@@ -1,4 +1,4 @@
-//! Statements with the names of this store's tables.
+//! Statements with the table names of this store.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,9 +6,10 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-/// When a later task comes due, the lease of a run or a hold ends, an ended task ended: behind the state it is the key of
-/// an index, word for word. The index is of rows with `(state > 0) IS TRUE`, which follows from no other condition: so it is
-/// used only where this is asked for, and no statement about a few tasks by their ids is ever planned along all that run.
+/// The instant that matters in a state: when a later task comes due, when the lease of a run or a hold ends, or when
+/// a task ended. Together with the state it is the key of an index, word for word. That index covers rows with
+/// `(state > 0) IS TRUE`, which follows from no other condition. So it is used only by statements that contain this
+/// condition, and no statement about a few ids is ever planned to read all running tasks along it.
 macro_rules! moment {
     () => {
         "(CASE WHEN state > 3 THEN finished_at WHEN state > 1 THEN lease_until ELSE run_at END)"
@@ -16,7 +17,7 @@ macro_rules! moment {
 }
 pub(super) use moment;
 
-/// The sum of a column of `taskflow_counts`. Whatever numbers other hands have put there, it is one that fits.
+/// The sum of a column of `taskflow_counts`, bounded so that it fits whatever damaged numbers are stored.
 macro_rules! total {
     ($column:literal) => {
         concat!(
@@ -28,7 +29,8 @@ macro_rules! total {
 }
 pub(super) use total;
 
-/// An instant in microseconds since 1970; an infinite one is the last or the first that PostgreSQL can write.
+/// An instant in microseconds since 1970. An infinite one becomes the first or the last instant that PostgreSQL can
+/// write.
 macro_rules! micros {
     ($instant:literal) => {
         concat!(
@@ -40,16 +42,16 @@ macro_rules! micros {
 }
 pub(super) use micros;
 
-/// Turns the statements of this crate, which say `taskflow_tasks` and so on, into those of a namespace.
+/// Rewrites the statements of this crate, which name `taskflow_tasks` and so on, for a namespace.
 #[derive(Debug)]
 pub(super) struct Sql {
-    /// What stands for `taskflow_`, if that is something else.
+    /// Replaces `taskflow_`, if the store has a namespace.
     prefix: Option<Box<str>>,
-    /// Statements of that prefix, by the address and length of the text they were made from.
+    /// Rewritten statements, by the address and length of the original text.
     made: RwLock<HashMap<(usize, usize), Arc<str>>>,
 }
 
-/// The longest namespace: PostgreSQL cuts names after 63 bytes, and the longest of ours has 29 beside it.
+/// The longest namespace: PostgreSQL cuts names after 63 bytes, and our longest name adds 29.
 const LONGEST: usize = 32;
 
 impl Sql {
@@ -58,7 +60,7 @@ impl Sql {
         Self { prefix, made: RwLock::default() }
     }
 
-    /// Why this cannot be a namespace.
+    /// Why this is not a valid namespace.
     pub(super) fn check(namespace: &str) -> Result<(), String> {
         let is_fit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
         if namespace.is_empty() || namespace.len() > LONGEST || !namespace.bytes().all(is_fit) {
@@ -70,12 +72,12 @@ impl Sql {
         Ok(())
     }
 
-    /// What all names begin with.
+    /// The beginning of all names.
     pub(super) fn prefix(&self) -> &str {
         self.prefix.as_deref().unwrap_or("taskflow_")
     }
 
-    /// The statement to run for this text. The only thing ever put into one is a checked namespace.
+    /// The statement to run for this text. Only a checked namespace is ever inserted into one.
     pub(super) fn text(&self, text: &'static str) -> SqlStr {
         let Some(prefix) = &self.prefix else { return text.into_sql_str() };
         let place = (text.as_ptr() as usize, text.len());

@@ -1,14 +1,15 @@
-//! The function by which other languages add a task, in whatever transaction calls it.
+//! The function with which other languages add a task, inside any transaction that calls it.
 //!
-//! It checks what an add checks. It runs with the search path of the store's own schema, so that it can be called from a
-//! trigger, from any schema and under any search path.
+//! It makes the same checks as an add. It runs with the search path of the store's own schema, so that it can be
+//! called from a trigger, from any schema and under any search path.
 
 use std::sync::LazyLock;
 
 use crate::model::{limits, time};
 
-/// Makes the function. One of each type that a payload may have: a literal without a type is taken for text, and only that one
-/// has a default, so that no call fits two of them. Any that is there already goes first, whatever its parameters were.
+/// Creates the function, one for each type that a payload may have. A literal without a type counts as text, and only
+/// that variant has a default payload, so no call is ambiguous. Existing variants are dropped first, whatever their
+/// parameters.
 const TEXT: &str = r#"
 DO $do$
 DECLARE
@@ -201,7 +202,7 @@ END
 $do$;
 "#;
 
-/// The statements, with the limits of every add in them.
+/// The statements, with the limits of every add filled in.
 pub(super) static SQL_ADD: LazyLock<String> = LazyLock::new(|| {
     let (first, last) = (*limits::INSTANTS.start(), *limits::INSTANTS.end());
     TEXT.replace("{WORD}", &limits::WORD.to_string())

@@ -1,4 +1,4 @@
-//! The store: what each call of the contract is.
+//! The store: how each call of the contract is carried out.
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,41 +28,43 @@ use crate::store::{
     ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd,
 };
 
-/// The store that is a PostgreSQL database, version 13 or later.
+/// A store in a PostgreSQL database, version 13 or later.
 ///
-/// A cheap handle. The database may be an application's own: every name in it begins with `taskflow_`, or with
-/// `taskflow_NAME_` where the URL says `?namespace=NAME`, so that several applications can share one database. Any number
-/// of processes on any number of machines may use it at once. All times are the server's, so the machines' clocks need
-/// not agree.
+/// It is a cheap handle. The database may be an application's own: every name in it begins with `taskflow_`, or with
+/// `taskflow_NAME_` if the URL has `?namespace=NAME`, so that several applications can share one database. Any number
+/// of processes on any number of machines may use it at once. All times are the server's, so the clocks of the
+/// machines need not agree.
 ///
 /// | key of the URL | meaning |
 /// |---|---|
-/// | `namespace=NAME` | a store of its own in the same database: `a`–`z`, `0`–`9`, `_` |
-/// | `connections=N` | at most so many connections for calls (4); none is held while a task runs |
+/// | `namespace=NAME` | a separate store in the same database: 1 to 32 of `a`–`z`, `0`–`9`, `_` |
+/// | `connections=N` | the maximum number of connections for calls (default 4); none is held while a task runs |
 /// | `listen=off` | for PgBouncer in transaction mode: no `LISTEN`, nothing that outlives a transaction |
 ///
-/// Beside those for calls there is one connection on which leases are renewed and one that listens for hints: six in all
-/// by default, three at least. With `listen=off` other processes' work is found by polling, within a second.
+/// Besides the connections for calls there is one on which leases are renewed and one that listens for hints: six in
+/// all by default, three at least. With `listen=off` the work of other processes is found by polling, within a
+/// second.
 ///
-/// The session of the lease connection holds an advisory lock whose first number is 1952544108. When it is gone for 2.5 s its
-/// process is taken for dead, and its runs that may be repeated start elsewhere; with `listen=off`, and after a restart of the
-/// server until the lock is shown again, only leases tell.
+/// The session of the lease connection holds an advisory lock whose first number is 1952544108. When it is gone for
+/// 2.5 s its process counts as dead, and its runs that may be repeated start elsewhere. With `listen=off`, and after
+/// a restart of the server until the lock is taken again, dead processes are noticed only when their leases end.
 ///
-/// **Text with NUL characters** is kept, though PostgreSQL's text has none: in keys, names, errors and log messages a NUL
-/// stands as `␀0`, and `␀` as `␀␀`. Arguments, results and labels are JSON, which has its own word for it.
+/// **Text with NUL characters** is stored, though PostgreSQL's text cannot hold any: in keys, names, errors and log
+/// messages a NUL is written as `␀0`, and `␀` as `␀␀`. Arguments, results and labels are JSON, which has its own
+/// escape for it.
 ///
-/// **From other languages** a task is added by `SELECT taskflow_add('send_email', '{"to":"someone@example.com"}')`, in
-/// whatever transaction calls it, also in a trigger and under any `search_path`. The payload is `text`, `json` or `jsonb`; the
-/// function also takes a queue, a priority, an instant, a number of attempts, an instant after which the task is not started,
-/// and a concurrency key. It refuses what an add refuses.
+/// **From other languages** a task is added by `SELECT taskflow_add('send_email', '{"to":"someone@example.com"}')`,
+/// in any transaction, also in a trigger and under any `search_path`. The payload is `text`, `json` or `jsonb`; the
+/// function also takes a queue, a priority, an instant, a number of attempts, an instant after which the task is not
+/// started, and a concurrency key. It refuses what an add refuses.
 ///
-/// **Damaged rows.** A task whose row other hands have damaged ends as failed; its error names the column. Nothing else is
-/// concerned.
+/// **Damaged rows.** A task whose row was damaged by other programs or by hand ends as failed; its error names the
+/// column. Nothing else is affected.
 ///
-/// **Limits over all processes** make claims from their queue come one after the other, and so do concurrency keys the
-/// ends of tasks that have one; queues and tasks without them pay nothing for it. A transaction of your own that
-/// [adds](Self::insert_within) to a queue with a `max_size`, or replaces a waiting task that has a concurrency key, keeps
-/// such claims waiting until it ends.
+/// **Limits over all processes** serialize the claims from their queue, and concurrency keys serialize the ends of
+/// tasks that have one; queues and tasks without them pay nothing for it. A transaction of your own that
+/// [adds](Self::insert_within) to a queue with a `max_size`, or replaces a waiting task that has a concurrency key,
+/// keeps such claims waiting until it ends.
 ///
 /// ```no_run
 /// use taskflow::TaskManager;
@@ -79,10 +81,10 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// The store at a URL; nothing is connected to yet. The schema is made when a manager starts on it.
+    /// Makes a store from a URL, without connecting yet. The schema is created when a manager starts on it.
     ///
     /// # Errors
-    /// [`Error::StoreUrl`] for a URL that cannot be used.
+    /// [`Error::StoreUrl`] for a URL that is not valid.
     pub fn open(url: impl AsRef<str>) -> Result<Self, Error> {
         let url = url.as_ref();
         let parsed = url::parse(url)
@@ -98,15 +100,16 @@ impl PostgresStore {
         Ok(Self::over(connections, location, parsed.namespace.as_deref(), parsed.listens))
     }
 
-    /// The store in the database of an application's own pool, whose connections it borrows for a call each. It opens one
-    /// more to renew leases and one more to listen, so that neither waits for the application.
+    /// Makes a store in the database of an application's own pool. Each call borrows one of its connections. The
+    /// store opens one more to renew leases and one more to listen, so that neither waits for the application.
     ///
-    /// The store's own connections are set so that a plan stays good while the table grows: `enable_seqscan = off`,
-    /// `random_page_cost = 0`, `plan_cache_mode = force_generic_plan`, `jit = off`. Those of a pool are as the application
-    /// sets them; with other settings, what was planned on a small table may be slow on a large one until the server has
-    /// analysed it.
+    /// The store's own connections have settings that keep plans good while the table grows: `enable_seqscan = off`,
+    /// `random_page_cost = 0`, `plan_cache_mode = force_generic_plan`, `jit = off`. The connections of a pool keep
+    /// the settings of the application. With other settings, a plan made on a small table may be slow on a large one
+    /// until the server has analysed it.
     ///
-    /// The options say which namespace, and that the pool is behind PgBouncer in transaction mode; `None` stands for none.
+    /// The options set a namespace, and whether the pool is behind PgBouncer in transaction mode. `None` stands for
+    /// the default.
     ///
     /// ```no_run
     /// use taskflow::{PostgresStore, TaskManager};
@@ -119,7 +122,7 @@ impl PostgresStore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::StoreUrl`] for a namespace that cannot be one.
+    /// [`Error::StoreUrl`] for a namespace that is not valid.
     pub fn from_pool(pool: PgPool, options: impl Into<PostgresOptions>) -> Result<Self, Error> {
         let PostgresOptions { namespace, listens } = options.into();
         let namespace = namespace.as_deref();
@@ -135,17 +138,18 @@ impl PostgresStore {
         Self { shared: Arc::new(Shared::new(Sql::new(namespace), connections, location, listens)) }
     }
 
-    /// Inserts groups in a transaction of the caller's, which commits it or not. Nothing of them starts before that.
+    /// Inserts groups in a transaction of the caller, which commits it or not. None of the tasks starts before the
+    /// commit.
     ///
-    /// [`Start`](crate::store::Start) is taken for [`Wait`](crate::store::Start::Wait) whatever it says: nobody knows when
-    /// the transaction ends. The transaction tells other processes of it when it commits. A queue with a `max_size` stays
-    /// locked until then for other adds, and for claims if it has limits over all processes.
+    /// [`Start`](crate::store::Start) is treated as [`Wait`](crate::store::Start::Wait) whatever its value, because
+    /// the store does not know when the transaction ends. The transaction itself notifies other processes when it
+    /// commits. A queue with a `max_size` stays locked until then for other adds, and for claims if it has limits
+    /// over all processes.
     ///
-    /// # Errors
-    /// [`StoreError`] if the database refuses: nothing of it is left in the transaction, which can go on. One of kind
-    /// [`Unknown`](crate::model::StoreErrorKind::Unknown) if the server says nothing more: a commit may keep what was inserted. Where
-    /// this future is dropped before it answers, a commit is refused (by the constraint `taskflow_add_was_given_up`): roll the
-    /// transaction back.
+    /// # Errors [`StoreError`] if the database refuses. The transaction then contains nothing of the insert and can
+    /// go on. The kind is [`Unknown`](crate::model::StoreErrorKind::Unknown) if the server no longer answers: a
+    /// commit may keep what was inserted. If this future is dropped before it answers, a commit is refused (by the
+    /// constraint `taskflow_add_was_given_up`): roll the transaction back.
     pub async fn insert_within(
         &self,
         connection: &mut PgConnection,
@@ -157,7 +161,7 @@ impl PostgresStore {
         answer.map_err(|(fault, in_doubt)| fault.into_error(&shared.location, in_doubt))
     }
 
-    /// Does a call. Once it was asked it will be done, whether or not its answer is waited for.
+    /// Executes a call. Once it is polled it is carried out, whether or not its answer is awaited.
     fn call<T, W>(&self, kind: CallKind, work: W) -> StoreFuture<'_, T>
     where
         T: Send + 'static,
@@ -166,7 +170,7 @@ impl PostgresStore {
         self.shared.call(kind, work)
     }
 
-    /// Does a claim, which is told its number.
+    /// Executes a claim. `work` gets the number of the claim.
     fn claims<T, W>(&self, instance: InstanceId, work: W) -> StoreFuture<'_, T>
     where
         T: Send + 'static,
@@ -179,7 +183,7 @@ impl PostgresStore {
     }
 }
 
-/// Where it is, without a password.
+/// The location for messages, without a password.
 fn location(options: &PgConnectOptions, namespace: Option<&str>) -> String {
     let user = options.get_username();
     let database = options.get_database().unwrap_or(user);
@@ -199,7 +203,7 @@ impl fmt::Debug for PostgresStore {
     }
 }
 
-/// A call whose work borrows what it was given, which is kept for the case that it is done again.
+/// A call whose work borrows its arguments, which are kept in case the work is repeated.
 macro_rules! call {
     ($store:ident, $kind:ident, $($given:ident),* => $work:expr) => {
         $store.call(CallKind::$kind, move |session| {
@@ -222,7 +226,7 @@ impl Store for PostgresStore {
     fn leave(&self, instance: InstanceId) -> StoreFuture<'_, ()> {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            // The leases of this instance end now, and what it never began must not be taken for lost.
+            // The leases of this instance end now, and tasks it never began must not count as lost.
             shared.give_back_unconfirmed(instance.into()).await?;
             shared.call(CallKind::Write, move |session| Box::pin(instance::leave(session, instance))).await
         })
@@ -287,8 +291,8 @@ impl Store for PostgresStore {
                 if error.is_transient() {
                     return Err(error);
                 }
-                // Leases still tell.
-                tracing::debug!(%error, "whether other processes live cannot be seen");
+                // Their leases still end.
+                tracing::debug!(%error, "cannot see whether other processes live");
             }
             self.call(CallKind::Write, |session| Box::pin(recover::recover(session))).await
         })

@@ -1,4 +1,4 @@
-//! A row as it is while it is worked on: how it is locked and read, and how it is written back.
+//! A row while it is worked on: how it is locked and read, and how it is written back.
 
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -13,7 +13,7 @@ use crate::store::codec;
 use crate::store::row_state::RowState;
 use crate::store::transition::TaskState;
 
-/// The rows of a condition, locked. Who else holds their keys is asked too.
+/// The rows that match a condition, locked, and the other tasks that hold their keys.
 macro_rules! locked {
     ($condition:literal) => {
         concat!(
@@ -31,10 +31,10 @@ FROM taskflow_tasks t ",
     };
 }
 
-/// For what no concurrency key minds: it may be done without the locks of their queues.
+/// For changes that do not affect concurrency keys: they need no lock on the queues.
 pub(super) const BY_ID_ALONE: &str = locked!("WHERE t.id = ANY($1::uuid[]) ORDER BY t.id FOR UPDATE");
 
-/// None if one has a concurrency key and its queue is not among those that are locked: they come first.
+/// Returns no rows if a task has a concurrency key and its queue is not locked: queues must be locked first.
 pub(super) const BY_ID: &str = locked!(
     "WHERE t.id = ANY($1::uuid[]) AND NOT EXISTS (
     SELECT 1 FROM taskflow_tasks k
@@ -43,7 +43,7 @@ pub(super) const BY_ID: &str = locked!(
 ORDER BY t.id FOR UPDATE"
 );
 
-/// Runs and holds whose lease has ended, and that nobody else is moving on.
+/// Runs and holds whose lease has ended and that no other transaction is recovering.
 pub(super) const LEASE_ENDED: &str = concat!(
     locked!("WHERE (state > 0) IS TRUE AND t.state IN (2, 3) AND "),
     moment!(),
@@ -51,7 +51,7 @@ pub(super) const LEASE_ENDED: &str = concat!(
 LIMIT $1 FOR UPDATE SKIP LOCKED"
 );
 
-/// What has waited until it may no longer be started.
+/// Tasks that waited until they may no longer be started.
 pub(super) const EXPIRED: &str = locked!(
     "WHERE t.expires_at <= now() AND t.state < 2 AND (t.concurrency_key IS NULL OR t.queue = ANY($2::text[]))
 ORDER BY t.expires_at LIMIT $1 FOR UPDATE SKIP LOCKED"
@@ -78,7 +78,7 @@ FROM unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::bigint[], $5::integer[
     CROSS JOIN LATERAL (SELECT t.ctid AS place FROM taskflow_tasks t WHERE t.id = g.id OFFSET 0) AS p
 WHERE t.ctid = p.place";
 
-/// A row as it is while it is worked on.
+/// A row while it is worked on.
 #[derive(Clone, Debug)]
 pub(super) struct TaskRow {
     pub(super) id: TaskId,
@@ -106,7 +106,7 @@ pub(super) struct TaskRow {
     pub(super) run_key_holder: Option<TaskId>,
     pub(super) result: Option<Box<str>>,
     pub(super) progress: Option<String>,
-    /// A manual retry: what was said of its progress is over.
+    /// A manual retry: the stored progress is cleared.
     pub(super) reopens: bool,
     pub(super) forgets_expiry: bool,
     pub(super) log_lines: i32,
@@ -115,13 +115,13 @@ pub(super) struct TaskRow {
 }
 
 impl TaskRow {
-    /// What the rules need to know of it.
+    /// The state that the rules need to know.
     pub(super) fn task(&self) -> TaskState {
         TaskState {
             stage: self.state.stage(),
             attempt: codec::to_u32(self.attempt),
             max_attempts: codec::to_u32(self.max_attempts),
-            // One that other hands made negative is nobody's.
+            // A negative fence was written by another program and matches no run.
             fence: u64::try_from(self.fence).unwrap_or(u64::MAX),
             lost_runs: codec::to_u32(self.lost_runs.into()),
             snoozes: codec::to_u32(self.snoozes.into()),
@@ -172,7 +172,7 @@ impl TaskRow {
     }
 }
 
-/// Writes rows back.
+/// Writes the rows back.
 pub(super) async fn write(session: &mut Session<'_>, rows: &[TaskRow]) -> Result<(), Fault> {
     if rows.is_empty() {
         return Ok(());

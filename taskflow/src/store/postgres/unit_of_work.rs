@@ -1,8 +1,8 @@
-//! Where rows are worked on one by one.
+//! Changes rows one by one, in one transaction.
 //!
 //! What a statement cannot do to many rows at once (retries, reports, cancels, recovery) is done here: the rows are
-//! locked and read together, changed in memory as [the rules](crate::store::transition) decide, and written together. Three to five
-//! statements, whatever the number of rows.
+//! locked and read together, changed in memory as [the rules](crate::store::transition) decide, and written together.
+//! It takes three to five statements, whatever the number of rows.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -28,14 +28,14 @@ FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::timestamptz[], $5::timesta
     WITH ORDINALITY AS g (task, number, instance, started_at, finished_at, outcome, error, n)
 ORDER BY g.n";
 
-/// A line that is there already was put there by other hands.
+/// A line with this number exists only if another program wrote it.
 const WRITE_LINES: &str = "
 INSERT INTO taskflow_logs (task, n, attempt, at, level, message)
 SELECT * FROM unnest($1::uuid[], $2::integer[], $3::bigint[], $4::timestamptz[], $5::text[], $6::text[])
 ON CONFLICT (task, n) DO UPDATE SET
     attempt = excluded.attempt, at = excluded.at, level = excluded.level, message = excluded.message";
 
-/// A former attempt that is to be written down.
+/// A former attempt to be stored.
 #[derive(Debug)]
 struct Past {
     task: Uuid,
@@ -54,12 +54,12 @@ struct Line {
     line: LogLine,
 }
 
-/// The rows one call works on.
+/// The rows that one call works on.
 #[derive(Debug, Default)]
 pub(super) struct UnitOfWork {
     pub(super) now: i64,
     rows: BTreeMap<TaskId, TaskRow>,
-    /// Run keys that tasks on this desk have come to hold, by key and name.
+    /// Run keys that tasks in this unit of work have taken, by key and name.
     run_keys: HashMap<(String, String), TaskId>,
     counts: CountDeltas,
     freed: Freed,
@@ -68,7 +68,8 @@ pub(super) struct UnitOfWork {
 }
 
 impl UnitOfWork {
-    /// Locks the rows of these tasks. Those that run stay so, and those that are held may end their hold: not more.
+    /// Locks the rows of these tasks. It must only be used for changes that leave running tasks running and at most
+    /// end a hold.
     pub(super) async fn of_leased(
         session: &mut Session<'_>,
         ids: impl IntoIterator<Item = TaskId>,
@@ -78,7 +79,7 @@ impl UnitOfWork {
         Self::over(session, query).await
     }
 
-    /// Locks the rows of these tasks, and before them those of the queues of tasks that have a concurrency key.
+    /// Locks the rows of these tasks, after those of the queues of tasks with a concurrency key.
     pub(super) async fn of(
         session: &mut Session<'_>,
         ids: impl IntoIterator<Item = TaskId>,
@@ -105,7 +106,7 @@ impl UnitOfWork {
         Ok(work)
     }
 
-    /// Locks the rows of a statement.
+    /// Locks the rows that a statement selects.
     pub(super) async fn over(session: &mut Session<'_>, query: Statement) -> Result<Self, Fault> {
         session.begin().await?;
         let mut work = Self::default();
@@ -125,13 +126,13 @@ impl UnitOfWork {
         self.rows.get(&id)
     }
 
-    /// The row of a run, if it is still that run's.
+    /// The row of a run, if it still belongs to that run.
     pub(super) fn running(&self, id: TaskId, fence: u64) -> Option<TaskRow> {
         let is_its = |row: &&TaskRow| row.state == RowState::Running && i64::try_from(fence) == Ok(row.fence);
         self.row(id).filter(is_its).cloned()
     }
 
-    /// Decides about a task by a rule, and applies that.
+    /// Decides about a task by a rule, and applies the decision.
     pub(super) fn decide<'r, A>(
         &mut self,
         id: TaskId,
@@ -144,13 +145,13 @@ impl UnitOfWork {
         decision.answer
     }
 
-    /// Applies what the rules have decided.
+    /// Applies a change that the rules have decided.
     pub(super) fn apply(&mut self, id: TaskId, change: &Change<'_>) {
         let (next, now) = (&change.next, self.now);
         if change.reopens {
             self.record_last(id);
         }
-        // The attempt that a task ends with stays in its row.
+        // The last attempt of an ended task stays in its row.
         let last = change.last_run();
         if let (Some(run), None) = (&change.ended_run, last) {
             self.record(id, now, run.outcome, run.error.map(str::to_owned));
@@ -177,7 +178,7 @@ impl UnitOfWork {
         row.expires_at = next.expires_at;
         row.finished_at = change.finished_at(now);
         row.instance = last.and(row.instance);
-        // That it ended well, its state says.
+        // Success is already recorded by the state.
         let outcome = last.map(|run| run.outcome).filter(|outcome| *outcome != AttemptOutcome::Success);
         row.outcome = outcome.map(|outcome| codec::outcome_word(outcome).to_owned());
         match &change.error {
@@ -205,14 +206,14 @@ impl UnitOfWork {
         row.state = state;
         row.attempt = attempt;
         row.is_changed = true;
-        // One that waited for its first attempt before has its run key still.
+        // A task that was already waiting for its first attempt still has its run key.
         if state.is_pending() && attempt == 0 && !waited {
             self.take_run_key(id);
         }
     }
 
-    /// A task that comes to wait for its first attempt again can be replaced again, unless another add has taken its
-    /// run key meanwhile: that one replaced it, and it loses the key.
+    /// A task that waits for its first attempt again can be replaced again, unless another add has taken its run key
+    /// meanwhile. That add replaced it, so the task loses the key.
     fn take_run_key(&mut self, id: TaskId) {
         let Some(row) = self.rows.get_mut(&id) else { return };
         let Some(key) = row.run_key.clone() else { return };
@@ -222,7 +223,7 @@ impl UnitOfWork {
         }
     }
 
-    /// Writes the attempt that a task ended with down among the former ones.
+    /// Stores the attempt that a task ended with as a former attempt.
     fn record_last(&mut self, id: TaskId) {
         let Some(row) = self.row(id).filter(|row| row.instance.is_some()) else { return };
         let outcome = codec::outcome(row.outcome.as_deref().unwrap_or_default());
@@ -230,7 +231,7 @@ impl UnitOfWork {
         self.record(id, at, outcome, error);
     }
 
-    /// Writes the attempt in a row down among the former ones.
+    /// Stores the attempt in a row as a former attempt.
     pub(super) fn record(&mut self, id: TaskId, at: i64, outcome: AttemptOutcome, error: Option<String>) {
         let Some(row) = self.rows.get(&id) else { return };
         self.past.push(Past {
@@ -244,7 +245,7 @@ impl UnitOfWork {
         });
     }
 
-    /// Keeps what a run said.
+    /// Keeps the progress and the log lines of a run.
     pub(super) fn say(&mut self, id: TaskId, progress: Option<&Progress>, lines: &[LogLine]) {
         let Some(row) = self.rows.get_mut(&id) else { return };
         if let Some(progress) = progress {
@@ -259,7 +260,7 @@ impl UnitOfWork {
         }
     }
 
-    /// Ends a row that is damaged. The attempt of a run that has not begun is not counted.
+    /// Fails a damaged task. If its run has not begun, the attempt is not counted.
     pub(super) fn fail_damaged(&mut self, id: TaskId, reason: &str, has_begun: bool) {
         let Some(row) = self.rows.get(&id) else { return };
         let has_begun = has_begun && row.state == RowState::Running;
@@ -277,7 +278,7 @@ impl UnitOfWork {
         self.apply(id, &Change { next, ended_run: run, error, result: None, reopens: false });
     }
 
-    /// Writes everything down.
+    /// Writes all changes.
     pub(super) async fn write(self, session: &mut Session<'_>) -> Result<(), Fault> {
         let changed: Vec<TaskRow> = self.rows.into_values().filter(|row| row.is_changed).collect();
         task_row::write(session, &changed).await?;
@@ -288,7 +289,7 @@ impl UnitOfWork {
     }
 }
 
-/// Ids in the order in which everybody locks rows, each once.
+/// Ids in the order in which every transaction locks rows, each once.
 fn in_order(ids: impl IntoIterator<Item = TaskId>) -> Vec<Uuid> {
     let mut ids: Vec<Uuid> = ids.into_iter().map(Uuid::from).collect();
     ids.sort_unstable();

@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnectOptions;
 use super::sql::Sql;
 use crate::store::url::{check_server, unknown_key};
 
-/// What sqlx takes in a URL.
+/// The keys of a URL that sqlx accepts.
 const OF_SQLX: [&str; 18] = [
     "sslmode",
     "ssl-mode",
@@ -30,12 +30,12 @@ const OF_SQLX: [&str; 18] = [
 ];
 
 const FORM: &str =
-    "write `postgres://user:password@host/database`, and percent-encode what is special in the password";
+    "write `postgres://user:password@host/database`, and percent-encode special characters in the password";
 
-/// Connections for calls, beside the two for leases and hints, unless the URL says another number.
+/// The default number of connections for calls, besides the two for leases and hints.
 pub(super) const CONNECTIONS: usize = 4;
 
-/// What a URL says. Not `Debug`, since sqlx shows the password.
+/// The parts of a URL. Not `Debug`, because sqlx shows the password.
 pub(super) struct Parsed {
     pub(super) options: PgConnectOptions,
     pub(super) namespace: Option<String>,
@@ -73,7 +73,7 @@ pub(super) fn parse(url: &str) -> Result<Parsed, String> {
             _ => {
                 let known = [&["namespace", "listen", "connections"][..], &OF_SQLX].concat();
                 return Err(format!(
-                    "{}there are `namespace=NAME`, `listen=on|off`, `connections=N`, and those of sqlx: {}",
+                    "{}the keys are `namespace=NAME`, `listen=on|off`, `connections=N`, and those of sqlx: {}",
                     unknown_key(key, &known),
                     OF_SQLX.join(", ")
                 ));
@@ -82,7 +82,7 @@ pub(super) fn parse(url: &str) -> Result<Parsed, String> {
     }
     let separator = if rest.is_empty() { "" } else { "?" };
     let options = PgConnectOptions::from_str(&format!("{base}{separator}{}", rest.join("&")));
-    // What sqlx says of a URL does not repeat it.
+    // The errors of sqlx do not repeat the URL.
     let options = options.map_err(|error| match error {
         sqlx::Error::Configuration(error) => format!("{error}; {FORM}"),
         _ => FORM.to_owned(),
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused_with_what_would_be_right() {
+    fn an_invalid_url_is_refused_with_its_remedy() {
         let refused = |query: &str| parse(&format!("postgres://app:s3cret@db/shop?{query}")).err().unwrap();
         assert!(refused("namspace=shop").contains("`namespace=NAME`"));
         assert!(refused("namespace=A-b").contains("a to z"));

@@ -1,4 +1,4 @@
-//! Values as they go to the database and come back: instants, and text that may hold a NUL character.
+//! Values on their way to the database and back: instants, and text that may hold a NUL character.
 
 use std::borrow::Cow;
 
@@ -8,20 +8,21 @@ use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueRef};
 use sqlx::{Decode, Encode, Postgres, Type};
 
-/// An instant: microseconds since 1970, a `timestamptz` in the database. (sqlx has this only with a crate of dates.)
+/// An instant: microseconds since 1970, a `timestamptz` in the database. (sqlx supports this only with a crate of
+/// dates.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Instant(pub(super) i64);
 
 impl Instant {
-    /// What PostgreSQL counts from: the year 2000.
+    /// The year 2000, from which PostgreSQL counts.
     const EPOCH: i64 = 946_684_800_000_000;
-    /// Whether it was neither `infinity` nor `-infinity` in the database. Written back, those become the last and the first
-    /// instant there is.
+    /// Whether it was neither `infinity` nor `-infinity` in the database. Written back, those become the last and the
+    /// first possible instant.
     pub(super) fn is_finite(self) -> bool {
         self.0 != i64::MAX && self.0 != i64::MIN + Self::EPOCH
     }
 
-    /// The first instant of a `timestamptz`, in 4714 BC, by its count.
+    /// The first instant of a `timestamptz`, in 4714 BC, in PostgreSQL's count.
     const FIRST: i64 = -211_813_488_000_000_000;
 }
 
@@ -55,21 +56,22 @@ impl Decode<'_, Postgres> for Instant {
     }
 }
 
-/// The longest length that an instant of today can be moved by, in microseconds: 190,000 years.
+/// The longest duration that can be added to an instant of today, in microseconds: 190,000 years.
 pub(super) const LONGEST: i64 = 6_000_000_000_000_000_000;
 
-/// A thousand years: how far back anything is looked for.
+/// A thousand years: how far back anything is looked up.
 pub(super) const MILLENNIUM: i64 = 31_556_952_000_000_000;
 
-/// A length as the database can add it to an instant.
+/// A duration that the database can add to an instant.
 pub(super) fn length(length: std::time::Duration) -> i64 {
     crate::model::time::micros(length).min(LONGEST)
 }
 
-/// Marks what stands for a NUL character.
+/// Marks the escape of a NUL character.
 const MARK: char = '\u{2400}';
 
-/// Text as it is kept: PostgreSQL's text holds every character but NUL, which is written `␀0`; and so `␀` is `␀␀`.
+/// Text in its stored form: PostgreSQL's text holds every character but NUL, which is written `␀0`; so `␀` is written
+/// `␀␀`.
 pub(super) fn escape_nul(text: &str) -> Cow<'_, str> {
     if !text.contains(['\0', MARK]) {
         return Cow::Borrowed(text);
@@ -85,7 +87,7 @@ pub(super) fn escape_nul(text: &str) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
-/// [`keep`] undone.
+/// Undoes [`escape_nul`].
 pub(super) fn unescape_nul(kept: String) -> String {
     if !kept.contains(MARK) {
         return kept;
@@ -105,8 +107,8 @@ pub(super) fn unescape_nul(kept: String) -> String {
     text
 }
 
-/// JSON as it is kept: as it is. Valid JSON has no NUL character, which it writes `\u0000`; where there is one all the
-/// same it is written so.
+/// JSON in its stored form, which is unchanged. Valid JSON has no NUL character, which it writes `\u0000`; if there
+/// is one all the same, it is written so.
 pub(super) fn escape_json(json: &str) -> Cow<'_, str> {
     if json.contains('\0') { Cow::Owned(json.replace('\0', "\\u0000")) } else { Cow::Borrowed(json) }
 }

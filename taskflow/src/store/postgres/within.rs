@@ -1,4 +1,4 @@
-//! Adds inside a transaction of the caller's.
+//! Adds inside a transaction of the caller.
 
 use super::answers::Answers;
 use super::error::Fault;
@@ -6,15 +6,16 @@ use super::insert;
 use super::session::Session;
 use crate::store::{InsertBatch, Start};
 
-/// How often an add that lost a race is done again.
+/// How often an add that lost a race is repeated.
 const RACES: usize = 5;
 
-/// Sent by the transaction itself when it commits, to this process too: nobody here knows when that is.
+/// The transaction itself sends this when it commits, to this process too: the store does not know when that is.
 const NOTIFY: &str = "SELECT pg_notify('taskflow_hints', '')";
 
-/// The row keeps the transaction from being committed until the add is answered or undone. What fails behind it must not undo what the caller did before. The server gives a statement up before its answer is no
-/// longer waited for, so that a row that stays locked does not leave the connection in the middle of something. A limit that
-/// the caller has set stays.
+/// Begins the add. The savepoint keeps a failed add from undoing what the caller did before. The inserted row keeps
+/// the transaction from being committed until the add is answered or undone. The statement timeout is shorter than
+/// the time that an answer is awaited, so that a row that stays locked does not leave the connection in the middle of
+/// a statement. A timeout that the caller has set stays.
 const BEGIN: &str = "
 SAVEPOINT taskflow_add;
 INSERT INTO taskflow_adding (id, answer) VALUES (gen_random_uuid(), gen_random_uuid());
@@ -23,7 +24,7 @@ SELECT set_config('taskflow.before', current_setting('statement_timeout'), true)
                   CASE current_setting('statement_timeout') WHEN '0' THEN '7s' ELSE current_setting('statement_timeout') END,
                   true)";
 
-/// No rows but those of this transaction are ever there.
+/// The table only ever holds rows of this transaction.
 const END: &str = "
 DELETE FROM taskflow_adding;
 SELECT set_config('statement_timeout', current_setting('taskflow.before'), true);
@@ -32,9 +33,9 @@ RELEASE SAVEPOINT taskflow_add";
 /// The settings are undone as well.
 const UNDO: &str = "ROLLBACK TO SAVEPOINT taskflow_add; RELEASE SAVEPOINT taskflow_add";
 
-/// After an error, whether something of it may be left in the caller's transaction all the same.
+/// Inserts the groups. With an error comes whether some of them may still be in the caller's transaction.
 pub(super) async fn insert(session: &mut Session<'_>, batch: &InsertBatch) -> Result<Answers, (Fault, bool)> {
-    // Nobody knows when the transaction ends, so nothing can begin with it.
+    // The store does not know when the transaction ends, so no task can start with it.
     let mut batch = batch.clone();
     batch.groups.iter_mut().flat_map(|group| &mut group.tasks).for_each(|task| task.start = Start::Wait);
     let mut races = 0;
@@ -57,7 +58,7 @@ pub(super) async fn insert(session: &mut Session<'_>, batch: &InsertBatch) -> Re
             return Err((fault, false));
         }
         if let Err(undo) = session.script(UNDO).await {
-            // While the server says nothing, the insert may be under way, and the caller's commit may follow it.
+            // The server does not answer: the insert may be under way, and the caller may commit after it.
             let in_doubt = undo.is_silence();
             return Err((fault, in_doubt));
         }

@@ -1,4 +1,4 @@
-//! Reading what a script answered.
+//! Reads the answers of scripts.
 
 use redis::Value;
 
@@ -6,7 +6,7 @@ use crate::model::{InstanceId, StoreError, TaskId};
 
 use super::error::unexpected;
 
-/// What a script answered, and where, for the error if it is not what was expected.
+/// The answer of a script, and the location of the store for the error if the answer is not as expected.
 #[derive(Debug)]
 pub(super) struct Answer<'a> {
     pub(super) value: Value,
@@ -25,7 +25,7 @@ impl<'a> Answer<'a> {
     pub(super) fn list(self) -> Result<List<'a>, StoreError> {
         match self.value {
             Value::Array(items) => Ok(List { items: items.into_iter(), location: self.location }),
-            // An empty table of Lua.
+            // An empty Lua table is sent as nil.
             Value::Nil => Ok(List { items: Vec::new().into_iter(), location: self.location }),
             _ => Err(unexpected(self.location)),
         }
@@ -68,7 +68,7 @@ impl<'a> List<'a> {
         self.read(|value| Some(InstanceId::from_bytes(id(&bytes(value)?)?)))
     }
 
-    /// What can be read from the bytes of a value.
+    /// The next item, parsed from its bytes.
     pub(super) fn parsed<T>(&mut self, parse: impl FnOnce(&[u8]) -> Option<T>) -> Result<T, StoreError> {
         self.read(|value| parse(&bytes(value)?))
     }
@@ -78,7 +78,7 @@ impl<'a> List<'a> {
         self.read(|value| if value == Value::Nil { Some(None) } else { bytes(value).map(Some) })
     }
 
-    /// A list within.
+    /// A nested list.
     pub(super) fn list(&mut self) -> Result<List<'a>, StoreError> {
         let location = self.location;
         self.read(|value| Answer { value, location }.list().ok())

@@ -1,9 +1,9 @@
-//! What the rules have decided, applied to rows that may have changed meanwhile.
+//! Applies decisions of the rules to rows that may have changed meanwhile.
 //!
-//! The rules are in Rust, the rows are on the server, and a call is one script. Where a decision needs no more than the stage
-//! of a task (cancel, release), the script is given the change for each stage, and its answer says which one it met. So there is
-//! one round trip, and nothing to repeat. Where a decision needs the row (manual retry, recovery), it is read first; the script
-//! looks again, and leaves what is no longer as it was read.
+//! The rules are in Rust, the rows are on the server, and a call is one script. If a decision needs only the stage of
+//! a task (cancel, release), the script gets the change for each stage and answers which stage it found. That takes
+//! one round trip and nothing is repeated. If a decision needs the row (manual retry, recovery), the row is read
+//! first; the script checks it again and leaves it alone if it has changed.
 
 use super::answer::List;
 use super::packed_row::{HELD, PackedRow, RUNNING, exact, outcome_number, stage_of};
@@ -11,33 +11,33 @@ use super::script::Call;
 use crate::model::{StoreError, TaskId};
 use crate::store::transition::{Change, ErrorChange, Stage, TaskState};
 
-/// A change, and the rows it is for: those of the stage it was decided for.
+/// A change, and the state it was decided for. It is applied only to rows of that stage.
 pub(super) struct Offer<'c> {
     pub(super) from: TaskState,
     pub(super) change: Change<'c>,
     pub(super) only: Only,
 }
 
-/// What a row must be beside its stage.
+/// What a row must be in addition to its stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Only {
     Anything,
-    /// One that waits for its first attempt.
+    /// It waits for its first attempt.
     First,
-    /// One whose lease, or time to start, is over, and that was asked to stop if it was so when it was read.
+    /// Its lease has ended, or it has expired. If it had been asked to stop when it was read, it still is.
     Over,
 }
 
-/// Which rows a group of changes is offered to.
+/// The rows that a group of changes is offered to.
 pub(super) enum Rows<'r> {
     Of(&'r [TaskId]),
-    /// Each with the fence it must have. If one is not as it was read, nothing at all is done.
+    /// Each with the fence it must have. If one row has changed since it was read, nothing at all is done.
     Strictly(&'r [(TaskId, u64)]),
     Under(&'r [(TaskId, u64)]),
     WithRunKey(&'r str),
 }
 
-/// The changes that a rule makes of tasks of which no more than the stage matters.
+/// The changes that a rule makes if only the stage of a task matters.
 pub(super) fn offers<'c>(
     fence: u64,
     only: Only,
@@ -50,7 +50,7 @@ pub(super) fn offers<'c>(
     [Stage::Waiting, Stage::Held, Stage::Running].into_iter().filter_map(offer).collect()
 }
 
-/// Adds a group of what `apply_main.lua` reads.
+/// Adds a group of arguments for `apply_main.lua`.
 pub(super) fn pack(call: &mut Call, offers: &[Offer<'_>], rows: &Rows<'_>) {
     let (count, strict, fenced, by_run_key) = match rows {
         Rows::Of(ids) => (ids.len(), 0, 0, 0),
@@ -104,7 +104,8 @@ fn pack_offer(call: &mut Call, offer: &Offer<'_>) {
         Stage::Running => RUNNING,
         Stage::Ended(status) => stage_of(status),
     };
-    // In the order of SETS_ in `constants.lua`. What is not set stays, also where the row was not read.
+    // In the order of SETS_ in `constants.lua`. A field that is not set keeps its value, even if the row was not
+    // read.
     let sets = [
         next.attempt != from.attempt,
         next.fence != from.fence,
@@ -124,7 +125,7 @@ fn pack_offer(call: &mut Call, offer: &Offer<'_>) {
     let run = change.ended_run.as_ref();
     let outcome = run.map_or(0, |run| outcome_number(run.outcome));
     let first = u8::from(*only == Only::First);
-    // What `apply_main.lua` unpacks as `<BBBBBBI2BBI4I4I4i8i8`.
+    // `apply_main.lua` unpacks this as `<BBBBBBI2BBI4I4I4i8i8`.
     let mut bytes = Vec::with_capacity(38);
     bytes.extend([class, stop, u8::from(is_over && !waits), u8::from(is_over && waits), first, stage]);
     bytes.extend(sets.to_le_bytes());
@@ -137,13 +138,13 @@ fn pack_offer(call: &mut Call, offer: &Offer<'_>) {
     call.arg(bytes).arg(error).arg(run.and_then(|run| run.error).unwrap_or_default());
 }
 
-/// A row that was looked at.
+/// A row that the script looked at.
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) id: TaskId,
     /// Whether it was changed.
     pub(super) is_applied: bool,
-    /// What it was before, as far as the begin of its state tells; `None` if it is not there.
+    /// The task before the change, as far as the beginning of its packed state says; `None` for an unknown task.
     pub(super) before: Option<TaskState>,
 }
 
@@ -156,7 +157,7 @@ pub(super) fn unpack(mut answer: List<'_>) -> Result<Vec<Row>, StoreError> {
     Ok(rows)
 }
 
-/// One row of the answer; `None` if it is not one.
+/// One row of the answer; `None` if it cannot be read.
 fn row(bytes: &[u8]) -> Option<Row> {
     let (id, rest) = bytes.split_first_chunk::<16>()?;
     let (applied, head) = rest.split_first()?;

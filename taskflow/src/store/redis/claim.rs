@@ -1,4 +1,4 @@
-//! Claims, packed for the script and its answer read.
+//! Packs the arguments of claims and reads their answers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use super::script::{AT_ONCE, Call};
 use crate::model::{InstanceId, RateLimit, RetryPolicy, StoreError, TaskId, time};
 use crate::store::{Claim, Claimed, Claims, RunRef};
 
-/// Which claim of which process: no two have the same.
+/// Identifies a claim of a process. Every claim has its own.
 pub(super) type Token = [u8; 24];
 
-/// Numbers claims, and remembers those whose answers were lost: their tasks are leased to an instance that does not know.
-/// They are taken back before it claims again.
+/// Numbers claims, and remembers those whose answers were lost: their tasks are leased to an instance that does not
+/// know it. They are taken back before the instance claims again.
 #[derive(Debug)]
 pub(super) struct UnconfirmedClaims {
     handle: [u8; 16],
@@ -38,13 +38,14 @@ impl UnconfirmedClaims {
         token
     }
 
-    /// Nobody knows what became of this one.
+    /// Records a claim with an unknown outcome.
     fn lost(&self, instance: InstanceId, token: Token) {
         self.unanswered.lock().entry(instance).or_default().push(token);
     }
 }
 
-/// A claim whose answer has not come, or not been read yet. Dropped like that, as with the call's future, it is [`lost`](UnconfirmedClaims::lost).
+/// A claim whose answer has not come or has not been read yet. If it is dropped like that, for example with the
+/// call's future, it is [`lost`](UnconfirmedClaims::lost).
 #[derive(Debug)]
 pub(super) struct Unconfirmed<'a> {
     unconfirmed: &'a UnconfirmedClaims,
@@ -58,7 +59,7 @@ impl<'a> Unconfirmed<'a> {
         Self { unconfirmed, instance, token: unconfirmed.next(), is_confirmed: false }
     }
 
-    /// One that was lost, to be taken back.
+    /// A claim that was lost, to be taken back.
     pub(super) fn lost_before(unconfirmed: &'a UnconfirmedClaims, instance: InstanceId) -> Option<Self> {
         let mut unanswered = unconfirmed.unanswered.lock();
         let token = unanswered.get_mut(&instance)?.pop();
@@ -68,7 +69,7 @@ impl<'a> Unconfirmed<'a> {
         Some(Self { unconfirmed, instance, token: token?, is_confirmed: false })
     }
 
-    /// It is known what it took, or that it took nothing.
+    /// The outcome is known: which tasks it took, or that it took none.
     pub(super) fn confirm(mut self) {
         self.is_confirmed = true;
     }
@@ -82,7 +83,7 @@ impl Drop for Unconfirmed<'_> {
     }
 }
 
-/// Adds the arguments of a claim, which is that one of this process's.
+/// Adds the arguments of a claim. `this` identifies it.
 pub(super) fn pack(call: &mut Call, claim: &Claim, this: Token) {
     call.arg(claim.instance.as_bytes()).arg(exact(time::micros(claim.lease))).arg(claim.limit).arg(&this[..]);
     call.arg(claim.slots());
@@ -90,7 +91,7 @@ pub(super) fn pack(call: &mut Call, claim: &Claim, this: Token) {
     pack_limits(call, claim);
 }
 
-/// What stands before each name in a text of all of them, and behind it: no byte of UTF-8.
+/// The bytes before and after each name in a text of many names. Neither occurs in UTF-8.
 const BEFORE: u8 = 0xff;
 const BEHIND: u8 = 0xfe;
 
@@ -105,10 +106,10 @@ fn pack_names(claim: &Claim) -> Vec<u8> {
     text
 }
 
-/// Behind the room of a queue whose tasks may be prefetched.
+/// Follows the free places of a queue whose tasks may be prefetched.
 const PREFETCHED: u8 = b'p';
 
-/// All queues in one text, each with how many tasks of it there is room for, and whether these may be prefetched.
+/// All queues in one text, each with its number of free places and whether its tasks may be prefetched.
 fn pack_queues(claim: &Claim) -> Vec<u8> {
     let mut text = Vec::with_capacity(24 * claim.queues.len());
     for queue in &claim.queues {
@@ -121,17 +122,17 @@ fn pack_queues(claim: &Claim) -> Vec<u8> {
     text
 }
 
-/// Whether it has no limits of all processes, and takes no more than `claim_plain.lua` can.
+/// Whether the claim has no limits over all processes, and takes no more than `claim_plain.lua` can.
 pub(super) fn is_plain(claim: &Claim) -> bool {
     claim.limit <= AT_ONCE && !claim.limits.iter().any(|(_, limits)| limits.any())
 }
 
-/// What `limits.lua` reads.
+/// Adds the arguments that `limits.lua` reads.
 fn pack_limits(call: &mut Call, claim: &Claim) {
     let limited: Vec<_> = claim.limits.iter().filter(|(_, limits)| limits.any()).collect();
     let mut numbers = HashMap::new();
     if !limited.is_empty() {
-        // The first of several that have the same name.
+        // If several have the same name, the first counts.
         numbers.extend(claim.queues.iter().enumerate().rev().map(|(number, queue)| (&*queue.name, number)));
     }
     let limited = limited.into_iter();
@@ -144,7 +145,7 @@ fn pack_limits(call: &mut Call, claim: &Claim) {
             [limits.global_concurrency, limits.key_concurrency, limits.rate_limit.map(|rate| rate.starts)]
         {
             match most {
-                // Numbers beyond are not exact in Lua.
+                // Larger numbers are not exact in Lua.
                 Some(most) => call.arg(i64::try_from(most).map_or(FOR_EVER, exact)),
                 None => call.arg(""),
             };
@@ -153,14 +154,14 @@ fn pack_limits(call: &mut Call, claim: &Claim) {
     }
 }
 
-/// A hundredth of a limit's length, in microseconds: starts are remembered as exactly as that.
+/// A hundredth of a limit's length, in microseconds: starts are remembered with this precision.
 fn slice(limit: RateLimit) -> i64 {
     let length = exact(time::micros(limit.per.max(RateLimit::MIN_PER)));
-    // Numbers that are a hundred of these from now on are to be exact too.
+    // An instant a hundred slices from now must be exact as well.
     ((length + 99) / 100).min(FOR_EVER / 200)
 }
 
-/// What was claimed, and those of it that cannot be read.
+/// The claimed tasks, and those that cannot be read.
 pub(super) fn unpack(mut answer: List<'_>, claim: &Claim) -> Result<(Claims, Vec<Damaged>), StoreError> {
     let due_in = answer.number()?;
     let (next_due, needs_slot) = (next_due(due_in), due_in == NEEDS_SLOT);
@@ -179,10 +180,10 @@ pub(super) fn unpack(mut answer: List<'_>, claim: &Claim) -> Result<(Claims, Vec
     Ok((Claims { tasks, next_due, needs_slot }, damaged))
 }
 
-/// What an answer says instead of when the next task is due where it ended at one that may not be prefetched.
+/// Replaces the time until the next task is due in an answer that stopped at a task that may not be prefetched.
 const NEEDS_SLOT: i64 = -2;
 
-/// Microseconds until something is due; less than nothing means never.
+/// The time until the next task is due, in microseconds; a negative number means never.
 fn next_due(micros: i64) -> Option<Duration> {
     u64::try_from(micros).ok().map(Duration::from_micros)
 }
@@ -208,7 +209,7 @@ fn claimed(claim: &Claim, policies: &mut Policies, id: TaskId, state: &PackedRow
     })
 }
 
-/// The policy of the task before: the next one's is most likely the same.
+/// The policy of the previous task. The next one most likely has the same.
 #[derive(Default)]
 struct Policies {
     last: Option<(String, Arc<RetryPolicy>)>,

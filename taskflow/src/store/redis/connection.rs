@@ -1,7 +1,7 @@
-//! Connections: one for each runtime that calls, made when it first does and again when it broke.
+//! Connections: one for each runtime that makes calls, opened at its first call and again when it broke.
 //!
-//! A connection is served by a task of the runtime that made it. Leases are renewed from a runtime of their own, so
-//! they have a connection of their own, which goes on while handlers block the main runtime.
+//! A connection is driven by a task of the runtime that opened it. Leases are renewed from a runtime of their own, so
+//! they have a connection of their own, which keeps working while handlers block the main runtime.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub(super) use super::script::ANSWER;
 use super::script::Call;
 use crate::model::StoreError;
 
-/// How long a connection may take to be made.
+/// How long opening a connection may take.
 pub(super) const CONNECT: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) struct Connections {
     pub(super) client: Client,
     pub(super) location: String,
     open: Mutex<Open>,
-    /// Changed where a connection led to a server that no longer serves: others to it are of no use either.
+    /// Signalled when a connection led to a server that no longer serves: other connections to it are useless too.
     pub(super) moved: watch::Sender<()>,
 }
 
@@ -47,12 +47,12 @@ impl Connections {
         Self { client, location, open: Mutex::default(), moved: watch::Sender::new(()) }
     }
 
-    /// Calls a script, loading it where the server does not know it.
+    /// Calls a script, and loads it if the server does not know it.
     pub(super) async fn call(&self, call: &Call) -> Result<Value, CallError> {
         let mut command = Cow::Borrowed(&call.command);
         for _ in 0..2 {
             match self.send(&command, call.script.writes, call.patience).await {
-                // With its source: the server knows it from then on, and no right to `SCRIPT LOAD` is needed.
+                // With its source: the server knows it from then on, and the user needs no right to `SCRIPT LOAD`.
                 Err(error) if is_unknown_script(&error) => command = Cow::Owned(call.with_source()),
                 Err(Failure::Answer(error)) if is_damage(&error) => {
                     return Err(CallError::Damage(store_error(error, &self.location, false)));
@@ -87,8 +87,8 @@ impl Connections {
             if serves_not {
                 self.moved.send_replace(());
             }
-            // A server that does not serve has done nothing. A connection may have been cut while nobody used it: what only reads
-            // is simply asked again.
+            // A server that does not serve has done nothing. A connection may have been cut while it was idle, so a
+            // command that only reads is sent again.
             let may_repeat = serves_not || (!writes && is_broken(&error) && !error.is_timeout());
             if is_repeated || !may_repeat {
                 return Err(Failure::Answer(error));
@@ -112,7 +112,7 @@ impl Connections {
         let mut open = self.open.lock();
         open.made += 1;
         let connection = Connection { runtime, number: open.made, connection };
-        // Who connected at the same time goes on with its own for this call; the last one stays.
+        // Another call that connected at the same time keeps its own connection for this call; the last one stays.
         open.connections.retain(|other| other.runtime != runtime);
         open.connections.push(connection.clone());
         Ok(connection)
@@ -135,7 +135,7 @@ impl Connections {
 
 /// Why a call of a script failed.
 pub(super) enum CallError {
-    /// The script met something that no taskflow wrote.
+    /// The script met data that taskflow did not write.
     Damage(StoreError),
     Other(StoreError),
 }
@@ -146,7 +146,7 @@ impl From<StoreError> for CallError {
     }
 }
 
-/// Whether a script failed over what is stored. What the user may not do is an `ERR` of scripts too.
+/// Whether a script failed on stored data. A missing right of the user is an `ERR` of a script too, but no damage.
 fn is_damage(error: &RedisError) -> bool {
     match error.code() {
         Some("WRONGTYPE") => true,
@@ -158,11 +158,11 @@ fn is_damage(error: &RedisError) -> bool {
     }
 }
 
-/// What went wrong, and when.
+/// The error of a command, and when it happened.
 enum Failure {
     /// Before anything was sent.
     Connect(RedisError),
-    /// After.
+    /// After it was sent.
     Answer(RedisError),
 }
 
@@ -170,13 +170,14 @@ fn is_unknown_script(failure: &Failure) -> bool {
     matches!(failure, Failure::Answer(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
 }
 
-/// Whether a server says that it is no primary that is up, or no longer knows who is connected: it has done nothing, and a new
-/// connection may lead to another, as through a proxy or a name that follows the primary.
+/// Whether the server says that it is not a running primary, or that the connection is no longer authenticated. It
+/// has done nothing then, and a new connection may lead to another server, as through a proxy or a name that follows
+/// the primary.
 fn does_not_serve(error: &RedisError) -> bool {
     matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "LOADING" | "CLUSTERDOWN" | "NOAUTH"))
 }
 
-/// Whether the connection is of no more use.
+/// Whether the connection can no longer be used.
 fn is_broken(error: &RedisError) -> bool {
     error.is_io_error()
         || error.is_connection_dropped()

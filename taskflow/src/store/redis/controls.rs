@@ -1,4 +1,4 @@
-//! What people ask for, and how holds end.
+//! Operator calls (cancel, retry, delete), and how holds end.
 
 use std::collections::HashMap;
 
@@ -11,11 +11,11 @@ use super::script::{self, Call};
 use crate::model::{CancelOutcome, Error, StoreError, StoreErrorKind, TaskId};
 use crate::store::{Release, transition};
 
-/// How often a retry is decided about anew since others change the same tasks at the same time.
+/// How often a retry is decided anew because other calls change the same tasks at the same time.
 const ROUNDS: usize = 16;
 
 impl Shared {
-    /// Applies changes, and tells. Answers the rows as they were.
+    /// Applies changes and notifies. Answers with the rows as they were before.
     async fn apply(&self, call: &Call) -> Result<Vec<apply::Row>, StoreError> {
         apply::unpack(self.call_and_notify(call).await?.list()?)
     }
@@ -68,7 +68,7 @@ impl Shared {
                 self.fail_damaged(&damaged).await?;
                 continue;
             }
-            // Nothing was done if one of them is not what it was.
+            // Nothing was done if one of them has changed meanwhile.
             if !answers.iter().any(Result::is_ok)
                 || self.call_and_notify(&call).await?.value != redis::Value::Nil
             {
@@ -76,7 +76,7 @@ impl Shared {
             }
         }
         let message = format!(
-            "`{}`: others change the same tasks again and again; nothing was done, try again",
+            "`{}`: other calls keep changing the same tasks; nothing was done, try again",
             self.connections.location
         );
         Err(StoreError::new(StoreErrorKind::Unavailable, message))
@@ -86,8 +86,8 @@ impl Shared {
 /// For each task, why it is not reopened.
 type Retried = Vec<Result<(), Error>>;
 
-/// Decides by what `rows_main.lua` answered which of these tasks are reopened, and adds the arguments that do so. Answers
-/// as well which of them cannot be read.
+/// Decides from the answer of `rows_main.lua` which of these tasks are reopened, and adds the arguments for it.
+/// Answers also which of them cannot be read.
 fn decide_retries(
     call: &mut Call,
     ids: &[TaskId],
@@ -96,7 +96,7 @@ fn decide_retries(
     let mut rows = answer.list()?;
     let now = rows.number()?;
     let (mut answers, mut damaged) = (Vec::with_capacity(ids.len()), Vec::new());
-    // What this very call makes of tasks, and which keys these take.
+    // The tasks that this call reopens, and the keys they take.
     let (mut reopened, mut taken) = (HashMap::new(), HashMap::new());
     for &id in ids {
         let (bytes, key, holder) = (rows.option()?, rows.option()?, rows.option()?);

@@ -1,4 +1,4 @@
-//! What of the store cannot be read.
+//! Damaged data: tasks that cannot be read, and the repairs of this process.
 
 use std::sync::atomic::AtomicBool;
 
@@ -8,23 +8,23 @@ use tokio::time::Instant;
 use super::packed_row::{Body, PackedRow, RUNNING, policy};
 use crate::model::TaskId;
 
-/// Repairs of this process, one at a time.
+/// The repairs of this process, one at a time.
 #[derive(Debug, Default)]
 pub(super) struct Repairs {
-    /// When what is met first was last looked at.
+    /// When the data that scripts meet first was last checked.
     pub(super) first: Mutex<Option<Instant>>,
-    /// When everything was.
+    /// When everything was last checked.
     pub(super) all: Mutex<Option<Instant>>,
-    /// Everything is being looked at behind what goes on.
+    /// Everything is being checked in the background.
     pub(super) is_behind: AtomicBool,
     pub(super) checked: parking_lot::Mutex<Option<Instant>>,
 }
 
-/// A task of which something cannot be read.
+/// A task that cannot be read completely.
 #[derive(Debug)]
 pub(super) struct Damaged {
     pub(super) id: TaskId,
-    /// Whose run it is, where only that run is to end.
+    /// The fence of the run to end, if only that run may be ended.
     pub(super) fence: Option<u64>,
     pub(super) why: &'static str,
     /// Whether its queue or name cannot be read.
@@ -42,7 +42,7 @@ impl Damaged {
         };
         let sound = |why| Self { id, fence, why, ready_list: false, body: Vec::new() };
         match Body::unpack(state.body) {
-            // No more than its policy was asked for, or it is whole.
+            // Only its policy was asked for, or the body is whole.
             _ if state.policy().is_some_and(|json| policy(json).is_none()) => {
                 sound("its policy cannot be read")
             }

@@ -1,10 +1,10 @@
-//! From Redis's errors to the store's.
+//! Turns Redis's errors into the store's.
 
 use redis::{ErrorKind, RedisError};
 
 use crate::model::{StoreError, StoreErrorKind};
 
-/// No connection could be made.
+/// The error if no connection could be made.
 pub(super) fn unreachable(error: RedisError, location: &str) -> StoreError {
     if error.kind() == ErrorKind::AuthenticationFailed
         || matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
@@ -22,12 +22,12 @@ pub(super) fn unreachable(error: RedisError, location: &str) -> StoreError {
     StoreError::with_source(StoreErrorKind::Unavailable, message, error)
 }
 
-/// Why the two sides did not agree on TLS, if they did not.
+/// The reason why the TLS handshake failed, if it did.
 #[cfg(feature = "redis-tls")]
 fn tls_refusal(error: &RedisError) -> Option<String> {
     use std::error::Error;
 
-    // The driver shares what it wraps.
+    // The driver wraps the error in an `Arc`.
     let shared = error.source()?.downcast_ref::<std::sync::Arc<dyn Error + Send + Sync>>()?;
     let io = shared.downcast_ref::<std::io::Error>()?;
     io.get_ref()?.downcast_ref::<rustls::Error>().map(ToString::to_string)
@@ -38,11 +38,11 @@ fn tls_refusal(_: &RedisError) -> Option<String> {
     None
 }
 
-/// What Redis answered, or that it did not. `in_doubt`: a write was sent, and its answer was lost.
+/// The error for an answer of Redis, or for a missing one. `in_doubt`: a write was sent and its answer was lost.
 pub(super) fn store_error(error: RedisError, location: &str, in_doubt: bool) -> StoreError {
     if in_doubt {
         let message = format!(
-            "the connection to `{location}` broke before it answered: what was asked for may have happened"
+            "the connection to `{location}` broke before it answered; the call may have been carried out"
         );
         return StoreError::with_source(StoreErrorKind::Unknown, message, error);
     }
@@ -92,7 +92,7 @@ fn denied(error: RedisError, location: &str) -> StoreError {
     StoreError::with_source(StoreErrorKind::Denied, message, error)
 }
 
-/// A right is missing.
+/// The error for a missing right.
 pub(super) fn refused(refusal: &str, location: &str) -> StoreError {
     let refusal = refusal.split(" script: ").next().unwrap_or(refusal);
     let namespace = location.rsplit_once("namespace=").map_or("NAMESPACE", |(_, namespace)| namespace);
@@ -105,7 +105,7 @@ pub(super) fn refused(refusal: &str, location: &str) -> StoreError {
     )
 }
 
-/// Whether a script failed over a right of the user: what Redis answers with `ERR`.
+/// Whether a script failed because the user lacks a right. Redis answers that with `ERR`.
 pub(super) fn is_refusal(error: &RedisError) -> bool {
     error.code() == Some("NOPERM")
         || error.detail().is_some_and(|why| {
@@ -113,12 +113,10 @@ pub(super) fn is_refusal(error: &RedisError) -> bool {
         })
 }
 
-/// An answer of another shape than the script gives.
+/// The error for an answer that does not have the form of the script's.
 pub(super) fn unexpected(location: &str) -> StoreError {
     StoreError::new(
         StoreErrorKind::Other,
-        format!(
-            "`{location}` gave an answer that no script of taskflow gives; is it Redis 7 or later, or Valkey?"
-        ),
+        format!("`{location}` gave an unexpected answer; check that it is Redis 7 or later, or Valkey"),
     )
 }

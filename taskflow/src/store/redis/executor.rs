@@ -1,4 +1,4 @@
-//! Calls of scripts: what all handles of a store share, and how tasks come in, are claimed and are recovered.
+//! Executes scripts: the state that all handles of a store share, and how tasks are added, claimed and recovered.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -28,25 +28,26 @@ use crate::store::{Claim, Claims, Finish, InsertBatch, InsertGroup, Recovered};
 /// The layout of the keys that this program reads and writes. Until the first release no layout is brought up to date.
 const SCHEMA: i64 = 2;
 
-/// What all handles share.
+/// The state that all handles of a store share.
 pub(super) struct Shared {
     pub(super) connections: Arc<Connections>,
     pub(super) notifications: Arc<Notifications>,
-    /// What every key begins with.
+    /// The beginning of every key.
     pub(super) prefix: String,
-    /// Processes that were named before: what they are called never changes.
+    /// Host and process id of instances that were looked up before. They never change.
     pub(super) known: Mutex<Known>,
     pub(super) unconfirmed: claim::UnconfirmedClaims,
     pub(super) simple: Simple,
-    /// The instances that show signs of life by this store.
+    /// The instances that show through this store that they live.
     pub(super) ours: Mutex<HashSet<InstanceId>>,
     pub(super) suspects: Suspects<Vec<u8>>,
     pub(super) repairs: Repairs,
-    /// For what goes on behind a call.
+    /// For work in the background of a call.
     pub(super) this: Weak<Shared>,
 }
 
-/// Whether what is asked for may be simple enough for the scripts on `prelude_fast.lua`: where it was not, the next calls do not try.
+/// Whether the next calls should try the scripts on `prelude_fast.lua`. After a call was not simple enough for them,
+/// the next ones do not try.
 #[derive(Debug, Default)]
 pub(super) struct Simple {
     doubts: AtomicU32,
@@ -64,17 +65,17 @@ impl Simple {
 }
 
 impl Shared {
-    /// A call that tells nobody.
+    /// A call that notifies nobody.
     pub(super) fn quiet(&self, script: &'static Script) -> Call {
         Call::new(script, &self.prefix, &[])
     }
 
-    /// A call that others may want to know of.
+    /// A call that other processes are notified of.
     pub(super) fn loud(&self, script: &'static Script) -> Call {
         Call::new(script, &self.prefix, self.notifications.stamp())
     }
 
-    /// Asks, and then tells the listeners of this process.
+    /// Calls the script, and then notifies the listeners of this process.
     pub(super) async fn call_and_notify(&self, call: &Call) -> Result<Answer<'_>, StoreError> {
         let answer = self.ask(call).await?;
         self.notifications.changed();
@@ -110,7 +111,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Does once what the scripts do: what this user may not do is said now, and not by the first add.
+    /// Does what the scripts do, once, so that a missing right of the user is reported now and not by the first add.
     async fn try_rights(&self) -> Result<(), StoreError> {
         let call = Call::new(&script::PROBE, &self.prefix, self.notifications.sender_id());
         let answer = self.ask(&call).await?;
@@ -123,14 +124,15 @@ impl Shared {
 
     pub(super) async fn insert(&self, batch: &InsertBatch) -> Result<Vec<insert::Group>, StoreError> {
         if let Some(field) = insert::inexact(&batch.groups) {
-            let message = format!("`{field}` is beyond the year 2255: Redis keeps no later instant exactly");
+            let message =
+                format!("`{field}` is beyond the year 2255: Redis cannot store later instants exactly");
             return Err(StoreError::new(StoreErrorKind::Other, message));
         }
         let mut answers = Vec::with_capacity(batch.groups.len());
         for groups in insert::portions(&batch.groups) {
             match self.insert_portion(batch, groups).await {
                 Ok(inserted) => answers.extend(inserted),
-                // The groups of the portions before are stored: nobody may hear that they are not.
+                // The groups of the earlier portions are stored, so this must not be reported as a failure of all.
                 Err(error) if !answers.is_empty() => {
                     return Err(StoreError::with_source(StoreErrorKind::Unknown, error.to_string(), error));
                 }
@@ -158,7 +160,7 @@ impl Shared {
         insert::unpack(&answer?.bytes()?, groups).ok_or_else(|| self.unexpected())
     }
 
-    /// Brings the arguments of an insert in portions, and has them inserted by one script: all of them or none.
+    /// Sends the arguments of an insert in portions, and has them inserted by one script: all of them or none.
     async fn insert_staged(&self, insert: &Call) -> Result<Answer<'_>, StoreError> {
         let stage = Uuid::now_v7().into_bytes();
         let arguments = insert.arguments();
@@ -176,7 +178,7 @@ impl Shared {
             staged += some.len();
         }
         let mut call = self.loud(&script::INSERT_STAGED);
-        // It inserts all in one.
+        // It inserts everything in one script.
         call.patience = Duration::from_secs(60);
         call.arg(&stage[..]).arg(staged);
         let answer = self.call_and_notify(&call).await?;
@@ -185,12 +187,11 @@ impl Shared {
 
     fn stage_is_gone(&self) -> StoreError {
         let location = &self.connections.location;
-        let message =
-            format!("`{location}` lost a part of what is to be inserted together; nothing was stored");
+        let message = format!("`{location}` lost a part of a large insert; nothing was stored, try again");
         StoreError::new(StoreErrorKind::Unavailable, message)
     }
 
-    /// Inserts groups that are all plain; `None`, and nothing done, if they are not or were inserted before.
+    /// Inserts groups that are all plain. Answers `None`, and does nothing, if they are not or were inserted before.
     async fn insert_plain(
         &self,
         batch: &InsertBatch,
@@ -208,7 +209,7 @@ impl Shared {
         insert::unpack(&answer.bytes()?, groups).map(Some).ok_or_else(|| self.unexpected())
     }
 
-    /// Ends runs. Answers with what `finish.lua` does.
+    /// Ends runs. The answer is that of `finish.lua`.
     pub(super) async fn finish(&self, finishes: &[Finish]) -> Result<Vec<u8>, StoreError> {
         if finish::all_well(finishes) && self.simple.may_be() {
             let mut call = self.loud(&script::FINISH_WELL);
@@ -224,7 +225,7 @@ impl Shared {
         self.call_and_notify(&call).await?.bytes()
     }
 
-    /// Ends runs, if there are any, and makes a claim. Answers with what the scripts of turns or claims do.
+    /// Ends runs, if there are any, and makes a claim. The answer is that of the scripts for turns or claims.
     pub(super) async fn turn(
         &self,
         finishes: &[Finish],
@@ -277,7 +278,7 @@ impl Shared {
         match self.ask(&call).await {
             Ok(answer) => Ok((answer, unconfirmed)),
             Err(error) => {
-                // Whatever else it is, nothing was taken.
+                // Any other error means that nothing was taken.
                 if !matches!(error.kind(), StoreErrorKind::Unknown | StoreErrorKind::Other) {
                     unconfirmed.confirm();
                 }
@@ -286,7 +287,7 @@ impl Shared {
         }
     }
 
-    /// Gives back what claims of that instance took whose answers were lost: none of it has begun.
+    /// Gives back the tasks of claims of that instance whose answers were lost. None of them has begun.
     pub(super) async fn take_back_lost(&self, instance: InstanceId) -> Result<(), StoreError> {
         while let Some(unconfirmed) = Unconfirmed::lost_before(&self.unconfirmed, instance) {
             let mut unclaim = self.loud(&script::UNCLAIM);
@@ -297,7 +298,7 @@ impl Shared {
         Ok(())
     }
 
-    /// What the answer of a claim says; those of it that cannot be read are ended.
+    /// Reads the answer of a claim, and ends the tasks in it that cannot be read.
     pub(super) async fn claimed(
         &self,
         answer: List<'_>,
@@ -318,8 +319,8 @@ impl Shared {
             if error.is_transient() {
                 return Err(error);
             }
-            // Leases still tell.
-            tracing::debug!(%error, "whether other processes live cannot be seen");
+            // Their leases still end.
+            tracing::debug!(%error, "cannot see whether other processes live");
         }
         loop {
             let mut look = self.quiet(&script::EXPIRED);
@@ -335,7 +336,7 @@ impl Shared {
                     .map_or(Found::Damaged, |state| recover::decide(&mut call, id, state, now))
                 {
                     Found::Moves(recovered) => decided.push(recovered),
-                    // Of its body, no more than the policy is here.
+                    // Only the policy of its body was read.
                     Found::Damaged => {
                         damaged.push(Damaged { body: Vec::new(), ..Damaged::of(id, state.as_ref()) });
                     }
@@ -354,7 +355,7 @@ impl Shared {
             let rows = apply::unpack(self.call_and_notify(&call).await?.list()?)?;
             let mut applied = rows.iter().map(|row| row.is_applied);
             decided.retain(|_| applied.next().unwrap_or(false));
-            // Where others were faster with all of them, there may be more.
+            // If other processes were faster with all of them, there may be more.
             if !decided.is_empty() {
                 return Ok(decided);
             }
@@ -362,12 +363,12 @@ impl Shared {
     }
 }
 
-/// What is staged is no task yet: an answer that is lost leaves nothing in doubt.
+/// Staged arguments are not stored tasks yet, so a lost answer leaves no doubt.
 fn not_stored(error: StoreError) -> StoreError {
     match error.kind() {
         StoreErrorKind::Unknown => StoreError::with_source(
             StoreErrorKind::Unavailable,
-            "the connection broke while tasks were brought to the store; nothing was stored",
+            "the connection broke while tasks were sent to the store; nothing was stored",
             error,
         ),
         _ => error,

@@ -1,4 +1,4 @@
-//! How runs end and what they say, packed for the script and its answer read.
+//! Packs how runs end and what they report, and reads the answers.
 
 use super::packed_row::{exact, length, outcome_number, stage_of, status_of};
 use super::script::{AT_ONCE, Call};
@@ -25,7 +25,7 @@ pub(super) fn pack(call: &mut Call, finishes: &[Finish]) {
                 (3, stage_of(*status), outcome_number(*outcome), 0, error.as_str())
             }
         };
-        // What `finish.lua` unpacks as `<I8BBBi8BI4I4`.
+        // `finish.lua` unpacks this as `<I8BBBi8BI4I4`.
         let mut bytes = Vec::with_capacity(28);
         bytes.extend(fence);
         bytes.extend([kind, stage, outcome]);
@@ -36,7 +36,7 @@ pub(super) fn pack(call: &mut Call, finishes: &[Finish]) {
     }
 }
 
-/// Adds the arguments of ends that are [`all_well`].
+/// Adds the arguments of finishes that are [`all_well`].
 pub(super) fn pack_well(call: &mut Call, finishes: &[Finish]) {
     let (mut ids, mut fences) =
         (Vec::with_capacity(16 * finishes.len()), Vec::with_capacity(8 * finishes.len()));
@@ -59,7 +59,7 @@ pub(super) fn pack_well(call: &mut Call, finishes: &[Finish]) {
     }
 }
 
-/// Whether all of them simply end well, and there are no more than one script can do.
+/// Whether all of them are successes without progress and log lines, and no more than one script can end.
 pub(super) fn all_well(finishes: &[Finish]) -> bool {
     (1..=AT_ONCE).contains(&finishes.len())
         && finishes.iter().all(|finish| {
@@ -69,7 +69,7 @@ pub(super) fn all_well(finishes: &[Finish]) -> bool {
         })
 }
 
-/// Reads the answer; `None` if it is not one.
+/// Reads the answer; `None` if it has another form.
 pub(super) fn unpack(answer: &[u8], expected: usize) -> Option<Vec<Finished>> {
     let finished = answer.iter().map(|stage| match stage {
         b'x' => Finished::Stale,
@@ -87,7 +87,7 @@ pub(super) fn pack_report(call: &mut Call, report: &Report) {
     say(call, report.progress.as_ref(), &report.lines);
 }
 
-/// Whether there is progress, how many lines there are, and how long they are together.
+/// Whether there is progress, the number of lines, and their length together.
 fn said(progress: Option<&Progress>, lines: &[LogLine]) -> impl Iterator<Item = u8> + use<> {
     let bytes = lines.iter().map(|line| line.message.len()).sum();
     std::iter::once(u8::from(progress.is_some())).chain(length(lines.len())).chain(length(bytes))

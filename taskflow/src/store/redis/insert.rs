@@ -1,4 +1,4 @@
-//! Adds, packed for the script and its answer read.
+//! Packs the arguments of adds and reads their answers.
 
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -11,17 +11,18 @@ use super::script::{AT_ONCE, Call};
 use crate::model::{InstanceId, NewTask, TaskId, When, time};
 use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
 
-/// The most tasks of one script, unless a single group has more: a script stops everybody else while it runs.
+/// The maximum number of tasks of one script, unless a single group has more: a script stops all other calls while it
+/// runs.
 const TASKS_AT_ONCE: usize = 1000;
 
-/// The most bytes of arguments of one script, on the same terms.
+/// The maximum number of argument bytes of one script, with the same exception.
 const BYTES_AT_ONCE: usize = 8 << 20;
 
 /// The answer for one group.
 pub(super) type Group = Result<Vec<Inserted>, Refusal>;
 
-/// The groups of a batch, so many together as one script may insert. Groups do not know of each other: a portion has more only where
-/// a single group does.
+/// Splits the groups of a batch into portions that one script may insert. Groups do not depend on each other. A
+/// portion is larger only if a single group is.
 pub(super) fn portions(groups: &[InsertGroup]) -> Vec<&[InsertGroup]> {
     let mut portions = Vec::new();
     let (mut from, mut tasks, mut bytes) = (0, 0, 0);
@@ -41,7 +42,7 @@ pub(super) fn portions(groups: &[InsertGroup]) -> Vec<&[InsertGroup]> {
     portions
 }
 
-/// An instant of a task that scripts cannot keep exactly; `None` if there is none.
+/// The field of an instant that scripts cannot keep exactly; `None` if there is none.
 pub(super) fn inexact(groups: &[InsertGroup]) -> Option<&'static str> {
     let is_inexact = |at: SystemTime| time::to_micros(at).unsigned_abs() >= FOR_EVER.unsigned_abs();
     tasks(groups).find_map(|InsertTask { task, .. }| match task.when {
@@ -50,13 +51,13 @@ pub(super) fn inexact(groups: &[InsertGroup]) -> Option<&'static str> {
     })
 }
 
-/// Whether the arguments of a portion are more than one call should bring.
+/// Whether the arguments of a portion are more than one call should send.
 pub(super) fn is_large(groups: &[InsertGroup]) -> bool {
     let size = |it: &InsertTask| it.task.args.as_ref().map_or(0, |args| args.len());
     tasks(groups).count() > TASKS_AT_ONCE || tasks(groups).map(size).sum::<usize>() > BYTES_AT_ONCE
 }
 
-/// Arguments, so many together as one call may bring.
+/// Splits arguments into parts that one call may send.
 pub(super) fn stages<'a, 'b>(arguments: &'b [&'a [u8]]) -> Vec<&'b [&'a [u8]]> {
     let (mut stages, mut from, mut bytes) = (Vec::new(), 0, 0);
     for (n, argument) in arguments.iter().enumerate() {
@@ -95,7 +96,8 @@ pub(super) fn pack(call: &mut Call, instance: InstanceId, batch: &InsertBatch, g
     }
 }
 
-/// A body of about this length is long, as in `constants.lua`. The policy is not counted: it makes one a little longer.
+/// A body longer than about this is stored separately, as in `constants.lua`. The policy, which adds little, is not
+/// counted.
 const LONG_BODY: usize = 512;
 
 /// Whether these are plain tasks with short bodies, each a group of its own.
@@ -138,13 +140,13 @@ pub(super) fn pack_plain(call: &mut Call, batch: &InsertBatch, groups: &[InsertG
     }
 }
 
-/// Where ready list and concurrency group are in the end of a state.
+/// Where ready list and concurrency group begin in the end of a state.
 const WORDS_AT: usize = 40;
 
 /// How many bytes the ids of an entry have in common, as in `constants.lua`.
 const SHARED: usize = 6;
 
-/// The most ids of an entry: who looks for one reads all of it.
+/// The maximum number of ids of an entry: a search for one id reads the whole entry.
 const IDS_OF_AN_ENTRY: usize = 32;
 
 fn concat(ids: &[TaskId]) -> Vec<u8> {
@@ -171,7 +173,7 @@ fn put_body(bytes: &mut Vec<u8>, task: &NewTask) {
 }
 
 fn args(task: &NewTask) -> &str {
-    // Whoever makes an `InsertTask` has checked the arguments.
+    // The code that builds an `InsertTask` has checked the arguments.
     task.args.as_ref().map_or("null", |args| args)
 }
 
@@ -182,7 +184,7 @@ fn classes(groups: &[InsertGroup]) -> (Vec<Class<'_>>, Vec<usize>) {
     let number_of = tasks(groups)
         .map(|insert| {
             let class = Class::of(insert);
-            // Most batches have one.
+            // Most batches have one class.
             if classes.last() == Some(&class) {
                 return classes.len();
             }
@@ -195,7 +197,7 @@ fn classes(groups: &[InsertGroup]) -> (Vec<Class<'_>>, Vec<usize>) {
     (classes, number_of)
 }
 
-/// What most tasks of a batch have in common.
+/// The values that most tasks of a batch have in common.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Class<'a> {
     queue: &'a str,
@@ -240,7 +242,7 @@ impl<'a> Class<'a> {
         }
     }
 
-    /// Its ready list, what `insert.lua` unpacks as `<BBi2I4BB`, and the end of its states.
+    /// Its ready list, a specification that `insert.lua` unpacks as `<BBi2I4BB`, and the end of its states.
     fn pack(&self, call: &mut Call) {
         let ready_list = ready_list(self.queue, self.name);
         let mut specification = vec![u8::from(self.plain), self.start];
@@ -250,12 +252,12 @@ impl<'a> Class<'a> {
         call.arg(&ready_list).arg(&specification[..]).arg(self.end_of_state(&ready_list));
     }
 
-    /// From the greatest number of attempts on, without the body, as `constants.lua` packs it.
+    /// The end of a state from the maximum number of attempts on, without the body, as `constants.lua` packs it.
     fn end_of_state(&self, ready_list: &str) -> Vec<u8> {
         let mut end = Vec::with_capacity(44 + ready_list.len());
         end.extend(self.tries.to_le_bytes());
         end.extend(self.tries.to_le_bytes());
-        // Neither an instant it was meant for nor lines.
+        // Neither a scheduled instant nor log lines.
         end.extend([0; 16]);
         end.extend(self.priority.to_le_bytes());
         end.push(self.source);
@@ -270,11 +272,12 @@ impl<'a> Class<'a> {
     }
 }
 
-/// The bits of `constants.lua` for what a task to insert says of itself.
+/// The bits of `constants.lua` that describe a task to insert.
 const IN_CROWD: u8 = 1;
 const RECORD_REJECTED: u8 = 2;
 
-/// What `insert.lua` unpacks as `<Bi8BI4i8B`, keys, concurrency group and the error of a record of a refused task.
+/// Adds what `insert.lua` unpacks as `<Bi8BI4i8B`, the keys, the concurrency group, and the error to record if the
+/// task is refused.
 fn pack_specification(call: &mut Call, insert: &InsertTask) {
     let task = &insert.task;
     let (when, value) = match task.when {
@@ -308,7 +311,7 @@ fn pack_specification(call: &mut Call, insert: &InsertTask) {
     }
 }
 
-/// Reads the answer for these groups; `None` if it is not one.
+/// Reads the answer for these groups; `None` if it has another form.
 pub(super) fn unpack(mut answer: &[u8], groups: &[InsertGroup]) -> Option<Vec<Group>> {
     groups.iter().map(|group| unpack_group(&mut answer, group)).collect()
 }

@@ -1,4 +1,4 @@
-//! Which processes there are.
+//! The known instances.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use serde::{Deserialize, Serialize};
 use super::answer::List;
 use crate::model::{InstanceId, InstanceInfo, StoreError, TaskRecord, time};
 
-/// How long a process is believed to live after it was last seen, at least.
+/// The minimum time for which a process counts as alive after it was last seen.
 pub(super) const BELIEVED: Duration = Duration::from_secs(60);
 
-/// Host and process id of instances: what their attempts name them by.
+/// Host and process id of instances, which name them in attempts.
 pub(super) type Known = HashMap<InstanceId, (String, u32)>;
 
-/// The most instances whose names are remembered here.
+/// The maximum number of instances whose names are remembered here.
 pub(super) const REMEMBERED: usize = 1000;
 
-/// What is kept of a process, as JSON.
+/// The stored description of a process, as JSON.
 #[derive(Serialize, Deserialize)]
 struct Entry {
     host: String,
@@ -65,7 +65,7 @@ pub(super) fn unpack(mut answer: List<'_>) -> Result<Vec<InstanceInfo>, StoreErr
     Ok(instances)
 }
 
-/// The processes these records name.
+/// The instances that ran attempts of these records.
 pub(super) fn named_in(records: &[TaskRecord]) -> Vec<InstanceId> {
     let mut ids: Vec<InstanceId> =
         records.iter().flat_map(|record| &record.attempts).map(|attempt| attempt.instance).collect();

@@ -1,22 +1,22 @@
 //! Pages of records, newest first.
 //!
-//! Each way of finding tasks (a *source*) has an order or is small: tasks that ended badly are kept in the order of
-//! their ids; what runs, and what is pending where that is not much, is looked through; everything else is read along
-//! all ids. A look ends after [`ENOUGH`] tasks, so that it stops nobody else for long, and the next goes on from there,
-//! until a page has looked at as many as it may.
+//! Each way of finding tasks (a *source*) is ordered or small. Tasks that ended other than `success` are kept in the
+//! order of their ids. Running tasks, and pending ones if there are few, are all looked at. Everything else is read
+//! along all ids. One script looks at no more than [`ENOUGH`] tasks along an order, so that it does not stop other
+//! calls for long; the next goes on from there, until the page has looked at as many tasks as it may.
 
 use super::answer::List;
 use super::packed_row::{STAGES, exact, pack_tag};
 use super::script::Call;
 use crate::model::{Counts, Cursor, StoreError, TaskFilter, TaskId, TaskStatus, time};
 
-/// Tasks that one script looks at along an order: some 5 ms.
+/// Tasks that one script looks at along an order, which takes some 5 ms.
 const ENOUGH: usize = 5_000;
 
-/// So many tasks are looked through; of more, all ids are read in order.
+/// Up to this many tasks are all looked at; if there are more, all ids are read in order.
 const FEW: u64 = 4_000;
 
-/// Where tasks that are meant can be found, and how many of them are looked through each time.
+/// Where matching tasks can be found, and how many tasks each script looks at in unordered sources.
 #[derive(Debug)]
 pub(super) struct Sources {
     names: Vec<String>,
@@ -24,7 +24,8 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    /// How many tasks may be looked at along each order, when so many may be in all; `None`: it is not worth a look.
+    /// How many tasks a script may look at along each order if `left` may be looked at in all; `None` if they are too
+    /// few.
     fn along_each(&self, left: usize) -> Option<usize> {
         let along = left.checked_sub(self.looked_through)?;
         let orders = self.names.iter().filter(|name| !matches!(name.as_str(), "pending" | "leases")).count();
@@ -37,7 +38,7 @@ pub(super) fn sources(filter: &TaskFilter, counts: &Counts) -> Sources {
     let is_looked_through = |name: &str| names.iter().any(|it| it == name);
     let mut looked_through = 0;
     if is_looked_through("pending") {
-        // Some of them are found twice: those that have expired.
+        // Tasks that have expired are found twice.
         looked_through += counts.pending * 2;
     }
     if is_looked_through("leases") {
@@ -58,7 +59,7 @@ fn source_names(filter: &TaskFilter, counts: &Counts) -> Vec<String> {
         sources.push("pending".to_owned());
     }
     if pending || running {
-        // What is held is pending.
+        // Held tasks are pending.
         sources.push("leases".to_owned());
     }
     for (stage, status) in STAGES.iter().enumerate() {
@@ -69,8 +70,8 @@ fn source_names(filter: &TaskFilter, counts: &Counts) -> Vec<String> {
     sources
 }
 
-/// Adds the arguments of a look for one more than the page holds, at no more than `left` tasks; `false` where those are too
-/// few for a look.
+/// Adds the arguments to find one task more than the page holds while looking at no more than `left` tasks; `false`
+/// if those are too few.
 pub(super) fn pack(
     call: &mut Call,
     filter: &TaskFilter,
@@ -101,7 +102,7 @@ fn next_id(id: [u8; 16]) -> TaskId {
     TaskId::from_bytes(u128::from_be_bytes(id).saturating_add(1).to_be_bytes())
 }
 
-/// Ids that are meant, in order, and where to look on; `None`: there is no more.
+/// Matching ids, in order, and where to look next; `None` if there is nothing more.
 pub(super) struct Found {
     pub(super) looked_at: usize,
     pub(super) ids: Vec<TaskId>,
@@ -123,7 +124,7 @@ pub(super) fn unpack(
             ids.push(source.task_id()?);
         }
     }
-    // Down to there, all sources have given everything.
+    // All sources have been read completely down to this id.
     ids.retain(|id| down_to.is_none_or(|down_to| *id >= down_to) && before.is_none_or(|before| *id < before));
     ids.sort_unstable_by(|a, b| b.cmp(a));
     ids.dedup();

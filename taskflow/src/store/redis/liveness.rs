@@ -1,9 +1,10 @@
-//! Signs of life: a subscription that ends with its process.
+//! Liveness: a subscription that ends with its process.
 //!
-//! An instance that shows one listens, on a connection of its own, to a channel on which nobody speaks. `PUBSUB NUMSUB` counts
-//! who does. It has also written down on which start of the server (its `run_id`) that is: subscriptions do not outlive a
-//! restart, and a server that took over never had them. A user who may not ask for either sees no signs; then leases
-//! tell.
+//! An instance that shows that it lives subscribes, on a connection of its own, to a channel on which nobody
+//! publishes. `PUBSUB NUMSUB` counts the subscribers. The instance has also stored on which start of the server (its
+//! `run_id`) it subscribed: subscriptions do not outlive a restart, and a server that took over never had them. If
+//! the user may not run these commands, liveness cannot be seen, and dead processes are noticed only when their
+//! leases end.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -22,17 +23,16 @@ use crate::model::{InstanceId, StoreError, StoreErrorKind};
 use crate::store::liveness::{LIVENESS_GRACE, Liveness, LivenessStream, SHOW_AGAIN};
 use crate::store::suspects::Seen;
 
-/// How often a subscription on which nothing is heard is asked whether it is still there. One that the server ends is heard of
-/// at once.
+/// How often a silent subscription is pinged. If the server ends one, that is noticed at once.
 const PING: Duration = Duration::from_secs(5);
 
-/// Shows that this instance lives for as long as the stream is asked for more.
+/// Shows that this instance lives for as long as the stream is polled.
 pub(super) fn show_life(shared: &Arc<Shared>, instance: InstanceId) -> LivenessStream {
     shared.ours.lock().insert(instance);
     let keeper = Keeper { shared: Arc::clone(shared), instance, subscription: None, there_at: None };
     Box::pin(futures_util::stream::unfold(keeper, |mut keeper| async move {
-        let sign = keeper.next().await;
-        Some((sign, keeper))
+        let liveness = keeper.next().await;
+        Some((liveness, keeper))
     }))
 }
 
@@ -40,7 +40,7 @@ struct Keeper {
     shared: Arc<Shared>,
     instance: InstanceId,
     subscription: Option<(PubSubSink, PubSubStream)>,
-    /// When the sign was last known to be there, if it is shown.
+    /// When the subscription was last known to exist, if it is shown.
     there_at: Option<Instant>,
 }
 
@@ -53,12 +53,12 @@ impl Drop for Keeper {
 impl Keeper {
     async fn next(&mut self) -> Liveness {
         loop {
-            let sign = match self.subscription.take() {
+            let liveness = match self.subscription.take() {
                 Some(subscription) => self.stay(subscription).await,
                 None => self.subscribe().await,
             };
-            if let Some(sign) = sign {
-                return sign;
+            if let Some(liveness) = liveness {
+                return liveness;
             }
         }
     }
@@ -69,11 +69,11 @@ impl Keeper {
         loop {
             let heard = tokio::select! {
                 heard = timeout(PING, stream.next()) => heard,
-                // It leads to a server that no longer serves.
+                // The connection leads to a server that no longer serves.
                 _ = moved.changed() => Ok(None),
             };
             match heard {
-                // Nobody speaks here.
+                // Nobody publishes on this channel.
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 Err(_) => {
@@ -89,11 +89,11 @@ impl Keeper {
         self.gone()
     }
 
-    /// Tries once to listen and to write it down.
+    /// Tries once to subscribe and to store that.
     async fn subscribe(&mut self) -> Option<Liveness> {
         let since = self.there_at.map_or(Duration::MAX, |at| at.elapsed());
         let is_urgent = since < LIVENESS_GRACE * 2;
-        // One that is not answered must not use up the time there is for others.
+        // An attempt without an answer must not use up the time for further attempts.
         let patience = if is_urgent { LIVENESS_GRACE / 2 } else { CONNECT };
         let asked = Instant::now();
         let error = match self.listen(patience).await {
@@ -112,7 +112,7 @@ impl Keeper {
         };
         tracing::debug!(%error, "this process cannot show that it lives");
         if refuses_everybody(&error) {
-            // Nobody can have been taken for dead meanwhile.
+            // No process can have been declared dead meanwhile.
             self.there_at = self.there_at.map(|_| asked);
         } else if since >= LIVENESS_GRACE && self.there_at.is_some() && self.hide().await {
             self.there_at = None;
@@ -140,7 +140,8 @@ impl Keeper {
         }
     }
 
-    /// Where the server can be asked but not listened to: nobody takes this process for dead before its leases end.
+    /// If the server answers but the subscription fails: keeps other processes from declaring this one dead before
+    /// its leases end.
     async fn hide(&self) -> bool {
         matches!(timeout(LIVENESS_GRACE / 2, self.shared.show(self.instance, false)).await, Ok(Ok(_)))
     }
@@ -150,7 +151,7 @@ impl Keeper {
     }
 }
 
-/// Whether the server answers that it takes no writes now, from nobody: it starts up, or is a replica.
+/// Whether the server refuses writes from everybody: it is starting up, or a replica.
 fn refuses_everybody(error: &StoreError) -> bool {
     let answer = error.source().and_then(|source| source.downcast_ref::<RedisError>());
     matches!(answer.and_then(RedisError::code), Some("LOADING" | "READONLY" | "MASTERDOWN"))
@@ -163,14 +164,14 @@ impl Shared {
         channel
     }
 
-    /// Notes that an instance shows its sign, or does not. Answers whether it is shown.
+    /// Stores whether an instance shows that it lives. Answers whether it is shown.
     async fn show(&self, instance: InstanceId, is_shown: bool) -> Result<bool, StoreError> {
         let mut call = self.quiet(&script::SHOW);
         call.arg(instance.as_bytes()).arg(u8::from(is_shown));
         Ok(self.ask(&call).await?.number()? == 1)
     }
 
-    /// Looks at the signs of the other processes when it is time to, and ends the leases of those that are dead.
+    /// Probes the liveness of the other processes when that is due, and ends the leases of those that are dead.
     pub(super) async fn end_leases_of_the_dead(&self) -> Result<(), StoreError> {
         let asked = Instant::now();
         if !self.suspects.is_due(asked) {
@@ -202,7 +203,7 @@ impl Shared {
             self.suspects.forget(instance);
             tracing::warn!(
                 %instance,
-                "a process is gone; what may run again starts elsewhere, the rest waits for its lease"
+                "a process is gone; its repeatable runs start elsewhere, the others wait for their leases"
             );
         }
         Ok(())

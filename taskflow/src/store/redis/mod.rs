@@ -1,15 +1,20 @@
-//! Redis, version 7 or later, or Valkey, shared by any number of processes.
+//! The store on Redis, version 7 or later, or Valkey, shared by any number of processes.
 //!
-//! In reading order: [`url`] says where it is and [`connection`] connects, by [`tls`] if the URL asks for it; what the contract asks of the [`store`] becomes
-//! [`executor`] of a [`script`], which is one transaction. The scripts are the files in `lua/`: `prelude.lua` says which keys
-//! there are and `constants.lua` what a task is; `task_rows.lua`, `transitions.lua`, `promote.lua`, `concurrency_groups.lua`, `insert.lua`,
-//! `claim.lua` (with `limits.lua`, `window.lua` and `blocked.lua`), `report.lua` and `finish.lua` hold the steps; each
-//! `*_main.lua` is one call. What is done most often has scripts of its own where it is simple: `insert_plain_main.lua`, and those
-//! on `prelude_fast.lua` (`finish_success_fast.lua`, `claim_plain.lua`). On this side [`insert`], [`claim`], [`finish`] and [`recover`] pack arguments and read
-//! [`answer`]s; [`state`] is the packed form both sides know; [`reads`], with [`record`], [`list`], [`queue_stats`] and
-//! [`instance`], answers questions, [`schedule`] deals with ticks, and [`controls`] does what people ask for. [`notifications`] tells
-//! other processes that something changed, [`liveness`] that this one lives, [`server`] looks at what the server lets this user do and
-//! what it keeps, and [`repair`] puts right what other hands have damaged.
+//! In reading order: [`url`] parses the location and [`connection`] connects, over [`tls`] if the URL asks for it. The [`executor`] turns each call of the
+//! [`store`] into a [`script`], which is one transaction.
+//!
+//! The scripts are the files in `lua/`. `prelude.lua` lists the keys, `constants.lua` the format of a task.
+//! `task_rows.lua`, `transitions.lua`, `promote.lua`, `concurrency_groups.lua`, `insert.lua`, `claim.lua` (with
+//! `limits.lua`, `window.lua` and `blocked.lua`), `report.lua` and `finish.lua` hold the steps; each `*_main.lua` is
+//! one call. The most frequent calls have scripts of their own for simple cases: `insert_plain_main.lua`, and those
+//! on `prelude_fast.lua` (`finish_success_fast.lua`, `claim_plain.lua`).
+//!
+//! On this side, [`insert`], [`claim`], [`finish`], [`apply`] and [`recover`] pack arguments and read [`answer`]s;
+//! [`packed_row`] is the packed form of a task that both sides know. [`reads`], with [`record`], [`list`],
+//! [`queue_stats`] and [`instance`], answers questions, [`schedule`] handles ticks, and [`controls`] carries out
+//! operator calls. [`notifications`] tells other processes that something changed, and [`liveness`] that this one
+//! lives. [`server`] checks that the server keeps what it accepts, and [`repair`] fixes data [damaged](damage) by
+//! other programs.
 
 mod answer;
 mod apply;

@@ -1,5 +1,6 @@
-//! Hints: what this process changed is told to its own listeners here, and to other processes by `PUBLISH`, at most
-//! once in [`QUIET`], in the script that changes it where that is allowed again and soon after it otherwise.
+//! Hints that something changed: this process notifies its own listeners directly, and other processes by `PUBLISH`,
+//! at most once in [`MIN_INTERVAL`]. The script that makes the change publishes if that is allowed again; otherwise a
+//! publication follows soon after.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,21 +15,21 @@ use tokio::time::{Instant, sleep, timeout};
 use super::connection::{ANSWER, CONNECT, Connections};
 use crate::store::{Hint, HintStream};
 
-/// Between two publications of one process: every subscriber is written to each time.
-const QUIET: Duration = Duration::from_millis(5);
+/// The minimum time between two publications of one process, because the server writes to every subscriber each time.
+const MIN_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How often a connection on which nothing is heard is asked whether it is still there.
+/// How often a silent connection is pinged.
 const PING: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Notifications {
     connections: Arc<Connections>,
     channel: String,
-    /// What this process publishes, so that it knows its own voice.
+    /// The message that this process publishes, by which it recognizes its own.
     sender_id: [u8; 16],
     changed: watch::Sender<()>,
     published: Mutex<Published>,
-    /// It was said that this user may not subscribe.
+    /// The log already says that this user may not subscribe.
     is_refused: AtomicBool,
 }
 
@@ -51,8 +52,8 @@ impl Notifications {
         }
     }
 
-    /// What a script that is about to change something publishes: nothing if something was published just now; then
-    /// that is made up for.
+    /// The message that a script publishes when it is about to change something. It is empty if this process
+    /// published just now; a publication then follows later.
     pub(super) fn stamp(self: &Arc<Self>) -> &[u8] {
         let mut published = self.published.lock();
         let now = Instant::now();
@@ -60,10 +61,10 @@ impl Notifications {
             return &[];
         }
         match published.at.map(|at| now.duration_since(at)) {
-            Some(since) if since < QUIET => {
+            Some(since) if since < MIN_INTERVAL => {
                 published.owed = true;
                 let notifications = Arc::clone(self);
-                tokio::spawn(async move { notifications.make_up(QUIET.saturating_sub(since)).await });
+                tokio::spawn(async move { notifications.make_up(MIN_INTERVAL.saturating_sub(since)).await });
                 &[]
             }
             _ => {
@@ -82,16 +83,16 @@ impl Notifications {
         }
         let mut publish = redis::cmd("PUBLISH");
         publish.arg(&self.channel).arg(&self.sender_id[..]);
-        // Others poll as well.
+        // A failure is ignored, because the others poll as well.
         let _ = self.connections.ask(&publish).await;
     }
 
-    /// What this process publishes.
+    /// The message that this process publishes.
     pub(super) fn sender_id(&self) -> &[u8] {
         &self.sender_id
     }
 
-    /// Tells the listeners of this process.
+    /// Notifies the listeners of this process.
     pub(super) fn changed(&self) {
         self.changed.send_replace(());
     }
@@ -106,11 +107,11 @@ impl Notifications {
     }
 }
 
-/// Hears this process and the others.
+/// Receives the hints of this process and of the others.
 struct Subscription {
     notifications: Arc<Notifications>,
     own: watch::Receiver<()>,
-    /// The subscription may lead to a server that no longer serves.
+    /// Signalled when the subscription may lead to a server that no longer serves.
     moved: watch::Receiver<()>,
     others: Option<(PubSubSink, PubSubStream)>,
 }
@@ -121,7 +122,7 @@ impl Subscription {
         tokio::select! {
             changed = own.changed() => {
                 if changed.is_err() {
-                    // There will be no change of our own any more; the stream never ends.
+                    // This process will change nothing any more; the stream never ends.
                     std::future::pending::<()>().await;
                 }
             }
@@ -130,7 +131,7 @@ impl Subscription {
     }
 }
 
-/// Returns when another process said something, or may have.
+/// Returns when another process published, or may have.
 async fn receive_from_others(
     notifications: &Notifications,
     moved: &mut watch::Receiver<()>,
@@ -141,7 +142,7 @@ async fn receive_from_others(
             match subscribe(notifications).await {
                 Some(subscribed) => {
                     *others = Some(subscribed);
-                    // Something may have been said while nobody listened.
+                    // Something may have been published before this subscription.
                     return;
                 }
                 None => {
@@ -179,9 +180,9 @@ async fn subscribe(notifications: &Notifications) -> Option<(PubSubSink, PubSubS
         Ok(Err(error)) => {
             if super::error::is_refusal(&error) && !notifications.is_refused.swap(true, Ordering::Relaxed) {
                 let error = super::error::store_error(error, &notifications.connections.location, false);
-                tracing::warn!(%error, "what other processes change is noticed only by polling");
+                tracing::warn!(%error, "changes of other processes are noticed only by polling");
             } else {
-                tracing::debug!(%error, "no hints from Redis; the polls go on");
+                tracing::debug!(%error, "no hints from Redis; polling goes on");
             }
             None
         }

@@ -1,4 +1,4 @@
-//! The state and the body of a task as they are kept: what `constants.lua` says how to pack, and what only we read.
+//! The packed state and body of a task: the format of `constants.lua`, and the parts that only Rust reads.
 
 use std::collections::BTreeMap;
 
@@ -6,15 +6,15 @@ use crate::model::{AttemptOutcome, InstanceId, RetryPolicy, TaskSource, TaskStat
 use crate::store::prefetch::{Prefetch, prefetch};
 use crate::store::transition::{Stage, TaskState};
 
-/// Numbers beyond are not exact in Lua.
+/// Larger numbers are not exact in Lua.
 pub(super) const FOR_EVER: i64 = (1 << 53) - 1;
 
-/// An instant or a length in microseconds, as far as it is exact: to the year 2255.
+/// An instant or a duration in microseconds, limited to what is exact: the year 2255.
 pub(super) fn exact(micros: i64) -> i64 {
     micros.clamp(-FOR_EVER, FOR_EVER)
 }
 
-/// Pending: due, later, blocked, lapsed and held; running; then those of an ended task.
+/// Pending: due, later, blocked, lapsed and held; then running; then the final states.
 pub(super) const STAGES: [TaskStatus; 11] = [
     TaskStatus::Pending,
     TaskStatus::Pending,
@@ -32,7 +32,7 @@ pub(super) const HELD: u8 = 4;
 pub(super) const RUNNING: u8 = 5;
 pub(super) const FAILED: u8 = 7;
 
-/// The stage in which a task has ended so. An end is an end, whatever word was given for it.
+/// The stage in which a task ends with this status. A status that is not final counts as `failed`.
 pub(super) fn stage_of(status: TaskStatus) -> u8 {
     match status {
         TaskStatus::Success => 6,
@@ -43,12 +43,12 @@ pub(super) fn stage_of(status: TaskStatus) -> u8 {
     }
 }
 
-/// The status of a stage; a stage of a later version has failed.
+/// The status of a stage; an unknown stage, of a later version, counts as `failed`.
 pub(super) fn status_of(stage: u8) -> TaskStatus {
     STAGES.get(usize::from(stage)).copied().unwrap_or(TaskStatus::Failed)
 }
 
-/// A stage as far as the rules tell stages apart.
+/// The stage as the rules know it.
 fn rules_stage(stage: u8) -> Stage {
     match stage {
         HELD => Stage::Held,
@@ -58,7 +58,7 @@ fn rules_stage(stage: u8) -> Stage {
     }
 }
 
-/// How runs end, in the order of their numbers from 1 on. `constants.lua` knows three of them.
+/// The outcomes of runs, in the order of their numbers from 1 on. `constants.lua` knows three of them.
 const OUTCOMES: [AttemptOutcome; 9] = [
     AttemptOutcome::Success,
     AttemptOutcome::Failed,
@@ -76,7 +76,7 @@ pub(super) fn outcome_number(outcome: AttemptOutcome) -> u8 {
     u8::try_from(place + 1).expect("nine outcomes")
 }
 
-/// The outcome of that number, 0 for none; one of a later version is a failure.
+/// The outcome with that number, 0 for none; an unknown one, of a later version, counts as a failure.
 pub(super) fn outcome_of(number: u8) -> Option<AttemptOutcome> {
     let place = usize::from(number).checked_sub(1)?;
     Some(OUTCOMES.get(place).copied().unwrap_or(AttemptOutcome::Failed))
@@ -104,7 +104,7 @@ pub(super) const HAS_KEY: u8 = 1;
 pub(super) const HAS_RUN_KEY: u8 = 2;
 const HAS_SCHEDULED: u8 = 64;
 
-/// A state, unpacked.
+/// A task, unpacked.
 #[derive(Clone, Debug)]
 pub(super) struct PackedRow<'a> {
     pub(super) stage: u8,
@@ -119,7 +119,7 @@ pub(super) struct PackedRow<'a> {
     pub(super) started_at: i64,
     pub(super) run_at: i64,
     pub(super) max_attempts: u32,
-    /// Attempts that its policy gives.
+    /// The number of attempts that its policy gives.
     pub(super) tries: u32,
     pub(super) created_at: i64,
     pub(super) scheduled_for: Option<i64>,
@@ -137,16 +137,16 @@ pub(super) struct PackedRow<'a> {
 }
 
 impl<'a> PackedRow<'a> {
-    /// The length of what stands before `REST_AT`.
+    /// The length of the part before `REST_AT`.
     pub(super) const HEAD: usize = 52;
 
-    /// Of a task that is put together.
+    /// Unpacks a task whose `state` and `task` have been joined.
     pub(super) fn unpack(bytes: &'a [u8]) -> Option<Self> {
         let (head, task) = bytes.split_at_checked(Self::HEAD)?;
         Self::put_together(head, task)
     }
 
-    /// Of the begin of a `state` and of a `task`.
+    /// Unpacks a task from the beginning of its `state` and from its `task`.
     pub(super) fn put_together(head: &[u8], task: &'a [u8]) -> Option<Self> {
         let mut at = Unpack(head);
         let (stage, stop, outcome, flags) = (at.u8()?, at.u8()?, at.u8()?, at.u8()?);
@@ -199,7 +199,7 @@ impl<'a> PackedRow<'a> {
         })
     }
 
-    /// What the rules need to know of it.
+    /// The state that the rules need to know.
     pub(super) fn task(&self) -> TaskState {
         TaskState {
             attempt: self.attempt,
@@ -215,7 +215,7 @@ impl<'a> PackedRow<'a> {
         }
     }
 
-    /// The same as far as the begin of a state tells.
+    /// The same, as far as the beginning of a state says.
     pub(super) fn task_of(head: &[u8]) -> Option<TaskState> {
         let mut at = Unpack(head);
         let (stage, stop, _outcome, _flags) = (at.u8()?, at.u8()?, at.u8()?, at.u8()?);
@@ -227,13 +227,13 @@ impl<'a> PackedRow<'a> {
         Some(TaskState { attempt, fence, lost_runs, cancel_requested, has_begun, ..task })
     }
 
-    /// The policy as JSON, where no more of the body is there; `None` if it is not text.
+    /// The policy as JSON, if only that part of the body was read; `None` if it is not text.
     pub(super) fn policy(&self) -> Option<&'a str> {
         Unpack(self.body).text()
     }
 }
 
-/// Where the claimable tasks of one name in one queue are.
+/// The ready list with the claimable tasks of one name in one queue.
 pub(super) fn ready_list(queue: &str, name: &str) -> String {
     format!("{}:{queue}{name}", queue.len())
 }
@@ -249,7 +249,7 @@ pub(super) fn put_word(bytes: &mut Vec<u8>, word: &str) {
     bytes.extend_from_slice(word.as_bytes());
 }
 
-/// A key of that name: no two names can have the same.
+/// A key combined with the name of its task, so that tasks of different names never share one.
 pub(super) fn key_of(name: &str, key: &str) -> String {
     format!("{}:{name}{key}", name.len())
 }
@@ -259,7 +259,7 @@ fn ready_list_parts(ready_list: &str) -> Option<(&str, &str)> {
     rest.split_at_checked(length.parse().ok()?)
 }
 
-/// Appends policy, tags and arguments in one: each policy and tag with its length before it.
+/// Appends policy, tags and arguments; the policy and each tag have their length before them.
 pub(super) fn pack_body(
     body: &mut Vec<u8>,
     policy: &RetryPolicy,
@@ -302,7 +302,7 @@ impl<'a> Body<'a> {
         Some(Self { policy, tags, args: std::str::from_utf8(at.0).ok()? })
     }
 
-    /// A body that cannot be read in full, with what can be: other text than UTF-8 is replaced.
+    /// Repairs a body that cannot be read in full: keeps what can be read, and replaces bytes that are not UTF-8.
     pub(super) fn salvage(bytes: &[u8]) -> Vec<u8> {
         let mut at = Unpack(bytes);
         let lossy = |at: &mut Unpack<'_>| {
@@ -325,7 +325,7 @@ impl<'a> Body<'a> {
     }
 }
 
-/// A policy as it is kept; `None` if it cannot be read, or no add can have given it.
+/// A stored policy; `None` if it cannot be read, or if no add can have stored it.
 pub(super) fn policy(json: &str) -> Option<RetryPolicy> {
     if json.is_empty() {
         return Some(RetryPolicy::DEFAULT);
@@ -342,7 +342,7 @@ pub(super) fn length(length: usize) -> [u8; 4] {
     u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes()
 }
 
-/// Bytes that are taken from the front.
+/// Bytes that are read from the front.
 pub(super) struct Unpack<'a>(pub(super) &'a [u8]);
 
 impl<'a> Unpack<'a> {
@@ -378,7 +378,7 @@ impl<'a> Unpack<'a> {
         std::str::from_utf8(self.take(length)?).ok()
     }
 
-    /// With its length before it.
+    /// Text with its length before it.
     pub(super) fn text(&mut self) -> Option<&'a str> {
         let length = usize::try_from(self.u32()?).ok()?;
         std::str::from_utf8(self.take(length)?).ok()

@@ -1,4 +1,4 @@
-//! How many tasks there are, from the numbers that are kept, and what is asked of queues.
+//! How many tasks there are, from the stored counts, and the stored settings of queues.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use crate::store::QueueState;
 const LETTERS: &[u8; STAGES.len()] = b"DLAXHRSFICJ";
 const LATER: u8 = b'L';
 
-/// A number that is kept of a queue.
+/// A stored count of a queue.
 enum Kept {
-    /// Its tasks in the stage of that letter.
+    /// The tasks in the stage with that letter.
     Tasks(u8, TaskStatus),
-    /// What it has refused.
+    /// The tasks that the queue refused.
     Refused,
-    /// It is paused.
+    /// The queue is paused.
     Paused,
 }
 
@@ -39,7 +39,7 @@ fn read(mut answer: List<'_>) -> Result<Vec<(Kept, String, u64)>, StoreError> {
     let mut all = Vec::with_capacity(answer.len() / 2);
     while !answer.is_empty() {
         let (field, number) = (answer.bytes()?, answer.bytes()?);
-        // What is no number was damaged: the next check sees to it.
+        // A value that is not a number is damaged: the next check repairs it.
         let number: i64 = std::str::from_utf8(&number).ok().and_then(|n| n.parse().ok()).unwrap_or(0);
         let Some((letter, queue)) = field.split_first() else { continue };
         let Some(kept) = Kept::of(*letter) else { continue };

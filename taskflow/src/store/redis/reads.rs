@@ -1,4 +1,4 @@
-//! What can be asked about tasks.
+//! Queries about tasks.
 
 use super::answer::Answer;
 use super::executor::Shared;
@@ -70,7 +70,7 @@ impl Shared {
         Ok(())
     }
 
-    /// A page, of what that script gives of each task.
+    /// A page, with the records that `script` gives.
     pub(super) async fn list(
         &self,
         filter: &TaskFilter,
@@ -95,7 +95,7 @@ impl Shared {
             page.next = found.next;
             left = left.saturating_sub(found.looked_at);
             if !found.ids.is_empty() {
-                // A task may have moved on since it was found.
+                // A task may have changed since it was found.
                 let records = self.records_by(script, &found.ids).await?;
                 page.items.extend(records.into_iter().filter(|record| filter.matches_base(record)));
             }

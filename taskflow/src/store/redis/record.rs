@@ -1,4 +1,4 @@
-//! Records, put together from what is kept of a task.
+//! Builds records from the stored parts of a task.
 
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use super::packed_row::{Body, PackedRow, RUNNING, Unpack, outcome_of, policy, st
 use crate::model::{Attempt, AttemptOutcome, InstanceId, StoreError, TaskId, TaskRecord, TaskStatus, time};
 use crate::store::TaskEnd;
 
-/// The answer of `get_main.lua`: records without the names of the processes that ran them, and those that cannot be read.
+/// The answer of `get_main.lua`: records without the hosts and process ids of their instances, and the tasks that
+/// cannot be read.
 pub(super) fn unpack(mut answer: List<'_>) -> Result<(Vec<TaskRecord>, Vec<Damaged>), StoreError> {
     let (mut records, mut damaged) = (Vec::with_capacity(answer.len() / 8), Vec::new());
     while !answer.is_empty() {
@@ -44,7 +45,7 @@ pub(super) fn end(stage: i64, error: Option<Vec<u8>>, result: Option<Vec<u8>>) -
     TaskEnd::of(status, result.or_else(nothing), error.map(text))
 }
 
-/// Writes the names of the processes into the attempts.
+/// Fills in host and process id of the instances in the attempts.
 pub(super) fn name_processes(records: &mut [TaskRecord], known: &Known) {
     for attempt in records.iter_mut().flat_map(|record| &mut record.attempts) {
         if let Some((host, pid)) = known.get(&attempt.instance) {
@@ -73,7 +74,7 @@ impl Row {
         attempts.extend(last_attempt(state, status, error.as_ref()));
         let result = match self.result {
             Some(result) => Some(raw(&text(result))),
-            // What returns nothing is kept as nothing.
+            // A handler without a result is stored without one.
             None if status == TaskStatus::Success => Some(raw("null")),
             None => None,
         };
@@ -89,7 +90,7 @@ impl Row {
             priority: state.priority,
             args: raw(body.args),
             tags: body.tags,
-            // Behind the length of the name and the name.
+            // Skips the name and its length, which come first.
             idempotency_key: self.key.and_then(|key| key_in(&text(key))),
             run_key: self.run_key.map(text),
             source: state.source,
@@ -111,12 +112,12 @@ impl Row {
     }
 }
 
-/// The attempt that is in the state: the one under way, or the one the task ended with.
+/// The attempt in the state: the running one, or the one with which the task ended.
 fn last_attempt(state: &PackedRow<'_>, status: TaskStatus, error: Option<&String>) -> Option<Attempt> {
     let outcome = if state.stage == RUNNING { AttemptOutcome::Running } else { state.outcome? };
     Some(Attempt {
         finished_at: (state.finished_at != 0).then(|| time::from_micros(state.finished_at)),
-        // While it runs, the error is that of the attempt before.
+        // While it runs, the error is that of the previous attempt.
         error: error.filter(|_| status.is_final()).cloned(),
         ..Attempt::new(state.attempt, state.holder, time::from_micros(state.started_at), outcome)
     })
@@ -149,7 +150,8 @@ fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
-/// Text that should be JSON, as JSON: if it is not, then as a JSON string, since a record must be readable in any case.
+/// The text as JSON. If it is not valid JSON, it becomes a JSON string, because a record must be readable in any
+/// case.
 fn raw(json: &str) -> Box<RawValue> {
     match serde_json::from_str::<&RawValue>(json) {
         Ok(raw) => raw.to_owned(),

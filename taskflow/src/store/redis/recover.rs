@@ -1,8 +1,8 @@
-//! What becomes of runs and holds whose lease has ended, and of what has expired.
+//! Recovers runs and holds whose lease has ended, and cancels tasks that have expired.
 //!
-//! In two steps, since the rules are in Rust: one script says what is lost, another moves it on. The
-//! second looks again, so whatever happened between (a renewal, an end, a request to stop, another process that was
-//! faster) leaves that run to the next look; a process that dies between has done nothing.
+//! It takes two steps, because the rules are in Rust: one script finds lost tasks, another recovers them. The second
+//! script checks them again. If anything happened in between (a renewal, an end, a request to stop, another process
+//! that was faster), the run is left for the next call. A process that dies in between has changed nothing.
 
 use std::sync::Arc;
 
@@ -12,20 +12,20 @@ use super::script::Call;
 use crate::model::TaskId;
 use crate::store::{Recovered, transition};
 
-/// The most lost runs, holds and expired tasks that one call moves on.
+/// The maximum number of lost runs, holds and expired tasks that one call recovers.
 pub(super) const RECOVERED_AT_ONCE: usize = 256;
 
-/// What is to be done about a task that was found.
+/// The decision about a task that was found.
 pub(super) enum Found {
-    /// It is moved on; this is what it will be if nothing came between.
+    /// It is recovered, with this result if nothing happened in between.
     Moves(Recovered),
-    /// Nothing: other hands wrote down that it has a lease or expires.
+    /// Nothing is done: other programs damaged its lease or its expiry.
     Stays,
     /// Its policy cannot be read.
     Damaged,
 }
 
-/// Adds the arguments that move this one on.
+/// Adds the arguments that recover this task.
 pub(super) fn decide(call: &mut Call, id: TaskId, state: &PackedRow<'_>, now: i64) -> Found {
     let Some(policy) = state.policy().and_then(policy) else { return Found::Damaged };
     let from = state.task();

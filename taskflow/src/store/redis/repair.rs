@@ -1,8 +1,10 @@
-//! What other hands have damaged, put right: what `repair.lua` does step by step, so that it stops nobody for long.
+//! Repairs data that other programs damaged. `repair.lua` does it step by step, so that it does not stop other calls
+//! for long.
 //!
-//! Scripts look at no more than they need, so that they are fast. One that meets what no taskflow wrote fails. Then what such
-//! scripts meet first is looked at: a task that cannot be read becomes `failed`, what refers to no task is taken out of the
-//! indexes, and the call is repeated by its careful variant. Everything else is looked at once behind that, in portions.
+//! For speed, scripts look at no more than they need, and fail when they meet data that taskflow did not write. Then
+//! the data that scripts meet first is checked: a task that cannot be read becomes `failed`, references to missing
+//! tasks are removed from the indexes, and the call is repeated with the careful variant of its script. Everything
+//! else is then checked once in the background, in portions.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -17,24 +19,24 @@ use super::executor::Shared;
 use super::script::{self, Call};
 use crate::model::{StoreError, TaskId};
 
-/// What one script looks at: some 5 ms.
+/// The number of entries that one script checks, which takes some 5 ms.
 const PORTION: usize = 100;
 
-/// What claims and recoveries meet first.
+/// The number of entries to check that claims and recoveries meet first.
 const FIRST: usize = 1000;
 
-/// Between two looks whether what is counted agrees with what is there.
+/// The time between two checks that the counts agree with the data.
 const CHECKED_EVERY: Duration = Duration::from_secs(2);
 
-/// A repair that ended so short a while ago has done what can be done.
+/// If a repair ended this recently, another one would find nothing more to do.
 const REPAIRED_JUST_NOW: Duration = Duration::from_millis(200);
 
-/// How a look at everything goes.
+/// How fast a check of everything runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
-    /// Somebody waits for it.
+    /// A caller waits for it.
     Fast,
-    /// Others get twice as much of the server's time.
+    /// Other calls get twice as much of the server's time.
     Slow,
 }
 
@@ -47,7 +49,7 @@ impl Shared {
             Err(CallError::Damage(error)) => error,
         };
         self.repair_first(&error.to_string()).await?;
-        // What is simple was not: the script for everything follows.
+        // The fast script met damage: the general script follows.
         let Some(careful) = call.careful() else { return Ok(Answer { value: redis::Value::Nil, location }) };
         match self.connections.call(&careful).await {
             Ok(value) => return Ok(Answer { value, location }),
@@ -61,7 +63,7 @@ impl Shared {
         }
     }
 
-    /// Looks, now and then, whether what is counted agrees with what is there, and repairs if it does not.
+    /// Checks now and then whether the counts agree with the data, and repairs if they do not.
     pub(super) async fn check(&self) -> Result<(), StoreError> {
         {
             let mut checked = self.repairs.checked.lock();
@@ -80,7 +82,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Looks at what claims and recoveries meet first, which takes milliseconds, and has the rest looked at behind.
+    /// Checks the data that claims and recoveries meet first, which takes milliseconds, and starts a check of the
+    /// rest in the background.
     async fn repair_first(&self, why: &str) -> Result<(), StoreError> {
         let asked = Instant::now();
         let mut last = self.repairs.first.lock().await;
@@ -88,7 +91,7 @@ impl Shared {
             return Ok(());
         }
         let location = &self.connections.location;
-        tracing::error!("`{location}` holds what taskflow did not write, and is repaired: {why}");
+        tracing::error!("`{location}` holds data that taskflow did not write; repairing it: {why}");
         self.step("keys", b"", Pace::Fast).await?;
         for ready_list in self.step("ready_lists", b"", Pace::Fast).await? {
             match ready_list.split_first() {
@@ -106,7 +109,7 @@ impl Shared {
             tokio::spawn(async move {
                 if let Err(error) = shared.repair_all(Pace::Slow).await {
                     // The next check finds what is left.
-                    tracing::warn!(%error, "a repair was broken off");
+                    tracing::warn!(%error, "a repair was interrupted");
                 }
                 shared.repairs.is_behind.store(false, Ordering::Release);
             });
@@ -114,7 +117,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Looks at everything once.
+    /// Checks everything once.
     async fn repair_all(&self, pace: Pace) -> Result<(), StoreError> {
         let asked = Instant::now();
         let mut last = self.repairs.all.lock().await;
@@ -148,11 +151,12 @@ impl Shared {
             }
         }
         *last = Some(Instant::now());
-        tracing::warn!("`{}` is repaired, in {:?}", self.connections.location, asked.elapsed());
+        tracing::warn!("`{}` was repaired in {:?}", self.connections.location, asked.elapsed());
         Ok(())
     }
 
-    /// In one script where there are few tasks. Of many, those that have ended are counted in portions while others move on.
+    /// Counts tasks anew: in one script if there are few. If there are many, ended ones are counted in portions while
+    /// other calls go on.
     async fn count_anew(&self, pace: Pace) -> Result<(), StoreError> {
         if self.step("size", b"", pace).await?.is_empty() {
             return self.step("counts", b"", pace).await.map(drop);
@@ -175,7 +179,7 @@ impl Shared {
         }
     }
 
-    /// One step, in portions. Answers what is to be looked at next, or what was counted.
+    /// Runs one step, in portions. Answers with what to check next, or what was counted.
     async fn step(&self, step: &str, of: &[u8], pace: Pace) -> Result<Vec<Vec<u8>>, StoreError> {
         let (mut cursor, mut next) = (b"0".to_vec(), Vec::new());
         loop {
@@ -212,17 +216,17 @@ impl Shared {
     fn say_failed(&self, task: &[u8]) {
         let Some((id, why)) = task.split_first_chunk::<16>() else { return };
         let (id, why) = (TaskId::from_bytes(*id), String::from_utf8_lossy(why));
-        tracing::error!(task = %id, "a task is damaged in `{}` and has failed: {why}", self.connections.location);
+        tracing::error!(task = %id, "a task is damaged in `{}` and was marked as failed: {why}", self.connections.location);
     }
 
-    /// Ends tasks of which something cannot be read here.
+    /// Fails tasks that this process cannot read.
     pub(super) async fn fail_damaged(&self, damaged: &[Damaged]) -> Result<(), StoreError> {
         if damaged.is_empty() {
             return Ok(());
         }
         let mut call = self.loud(&script::FAIL_DAMAGED);
         for Damaged { id, fence, why, ready_list, body } in damaged {
-            tracing::error!(task = %id, "a task is damaged in `{}` and has failed: {why}", self.connections.location);
+            tracing::error!(task = %id, "a task is damaged in `{}` and was marked as failed: {why}", self.connections.location);
             call.arg(id.as_bytes()).arg(fence.map(|fence| fence.to_string()).unwrap_or_default());
             call.arg(*why).arg(u8::from(*ready_list)).arg(&body[..]);
         }

@@ -1,4 +1,4 @@
-//! Ticks of schedules, and schedules that are kept.
+//! Ticks of schedules, and stored schedules.
 
 use std::time::Duration;
 
@@ -78,7 +78,7 @@ impl Shared {
     pub(super) async fn schedules(&self) -> Result<Vec<ScheduleState>, StoreError> {
         let mut schedules: Vec<ScheduleState> = Vec::new();
         loop {
-            // In portions, so that the server has time for others.
+            // In portions, so that the server has time for other calls.
             let mut call = self.quiet(&script::SCHEDULES);
             let last = schedules.last().map_or("", |last| &*last.name);
             call.arg(last).arg(ScheduleChanges::MAX);
@@ -106,7 +106,8 @@ impl Shared {
     }
 }
 
-/// The answer of `schedule_states.lua`. A value that other hands damaged counts as none: it must not hide other schedules.
+/// The answer of `schedule_states.lua`. A value that other programs damaged counts as missing: it must not hide other
+/// schedules.
 fn unpack(mut answer: List<'_>) -> Result<Vec<ScheduleState>, StoreError> {
     let mut schedules = Vec::with_capacity(answer.len() / 11);
     while !answer.is_empty() {

@@ -6,23 +6,23 @@ use std::time::Duration;
 
 use redis::{Arg, Cmd, ToRedisArgs};
 
-/// How long an answer may take: a connection that is cut half-open is noticed after it.
+/// How long an answer may take. After that the connection counts as half open.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
-/// The most tasks of a script on `prelude_fast.lua`: Lua's stack holds some 8,000 values.
+/// The maximum number of tasks for a script on `prelude_fast.lua`: Lua's stack holds some 8,000 values.
 pub(super) const AT_ONCE: usize = 1000;
 
 /// A Lua script: one call of the contract, one transaction.
 #[derive(Debug)]
 pub(super) struct Script {
     loaded: LazyLock<Loaded>,
-    /// The same for a call that is repeated after it met damage; there is none of the scripts for what is simple.
+    /// The variant for a call that is repeated after it met damage. The scripts for simple cases have none.
     careful: Option<LazyLock<Loaded>>,
-    /// Whether it changes anything: then an answer that is lost leaves open whether it did.
+    /// Whether it changes anything: if its answer is lost, it is unknown whether it did.
     pub(super) writes: bool,
 }
 
-/// A script as the server gets it.
+/// A script as it is sent to the server.
 #[derive(Debug)]
 struct Loaded {
     source: String,
@@ -35,7 +35,7 @@ impl Script {
     }
 }
 
-/// A script of these files, after `prelude.lua` or, where that is said, after `prelude_fast.lua`.
+/// A script of these files, after `prelude.lua`, or after `prelude_fast.lua` where `lean` is given.
 macro_rules! script {
     ($effect:ident: $($file:literal),+) => {
         Script {
@@ -58,7 +58,7 @@ macro_rules! script {
     (@ reads) => { false };
 }
 
-/// On no other file: it must say what it may not do.
+/// Without a prelude, because it must report which rights are missing.
 pub(super) static PROBE: Script = Script {
     loaded: LazyLock::new(|| load(include_str!("lua/probe_main.lua"))),
     careful: None,
@@ -68,12 +68,12 @@ pub(super) static JOIN: Script = script!(writes: "join_main");
 pub(super) static LEAVE: Script = script!(writes: "leave_main");
 pub(super) static INSERT: Script =
     script!(writes: "promote", "concurrency_groups", "task_rows", "insert", "insert_main");
-/// Keeps arguments of an insert that is too large for one call.
+/// Stores arguments of an insert that is too large for one call.
 pub(super) static STAGE: Script = script!(writes: "stage_main");
-/// Inserts what was staged.
+/// Inserts the staged arguments.
 pub(super) static INSERT_STAGED: Script =
     script!(writes: "promote", "concurrency_groups", "task_rows", "staged", "insert", "insert_staged_main");
-/// The same where all tasks are plain, each a group of its own: most batches.
+/// The same if all tasks are plain, each a group of its own, as in most batches.
 pub(super) static INSERT_PLAIN: Script = Script {
     loaded: LazyLock::new(|| load(include_str!("lua/insert_plain_main.lua"))),
     careful: None,
@@ -89,7 +89,7 @@ pub(super) static UNCLAIM: Script =
     script!(writes: "concurrency_groups", "task_rows", "transitions", "unclaim_main");
 pub(super) static FINISH: Script = script!(writes: "concurrency_groups", "task_rows", "transitions", "report", "finish_general", "finish", "finish_main");
 pub(super) static TURN: Script = script!(writes: "promote", "concurrency_groups", "task_rows", "transitions", "report", "finish_general", "finish", "window", "limits", "blocked", "claim", "turn_main");
-/// The same where all is simple: most batches.
+/// The same for simple cases, which most batches are.
 pub(super) static TURN_WELL: Script = script!(writes, lean: "finish_success_fast", "claim_plain", "write_finished", "write_claim", "write_rest", "turn_success_main");
 pub(super) static FINISH_WELL: Script =
     script!(writes, lean: "finish_success_fast", "write_finished", "write_rest", "finish_success_main");
@@ -128,8 +128,8 @@ pub(super) static COUNTS: Script = script!(reads: "counts_main");
 pub(super) static CHECK: Script = script!(reads: "check_main");
 pub(super) static PRUNE: Script = script!(writes: "concurrency_groups", "task_rows", "prune_main");
 
-/// Puts the words of `constants.lua` in where they are named, and leaves comments out. A local of Lua costs each closure
-/// that names it, each time a script runs; a literal costs nothing.
+/// Replaces the constants of `constants.lua` by their values, and removes comments. A Lua local costs time in each
+/// closure that names it, each time a script runs; a literal costs nothing.
 fn load(source: &str) -> Loaded {
     let source = source.lines().filter(|line| !line.trim_start().starts_with("--"));
     let source = put_in(&constants(), &source.collect::<Vec<_>>().join("\n"));
@@ -167,14 +167,14 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// A call over the keys of that prefix; `notifications` is what it publishes, if that is not empty.
+    /// A call on the keys with that prefix. `notifications` is the message it publishes; empty for none.
     pub(super) fn new(script: &'static Script, prefix: &str, notifications: &[u8]) -> Self {
         let mut command = redis::cmd("EVALSHA");
         command.arg(script.loaded.sha.as_str()).arg(1).arg(prefix).arg(notifications);
         Self { script, command, patience: ANSWER, careful: false }
     }
 
-    /// The same call once more, after it met damage; `None` where another script does the same.
+    /// The same call, to repeat it after it met damage; `None` if another script does the same.
     pub(super) fn careful(&self) -> Option<Self> {
         let loaded = self.script.careful.as_deref()?;
         Some(Self {
@@ -203,23 +203,23 @@ impl Call {
         command
     }
 
-    /// The arguments after what the call publishes.
+    /// The arguments after the message that the call publishes.
     pub(super) fn arguments(&self) -> Vec<&[u8]> {
         let simple = |argument| match argument {
             Arg::Simple(bytes) => Some(bytes),
             _ => None,
         };
-        // `EVALSHA`, the script, the number of keys, the prefix, what is published.
+        // Skips `EVALSHA`, the script, the number of keys, the prefix and the message.
         self.command.args_iter().skip(5).filter_map(simple).collect()
     }
 
-    /// One more argument.
+    /// Adds one argument.
     pub(super) fn arg(&mut self, argument: impl ToRedisArgs) -> &mut Self {
         self.command.arg(argument);
         self
     }
 
-    /// How many follow, then they.
+    /// Adds the number of arguments, then the arguments.
     pub(super) fn list<A: ToRedisArgs>(&mut self, arguments: impl ExactSizeIterator<Item = A>) -> &mut Self {
         self.arg(arguments.len());
         for argument in arguments {

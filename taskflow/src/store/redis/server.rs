@@ -1,12 +1,12 @@
-//! Whether the server keeps what it accepts: in memory, and when it stops.
+//! Checks whether the server keeps what it accepts: in memory, and when it stops.
 
 use redis::Value;
 
 use super::connection::Connections;
 use crate::model::{StoreError, StoreErrorKind};
 
-/// Refuses to run tasks on a server that evicts keys when its memory is full. Where `CONFIG` is forbidden its settings are the
-/// provider's: then it is said aloud, and whoever only adds hears it too.
+/// Refuses to run tasks on a server that evicts keys when its memory is full. If `CONFIG` is forbidden, the settings
+/// belong to the provider: then it only warns, also in processes that only add.
 pub(super) async fn check_eviction(connections: &Connections, runs: bool) -> Result<(), StoreError> {
     let location = &connections.location;
     let configured = setting(connections, "maxmemory-policy").await;
@@ -38,7 +38,7 @@ pub(super) async fn check_eviction(connections: &Connections, runs: bool) -> Res
     Ok(())
 }
 
-/// The eviction policy, from what every user may be told.
+/// The eviction policy, from information that every user may read.
 async fn policy_in_info(connections: &Connections) -> Option<String> {
     let mut info = redis::cmd("INFO");
     info.arg("memory");
@@ -52,8 +52,8 @@ async fn policy_in_info(connections: &Connections) -> Option<String> {
         .map(|policy| policy.trim().to_owned())
 }
 
-/// Warns where the server keeps nothing, or not at once. A server that does not say (`CONFIG` is often forbidden) is not
-/// asked again.
+/// Warns if the server stores nothing on disk, or not at once. If the server does not say (`CONFIG` is often
+/// forbidden), it does not ask further.
 pub(super) async fn warn_if_it_forgets(connections: &Connections) {
     let (Some(appendonly), Some(fsync)) =
         (setting(connections, "appendonly").await, setting(connections, "appendfsync").await)

@@ -1,4 +1,4 @@
-//! The store: calls of the contract become calls of scripts.
+//! The store: turns calls of the contract into calls of scripts.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -24,15 +24,15 @@ use crate::store::{
     ScheduleChange, ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd,
 };
 
-/// The store on a Redis server, version 7 or later, or Valkey.
+/// A store on a Redis server, version 7 or later, or Valkey.
 ///
-/// A cheap handle: clones share connections, which are made when they are first needed and again when they broke. Any
-/// number of processes on any machines may use it at once. All keys begin with `{taskflow:NAMESPACE}:`, so a cluster
-/// keeps a namespace on one node; name that node.
+/// It is a cheap handle: clones share connections, which are opened when they are first needed and again when they
+/// broke. Any number of processes on any number of machines may use it at once. All keys begin with
+/// `{taskflow:NAMESPACE}:`, so a cluster keeps a namespace on one node; name that node in the URL.
 ///
 /// # What an accepted task survives
 ///
-/// What the server's settings say, and no more: Redis answers from memory.
+/// As much as the server's settings guarantee, and no more: Redis answers from memory.
 ///
 /// | `redis.conf` | the server is killed | the machine loses power |
 /// |---|---|---|
@@ -42,20 +42,21 @@ use crate::store::{
 /// | `appendonly no`, `save ""` | everything is lost | everything is lost |
 ///
 /// A failover to a replica loses what had not been copied yet. `maxmemory-policy` must be `noeviction`, which is the
-/// default: a process that runs tasks refuses to join another server, unless `CONFIG` is forbidden there; then it warns in
-/// the log. When a process joins a server that keeps too little it says so in the log.
+/// default. A process that runs tasks refuses to join a server with another policy. If `CONFIG` is forbidden there,
+/// it joins and logs a warning. A process that joins a server that keeps too little on disk logs a warning as well.
 ///
 /// # Damage
 ///
-/// A task that other programs damaged becomes `failed` with the reason, and nothing else is harmed. The first call that
-/// meets damage looks at everything once, in portions, and is then repeated.
+/// A task that other programs damaged becomes `failed` with the reason, and nothing else is affected. The first call
+/// that meets damage repairs what it met and is repeated; everything else is then checked once, in portions.
 ///
 /// # Time and limits
 ///
-/// The clock is the server's: by it tasks come due and expire, leases end, and starts are counted for a rate limit. Limits
-/// that all processes share are exact, since each claim is one script. Where the `key_concurrency` of a queue changes, what
-/// waits for others of its key is looked at again, a thousand tasks a claim; as long as two processes ask for different
-/// ones (while a program is replaced, say) that goes on, and costs each claim a few milliseconds of the server's time.
+/// The clock is the server's: it decides when tasks come due and expire, when leases end, and which starts count for
+/// a rate limit. Limits over all processes are exact, because each claim is one script. When the `key_concurrency` of
+/// a queue changes, the tasks blocked by their concurrency key are looked at again, a thousand tasks a claim. As long
+/// as two processes ask for different limits (for example during a deployment) that goes on, and costs each claim a
+/// few milliseconds of the server's time.
 ///
 /// ```no_run
 /// use taskflow::store::{RedisStore, Store};
@@ -70,13 +71,14 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// The store of a URL `redis://[user:password@]host[:port][/database][?namespace=NAME]`. Nothing is connected yet.
+    /// Makes a store from a URL `redis://[user:password@]host[:port][/database][?namespace=NAME]`, without connecting
+    /// yet.
     ///
     /// `rediss://` is the same over TLS (feature `redis-tls`). The server's certificate must be signed by an authority that
     /// this machine trusts; `SSL_CERT_FILE` names a file of others.
     ///
     /// # Errors
-    /// [`Error::StoreUrl`] for a URL that cannot be used.
+    /// [`Error::StoreUrl`] for a URL that is not valid.
     pub fn open(url: impl AsRef<str>) -> Result<Self, Error> {
         let url = url.as_ref();
         let place = url::parse(url)
@@ -121,7 +123,7 @@ impl Store for RedisStore {
     }
 
     fn capabilities(&self) -> Capabilities {
-        // While one is on its way, the server works on the other.
+        // While one batch is on its way, the server works on the other.
         Capabilities { inserts_at_once: 2, ..Capabilities::default() }
     }
 
@@ -131,7 +133,7 @@ impl Store for RedisStore {
 
     fn leave(&self, instance: InstanceId) -> StoreFuture<'_, ()> {
         Box::pin(async move {
-            // The leases of this instance end now, and what it never began must not be taken for lost.
+            // The leases of this instance end now, and tasks it never began must not count as lost.
             self.shared.take_back_lost(instance).await?;
             let mut call = self.shared.loud(&script::LEAVE);
             call.arg(instance.as_bytes());
@@ -168,7 +170,7 @@ impl Store for RedisStore {
             let (mut answer, unconfirmed) = self.shared.turn(&finishes, &claim).await?;
             let finished = finish::unpack(&answer.bytes()?, finishes.len());
             if answer.is_empty() {
-                // The claim met damage, and is made again; whatever becomes of it, the runs have ended.
+                // The claim met damage and is repeated. The runs have ended, whatever its result is.
                 drop(unconfirmed);
                 let finished = finished.ok_or_else(|| self.shared.unexpected())?;
                 return Ok((finished, self.claim(claim).await.unwrap_or_default()));
@@ -364,7 +366,7 @@ impl Store for RedisStore {
     fn prune(&self, retention: Retention, limit: usize) -> StoreFuture<'_, usize> {
         Box::pin(async move {
             let mut pruned = 0;
-            // In portions, since a script stops everybody else while it runs.
+            // In portions, because a script stops all other calls while it runs.
             while pruned < limit {
                 let portion = (limit - pruned).min(PRUNED_AT_ONCE);
                 let mut call = self.shared.quiet(&script::PRUNE);
@@ -383,5 +385,5 @@ impl Store for RedisStore {
     }
 }
 
-/// The most records that one script deletes.
+/// The maximum number of records that one script deletes.
 const PRUNED_AT_ONCE: usize = 500;

@@ -6,18 +6,18 @@ use redis::{Client, ConnectionInfo, IntoConnectionInfo};
 use super::tls;
 use crate::store::url::{check_server, unknown_key};
 
-/// The namespace of a URL that names none.
+/// The namespace of a URL without one.
 const DEFAULT_NAMESPACE: &str = "default";
 
-/// What a URL says.
+/// The parts of a URL.
 pub(super) struct Place {
     pub(super) client: Client,
     pub(super) namespace: String,
-    /// Where it is, without the password.
+    /// The location without the password.
     pub(super) location: String,
 }
 
-/// Reads a URL, or says what is wrong with it.
+/// Parses a URL, or answers what is wrong with it.
 pub(super) fn parse(url: &str) -> Result<Place, String> {
     let (server, query) = url.split_once('?').unwrap_or((url, ""));
     let scheme = match server.split_once("://") {
@@ -37,24 +37,27 @@ pub(super) fn parse(url: &str) -> Result<Place, String> {
         match pair.split_once('=').unwrap_or((pair, "")) {
             ("namespace", name) => namespace = checked(name)?,
             (other, _) => {
-                return Err(format!("{}there is `namespace=NAME`", unknown_key(other, &["namespace"])));
+                return Err(format!(
+                    "{}the only key is `namespace=NAME`",
+                    unknown_key(other, &["namespace"])
+                ));
             }
         }
     }
-    // What the driver says of a URL it cannot read may hold the password.
+    // The driver's message about a URL it cannot read may contain the password.
     let refused = |_| {
-        "it is not of the form `redis://user:password@host:port/database`; percent-encode what is special in the password"
+        "it is not of the form `redis://user:password@host:port/database`; percent-encode special characters in the password"
             .to_owned()
     };
     let info: ConnectionInfo = server.into_connection_info().map_err(refused)?;
-    // Small requests are not to wait for the answers before them.
+    // Small requests must not wait for the answers before them.
     let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
     let location = format!("{scheme}://{}/{}?namespace={namespace}", info.addr(), info.redis_settings().db());
     let client = Client::open(info).map_err(refused)?;
     Ok(Place { client, namespace, location })
 }
 
-/// A namespace becomes part of the hash tag of every key.
+/// Checks a namespace, which becomes part of the hash tag of every key.
 fn checked(name: &str) -> Result<String, String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.len() > 100 || !name.chars().all(is_plain) {
@@ -96,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused_with_what_would_be_right() {
+    fn an_invalid_url_is_refused_with_its_remedy() {
         let refused = |url| parse(url).err().expect(url);
         assert!(refused("redis:localhost").contains("redis://host:6379"));
         assert!(refused("redis://").contains("redis://host:6379"));

@@ -1,12 +1,12 @@
-//! The write-ahead log is kept short without making a commit wait.
+//! Keeps the write-ahead log short without making commits wait.
 //!
-//! A thread with a connection of its own moves what was written from the log to the file, while the writer goes on. But
-//! the log begins anew only when at some instant all of it has been moved, which under constant load never happens. So
-//! when the log has become long, the writer itself moves the little that came meanwhile. A log that became long because
-//! somebody read for a long time is cut when the store is idle, and when it is closed.
+//! A thread with a connection of its own moves written pages from the log to the file, while the writer continues. But
+//! SQLite reuses the log from its start only if at some instant all of it has been moved, and under constant load this
+//! never happens. So when the log has become long, the writer itself moves the few pages that were written meanwhile. A
+//! log that became long because of a long read is cut when the store is idle, and when the store is closed.
 //!
-//! On a full disk the log is moved and cut before anything else is written: the little room that somebody makes is for
-//! the file, and what was in the log is room for the log.
+//! On a full disk, the log is moved and cut before anything else is written. The room that an operator makes is then
+//! used by the file, and the freed space of the log is available for new log pages.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,42 +22,42 @@ use super::connection;
 use super::queue_counts::CountDeltas;
 use super::statements::Statements;
 
-/// About so many pages are written between two checkpoints.
+/// The approximate number of pages written between two checkpoints.
 const PAGES: usize = 2000;
 
-/// When the thread has not come to a checkpoint for this many times [`PAGES`], the writer waits for it: on a disk that is
-/// slower than the writer the log would have no bound.
+/// When the thread has not begun a checkpoint for this many times [`PAGES`], the writer waits for it. Otherwise the log
+/// would grow without limit on a disk that is slower than the writer.
 const MAX_BEHIND: u32 = 3;
 
-/// A log of so many pages is long: 4,000 are 16 MB.
+/// A log of this many pages is long: 4,000 pages are 16 MB.
 const LONG: i64 = 4000;
 
-/// A log of more bytes is cut when nothing was written for a while.
+/// A log of more bytes than this is cut when nothing was written for [`IDLE`].
 const CUT: u64 = 1 << 20;
 
-/// How often to look whether the log can be cut.
+/// How often to check whether the log can be cut.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How long to wait for readers before the log is cut. Nobody can write meanwhile.
+/// How long to wait for readers before the log is cut. No process can write meanwhile.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 
-/// Waits for readers, and then cuts the log.
+/// Waits for readers, moves the log into the file, and cuts it.
 const TRUNCATE: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
-/// What the thread is asked for.
+/// A request to the thread.
 enum Wanted {
     Checkpoint,
-    /// All of it, and an answer whether there was room for that.
+    /// Move and cut the whole log. Answers whether there was room for that.
     Room(SyncSender<bool>),
 }
 
 /// The writer's side.
 pub(super) struct Checkpoints {
-    /// Pages written since the last checkpoint, estimated.
+    /// The estimated number of pages written since the last checkpoint.
     pages: usize,
-    /// Checkpoints that were due while another one was still wanted.
+    /// The number of checkpoints that came due while another request was still waiting.
     behind: u32,
     /// `None` only while it is being dropped.
     wanted: Option<SyncSender<Wanted>>,
@@ -96,16 +96,17 @@ pub(super) fn checkpoints(
 }
 
 impl Checkpoints {
-    /// Made by that thread.
+    /// Sets the thread that makes the checkpoints.
     pub(super) fn by(mut self, thread: JoinHandle<()>) -> Self {
         self.thread = Some(thread);
         self
     }
 
-    /// To be called after each commit, with what it changed.
+    /// Call this after each commit, with the counts that it changed.
     pub(super) fn after_commit(&mut self, sql: &Statements<'_>, counts: &CountDeltas) {
         self.shared.commits.fetch_add(1, Ordering::Relaxed);
-        // A commit writes the ends of some trees, a page for every few tasks, and what does not fit there.
+        // A commit writes the last pages of some trees, a page for every few tasks, and overflow pages for long
+        // arguments.
         self.pages += 4 + counts.moves / 4 + counts.bytes / 4096;
         if self.pages >= PAGES {
             self.pages = 0;
@@ -118,7 +119,7 @@ impl Checkpoints {
         }
     }
 
-    /// Asks for a checkpoint. If one is still wanted, that one will do, for a while.
+    /// Asks for a checkpoint. If a request is still waiting, that one is enough, up to [`MAX_BEHIND`] times.
     fn want(&mut self) {
         let Some(wanted) = &self.wanted else { return };
         if wanted.try_send(Wanted::Checkpoint).is_ok() {
@@ -126,14 +127,14 @@ impl Checkpoints {
         } else if self.behind < MAX_BEHIND {
             self.behind += 1;
         } else {
-            // Until the thread has ended one and takes the next.
+            // Waits until the thread takes its next request.
             let _ = wanted.send(Wanted::Checkpoint);
             self.behind = 0;
         }
     }
 
-    /// To be called before anything is written to a disk that was full: moves and cuts the log. Answers `false` where
-    /// there is no room even for that.
+    /// Moves and cuts the log. Call it before writing to a disk that was full. Answers `false` if there is no room even
+    /// for that.
     pub(super) fn make_room(&mut self) -> bool {
         let (answer, answered) = sync_channel(1);
         let asked = self.wanted.as_ref().map(|wanted| wanted.send(Wanted::Room(answer)));
@@ -152,15 +153,16 @@ impl Drop for Checkpoints {
 }
 
 impl Checkpointer {
-    /// Runs until the writer is gone.
+    /// Runs until the writer has ended.
     pub(super) fn run(self) {
         let mut seen = self.shared.commits.load(Ordering::Relaxed);
         loop {
             match self.wanted.recv_timeout(IDLE) {
-                // The writer moves the rest itself, after this very commit. It could not while one is under way here.
+                // Skip: the writer moves the rest itself after its current commit. It could not while a checkpoint runs
+                // here.
                 Ok(Wanted::Checkpoint) if self.shared.is_long.load(Ordering::Relaxed) => {}
                 Ok(Wanted::Checkpoint) => {
-                    // What cannot be moved now is moved next time.
+                    // Pages that cannot be moved now are moved next time.
                     let pages = self.connection.query_row(CHECKPOINT, [], |row| row.get(1)).unwrap_or(0_i64);
                     if pages >= LONG {
                         self.shared.is_long.store(true, Ordering::Relaxed);
@@ -172,13 +174,13 @@ impl Checkpointer {
                 Err(RecvTimeoutError::Timeout) => {
                     let now = self.shared.commits.load(Ordering::Relaxed);
                     if now == seen && std::fs::metadata(&self.log).is_ok_and(|log| log.len() > CUT) {
-                        // While somebody reads it cannot be cut: it is tried again.
+                        // The log cannot be cut during a read: then it is tried again later.
                         let _ = self.cut();
                     }
                     seen = now;
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    // The last process to close the file removes its log; one that is not the last leaves it short.
+                    // The last process to close the file removes the log. Any other process leaves it short.
                     let _ = self.cut();
                     return;
                 }

@@ -1,4 +1,4 @@
-//! Which tasks an instance gets, and when there will be more.
+//! Claims: the tasks that an instance gets, and when more will be due.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,8 @@ use super::{due, expiring, expiry, instance, limits};
 use crate::model::{TaskId, time};
 use crate::store::{Claim, Claimed, Claims, RunRef};
 
-/// One statement for all, since each further one costs as much as what it does. The rows come in the order of the list.
+/// Reads all tasks in one statement, because each further statement has a fixed cost. The rows come in the order of the
+/// list.
 const READ: &str = "
 SELECT t.seq, t.id, t.attempt, t.max_attempts, t.fence, t.scheduled_for, t.run_key IS NOT NULL, t.policy, t.tags,
        t.args, t.started_at IS NOT NULL, t.snoozes, t.concurrency_key, t.expires_at
@@ -33,7 +34,7 @@ SELECT count(*), coalesce(sum(length(CAST(message AS BLOB))), 0) FROM taskflow_l
 
 pub(super) fn claim(tx: &mut Transaction<'_, '_>, claim: &Claim) -> rusqlite::Result<Claims> {
     if !expiry::lapse(tx)? {
-        // Nothing that has expired may be among what is claimed.
+        // More expired tasks remain, and none of them may be claimed: the instance must ask again at once.
         return Ok(Claims { next_due: Some(Duration::ZERO), ..Claims::default() });
     }
     let are_all_due = due::promote(tx)?;
@@ -43,7 +44,7 @@ pub(super) fn claim(tx: &mut Transaction<'_, '_>, claim: &Claim) -> rusqlite::Re
     let tasks = take(tx, claim, chosen)?;
     let next_start = limits::count_starts(tx, &mut rooms)?;
     let mut next_due = None;
-    // Who got all it asked for asks again anyway.
+    // An instance that got all it asked for asks again anyway.
     if tasks.len() < claim.limit && !needs_slot {
         rooms.retain(|room| room.free > 0);
         let were_all_there = are_all_due && are_all_back && !is_cut_short;
@@ -90,7 +91,7 @@ fn take(
 /// A row that cannot be read, and why.
 type Damaged = (i64, rusqlite::Error);
 
-/// The tasks as they will be when they are claimed, and the rows that cannot be read.
+/// Reads the tasks as they will be after the claim. Answers them, and the rows that cannot be read.
 fn read_all(
     tx: &mut Transaction<'_, '_>,
     claim: &Claim,
@@ -127,14 +128,14 @@ fn read_all(
         }
         tx.counts.exit(queue, RowState::Due, attempt);
         tx.counts.enter(queue, RowState::Running, attempt + 1);
-        // Now, and when it ends.
+        // The row is written twice: now, and when the task ends.
         tx.counts.bytes += 2 * claimed.args.len();
         tasks.push(claimed);
     }
     Ok((tasks, damaged))
 }
 
-/// One of them.
+/// Reads one task of a claim.
 fn read_one(
     tx: &mut Transaction<'_, '_>,
     claim: &Claim,
@@ -143,7 +144,7 @@ fn read_one(
 ) -> rusqlite::Result<Claimed> {
     let Candidate { seq, slot, name, .. } = candidate;
     let (attempt, fence): (i64, i64) = (row.get(2)?, row.get(4)?);
-    // The concurrency key is used later; it must be one.
+    // The concurrency key is used later, so it must be readable.
     row.get_ref(12)?.as_str_or_null()?;
     let tags =
         row::readable_tags(row.get_ref(8)?.as_str_or_null()?).map_err(|why| row::column("tags", 8, &why))?;
@@ -166,7 +167,7 @@ fn read_one(
     })
 }
 
-/// The lines a task logged, and the bytes in them.
+/// The number of lines that a task logged, and their total bytes.
 fn logged(sql: &Statements<'_>, seq: i64) -> rusqlite::Result<(u32, u32)> {
     sql.get(LOGGED)?.query_row([seq], |row| Ok((row::to_u32(row.get(0)?), row::to_u32(row.get(1)?))))
 }

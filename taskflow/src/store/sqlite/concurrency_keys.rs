@@ -1,13 +1,14 @@
-//! How many tasks of one concurrency key run, and those that wait for others of their key.
+//! Concurrency keys: the number of running tasks of each key, and the tasks blocked by their key.
 //!
-//! A due task whose key is busy is *blocked* when a claim meets it: it is in nobody's way then, however many there are.
-//! Whenever a task of its queue and key that ran or was due is no longer either, the first of each name is made due
-//! again: of each name, since nobody may be there who knows the first. Whether it may run is for the next claim to find
-//! out. So there is always one that runs or is due while any is blocked. Nobody else writes between what a
-//! transaction sees and what it does, so no end of a run comes between a claim's look at a key and its putting aside.
+//! When a claim meets a due task whose key is busy, it *blocks* the task. From then on the task slows down no claim,
+//! however many blocked tasks there are. When a task of that queue and key stops running or leaves the due state, the
+//! first blocked task of each name becomes due again. It is one of each name, because perhaps no instance knows the
+//! name of the first. The next claim finds out whether it may run. So while any task is blocked, there is always
+//! another one of its key that runs or is due. A transaction is alone in the file, so no run can end between the moment
+//! a claim reads a key and the moment it blocks a task.
 //!
-//! Where the limit of a queue becomes another, all that was blocked under the old one is made due again, some of it
-//! with each claim: the queue counts such changes (`key_round`).
+//! When the limit of a queue changes, all tasks that were blocked under the old limit become due again, some of them
+//! with each claim. The queue counts these changes (`key_round`).
 
 use std::sync::Arc;
 
@@ -19,11 +20,11 @@ use super::row;
 use super::row_state::RowState;
 use super::transaction::Transaction;
 
-/// The most tasks that one claim puts aside.
+/// The maximum number of tasks that one claim blocks.
 pub(super) const BLOCKED_AT_ONCE: usize = 1000;
 
-/// The most tasks that one claim makes due again since a limit has changed: fewer, so that claims which disagree about
-/// the limit get on all the same.
+/// The maximum number of tasks that one claim makes due again after a limit has changed. It is smaller than
+/// [`BLOCKED_AT_ONCE`], so that claims that disagree about the limit still make progress.
 const BACK_AT_ONCE: i64 = 500;
 
 const KEY: &str = "SELECT concurrency_key FROM taskflow_tasks WHERE seq = ?1";
@@ -38,14 +39,14 @@ const ONE_LESS: &str = "UPDATE taskflow_running_keys SET running = running - 1 W
 
 const NONE_RUNS: &str = "DELETE FROM taskflow_running_keys WHERE queue = ?1 AND key = ?2 AND running <= 0";
 
-const PUT_ASIDE: &str = "UPDATE taskflow_tasks SET state = -1 WHERE seq IN (SELECT value FROM json_each(?1))";
+const BLOCK: &str = "UPDATE taskflow_tasks SET state = -1 WHERE seq IN (SELECT value FROM json_each(?1))";
 
-const NOTE_PUT_ASIDE: &str = "
+const RECORD_BLOCKED: &str = "
 INSERT OR REPLACE INTO taskflow_blocked (task, queue, key, name, priority, round)
 SELECT seq, queue, concurrency_key, name, priority, ?2
 FROM taskflow_tasks WHERE seq IN (SELECT value FROM json_each(?1))";
 
-/// The first of the first name from `?3` on.
+/// The first blocked task of the first name from `?3` on.
 const NEXT: &str = "
 SELECT task, name FROM taskflow_blocked INDEXED BY taskflow_blocked_next
 WHERE queue = ?1 AND key = ?2 AND name >= ?3 ORDER BY name, priority DESC, task LIMIT 1";
@@ -73,18 +74,19 @@ impl Transaction<'_, '_> {
             .flatten())
     }
 
-    /// How many tasks of a key run.
+    /// The number of running tasks of a key.
     pub(super) fn running_of_key(&self, queue: &str, key: &str) -> rusqlite::Result<i64> {
         let running = self.sql.get(RUNNING)?.query_row([queue, key], |row| row.get(0)).optional()?;
         Ok(running.unwrap_or(0))
     }
 
-    /// A task of a key has begun to run.
+    /// Counts a task of a key that has begun to run.
     pub(super) fn key_runs(&self, queue: &str, key: &str) -> rusqlite::Result<()> {
         self.sql.execute(ONE_MORE, [queue, key]).map(drop)
     }
 
-    /// A task of a key has ceased to run, or to be due: the next of the key comes.
+    /// Handles a task of a key that has stopped running, or is no longer due: unblocks the next task of the key, of
+    /// each name. `by` is its state before.
     pub(super) fn key_is_left(
         &mut self,
         queue: QueueNumber,
@@ -107,12 +109,12 @@ impl Transaction<'_, '_> {
             });
             let Some((seq, of_name)) = next.optional()? else { return Ok(()) };
             self.due_again(queue, seq)?;
-            // The first name after that one.
+            // Continue with the first name after this one.
             from = of_name + "\0";
         }
     }
 
-    /// Puts due tasks of a queue aside.
+    /// Blocks due tasks of a queue.
     pub(super) fn block(
         &mut self,
         queue: QueueNumber,
@@ -123,23 +125,23 @@ impl Transaction<'_, '_> {
             return Ok(());
         }
         let list = row::json_list(seqs.iter().copied());
-        self.sql.execute(NOTE_PUT_ASIDE, params![list, limit.round])?;
-        self.sql.execute(PUT_ASIDE, [list])?;
+        self.sql.execute(RECORD_BLOCKED, params![list, limit.round])?;
+        self.sql.execute(BLOCK, [list])?;
         for _ in seqs {
-            // Whatever attempts they made: whether they wait for the first does not change.
+            // Attempt 0 for both, because blocking does not change whether a task waits for its first attempt.
             self.counts.exit(queue, RowState::Due, 0);
             self.counts.enter(queue, RowState::Blocked, 0);
         }
         Ok(())
     }
 
-    /// A row is not blocked any more, if it was.
+    /// Removes a row from the blocked ones, if it is there.
     pub(super) fn unblock(&self, seq: i64) -> rusqlite::Result<()> {
         self.sql.execute(UNBLOCK, [seq]).map(drop)
     }
 
-    /// From now on so many tasks of one key may run. Answers that with the round it is, and whether all that was put
-    /// aside under another limit is due again.
+    /// Sets how many tasks of one key may run. Answers the limit with its round, and whether all tasks that were
+    /// blocked under another limit are due again.
     pub(super) fn limit_keys(
         &mut self,
         queue: QueueNumber,

@@ -1,4 +1,4 @@
-//! One connection, set up as all of them are.
+//! Opens connections and sets them up.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,11 +8,11 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::Synchronous;
 
-/// How often a connection tries again when another process has the file locked: with the lengths below, for about
-/// half a minute.
+/// How often a connection tries again while another process has the file locked. With the waits in [`wait`], this is
+/// about half a minute.
 const BUSY_TRIES: i32 = 25_000;
 
-/// Opens a file that may be written to, and nothing else about it.
+/// Opens a file for reading and writing, without further setup.
 #[allow(unused_mut, reason = "some versions of rusqlite set the handler through `&mut`, some through `&`")]
 pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
@@ -22,7 +22,7 @@ pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Opens a file to read it.
+/// Opens a file for reading.
 #[allow(unused_mut, reason = "some versions of rusqlite set the handler through `&mut`, some through `&`")]
 pub(super) fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -33,8 +33,8 @@ pub(super) fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Opens a file that may not be written to, to look. SQLite keeps an index of the log in shared memory beside the file;
-/// where it can neither find nor make that, and there is no log, the file is read as one that does not change.
+/// Opens a file that cannot be written, for reading. SQLite keeps an index of the log in shared memory beside the file.
+/// If it can neither find nor create that index, and there is no log, the file is opened as immutable.
 pub(super) fn open_to_look(path: &Path) -> rusqlite::Result<Connection> {
     let can_be_read = |connection: &Connection| {
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
@@ -54,20 +54,20 @@ pub(super) fn open_to_look(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// The bytes in the write-ahead log of a file.
+/// The length of a file's write-ahead log, in bytes.
 pub(super) fn log_length(path: &Path) -> u64 {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     std::fs::metadata(log).map_or(0, |log| log.len())
 }
 
-/// Has SQLite plan a statement when it is prepared, and not again each time a value is bound that could have made for
-/// another plan: the plans are known, and planning takes longer than most statements.
+/// Makes SQLite plan a statement only when it is prepared, and not again when a bound value could lead to another plan.
+/// The plans are known to be good, and planning takes longer than most statements.
 fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
 }
 
-/// Sets a connection up to write. Checkpoints are another thread's work, so that no commit waits for one.
+/// Sets up a connection for writing. Another thread makes the checkpoints, so that no commit waits for one.
 pub(super) fn set_up_to_write(connection: &Connection, synchronous: Synchronous) -> rusqlite::Result<()> {
     connection.execute_batch(match synchronous {
         Synchronous::Full => "PRAGMA synchronous = FULL;",
@@ -82,7 +82,7 @@ pub(super) fn set_up_to_write(connection: &Connection, synchronous: Synchronous)
 }
 
 /// Puts a file into write-ahead-log mode, in which readers and the writer do not wait for each other. SQLite does not
-/// call the busy handler for this, so it is tried again here.
+/// call the busy handler for this, so the retry is here.
 pub(super) fn use_write_ahead_log(connection: &Connection) -> rusqlite::Result<bool> {
     let mut tries = 0;
     loop {
@@ -95,14 +95,14 @@ pub(super) fn use_write_ahead_log(connection: &Connection) -> rusqlite::Result<b
     }
 }
 
-/// Whether another process had the file locked.
+/// Whether the error says that another process has the file locked.
 pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
     matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked))
 }
 
-/// Waits a little, at first very little, before the file is tried again; `false` when that has been long enough. The
-/// lengths are random, so that two processes do not keep step.
+/// Waits before the next try: 50 to 100 µs at first, at most 2 ms later. Returns `false` when the tries are used up.
+/// The waits are random, so that two processes do not collide again and again.
 fn wait(tries: i32) -> bool {
     if tries >= BUSY_TRIES {
         return false;

@@ -1,4 +1,4 @@
-//! What people ask of tasks: cancel, retry, delete.
+//! User requests for tasks: cancel, retry, delete.
 
 use super::row;
 use super::task_row::TaskRow;
@@ -47,7 +47,7 @@ fn retry_one(tx: &mut Transaction<'_, '_>, id: TaskId) -> rusqlite::Result<Resul
     let mut retried = sql.get(RETRIED)?;
     let mut rows = retried.query([row.seq])?;
     let Some(columns) = rows.next()? else { return Ok(Err(Error::NotFound { id })) };
-    // What cannot be read is found out by the claim.
+    // The next claim notices columns that cannot be read.
     let key = columns.get_ref(1)?.as_str_or_null().unwrap_or_default().zip(columns.get_ref(0)?.as_str().ok());
     let holder = key
         .map(|(key, name)| unique_keys::holder(tx, key, name, KeyKind::Idempotency))
@@ -75,7 +75,7 @@ pub(super) fn delete(tx: &mut Transaction<'_, '_>, ids: &[TaskId]) -> rusqlite::
     Ok(deleted)
 }
 
-/// Deletes an ended row and what belongs to it.
+/// Deletes the row of an ended task, with its attempts, logs and keys.
 pub(super) fn forget(tx: &mut Transaction<'_, '_>, row: &TaskRow) -> rusqlite::Result<()> {
     tx.free_keys(row)?;
     tx.left_state(row, row.state)?;

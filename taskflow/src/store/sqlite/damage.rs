@@ -1,8 +1,8 @@
-//! Rows of tasks that other hands damaged.
+//! Task rows that another program has damaged.
 //!
-//! A row is decoded without looking for damage first. Only when that fails is each of its columns checked here: the row
-//! then becomes `failed` with the reason, and whatever cannot be read in it gives way to something that can. A reader,
-//! which writes nothing, shows such a row as it is going to be.
+//! A row is decoded without checking for damage first. Only if that fails, each of its columns is checked here. The row
+//! then becomes `failed` with the reason, and each unreadable value is replaced by a readable one. A reader writes
+//! nothing; it shows such a row as it will be after the repair.
 
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{OptionalExtension, Row, params_from_iter};
@@ -13,19 +13,19 @@ use super::transaction::Transaction;
 use crate::model::TaskId;
 use crate::store::codec;
 
-/// What a column must hold to be read.
+/// The form that the value of a column must have.
 #[derive(Clone, Copy, Debug)]
 enum Form {
     Id,
     State,
-    /// A number within bounds, and what stands for one that is not.
+    /// An integer: least value, greatest value, and the replacement for a value that is not an integer.
     Number(i64, i64, i64),
     Instant,
     Text,
     Policy,
     Tags,
     Progress,
-    /// Any of these, or nothing.
+    /// A value of this form, or `NULL`.
     Maybe(&'static Form),
 }
 
@@ -63,7 +63,7 @@ const COLUMNS: [(&str, Form); 28] = [
     ("args", Form::Text),
 ];
 
-/// The columns before this one are small.
+/// The number of small columns, which come first.
 const SMALL: usize = 24;
 
 const ROW: &str = "
@@ -81,7 +81,7 @@ SET id = ?1, state = ?2, queue = ?3, priority = ?4, name = ?5, attempt = ?6, max
     args = ?28, lease_until = NULL
 WHERE seq = ?29";
 
-/// The small columns of some rows, from a number on, in the order of [`COLUMNS`], and the number of each.
+/// The small columns of up to `?2` rows after row number `?1`, in the order of [`COLUMNS`], and the number of each row.
 const SLICE: &str = "
 SELECT id, state, queue, priority, name, attempt, max_attempts, fence, lost_runs, snoozes, cancel_requested, instance,
        run_at, created_at, scheduled_for, expires_at, started_at, finished_at, source, idempotency_key, run_key,
@@ -92,7 +92,7 @@ const IS_TAKEN: &str = "SELECT 1 FROM taskflow_tasks WHERE id = ?1 AND seq <> ?2
 
 const BY_ID: &str = "SELECT seq FROM taskflow_tasks WHERE id = ?1";
 
-/// Wherever else a row that has not ended is kept.
+/// Removes a row from all tables that list rows that have not ended.
 const LEAVE: [&str; 4] = [
     "DELETE FROM taskflow_later WHERE task = ?1",
     "DELETE FROM taskflow_expiring WHERE task = ?1",
@@ -103,9 +103,9 @@ const LEAVE: [&str; 4] = [
 const ENTER_BADLY: &str = "
 INSERT OR IGNORE INTO taskflow_ended_badly (state, id) SELECT state, id FROM taskflow_tasks WHERE seq = ?1";
 
-/// A row that was found damaged, and what it is now.
+/// A damaged row, as it is after its repair.
 #[derive(Debug)]
-pub(super) struct Condemned {
+pub(super) struct DamagedTask {
     pub(super) id: TaskId,
     pub(super) name: String,
     pub(super) state: RowState,
@@ -117,7 +117,7 @@ fn damaged(why: &str) -> String {
 }
 
 impl Form {
-    /// What is wrong with a value of this form.
+    /// The reason why a value does not have this form; `None` if it does.
     fn flaw(self, value: ValueRef<'_>) -> Option<String> {
         match (self, value) {
             (Self::Maybe(_), ValueRef::Null) => None,
@@ -144,7 +144,7 @@ impl Form {
         }
     }
 
-    /// Something that can be read in place of what cannot.
+    /// A readable value in place of an unreadable one.
     fn mended(self, value: ValueRef<'_>) -> Value {
         match (self, value) {
             (Self::Maybe(Self::Text), ValueRef::Text(_)) => Self::Text.mended(value),
@@ -171,7 +171,7 @@ impl Form {
     }
 }
 
-/// What is wrong with the first `columns` of a row of [`ROW`].
+/// The first flaw in the first `columns` columns of a row of [`ROW`]; `None` if there is none.
 fn flaw(row: &Row<'_>, columns: usize) -> rusqlite::Result<Option<String>> {
     for (column, (name, form)) in COLUMNS.iter().enumerate().take(columns) {
         if let Some(flaw) = form.flaw(row.get_ref(column)?) {
@@ -181,8 +181,8 @@ fn flaw(row: &Row<'_>, columns: usize) -> rusqlite::Result<Option<String>> {
     Ok(None)
 }
 
-/// The rows among the next `limit` from a number on that cannot be read and have not ended, as far as their small
-/// columns tell, and the last number that was looked at; `None` if there is no further row.
+/// Checks the small columns of up to `limit` rows after row number `from`. Answers the rows that cannot be read, and
+/// the last row number that was examined; `None` if there are no more rows.
 pub(super) fn among(
     sql: &super::statements::Statements<'_>,
     from: i64,
@@ -202,13 +202,13 @@ pub(super) fn among(
 }
 
 impl Transaction<'_, '_> {
-    /// Makes a row that cannot be read one that can. It is failed with the reason, unless it has ended: then it stays
-    /// what it became, and says the reason where it has no other error.
+    /// Makes an unreadable row readable. The task fails with the reason. If it has ended already, it keeps its status,
+    /// and gets the reason as its error if it has no other error.
     pub(super) fn fail_damaged(
         &mut self,
         seq: i64,
         error: &rusqlite::Error,
-    ) -> rusqlite::Result<Option<Condemned>> {
+    ) -> rusqlite::Result<Option<DamagedTask>> {
         let found = self.sql.get(ROW)?.query_row([seq], |row| {
             let why = flaw(row, COLUMNS.len())?;
             let values = COLUMNS.iter().enumerate().map(|(column, (_, form))| {
@@ -254,20 +254,21 @@ impl Transaction<'_, '_> {
             self.counts.exit(queue, was, attempt);
             self.counts.enter(queue, state, attempt);
         }
-        // Where its queue or state was damaged the numbers are wrong now, and those of its concurrency key may be.
+        // If the queue or state was damaged, the counts are wrong now, and the count of its concurrency key may be
+        // wrong.
         self.is_suspect = true;
         self.should_notify = true;
         tracing::error!(task = %id, %name, %error, "a task was damaged in the store; it is {} now", state.status());
-        Ok(Some(Condemned { id, name, state, error }))
+        Ok(Some(DamagedTask { id, name, state, error }))
     }
 
-    /// The same for the task of an id.
+    /// Like [`fail_damaged`](Self::fail_damaged), by the task's id.
     pub(super) fn fail_damaged_id(&mut self, id: TaskId, error: &rusqlite::Error) -> rusqlite::Result<bool> {
         let seq = self.sql.get(BY_ID)?.query_row([id.as_bytes()], |row| row.get(0)).optional()?;
         seq.map_or(Ok(None), |seq| self.fail_damaged(seq, error)).map(|it| it.is_some())
     }
 
-    /// Ends those of these rows that cannot be read.
+    /// Fails those of these rows that cannot be read.
     pub(super) fn condemn_these(&mut self, seqs: &[i64]) -> rusqlite::Result<()> {
         for seq in seqs {
             let is_flawed = self.sql.get(ROW)?.query_row([seq], |row| Ok(flaw(row, SMALL)?.is_some()));
@@ -279,7 +280,7 @@ impl Transaction<'_, '_> {
     }
 }
 
-/// A value that can be read.
+/// Copies a value that has the right form.
 fn as_it_is(value: ValueRef<'_>) -> Value {
     match value {
         ValueRef::Integer(number) => Value::Integer(number),

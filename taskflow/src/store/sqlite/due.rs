@@ -1,4 +1,4 @@
-//! Tasks that are not due yet, and how they come to be.
+//! Makes tasks due when their time has come.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,11 @@ use super::row_state::RowState;
 use super::statements::Statements;
 use super::transaction::{Known, Transaction};
 
-/// The most tasks that one transaction makes due: 10,000 that come due at one instant cost one claim some 30 ms.
+/// The maximum number of tasks that one transaction makes due. 10,000 tasks that come due at the same instant cost one
+/// claim about 30 ms.
 const PROMOTED_AT_ONCE: i64 = 10_000;
 
-/// The most future tasks of other queues and names that are looked at for the next one that is due.
+/// The maximum number of future tasks, also of other queues and names, to examine for the next task that will be due.
 const LOOK_AHEAD: usize = 1000;
 
 const COME_DUE: &str = "
@@ -24,7 +25,7 @@ const NO_LONGER_LATER: &str = "DELETE FROM taskflow_later WHERE run_at = ?1 AND 
 const LATER: &str = "
 SELECT run_at, queue, name FROM taskflow_later WHERE run_at > ?1 ORDER BY run_at, task";
 
-/// Makes due what has come due. Answers whether that was all.
+/// Makes the tasks due whose time has come. Answers whether these were all.
 pub(super) fn promote(tx: &mut Transaction<'_, '_>) -> rusqlite::Result<bool> {
     let mut come_due = tx.sql.get(COME_DUE)?;
     let mut rows = come_due.query([tx.now, PROMOTED_AT_ONCE])?;
@@ -43,19 +44,19 @@ pub(super) fn promote(tx: &mut Transaction<'_, '_>) -> rusqlite::Result<bool> {
         let is_promoted = promote.execute([seq])? > 0;
         forget.execute([run_at, seq])?;
         let Some(queue) = queue.filter(|_| is_promoted) else {
-            // Other hands have written what is kept of it here, or in its row.
+            // Another program has changed the entry in this table, or the task's row.
             tx.is_suspect = true;
             continue;
         };
-        // Whatever attempts it made: whether it waits for the first does not change.
+        // Attempt 0 for both, because whether the task waits for its first attempt does not change.
         tx.counts.exit(queue, RowState::Later, 0);
         tx.counts.enter(queue, RowState::Due, 0);
     }
     Ok(are_all)
 }
 
-/// How long until the first task of these names and queues is due that is not yet. Where a thousand others come first,
-/// how long until then: to be asked again.
+/// How long until the next future task of these names and queues is due. If a thousand other tasks come before it, the
+/// time until the last of those: then the instance asks again.
 pub(super) fn next_later(
     sql: &Statements<'_>,
     known: &Known,
@@ -70,9 +71,9 @@ pub(super) fn next_later(
     while let Some(row) = rows.next()? {
         looked_at += 1;
         let queue = row.get_ref(1)?.as_str().ok();
-        let is_meant = queues.iter().any(|one| Some(&**one) == queue)
+        let is_wanted = queues.iter().any(|one| Some(&**one) == queue)
             && row.get_ref(2)?.as_str().is_ok_and(|name| known.knows(name));
-        if is_meant || looked_at >= LOOK_AHEAD {
+        if is_wanted || looked_at >= LOOK_AHEAD {
             let run_at: i64 = row.get(0)?;
             return Ok(Some(Duration::from_micros(run_at.abs_diff(now))));
         }

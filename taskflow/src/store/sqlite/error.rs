@@ -1,4 +1,4 @@
-//! From SQLite's errors to the store's.
+//! Conversion of SQLite's errors into store errors.
 
 use std::path::Path;
 
@@ -6,17 +6,17 @@ use rusqlite::ErrorCode;
 
 use crate::model::{StoreError, StoreErrorKind};
 
-/// What SQLite said, as the store says it: the file, and what to do about it.
+/// Converts an error of SQLite. The message names the file and the remedy.
 pub(super) fn store_error(error: rusqlite::Error, path: &Path) -> StoreError {
     let (kind, message) = describe(&error, path);
     StoreError::with_source(kind, message, error)
 }
 
-/// The same for a commit: where it is not certain that nothing was kept, it says so.
+/// Like [`store_error`], for a commit: the kind is `Unknown` if the commit may have been stored.
 pub(super) fn commit_error(error: rusqlite::Error, path: &Path) -> StoreError {
     if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
         let message = format!(
-            "the disk failed while `{}` was being written, and what was written may or may not be kept",
+            "the disk failed while `{}` was being written, and the last writes may or may not have been stored",
             path.display()
         );
         return StoreError::with_source(StoreErrorKind::Unknown, message, error);
@@ -24,7 +24,7 @@ pub(super) fn commit_error(error: rusqlite::Error, path: &Path) -> StoreError {
     store_error(error, path)
 }
 
-/// The file was moved or deleted while this program had it open.
+/// The error when the file was moved or deleted while this program had it open.
 pub(super) fn moved(path: &Path) -> StoreError {
     StoreError::new(
         StoreErrorKind::Unavailable,
@@ -35,27 +35,27 @@ pub(super) fn moved(path: &Path) -> StoreError {
     )
 }
 
-/// What is in the tables makes no sense, and could not be put right.
+/// The error when the tables are damaged and have not been repaired yet.
 pub(super) fn stumbled(path: &Path) -> StoreError {
     StoreError::new(
         StoreErrorKind::Unknown,
         format!(
-            "`{}` has something in its tables that taskflow did not write; it is put right as soon as may be: try again",
+            "the tables of taskflow in `{}` were damaged by another program and will be repaired; try again",
             path.display()
         ),
     )
 }
 
-/// The disk is full, and so is the log.
+/// The error when the disk is full, and the write-ahead log has no room left.
 pub(super) fn full(path: &Path) -> StoreError {
     StoreError::new(StoreErrorKind::Full, no_room(path))
 }
 
 fn no_room(path: &Path) -> String {
-    format!("no room is left on the disk of `{}`; make room, and the same call will succeed", path.display())
+    format!("no room is left on the disk of `{}`; make room, then the same call succeeds", path.display())
 }
 
-/// A thread of the store is gone, so nobody will answer.
+/// The error when a thread of the store has ended, so that no answer will come.
 pub(super) fn stopped(path: &Path) -> StoreError {
     StoreError::new(
         StoreErrorKind::Unknown,
@@ -72,13 +72,15 @@ fn describe(error: &rusqlite::Error, path: &Path) -> (StoreErrorKind, String) {
         _ if error.sqlite_error().is_some_and(|error| error.extended_code == BUSY_SNAPSHOT) => (
             StoreErrorKind::Unavailable,
             format!(
-                "this transaction on `{file}` read before it wrote, and somebody else has written since; roll it back, \
+                "this transaction on `{file}` read before it wrote, and another connection has written since; roll it back, \
                  and begin it with `BEGIN IMMEDIATE`"
             ),
         ),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
             StoreErrorKind::Unavailable,
-            format!("`{file}` stayed locked by another process; end what holds a transaction on it open"),
+            format!(
+                "`{file}` stayed locked by another process; end the program that keeps a transaction on it open"
+            ),
         ),
         Some(ErrorCode::DiskFull) => (StoreErrorKind::Full, no_room(path)),
         Some(ErrorCode::SystemIoFailure | ErrorCode::OutOfMemory) => (
@@ -107,6 +109,6 @@ fn describe(error: &rusqlite::Error, path: &Path) -> (StoreErrorKind, String) {
                 "`{file}` is damaged; restore it from a backup, or save what `sqlite3 .recover` can read"
             ),
         ),
-        _ => (StoreErrorKind::Other, format!("`{file}`: SQLite refused what it was asked for: {error}")),
+        _ => (StoreErrorKind::Other, format!("`{file}`: SQLite refused the statement: {error}")),
     }
 }

@@ -1,7 +1,7 @@
-//! Tasks whose time to start is over.
+//! Tasks whose `expires_at` has passed.
 //!
-//! A claim that finds some *lapses* them: they are blocked, so that no claim meets them again, until a recovery ends
-//! them and tells of it.
+//! A claim that finds expired tasks *lapses* them: their state becomes blocked, so that no later claim meets them. A
+//! recovery then cancels them and reports them.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::transaction::Transaction;
 use crate::model::TaskId;
 use crate::store::{Recovered, transition};
 
-/// The most tasks that one transaction lapses: some 20 ms.
+/// The maximum number of tasks that one transaction lapses. This takes about 20 ms.
 const LAPSED_AT_ONCE: i64 = 2_000;
 
 const EXPIRED: &str = "
@@ -26,7 +26,7 @@ WHERE lapsed = 0 AND expires_at <= ?1 ORDER BY expires_at, task LIMIT ?2";
 
 const LAPSE: &str = "UPDATE taskflow_tasks SET state = -1 WHERE seq = ?1";
 
-const NOTE_LAPSED: &str = "
+const RECORD_LAPSED: &str = "
 INSERT OR IGNORE INTO taskflow_expiring (lapsed, expires_at, task) SELECT 1, expires_at, seq FROM taskflow_tasks WHERE seq = ?1";
 
 const OVER: &str = "
@@ -34,7 +34,7 @@ SELECT task, expires_at FROM taskflow_expiring WHERE lapsed IN (0, 1) AND expire
 
 const WHAT: &str = "SELECT id, name FROM taskflow_tasks WHERE seq = ?1";
 
-/// Puts aside what has expired. Answers whether that was all.
+/// Lapses the tasks that have expired. Answers whether these were all.
 pub(super) fn lapse(tx: &mut Transaction<'_, '_>) -> rusqlite::Result<bool> {
     let expired: Vec<(i64, i64)> = {
         let mut expired = tx.sql.get(EXPIRED)?;
@@ -44,18 +44,18 @@ pub(super) fn lapse(tx: &mut Transaction<'_, '_>) -> rusqlite::Result<bool> {
     };
     for (seq, expires_at) in &expired {
         let Some(row) = expiring(tx, *seq, *expires_at)? else { continue };
-        // Put aside it may be already, then for another reason.
+        // The task may be blocked already, by its concurrency key.
         tx.sql.execute(LAPSE, [seq])?;
         tx.counts.exit(row.queue, row.state, row.attempt);
         tx.counts.enter(row.queue, RowState::Blocked, row.attempt);
         tx.left_state(&row, RowState::Blocked)?;
-        tx.sql.execute(NOTE_LAPSED, [seq])?;
+        tx.sql.execute(RECORD_LAPSED, [seq])?;
     }
     Ok(row::to_i64(expired.len()) < LAPSED_AT_ONCE)
 }
 
-/// The row of a task that is noted here, if it is one that expires then. If it is not, other hands have written one or
-/// the other, and the note goes.
+/// The row of a listed task, if it really expires at that instant. If not, another program has changed the row or the
+/// list, and the entry is removed.
 fn expiring(tx: &mut Transaction<'_, '_>, seq: i64, expires_at: i64) -> rusqlite::Result<Option<TaskRow>> {
     let row = tx.row_of(seq)?;
     let row = row.filter(|row| row.expires_at == Some(expires_at) && may_expire(row.state));
@@ -66,7 +66,7 @@ fn expiring(tx: &mut Transaction<'_, '_>, seq: i64, expires_at: i64) -> rusqlite
     Ok(row)
 }
 
-/// Whether there is anything to [`cancel`].
+/// Whether there are expired tasks to [`cancel`].
 pub(super) fn is_any_over(sql: &Statements<'_>, now: i64) -> rusqlite::Result<bool> {
     sql.get(OVER)?.exists([now, 1])
 }

@@ -1,4 +1,4 @@
-//! How runs and holds end, and what runs say before.
+//! Finishes of runs, releases of holds, and reports of runs.
 
 use rusqlite::params;
 
@@ -8,9 +8,10 @@ use super::transaction::Transaction;
 use crate::model::TaskStatus;
 use crate::store::{Finish, FinishKind, Finished, Release, Report, transition};
 
-/// What the rules make of a run of this process that ended well, in one step: the row is where it was, or nothing is
-/// changed. A drain is bound by the writer's thread, which takes 5 µs for a task that begins and one that ends
-/// (`docs/performance.md`); to read the row first is another search of the tree. The contract suite shows that both ways agree.
+/// Finishes a successful run of this process in one step, as the task state machine would. It changes nothing if the row is not
+/// where it was remembered. The writer's thread bounds a drain: it takes 5 µs for a task that begins and one that ends
+/// (`docs/performance.md`), and to read the row first is one more search of the tree. The contract suite proves that both ways
+/// agree.
 const SUCCEED_AT: &str = "
 UPDATE taskflow_tasks
 SET state = 4, finished_at = ?4, result = ?5, lease_until = NULL, error = NULL, lost_runs = 0
@@ -35,7 +36,7 @@ fn finish_one(tx: &mut Transaction<'_, '_>, finish: &Finish) -> rusqlite::Result
     Ok(decision.answer)
 }
 
-/// What most runs end with: success, nothing left to say, and nobody asked them to stop.
+/// The shortcut for most runs: success, nothing left to report, and no request to stop.
 fn succeed_at_once(tx: &mut Transaction<'_, '_>, finish: &Finish) -> rusqlite::Result<bool> {
     let Some(place) = tx.place(finish.run.id) else { return Ok(false) };
     let FinishKind::Success { result } = &finish.kind else { return Ok(false) };

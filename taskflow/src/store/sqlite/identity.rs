@@ -1,9 +1,9 @@
-//! Which file it is, whatever it is called.
+//! The identity of a file, independent of its name.
 
 use std::io;
 use std::path::Path;
 
-/// The device and number of a file, by which it is known when another has taken its name.
+/// The device and inode number of a file. They show whether another file has taken its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileIdentity(#[cfg(unix)] (u64, u64));
 
@@ -16,13 +16,13 @@ impl FileIdentity {
         Ok(Self((metadata.dev(), metadata.ino())))
     }
 
-    /// Elsewhere an open file cannot be moved or deleted.
+    /// On other systems an open file cannot be moved or deleted.
     #[cfg(not(unix))]
     pub(super) fn at(_: &Path) -> io::Result<Self> {
         Ok(Self())
     }
 
-    /// Whether the file is still there, and no other in its place.
+    /// Whether this file is still at that path, and not another one.
     pub(super) fn is_still_at(self, path: &Path) -> bool {
         Self::at(path).is_ok_and(|now| now == self)
     }

@@ -1,4 +1,4 @@
-//! How tasks come in.
+//! Inserts of new tasks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,14 +32,14 @@ SET state = ?2, queue = ?3, priority = ?4, args = ?5, tags = ?6, policy = ?7, ma
     scheduled_for = ?10, expires_at = ?11, concurrency_key = ?12, prefetch = ?13
 WHERE seq = ?1";
 
-/// The fence of a run or hold that begins with the insert; a claim's is greater, so a run under it is known to be that
-/// one.
+/// The fence of a run or hold that begins with the insert. The fence of a claim is greater, so a run under this one
+/// always began with the insert.
 const FIRST_FENCE: i64 = crate::store::RunRef::FIRST_FENCE as i64;
 
-/// One insert, with what all tasks of a batch share.
+/// One call of insert, with the values that all its tasks share.
 struct Batch<'b> {
     batch: &'b InsertBatch,
-    /// The row of the inserting instance, once a lease needed it.
+    /// The row number of the inserting instance. It is read when a lease first needs it.
     instance: Option<i64>,
 }
 
@@ -47,7 +47,7 @@ pub(super) fn insert(
     tx: &mut Transaction<'_, '_>,
     batch: &InsertBatch,
 ) -> rusqlite::Result<Vec<Result<Vec<Inserted>, Refusal>>> {
-    // Only who asks whether anything is due needs to know what has come due meanwhile.
+    // Only `LeaseIfIdle` checks whether any task is due, so only then tasks that have come due matter.
     let mut tasks = batch.groups.iter().flat_map(|group| &group.tasks);
     if tasks.any(|task| task.start == Start::LeaseIfIdle) {
         expiry::lapse(tx)?;
@@ -62,7 +62,7 @@ fn insert_group(
     context: &mut Batch<'_>,
     group: &InsertGroup,
 ) -> rusqlite::Result<Result<Vec<Inserted>, Refusal>> {
-    // Only a group whose later tasks can be refused has anything to undo.
+    // Only a group in which a task after the first can be refused has anything to undo.
     let may_undo = group.tasks.iter().skip(1).any(|task| task.max_size.is_some());
     let before = may_undo.then(|| tx.counts.clone());
     if may_undo {
@@ -98,7 +98,8 @@ fn insert_one(
 ) -> rusqlite::Result<Result<Inserted, Refusal>> {
     let new = &insert.task;
     let queue = tx.counts.queue(&new.queue);
-    // Nobody else can write meanwhile, so what is looked up here still holds below; the indexes would refuse otherwise.
+    // No other process can write meanwhile, so the results of these lookups still hold below. Otherwise the unique
+    // indexes would refuse the insert.
     if new.idempotency_key.is_some() || new.run_key.is_some() || insert.max_size.is_some() {
         if let Some(answer) = stands_for(tx, context, insert)? {
             return Ok(answer);
@@ -136,7 +137,7 @@ fn insert_one(
     Ok(Ok(Inserted::new(new.id, begin.kind)))
 }
 
-/// Writes the row of a new task, if its id is not there yet. Answers its number.
+/// Writes the row of a new task, if its id is not there yet. Answers its row number; `None` if the id is there.
 fn write(
     tx: &mut Transaction<'_, '_>,
     new: &NewTask,
@@ -169,7 +170,7 @@ fn write(
             new.concurrency_key,
             row::policy_json(&new.policy),
             row::tags_json(&new.tags),
-            // Whoever makes an `InsertTask` has checked them.
+            // The code that builds an `InsertTask` has checked the arguments.
             new.args.as_deref().unwrap_or("null"),
             row::prefetch(&new.policy) as i64,
         ],
@@ -178,7 +179,7 @@ fn write(
     Ok((inserted > 0).then(|| tx.sql.connection().last_insert_rowid()))
 }
 
-/// Writes down wherever such tasks are kept that a row waits, if it does.
+/// Adds a waiting row to the tables of later and of expiring tasks, if it belongs there.
 fn wait(tx: &mut Transaction<'_, '_>, seq: i64, new: &NewTask, state: RowState) -> rusqlite::Result<()> {
     if state == RowState::Later {
         tx.sql.execute(INSERT_LATER, params![times(new, tx.now).0, seq, new.queue, new.name])?;
@@ -191,11 +192,11 @@ fn wait(tx: &mut Transaction<'_, '_>, seq: i64, new: &NewTask, state: RowState) 
     }
 }
 
-/// Counts what was refused, and keeps a record of it if one was asked for.
+/// Counts the refused tasks, and stores a record of the refusal if one was asked for.
 fn reject(tx: &mut Transaction<'_, '_>, group: &InsertGroup, refusal: &Refusal) -> rusqlite::Result<()> {
     for insert in &group.tasks {
         if tx.row(insert.task.id)?.is_some() {
-            // It is being repeated.
+            // The insert is repeated, and the refusal was counted before.
             return Ok(());
         }
     }
@@ -213,7 +214,7 @@ fn reject(tx: &mut Transaction<'_, '_>, group: &InsertGroup, refusal: &Refusal) 
     Ok(())
 }
 
-/// When a task is due, and for which instant it was meant.
+/// The instants at which a task is due, and for which it was scheduled.
 fn times(new: &NewTask, now: i64) -> (i64, Option<i64>) {
     let scheduled_for = match new.when {
         When::Now => None,
@@ -223,7 +224,7 @@ fn times(new: &NewTask, now: i64) -> (i64, Option<i64>) {
     (scheduled_for.unwrap_or(now), scheduled_for)
 }
 
-/// How the life of a new task begins.
+/// How a new task begins.
 struct Begin {
     state: RowState,
     attempt: i64,
@@ -266,7 +267,7 @@ impl Batch<'_> {
     }
 }
 
-/// The task that is there already and stands for this add.
+/// The answer of a task that is there already and stands for this add.
 fn stands_for(
     tx: &mut Transaction<'_, '_>,
     context: &mut Batch<'_>,
@@ -290,7 +291,8 @@ fn stands_for(
     Ok(None)
 }
 
-/// What a task that is there already was answered when this instance inserted it, if that still holds.
+/// The first answer to the insert of a task that is there already, if that answer still holds; else `Pending`. `None`
+/// if the task is not there.
 fn answer_again(
     tx: &mut Transaction<'_, '_>,
     context: &mut Batch<'_>,
@@ -310,7 +312,8 @@ fn answer_again(
     Ok(Some(Ok(Inserted::new(insert.task.id, kind))))
 }
 
-/// Gives a waiting task what another add with its run key wants. A hold stays: whoever has it ends it.
+/// Replaces the content of a waiting task with that of another add with the same run key. A hold stays: only its holder
+/// ends it.
 fn replace(tx: &mut Transaction<'_, '_>, waiting: TaskId, new: &NewTask) -> rusqlite::Result<()> {
     let Some(row) = tx.row(waiting)? else { return Ok(()) };
     let (run_at, scheduled_for) = times(new, tx.now);

@@ -1,4 +1,4 @@
-//! Which processes there are.
+//! The rows of processes: joining and leaving.
 
 use rusqlite::{OptionalExtension, params};
 
@@ -15,13 +15,13 @@ ON CONFLICT (id) DO UPDATE SET
     schedules = excluded.schedules, seen_at = excluded.seen_at,
     started_at = iif(gone_at IS NULL, started_at, excluded.started_at), gone_at = NULL";
 
-const STRANGER: &str = "
+const JOIN_UNKNOWN: &str = "
 INSERT INTO taskflow_instances (id, host, pid, version, runs, started_at, seen_at, gone_at)
 VALUES (?1, '', 0, '', 1, ?2, ?2, ?2)";
 
 const LEAVE: &str = "UPDATE taskflow_instances SET gone_at = ?2 WHERE id = ?1 AND gone_at IS NULL";
 
-/// The partial index holds only what runs or is held, so this looks at no more than that.
+/// The partial index contains only running and held tasks, so this reads no other rows.
 const END_LEASES: &str = "
 UPDATE taskflow_tasks SET lease_until = ?2
 WHERE seq IN (
@@ -29,13 +29,13 @@ WHERE seq IN (
     WHERE lease_until IS NOT NULL AND instance = ?1
 )";
 
-/// The row of an instance. One that has not joined, or has left, is written down without a name, so that its runs can
-/// still say whose they are.
+/// The row number of an instance. An instance that has not joined gets a row without a host, so that its runs can refer
+/// to it.
 pub(super) fn number(tx: &mut Transaction<'_, '_>, instance: InstanceId) -> rusqlite::Result<i64> {
     if let Some(number) = find(tx, instance)? {
         return Ok(number);
     }
-    tx.sql.execute(STRANGER, params![instance.as_bytes(), tx.now])?;
+    tx.sql.execute(JOIN_UNKNOWN, params![instance.as_bytes(), tx.now])?;
     Ok(tx.sql.connection().last_insert_rowid())
 }
 
@@ -51,7 +51,7 @@ pub(super) fn join(tx: &mut Transaction<'_, '_>, info: &InstanceInfo) -> rusqlit
     Ok(())
 }
 
-/// Its runs, if it left any, are lost at once: their leases end.
+/// Marks an instance as gone. Runs that it still has are lost at once, because their leases end now.
 pub(super) fn leave(tx: &mut Transaction<'_, '_>, instance: InstanceId) -> rusqlite::Result<()> {
     tx.should_notify = true;
     tx.sql.execute(LEAVE, params![instance.as_bytes(), tx.now])?;

@@ -1,8 +1,9 @@
-//! Looks whether other hands have written in the tables.
+//! Checks whether another program has damaged the tables.
 //!
-//! No call of the store looks for that on its way. A reader looks over what a file holds once after it was opened, and
-//! again after somebody else has written to it, at most a hundredth of the time (a tenth while there is damage): the
-//! numbers of the queues against what they count, and some of the rows each time, until all have been seen.
+//! No other call of the store checks for damage. A reader checks the file once after it was opened, and again after
+//! another program has written to it. It spends at most a hundredth of the time on this (a tenth while there is
+//! damage). Each check compares the counts of all queues with the rows, and examines some of the rows, until all rows
+//! have been examined.
 
 use std::time::{Duration, Instant};
 
@@ -12,19 +13,19 @@ use super::damage;
 use super::reader::on_one_state;
 use super::statements::Statements;
 
-/// Rows that one look checks: some 30 ms.
+/// The number of rows that one check examines. This takes about 30 ms.
 const ROWS: i64 = 10_000;
 
-/// The first look after a file was opened, or somebody else wrote to it, comes so much later.
+/// The delay of the first check after a file was opened or another program wrote to it.
 const SOON: Duration = Duration::from_millis(500);
 
-/// Between two looks there are so many times as long as the last took.
+/// The pause between two checks, as a multiple of the duration of the last one.
 const PAUSE: u32 = 100;
 
-/// The same after a look that found damage: there may be more, and tasks that wait for the repair.
+/// The same after a check that found damage: there may be more damage, and tasks may wait for the repair.
 const PAUSE_AFTER_DAMAGE: u32 = 10;
 
-/// Whether the numbers of what has not ended are those of the rows.
+/// Whether the queue counts of tasks that have not ended differ from the rows.
 const NUMBERS_DIFFER: &str = "
 WITH live AS (
     SELECT queue, state, attempt FROM taskflow_tasks INDEXED BY taskflow_tasks_ready WHERE state = 0
@@ -57,7 +58,7 @@ SELECT EXISTS (SELECT 1 FROM counted WHERE others > 0 OR queue NOT IN (SELECT na
         FROM taskflow_queues
     )";
 
-/// Whether the numbers of the keys that run are those of the rows.
+/// Whether the counts of running concurrency keys differ from the rows.
 const KEYS_DIFFER: &str = "
 WITH counted AS (
     SELECT queue, concurrency_key AS key, count(*) AS running
@@ -67,7 +68,7 @@ WITH counted AS (
 SELECT EXISTS (SELECT queue, key, running FROM counted EXCEPT SELECT queue, key, running FROM taskflow_running_keys)
     OR EXISTS (SELECT queue, key, running FROM taskflow_running_keys EXCEPT SELECT queue, key, running FROM counted)";
 
-/// Whether one of the rows from a number on is not where rows of its state are.
+/// Whether one of the rows after `?1` is missing in a table that must list rows of its state.
 const ROWS_DIFFER: &str = "
 SELECT EXISTS (
     SELECT 1 FROM (SELECT * FROM taskflow_tasks WHERE seq > ?1 ORDER BY seq LIMIT ?2) t
@@ -87,31 +88,31 @@ SELECT EXISTS (
                SELECT 1 FROM taskflow_ended_badly b WHERE b.state = t.state AND b.id = t.id))
 )";
 
-/// When to look, and how far a look has come.
+/// When to check, and the progress of the current check.
 #[derive(Debug)]
 pub(super) struct IntegrityChecks(Mutex<Progress>);
 
 #[derive(Debug)]
 struct Progress {
-    /// Counts what asked for a look.
+    /// The number of requests for a full check.
     wanted: u64,
-    /// The last that was answered by a look over everything.
+    /// The last request that a full check has answered.
     done: u64,
-    /// What this look over everything answers.
+    /// The last request that the current full check answers.
     answers: u64,
-    /// The last row that was seen.
+    /// The last row that was examined.
     from: i64,
     next_at: Instant,
     is_under_way: bool,
 }
 
-/// What a look found.
+/// The result of a check.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) is_inconsistent: bool,
-    /// Rows that cannot be read.
+    /// The rows that cannot be read.
     pub(super) flawed: Vec<i64>,
-    /// The last row that was seen; `None` when that was the last there is.
+    /// The last row that was examined; `None` if there are no more rows.
     last: Option<i64>,
     took: Duration,
 }
@@ -130,7 +131,7 @@ impl Default for IntegrityChecks {
 }
 
 impl IntegrityChecks {
-    /// Somebody else has written to the file.
+    /// Requests a full check, because another program has written to the file.
     pub(super) fn want(&self) {
         let mut progress = self.0.lock();
         if progress.wanted == progress.done {
@@ -139,7 +140,7 @@ impl IntegrityChecks {
         progress.wanted += 1;
     }
 
-    /// A look, if it is time for one.
+    /// Begins a check, if it is time for one.
     pub(super) fn begin(&self) -> Option<Look<'_>> {
         let mut progress = self.0.lock();
         let now = Instant::now();
@@ -154,17 +155,17 @@ impl IntegrityChecks {
     }
 }
 
-/// A look that is under way, the only one. Dropped without an end, it is repeated.
+/// The check in progress; there is at most one. If it is dropped without a result, the check is repeated.
 #[derive(Debug)]
 pub(super) struct Look<'a> {
     integrity: &'a IntegrityChecks,
-    /// The rows behind this one are looked at.
+    /// The check examines the rows after this one.
     pub(super) from: i64,
     found: Option<Found>,
 }
 
 impl Look<'_> {
-    /// It found that.
+    /// Ends the check with its result.
     pub(super) fn end(mut self, found: Found) {
         self.found = Some(found);
     }
@@ -195,7 +196,7 @@ pub(super) fn look(sql: &Statements<'_>, from: i64) -> rusqlite::Result<Found> {
             None => sql.get(query)?.query_row([], |row| row.get(0)),
         };
         let (flawed, last) = damage::among(sql, from, ROWS)?;
-        // A sum that is beyond all numbers is not right either.
+        // A sum that overflows is also an inconsistency.
         let differs = |query, from| ask(query, from).unwrap_or(true);
         let is_inconsistent =
             differs(NUMBERS_DIFFER, None) || differs(KEYS_DIFFER, None) || differs(ROWS_DIFFER, Some(from));

@@ -1,4 +1,4 @@
-//! Leases are renewed, and who renews hears whom to stop.
+//! Renewal of leases, and requests to stop.
 
 use rusqlite::params;
 
@@ -14,7 +14,7 @@ const SEEN: &str = "UPDATE taskflow_instances SET seen_at = ?2 WHERE id = ?1";
 
 const RENEW: &str = "UPDATE taskflow_tasks SET lease_until = ?2 WHERE seq = ?1";
 
-/// Looks at no more than the index of what runs or is held.
+/// Reads only the index of running and held tasks.
 const ASKED_TO_STOP: &str = "
 SELECT t.id, t.fence
 FROM taskflow_tasks t INDEXED BY taskflow_tasks_leases

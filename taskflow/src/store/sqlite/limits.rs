@@ -1,7 +1,7 @@
-//! What all processes together may take from a queue.
+//! Limits of queues that hold over all processes together.
 //!
-//! A claim's transaction is alone in the file, so what it reads of a queue still holds when it commits: limits are exact
-//! without any lock of their own.
+//! While a claim's transaction runs, no other process can write to the file. So the values that it reads still hold
+//! when it commits, and the limits are exact without any lock of their own.
 
 use std::time::Duration;
 
@@ -19,12 +19,12 @@ const NOTE_STARTS: &str = "
 INSERT INTO taskflow_queues (name, starts) VALUES (?1, ?2)
 ON CONFLICT (name) DO UPDATE SET starts = excluded.starts";
 
-/// What a claim may take from one queue.
+/// The tasks that a claim may take from one queue.
 pub(super) struct Room {
-    /// Which of the claim's queues it is.
+    /// The position of the queue in the claim.
     pub(super) slot: usize,
     pub(super) queue: QueueNumber,
-    /// So many tasks still.
+    /// The number of tasks that it may still take.
     pub(super) free: usize,
     /// Whether its tasks may be prefetched.
     pub(super) prefetch: bool,
@@ -40,7 +40,7 @@ struct Starts {
 }
 
 impl Room {
-    /// One of them is taken.
+    /// Counts one claimed task.
     pub(super) fn take(&mut self) {
         self.free -= 1;
         if let Some(starts) = &mut self.starts {
@@ -49,8 +49,8 @@ impl Room {
     }
 }
 
-/// The queues of a claim that it can take from, each once. Answers also whether all that was blocked under other
-/// limits is due again.
+/// The queues from which a claim can take tasks, each once. Also answers whether all tasks that were blocked under
+/// other limits are due again.
 pub(super) fn rooms(tx: &mut Transaction<'_, '_>, claim: &Claim) -> rusqlite::Result<(Vec<Room>, bool)> {
     let mut rooms = Vec::with_capacity(claim.queues.len());
     let mut are_all_back = true;
@@ -80,7 +80,8 @@ pub(super) fn rooms(tx: &mut Transaction<'_, '_>, claim: &Claim) -> rusqlite::Re
     Ok((rooms, are_all_back))
 }
 
-/// Takes note of what starts in queues with a rate limit, and answers how long until another may where none may now.
+/// Stores the starts of queues with a rate limit. Answers how long until another task may start, if a rate limit is
+/// used up now.
 pub(super) fn count_starts(
     tx: &mut Transaction<'_, '_>,
     rooms: &mut [Room],

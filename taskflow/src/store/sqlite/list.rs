@@ -1,8 +1,9 @@
 //! Pages of records, newest first.
 //!
-//! Each way of finding rows (a *source*) has an order or is small: tasks that ended badly have a table by state and id;
-//! what runs, and what is pending where that is not much, is gathered from where it is kept; everything else is read
-//! along the index of ids. A page looks at no more than [`MAX_LOOKED_AT`](TaskFilter::MAX_LOOKED_AT) rows in all.
+//! Each way of finding rows (a *source*) either is ordered by id or is small. Tasks that ended without success have a
+//! table by state and id. Running tasks, and pending tasks if there are few, are gathered from their indexes.
+//! Everything else is read along the index of ids. A page examines at most [`MAX_LOOKED_AT`](TaskFilter::MAX_LOOKED_AT)
+//! rows in all.
 
 use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, Row};
@@ -15,13 +16,14 @@ use super::row_state::RowState;
 use super::statements::Statements;
 use crate::model::{Cursor, Page, TaskFilter, TaskId, TaskRecord, TaskStatus, time};
 
-/// So many pending, held and running tasks are gathered and sorted; more are read along the index of ids.
+/// Up to this many pending, held and running tasks are gathered and sorted. If there are more, they are read along the
+/// index of ids.
 const FEW: usize = 5_000;
 
-/// Greater than every id, which are 16 bytes.
+/// Greater than every id: an id has 16 bytes.
 const BEYOND: [u8; 17] = [0xff; 17];
 
-/// The columns a condition may look at.
+/// Selects the columns that a filter's conditions need.
 macro_rules! light_query {
     ($rest:literal) => {
         concat!("SELECT seq, id, state, name, queue, created_at, tags FROM taskflow_tasks ", $rest)
@@ -41,7 +43,7 @@ const LATER: &str = "
 SELECT t.seq, t.id, t.state, t.name, t.queue, t.created_at, t.tags
 FROM taskflow_later l CROSS JOIN taskflow_tasks t ON t.seq = l.task WHERE t.id < ?1";
 
-const PUT_ASIDE: &str = "
+const BLOCKED: &str = "
 SELECT t.seq, t.id, t.state, t.name, t.queue, t.created_at, t.tags
 FROM taskflow_blocked p CROSS JOIN taskflow_tasks t ON t.seq = p.task WHERE t.id < ?1";
 
@@ -55,10 +57,10 @@ const LEASED: &str =
 const UNFINISHED: &str =
     "SELECT coalesce(sum(blocked + due + later + held + running), 0) FROM taskflow_queues";
 
-/// A row that is meant.
+/// A matching row: its id and its number.
 type Found = (TaskId, i64);
 
-/// What a source gave: rows that are meant, and how far down they are all there; `None`: to the end.
+/// The result of a source: matching rows, and the id down to which it is complete; `None` if it is complete to the end.
 struct Given {
     found: Vec<Found>,
     down_to: Option<TaskId>,
@@ -91,7 +93,7 @@ fn list_of(
     })
 }
 
-/// Asks the sources, each for one more than the page holds.
+/// Asks the sources, each for one row more than the page holds.
 fn gather(sql: &Statements<'_>, filter: &TaskFilter, limit: usize) -> rusqlite::Result<Vec<Given>> {
     let mut wanted = filter.statuses.clone();
     wanted.sort_unstable();
@@ -101,35 +103,35 @@ fn gather(sql: &Statements<'_>, filter: &TaskFilter, limit: usize) -> rusqlite::
         || wanted.contains(&TaskStatus::Success)
         || ((pending || running)
             && sql.get(UNFINISHED)?.query_row([], |row| row.get::<_, i64>(0))? > row::to_i64(FEW));
-    let look = Look { sql, filter, limit };
+    let search = Search { sql, filter, limit };
     if along_ids {
-        return Ok(vec![look.along(BY_ID, None, TaskFilter::MAX_LOOKED_AT)?]);
+        return Ok(vec![search.along(BY_ID, None, TaskFilter::MAX_LOOKED_AT)?]);
     }
     let mut given = Vec::new();
     if pending {
-        for query in [DUE, LATER, PUT_ASIDE, LAPSED] {
-            given.push(look.among(query)?);
+        for query in [DUE, LATER, BLOCKED, LAPSED] {
+            given.push(search.among(query)?);
         }
     }
     if pending || running {
-        given.push(look.among(LEASED)?);
+        given.push(search.among(LEASED)?);
     }
     wanted.retain(|status| status.is_final());
     for status in &wanted {
         let most = (TaskFilter::MAX_LOOKED_AT - FEW) / wanted.len();
-        given.push(look.along(BADLY, Some(RowState::ended(*status)), most)?);
+        given.push(search.along(BADLY, Some(RowState::ended(*status)), most)?);
     }
     Ok(given)
 }
 
-/// Puts what the sources gave in one order, and reads as much of it as the page holds.
+/// Merges the results of the sources in order, and reads the records of one page.
 fn page(
     sql: &Statements<'_>,
     limit: usize,
     given: Vec<Given>,
     read: impl Fn(&Statements<'_>, i64) -> rusqlite::Result<Option<TaskRecord>>,
 ) -> rusqlite::Result<Page<TaskRecord>> {
-    // Above this, all sources have given everything.
+    // Down to this id, the results of all sources are complete.
     let down_to = given.iter().filter_map(|given| given.down_to).max();
     let mut found: Vec<Found> = given.into_iter().flat_map(|given| given.found).collect();
     found.retain(|(id, _)| down_to.is_none_or(|down_to| *id >= down_to));
@@ -147,20 +149,20 @@ fn page(
     Ok(Page::new(records, next))
 }
 
-/// One look for rows.
-struct Look<'l, 'c> {
+/// The search for the rows of one page.
+struct Search<'l, 'c> {
     sql: &'l Statements<'c>,
     filter: &'l TaskFilter,
     limit: usize,
 }
 
-impl Look<'_, '_> {
-    /// Where the page begins: only smaller ids are on it.
+impl Search<'_, '_> {
+    /// The start of the page: it contains only smaller ids.
     fn before(&self) -> Vec<u8> {
         self.filter.after.map_or_else(|| BEYOND.to_vec(), |cursor| cursor.id().as_bytes().to_vec())
     }
 
-    /// Reads along an index that has the order of the page, no more than so many rows.
+    /// Reads along an index that has the order of the page. Examines at most `most` rows.
     fn along(&self, query: &'static str, state: Option<RowState>, most: usize) -> rusqlite::Result<Given> {
         let mut query = self.sql.get(query)?;
         let mut rows = match state {
@@ -171,7 +173,7 @@ impl Look<'_, '_> {
         while let Some(row) = rows.next()? {
             looked_at += 1;
             let here = found_at(row)?;
-            if self.is_meant(row)? {
+            if self.matches(row)? {
                 found.push(here);
             }
             if found.len() > self.limit || looked_at >= most {
@@ -181,23 +183,23 @@ impl Look<'_, '_> {
         Ok(Given { found, down_to: None })
     }
 
-    /// Reads all of an index that is small.
+    /// Reads the whole of a small index.
     fn among(&self, query: &'static str) -> rusqlite::Result<Given> {
         let mut query = self.sql.get(query)?;
         let mut rows = query.query([self.before()])?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
-            if self.is_meant(row)? {
+            if self.matches(row)? {
                 found.push(found_at(row)?);
             }
         }
         Ok(Given { found, down_to: None })
     }
 
-    /// [`TaskFilter::matches_base`] without making a record of every row that is looked at.
-    fn is_meant(&self, row: &Row<'_>) -> rusqlite::Result<bool> {
+    /// [`TaskFilter::matches_base`] without building a record for every examined row.
+    fn matches(&self, row: &Row<'_>) -> rusqlite::Result<bool> {
         let filter = self.filter;
-        // Of what cannot be read only the words matter that it does not have.
+        // A column that cannot be read matches no name and no queue.
         let any = |words: &[String], word: ValueRef<'_>| {
             words.is_empty() || word.as_str().is_ok_and(|word| words.iter().any(|one| one == word))
         };

@@ -1,5 +1,5 @@
-//! Which processes live: each has locked a file of its own beside the database, and the system lets go of the lock
-//! when the process is gone, however it went.
+//! Which processes are alive. Each process locks a file of its own beside the database. The system releases the lock
+//! when the process ends, in whatever way.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -11,22 +11,22 @@ use parking_lot::Mutex;
 
 use crate::model::{InstanceId, StoreError, StoreErrorKind};
 
-/// The lock files of one database, and those of them that this store holds.
+/// The lock files of one database, and the locks that this store holds.
 #[derive(Debug)]
 pub(super) struct Locks {
     directory: PathBuf,
-    /// `None` where the file system has no locks: then only leases tell.
+    /// `None` if the file system has no locks: then only the leases show that a process is dead.
     held: Mutex<HashMap<InstanceId, Option<File>>>,
 }
 
-/// What a lock says of a process.
+/// What a lock file shows about a process.
 #[derive(Debug)]
 pub(super) enum Liveness {
-    /// It holds its lock.
+    /// The process holds its lock: it is alive.
     Lives,
-    /// It let go of its lock. Whoever has this has locked it instead.
+    /// The process no longer holds its lock: it is dead. This value now holds the lock.
     Dead(#[expect(dead_code, reason = "held for its lock")] File),
-    /// There is no file, or it cannot be locked. Only its leases tell.
+    /// There is no file, or it cannot be locked. Only the leases show whether the process is alive.
     Unknown,
 }
 
@@ -42,8 +42,8 @@ impl Locks {
         self.directory.join(format!("{instance}.lock"))
     }
 
-    /// Locks the file of an instance of this process. To be done before anybody can know of the instance, since whoever
-    /// knows of it and finds its file not locked takes it for dead.
+    /// Locks the file of an instance of this process. Call it before any other process can know the instance: a process
+    /// that knows the instance and finds its file unlocked considers it dead.
     pub(super) fn take(&self, instance: InstanceId) -> Result<(), StoreError> {
         let mut held = self.held.lock();
         if held.contains_key(&instance) {
@@ -63,7 +63,8 @@ impl Locks {
 
     fn lock_new(&self, path: &Path) -> io::Result<Option<File>> {
         let file = self.create(path)?;
-        // Only an instance that joins again under an old id can meet somebody who looks whether it lives.
+        // Another process may hold the lock for a moment to probe it, but only if the instance joins again under an old
+        // id.
         for _ in 0..100 {
             match file.try_lock() {
                 Ok(()) => return Ok(Some(file)),
@@ -74,11 +75,12 @@ impl Locks {
                 Err(TryLockError::Error(error)) => return Err(error),
             }
         }
-        // Another handle of this process holds it for the same instance.
+        // Another handle of this process holds the lock for the same instance.
         Ok(None)
     }
 
-    /// Creates a file in the directory, which the last instance that leaves takes with it: at any moment.
+    /// Creates a file in the directory. The last instance that leaves removes the directory, which can happen at any
+    /// moment: so this tries again.
     fn create(&self, path: &Path) -> io::Result<File> {
         let mut create = OpenOptions::new();
         create.create(true).truncate(false).write(true);
@@ -92,7 +94,7 @@ impl Locks {
         }
     }
 
-    /// Lets go of an instance of this process that ends in order.
+    /// Releases the lock of an instance of this process that shuts down in order, and removes its file.
     pub(super) fn unlock(&self, instance: InstanceId) {
         if self.held.lock().remove(&instance).flatten().is_some() {
             self.forget(instance);
@@ -101,17 +103,17 @@ impl Locks {
 
     /// Removes the file of an instance that is gone.
     pub(super) fn forget(&self, instance: InstanceId) {
-        // Left over, it harms nobody: an instance that is marked as gone is not looked for.
+        // A leftover file does no harm: nobody probes an instance that is marked as gone.
         let _ = fs::remove_file(self.file(instance));
         let _ = fs::remove_dir(&self.directory);
     }
 
-    /// How many instances of this process use this store.
+    /// The number of instances of this process that use this store.
     pub(super) fn joined(&self) -> usize {
         self.held.lock().len()
     }
 
-    /// What can be told of an instance. Never creates a file.
+    /// Checks whether an instance is alive. Never creates a file.
     pub(super) fn probe(&self, instance: InstanceId) -> Liveness {
         if self.held.lock().contains_key(&instance) {
             return Liveness::Lives;
@@ -127,7 +129,7 @@ impl Locks {
     }
 }
 
-/// Whether the directory went between two steps: it was there to be created, and not there to be looked at or used.
+/// Whether another process removed or created the directory between two steps.
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound)
 }
@@ -137,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instances_come_while_others_take_the_directory_with_them() {
+    fn instances_join_while_others_remove_the_directory() {
         let place = tempfile::tempdir().unwrap();
         let database = place.path().join("tasks.db");
         std::thread::scope(|threads| {

@@ -1,17 +1,17 @@
-//! The store that is one SQLite file.
+//! The store in one SQLite file.
 //!
-//! In reading order: [`open`] checks that the file is ours to use and [`schema`] brings it up to date; a call of the
-//! contract ([`store`]) becomes a job for the one [`writer`] thread, which commits whatever jobs wait as one
-//! [`transaction`], or for a [`reader`] thread. What jobs do is in [`insert`], [`claim`] (which makes tasks [`due`], keeps
-//! to the shared [`limits`] and merges the [`ready_lists`] of its names), [`finish`], [`lease`], [`recover`], [`control`],
-//! [`schedule`] and [`prune`], over the steps of a row's [`row`], what becomes of it by its [`concurrency`] key and its
-//! [`expiry`], and the numbers in its queue's [`counts`]; [`read`], [`queues`] and [`list`] answer questions. [`within`]
-//! inserts through a connection of the application's. What other hands damage is found by [`damage`] and [`audit`], and
-//! seen to by [`repair`]. [`lock`] tells which processes live, [`mount`] refuses a file whose log
-//! others cannot see, [`checkpoint`] keeps the
-//! write-ahead log short.
+//! In reading order: [`open`] checks that the file is usable, and [`schema`] brings it up to date. [`store`] turns each
+//! call of the contract into a job for the one [`writer`] thread, or into a question for a [`reader`] thread. The
+//! writer commits all waiting jobs as one [`transaction`]. The jobs are in [`insert`], [`claim`], [`finish`],
+//! [`lease`], [`recover`], [`control`], [`schedule`] and [`prune`]. A claim takes expired tasks out of the due ones
+//! ([`expiry`]), makes tasks [`due`], respects the shared [`limits`], and merges the [`ready_lists`] of the names that
+//! it knows. Jobs change rows with the functions in [`task_row`], which keep [`concurrency_keys`], [`unique_keys`],
+//! [`expiring`] and [`queue_counts`] up to date. [`read`], [`queues`] and [`list`] answer questions. [`within`] inserts
+//! through a connection of the application. [`damage`] and [`integrity`] find rows and counts that another program has
+//! damaged, and [`repair`] repairs them. [`lock`] shows which processes are alive, [`mount`] refuses a file whose
+//! write-ahead log other processes cannot see, and [`checkpoint`] keeps the write-ahead log short.
 //!
-//! All times in the file are microseconds since the epoch by the clock of the machine.
+//! All times in the file are microseconds since the epoch, by the clock of the machine.
 
 mod checkpoint;
 mod claim;

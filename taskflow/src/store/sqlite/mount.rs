@@ -1,7 +1,7 @@
-//! Whether a file is itself a mount point.
+//! Checks whether a file is itself a mount point.
 //!
-//! SQLite finds the write-ahead log of a file by its name. A container into which only the file is mounted has a log of
-//! its own beside it: two of them write past each other, and the file is damaged.
+//! SQLite finds the write-ahead log of a file by the file's name. If only the file is mounted into a container, the
+//! container has a separate log beside it. Two containers then write with two logs, and damage the file.
 
 use std::path::Path;
 
@@ -16,8 +16,8 @@ pub(super) fn check(path: &Path) -> Result<(), StoreError> {
     Err(StoreError::new(
         StoreErrorKind::Denied,
         format!(
-            "`{}` is a mount point: whoever else mounts this file does not see its write-ahead log, and the file is soon \
-             damaged; mount its directory `{directory}` instead",
+            "`{}` is a mount point: other containers that mount this file do not see its write-ahead log and will damage it; \
+             mount its directory `{directory}` instead",
             path.display()
         ),
     ))
@@ -28,7 +28,7 @@ fn is_mount_point(path: &Path) -> bool {
     use std::os::unix::ffi::OsStrExt;
 
     let Ok(mounts) = std::fs::read("/proc/self/mountinfo") else { return false };
-    // The fifth field is where it is mounted.
+    // The fifth field is the mount point.
     let mut points =
         mounts.split(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
     points.any(|point| unescaped(point) == path.as_os_str().as_bytes())
@@ -39,7 +39,7 @@ fn is_mount_point(_: &Path) -> bool {
     false
 }
 
-/// The kernel writes some bytes as a backslash and three octal digits.
+/// Decodes the field: the kernel writes some bytes as a backslash and three octal digits.
 #[cfg(target_os = "linux")]
 fn unescaped(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());

@@ -1,4 +1,4 @@
-//! Whether a file is ours to use, and how a store comes out of it.
+//! Checks that a file is usable, and opens it as a store.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
@@ -10,11 +10,11 @@ use super::error::store_error;
 use super::{Synchronous, connection, mount, schema};
 use crate::model::{StoreError, StoreErrorKind};
 
-/// Every SQLite file begins so.
+/// The first bytes of every SQLite file.
 const HEADER: &[u8; 16] = b"SQLite format 3\0";
 
-/// Opens the file to write it, made ready and up to date, and says where it really is. Nothing is changed in a file
-/// that is something else, or a newer store.
+/// Opens the file for writing, brings it up to date, and returns its canonical path. Changes nothing in a file that is
+/// not a store, or that is a newer store.
 pub(super) fn open(path: &Path, synchronous: Synchronous) -> Result<(Connection, PathBuf), StoreError> {
     if path.as_os_str().is_empty() || path == Path::new(":memory:") {
         return Err(StoreError::new(
@@ -22,9 +22,9 @@ pub(super) fn open(path: &Path, synchronous: Synchronous) -> Result<(Connection,
             format!("`{}` names no file; for a store in memory use `memory:`", path.display()),
         ));
     }
-    // Absolute, so that SQLite takes no name for a URI.
+    // An absolute path, because SQLite reads some names as a URI.
     let path = std::path::absolute(path).map_err(|error| denied(path, "cannot be found", error))?;
-    look(&path)?;
+    check_file(&path)?;
     if let Ok(path) = fs::canonicalize(&path) {
         mount::check(&path)?;
     }
@@ -44,13 +44,13 @@ pub(super) fn open(path: &Path, synchronous: Synchronous) -> Result<(Connection,
     }
     connection::set_up_to_write(&connection, synchronous).map_err(|error| store_error(error, &path))?;
     schema::migrate(&mut connection, &path)?;
-    // Whatever name a process has for the file, all must agree where the locks beside it are.
+    // All processes must find the same lock files beside the file, whichever name they use for it.
     let path = fs::canonicalize(&path).map_err(|error| denied(&path, "cannot be found", error))?;
     Ok((connection, path))
 }
 
-/// Opens a store of which nothing can be written, and says where it really is; `None` where it cannot even be read, or is
-/// not yet a store of this version.
+/// Opens a store that cannot be written, and returns its canonical path. `None` if the file cannot be read either, or
+/// if it is not a store of this version.
 pub(super) fn open_to_look(path: &Path) -> Result<Option<(Connection, PathBuf)>, StoreError> {
     let Ok(path) = fs::canonicalize(path) else { return Ok(None) };
     mount::check(&path)?;
@@ -58,8 +58,8 @@ pub(super) fn open_to_look(path: &Path) -> Result<Option<(Connection, PathBuf)>,
     Ok(schema::is_current(&connection, &path)?.then_some((connection, path)))
 }
 
-/// Looks at the file without SQLite, which would take a name for a new file, or a file for one to read only.
-fn look(path: &Path) -> Result<(), StoreError> {
+/// Checks the file without SQLite, which would create a missing file, or would silently open it read-only.
+fn check_file(path: &Path) -> Result<(), StoreError> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
     if let Some(directory) = directory
         && !directory.is_dir()

@@ -1,9 +1,10 @@
-//! What is old is deleted.
+//! Deletes old records.
 //!
-//! There is no index of when tasks ended: each task would pay for it. They are found in the order in which they were
-//! added instead, by a reader, from the oldest up to the first that is too young to have ended long enough ago. What
-//! was added long ago and has not ended, or is kept for longer, is passed each time. Tasks that ended badly and are kept
-//! for less time than successes are found among their like, so that no success is passed for them.
+//! There is no index of end times, because each task would pay for it. Instead, a reader looks for ended tasks in the
+//! order in which they were added. It starts at the oldest and stops at the first task that is too young to have ended
+//! long enough ago. It passes old tasks that have not ended, or that are kept for longer, each
+//! time. Tasks that ended badly and are kept for less time than successes are found among their like, so that no success is
+//! passed for them.
 
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ WHERE paused = 0 AND config IS NULL AND starts IS NULL AND key_limit IS NULL AND
 
 const ENDED_LATELY: &str = "DELETE FROM taskflow_ended_lately WHERE second <= ?1";
 
-/// Until when a task must have ended to be old.
+/// The instants up to which tasks must have ended to be old.
 #[derive(Clone, Copy)]
 struct Until {
     retention: Retention,
@@ -63,11 +64,11 @@ impl Until {
     }
 }
 
-/// What is to be deleted.
+/// The records to delete.
 pub(super) struct Old {
     until: Until,
     tasks: Vec<i64>,
-    /// Whether these are all.
+    /// Whether `tasks` contains all old tasks.
     are_all: bool,
 }
 
@@ -108,7 +109,7 @@ impl Old {
 pub(super) fn prune(tx: &mut Transaction<'_, '_>, old: &Old) -> rusqlite::Result<usize> {
     let mut deleted = 0;
     for seq in &old.tasks {
-        // It may have been retried or deleted since.
+        // The task may have been retried or deleted since it was found.
         let ended = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?));
         let ended = tx.sql.get(ENDED)?.query_row([seq], ended).optional()?;
         if ended.is_some_and(|(state, at)| at.is_some() && old.until.is_old(RowState::from_number(state), at))
@@ -119,9 +120,10 @@ pub(super) fn prune(tx: &mut Transaction<'_, '_>, old: &Old) -> rusqlite::Result
         }
     }
     if old.are_all {
-        // The tasks of an instance ended before it was gone, so none that is kept names one that goes here.
+        // The tasks of an instance ended before the instance was gone. So no task that stays refers to an instance that
+        // is deleted here.
         tx.sql.execute(OLD_INSTANCES, [old.until.length(old.until.retention.longest())])?;
-        // Numbers of this transaction are not written yet, so a queue that this one emptied goes next time.
+        // The counts of this transaction are not written yet, so a queue that it empties is deleted by the next prune.
         tx.sql.execute(EMPTY_QUEUES, [])?;
         tx.sql.execute(ENDED_LATELY, [tx.now.div_euclid(1_000_000) - MINUTE])?;
     }

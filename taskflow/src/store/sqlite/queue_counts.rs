@@ -1,4 +1,5 @@
-//! How many tasks of each state each queue has: kept as they move, written once a transaction.
+//! The counts of tasks of each state in each queue. They are updated as tasks change state, and written once a
+//! transaction.
 
 use std::sync::Arc;
 
@@ -8,20 +9,20 @@ use super::row;
 use super::row_state::RowState;
 use super::statements::Statements;
 
-/// Queues whose names are remembered between transactions.
+/// The number of queues whose names are remembered between transactions.
 const REMEMBERED: usize = 256;
 
-/// A queue's place in the ledger, for as long as the transaction lasts.
+/// The number of a queue in [`CountDeltas`], valid during one transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct QueueNumber(usize);
 
-/// What one transaction changes in the numbers of the queues.
+/// The changes that one transaction makes to the counts of the queues.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CountDeltas {
     queues: Vec<Entry>,
-    /// Tasks that came, moved or went.
+    /// The number of tasks that were added, changed state or were deleted.
     pub(super) moves: usize,
-    /// Bytes of arguments that were written.
+    /// The bytes of arguments that were written.
     pub(super) bytes: usize,
 }
 
@@ -29,9 +30,9 @@ pub(super) struct CountDeltas {
 struct Entry {
     name: Arc<str>,
     change: Numbers,
-    /// What the file says, once it was asked.
+    /// The stored counts, once they were read from the file.
     stored: Option<Stored>,
-    /// The second of the last end that was written down.
+    /// The second of the last stored end of a task.
     last_end: i64,
 }
 
@@ -41,11 +42,11 @@ struct Numbers {
     of_state: [i64; RowState::ALL.len()],
     waiting_first: i64,
     refused: i64,
-    /// Tasks that came to an end.
+    /// The number of tasks that ended.
     ended: i64,
 }
 
-/// What the file says of a queue, beside this transaction's changes.
+/// The stored state of a queue, without the changes of this transaction.
 #[derive(Clone, Copy, Debug, Default)]
 struct Stored {
     is_paused: bool,
@@ -59,11 +60,11 @@ struct Stored {
     waiting_first: i64,
 }
 
-/// How many tasks of one concurrency key may run, by the last claim that took from the queue.
+/// How many tasks of one concurrency key may run, as set by the last claim from the queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct KeyLimit {
     pub(super) most: Option<i64>,
-    /// How often that has changed.
+    /// How often the limit has changed.
     pub(super) round: i64,
 }
 
@@ -96,11 +97,11 @@ ON CONFLICT (queue, second) DO UPDATE SET ended = ended + excluded.ended";
 
 const FORGET_ENDED: &str = "DELETE FROM taskflow_ended_lately WHERE queue = ?1 AND second <= ?2";
 
-/// So many seconds are kept of what ended lately.
+/// How long the ends of tasks are counted, in seconds.
 pub(super) const MINUTE: i64 = 60;
 
 impl CountDeltas {
-    /// Forgets what was changed: at the begin of each transaction.
+    /// Clears the changes. Call it at the begin of each transaction.
     pub(super) fn clear(&mut self) {
         (self.moves, self.bytes) = (0, 0);
         if self.queues.len() > REMEMBERED {
@@ -125,14 +126,14 @@ impl CountDeltas {
         &self.queues[queue.0].name
     }
 
-    /// A task of this many attempts came to be in `state`.
+    /// Counts a task that enters `state`; `attempt` is its attempt number there.
     pub(super) fn enter(&mut self, queue: QueueNumber, state: RowState, attempt: i64) {
         self.moves += 1;
         self.count(queue, state, attempt, 1);
         self.queues[queue.0].change.ended += i64::from(state.is_final());
     }
 
-    /// A task of this many attempts is no longer in `state`.
+    /// Counts a task that leaves `state`; `attempt` is its attempt number there.
     pub(super) fn exit(&mut self, queue: QueueNumber, state: RowState, attempt: i64) {
         self.count(queue, state, attempt, -1);
     }
@@ -145,7 +146,7 @@ impl CountDeltas {
         }
     }
 
-    /// So many tasks were refused.
+    /// Counts refused tasks.
     pub(super) fn refuse(&mut self, queue: QueueNumber, tasks: usize) {
         self.queues[queue.0].change.refused += row::to_i64(tasks);
     }
@@ -162,34 +163,34 @@ impl CountDeltas {
         Ok(self.stored(queue, sql)?.keys)
     }
 
-    /// How many are blocked now, this transaction's changes counted.
+    /// The number of blocked tasks. This and the following counts include the changes of this transaction.
     pub(super) fn blocked(&mut self, queue: QueueNumber, sql: &Statements<'_>) -> rusqlite::Result<i64> {
         Ok(self.stored(queue, sql)?.blocked + self.change(queue, RowState::Blocked))
     }
 
-    /// How many are due.
+    /// The number of due tasks.
     pub(super) fn due(&mut self, queue: QueueNumber, sql: &Statements<'_>) -> rusqlite::Result<i64> {
         Ok(self.stored(queue, sql)?.due + self.change(queue, RowState::Due))
     }
 
-    /// How many are not due yet.
+    /// The number of tasks that are not due yet.
     pub(super) fn later(&mut self, queue: QueueNumber, sql: &Statements<'_>) -> rusqlite::Result<i64> {
         Ok(self.stored(queue, sql)?.later + self.change(queue, RowState::Later))
     }
 
-    /// How many run.
+    /// The number of running tasks.
     pub(super) fn running(&mut self, queue: QueueNumber, sql: &Statements<'_>) -> rusqlite::Result<i64> {
         Ok(self.stored(queue, sql)?.running + self.change(queue, RowState::Running))
     }
 
-    /// How many are pending, for whatever reason.
+    /// The number of pending tasks of every kind.
     pub(super) fn pending(&mut self, queue: QueueNumber, sql: &Statements<'_>) -> rusqlite::Result<i64> {
         let pending = RowState::ALL.into_iter().filter(|state| state.is_pending());
         let change: i64 = pending.map(|state| self.change(queue, state)).sum();
         Ok(self.stored(queue, sql)?.pending + change)
     }
 
-    /// How many wait for their first attempt.
+    /// The number of tasks that wait for their first attempt.
     pub(super) fn waiting_first(
         &mut self,
         queue: QueueNumber,
@@ -202,7 +203,7 @@ impl CountDeltas {
         self.queues[queue.0].change.of_state[place(state)]
     }
 
-    /// Forgets what the file said of a queue, when that was changed past the ledger.
+    /// Forgets the stored state of a queue. Call it after a statement that changes the row of the queue directly.
     pub(super) fn reread(&mut self, queue: QueueNumber) {
         self.queues[queue.0].stored = None;
     }
@@ -229,7 +230,7 @@ impl CountDeltas {
         Ok(stored)
     }
 
-    /// Writes down what was changed: at the end of each transaction.
+    /// Writes the changes to the file. Call it at the end of each transaction.
     pub(super) fn write(&mut self, sql: &Statements<'_>, now: i64) -> rusqlite::Result<()> {
         let second = now.div_euclid(1_000_000);
         for entry in self.queues.iter_mut().filter(|entry| entry.change != Numbers::default()) {
@@ -266,7 +267,7 @@ impl CountDeltas {
     }
 }
 
-/// Where the number of a state is.
+/// The index of a state in [`Numbers::of_state`].
 fn place(state: RowState) -> usize {
     usize::try_from(state.number() - RowState::Blocked.number()).expect("no state has a smaller number")
 }

@@ -1,4 +1,4 @@
-//! What is in each queue, and what has been asked of it.
+//! The numbers and the state of each queue.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use super::transaction::Transaction;
 use crate::model::{LimitsFrom, QueueConfig, QueueInfo, time};
 use crate::store::QueueState;
 
-/// Tasks that have come due and that no claim has met since: so many are looked at to tell them from what is not due.
-/// Where tasks are claimed there are next to none.
+/// The maximum number of overdue tasks to count: tasks that have come due, but that no claim has moved to the due ones.
+/// If the queue's tasks are claimed, there are almost none.
 const OVERDUE: i64 = 100_000;
 
-/// So many heads of a queue (the first of each name and priority, and of each busy concurrency key) are looked at for
-/// the one that has waited longest.
+/// The maximum number of heads of a queue to examine for the longest wait. A head is the first task of a name and
+/// priority, or the first blocked task of a concurrency key.
 const HEADS: usize = 500;
 
 const QUEUES: &str = "
@@ -45,7 +45,7 @@ const OF_PRIORITY: &str = "
 SELECT name, priority, max(run_at, created_at) FROM taskflow_tasks INDEXED BY taskflow_tasks_ready
 WHERE state = 0 AND queue = ?1 AND name = ?2 AND priority < ?3 ORDER BY priority DESC, seq LIMIT 1";
 
-/// The first task that was blocked of the first key and name from there on.
+/// The first blocked task of the first key and name from `?2`, `?3` on.
 const OF_KEY: &str = "
 SELECT p.key, p.name, (SELECT max(t.run_at, t.created_at) FROM taskflow_tasks t WHERE t.seq = p.task)
 FROM taskflow_blocked p INDEXED BY taskflow_blocked_next
@@ -93,13 +93,13 @@ pub(super) fn queues(sql: &Statements<'_>) -> rusqlite::Result<Vec<QueueInfo>> {
     })
 }
 
-/// The numbers that are kept of each queue.
+/// The stored counts of each queue.
 fn in_each(sql: &Statements<'_>) -> rusqlite::Result<Vec<QueueInfo>> {
     let mut query = sql.get(QUEUES)?;
     let mut rows = query.query([])?;
     let mut queues = Vec::new();
     while let Some(row) = rows.next()? {
-        // No add can name a queue whose name is no text.
+        // Skip a queue whose name is not text: no add can name it.
         let Ok(name) = row.get::<_, String>(0) else { continue };
         let mut info = QueueInfo {
             paused: row.get(1)?,
@@ -127,13 +127,13 @@ fn of_name<'q>(queues: &'q mut [QueueInfo], name: &str) -> Option<&'q mut QueueI
     queues.get_mut(at)
 }
 
-/// A task of a queue has been waiting since then.
+/// Updates the longest wait of a queue with a task that has been waiting since `since`.
 fn note_waiting(info: &mut QueueInfo, since: i64, now: i64) {
     let length = Duration::from_micros(now.saturating_sub(since).max(0).unsigned_abs());
     info.oldest_waiting = info.oldest_waiting.max(Some(length));
 }
 
-/// Looks at the tasks of a queue that could be started first.
+/// Updates the longest wait of a queue with its heads.
 fn note_heads(sql: &Statements<'_>, info: &mut QueueInfo, now: i64) -> rusqlite::Result<()> {
     let mut looked_at = 0;
     let text = |row: &rusqlite::Row<'_>, column| {
@@ -149,7 +149,7 @@ fn note_heads(sql: &Statements<'_>, info: &mut QueueInfo, now: i64) -> rusqlite:
         note_waiting(info, since, now);
         next = of_priority.query_row(params![info.name, name, priority], head).optional()?;
         if next.is_none() {
-            // From the first name after that one.
+            // Continue with the first name after this one.
             next = of_name.query_row(params![info.name, name + "\0"], head).optional()?;
         }
     }
@@ -179,7 +179,8 @@ pub(super) fn states(sql: &Statements<'_>) -> rusqlite::Result<Vec<QueueState>> 
     Ok(states)
 }
 
-/// A stored configuration. One that cannot be read is none: the queue keeps to what each program says of it.
+/// Reads a stored configuration. One that cannot be read counts as `None`: the queue then uses the configuration of
+/// each program.
 fn config(queue: &str, json: ValueRef<'_>) -> Option<QueueConfig> {
     let json = readable::text(json)?;
     match serde_json::from_str(&json) {
@@ -188,8 +189,8 @@ fn config(queue: &str, json: ValueRef<'_>) -> Option<QueueConfig> {
             if WARNED.lock().insert(format!("{queue}: {json}")) {
                 tracing::error!(
                     %queue, %error,
-                    "the stored configuration of a queue is damaged and does not hold; store it again with `set_queue` \
-                     or forget it with `reset_queue`"
+                    "the stored configuration of a queue is damaged and has no effect; store it again with `set_queue` \
+                     or delete it with `reset_queue`"
                 );
             }
             None
@@ -197,7 +198,8 @@ fn config(queue: &str, json: ValueRef<'_>) -> Option<QueueConfig> {
     }
 }
 
-/// The damaged configurations that the log has named: every process reads them each second.
+/// The damaged configurations that have been logged. Each is logged only once, because every process reads them each
+/// second.
 static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 pub(super) fn set_paused(tx: &mut Transaction<'_, '_>, queue: &str, paused: bool) -> rusqlite::Result<()> {

@@ -1,4 +1,4 @@
-//! What can be asked about tasks and processes.
+//! Reads of tasks and processes.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::store::TaskEnd;
 
 const SEQ: &str = "SELECT seq FROM taskflow_tasks WHERE id = ?1";
 
-/// The large columns are read only of a task that has ended.
+/// Reads the large columns only of a task that has ended.
 const END: &str = "
 SELECT state, CASE WHEN state >= 4 THEN result END, CASE WHEN state >= 4 THEN error END
 FROM taskflow_tasks WHERE id = ?1";
@@ -28,7 +28,7 @@ SELECT total(blocked + due + later + held), total(running), total(success), tota
        total(cancelled), total(rejected)
 FROM taskflow_queues";
 
-/// The partial index holds only what runs or is held.
+/// The partial index contains only running and held tasks.
 const INSTANCES: &str = "
 SELECT i.id, i.host, i.pid, i.version, i.runs, i.started_at, i.seen_at,
        (SELECT count(*) FROM taskflow_tasks t INDEXED BY taskflow_tasks_leases
@@ -61,7 +61,7 @@ pub(super) fn ends(sql: &Statements<'_>, ids: &[TaskId]) -> rusqlite::Result<Vec
     })
 }
 
-/// A record as its row has it, made whole.
+/// Completes a record with its former attempts, which are in another table.
 pub(super) fn with_former_attempts(
     sql: &Statements<'_>,
     seq: i64,
@@ -92,7 +92,7 @@ pub(super) fn logs(sql: &Statements<'_>, id: TaskId) -> rusqlite::Result<Option<
 
 pub(super) fn counts(sql: &Statements<'_>) -> rusqlite::Result<Counts> {
     sql.get(COUNTS)?.query_row([], |row| {
-        // `total` of nothing is 0.0, not null; as a float it is exact up to 2^53.
+        // `total` of no rows is 0.0, not `NULL`. As a float it is exact up to 2^53.
         let number = |column| row.get::<_, f64>(column).map(|number| number.max(0.0) as u64);
         Ok(Counts {
             pending: number(0)?,

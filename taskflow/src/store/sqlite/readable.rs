@@ -1,10 +1,10 @@
-//! Reading what may be anything: columns into which other hands have written.
+//! Reads columns that may contain any value, because another program may have written them.
 
 use rusqlite::types::ValueRef;
 
 use crate::model::time;
 
-/// Whether SQLite answered, and what it gave cannot be read.
+/// Whether SQLite answered, but the value cannot be read.
 pub(super) fn is_unreadable(error: &rusqlite::Error) -> bool {
     use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
     matches!(
@@ -13,7 +13,7 @@ pub(super) fn is_unreadable(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// The error of a column that SQLite gave and that says nothing.
+/// The error for a column whose value cannot be read.
 pub(super) fn unreadable(
     column: usize,
     message: impl Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -21,17 +21,17 @@ pub(super) fn unreadable(
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, message.into())
 }
 
-/// The error a damaged task is left with.
+/// The error of a damaged task.
 pub(super) fn reason(why: &str) -> String {
     format!("damaged in the store: {why}")
 }
 
-/// A number that may be anything.
+/// Reads a number from a column that may contain any value; `None` if it is no integer.
 pub(super) fn number(value: ValueRef<'_>) -> Option<i64> {
     value.as_i64().ok()
 }
 
-/// A text that may be anything.
+/// Reads text from a column that may contain any value; `None` for `NULL`.
 pub(super) fn text(value: ValueRef<'_>) -> Option<String> {
     match value {
         ValueRef::Null => None,
@@ -41,7 +41,7 @@ pub(super) fn text(value: ValueRef<'_>) -> Option<String> {
     }
 }
 
-/// An id that may be anything.
+/// Reads an id from a column that may contain any value. Missing bytes are 0.
 pub(super) fn id(value: ValueRef<'_>) -> [u8; 16] {
     let mut id = [0; 16];
     if let Ok(bytes) = value.as_blob() {
@@ -51,7 +51,7 @@ pub(super) fn id(value: ValueRef<'_>) -> [u8; 16] {
     id
 }
 
-/// An instant that may be anything.
+/// Reads an instant from a column that may contain any value; `None` if it is no integer.
 pub(super) fn instant(value: ValueRef<'_>) -> Option<std::time::SystemTime> {
     number(value).map(time::from_micros)
 }

@@ -1,4 +1,4 @@
-//! Threads that read, each with a connection of its own, beside the writer and without waiting for it.
+//! Reader threads. Each has a connection of its own and never waits for the writer.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use super::connection;
 use super::identity::FileIdentity;
 use super::statements::Statements;
 
-/// A question, which answers whoever asked.
+/// A question; it sends its answer to its caller.
 pub(super) type Question = Box<dyn for<'s, 'c> FnOnce(&'s Statements<'c>) + Send>;
 
-/// Answers questions until nobody can ask any more.
+/// Answers questions until the last sender is dropped.
 pub(super) fn run(connection: &Connection, questions: &Arc<Mutex<Receiver<Question>>>) {
     let sql = Statements::new(connection);
     loop {
         let question = questions.lock().recv();
         let Ok(question) = question else { return };
-        // Whoever asked hears of a panic by getting no answer.
+        // After a panic, the caller's answer channel closes.
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| question(&sql)));
         if !connection.is_autocommit() {
             let _ = sql.execute("ROLLBACK", []);
@@ -28,7 +28,7 @@ pub(super) fn run(connection: &Connection, questions: &Arc<Mutex<Receiver<Questi
     }
 }
 
-/// The same for a file that may not be written to. It is opened again when it has changed.
+/// Like [`run`], for a file that cannot be written. Opens the file again when it has changed.
 pub(super) fn look(path: &Path, connection: Connection, questions: &Arc<Mutex<Receiver<Question>>>) {
     let now = || (FileIdentity::at(path).ok(), modified(path), connection::log_length(path));
     let (mut connection, mut seen) = (connection, now());
@@ -50,7 +50,7 @@ fn modified(path: &Path) -> Option<(u64, std::time::SystemTime)> {
     Some((metadata.len(), metadata.modified().ok()?))
 }
 
-/// Runs a question that takes several statements on one state of the file.
+/// Runs a question with several statements in one read transaction, so that all see the same state of the file.
 pub(super) fn on_one_state<T>(
     sql: &Statements<'_>,
     question: impl FnOnce(&Statements<'_>) -> rusqlite::Result<T>,

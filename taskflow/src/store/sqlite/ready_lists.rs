@@ -1,7 +1,8 @@
-//! The due tasks a claim may take, first to last.
+//! The due tasks that a claim may take, in their order.
 //!
-//! Those of one name in one queue are a *lane*: they lie together in the index, in their order. A claim merges the lanes
-//! of the names it knows, so that what nobody here knows costs it nothing, however much there is.
+//! The due tasks of one name in one queue are a *ready list*: they are next to each other in the index, in their order.
+//! A claim merges the ready lists of the names that it knows. So tasks with names that no instance knows never slow a
+//! claim down, however many there are.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -15,28 +16,28 @@ use super::queue_counts::QueueNumber;
 use super::transaction::{Known, Transaction};
 use crate::store::Claim;
 
-/// From the index alone.
+/// Reads from the index alone.
 const READY: &str = "
 SELECT seq, priority FROM taskflow_tasks INDEXED BY taskflow_tasks_ready
 WHERE state = 0 AND queue = ?1 AND name = ?2 ORDER BY priority DESC, seq";
 
-/// Reads each row, for its key and whether it may be prefetched.
+/// Reads each row, for its concurrency key and whether it may be prefetched.
 const READY_ROWS: &str = "
 SELECT seq, priority, lost_runs = 0 AND (prefetch = 2 OR (prefetch = 1 AND attempt + 1 < max_attempts)),
        concurrency_key
 FROM taskflow_tasks INDEXED BY taskflow_tasks_ready
 WHERE state = 0 AND queue = ?1 AND name = ?2 ORDER BY priority DESC, seq";
 
-/// The first lane that has anything, from a name on.
-const NEXT_LANE: &str = "
+/// The first ready list that is not empty, from name `?2` on.
+const NEXT_READY_LIST: &str = "
 SELECT name, seq FROM taskflow_tasks INDEXED BY taskflow_tasks_ready
 WHERE state = 0 AND queue = ?1 AND name >= ?2 ORDER BY name LIMIT 1";
 
-/// A due task that is to be claimed.
+/// A due task to claim.
 pub(super) struct Candidate {
     pub(super) seq: i64,
     pub(super) name: Arc<str>,
-    /// Which of the claim's queues it is in.
+    /// The position of its queue in the claim.
     pub(super) slot: usize,
     pub(super) queue: QueueNumber,
 }
@@ -44,23 +45,24 @@ pub(super) struct Candidate {
 /// The due tasks of one name in one queue.
 struct ReadyList {
     room: usize,
-    /// Whether more of its tasks is looked at than the index has.
+    /// Whether to read the rows of its tasks, and not only the index.
     reads_rows: bool,
     queue: Arc<str>,
     name: Arc<str>,
 }
 
-/// What [`choose`] found.
+/// The result of [`choose`].
 #[derive(Default)]
 pub(super) struct Choice {
     pub(super) chosen: Vec<Candidate>,
-    /// It would have had to put too many aside: there may be more.
+    /// The choice ended because it had blocked the maximum number of tasks: there may be more tasks to claim.
     pub(super) is_cut_short: bool,
-    /// It ended at a task that may not be prefetched.
+    /// The choice ended at a task that may not be prefetched.
     pub(super) needs_slot: bool,
 }
 
-/// The first due tasks for which there is room, as far as a claim may take them. Those whose key is busy are blocked.
+/// Chooses the first due tasks for which there is room and that the claim may take. Blocks tasks whose concurrency key
+/// is busy.
 pub(super) fn choose(
     tx: &mut Transaction<'_, '_>,
     known: &Known,
@@ -76,12 +78,12 @@ pub(super) fn choose(
     let mut queries = lists.iter().map(query).collect::<rusqlite::Result<Vec<_>>>()?;
     let rows = queries.iter_mut().zip(&lists).map(|(query, list)| query.query([&*list.queue, &*list.name]));
     let mut rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    // The heads of all lanes; the least is the next task.
+    // The heads of all ready lists; the least is the next task.
     let mut heads = BinaryHeap::with_capacity(lists.len());
     let mut next = |number: usize| -> rusqlite::Result<Option<_>> {
         let Some(row) = rows[number].next()? else { return Ok(None) };
         let (seq, priority): (i64, i64) = (row.get(0)?, row.get(1)?);
-        // A column that cannot be read is found out when the row is.
+        // A column that cannot be read is noticed when the whole row is read.
         let reads_rows = lists[number].reads_rows;
         let may_prefetch = reads_rows && row.get(2).unwrap_or_default();
         let key: Option<String> = if reads_rows { row.get(3).unwrap_or_default() } else { None };
@@ -140,7 +142,7 @@ pub(super) fn choose(
     Ok(Choice { chosen, is_cut_short, needs_slot })
 }
 
-/// The lanes of known names that have anything, in queues where there is room.
+/// The ready lists of known names that are not empty, in queues where there is room.
 fn lists(
     tx: &mut Transaction<'_, '_>,
     known: &Known,
@@ -165,17 +167,17 @@ fn lists(
             lists.push(list(only));
             continue;
         }
-        // From one known name or name that is there to the next that is both: at most as many looks as there are of
-        // either.
+        // Skip from name to name, until one is both known and in the queue. This takes at most as many lookups as there
+        // are known names, or names in the queue.
         let mut names = known.sorted();
         while let Some(first) = names.first() {
-            let mut query = tx.sql.get(NEXT_LANE)?;
+            let mut query = tx.sql.get(NEXT_READY_LIST)?;
             let there =
                 query.query_row([&**queue, &**first], |row| Ok((row.get::<_, String>(0), row.get(1)?)));
             let there = match there.optional()? {
                 None => break,
                 Some((Ok(there), _)) => there,
-                // It leaves the lane with that.
+                // This takes the damaged task out of the ready list.
                 Some((Err(error), seq)) => {
                     drop(query);
                     tx.fail_damaged(seq, &error)?;

@@ -1,7 +1,7 @@
-//! What becomes of runs and holds that were lost, and of what has [expired](expiry).
+//! Recovery of lost runs and holds, and the end of [expired](expiry) tasks.
 //!
-//! A run is lost when its lease has ended, or at once when its process is seen to be dead: then its lease ends there
-//! and then. So there is one way for both.
+//! A run is lost when its lease has ended, or as soon as its process is found dead. In the second case, the recovery
+//! ends its lease first. So both cases continue in the same way.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use super::transaction::Transaction;
 use crate::model::{InstanceId, TaskId, time};
 use crate::store::{Recovered, transition};
 
-/// The most lost runs, holds and expired tasks that one call moves on.
+/// The maximum number of lost runs, holds and expired tasks that one call moves on.
 const RECOVERED_AT_ONCE: i64 = 256;
 
-/// How long an instance whose lock tells nothing is believed to live after it was last seen.
+/// How long an instance is considered alive after it was last seen, if its lock shows nothing. In microseconds.
 const BELIEVED: i64 = 60_000_000;
 
 const THERE: &str = "
@@ -49,7 +49,7 @@ pub(super) struct RegisteredInstance {
 }
 
 impl RegisteredInstance {
-    /// Whether it is alive, as far as can be told.
+    /// Whether the instance is alive, as far as the store knows.
     pub(super) fn lives(&self, locks: &Locks, now: i64) -> bool {
         match locks.probe(self.id) {
             Liveness::Lives => true,
@@ -69,7 +69,7 @@ pub(super) fn there(sql: &Statements<'_>) -> rusqlite::Result<Vec<RegisteredInst
     rows.collect()
 }
 
-/// The instances that are dead, if anything is to be done at all. Reads only: most calls end here.
+/// The dead instances, or `None` if there is nothing to recover. This only reads, and most calls end here.
 pub(super) fn look(sql: &Statements<'_>, locks: &Locks) -> rusqlite::Result<Option<Vec<RegisteredInstance>>> {
     let now = time::now_micros();
     let mut dead = there(sql)?;
@@ -85,7 +85,7 @@ pub(super) fn recover(
     dead: &[RegisteredInstance],
 ) -> rusqlite::Result<Vec<Recovered>> {
     for it in dead {
-        // What was seen outside this transaction may have changed: another may have been faster.
+        // This was read outside the transaction and may have changed: another process may have been faster.
         if it.lives(locks, tx.now) || !tx.sql.get(IS_THERE)?.exists([it.number])? {
             continue;
         }
@@ -94,7 +94,8 @@ pub(super) fn recover(
         locks.forget(it.id);
     }
     let lost: Vec<i64> = {
-        // The leases of the dead end now. Those that ended while nobody could write may be renewed at any moment.
+        // The leases of dead instances end now. Leases that ended while the file was blocked may be renewed at any
+        // moment, so they are spared.
         let mut ended = tx.sql.get(if tx.was_just_blocked() { LEASE_ENDED_NOW } else { LEASE_ENDED })?;
         let rows = ended.query_map([tx.now, RECOVERED_AT_ONCE], |row| row.get(0))?;
         rows.collect::<rusqlite::Result<_>>()?
@@ -114,7 +115,7 @@ pub(super) fn recover(
 fn move_on(tx: &mut Transaction<'_, '_>, row: &TaskRow) -> rusqlite::Result<Option<Recovered>> {
     let sql = tx.sql;
     if row.state.is_final() {
-        // It need not be readable.
+        // An ended row need not be readable.
         sql.execute(NO_LEASE, [row.seq])?;
         return Ok(None);
     }
@@ -131,7 +132,7 @@ fn move_on(tx: &mut Transaction<'_, '_>, row: &TaskRow) -> rusqlite::Result<Opti
     };
     let task = row.task();
     let Some(change) = transition::recover(&task, &policy, fastrand::f64(), tx.now) else {
-        // Nothing that waits or has ended has a lease, unless other hands gave it one.
+        // A waiting or ended task has no lease, unless another program wrote one.
         sql.execute(NO_LEASE, [row.seq])?;
         return Ok(None);
     };

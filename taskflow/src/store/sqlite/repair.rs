@@ -1,21 +1,21 @@
-//! Makes everything that follows from the rows of tasks again: after other hands have written in the tables.
+//! Rebuilds everything that is derived from the task rows, after another program has damaged the tables.
 //!
-//! It reads all rows, in one transaction, and is only for a file in which something was found to be wrong.
+//! It reads all rows in one transaction, so it runs only for a file in which damage was found.
 
 use super::damage;
 use super::integrity;
 use super::transaction::Transaction;
 
-/// Rows that are checked by one statement.
+/// The number of rows that one statement checks.
 const SLICE: i64 = 10_000;
 
-/// In this order. `?1` is now.
+/// The statements of a repair, in order. `?1` is the current time.
 const STEPS: &[&str] = &[
-    // Runs and holds have a lease, and nothing else has: without one nobody would ever move them on.
+    // Exactly the runs and holds have a lease. A run without a lease would never be recovered.
     "UPDATE taskflow_tasks SET lease_until = ?1 WHERE state IN (2, 3) AND lease_until IS NULL",
     "UPDATE taskflow_tasks SET lease_until = NULL WHERE lease_until IS NOT NULL AND state NOT IN (2, 3) AND ?1",
     "UPDATE taskflow_tasks SET finished_at = ?1 WHERE state >= 4 AND finished_at IS NULL",
-    // Those whose key is busy are blocked again by the claim that meets them.
+    // The next claim blocks the tasks again whose key is busy.
     "UPDATE taskflow_tasks SET state = 0 WHERE state = -1 AND ?1",
     "DELETE FROM taskflow_blocked WHERE ?1",
     "DELETE FROM taskflow_later WHERE ?1",
@@ -30,7 +30,7 @@ const STEPS: &[&str] = &[
      WHERE state = 3 AND concurrency_key IS NOT NULL AND ?1 GROUP BY queue, concurrency_key",
     "DELETE FROM taskflow_ended_badly WHERE ?1",
     "INSERT INTO taskflow_ended_badly (state, id) SELECT state, id FROM taskflow_tasks WHERE state >= 5 AND ?1",
-    // Of several that claim one key the oldest has it.
+    // If several tasks have the same key, the oldest one gets it.
     "DELETE FROM taskflow_keys WHERE ?1",
     "INSERT OR IGNORE INTO taskflow_keys (key, name, kind, task)
      SELECT idempotency_key, name, 'idempotency', seq FROM taskflow_tasks
@@ -52,7 +52,7 @@ const STEPS: &[&str] = &[
          due = excluded.due, later = excluded.later, held = excluded.held, running = excluded.running,
          success = excluded.success, failed = excluded.failed, interrupted = excluded.interrupted,
          cancelled = excluded.cancelled, rejected = excluded.rejected, waiting_first = excluded.waiting_first",
-    // History that leaves no room for more of it.
+    // Delete history entries whose numbers leave no room for more entries.
     "DELETE FROM taskflow_attempts WHERE n NOT BETWEEN 1 AND 1000000000 AND ?1",
     "DELETE FROM taskflow_logs WHERE n NOT BETWEEN 1 AND 1000000000 AND ?1",
     "DELETE FROM taskflow_ended_lately WHERE ended NOT BETWEEN 0 AND 1000000000000 AND ?1",
@@ -71,17 +71,17 @@ pub(super) fn repair(tx: &mut Transaction<'_, '_>) -> rusqlite::Result<()> {
     for step in STEPS {
         tx.sql.execute(step, [tx.now])?;
     }
-    // The numbers are what was counted here.
+    // The counts have just been rebuilt.
     tx.counts.clear();
     tx.is_suspect = false;
     tx.should_notify = true;
     tracing::warn!(
-        "other hands have written in the tables of tasks; all that follows from the tasks was made again"
+        "another program has written to the tables of tasks; everything derived from the tasks was rebuilt"
     );
     Ok(())
 }
 
-/// What an audit asked for.
+/// Repairs the damage that a check found.
 pub(super) fn see_to(tx: &mut Transaction<'_, '_>, found: &integrity::Found) -> rusqlite::Result<()> {
     if found.is_inconsistent { repair(tx) } else { tx.condemn_these(&found.flawed) }
 }

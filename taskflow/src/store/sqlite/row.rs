@@ -1,4 +1,4 @@
-//! Between columns and words.
+//! Conversions of rows into records.
 
 use std::fmt::Write;
 
@@ -13,7 +13,7 @@ pub(super) use crate::store::codec::{
 };
 pub(super) use crate::store::prefetch::prefetch;
 
-/// All of a record but its ended attempts: columns for [`record`].
+/// Selects the columns for [`record`]: the whole record except its former attempts.
 macro_rules! record_query {
     ($($rest:literal)*) => {
         concat!(
@@ -29,7 +29,7 @@ macro_rules! record_query {
 }
 pub(super) use record_query;
 
-/// The same without what may be large.
+/// Selects the columns for [`record`], without the parts that may be large.
 macro_rules! outline_query {
     ($($rest:literal)*) => {
         concat!(
@@ -45,8 +45,8 @@ macro_rules! outline_query {
 }
 pub(super) use outline_query;
 
-/// The record in a row of [`record_query`], with the attempt that is in it, and the number of the row. A row that
-/// cannot be read gives the record it will have when it has been seen to.
+/// Reads a row of [`record_query`]: its row number, and the record with the attempt that the row contains. A row that
+/// cannot be read gives the record that it will have after its repair.
 pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<(i64, TaskRecord)> {
     read(row).or_else(|error| if is_unreadable(&error) { damaged(row, &error) } else { Err(error) })
 }
@@ -105,7 +105,7 @@ pub(super) fn column(name: &str, number: usize, why: &str) -> rusqlite::Error {
     readable::unreadable(number, format!("its column `{name}` is damaged: {why}"))
 }
 
-/// What can be read of a row that cannot be read.
+/// The readable parts of a damaged row.
 fn damaged(row: &Row<'_>, error: &rusqlite::Error) -> rusqlite::Result<(i64, TaskRecord)> {
     let text = |column| row.get_ref(column).map(readable::text);
     let number = |column| row.get_ref(column).map(|value| readable::number(value).unwrap_or(0));
@@ -154,7 +154,7 @@ SELECT a.number, a.instance, a.started_at, a.finished_at, a.outcome, a.error, i.
 FROM taskflow_attempts a LEFT JOIN taskflow_instances i ON i.id = a.instance
 WHERE a.task = ?1 ORDER BY a.n";
 
-/// Whatever cannot be read in it is left out: an attempt is history, which nothing depends on.
+/// Reads an attempt. Columns that cannot be read are left out, because an attempt is only history.
 pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
     let text = |column| row.get_ref(column).map(readable::text);
     let number = |column| row.get_ref(column).map(|value| to_u32(readable::number(value).unwrap_or(0)));
@@ -170,7 +170,7 @@ pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
     })
 }
 
-/// Numbers of rows, as JSON.
+/// A JSON array of row numbers.
 pub(super) fn json_list(seqs: impl ExactSizeIterator<Item = i64>) -> String {
     let mut list = String::with_capacity(seqs.len() * 8 + 2);
     for seq in seqs {

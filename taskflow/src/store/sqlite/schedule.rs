@@ -1,4 +1,4 @@
-//! Ticks of schedules, and schedules that are kept.
+//! Ticks of schedules, and the stored state of schedules.
 
 use rusqlite::{OptionalExtension, Row, params};
 
@@ -34,12 +34,12 @@ const REMOVE: &str = "DELETE FROM taskflow_schedules WHERE name = ?1";
 
 const VERSION: &str = "SELECT coalesce(max(version), 0) FROM taskflow_schedule_log";
 
-const NOTE_CHANGE: &str = "
+const RECORD_CHANGE: &str = "
 INSERT INTO taskflow_schedule_log (version, name, removed)
 SELECT coalesce(max(version), 0) + 1, ?1, ?2 FROM taskflow_schedule_log WHERE true
 ON CONFLICT (name) DO UPDATE SET version = excluded.version, removed = excluded.removed";
 
-/// The latest change is never among them, so versions only grow.
+/// Never deletes the latest change, so versions only grow.
 const FORGET_REMOVED: &str = "
 DELETE FROM taskflow_schedule_log WHERE removed = 1 AND version <= (
     SELECT version FROM taskflow_schedule_log WHERE removed = 1 ORDER BY version DESC LIMIT 1 OFFSET ?1
@@ -81,10 +81,10 @@ pub(super) fn set(
     let was_defined = state.definition.is_some();
     state.change(change, tx.now);
     match change {
-        ScheduleChange::Defined { .. } => drop(tx.sql.execute(NOTE_CHANGE, params![schedule, false])?),
+        ScheduleChange::Defined { .. } => drop(tx.sql.execute(RECORD_CHANGE, params![schedule, false])?),
         ScheduleChange::Removed if !was_defined => return Ok(false),
         ScheduleChange::Removed => {
-            tx.sql.execute(NOTE_CHANGE, params![schedule, true])?;
+            tx.sql.execute(RECORD_CHANGE, params![schedule, true])?;
             tx.sql.execute(FORGET_REMOVED, [to_i64(ScheduleChanges::MAX_REMOVED)])?;
             if state.declared.is_none() {
                 tx.sql.execute(REMOVE, [schedule])?;
@@ -150,7 +150,8 @@ fn keep(tx: &Transaction<'_, '_>, state: &ScheduleState) -> rusqlite::Result<()>
     Ok(())
 }
 
-/// A value of the wrong type, written by other hands, counts as none: it must not hide the other schedules.
+/// Reads a schedule. A value of the wrong type, which another program has written, counts as missing, so that it does
+/// not hide the other schedules.
 fn read(row: &Row<'_>) -> rusqlite::Result<ScheduleState> {
     let number = |column: usize| row.get::<_, Option<i64>>(column).unwrap_or_default();
     let instant = |column: usize| number(column).map(time::from_micros);

@@ -1,7 +1,7 @@
-//! The tables, and how a file comes by them.
+//! The tables, and the migrations that create them.
 //!
-//! Every table is prefixed `taskflow_`, so that an application's own file can be the store. Versions are rows of
-//! `taskflow_migrations`; `user_version` belongs to the application and is left alone.
+//! The name of every table begins with `taskflow_`, so that an application's own file can be the store. The applied
+//! versions are rows of `taskflow_migrations`. `user_version` belongs to the application; the store does not touch it.
 
 use std::path::Path;
 
@@ -11,16 +11,16 @@ use super::error::store_error;
 use crate::model::{StoreError, StoreErrorKind, time};
 use crate::store::fingerprint;
 
-/// Each migration in order; number 1 first. Only ever appended to.
+/// All migrations in order, number 1 first. Only append to this list.
 const MIGRATIONS: [&str; 1] = [FIRST];
 
-/// A task is written three times, so its table has few columns and only the indexes that every task needs: each one
-/// costs every insert, even if the row is not in it. What only some tasks need has a table of its own: keys, what is not
-/// due yet, what expires, what waits for others of its concurrency key, and what ended badly. Large columns come last:
-/// what comes before them is read without them.
+/// A task is written three times, so its table has few columns, and only the indexes that every task needs: each index
+/// costs every insert, even if the row is not in it. Data that only some tasks need has tables of its own: keys, tasks
+/// that are not due yet, tasks that expire, tasks blocked by their concurrency key, and tasks that ended without
+/// success. Large columns come last, so that the columns before them can be read without them.
 ///
-/// The tables are strict, and numbers that are added to have bounds: what other hands write by SQL is refused at once
-/// where a type or a bound can tell. What only reading can tell is in [`damage`](super::damage) and
+/// The tables are strict, and counters have bounds. So SQLite itself refuses writes of another program that violate a
+/// type or a bound. Damage that only reading can find is handled in [`damage`](super::damage) and
 /// [`integrity`](super::integrity).
 const FIRST: &str = "
 CREATE TABLE taskflow_tasks (
@@ -211,7 +211,7 @@ CREATE TABLE taskflow_instances (
 CREATE INDEX taskflow_instances_there ON taskflow_instances (started_at) WHERE gone_at IS NULL;
 ";
 
-/// Brings a file up to date, one process at a time. Nothing is written to a file that is up to date.
+/// Brings a file up to date, one process at a time. Writes nothing to a file that is up to date.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let failed = |error| store_error(error, path);
     if check(connection, path)? == MIGRATIONS.len() {
@@ -219,7 +219,7 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), St
     }
     let behavior = rusqlite::TransactionBehavior::Immediate;
     let transaction = connection.transaction_with_behavior(behavior).map_err(failed)?;
-    // Another process may have been faster while this one waited for the lock.
+    // Another process may have migrated the file while this one waited for the lock.
     let version = check(&transaction, path)?;
     transaction
         .execute_batch(
@@ -247,7 +247,7 @@ pub(super) fn is_current(connection: &Connection, path: &Path) -> Result<bool, S
     Ok(check(connection, path)? == MIGRATIONS.len())
 }
 
-/// The version of a file, 0 for one that is not a store yet, or why it must be left alone.
+/// The schema version of a file; 0 if it is not a store yet. An error if the store must not touch the file.
 pub(super) fn check(connection: &Connection, path: &Path) -> Result<usize, StoreError> {
     let found = version(connection).map_err(|error| store_error(error, path))?;
     let file = path.display();
@@ -269,7 +269,7 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<usize, Store
             Err(StoreError::new(
                 StoreErrorKind::NotAStore,
                 format!(
-                    "`{file}` has a table `taskflow_tasks` that taskflow did not make; \
+                    "`{file}` has a table `taskflow_tasks` that taskflow did not create; \
                      rename that table or use another file"
                 ),
             ))
@@ -278,7 +278,7 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<usize, Store
     }
 }
 
-/// The number of the last migration of a file; `None` if it never had one.
+/// The number of the last migration that was applied to a file; `None` if there was none.
 fn version(connection: &Connection) -> rusqlite::Result<Option<usize>> {
     if !has_table(connection, "taskflow_migrations")? {
         return Ok(None);

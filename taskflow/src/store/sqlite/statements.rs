@@ -1,22 +1,22 @@
-//! Prepared statements of one connection, kept for as long as it lives.
+//! The prepared statements of one connection, kept until it is closed.
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
 use rusqlite::{Connection, PrepFlags, Statement};
 
-/// A connection with the statements it has prepared. `rusqlite` has such a cache, but behind a feature, and it finds a
-/// statement by hashing its text; here the text is constant and its address finds it.
+/// A connection with its prepared statements. `rusqlite` has such a cache too, but behind a feature, and it finds a
+/// statement by hashing its text. Here the text is a constant, and its address identifies the statement.
 pub(super) struct Statements<'c> {
     connection: &'c Connection,
     idle: RefCell<Vec<(&'static str, Option<Statement<'c>>)>>,
 }
 
-/// A prepared statement, out on loan.
+/// A prepared statement on loan; dropping it returns it to the cache.
 pub(super) struct Prepared<'s, 'c> {
     home: &'s Statements<'c>,
     sql: &'static str,
-    /// `None` only while it is being given back.
+    /// `None` only while it is being returned.
     statement: Option<Statement<'c>>,
 }
 
@@ -29,7 +29,8 @@ impl<'c> Statements<'c> {
         self.connection
     }
 
-    /// The statement of that text. As many are prepared, and kept, as were ever on loan at once.
+    /// Lends the statement with that text. Prepares another one only if all statements with this text are on loan, and
+    /// keeps it.
     pub(super) fn get(&self, sql: &'static str) -> rusqlite::Result<Prepared<'_, 'c>> {
         let idle = self
             .idle
@@ -39,13 +40,14 @@ impl<'c> Statements<'c> {
             .and_then(|it| it.1.take());
         let statement = match idle {
             Some(statement) => statement,
-            // To be kept: the little memory that a connection has for short uses is not for these.
+            // Persistent, so that SQLite does not use the connection's lookaside memory, which is for short-lived
+            // objects.
             None => self.connection.prepare_with_flags(sql, PrepFlags::SQLITE_PREPARE_PERSISTENT)?,
         };
         Ok(Prepared { home: self, sql, statement: Some(statement) })
     }
 
-    /// Runs the statement of that text once.
+    /// Runs the statement with that text once.
     pub(super) fn execute(
         &self,
         sql: &'static str,
@@ -54,7 +56,7 @@ impl<'c> Statements<'c> {
         self.get(sql)?.execute(parameters)
     }
 
-    /// How many steps SQLite's machine has taken for all that was asked so far.
+    /// The number of steps that SQLite's virtual machine has taken for all statements so far.
     #[cfg(test)]
     pub(super) fn steps(&self) -> i64 {
         let idle = self.idle.borrow();

@@ -1,4 +1,4 @@
-//! The store: calls of the contract become jobs and questions.
+//! The store: it turns calls of the contract into jobs for the writer and questions for the readers.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -31,24 +31,28 @@ use crate::store::{
     ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd,
 };
 
-/// How many threads read.
+/// The number of threads that read.
 const READERS: usize = 2;
 
-/// The store that is one SQLite file.
+/// A store in one SQLite file.
 ///
-/// A cheap handle: clones share the file's connections, which close when the last one is dropped. The file may be an
-/// application's own: all tables are called `taskflow_…`, and `user_version` is left alone. It is put into
-/// write-ahead-log mode. Any number of processes of one machine may use it at once; a network file system will not do.
+/// This is a cheap handle: clones share the file's connections, which close when the last clone is dropped. The file
+/// may be one that the application uses itself: the names of all tables begin with `taskflow_`, and the store does not
+/// touch `user_version`. The store puts the file into write-ahead-log mode. Any number of processes on one machine may
+/// use the file at once. A network file system does not work.
 ///
-/// Beside `tasks.db` lie SQLite's own `tasks.db-wal` and `tasks.db-shm`, and a directory `tasks.db-taskflow` of lock
-/// files, by which a process that died is noticed at once. To move or back up a store, stop its processes first or
-/// use SQLite's own `VACUUM INTO`.
+/// Beside `tasks.db` are SQLite's own files `tasks.db-wal` and `tasks.db-shm`, and a directory `tasks.db-taskflow` of
+/// lock files. By these, other processes notice at once that a process died. To move or back up a store, stop its
+/// processes first or use SQLite's own `VACUUM INTO`.
 ///
-/// Who writes is alone in the file for that moment, so limits that hold for all processes (`global_concurrency`,
-/// `key_concurrency`, `rate_limit`, `max_size`) cost no locks of their own. What is shown of a queue is counted as tasks
-/// move, but for three things that are looked for and bounded: of tasks that came due while nobody ran their queue,
-/// 100,000 are told from those that are not due; the longest wait is that of the first 500 in turn (one for each name and
-/// priority, and each concurrency key that is busy); and what ended in the last minute is known to the second.
+/// Only one process writes at a time, so limits that hold for all processes (`global_concurrency`, `key_concurrency`,
+/// `rate_limit`, `max_size`) need no locks of their own. The counts of a queue are updated as its tasks change state,
+/// except for three bounded lookups:
+///
+/// - Tasks that came due while no process ran their queue: at most 100,000 of them are counted as due.
+/// - The longest wait: it looks at the first 500 candidates (one for each name and priority, and one for each busy
+///   concurrency key).
+/// - The number of tasks that ended in the last minute: it is exact to the second.
 ///
 /// ```
 /// use taskflow::store::{SqliteStore, Store};
@@ -69,15 +73,16 @@ pub struct SqliteStore {
     shared: Arc<Shared>,
 }
 
-/// What all handles share.
+/// The state that all handles share.
 struct Shared {
     path: PathBuf,
     locks: Arc<Locks>,
     integrity: Arc<IntegrityChecks>,
-    news: watch::Sender<()>,
-    /// Why nothing can be written, in a store that only looks.
+    /// Wakes the hint streams.
+    changes: watch::Sender<()>,
+    /// In a read-only store: the error for every write.
     refused: Option<StoreError>,
-    /// `None` while it is being dropped, and in a store that only looks.
+    /// `None` while it is being dropped, and in a read-only store.
     writer: Option<Sender<Message>>,
     /// `None` only while it is being dropped.
     readers: Option<Sender<Question>>,
@@ -86,19 +91,20 @@ struct Shared {
 }
 
 impl SqliteStore {
-    /// Opens the file, or makes it, with [`Synchronous::Full`]. Takes a few milliseconds, in which it blocks. A store
-    /// that cannot be written, since its file or its directory is read-only or its disk is full, can be read all the same,
-    /// and refuses everything else.
+    /// Opens the file with [`Synchronous::Full`], or creates it. This blocks for a few milliseconds. If the file cannot
+    /// be written, because it or its directory is read-only or its disk is full, the store is read-only: it answers
+    /// reads and refuses every write.
     ///
     /// # Errors
-    /// [`Error::Store`] for a file that can be neither written nor read, is itself a mount point (others that mount it do
-    /// not see its write-ahead log: mount its directory), is no SQLite database (it is not touched), or was written by a
-    /// newer version of this crate.
+    /// [`Error::Store`] if the file can be neither written nor read; if it is itself a mount point (other containers
+    /// that mount it do not see its write-ahead log: mount its directory instead); if it is not a SQLite database (then
+    /// it is not changed); or if it was written by a newer version of this crate.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         Self::open_with(path, Synchronous::default())
     }
 
-    /// Opens the file, or makes it, and says what an accepted task survives.
+    /// Opens the file, or creates it. `synchronous` sets what an accepted task survives: a power loss, or only a crash
+    /// of the process.
     ///
     /// ```
     /// use taskflow::store::{SqliteStore, Synchronous};
@@ -118,20 +124,20 @@ impl SqliteStore {
             Err(Error::Store(error))
                 if !matches!(error.kind(), StoreErrorKind::NotAStore | StoreErrorKind::NewerSchema) =>
             {
-                Self::open_to_look(path.as_ref(), error)
+                Self::open_read_only(path.as_ref(), error)
             }
             opened => opened,
         }
     }
 
-    /// A store of which everything can be read, and that refuses to write with this error.
-    fn open_to_look(path: &Path, refused: StoreError) -> Result<Self, Error> {
+    /// Opens a read-only store, which refuses every write with the error `refused`.
+    fn open_read_only(path: &Path, refused: StoreError) -> Result<Self, Error> {
         let Some((connection, path)) = open::open_to_look(path)? else { return Err(Error::Store(refused)) };
         let mut shared = Shared {
             path: path.clone(),
             locks: Arc::new(Locks::beside(&path)),
             integrity: Arc::default(),
-            news: watch::channel(()).0,
+            changes: watch::channel(()).0,
             refused: Some(refused),
             writer: None,
             readers: None,
@@ -141,8 +147,8 @@ impl SqliteStore {
         let (questions, asked) = channel();
         shared.readers = Some(questions);
         let asked = Arc::new(Mutex::new(asked));
-        let looking = move || reader::look(&path, connection, &asked);
-        shared.read_threads.push(spawn("taskflow-sqlite-read", looking)?);
+        let answering = move || reader::look(&path, connection, &asked);
+        shared.read_threads.push(spawn("taskflow-sqlite-read", answering)?);
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -158,14 +164,14 @@ impl SqliteStore {
             .collect::<Result<_, _>>()
             .map_err(failed)?;
 
-        let (news, _) = watch::channel(());
+        let (changes, _) = watch::channel(());
         let (jobs, inbox) = channel();
         let (questions, asked) = channel();
         let mut shared = Shared {
             path: path.clone(),
             locks: Arc::clone(&locks),
             integrity: Arc::clone(&integrity),
-            news: news.clone(),
+            changes: changes.clone(),
             refused: None,
             writer: Some(jobs),
             readers: Some(questions),
@@ -173,20 +179,20 @@ impl SqliteStore {
             read_threads: Vec::new(),
         };
         let file = FileIdentity::at(&path).map_err(|error| {
-            let message = format!("`{}` cannot be looked at", path.display());
+            let message = format!("`{}` cannot be examined", path.display());
             StoreError::with_source(StoreErrorKind::Denied, message, error)
         })?;
         let writer = Writer {
             path,
             inbox,
-            news,
+            changes,
             locks,
             checkpoints,
             file,
             integrity,
             is_full: std::cell::Cell::new(false),
         };
-        // From here on, an error drops `shared`, which ends the threads that were started.
+        // From here on, an error drops `shared`, which ends the started threads.
         shared.write_thread = Some(spawn("taskflow-sqlite", move || writer.run(&connection))?);
         let asked: Arc<Mutex<Receiver<Question>>> = Arc::new(Mutex::new(asked));
         for connection in readers {
@@ -201,8 +207,8 @@ impl SqliteStore {
         &self.shared.path
     }
 
-    /// Has the writer do something, in one transaction with whatever else waits. Once it was asked it will be done,
-    /// whether or not its answer is waited for.
+    /// Gives the writer a job. The writer runs it in one transaction with the other jobs that wait. Once sent, the job
+    /// is done even if its future is dropped.
     pub(super) fn write<T, F>(&self, work: F) -> StoreFuture<'_, T>
     where
         F: for<'w, 'c> FnMut(&mut Transaction<'w, 'c>) -> rusqlite::Result<T> + Send + 'static,
@@ -218,12 +224,12 @@ impl SqliteStore {
         })
     }
 
-    /// Looks, if it is time to, whether other hands have written in the tables, and sees to what they left.
+    /// Checks, if it is time to, whether another program has damaged the tables, and repairs the damage.
     async fn audit(&self) {
         let integrity = &self.shared.integrity;
         let Some(look) = integrity.begin() else { return };
         let from = look.from;
-        // An error is in the way of other calls too, which tell of it: the look is repeated.
+        // The error also affects other calls, which report it. The check is repeated later.
         let Ok(found) = self.read(move |sql| integrity::look(sql, from)).await else { return };
         if found.is_anything() {
             let seen = found.clone();
@@ -233,7 +239,7 @@ impl SqliteStore {
         look.end(found);
     }
 
-    /// Has a reader answer something.
+    /// Gives a reader a question.
     fn read<T, F>(&self, question: F) -> StoreFuture<'_, T>
     where
         F: for<'s, 'c> FnOnce(&'s Statements<'c>) -> rusqlite::Result<T> + Send + 'static,
@@ -256,7 +262,7 @@ impl SqliteStore {
 impl Shared {
     fn send(&self, message: Message) {
         if let Some(writer) = &self.writer {
-            // The writer ends only after this; whoever waits for an answer hears that none will come.
+            // The writer outlives this handle. If it has panicked, the caller's answer channel closes.
             let _ = writer.send(message);
         }
     }
@@ -270,8 +276,8 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
 }
 
 impl Drop for Shared {
-    /// Waits for what was asked for to be written and for the file to be closed: by the writer last, since the last to
-    /// close it, if it is alone then, moves the log into the file.
+    /// Waits until all jobs are written and the file is closed. The writer closes it last: the last connection to close
+    /// the file moves the log into it, if no other process has it open.
     fn drop(&mut self) {
         self.readers = None;
         for thread in self.read_threads.drain(..) {
@@ -298,7 +304,7 @@ impl Store for SqliteStore {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             recover_every: Duration::from_millis(250),
-            // There is one lock, which whoever writes holds: also who would take a lease.
+            // Every writer holds the one lock, also a process that would take a lease.
             waits_together: true,
             ..Capabilities::default()
         }
@@ -317,13 +323,14 @@ impl Store for SqliteStore {
 
     fn leave(&self, instance: InstanceId) -> StoreFuture<'_, ()> {
         if self.shared.refused.is_some() {
-            // It never joined.
+            // A read-only store never joined.
             return Box::pin(async { Ok(()) });
         }
         let locks = Arc::clone(&self.shared.locks);
         self.write(move |tx| {
             instance::leave(tx, instance)?;
-            // Before the commit, so that it happens whoever waits. Without its file it is not taken for dead.
+            // Before the commit, so that it happens even if nobody waits for the answer. Without a lock file, the
+            // instance is not considered dead.
             locks.unlock(instance);
             Ok(())
         })
@@ -377,14 +384,14 @@ impl Store for SqliteStore {
     }
 
     fn listen(&self) -> HintStream {
-        let news = self.shared.news.subscribe();
+        let changes = self.shared.changes.subscribe();
         self.shared.send(Message::Listen);
-        Box::pin(futures_util::stream::unfold(news, |mut news| async move {
-            if news.changed().await.is_err() {
+        Box::pin(futures_util::stream::unfold(changes, |mut changes| async move {
+            if changes.changed().await.is_err() {
                 // The store is closed: nothing will change any more.
                 std::future::pending::<()>().await;
             }
-            Some((Hint::Changed, news))
+            Some((Hint::Changed, changes))
         }))
     }
 

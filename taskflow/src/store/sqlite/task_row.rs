@@ -1,4 +1,4 @@
-//! The steps of a row's life, as the rules decide them: it begins an attempt elsewhere; here it waits again, or ends.
+//! The writes of transitions to a task row: the task waits again, or ends. [`claim`](super::claim) begins its attempts.
 
 use rusqlite::{OptionalExtension, Row, ToSql, params};
 
@@ -12,7 +12,7 @@ use super::unique_keys::{self, KeyKind};
 use crate::model::{AttemptOutcome, LogLine, TaskId, TaskStatus, time};
 use crate::store::transition::{Change, Decision, EndedRun, ErrorChange, Stage, TaskState};
 
-/// A row as it is before a step.
+/// A row before a transition.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TaskRow {
     pub(super) seq: i64,
@@ -45,7 +45,7 @@ SELECT seq, state, queue, attempt, fence, lost_runs, cancel_requested, instance,
        max_attempts, snoozes
 FROM taskflow_tasks WHERE seq = ?1";
 
-/// A row that waits has no lease and no end. One that is reopened (?12) has no progress.
+/// A waiting row has no lease and no end time. A reopened row (?12) has no progress.
 const WAIT: &str = "
 UPDATE taskflow_tasks
 SET state = ?2, attempt = ?3, max_attempts = ?4, fence = ?5, lost_runs = ?6, snoozes = ?7, run_at = ?8,
@@ -56,7 +56,7 @@ WHERE seq = ?1";
 
 const ASK_TO_STOP: &str = "UPDATE taskflow_tasks SET cancel_requested = 1 WHERE seq = ?1";
 
-/// The row keeps who ran it: it is the record of its last attempt.
+/// The row keeps the instance that ran the task, because it is the record of the last attempt.
 const SUCCEED: &str = "
 UPDATE taskflow_tasks
 SET state = 4, finished_at = ?2, result = ?3, lease_until = NULL, error = NULL, lost_runs = 0, cancel_requested = 0
@@ -103,7 +103,7 @@ VALUES (?1, (SELECT coalesce(max(n), 0) + 1 FROM taskflow_logs WHERE task = ?1),
 const PROGRESS: &str = "UPDATE taskflow_tasks SET progress = ?2 WHERE seq = ?1";
 
 impl Transaction<'_, '_> {
-    /// The row of a task. One that cannot be read is [failed_damaged](Transaction::fail_damaged) first.
+    /// The row of a task. A row that cannot be read is first ended as [damaged](Transaction::fail_damaged).
     pub(super) fn row(&mut self, id: TaskId) -> rusqlite::Result<Option<TaskRow>> {
         match self.read_row(BY_ID, id.as_bytes()) {
             Err(error) if is_unreadable(&error) && self.fail_damaged_id(id, &error)? => {
@@ -127,7 +127,7 @@ impl Transaction<'_, '_> {
         sql.get(query)?.query_row([key], |row| TaskRow::read(row, |name| counts.queue(name))).optional()
     }
 
-    /// Decides about a task by a rule, and applies that.
+    /// Asks `rule` for a decision about a task, and applies it.
     pub(super) fn decide<'r, A>(
         &mut self,
         id: TaskId,
@@ -141,10 +141,10 @@ impl Transaction<'_, '_> {
         Ok(decision.answer)
     }
 
-    /// Writes what the rules have decided.
+    /// Writes a change that the task state machine decided.
     pub(super) fn apply(&mut self, row: &TaskRow, change: &Change<'_>) -> rusqlite::Result<()> {
         self.should_notify = true;
-        // The row itself is the record of a run that ended well.
+        // The row itself is the record of a successful run.
         if let Some(run) = change.ended_run.as_ref().filter(|run| run.outcome != AttemptOutcome::Success) {
             self.record(row, run)?;
         }
@@ -202,7 +202,8 @@ impl Transaction<'_, '_> {
         Ok(())
     }
 
-    /// Writes down wherever states are kept that a row has gone from one to another. Its columns say so already.
+    /// Updates the counts and the tables of states after a row has changed its state. The columns of the row are
+    /// written already.
     fn moved(&mut self, row: &TaskRow, state: RowState, next: &TaskState) -> rusqlite::Result<()> {
         self.counts.exit(row.queue, row.state, row.attempt);
         self.counts.enter(row.queue, state, next.attempt.into());
@@ -221,7 +222,8 @@ impl Transaction<'_, '_> {
         }
     }
 
-    /// Takes a row that goes to another state out of where its own is kept, other than in its queue's numbers.
+    /// Removes a row that changes to another state from the tables of its old state. Does not change the counts of its
+    /// queue.
     pub(super) fn left_state(&mut self, row: &TaskRow, to: RowState) -> rusqlite::Result<()> {
         if let Some(expires_at) = row.expires_at.filter(|_| may_expire(row.state)) {
             expiring::forget(self, row.seq, expires_at)?;
@@ -246,7 +248,7 @@ impl Transaction<'_, '_> {
         self.sql.execute(ENTER_BADLY, [seq]).map(drop)
     }
 
-    /// Frees the keys a row holds.
+    /// Frees the keys that a row holds.
     pub(super) fn free_keys(&mut self, row: &TaskRow) -> rusqlite::Result<()> {
         if row.has_key {
             unique_keys::free(self, row.seq, KeyKind::Idempotency)?;
@@ -257,7 +259,7 @@ impl Transaction<'_, '_> {
         Ok(())
     }
 
-    /// Writes a run down as an attempt that ended now.
+    /// Records the current run as an attempt that ended now.
     fn record(&mut self, row: &TaskRow, run: &EndedRun<'_>) -> rusqlite::Result<()> {
         let started_at = row.started_at.unwrap_or(self.now);
         let outcome = row::outcome_word(run.outcome);
@@ -268,7 +270,7 @@ impl Transaction<'_, '_> {
         Ok(())
     }
 
-    /// Keeps what a run said.
+    /// Stores progress and log lines of a run.
     pub(super) fn say(
         &mut self,
         row: &TaskRow,
@@ -290,7 +292,7 @@ impl Transaction<'_, '_> {
     }
 }
 
-/// Whether a task of this state has a place among what expires, if it does.
+/// Whether a task in this state is in the list of expiring tasks, if it has an `expires_at`.
 pub(super) fn may_expire(state: RowState) -> bool {
     matches!(state, RowState::Blocked | RowState::Due | RowState::Later)
 }
@@ -300,7 +302,7 @@ impl TaskRow {
         self.state == RowState::Running && i64::try_from(fence) == Ok(self.fence)
     }
 
-    /// What the rules need to know of it.
+    /// The state of the row, for the task state machine.
     pub(super) fn task(&self) -> TaskState {
         TaskState {
             stage: self.state.stage(),

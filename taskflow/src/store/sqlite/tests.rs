@@ -1,4 +1,4 @@
-//! What only a file can get wrong.
+//! Behaviour that only a store in a file has.
 
 mod limits;
 
@@ -59,7 +59,7 @@ fn refusal(path: &Path) -> (StoreErrorKind, String) {
 }
 
 #[test]
-fn what_is_not_a_store_is_refused_and_left_as_it_was() {
+fn a_file_that_is_not_a_store_is_refused_and_left_unchanged() {
     let (directory, path) = place();
 
     fs::write(&path, "dear diary, this is not a database").unwrap();
@@ -82,7 +82,7 @@ fn what_is_not_a_store_is_refused_and_left_as_it_was() {
 }
 
 #[test]
-fn a_header_without_a_database_behind_it_is_refused() {
+fn a_header_without_a_database_is_refused() {
     let (_directory, path) = place();
     let mut bytes = b"SQLite format 3\0".to_vec();
     bytes.extend([0xab; 4080]);
@@ -104,7 +104,7 @@ fn a_newer_store_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn somebody_elses_table_of_our_name_is_not_touched() {
+fn a_foreign_table_with_our_name_is_not_touched() {
     let (_directory, path) = place();
     let own = rusqlite::Connection::open(&path).unwrap();
     own.execute_batch("CREATE TABLE taskflow_tasks (mine TEXT)").unwrap();
@@ -115,7 +115,7 @@ fn somebody_elses_table_of_our_name_is_not_touched() {
 }
 
 #[test]
-fn an_applications_own_file_keeps_what_is_the_applications() {
+fn an_applications_own_file_keeps_the_applications_data() {
     let (_directory, path) = place();
     let own = rusqlite::Connection::open(&path).unwrap();
     own.execute_batch(
@@ -131,7 +131,7 @@ fn an_applications_own_file_keeps_what_is_the_applications() {
 }
 
 #[tokio::test]
-async fn what_was_kept_is_there_when_the_file_is_opened_again_and_nothing_else_is_left() {
+async fn stored_tasks_are_there_when_the_file_is_opened_again_and_nothing_else_is_left() {
     let (directory, path) = place();
     let store = open(&path);
     let me = joined(&store).await;
@@ -160,7 +160,7 @@ async fn the_runs_of_a_dead_process_are_moved_on_at_once_and_those_of_a_living_o
     assert!(neighbour.recover(alive).await.unwrap().is_empty(), "it lives");
     assert_eq!(neighbour.instances().await.unwrap().len(), 2);
 
-    // The system closes its files, and no more: as when it is killed.
+    // The system closes its files and does nothing else, as when the process is killed.
     drop(doomed);
     assert_eq!(neighbour.instances().await.unwrap().len(), 1);
     let recovered: HashSet<TaskId> =
@@ -171,7 +171,7 @@ async fn the_runs_of_a_dead_process_are_moved_on_at_once_and_those_of_a_living_o
 }
 
 #[tokio::test]
-async fn who_lost_its_lock_file_is_not_taken_for_dead() {
+async fn a_process_that_lost_its_lock_file_is_not_considered_dead() {
     let (directory, path) = place();
     let (store, neighbour) = (open(&path), open(&path));
     let (me, other) = (joined(&store).await, joined(&neighbour).await);
@@ -186,7 +186,7 @@ async fn two_writers_of_one_file_wait_for_each_other_and_share_the_work() {
     let (_directory, path) = place();
     let mut workers = Vec::new();
     for _ in 0..2 {
-        // Handles of their own, as two processes have.
+        // Separate handles, as two processes have.
         let store = open(&path);
         let me = joined(&store).await;
         workers.push(tokio::spawn(async move {
@@ -212,7 +212,7 @@ async fn two_writers_of_one_file_wait_for_each_other_and_share_the_work() {
     for worker in workers {
         done.extend(worker.await.unwrap());
     }
-    // One may have ended before the other had added everything.
+    // One writer may have ended before the other had added everything.
     let store = open(&path);
     let me = joined(&store).await;
     done.extend(store.claim(claim(me, 2 * EACH)).await.unwrap().tasks.iter().map(|it| it.run.id));
@@ -236,7 +236,7 @@ async fn a_job_that_fails_or_panics_hurts_no_other() {
     let (_directory, path) = place();
     let store = open(&path);
     let me = joined(&store).await;
-    // Keeps the writer busy, so that those after it come in one group.
+    // Keeps the writer busy, so that the jobs after it come in one group.
     let busy = store.write(|_| {
         std::thread::sleep(Duration::from_millis(100));
         Ok(())
@@ -263,7 +263,7 @@ async fn a_job_that_fails_or_panics_hurts_no_other() {
 }
 
 #[tokio::test]
-async fn a_write_nobody_waits_for_is_done_all_the_same() {
+async fn a_write_that_nobody_waits_for_is_still_done() {
     let (_directory, path) = place();
     let store = open(&path);
     let me = joined(&store).await;
@@ -295,7 +295,7 @@ async fn the_log_does_not_grow_with_what_is_written() {
 }
 
 #[tokio::test]
-async fn a_page_of_what_ended_badly_is_found_among_many_that_did_not() {
+async fn a_page_of_unsuccessful_tasks_is_found_among_many_successes() {
     let (_directory, path) = place();
     let store = open(&path);
     let me = joined(&store).await;

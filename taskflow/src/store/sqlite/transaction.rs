@@ -1,4 +1,4 @@
-//! What a job works with: the writer's connection inside a transaction.
+//! The writer's connection inside a transaction, with which jobs work.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,29 +11,29 @@ use super::row;
 use super::statements::Statements;
 use crate::model::{RetryPolicy, TaskId, time};
 
-/// Policies that are remembered decoded.
+/// The number of decoded policies to remember.
 const POLICIES: usize = 64;
 
-/// Runs whose rows are remembered: more than a process ever has at once.
+/// The number of runs whose rows are remembered. A process never has more runs at once.
 const RUNS: usize = 100_000;
 
-/// Whoever waits longer than this to write was not only waiting for its turn.
+/// A writer that waits longer than this was blocked by another process, and not only waiting for its turn.
 const BLOCKED: Duration = Duration::from_millis(500);
 
-/// How long everybody is given to renew leases when a file can be written again.
+/// How long all processes have to renew their leases after a blocked file can be written again.
 const CATCH_UP: Duration = Duration::from_secs(3);
 
-/// The writer's connection inside a transaction, and what the writer remembers from one to the next.
+/// The writer's connection inside a transaction, and the caches that the writer keeps from one transaction to the next.
 pub(super) struct Transaction<'w, 'c> {
     pub(super) sql: &'w Statements<'c>,
     pub(super) counts: CountDeltas,
     /// When the transaction began.
     pub(super) now: i64,
-    /// Whether something was changed that another manager on this store may wait for.
+    /// Whether the transaction changed something for which another manager on this store may wait.
     pub(super) should_notify: bool,
-    /// Whether something was found that other hands must have written.
+    /// Whether the transaction found damage, which another program must have caused.
     pub(super) is_suspect: bool,
-    /// When another process last gave the file free that had kept everybody from writing.
+    /// When another process last released the file after it had blocked all writers.
     unblocked_at: Option<Instant>,
     known: Option<Arc<Known>>,
     policies: HashMap<Box<str>, Arc<RetryPolicy>>,
@@ -41,13 +41,13 @@ pub(super) struct Transaction<'w, 'c> {
     runs: HashMap<TaskId, Place>,
 }
 
-/// Where the row of a run is. Only a hint: what is written there says what it expects to find.
+/// Where the row of a run is. This is only a hint: each statement that uses it checks that the row is the expected one.
 pub(super) struct Place {
     pub(super) seq: i64,
     pub(super) queue: Arc<str>,
 }
 
-/// The names a claim asked for.
+/// The task names that a claim knows.
 pub(super) struct Known {
     names: Arc<[Arc<str>]>,
     sorted: Vec<Arc<str>>,
@@ -61,7 +61,7 @@ impl Known {
         Self { names: Arc::clone(names), sorted }
     }
 
-    /// Each name once, in the order in which the file has them.
+    /// Each name once, in the order of the file.
     pub(super) fn sorted(&self) -> &[Arc<str>] {
         &self.sorted
     }
@@ -95,17 +95,17 @@ impl<'w, 'c> Transaction<'w, 'c> {
         if asked_at.elapsed() > BLOCKED {
             self.unblocked_at = Some(Instant::now());
         }
-        // Not before the lock is there: waiting for it takes time.
+        // Read the clock only after the lock is taken, because waiting for it takes time.
         self.now = time::now_micros();
         Ok(())
     }
 
-    /// Whether others who live may not have had the time to renew their leases, since nobody could write.
+    /// Whether live processes may not have had time to renew their leases, because the file was blocked.
     pub(super) fn was_just_blocked(&self) -> bool {
         self.unblocked_at.is_some_and(|at| at.elapsed() < CATCH_UP)
     }
 
-    /// Becomes a part of a transaction that is open, which can be undone alone.
+    /// Begins a savepoint in the caller's open transaction, which can be undone alone.
     pub(super) fn join(&mut self) -> rusqlite::Result<()> {
         self.counts.clear();
         (self.should_notify, self.is_suspect) = (false, false);
@@ -114,18 +114,18 @@ impl<'w, 'c> Transaction<'w, 'c> {
         Ok(())
     }
 
-    /// Leaves the part to the transaction it is in.
+    /// Ends the savepoint and leaves its changes to the caller's transaction.
     pub(super) fn part(&mut self) -> rusqlite::Result<()> {
         self.sql.execute("RELEASE taskflow", []).map(drop)
     }
 
-    /// Undoes the part; the transaction it was in goes on.
+    /// Undoes the savepoint. The caller's transaction stays open.
     pub(super) fn part_without(&mut self) -> rusqlite::Result<()> {
         self.sql.execute("ROLLBACK TO taskflow", [])?;
         self.part()
     }
 
-    /// Everything a transaction does before its commit.
+    /// Writes the collected counts. Call it before the commit.
     pub(super) fn complete(&mut self) -> rusqlite::Result<()> {
         self.counts.write(self.sql, self.now)
     }
@@ -134,14 +134,15 @@ impl<'w, 'c> Transaction<'w, 'c> {
         self.sql.execute("COMMIT", []).map(drop)
     }
 
-    /// Undoes everything since the begin; SQLite itself may have done so.
+    /// Rolls the transaction back, unless SQLite has already done so.
     pub(super) fn roll_back(&mut self) {
         if !self.sql.connection().is_autocommit() {
             let _ = self.sql.execute("ROLLBACK", []);
         }
     }
 
-    /// The names of a claim, ready to be looked up. An instance asks with the same list each time.
+    /// The names of a claim, sorted for lookups. They are cached, because an instance asks with the same list each
+    /// time.
     pub(super) fn known(&mut self, names: &Arc<[Arc<str>]>) -> Arc<Known> {
         match &self.known {
             Some(known) if Arc::ptr_eq(&known.names, names) => Arc::clone(known),
@@ -149,8 +150,8 @@ impl<'w, 'c> Transaction<'w, 'c> {
         }
     }
 
-    /// Remembers where the row of a run is, until it ends: of one without a concurrency key, so that more than its row
-    /// need not be looked at then.
+    /// Remembers where the row of a run is until the run ends. Only for runs without a concurrency key, because the end
+    /// of such a run changes only its row and the counts.
     pub(super) fn remember(&mut self, id: TaskId, seq: i64, queue: &Arc<str>) {
         if self.runs.len() >= RUNS {
             self.runs.clear();
@@ -162,7 +163,7 @@ impl<'w, 'c> Transaction<'w, 'c> {
         self.runs.remove(&id)
     }
 
-    /// The policy a row has in that column, decoded at most once as long as it is in use.
+    /// The policy in that column of the row. Decoded policies are cached.
     pub(super) fn policy(&mut self, row: &Row<'_>, column: usize) -> rusqlite::Result<Arc<RetryPolicy>> {
         let json = row.get_ref(column)?.as_str_or_null()?;
         let Some(json) = json else { return Ok(Arc::clone(&self.default_policy)) };

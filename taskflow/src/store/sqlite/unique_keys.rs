@@ -1,11 +1,11 @@
-//! The keys that tasks hold: each at most once for its task's name, by the primary key of their table.
+//! The keys that tasks hold. The primary key of their table ensures that a task name has each key at most once.
 
 use rusqlite::{OptionalExtension, params};
 
 use super::transaction::Transaction;
 use crate::model::TaskId;
 
-/// What a key is for: the word is in the file.
+/// The kind of a key. The file stores its word.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum KeyKind {
     /// Held while the task is pending, running or succeeded.
@@ -65,7 +65,7 @@ pub(super) fn take(
     tx.sql.execute(TAKE, params![key, name, kind.word(), seq]).map(drop)
 }
 
-/// The task that holds a key, and says so itself.
+/// The task that holds a key, if the task's own row also says so.
 pub(super) fn holder(
     tx: &Transaction<'_, '_>,
     key: &str,
@@ -85,8 +85,8 @@ pub(super) fn free(tx: &Transaction<'_, '_>, seq: i64, kind: KeyKind) -> rusqlit
     tx.sql.execute(free, [seq]).map(drop)
 }
 
-/// A task that comes to wait for its first attempt again can be replaced again, unless another add has taken its run
-/// key meanwhile: that one replaced it, and it loses the key.
+/// Gives a task that waits for its first attempt again its run key back, so that it can be replaced again. If another
+/// add has taken the key meanwhile, the task loses its key, because that add replaced it.
 pub(super) fn take_run_key(tx: &Transaction<'_, '_>, seq: i64) -> rusqlite::Result<()> {
     if tx.sql.execute(TAKE_RUN_KEY, [seq])? == 0 {
         tx.sql.execute(LOSE_RUN_KEY, [seq])?;
@@ -94,7 +94,7 @@ pub(super) fn take_run_key(tx: &Transaction<'_, '_>, seq: i64) -> rusqlite::Resu
     Ok(())
 }
 
-/// The tasks that wait with a run key, whatever their names.
+/// The tasks of all names that wait for their first attempt with a run key.
 pub(super) fn waiting_with(tx: &Transaction<'_, '_>, run_key: &str) -> rusqlite::Result<Vec<TaskId>> {
     let mut with_key = tx.sql.get(WITH_RUN_KEY)?;
     let ids = with_key.query_map([run_key], |row| Ok(TaskId::from_bytes(row.get(0)?)))?;

@@ -1,4 +1,4 @@
-//! `sqlite://path?synchronous=normal`.
+//! Parses URLs of the form `sqlite://path?synchronous=normal`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::model::Error;
 use crate::store::Store;
 
 impl SqliteStore {
-    /// The store of a URL; `rest` is what follows `sqlite://`.
+    /// Opens the store of a URL; `rest` is the text after `sqlite://`.
     pub(in crate::store) fn from_url(url: &str, rest: &str) -> Result<Arc<dyn Store>, Error> {
         let (path, synchronous) =
             parse(rest).map_err(|message| Error::StoreUrl { url: url.to_owned(), message })?;
@@ -40,14 +40,14 @@ fn parse(rest: &str) -> Result<(PathBuf, Synchronous), String> {
     Ok((decode(path)?, synchronous))
 }
 
-/// A path may be any bytes where the system allows it.
+/// On Unix a path may be any bytes except NUL.
 #[cfg(unix)]
 fn decode(path: &str) -> Result<PathBuf, String> {
     use std::os::unix::ffi::OsStringExt;
 
     let bytes: Vec<u8> = percent_decode_str(path).collect();
     if bytes.contains(&0) {
-        return Err("a path has no NUL character (%00); remove it".to_owned());
+        return Err("a path cannot contain a NUL character (%00); remove it".to_owned());
     }
     Ok(PathBuf::from(std::ffi::OsString::from_vec(bytes)))
 }
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused_with_what_would_be_right() {
+    fn an_invalid_url_is_refused_with_the_valid_form() {
         let refused = |rest| parse(rest).unwrap_err();
         assert!(refused("").contains("sqlite://relative.db"));
         assert!(refused("?synchronous=full").contains("names no file"));

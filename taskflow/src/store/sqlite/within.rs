@@ -1,4 +1,4 @@
-//! Inserts through somebody else's connection, as part of their transaction.
+//! Inserts through a connection of the application, as part of its transaction.
 
 use std::fs;
 use std::path::Path;
@@ -14,14 +14,14 @@ use crate::model::{StoreError, StoreErrorKind};
 use crate::store::{InsertBatch, Inserted, Refusal};
 
 impl SqliteStore {
-    /// Inserts as [`Store::insert`](crate::store::Store::insert) does, through a connection of the caller's to the same
-    /// file: in the transaction it has open, or in one of its own. In a transaction of the caller's, the commit makes
-    /// the tasks visible, and a rollback leaves nothing of them.
+    /// Inserts like [`Store::insert`](crate::store::Store::insert), but through the caller's connection to the same
+    /// file. If the connection has an open transaction, the insert is part of it: the tasks become visible with its
+    /// commit, and a rollback removes them. Otherwise the insert uses a transaction of its own.
     ///
     /// # Errors
-    /// When the connection is to another file, and when SQLite refuses. Then nothing of the batch is left in the
-    /// transaction, which goes on. A transaction that has read before it writes may be refused for what others wrote
-    /// meanwhile: begin it with `BEGIN IMMEDIATE`.
+    /// If the connection is to another file, or if SQLite refuses the insert. Then nothing of the batch is left in the
+    /// caller's transaction, which stays open. SQLite may refuse a transaction that reads before it writes, because
+    /// others wrote in between: begin such a transaction with `BEGIN IMMEDIATE`.
     pub fn insert_within(
         &self,
         connection: &Connection,

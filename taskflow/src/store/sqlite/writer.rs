@@ -1,8 +1,8 @@
-//! The one thread that writes.
+//! The writer: the one thread that writes.
 //!
-//! Jobs wait for it in a channel. It takes all that wait, runs them in one transaction, commits, and only then answers:
-//! so that what one commit costs is shared by all who wait for it. If one of them fails, all are undone and each runs
-//! again alone, so that none suffers for another.
+//! Jobs wait for it in a channel. It takes all waiting jobs, runs them in one transaction, commits, and only then
+//! answers. So all waiting callers share the cost of one commit. If one job fails, all are undone and each runs again
+//! alone, so that a failing job affects no other.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,31 +25,31 @@ use super::statements::Statements;
 use super::transaction::Transaction;
 use crate::model::{StoreError, StoreErrorKind};
 
-/// The most jobs that share a transaction.
+/// The maximum number of jobs in one transaction.
 const GROUP: usize = 256;
 
-/// How long after a commit to stay awake for what its answers bring about: to be woken takes as long.
+/// How long to stay awake after a commit, because its answers often lead to new jobs. Being woken takes about as long.
 const LINGER: Duration = Duration::from_micros(50);
 
-/// How often to look whether another process wrote.
+/// How often to check whether another process wrote.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 
-/// What the writer is sent.
+/// A message to the writer.
 pub(super) enum Message {
     Job(Box<dyn Job>),
-    /// Somebody listens from now on.
+    /// A listener has subscribed to hints.
     Listen,
 }
 
-/// Something to write, which can be run again if it was undone.
+/// A unit of writes, which can run again after it was undone.
 pub(super) trait Job: Send {
     fn run(&mut self, tx: &mut Transaction<'_, '_>) -> rusqlite::Result<()>;
 
-    /// Answers whoever waits, once what was run is committed or has failed.
+    /// Answers the caller after the job was committed or has failed.
     fn answer(self: Box<Self>, end: Result<(), StoreError>);
 }
 
-/// The job of a closure.
+/// A job that runs a closure.
 pub(super) struct Work<F, T> {
     work: F,
     done: Option<T>,
@@ -75,26 +75,26 @@ where
     fn answer(self: Box<Self>, end: Result<(), StoreError>) {
         let Self { done, reply, .. } = *self;
         let answer = end.map(|()| done.expect("a job that is committed has run"));
-        // Whoever asked may have gone; what was asked for is done all the same.
+        // The caller may be gone; the job is done nevertheless.
         let _ = reply.send(answer);
     }
 }
 
-/// What the writer's thread needs.
+/// The state of the writer's thread.
 pub(super) struct Writer {
     pub(super) path: PathBuf,
     pub(super) inbox: Receiver<Message>,
-    pub(super) news: watch::Sender<()>,
+    pub(super) changes: watch::Sender<()>,
     pub(super) locks: Arc<Locks>,
     pub(super) checkpoints: Checkpoints,
     pub(super) file: FileIdentity,
     pub(super) integrity: Arc<IntegrityChecks>,
-    /// Whether the disk was full when something was to be written last.
+    /// Whether the disk was full at the last write.
     pub(super) is_full: Cell<bool>,
 }
 
 impl Writer {
-    /// Runs until nobody can send jobs any more.
+    /// Runs until all senders of jobs are dropped.
     pub(super) fn run(mut self, connection: &Connection) {
         let sql = Statements::new(connection);
         let mut tx = Transaction::new(&sql);
@@ -105,7 +105,7 @@ impl Writer {
         let mut repairs = Repairs::default();
         let mut is_full = false;
         loop {
-            let is_heard = self.news.receiver_count() > 0;
+            let is_heard = self.changes.receiver_count() > 0;
             let first = match self.next_soon(linger) {
                 Some(message) => Ok(message),
                 None if is_heard => self.inbox.recv_timeout(LOOK_EVERY),
@@ -139,7 +139,7 @@ impl Writer {
                 let now = version(&sql);
                 if now != seen {
                     seen = now;
-                    self.news.send_replace(());
+                    self.changes.send_replace(());
                     self.integrity.want();
                 }
             }
@@ -150,14 +150,15 @@ impl Writer {
         match message {
             Message::Job(job) => Some(job),
             Message::Listen => {
-                // What another process wrote since the caller began to listen may be in `seen` already.
-                self.news.send_replace(());
+                // Changes that another process made after the caller subscribed may already be in `seen`: send one hint
+                // to be sure.
+                self.changes.send_replace(());
                 None
             }
         }
     }
 
-    /// The next message, if it comes within so short a time that to sleep would take longer.
+    /// The next message, if it arrives within `linger`, which is shorter than going to sleep and being woken.
     fn next_soon(&self, linger: Duration) -> Option<Message> {
         let since = Instant::now();
         while since.elapsed() < linger {
@@ -170,7 +171,7 @@ impl Writer {
     }
 
     fn commit_all(&self, tx: &mut Transaction<'_, '_>, group: &mut Vec<Box<dyn Job>>, repairs: &mut Repairs) {
-        // A job that panics takes nothing with it but itself.
+        // A job that panics affects no other job.
         let committed = catch_unwind(AssertUnwindSafe(|| self.commit(tx, group)));
         if let Ok(Err(Failed::All(error) | Failed::One { error, .. })) = &committed
             && error.kind() == StoreErrorKind::Full
@@ -193,7 +194,7 @@ impl Writer {
                 self.commit_all(tx, &mut vec![job], repairs);
             }
         } else if is_damage && repairs.may_begin() {
-            // What other hands wrote may be what it stumbled over: then it succeeds once that is seen to.
+            // The job may have failed because another program damaged the tables. Then it succeeds after a repair.
             let mut again = std::mem::take(group);
             let (repair, _) = oneshot::channel();
             let mut repair: Vec<Box<dyn Job>> = vec![Box::new(Work::new(repair::repair, repair))];
@@ -217,7 +218,7 @@ impl Writer {
             let is_damage = is_damage(&error);
             return Err(Failed::One { error: store_error(error, &self.path), is_damage });
         }
-        // What is written to a file that nobody can find again is lost: better refused, and tried again.
+        // Writes to a file that is no longer at its path would be lost: refuse them, so that the caller tries again.
         if !self.file.is_still_at(&self.path) {
             tx.roll_back();
             return Err(Failed::All(moved(&self.path)));
@@ -229,33 +230,33 @@ impl Writer {
         if tx.is_suspect {
             self.integrity.want();
         }
-        // A manager knows what it wrote itself; only where several share this store must they hear of each other.
-        if tx.should_notify && self.locks.joined() != 1 && self.news.receiver_count() > 0 {
-            self.news.send_replace(());
+        // A manager knows its own writes. Only several managers that share this store need hints of each other's.
+        if tx.should_notify && self.locks.joined() != 1 && self.changes.receiver_count() > 0 {
+            self.changes.send_replace(());
         }
         Ok(())
     }
 }
 
-/// Why a group was not committed.
+/// The reason why a group was not committed.
 enum Failed {
-    /// It could not begin, or not commit: it is the same for all.
+    /// The transaction could not begin or commit: the error applies to all jobs.
     All(StoreError),
-    /// One of its jobs failed, maybe for what other hands have written in the tables.
+    /// One of the jobs failed, perhaps because another program damaged the tables.
     One { error: StoreError, is_damage: bool },
 }
 
-/// Whether what other hands have written may be why a job failed: what it read said nothing, or what it wrote does not
-/// go with what is there.
+/// Whether damage by another program may be the reason why a job failed: a value that it read is unreadable, or a value
+/// that it wrote conflicts with the tables.
 fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{ConstraintViolation, TypeMismatch, Unknown};
     is_unreadable(error)
         || matches!(error, rusqlite::Error::QueryReturnedNoRows)
-        // `Unknown` is any error of a statement, also a sum that is beyond all numbers.
+        // `Unknown` is any error of a statement, also a sum that overflows.
         || matches!(error.sqlite_error_code(), Some(ConstraintViolation | TypeMismatch | Unknown))
 }
 
-/// When a repair may be tried again: it reads everything, so seldom.
+/// When a repair may be tried again. A repair reads all rows, so it must be rare.
 #[derive(Debug, Default)]
 struct Repairs {
     next_at: Option<Instant>,
@@ -266,7 +267,7 @@ impl Repairs {
         let now = Instant::now();
         let may = self.next_at.is_none_or(|at| at <= now);
         if may {
-            // Until it has ended there is none within it.
+            // No other repair begins while this one runs.
             self.next_at = Some(now + Duration::from_secs(3600));
         }
         may
@@ -277,7 +278,7 @@ impl Repairs {
     }
 }
 
-/// A number that changes when another connection wrote to the file.
+/// A number that changes when another connection has written to the file.
 fn version(sql: &Statements<'_>) -> Option<i64> {
     sql.get("PRAGMA data_version").ok()?.query_row([], |row| row.get(0)).ok()
 }

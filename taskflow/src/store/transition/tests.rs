@@ -34,7 +34,7 @@ fn asked_to_stop() -> TaskState {
     TaskState { cancel_requested: true, ..task(Stage::Running) }
 }
 
-/// Every state that a row can be in, as far as the rules tell them apart.
+/// Every state of a row, as far as the rules distinguish them.
 fn states() -> Vec<TaskState> {
     let stages = [Stage::Waiting, Stage::Held, Stage::Running].into_iter().chain(ENDS.map(Stage::Ended));
     let mut states = Vec::new();
@@ -46,7 +46,7 @@ fn states() -> Vec<TaskState> {
                         attempt,
                         expires_at,
                         cancel_requested: flag && stage == Stage::Running,
-                        // An attempt that was given back leaves the number 0 and a task that has begun.
+                        // An attempt that was given back leaves attempt number 0, but the task has begun.
                         has_begun: stage == Stage::Running || (stage != Stage::Held && (attempt > 0 || flag)),
                         ..task(stage)
                     });
@@ -57,7 +57,7 @@ fn states() -> Vec<TaskState> {
     states
 }
 
-/// Everything that can be asked of a task.
+/// Every command for a task.
 #[derive(Clone, Debug)]
 enum Command {
     Finish(u64, FinishKind),
@@ -120,12 +120,12 @@ fn decide<'c>(task: &TaskState, command: &'c Command) -> Option<Change<'c>> {
     }
 }
 
-/// Calls for every state and every command that changes it.
-fn for_each_change(mut look: impl FnMut(&TaskState, &Command, &Change<'_>)) {
+/// Calls `check` for every state and every command that changes it.
+fn for_each_change(mut check: impl FnMut(&TaskState, &Command, &Change<'_>)) {
     for state in states() {
         for command in commands(state.fence) {
             if let Some(change) = decide(&state, &command) {
-                look(&state, &command, &change);
+                check(&state, &command, &change);
             }
         }
     }
@@ -136,7 +136,7 @@ fn is_over(state: &TaskState) -> bool {
 }
 
 #[test]
-fn what_has_ended_has_an_end_and_cannot_be_claimed_and_what_has_not_has_none() {
+fn exactly_the_ended_tasks_have_an_end_time() {
     for_each_change(|before, command, change| {
         assert_eq!(change.finished_at(NOW).is_some(), is_over(&change.next), "{before:?} {command:?}");
         assert_eq!(is_over(&change.next), change.next.stage.status().is_final(), "{before:?} {command:?}");
@@ -144,7 +144,7 @@ fn what_has_ended_has_an_end_and_cannot_be_claimed_and_what_has_not_has_none() {
 }
 
 #[test]
-fn only_a_manual_retry_leaves_an_end() {
+fn only_a_manual_retry_reopens_an_ended_task() {
     for_each_change(|before, command, change| {
         assert_eq!(is_over(before), matches!(command, Command::Retry(None)), "{before:?} {command:?}");
         assert_eq!(change.reopens, is_over(before), "{before:?} {command:?}");
@@ -152,7 +152,7 @@ fn only_a_manual_retry_leaves_an_end() {
 }
 
 #[test]
-fn nothing_begins_to_run_or_to_be_held_by_a_command() {
+fn no_command_begins_a_run_or_a_hold() {
     for_each_change(|before, command, change| {
         assert_ne!(change.next.stage, Stage::Held, "{before:?} {command:?}");
         if change.next.stage == Stage::Running {
@@ -244,7 +244,7 @@ fn only_the_ends_of_runs_count_attempts_back_and_never_below_zero() {
 }
 
 #[test]
-fn nothing_that_waits_or_has_ended_is_asked_to_stop() {
+fn no_waiting_or_ended_task_is_asked_to_stop() {
     for_each_change(|before, command, change| {
         let is_running = change.next.stage == Stage::Running;
         assert_eq!(change.next.cancel_requested, is_running, "{before:?} {command:?}");
@@ -273,7 +273,7 @@ fn a_task_that_was_asked_to_stop_never_waits_again() {
 }
 
 #[test]
-fn a_success_is_a_success_even_of_a_task_that_was_asked_to_stop() {
+fn a_task_that_was_asked_to_stop_can_still_succeed() {
     let kind = FinishKind::Success { result: "[1]".into() };
     for task in [task(Stage::Running), asked_to_stop()] {
         let decision = finish(Some(&task), FENCE, &kind, NOW);
@@ -313,7 +313,7 @@ fn a_run_that_is_given_back_keeps_its_error_and_a_snooze_is_counted() {
 }
 
 #[test]
-fn an_end_is_an_end_whatever_word_was_given_for_it() {
+fn an_end_with_a_status_that_is_not_final_counts_as_failed() {
     for status in TaskStatus::ALL {
         let kind = FinishKind::End { status, outcome: AttemptOutcome::Failed, error: "broken".to_owned() };
         let decision = finish(Some(&task(Stage::Running)), FENCE, &kind, NOW);
@@ -331,13 +331,13 @@ fn a_hold_ends_as_its_holder_says_and_keeps_the_time_of_the_task() {
     let cancelled = release(Some(&held), FENCE, &outcome).change.unwrap();
     assert_eq!(cancelled.next.stage, Stage::Ended(TaskStatus::Cancelled));
     assert_eq!(cancelled.error, ErrorChange::Set("5xx".into()));
-    // What became of it meanwhile is not what the other release makes of it.
+    // The task is not in the state that the other release asks for.
     assert!(!release(Some(&change.next), FENCE, &outcome).answer);
     assert!(!release(Some(&cancelled.next), FENCE, &HoldOutcome::Run).answer);
 }
 
 #[test]
-fn a_cancel_ends_what_waits_asks_what_runs_and_leaves_what_has_ended() {
+fn a_cancel_ends_waiting_tasks_asks_running_ones_and_leaves_ended_ones() {
     for state in states() {
         let expected = match state.stage {
             Stage::Waiting | Stage::Held => CancelOutcome::Cancelled,
@@ -358,7 +358,7 @@ fn a_cancel_ends_what_waits_asks_what_runs_and_leaves_what_has_ended() {
 }
 
 #[test]
-fn a_manual_retry_gives_the_attempts_again_and_forgets_what_was() {
+fn a_manual_retry_gives_new_attempts_and_clears_the_error() {
     let failed = TaskState { expires_at: Some(NOW), ..task(Stage::Ended(TaskStatus::Failed)) };
     let change = retry(TaskId::new(), Some(&failed), 4, None, NOW).change.unwrap();
     let expected = TaskState {
@@ -378,7 +378,7 @@ fn a_manual_retry_gives_the_attempts_again_and_forgets_what_was() {
 }
 
 #[test]
-fn a_manual_retry_is_refused_where_the_task_is_gone_open_well_or_without_its_key() {
+fn a_manual_retry_is_refused_for_missing_open_or_succeeded_tasks_and_for_taken_keys() {
     let (id, holder) = (TaskId::new(), TaskId::new());
     assert!(matches!(retry(id, None, 1, None, NOW).answer, Err(Error::NotFound { .. })));
     for state in states() {
@@ -398,7 +398,7 @@ fn a_manual_retry_is_refused_where_the_task_is_gone_open_well_or_without_its_key
 }
 
 #[test]
-fn a_recovery_ends_holds_moves_lost_runs_on_and_cancels_what_has_expired() {
+fn a_recovery_ends_holds_moves_lost_runs_on_and_cancels_expired_tasks() {
     let policy = RetryPolicy { retries: 2, ..RetryPolicy::DEFAULT };
     let (id, name): (_, Arc<str>) = (TaskId::new(), Arc::from("a"));
     for state in states() {
@@ -432,7 +432,7 @@ fn every_end_of_a_run_is_kept_unless_it_never_began() {
 }
 
 fn any_command() -> impl Strategy<Value = Option<Command>> {
-    // The fence is put in when it is known. `None` is a claim.
+    // The fence is filled in when it is known. `None` is a claim.
     let all = commands(0);
     prop_oneof![1 => Just(None), 3 => proptest::sample::select(all).prop_map(Some)]
 }
@@ -457,7 +457,7 @@ proptest! {
                 }
                 continue;
             };
-            // Sometimes an old run writes.
+            // Sometimes an old run writes under its old fence.
             let fence = state.fence.saturating_sub(behind);
             let command = match command {
                 Command::Finish(_, kind) => Command::Finish(fence, kind),

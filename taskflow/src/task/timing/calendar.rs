@@ -1,15 +1,15 @@
-//! A cron expression read by the clock of a zone. The parser's search knows dates and times of day only; what becomes of them
-//! where the clock changes is decided here, by the rule of Debian's cron.
+//! Evaluates a cron expression in a time zone. The parser's search knows only dates and times of day. This module decides what
+//! happens when the clock of the zone changes, by the rule of Debian's cron.
 
 use croner::parser::{CronParser, Seconds, Year};
 use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 
-/// How many years without a tick end a search: each weekday falls on each date within forty.
+/// A search ends after this many years without a tick. Within 40 years each weekday falls on each date.
 const YEARS: i16 = 100;
 
-/// A cron expression and the clock it reads.
+/// A cron expression and its time zone.
 #[derive(Clone, Debug)]
 pub(crate) struct ZonedCron {
     cron: Box<croner::Cron>,
@@ -18,30 +18,32 @@ pub(crate) struct ZonedCron {
 }
 
 impl ZonedCron {
+    /// Parses the expression.
+    ///
     /// # Errors
-    /// Why the expression cannot be read.
+    /// When the expression is invalid; the text says why.
     pub(super) fn new(expression: &str, zone: TimeZone) -> Result<Self, String> {
         let cron = Box::new(parse(expression)?);
         Ok(Self { cron, is_interval: is_interval(expression), zone })
     }
 
-    /// The first tick after this second.
+    /// The first tick after `second`.
     pub(super) fn after(&self, second: Timestamp) -> Option<Timestamp> {
         let limit = self.zone.to_datetime(second).year().saturating_add(YEARS);
         if self.is_interval { self.next_instant(second, limit) } else { self.next_time_of_day(second, limit) }
     }
 
-    /// The next date and time that fits, whatever the clock does.
+    /// The next matching date and time, ignoring changes of the clock.
     fn next_fit(&self, from: DateTime, inclusive: bool, limit: i16) -> Option<DateTime> {
         let found = self.cron.find_next_occurrence(&from, inclusive).ok()?;
         (found.year() <= limit).then_some(found)
     }
 
-    /// Of an interval, the first instant at which the clock shows a time that fits.
+    /// The next tick of an interval: the first instant at which the clock shows a matching time.
     fn next_instant(&self, second: Timestamp, limit: i16) -> Option<Timestamp> {
         let (mut from, mut inclusive) = (second, false);
         loop {
-            // As long as the offset stays, instants and times of day go together.
+            // While the offset stays the same, instants and times of day advance together.
             let offset = self.zone.to_offset(from);
             let found = self.next_fit(offset.to_datetime(from), inclusive, limit)?;
             let at = offset.to_timestamp(found).ok()?;
@@ -52,7 +54,7 @@ impl ZonedCron {
         }
     }
 
-    /// Of a time of day, the first instant after `second` at which it comes, or is skipped.
+    /// The next tick of a time of day: the first instant after `second` at which the clock shows it or skips it.
     fn next_time_of_day(&self, second: Timestamp, limit: i16) -> Option<Timestamp> {
         let mut from = self.after_a_repetition(second);
         loop {
@@ -61,7 +63,7 @@ impl ZonedCron {
                 AmbiguousOffset::Unambiguous { offset } => offset.to_timestamp(found).ok()?,
                 AmbiguousOffset::Fold { before, .. } => before.to_timestamp(found).ok()?,
                 AmbiguousOffset::Gap { after, .. } => {
-                    // Read by the offset that comes, a skipped time lies just before the jump.
+                    // With the offset that applies after the jump, a skipped time is an instant just before the jump.
                     self.zone.following(after.to_timestamp(found).ok()?).next()?.timestamp()
                 }
             };
@@ -72,7 +74,7 @@ impl ZonedCron {
         }
     }
 
-    /// What the clock shows, or, while it shows a stretch of times for the second time, the last of them: they have ticked.
+    /// The time that the clock shows. While the clock repeats a period, the last time of that period: all of it has ticked.
     fn after_a_repetition(&self, second: Timestamp) -> DateTime {
         let offset = self.zone.to_offset(second);
         let shown = offset.to_datetime(second);
@@ -92,7 +94,7 @@ pub(super) fn parse(expression: &str) -> Result<croner::Cron, String> {
     parser.parse(expression.trim()).map_err(|error| reason(&error.to_string()))
 }
 
-/// The parser's words without its headings, in the style of ours.
+/// The parser's error text without its heading, in the style of our own errors.
 fn reason(text: &str) -> String {
     let text = text.split_once(": ").map_or(text, |(_, reason)| reason).trim_end_matches('.');
     let mut letters = text.chars();
@@ -100,7 +102,7 @@ fn reason(text: &str) -> String {
     format!("not a cron expression: {first}{}", letters.as_str())
 }
 
-/// Whether it follows elapsed time over a change of the clock: its minute or its hour begins with `*`.
+/// Whether the expression is an interval, which follows elapsed time when the clock changes: its minute or hour begins with `*`.
 fn is_interval(expression: &str) -> bool {
     let fields: Vec<&str> = expression.split_whitespace().collect();
     let minute_and_hour = match fields.len() {

@@ -9,8 +9,8 @@ use super::zone;
 use crate::model::Error;
 use crate::model::error::closest;
 
-/// A cron expression, checked: minute, hour, day, month, weekday; or six fields with the second first; or a nickname such
-/// as `@daily`. What [`#[schedule(cron = "..")]`](macro@crate::schedule) takes at compile time, at run time.
+/// A valid cron expression: five fields (minute, hour, day, month, weekday), six fields with the second first, or a nickname
+/// such as `@daily`. It is the run-time form of [`#[schedule(cron = "..")]`](macro@crate::schedule).
 ///
 /// ```
 /// use taskflow::Cron;
@@ -21,10 +21,10 @@ use crate::model::error::closest;
 /// # Ok::<(), taskflow::Error>(())
 /// ```
 ///
-/// **Where the clock of its zone changes**, an expression of which the minute or the hour begins with `*` is an interval: it
-/// ticks whenever the clock shows a time that fits, also when that time comes twice, and not at a time that does not come. Every
-/// other expression says a time of day: one that is skipped ticks at the instant at which the clock jumps, and one that comes
-/// twice ticks the first time only.
+/// **When the clock of its zone changes**, the expression is treated in one of two ways. If its minute or hour begins with `*`,
+/// it is an interval: it ticks whenever the clock shows a matching time, twice if that time comes twice, and not at all if the
+/// clock skips it. Every other expression is a time of day: a skipped time ticks at the instant at which the clock jumps, and a
+/// repeated time ticks only the first time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cron {
     expression: String,
@@ -32,17 +32,17 @@ pub struct Cron {
 }
 
 impl Cron {
-    /// Checks an expression. It reads the clock of UTC if it gets no [`timezone`](Self::timezone).
+    /// Parses an expression. Its time zone is UTC unless [`timezone`](Self::timezone) sets another.
     ///
     /// # Errors
-    /// [`Error::Timing`] for one that cannot be read, and for one that never fires, such as 30 February.
+    /// [`Error::Timing`] for an invalid expression, and for one that never fires, such as 30 February.
     pub fn parse(expression: &str) -> Result<Self, Error> {
         let refuse = |message| Error::Timing { text: expression.to_owned(), message };
         check(expression).map_err(refuse)?;
         Ok(Self { expression: expression.to_owned(), timezone: None })
     }
 
-    /// The zone whose clock it reads, by its IANA name.
+    /// Sets the time zone, by its IANA name.
     ///
     /// # Errors
     /// [`Error::Timing`] for a zone that does not exist.
@@ -51,7 +51,7 @@ impl Cron {
         Ok(self)
     }
 
-    /// The instants after `after` at which it ticks. They end where a hundred years pass without one, or the calendar ends.
+    /// The ticks after `after`. The iterator ends when a hundred years pass without a tick, or at the end of the calendar.
     ///
     /// ```
     /// use std::time::{Duration, UNIX_EPOCH};
@@ -81,7 +81,7 @@ impl From<Cron> for Timing {
 
 const NICKNAMES: [&str; 6] = ["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@hourly"];
 
-/// Why this is no expression that fires some day, in the words of the attribute.
+/// Checks that the expression is valid and fires at some time. The errors have the same texts as those of the attribute.
 fn check(expression: &str) -> Result<(), String> {
     let expression = expression.trim();
     if expression.starts_with('@') {
@@ -100,7 +100,7 @@ fn check(expression: &str) -> Result<(), String> {
         ));
     }
     let cron = parse(expression)?;
-    // Far from any change of the calendar, with each weekday on each date before long.
+    // A fixed start far from the ends of the calendar. Each weekday falls on each date within 40 years after it.
     let start = jiff::civil::date(2000, 1, 1).at(0, 0, 0, 0);
     match cron.find_next_occurrence(&start, true) {
         Ok(_) => Ok(()),

@@ -1,4 +1,4 @@
-//! A length of time that passes again and again.
+//! Fixed intervals.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,8 +7,8 @@ use super::ticks::{Ticks, Upcoming, is_days};
 use super::zone;
 use crate::model::{Error, limits};
 
-/// A length of time that passes again and again: it ticks at each of its multiples since 1970, the same for all processes,
-/// so a restart does not move it.
+/// A fixed interval. It ticks at each multiple of its length since 1970-01-01T00:00:00Z. The ticks are the same in all processes,
+/// so a restart does not move them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -26,15 +26,15 @@ pub struct Every {
 }
 
 impl Every {
-    /// The shortest length.
+    /// The shortest interval: 100 ms.
     pub const MIN: Duration = limits::INTERVAL_MIN;
-    /// The longest length: a century.
+    /// The longest interval: a century (36,525 days).
     pub const MAX: Duration = limits::LENGTH;
 
-    /// Each multiple of this length.
+    /// An interval of this length.
     ///
     /// # Errors
-    /// [`Error::Timing`] for one shorter than [`MIN`](Self::MIN) or longer than [`MAX`](Self::MAX).
+    /// [`Error::Timing`] for a length shorter than [`MIN`](Self::MIN) or longer than [`MAX`](Self::MAX).
     pub fn new(length: Duration) -> Result<Self, Error> {
         let why = match length {
             Duration::ZERO => "it is zero".to_owned(),
@@ -46,22 +46,22 @@ impl Every {
         Err(Error::Timing { text: format!("{length:?}"), message })
     }
 
-    /// Of a length of whole days, the zone whose midnights it counts, by its IANA name.
+    /// Sets the time zone, by its IANA name, for an interval of whole days: it then ticks at midnights of that zone.
     ///
     /// # Errors
-    /// [`Error::Timing`] for a zone that does not exist, and for a length that is not one of whole days: it has no midnight.
+    /// [`Error::Timing`] for an unknown zone, and for an interval that is not a number of whole days.
     pub fn timezone(mut self, name: &str) -> Result<Self, Error> {
         let name = zone::check(name)?;
         if !is_days(self.length) {
-            let message =
-                "`timezone` says where midnight is: with `every` it needs a length of whole days".to_owned();
+            let message = "`every` with a `timezone` ticks at midnight, so it must be a number of whole days"
+                .to_owned();
             return Err(Error::Timing { text: format!("{:?}", self.length), message });
         }
         self.timezone = Some(name);
         Ok(self)
     }
 
-    /// The instants after `after` at which it ticks, to the end of the calendar.
+    /// The ticks after `after`, to the end of the calendar.
     ///
     /// ```
     /// use std::time::{Duration, UNIX_EPOCH};

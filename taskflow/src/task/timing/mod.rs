@@ -1,8 +1,8 @@
-//! When a schedule ticks, as a program says it at run time, and the instants that follow from it.
+//! The timing of schedules: rules given at run time, and the instants at which a schedule ticks.
 //!
-//! [`cron`] and [`every`] are the two rules, and refuse what the attribute refuses. [`calendar`] reads a cron expression by the
-//! clock of a time zone, over both changes of that clock. [`ticks`] gives the instants of either rule, and [`rule`]
-//! holds either.
+//! [`cron`] and [`every`] are the two rules. They refuse the same values as the attribute. [`rule`] is their common form.
+//! [`calendar`] evaluates a cron expression in a time zone, also when the clock of the zone changes. [`ticks`] computes the
+//! instants of either rule.
 
 mod calendar;
 mod cron;

@@ -1,4 +1,4 @@
-//! When a schedule ticks, whichever way it was said.
+//! `Timing`: the common form of the rules by which a schedule ticks.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::task::schedule::{ScheduleSpec, Trigger};
 
-/// When a schedule ticks: a [`Cron`](crate::Cron) or an [`Every`](crate::Every).
+/// The rule by which a schedule ticks. Make it from a [`Cron`](crate::Cron) or an [`Every`](crate::Every).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timing {
     pub(crate) rule: Rule,
@@ -21,12 +21,12 @@ pub(crate) enum Rule {
 }
 
 impl Timing {
-    /// As a store keeps it.
+    /// The JSON text that a store keeps.
     pub(crate) fn text(&self) -> String {
-        serde_json::to_string(self).expect("words and numbers can be written as JSON")
+        serde_json::to_string(self).expect("texts and numbers can be written as JSON")
     }
 
-    /// What [`text`](Self::text) wrote; `None` for the words of a newer version.
+    /// Parses a text that [`text`](Self::text) wrote; `None` for a rule that only a newer version knows.
     pub(crate) fn read(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }

@@ -1,4 +1,4 @@
-//! When a schedule ticks: pure functions of the calendar.
+//! Computes the ticks of a schedule, with pure functions.
 
 use std::iter::FusedIterator;
 use std::time::{Duration, SystemTime};
@@ -12,20 +12,22 @@ use super::rule::{Rule, Timing};
 use super::zone;
 use crate::model::{limits, time};
 
-/// The instants at which a schedule ticks.
+/// The rule of a schedule, prepared to compute its ticks.
 #[derive(Clone, Debug)]
 pub(crate) enum Ticks {
-    /// The multiples of that many microseconds since the epoch: one grid for all processes.
+    /// The multiples of this many microseconds since the epoch: the same ticks in all processes.
     Every(i64),
-    /// The midnights of a zone, each that many days after the one before, counted from its 1 January 1970.
+    /// Midnights of a zone, this many days apart, counted from 1 January 1970 in that zone.
     Midnights(i64, TimeZone),
-    /// As a cron expression says, by the clock of a zone.
+    /// A cron expression in a time zone.
     Cron(ZonedCron),
 }
 
 impl Ticks {
+    /// Prepares a stored or declared rule.
+    ///
     /// # Errors
-    /// For what [`Cron`](super::Cron) and [`Every`](super::Every) refuse: other hands or another version stored it.
+    /// For a rule that [`Cron`](super::Cron) and [`Every`](super::Every) refuse. Another program or version may have stored it.
     pub(crate) fn at(timing: &Timing) -> Result<Self, String> {
         let zone = zone::find(timing.timezone.as_deref())?;
         match &timing.rule {
@@ -40,7 +42,7 @@ impl Ticks {
                 Err(format!("its interval is shorter than {:?}", limits::INTERVAL_MIN))
             }
             Some(_) if !is_days(length) => {
-                Err("its interval has a time zone and is not of whole days".to_owned())
+                Err("its interval has a time zone and is not a number of whole days".to_owned())
             }
             Some(zone) => {
                 let days = i64::try_from(length.as_secs() / DAY).unwrap_or(i64::MAX);
@@ -50,10 +52,10 @@ impl Ticks {
         }
     }
 
-    /// The most ticks of a calendar that are counted.
+    /// The most ticks that [`count`](Self::count) counts for a cron expression or for midnights of a zone.
     pub(crate) const COUNTED: usize = 10_000;
 
-    /// The first tick later than `at`; `None` if there is none before the calendar ends.
+    /// The first tick after `at`; `None` if there is none before the end of the calendar.
     pub(crate) fn after(&self, at: SystemTime) -> Option<SystemTime> {
         match self {
             Self::Every(micros) => {
@@ -80,21 +82,21 @@ impl Ticks {
         }
     }
 
-    /// How far ahead of the clock a tick may be: one interval, and a minute at the least, for clocks are not all the same and
-    /// are set back by a little.
+    /// How far a recorded tick may be ahead of the clock: up to the second next tick, and at least a minute, because clocks
+    /// differ between machines and are sometimes set back a little.
     pub(crate) fn ahead(&self, now: SystemTime) -> Duration {
         let second = self.after(now).and_then(|next| self.after(next));
         let length = second.and_then(|second| second.duration_since(now).ok());
         length.map_or(Duration::MAX, |length| length.max(Duration::from_secs(60)))
     }
 
-    /// Whether a tick can have been dealt with. One that is further ahead was dealt with under a clock that was wrong.
+    /// Whether a recorded tick is plausible. A tick further ahead than [`ahead`](Self::ahead) came from a wrong clock.
     pub(crate) fn believes(&self, tick: SystemTime, now: SystemTime) -> bool {
         tick.duration_since(now).map_or(true, |ahead| ahead <= self.ahead(now))
     }
 
-    /// How many ticks there are after `after` and up to `until`; more than [`COUNTED`](Self::COUNTED) of a calendar are not
-    /// counted.
+    /// The number of ticks after `after` and up to `until`. For a cron expression and for midnights it is at most
+    /// [`COUNTED`](Self::COUNTED).
     pub(crate) fn count(&self, after: SystemTime, until: SystemTime) -> u64 {
         match self {
             Self::Every(micros) => {
@@ -108,10 +110,10 @@ impl Ticks {
         }
     }
 
-    /// The last ticks after `after` and up to `until`, at most that many, in their order.
+    /// The last `most` ticks after `after` and up to `until`, in order.
     pub(crate) fn between(&self, after: SystemTime, until: SystemTime, most: usize) -> Vec<SystemTime> {
-        // One way to count, forward, so that a change of the clock is the same from wherever one looks; and from not
-        // further back than it takes, so that a long absence costs nothing.
+        // Ticks are computed forward only, so that a change of the clock gives the same ticks from every starting point. The
+        // window grows only as far back as needed, so that a long downtime costs nothing.
         let mut window = Duration::from_secs(60);
         loop {
             let begin = until.checked_sub(window).map_or(after, |begin| begin.max(after));
@@ -127,9 +129,9 @@ impl Ticks {
     }
 }
 
-/// The instants at which a [`Cron`](super::Cron) or an [`Every`](super::Every) ticks, first to last.
+/// An iterator over the ticks of a [`Cron`](super::Cron) or an [`Every`](super::Every), in order.
 #[derive(Clone, Debug)]
-#[must_use = "an iterator does nothing until it is asked"]
+#[must_use = "iterators are lazy and do nothing unless consumed"]
 pub struct Upcoming {
     ticks: Option<Ticks>,
     last: SystemTime,
@@ -158,7 +160,7 @@ impl FusedIterator for Upcoming {}
 
 const DAY: u64 = 24 * 60 * 60;
 
-/// Whether a length is one of whole days, which has midnights.
+/// Whether a length is a number of whole days.
 pub(super) fn is_days(length: Duration) -> bool {
     length.as_secs().is_multiple_of(DAY) && length.subsec_nanos() == 0
 }
@@ -168,7 +170,10 @@ fn zoned(at: SystemTime, zone: &TimeZone) -> Option<Zoned> {
     Some(timestamp.to_zoned(zone.clone()))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "made to be mapped over what a search finds")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "used as the last step of a conversion that owns the value"
+)]
 fn instant(zoned: Zoned) -> SystemTime {
     time::from_micros(zoned.timestamp().as_microsecond())
 }
@@ -179,9 +184,9 @@ fn days_since_epoch(date: Date) -> i64 {
     EPOCH.until(date).map_or(0, |span| i64::from(span.get_days()))
 }
 
-/// The beginning of a day, which is not 00:00 where the clock skips that.
+/// The start of a day in a zone. It is not 00:00 if the clock skips that time.
 fn midnight(day: i64, zone: &TimeZone) -> Option<SystemTime> {
-    // Days beyond the calendar are none.
+    // A day beyond the calendar gives `None`.
     let date = EPOCH.checked_add(Span::new().try_days(day).ok()?).ok()?;
     let start = date.to_zoned(zone.clone()).ok()?.start_of_day().ok()?;
     Some(instant(start))
@@ -207,7 +212,7 @@ mod tests {
             .collect();
         let last = *forward.last().unwrap();
         let before = forward[0] - Duration::from_micros(1);
-        assert_eq!(ticks.between(before, last, count), forward, "the same ticks looking back");
+        assert_eq!(ticks.between(before, last, count), forward, "`between` finds the same ticks");
         assert_eq!(ticks.between(before, last, 1), [last]);
         forward.into_iter().map(time::rfc3339).collect()
     }
@@ -221,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_keeps_its_phase_whenever_one_looks() {
+    fn an_interval_ticks_at_the_same_instants_from_any_start() {
         assert_eq!(
             next(every(30), "2026-01-01T00:00:29.9Z", 2),
             ["2026-01-01T00:00:30Z", "2026-01-01T00:01:00Z"]
@@ -242,7 +247,7 @@ mod tests {
     fn a_time_the_clock_skips_or_repeats_ticks_once_that_day() {
         let berlin = cron("30 2 * * *").timezone("Europe/Berlin");
         let spring = next(berlin, "2026-03-28T12:00:00Z", 2);
-        // 02:30 does not exist on the 29th; it ticks when the clock has moved on.
+        // 02:30 does not exist on the 29th. The schedule ticks when the clock jumps.
         assert!(spring[0].starts_with("2026-03-29T01:"), "{spring:?}");
         assert_eq!(spring[1], "2026-03-30T00:30:00Z");
         // 02:30 comes twice on 25 October, at 00:30 and 01:30 UTC.
@@ -251,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_the_calendar_never_comes() {
+    fn ticks_beyond_the_calendar_never_come() {
         for length in [
             Duration::from_secs(24 * 3600 * 10_000_000),
             Duration::from_secs(24 * 3600 * (u64::MAX / 86_400)),
@@ -264,12 +269,12 @@ mod tests {
     }
 
     #[test]
-    fn a_leap_day_comes_when_it_comes() {
+    fn a_leap_day_ticks_in_leap_years_only() {
         assert_eq!(next(cron("0 0 29 2 *"), "2026-01-01T00:00:00Z", 1), ["2028-02-29T00:00:00Z"]);
     }
 
     #[test]
-    fn of_many_missed_ticks_the_last_are_given_and_the_rest_costs_nothing() {
+    fn only_the_last_of_many_missed_ticks_are_computed() {
         let ticks =
             Ticks::at(&Timing::from(&ScheduleSpec::new(Trigger::Every(Duration::from_millis(100))))).unwrap();
         let missed = ticks.between(at("1980-01-01T00:00:00Z"), at("2026-01-01T00:00:00Z"), 100);

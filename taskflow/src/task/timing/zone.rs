@@ -1,18 +1,19 @@
-//! Time zones by their names.
+//! Finds time zones by their IANA names.
 
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use crate::model::Error;
 use crate::model::error::closest;
 
-/// The zone of that name, by this machine's table or else by our own; UTC without one.
+/// The zone with this name, from the machine's database or else from the bundled one. UTC if there is no name.
 pub(super) fn find(name: Option<&str>) -> Result<TimeZone, String> {
     let Some(name) = name else { return Ok(TimeZone::UTC) };
     let found = TimeZone::get(name).or_else(|_| TimeZoneDatabase::bundled().get(name));
     found.map_err(|_| unknown(name))
 }
 
-/// The name as the table spells it. Our own table decides, as in the attribute, so that the answer is the same everywhere.
+/// Checks a name and returns it as the database spells it. Only the bundled database is used, as in the attribute, so that the
+/// answer is the same on every machine.
 pub(super) fn check(name: &str) -> Result<String, Error> {
     let found = TimeZoneDatabase::bundled().get(name).ok();
     let spelled = found.and_then(|zone| zone.iana_name().map(str::to_owned));
@@ -26,7 +27,7 @@ fn unknown(name: &str) -> String {
     format!("unknown time zone `{name}`{hint}")
 }
 
-/// By the whole name, or by the city alone.
+/// The known zone most similar to `name`, compared by its whole name or by its city.
 fn suggestion(name: &str, known: &[String]) -> Option<String> {
     let word = name.replace(' ', "_").to_lowercase();
     let city = |zone: &str| zone.rsplit_once('/').map(|(_, city)| city.to_lowercase());

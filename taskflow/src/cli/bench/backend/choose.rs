@@ -1,4 +1,4 @@
-//! From the URL of a store to what is measured on it.
+//! Chooses the backend for the URL of a store.
 
 #[cfg(feature = "postgres")]
 use super::postgres;
@@ -9,14 +9,14 @@ use super::sqlite;
 use super::{Backend, Target, memory};
 use crate::cli::Result;
 
-/// What is measured on a store, whichever it is.
+/// A measurement that works on any backend.
 pub(in crate::cli::bench) trait Measured {
     type Output;
 
     async fn on<B: Backend>(&self, backend: B) -> Result<Self::Output>;
 }
 
-/// Measures on a store.
+/// Measures on the backend that the target's URL names.
 pub(in crate::cli::bench) async fn with<M: Measured>(target: &Target, measured: &M) -> Result<M::Output> {
     match target.url.split(':').next().unwrap_or_default() {
         "memory" => measured.on(memory::Memory).await,
@@ -32,8 +32,10 @@ pub(in crate::cli::bench) async fn with<M: Measured>(target: &Target, measured: 
         "postgres" | "postgresql" => Err(without("postgres")),
         #[cfg(not(feature = "redis"))]
         "redis" => Err(without("redis")),
-        _ => Err("there is no such store: write `memory:`, `sqlite://FILE`, `postgres://..` or `redis://..`"
-            .into()),
+        _ => {
+            Err("unknown kind of store: write `memory:`, `sqlite://FILE`, `postgres://..` or `redis://..`"
+                .into())
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a store can do for the bench.
+//! The interface of a store to the bench.
 
 use std::collections::BTreeMap;
 
@@ -6,22 +6,22 @@ use crate::cli::Result;
 use crate::cli::bench::ours::Place;
 use crate::cli::bench::queue::Queue;
 
-/// Versions, and what an accepted task survives.
+/// Versions and durability settings of a store.
 pub(in crate::cli::bench) type Facts = BTreeMap<&'static str, String>;
 
-/// A store in which the bench may make and remove what it likes.
+/// A store in which the bench creates and removes its own data.
 pub(in crate::cli::bench) trait Backend: Send + Sync {
     type Floor: Queue;
 
-    /// Another empty place for taskflow.
+    /// A new empty place for taskflow.
     fn place(&self) -> Result<Place>;
 
-    /// Another empty floor, that runs as many tasks at once.
+    /// A new empty floor that runs at most `slots` tasks at once.
     fn floor(&self, slots: usize) -> impl Future<Output = Result<Self::Floor>> + Send;
 
     fn facts(&self) -> impl Future<Output = Result<Facts>> + Send;
 
-    /// Removes all that the bench has made so far.
+    /// Removes everything that the bench has created so far.
     fn remove(&self) -> impl Future<Output = Result<()>> + Send;
 
     /// How many finished tasks the store keeps.

@@ -1,4 +1,4 @@
-//! This process's memory; the floor is a channel of tokio.
+//! The memory store. Its floor is a tokio channel.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use crate::cli::bench::work::{Payload, no_op};
 #[derive(Debug)]
 pub(super) struct Memory;
 
-/// A channel, and one task that receives.
+/// A channel and one receiving task.
 #[derive(Clone, Debug)]
 pub(super) struct Channel(Arc<Inner>);
 
@@ -26,7 +26,7 @@ pub(super) struct Channel(Arc<Inner>);
 struct Inner {
     slots: usize,
     sender: UnboundedSender<Payload>,
-    /// Until it runs.
+    /// Present until `run` takes it.
     receiver: Mutex<Option<UnboundedReceiver<Payload>>>,
     worker: Mutex<Option<JoinHandle<Result<()>>>>,
     added: AtomicU64,

@@ -1,4 +1,4 @@
-//! The stores, each with its floor: the same work hand-written on the raw driver, as durable as taskflow's.
+//! The stores, each with its floor: the same work hand-written on the raw driver, with the same durability as taskflow.
 
 mod choose;
 mod contract;

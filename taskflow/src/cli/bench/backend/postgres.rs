@@ -1,5 +1,5 @@
-//! PostgreSQL; the floor is `sqlx` with one connection that inserts together whatever waits, and one that finishes and
-//! claims in one statement.
+//! PostgreSQL. Its floor is `sqlx` with two connections: one inserts all waiting adds in one statement, the other finishes
+//! and claims in one statement.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,7 +20,7 @@ use crate::cli::bench::ours::Place;
 use crate::cli::bench::queue::Queue;
 use crate::cli::bench::work::Payload;
 
-/// A server, and what all names that the bench makes there begin with.
+/// A server, and the prefix of all names that the bench creates there.
 #[derive(Debug)]
 pub(super) struct Postgres {
     url: String,
@@ -34,7 +34,7 @@ impl Postgres {
     pub(super) async fn open(target: &Target) -> Result<Self> {
         let url = target.url.as_str();
         let mark = without_namespace(url)?;
-        // Keys of taskflow's own, which sqlx does not know.
+        // Remove taskflow's own options, which sqlx does not know.
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
         let ours = |pair: &&str| pair.starts_with("listen=") || pair.starts_with("connections=");
         let rest: Vec<&str> = query.split('&').filter(|pair| !ours(pair)).collect();
@@ -48,7 +48,7 @@ impl Postgres {
     }
 }
 
-/// Everything of the bench, by the beginning of its name.
+/// Selects a `DROP` statement for everything that the bench created, by the prefix of its name.
 const MADE: &str = "
 SELECT format('DROP TABLE %I CASCADE', relname) FROM pg_class
 WHERE relkind = 'r' AND pg_table_is_visible(oid) AND starts_with(relname, $1)
@@ -74,14 +74,14 @@ impl Backend for Postgres {
         let table = format!("taskflow_{}_floor", self.namespace());
         let mut connection = self.options.connect().await?;
         sqlx::raw_sql(AssertSqlSafe(SCHEMA.replace("{table}", &table))).execute(&mut connection).await?;
-        let (shared, news) = (Shared::new(slots), Arc::new(Notify::new()));
+        let (shared, new_tasks) = (Shared::new(slots), Arc::new(Notify::new()));
         let (jobs, waiting) = unbounded_channel();
         let insert = INSERT.replace("{table}", &table);
-        let inserter = tokio::spawn(insert_what_waits(connection, insert, waiting, Arc::clone(&news)));
+        let inserter = tokio::spawn(insert_what_waits(connection, insert, waiting, Arc::clone(&new_tasks)));
         let claimer = Claimer {
             connection: self.options.connect().await?,
             turn: TURN.replace("{table}", &table),
-            news: Arc::clone(&news),
+            new_tasks: Arc::clone(&new_tasks),
         };
         Ok(Floor {
             jobs,
@@ -143,12 +143,12 @@ const CLAIM: i64 = 500;
 /// Calls inserted together at most.
 const GATHER: usize = 1_024;
 
-/// Two connections, and how they are spoken to.
+/// The handle of the floor's two connections.
 #[derive(Clone, Debug)]
 pub(super) struct Floor {
     jobs: UnboundedSender<Insert>,
     shared: Arc<Shared>,
-    /// Until it runs.
+    /// Present until `run` takes it.
     claimer: Arc<Mutex<Option<Claimer>>>,
     inserter: Arc<Mutex<Option<JoinHandle<Result<()>>>>>,
 }
@@ -159,12 +159,12 @@ struct Insert {
     done: oneshot::Sender<()>,
 }
 
-/// While one insert is under way the next gather.
+/// Inserts all waiting adds in one statement. Adds that arrive meanwhile go into the next statement.
 async fn insert_what_waits(
     mut connection: PgConnection,
     insert: String,
     mut waiting: UnboundedReceiver<Insert>,
-    news: Arc<Notify>,
+    new_tasks: Arc<Notify>,
 ) -> Result<()> {
     let mut jobs = Vec::new();
     while waiting.recv_many(&mut jobs, GATHER).await > 0 {
@@ -173,9 +173,9 @@ async fn insert_what_waits(
             payloads.append(&mut job.payloads);
         }
         sqlx::query(AssertSqlSafe(insert.as_str())).bind(payloads).execute(&mut connection).await?;
-        news.notify_one();
+        new_tasks.notify_one();
         for job in jobs.drain(..) {
-            // Who does not wait any more needs no answer.
+            // A dropped receiver means that the caller no longer waits.
             let _ = job.done.send(());
         }
     }
@@ -195,8 +195,8 @@ impl Floor {
 struct Claimer {
     connection: PgConnection,
     turn: String,
-    /// There are new tasks.
-    news: Arc<Notify>,
+    /// Notified after each insert.
+    new_tasks: Arc<Notify>,
 }
 
 impl Turns for Claimer {
@@ -208,7 +208,7 @@ impl Turns for Claimer {
     }
 
     async fn idle(&mut self) {
-        self.news.notified().await;
+        self.new_tasks.notified().await;
     }
 }
 

@@ -1,5 +1,5 @@
-//! Redis; the floor is a stream: `XADD` over one connection that callers share, and on another `XACK`, `XDEL` and the
-//! next `XREADGROUP` in one go.
+//! Redis. Its floor is a stream: callers share one connection for `XADD`; another sends `XACK`, `XDEL` and the next
+//! `XREADGROUP` in one pipeline.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,7 +17,7 @@ use crate::cli::bench::ours::Place;
 use crate::cli::bench::queue::Queue;
 use crate::cli::bench::work::Payload;
 
-/// A server, and what all namespaces that the bench makes there begin with.
+/// A server, and the prefix of all namespaces that the bench creates there.
 #[derive(Debug)]
 pub(super) struct Redis {
     url: String,
@@ -39,7 +39,7 @@ impl Redis {
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection> {
-        // A read that waits for work has no limit.
+        // No response timeout: a read may block until there is work.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         Ok(self.client.get_multiplexed_async_connection_with_config(&config).await?)
     }
@@ -49,7 +49,7 @@ impl Redis {
     }
 }
 
-/// What a server says of one of its settings.
+/// The value of a setting of the server.
 async fn setting(connection: &mut MultiplexedConnection, name: &str) -> Result<String> {
     let pair: Vec<String> = redis::cmd("CONFIG").arg("GET").arg(name).query_async(connection).await?;
     Ok(pair.into_iter().nth(1).unwrap_or_default())
@@ -80,7 +80,7 @@ impl Backend for Redis {
         let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("unknown");
         let mut durability = Vec::new();
         for name in ["appendonly", "appendfsync", "save"] {
-            // Where servers are rented, settings are often not to be asked for.
+            // Hosted servers often forbid `CONFIG`.
             let value = setting(&mut connection, name).await.unwrap_or_else(|_| "unknown".to_owned());
             durability.push(format!("{name} {}", if value.is_empty() { "off" } else { &value }));
         }
@@ -120,7 +120,7 @@ pub(super) struct Floor {
     adding: MultiplexedConnection,
     key: String,
     shared: Arc<Shared>,
-    /// Until it runs.
+    /// Present until `run` takes it.
     claimer: Arc<Mutex<Option<Claimer>>>,
 }
 
@@ -136,11 +136,11 @@ impl Floor {
 struct Claimer {
     connection: MultiplexedConnection,
     key: String,
-    /// The last look found nothing, so the next waits on the server.
+    /// Whether the last read found nothing: then the next one blocks on the server.
     waits: bool,
 }
 
-/// One stream with its entries, each of which has one field.
+/// The reply of `XREADGROUP`: one stream with its entries, each with one field.
 type Read = Option<Vec<(String, Vec<(String, (String, String))>)>>;
 
 impl Turns for Claimer {

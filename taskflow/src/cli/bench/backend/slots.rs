@@ -1,10 +1,10 @@
-//! How the floors run tasks: each as a task of the runtime, so that one which waits would keep no other from running.
+//! Runs the tasks of a floor. Each is a task of the runtime, so that a task that waits would not delay others.
 
 use tokio::task::JoinSet;
 
 use crate::cli::Result;
 
-/// Runs tasks, at most so many at once.
+/// Runs tasks, at most `limit` at once.
 #[derive(Debug)]
 pub(super) struct Slots<I> {
     limit: usize,
@@ -29,7 +29,7 @@ impl<I: Send + 'static> Slots<I> {
         Ok(())
     }
 
-    /// Waits for all that were started, and gives what they did.
+    /// Waits for all started tasks and returns their results.
     pub(super) async fn ended(&mut self) -> Result<Vec<I>> {
         while !self.running.is_empty() {
             self.end_one().await?;

@@ -1,4 +1,4 @@
-//! SQLite; the floor is one thread with a `rusqlite` connection that commits together whatever waits.
+//! SQLite. Its floor is one thread with a `rusqlite` connection that commits all waiting jobs together.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::cli::bench::ours::Place;
 use crate::cli::bench::queue::Queue;
 use crate::cli::bench::work::Payload;
 
-/// A directory beside the file that was named; each place is a file in it.
+/// A directory beside the file in the URL. Each place is a file in it.
 #[derive(Debug)]
 pub(super) struct Sqlite {
     directory: PathBuf,
@@ -36,7 +36,7 @@ impl Sqlite {
             "synchronous=normal" => false,
             _ => {
                 return Err(
-                    "behind the file stands nothing, `?synchronous=full` or `?synchronous=normal`".into()
+                    "unknown option in the URL: write no option, `?synchronous=full` or `?synchronous=normal`".into()
                 );
             }
         };
@@ -49,10 +49,11 @@ impl Sqlite {
         Ok(Self { directory, is_full, made: AtomicU32::new(0) })
     }
 
-    /// The path of another file.
+    /// The path of a new file.
     fn file(&self) -> Result<PathBuf> {
-        std::fs::create_dir_all(&self.directory)
-            .map_err(|error| format!("`{}` cannot be made: {error}", self.directory.display()))?;
+        std::fs::create_dir_all(&self.directory).map_err(|error| {
+            format!("cannot create the directory `{}`: {error}", self.directory.display())
+        })?;
         Ok(self.directory.join(format!("{}.db", self.made.fetch_add(1, Ordering::Relaxed))))
     }
 
@@ -61,7 +62,7 @@ impl Sqlite {
     }
 }
 
-/// Somebody who names a store that holds tasks may have meant something else.
+/// Refuses a file that holds tasks: the user has probably named the wrong file.
 fn refuse_if_used(path: &Path) -> Result<()> {
     if !path.exists() {
         return Ok(());
@@ -74,7 +75,7 @@ fn refuse_if_used(path: &Path) -> Result<()> {
     {
         let path = path.display();
         return Err(format!(
-            "`{path}` holds tasks, and the bench touches no store that does: name a new file"
+            "`{path}` holds tasks, and the bench does not touch a store with tasks: name a new file"
         )
         .into());
     }
@@ -98,10 +99,10 @@ impl Backend for Sqlite {
         connection.execute_batch(&format!("PRAGMA synchronous = {};", self.synchronous()))?;
         connection.execute_batch(SCHEMA)?;
         let (jobs, receiver) = channel();
-        let (shared, news) = (Shared::new(slots), Arc::new(Notify::new()));
-        let told = Arc::clone(&news);
-        let thread = std::thread::spawn(move || write(&connection, &receiver, &told));
-        Ok(Floor { jobs, shared, news, thread: Arc::new(Mutex::new(Some(thread))) })
+        let (shared, new_tasks) = (Shared::new(slots), Arc::new(Notify::new()));
+        let notify = Arc::clone(&new_tasks);
+        let thread = std::thread::spawn(move || write(&connection, &receiver, &notify));
+        Ok(Floor { jobs, shared, new_tasks, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
     async fn facts(&self) -> Result<Facts> {
@@ -126,7 +127,7 @@ impl Backend for Sqlite {
     }
 }
 
-/// What the disk takes to make 4 KiB durable, the median of some: the greatest part of a commit under `FULL`.
+/// The median time the disk takes to make 4 KiB durable: the largest part of a commit under `FULL`.
 fn probe_disk(path: &Path) -> Result<Duration> {
     use std::io::Write;
 
@@ -156,16 +157,16 @@ CREATE INDEX tasks_waiting ON tasks (id) WHERE status = 0;
 /// Tasks claimed at once.
 const CLAIM: i64 = 256;
 
-/// Jobs committed together at most.
+/// The most jobs in one commit.
 const GATHER: usize = 1_024;
 
-/// The thread, and how it is spoken to.
+/// The handle of the floor's thread.
 #[derive(Clone, Debug)]
 pub(super) struct Floor {
     jobs: Sender<Job>,
     shared: Arc<Shared>,
-    /// There are new tasks.
-    news: Arc<Notify>,
+    /// Notified after each commit that inserted tasks.
+    new_tasks: Arc<Notify>,
     thread: Arc<Mutex<Option<JoinHandle<rusqlite::Result<()>>>>>,
 }
 
@@ -177,8 +178,8 @@ enum Job {
     Turn { finished: Vec<i64>, done: oneshot::Sender<Claimed> },
 }
 
-/// Commits together whatever waits, until nobody is left to ask for anything.
-fn write(connection: &Connection, jobs: &Receiver<Job>, news: &Notify) -> rusqlite::Result<()> {
+/// Commits all waiting jobs together, until all senders are gone.
+fn write(connection: &Connection, jobs: &Receiver<Job>, new_tasks: &Notify) -> rusqlite::Result<()> {
     let mut begin = connection.prepare("BEGIN IMMEDIATE")?;
     let mut commit = connection.prepare("COMMIT")?;
     let mut insert = connection.prepare("INSERT INTO tasks (payload) VALUES (?1)")?;
@@ -211,9 +212,9 @@ fn write(connection: &Connection, jobs: &Receiver<Job>, news: &Notify) -> rusqli
         }
         commit.execute([])?;
         if !inserted.is_empty() {
-            news.notify_one();
+            new_tasks.notify_one();
         }
-        // Who does not wait any more needs no answer.
+        // A dropped receiver means that the caller no longer waits.
         for done in inserted {
             let _ = done.send(());
         }
@@ -234,10 +235,10 @@ impl Floor {
     }
 }
 
-/// How the worker speaks to the thread.
+/// The worker's handle of the thread.
 struct Claimer {
     jobs: Sender<Job>,
-    news: Arc<Notify>,
+    new_tasks: Arc<Notify>,
 }
 
 impl Turns for Claimer {
@@ -250,7 +251,7 @@ impl Turns for Claimer {
     }
 
     async fn idle(&mut self) {
-        self.news.notified().await;
+        self.new_tasks.notified().await;
     }
 }
 
@@ -268,7 +269,7 @@ impl Queue for Floor {
     }
 
     async fn run(&self) -> Result<()> {
-        self.shared.work(Claimer { jobs: self.jobs.clone(), news: Arc::clone(&self.news) });
+        self.shared.work(Claimer { jobs: self.jobs.clone(), new_tasks: Arc::clone(&self.new_tasks) });
         Ok(())
     }
 

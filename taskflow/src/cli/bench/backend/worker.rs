@@ -10,23 +10,23 @@ use super::slots::Slots;
 use crate::cli::Result;
 use crate::cli::bench::work::{Payload, RUNS};
 
-/// What a floor stores.
+/// The payload as a floor stores it.
 pub(super) fn to_json(payload: &Payload) -> Result<String> {
     Ok(serde_json::to_string(payload)?)
 }
 
-/// Runs a task: decodes what was stored and notes the run.
+/// Runs a task: decodes the payload and counts the run.
 fn run(payload: &str) -> Result<()> {
     let payload: Payload = serde_json::from_str(payload)?;
     RUNS.note(payload.user_id);
     Ok(())
 }
 
-/// The connection, or what leads to it, that finishes and claims.
+/// The connection that finishes and claims, or a handle to it.
 pub(super) trait Turns: Send + 'static {
     type Id: Send + 'static;
 
-    /// Finishes these and claims more in one transaction where the store can.
+    /// Finishes these tasks and claims more, in one transaction if the store can.
     fn turn(
         &mut self,
         finished: Vec<Self::Id>,
@@ -36,7 +36,7 @@ pub(super) trait Turns: Send + 'static {
     fn idle(&mut self) -> impl Future<Output = ()> + Send;
 }
 
-/// What the two halves of a floor know of each other.
+/// The state that the adding and the running half of a floor share.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     slots: usize,
@@ -89,7 +89,7 @@ impl Shared {
         let worker = self.worker.lock().take();
         if let Some(worker) = worker {
             worker.abort();
-            // That it was stopped is no news.
+            // The error only says that the worker was aborted.
             let _ = worker.await;
         }
     }

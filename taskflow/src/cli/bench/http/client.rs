@@ -1,4 +1,4 @@
-//! The load: sockets that are kept open, each asking again as soon as it is answered.
+//! The HTTP client of the bench: keep-alive connections, each sending its next request as soon as it has the response.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::cli::Result;
 
-/// Sends that many requests over that many connections.
+/// Sends `requests` requests in total over `connections` connections.
 pub(super) async fn ask(
     address: SocketAddr,
     path: &'static str,
@@ -51,13 +51,13 @@ impl Client {
         Ok(Self { stream, request: request.into_bytes(), answer: Vec::new() })
     }
 
-    /// One request and all of its answer.
+    /// Sends one request and reads the whole response.
     async fn ask(&mut self) -> Result<()> {
         self.stream.write_all(&self.request).await?;
         self.answer.clear();
         loop {
             if self.stream.read_buf(&mut self.answer).await? == 0 {
-                return Err("the server closed a connection in the midst of an answer".into());
+                return Err("the server closed the connection before the end of a response".into());
             }
             if let Some(length) = length_of(&self.answer)?
                 && self.answer.len() >= length
@@ -68,7 +68,7 @@ impl Client {
     }
 }
 
-/// The length of an answer, once its head is there. One that is not `200 OK` is an error.
+/// The length of a response, once its head is complete. A response other than `200 OK` is an error.
 fn length_of(answer: &[u8]) -> Result<Option<usize>> {
     let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(&answer[..end])?;
@@ -76,6 +76,6 @@ fn length_of(answer: &[u8]) -> Result<Option<usize>> {
         return Err(format!("the server answered `{}`", head.lines().next().unwrap_or_default()).into());
     }
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-    let length: usize = length.ok_or("the server did not say how long its answer is")?.parse()?;
+    let length: usize = length.ok_or("the response of the server has no `content-length`")?.parse()?;
     Ok(Some(end + 4 + length))
 }

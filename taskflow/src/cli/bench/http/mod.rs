@@ -1,4 +1,5 @@
-//! What a web request pays for adding a task: a plain route of axum, and the same route with an add.
+//! The scenario `http`: the cost of adding a task in a web request. It compares a plain axum route with the same route and
+//! an add.
 
 mod client;
 
@@ -22,7 +23,7 @@ use super::work::{Payload, RUNS, no_op};
 
 const ANSWER: &str = "accepted";
 
-/// Numbers the tasks.
+/// The number of the next task.
 type Next = Arc<AtomicU64>;
 
 async fn plain() -> &'static str {
@@ -35,14 +36,14 @@ async fn adds_a_task(State(next): State<Next>, tasks: BackgroundTasks) -> Result
     Ok(ANSWER)
 }
 
-/// Requests a second of the plain route.
+/// Requests per second of the plain route.
 pub(super) async fn measure_plain(load: &Load) -> Result<Vec<Sample>> {
     let server = Server::start(Router::new().route("/", post(plain))).await?;
     let took = timed(client::ask(server.address, "/", load.connections, load.tasks)).await?;
     Ok(vec![Sample::rate("http", load.tasks, took)])
 }
 
-/// Requests a second of the route that adds a task, which runs after the response while others are served.
+/// Requests per second of the route that adds a task. The tasks run after the response, while other requests are served.
 pub(super) async fn measure(ours: Ours, load: &Load) -> Result<Vec<Sample>> {
     let ours = ours.prepare().await?;
     ours.run().await?;
@@ -57,7 +58,7 @@ pub(super) async fn measure(ours: Ours, load: &Load) -> Result<Vec<Sample>> {
     Ok(vec![Sample::rate("http", load.tasks, took)])
 }
 
-/// Serves until it is dropped.
+/// A server that stops when it is dropped.
 struct Server {
     address: SocketAddr,
     serving: JoinHandle<std::io::Result<()>>,

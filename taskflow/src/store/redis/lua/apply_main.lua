@@ -1,9 +1,11 @@
--- Applies what the rules, which are written once and in Rust, have decided: see apply.rs. ARGV: notification, then groups of rows.
+-- Applies decisions of the rules, which are written once, in Rust: see apply.rs. ARGV: notification, then groups of
+-- rows.
 --
--- A group is its specification `<I4I4BBB`: how many changes there are to choose from; how many rows, or 0 for those that wait
--- with a run key; whether nothing at all is done if one of its rows is not as it was read; whether rows name a fence; whether a
--- run key is named. Then the changes: each a specification, the error of the task and the error of the run that ends. Then the
--- rows, each its id and its fence, or the run key.
+-- A group begins with its specification `<I4I4BBB`: the number of changes to choose from; the number of rows, or 0
+-- for the rows that wait with a run key; whether nothing at all is done if one row has changed since it was read;
+-- whether each row has a fence; whether a run key is given. Then come the changes, each with a specification, the
+-- error of the task and the error of the run that ends. Then come the rows, each with its id and its fence, or the
+-- run key.
 --
 -- The specification of a change: the class of rows it is for; the stop flag that it expects (255: any); whether the lease must
 -- be over; whether the time to start must be over; whether only tasks that wait for their first attempt are meant; the stage it
@@ -11,10 +13,10 @@
 -- the error (0: it stays, 1: it goes, 2: it is given); how a run ends (0: none does); then lost runs, snoozes, the last possible
 -- attempt, run_at and expires_at.
 --
--- Answers for each row its id, '1' if it was changed, and the begin of its state as it was; no state for one that is not there.
--- Answers nothing, and has done nothing, if a group that asks for that is not as it was read.
+-- Answers for each row its id, '1' if it was changed, and the beginning of its state as it was before; no state for
+-- an unknown task. Answers nothing, and has changed nothing, if a row has changed in a group that forbids that.
 
--- Each stage is of one class; what ended well is of none.
+-- The class of a stage. Successful tasks have none.
 local function class_of(stage)
   return stage < HELD and 1 or stage == HELD and 2 or stage == RUNNING and 3 or stage > SUCCESS and 4 or 0
 end

@@ -1,4 +1,5 @@
--- The runs of an instance that were asked to stop. ARGV: notification, instance. Answers with ids and fences in turn.
+-- The runs of an instance that were asked to stop. ARGV: notification, instance. Answers with ids and fences,
+-- alternating.
 local ids, runs = call('SMEMBERS', P .. 'stopping'), {}
 for i, blob in ipairs(read_many('HMGET', 'state', ids)) do
   if blob and #blob >= REST_AT - 1 and #ids[i] == 16 then

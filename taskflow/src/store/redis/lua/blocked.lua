@@ -1,6 +1,6 @@
--- What a claim does with tasks that it meets and does not start.
+-- How a claim handles tasks that it finds and does not start.
 
--- Puts a task aside that is out of its ready list, under that limit.
+-- Blocks a task that was taken out of its ready list. `limit` is the key limit of this claim.
 local function block(id, blob, ready_list, concurrency_group, limit)
   local queue, name = ready_list_parts(ready_list)
   local run_at, created = unpack_bytes('<i8i8', blob, RUN_AT_AT)
@@ -9,14 +9,14 @@ local function block(id, blob, ready_list, concurrency_group, limit)
   call('SADD', P .. 'names:' .. concurrency_group, name)
   call('ZADD', P .. 'blocked:' .. queue, call('HINCRBY', P .. 'meta', 'blocked_seq', 1), id)
   call('ZADD', P .. 'since:' .. queue, text(math.max(run_at, created)), id)
-  -- What was noted for others does not hold when there are none of them any more.
+  -- The limit noted for earlier blocked tasks no longer matters when none of them is left.
   call(call('ZCARD', P .. 'blocked:' .. queue) == 1 and 'HSET' or 'HSETNX', P .. 'blocked', queue, text(limit) .. ':0')
   count('D' .. queue, -1)
   count('A' .. queue, 1)
   call('HSET', P .. 'state', id, state_of(BLOCKED, blob))
 end
 
--- Marks a task that is out of its ready list since its time to start is over: no other claim meets it.
+-- Marks a task that was taken out of its ready list because its time to start is over: no other claim finds it.
 local function lapse(id, blob, ready_list, concurrency_group)
   local queue = ready_list_parts(ready_list)
   count('D' .. queue, -1)
@@ -27,7 +27,7 @@ local function lapse(id, blob, ready_list, concurrency_group)
   end
 end
 
--- Makes the first tasks due that were blocked in a queue, up to the one of that number.
+-- Makes the first blocked tasks of a queue due, up to the one with number `last`.
 local function release(queue, last)
   local ids = call('ZRANGEBYSCORE', P .. 'blocked:' .. queue, '-inf', last, 'LIMIT', 0, RELEASED)
   local turns, of_ready_list = {}, {}
@@ -53,8 +53,8 @@ local function release(queue, last)
   return #ids
 end
 
--- Where tasks were blocked under another limit than this claim's (`limit_of` a queue; no entry: none), makes them due
--- again. Answers the queues in which there are more of them.
+-- Unblocks tasks that were blocked under another limit than this claim's (`limit_of` a queue; no entry: none).
+-- Answers the queues in which more of them are left.
 local function unblock_after_limit_change(slot_of, limit_of)
   local notes, more = call('HGETALL', P .. 'blocked'), {}
   for i = 1, #notes, 2 do

@@ -1,5 +1,5 @@
--- Commands of a script that is run again after it met damage, and of repairs. A key that holds another type than it should is
--- moved aside to `damaged:<key>`; a number that is none is forgotten. Then the command is repeated.
+-- Commands of a script that is run again after it met damage, and of repairs. A key that holds another type than it
+-- should is renamed to `damaged:<key>`; a value that is not a number is removed. Then the command is repeated.
 local function call(command, key, ...)
   if not key then
     return redis.call(command)

@@ -1,5 +1,5 @@
--- Whether what is counted agrees with what is there: answers '1' if it does. What an eviction or other hands took away is found by
--- this.
+-- Whether the counts agree with the data: answers '1' if they do. This finds what was lost by an eviction or removed
+-- by other programs.
 local counted = {}
 local counts = call('HGETALL', P .. 'counts')
 for i = 1, #counts, 2 do
@@ -26,7 +26,8 @@ for at = 1, #LETTERS do
 end
 local agrees = due == (counted.D or 0) and later == (counted.L or 0)
   and blocked == (counted.A or 0)
-  -- No more concurrency groups have a task that runs than tasks run: one too many would never start another.
+  -- There must be no more concurrency groups with a running task than running tasks: a stale one would never start
+  -- another.
   and call('HLEN', P .. 'concurrency_groups') <= (counted.R or 0)
   and call('ZCARD', P .. 'leases') == (counted.R or 0) + (counted.H or 0) and call('HLEN', P .. 'task') == all
 return agrees and '1' or '0'

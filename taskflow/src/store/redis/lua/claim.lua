@@ -1,7 +1,7 @@
 -- Gives due tasks to an instance.
 
--- When the first of these names and queues that is not due will be, in microseconds from now; -1: there is none.
--- Where a thousand ready lists of others come first, when that is: to be asked again.
+-- When the next task of these names and queues comes due, in microseconds from now; -1: there is none. If the first
+-- thousand ready lists belong to others, it is when the thousandth comes due: the caller asks again then.
 local function next_due(is_known, slot_of, is_full)
   local first = call('ZRANGE', P .. 'later', 0, 999, 'WITHSCORES')
   for i = 1, #first, 2 do
@@ -26,7 +26,7 @@ local function read_names(packed)
   return is_known, list
 end
 
--- The ready lists that may have work for who knows these names and has room in these queues.
+-- The ready lists that may have work for a claim with these names and free places in these queues.
 local function ready_lists_with_work(is_known, names, slot_of, queues)
   local due, n = {}, #names * #queues
   if n > 1 and n > call('SCARD', P .. 'due') then
@@ -46,7 +46,7 @@ local function ready_lists_with_work(is_known, names, slot_of, queues)
   return due
 end
 
--- Takes the first tasks of one ready list. Notes in `taken` what it takes out of it.
+-- Takes the first tasks of one ready list. Records in `taken` what it removes from the list.
 local function take_from_one(ready_list, wanted, taken)
   local key, picked = P .. 'due:' .. ready_list, {}
   local found = call('ZRANGE', key, 0, wanted - 1, 'WITHSCORES')
@@ -83,7 +83,7 @@ local function take_from_many(work, free, slot_of, limit, taken)
       }
     end
   end
-  -- Not by comparing members: Lua compares text by the server's locale.
+  -- Members are not compared, because Lua compares text by the server's locale.
   table.sort(heads, function(a, b)
     if a.score ~= b.score then
       return a.score < b.score
@@ -110,8 +110,8 @@ local function take_from_many(work, free, slot_of, limit, taken)
   return picked, ready_list_of
 end
 
--- What is known of these queues: which are paused, and whether tasks of any were blocked. Answers also whether this claim
--- was given up.
+-- The state of these queues: which are paused, and whether any has blocked tasks. Answers also whether this claim was
+-- given up.
 local function look_at(queues, this)
   local fields, n, paused, any_blocked = { 'V' .. this }, #queues, {}, false
   for i, queue in ipairs(queues) do
@@ -125,7 +125,7 @@ local function look_at(queues, this)
   return paused, any_blocked, known[1]
 end
 
--- Makes tasks due again that were taken and not started.
+-- Puts tasks that were taken but not started back into their ready lists.
 local function put_back(ids, tasks, from, free, slot_of)
   local due_of = {}
   for i = from, #ids do
@@ -143,8 +143,9 @@ local function put_back(ids, tasks, from, free, slot_of)
   end
 end
 
--- Undoes a claim that failed: what it took is due again, where it was, and runs in no concurrency group. Nothing is lost by one task that
--- is damaged: the repair finds all where they were. What was passed over stays where it was put.
+-- Undoes a failed claim: the tasks it took are due again at their old places, and leave their concurrency groups. One
+-- damaged task does not lose the others: the repair finds all of them at their old places. Tasks that were passed
+-- over stay where they were put.
 local function undo(taken, passed, picked, groups_of_picked)
   for _, concurrency_group in ipairs(groups_of_picked) do
     run_in(concurrency_group, -1)
@@ -161,15 +162,16 @@ local function undo(taken, passed, picked, groups_of_picked)
       call('SADD', P .. 'due', ready_list)
     end
   end
-  -- Not where `leases` is what failed.
+  -- It is protected, because `leases` may be the key that failed.
   pcall(call_many, 'ZREM', 'leases', picked)
 end
 
--- ARGV from `at` on: instance, lease, limit, which claim of which handle this is, how many of the limit find a free slot,
--- number of names, names in one text, each between '\255' and '\254', number of queues, queues in the same way, each with its
--- room behind it, and a 'p' if its tasks may be prefetched, limits as in limits.lua.
--- Puts into `answer` when to come back (-2: when a slot is free), the ids of tasks in one text, the begins of their states in one text, then each one's
--- `task` with the body.
+-- ARGV from `at` on: instance, lease, limit, the token of this claim, how many of the limit find a free slot, number
+-- of names, the names in one text, each between '\255' and '\254', number of queues, the queues in the same form,
+-- each followed by its free places and a 'p' if its tasks may be prefetched, the limits as in limits.lua.
+--
+-- Appends to `answer` when to come back (-2: when a slot is free), the ids of the tasks in one text, the beginnings
+-- of their states in one text, then the `task` of each with its body.
 local function claim(at, answer)
   local instance, limit = ARGV[at], tonumber(ARGV[at + 2])
   local until_ = text(later_by(tonumber(ARGV[at + 1])))
@@ -210,8 +212,9 @@ local function claim(at, answer)
 
   local picked, passed, frees_others, needs_slot, n = {}, 0, false, false, #answer + 1
   local states, heads, leases, expiring, of_ready_list, first_ready = {}, {}, {}, {}, {}, {}
-  -- A task that is passed over may make room for one that comes before others of its round: where its queue has less room than
-  -- the claim (`narrow`), or where it has expired and the next of its concurrency group is due. What is left of the round is put back then.
+  -- A task that is passed over may make room for one that comes before the rest of its round: if its queue has fewer
+  -- free places than the claim (`narrow`), or if it has expired and the next task of its concurrency group is due.
+  -- The rest of the round is put back then.
   local narrow, is_cut_short, cuts, cut_ready_list = {}, false, 0, nil
   -- For `undo`.
   local taken, passed_ids, groups_of_picked = {}, {}, {}
@@ -266,7 +269,7 @@ local function claim(at, answer)
     return prefetches[ready_list_parts(ready_list)] and lost == 0 and (which == ALL_ATTEMPTS or before_last)
   end
 
-  -- What the state of a task becomes that starts, up to REST_AT.
+  -- The new state of a task that starts, up to REST_AT.
   local function head_of(id, state, ready_list, concurrency_group, expires)
     local flags, lost, fence, attempt = unpack_bytes(CLAIM_READS, state)
     if fence >= LAST_FENCE then
@@ -294,17 +297,17 @@ local function claim(at, answer)
     return pack(HEAD, RUNNING, 0, 0, flags, lost, 0, fence + 1, attempt + 1, instance, now)
   end
 
-  -- Most tasks are like the one before: new, in the same ready list, in no concurrency group, and they do not expire.
+  -- Most tasks are like the one before: new, in the same ready list, in no concurrency group, and without an expiry.
   local like
 
-  -- Starts tasks that were taken. Answers whether one was passed over, since it may not be started now.
+  -- Starts tasks that were taken. Answers whether one was passed over because it may not be started now.
   local function start(ids, ready_list_of)
     local k, passed_before, is_cut = #picked, passed, false
     local old, tasks = read_many('HMGET', 'state', ids), read_many('HMGET', 'task', ids)
     for i, task in ipairs(tasks) do
       local id, state = ids[i], old[i]
       local kind = like
-      -- It is in its ready list twice.
+      -- The task is in its ready list twice.
       if is_picked[id] then
         error(NOT_DUE)
       end

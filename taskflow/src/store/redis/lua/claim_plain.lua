@@ -1,5 +1,5 @@
--- Looks at what a claim without limits may take. It is simple where the work is in one ready list, nothing has come due, nothing was
--- blocked, and no task of it has a concurrency group, a run key or progress, or expires.
+-- Checks what a claim without limits may take. The case is simple if the work is in one ready list, nothing has come
+-- due, nothing is blocked, and no task has a concurrency group, a run key, progress or an expiry.
 --
 -- ARGV from `at` on, and the answer, as in claim.lua; a thousand tasks at most.
 local instance, limit, this, slots = ARGV[at], tonumber(ARGV[at + 2]), ARGV[at + 3], tonumber(ARGV[at + 4])
@@ -9,8 +9,8 @@ if call('HEXISTS', P .. 'counts', 'V' .. this) == 1 then
   return false
 end
 
--- How much room there is in a queue: none if it is paused, or not of this claim. Nothing else is looked at of all the queues,
--- which may be thousands.
+-- The free places of a queue: none if it is paused, or not part of this claim. It looks up only this queue, because a
+-- claim may name thousands.
 local rooms, prefetches = {}, {}
 local function room_in(queue)
   local room = rooms[queue]
@@ -66,7 +66,7 @@ if #picked > 0 then
   local is_picked = {}
   for i = 1, taken do
     local id = sub(picked[i], 9)
-    -- What is in a ready list twice is damaged.
+    -- A task that is in a ready list twice is damaged.
     if is_picked[id] then
       return false
     end

@@ -1,8 +1,8 @@
--- Crowds: the tasks of one queue with one concurrency key, of which so many run at most as claims say.
+-- Concurrency groups: the tasks of one queue with one concurrency key. Claims limit how many of them run.
 --
--- A due task that a claim meets while as many of its concurrency group run is blocked, out of the way of all later claims. Whenever a
--- task of the concurrency group is no longer due or running, the next that was blocked, of each name, is due again: so while any is
--- blocked, one is due or runs, and the concurrency group is never stuck.
+-- A due task is blocked if a claim finds it while its group runs as many tasks as it may. Blocked tasks never slow
+-- down later claims. Whenever a task of the group leaves the due or running state, the next blocked task of each name
+-- becomes due. So while any is blocked, one is due or runs, and the group is never stuck.
 
 local function turn_of(concurrency_group, name)
   return 'turn:' .. #concurrency_group .. ':' .. concurrency_group .. name
@@ -13,7 +13,7 @@ local function running_in(concurrency_group)
   return tonumber(call('HGET', P .. 'concurrency_groups', concurrency_group) or 0) + (concurrency_groups[concurrency_group] or 0)
 end
 
--- Takes tasks that were blocked out of their turn.
+-- Takes blocked tasks out of their turn.
 local function take_back(concurrency_group, name, places)
   local turn = turn_of(concurrency_group, name)
   call_many('ZREM', turn, places)
@@ -27,11 +27,11 @@ local function forget_blocked(queue, ids)
   call_many('ZREM', 'since:' .. queue, ids)
 end
 
--- Makes tasks of a ready list due that were blocked and are out of their turn. `due` has score and member of each.
+-- Makes blocked tasks of a ready list due that were taken out of their turn. `due` has score and member of each.
 local function make_due(ready_list, ids, due)
   local queue, states = ready_list_parts(ready_list), {}
   for i, blob in ipairs(read_tasks(ids)) do
-    -- What is damaged comes into the ready list too: the claim that meets it has it repaired.
+    -- A damaged task is put into the ready list too: the claim that finds it has it repaired.
     if blob and #blob >= LANE_AT + 4 then
       states[#states + 1], states[#states + 2] = ids[i], state_of(DUE, blob)
     end
@@ -44,7 +44,8 @@ local function make_due(ready_list, ids, due)
   count('D' .. queue, #ids)
 end
 
--- Lets the next `n` of a concurrency group be claimed: of each name, since nobody may be there who knows the first.
+-- Unblocks the next `n` tasks of a concurrency group for each name, because no process may be running that knows the
+-- first name.
 local function let_next(concurrency_group, n)
   local queue = ready_list_parts(concurrency_group)
   for _, name in ipairs(call('SMEMBERS', P .. 'names:' .. concurrency_group)) do

@@ -1,2 +1,2 @@
--- The numbers that are kept.
+-- The stored counts.
 return call('HGETALL', P .. 'counts')

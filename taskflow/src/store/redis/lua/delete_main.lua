@@ -1,4 +1,4 @@
--- Deletes those that have ended. ARGV: notification, ids. Answers how many.
+-- Deletes those of these tasks that have ended. ARGV: notification, ids. Answers how many.
 local deleted = 0
 for at = 2, #ARGV do
   local t = load(ARGV[at])

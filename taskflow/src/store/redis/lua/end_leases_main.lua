@@ -1,5 +1,6 @@
--- Ends the leases of those runs of dead instances that may be repeated. ARGV: notification, then for each its id and the sign that
--- it showed last. Looks again: whoever has shown another meanwhile, or shows it, lives. Answers the ids of the dead.
+-- Ends the leases of those runs of dead instances that may be repeated. ARGV: notification, then for each instance
+-- its id and the liveness value it last showed. Checks again: an instance that has shown another value meanwhile, or
+-- is subscribed, lives. Answers the ids of the dead instances.
 local run, dead, is_dead = run_id(), {}, {}
 for at = 2, #ARGV, 2 do
   local instance, sign = ARGV[at], ARGV[at + 1]
@@ -14,7 +15,7 @@ if #dead == 0 then
   return dead
 end
 
--- The policy is the first of a body, and its length before it.
+-- The policy is the first part of a body, with its length before it.
 local function may_run_again(id, t)
   if t[ATTEMPT] < t[MAX] then
     return true

@@ -1,5 +1,5 @@
--- Where some tasks are, for callers that wait for their ends. ARGV: notification, ids. Answers for each its stage, or -1 for one
--- that is not there, and the error and the result of one that has ended.
+-- The stages of some tasks, for callers that wait for their ends. ARGV: notification, ids. Answers for each its
+-- stage, or -1 for an unknown task, and the error and the result of one that has ended.
 local ids, ended, answer = {}, {}, {}
 for i = 2, #ARGV do
   ids[i - 1] = ARGV[i]
@@ -7,7 +7,7 @@ end
 local blobs = read_tasks(ids)
 for i, id in ipairs(ids) do
   if blobs[i] and byte(blobs[i], 1) > REJECTED then
-    -- Nothing of ours: a repair says what it is.
+    -- Not a valid stage: a repair reports it.
     error(NOT_A_STAGE)
   elseif blobs[i] and byte(blobs[i], 1) >= SUCCESS then
     ended[#ended + 1] = id

@@ -1,6 +1,7 @@
--- Ends tasks of which this program cannot read something. ARGV: notification, then for each its id, its fence if it is to be in that run
--- (empty: in any case), what was wrong, '1' if its ready list could not be read, and its body as far as that could be read, if it could not
--- be read in full (empty: it could). Answers '1' if all of them were as they should be otherwise: else a repair is due, if only to count anew.
+-- Fails tasks that this program cannot read completely. ARGV: notification, then for each its id, its fence if only
+-- that run may be ended (empty: in any case), what was wrong, '1' if its ready list could not be read, and the
+-- readable part of its body if the body was damaged (empty: it was not). Answers '1' if the tasks had no other
+-- damage; otherwise a repair is needed, if only to count anew.
 local sound = true
 for at = 2, #ARGV, 5 do
   local id, fence, why = ARGV[at], ARGV[at + 1], ARGV[at + 2]

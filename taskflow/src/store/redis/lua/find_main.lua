@@ -1,11 +1,13 @@
--- Ids of the tasks that are meant, newest first.
+-- Ids of matching tasks, newest first.
 --
--- ARGV: notification, number of sources, sources, where to begin (smaller ids only; empty: at the newest), how many at most from
--- each source, how many to look at at most along each, stages ('1' or '0' for each), created from, created before, number of names,
--- names, number of queues, queues, number of tags, tags as they are in a body.
--- A source is 'ids' or 'ended:<stage>' (read along their order) or 'pending' or 'leases' (looked through), and answered in no
--- order. Answers with how many were looked at, then for each source with an id above which everything has been seen
--- (empty: everything has), then the ids.
+-- ARGV: notification, number of sources, sources, where to begin (smaller ids only; empty: at the newest), the
+-- maximum number of ids from each source, the maximum number of tasks to look at along each source, stages ('1' or
+-- '0' for each), created from, created before, number of names, names, number of queues, queues, number of tags, tags
+-- as they are in a body.
+--
+-- A source is 'ids' or 'ended:<stage>' (read along their order), or 'pending' or 'leases' (looked at completely,
+-- answered in no order). Answers how many tasks were looked at, then for each source the id above which everything
+-- has been seen (empty: everything has), followed by the ids.
 local at = 2
 
 local function read_list()
@@ -71,7 +73,7 @@ local function look(found, ids)
   local states = read_many('HMGET', 'state', ids)
   for i, task in ipairs(read_many('HMGET', 'task', ids)) do
     if task then
-      -- What cannot be read is meant: it is ended when it is.
+      -- A task that cannot be read counts as a match: the caller fails it.
       local is_readable, meant = pcall(is_meant, ids[i], states[i], task)
       if meant or not is_readable then
         found[#found + 1] = ids[i]
@@ -91,7 +93,7 @@ local function look_through(found, members)
   end
 end
 
--- Not by comparing texts: Lua compares them by the server's locale.
+-- Texts are not compared, because Lua compares them by the server's locale.
 local function is_below(id, other)
   local a, b = { unpack_bytes('>I4I4I4I4', id) }, { unpack_bytes('>I4I4I4I4', other) }
   for i = 1, 4 do
@@ -102,7 +104,7 @@ local function is_below(id, other)
   return false
 end
 
--- The ids of an entry, of which those from `before` on are left out, where the entry may have such.
+-- Appends the ids of an entry. Those from `before` on are left out, if the entry may have any.
 local function ids_in(entry, ids)
   local is_near = before ~= '' and sub(entry, 1, SHARED) == sub(before, 1, SHARED)
   for at = 1, #entry, 16 do
@@ -115,7 +117,7 @@ local function ids_in(entry, ids)
 end
 
 local function look_along(found, source)
-  -- An entry whose greatest id is not meant can have others that are.
+  -- An entry whose greatest id does not match can have others that do.
   local top, left = before == '' and '+' or '[' .. sub(before, 1, SHARED) .. BEHIND, enough
   local has_begun = false
   repeat
@@ -127,7 +129,7 @@ local function look_along(found, source)
       if #ids >= 100 or i == #entries or i == 100 then
         look(found, ids)
         left, ids = left - #ids, {}
-        -- Else the next look would begin where this one did.
+        -- Otherwise the next call would begin at the same entry again.
         if has_begun and (#found > most or left <= 0) then
           return
         end
@@ -152,7 +154,7 @@ for i, source in ipairs(sources) do
     for _, queue in ipairs(call('HKEYS', P .. 'blocked')) do
       look_through(found, call('ZRANGE', P .. 'blocked:' .. queue, 0, -1))
     end
-    -- Among these are those that a claim has passed over.
+    -- Tasks that a claim has passed over are among these.
     look_through(found, call('ZRANGEBYSCORE', P .. 'expiring', '-inf', text(now)))
   else
     look_along(found, source)

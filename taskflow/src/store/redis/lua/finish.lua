@@ -1,9 +1,10 @@
--- Ends runs, however they ended: most often all of a batch ended well, for which see finish_well.lua.
+-- Ends runs of all kinds. Most batches are all successes, which finish_success_fast.lua ends.
 
--- ARGV from `at` on: number of ends, ids, then for each a specification, a text (the result or the error), a progress if
--- there is one, lines. The specification of a run that ended well and has nothing more to say is its fence alone. Answers with one text, a byte for each: the stage the task is in, a letter for that where the run was
--- ended before (see `repeated`), or 'x' for a stale end; and where
--- the ends end.
+-- ARGV from `at` on: number of finishes, ids, then for each a specification, a text (the result or the error), a
+-- progress if there is one, log lines. The specification of a success without progress and lines is its fence alone.
+--
+-- Answers with one text, a byte for each finish: the stage of the task, a letter for that stage if the run was ended
+-- before (see `repeated`), or 'x' for a stale finish. Also answers where the finishes end in ARGV.
 local function finish(at)
   local n, ids = tonumber(ARGV[at]), {}
   for i = 1, n do

@@ -1,13 +1,13 @@
--- Ends runs other than by a success that has nothing more to say: what the rules in Rust (`transition::finish`) say, once
--- more. Finishes come with the next claim in one script; to read the tasks before would cost each turn a second round trip.
--- The contract suite shows that they agree.
+-- Ends runs in other ways than by a success without progress and lines. It repeats what the rules in Rust
+-- (`transition::finish`) say. Finishes come with the next claim in one script; reading the tasks before would cost
+-- each turn a second round trip. The contract suite shows that both agree.
 
--- The answer for a run that is not running any more under the fence it had: it was ended before, if it ever began.
+-- The answer for a run that no longer runs under its fence: it was ended before, if it ever began.
 local function repeated(stage, has_started)
   return has_started and stage ~= RUNNING and stage ~= HELD and string.char(97 + stage) or 'x'
 end
 
--- Kinds of ends: 0 well, 1 to be tried again, 2 given back, 3 otherwise.
+-- Kinds of ends: 0 success, 1 to be tried again, 2 given back, 3 otherwise.
 local function end_run(t, kind, stage, outcome, delay, text)
   local stop = t[STOP] == 1
   leave(t)
@@ -39,7 +39,8 @@ local function end_run(t, kind, stage, outcome, delay, text)
   enter(t)
 end
 
--- Answers the stage the task is in, a letter for that if the run was ended before, or 'x' for a stale end, and where the next one's arguments begin.
+-- Answers the stage of the task, a letter for it if the run was ended before, or 'x' for a stale finish, and where
+-- the arguments of the next one begin.
 local function end_otherwise(id, specification, value, at)
   local fence, kind, stage, outcome, delay, has_progress, line_count, bytes =
     unpack_bytes('<I8BBBi8BI4I4', specification)

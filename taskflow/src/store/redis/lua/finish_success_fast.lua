@@ -1,17 +1,17 @@
--- Looks at runs that all ended well and have nothing more to say: most batches. Tasks in concurrency groups are not simple: others may
--- be waiting for their end. What becomes of a task is what the rules say (`transition::finish`); it is written here once more,
--- since an end costs the server 1.4 µs this way, and another call 25 µs (docs/performance.md). The contract suite shows that
--- they agree.
+-- Checks runs that all succeeded without progress and lines, as in most batches. Tasks in concurrency groups are not
+-- simple, because their end may unblock others. The changes are those of the rules (`transition::finish`). They are
+-- repeated here because an end costs the server 1.4 µs this way, and a call more costs 25 µs (docs/performance.md).
+-- The contract suite shows that both agree.
 --
--- ARGV[2] and on: how many, a thousand at most, their ids in one text, their fences in one text, and '1' and their results,
--- each apart, or '0' if all of them are 'null'. The answer for them, as in finish.lua, is `answers`.
+-- ARGV[2] and on: how many, a thousand at most, their ids in one text, their fences in one text, and '1' and their
+-- results, one by one, or '0' if all of them are 'null'. The answer, in the form of finish.lua, is `answers`.
 local states, leases, results, errors, stopped, answers, k = {}, {}, {}, {}, {}, {}, 0
 local n, has_results = tonumber(ARGV[2]), ARGV[5] == '1'
 local ids, fences = { split(string.rep('c16', n), ARGV[3]) }, { split(string.rep('c8', n), ARGV[4]) }
 ids[n + 1] = nil
 local at = has_results and 6 + n or 6
 
--- Runs that were claimed together have the same state, and so they have when they end: it is looked at once.
+-- Runs that were claimed together have the same state, also when they end, so each state is checked once.
 local kinds, seen, finished = {}, {}, pack('<I4i8', 0, now)
 for i, state in ipairs(call('HMGET', P .. 'state', unpack(ids))) do
   local id, kind = ids[i], kinds[state]

@@ -1,9 +1,9 @@
--- Deals with a tick once. ARGV: notification, schedule, tick, '1' if it is one for a start of the program, for such a one the latest
--- before (empty: none), the definition it must have by which it ticks (empty: any), how far ahead a tick may be, the timing
--- that must be the declared one (empty: any), how many ticks are left out with this one, the id of the task and the task, if
--- there is one. Answers '!' and by how much the tick is ahead if that is further; nothing if it, or a later one that is not
--- further ahead itself, was dealt with before, or the definition is another; 'S' if another timing is declared; 'P' where the
--- schedule is paused; and else as `insert_tasks`.
+-- Handles a tick exactly once. ARGV: notification, schedule, tick, '1' for a tick at the start of a program, for such
+-- a tick the latest one before (empty: none), the definition that the schedule must have (empty: any), how far ahead
+-- a tick may be, the timing that must be the declared one (empty: any), how many ticks are left out with this one,
+-- the id of the task and the task, if there is one. Answers '!' and by how much the tick is ahead, if that is too
+-- far; nothing if this tick, or a later one that is not too far ahead, was handled before, or if the definition is
+-- another; 'S' if another timing is declared; 'P' if the schedule is paused; otherwise the answer of `insert_tasks`.
 local schedule, tick, is_start = P .. 'schedule:' .. ARGV[2], ARGV[3], ARGV[4] == '1'
 local last = call('HGET', schedule, is_start and 'start' or 'tick')
 local latest = now + tonumber(ARGV[7])
@@ -46,7 +46,7 @@ elseif ARGV[10] then
     call('HSET', schedule, 'task', is_new and ARGV[10] or sub(answer, 2, 17))
   end
 end
--- The first, if it only passes, is where the schedule begins: nothing was left out.
+-- If the first tick adds no task, the schedule only begins there: nothing was left out.
 if not is_start then
   if last or ARGV[10] then
     call('HSET', schedule, 'outcome', outcome)

@@ -1,5 +1,5 @@
--- Everything of some tasks but their logs. ARGV: notification, ids. Answers for each its id, state with body, key, run key, error,
--- result, progress and former attempts; nothing for one that is not there.
+-- All data of some tasks except their logs. ARGV: notification, ids. Answers for each its id, state with body, key,
+-- run key, error, result, progress and former attempts; nothing for an unknown task.
 local ids = {}
 for i = 2, #ARGV do
   ids[i - 1] = ARGV[i]

@@ -1,21 +1,22 @@
--- Keeps new tasks.
+-- Inserts new tasks.
 --
--- ARGV from `at` on: instance, lease; how many classes there are, and of each its ready list, a specification and the end of
--- its states; how many tasks there are, and of each its id and its body; then for each group how many tasks it has,
--- whether it may have to be undone, and for each of its tasks its class, and, unless that is plain, a specification of
--- its own, its keys and its concurrency group if it has any, and the error it is kept with if that is asked for where it is refused.
--- Tasks of one class have ready list, priority, policy, source and start in common; those of a plain one are due, have no keys
--- and no concurrency group, do not expire, and their queue has no limit: most tasks, and they cost little.
+-- ARGV from `at` on: instance, lease; the number of classes, and for each its ready list, a specification and the end
+-- of its states; the number of tasks, and for each its id and its body; then for each group the number of its tasks,
+-- whether it may have to be undone, and for each task its class. Unless the class is plain, each task also has a
+-- specification of its own, its keys and its concurrency group if it has any, and the error to store with it if it is
+-- refused and a record was asked for. Tasks of one class have ready list, priority, policy, source and start in
+-- common. Those of a plain class are due, have no keys and no concurrency group, do not expire, and their queue has
+-- no limit: most tasks are like that, and they cost little.
 --
 -- Answers with one text: for each task 'p', 'l' or 'h' (with the first fence), 'd' or 'r' with an id; a refused group
--- is 'f' and the place in it of the task that was refused.
+-- is 'f' and the position of the refused task in it.
 local function insert_tasks(at)
   local instance, until_ = ARGV[at], text(later_by(tonumber(ARGV[at + 1])))
   local queues, classes = {}, {}
   at = at + 2
   promote()
 
-  -- What is known of a queue, with what this script changed.
+  -- Reads the state of a queue, including the changes of this script.
   local function refresh(q)
     local name = q.name
     local stored = call('HMGET', P .. 'counts', 'D' .. name, 'W' .. name, 'P' .. name)
@@ -56,8 +57,8 @@ local function insert_tasks(at)
   for i = 1, total do
     ids[i] = ARGV[first + 2 * i - 2]
   end
-  -- Those that are there already: most often none. The others are kept in `ids`; those of which nothing comes are taken out
-  -- again.
+  -- Tasks that exist already: most often none. New ids are added to `ids` now; those that are not inserted in the end
+  -- are removed again.
   local there
   local entries, is_new = {}, {}
   for i, blob in ipairs(read_tasks(ids)) do
@@ -93,10 +94,10 @@ local function insert_tasks(at)
     end
   end
 
-  -- How to undo what was done of a group that may be refused; nil for other groups.
+  -- The steps that undo a group that may be refused; nil for other groups.
   local undo
 
-  -- Gives a waiting task what another add with its run key wants. A hold stays: whoever has it ends it.
+  -- Gives a waiting task the values of another add with its run key. A hold stays: its owner ends it.
   local function replace(id, c, run_at, scheduled, body, expires, concurrency_group)
     count_plain()
     local t = load(id)
@@ -125,7 +126,7 @@ local function insert_tasks(at)
         local before = unpack_task(step.id, step.blob)
         before.lease, before.body, before.left = t.lease, t.body, t.left
         if before[STAGE] == BLOCKED or before[STAGE] == LAPSED then
-          -- The next claim that meets it sees to it.
+          -- The next claim that finds it blocks it or marks it as lapsed again.
           before[STAGE] = DUE
         end
         set_body(before, step.body)
@@ -140,7 +141,7 @@ local function insert_tasks(at)
     refresh_all()
   end
 
-  -- What a task that is there already was answered when this instance inserted it, if that still holds.
+  -- The answer that an existing task got when this instance inserted it, if it still holds.
   local function answer_again(blob)
     local stage, _, _, _, _, _, fence, _, holder = unpack_bytes(HEAD, blob)
     if fence ~= FIRST_FENCE or holder ~= instance then
@@ -176,7 +177,7 @@ local function insert_tasks(at)
     return answer
   end
 
-  -- Keeps one task.
+  -- Stores one task.
   local function add(id, c, body, t, key, run_key)
     seq = seq + 1
     t[SEQ] = seq
@@ -194,8 +195,8 @@ local function insert_tasks(at)
     end
   end
 
-  -- The answer for one task, or nil if its queue is full; and whether it was kept. Where it is refused and `error` is
-  -- given, it is kept with that.
+  -- The answer for one task, or nil if its queue is full; and whether it was stored. If it is refused and `error` is
+  -- given, it is stored with that error.
   local function insert_one(id, c, body, specification, key, run_key, concurrency_group, error)
     local when, value, flags, max_size, expires = 0, 0, 0, 0, NEVER
     if specification then
@@ -205,7 +206,7 @@ local function insert_tasks(at)
     local queue, name = ready_list_parts(c.ready_list)
     if key then
       local holder = call('HGET', P .. 'keys', key)
-      -- What is damaged holds no key.
+      -- A damaged task holds no key.
       if holder and #holder == 16 and call('HEXISTS', P .. 'task', holder) == 1 then
         return 'd' .. holder
       end
@@ -322,7 +323,7 @@ local function insert_tasks(at)
       if not kept then
         call('ZREM', P .. 'ids', id)
       elseif there and not blob then
-        -- It may have been taken out above, in a group that was refused.
+        -- A refused group may have removed the id above.
         call('ZADD', P .. 'ids', '0', id)
       end
     end

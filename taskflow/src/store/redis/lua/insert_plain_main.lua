@@ -1,11 +1,12 @@
--- Keeps new tasks that are all plain (see insert.lua), each a group of its own: most batches. It costs little, so it goes
--- without base.lua: each function that a script makes costs it something.
+-- Inserts new tasks that are all plain (see insert.lua), each a group of its own, as in most batches. For speed it
+-- works without prelude.lua: each function that a script defines costs time.
 --
--- ARGV: notification, instance, lease, number of classes, and of each its queue, its ready list, how it starts, the score of its priority,
--- what stands in its tasks behind the instants, and its ready list and concurrency group as in a state; number of tasks, a thousand at most,
--- their ids in one text, their bodies in one text, each with its length before it, the number of each one's class in one text
--- (empty: all are of the first), then entries for `ids`. Answers as `insert_tasks`; with nothing, and nothing done, if it is
--- not as simple: one of the ids is there already or comes twice, or one wants to run and others have to come due first.
+-- ARGV: notification, instance, lease, number of classes, and for each its queue, its ready list, how it starts, the
+-- score of its priority, the part of its tasks after the instants, and its ready list and concurrency group as in a
+-- state; number of tasks, a thousand at most, their ids in one text, their bodies in one text, each with its length
+-- before it, the class number of each task in one text (empty: all are of the first class), then entries for `ids`.
+-- Answers as `insert_tasks`. Answers nothing, and has done nothing, if the case is not simple: one of the ids exists
+-- already or comes twice, or one task is to run and others have to come due first.
 local P, call, pack, split = KEYS[1], redis.call, struct.pack, struct.unpack
 
 local at, starts, classes, queues = 5, false, {}, {}

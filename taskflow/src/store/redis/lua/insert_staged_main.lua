@@ -1,4 +1,4 @@
--- Keeps the tasks that were staged, all in one.
+-- Inserts all tasks that were staged, in one script.
 local answer = insert_tasks(2)
 call('UNLINK', stage)
 commit()

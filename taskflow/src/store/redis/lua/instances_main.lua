@@ -1,8 +1,8 @@
--- The processes that are there: id, what is known, when it first joined, when it was seen, how many tasks it runs.
+-- The known instances: id, description, when it first joined, when it was last seen, how many tasks it runs.
 local answer = {}
 for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'there', text(now), '+inf')) do
   local started, seen = call('ZSCORE', P .. 'started', id), call('ZSCORE', P .. 'seen', id)
-  -- What only other hands can have written is no process.
+  -- An incomplete entry was written by another program and is not an instance.
   if #id == 16 and started and seen then
     answer[#answer + 1] = id
     answer[#answer + 1] = call('HGET', P .. 'instance', id)

@@ -1,5 +1,5 @@
--- Makes a process known. ARGV: notification, instance, what is to be known of it, how long it is believed to live, the schema
--- this program knows. Answers with the schema that is there, if that is another.
+-- Registers an instance. ARGV: notification, instance, its description, how long it counts as alive, the schema that
+-- this program knows. Answers with the stored schema, if that is another.
 local schema = tonumber(call('HGET', P .. 'meta', 'schema') or ARGV[5])
 if schema ~= tonumber(ARGV[5]) then
   return schema

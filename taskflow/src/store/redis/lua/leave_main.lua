@@ -1,4 +1,4 @@
--- Forgets a process: what it left is lost at once. ARGV: notification, instance.
+-- Removes an instance: runs that it left behind are lost at once. ARGV: notification, instance.
 call('ZREM', P .. 'there', ARGV[2])
 call('ZREM', P .. 'seen', ARGV[2])
 call('ZREM', P .. 'started', ARGV[2])

@@ -1,8 +1,8 @@
--- What all processes together may take from a queue.
+-- How many tasks all processes together may take from a queue.
 
--- The limits from ARGV[at] on: how many queues have any, and of each which of the claim's it is, how many of its tasks
--- may run, how many of one concurrency group, how many may start, and how long a slice of that limit's length is; empty: no limit.
--- Lowers what is `free` to what they leave.
+-- The limits from ARGV[at] on: the number of queues with limits, and for each its position in the claim, how many of
+-- its tasks may run, how many of one concurrency group, how many may start, and the length of a slice of its rate
+-- limit; empty: no limit. Lowers `free` to what the limits leave.
 local function read_limits(at, queues, free)
   local limit_of, rates = {}, {}
   for i = 1, tonumber(ARGV[at]) do
@@ -35,7 +35,7 @@ local function has_pending(queue)
   return pending > 0
 end
 
--- Takes note of what starts, and answers in how many microseconds another may, where none may now; -1: nothing is known.
+-- Records the starts, and answers in how many microseconds the next task may start if none may now; -1: unknown.
 local function count_starts(rates, free)
   local due_in = -1
   for _, rate in ipairs(rates) do

@@ -1,4 +1,4 @@
--- The signs that were shown on this start of the server: instance, which sign, whether it is there.
+-- The liveness values shown on this start of the server: instance, value, whether its subscription exists.
 local all, run = call('HGETALL', P .. 'signs'), run_id()
 local instances, signs, answer = {}, {}, {}
 for i = 1, #all, 2 do

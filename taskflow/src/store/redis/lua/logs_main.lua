@@ -1,4 +1,4 @@
--- What a task logged. ARGV: notification, id. Answers nothing if it is not there.
+-- The log lines of a task. ARGV: notification, id. Answers nothing for an unknown task.
 if call('HEXISTS', P .. 'task', ARGV[2]) == 0 then
   return false
 end

@@ -1,8 +1,8 @@
--- Some tasks without what may be large. ARGV: notification, ids. Answers as `get_main.lua` does, with arguments that are null and
--- neither a result, nor progress, nor former attempts. A damaged task is answered whole.
+-- Some tasks without the parts that may be large. ARGV: notification, ids. Answers as `get_main.lua` does, with
+-- arguments that are null and without result, progress and former attempts. A damaged task is answered in full.
 
--- A task put together, with `null` for its arguments, which come behind its policy and tags. A long body is copied once, when
--- the server reads it.
+-- A joined task with `null` as its arguments, which come after its policy and tags. A long body is copied only once,
+-- when the server reads it.
 local function without_args(id, task)
   local _, _, body_at = unpack_bytes(WORDS, task, LANE_AT)
   local head, body, at = task, task, body_at

@@ -1,65 +1,68 @@
--- What every script begins with: the keys, the clock, and the ways of reading and writing many at once. Before it stands
--- `call`: from plain_call.lua, or from careful_call.lua when the script is repeated after it met damage.
+-- The beginning of every script: the keys, the clock, and functions that read and write many entries at once. `call`
+-- stands before it: from call_direct.lua, or from call_checked.lua when the script is repeated after it met damage.
 --
--- A script that fails is not undone. So scripts decide before they write; what a task is (`task` and `state`) is written
--- after the indexes, and nothing that comes after that can fail: numbers that are damaged are begun anew, and whether this
--- user may publish is not asked. A script that fails before leaves indexes that repair.lua puts right.
+-- A failed script is not undone. So scripts decide before they write. A task itself (`task` and `state`) is written
+-- after the indexes, and nothing after that can fail: damaged counts begin anew, and a missing right to publish is
+-- ignored. A script that fails earlier leaves indexes that repair.lua fixes.
 --
 -- KEYS[1] is the prefix of all keys, with the hash tag: one cluster slot holds everything of a namespace. ARGV[1] is
--- what to publish when the script has changed something; empty: nothing.
+-- the message to publish when the script has changed something; empty: nothing.
 --
 -- Keys, after the prefix:
---   task          hash  id → what of a task does not change with each run, packed as in constants.lua
---   state         hash  id → what does; nothing for a task that is due and new: most that wait, and an add writes less
---   body          hash  id → what only Rust reads: policy, tags, arguments; where that is long
+--   task          hash  id → the parts of a task that do not change with each run, packed as in constants.lua
+--   state         hash  id → the parts that do; missing for a task that is due and new: most waiting tasks, so that an add
+--                       writes less
+--   body          hash  id → the parts that only Rust reads: policy, tags, arguments; only if they are long
 --   result, error, progress, past, key, run_key
---                 hash  id → what few tasks have; a flag in the state says whether to look
---   log:<id>      list  what a task logged
---   ids           zset  every id, all of score 0: each entry some that begin with the same 6 bytes (the millisecond they were
---                 made in), greatest first, one after the other; so in the order of their greatest
---   due:<ready list>    zset  tasks that can be claimed; score -priority, member seq and id: the order of claims
+--                 hash  id → parts that few tasks have; a flag in the state says whether to look
+--   log:<id>      list  the log lines of a task
+--   ids           zset  every id, all with score 0: each entry holds some ids that begin with the same 6 bytes (the
+--                 millisecond they were made in), greatest first; so entries are in the order of their greatest ids
+--   due:<ready list>    zset  claimable tasks; score -priority, member seq and id: the order of claims
 --   due           set   ready lists that may have such tasks
---   later:<ready list>  zset  tasks that are not due; score run_at, member seq and id
+--   later:<ready list>  zset  tasks that are not due yet; score run_at, member seq and id
 --   later         zset  ready lists that have such tasks; score the first run_at
---   names:<concurrency group> set   names of which tasks of that concurrency group are blocked
+--   names:<concurrency group> set   names of the blocked tasks of that concurrency group
 --   turn:<length of concurrency group>:<concurrency group><name>
 --                 zset  those tasks, as in due:<ready list>
---   aside:<queue>, since:<queue>
---                 zsets all that is blocked in a queue, in the order of that, and by when each came due
---   aside         hash  queue → under which limit that was, and up to which of them it was another
---   concurrency groups        hash  concurrency group → how many of its tasks run
+--   blocked:<queue>, since:<queue>
+--                 zsets all blocked tasks of a queue, in the order in which they were blocked, and by when each came due
+--   blocked       hash  queue → the key limit under which its tasks were blocked, and the number of the last one
+--                 that was blocked under another
+--   concurrency_groups  hash  concurrency group → how many of its tasks run
 --   starts        hash  queue → when its tasks started, for a rate limit
 --   expiring      zset  pending tasks that are not held, by the instant until which they can be started
 --   leases        zset  runs and holds by the end of their lease
 --   stopping      set   runs that were asked to stop
 --   ended         zset  seconds in which tasks ended
 --   ended_in:<second>
---                 list  those tasks: each entry the ids of some, one after the other. Those that were deleted since, or are
---                 no longer ended since then, are found out when it is their turn to be deleted
+--                 list  those tasks: each entry holds the ids of some. Tasks that have been deleted or run again since are
+--                 recognized when it is their turn to be deleted
 --   kept:<stage>, kept_in:<stage>:<second>
 --                 the same for tasks of one stage that are kept for longer than others; they are moved there when it would
 --                 be the turn of others
---   ended:<stage> zset  those that ended other than well, in the order of ids
---   keys          hash  idempotency key with its name → who holds it
---   run:<key>     hash  name → who waits for its first attempt with that run key
---   counts        hash  letter and queue (or 'i' and instance) → how many; 'V' and a claim whose answer was lost → when
---                 that was said: if it comes after all, it takes nothing
+--   ended:<stage> zset  tasks that ended other than `success`, in the order of ids
+--   keys          hash  idempotency key with its name → the task that holds it
+--   run:<key>     hash  name → the task that waits for its first attempt with that run key
+--   counts        hash  letter and queue (or 'i' and instance) → how many; 'V' and a claim whose answer was lost → when it
+--                 was given up: if it arrives after all, it takes nothing
 --   ends:<second> hash  queue → how many of its tasks ended in that second of the last minute
---   asked         hash  queues that are paused or have a stored configuration → that, or empty
---   schedules     zset  names of schedules, all of score 0
+--   asked         hash  queues that are paused or have a stored configuration → that configuration, or empty
+--   schedules     zset  names of schedules, all with score 0
 --   schedule:<name>
---                 hash  what is known of one: tick, outcome, task, start, paused, definition
+--                 hash  the state of a schedule: tick, outcome, task, start, paused, definition
 --   instance, there, seen, started, gone
---                 hash and zsets: what is known of processes, and until when they are believed to live
---   signs         hash  instance → on which start of the server, and when, it last showed that it lives
---   claim:<who>   text  the last claim of an instance: which it was, when, and the ids it took
+--                 hash and zsets: descriptions of instances, and until when they count as alive
+--   signs         hash  instance → its liveness: on which start of the server, and when, it last showed that it lives
+--   claim:<instance>
+--                 text  the last claim of an instance: its token, when it was made, and the ids it took
 --   stage:<id>    list  arguments of an insert that is too large for one call
 --   seq, meta
---   damaged:<key> what was moved aside since it held another type than it should
+--   damaged:<key> a key that was renamed because it held another type than it should
 --
--- A ready list is a queue and a name, "<length of queue>:<queue><name>": names that nobody here knows are in nobody's way. A concurrency group
--- is a queue and a concurrency key, written in the same way: see concurrency groups.lua.
--- Numbers are exact up to 2^53: instants are microseconds.
+-- A ready list is a queue and a name, "<length of queue>:<queue><name>", so that tasks with unknown names do not
+-- delay others. A concurrency group is a queue and a concurrency key, written in the same way: see
+-- concurrency_groups.lua. Numbers are exact up to 2^53; instants are in microseconds.
 
 
 local P, NEWS = KEYS[1], ARGV[1]
@@ -70,7 +73,7 @@ local band, bor, bnot = bit.band, bit.bor, bit.bnot
 local now = call('TIME')
 now = now[1] * 1000000 + now[2]
 
--- Redis makes text of numbers slowly, and of large ones not exactly.
+-- Redis turns numbers into text slowly, and large ones inexactly.
 local function text(number)
   return string.format('%.0f', number)
 end
@@ -97,7 +100,7 @@ local function call_many(command, key, list)
   return sum
 end
 
--- The same for reading: one list of as many answers.
+-- The same for reading: answers one list.
 local function read_many(command, key, list)
   local n = #list
   if n <= 4000 then
@@ -128,17 +131,17 @@ local function parts(packed, format, n)
   return list
 end
 
--- Numbers are kept as tasks move, not counted. What a script changes is written once, at its end.
+-- Counts are updated as tasks move. A script writes its changes once, at its end.
 local changes = {}
 
 local function count(field, n)
   changes[field] = (changes[field] or 0) + n
 end
 
--- The same for the tasks of each concurrency group that run, and for those of each queue that ended.
+-- The changes to the running tasks of each concurrency group, and the ended tasks of each queue.
 local concurrency_groups, ends = {}, {}
 
--- The ids of tasks that ended now.
+-- The ids of tasks that ended in this script.
 local over = {}
 
 local function run_in(concurrency_group, n)
@@ -149,7 +152,8 @@ local function note_ends(queue, n)
   ends[queue] = (ends[queue] or 0) + n
 end
 
--- A command on what can be begun anew where it holds another type than it should: the periodic check sees to the rest.
+-- A command on a key that may begin anew if it holds another type than it should: the periodic check restores the
+-- rest.
 local function put(command, key, ...)
   local answer = redis.pcall(command, P .. key, ...)
   if type(answer) == 'table' and answer.err and find(answer.err, 'WRONGTYPE', 1, true) then
@@ -159,7 +163,7 @@ local function put(command, key, ...)
   return answer
 end
 
--- Adds to a number that is kept.
+-- Adds to a stored count.
 local function add_to(key, field, n)
   local sum = put('HINCRBY', key, field, n)
   if type(sum) == 'number' then
@@ -189,7 +193,7 @@ local function write_counts()
   call_many('HSET', 'counts', numbers)
 end
 
--- For the end of every script that writes.
+-- Called at the end of every script that writes.
 local function commit()
   write_counts()
   for concurrency_group, n in pairs(concurrency_groups) do
@@ -209,7 +213,7 @@ local function commit()
     end
   end
   if NEWS ~= '' then
-    -- What was written stays: a missing right is found at the start of a process.
+    -- The data stays written: a missing right is reported when a process starts.
     redis.pcall('PUBLISH', P .. 'notifications', NEWS)
   end
 end
@@ -228,12 +232,12 @@ local function ready_list_parts(ready_list)
   return known[1], known[2]
 end
 
--- A task put together.
+-- Joins the `state` and the `task` of a task.
 local function join(state, task)
   return (state and sub(state, 1, REST_AT - 1) or NEW) .. task
 end
 
--- Tasks put together; false for those that are not there.
+-- Joined tasks; false for unknown ones.
 local function read_tasks(ids)
   local states, blobs = read_many('HMGET', 'state', ids), read_many('HMGET', 'task', ids)
   for i, task in ipairs(blobs) do
@@ -242,13 +246,13 @@ local function read_tasks(ids)
   return blobs
 end
 
--- The `state` of a task that comes into that stage and is else as it is put together.
+-- The `state` of a joined task with this stage.
 local function state_of(stage, blob)
   local _, _, body_at = unpack_bytes(WORDS, blob, LANE_AT)
   return string.char(stage) .. sub(blob, 2, REST_AT - 1) .. sub(blob, LANE_AT, body_at - 1)
 end
 
--- A task put together, with its body, wherever that is kept.
+-- A joined task with its body, wherever that is stored.
 local function with_body(id, blob)
   local _, _, body_at = unpack_bytes(WORDS, blob, LANE_AT)
   if body_at > #blob then
@@ -257,7 +261,7 @@ local function with_body(id, blob)
   return blob
 end
 
--- The same, or as much as there is of a task that cannot be put together: whoever reads that ends it.
+-- The same, or as much as there is of a damaged task: the caller that reads it fails it.
 local function as_it_is(id, blob)
   local is_whole, whole = pcall(with_body, id, blob)
   return is_whole and whole or blob

@@ -1,6 +1,6 @@
--- What the scripts begin with that do the most frequent things where these are simple, without base.lua: each function
--- that a script makes costs it something, each time. Such a script looks at everything before it writes; where something is
--- not simple it answers with nothing, has done nothing, and the script that does the same in full is called.
+-- The beginning of the scripts for the simple cases of the most frequent calls, without prelude.lua: each function
+-- that a script defines costs time, on each run. Such a script checks everything before it writes. If the case is not
+-- simple, it answers nothing, has done nothing, and the general script is called.
 local P, NEWS = KEYS[1], ARGV[1]
 local call, sub, byte, find = redis.call, string.sub, string.byte, string.find
 local pack, split = struct.pack, struct.unpack
@@ -8,7 +8,7 @@ local pack, split = struct.pack, struct.unpack
 local now = call('TIME')
 now = now[1] * 1000000 + now[2]
 
--- How numbers in `counts` change, and how many tasks of each queue ended.
+-- The changes to `counts`, and how many tasks of each queue ended.
 local changes, ends = {}, {}
 
 local function count(field, n)

@@ -1,5 +1,5 @@
--- Does once what the other scripts do, on keys of its own, and so finds what this user may not do. Answers with the first refusal,
--- or with nothing.
+-- Runs each command of the other scripts once, on keys of its own, to find missing rights of the user. Answers with
+-- the first refusal, or with nothing.
 local P = KEYS[1]
 local key = P .. 'probe'
 

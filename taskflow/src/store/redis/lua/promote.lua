@@ -1,4 +1,4 @@
--- What was not due and has come due.
+-- Moves tasks that have come due into the ready lists.
 
 -- Moves up to `limit` tasks of a ready list that have come due.
 local function promote_ready_list(ready_list, limit)
@@ -31,7 +31,7 @@ local function promote_ready_list(ready_list, limit)
   return #found
 end
 
--- Makes due what has come due: a thousand at most, the rest the next time. Answers whether anything was not due.
+-- Moves tasks that have come due, at most a thousand; the next call goes on. Answers whether any task was not due.
 local function promote()
   local first, left = call('ZRANGE', P .. 'later', 0, 0, 'WITHSCORES'), 1000
   if not first[1] then

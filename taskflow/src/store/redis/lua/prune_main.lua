@@ -9,7 +9,7 @@ for stage = SUCCESS, REJECTED do
   earliest = math.min(earliest or last[stage], last[stage])
 end
 
--- Those that ended well and have at most a result beside them: most of them. They are forgotten together.
+-- Successes that have at most a result beside their state, as most do. They are deleted together.
 local plain, results, bodies = {}, {}, {}
 
 local function forget_one(id, blob)
@@ -88,7 +88,7 @@ local function prune_second(seconds, list, second, of)
     end
     local young = prune(parts(packed, 'c16', n), second, of)
     if #young > 0 then
-      -- Those behind them are younger still.
+      -- The tasks after them are younger still.
       call('LPUSH', list, table.concat(young))
       return
     end
@@ -107,7 +107,7 @@ prune_seconds(P .. 'ended', P .. 'ended_in:', latest)
 for stage = SUCCESS, REJECTED do
   prune_seconds(P .. 'kept:' .. text(stage), P .. 'kept_in:' .. text(stage) .. ':', last[stage], stage)
 end
--- What is left of processes that have been gone for as long.
+-- Removes the data of instances that have been gone for as long.
 for _, list in ipairs({ 'there', 'gone' }) do
   for _, instance in ipairs(call('ZRANGEBYSCORE', P .. list, '-inf', text(earliest), 'LIMIT', 0, 100)) do
     call('ZREM', P .. list, instance)
@@ -119,7 +119,7 @@ for _, list in ipairs({ 'there', 'gone' }) do
   end
 end
 commit()
--- Numbers that have come back to nothing need no place, nor claims that will hardly come any more.
+-- Removes counts that are zero, and given-up claims that will hardly arrive any more.
 local numbers = call('HGETALL', P .. 'counts')
 for i = 1, #numbers, 2 do
   local field, number = numbers[i], numbers[i + 1]

@@ -1,4 +1,5 @@
--- The queues that are paused or have a stored configuration: of each its name, that (or empty), and whether it is paused.
+-- The queues that are paused or have a stored configuration: for each its name, the configuration (or empty), and
+-- whether it is paused.
 local asked, answer = call('HGETALL', P .. 'asked'), {}
 for i = 1, #asked, 2 do
   local n = #answer

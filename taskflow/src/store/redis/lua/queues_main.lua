@@ -1,12 +1,13 @@
--- What is in the queues: the numbers that are kept; the stored configurations; and for each queue how many tasks have come
--- due that no claim has made due yet, when the first task came due that waits, and how many ended within the last minute.
+-- The statistics of the queues: the stored counts; the stored configurations; and for each queue how many tasks have
+-- come due that no claim has moved to a ready list yet, when the oldest runnable task came due, and how many ended
+-- within the last minute.
 local overdue, since, ended = {}, {}, {}
 
 local function has_waited_since(queue, at)
   since[queue] = math.min(since[queue] or FOR_EVER, at)
 end
 
--- When a task came due: it cannot have waited for longer than it is there.
+-- When a task came due: not before it was created.
 local function came_due(member)
   local task = call('HGET', P .. 'task', sub(member, 9))
   return math.max(unpack_bytes('<i8i8', task, RUN_AT_IN))
@@ -14,7 +15,7 @@ end
 
 for _, ready_list in ipairs(call('SMEMBERS', P .. 'due')) do
   local queue, below = ready_list_parts(ready_list), '-inf'
-  -- The first of each priority; nobody uses many.
+  -- The first task of each priority; nobody uses many.
   for _ = 1, 100 do
     local first = call('ZRANGE', P .. 'due:' .. ready_list, below, '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
     if not first[1] then

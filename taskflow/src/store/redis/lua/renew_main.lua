@@ -1,5 +1,5 @@
--- Makes leases good for another while. ARGV: notification, instance, lease, how long the instance is believed to live, number of
--- runs, ids, fences. Answers with one text, a byte for each: '0' ours, '1' ours and asked to stop, 'x' lost.
+-- Renews leases. ARGV: notification, instance, lease, how long the instance counts as alive, number of runs, ids,
+-- fences. Answers with one text, a byte for each run: '0' renewed, '1' renewed and asked to stop, 'x' lost.
 local instance, until_ = ARGV[2], text(later_by(tonumber(ARGV[3])))
 call('ZADD', P .. 'seen', 'XX', text(now), instance)
 call('ZADD', P .. 'there', 'XX', text(now + ARGV[4]), instance)

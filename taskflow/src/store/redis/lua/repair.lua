@@ -1,6 +1,6 @@
--- What other hands have damaged, found and put right. What a task is stands in `task` and `state`; everything else follows
--- from these, but for what stands beside a task. A task of which these cannot be read has failed, with the reason; what
--- refers to no task is taken out.
+-- Finds and repairs data that other programs damaged. A task is defined by `task` and `state`; all other data is
+-- derived from them, except what is stored beside a task. A task whose `task` or `state` cannot be read is failed
+-- with the reason; references to missing tasks are removed.
 
 local found = {}
 
@@ -12,7 +12,7 @@ local function hex(bytes)
   return (string.gsub(sub(bytes, 1, 40), '.', function(c) return string.format('%02x', byte(c)) end))
 end
 
--- A text with its length before it, and where the next thing begins; nothing if it is cut short.
+-- A text with its length before it, and where the next item begins; nothing if it is cut short.
 local function word_at(blob, at)
   if #blob < at + 1 then
     return nil
@@ -29,7 +29,8 @@ local function is_ready_list(ready_list)
   return n and #n < 10 and #n + 1 + tonumber(n) <= #ready_list
 end
 
--- Lane, concurrency group and where the body begins; nothing if they cannot be read. `at` is where the ready list is.
+-- Ready list, concurrency group and where the body begins; nothing if they cannot be read. `at` is where the ready
+-- list is.
 local function words_in(blob, at)
   local ready_list, group_at = word_at(blob, at)
   if not ready_list or not is_ready_list(ready_list) then
@@ -98,8 +99,8 @@ local function flaw(id, state, task)
   end
 end
 
--- Makes a task of which something cannot be read a failed one, with what can be. `ready_list` is where it was found, if that is known.
--- Numbers are counted anew afterwards.
+-- Makes a damaged task a failed one, with the data that can be read. `ready_list` is where it was found, if that is
+-- known. The caller has the counts computed anew afterwards.
 local function fail_damaged(id, state, task, ready_list, why)
   local written = unpack_bytes('>I8', '\0\0' .. sub(id, 1, 6)) * 1000
   local t = {}
@@ -120,7 +121,7 @@ local function fail_damaged(id, state, task, ready_list, why)
     ready_list = of_task or ready_list
   end
   if state and #state >= FENCE_END then
-    -- The run that may be under way writes nothing any more.
+    -- The run that may be under way can write nothing any more.
     local fence = unpack_bytes('<I8', state, FENCE_AT)
     t[FENCE] = fence < LAST_FENCE and fence + 1 or t[FENCE]
     ready_list = ready_list or words_in(state, REST_AT)
@@ -164,7 +165,7 @@ local function fail_damaged(id, state, task, ready_list, why)
   note('t' .. id .. why)
 end
 
--- Looks whether a sound task is where it belongs, and puts it there.
+-- Checks whether a sound task is in the right indexes, and puts it there.
 local function put_right(id, state, task)
   if state and byte(state) == SUCCESS and band(byte(state, 4), bor(HAS_KEY, HAS_RUN_KEY)) == 0 then
     if not entry_of(id) then
@@ -201,7 +202,7 @@ local function put_right(id, state, task)
     call('ZREM', P .. 'since:' .. queue, id)
     stage, changed = DUE, true
   elseif stage == BLOCKED then
-    -- No claim has this limit: the next one looks at all of them again.
+    -- No claim has the limit 0, so the next one looks at all blocked tasks again.
     call('HSETNX', P .. 'blocked', queue, '0:0')
   elseif stage == LAPSED and t[EXPIRES] >= NEVER then
     stage, changed = DUE, true
@@ -219,7 +220,7 @@ local function put_right(id, state, task)
   elseif stage == HELD or stage == RUNNING then
     local score = tonumber(call('ZSCORE', P .. 'leases', id) or 'inf')
     if score > now + LONGEST_LEASE then
-      -- Whoever runs it renews it before that.
+      -- The process that runs it renews it before that.
       call('ZADD', P .. 'leases', text(now + FOUND_LEASE), id)
     end
     if stage == RUNNING and t[STOP] == 1 then
@@ -236,7 +237,7 @@ local function put_right(id, state, task)
   end
 end
 
--- Looks at one task, wherever its id was found.
+-- Checks one task, wherever its id was found.
 local function check(id, ready_list, task, state)
   if task == nil then
     task, state = call('HGET', P .. 'task', id), call('HGET', P .. 'state', id)
@@ -248,7 +249,7 @@ local function check(id, ready_list, task, state)
   return not why
 end
 
--- The stage of the task of that id, which is sound, and it put together.
+-- The stage of a sound task, and the joined task.
 local function stage_now(id)
   local blob = read_tasks({ id })[1]
   return byte(blob), blob

@@ -1,7 +1,6 @@
--- One step of a repair. ARGV: notification, the step, what it is about, a cursor, how many at most. Answers with the next cursor ('0': the
--- step is done), and what was found: for each 't', the id of a
--- task that has failed by it, and why; or '!' and what was wrong; or 'd', 'l' or 'a' and what is to be looked at; or '='
--- and what was counted.
+-- One step of a repair. ARGV: notification, the step, its object, a cursor, the maximum number of entries. Answers
+-- with the next cursor ('0': the step is done), and what was found: 't', the id of a task that has failed by it, and
+-- why; or '!' and what was wrong; or 'd', 'l' or 'a' and what to check next; or '=' and what was counted.
 local step, of, cursor, most = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local steps = {}
 
@@ -26,7 +25,7 @@ local function integers_only(key, fields)
   end
 end
 
--- What there is one of. Reading each moves a key of another type aside.
+-- Checks the single keys. Reading each renames a key of another type.
 function steps.keys()
   for _, key in ipairs({ 'task', 'state', 'body', 'result', 'error', 'progress', 'past', 'key', 'run_key', 'blocked', 'concurrency_groups',
     'starts', 'keys', 'counts', 'asked', 'instance', 'meta', 'signs' }) do
@@ -78,7 +77,7 @@ function steps.keys()
   cursor = '0'
 end
 
--- The ready lists there are: answered as what was found.
+-- Answers the existing ready lists.
 function steps.ready_lists()
   for _, ready_list in ipairs(call('SMEMBERS', P .. 'due')) do
     if is_ready_list(ready_list) then
@@ -100,7 +99,7 @@ function steps.ready_lists()
   cursor = '0'
 end
 
--- Tasks of a ready list: those there must be due, or not yet. `members` with their scores.
+-- Checks tasks of a ready list, which must be in this stage (due or later). `members` alternates with their scores.
 local function look_at_ready_list(key, ready_list, stage, members)
   for i = 1, #members, 2 do
     local member = members[i]
@@ -139,7 +138,7 @@ function steps.later()
   look_at_later(scan('ZSCAN', 'later:' .. of))
 end
 
--- What claims and promotions meet first.
+-- Checks the tasks that claims and promotions meet first.
 function steps.first_due()
   look_at_ready_list('due:' .. of, of, DUE, call('ZRANGE', P .. 'due:' .. of, 0, most - 1, 'WITHSCORES'))
   cursor = '0'
@@ -150,7 +149,7 @@ function steps.first_later()
   cursor = '0'
 end
 
--- Sorted sets of ids: each task must be in one of these stages.
+-- Checks sorted sets of ids: each task must be in one of these stages.
 local function look_at_ids(key, from, to, members)
   members = members or scan('ZSCAN', key)
   for i = 1, #members, 2 do
@@ -158,7 +157,7 @@ local function look_at_ids(key, from, to, members)
     local state = #id == 16 and call('HGET', P .. 'state', id)
     local task = #id == 16 and call('HGET', P .. 'task', id)
     local fits = false
-    -- Where nothing is left of it, nothing says what it was.
+    -- If both parts are missing, nothing says what the task was.
     if (task or state) and check(id) then
       local stage = stage_now(id)
       fits = stage >= from and stage <= to
@@ -177,7 +176,7 @@ function steps.expiring()
   look_at_ids('expiring', DUE, LAPSED)
 end
 
--- What recoveries meet first.
+-- Checks the tasks that recoveries meet first.
 function steps.first_leases()
   for key, last in pairs({ leases = RUNNING, expiring = LAPSED }) do
     local members = call('ZRANGE', P .. key, 0, most - 1, 'WITHSCORES')
@@ -199,7 +198,7 @@ function steps.since()
   look_at_ids('since:' .. of, BLOCKED, BLOCKED)
 end
 
--- The first of a turn, if it is a task that waits in it; what is none is taken out.
+-- The first blocked task of a turn. Members that are not blocked tasks are removed.
 local function first_in(turn, concurrency_group)
   while true do
     local first = call('ZRANGE', P .. turn, 0, 0)[1]
@@ -216,8 +215,9 @@ local function first_in(turn, concurrency_group)
   end
 end
 
--- Makes the first task of each concurrency group due if no task of that concurrency group runs: a damaged task may have blocked the others.
--- One that was due already makes them two, and the next claim puts one aside again. Comes when the concurrency groups are counted.
+-- Makes the first task of each concurrency group due if no task of that group runs: a damaged task may have blocked
+-- the others. If one was due already, two are, and the next claim blocks one again. Runs after the groups have been
+-- counted.
 function steps.concurrency_groups()
   local members = scan('ZSCAN', 'blocked:' .. of)
   for i = 1, #members, 2 do
@@ -302,7 +302,7 @@ local function add(numbers, field)
   numbers[field] = (numbers[field] or 0) + 1
 end
 
--- Adds what is counted of some tasks, given with their ids.
+-- Adds the counts of some tasks, given with their ids.
 local function tally(numbers, of_group, some)
   local ids = {}
   for i = 1, #some, 2 do
@@ -328,7 +328,7 @@ local function tally(numbers, of_group, some)
   end
 end
 
--- Counts some tasks, where there are too many to count them all in one go: answers with '=', the number and what was counted.
+-- Counts some tasks, if there are too many to count in one script: answers with '=', the number and what was counted.
 function steps.tally()
   local numbers = {}
   tally(numbers, {}, scan('HSCAN', 'task'))
@@ -337,7 +337,7 @@ function steps.tally()
   end
 end
 
--- Whether there are few enough to count them all in one go: answers '=' if not.
+-- Whether there are few enough tasks to count in one script: answers '=' if not.
 function steps.size()
   if call('HLEN', P .. 'task') > COUNTED_AT_ONCE then
     note('=')
@@ -375,7 +375,7 @@ local function write_groups(of_group)
   end
 end
 
--- Counts everything anew, in one go.
+-- Counts everything anew, in one script.
 function steps.counts()
   local numbers, of_group, from = {}, {}, '0'
   repeat
@@ -388,8 +388,8 @@ function steps.counts()
   cursor = '0'
 end
 
--- Takes what was tallied, while tasks moved on, for what has ended; counts anew what is due, not due, blocked, held and runs; and
--- makes the sum right. ARGV from 6 on: fields and numbers.
+-- Takes the tallies, made while other calls went on, as the counts of ended tasks; counts due, later, blocked, held
+-- and running tasks anew; and corrects the sum. ARGV from 6 on: fields and numbers.
 function steps.take_tally()
   local numbers, of_group, of_running = {}, {}, {}
   for at = 6, #ARGV, 2 do

@@ -1,6 +1,6 @@
--- Keeps what runs say.
+-- Stores the progress and the log lines of runs.
 
--- Keeps lines and progress. `t` is saved by the caller.
+-- Stores lines and progress. The caller saves `t`.
 local function say(t, progress, lines, bytes)
   if progress then
     attach(t, HAS_PROGRESS, 'progress', progress)

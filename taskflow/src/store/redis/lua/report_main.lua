@@ -1,5 +1,5 @@
--- Keeps what runs say before they end. ARGV: notification, then for each its id, a specification, a progress if there is one,
--- lines. Answers with one text, a byte for each: '1' if the run is alive.
+-- Stores reports of runs before they end. ARGV: notification, then for each its id, a specification, a progress if
+-- there is one, log lines. Answers with one text, a byte for each: '1' if the run is alive.
 local at, last, answers = 2, #ARGV, {}
 while at <= last do
   local id = ARGV[at]

@@ -1,5 +1,6 @@
--- Tasks as they are, for the rules to decide about them. ARGV: notification, ids. Answers the clock, then for each what is kept of it
--- (but for a long body), its idempotency key with its name, and the task that holds this key; nothing where there is none.
+-- Tasks for the rules to decide about. ARGV: notification, ids. Answers the clock, then for each task its data
+-- (without a long body), its idempotency key with its name, and the task that holds that key; nothing where there is
+-- none.
 local ids, answer = {}, { text(now) }
 for i = 2, #ARGV do
   ids[i - 1] = ARGV[i]

@@ -1,12 +1,13 @@
--- Signs of life: see signs.rs. What is forbidden to this user, or not there, tells nothing: then only leases do.
+-- Liveness: see liveness.rs. If the user may not run these commands, or the server does not know them, liveness is
+-- unknown; then dead processes are noticed only when their leases end.
 
--- Which start of the server this is, or nil.
+-- Identifies this start of the server, or nil.
 local function run_id()
   local info = redis.pcall('INFO', 'server')
   return type(info) == 'string' and string.match(info, 'run_id:(%x+)') or nil
 end
 
--- How many listen on the channels of these instances, or nil.
+-- How many subscribers the channels of these instances have, or nil.
 local function listeners(instances)
   local counts = {}
   for from = 1, #instances, 1000 do

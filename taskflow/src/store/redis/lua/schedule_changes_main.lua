@@ -1,6 +1,6 @@
--- The schedules that were defined or removed since a version, in the order of these changes. ARGV: notification, the version, how
--- many at most. Answers the latest version; or, if that is another, the version of the last schedule that follows, whether
--- there is more, and the schedules.
+-- The schedules that were defined or removed since a version, in the order of these changes. ARGV: notification, the
+-- version, the maximum number. Answers the latest version. If that is a later one, also answers the version of the
+-- last schedule that follows, whether there are more, and the schedules.
 local latest, since, most = tonumber(call('GET', P .. 'schedule_version') or '0'), tonumber(ARGV[2]), tonumber(ARGV[3])
 if latest <= since then
   return { latest, 0 }

@@ -1,4 +1,4 @@
--- What is known of one schedule. ARGV: notification, its name.
+-- The state of one schedule. ARGV: notification, its name.
 local answer = {}
 if call('EXISTS', P .. 'schedule:' .. ARGV[2]) == 1 then
   append_schedule(answer, ARGV[2])

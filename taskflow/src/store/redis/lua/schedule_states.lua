@@ -1,5 +1,5 @@
--- Appends what is known of a schedule: its name, and for tick, outcome, start, task, paused, definition, declared,
--- declared_since, skipped and last_skipped what there is.
+-- Appends the state of a schedule: its name, and the values of tick, outcome, start, task, paused, definition,
+-- declared, declared_since, skipped and last_skipped, nil for a missing one.
 local function append_schedule(answer, name)
   local n = #answer + 1
   answer[n] = name

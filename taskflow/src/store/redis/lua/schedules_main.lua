@@ -1,4 +1,5 @@
--- What is known of schedules, by name. ARGV: notification, the name after which to begin (empty: at the first), how many at most.
+-- The states of schedules, by name. ARGV: notification, the name after which to begin (empty: at the first), the
+-- maximum number.
 local answer = {}
 local first = ARGV[2] == '' and '-' or '(' .. ARGV[2]
 for _, name in ipairs(call('ZRANGEBYLEX', P .. 'schedules', first, '+', 'LIMIT', 0, tonumber(ARGV[3]))) do

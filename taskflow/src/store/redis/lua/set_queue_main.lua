@@ -1,4 +1,4 @@
--- Stores a configuration of a queue, or forgets it. ARGV: notification, queue, the configuration; empty: none.
+-- Stores or removes the configuration of a queue. ARGV: notification, queue, the configuration; empty: none.
 if ARGV[3] ~= '' or call('HEXISTS', P .. 'counts', 'P' .. ARGV[2]) == 1 then
   call('HSET', P .. 'asked', ARGV[2], ARGV[3])
 else

@@ -1,6 +1,7 @@
--- Changes a schedule. ARGV: notification, schedule, then 'pause', or 'resume', or 'define', what it is and up to which tick it has
--- none, or 'remove' and how many removals to remember, or 'declare', the timing, since when and instead of which, or
--- 'undeclare' and since when it was declared. Answers whether it was known.
+-- Changes a schedule. ARGV: notification, schedule, then 'pause'; or 'resume'; or 'define', the definition and the
+-- instant after which its ticks begin; or 'remove' and how many removals to remember; or 'declare', the timing, since
+-- when, and which timing it replaces; or 'undeclare' and since when it was declared. Answers whether the schedule was
+-- known.
 local schedule, change = P .. 'schedule:' .. ARGV[2], ARGV[3]
 local was_known = call('EXISTS', schedule)
 
@@ -10,7 +11,7 @@ local function note_change()
   return version
 end
 
--- Ticks begin after this instant, or after the latest that has been dealt with.
+-- Ticks begin after this instant, or after the latest tick that has been handled.
 local function begin_after(instant)
   local latest = call('HGET', schedule, 'tick')
   if not latest or tonumber(latest) < tonumber(instant) then
@@ -62,7 +63,7 @@ else
   if change == 'pause' then
     call('HSET', schedule, 'paused', 1)
   elseif change == 'resume' then
-    -- It is known from now on, if only for this.
+    -- The schedule is known from now on, even if nothing else is stored.
     call('HSET', schedule, 'known', 1)
     call('HDEL', schedule, 'paused')
   elseif change == 'declare' then

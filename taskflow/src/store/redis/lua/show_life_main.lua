@@ -1,5 +1,5 @@
--- Notes that an instance shows that it lives, on which start of the server, and which time that is. ARGV: notification, instance,
--- whether it is to be shown. Answers 1 if it is now: somebody listens on its channel on this very server.
+-- Stores that an instance shows that it lives, with the start of the server and the time. ARGV: notification,
+-- instance, whether to show it. Answers 1 if it is shown now: its channel has a subscriber on this very server.
 local instance = ARGV[2]
 local run = ARGV[3] == '1' and run_id()
 local counts = run and listeners({ instance })

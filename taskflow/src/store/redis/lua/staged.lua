@@ -1,4 +1,5 @@
--- The arguments of an insert are those that were staged. ARGV: notification, the stage, how many there must be.
+-- Replaces ARGV by the staged arguments of an insert. ARGV: notification, the stage, how many arguments there must
+-- be.
 local stage, staged = P .. 'stage:' .. ARGV[2], tonumber(ARGV[3])
 if call('LLEN', stage) ~= staged then
   return false

@@ -1,4 +1,4 @@
--- One task at a time: for everything that does not happen to thousands of tasks a second.
+-- Functions for one task at a time, for everything that does not happen to thousands of tasks a second.
 
 local function has(flags, flag)
   return band(flags, flag) ~= 0
@@ -30,7 +30,7 @@ local function save(t)
   call('HSET', P .. 'task', t.id, sub(numbers, REST_AT) .. words .. t.body)
 end
 
--- Keeps a text beside a task, or forgets it.
+-- Stores a text beside a task, or removes it.
 local function attach(t, flag, key, value)
   if value then
     call('HSET', P .. key, t.id, value)
@@ -45,7 +45,7 @@ local function waits_for_first(t)
   return t[ATTEMPT] == 0 and t[STAGE] <= HELD
 end
 
--- Gives a task its body. It is saved by the caller.
+-- Sets the body of a task. The caller saves the task.
 local function set_body(t, body)
   if #body <= LONG_BODY then
     if t.body == '' then
@@ -58,7 +58,8 @@ local function set_body(t, body)
   end
 end
 
--- Takes a task out of everything `enter` or a claim put it in. Of a concurrency group that it was in the way of, `settle` comes next.
+-- Takes a task out of everything that `enter` or a claim put it in. The caller then calls `settle`, which unblocks
+-- the next task of its concurrency group.
 local function leave(t)
   local stage, ready_list, id, concurrency_group = t[STAGE], t[READY_LIST], t.id, t[GROUP_KEY]
   local queue, name = ready_list_parts(ready_list)
@@ -106,7 +107,7 @@ local function leave(t)
   end
 end
 
--- Lets the next of a concurrency group be claimed that a task was in the way of, unless it still runs in it.
+-- Unblocks the next task of the concurrency group that a task has left, unless the task still runs in it.
 local function settle(t)
   local concurrency_group = t.left
   t.left = nil
@@ -115,9 +116,9 @@ local function settle(t)
   end
 end
 
--- Puts a task where it belongs, and saves it. What is held or runs has the end of its lease in `t.lease`. A task that
--- comes to wait for its first attempt again, when another has taken its run key meanwhile, loses that key: the younger
--- add replaced it.
+-- Puts a task into the indexes of its stage, and saves it. A held or running task has the end of its lease in
+-- `t.lease`. A task that waits for its first attempt again loses its run key if another add has taken that key
+-- meanwhile: the younger add replaced it.
 local function enter(t)
   local stage, ready_list, id, concurrency_group = t[STAGE], t[READY_LIST], t.id, t[GROUP_KEY]
   local queue, name = ready_list_parts(ready_list)
@@ -164,7 +165,7 @@ local function enter(t)
   settle(t)
 end
 
--- The entry of `ids` that has this one: most often the first that could.
+-- The entry of `ids` that has this id: most often the first candidate.
 local function entry_of(id)
   local from, last = 0, '[' .. sub(id, 1, SHARED) .. BEHIND
   repeat
@@ -203,7 +204,7 @@ local function forget_ids(ids)
   call_many('ZADD', 'ids', new)
 end
 
--- Forgets a task and all that is kept of it.
+-- Deletes a task and all its data.
 local function forget(t)
   leave(t)
   t[STAGE] = CANCELLED

@@ -1,6 +1,6 @@
--- How a task moves on from a run: shared by the ends of runs, by recoveries and by controls.
+-- How a task moves on from a run: shared by finishes, recoveries and controls.
 
--- Writes a run down as a former attempt, which ended at `ended`: now, unless told.
+-- Stores a run as a former attempt, which ended at `ended` (default: now).
 local function remember(t, outcome, error, ended)
   local old = has(t[FLAGS], HAS_PAST) and call('HGET', P .. 'past', t.id) or ''
   error = error or ''
@@ -8,7 +8,7 @@ local function remember(t, outcome, error, ended)
     .. pack('<I4c16i8i8BI4', t[ATTEMPT], t[HOLDER], t[STARTED], ended or now, outcome, #error) .. error)
 end
 
--- Lets a task wait: for its time, if that is not yet.
+-- Makes a task wait until `run_at`; it is due if that has passed.
 local function wait(t, run_at)
   t[STAGE] = run_at > now and LATER or DUE
   t[RUN_AT], t[FINISHED], t[STOP], t[OUTCOME] = run_at, 0, 0, 0

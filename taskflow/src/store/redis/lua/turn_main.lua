@@ -1,5 +1,5 @@
--- The ends of some runs and a claim, in one. ARGV: notification, the ends, the claim. A claim that meets damage leaves the ends as they are: the
--- answer then has nothing but these.
+-- Ends runs and makes a claim in one script. ARGV: notification, the finishes, the claim. If the claim meets damage,
+-- the finishes stay applied; the answer then contains only these.
 local ends, at = finish(2)
 local answer = { ends }
 if not pcall(claim, at, answer) then

@@ -1,11 +1,12 @@
--- Takes back a claim whose answer was lost: nobody knows of its runs, so none of them has begun. If it comes only now, it
--- takes nothing. It does what the rules make of a run that is given back before it began; here, since the note of the claim
--- and its tasks must be seen to in one. ARGV: notification, instance, which claim of which handle it was.
+-- Takes back a claim whose answer was lost: no process knows its runs, so none of them has begun. If the claim
+-- arrives only later, it takes nothing. This does what the rules say about a run that is given back before it began.
+-- It is a script of its own because the record of the claim and its tasks must be handled together. ARGV:
+-- notification, instance, the token of the claim.
 call('HSET', P .. 'counts', 'V' .. ARGV[3], text(now))
 local last = call('GET', P .. 'claim:' .. ARGV[2])
 if last and #last >= #ARGV[3] + 8 and sub(last, 1, #ARGV[3]) == ARGV[3] then
   local at = #ARGV[3] + 1
-  -- A damaged note takes nothing back: the leases end.
+  -- A damaged record takes nothing back: the leases end.
   local claimed_at = unpack_bytes('<i8', last, at)
   for from = at + 8, #last, 16 do
     local t = load(sub(last, from, from + 15))

@@ -1,11 +1,11 @@
--- The starts of the last while, for a rate limit: the rule of `StartWindow` in Rust, which says why it is so. A limit's length
--- has a hundred slices. A window is kept as pairs, oldest first: the instant at which a slice ends, and the starts in it.
--- Instants, so that they mean the same when the limit's length changes.
+-- The recent starts, for a rate limit: the rule of `StartWindow` in Rust, which gives the reasons. The length of a
+-- limit has a hundred slices. A window is stored as pairs, oldest first: the instant at which a slice ends, and the
+-- starts in it. Instants keep their meaning when the length of the limit changes.
 
--- What of a window is remembered, as a list of those pairs, and the starts in it.
+-- The part of a window that still counts, as a list of those pairs, and the starts in it.
 local function remembered(window, slice, at)
   local pairs_, n, starts = {}, 0, 0
-  -- What a clock that was far ahead wrote is no start of the last while.
+  -- An entry further ahead was written under a wrong clock and is ignored.
   local beyond = at + math.max(100 * slice, 60000000)
   for from = 1, #window, 16 do
     local ends_at, started = unpack_bytes('<i8i8', window, from)
@@ -17,10 +17,10 @@ local function remembered(window, slice, at)
   return pairs_, starts
 end
 
--- The window when so many more start, at least one.
+-- The window after `started` more starts, at least one.
 local function with_starts(pairs_, slice, at, started)
   local n, ends_at = #pairs_, (math.floor(at / slice) + 1) * slice
-  -- A clock that was set back counts on in the latest slice there is.
+  -- If the clock was set back, counting goes on in the latest slice.
   if n > 0 and pairs_[n - 1] >= ends_at then
     pairs_[n] = pairs_[n] + started
   else
@@ -33,7 +33,7 @@ local function with_starts(pairs_, slice, at, started)
   return table.concat(window)
 end
 
--- When another may start, where none may now; nothing: never.
+-- When the next task may start, if none may now; nothing: never.
 local function next_start(pairs_, starts, most, slice)
   for i = 1, #pairs_, 2 do
     starts = starts - pairs_[i + 1]

@@ -1,4 +1,4 @@
--- Writes what claim_plain.lua found, but for the states.
+-- Writes the result of claim_plain.lua, except the states.
 if taken > 0 then
   call('ZREMRANGEBYRANK', P .. 'due:' .. work, 0, taken - 1)
   call('ZADD', P .. 'leases', unpack(new_leases))

@@ -1,4 +1,4 @@
--- Writes what ends_well.lua found, but for the states.
+-- Writes the result of finish_success_fast.lua, except the states.
 if k > 0 then
   call('ZREM', P .. 'leases', unpack(leases))
   if #results > 0 then

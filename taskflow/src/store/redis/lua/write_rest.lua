@@ -1,10 +1,10 @@
--- Writes states and numbers, and tells.
+-- Writes states and counts, and publishes.
 if #states > 0 then
   call('HSET', P .. 'state', unpack(states))
 end
 for field, n in pairs(changes) do
   if n ~= 0 then
-    -- A number that is damaged is found by the periodic check.
+    -- A damaged count is found by the periodic check.
     redis.pcall('HINCRBY', P .. 'counts', field, n)
   end
 end

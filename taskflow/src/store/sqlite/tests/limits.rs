@@ -1,4 +1,4 @@
-//! What limits and expiry cost, and what no case of the contract can see of them.
+//! The cost of limits and expiry, and behaviour that the contract tests cannot see.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,7 +8,7 @@ use crate::model::{NewTask, QueueConfig, TaskFilter, TaskStatus, When};
 use crate::store::sqlite::{SqliteStore, claim as claims};
 use crate::store::{Claim, Finish, FinishKind, SharedLimits, Start, Store};
 
-/// The steps of SQLite's machine that a claim takes.
+/// The number of steps of SQLite's virtual machine that a claim takes.
 async fn steps(store: &SqliteStore, claim: Claim) -> i64 {
     let counted = store.write(move |tx| {
         let before = tx.sql.steps();
@@ -43,7 +43,7 @@ async fn due_tasks_of_names_nobody_asked_for_cost_a_claim_nothing() {
         steps(&store, warm_up).await;
     }
     let alone = (steps(&store, one_name()).await, steps(&store, some_names()).await);
-    // Of every place in the order: before, between and after the known ones, more urgent and less.
+    // At every place of the order: before, between and after the known names, more and less urgent.
     for name in ["0", "b", "zz"] {
         for priority in [-1, 0, 1] {
             let strangers = many(1_000, || NewTask { priority, ..task(name) });
@@ -52,13 +52,13 @@ async fn due_tasks_of_names_nobody_asked_for_cost_a_claim_nothing() {
     }
     let beside = (steps(&store, one_name()).await, steps(&store, some_names()).await);
     assert_eq!(alone.0, beside.0, "steps with one name");
-    // One more look where a strange name lies before the next known one.
+    // One more lookup where an unknown name lies before the next known one.
     assert!(beside.1 <= alone.1 + 40, "{} steps instead of {}", beside.1, alone.1);
     assert_eq!(store.claim(claim(me, 100)).await.unwrap().tasks.len(), 8);
 }
 
 #[tokio::test]
-async fn a_crowd_is_put_aside_in_bounded_steps_and_then_costs_nothing() {
+async fn tasks_of_a_busy_key_are_blocked_in_bounded_steps_and_then_cost_nothing() {
     let (_directory, path) = place();
     let store = open(&path);
     let me = joined(&store).await;
@@ -70,7 +70,7 @@ async fn a_crowd_is_put_aside_in_bounded_steps_and_then_costs_nothing() {
         asked += 1;
     }
     assert_eq!(asked, 2, "a thousand at once");
-    // All of it waits, and no claim looks at it any more.
+    // All of them wait, and no claim examines them any more.
     let quiet = steps(&store, of_key(claim(me, 2), 1)).await;
     assert!(quiet < 300, "{quiet} steps");
     let info = store.queues().await.unwrap().remove(0);
@@ -78,7 +78,7 @@ async fn a_crowd_is_put_aside_in_bounded_steps_and_then_costs_nothing() {
     let page = store.list(TaskFilter::new().status(TaskStatus::Pending).limit(1000)).await.unwrap();
     assert_eq!(page.items.len(), 1000, "what is blocked is listed as pending");
 
-    // A limit that grows lets all of it go, a part with each claim.
+    // A raised limit unblocks all of them, a part with each claim.
     let mut running = 1;
     for _ in 0..20 {
         let claims = store.claim(of_key(claim(me, 3_000), 2_000)).await.unwrap();
@@ -88,7 +88,7 @@ async fn a_crowd_is_put_aside_in_bounded_steps_and_then_costs_nothing() {
         }
     }
     assert_eq!(running, 2_000);
-    // And so does one that goes.
+    // And so does a removed limit.
     for _ in 0..20 {
         running += store.claim(claim(me, 3_000)).await.unwrap().tasks.len();
     }
@@ -103,7 +103,7 @@ async fn a_crowd_is_put_aside_in_bounded_steps_and_then_costs_nothing() {
 }
 
 #[tokio::test]
-async fn two_who_disagree_about_a_limit_keep_no_other_key_waiting() {
+async fn two_claims_that_disagree_about_a_limit_keep_no_other_key_waiting() {
     let (_directory, path) = place();
     let store = open(&path);
     let me = joined(&store).await;
@@ -150,7 +150,7 @@ async fn the_count_of_a_keys_runs_is_true_however_they_end() {
     for (at, (run, kind)) in claimed.iter().map(|it| it.run).zip(kinds).enumerate() {
         store.finish(Arc::new(vec![Finish::new(run, kind.clone())])).await.unwrap();
         assert_eq!(counted().await, 5 - at as i64);
-        // Late, it is not counted again.
+        // A late finish is not counted again.
         store.finish(Arc::new(vec![Finish::new(run, kind)])).await.unwrap();
     }
     store.leave(me).await.unwrap();
@@ -159,7 +159,7 @@ async fn the_count_of_a_keys_runs_is_true_however_they_end() {
 }
 
 #[tokio::test]
-async fn what_has_expired_costs_no_later_claim_anything_and_is_listed_until_it_is_ended() {
+async fn expired_tasks_cost_no_later_claim_anything_and_are_listed_until_they_end() {
     let (_directory, path) = place();
     let store = open(&path);
     let me = joined(&store).await;
@@ -189,7 +189,7 @@ async fn what_has_expired_costs_no_later_claim_anything_and_is_listed_until_it_i
 }
 
 #[tokio::test]
-async fn what_has_come_due_is_not_scheduled_though_nobody_claims() {
+async fn tasks_that_have_come_due_are_not_scheduled_even_if_nobody_claims() {
     let (_directory, path) = place();
     let store = open(&path);
     let me = joined(&store).await;
@@ -208,7 +208,7 @@ async fn what_has_come_due_is_not_scheduled_though_nobody_claims() {
 }
 
 #[tokio::test]
-async fn a_search_looks_at_so_many_rows_and_goes_on_from_there() {
+async fn a_search_examines_a_limited_number_of_rows_and_continues_from_there() {
     let (_directory, path) = place();
     let store = open(&path);
     let me = joined(&store).await;
