@@ -143,7 +143,7 @@ async fn a_new_task_is_checked_like_any_add() {
         (Box::new(policy(move |policy| policy.max_delay = beyond)), "max_delay", "century"),
         (Box::new(policy(|policy| policy.max_delay = Duration::ZERO)), "delay", "`max_delay`"),
         (Box::new(policy(|policy| policy.max_lost_runs = 0)), "max_lost_runs", "the least"),
-        (Box::new(|task| task.name = Cow::Borrowed("")), "name", "not empty"),
+        (Box::new(|task| task.name = Cow::Borrowed("")), "name", "must not be empty"),
         (Box::new(|task| task.name = Cow::Borrowed(" a")), "name", "blank"),
         (Box::new(|task| task.name = Cow::Borrowed("a\0b")), "name", "control character"),
         (
@@ -197,7 +197,7 @@ async fn the_builder_refuses_names_and_lengths_beyond_the_limits() {
     let builder = || TaskManager::builder().store("memory:");
     let cases = [
         (builder().queue("x".repeat(1025), QueueConfig::new()), "queue", "1024 bytes"),
-        (builder().queue("", QueueConfig::new()), "queue", "not empty"),
+        (builder().queue("", QueueConfig::new()), "queue", "must not be empty"),
         (builder().queue("a\nb", QueueConfig::new()), "queue", "control character"),
         (builder().queue("mail", rate(Duration::from_millis(9))), "rate_limit", "10 ms"),
         (builder().queue("mail", rate(beyond)), "rate_limit", "century"),

@@ -90,11 +90,14 @@ async fn hints_come_from_the_new_primary_after_a_failover() {
     let mut hints = store.listen();
     // The first says that it listens.
     assert_eq!(soon(hints.next()).await, Some(Hint::Changed));
-    let listeners =
-        |server: &RedisServer| match server.command(&[b"PUBSUB", b"NUMSUB", b"{taskflow:default}:news"]) {
-            Some(Reply::List(answer)) => answer.last() == Some(&Reply::Number(1)),
-            _ => false,
-        };
+    let listeners = |server: &RedisServer| match server.command(&[
+        b"PUBSUB",
+        b"NUMSUB",
+        b"{taskflow:default}:notifications",
+    ]) {
+        Some(Reply::List(answer)) => answer.last() == Some(&Reply::Number(1)),
+        _ => false,
+    };
     assert!(listeners(&first));
     // There is a connection for calls too.
     store.counts().await.unwrap();
