@@ -33,6 +33,10 @@
 /// An `async fn` runs on the runtime. A plain `fn` runs on a thread of the blocking pool; to call it directly, use
 /// [`Call::run`](crate::Call::run) or await it.
 ///
+/// A task in a library crate registers itself only if that crate is linked, and Rust links no crate that the program never
+/// names. If nothing else names it, write `use my_tasks as _;` in the program. Without it, no error says that the task is
+/// missing; a warning in the log names tasks that wait for a program that knows them.
+///
 /// Inside its own body a task's name refers to the task, so it can call itself or add itself again. A task in an `impl`
 /// block has no `self`, and `Self` in its body is not the type of the block.
 ///

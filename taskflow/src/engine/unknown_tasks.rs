@@ -33,7 +33,8 @@ pub(crate) async fn warn(core: Arc<Core>) {
             if program.get(&task.name).is_none() && warned.insert(("name", task.name.clone())) {
                 tracing::warn!(
                     name = %task.name, task = %task.id,
-                    "a task waits, but this program does not know its name; run a program that does, or cancel it"
+                    "a task waits, but this program does not know its name; run a program that does, or cancel it. If a \
+                     library crate of this program defines it, name that crate: `use my_tasks as _;`"
                 );
             }
             if !core.queues.knows(&task.queue) && warned.insert(("queue", task.queue.clone())) {
