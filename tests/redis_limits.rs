@@ -375,7 +375,7 @@ async fn a_crowd_beyond_what_a_claim_passes_over_is_let_go_when_the_limit_change
         let limits = QueueConfig::new().key_concurrency(of_key);
         taken += store.claim(claim_of(&me, 10, &limits)).await.unwrap().tasks.len();
     }
-    assert_eq!(taken, 4, "two more of the concurrency_group");
+    assert_eq!(taken, 4, "two more of the busy key");
     for claims in 1.. {
         let answer = store.claim(claim_of(&me, 5_000, &QueueConfig::new())).await.unwrap();
         taken += answer.tasks.len();

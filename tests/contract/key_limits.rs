@@ -50,7 +50,7 @@ pub(crate) async fn no_more_of_one_key_run_than_a_queue_allows(lab: Lab) {
 }
 
 pub(crate) async fn every_key_gets_on_while_processes_disagree_about_its_limit(lab: Lab) {
-    let concurrency_group = (0..3_000).map(|_| waiting(keyed("concurrency_group"))).collect();
+    let concurrency_group = (0..3_000).map(|_| waiting(keyed("busy"))).collect();
     lab.try_insert(concurrency_group).await.expect("no limit");
     let mut left = HashMap::new();
     for n in 0..30 {
@@ -68,7 +68,7 @@ pub(crate) async fn every_key_gets_on_while_processes_disagree_about_its_limit(l
         of_group += runs.iter().filter(|run| left.remove(&run.id).is_none()).count();
     }
     assert!(left.is_empty(), "these still wait: {:?}", left.values());
-    assert!(of_group >= 60, "of the concurrency_group came {of_group}");
+    assert!(of_group >= 60, "of the busy key came {of_group}");
 }
 
 pub(crate) async fn a_key_is_never_stuck_whatever_becomes_of_its_tasks(lab: Lab) {

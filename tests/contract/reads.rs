@@ -51,7 +51,7 @@ pub(crate) async fn an_outline_is_its_record_without_what_may_be_large(lab: Lab)
         task.tags.insert("plan \u{e9}".to_owned(), "{\"free\"}".to_owned());
         task.idempotency_key = Some("key".into());
         task.run_key = Some("run".into());
-        task.concurrency_key = Some("concurrency_group".into());
+        task.concurrency_key = Some("tenant".into());
         task.policy.to_mut().timeout = Some(Duration::from_secs(5));
     }))
     .await;

@@ -62,7 +62,7 @@ async fn tasks_of_a_busy_key_are_blocked_in_bounded_steps_and_then_cost_nothing(
     let (_directory, path) = place();
     let store = open(&path);
     let me = joined(&store).await;
-    store.insert(batch(me, Start::Wait, many(2_500, || keyed("crowd")))).await.unwrap();
+    store.insert(batch(me, Start::Wait, many(2_500, || keyed("busy")))).await.unwrap();
     let first = store.claim(of_key(claim(me, 2), 1)).await.unwrap();
     assert_eq!((first.tasks.len(), first.next_due), (1, Some(Duration::ZERO)), "it asks to be asked again");
     let mut asked = 1;
@@ -107,7 +107,7 @@ async fn two_claims_that_disagree_about_a_limit_keep_no_other_key_waiting() {
     let (_directory, path) = place();
     let store = open(&path);
     let me = joined(&store).await;
-    store.insert(batch(me, Start::Wait, many(3_000, || keyed("crowd")))).await.unwrap();
+    store.insert(batch(me, Start::Wait, many(3_000, || keyed("busy")))).await.unwrap();
     store.claim(of_key(claim(me, 1), 1)).await.unwrap();
     let quiet = keyed("quiet");
     let id = quiet.id;
