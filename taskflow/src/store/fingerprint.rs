@@ -4,6 +4,7 @@
 use crate::model::{StoreError, StoreErrorKind};
 
 /// FNV-1a: the hasher of the standard library may change between two versions of Rust.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) fn of<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     let bytes = texts.into_iter().flat_map(str::bytes);
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
