@@ -3,115 +3,46 @@
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
 mod support;
+#[path = "support/wrapper.rs"]
+mod wrapper;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use support::{Gate, eventually, reaches, soon};
-use taskflow::store::{
-    Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
-    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, RunRef, ScheduleChange,
-    ScheduleChanges, ScheduleState, StoreFuture,
-};
 use taskflow::{
-    AddError, CancelOutcome, Counts, Error, InstanceInfo, LogLevel, LogLine, MemoryStore, Page, QueueConfig,
-    QueueInfo, State, Store, TaskContext, TaskFilter, TaskId, TaskManager, TaskRecord, TaskStatus,
-    model::{InstanceId, StoreError, StoreErrorKind},
+    AddError, LogLevel, MemoryStore, State, TaskContext, TaskManager, TaskStatus,
+    model::{StoreError, StoreErrorKind},
 };
+use wrapper::Wrapper;
 
 const WELL: u8 = 0;
 const AWAY: u8 = 1;
 const SLOW: u8 = 2;
 
-/// A store whose state a test sets.
-#[derive(Debug)]
-struct Moody {
-    inner: MemoryStore,
-    mood: Arc<AtomicU8>,
-}
-
-impl Moody {
-    /// What it does in this mood instead of, or before, the call.
-    fn mood<'a, T: Send + 'a>(
-        &'a self,
-        call: impl FnOnce(&'a MemoryStore) -> StoreFuture<'a, T> + Send + 'a,
-    ) -> StoreFuture<'a, T> {
+/// A store in memory that does to each call what `mood` says.
+fn moody(mood: &Arc<AtomicU8>) -> Wrapper {
+    let mood = mood.clone();
+    Wrapper::new(Arc::new(MemoryStore::new()), move |_| {
+        let mood = mood.clone();
         Box::pin(async move {
-            match self.mood.load(Ordering::Acquire) {
+            match mood.load(Ordering::Acquire) {
                 AWAY => {
                     // An error takes its time too.
                     tokio::time::sleep(Duration::from_millis(2)).await;
                     return Err(StoreError::new(StoreErrorKind::Unavailable, "nobody is at home"));
                 }
                 SLOW => {
-                    while self.mood.load(Ordering::Acquire) == SLOW {
+                    while mood.load(Ordering::Acquire) == SLOW {
                         tokio::time::sleep(Duration::from_millis(1)).await;
                     }
                 }
                 _ => {}
             }
-            call(&self.inner).await
+            Ok(())
         })
-    }
-}
-
-macro_rules! moody {
-    ($($name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
-        $(fn $name(&self, $($argument: $type),*) -> StoreFuture<'_, $answer> {
-            self.mood(move |inner| inner.$name($($argument),*))
-        })*
-    };
-}
-
-impl Store for Moody {
-    fn location(&self) -> String {
-        "moody:".to_owned()
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
-    }
-
-    fn join<'a>(&'a self, instance: &'a InstanceInfo) -> StoreFuture<'a, ()> {
-        self.mood(move |inner| inner.join(instance))
-    }
-
-    fn listen(&self) -> HintStream {
-        self.inner.listen()
-    }
-
-    moody! {
-        leave(instance: InstanceId) -> ();
-        insert(batch: Arc<InsertBatch>) -> Vec<Result<Vec<Inserted>, Refusal>>;
-        claim(claim: Claim) -> Claims;
-        finish(finishes: Arc<Vec<Finish>>) -> Vec<Finished>;
-        turn(finishes: Arc<Vec<Finish>>, claim: Claim) -> (Vec<Finished>, Claims);
-        release(releases: Arc<Vec<Release>>) -> Vec<bool>;
-        report(reports: Arc<Vec<Report>>) -> Vec<bool>;
-        renew(renewal: Renewal) -> Renewed;
-        asked_to_stop(instance: InstanceId) -> Vec<RunRef>;
-        recover(by: InstanceId) -> Vec<Recovered>;
-        get(id: TaskId) -> Option<TaskRecord>;
-        logs(id: TaskId) -> Option<Vec<LogLine>>;
-        list(filter: TaskFilter) -> Page<TaskRecord>;
-        counts() -> Counts;
-        queues() -> Vec<QueueInfo>;
-        instances() -> Vec<InstanceInfo>;
-        cancel(ids: Vec<TaskId>, reason: String) -> Vec<CancelOutcome>;
-        cancel_by_run_key(run_key: String) -> Vec<TaskId>;
-        retry(ids: Vec<TaskId>) -> Vec<Result<(), Error>>;
-        delete(ids: Vec<TaskId>) -> usize;
-        queue_states() -> Vec<QueueState>;
-        set_queue(queue: String, config: Option<QueueConfig>) -> ();
-        set_schedule(schedule: String, change: ScheduleChange) -> bool;
-        set_paused(queue: String, paused: bool) -> ();
-        prune(retention: Retention, limit: usize) -> usize;
-        fire(fire: Fire) -> Fired;
-        schedules() -> Vec<ScheduleState>;
-        schedule(name: String) -> Option<ScheduleState>;
-        schedule_changes(since: u64) -> ScheduleChanges;
-    }
+    })
 }
 
 #[taskflow::task]
@@ -123,7 +54,7 @@ async fn block(State(gate): State<Gate>, context: TaskContext) {
 
 async fn start() -> (TaskManager, Gate, Arc<AtomicU8>) {
     let (gate, mood) = (Gate::default(), Arc::new(AtomicU8::new(WELL)));
-    let store = Moody { inner: MemoryStore::new(), mood: mood.clone() };
+    let store = moody(&mood);
     let builder =
         TaskManager::builder().store(store).state(gate.clone()).add_timeout(Duration::from_millis(200));
     (builder.start().await.unwrap(), gate, mood)
@@ -177,7 +108,7 @@ async fn an_add_fails_in_time_when_the_store_stays_away_and_nothing_is_stored() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_a_silent_store_ended_says_so() {
     let (gate, mood) = (Gate::default(), Arc::new(AtomicU8::new(WELL)));
-    let store = Moody { inner: MemoryStore::new(), mood: mood.clone() };
+    let store = moody(&mood);
     let builder = TaskManager::builder().store(store).state(gate.clone()).lease(Duration::from_millis(300));
     let tasks = builder.start().await.unwrap();
     let id = tasks.add_task(block, ()).await.unwrap().id();
