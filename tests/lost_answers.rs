@@ -16,8 +16,10 @@ use std::time::{Duration, Instant};
 
 use everywhere::everywhere;
 use futures_util::StreamExt;
-use support::{ends, eventually, soon};
-use taskflow::store::{Claim, Finish, FinishKind, InsertBatch, InsertGroup, InsertTask, Start};
+use support::{Place, ends, eventually, soon};
+use taskflow::store::{
+    Claim, Finish, FinishKind, InsertBatch, InsertGroup, InsertTask, Inserted, Refusal, Start,
+};
 use taskflow::{
     AddError, InstanceInfo, MemoryStore, NewTask, PostgresStore, RedisStore, Store, TaskContext, TaskEvent,
     TaskManager, TaskStatus,
@@ -136,6 +138,32 @@ async fn an_add_that_may_be_stored_and_is_not_keeps_no_slot() {
         soon(next.wait()).await.unwrap();
         assert_eq!(tasks.health().stale_writes, 0, "nothing was lost");
         tasks.shutdown(Duration::from_secs(1)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_insert_whose_answer_lacks_a_task_may_be_stored_and_says_so() {
+    let lacks_a_task: [fn(Vec<Result<Vec<Inserted>, Refusal>>) -> _; 2] = [
+        |answer| answer.into_iter().map(|group| group.map(|tasks| tasks[1..].to_vec())).collect(),
+        |mut answer| {
+            answer.pop();
+            answer
+        },
+    ];
+    for answer in lacks_a_task {
+        let store = Wrapper::new(Place::memory().store(), |_| go_on()).answering_inserts(answer);
+        let builder = TaskManager::builder().store(store).add_timeout(Duration::from_millis(50));
+        let tasks = builder.connect().await.unwrap();
+        let one = soon(tasks.add_task(at_once, ())).await.unwrap_err();
+        assert!(matches!(one, AddError::Unknown { .. }), "{one}");
+        let many = soon(tasks.add_all((0..3).map(|_| tasks.add_task(at_once, ())))).await.unwrap_err();
+        assert!(matches!(many, AddError::Unknown { .. }), "{many}");
+        assert_eq!(
+            tasks.counts().await.unwrap().pending,
+            4,
+            "each is stored once, however often it was repeated"
+        );
+        assert!(!tasks.health().is_healthy());
     }
 }
 

@@ -33,7 +33,11 @@ pub(crate) struct Wrapper {
     hook: Hook,
     before_insert: Option<InsertHook>,
     loses: Loses,
+    inserted: InsertAnswer,
 }
+
+/// Changes what an insert is answered.
+type InsertAnswer = fn(Vec<Result<Vec<Inserted>, Refusal>>) -> Vec<Result<Vec<Inserted>, Refusal>>;
 
 /// Told each batch that is to be inserted.
 type InsertHook = Arc<dyn Fn(&InsertBatch) -> Before + Send + Sync>;
@@ -43,7 +47,13 @@ impl Wrapper {
         inner: Arc<dyn Store>,
         hook: impl Fn(&'static str) -> Before + Send + Sync + 'static,
     ) -> Self {
-        Self { inner, hook: Arc::new(hook), before_insert: None, loses: Arc::new(|_| false) }
+        Self {
+            inner,
+            hook: Arc::new(hook),
+            before_insert: None,
+            loses: Arc::new(|_| false),
+            inserted: |answer| answer,
+        }
     }
 
     /// Changes only inserts, and sees what each is to insert.
@@ -59,6 +69,12 @@ impl Wrapper {
     #[must_use]
     pub(crate) fn losing(self, loses: impl Fn(&'static str) -> bool + Send + Sync + 'static) -> Self {
         Self { loses: Arc::new(loses), ..self }
+    }
+
+    /// Inserts are done, and answered so.
+    #[must_use]
+    pub(crate) fn answering_inserts(self, inserted: InsertAnswer) -> Self {
+        Self { inserted, ..self }
     }
 
     fn answer<T>(&self, call: &'static str, answer: T) -> Result<T, StoreError> {
@@ -117,7 +133,7 @@ impl Store for Wrapper {
             before.await?;
             before_insert.await?;
             let answer = self.inner.insert(batch).await?;
-            self.answer("insert", answer)
+            self.answer("insert", (self.inserted)(answer))
         })
     }
 

@@ -291,7 +291,7 @@ impl<V> Future for AddFuture<V> {
             unreachable!("the first poll has sent it")
         };
         let inserted = ready!(manager.0.adder.poll(sent, cx))?;
-        let inserted = inserted.first().ok_or_else(|| sent.unknown("the store's answer names no task"))?;
+        let inserted = inserted.first().expect("the adder accepts no answer that lacks a task");
         Poll::Ready(Ok(TaskHandle::of(manager.0.core.clone(), held_by.take(), *inserted)))
     }
 }

@@ -88,9 +88,13 @@ impl<V: TaskValue> TaskHandle<V> {
         let mut waiting = core.waiters.join(self.id);
         let end = tokio::select! {
             biased;
-            end = waiting.end() => end,
-            () = core.over.cancelled() => self.last_read().await,
-            () = core.orphaned.cancelled() => self.last_read().await,
+            end = waiting.end() => Some(end),
+            () = core.over.cancelled() => None,
+            () = core.orphaned.cancelled() => None,
+        };
+        let end = match end {
+            Some(end) => end,
+            None => self.last_read(waiting.last_status()).await,
         };
         let fail = |status, kind, message: String| Err(TaskFailure::new(self.id, status, kind, message));
         match end {
@@ -115,11 +119,11 @@ impl<V: TaskValue> TaskHandle<V> {
     }
 
     /// Reads the task once more after the manager has shut down. If the store does not answer in time, the task counts as
-    /// unfinished.
-    async fn last_read(&self) -> TaskEnd {
+    /// unfinished, in the status that was read last.
+    async fn last_read(&self, last_status: TaskStatus) -> TaskEnd {
         let read = tokio::time::timeout(LAST_READ, self.core.store.ends(vec![self.id])).await;
         let end = read.ok().and_then(Result::ok).and_then(|mut ends| ends.pop());
-        end.unwrap_or(TaskEnd::Open(TaskStatus::Pending))
+        end.unwrap_or(TaskEnd::Open(last_status))
     }
 }
 

@@ -127,17 +127,20 @@ impl TaskManager {
     /// cannot be added; and when the store fails.
     pub async fn run_now(&self, name: &str) -> Result<TaskHandle<serde_json::Value>, Error> {
         let declared = declared()?.into_iter().find(|task| task.config().name == name);
-        let unreadable = |message| Error::Timing { text: name.to_owned(), message };
         let plan = match declared.and_then(|task| Some((task, task.schedule()?))) {
-            Some((task, spec)) => Plan::of(task, spec).map_err(unreadable)?,
+            Some((task, spec)) => {
+                let unusable = |message| Error::Timing { text: Timing::from(spec).text(), message };
+                Plan::of(task, spec).map_err(unusable)?
+            }
             None => {
                 let definition = self.find_schedule(name).await?.and_then(|state| state.definition);
                 let Some(definition) = definition else { return Err(self.unknown_schedule(name).await?) };
-                Plan::stored(name.to_owned(), &definition).map_err(unreadable)?
+                let unusable = |message| Error::Timing { text: definition.clone(), message };
+                Plan::stored(name.to_owned(), &definition).map_err(unusable)?
             }
         };
         let added = self.add_new(vec![plan.task(When::Now)], None).await?;
-        Ok(added.into_iter().next().ok_or(AddError::ShutDown)?)
+        Ok(added.into_iter().next().expect("the adder accepts no answer that lacks a task"))
     }
 
     async fn change_schedule(&self, name: &str, change: ScheduleChange) -> Result<bool, Error> {

@@ -129,13 +129,12 @@ impl TaskManager {
     fn handle<V>(self, mut answers: Vec<Result<Vec<Inserted>, Refusal>>) -> Result<TaskHandle<V>, AddError> {
         match answers.pop() {
             Some(Ok(mut inserted)) => {
-                inserted.pop().map(|inserted| TaskHandle::of(self.0.core.clone(), None, inserted))
+                let inserted =
+                    inserted.pop().expect("the SQLite and PostgreSQL stores answer for every task");
+                Ok(TaskHandle::of(self.0.core.clone(), None, inserted))
             }
-            Some(Err(Refusal::QueueFull { queue, max_size })) => {
-                return Err(AddError::QueueFull { queue, max_size });
-            }
-            None => None,
+            Some(Err(Refusal::QueueFull { queue, max_size })) => Err(AddError::QueueFull { queue, max_size }),
+            None => unreachable!("the SQLite and PostgreSQL stores answer for every group"),
         }
-        .ok_or(AddError::ShutDown)
     }
 }

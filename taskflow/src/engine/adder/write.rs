@@ -12,6 +12,9 @@ use crate::engine::backoff::{Backoff, in_time};
 use crate::model::{AddError, StoreError, StoreErrorKind};
 use crate::store::{InsertBatch, InsertGroup, Inserted, InsertedAs, Refusal, RunRef};
 
+/// What a store answers to an insert: for each group its tasks, or why it was refused.
+type Answers = Vec<Result<Vec<Inserted>, Refusal>>;
+
 /// The shortest time between two checks for adds that have waited too long, even with an `add_timeout` of 0.
 const MIN_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -129,19 +132,21 @@ impl Writer {
                 self.take_back(batch, &error);
                 Err(error)
             }
-            answer => match core.health.note("an insert", began, answer) {
-                Ok(answers) => {
-                    let groups = mem::take(&mut self.groups);
-                    for ((group, tasks), answer) in groups.into_iter().zip(&batch.groups).zip(answers) {
-                        self.answer(group, tasks, answer);
+            answer => {
+                match core.health.note("an insert", began, answer.and_then(|it| complete(&batch, it))) {
+                    Ok(answers) => {
+                        let groups = mem::take(&mut self.groups);
+                        for ((group, tasks), answer) in groups.into_iter().zip(&batch.groups).zip(answers) {
+                            self.answer(group, tasks, answer);
+                        }
+                        Ok(())
                     }
-                    Ok(())
+                    Err(error) => {
+                        self.take_back(batch, &error);
+                        Err(error)
+                    }
                 }
-                Err(error) => {
-                    self.take_back(batch, &error);
-                    Err(error)
-                }
-            },
+            }
         }
     }
 
@@ -205,6 +210,18 @@ impl Writer {
             group.answer(Err(answer));
         }
     }
+}
+
+/// Checks that the answer of a store names every task. An answer that does not counts as lost: the insert is repeated, and
+/// the callers hear that their tasks may be stored.
+fn complete(batch: &InsertBatch, answers: Answers) -> Result<Answers, StoreError> {
+    let names_all = |(group, answer): (&InsertGroup, &Result<Vec<Inserted>, Refusal>)| {
+        answer.as_ref().map_or(true, |inserted| inserted.len() == group.tasks.len())
+    };
+    if answers.len() == batch.groups.len() && batch.groups.iter().zip(&answers).all(names_all) {
+        return Ok(answers);
+    }
+    Err(StoreError::new(StoreErrorKind::Unknown, "the store's answer does not name every inserted task"))
 }
 
 /// Answers a caller that cannot wait longer: the outcome is unknown, and the write goes on.
