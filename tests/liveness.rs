@@ -100,7 +100,7 @@ impl Server {
                 .query("SELECT id, sign FROM taskflow_instances WHERE sign_start IS NOT NULL ORDER BY id"),
             // Nobody can read what the beginning of a longer answer says, but it differs.
             Self::Redis(server) => {
-                let run_id = "local s = redis.call('HVALS', '{taskflow:default}:signs') table.sort(s) \
+                let run_id = "local s = redis.call('HVALS', '{taskflow:default}:liveness') table.sort(s) \
                               return #s .. redis.sha1hex(table.concat(s))";
                 server.ask(&["EVAL", run_id, "0"]).unwrap()
             }
@@ -111,7 +111,7 @@ impl Server {
         match self {
             Self::Postgres(_) => self.signs().lines().count(),
             Self::Redis(server) => {
-                let answer = server.ask(&["HLEN", "{taskflow:default}:signs"]).unwrap();
+                let answer = server.ask(&["HLEN", "{taskflow:default}:liveness"]).unwrap();
                 answer.trim_start_matches(':').trim_end().parse().unwrap()
             }
         }

@@ -8,7 +8,7 @@ use super::claim_sql::{PROMOTE, answer, count, may_prefetch, moves, take_due};
 use super::claimed::{claims, says};
 use super::damage;
 use super::error::Fault;
-use super::finish::{Successes, are_plain, end_well};
+use super::finish::{Successes, are_plain, succeed_each};
 use super::limits;
 use super::session::Session;
 use super::sql::moment;
@@ -114,7 +114,7 @@ const TURN: &str = concat!(
         ) THEN 2"
     ),
     ", ",
-    end_well!("$11::uuid[]", "$12::bigint[]", "$13::text[]", "(SELECT what FROM first) = 0"),
+    succeed_each!("$11::uuid[]", "$12::bigint[]", "$13::text[]", "(SELECT what FROM first) = 0"),
     ", ",
     due!(),
     ", ",

@@ -18,7 +18,7 @@ use sqlx::Row;
 /// Ends those of these runs as successful that still have these fences. The ids are bound twice: the array alone
 /// makes every plan read just these rows, also a plan from when the table was small. A row that is being renewed at
 /// this moment is waited for and checked again. Its `ctid` has changed by then, so it must be found by its id.
-macro_rules! end_well {
+macro_rules! succeed_each {
     ($ids:literal, $fences:literal, $results:literal, $condition:literal) => {
         concat!(
             "ended AS (
@@ -42,7 +42,7 @@ macro_rules! end_well {
         )
     };
 }
-pub(super) use end_well;
+pub(super) use succeed_each;
 
 /// Ends successful runs. This is what most finishes are, and it does what the rules in `transition` decide. A turn
 /// costs the server 0.35 ms, plus 16 µs for each task that ends and one that begins (`docs/performance.md`); a unit
@@ -59,7 +59,7 @@ WITH keyed AS MATERIALIZED (
         SELECT 1 FROM taskflow_tasks WHERE id = ANY($1::uuid[]) AND state = 3 AND concurrency_key IS NOT NULL
     ) AS is_so
 ), ",
-    end_well!("$1::uuid[]", "$2::bigint[]", "$3::text[]", "NOT (SELECT is_so FROM keyed)"),
+    succeed_each!("$1::uuid[]", "$2::bigint[]", "$3::text[]", "NOT (SELECT is_so FROM keyed)"),
     ", counted AS (
     INSERT INTO taskflow_counts AS c (shard, queue, running, success)
     SELECT pg_backend_pid() % 1024, queue, -count(*), count(*) FROM ended GROUP BY queue ORDER BY queue

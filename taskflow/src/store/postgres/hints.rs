@@ -22,7 +22,7 @@ pub(super) struct Hints {
     pub(super) sender: String,
     pub(super) heard: watch::Sender<()>,
     pending: Mutex<PendingNotifications>,
-    pub(super) ear: Mutex<Option<JoinHandle<()>>>,
+    pub(super) listener: Mutex<Option<JoinHandle<()>>>,
     pub(super) closed: CancellationToken,
 }
 
@@ -38,7 +38,7 @@ impl Hints {
             sender: crate::model::TaskId::new().to_string(),
             heard: watch::channel(()).0,
             pending: Mutex::default(),
-            ear: Mutex::default(),
+            listener: Mutex::default(),
             closed: CancellationToken::new(),
         }
     }

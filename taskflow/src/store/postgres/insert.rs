@@ -75,7 +75,7 @@ const INSERT: &str = concat!(
     write_begun!()
 );
 
-/// Tasks some of which may run from the start, unless their queue is paused. Those that are to start only if the
+/// Inserts a batch in which some tasks may run from the start, unless their queue is paused. Tasks that start only if the
 /// queue is idle do not run if a due task waits in it, including one of this very batch.
 const INSERT_TO_START: &str = concat!(
     "WITH ",

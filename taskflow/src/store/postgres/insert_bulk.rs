@@ -91,7 +91,7 @@ FROM unnest($15::text[], $16::bigint[], $17::boolean[]) AS a (queue, tasks, time
     into_counts!(),
 );
 
-/// Tasks some of which are held or may run from the start, unless their queue is paused. Those that are to start only
+/// Inserts a batch in which some tasks are held or may run from the start, unless their queue is paused. Tasks that start only
 /// if the queue is idle do not run if a due task waits in it. `start`: 1 if the queue is idle, 2 at once, 3 held.
 const BEGIN: &str = concat!(
     "WITH asked AS MATERIALIZED (

@@ -51,12 +51,12 @@ WHERE q.name = ANY($1::text[])"
 /// unblocked, two processes that disagree about the limit, as during a deployment, would do nothing but unblock and
 /// block.
 const UNBLOCK_FIRST: &str = "
-WITH RECURSIVE lanes AS (
+WITH RECURSIVE blocked_lists AS (
     (SELECT concurrency_key AS key, name FROM taskflow_tasks
      WHERE state = -1 AND queue = $1 AND concurrency_key IS NOT NULL ORDER BY queue, concurrency_key, name LIMIT 1)
     UNION ALL
     SELECT t.key, t.name
-    FROM lanes l CROSS JOIN LATERAL (
+    FROM blocked_lists l CROSS JOIN LATERAL (
         SELECT concurrency_key AS key, name FROM taskflow_tasks
         WHERE state = -1 AND queue = $1 AND concurrency_key IS NOT NULL AND (concurrency_key, name) > (l.key, l.name)
         ORDER BY queue, concurrency_key, name LIMIT 1
@@ -64,9 +64,9 @@ WITH RECURSIVE lanes AS (
 )
 UPDATE taskflow_tasks SET state = 0 WHERE id = ANY (ARRAY(
     SELECT t.id
-    FROM lanes CROSS JOIN LATERAL (
+    FROM blocked_lists CROSS JOIN LATERAL (
         SELECT id FROM taskflow_tasks
-        WHERE state = -1 AND queue = $1 AND concurrency_key = lanes.key AND name = lanes.name
+        WHERE state = -1 AND queue = $1 AND concurrency_key = blocked_lists.key AND name = blocked_lists.name
         ORDER BY queue, concurrency_key, name, priority DESC, seq LIMIT $3::bigint FOR UPDATE SKIP LOCKED
     ) t
     LIMIT $2

@@ -16,11 +16,11 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// A stream of hints from this process and the others, for as long as the store exists.
 pub(super) fn listen(shared: &Arc<Shared>) -> HintStream {
     let heard = shared.hints.heard.subscribe();
-    let mut ear = shared.hints.ear.lock();
-    if shared.listens && ear.as_ref().is_none_or(JoinHandle::is_finished) {
+    let mut listener = shared.hints.listener.lock();
+    if shared.listens && listener.as_ref().is_none_or(JoinHandle::is_finished) {
         let closed = shared.hints.closed.clone();
         let hear = hear(Arc::downgrade(shared));
-        *ear = Some(tokio::spawn(async move {
+        *listener = Some(tokio::spawn(async move {
             closed.run_until_cancelled(hear).await;
         }));
     }

@@ -211,9 +211,9 @@ impl Shared {
 
     /// Ends runs. The answer is that of `finish.lua`.
     pub(super) async fn finish(&self, finishes: &[Finish]) -> Result<Vec<u8>, StoreError> {
-        if finish::all_well(finishes) && self.simple.may_be() {
-            let mut call = self.loud(&script::FINISH_WELL);
-            finish::pack_well(&mut call, finishes);
+        if finish::are_all_successes(finishes) && self.simple.may_be() {
+            let mut call = self.loud(&script::FINISH_SUCCESS);
+            finish::pack_successes(&mut call, finishes);
             let answer = self.call_and_notify(&call).await?;
             if answer.value != redis::Value::Nil {
                 return answer.bytes();
@@ -231,13 +231,13 @@ impl Shared {
         finishes: &[Finish],
         claim: &Claim,
     ) -> Result<(List<'_>, Unconfirmed<'_>), StoreError> {
-        let well = finishes.is_empty() || finish::all_well(finishes);
+        let well = finishes.is_empty() || finish::are_all_successes(finishes);
         if well && claim::is_plain(claim) && self.simple.may_be() {
             let call = if finishes.is_empty() {
                 self.quiet(&script::CLAIM_PLAIN)
             } else {
-                let mut call = self.loud(&script::TURN_WELL);
-                finish::pack_well(&mut call, finishes);
+                let mut call = self.loud(&script::TURN_SUCCESS);
+                finish::pack_successes(&mut call, finishes);
                 call
             };
             let (answer, unconfirmed) = self.claim(call, claim).await?;

@@ -36,8 +36,8 @@ pub(super) fn pack(call: &mut Call, finishes: &[Finish]) {
     }
 }
 
-/// Adds the arguments of finishes that are [`all_well`].
-pub(super) fn pack_well(call: &mut Call, finishes: &[Finish]) {
+/// Adds the arguments of finishes that are [`are_all_successes`].
+pub(super) fn pack_successes(call: &mut Call, finishes: &[Finish]) {
     let (mut ids, mut fences) =
         (Vec::with_capacity(16 * finishes.len()), Vec::with_capacity(8 * finishes.len()));
     for Finish { run, .. } in finishes {
@@ -60,7 +60,7 @@ pub(super) fn pack_well(call: &mut Call, finishes: &[Finish]) {
 }
 
 /// Whether all of them are successes without progress and log lines, and no more than one script can end.
-pub(super) fn all_well(finishes: &[Finish]) -> bool {
+pub(super) fn are_all_successes(finishes: &[Finish]) -> bool {
     (1..=AT_ONCE).contains(&finishes.len())
         && finishes.iter().all(|finish| {
             matches!(finish.kind, FinishKind::Success { .. })

@@ -273,7 +273,7 @@ impl<'a> Class<'a> {
 }
 
 /// The bits of `constants.lua` that describe a task to insert.
-const IN_CROWD: u8 = 1;
+const IN_GROUP: u8 = 1;
 const RECORD_REJECTED: u8 = 2;
 
 /// Adds what `insert.lua` unpacks as `<Bi8BI4i8B`, the keys, the concurrency group, and the error to record if the
@@ -293,7 +293,7 @@ fn pack_specification(call: &mut Call, insert: &InsertTask) {
     bytes.push(key | run_key);
     bytes.extend(max_size.to_le_bytes());
     bytes.extend(task.expires_at.map_or(FOR_EVER, |at| exact(time::to_micros(at))).to_le_bytes());
-    let in_group = if task.concurrency_key.is_some() { IN_CROWD } else { 0 };
+    let in_group = if task.concurrency_key.is_some() { IN_GROUP } else { 0 };
     let record = insert.max_size.filter(|_| insert.record_rejected);
     bytes.push(in_group | if record.is_some() { RECORD_REJECTED } else { 0 });
     call.arg(&bytes[..]);

@@ -166,7 +166,7 @@ impl Shared {
 
     /// Stores whether an instance shows that it lives. Answers whether it is shown.
     async fn show(&self, instance: InstanceId, is_shown: bool) -> Result<bool, StoreError> {
-        let mut call = self.quiet(&script::SHOW);
+        let mut call = self.quiet(&script::SHOW_LIFE);
         call.arg(instance.as_bytes()).arg(u8::from(is_shown));
         Ok(self.ask(&call).await?.number()? == 1)
     }
@@ -177,7 +177,7 @@ impl Shared {
         if !self.suspects.is_due(asked) {
             return Ok(());
         }
-        let call = self.quiet(&script::SIGNS);
+        let call = self.quiet(&script::LIVENESS);
         let mut answer = self.ask(&call).await?.list()?;
         let mut seen = Vec::with_capacity(answer.len() / 3);
         while !answer.is_empty() {

@@ -1,7 +1,7 @@
 //! The store on Redis, version 7 or later, or Valkey, shared by any number of processes.
 //!
-//! In reading order: [`url`] parses the location and [`connection`] connects, over [`tls`] if the URL asks for it. The [`executor`] turns each call of the
-//! [`store`] into a [`script`], which is one transaction.
+//! In reading order: [`url`] parses the location and [`connection`] connects, over [`tls`] if the URL asks for
+//! it. The [`executor`] turns each call of the [`store`] into a [`script`], which is one transaction.
 //!
 //! The scripts are the files in `lua/`. `prelude.lua` lists the keys, `constants.lua` the format of a task.
 //! `task_rows.lua`, `transitions.lua`, `promote.lua`, `concurrency_groups.lua`, `insert.lua`, `claim.lua` (with

@@ -35,7 +35,7 @@ impl Script {
     }
 }
 
-/// A script of these files, after `prelude.lua`, or after `prelude_fast.lua` where `lean` is given.
+/// A script of these files, after `prelude.lua`, or after `prelude_fast.lua` where `fast` is given.
 macro_rules! script {
     ($effect:ident: $($file:literal),+) => {
         Script {
@@ -44,7 +44,7 @@ macro_rules! script {
             writes: script!(@ $effect),
         }
     };
-    ($effect:ident, lean: $($file:literal),+) => {
+    ($effect:ident, fast: $($file:literal),+) => {
         Script {
             loaded: LazyLock::new(|| load(script!(@ source "prelude_fast", $($file),+))),
             careful: None,
@@ -84,25 +84,32 @@ pub(super) static FIRE: Script =
 pub(super) static CLAIM: Script =
     script!(writes: "promote", "concurrency_groups", "window", "limits", "blocked", "claim", "claim_main");
 pub(super) static CLAIM_PLAIN: Script =
-    script!(writes, lean: "finish_none", "claim_plain", "write_claim", "write_rest", "claim_plain_main");
+    script!(writes, fast: "finish_none", "claim_plain", "write_claim", "write_rest", "claim_plain_main");
 pub(super) static UNCLAIM: Script =
     script!(writes: "concurrency_groups", "task_rows", "transitions", "unclaim_main");
-pub(super) static FINISH: Script = script!(writes: "concurrency_groups", "task_rows", "transitions", "report", "finish_general", "finish", "finish_main");
-pub(super) static TURN: Script = script!(writes: "promote", "concurrency_groups", "task_rows", "transitions", "report", "finish_general", "finish", "window", "limits", "blocked", "claim", "turn_main");
+pub(super) static FINISH: Script = script!(
+    writes: "concurrency_groups", "task_rows", "transitions", "report", "finish_general", "finish", "finish_main"
+);
+pub(super) static TURN: Script = script!(
+    writes: "promote", "concurrency_groups", "task_rows", "transitions", "report", "finish_general", "finish", "window",
+    "limits", "blocked", "claim", "turn_main"
+);
 /// The same for simple cases, which most batches are.
-pub(super) static TURN_WELL: Script = script!(writes, lean: "finish_success_fast", "claim_plain", "write_finished", "write_claim", "write_rest", "turn_success_main");
-pub(super) static FINISH_WELL: Script =
-    script!(writes, lean: "finish_success_fast", "write_finished", "write_rest", "finish_success_main");
+pub(super) static TURN_SUCCESS: Script = script!(
+    writes, fast: "finish_success_fast", "claim_plain", "write_finished", "write_claim", "write_rest", "turn_success_main"
+);
+pub(super) static FINISH_SUCCESS: Script =
+    script!(writes, fast: "finish_success_fast", "write_finished", "write_rest", "finish_success_main");
 pub(super) static REPORT: Script =
     script!(writes: "concurrency_groups", "task_rows", "report", "report_main");
 pub(super) static RENEW: Script = script!(writes: "renew_main");
-pub(super) static STOPPING: Script = script!(reads: "asked_to_stop_main");
+pub(super) static ASKED_TO_STOP: Script = script!(reads: "asked_to_stop_main");
 pub(super) static APPLY: Script =
     script!(writes: "concurrency_groups", "task_rows", "transitions", "apply_main");
 pub(super) static ROWS: Script = script!(reads: "rows_main");
 pub(super) static EXPIRED: Script = script!(reads: "expired_main");
-pub(super) static SHOW: Script = script!(writes: "run_id", "show_life_main");
-pub(super) static SIGNS: Script = script!(reads: "run_id", "liveness_main");
+pub(super) static SHOW_LIFE: Script = script!(writes: "run_id", "show_life_main");
+pub(super) static LIVENESS: Script = script!(reads: "run_id", "liveness_main");
 pub(super) static END_LEASES: Script =
     script!(writes: "concurrency_groups", "task_rows", "run_id", "end_leases_main");
 pub(super) static GET: Script = script!(reads: "get_main");
@@ -231,6 +238,9 @@ impl Call {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::iter;
+
     use super::*;
 
     #[test]
@@ -243,5 +253,113 @@ mod tests {
         );
         let source = &CLAIM.loaded.source;
         assert!(source.contains("pack('<BBBBI4i8I8I4c16i8', 5, 0, 0,"), "{source}");
+    }
+
+    /// The words of a script that name something: neither in a text or a comment, nor a field, nor a number.
+    fn words(source: &str) -> Vec<(&str, &str)> {
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let (mut words, mut rest) = (Vec::new(), source);
+        while let Some(start) = rest.find(|c| is_word(c) || c == '\'' || c == '"' || c == '-') {
+            let (before, from) = rest.split_at(start);
+            let first = from.chars().next().expect("a character was found");
+            if from.starts_with("--") {
+                rest = from.split_once('\n').map_or("", |(_, after)| after);
+            } else if is_word(first) {
+                let (word, after) = from.split_at(from.find(|c| !is_word(c)).unwrap_or(from.len()));
+                let is_field = before.ends_with(['.', ':']) && !before.ends_with("..");
+                if !is_field && !first.is_ascii_digit() {
+                    words.push((word, after));
+                }
+                rest = after;
+            } else if first == '-' {
+                rest = &from[1..];
+            } else {
+                let text = &from[1..];
+                let end = text.match_indices(first).find(|(at, _)| !text[..*at].ends_with('\\'));
+                rest = end.map_or("", |(at, _)| &text[at + 1..]);
+            }
+        }
+        words
+    }
+
+    /// Words of the language, and what the server gives to every script.
+    const GIVEN: &str = "and break do else elseif end false for function if in local nil not or repeat return then true until \
+        while KEYS ARGV redis string table math struct bit tonumber tostring ipairs pairs unpack type pcall error";
+
+    #[test]
+    fn scripts_use_only_names_that_they_declare() {
+        let statics: Vec<_> = include_str!("script.rs").split("pub(super) static ").skip(1).collect();
+        let all = [
+            &PROBE,
+            &JOIN,
+            &LEAVE,
+            &INSERT,
+            &STAGE,
+            &INSERT_STAGED,
+            &INSERT_PLAIN,
+            &FIRE,
+            &CLAIM,
+            &CLAIM_PLAIN,
+            &UNCLAIM,
+            &FINISH,
+            &TURN,
+            &TURN_SUCCESS,
+            &FINISH_SUCCESS,
+            &REPORT,
+            &RENEW,
+            &ASKED_TO_STOP,
+            &APPLY,
+            &ROWS,
+            &EXPIRED,
+            &SHOW_LIFE,
+            &LIVENESS,
+            &END_LEASES,
+            &GET,
+            &OUTLINES,
+            &ENDS,
+            &LOGS,
+            &FIND,
+            &INSTANCES,
+            &DELETE,
+            &PAUSE,
+            &SET_QUEUE,
+            &QUEUE_STATES,
+            &QUEUES,
+            &SET_SCHEDULE,
+            &SCHEDULES,
+            &SCHEDULE,
+            &SCHEDULE_CHANGES,
+            &REPAIR,
+            &FAIL_DAMAGED,
+            &COUNTS,
+            &CHECK,
+            &PRUNE,
+        ];
+        // The first piece that this test itself holds is no static.
+        assert_eq!(all.len(), statics.len() - 1, "a script is missing in this test");
+        for script in all {
+            for loaded in iter::once(&script.loaded).chain(&script.careful) {
+                let words = words(&loaded.source);
+                let mut declared: HashSet<&str> = GIVEN.split_whitespace().collect();
+                for (at, (word, after)) in words.iter().enumerate() {
+                    // The names of `local a, b`, of `for a, b in`, and of a function with its parameters.
+                    let ends: &[char] = match *word {
+                        "local" => &['=', '\n'],
+                        "for" => &['=', ';'],
+                        "function" => &[')'],
+                        _ => continue,
+                    };
+                    let until = after.find(ends).unwrap_or(after.len());
+                    let names =
+                        words[at + 1..].iter().take_while(|(_, rest)| after.len() - rest.len() <= until);
+                    declared.extend(names.take_while(|(name, _)| *name != "in").map(|(name, _)| *name));
+                }
+                // The key of a field in a table stands before a `=`.
+                let is_key = |after: &str| after.starts_with(" = ");
+                let unknown = words.iter().filter(|(word, after)| !declared.contains(word) && !is_key(after));
+                let unknown: HashSet<_> = unknown.map(|(word, _)| *word).collect();
+                assert!(unknown.is_empty(), "{unknown:?} in\n{}", loaded.source);
+            }
+        }
     }
 }

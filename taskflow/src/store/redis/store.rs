@@ -219,7 +219,7 @@ impl Store for RedisStore {
 
     fn asked_to_stop(&self, instance: InstanceId) -> StoreFuture<'_, Vec<RunRef>> {
         Box::pin(async move {
-            let mut call = self.shared.quiet(&script::STOPPING);
+            let mut call = self.shared.quiet(&script::ASKED_TO_STOP);
             call.arg(instance.as_bytes());
             let mut answer = self.shared.ask(&call).await?.list()?;
             let mut runs = Vec::with_capacity(answer.len() / 2);

@@ -269,7 +269,7 @@ impl Transaction<'_, '_> {
     }
 
     /// Fails those of these rows that cannot be read.
-    pub(super) fn condemn_these(&mut self, seqs: &[i64]) -> rusqlite::Result<()> {
+    pub(super) fn fail_all_damaged(&mut self, seqs: &[i64]) -> rusqlite::Result<()> {
         for seq in seqs {
             let is_flawed = self.sql.get(ROW)?.query_row([seq], |row| Ok(flaw(row, SMALL)?.is_some()));
             if is_flawed.optional()? == Some(true) {

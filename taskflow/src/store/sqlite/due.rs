@@ -25,7 +25,7 @@ const NO_LONGER_LATER: &str = "DELETE FROM taskflow_later WHERE run_at = ?1 AND 
 const LATER: &str = "
 SELECT run_at, queue, name FROM taskflow_later WHERE run_at > ?1 ORDER BY run_at, task";
 
-/// Makes the tasks due whose time has come. Answers whether these were all.
+/// Makes tasks due when their time has come. Answers whether none is left.
 pub(super) fn promote(tx: &mut Transaction<'_, '_>) -> rusqlite::Result<bool> {
     let mut come_due = tx.sql.get(COME_DUE)?;
     let mut rows = come_due.query([tx.now, PROMOTED_AT_ONCE])?;

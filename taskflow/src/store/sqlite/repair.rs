@@ -62,7 +62,7 @@ pub(super) fn repair(tx: &mut Transaction<'_, '_>) -> rusqlite::Result<()> {
     let mut from = 0;
     loop {
         let (flawed, last) = damage::among(tx.sql, from, SLICE)?;
-        tx.condemn_these(&flawed)?;
+        tx.fail_all_damaged(&flawed)?;
         match last {
             Some(last) => from = last,
             None => break,
@@ -83,5 +83,5 @@ pub(super) fn repair(tx: &mut Transaction<'_, '_>) -> rusqlite::Result<()> {
 
 /// Repairs the damage that a check found.
 pub(super) fn see_to(tx: &mut Transaction<'_, '_>, found: &integrity::Found) -> rusqlite::Result<()> {
-    if found.is_inconsistent { repair(tx) } else { tx.condemn_these(&found.flawed) }
+    if found.is_inconsistent { repair(tx) } else { tx.fail_all_damaged(&found.flawed) }
 }

@@ -23,7 +23,7 @@ local function lapse(id, blob, ready_list, concurrency_group)
   count('X' .. queue, 1)
   call('HSET', P .. 'state', id, state_of(LAPSED, blob))
   if concurrency_group ~= '' then
-    let_next(concurrency_group, 1)
+    unblock_next(concurrency_group, 1)
   end
 end
 
@@ -32,7 +32,7 @@ local function release(queue, last)
   local ids = call('ZRANGEBYSCORE', P .. 'blocked:' .. queue, '-inf', last, 'LIMIT', 0, RELEASED)
   local turns, of_ready_list = {}, {}
   for i, blob in ipairs(read_tasks(ids)) do
-    local ready_list, concurrency_group = unpack_bytes(WORDS, blob, LANE_AT)
+    local ready_list, concurrency_group = unpack_bytes(WORDS, blob, READY_LIST_AT)
     local place = sub(blob, REST_AT, SEQ_END) .. ids[i]
     local turn = turns[concurrency_group .. ready_list] or { concurrency_group = concurrency_group, ready_list = ready_list, places = {} }
     turns[concurrency_group .. ready_list] = turn

@@ -32,7 +32,7 @@ local function make_due(ready_list, ids, due)
   local queue, states = ready_list_parts(ready_list), {}
   for i, blob in ipairs(read_tasks(ids)) do
     -- A damaged task is put into the ready list too: the claim that finds it has it repaired.
-    if blob and #blob >= LANE_AT + 4 then
+    if blob and #blob >= READY_LIST_AT + 4 then
       states[#states + 1], states[#states + 2] = ids[i], state_of(DUE, blob)
     end
   end
@@ -46,7 +46,7 @@ end
 
 -- Unblocks the next `n` tasks of a concurrency group for each name, because no process may be running that knows the
 -- first name.
-local function let_next(concurrency_group, n)
+local function unblock_next(concurrency_group, n)
   local queue = ready_list_parts(concurrency_group)
   for _, name in ipairs(call('SMEMBERS', P .. 'names:' .. concurrency_group)) do
     local turn = turn_of(concurrency_group, name)

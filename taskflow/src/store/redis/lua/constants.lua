@@ -14,7 +14,7 @@ local FAILED = 7
 local CANCELLED = 9
 local REJECTED = 10
 -- The byte in an answer for a task that has succeeded: see `digit`.
-local ENDED_WELL = '6'
+local ENDED_AS_SUCCESS = '6'
 -- The byte for a task whose success was written before: see `repeated`.
 local ENDED_WELL_BEFORE = 'g'
 
@@ -71,7 +71,7 @@ local FORMAT = '<BBBBI4i8I8I4c16i8>I8<i8i8I4I4i8I4I4i2BI4Bi8'
 local CLAIM_READS = '<xxxBI4xxxxxxxxI8I4'
 -- The fields from PREFETCH_IN on in `task`: prefetch, expiry, ready list and concurrency group.
 local CLAIM_WORDS = '<Bi8I2c0I2c0'
--- From LANE_AT on: ready list and concurrency group.
+-- From READY_LIST_AT on: ready list and concurrency group.
 local WORDS = '<I2c0I2c0'
 local FIELDS = 23
 local FINISHED_AT = 9
@@ -86,7 +86,7 @@ local SEQ_END = 60
 local RUN_AT_AT = 61
 local PRIORITY_AT = 101
 local EXPIRES_AT = 109
-local LANE_AT = 117
+local READY_LIST_AT = 117
 -- Positions of the same fields in `task`.
 local RUN_AT_IN = 9
 local CREATED_IN = 17
@@ -143,7 +143,7 @@ local SETS_EXPIRES = 64
 local SETS_REOPENED = 128
 
 -- Flags of a task to insert, in addition to its stored flags.
-local IN_CROWD = 1
+local IN_GROUP = 1
 local RECORD_REJECTED = 2
 -- The greatest instant: every number up to here is exact.
 local FOR_EVER = 9007199254740991

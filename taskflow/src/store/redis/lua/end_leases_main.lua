@@ -4,7 +4,7 @@
 local run, dead, is_dead = run_id(), {}, {}
 for at = 2, #ARGV, 2 do
   local instance, sign = ARGV[at], ARGV[at + 1]
-  if run and sub(sign, 1, #run) == run and call('HGET', P .. 'signs', instance) == sign then
+  if run and sub(sign, 1, #run) == run and call('HGET', P .. 'liveness', instance) == sign then
     local counts = listeners({ instance })
     if counts and counts[1] == 0 then
       dead[#dead + 1], is_dead[instance] = instance, true
@@ -35,6 +35,6 @@ for i, blob in ipairs(read_many('HMGET', 'state', ids)) do
   end
 end
 for _, instance in ipairs(dead) do
-  call('HDEL', P .. 'signs', instance)
+  call('HDEL', P .. 'liveness', instance)
 end
 return dead

@@ -11,7 +11,7 @@ end
 local blobs, answer = read_tasks(ids), { text(now) }
 for i, id in ipairs(ids) do
   local blob = with_body(id, blobs[i])
-  local _, _, body_at = unpack_bytes(WORDS, blob, LANE_AT)
+  local _, _, body_at = unpack_bytes(WORDS, blob, READY_LIST_AT)
   -- The policy is the first part of a body, with its length before it. Arguments can be long, and are not needed
   -- here.
   answer[2 * i], answer[2 * i + 1] = id, sub(blob, 1, body_at + 3 + unpack_bytes('<I4', blob, body_at))

@@ -35,7 +35,7 @@ at = at + 6
 local names, queues, tags = read_set(), read_set(), read_list()
 
 local function has_tags(blob)
-  local _, _, position = unpack_bytes(WORDS, blob, LANE_AT)
+  local _, _, position = unpack_bytes(WORDS, blob, READY_LIST_AT)
   position = position + 4 + unpack_bytes('<I4', blob, position)
   local n, there
   n, position = unpack_bytes('<I4', blob, position)

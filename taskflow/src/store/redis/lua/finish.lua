@@ -62,7 +62,7 @@ local function finish(at)
         end
         of_ready_list[ready_list] = (of_ready_list[ready_list] or 0) + 1
         of_holder[holder] = (of_holder[holder] or 0) + 1
-        answer = ENDED_WELL
+        answer = ENDED_AS_SUCCESS
       elseif state and sub(state, FENCE_AT, FENCE_END) == specification then
         answer = repeated(byte(state), sub(state, STARTED_AT, STARTED_END) ~= NEVER_STARTED)
       end
@@ -80,7 +80,7 @@ local function finish(at)
   end
   for concurrency_group, number in pairs(of_group) do
     run_in(concurrency_group, -number)
-    let_next(concurrency_group, number)
+    unblock_next(concurrency_group, number)
   end
   for holder, number in pairs(of_holder) do
     count('i' .. holder, -number)

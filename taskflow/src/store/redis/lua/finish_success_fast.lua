@@ -53,7 +53,7 @@ for i, state in ipairs(call('HMGET', P .. 'state', unpack(ids))) do
       ended, results[r + 1], results[r + 2] = kind.with_result, id, result
     end
     states[2 * k - 1], states[2 * k], leases[k] = id, ended, id
-    answers[i] = ENDED_WELL
+    answers[i] = ENDED_AS_SUCCESS
   end
 end
 for _, kind in pairs(kinds) do

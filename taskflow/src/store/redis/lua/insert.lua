@@ -286,7 +286,7 @@ local function insert_tasks(at)
           at = at + 1
         end
         local options = byte(specification, 23)
-        if band(options, IN_CROWD) ~= 0 then
+        if band(options, IN_GROUP) ~= 0 then
           concurrency_group = ARGV[at]
           at = at + 1
         end

@@ -10,5 +10,5 @@ call('ZADD', P .. 'there', text(now + ARGV[4]), ARGV[2])
 call('ZADD', P .. 'seen', text(now), ARGV[2])
 call('ZADD', P .. 'started', 'NX', text(now), ARGV[2])
 call('ZREM', P .. 'gone', ARGV[2])
-call('HDEL', P .. 'signs', ARGV[2])
+call('HDEL', P .. 'liveness', ARGV[2])
 return 0

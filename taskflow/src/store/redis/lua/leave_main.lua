@@ -3,7 +3,7 @@ call('ZREM', P .. 'there', ARGV[2])
 call('ZREM', P .. 'seen', ARGV[2])
 call('ZREM', P .. 'started', ARGV[2])
 call('DEL', P .. 'claim:' .. ARGV[2])
-call('HDEL', P .. 'signs', ARGV[2])
+call('HDEL', P .. 'liveness', ARGV[2])
 call('ZADD', P .. 'gone', text(now), ARGV[2])
 local ids = call('ZRANGE', P .. 'leases', 0, -1)
 for i, blob in ipairs(read_many('HMGET', 'state', ids)) do

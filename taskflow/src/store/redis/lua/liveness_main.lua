@@ -1,5 +1,5 @@
 -- The liveness values shown on this start of the server: instance, value, whether its subscription exists.
-local all, run = call('HGETALL', P .. 'signs'), run_id()
+local all, run = call('HGETALL', P .. 'liveness'), run_id()
 local instances, signs, answer = {}, {}, {}
 for i = 1, #all, 2 do
   if run and #all[i] == 16 and sub(all[i + 1], 1, #run) == run then

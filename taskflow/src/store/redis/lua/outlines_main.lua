@@ -4,7 +4,7 @@
 -- A joined task with `null` as its arguments, which come after its policy and tags. A long body is copied only once,
 -- when the server reads it.
 local function without_args(id, task)
-  local _, _, body_at = unpack_bytes(WORDS, task, LANE_AT)
+  local _, _, body_at = unpack_bytes(WORDS, task, READY_LIST_AT)
   local head, body, at = task, task, body_at
   if body_at > #task then
     body, at = call('HGET', P .. 'body', id), 1

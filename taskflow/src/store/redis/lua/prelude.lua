@@ -53,7 +53,7 @@
 --                 hash  the state of a schedule: tick, outcome, task, start, paused, definition
 --   instance, there, seen, started, gone
 --                 hash and zsets: descriptions of instances, and until when they count as alive
---   signs         hash  instance → its liveness: on which start of the server, and when, it last showed that it lives
+--   liveness      hash  instance → its liveness: on which start of the server, and when, it last showed that it lives
 --   claim:<instance>
 --                 text  the last claim of an instance: its token, when it was made, and the ids it took
 --   stage:<id>    list  arguments of an insert that is too large for one call
@@ -65,7 +65,7 @@
 -- concurrency_groups.lua. Numbers are exact up to 2^53; instants are in microseconds.
 
 
-local P, NEWS = KEYS[1], ARGV[1]
+local P, NOTIFICATION = KEYS[1], ARGV[1]
 local sub, byte, find = string.sub, string.byte, string.find
 local pack, unpack_bytes = struct.pack, struct.unpack
 local band, bor, bnot = bit.band, bit.bor, bit.bnot
@@ -212,9 +212,9 @@ local function commit()
       end
     end
   end
-  if NEWS ~= '' then
+  if NOTIFICATION ~= '' then
     -- The data stays written: a missing right is reported when a process starts.
-    redis.pcall('PUBLISH', P .. 'notifications', NEWS)
+    redis.pcall('PUBLISH', P .. 'notifications', NOTIFICATION)
   end
 end
 
@@ -248,13 +248,13 @@ end
 
 -- The `state` of a joined task with this stage.
 local function state_of(stage, blob)
-  local _, _, body_at = unpack_bytes(WORDS, blob, LANE_AT)
-  return string.char(stage) .. sub(blob, 2, REST_AT - 1) .. sub(blob, LANE_AT, body_at - 1)
+  local _, _, body_at = unpack_bytes(WORDS, blob, READY_LIST_AT)
+  return string.char(stage) .. sub(blob, 2, REST_AT - 1) .. sub(blob, READY_LIST_AT, body_at - 1)
 end
 
 -- A joined task with its body, wherever that is stored.
 local function with_body(id, blob)
-  local _, _, body_at = unpack_bytes(WORDS, blob, LANE_AT)
+  local _, _, body_at = unpack_bytes(WORDS, blob, READY_LIST_AT)
   if body_at > #blob then
     return blob .. call('HGET', P .. 'body', id)
   end

@@ -1,7 +1,7 @@
 -- The beginning of the scripts for the simple cases of the most frequent calls, without prelude.lua: each function
 -- that a script defines costs time, on each run. Such a script checks everything before it writes. If the case is not
 -- simple, it answers nothing, has done nothing, and the general script is called.
-local P, NEWS = KEYS[1], ARGV[1]
+local P, NOTIFICATION = KEYS[1], ARGV[1]
 local call, sub, byte, find = redis.call, string.sub, string.byte, string.find
 local pack, split = struct.pack, struct.unpack
 

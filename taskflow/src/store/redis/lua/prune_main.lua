@@ -18,7 +18,7 @@ local function forget_one(id, blob)
     forget(unpack_task(id, blob))
     return
   end
-  local ready_list, _, body_at = unpack_bytes(WORDS, blob, LANE_AT)
+  local ready_list, _, body_at = unpack_bytes(WORDS, blob, READY_LIST_AT)
   count('S' .. ready_list_parts(ready_list), -1)
   plain[#plain + 1] = id
   if flags ~= 0 then
@@ -114,7 +114,7 @@ for _, list in ipairs({ 'there', 'gone' }) do
     call('ZREM', P .. 'seen', instance)
     call('ZREM', P .. 'started', instance)
     call('HDEL', P .. 'instance', instance)
-    call('HDEL', P .. 'signs', instance)
+    call('HDEL', P .. 'liveness', instance)
     call('DEL', P .. 'claim:' .. instance)
   end
 end

@@ -28,7 +28,7 @@ end
 -- Checks the single keys. Reading each renames a key of another type.
 function steps.keys()
   for _, key in ipairs({ 'task', 'state', 'body', 'result', 'error', 'progress', 'past', 'key', 'run_key', 'blocked', 'concurrency_groups',
-    'starts', 'keys', 'counts', 'asked', 'instance', 'meta', 'signs' }) do
+    'starts', 'keys', 'counts', 'asked', 'instance', 'meta', 'liveness' }) do
     call('HEXISTS', P .. key, '')
   end
   for _, key in ipairs({ 'ids', 'later', 'leases', 'expiring', 'ended', 'there', 'seen', 'started', 'gone', 'schedules',
@@ -225,7 +225,7 @@ function steps.concurrency_groups()
     if t and t[STAGE] == BLOCKED and t[GROUP_KEY] ~= '' and running_in(t[GROUP_KEY]) == 0 then
       local _, name = ready_list_parts(t[READY_LIST])
       if first_in(turn_of(t[GROUP_KEY], name), t[GROUP_KEY]) == t.id then
-        let_next(t[GROUP_KEY], 1)
+        unblock_next(t[GROUP_KEY], 1)
       end
     end
   end

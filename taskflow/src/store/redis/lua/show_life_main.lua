@@ -4,8 +4,8 @@ local instance = ARGV[2]
 local run = ARGV[3] == '1' and run_id()
 local counts = run and listeners({ instance })
 if not counts or counts[1] == 0 then
-  call('HDEL', P .. 'signs', instance)
+  call('HDEL', P .. 'liveness', instance)
   return 0
 end
-call('HSET', P .. 'signs', instance, run .. text(now))
+call('HSET', P .. 'liveness', instance, run .. text(now))
 return 1

@@ -4,7 +4,7 @@ local stage, staged = P .. 'stage:' .. ARGV[2], tonumber(ARGV[3])
 if call('LLEN', stage) ~= staged then
   return false
 end
-local ARGV = { NEWS }
+local ARGV = { NOTIFICATION }
 do
   local from = 0
   while from < staged do

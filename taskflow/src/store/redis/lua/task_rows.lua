@@ -11,7 +11,7 @@ end
 local function unpack_task(id, blob)
   local t = { unpack_bytes(FORMAT, blob) }
   local body_at
-  t[READY_LIST], t[GROUP_KEY], body_at = unpack_bytes(WORDS, blob, LANE_AT)
+  t[READY_LIST], t[GROUP_KEY], body_at = unpack_bytes(WORDS, blob, READY_LIST_AT)
   t.body = sub(blob, body_at)
   t.id = id
   return t
@@ -58,7 +58,7 @@ local function set_body(t, body)
   end
 end
 
--- Takes a task out of everything that `enter` or a claim put it in. The caller then calls `settle`, which unblocks
+-- Takes a task out of everything that `enter` or a claim put it in. The caller then calls `unblock_left_group`, which unblocks
 -- the next task of its concurrency group.
 local function leave(t)
   local stage, ready_list, id, concurrency_group = t[STAGE], t[READY_LIST], t.id, t[GROUP_KEY]
@@ -108,11 +108,11 @@ local function leave(t)
 end
 
 -- Unblocks the next task of the concurrency group that a task has left, unless the task still runs in it.
-local function settle(t)
+local function unblock_left_group(t)
   local concurrency_group = t.left
   t.left = nil
   if concurrency_group and not (t[STAGE] == RUNNING and t[GROUP_KEY] == concurrency_group) then
-    let_next(concurrency_group, 1)
+    unblock_next(concurrency_group, 1)
   end
 end
 
@@ -162,7 +162,7 @@ local function enter(t)
     end
   end
   save(t)
-  settle(t)
+  unblock_left_group(t)
 end
 
 -- The entry of `ids` that has this id: most often the first candidate.
@@ -208,7 +208,7 @@ end
 local function forget(t)
   leave(t)
   t[STAGE] = CANCELLED
-  settle(t)
+  unblock_left_group(t)
   local flags = t[FLAGS]
   for key, flag in pairs({
     key = HAS_KEY, run_key = HAS_RUN_KEY, error = HAS_ERROR, progress = HAS_PROGRESS, past = HAS_PAST,

@@ -8,6 +8,6 @@ for field, n in pairs(changes) do
     redis.pcall('HINCRBY', P .. 'counts', field, n)
   end
 end
-if NEWS ~= '' then
-  redis.pcall('PUBLISH', P .. 'notifications', NEWS)
+if NOTIFICATION ~= '' then
+  redis.pcall('PUBLISH', P .. 'notifications', NOTIFICATION)
 end
