@@ -246,7 +246,10 @@ async fn a_noisy_tenant_gets_its_share_and_no_more() {
             soon(task.wait()).await.unwrap();
         }
         let left = mail(&managers[0]).await.pending;
-        assert!(left > 50, "{place:?}: the quiet ones came after the busy one, {left} of which waits");
+        assert!(
+            left > 50,
+            "{place:?}: the quiet ones came after the busy one, which still has {left} tasks waiting"
+        );
         all_end(&managers[0]).await;
         assert_eq!(managers[0].counts().await.unwrap().success, 156, "{place:?}");
         for name in ["noisy", "ada", "bob"] {

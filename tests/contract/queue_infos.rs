@@ -56,7 +56,7 @@ pub(crate) async fn queues_tell_what_waits_for_how_long_and_what_ended_lately(la
     let infos = lab.store.queues().await.expect("queues");
     let [default, mail] = &infos[..] else { panic!("{infos:?}") };
     assert_eq!((default.pending, default.scheduled, default.waiting(), default.running), (5, 1, 4, 0));
-    // One whose time was an hour ago has waited since it was added.
+    // A task added now, with a time an hour ago, has waited since it was added.
     let oldest = default.oldest_waiting.expect("four wait");
     assert!(
         oldest >= Duration::from_millis(55) && oldest <= since.elapsed() + Duration::from_millis(5),

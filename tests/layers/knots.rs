@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::modules::Import;
 
-/// Modules of which each reaches every other, and the lines that tie them.
+/// A knot: modules that all reach each other, and the lines that tie them.
 #[derive(Debug)]
 pub(crate) struct Knot {
     pub(crate) modules: BTreeSet<String>,

@@ -25,7 +25,7 @@ impl InsertBatch {
     }
 }
 
-/// Tasks of which either all or none are inserted: one `add_task`, or one `add_all`.
+/// A group of tasks, inserted all or none: one `add_task`, or one `add_all`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct InsertGroup {

@@ -173,7 +173,7 @@ impl Declaration {
 }
 
 impl ScheduleState {
-    /// A schedule of which only the name is known.
+    /// A schedule with only its name.
     #[must_use]
     pub fn new(name: String) -> Self {
         Self { name, ..Self::default() }

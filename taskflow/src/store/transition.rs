@@ -101,7 +101,7 @@ impl<A> Decision<'_, A> {
 }
 
 impl TaskState {
-    /// A task of which only the stage is known. Use it to learn what a command writes where the other columns do not
+    /// A task with only its stage. Use it to learn what a command writes where the other columns do not
     /// matter.
     #[cfg(feature = "redis")]
     pub(super) fn of_stage(stage: Stage) -> Self {

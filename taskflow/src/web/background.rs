@@ -1,4 +1,4 @@
-//! The extractor.
+//! The extractor for axum handlers.
 
 use axum_core::extract::FromRequestParts;
 use axum_core::response::{IntoResponse, Response};

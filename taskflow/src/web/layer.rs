@@ -1,4 +1,4 @@
-//! The layer that gives each request its tasks, and ends them with it.
+//! The layer that gives each request a hold, and ends the hold with the request.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -81,7 +81,7 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let held = &mut *self;
         let response = {
-            // A layer around this one may catch a panic, and drop this in peace later: it is noticed as it passes.
+            // An outer layer may catch a panic and drop this future later, without a panic. So the panic is noticed here.
             let _passing = PanicPassing(&mut held.guard);
             held.inner.as_mut().poll(cx)
         };
@@ -101,13 +101,13 @@ where
     }
 }
 
-/// Ends the request's tasks when a panic passes.
+/// Cancels the request's tasks if a panic unwinds through this frame.
 struct PanicPassing<'a>(&'a mut Option<EndGuard>);
 
 impl Drop for PanicPassing<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // Dropped while a panic unwinds, the guard says so.
+            // The guard cancels the tasks when it is dropped during a panic.
             self.0.take();
         }
     }

@@ -2,8 +2,8 @@
 
 use crate::manager::Hold;
 
-/// Ends the hold of a request, whatever becomes of the response: also where the handler keeps a clone of the hold. A hold
-/// that has been cancelled stays so.
+/// Ends the hold of a request when it is dropped, even if the handler keeps a clone of the hold. A cancelled hold stays
+/// cancelled.
 #[derive(Debug)]
 pub(super) struct EndGuard(pub(super) Hold);
 
@@ -12,7 +12,7 @@ impl Drop for EndGuard {
         if std::thread::panicking() {
             self.0.cancel("the handler that added it panicked");
         } else {
-            // The response was sent, the client went away, or a timeout cut in: what was accepted runs.
+            // The response was sent, the client disconnected, or a timeout dropped the handler: the accepted tasks run.
             self.0.release();
         }
     }

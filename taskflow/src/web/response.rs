@@ -1,4 +1,4 @@
-//! The body of a response, which ends the request's tasks when it has been sent.
+//! The body of a response. It ends the request's hold when it has been sent.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -30,7 +30,7 @@ impl<B: Body> Body for ResponseBody<B> {
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let frame = self.inner.as_mut().poll_frame(cx);
         if let Poll::Ready(None) = frame {
-            // The guard ends the request's tasks.
+            // Dropping the guard ends the hold.
             self.guard = None;
         }
         frame

@@ -216,7 +216,7 @@ impl AddQueue {
         false
     }
 
-    /// Refuses a group of which nothing was stored.
+    /// Refuses a group. Nothing of it was stored.
     fn refuse(&self, group: Group, why: AddError) {
         self.leave(group.size.bytes);
         self.refuse_unqueued(group, why);
