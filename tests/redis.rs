@@ -146,6 +146,19 @@ async fn a_server_that_stands_still_is_noticed_and_its_return_too() {
     eventually("the server to answer again", || async { store.counts().await.ok() }).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layout_of_another_version_is_refused() {
+    let Some(server) = RedisServer::start() else { return };
+    let url = server.url();
+    let tasks = builder(&url, &Notes::default()).start().await.unwrap();
+    tasks.shutdown(Duration::ZERO).await.unwrap();
+    for (schema, said) in [("1", "development version"), ("999", "newer taskflow")] {
+        server.ask(&["HSET", "{taskflow:default}:meta", "schema", schema]).unwrap();
+        let error = builder(&url, &Notes::default()).start().await.unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_away_is_unavailable_and_the_error_says_where_but_not_the_password() {
     let port = servers::free_port();
