@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::{TaskHandle, TaskManager};
 use crate::engine::schedule::{Definition, Plan};
-use crate::model::{AddError, Error, NewTask, ScheduleInfo, When, error::closest, limits};
+use crate::model::{Error, NewTask, ScheduleInfo, When, error::closest, limits};
 use crate::store::{Fire, ScheduleChange, ScheduleState};
 use crate::task::{Descriptor, IntoNewTask, Missed, Overlap, Registry, Ticks, Timing};
 
