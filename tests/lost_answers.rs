@@ -17,9 +17,7 @@ use std::time::{Duration, Instant};
 use everywhere::everywhere;
 use futures_util::StreamExt;
 use support::{Place, ends, eventually, soon};
-use taskflow::store::{
-    Claim, Finish, FinishKind, InsertBatch, InsertGroup, InsertTask, Inserted, Refusal, Start,
-};
+use taskflow::store::{Claim, Finish, FinishKind, InsertBatch, InsertGroup, InsertTask, Start};
 use taskflow::{
     AddError, InstanceInfo, MemoryStore, NewTask, PostgresStore, RedisStore, Store, TaskContext, TaskEvent,
     TaskManager, TaskStatus,
@@ -27,7 +25,7 @@ use taskflow::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use wrapper::{Wrapper, go_on};
+use wrapper::{InsertAnswer, Wrapper, go_on};
 
 #[taskflow::task(retries = 1, delay = "1ms")]
 async fn second_time_lucky(context: TaskContext) -> Result<u32, String> {
@@ -143,7 +141,7 @@ async fn an_add_that_may_be_stored_and_is_not_keeps_no_slot() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_insert_whose_answer_lacks_a_task_may_be_stored_and_says_so() {
-    let lacks_a_task: [fn(Vec<Result<Vec<Inserted>, Refusal>>) -> _; 2] = [
+    let lacks_a_task: [InsertAnswer; 2] = [
         |answer| answer.into_iter().map(|group| group.map(|tasks| tasks[1..].to_vec())).collect(),
         |mut answer| {
             answer.pop();

@@ -36,8 +36,11 @@ pub(crate) struct Wrapper {
     inserted: InsertAnswer,
 }
 
-/// Changes what an insert is answered.
-type InsertAnswer = fn(Vec<Result<Vec<Inserted>, Refusal>>) -> Vec<Result<Vec<Inserted>, Refusal>>;
+/// The answer of a store to an insert.
+pub(crate) type InsertAnswers = Vec<Result<Vec<Inserted>, Refusal>>;
+
+/// Changes the answer to an insert.
+pub(crate) type InsertAnswer = fn(InsertAnswers) -> InsertAnswers;
 
 /// Told each batch that is to be inserted.
 type InsertHook = Arc<dyn Fn(&InsertBatch) -> Before + Send + Sync>;
@@ -71,7 +74,7 @@ impl Wrapper {
         Self { loses: Arc::new(loses), ..self }
     }
 
-    /// Inserts are done, and answered so.
+    /// Does inserts, and changes their answers.
     #[must_use]
     pub(crate) fn answering_inserts(self, inserted: InsertAnswer) -> Self {
         Self { inserted, ..self }
