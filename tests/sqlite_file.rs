@@ -80,6 +80,17 @@ async fn add(tasks: &TaskManager, bytes: usize) -> Result<taskflow::TaskId, AddE
     Ok(soon(tasks.add_task(keep, ("x".repeat(bytes),))).await?.id())
 }
 
+/// Adds tasks of 100 kB until an add fails.
+async fn add_until_full(tasks: &TaskManager, added: &mut Vec<taskflow::TaskId>) -> AddError {
+    loop {
+        match add(tasks, 100_000).await {
+            Ok(id) => added.push(id),
+            Err(error) => return error,
+        }
+        assert!(added.len() < 1_000, "the disk is full after 10 MiB");
+    }
+}
+
 #[tokio::test]
 async fn what_is_freed_on_a_full_disk_is_not_used_up_by_the_log() {
     let Some((_disk, at)) = Mounted::disk("10m") else { return };
@@ -92,23 +103,21 @@ async fn what_is_freed_on_a_full_disk_is_not_used_up_by_the_log() {
     let tasks = soon(builder.only(["file.keep"]).start()).await.unwrap();
     soon(tasks.pause_queue("default")).await.unwrap();
     let mut added = Vec::new();
-    let error = loop {
-        match add(&tasks, 100_000).await {
-            Ok(id) => added.push(id),
-            Err(error) => break error,
-        }
-        assert!(added.len() < 1_000, "the disk was full after 4 MiB");
-    };
+    let error = add_until_full(&tasks, &mut added).await;
     let AddError::Store(error) = &error else { panic!("{error}") };
     assert_eq!(error.kind(), StoreErrorKind::Full);
     assert!(error.to_string().contains("no room"), "{error}");
     // Room comes a little at a time, and others go on writing.
-    for piece in &pieces {
+    for piece in &pieces[1..] {
         fs::remove_file(piece).unwrap();
         for number in 1..60 {
             let _ = soon(tasks.set_queue("default", QueueConfig::new().concurrency(number))).await;
         }
     }
+    eventually("a task is added", || async { add(&tasks, 10).await.ok() }).await;
+    // Full again: the log holds no more than the last piece makes room for.
+    add_until_full(&tasks, &mut added).await;
+    fs::remove_file(&pieces[0]).unwrap();
     eventually("the queue is resumed", || async { tasks.resume_queue("default").await.ok() }).await;
     for id in &added {
         support::reaches(&tasks, *id, TaskStatus::Success).await;

@@ -96,9 +96,9 @@ fn event(kind: &FinishKind, status: TaskStatus) -> TaskEventKind {
     }
 }
 
-/// Stores each result alone, after an error that no retry can fix, so that one result the store refuses does not hold up
-/// the others. That one is replaced by a failure that gives the reason. If even that cannot be stored, its lease ends and
-/// the task is recovered.
+/// Stores each result alone, after an error that no retry can fix or for want of room, so that one result the store
+/// refuses does not hold up the others. That one is replaced by a failure that gives the reason. If even that cannot be
+/// stored, its lease ends and the task is recovered. Stops at an error of the whole store.
 pub(super) async fn one_by_one(worker: &Worker, batch: &mut Vec<Ended>) {
     let mut at = 0;
     // Each stays in the batch until its result has been stored, so that a panic loses none.
@@ -127,7 +127,7 @@ pub(super) async fn one_by_one(worker: &Worker, batch: &mut Vec<Ended>) {
                 leave(worker, std::slice::from_mut(&mut ended));
                 complete(worker, std::slice::from_ref(&ended), &finish, &finished);
             }
-            Err(error) if !error.is_about_one_row() => at += 1,
+            Err(error) if !error.is_about_one_row() => return,
             Err(error) => {
                 batch[at].finish = None;
                 at += 1;

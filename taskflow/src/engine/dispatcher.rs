@@ -18,7 +18,7 @@ use super::run::{Admitted, Ended, permits};
 use super::slots::{ClaimBudget, Permit};
 use super::supervision::Restarts;
 use super::worker::Worker;
-use crate::model::StoreError;
+use crate::model::{StoreError, StoreErrorKind};
 use crate::store::{Claim, ClaimQueue, Claimed, Claims, Finish, Finished};
 
 /// The dispatcher claims at least this often, even if it misses every hint.
@@ -30,7 +30,13 @@ const MAX_BATCH: usize = 1000;
 /// Dispatches until the process stops and every run of it has ended.
 pub(crate) async fn dispatch(worker: Arc<Worker>) {
     let core = worker.core.clone();
-    let mut dispatcher = Dispatcher { worker, batch: Vec::new(), starting: Vec::new(), under_way: None };
+    let mut dispatcher = Dispatcher {
+        worker,
+        batch: Vec::new(),
+        starting: Vec::new(),
+        under_way: None,
+        most_claimed: usize::MAX,
+    };
     let mut restarts = Restarts::new();
     while let Err(panic) = caught(dispatcher.run()).await {
         dispatcher.restore();
@@ -48,6 +54,9 @@ struct Dispatcher {
     starting: Vec<(Admitted, Permit)>,
     /// The results of the round trip in flight, and whether that round trip has reserved capacity for a claim.
     under_way: Option<(Arc<Vec<Finish>>, bool)>,
+    /// The most tasks of one claim. On a full disk this is one at first, since one task with long arguments may fit
+    /// where many do not.
+    most_claimed: usize,
 }
 
 impl Dispatcher {
@@ -81,12 +90,17 @@ impl Dispatcher {
             }
             match answer {
                 Ok(next_due) => {
+                    self.most_claimed = self.most_claimed.saturating_mul(2);
                     backoff = Backoff::new();
                     let next = next_due.map(in_time);
                     due = [due, next].into_iter().flatten().min();
                 }
                 Err(error) => {
-                    if error.is_about_one_row() {
+                    let is_full = error.kind() == StoreErrorKind::Full;
+                    if is_full {
+                        self.most_claimed = 1;
+                    }
+                    if is_full || error.is_about_one_row() {
                         one_by_one(&worker, &mut self.batch).await;
                     }
                     // The results are kept and retried; more of them collect meanwhile.
@@ -158,7 +172,7 @@ impl Dispatcher {
 
     async fn write_and_claim(&mut self, finishes: &Arc<Vec<Finish>>) -> Result<Round, StoreError> {
         let worker = self.worker.clone();
-        let budget = worker.slots.budget(permits(&mut self.batch));
+        let budget = worker.slots.budget(permits(&mut self.batch)).at_most(self.most_claimed);
         let (core, store) = (&worker.core, &worker.core.store);
         let answer = match Ask::first(&worker, &budget) {
             None if finishes.is_empty() => Ok((Vec::new(), None)),

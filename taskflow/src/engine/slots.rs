@@ -95,6 +95,15 @@ impl ClaimBudget {
     pub(crate) fn slots(&self) -> usize {
         self.limit - self.prefetch
     }
+
+    /// The same, for at most `most` tasks.
+    pub(crate) fn at_most(mut self, most: usize) -> Self {
+        let slots = self.slots().min(most);
+        self.prefetch = self.prefetch.min(most - slots);
+        self.limit = slots + self.prefetch;
+        self.threads = self.threads.min(self.limit);
+        self
+    }
 }
 
 impl<T: Send + 'static> Slots<T> {

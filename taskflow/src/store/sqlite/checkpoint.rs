@@ -6,14 +6,16 @@
 //! log that became long because of a long read is cut when the store is idle, and when the store is closed.
 //!
 //! On a full disk, the log is moved and cut before anything else is written. The room that an operator makes is then
-//! used by the file, and the freed space of the log is available for new log pages.
+//! used by the file, and the freed space of the log is available for new log pages. For some time after that, the log is
+//! kept short: moving it makes the file grow, and a long log on a disk that is full again could only be moved when the
+//! operator has made room for all of it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
@@ -31,6 +33,12 @@ const MAX_BEHIND: u32 = 3;
 
 /// A log of this many pages is long: 4,000 pages are 16 MB.
 const LONG: i64 = 4000;
+
+/// As [`PAGES`], for [`TIGHT`] after the disk was full.
+const TIGHT_PAGES: usize = 100;
+
+/// How long the log is kept short after the disk was full.
+const TIGHT: Duration = Duration::from_secs(600);
 
 /// A log of more bytes than this is cut when nothing was written for [`IDLE`].
 const CUT: u64 = 1 << 20;
@@ -59,6 +67,8 @@ pub(super) struct Checkpoints {
     pages: usize,
     /// The number of checkpoints that came due while another request was still waiting.
     behind: u32,
+    /// Until when the log is kept short, because the disk was full.
+    tight_until: Option<Instant>,
     /// `None` only while it is being dropped.
     wanted: Option<SyncSender<Wanted>>,
     shared: Arc<Shared>,
@@ -92,7 +102,9 @@ pub(super) fn checkpoints(
     let shared = Arc::<Shared>::default();
     let checkpointer =
         Checkpointer { connection, log: PathBuf::from(log), wanted: receiver, shared: Arc::clone(&shared) };
-    Ok((Checkpoints { pages: 0, behind: 0, wanted: Some(wanted), shared, thread: None }, checkpointer))
+    let checkpoints =
+        Checkpoints { pages: 0, behind: 0, tight_until: None, wanted: Some(wanted), shared, thread: None };
+    Ok((checkpoints, checkpointer))
 }
 
 impl Checkpoints {
@@ -102,12 +114,17 @@ impl Checkpoints {
         self
     }
 
-    /// Call this after each commit, with the counts that it changed.
-    pub(super) fn after_commit(&mut self, sql: &Statements<'_>, counts: &CountDeltas) {
+    /// Call this after each commit, with the counts that it changed. Answers `false` if there is no room to move a log
+    /// that must stay short.
+    pub(super) fn after_commit(&mut self, sql: &Statements<'_>, counts: &CountDeltas) -> bool {
         self.shared.commits.fetch_add(1, Ordering::Relaxed);
         // A commit writes the last pages of some trees, a page for every few tasks, and overflow pages for long
         // arguments.
         self.pages += 4 + counts.moves / 4 + counts.bytes / 4096;
+        if self.tight_until.is_some_and(|until| Instant::now() < until) {
+            return self.pages < TIGHT_PAGES || self.make_room();
+        }
+        self.tight_until = None;
         if self.pages >= PAGES {
             self.pages = 0;
             self.want();
@@ -117,6 +134,7 @@ impl Checkpoints {
         {
             let _ = checkpoint.query_row([], |_| Ok(()));
         }
+        true
     }
 
     /// Asks for a checkpoint. If a request is still waiting, that one is enough, up to [`MAX_BEHIND`] times.
@@ -136,6 +154,8 @@ impl Checkpoints {
     /// Moves and cuts the log. Call it before writing to a disk that was full. Answers `false` if there is no room even
     /// for that.
     pub(super) fn make_room(&mut self) -> bool {
+        self.pages = 0;
+        self.tight_until = Some(Instant::now() + TIGHT);
         let (answer, answered) = sync_channel(1);
         let asked = self.wanted.as_ref().map(|wanted| wanted.send(Wanted::Room(answer)));
         matches!(asked, Some(Ok(()))) && answered.recv().unwrap_or(false)

@@ -131,7 +131,7 @@ impl Writer {
                     self.commit_all(&mut tx, &mut group, &mut repairs);
                     is_full = self.is_full.get();
                 }
-                self.checkpoints.after_commit(&sql, &tx.counts);
+                is_full |= !self.checkpoints.after_commit(&sql, &tx.counts);
                 linger = LINGER;
             }
             if is_heard && looked_at.elapsed() >= LOOK_EVERY {
