@@ -10,13 +10,13 @@ use std::time::Duration;
 use futures_util::Stream;
 
 use super::{
-    Claim, Claims, Finish, Finished, Fire, Fired, InsertBatch, Inserted, LivenessStream, Recovered, Refusal,
-    Release, Renewal, Renewed, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState,
-    TaskEnd,
+    Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired, InsertBatch,
+    Inserted, LivenessStream, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, RunRef,
+    ScheduleChange, ScheduleChanges, ScheduleState, TaskEnd,
 };
 use crate::model::{
     CancelOutcome, Counts, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo, StoreError,
-    TaskFilter, TaskId, TaskRecord,
+    StoreErrorKind, TaskFilter, TaskId, TaskRecord,
 };
 
 /// The future that a call of a [`Store`] returns.
@@ -296,6 +296,28 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// logs. Also deletes what is left of processes that have been gone for longer than the longest retention. Answers how
     /// many records it deleted. Records that are kept for longer never delay the deletion of the records behind them.
     fn prune(&self, retention: Retention, limit: usize) -> StoreFuture<'_, usize>;
+
+    /// Writes documents, in order and in one transaction. Answers for each its new version, or `None` if it did not have
+    /// the [expected](DocumentWrite::expected) version: then that one is not written, and the others are. A delete
+    /// answers the version of the deleted document, and 0 if there was none. A document that has expired counts as
+    /// none.
+    ///
+    /// Documents never slow down a claim or an insert, however many there are, and [`prune`](Self::prune) deletes those
+    /// that have expired. The default implementation keeps none and refuses; then the faces of taskflow show no
+    /// statistics, no audit log and no sessions.
+    fn write_documents(&self, _writes: Vec<DocumentWrite>) -> StoreFuture<'_, Vec<Option<u64>>> {
+        Box::pin(std::future::ready(Err(no_documents(&self.location()))))
+    }
+
+    /// The documents that match, at most [`Document::MAX_BATCH`](super::Document::MAX_BATCH), in the order of their
+    /// keys; none that have expired. The cost depends on the answer only, not on how many documents there are.
+    fn documents(&self, _query: DocumentQuery) -> StoreFuture<'_, Vec<Document>> {
+        Box::pin(std::future::ready(Err(no_documents(&self.location()))))
+    }
+}
+
+fn no_documents(store: &str) -> StoreError {
+    StoreError::new(StoreErrorKind::Other, format!("the store {store} keeps no documents"))
 }
 
 /// The state of a queue that applies to all processes.

@@ -7,6 +7,7 @@ mod claim;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod codec;
 mod contract;
+mod document;
 mod end;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
 mod fingerprint;
@@ -38,6 +39,7 @@ pub use claim::{
     Claim, ClaimQueue, Claimed, Claims, Recovered, RecoveredFrom, Renewal, Renewed, RunRef, SharedLimits,
 };
 pub use contract::{Capabilities, Hint, HintStream, QueueState, Store, StoreFuture};
+pub use document::{Document, DocumentQuery, DocumentWrite};
 pub use end::TaskEnd;
 pub use finish::{Finish, FinishKind, Finished, HoldOutcome, Release, Report};
 pub use insert::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
