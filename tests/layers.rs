@@ -16,13 +16,14 @@ use knots::knots;
 use modules::{Modules, Sources};
 
 /// Each room, and all it may use.
-const ROOMS: [(&str, &[&str]); 9] = [
+const ROOMS: [(&str, &[&str]); 10] = [
     ("model", &[]),
     ("task", &["model"]),
     ("store", &["model"]),
     ("engine", &["model", "task", "store"]),
     ("manager", &["model", "task", "store", "engine"]),
-    ("web", &["model", "task", "store", "engine", "manager"]),
+    ("admin", &["model", "task", "store", "engine", "manager"]),
+    ("web", &["model", "task", "store", "engine", "manager", "admin"]),
     ("testing", &["model", "task", "store", "engine", "manager"]),
     // The command is a program of its own: it sees of the library only what is public, and no room by its own name.
     ("cli", &[]),

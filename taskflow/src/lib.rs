@@ -105,6 +105,8 @@
 //! | `axum` | | [`BackgroundTasks`] and [`TaskManager::layer`] |
 //! | `cli` | | the `taskflow` command with its `bench` subcommand, which measures a store; it adds nothing to the library |
 
+#[cfg(feature = "api")]
+pub mod admin;
 mod attributes;
 mod engine;
 pub mod manager;

@@ -3,6 +3,8 @@
 mod add;
 mod builder;
 mod controls;
+#[cfg(feature = "api")]
+mod documents;
 mod handle;
 mod hold;
 mod lifecycle;

@@ -1,0 +1,245 @@
+use std::sync::Arc;
+
+use super::{Actor, AdminError, AuditEntry, AuditOutcome, Face, Permission};
+use crate::manager::TaskManager;
+use crate::model::{CancelOutcome, Error, QueueConfig, TaskId, TaskRecord};
+
+/// What people and programs do to tasks, queues and schedules: each verb checks the permission of its actor, acts, and
+/// writes an entry into the audit log. The dashboard, the API and the command line are thin layers over it.
+#[derive(Clone, Debug)]
+pub struct Console {
+    tasks: TaskManager,
+}
+
+/// An actor, and the face through which it acts.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct By {
+    /// The actor.
+    pub actor: Actor,
+    /// The face.
+    pub via: Face,
+    /// The address from which the request came.
+    pub remote: Option<Arc<str>>,
+    /// The reason that the actor gave.
+    pub reason: Option<String>,
+}
+
+impl By {
+    /// That actor through that face.
+    #[must_use]
+    pub fn new(actor: Actor, via: Face) -> Self {
+        Self { actor, via, remote: None, reason: None }
+    }
+
+    /// With the reason that the actor gave; an empty one counts as none.
+    #[must_use]
+    pub fn reason(mut self, reason: Option<String>) -> Self {
+        self.reason = reason.filter(|reason| !reason.trim().is_empty());
+        self
+    }
+
+    /// An entry of the audit log.
+    pub(crate) fn entry(&self, action: &str) -> AuditEntry {
+        let mut entry = AuditEntry::new(self.actor.name(), self.via, action);
+        entry.remote = self.remote.as_ref().map(ToString::to_string);
+        entry.reason.clone_from(&self.reason);
+        entry
+    }
+}
+
+impl Console {
+    /// A console of these tasks.
+    #[must_use]
+    pub fn new(tasks: &TaskManager) -> Self {
+        Self { tasks: tasks.clone() }
+    }
+
+    /// The tasks.
+    #[must_use]
+    pub fn tasks(&self) -> &TaskManager {
+        &self.tasks
+    }
+
+    /// The record of a task that this actor may see.
+    ///
+    /// # Errors
+    /// [`AdminError::NoTask`], also for a task of a queue that the actor may not see; and when the store fails.
+    pub async fn task(&self, actor: &Actor, id: TaskId) -> Result<TaskRecord, AdminError> {
+        let record = self.tasks.get(id).await?;
+        record.filter(|record| actor.sees(record)).ok_or(AdminError::NoTask { id })
+    }
+
+    /// [Cancels](TaskManager::cancel) a task.
+    ///
+    /// # Errors
+    /// [`AdminError::Forbidden`], [`AdminError::NoTask`], and when the store fails.
+    pub async fn cancel(&self, by: &By, id: TaskId) -> Result<CancelOutcome, AdminError> {
+        let act = async {
+            self.task(&by.actor, id).await?;
+            match self.tasks.cancel(id).await? {
+                CancelOutcome::NotFound => Err(AdminError::NoTask { id }),
+                outcome => Ok(outcome),
+            }
+        };
+        self.audited(by, Permission::Cancel, "cancel", &id.to_string(), None, act).await
+    }
+
+    /// [Retries](TaskManager::retry) a task.
+    ///
+    /// # Errors
+    /// [`AdminError::Forbidden`], [`AdminError::NoTask`], what [`TaskManager::retry`] returns.
+    pub async fn retry(&self, by: &By, id: TaskId) -> Result<(), AdminError> {
+        let act = async {
+            self.task(&by.actor, id).await?;
+            Ok(self.tasks.retry(id).await?)
+        };
+        self.audited(by, Permission::Retry, "retry", &id.to_string(), None, act).await
+    }
+
+    /// [Deletes](TaskManager::delete) the record of an ended task.
+    ///
+    /// # Errors
+    /// [`AdminError::Forbidden`], [`AdminError::NoTask`], what [`TaskManager::delete`] returns.
+    pub async fn delete(&self, by: &By, id: TaskId) -> Result<(), AdminError> {
+        let act = async {
+            self.task(&by.actor, id).await?;
+            Ok(self.tasks.delete(id).await?)
+        };
+        self.audited(by, Permission::DeleteOne, "delete", &id.to_string(), None, act).await
+    }
+
+    /// Pauses a queue for all processes.
+    ///
+    /// # Errors
+    /// [`AdminError::Forbidden`], [`AdminError::NotFound`] for a queue that nobody knows or that the actor may not see,
+    /// and when the store fails.
+    pub async fn pause_queue(&self, by: &By, queue: &str) -> Result<(), AdminError> {
+        let act = async {
+            self.known_queue(&by.actor, queue).await?;
+            Ok(self.tasks.pause_queue(queue).await?)
+        };
+        self.audited(by, Permission::Pause, "pause_queue", queue, None, act).await
+    }
+
+    /// Resumes a paused queue.
+    ///
+    /// # Errors
+    /// As for [`pause_queue`](Self::pause_queue).
+    pub async fn resume_queue(&self, by: &By, queue: &str) -> Result<(), AdminError> {
+        let act = async {
+            self.known_queue(&by.actor, queue).await?;
+            Ok(self.tasks.resume_queue(queue).await?)
+        };
+        self.audited(by, Permission::Pause, "resume_queue", queue, None, act).await
+    }
+
+    /// Sets the limits of a queue for all processes.
+    ///
+    /// # Errors
+    /// As for [`pause_queue`](Self::pause_queue), and what [`TaskManager::set_queue`] returns.
+    pub async fn set_queue(&self, by: &By, queue: &str, config: QueueConfig) -> Result<(), AdminError> {
+        let detail = serde_json::to_string(&config).ok();
+        let act = async {
+            self.known_queue(&by.actor, queue).await?;
+            Ok(self.tasks.set_queue(queue, config).await?)
+        };
+        self.audited(by, Permission::SetLimits, "set_queue", queue, detail, act).await
+    }
+
+    /// Removes the stored limits of a queue, so that those of the programs apply again.
+    ///
+    /// # Errors
+    /// As for [`pause_queue`](Self::pause_queue).
+    pub async fn reset_queue(&self, by: &By, queue: &str) -> Result<(), AdminError> {
+        let act = async {
+            self.known_queue(&by.actor, queue).await?;
+            Ok(self.tasks.reset_queue(queue).await?)
+        };
+        self.audited(by, Permission::SetLimits, "reset_queue", queue, None, act).await
+    }
+
+    /// Adds the task of a schedule now, and answers its id.
+    ///
+    /// # Errors
+    /// [`AdminError::Forbidden`], and what [`TaskManager::run_now`] returns.
+    pub async fn run_schedule(&self, by: &By, schedule: &str) -> Result<TaskId, AdminError> {
+        let act = async { Ok(self.tasks.run_now(schedule).await?.id()) };
+        self.audited(by, Permission::RunSchedule, "run_schedule", schedule, None, act).await
+    }
+
+    /// Pauses a schedule.
+    ///
+    /// # Errors
+    /// [`AdminError::Forbidden`], and what [`TaskManager::pause_schedule`] returns.
+    pub async fn pause_schedule(&self, by: &By, schedule: &str) -> Result<(), AdminError> {
+        let act = async { Ok(self.tasks.pause_schedule(schedule).await?) };
+        self.audited(by, Permission::RunSchedule, "pause_schedule", schedule, None, act).await
+    }
+
+    /// Resumes a paused schedule.
+    ///
+    /// # Errors
+    /// [`AdminError::Forbidden`], and what [`TaskManager::resume_schedule`] returns.
+    pub async fn resume_schedule(&self, by: &By, schedule: &str) -> Result<(), AdminError> {
+        let act = async { Ok(self.tasks.resume_schedule(schedule).await?) };
+        self.audited(by, Permission::RunSchedule, "resume_schedule", schedule, None, act).await
+    }
+
+    /// Removes a schedule that was added at run time.
+    ///
+    /// # Errors
+    /// [`AdminError::Forbidden`], [`AdminError::NotFound`], and what [`TaskManager::remove_schedule`] returns.
+    pub async fn remove_schedule(&self, by: &By, schedule: &str) -> Result<(), AdminError> {
+        let act = async {
+            match self.tasks.remove_schedule(schedule).await? {
+                true => Ok(()),
+                false => Err(AdminError::NotFound { what: "schedule", name: schedule.to_owned() }),
+            }
+        };
+        self.audited(by, Permission::Add, "remove_schedule", schedule, None, act).await
+    }
+
+    async fn known_queue(&self, actor: &Actor, queue: &str) -> Result<(), AdminError> {
+        let is_known =
+            actor.sees_queue(queue) && self.tasks.queues().await?.iter().any(|info| info.name == queue);
+        match is_known {
+            true => Ok(()),
+            false => Err(AdminError::NotFound { what: "queue", name: queue.to_owned() }),
+        }
+    }
+
+    /// Checks the permission, acts, and writes the audit log, also for refusals and failures.
+    pub(crate) async fn audited<T>(
+        &self,
+        by: &By,
+        permission: Permission,
+        action: &str,
+        target: &str,
+        detail: Option<String>,
+        act: impl Future<Output = Result<T, AdminError>>,
+    ) -> Result<T, AdminError> {
+        let answer = match by.actor.may(permission) {
+            true => act.await,
+            false => Err(AdminError::Forbidden { actor: by.actor.name().to_owned(), permission }),
+        };
+        let mut entry = by.entry(action);
+        entry.target = Some(target.to_owned());
+        entry.detail = detail;
+        if let Err(error) = &answer {
+            entry.outcome = outcome(error);
+            entry.detail = Some(error.to_string());
+        }
+        self.record(entry).await;
+        answer
+    }
+}
+
+/// Whether an error is a refusal or a failure.
+pub(super) fn outcome(error: &AdminError) -> AuditOutcome {
+    match error {
+        AdminError::Task(Error::Store(_)) => AuditOutcome::Failed,
+        error if error.code() == "degraded" => AuditOutcome::Failed,
+        _ => AuditOutcome::Refused,
+    }
+}

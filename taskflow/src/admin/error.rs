@@ -1,0 +1,94 @@
+use super::Permission;
+use crate::model::{AddError, Error, StoreError, TaskId};
+
+/// Why an act was refused or failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdminError {
+    /// The actor has no permission for it.
+    #[error("{actor} may not do this: it needs the permission `{permission}`")]
+    Forbidden {
+        /// The actor.
+        actor: String,
+        /// What it lacks.
+        permission: Permission,
+    },
+    /// There is no such task, or the actor may not see its queue.
+    #[error("there is no task {id}; it never existed, or its record has been deleted")]
+    NoTask {
+        /// The id.
+        id: TaskId,
+    },
+    /// There is no such thing of another kind.
+    #[error("there is no {what} `{name}`")]
+    NotFound {
+        /// `queue`, `schedule`, `operation`, …
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A field of the request is invalid.
+    #[error("`{field}`: {message}")]
+    Invalid {
+        /// The field, as the caller wrote it.
+        field: String,
+        /// What is wrong, and what is valid.
+        message: String,
+    },
+    /// The number of matching tasks has changed by more than a tenth since the preview.
+    #[error("{now} tasks match now, but {expected} did in the preview: look again")]
+    Changed {
+        /// The number that was expected.
+        expected: usize,
+        /// The number now.
+        now: usize,
+    },
+    /// The manager refused or failed.
+    #[error(transparent)]
+    Task(#[from] Error),
+    /// The add was refused or failed.
+    #[error(transparent)]
+    Add(#[from] AddError),
+}
+
+impl From<StoreError> for AdminError {
+    fn from(error: StoreError) -> Self {
+        Self::Task(error.into())
+    }
+}
+
+impl AdminError {
+    /// The word for it in the API, such as `not_found` or `not_retryable`.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Forbidden { .. } => "forbidden",
+            Self::NoTask { .. } | Self::NotFound { .. } | Self::Task(Error::NotFound { .. }) => "not_found",
+            Self::Invalid { .. } => "invalid",
+            Self::Changed { .. } => "changed",
+            Self::Task(error) => match error {
+                Error::NotATaskId { .. } => "invalid",
+                Error::NotRetryable { .. } => "not_retryable",
+                Error::KeyTaken { .. } => "key_taken",
+                Error::NotFinished { .. } => "not_ended",
+                Error::UnknownQueue { .. } => "unknown_queue",
+                Error::UnknownSchedule { .. } => "unknown_schedule",
+                Error::EmptyFilter => "empty_filter",
+                Error::Config { .. } | Error::Timing { .. } => "invalid",
+                Error::Add(error) => add_code(error),
+                _ => "degraded",
+            },
+            Self::Add(error) => add_code(error),
+        }
+    }
+}
+
+fn add_code(error: &AddError) -> &'static str {
+    match error {
+        AddError::QueueFull { .. } => "queue_full",
+        AddError::UnknownQueue { .. } => "unknown_queue",
+        AddError::Argument { .. } | AddError::Option { .. } => "invalid",
+        AddError::TooLarge { .. } => "too_large",
+        _ => "degraded",
+    }
+}

@@ -1,0 +1,18 @@
+//! What the dashboard, the REST API and the command line have in common: people, what they may do, what they did, and
+//! acts on many tasks.
+
+mod actor;
+mod args;
+mod audit;
+mod console;
+mod error;
+mod sessions;
+mod throttle;
+
+pub use actor::{Actor, Permission, Role};
+pub use args::Args;
+pub use audit::{AuditEntry, AuditFilter, AuditOutcome, Face};
+pub use console::{By, Console};
+pub use error::AdminError;
+pub(crate) use sessions::{Session, Sessions};
+pub(crate) use throttle::{Throttle, WINDOW as THROTTLE_WINDOW};

@@ -1,0 +1,20 @@
+//! Documents in the store, for the faces of taskflow.
+
+use super::TaskManager;
+use crate::model::Error;
+use crate::store::{Document, DocumentQuery, DocumentWrite};
+
+impl TaskManager {
+    pub(crate) async fn documents(&self, query: DocumentQuery) -> Result<Vec<Document>, Error> {
+        let core = &self.0.core;
+        Ok(core.read("a read", core.store.documents(query)).await?)
+    }
+
+    pub(crate) async fn write_documents(
+        &self,
+        writes: Vec<DocumentWrite>,
+    ) -> Result<Vec<Option<u64>>, Error> {
+        let core = &self.0.core;
+        Ok(core.call("a write", core.store.write_documents(writes)).await?)
+    }
+}

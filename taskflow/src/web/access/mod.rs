@@ -1,0 +1,207 @@
+//! Access: how a request becomes an [`Actor`].
+
+pub(crate) mod login;
+mod loopback;
+mod tokens;
+mod users;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http::request::Parts;
+
+use super::desk::Desk;
+use super::origin::bearer;
+use super::problem::Problem;
+use crate::admin::{Actor, Role};
+
+pub use tokens::Token;
+pub use users::User;
+
+use loopback::Loopback;
+use tokens::Tokens;
+use users::Users;
+
+/// Who may use the dashboard and the API. There is no [`Admin`](super::Admin) without one.
+///
+/// | | for |
+/// |---|---|
+/// | [`users`](Self::users) | people with a name and a password |
+/// | [`tokens`](Self::tokens) | programs, with `Authorization: Bearer` |
+/// | [`from_request`](Self::from_request) | the login of the host application: the best way inside one |
+/// | [`loopback`](Self::loopback) | development: everybody on this machine |
+/// | [`open_to_anyone`](Self::open_to_anyone) | networks in which everybody may do everything |
+///
+/// ```
+/// use taskflow::web::{Access, Role, Token, User};
+///
+/// # fn demo(ada: &str, grafana: &str) -> Result<Access, taskflow::web::AccessError> {
+/// let access = Access::users([User::new("ada", ada, Role::Operator)])?
+///     .or(Access::tokens([Token::new("grafana", grafana, Role::Metrics)])?);
+/// # Ok(access)
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Access(Vec<Kind>);
+
+#[derive(Clone)]
+enum Kind {
+    Users(Arc<Users>),
+    Tokens(Arc<Tokens>),
+    FromRequest(Arc<FromRequest>),
+    Loopback(Actor),
+    Open(Actor),
+}
+
+type FromRequest = dyn Fn(&Parts) -> Pin<Box<dyn Future<Output = Option<Actor>> + Send>> + Send + Sync;
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Users(_) => "users",
+            Self::Tokens(_) => "tokens",
+            Self::FromRequest(_) => "from_request",
+            Self::Loopback(_) => "loopback",
+            Self::Open(_) => "open_to_anyone",
+        })
+    }
+}
+
+/// Why an [`Access`] cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccessError {
+    /// A user's hash is not the text of an argon2 hash.
+    #[error(
+        "the password hash of `{user}` is not an argon2 hash in PHC format (`$argon2id$v=19$..`): make one with \
+             `User::hash_password`"
+    )]
+    PasswordHash {
+        /// The user.
+        user: String,
+    },
+    /// A token's hash is not a SHA-256.
+    #[error(
+        "the hash of the token `{token}` is not a SHA-256 in 64 hexadecimal digits: make one with `Token::generate`"
+    )]
+    TokenHash {
+        /// The token's name.
+        token: String,
+    },
+    /// Two users or two tokens have one name.
+    #[error("two of them are named `{name}`")]
+    Twice {
+        /// The name.
+        name: String,
+    },
+    /// A name is empty or longer than 128 bytes, or has control characters.
+    #[error("a name has 1 to 128 bytes and no control characters")]
+    Name,
+}
+
+impl Access {
+    /// People who log in with a name and a password. Their sessions are kept in the store, so they hold in every process
+    /// that has the same users, and end everywhere.
+    ///
+    /// # Errors
+    /// If a password hash is not one, or a name is used twice.
+    pub fn users(users: impl IntoIterator<Item = User>) -> Result<Self, AccessError> {
+        Ok(Self(vec![Kind::Users(Arc::new(Users::new(users)?))]))
+    }
+
+    /// Programs that send `Authorization: Bearer` with a token.
+    ///
+    /// # Errors
+    /// If the hash of a token is not one, or a name is used twice.
+    pub fn tokens(tokens: impl IntoIterator<Item = Token>) -> Result<Self, AccessError> {
+        Ok(Self(vec![Kind::Tokens(Arc::new(Tokens::new(tokens)?))]))
+    }
+
+    /// The login of the host application: a function that finds the actor of a request, for example by the
+    /// application's session or a header of its proxy. `None` lets the request in as nobody.
+    ///
+    /// ```
+    /// use taskflow::web::{Access, Actor, Role};
+    ///
+    /// let access = Access::from_request(|parts| {
+    ///     let user = parts.extensions.get::<String>().cloned();
+    ///     async move { Some(Actor::new(user?, Role::Operator)) }
+    /// });
+    /// # drop(access);
+    /// ```
+    pub fn from_request<F>(find: impl Fn(&Parts) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Option<Actor>> + Send + 'static,
+    {
+        Self(vec![Kind::FromRequest(Arc::new(move |parts| Box::pin(find(parts))))])
+    }
+
+    /// Everybody on this machine, as an [`Admin`](Role::Admin) named `loopback`: for development. Both the client's address and
+    /// the `Host` that it asked for must be loopback, so that no web page can reach it by a name of its own. The server must
+    /// give the address: `into_make_service_with_connect_info::<SocketAddr>()`.
+    #[must_use]
+    pub fn loopback() -> Self {
+        Self(vec![Kind::Loopback(Actor::new("loopback", Role::Admin))])
+    }
+
+    /// Everybody, as an [`Admin`](Role::Admin) named `anyone`. A warning is logged at the start and shown on every page.
+    #[must_use]
+    pub fn open_to_anyone() -> Self {
+        Self(vec![Kind::Open(Actor::new("anyone", Role::Admin))])
+    }
+
+    /// This access, and for requests that it does not know, the other one.
+    #[must_use]
+    pub fn or(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.iter().any(|kind| matches!(kind, Kind::Open(_)))
+    }
+
+    /// Whether people log in with a password here.
+    pub(crate) fn has_users(&self) -> bool {
+        self.some_users().is_some()
+    }
+
+    fn some_users(&self) -> Option<&Users> {
+        self.0.iter().find_map(|kind| match kind {
+            Kind::Users(users) => Some(&**users),
+            _ => None,
+        })
+    }
+
+    /// The actor of a request; `None` for nobody.
+    pub(super) async fn actor(&self, parts: &Parts, desk: &Desk) -> Result<Option<Actor>, Problem> {
+        let mut refused = None;
+        for kind in &self.0 {
+            let actor = match kind {
+                Kind::Users(users) => login::session(users, parts, desk).await?,
+                Kind::Tokens(tokens) => bearer(parts).and_then(|token| tokens.actor(token)),
+                Kind::FromRequest(find) => find(parts).await,
+                Kind::Loopback(actor) => match Loopback::of(parts) {
+                    Loopback::Is => Some(actor.clone()),
+                    Loopback::IsNot(why) => {
+                        refused = Some(why);
+                        None
+                    }
+                },
+                Kind::Open(actor) => Some(actor.clone()),
+            };
+            if actor.is_some() {
+                return Ok(actor);
+            }
+        }
+        match refused {
+            // Otherwise the person could log in, or the program send its token.
+            Some(why) if self.0.len() == 1 => {
+                Err(Problem::new(http::StatusCode::FORBIDDEN, "forbidden", "Only from this machine", why))
+            }
+            _ => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+use std::sync::Arc;
+
+use axum::Router;
+
+use super::access::Access;
+use super::desk::{Accent, Desk, Link};
+use super::routes;
+use crate::admin::{Args, Console, Sessions};
+use crate::manager::TaskManager;
+
+/// The dashboard and the API of a task manager, as a router of axum. There is none without an [`Access`].
+///
+/// ```
+/// use axum::Router;
+/// use taskflow::TaskManager;
+/// use taskflow::web::{Access, Accent, Admin, Args};
+///
+/// # fn demo(tasks: &TaskManager) -> Router {
+/// let admin = Admin::new(tasks, Access::loopback())
+///     .title("shop")
+///     .environment("staging", Accent::Orange)
+///     .args(Args::redact(["password", "token", "card"]))
+///     .link("runbook", "https://wiki.example/{name}");
+/// Router::new().nest("/admin/tasks", admin.router())
+/// # }
+/// ```
+///
+/// The API is at `/api/v1` of the router, with `/healthz` and `/readyz` beside it. With the feature `dashboard`, the pages are at
+/// its root.
+#[derive(Debug)]
+#[must_use = "an `Admin` does nothing until its `router()` is served"]
+pub struct Admin {
+    desk: Desk,
+}
+
+impl Admin {
+    /// The dashboard and the API of these tasks, for those whom `access` lets in.
+    pub fn new(tasks: &TaskManager, access: Access) -> Self {
+        if access.is_open() {
+            tracing::warn!(
+                "the dashboard and the API of the tasks are open to anyone who reaches this server"
+            );
+        }
+        Self {
+            desk: Desk {
+                console: Console::new(tasks),
+                access,
+                sessions: Sessions::default(),
+                title: "taskflow".into(),
+                environment: None,
+                args: Args::default(),
+                links: Vec::new(),
+                public_origin: None,
+                insecure_cookies: false,
+            },
+        }
+    }
+
+    /// The title of the pages; default `taskflow`.
+    pub fn title(mut self, title: impl Into<Arc<str>>) -> Self {
+        self.desk.title = title.into();
+        self
+    }
+
+    /// The name of the environment, in a colour, so that nobody takes production for staging.
+    pub fn environment(mut self, name: impl Into<String>, accent: Accent) -> Self {
+        self.desk.environment = Some((name.into(), accent));
+        self
+    }
+
+    /// Which arguments and results are shown; default all.
+    pub fn args(mut self, args: Args) -> Self {
+        self.desk.args = args;
+        self
+    }
+
+    /// A link on the page of each task. `{name}`, `{queue}`, `{id}` and `{tag.k}` in the URL are replaced.
+    pub fn link(mut self, label: impl Into<String>, url: impl Into<String>) -> Self {
+        self.desk.links.push(Link { label: label.into(), template: url.into() });
+        self
+    }
+
+    /// The origin under which browsers know this server, such as `https://shop.example`, if a proxy changes the `Host`.
+    pub fn public_origin(mut self, origin: impl Into<String>) -> Self {
+        self.desk.public_origin = Some(origin.into());
+        self
+    }
+
+    /// Allows the session's cookie over plain http to other hosts than loopback. Everybody on the way can then take over the
+    /// session.
+    pub fn insecure_cookies(mut self) -> Self {
+        self.desk.insecure_cookies = true;
+        self
+    }
+
+    /// The router: nest it under a path, or serve it at the root.
+    #[must_use]
+    pub fn router(self) -> Router {
+        routes::router(Arc::new(self.desk), cfg!(feature = "dashboard"))
+    }
+
+    /// The API alone, without pages.
+    #[must_use]
+    pub fn api(self) -> Router {
+        routes::router(Arc::new(self.desk), false)
+    }
+}

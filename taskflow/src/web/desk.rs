@@ -1,0 +1,74 @@
+//! What all requests to one router share.
+
+use std::sync::Arc;
+
+use super::access::Access;
+use crate::admin::{Actor, Args, Console, Permission, Sessions};
+use crate::model::TaskRecord;
+
+/// The colour of an environment in the dashboard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Accent {
+    /// Grey: nothing to be careful about.
+    #[default]
+    Gray,
+    /// Green.
+    Green,
+    /// Blue.
+    Blue,
+    /// Orange.
+    Orange,
+    /// Red: production.
+    Red,
+}
+
+impl Accent {
+    #[cfg_attr(not(feature = "dashboard"), expect(dead_code, reason = "only pages have colours"))]
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Gray => "gray",
+            Self::Green => "green",
+            Self::Blue => "blue",
+            Self::Orange => "orange",
+            Self::Red => "red",
+        }
+    }
+}
+
+/// A link from a task to another system.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    pub(crate) label: String,
+    /// A URL with `{name}`, `{queue}`, `{id}` and `{tag.k}`.
+    pub(crate) template: String,
+}
+
+/// What all requests to one router share.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) console: Console,
+    pub(crate) access: Access,
+    pub(crate) sessions: Sessions,
+    pub(crate) title: Arc<str>,
+    pub(crate) environment: Option<(String, Accent)>,
+    pub(crate) args: Args,
+    pub(crate) links: Vec<Link>,
+    pub(crate) public_origin: Option<String>,
+    pub(crate) insecure_cookies: bool,
+}
+
+impl Desk {
+    /// The record as this actor may see it.
+    pub(crate) fn shown(&self, actor: &Actor, mut record: TaskRecord) -> TaskRecord {
+        if actor.may(Permission::ViewSecrets) {
+            return record;
+        }
+        let hidden = || serde_json::value::to_raw_value(&()).expect("null is JSON");
+        let may = actor.may(Permission::ViewArgs);
+        record.args = if may { self.args.visible(&record.args) } else { None }.unwrap_or_else(hidden);
+        record.result =
+            record.result.take().and_then(|json| if may { self.args.visible(&json) } else { None });
+        record
+    }
+}

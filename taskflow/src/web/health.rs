@@ -1,0 +1,38 @@
+//! For load balancers: whether the process answers, and whether its store does.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::StatusCode;
+
+use super::call::Call;
+use super::problem::Problem;
+use super::routes::{Route, route};
+
+pub(crate) static ROUTES: &[Route] =
+    &[route!(Api, GET "/healthz", Nothing => alive), route!(Api, GET "/readyz", Nothing => ready)];
+
+/// How long the store may take.
+const WITHIN: Duration = Duration::from_secs(1);
+
+async fn alive(_call: Call) -> Result<Response, Problem> {
+    Ok(plain(StatusCode::OK, "ok"))
+}
+
+/// 200 if this process is healthy and its store answers within a second, else 503. It says nothing more, since anybody may
+/// ask.
+async fn ready(call: Call) -> Result<Response, Problem> {
+    let tasks = call.console().tasks();
+    let answers = async { tasks.health().is_healthy() && tasks.counts().await.is_ok() };
+    Ok(match tokio::time::timeout(WITHIN, answers).await {
+        Ok(true) => plain(StatusCode::OK, "ready"),
+        _ => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+    })
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,231 @@
+//! The one table of routes, and the checks that each request passes before its handler runs.
+//!
+//! The router is built from the table, so a route without a permission does not exist.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, OriginalUri, RawPathParams, Request};
+use axum::response::Response;
+use axum::routing::{MethodFilter, on};
+use http::{Method, StatusCode};
+use parking_lot::Mutex;
+
+use super::call::Call;
+#[cfg(feature = "dashboard")]
+use super::dashboard;
+use super::desk::Desk;
+use super::headers::secure;
+use super::origin::is_own;
+use super::problem::Problem;
+use super::{api, health};
+use crate::admin::{Actor, AuditOutcome, By, Face, Permission};
+
+/// The longest query string, in bytes.
+const MAX_QUERY: usize = 8192;
+
+/// How long a read may take while the store is well. Searches of 20,000 records take a part of it.
+const READ_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a read may take while the store is known to be in trouble.
+const DEGRADED_WITHIN: Duration = Duration::from_millis(800);
+
+/// What a request needs to reach a handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// Nothing: only health, the login and assets.
+    Nothing,
+    /// Any actor.
+    Actor,
+    /// An actor with this permission.
+    Permission(Permission),
+}
+
+/// A handler.
+pub(crate) type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Result<Response, Problem>> + Send>>;
+
+/// One route.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Route {
+    pub(crate) method: &'static str,
+    /// The path within the router, with parameters in braces.
+    pub(crate) path: &'static str,
+    pub(crate) needs: Needs,
+    pub(crate) face: Face,
+    pub(crate) handler: Handler,
+}
+
+/// Writes a [`Route`]: `route!(Api, GET "/api/v1/tasks", View => tasks::list)`.
+macro_rules! route {
+    ($face:ident, $method:ident $path:literal, $needs:ident => $handler:path) => {
+        $crate::web::routes::Route {
+            method: stringify!($method),
+            path: $path,
+            needs: $crate::web::routes::route!(@needs $needs),
+            face: $crate::admin::Face::$face,
+            handler: |call| Box::pin($handler(call)),
+        }
+    };
+    (@needs Nothing) => { $crate::web::routes::Needs::Nothing };
+    (@needs Actor) => { $crate::web::routes::Needs::Actor };
+    (@needs $permission:ident) => {
+        $crate::web::routes::Needs::Permission($crate::admin::Permission::$permission)
+    };
+}
+pub(crate) use route;
+
+/// All routes.
+pub(crate) fn all(with_pages: bool) -> Vec<&'static Route> {
+    #[cfg(feature = "dashboard")]
+    let pages = dashboard::ROUTES.iter().filter(|_| with_pages);
+    #[cfg(not(feature = "dashboard"))]
+    let pages = std::iter::empty().filter(|_: &&Route| with_pages);
+    health::ROUTES.iter().chain(api::ROUTES).chain(pages).collect()
+}
+
+/// The router of these routes.
+pub(crate) fn router(desk: Arc<Desk>, with_pages: bool) -> Router {
+    let mut router = Router::new();
+    for route in all(with_pages) {
+        let method = Method::from_bytes(route.method.as_bytes()).expect("the table has standard methods");
+        let filter = MethodFilter::try_from(method).expect("the table has standard methods");
+        let desk = Arc::clone(&desk);
+        let handler = move |params: RawPathParams, request: Request| {
+            let desk = Arc::clone(&desk);
+            async move {
+                let params = params.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+                answer(desk, route, params, request).await
+            }
+        };
+        router = router.route(route.path, on(filter, handler));
+    }
+    let (unknown, wrong) = (Arc::clone(&desk), desk);
+    router
+        .fallback(move |request: Request| {
+            lost(Arc::clone(&unknown), with_pages, request, StatusCode::NOT_FOUND)
+        })
+        .method_not_allowed_fallback(move |request: Request| {
+            lost(Arc::clone(&wrong), with_pages, request, StatusCode::METHOD_NOT_ALLOWED)
+        })
+}
+
+/// Answers a request to a path or method that no route has, only to those who may see the others.
+async fn lost(desk: Arc<Desk>, with_pages: bool, request: Request, status: StatusCode) -> Response {
+    let face = match request.uri().path().starts_with("/api/") || !with_pages {
+        true => Face::Api,
+        false => Face::Dashboard,
+    };
+    let (parts, body) = request.into_parts();
+    let mut call = call(desk, face, Vec::new(), parts, body);
+    let problem = match admit(&mut call, Needs::Actor).await {
+        Err(problem) => problem,
+        Ok(()) if status == StatusCode::METHOD_NOT_ALLOWED => {
+            let detail = format!("this path does not answer to {}", call.parts.method);
+            Problem::new(status, "not_found", "Not this method", detail)
+        }
+        Ok(()) => Problem::not_found(format!("there is nothing at {}", call.parts.uri.path())),
+    };
+    failed(&call.desk.clone(), Some(&call), face, problem)
+}
+
+async fn answer(
+    desk: Arc<Desk>,
+    route: &'static Route,
+    params: Vec<(String, String)>,
+    request: Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let is_read = parts.method.is_safe();
+    let mut call = call(Arc::clone(&desk), route.face, params, parts, body);
+    if let Err(problem) = admit(&mut call, route.needs).await {
+        return failed(&desk, Some(&call), route.face, problem);
+    }
+    let shown = call.sketch();
+    let within = match desk.console.tasks().health().is_healthy() {
+        true => READ_WITHIN,
+        false => DEGRADED_WITHIN,
+    };
+    let work = (route.handler)(call);
+    let answer = match is_read {
+        true => tokio::time::timeout(within, work).await.unwrap_or_else(|_| {
+            Err(Problem::degraded(format!("the store did not answer within {} ms", within.as_millis())))
+        }),
+        // An act goes on even if its answer takes long.
+        false => work.await,
+    };
+    match answer {
+        Ok(mut response) => {
+            secure(&mut response);
+            response
+        }
+        Err(problem) => failed(&desk, Some(&shown), route.face, problem),
+    }
+}
+
+fn call(
+    desk: Arc<Desk>,
+    face: Face,
+    params: Vec<(String, String)>,
+    parts: http::request::Parts,
+    body: Body,
+) -> Call {
+    let within = parts.uri.path();
+    let outer = parts.extensions.get::<OriginalUri>().map_or(within, |uri| uri.path());
+    let base = outer.strip_suffix(within).unwrap_or_default().trim_end_matches('/').to_owned();
+    let query = parts.uri.query().unwrap_or_default();
+    let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    let remote = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    let remote = remote.map(|ConnectInfo(address)| address.ip().to_canonical().to_string().into());
+    let nobody = Actor::with("nobody", Vec::<Permission>::new());
+    Call { desk, actor: nobody, parts, params, query, base, remote, face, body: Mutex::new(body) }
+}
+
+/// Checks the request against what its route needs, before its body is read.
+async fn admit(call: &mut Call, needs: Needs) -> Result<(), Problem> {
+    if call.parts.uri.query().is_some_and(|query| query.len() > MAX_QUERY) {
+        let detail = format!("the query string is longer than {MAX_QUERY} bytes");
+        return Err(Problem::new(StatusCode::URI_TOO_LONG, "too_large", "The address is too long", detail));
+    }
+    let desk = Arc::clone(&call.desk);
+    if !is_own(&call.parts, desk.public_origin.as_deref()) {
+        let detail = "the request comes from another site, or does not say from which; a program sends \
+                      `Authorization: Bearer`";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "cross_origin", "Not from this site", detail));
+    }
+    if needs == Needs::Nothing {
+        return Ok(());
+    }
+    let within = tokio::time::timeout(READ_WITHIN, desk.access.actor(&call.parts, &desk));
+    let actor = within.await.unwrap_or_else(|_| Err(Problem::degraded("the store did not answer")))?;
+    call.actor = actor.ok_or_else(Problem::unauthenticated)?;
+    if let Needs::Permission(permission) = needs
+        && !call.may(permission)
+    {
+        if !call.parts.method.is_safe() {
+            let mut entry = By::entry(&call.by(), "refused");
+            entry.target = Some(format!("{} {}", call.parts.method, call.parts.uri.path()));
+            entry.outcome = AuditOutcome::Refused;
+            entry.detail = Some(format!("it needs the permission `{permission}`"));
+            desk.console.record(entry).await;
+        }
+        let detail = format!("{} may not do this: it needs the permission `{permission}`", call.actor.name());
+        let problem = Problem::new(StatusCode::FORBIDDEN, "forbidden", "You may not do this", detail);
+        return Err(problem.with("permission", permission.as_str()));
+    }
+    Ok(())
+}
+
+/// The response to a request that failed: a page for people, JSON for programs.
+fn failed(_desk: &Arc<Desk>, call: Option<&Call>, face: Face, problem: Problem) -> Response {
+    let mut response = match (face, call) {
+        #[cfg(feature = "dashboard")]
+        (Face::Dashboard, Some(call)) => dashboard::failed(call, problem),
+        _ => problem.into_json(),
+    };
+    secure(&mut response);
+    response
+}
