@@ -8,9 +8,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use taskflow::store::{
-    Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
-    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, RunRef, ScheduleChange,
-    ScheduleChanges, ScheduleState, StoreFuture, TaskEnd,
+    Capabilities, Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired,
+    HintStream, InsertBatch, Inserted, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report,
+    Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, StoreFuture, TaskEnd,
 };
 use taskflow::{
     CancelOutcome, Counts, Error, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo, Store, TaskFilter,
@@ -172,6 +172,8 @@ impl Store for Wrapper {
         set_schedule(schedule: String, change: ScheduleChange) -> bool;
         set_paused(queue: String, paused: bool) -> ();
         prune(retention: Retention, limit: usize) -> usize;
+        write_documents(writes: Vec<DocumentWrite>) -> Vec<Option<u64>>;
+        documents(query: DocumentQuery) -> Vec<Document>;
         fire(fire: Fire) -> Fired;
         schedules() -> Vec<ScheduleState>;
         schedule(name: String) -> Option<ScheduleState>;

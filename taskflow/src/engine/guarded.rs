@@ -12,9 +12,10 @@ use crate::model::{
     StoreError, StoreErrorKind, TaskFilter, TaskId, TaskRecord,
 };
 use crate::store::{
-    Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
-    LivenessStream, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, RunRef,
-    ScheduleChange, ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd,
+    Capabilities, Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired,
+    HintStream, InsertBatch, Inserted, LivenessStream, QueueState, Recovered, Refusal, Release, Renewal,
+    Renewed, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, Store, StoreFuture,
+    TaskEnd,
 };
 
 /// Wraps a custom store for the engine. The built-in stores are not wrapped: all their work is done in their futures,
@@ -125,6 +126,8 @@ impl Store for Guarded {
         schedule_changes(since: u64) -> ScheduleChanges;
         set_schedule(schedule: String, change: ScheduleChange) -> bool;
         prune(retention: Retention, limit: usize) -> usize;
+        write_documents(writes: Vec<DocumentWrite>) -> Vec<Option<u64>>;
+        documents(query: DocumentQuery) -> Vec<Document>;
     }
 }
 

@@ -293,14 +293,19 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     fn set_schedule(&self, schedule: String, change: ScheduleChange) -> StoreFuture<'_, bool>;
 
     /// Deletes up to `limit` records of tasks that ended longer ago than `retention` says for their status, with their
-    /// logs. Also deletes what is left of processes that have been gone for longer than the longest retention. Answers how
-    /// many records it deleted. Records that are kept for longer never delay the deletion of the records behind them.
+    /// logs, and up to `limit` documents that have expired. Also deletes what is left of processes that have been gone
+    /// for longer than the longest retention. Answers how many records it deleted, or how many documents if these were
+    /// more: so fewer than `limit` means that none is left. Records that are kept for longer never delay the deletion of
+    /// the records behind them.
     fn prune(&self, retention: Retention, limit: usize) -> StoreFuture<'_, usize>;
 
     /// Writes documents, in order and in one transaction. Answers for each its new version, or `None` if it did not have
     /// the [expected](DocumentWrite::expected) version: then that one is not written, and the others are. A delete
     /// answers the version of the deleted document, and 0 if there was none. A document that has expired counts as
-    /// none.
+    /// none, and so does one that another program has damaged. One key may be written several times in one call: each
+    /// write sees the one before it.
+    ///
+    /// A write beyond a limit of [`Document`](super::Document) is refused, and writes nothing.
     ///
     /// Documents never slow down a claim or an insert, however many there are, and [`prune`](Self::prune) deletes those
     /// that have expired. The default implementation keeps none and refuses; then the faces of taskflow show no
@@ -310,7 +315,9 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     }
 
     /// The documents that match, at most [`Document::MAX_BATCH`](super::Document::MAX_BATCH), in the order of their
-    /// keys; none that have expired. The cost depends on the answer only, not on how many documents there are.
+    /// keys; none that have expired or are damaged. The cost depends on the answer, and on the documents in its range
+    /// that have expired since the last [`prune`](Self::prune), but not on how many others there are. A store may read
+    /// a large answer in several steps; then documents that are written meanwhile may be in it or not.
     fn documents(&self, _query: DocumentQuery) -> StoreFuture<'_, Vec<Document>> {
         Box::pin(std::future::ready(Err(no_documents(&self.location()))))
     }

@@ -1,5 +1,7 @@
 use std::time::{Duration, SystemTime};
 
+use crate::model::{StoreError, StoreErrorKind};
+
 /// A small value that a store keeps beside the tasks: a catalogue, a minute of statistics, an entry of the audit log, a
 /// session. The store does not know what a document means, so a new kind of them needs no new tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -7,8 +9,8 @@ use std::time::{Duration, SystemTime};
 pub struct Document {
     /// The key, unique among the documents of its kind.
     pub key: String,
-    /// A number that each write of this document increases. A document that was deleted and written again may begin
-    /// at 1 again.
+    /// How often this document has been written, from 1 on. A document that is written again after it was deleted, or
+    /// after it expired, begins at 1.
     pub version: u64,
     /// When it was written last, by the store's clock.
     pub written_at: SystemTime,
@@ -25,6 +27,8 @@ impl Document {
     pub const MAX_VALUE: usize = 1 << 20;
     /// The most documents of one write, and of one answer.
     pub const MAX_BATCH: usize = 1000;
+    /// The most bytes of all values of one write together: 16 MiB.
+    pub const MAX_WRITE: usize = 16 << 20;
 
     /// A document of that key.
     #[must_use]
@@ -39,11 +43,11 @@ impl Document {
 pub struct DocumentWrite {
     /// The kind of the document.
     pub kind: &'static str,
-    /// Its key.
+    /// Its key. It has no NUL character.
     pub key: String,
     /// Its new content; `None` deletes it.
     pub value: Option<Vec<u8>>,
-    /// After this time, by the store's clock, the document is gone; `None` keeps it. Each write sets it anew.
+    /// The document is gone when this time has passed, by the store's clock; `None` keeps it. Each write sets it anew.
     pub expires_in: Option<Duration>,
     /// Writes only if the document has this version; 0: only if there is none. `None` writes always.
     pub expected: Option<u64>,
@@ -106,4 +110,58 @@ impl DocumentQuery {
         let key = key.into();
         Self { kind, before: Some(format!("{key}\0")), from: key, descending: false, limit: 1 }
     }
+}
+
+/// Refuses a write that exceeds a limit of [`Document`]. Every store calls it first, so that all refuse the same.
+pub(super) fn check_writes(writes: &[DocumentWrite]) -> Result<(), StoreError> {
+    if writes.len() > Document::MAX_BATCH {
+        let (found, most) = (writes.len(), Document::MAX_BATCH);
+        return Err(refused(format!("{found} documents are too many for one write; the most is {most}")));
+    }
+    let mut bytes = 0;
+    for DocumentWrite { kind, key, value, .. } in writes {
+        check_kind(kind)?;
+        let (length, most) = (key.len(), Document::MAX_KEY);
+        if length > most {
+            return Err(refused(format!(
+                "a key of a `{kind}` document has {length} bytes; the most is {most}"
+            )));
+        }
+        if key.contains('\0') {
+            return Err(refused(format!("a key of a `{kind}` document has a NUL character; remove it")));
+        }
+        let (length, most) = (value.as_ref().map_or(0, Vec::len), Document::MAX_VALUE);
+        if length > most {
+            return Err(refused(format!(
+                "the `{kind}` document `{key}` has {length} bytes; the most is {most}"
+            )));
+        }
+        bytes += length;
+    }
+    match bytes > Document::MAX_WRITE {
+        true => {
+            let most = Document::MAX_WRITE;
+            Err(refused(format!(
+                "the documents of one write have {bytes} bytes; the most is {most}: split it"
+            )))
+        }
+        false => Ok(()),
+    }
+}
+
+/// Refuses a kind that no document can have.
+pub(super) fn check_kind(kind: &str) -> Result<(), StoreError> {
+    match (1..=Document::MAX_KIND).contains(&kind.len()) && !kind.contains('\0') {
+        true => Ok(()),
+        false => {
+            let most = Document::MAX_KIND;
+            Err(refused(format!(
+                "the kind {kind:?} of a document must have 1 to {most} bytes and no NUL character"
+            )))
+        }
+    }
+}
+
+fn refused(message: String) -> StoreError {
+    StoreError::new(StoreErrorKind::Other, message)
 }

@@ -77,6 +77,7 @@ impl Tables {
         // A process that only adds tasks renews nothing, so the store does not know when it was last seen: keep it.
         let gone = until(retention.longest());
         self.instances.retain(|_, it| !it.info.runs || time::to_micros(it.info.seen_at) > gone);
-        self.delete(&ids)
+        let documents = self.documents.prune(now, limit);
+        self.delete(&ids).max(documents)
     }
 }

@@ -7,6 +7,7 @@
 
 mod claim;
 mod control;
+mod documents;
 mod finish;
 mod index;
 mod insert;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::documents::Documents;
 use super::index::Index;
 use super::schedule_log::ScheduleLog;
 use super::task::{Lease, LeaseHolder, Task};
@@ -22,6 +23,7 @@ pub(super) struct Tables {
     pub(super) next_seq: u64,
     pub(super) schedules: BTreeMap<String, ScheduleState>,
     pub(super) schedule_log: ScheduleLog,
+    pub(super) documents: Documents,
     /// The number of ended tasks to keep.
     history: usize,
 }
@@ -47,6 +49,7 @@ impl Tables {
             next_seq: 0,
             schedules: BTreeMap::new(),
             schedule_log: ScheduleLog::default(),
+            documents: Documents::default(),
             history,
         }
     }

@@ -6,16 +6,16 @@ use futures_util::stream;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::state::Tables;
+use super::state::{Tables, now};
 use super::task::Detail;
 use crate::model::{
     CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
     TaskFilter, TaskId, TaskRecord,
 };
 use crate::store::{
-    Claim, Claims, Finish, Finished, Fire, Fired, Hint, HintStream, InsertBatch, Inserted, QueueState,
-    Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, RunRef, ScheduleChange,
-    ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd,
+    Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired, Hint, HintStream,
+    InsertBatch, Inserted, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention,
+    RunRef, ScheduleChange, ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd, document,
 };
 
 /// A store in this process's memory, for tests and work that may be lost. Its tasks are lost when the process ends.
@@ -233,6 +233,20 @@ impl Store for MemoryStore {
 
     fn prune(&self, retention: Retention, limit: usize) -> StoreFuture<'_, usize> {
         self.write(move |state| (state.prune(retention, limit), false))
+    }
+
+    fn write_documents(&self, writes: Vec<DocumentWrite>) -> StoreFuture<'_, Vec<Option<u64>>> {
+        Box::pin(async move {
+            document::check_writes(&writes)?;
+            self.write(move |state| (state.documents.write(writes, now()), false)).await
+        })
+    }
+
+    fn documents(&self, query: DocumentQuery) -> StoreFuture<'_, Vec<Document>> {
+        Box::pin(async move {
+            document::check_kind(query.kind)?;
+            self.read(move |state| state.documents.read(&query, now())).await
+        })
     }
 }
 
