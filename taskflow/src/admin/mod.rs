@@ -6,6 +6,7 @@ mod args;
 mod audit;
 mod console;
 mod error;
+pub mod grammar;
 mod sessions;
 mod throttle;
 

@@ -93,6 +93,19 @@ pub enum TaskPhase {
 }
 
 impl TaskPhase {
+    /// The word used in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Scheduled => "scheduled",
+            Self::Retrying => "retrying",
+            Self::Running => "running",
+            Self::Overrunning => "overrunning",
+            Self::Ended => "ended",
+        }
+    }
+
     /// Whether a task with this status can be in this phase.
     pub(crate) fn may_be(self, status: TaskStatus) -> bool {
         match self {

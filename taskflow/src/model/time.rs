@@ -47,6 +47,14 @@ fn from_rfc3339(text: &str) -> Result<SystemTime, jiff::Error> {
     text.parse::<Timestamp>().map(|at| from_micros(at.as_microsecond()))
 }
 
+/// The instant that a person wrote: RFC 3339, also without seconds, or a date, which means its first instant in UTC.
+pub(crate) fn parse(text: &str) -> Option<SystemTime> {
+    let date = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
+    let is_date = text.len() == 10;
+    let at = if is_date { date()?.timestamp() } else { text.parse::<Timestamp>().ok()? };
+    Some(from_micros(at.as_microsecond()))
+}
+
 /// `#[serde(with = "rfc3339_serde")]` for [`SystemTime`].
 pub(crate) mod rfc3339_serde {
     use std::time::SystemTime;
