@@ -7,6 +7,7 @@ mod audit;
 mod console;
 mod error;
 pub mod grammar;
+mod operations;
 mod sessions;
 mod throttle;
 
@@ -15,5 +16,6 @@ pub use args::Args;
 pub use audit::{AuditEntry, AuditFilter, AuditOutcome, Face};
 pub use console::{By, Console};
 pub use error::AdminError;
+pub use operations::{Operation, OperationState, Preview, Running, Selection, Verb};
 pub(crate) use sessions::{Session, Sessions};
 pub(crate) use throttle::{Throttle, WINDOW as THROTTLE_WINDOW};

@@ -28,7 +28,7 @@ impl TaskManager {
         Ok(outcomes.into_iter().next().unwrap_or(CancelOutcome::NotFound))
     }
 
-    async fn cancel_these(&self, ids: Vec<TaskId>) -> Result<Vec<CancelOutcome>, Error> {
+    pub(crate) async fn cancel_these(&self, ids: Vec<TaskId>) -> Result<Vec<CancelOutcome>, Error> {
         let core = &self.0.core;
         let cancel = core.store.cancel(ids.clone(), "cancelled before it ran".to_owned());
         let outcomes = core.call("a cancel", cancel).await?;
@@ -65,7 +65,7 @@ impl TaskManager {
         self.retry_these(vec![id]).await?.into_iter().next().unwrap_or(Err(Error::NotFound { id }))
     }
 
-    async fn retry_these(&self, ids: Vec<TaskId>) -> Result<Vec<Result<(), Error>>, Error> {
+    pub(crate) async fn retry_these(&self, ids: Vec<TaskId>) -> Result<Vec<Result<(), Error>>, Error> {
         let core = &self.0.core;
         let answers = core.call("a retry", core.store.retry(ids)).await?;
         if let Some(worker) = &self.0.worker {
@@ -121,6 +121,12 @@ impl TaskManager {
             // The task never existed, or another call has deleted it.
             _ => Err(Error::NotFound { id }),
         }
+    }
+
+    #[cfg(feature = "api")]
+    pub(crate) async fn delete_these(&self, ids: Vec<TaskId>) -> Result<usize, Error> {
+        let core = &self.0.core;
+        Ok(core.call("a delete", core.store.delete(ids)).await?)
     }
 
     /// Deletes the record of every ended task that matches the filter, and returns how many.

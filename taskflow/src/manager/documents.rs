@@ -1,10 +1,15 @@
 //! Documents in the store, for the faces of taskflow.
 
 use super::TaskManager;
-use crate::model::Error;
+use crate::model::{Error, InstanceId};
 use crate::store::{Document, DocumentQuery, DocumentWrite};
 
 impl TaskManager {
+    /// The id of this process as an instance.
+    pub(crate) fn instance(&self) -> InstanceId {
+        self.0.core.instance.id
+    }
+
     pub(crate) async fn documents(&self, query: DocumentQuery) -> Result<Vec<Document>, Error> {
         let core = &self.0.core;
         Ok(core.read("a read", core.store.documents(query)).await?)

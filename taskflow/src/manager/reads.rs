@@ -81,7 +81,7 @@ impl TaskManager {
 
     /// The same page as [`list`](Self::list), for callers that need only the ids: with outlines instead of full records
     /// where outlines are enough to evaluate the filter.
-    pub(super) async fn list_outlines(&self, filter: &TaskFilter) -> Result<Page<TaskRecord>, Error> {
+    pub(crate) async fn list_outlines(&self, filter: &TaskFilter) -> Result<Page<TaskRecord>, Error> {
         let core = &self.0.core;
         if filter.has_rest() {
             return self.search(filter).await;

@@ -1,0 +1,315 @@
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::watch;
+
+use super::preview::{check_number, deliberate};
+use super::{Operation, OperationState, Selection, Verb, freeze};
+use crate::admin::{Actor, AdminError, AuditOutcome, By, Console, grammar};
+use crate::model::{CancelOutcome, Cursor, Error, TaskFilter, TaskId};
+
+/// How many tasks one batch acts on.
+const BATCH: usize = 100;
+
+/// How often the state is written, and a request to stop is noticed.
+const WRITE_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a store that fails is tried again before the operation fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long to wait after an error of the store.
+const BACKOFF: Duration = Duration::from_millis(500);
+
+/// An operation that runs in this process.
+#[derive(Debug)]
+pub struct Running(watch::Receiver<Operation>);
+
+impl Running {
+    /// The operation as it is now.
+    #[must_use]
+    pub fn now(&self) -> Operation {
+        self.0.borrow().clone()
+    }
+
+    /// Waits until the operation is over, but no longer than this. It goes on if nobody waits.
+    pub async fn within(&mut self, length: Duration) -> Operation {
+        let over = self.0.wait_for(|operation| operation.state.is_over());
+        let _ = tokio::time::timeout(length, over).await;
+        self.now()
+    }
+}
+
+impl Console {
+    /// Begins an act on many tasks. Pass the `frozen_at` of the [preview](Self::preview), and as `expect` the number that it
+    /// showed.
+    ///
+    /// # Errors
+    /// Those of [`preview`](Self::preview), and [`AdminError::Changed`] if the number of tasks has changed by more than a tenth
+    /// since.
+    pub async fn begin(
+        &self,
+        by: &By,
+        verb: Verb,
+        selection: Selection,
+        frozen_at: Option<SystemTime>,
+        expect: Option<u64>,
+    ) -> Result<Running, AdminError> {
+        let frozen_at = frozen_at.unwrap_or_else(SystemTime::now);
+        let act = async {
+            let preview = self.preview_at(&by.actor, verb, &selection, frozen_at).await?;
+            let expected = expect.unwrap_or(preview.matching);
+            if preview.exact && expected.abs_diff(preview.matching) * 10 > expected {
+                let now = usize::try_from(preview.matching).unwrap_or(usize::MAX);
+                let expected = usize::try_from(expected).unwrap_or(usize::MAX);
+                return Err(AdminError::Changed { expected, now });
+            }
+            let (filter, ids) = match selection {
+                Selection::Filter(filter) => {
+                    let filter = freeze(deliberate(&by.actor, &filter)?, verb, frozen_at);
+                    (grammar::pairs(&filter), Vec::new())
+                }
+                Selection::Ids(ids) => {
+                    check_number(ids.len())?;
+                    (Vec::new(), ids)
+                }
+            };
+            let now = SystemTime::now();
+            let operation = Operation {
+                id: TaskId::new(),
+                verb,
+                state: OperationState::Running,
+                filter,
+                ids,
+                frozen_at,
+                acted: 0,
+                skipped: 0,
+                of: preview.matching,
+                of_exact: preview.exact,
+                actor: by.actor.name().to_owned(),
+                reason: by.reason.clone(),
+                started_at: now,
+                updated_at: now,
+                error: None,
+                runner: self.tasks().instance(),
+                cursor: None,
+            };
+            let version = self.tasks().write_documents(vec![operation.write().expected(0)]).await?;
+            Ok((operation, version.into_iter().next().flatten().unwrap_or(1)))
+        };
+        let (operation, version) = act.await.inspect_err(|error| {
+            tracing::debug!(%error, verb = verb.as_str(), "an act on many tasks was refused");
+        })?;
+        let mut entry = by.entry(&format!("{}_many", verb.as_str()));
+        entry.filter = Some(words(&operation)).filter(|words| !words.is_empty());
+        entry.target = Some(operation.id.to_string());
+        entry.detail = Some(format!("begins with {} tasks", operation.of));
+        self.record(entry).await;
+        Ok(self.spawn(by.clone(), operation, version))
+    }
+
+    /// Goes on with an operation that was broken off, stopped, or failed.
+    ///
+    /// # Errors
+    /// [`AdminError::Forbidden`], [`AdminError::NotFound`], [`AdminError::Invalid`] for an operation that runs or is done, and when
+    /// the store fails.
+    pub async fn resume_operation(&self, by: &By, id: TaskId) -> Result<Running, AdminError> {
+        let (mut operation, version) = self.stored_operation(id).await?;
+        let permission = operation.verb.permission();
+        let act = async {
+            if !operation.is_seen_by(&by.actor) {
+                return Err(AdminError::NotFound { what: "operation", name: id.to_string() });
+            }
+            match operation.state {
+                OperationState::BrokenOff | OperationState::Stopped | OperationState::Failed => {}
+                state => {
+                    let message = format!("the operation is {}", state.as_str());
+                    return Err(AdminError::Invalid { field: "id".to_owned(), message });
+                }
+            }
+            operation.state = OperationState::Running;
+            operation.runner = self.tasks().instance();
+            operation.updated_at = SystemTime::now();
+            operation.error = None;
+            let write = operation.write().expected(version);
+            match self.tasks().write_documents(vec![write]).await?.into_iter().next().flatten() {
+                Some(version) => Ok(version),
+                None => {
+                    let message = "somebody else has gone on with it at this moment".to_owned();
+                    Err(AdminError::Invalid { field: "id".to_owned(), message })
+                }
+            }
+        };
+        let version = self.audited(by, permission, "resume_operation", &id.to_string(), None, act).await?;
+        Ok(self.spawn(by.clone(), operation, version))
+    }
+
+    fn spawn(&self, by: By, operation: Operation, version: u64) -> Running {
+        let (shown, watched) = watch::channel(operation.clone());
+        let runner = Runner { console: self.clone(), by, operation, version, shown, written: Instant::now() };
+        tokio::spawn(runner.run());
+        Running(watched)
+    }
+}
+
+fn words(operation: &Operation) -> String {
+    grammar::text(operation.filter.iter().map(|(word, value)| (&**word, &**value)))
+}
+
+struct Runner {
+    console: Console,
+    by: By,
+    operation: Operation,
+    /// The version of the document that this runner wrote.
+    version: u64,
+    shown: watch::Sender<Operation>,
+    written: Instant,
+}
+
+impl Runner {
+    async fn run(mut self) {
+        let mut failing_since: Option<Instant> = None;
+        let end = loop {
+            let began = Instant::now();
+            match self.batch().await {
+                Ok(false) => break OperationState::Done,
+                Ok(true) => failing_since = None,
+                Err(error) => {
+                    self.operation.error = Some(error.to_string());
+                    if failing_since.get_or_insert(began).elapsed() > PATIENCE {
+                        break OperationState::Failed;
+                    }
+                    tokio::time::sleep(BACKOFF).await;
+                }
+            }
+            let took = began.elapsed();
+            if self.written.elapsed() >= WRITE_EVERY && self.save(OperationState::Running).await {
+                break OperationState::Stopped;
+            }
+            // At most half of the time, so that the workers go on between.
+            tokio::time::sleep(took).await;
+        };
+        while !matches!(end, OperationState::Stopped) && self.save(end).await {
+            // Somebody asked it to stop at the last moment: its end is written over that.
+        }
+        if end == OperationState::Stopped {
+            self.save(end).await;
+        }
+        let operation = &self.operation;
+        let mut entry = self.by.entry(&format!("{}_many", operation.verb.as_str()));
+        entry.filter = Some(words(operation)).filter(|words| !words.is_empty());
+        entry.target = Some(operation.id.to_string());
+        entry.count = Some(operation.acted);
+        entry.detail = Some(end.as_str().to_owned());
+        if end == OperationState::Failed {
+            entry.outcome = AuditOutcome::Failed;
+        }
+        self.console.record(entry).await;
+    }
+
+    /// Acts on the next tasks. Answers `false` if there are no more.
+    async fn batch(&mut self) -> Result<bool, Error> {
+        if !self.operation.ids.is_empty() {
+            let number = self.operation.ids.len().min(BATCH);
+            let ids = self.operation.ids[..number].to_vec();
+            let ids = self.visible(ids).await?;
+            self.act(ids).await?;
+            self.operation.ids.drain(..number);
+            return Ok(true);
+        }
+        if self.operation.filter.is_empty() {
+            return Ok(false);
+        }
+        let pairs = self.operation.filter.iter().map(|(word, value)| (&**word, &**value));
+        // It was made from a filter, so it reads back.
+        let Ok(mut filter) = grammar::filter(pairs, self.operation.frozen_at) else { return Ok(false) };
+        filter = self.by.actor.narrow(filter);
+        filter.limit = BATCH;
+        filter.after = self.operation.cursor.map(Cursor::after);
+        let page = self.console.tasks().list_outlines(&filter).await?;
+        self.act(page.items.iter().map(|record| record.id).collect()).await?;
+        self.operation.cursor = page.next.map(Cursor::id).or(self.operation.cursor);
+        Ok(page.next.is_some())
+    }
+
+    /// Those of these tasks that the actor may see.
+    async fn visible(&self, ids: Vec<TaskId>) -> Result<Vec<TaskId>, Error> {
+        let actor: &Actor = &self.by.actor;
+        if actor.sees_all_queues() {
+            return Ok(ids);
+        }
+        let mut visible = Vec::with_capacity(ids.len());
+        for id in ids {
+            if self.console.tasks().get(id).await?.is_some_and(|record| actor.sees(&record)) {
+                visible.push(id);
+            }
+        }
+        Ok(visible)
+    }
+
+    async fn act(&mut self, ids: Vec<TaskId>) -> Result<(), Error> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let tasks = self.console.tasks();
+        let number = ids.len();
+        let acted = match self.operation.verb {
+            Verb::Retry => tasks.retry_these(ids).await?.iter().filter(|answer| answer.is_ok()).count(),
+            Verb::Cancel => {
+                let acted =
+                    |it: &&CancelOutcome| matches!(it, CancelOutcome::Cancelled | CancelOutcome::Requested);
+                tasks.cancel_these(ids).await?.iter().filter(acted).count()
+            }
+            Verb::Delete => tasks.delete_these(ids).await?,
+        };
+        self.operation.acted += acted as u64;
+        self.operation.skipped += number.saturating_sub(acted) as u64;
+        Ok(())
+    }
+
+    /// Writes the state. Answers `true` if somebody has asked the operation to stop.
+    async fn save(&mut self, state: OperationState) -> bool {
+        self.written = Instant::now();
+        self.operation.state = state;
+        self.operation.updated_at = SystemTime::now();
+        let write = self.operation.write().expected(self.version);
+        let stop = match self.console.tasks().write_documents(vec![write]).await {
+            Ok(versions) => match versions.into_iter().next().flatten() {
+                Some(version) => {
+                    self.version = version;
+                    false
+                }
+                None => {
+                    // The only others that write it ask it to stop.
+                    if let Ok((_, version)) = self.console.stored_operation(self.operation.id).await {
+                        self.version = version;
+                    }
+                    true
+                }
+            },
+            // A state that is not written now is written after a later batch.
+            Err(_) => false,
+        };
+        self.shown.send_replace(self.operation.clone());
+        stop
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::TaskStatus;
+
+    #[test]
+    fn a_frozen_filter_reaches_nothing_that_came_later() {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        let filter = freeze(TaskFilter::new().name("a"), Verb::Retry, at);
+        assert_eq!(filter.created_before, Some(at));
+        assert_eq!(filter.finished_before, Some(at));
+        assert!(!filter.statuses.contains(&TaskStatus::Success));
+        let earlier = at - Duration::from_secs(1);
+        let filter = freeze(TaskFilter::new().created_before(earlier), Verb::Cancel, at);
+        assert_eq!(filter.created_before, Some(earlier));
+        assert_eq!(filter.statuses, [TaskStatus::Pending, TaskStatus::Running]);
+        let filter = freeze(TaskFilter::new().status(TaskStatus::Success), Verb::Cancel, at);
+        assert_eq!(filter.queues, [""]);
+    }
+}
