@@ -65,7 +65,11 @@ fn the_descriptor_says_what_the_attribute_said() {
     fn name_of<T: Task>(_: &taskflow::Call<T>) -> (&'static str, Vec<&'static str>, bool) {
         let task = T::DESCRIPTOR;
         assert!(task.location().file.ends_with("direct_call.rs"), "{}", task.location());
-        (task.config().name, task.parameters().to_vec(), task.is_blocking())
+        (
+            task.config().name,
+            task.parameters().iter().map(|it| it.name).collect::<Vec<_>>(),
+            task.is_blocking(),
+        )
     }
     assert_eq!(name_of(&double(1)), ("double", vec!["n"], false));
     assert_eq!(name_of(&halve(State(1), 1)), ("halve", vec!["n"], true));

@@ -5,6 +5,8 @@
 
 #[path = "support/everywhere.rs"]
 mod everywhere;
+#[path = "support/next_version.rs"]
+mod next_version;
 #[path = "support/servers/mod.rs"]
 mod servers;
 mod support;
@@ -13,11 +15,10 @@ mod watched;
 #[path = "support/wrapper.rs"]
 mod wrapper;
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use everywhere::everywhere;
+use next_version::NextVersion;
 use support::{Place, eventually};
 use taskflow::store::{Declaration, Fire, ScheduleChange};
 use taskflow::{InstanceInfo, MemoryStore, Store, TaskFilter, TaskManager};
@@ -89,34 +90,6 @@ async fn what_was_missed_under_the_same_definition_is_made_up_for() {
         .await;
         tasks.shutdown(Duration::from_secs(5)).await.unwrap();
         store.leave(me.id).await.unwrap();
-    }
-}
-
-/// The other version, as a process.
-struct NextVersion(Child);
-
-impl NextVersion {
-    fn start(place: &Place) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_deployed"));
-        command.arg(place.url()).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line.trim(), "started");
-        Self(child)
-    }
-
-    /// Ends in order.
-    fn stop(mut self) {
-        drop(self.0.stdin.take());
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for NextVersion {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

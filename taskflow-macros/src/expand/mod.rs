@@ -2,6 +2,7 @@
 
 mod config;
 mod task;
+mod text;
 
 use proc_macro2::TokenStream;
 use quote::quote;

@@ -6,7 +6,7 @@ use quote::{ToTokens, TokenStreamExt, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Ident, Type};
 
-use super::config;
+use super::{config, text};
 use crate::options::Options;
 use crate::signature::{Function, Role, Shape};
 
@@ -51,7 +51,12 @@ impl<'a> Expansion<'a> {
     fn descriptor(&self) -> TokenStream {
         let krate = &self.krate;
         let config = config::config(self.options, self.name, krate);
-        let keys = self.shape.arguments().map(|(_, key, _)| key);
+        let parameters = self.shape.arguments().map(|(parameter, key, or_default)| {
+            let type_text = text::of_type(&parameter.ty);
+            let is_optional = or_default || text::is_option(&parameter.ty);
+            quote!(#krate::task::Parameter::new(#key, #type_text, #is_optional))
+        });
+        let with_summary = text::summary(&self.function.attrs).map(|line| quote!(.with_summary(#line)));
         let of = if self.shape.is_async { quote!(of) } else { quote!(of_blocking) };
         let with_schedule = config::schedule(&self.options.schedule, krate).map(|spec| {
             quote! {
@@ -66,13 +71,14 @@ impl<'a> Expansion<'a> {
                 const CONFIG: &#krate::task::TaskConfig = &#config;
                 &#krate::task::Descriptor::#of::<Self>(
                     CONFIG,
-                    &[#(#keys),*],
+                    &[#(#parameters),*],
                     #krate::task::Location {
                         module: ::core::module_path!(),
                         file: ::core::file!(),
                         line: ::core::line!(),
                     },
                 )
+                #with_summary
                 #with_schedule
             };
         }

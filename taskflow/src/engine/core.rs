@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use super::catalogue::Known;
 use super::events::Events;
 use super::guarded::{answered, guarded};
 use super::health::HealthMeter;
@@ -32,6 +33,7 @@ pub(crate) struct Core {
     pub(crate) health: HealthMeter,
     pub(crate) runs: Runs,
     pub(crate) holds: Holds,
+    pub(crate) catalogues: Known,
     /// Cancelled when every part of this manager must stop.
     pub(crate) over: CancellationToken,
     /// Cancelled when the manager's runtime has been dropped. That can happen before `over` is cancelled.
@@ -73,6 +75,7 @@ impl Core {
             health: HealthMeter::default(),
             runs: Runs::default(),
             holds: Holds::default(),
+            catalogues: Known::default(),
             over: CancellationToken::new(),
             orphaned: CancellationToken::new(),
             presence: Presence::default(),
@@ -99,6 +102,11 @@ impl Core {
     ) -> Result<T, StoreError> {
         let began = self.health.begin();
         self.health.note_read(what, began, self.answer_of(call).await)
+    }
+
+    /// Makes a store call whose failure says nothing about tasks, such as one of documents. The health does not show it.
+    pub(crate) async fn aside<T>(&self, call: StoreFuture<'_, T>) -> Result<T, StoreError> {
+        self.answer_of(call).await
     }
 
     /// Awaits the store's answer. Returns an error 500 ms after the manager's runtime has ended: that runtime may have

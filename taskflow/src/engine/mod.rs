@@ -14,6 +14,7 @@
 //! - [`prune`] deletes finished tasks that are past their retention.
 //! - [`queue_watch`] updates the [`queue_limits`] from the store.
 //! - [`end_reader`] reads the results that callers wait for.
+//! - [`catalogue`] stores what tasks this process has, and reads what the others have.
 //! - [`schedule`] fires the ticks of schedules.
 //! - [`unknown_tasks`] warns of tasks and queues that this program does not know.
 //! - [`shutdown`] stops everything in order.
@@ -24,6 +25,7 @@
 pub(crate) mod adder;
 pub(crate) mod backoff;
 pub(crate) mod blocking;
+pub(crate) mod catalogue;
 pub(crate) mod completion;
 pub(crate) mod core;
 pub(crate) mod dispatcher;

@@ -40,6 +40,11 @@ impl Queues {
         self.program.contains_key(name)
     }
 
+    /// The queues of this program with their configurations.
+    pub(crate) fn configured(&self) -> impl Iterator<Item = (&str, &QueueConfig)> {
+        self.program.iter().map(|(name, config)| (name.as_str(), config))
+    }
+
     /// The configuration of a queue in this program.
     pub(crate) fn program(&self, name: &str) -> Option<&QueueConfig> {
         self.program.get(name)

@@ -1,6 +1,6 @@
 //! The builder of a [`TaskManager`], and its start.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use super::TaskManager;
 use super::provided::OwnManager;
 use crate::engine::blocking::BlockingPool;
+use crate::engine::catalogue::{self, Catalogue, DeclaredQueue};
 use crate::engine::core::{Core, Settings};
 use crate::engine::joining::Starting;
 use crate::engine::queue_limits::Queues;
@@ -254,7 +255,9 @@ impl TaskManagerBuilder {
             registry.tasks().into_iter().filter(|task| self.schedules && task.schedule().is_some()).collect();
         let names = ticking.iter().map(|task| task.config().name.to_owned()).collect();
         panics::remember_places();
+        let known = Catalogue::new(&registry.tasks(), self.declared_queues(), &ticking);
         let core = self.core(true, names).await?;
+        core.catalogues.set_own(known);
         let worker = Worker::new(core.clone(), registry, states, slots, BlockingPool::new(threads));
         let starting = Starting::begin(core.clone(), Some(worker.clone()))?;
         let starting = join(starting, &core).await?;
@@ -277,6 +280,10 @@ impl TaskManagerBuilder {
         spawn(&core, "the pruning", {
             let core = core.clone();
             move || prune::prune(core.clone())
+        });
+        spawn(&core, "the catalogue", {
+            let core = core.clone();
+            move || catalogue::keep(core.clone())
         });
         spawn(&core, "the check for unknown tasks", {
             let core = core.clone();
@@ -370,6 +377,15 @@ impl TaskManagerBuilder {
             limits::length_or_ever(*length).map_err(|refused| refused.in_config("retention_of", length))?;
             retention.with(*status, *length)
         })
+    }
+
+    /// The queues of this program, and which of them this process serves.
+    fn declared_queues(&self) -> BTreeMap<String, DeclaredQueue> {
+        let is_served = |name: &String| self.run_queues.as_ref().is_none_or(|run| run.contains(name));
+        let declared = |(name, config): (&String, &QueueConfig)| {
+            (name.clone(), DeclaredQueue { config: config.clone(), is_served: is_served(name) })
+        };
+        self.queues.iter().map(declared).collect()
     }
 
     fn check_queues_of(&self, registry: &Registry) -> Result<(), Error> {

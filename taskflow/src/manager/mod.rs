@@ -2,6 +2,7 @@
 
 mod add;
 mod builder;
+mod catalogue;
 mod controls;
 #[cfg(feature = "api")]
 mod documents;

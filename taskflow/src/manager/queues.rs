@@ -1,31 +1,39 @@
 //! Queues: list them, pause them, and change their limits at run time.
 
+use std::collections::BTreeMap;
+
 use super::TaskManager;
-use crate::engine::queue_watch;
+use crate::engine::{catalogue, queue_watch};
 use crate::model::{Error, LimitsFrom, QueueConfig, QueueInfo, error::closest};
 
 impl TaskManager {
-    /// All queues by name, with their counts and the limits in force in this process. A queue is listed if this program
-    /// configures it, if it has tasks, or if it has been configured or paused for all processes.
+    /// All queues by name, with their counts and the limits in force. A queue is listed if a program that runs
+    /// configures it, if it has tasks, or if it has been configured or paused for all processes. The limits are the stored
+    /// ones, else those of this program, else those of the program that started last.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn queues(&self) -> Result<Vec<QueueInfo>, Error> {
         let core = &self.0.core;
-        let mut queues = core.read("a read", core.store.queues()).await?;
-        for name in core.queues.names() {
-            if !queues.iter().any(|queue| queue.name == *name) {
-                queues.push(QueueInfo::new(name.to_owned()));
-            }
-        }
-        for queue in queues.iter_mut().filter(|queue| queue.limits_from != LimitsFrom::Store) {
-            let own = core.queues.program(&queue.name);
-            if let Some(config) = own {
+        let stored = core.read("a read", core.store.queues()).await?;
+        let mut queues: BTreeMap<String, QueueInfo> =
+            stored.into_iter().map(|queue| (queue.name.clone(), queue)).collect();
+        let mut show = |name: &str, config: &QueueConfig, served: bool| {
+            let queue = queues.entry(name.to_owned()).or_insert_with(|| QueueInfo::new(name.to_owned()));
+            queue.served_by += usize::from(served);
+            if queue.limits_from != LimitsFrom::Store {
                 queue.show_limits(config, LimitsFrom::Program);
             }
+        };
+        // The program that started last is the last of these, and this program comes after it.
+        let live = catalogue::live(core).await?;
+        for (name, declared) in live.catalogues.iter().flat_map(|catalogue| &catalogue.queues) {
+            show(name, &declared.config, declared.is_served);
         }
-        queues.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(queues)
+        for (name, config) in core.queues.configured() {
+            show(name, config, false);
+        }
+        Ok(queues.into_values().collect())
     }
 
     /// Pauses a queue in all processes until it is [resumed](Self::resume_queue), also over restarts. None of its tasks

@@ -6,14 +6,15 @@ use std::pin::Pin;
 use std::time::SystemTime;
 
 use super::{TaskHandle, TaskManager};
+use crate::engine::catalogue::{self, DeclaredSchedule};
 use crate::engine::schedule::{Definition, Plan};
 use crate::model::{Error, NewTask, ScheduleInfo, When, error::closest, limits};
 use crate::store::{Fire, ScheduleChange, ScheduleState};
 use crate::task::{Descriptor, IntoNewTask, Missed, Overlap, Registry, Ticks, Timing};
 
 impl TaskManager {
-    /// All schedules by name: those of this program, those added at run time, and those of other programs that the store
-    /// knows. A schedule that no program declares any more is omitted once its last tick is older than the
+    /// All schedules by name: those of this program and of all live processes, those added at run time, and those that
+    /// the store knows from earlier. A schedule that no program declares any more is omitted once its last tick is older than the
     /// [retention](crate::TaskManagerBuilder::retention), unless it is paused.
     ///
     /// # Errors
@@ -29,7 +30,12 @@ impl TaskManager {
             show_timing(&mut info, Timing::from(spec), now);
             schedules.insert(info.name.clone(), info);
         }
-        let there = core.read("a read", core.store.instances()).await?;
+        let live = catalogue::live(core).await?;
+        let there = &live.instances;
+        // What this program declares comes first, then what the program that started last declares.
+        for declared in live.catalogues.iter().rev().flat_map(|catalogue| &catalogue.schedules) {
+            schedules.entry(declared.name.clone()).or_insert_with(|| shown(declared, now));
+        }
         let has_gone = |state: &ScheduleState| {
             let is_kept = state.paused || state.definition.is_some();
             let last = state.last_tick.max(state.last_start);
@@ -177,6 +183,18 @@ fn is_declared(name: &str) -> Result<bool, Error> {
 
 fn refuse_declared(name: &str) -> Result<(), Error> {
     if is_declared(name)? { Err(Error::ScheduleDeclared { name: name.to_owned() }) } else { Ok(()) }
+}
+
+/// A schedule that another program declares. It may be a newer one, and its rule unknown here.
+fn shown(declared: &DeclaredSchedule, now: SystemTime) -> ScheduleInfo {
+    let mut info = ScheduleInfo::new(declared.name.clone());
+    info.task = Some(declared.task.clone());
+    info.trigger = Some(declared.trigger.clone());
+    info.timezone.clone_from(&declared.timezone);
+    if let Some(timing) = Timing::read(&declared.timing) {
+        show_timing(&mut info, timing, now);
+    }
+    info
 }
 
 /// Fills in the expression, the zone and the next tick.

@@ -274,6 +274,8 @@ pub enum StoreErrorKind {
     NotAStore,
     /// The store refuses access: a missing permission, a read-only file.
     Denied,
+    /// The store does not offer this call.
+    Unsupported,
     /// Any other error: a bug in the store.
     Other,
 }

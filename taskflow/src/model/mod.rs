@@ -2,6 +2,7 @@
 //! recovery rules that every store must apply alike are here too, as pure functions.
 
 mod attempt;
+mod catalogue;
 pub(crate) mod error;
 mod event;
 mod filter;
@@ -21,6 +22,7 @@ mod status;
 pub(crate) mod time;
 
 pub use attempt::{Attempt, AttemptOutcome};
+pub use catalogue::{ParameterInfo, TaskInfo};
 pub use error::{AddError, Error, FailureKind, StoreError, StoreErrorKind, TaskFailure};
 pub use event::{TaskEvent, TaskEventKind};
 pub use filter::{ArgCondition, Cursor, Page, TaskFilter};

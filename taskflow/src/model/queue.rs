@@ -134,10 +134,10 @@ impl QueueConfig {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum LimitsFrom {
-    /// No limits are stored, and this program does not configure the queue.
+    /// No limits are stored, and no program that runs configures the queue.
     #[default]
     Nobody,
-    /// This program's builder.
+    /// The builder of this program; if it does not configure the queue, that of the program that started last.
     Program,
     /// [`set_queue`](crate::TaskManager::set_queue): the limits are stored and apply to all processes.
     Store,
@@ -173,6 +173,8 @@ pub struct QueueInfo {
     pub record_rejected: bool,
     /// The source of these limits.
     pub limits_from: LimitsFrom,
+    /// How many live processes run its tasks. With 0 its tasks wait for a process that nobody has started.
+    pub served_by: usize,
     /// Whether the queue is paused: no process starts its tasks until it is resumed.
     pub paused: bool,
     /// Pending tasks: waiting, scheduled and retrying.
@@ -209,6 +211,7 @@ impl QueueInfo {
             max_size: None,
             record_rejected: false,
             limits_from: LimitsFrom::Nobody,
+            served_by: 0,
             paused: false,
             pending: 0,
             scheduled: 0,

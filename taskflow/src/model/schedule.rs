@@ -12,9 +12,10 @@ use super::{TaskId, time};
 pub struct ScheduleInfo {
     /// Its name: the name of its task, or the one given with [`named`](crate::manager::AddSchedule::named).
     pub name: String,
-    /// The task that it adds; `None` for a schedule of another program.
+    /// The task that it adds; `None` if no program that runs has the schedule.
     pub task: Option<String>,
-    /// When it ticks: `every 30s`, or a cron expression. `None` if neither this program nor the store knows it.
+    /// When it ticks: `every 30s`, or a cron expression. `None` if neither a program that runs nor the store knows
+    /// it.
     pub trigger: Option<String>,
     /// The IANA name of its time zone; `None` is UTC.
     pub timezone: Option<String>,

@@ -308,8 +308,8 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// A write beyond a limit of [`Document`](super::Document) is refused, and writes nothing.
     ///
     /// Documents never slow down a claim or an insert, however many there are, and [`prune`](Self::prune) deletes those
-    /// that have expired. The default implementation keeps none and refuses; then the faces of taskflow show no
-    /// statistics, no audit log and no sessions.
+    /// that have expired. The default implementation keeps none and answers [`StoreErrorKind::Unsupported`]; then the
+    /// faces of taskflow show no statistics, no audit log and no sessions.
     fn write_documents(&self, _writes: Vec<DocumentWrite>) -> StoreFuture<'_, Vec<Option<u64>>> {
         Box::pin(std::future::ready(Err(no_documents(&self.location()))))
     }
@@ -324,7 +324,7 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
 }
 
 fn no_documents(store: &str) -> StoreError {
-    StoreError::new(StoreErrorKind::Other, format!("the store {store} keeps no documents"))
+    StoreError::new(StoreErrorKind::Unsupported, format!("the store {store} keeps no documents"))
 }
 
 /// The state of a queue that applies to all processes.

@@ -1,8 +1,8 @@
 //! Builds the type-erased descriptor of a task: how to decode its arguments, inject its values and run it.
 
 use super::{
-    ArgumentError, BlockingBody, BlockingTask, BoxFuture, Descriptor, Location, Payload, RunError, RunTask,
-    Task, TaskConfig, TaskContext, TaskOutcome,
+    ArgumentError, BlockingBody, BlockingTask, BoxFuture, Descriptor, Location, Parameter, Payload, RunError,
+    RunTask, Task, TaskConfig, TaskContext, TaskOutcome,
 };
 
 impl Descriptor {
@@ -11,7 +11,7 @@ impl Descriptor {
     #[must_use]
     pub const fn of<T: Task>(
         config: &'static TaskConfig,
-        parameters: &'static [&'static str],
+        parameters: &'static [Parameter],
         location: Location,
     ) -> Self {
         Self::new(config, parameters, location, T::needs, RunTask::Async(run::<T>))
@@ -22,7 +22,7 @@ impl Descriptor {
     #[must_use]
     pub const fn of_blocking<T: BlockingTask>(
         config: &'static TaskConfig,
-        parameters: &'static [&'static str],
+        parameters: &'static [Parameter],
         location: Location,
     ) -> Self {
         Self::new(config, parameters, location, T::needs, RunTask::Blocking(run_blocking::<T>))

@@ -13,11 +13,33 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 #[derive(Clone, Copy, Debug)]
 pub struct Descriptor {
     config: &'static TaskConfig,
-    parameters: &'static [&'static str],
+    parameters: &'static [Parameter],
+    summary: Option<&'static str>,
     location: Location,
     needs: fn(&mut Needs),
     run: Run,
     schedule: Option<&'static ScheduleSpec>,
+}
+
+/// One argument of a task: a parameter of its function that the payload stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Parameter {
+    /// Its name, which is its key in the payload.
+    pub name: &'static str,
+    /// Its type as the source code writes it, such as `Vec<String>`. A text of more than 200 characters is cut off.
+    pub type_name: &'static str,
+    /// Whether the payload may lack it: its type is an `Option`, or it has `#[arg(default)]`.
+    pub is_optional: bool,
+}
+
+impl Parameter {
+    /// Used by the code that the attribute generates.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn new(name: &'static str, type_name: &'static str, is_optional: bool) -> Self {
+        Self { name, type_name, is_optional }
+    }
 }
 
 /// The place in the source code where a task is defined.
@@ -64,12 +86,20 @@ pub(crate) enum RunError {
 impl Descriptor {
     pub(super) const fn new(
         config: &'static TaskConfig,
-        parameters: &'static [&'static str],
+        parameters: &'static [Parameter],
         location: Location,
         needs: fn(&mut Needs),
         run: Run,
     ) -> Self {
-        Self { config, parameters, location, needs, run, schedule: None }
+        Self { config, parameters, summary: None, location, needs, run, schedule: None }
+    }
+
+    /// The first line of the function's documentation.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn with_summary(mut self, summary: &'static str) -> Self {
+        self.summary = Some(summary);
+        self
     }
 
     /// The descriptor of a schedule.
@@ -86,10 +116,16 @@ impl Descriptor {
         self.config
     }
 
-    /// The names of its arguments, which are their keys in the payload.
+    /// Its arguments, in the order of the function's parameters.
     #[must_use]
-    pub fn parameters(&self) -> &'static [&'static str] {
+    pub fn parameters(&self) -> &'static [Parameter] {
         self.parameters
+    }
+
+    /// The first line of the function's documentation, up to 300 characters.
+    #[must_use]
+    pub fn summary(&self) -> Option<&'static str> {
+        self.summary
     }
 
     /// Where the task is defined.

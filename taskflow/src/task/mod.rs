@@ -30,7 +30,7 @@ pub use config::TaskConfig;
 pub use context::TaskContext;
 pub(crate) use context::{ContextParts, FinalReport, ReportQueue, RunEnv};
 pub(crate) use descriptor::{BlockingBody, Prepare, Run as RunTask, RunError};
-pub use descriptor::{BoxFuture, Descriptor, Location, Registration};
+pub use descriptor::{BoxFuture, Descriptor, Location, Parameter, Registration};
 pub(crate) use fast_hash::FastMap;
 pub use from_context::{ContextError, FromContext};
 pub use output::{TaskOutcome, TaskOutput, TaskValue};
