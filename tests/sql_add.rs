@@ -19,7 +19,7 @@ async fn greet(to: String, State(notes): State<Notes<String>>) {
     notes.write(to);
 }
 
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 11] = [
     "migrations",
     "tasks",
     "attempts",
@@ -28,6 +28,7 @@ const TABLES: [&str; 10] = [
     "queues",
     "schedules",
     "schedule_log",
+    "documents",
     "instances",
     "adding",
 ];

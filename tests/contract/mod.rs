@@ -6,6 +6,7 @@
 pub(crate) mod claim;
 pub(crate) mod compare;
 pub(crate) mod controls;
+pub(crate) mod documents;
 pub(crate) mod drain;
 pub(crate) mod expiry;
 pub(crate) mod finish;
@@ -164,11 +165,27 @@ macro_rules! contract {
                 reads: numbers_are_true_after_every_kind_of_write;
                 reads: queues_are_listed_by_name_with_what_is_in_them;
                 reads: processes_are_listed_while_they_are_there;
+
+                documents: a_document_is_read_back_as_it_was_written;
+                documents: documents_come_in_the_order_of_their_keys;
+                documents: an_answer_has_a_limit_and_goes_on_from_its_last_key;
+                documents: a_write_that_expects_another_version_writes_nothing;
+                documents: each_write_of_a_call_sees_the_one_before_it;
+                documents: an_expired_document_is_none;
+                documents: expired_documents_are_pruned_in_bounded_batches;
+                documents: of_many_that_expect_one_version_one_writes;
+                documents: versions_of_writes_at_once_are_each_given_once;
+                documents: a_write_beyond_a_limit_is_refused_whole;
             }
 
             #[test]
             fn any_history_goes_as_the_model_says() {
                 $crate::contract::random::compare_with_the_model($random, $open);
+            }
+
+            #[test]
+            fn any_history_of_documents_goes_as_a_map_says() {
+                $crate::contract::documents::compare_with_a_map($random, $open);
             }
         }
     };

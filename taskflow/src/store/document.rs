@@ -162,6 +162,16 @@ pub(super) fn check_kind(kind: &str) -> Result<(), StoreError> {
     }
 }
 
+/// Versions are smaller than this number, which every store can store exactly.
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+pub(super) const VERSIONS: i64 = 1_000_000_000_000_000;
+
+/// Whether a stored number is a version. If it is not, another program has damaged the document.
+#[cfg(any(feature = "sqlite", feature = "redis"))]
+pub(super) fn is_version(number: i64) -> bool {
+    (1..VERSIONS).contains(&number)
+}
+
 fn refused(message: String) -> StoreError {
     StoreError::new(StoreErrorKind::Other, message)
 }

@@ -6,6 +6,7 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::concurrency_keys::{self, QUEUES_OF_RUN_KEY};
+use super::documents;
 use super::error::Fault;
 use super::queue;
 use super::queue_counts::CountDeltas;
@@ -212,5 +213,5 @@ pub(super) async fn prune(
         session.execute(session.query(DELETE_OLD_INSTANCES).bind(length(retention.longest()))).await?;
         session.execute(session.query(FOLD_COUNTS)).await?;
     }
-    Ok(pruned)
+    Ok(pruned.max(documents::prune(session, limit).await?))
 }

@@ -17,7 +17,7 @@
 //! [`queue_counts`] keeps the counts of the queues, [`queue`] their settings; [`lease`], [`instance`] and
 //! [`schedule`] use their own tables. A [`lease_connection`], one of the [`lease_connections`] of the store, renews
 //! the leases of an instance and shows by [`liveness`] that it lives. [`read`], [`queue_stats`] and [`list`] answer
-//! questions with [`record`]s. [`hints`] wake other processes, where a [`listener`] receives them. [`sql`], [`value`]
+//! questions with [`record`]s. [`documents`] keeps what the faces store. [`hints`] wake other processes, where a [`listener`] receives them. [`sql`], [`value`]
 //! and [`error`] translate names, values and errors.
 //!
 //! **Locks** are taken in one order, to prevent deadlocks:
@@ -43,6 +43,7 @@ mod concurrency_keys;
 mod connections;
 mod control;
 mod damage;
+mod documents;
 mod error;
 mod executor;
 mod finish;

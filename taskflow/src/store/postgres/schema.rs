@@ -19,7 +19,7 @@ use crate::store::fingerprint;
 const MIGRATIONS: [&[fn() -> &'static str]; 1] = [&[|| FIRST, || &SQL_ADD]];
 
 /// The number of tables. If some are missing, the database is not a store, or no longer a whole one.
-const TABLES: i64 = 9;
+const TABLES: i64 = 10;
 
 /// An update of an indexed column adds the new row to every index, and evaluates the condition of each partial one.
 /// So there are few indexes, and one of them has the instants of all states.
@@ -201,6 +201,19 @@ CREATE TABLE IF NOT EXISTS taskflow_instances (
 );
 -- An update that only renews touches no index.
 CREATE INDEX IF NOT EXISTS taskflow_instances_signs ON taskflow_instances (sign_start) WHERE sign_start IS NOT NULL;
+
+-- What the faces keep.
+CREATE TABLE IF NOT EXISTS taskflow_documents (
+    kind text COLLATE "C" NOT NULL,
+    key text COLLATE "C" NOT NULL,
+    version bigint NOT NULL,
+    written_at timestamptz NOT NULL,
+    expires_at timestamptz,
+    value bytea NOT NULL,
+    PRIMARY KEY (kind, key),
+    CHECK (version BETWEEN 1 AND 1000000000000000)
+);
+CREATE INDEX IF NOT EXISTS taskflow_documents_expiring ON taskflow_documents (expires_at) WHERE expires_at IS NOT NULL;
 "#;
 
 const MIGRATION_TABLE: &str = "
@@ -218,7 +231,8 @@ SELECT current_setting('server_version_num')::integer, current_setting('server_e
        EXISTS (SELECT 1 FROM pg_class WHERE relname = 'taskflow_tasks' AND pg_table_is_visible(oid)),
        (SELECT count(*) FROM pg_class
         WHERE relname IN ('taskflow_tasks', 'taskflow_attempts', 'taskflow_logs', 'taskflow_counts', 'taskflow_queues',
-                          'taskflow_schedules', 'taskflow_schedule_log', 'taskflow_instances', 'taskflow_adding')
+                          'taskflow_schedules', 'taskflow_schedule_log', 'taskflow_instances', 'taskflow_adding',
+                          'taskflow_documents')
           AND pg_table_is_visible(oid))";
 
 /// The last migration, and the fingerprint of each in order. As JSON, since a table from before there were any lacks the column.

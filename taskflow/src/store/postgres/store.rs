@@ -15,17 +15,17 @@ use super::options::PostgresOptions;
 use super::session::{SETTINGS, Session};
 use super::sql::Sql;
 use super::{
-    claim, control, finish, insert, instance, lease, lease_connection, list, listener, liveness, queue,
-    queue_stats, read, recover, schedule, schema, url, within,
+    claim, control, documents, finish, insert, instance, lease, lease_connection, list, listener, liveness,
+    queue, queue_stats, read, recover, schedule, schema, url, within,
 };
 use crate::model::{
     CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
     StoreError, TaskFilter, TaskId, TaskRecord,
 };
 use crate::store::{
-    Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted, LivenessStream,
-    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, RunRef, ScheduleChange,
-    ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd,
+    Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired, HintStream,
+    InsertBatch, Inserted, LivenessStream, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report,
+    Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd, document,
 };
 
 /// A store in a PostgreSQL database, version 13 or later.
@@ -391,6 +391,21 @@ impl Store for PostgresStore {
 
     fn prune(&self, retention: Retention, limit: usize) -> StoreFuture<'_, usize> {
         self.call(CallKind::Write, move |session| Box::pin(control::prune(session, retention, limit)))
+    }
+
+    fn write_documents(&self, writes: Vec<DocumentWrite>) -> StoreFuture<'_, Vec<Option<u64>>> {
+        Box::pin(async move {
+            document::check_writes(&writes)?;
+            let writes = Arc::new(writes);
+            call!(self, Write, writes => documents::write).await
+        })
+    }
+
+    fn documents(&self, query: DocumentQuery) -> StoreFuture<'_, Vec<Document>> {
+        Box::pin(async move {
+            document::check_kind(query.kind)?;
+            call!(self, Read, query => documents::read).await
+        })
     }
 }
 

@@ -26,7 +26,7 @@ use crate::store::suspects::Suspects;
 use crate::store::{Claim, Claims, Finish, InsertBatch, InsertGroup, Recovered};
 
 /// The layout of the keys that this program reads and writes. Until the first release no layout is brought up to date.
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
 
 /// The state that all handles of a store share.
 pub(super) struct Shared {

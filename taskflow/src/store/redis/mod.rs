@@ -11,7 +11,8 @@
 //!
 //! On this side, [`insert`], [`claim`], [`finish`], [`apply`] and [`recover`] pack arguments and read [`answer`]s;
 //! [`packed_row`] is the packed form of a task that both sides know. [`reads`], with [`record`], [`list`],
-//! [`queue_stats`] and [`instance`], answers questions, [`schedule`] handles ticks, and [`controls`] carries out
+//! [`queue_stats`] and [`instance`], answers questions, [`schedule`] handles ticks, [`documents`] keeps what the faces
+//! store, and [`controls`] carries out
 //! operator calls. [`notifications`] tells other processes that something changed, and [`liveness`] that this one
 //! lives. [`server`] checks that the server keeps what it accepts, and [`repair`] fixes data [damaged](damage) by
 //! other programs.
@@ -22,6 +23,7 @@ mod claim;
 mod connection;
 mod controls;
 mod damage;
+mod documents;
 mod error;
 mod executor;
 mod finish;

@@ -19,9 +19,10 @@ use crate::model::{
 };
 use crate::store::suspects::Suspects;
 use crate::store::{
-    Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, HintStream, InsertBatch, Inserted,
-    LivenessStream, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, RunRef,
-    ScheduleChange, ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd,
+    Capabilities, Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired,
+    HintStream, InsertBatch, Inserted, LivenessStream, QueueState, Recovered, Refusal, Release, Renewal,
+    Renewed, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, Store, StoreFuture,
+    TaskEnd, document,
 };
 
 /// A store on a Redis server, version 7 or later, or Valkey.
@@ -380,10 +381,24 @@ impl Store for RedisStore {
                     break;
                 }
             }
-            Ok(pruned)
+            Ok(pruned.max(self.shared.prune_documents(limit).await?))
+        })
+    }
+
+    fn write_documents(&self, writes: Vec<DocumentWrite>) -> StoreFuture<'_, Vec<Option<u64>>> {
+        Box::pin(async move {
+            document::check_writes(&writes)?;
+            self.shared.write_documents(&writes).await
+        })
+    }
+
+    fn documents(&self, query: DocumentQuery) -> StoreFuture<'_, Vec<Document>> {
+        Box::pin(async move {
+            document::check_kind(query.kind)?;
+            self.shared.documents(&query).await
         })
     }
 }
 
 /// The maximum number of records that one script deletes.
-const PRUNED_AT_ONCE: usize = 500;
+pub(super) const PRUNED_AT_ONCE: usize = 500;

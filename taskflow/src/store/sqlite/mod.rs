@@ -6,7 +6,8 @@
 //! [`lease`], [`recover`], [`control`], [`schedule`] and [`prune`]. A claim takes expired tasks out of the due ones
 //! ([`expiry`]), makes tasks [`due`], respects the shared [`limits`], and merges the [`ready_lists`] of the names that
 //! it knows. Jobs change rows with the functions in [`task_row`], which keep [`concurrency_keys`], [`unique_keys`],
-//! [`expiring`] and [`queue_counts`] up to date. [`read`], [`queues`] and [`list`] answer questions. [`within`] inserts
+//! [`expiring`] and [`queue_counts`] up to date. [`read`], [`queues`] and [`list`] answer questions.
+//! [`documents`] keeps what the faces store. [`within`] inserts
 //! through a connection of the application. [`damage`] and [`integrity`] find rows and counts that another program has
 //! damaged, and [`repair`] repairs them. [`lock`] shows which processes are alive, [`mount`] refuses a file whose
 //! write-ahead log other processes cannot see, and [`checkpoint`] keeps the write-ahead log short.
@@ -19,6 +20,7 @@ mod concurrency_keys;
 mod connection;
 mod control;
 mod damage;
+mod documents;
 mod due;
 mod error;
 mod expiring;

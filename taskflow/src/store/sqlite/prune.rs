@@ -11,6 +11,7 @@ use std::time::Duration;
 use rusqlite::OptionalExtension;
 
 use super::control::forget;
+use super::documents;
 use super::queue_counts::MINUTE;
 use super::row_state::RowState;
 use super::statements::Statements;
@@ -67,6 +68,7 @@ impl Until {
 /// The records to delete.
 pub(super) struct Old {
     until: Until,
+    limit: usize,
     tasks: Vec<i64>,
     /// Whether `tasks` contains all old tasks.
     are_all: bool,
@@ -75,12 +77,12 @@ pub(super) struct Old {
 pub(super) fn look(sql: &Statements<'_>, retention: Retention, limit: usize) -> rusqlite::Result<Old> {
     let until = Until { retention, now: time::now_micros() };
     let of_successes = until.status(TaskStatus::Success);
-    let mut old = Old { until, tasks: Vec::new(), are_all: true };
-    old.collect(sql.get(OLDEST)?.query([])?, of_successes, limit)?;
+    let mut old = Old { until, limit, tasks: Vec::new(), are_all: true };
+    old.collect(sql.get(OLDEST)?.query([])?, of_successes)?;
     for status in Retention::STATUSES {
         if until.status(status) > of_successes {
             let state = RowState::ended(status).number();
-            old.collect(sql.get(OLDEST_OF)?.query([state])?, until.status(status), limit)?;
+            old.collect(sql.get(OLDEST_OF)?.query([state])?, until.status(status))?;
         }
     }
     Ok(old)
@@ -89,8 +91,8 @@ pub(super) fn look(sql: &Statements<'_>, retention: Retention, limit: usize) -> 
 impl Old {
     /// Takes what is old from rows that begin with the oldest task, up to the first that was added after `until`. Tasks of a
     /// status that is kept for less time have rows of their own.
-    fn collect(&mut self, mut rows: rusqlite::Rows<'_>, until: i64, limit: usize) -> rusqlite::Result<()> {
-        while self.tasks.len() < limit {
+    fn collect(&mut self, mut rows: rusqlite::Rows<'_>, until: i64) -> rusqlite::Result<()> {
+        while self.tasks.len() < self.limit {
             let Some(row) =
                 rows.next()?.filter(|row| row.get(1).is_ok_and(|created_at: i64| created_at <= until))
             else {
@@ -127,5 +129,5 @@ pub(super) fn prune(tx: &mut Transaction<'_, '_>, old: &Old) -> rusqlite::Result
         tx.sql.execute(EMPTY_QUEUES, [])?;
         tx.sql.execute(ENDED_LATELY, [tx.now.div_euclid(1_000_000) - MINUTE])?;
     }
-    Ok(deleted)
+    Ok(deleted.max(documents::prune(tx, old.limit)?))
 }

@@ -209,6 +209,19 @@ CREATE TABLE taskflow_instances (
     gone_at INTEGER                     -- null while it lives, as far as is known
 ) STRICT;
 CREATE INDEX taskflow_instances_there ON taskflow_instances (started_at) WHERE gone_at IS NULL;
+
+-- What the faces keep. With row ids, because values may be large. Keys are blobs, so that they are compared byte by byte
+-- also in a file whose text is UTF-16.
+CREATE TABLE taskflow_documents (
+    kind TEXT NOT NULL,
+    key BLOB NOT NULL,                  -- UTF-8
+    version INTEGER NOT NULL CHECK (version BETWEEN 1 AND 1000000000000000),
+    written_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    value BLOB NOT NULL,
+    PRIMARY KEY (kind, key)
+) STRICT;
+CREATE INDEX taskflow_documents_expiring ON taskflow_documents (expires_at) WHERE expires_at IS NOT NULL;
 ";
 
 /// Brings a file up to date, one process at a time. Writes nothing to a file that is up to date.

@@ -18,7 +18,8 @@ use super::reader::{self, Question};
 use super::transaction::Transaction;
 use super::writer::{Message, Work, Writer};
 use super::{
-    Synchronous, checkpoint, claim, connection, control, finish, insert, instance, lease, list, open,
+    Synchronous, checkpoint, claim, connection, control, documents, finish, insert, instance, lease, list,
+    open,
 };
 use super::{prune, queues, read, recover, repair, schedule, statements::Statements};
 use crate::model::{
@@ -26,9 +27,9 @@ use crate::model::{
     StoreError, StoreErrorKind, TaskFilter, TaskId, TaskRecord,
 };
 use crate::store::{
-    Capabilities, Claim, Claims, Finish, Finished, Fire, Fired, Hint, HintStream, InsertBatch, Inserted,
-    QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, RunRef, ScheduleChange,
-    ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd,
+    Capabilities, Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired, Hint,
+    HintStream, InsertBatch, Inserted, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report,
+    Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd, document,
 };
 
 /// The number of threads that read.
@@ -480,6 +481,20 @@ impl Store for SqliteStore {
         Box::pin(async move {
             let old = self.read(move |sql| prune::look(sql, retention, limit)).await?;
             self.write(move |tx| prune::prune(tx, &old)).await
+        })
+    }
+
+    fn write_documents(&self, writes: Vec<DocumentWrite>) -> StoreFuture<'_, Vec<Option<u64>>> {
+        Box::pin(async move {
+            document::check_writes(&writes)?;
+            self.write(move |tx| documents::write(tx, &writes)).await
+        })
+    }
+
+    fn documents(&self, query: DocumentQuery) -> StoreFuture<'_, Vec<Document>> {
+        Box::pin(async move {
+            document::check_kind(query.kind)?;
+            self.read(move |sql| documents::read(sql, &query)).await
         })
     }
 }

@@ -162,3 +162,11 @@ local STAGE_KEPT = 120
 local NOT_A_STAGE = 'a task has a state that is none'
 -- A repair counts at most this many tasks in one script, which takes about a second.
 local COUNTED_AT_ONCE = 50000
+-- The beginning of a document: version, when it was written, when it expires (NEVER: it does not). The value follows at
+-- DOCUMENT_AT. Versions are smaller than DOCUMENT_VERSIONS.
+local DOCUMENT = '<i8i8i8'
+local DOCUMENT_AT = 25
+local DOCUMENT_VERSIONS = 1000000000000000
+-- The most keys that one script looks at to read documents, and after how many bytes it stops.
+local DOCUMENTS_LOOKED_AT = 2000
+local DOCUMENTS_BYTES = 4194304

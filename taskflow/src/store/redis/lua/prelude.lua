@@ -51,6 +51,11 @@
 --   schedules     zset  names of schedules, all with score 0
 --   schedule:<name>
 --                 hash  the state of a schedule: tick, outcome, task, start, paused, definition
+--   documents:<kind>  hash  key → a document, packed as in constants.lua
+--   document_keys:<kind>
+--                 zset  the keys of these documents, all with score 0
+--   documents_expiring
+--                 zset  kind, a NUL and key of the documents that expire, by when they do
 --   instance, there, seen, started, gone
 --                 hash and zsets: descriptions of instances, and until when they count as alive
 --   liveness      hash  instance → its liveness: on which start of the server, and when, it last showed that it lives

@@ -22,7 +22,7 @@ local all = {
   { 'HEXISTS', key, 'a' }, { 'HSCAN', key, '0' }, { 'HDEL', key, 'b' }, { 'EXPIRE', key, '60' }, { 'EXISTS', key },
   { 'RENAME', key, key }, { 'DEL', key }, { 'ZADD', key, '1', 'a' }, { 'ZSCORE', key, 'a' }, { 'ZCARD', key },
   { 'ZCOUNT', key, '0', '1' }, { 'ZRANGE', key, '0', '0' }, { 'ZRANGEBYSCORE', key, '0', '1' },
-  { 'ZRANGEBYLEX', key, '-', '+' }, { 'ZSCAN', key, '0' },
+  { 'ZRANGEBYLEX', key, '-', '+' }, { 'ZREVRANGEBYLEX', key, '+', '-' }, { 'ZSCAN', key, '0' },
   { 'ZREM', key, 'b' }, { 'ZREMRANGEBYRANK', key, '1', '1' }, { 'ZPOPMIN', key }, { 'SADD', key, 'a' }, { 'SCARD', key },
   { 'SMEMBERS', key }, { 'SISMEMBER', key, 'a' }, { 'SSCAN', key, '0' }, { 'SREM', key, 'a' }, { 'RPUSH', key, 'a' },
   { 'LPUSH', key, 'a' }, { 'LRANGE', key, '0', '1' }, { 'LLEN', key }, { 'LPOP', key }, { 'UNLINK', key }, { 'SET', key, '1' },
