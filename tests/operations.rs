@@ -1,0 +1,242 @@
+//! Acts on many tasks: only on those that the operator saw, stopped half way, gone on with after a crash, and written down.
+
+#![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
+mod support;
+
+use std::time::Duration;
+
+use support::{Place, eventually, soon};
+use taskflow::admin::{
+    Actor, AdminError, AuditFilter, AuditOutcome, By, Console, Face, OperationState, Permission, Role,
+    Selection, Verb,
+};
+use taskflow::task::IntoNewTask;
+use taskflow::{QueueConfig, TaskFilter, TaskId, TaskManager, TaskStatus};
+
+#[taskflow::task(name = "operations.nothing")]
+async fn nothing(number: u32) {
+    let _ = number;
+}
+
+fn by(role: Role) -> By {
+    By::new(Actor::new("ada", role), Face::Program)
+}
+
+/// A manager whose tasks wait, since its queues are paused.
+async fn paused(place: &Place) -> TaskManager {
+    let builder = place.builder().only(["operations.nothing"]).queue("other", QueueConfig::new());
+    let tasks = soon(builder.start()).await.unwrap();
+    for queue in ["default", "other"] {
+        soon(tasks.pause_queue(queue)).await.unwrap();
+    }
+    tasks
+}
+
+async fn add(tasks: &TaskManager, number: u32) -> Vec<TaskId> {
+    let all = (0..number).map(nothing);
+    soon(tasks.add_all(all)).await.unwrap().iter().map(taskflow::TaskHandle::id).collect()
+}
+
+fn all() -> Selection {
+    Selection::Filter(TaskFilter::new().name("operations.nothing"))
+}
+
+#[tokio::test]
+async fn an_operation_acts_only_on_what_the_operator_saw() {
+    for place in Place::each() {
+        let tasks = paused(&place).await;
+        let console = Console::new(&tasks);
+        let seen = add(&tasks, 250).await;
+        let admin = by(Role::Admin);
+        let preview = soon(console.preview(&admin.actor, Verb::Cancel, &all())).await.unwrap();
+        assert_eq!((preview.matching, preview.exact, preview.sample.len()), (250, true, 3));
+        assert_eq!(preview.by_name["operations.nothing"], 250);
+
+        // The next instant, so that the clocks of the preview and of the adds tell them apart.
+        eventually("the clock moves", || async {
+            (preview.frozen_at < std::time::SystemTime::now()).then_some(())
+        })
+        .await;
+        let later = add(&tasks, 50).await;
+        let frozen = Some(preview.frozen_at);
+        let mut running = soon(console.begin(&admin, Verb::Cancel, all(), frozen, Some(250))).await.unwrap();
+        let operation = running.within(support::DEADLINE).await;
+        assert_eq!((operation.state, operation.acted, operation.skipped), (OperationState::Done, 250, 0));
+        for (ids, status) in [(seen, TaskStatus::Cancelled), (later, TaskStatus::Pending)] {
+            for id in ids {
+                assert_eq!(support::record(&tasks, id).await.status, status);
+            }
+        }
+        let shown = soon(console.operation(&admin.actor, operation.id)).await.unwrap();
+        assert_eq!(shown, operation);
+    }
+}
+
+#[tokio::test]
+async fn an_operation_is_refused_if_much_has_changed_since_the_preview() {
+    let place = Place::memory();
+    let tasks = paused(&place).await;
+    let console = Console::new(&tasks);
+    add(&tasks, 100).await;
+    let admin = by(Role::Admin);
+    let refused = soon(console.begin(&admin, Verb::Cancel, all(), None, Some(50))).await;
+    assert!(matches!(refused, Err(AdminError::Changed { expected: 50, now: 100 })), "{refused:?}");
+    assert_eq!(soon(tasks.counts()).await.unwrap().pending, 100);
+    let empty =
+        soon(console.begin(&admin, Verb::Cancel, Selection::Filter(TaskFilter::new()), None, None)).await;
+    assert_eq!(empty.unwrap_err().code(), "empty_filter");
+    let none = soon(console.begin(&admin, Verb::Cancel, Selection::Ids(Vec::new()), None, None)).await;
+    assert_eq!(none.unwrap_err().code(), "invalid");
+}
+
+#[tokio::test]
+async fn a_stopped_operation_leaves_the_rest_alone_and_can_go_on() {
+    for place in Place::each() {
+        let tasks = paused(&place).await;
+        let (here, elsewhere) =
+            (Console::new(&tasks), Console::new(&soon(place.builder().connect()).await.unwrap()));
+        add(&tasks, 8_000).await;
+        let admin = by(Role::Admin).reason(Some("INC-311".to_owned()));
+        let mut running = soon(here.begin(&admin, Verb::Cancel, all(), None, None)).await.unwrap();
+        let id = running.now().id;
+        eventually("some are cancelled", || async {
+            (tasks.counts().await.unwrap().cancelled >= 100).then_some(())
+        })
+        .await;
+        // Another process stops it.
+        soon(elsewhere.stop_operation(&admin, id)).await.unwrap();
+        let stopped = running.within(support::DEADLINE).await;
+        assert_eq!(stopped.state, OperationState::Stopped);
+        assert!(stopped.acted < 8_000, "{stopped:?}");
+        let counts = soon(tasks.counts()).await.unwrap();
+        assert_eq!((counts.cancelled, counts.pending), (stopped.acted, 8_000 - stopped.acted));
+
+        let mut running = soon(elsewhere.resume_operation(&admin, id)).await.unwrap();
+        let done = running.within(support::DEADLINE * 3).await;
+        assert_eq!((done.state, done.acted), (OperationState::Done, 8_000), "{done:?}");
+        assert_eq!(soon(tasks.counts()).await.unwrap().cancelled, 8_000);
+        let again = soon(elsewhere.resume_operation(&admin, id)).await.unwrap_err();
+        assert_eq!(again.code(), "invalid", "{again}");
+    }
+}
+
+#[tokio::test]
+async fn an_operation_of_a_process_that_is_gone_is_broken_off_and_goes_on_elsewhere() {
+    let place = Place::sqlite();
+    let tasks = paused(&place).await;
+    add(&tasks, 8_000).await;
+    let admin = by(Role::Admin);
+    // A process of its own, with its own runtime.
+    let url = place.url();
+    let id = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let (admin, url) = (by(Role::Admin), url);
+        let id = runtime.block_on(async {
+            let tasks = soon(TaskManager::builder().store(url).connect()).await.unwrap();
+            let running =
+                soon(Console::new(&tasks).begin(&admin, Verb::Cancel, all(), None, None)).await.unwrap();
+            eventually("some are cancelled", || async {
+                (tasks.counts().await.unwrap().cancelled >= 100).then_some(())
+            })
+            .await;
+            running.now().id
+        });
+        drop(runtime);
+        id
+    })
+    .join()
+    .unwrap();
+    let console = Console::new(&tasks);
+    let broken = eventually("it is seen as broken off", || async {
+        let operation = console.operation(&admin.actor, id).await.unwrap();
+        (operation.state == OperationState::BrokenOff).then_some(operation)
+    })
+    .await;
+    assert!(broken.acted < 8_000);
+    let mut running = soon(console.resume_operation(&admin, id)).await.unwrap();
+    let done = running.within(support::DEADLINE * 3).await;
+    assert_eq!(done.state, OperationState::Done, "{done:?}");
+    assert_eq!(soon(tasks.counts()).await.unwrap().cancelled, 8_000);
+}
+
+#[tokio::test]
+async fn an_actor_acts_only_on_its_queues_and_only_as_it_may() {
+    let place = Place::memory();
+    let tasks = paused(&place).await;
+    let console = Console::new(&tasks);
+    let mine = add(&tasks, 20).await;
+    let other = nothing(0).into_new_task();
+    let other = soon(tasks.add_all([{
+        let mut task = other;
+        task.queue = "other".into();
+        task
+    }]))
+    .await
+    .unwrap()[0]
+        .id();
+    let viewer = by(Role::Viewer);
+    let refused = soon(console.begin(&viewer, Verb::Cancel, all(), None, None)).await.unwrap_err();
+    assert!(matches!(refused, AdminError::Forbidden { permission: Permission::Cancel, .. }), "{refused}");
+
+    let narrow = By::new(Actor::new("bob", Role::Admin).only_queues(["default"]), Face::Program);
+    assert_eq!(soon(console.cancel(&narrow, other)).await.unwrap_err().code(), "not_found");
+    let chosen = Selection::Ids(vec![mine[0], other]);
+    let mut running = soon(console.begin(&narrow, Verb::Cancel, chosen, None, None)).await.unwrap();
+    assert_eq!(running.within(support::DEADLINE).await.acted, 1);
+    let mut running = soon(console.begin(&narrow, Verb::Cancel, all(), None, None)).await.unwrap();
+    assert_eq!(running.within(support::DEADLINE).await.acted, 19);
+    assert_eq!(support::record(&tasks, other).await.status, TaskStatus::Pending);
+}
+
+#[tokio::test]
+async fn each_act_is_in_the_audit_log() {
+    for place in Place::each() {
+        let tasks = paused(&place).await;
+        let console = Console::new(&tasks);
+        let ids = add(&tasks, 3).await;
+        let operator = by(Role::Operator).reason(Some("INC-7".to_owned()));
+        soon(console.cancel(&operator, ids[0])).await.unwrap();
+        soon(console.retry(&by(Role::Viewer), ids[0])).await.unwrap_err();
+        soon(console.delete(&operator, ids[1])).await.unwrap_err();
+        soon(console.resume_queue(&operator, "default")).await.unwrap();
+        let mut running =
+            soon(console.begin(&by(Role::Admin), Verb::Delete, Selection::Ids(ids.clone()), None, None))
+                .await
+                .unwrap();
+        running.within(support::DEADLINE).await;
+        let entries = eventually("the end of the operation is written", || async {
+            let page = console.audit(AuditFilter::default()).await.unwrap();
+            (page.items.len() == 6).then_some(page.items)
+        })
+        .await;
+        let told: Vec<_> = entries.iter().rev().map(|it| (it.action.as_str(), it.outcome)).collect();
+        let (ok, refused) = (AuditOutcome::Ok, AuditOutcome::Refused);
+        assert_eq!(
+            told,
+            [
+                ("cancel", ok),
+                ("retry", refused),
+                ("delete", refused),
+                ("resume_queue", ok),
+                ("delete_many", ok),
+                ("delete_many", ok)
+            ]
+        );
+        assert_eq!(entries[5].reason.as_deref(), Some("INC-7"));
+        assert_eq!(entries[5].target, Some(ids[0].to_string()));
+        assert!(entries[0].count.is_some());
+        // Page by page, and by its conditions.
+        let mut filter = AuditFilter::default();
+        filter.limit = Some(4);
+        let first = soon(console.audit(filter.clone())).await.unwrap();
+        assert_eq!(first.items, entries[..4]);
+        filter.after = first.next;
+        let second = soon(console.audit(filter)).await.unwrap();
+        assert_eq!((second.items.as_slice(), second.next), (&entries[4..], None));
+        let mut filter = AuditFilter::default();
+        filter.action = Some("cancel".to_owned());
+        assert_eq!(soon(console.audit(filter)).await.unwrap().items, entries[5..]);
+        soon(tasks.shutdown(Duration::ZERO)).await.unwrap();
+    }
+}
