@@ -87,7 +87,7 @@ impl AuditEntry {
     pub fn new(actor: impl Into<String>, via: Face, action: impl Into<String>) -> Self {
         Self {
             id: TaskId::new(),
-            at: SystemTime::now(),
+            at: time::now(),
             actor: actor.into(),
             via,
             action: action.into(),

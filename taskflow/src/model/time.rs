@@ -47,7 +47,14 @@ fn from_rfc3339(text: &str) -> Result<SystemTime, jiff::Error> {
     text.parse::<Timestamp>().map(|at| from_micros(at.as_microsecond()))
 }
 
+/// Now, to the microsecond: what JSON shows is read back as the same instant.
+#[cfg(feature = "api")]
+pub(crate) fn now() -> SystemTime {
+    from_micros(now_micros())
+}
+
 /// The instant that a person wrote: RFC 3339, also without seconds, or a date, which means its first instant in UTC.
+#[cfg(feature = "api")]
 pub(crate) fn parse(text: &str) -> Option<SystemTime> {
     let date = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
     let is_date = text.len() == 10;

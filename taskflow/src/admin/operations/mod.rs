@@ -240,8 +240,8 @@ impl Console {
         }
     }
 
-    /// Asks an operation to stop. It stops after its current batch of at most 100 tasks, in whatever process it runs; what it
-    /// has done stays.
+    /// Asks an operation to stop, in whatever process it runs. It stops after a batch of at most 100 tasks, within half a
+    /// second of the store's time; what it has done stays.
     ///
     /// # Errors
     /// [`AdminError::Forbidden`] without the permission of its verb, [`AdminError::NotFound`], and when the store fails.
@@ -254,7 +254,7 @@ impl Console {
                     return Ok(operation);
                 }
                 operation.state = OperationState::Stopping;
-                operation.updated_at = SystemTime::now();
+                operation.updated_at = time::now();
                 let write = operation.write().expected(version);
                 if self.tasks().write_documents(vec![write]).await?.first() != Some(&None) {
                     return Ok(operation);

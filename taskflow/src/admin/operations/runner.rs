@@ -5,7 +5,7 @@ use tokio::sync::watch;
 use super::preview::{check_number, deliberate};
 use super::{Operation, OperationState, Selection, Verb, freeze};
 use crate::admin::{Actor, AdminError, AuditOutcome, By, Console, grammar};
-use crate::model::{CancelOutcome, Cursor, Error, TaskFilter, TaskId};
+use crate::model::{CancelOutcome, Cursor, Error, TaskFilter, TaskId, time};
 
 /// How many tasks one batch acts on.
 const BATCH: usize = 100;
@@ -53,7 +53,7 @@ impl Console {
         frozen_at: Option<SystemTime>,
         expect: Option<u64>,
     ) -> Result<Running, AdminError> {
-        let frozen_at = frozen_at.unwrap_or_else(SystemTime::now);
+        let frozen_at = frozen_at.unwrap_or_else(time::now);
         let act = async {
             let preview = self.preview_at(&by.actor, verb, &selection, frozen_at).await?;
             let expected = expect.unwrap_or(preview.matching);
@@ -72,7 +72,7 @@ impl Console {
                     (Vec::new(), ids)
                 }
             };
-            let now = SystemTime::now();
+            let now = time::now();
             let operation = Operation {
                 id: TaskId::new(),
                 verb,
@@ -127,7 +127,7 @@ impl Console {
             }
             operation.state = OperationState::Running;
             operation.runner = self.tasks().instance();
-            operation.updated_at = SystemTime::now();
+            operation.updated_at = time::now();
             operation.error = None;
             let write = operation.write().expected(version);
             match self.tasks().write_documents(vec![write]).await?.into_iter().next().flatten() {
@@ -269,7 +269,7 @@ impl Runner {
     async fn save(&mut self, state: OperationState) -> bool {
         self.written = Instant::now();
         self.operation.state = state;
-        self.operation.updated_at = SystemTime::now();
+        self.operation.updated_at = time::now();
         let write = self.operation.write().expected(self.version);
         let stop = match self.console.tasks().write_documents(vec![write]).await {
             Ok(versions) => match versions.into_iter().next().flatten() {
