@@ -1,11 +1,16 @@
 //! A web service that works after the response: a mail that is retried until the server takes it, an eager audit entry, a
 //! report on its own thread, and routes that show the tasks.
 //!
-//! `cargo run --example signup` starts it and prints `curl` commands to try. Kill it while it works and start it again: no
-//! accepted task is lost.
+//! `cargo run --example signup` starts it, with the dashboard at `/admin`, and prints `curl` commands to try. Kill it while it
+//! works and start it again: no accepted task is lost. `cargo run --example signup -- --demo` keeps adding tasks worth
+//! looking at.
 #![allow(clippy::print_stdout, reason = "it prints what to try")]
 
+#[path = "signup/demo.rs"]
+mod demo;
+
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use axum::extract::{Path, State};
@@ -16,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use taskflow::{
     AddError, BackgroundTasks, CancelOutcome, Counts, LogLevel, LogLine, QueueConfig, TaskContext, TaskId,
     TaskManager, TaskRecord,
+    web::{Accent, Access, Admin, Args},
 };
 
 /// A client of a mail server that is busy on the first two attempts.
@@ -145,10 +151,21 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .store(&url)
         .state(Mailer { server: "mail.example.com" })
         .queue("reports", QueueConfig::new().concurrency(1).max_size(10))
+        .queue("mail", QueueConfig::new().concurrency(8))
+        .queue("payments", QueueConfig::new().concurrency(4))
+        .queue("webhooks", QueueConfig::new())
+        .queue("imports", QueueConfig::new().concurrency(2))
         .start()
         .await?;
 
+    // The dashboard and the API, for browsers on this machine only.
+    let admin = Admin::new(&tasks, Access::loopback())
+        .title("shop")
+        .environment("development", Accent::Blue)
+        .args(Args::redact(["password", "card"]));
+
     let app = Router::new()
+        .nest("/admin", admin.router())
         .route("/signup", post(signup))
         .route("/reports/{month}", post(order_report))
         .route("/tasks", get(counts))
@@ -160,6 +177,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let port = std::env::var("PORT").unwrap_or_else(|_| "3000".to_owned());
     let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}")).await?;
     let here = listener.local_addr()?;
+    println!("the dashboard is at http://{here}/admin\n");
+    if std::env::args().any(|argument| argument == "--demo") {
+        tokio::spawn(demo::add_for_ever(tasks.clone()));
+        println!(
+            "orders of a shop come in, one every 150 ms; their tasks succeed, fail, retry and take time\n"
+        );
+    }
     println!("tasks are stored in {url}; try\n");
     println!(
         "  curl -X POST http://{here}/signup -H 'content-type: application/json' \\\n       \
@@ -170,6 +194,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("  curl -X POST http://{here}/tasks/ID/cancel");
     println!("  curl http://{here}/tasks           # the number of tasks of each status\n");
 
+    // With the addresses of the clients, which the loopback access checks.
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, app).with_graceful_shutdown(asked_to_stop()).await?;
     println!("{:?}", tasks.shutdown(Duration::from_secs(30)).await?);
     Ok(())

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Actor, AdminError, By, Console, Permission, grammar};
+use super::{Actor, AdminError, By, Console, Permission};
 use crate::model::{InstanceId, TaskFilter, TaskId, TaskStatus, time};
 use crate::store::{Document, DocumentQuery, DocumentWrite};
 
@@ -131,7 +131,7 @@ pub struct Operation {
     pub verb: Verb,
     /// Its state.
     pub state: OperationState,
-    /// The filter, in the [words](grammar) of a query string. Empty if it acts on chosen ids.
+    /// The filter, in the [words](crate::admin::grammar) of a query string. Empty if it acts on chosen ids.
     pub filter: Vec<(String, String)>,
     /// The chosen ids that are left.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]

@@ -5,7 +5,7 @@ use tokio::sync::watch;
 use super::preview::{check_number, deliberate};
 use super::{Operation, OperationState, Selection, Verb, freeze};
 use crate::admin::{Actor, AdminError, AuditOutcome, By, Console, grammar};
-use crate::model::{CancelOutcome, Cursor, Error, TaskFilter, TaskId, time};
+use crate::model::{CancelOutcome, Cursor, Error, TaskId, time};
 
 /// How many tasks one batch acts on.
 const BATCH: usize = 100;
@@ -296,7 +296,7 @@ impl Runner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::TaskStatus;
+    use crate::model::{TaskFilter, TaskStatus};
 
     #[test]
     fn a_frozen_filter_reaches_nothing_that_came_later() {
