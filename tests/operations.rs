@@ -2,12 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
+#[path = "support/everywhere.rs"]
+mod everywhere;
+#[path = "support/servers/mod.rs"]
+mod servers;
 mod support;
 #[path = "support/wrapper.rs"]
 mod wrapper;
 
 use std::time::Duration;
 
+use everywhere::everywhere;
 use support::{Place, eventually, soon};
 use taskflow::admin::{
     Actor, AdminError, AuditFilter, AuditOutcome, By, Console, Face, OperationState, Permission, Role,
@@ -59,7 +64,7 @@ fn all() -> Selection {
 
 #[tokio::test]
 async fn an_operation_acts_only_on_what_the_operator_saw() {
-    for place in Place::each() {
+    for place in everywhere() {
         let tasks = paused(&place).await;
         let console = Console::new(&tasks);
         let seen = add(&tasks, 250).await;
@@ -107,7 +112,7 @@ async fn an_operation_is_refused_if_much_has_changed_since_the_preview() {
 
 #[tokio::test]
 async fn a_stopped_operation_leaves_the_rest_alone_and_can_go_on() {
-    for place in Place::each() {
+    for place in everywhere() {
         let tasks = paused(&place).await;
         let here = Console::new(&soon(slow(&place).connect()).await.unwrap());
         let elsewhere = Console::new(&soon(place.builder().connect()).await.unwrap());
@@ -206,7 +211,7 @@ async fn an_actor_acts_only_on_its_queues_and_only_as_it_may() {
 
 #[tokio::test]
 async fn each_act_is_in_the_audit_log() {
-    for place in Place::each() {
+    for place in everywhere() {
         let tasks = paused(&place).await;
         let console = Console::new(&tasks);
         let ids = add(&tasks, 3).await;
