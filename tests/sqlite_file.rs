@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use support::{eventually, soon};
-use taskflow::{AddError, QueueConfig, TaskManager, TaskStatus, model::StoreErrorKind};
+use taskflow::store::{DocumentQuery, DocumentWrite};
+use taskflow::{AddError, QueueConfig, SqliteStore, Store, TaskManager, TaskStatus, model::StoreErrorKind};
 
 #[taskflow::task(name = "file.keep")]
 async fn keep(text: String) {
@@ -159,6 +160,10 @@ async fn whoever_only_looks_does_so_on_a_read_only_file_system() {
     let file = at.join("tasks.db");
     let first = connect(&file).await;
     let id = add(&first, 10).await.unwrap();
+    let document = DocumentWrite::put("notes", "a", vec![1]);
+    let store = SqliteStore::open(&file).unwrap();
+    soon(store.write_documents(vec![document.clone()])).await.unwrap();
+    drop(store);
     soon(first.shutdown(Duration::ZERO)).await.unwrap();
     drop(first);
     eventually("the file is closed", || async { (log_of(&file) == 0).then_some(()) }).await;
@@ -174,6 +179,11 @@ async fn whoever_only_looks_does_so_on_a_read_only_file_system() {
     assert!(error.to_string().contains("cannot be written to"), "{error}");
     assert!(add(&looks, 10).await.is_err());
     soon(looks.shutdown(Duration::ZERO)).await.unwrap();
+    let store = SqliteStore::open(&file).unwrap();
+    assert_eq!(soon(store.documents(DocumentQuery::one("notes", "a"))).await.unwrap().len(), 1);
+    let error = soon(store.write_documents(vec![document])).await.unwrap_err();
+    assert!(error.to_string().contains("cannot be written to"), "{error}");
+    drop(store);
     let error = soon(TaskManager::builder().store(url(&file)).only(["file.keep"]).start()).await.unwrap_err();
     assert!(error.to_string().contains("written to"), "who runs tasks must write: {error}");
     // What is no store yet is not made one by whoever may not write.
