@@ -20,8 +20,8 @@ use proxy::Proxy;
 use serde::{Deserialize, Serialize};
 use support::{Gate, Place, ends, eventually, reaches};
 use taskflow::{
-    Error, State, TaskFilter, TaskId, TaskManager, TaskStatus,
-    model::{TaskPhase, TaskSource},
+    Error, MemoryStore, State, TaskFilter, TaskId, TaskManager, TaskStatus,
+    model::{Count, TaskPhase, TaskSource},
 };
 use wrapper::{Wrapper, go_on};
 
@@ -206,6 +206,104 @@ async fn carry(load: String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tasks_are_counted_up_to_a_limit() {
+    for place in everywhere() {
+        let (tasks, gate) = start(&place).await;
+        gate.open();
+        let mut express = Vec::new();
+        for number in 0..8 {
+            express.push(tasks.add_task(ship, (order(number, "Ulm"), true)).await.unwrap().id());
+        }
+        for id in &express {
+            ends(&tasks, *id).await;
+        }
+        let failed = tasks.add_task(ship, (order(9, "Bonn"), false)).retries(0).await.unwrap();
+        ends(&tasks, failed.id()).await;
+        let new = TaskFilter::new;
+        let succeeded = || new().status(TaskStatus::Success);
+        for (what, filter, up_to, expected) in [
+            ("everything", new(), 5, Count::exactly(9)),
+            ("everything, said aloud", TaskFilter::all(), 0, Count::exactly(9)),
+            ("a status", succeeded(), 5, Count::exactly(8)),
+            (
+                "statuses",
+                succeeded().status(TaskStatus::Failed).status(TaskStatus::Failed),
+                1,
+                Count::exactly(9),
+            ),
+            ("no page of it", succeeded().limit(1), 5, Count::exactly(8)),
+            ("below the limit", new().name("ship"), 10, Count::exactly(9)),
+            ("at the limit", new().name("ship"), 9, Count::exactly(9)),
+            ("beyond the limit", new().name("ship"), 8, Count::at_least(8)),
+            ("whatever page", new().name("ship").limit(1), 10, Count::exactly(9)),
+            ("beyond nothing", new().name("ship"), 0, Count::at_least(0)),
+            ("none", new().name("shop"), 10, Count::exactly(0)),
+            ("what stores do not check", new().error_contains("cannot"), 10, Count::exactly(1)),
+            ("by an argument", new().arg("order.city", "Ulm"), 10, Count::exactly(8)),
+            ("by an argument, beyond", new().arg("order.city", "Ulm"), 7, Count::at_least(7)),
+        ] {
+            assert_eq!(tasks.count(filter, up_to).await.unwrap(), expected, "{what} of {place:?}");
+        }
+        let first = tasks.list(new().limit(1)).await.unwrap();
+        let behind = new().name("ship").after(first.next.unwrap());
+        assert_eq!(tasks.count(behind, 10).await.unwrap(), Count::exactly(9), "all pages of {place:?}");
+        let outlines = tasks.list_outlines(&new().arg("order.city", "Ulm")).await.unwrap();
+        assert!(outlines.items.iter().all(|it| it.args.get() == "null" && it.attempts.is_empty()));
+        assert_eq!(outlines.items.len(), 8);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_count_of_what_is_rare_stops_after_as_many_records_as_a_page_may_look_at() {
+    let store = MemoryStore::with_history(100_000);
+    let tasks = TaskManager::builder().store(store.clone()).connect().await.unwrap();
+    tasks.add_task(ship, (order(0, "Ulm"), true)).idempotency_key("rare").await.unwrap();
+    let looked_at = 2 * TaskFilter::MAX_LOOKED_AT;
+    for _ in 0..looked_at / 1000 {
+        tasks.add_all((0..1000).map(|_| tasks.add_task(wait_there, ()))).await.unwrap();
+    }
+    let rare = TaskFilter::new().idempotency_key("rare");
+    assert_eq!(tasks.count(rare, 10).await.unwrap(), Count::at_least(0));
+    let many = TaskFilter::new().name("wait_there");
+    assert_eq!(tasks.count(many.clone(), Count::UP_TO).await.unwrap(), Count::at_least(10_000));
+    assert_eq!(tasks.count(many, 100_000).await.unwrap(), Count::exactly(looked_at as u64));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_filter_means_only_what_was_there_then() {
+    for place in everywhere() {
+        let (tasks, gate) = start(&place).await;
+        let add_waiting = || async { tasks.add_task(wait_there, ()).await.unwrap().id() };
+        let ended = tasks.add_task(ship, (order(1, "Ulm"), true)).await.unwrap().id();
+        ends(&tasks, ended).await;
+        let ends_later = add_waiting().await;
+        reaches(&tasks, ends_later, TaskStatus::Running).await;
+        let waiting = tasks
+            .add_task(ship, (order(2, "Ulm"), true))
+            .run_in(Duration::from_secs(3600))
+            .await
+            .unwrap()
+            .id();
+        // By the clock of the store, which is this machine's.
+        let at = SystemTime::now();
+        gate.open();
+        ends(&tasks, ends_later).await;
+        let added_later = add_waiting().await;
+        ends(&tasks, added_later).await;
+        let frozen = |filter: TaskFilter| filter.frozen(at);
+        assert_eq!(ids(&tasks, frozen(TaskFilter::all())).await, [waiting, ended], "{place:?}");
+        assert_eq!(ids(&tasks, frozen(TaskFilter::new().queue("default")).limit(1)).await, [waiting]);
+        assert_eq!(tasks.count(frozen(TaskFilter::new()), 10).await.unwrap(), Count::exactly(2), "{place:?}");
+        let never = TaskFilter::all().frozen(SystemTime::UNIX_EPOCH).frozen(at);
+        assert_eq!(ids(&tasks, never).await, [], "the earlier instant counts");
+        assert!(matches!(tasks.delete_all(TaskFilter::new().frozen(at)).await, Err(Error::EmptyFilter)));
+        assert_eq!(tasks.delete_all(frozen(TaskFilter::all())).await.unwrap(), 1);
+        let left = ids(&tasks, TaskFilter::all()).await;
+        assert_eq!(left, [added_later, waiting, ends_later], "{place:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn verbs_and_searches_read_no_payload_that_they_do_not_need() {
     const PAYLOAD: usize = 400_000;
     for place in everywhere() {
@@ -228,6 +326,10 @@ async fn verbs_and_searches_read_no_payload_that_they_do_not_need() {
         let found = tasks.list(TaskFilter::new().error_contains("nothing says this")).await.unwrap();
         assert!(found.items.is_empty());
         assert_eq!(tasks.cancel_all(TaskFilter::new().source(TaskSource::Schedule)).await.unwrap(), 0);
+        let page = tasks.list_outlines(&TaskFilter::new().queue("default")).await.unwrap();
+        assert_eq!((page.items.len(), page.items[0].args.get()), (20, "null"));
+        let count = tasks.count(TaskFilter::new().name("carry"), Count::UP_TO).await.unwrap();
+        assert_eq!(count, Count::exactly(20));
         assert_eq!(tasks.cancel_all(TaskFilter::all()).await.unwrap(), 20);
         assert_eq!(tasks.delete_all(TaskFilter::all()).await.unwrap(), 20);
         let calls = calls.lock().unwrap().clone();

@@ -13,6 +13,7 @@
 //! | `since` | it was added in this time: `since:6h` |
 //! | `created_after`, `created_before` | it was added then: an instant (RFC 3339, or a date in UTC) or `-6h` |
 //! | `finished_after`, `finished_before` | it ended then |
+//! | `frozen_at` | it was added before that instant, and has not ended at it or later |
 //! | `all` | `true` says that a filter without other words means every task |
 //!
 //! Words of one kind are alternatives (`status:failed status:rejected`, or `status:failed,rejected`); tags and arguments must
@@ -30,7 +31,7 @@ use crate::model::error::closest;
 use crate::model::{ArgCondition, TaskFilter, TaskId, TaskPhase, TaskSource, TaskStatus, time};
 
 /// The words without those that begin with `tag.` and `arg.`.
-const WORDS: [&str; 13] = [
+const WORDS: [&str; 14] = [
     "status",
     "phase",
     "name",
@@ -43,6 +44,7 @@ const WORDS: [&str; 13] = [
     "created_before",
     "finished_after",
     "finished_before",
+    "frozen_at",
     "all",
 ];
 
@@ -248,6 +250,7 @@ fn add(filter: TaskFilter, word: &str, value: &str, now: SystemTime) -> Result<T
         "created_before" => filter.created_before(at()?),
         "finished_after" => filter.finished_after(at()?),
         "finished_before" => filter.finished_before(at()?),
+        "frozen_at" => filter.frozen(at()?),
         "all" => match value {
             "true" => TaskFilter { everything: true, ..filter },
             "false" => filter,
@@ -330,6 +333,7 @@ pub fn pairs(filter: &TaskFilter) -> Vec<(String, String)> {
         ("created_before", filter.created_before),
         ("finished_after", filter.finished_after),
         ("finished_before", filter.finished_before),
+        ("frozen_at", filter.frozen_at),
     ];
     for (word, at) in times {
         at.into_iter().for_each(|at| add(word, &time::rfc3339(at)));

@@ -8,7 +8,8 @@ use futures_util::{Stream, StreamExt};
 use super::TaskManager;
 use crate::engine::events::Subscriber;
 use crate::model::{
-    Counts, Cursor, Error, Health, InstanceInfo, LogLine, Page, TaskEvent, TaskFilter, TaskId, TaskRecord,
+    Count, Counts, Cursor, Error, Health, InstanceInfo, LogLine, Page, TaskEvent, TaskFilter, TaskId,
+    TaskRecord, TaskStatus,
 };
 use crate::task::BoxFuture;
 
@@ -79,14 +80,67 @@ impl TaskManager {
         Ok(Page::new(items, found.next))
     }
 
-    /// The same page as [`list`](Self::list), for callers that need only the ids: with outlines instead of full records
-    /// where outlines are enough to evaluate the filter.
-    pub(crate) async fn list_outlines(&self, filter: &TaskFilter) -> Result<Page<TaskRecord>, Error> {
+    /// The same page as [`list`](Self::list), without the parts of a record that may be large: its arguments are `null`, and
+    /// it has no result, progress and attempts. No store loads them for it, except the arguments for a filter with
+    /// [`arg`](TaskFilter::arg). Use it for tables and for searches.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list_outlines(&self, filter: &TaskFilter) -> Result<Page<TaskRecord>, Error> {
         let core = &self.0.core;
-        if filter.has_rest() {
-            return self.search(filter).await;
+        let filter = filter.clone().within_limits();
+        let mut page = match filter.has_rest() {
+            true => self.search(&filter).await?,
+            false => core.read("a read", core.store.list_outlines(filter)).await?,
+        };
+        page.items.iter_mut().for_each(TaskRecord::outline);
+        Ok(page)
+    }
+
+    /// How many tasks match the filter. Counts up to `up_to` of them, usually [`Count::UP_TO`], and says whether there may be
+    /// more. A filter without conditions, or with nothing but statuses, costs one read of the store's counters and is always
+    /// counted exactly. The filter's `limit` and `after` are ignored.
+    ///
+    /// Any other filter is read in pages of outlines. If one page finds few tasks among the
+    /// [`MAX_LOOKED_AT`](TaskFilter::MAX_LOOKED_AT) records that it may examine, the count stops there, so that a search for
+    /// rare tasks does not block the database.
+    ///
+    /// ```
+    /// use taskflow::{TaskFilter, TaskManager, TaskStatus, model::Count};
+    ///
+    /// # async fn demo(tasks: TaskManager) -> Result<(), taskflow::Error> {
+    /// let failed = TaskFilter::new().status(TaskStatus::Failed).name("send_email");
+    /// let Count { n, exact, .. } = tasks.count(failed, Count::UP_TO).await?;
+    /// println!("{n}{}", if exact { "" } else { "+" });
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn count(&self, filter: TaskFilter, up_to: usize) -> Result<Count, Error> {
+        if filter.is_only_statuses() {
+            let counts = self.counts().await?;
+            let meant = |status: &TaskStatus| filter.statuses.is_empty() || filter.statuses.contains(status);
+            let each = TaskStatus::ALL.into_iter().filter(meant).map(|status| counts.get(status));
+            return Ok(Count::exactly(each.sum()));
         }
-        Ok(core.read("a read", core.store.list_outlines(filter.clone())).await?)
+        let mut filter = TaskFilter { after: None, ..filter };
+        let mut n = 0;
+        loop {
+            // One more than is counted: it shows that there are more.
+            filter.limit = up_to.saturating_sub(n).saturating_add(1).min(TaskFilter::MAX_LIMIT);
+            let page = self.list_outlines(&filter).await?;
+            n += page.items.len();
+            if n > up_to {
+                return Ok(Count::at_least(up_to as u64));
+            }
+            match page.next {
+                None => return Ok(Count::exactly(n as u64)),
+                Some(_) if page.items.len() * 2 < filter.limit => return Ok(Count::at_least(n as u64)),
+                Some(next) => filter.after = Some(next),
+            }
+        }
     }
 
     /// Evaluates the conditions that stores do not evaluate.

@@ -53,6 +53,8 @@ pub struct TaskFilter {
     pub finished_after: Option<SystemTime>,
     /// Ended before this instant.
     pub finished_before: Option<SystemTime>,
+    /// Added before this instant, and not ended at it or later; see [`frozen`](Self::frozen).
+    pub frozen_at: Option<SystemTime>,
     /// The most records of a page: 1 to [`MAX_LIMIT`](Self::MAX_LIMIT).
     pub limit: usize,
     /// Where the page begins; `None` for the first page.
@@ -179,6 +181,25 @@ impl TaskFilter {
         self
     }
 
+    /// Only tasks that were there at `at` and have not ended since: added before `at`, and if they have ended, ended before
+    /// `at`. With the instant at which an operator looked, an action reaches nothing that came later. This is no condition
+    /// that makes a filter [deliberate](Self::is_deliberate).
+    ///
+    /// ```
+    /// use std::time::SystemTime;
+    /// use taskflow::{TaskFilter, TaskStatus};
+    ///
+    /// let seen_at = SystemTime::now();
+    /// let failed_until_then = TaskFilter::new().status(TaskStatus::Failed).frozen(seen_at);
+    /// # assert_eq!(failed_until_then.frozen_at, Some(seen_at));
+    /// ```
+    #[must_use]
+    pub fn frozen(mut self, at: impl Into<SystemTime>) -> Self {
+        let at = at.into();
+        self.frozen_at = Some(self.frozen_at.map_or(at, |earlier| earlier.min(at)));
+        self
+    }
+
     /// At most `n` records a page. `n` is clamped to 1..=[`MAX_LIMIT`](Self::MAX_LIMIT).
     #[must_use]
     pub fn limit(mut self, n: usize) -> Self {
@@ -241,6 +262,19 @@ impl TaskFilter {
             || !self.args.is_empty()
             || self.finished_after.is_some()
             || self.finished_before.is_some()
+            || self.frozen_at.is_some()
+    }
+
+    /// Whether the filter selects tasks by nothing but their status, or all of them.
+    pub(crate) fn is_only_statuses(&self) -> bool {
+        let without = Self {
+            statuses: Vec::new(),
+            limit: Self::DEFAULT_LIMIT,
+            after: None,
+            everything: false,
+            ..self.clone()
+        };
+        without == Self::new()
     }
 
     /// Whether a record without its arguments, result, progress and attempts is enough to decide if it matches.
@@ -264,6 +298,7 @@ impl TaskFilter {
         Self {
             // If no status is left, the conditions contradict each other: no task passes `matches_rest`.
             statuses: if everything || statuses.is_empty() { self.statuses.clone() } else { statuses },
+            created_before: self.frozen_at.into_iter().chain(self.created_before).min(),
             limit: Self::MAX_LIMIT,
             ..self.clone()
         }
@@ -276,6 +311,7 @@ impl TaskFilter {
             &mut self.created_before,
             &mut self.finished_after,
             &mut self.finished_before,
+            &mut self.frozen_at,
         ];
         for bound in bounds.into_iter().flatten() {
             let (first, last) = (*limits::INSTANTS.start(), *limits::INSTANTS.end());
@@ -294,6 +330,9 @@ impl TaskFilter {
             && self.error.as_ref().is_none_or(|text| task.error.as_ref().is_some_and(|it| holds(it, text)))
             && self.finished_after.is_none_or(|at| task.finished_at.is_some_and(|it| it >= at))
             && self.finished_before.is_none_or(|at| task.finished_at.is_some_and(|it| it < at))
+            && self.frozen_at.is_none_or(|at| {
+                task.created_at < at && task.finished_at.is_none_or(|ended_at| ended_at < at)
+            })
             && self.args.iter().all(|condition| condition.matches(task.args.get()))
     }
 }

@@ -3,6 +3,7 @@
 
 mod attempt;
 mod catalogue;
+mod count;
 pub(crate) mod error;
 mod event;
 mod filter;
@@ -23,6 +24,7 @@ pub(crate) mod time;
 
 pub use attempt::{Attempt, AttemptOutcome};
 pub use catalogue::{ParameterInfo, TaskInfo};
+pub use count::Count;
 pub use error::{AddError, Error, FailureKind, StoreError, StoreErrorKind, TaskFailure};
 pub use event::{TaskEvent, TaskEventKind};
 pub use filter::{ArgCondition, Cursor, Page, TaskFilter};

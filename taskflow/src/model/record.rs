@@ -76,6 +76,13 @@ pub struct TaskRecord {
 }
 
 impl TaskRecord {
+    /// Drops the parts that may be large.
+    pub(crate) fn outline(&mut self) {
+        self.args = RawValue::NULL.to_owned();
+        (self.result, self.progress) = (None, None);
+        self.attempts.clear();
+    }
+
     /// A finer view of its status at this moment, by this process's clock.
     #[must_use]
     pub fn phase(&self) -> TaskPhase {
