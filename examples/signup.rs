@@ -165,14 +165,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .args(Args::redact(["password", "card"]));
 
     let app = Router::new()
-        .nest("/admin", admin.router())
         .route("/signup", post(signup))
         .route("/reports/{month}", post(order_report))
         .route("/tasks", get(counts))
         .route("/tasks/{id}", get(show))
         .route("/tasks/{id}/cancel", post(cancel))
         .layer(tasks.layer())
-        .with_state(tasks.clone());
+        .with_state(tasks.clone())
+        .nest("/admin", admin.router());
 
     let port = std::env::var("PORT").unwrap_or_else(|_| "3000".to_owned());
     let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}")).await?;

@@ -52,6 +52,8 @@ impl Admin {
                 links: Vec::new(),
                 public_origin: None,
                 insecure_cookies: false,
+                #[cfg(feature = "dashboard")]
+                live: Default::default(),
             },
         }
     }

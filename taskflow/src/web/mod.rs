@@ -19,6 +19,8 @@ mod headers;
 #[cfg(feature = "api")]
 mod health;
 mod layer;
+#[cfg(feature = "dashboard")]
+mod live;
 #[cfg(feature = "api")]
 mod origin;
 #[cfg(feature = "api")]

@@ -176,7 +176,7 @@ impl Access {
     }
 
     /// The actor of a request; `None` for nobody.
-    pub(super) async fn actor(&self, parts: &Parts, desk: &Desk) -> Result<Option<Actor>, Problem> {
+    pub(in crate::web) async fn actor(&self, parts: &Parts, desk: &Desk) -> Result<Option<Actor>, Problem> {
         let mut refused = None;
         for kind in &self.0 {
             let actor = match kind {

@@ -1,0 +1,307 @@
+//! Numbers, lengths, ages and states in words.
+
+use std::time::{Duration, SystemTime};
+
+use askama::Template;
+use askama::filters::HtmlSafe;
+
+use crate::model::{AttemptOutcome, TaskPhase, TaskRecord, TaskStatus, time};
+
+/// A state: the class of its colour and the word beside the dot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Template)]
+#[template(ext = "html", source = r#"<span class="st {{ class }}">{{ word }}</span>"#)]
+pub(crate) struct Mark {
+    pub(crate) class: &'static str,
+    pub(crate) word: &'static str,
+}
+
+const fn mark(class: &'static str, word: &'static str) -> Mark {
+    Mark { class, word }
+}
+
+/// The state of a task now.
+pub(crate) fn state(record: &TaskRecord) -> Mark {
+    match (record.status, record.phase()) {
+        (TaskStatus::Running, _) if record.cancel_requested => mark("interrupted", "Stopping"),
+        (_, TaskPhase::Waiting) => mark("pending", "Waiting"),
+        (_, TaskPhase::Scheduled) => mark("scheduled", "Scheduled"),
+        (_, TaskPhase::Retrying) => mark("retrying", "Retrying"),
+        (_, TaskPhase::Overrunning) => mark("interrupted", "Overrunning"),
+        (status, _) => status_mark(status),
+    }
+}
+
+/// A status without its phase.
+pub(crate) fn status_mark(status: TaskStatus) -> Mark {
+    match status {
+        TaskStatus::Pending => mark("pending", "Pending"),
+        TaskStatus::Running => mark("running", "Running"),
+        TaskStatus::Success => mark("success", "Succeeded"),
+        TaskStatus::Failed => mark("failed", "Failed"),
+        TaskStatus::Interrupted => mark("interrupted", "Interrupted"),
+        TaskStatus::Cancelled => mark("cancelled", "Cancelled"),
+        TaskStatus::Rejected => mark("rejected", "Rejected"),
+    }
+}
+
+/// The outcome of an attempt.
+pub(crate) fn outcome(outcome: AttemptOutcome) -> Mark {
+    match outcome {
+        AttemptOutcome::Running => mark("running", "running"),
+        AttemptOutcome::Success => mark("success", "succeeded"),
+        AttemptOutcome::Failed => mark("failed", "failed"),
+        AttemptOutcome::Panicked => mark("failed", "panicked"),
+        AttemptOutcome::TimedOut => mark("failed", "timed out"),
+        AttemptOutcome::Lost => mark("interrupted", "worker lost"),
+        AttemptOutcome::HandedBack => mark("cancelled", "handed back"),
+        AttemptOutcome::Interrupted => mark("interrupted", "interrupted"),
+        AttemptOutcome::Cancelled => mark("cancelled", "cancelled"),
+        AttemptOutcome::Snoozed => mark("scheduled", "snoozed"),
+    }
+}
+
+/// A number with a comma between thousands.
+pub(crate) fn number(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 task`, `2 tasks`.
+pub(crate) fn counted(n: u64, thing: &str) -> String {
+    format!("{} {thing}{}", number(n), if n == 1 { "" } else { "s" })
+}
+
+/// A length of time with at most two units: `340 ms`, `1.2 s`, `48 s`, `1 m 52 s`, `3 h 4 m`, `2 d 3 h`.
+pub(crate) fn length(length: Duration) -> String {
+    let (seconds, millis) = (length.as_secs(), length.as_millis());
+    match seconds {
+        _ if length == Duration::MAX => "for ever".to_owned(),
+        _ if length.is_zero() => "0 s".to_owned(),
+        0 if millis < 10 => format!("{:.1} ms", length.as_secs_f64() * 1000.0),
+        0 => format!("{millis} ms"),
+        1..10 if millis.is_multiple_of(1000) => format!("{seconds} s"),
+        1..10 => format!("{:.1} s", (millis / 100) as f64 / 10.0),
+        10..60 => format!("{seconds} s"),
+        60..3_600 => two((seconds / 60, "m"), (seconds % 60, "s")),
+        3_600..86_400 => two((seconds / 3_600, "h"), (seconds % 3_600 / 60, "m")),
+        _ => two((seconds / 86_400, "d"), (seconds % 86_400 / 3_600, "h")),
+    }
+}
+
+fn two(big: (u64, &str), small: (u64, &str)) -> String {
+    match small.0 {
+        0 => format!("{} {}", number(big.0), big.1),
+        n => format!("{} {} {n} {}", number(big.0), big.1, small.1),
+    }
+}
+
+/// The time between two instants; zero if `to` is the earlier one, because clocks of machines differ.
+pub(crate) fn between(from: SystemTime, to: SystemTime) -> Duration {
+    to.duration_since(from).unwrap_or_default()
+}
+
+/// An instant as seen from now: `now`, `12 s ago`, `3 min ago`, `in 2 h`.
+pub(crate) fn ago(at: SystemTime, now: SystemTime) -> String {
+    match now.duration_since(at) {
+        Ok(since) if since.as_secs() == 0 => "now".to_owned(),
+        Ok(since) => format!("{} ago", rough(since.as_secs())),
+        Err(ahead) => format!("in {}", rough(ahead.duration().as_secs().saturating_add(1))),
+    }
+}
+
+fn rough(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min", seconds / 60),
+        3_600..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", number(seconds / 86_400)),
+    }
+}
+
+// The templates escape their own fields.
+impl HtmlSafe for Mark {}
+impl HtmlSafe for When {}
+
+/// An instant on a page: in words, and exact for machines and for a closer look.
+#[derive(Clone, Debug, PartialEq, Eq, Template)]
+#[template(
+    ext = "html",
+    source = r#"<time datetime="{{ exact }}" title="{{ title }}" data-ago>{{ ago }}</time>"#
+)]
+pub(crate) struct When {
+    /// `12 s ago`.
+    pub(crate) ago: String,
+    /// RFC 3339.
+    pub(crate) exact: String,
+    /// `2026-11-28 16:41:02 UTC`.
+    pub(crate) title: String,
+}
+
+pub(crate) fn when(at: SystemTime, now: SystemTime) -> When {
+    When { ago: ago(at, now), exact: time::rfc3339(at), title: instant(at) }
+}
+
+/// `2026-11-28 16:41:02 UTC`.
+pub(crate) fn instant(at: SystemTime) -> String {
+    let text = time::rfc3339(at);
+    let (date, clock) = text.split_once('T').unwrap_or((&text, ""));
+    format!("{date} {} UTC", clock.get(..8).unwrap_or(clock))
+}
+
+/// `16:41:28.101`, in UTC.
+pub(crate) fn clock(at: SystemTime) -> String {
+    let text = time::rfc3339(at);
+    let clock = text.split_once('T').map_or("", |(_, clock)| clock);
+    let millis = time::to_micros(at).rem_euclid(1_000_000) / 1000;
+    format!("{}.{millis:03}", clock.get(..8).unwrap_or(clock))
+}
+
+/// A size: `812 bytes`, `64 KiB`, `1.4 MiB`.
+pub(crate) fn size(bytes: usize) -> String {
+    match bytes {
+        0..1024 => counted(bytes as u64, "byte"),
+        1024..1_048_576 => format!("{} KiB", bytes / 1024),
+        _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+    }
+}
+
+/// The first line of a text, at most `max` characters of it.
+pub(crate) fn first_line(text: &str, max: usize) -> String {
+    let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
+    match line.char_indices().nth(max) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
+/// `50 %`, one decimal below 10.
+pub(crate) fn percent(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        return "–".to_owned();
+    }
+    let percent = part as f64 * 100.0 / whole as f64;
+    if percent > 0.0 && percent < 10.0 { format!("{percent:.1} %") } else { format!("{percent:.0} %") }
+}
+
+/// The trigger of a schedule in plain words: `every 30 s`, `every day at 08:00`. `None` for what has no short sentence.
+pub(crate) fn trigger(trigger: &str) -> Option<String> {
+    let fields: Vec<_> = trigger.split_ascii_whitespace().collect();
+    // A cron expression may begin with seconds.
+    let [minute, hour, day, month, weekday] = fields[..] else {
+        let [second, rest @ ..] = &fields[..] else { return None };
+        return if *second == "0" && rest.len() == 5 { self::trigger(&rest.join(" ")) } else { None };
+    };
+    if month != "*" {
+        return None;
+    }
+    let at = || Some(format!("{:02}:{:02}", plain(hour, 23)?, plain(minute, 59)?));
+    match (minute, hour, day, weekday) {
+        ("*", "*", "*", "*") => Some("every minute".to_owned()),
+        (_, "*", "*", "*") => match minute.strip_prefix("*/") {
+            Some(step) => Some(format!("every {} minutes", plain(step, 59)?)),
+            None => Some(format!("every hour at minute {}", plain(minute, 59)?)),
+        },
+        (_, _, "*", "*") => match hour.strip_prefix("*/") {
+            Some(step) => Some(format!("every {} hours at minute {}", plain(step, 23)?, plain(minute, 59)?)),
+            None => Some(format!("every day at {}", at()?)),
+        },
+        (_, _, "*", "1-5" | "MON-FRI") => Some(format!("every weekday at {}", at()?)),
+        (_, _, "*", weekday) => Some(format!("every {} at {}", name_of(weekday)?, at()?)),
+        (_, _, day, "*") => Some(format!("on day {} of each month at {}", plain(day, 31)?, at()?)),
+        _ => None,
+    }
+}
+
+fn plain(field: &str, max: u8) -> Option<u8> {
+    field.parse().ok().filter(|n| *n <= max)
+}
+
+fn name_of(weekday: &str) -> Option<&'static str> {
+    const DAYS: [(&str, &str); 7] = [
+        ("SUN", "Sunday"),
+        ("MON", "Monday"),
+        ("TUE", "Tuesday"),
+        ("WED", "Wednesday"),
+        ("THU", "Thursday"),
+        ("FRI", "Friday"),
+        ("SAT", "Saturday"),
+    ];
+    let by_number = weekday.parse::<usize>().ok().filter(|n| *n <= 7).map(|n| DAYS[n % 7].1);
+    by_number
+        .or_else(|| DAYS.iter().find(|(short, _)| short.eq_ignore_ascii_case(weekday)).map(|(_, day)| *day))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_commas_between_thousands() {
+        let shown = [0, 999, 1_000, 12_345, 1_482_093, u64::MAX].map(number);
+        assert_eq!(shown, ["0", "999", "1,000", "12,345", "1,482,093", "18,446,744,073,709,551,615"]);
+    }
+
+    #[test]
+    fn lengths_have_at_most_two_units() {
+        let millis = [0, 4, 340, 1_000, 1_250, 48_900, 112_000, 120_000, 11_040_000, 183_600_000];
+        let shown = millis.map(|n| length(Duration::from_millis(n)));
+        let expected =
+            ["0 s", "4.0 ms", "340 ms", "1 s", "1.2 s", "48 s", "1 m 52 s", "2 m", "3 h 4 m", "2 d 3 h"];
+        assert_eq!(shown, expected);
+        assert_eq!(length(Duration::MAX), "for ever");
+    }
+
+    #[test]
+    fn ages_reach_into_the_past_and_the_future() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        let past = [0, 12, 180, 7_200, 500_000].map(|s| ago(now - Duration::from_secs(s), now));
+        assert_eq!(past, ["now", "12 s ago", "3 min ago", "2 h ago", "5 d ago"]);
+        assert_eq!(ago(now + Duration::from_millis(11_500), now), "in 12 s");
+        assert_eq!(between(now, now - Duration::from_secs(5)), Duration::ZERO);
+    }
+
+    #[test]
+    fn instants_are_shown_in_utc() {
+        let at = time::from_micros(1_700_000_000_123_456);
+        assert_eq!(instant(at), "2023-11-14 22:13:20 UTC");
+        assert_eq!(clock(at), "22:13:20.123");
+        assert_eq!(clock(time::from_micros(1_700_000_000_000_000)), "22:13:20.000");
+    }
+
+    #[test]
+    fn common_triggers_are_plain_sentences() {
+        for (cron, sentence) in [
+            ("0 8 * * *", "every day at 08:00"),
+            ("0 0 8 * * *", "every day at 08:00"),
+            ("*/5 * * * *", "every 5 minutes"),
+            ("30 * * * *", "every hour at minute 30"),
+            ("15 */6 * * *", "every 6 hours at minute 15"),
+            ("0 9 * * 1", "every Monday at 09:00"),
+            ("0 9 * * 7", "every Sunday at 09:00"),
+            ("0 9 * * MON-FRI", "every weekday at 09:00"),
+            ("30 6 1 * *", "on day 1 of each month at 06:30"),
+            ("* * * * *", "every minute"),
+        ] {
+            assert_eq!(trigger(cron).as_deref(), Some(sentence), "{cron}");
+        }
+        for none in
+            ["", "every 30s", "0 8 * 2 *", "0 8,9 * * *", "0 8 1-100000000 * *", "99 99 * * *", "1 2 3"]
+        {
+            assert_eq!(trigger(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_first_line_is_cut_between_characters() {
+        assert_eq!(first_line("\n  one\ntwo", 10), "one");
+        assert_eq!(first_line("ööööö", 3), "ööö…");
+        assert_eq!(first_line("", 3), "");
+    }
+}

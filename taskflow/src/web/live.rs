@@ -1,0 +1,239 @@
+//! The pulse: the numbers that all open pages of a process share.
+//!
+//! One reader per process reads counts and queues while somebody watches, and nobody reads while nobody does. It rests for at
+//! least 20 times as long as its last read took, so that any number of pages costs the store at most a twentieth of its time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Mutex, watch};
+
+use crate::manager::TaskManager;
+use crate::model::{Counts, Error, InstanceInfo, QueueInfo, ScheduleInfo, TaskInfo};
+
+/// The most open streams of one process.
+const MAX_VIEWERS: usize = 64;
+
+/// The shortest and the longest rest between two reads.
+const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// How many times as long as a read took the reader rests.
+const DUTY: u32 = 20;
+
+/// How old the parts may be that change rarely: schedules, workers and the catalogue.
+const RARELY: Duration = Duration::from_secs(10);
+
+/// What one read found.
+#[derive(Clone, Debug)]
+pub(crate) struct Beat {
+    pub(crate) number: u64,
+    pub(crate) counts: Counts,
+    pub(crate) queues: Arc<[QueueInfo]>,
+    pub(crate) rare: Arc<Rare>,
+    /// The error of the store, if the read failed; the numbers are then those of the last one.
+    pub(crate) away: Option<String>,
+    read_at: Instant,
+    cost: Duration,
+}
+
+/// What changes rarely.
+#[derive(Debug)]
+pub(crate) struct Rare {
+    pub(crate) schedules: Vec<ScheduleInfo>,
+    pub(crate) workers: Vec<InstanceInfo>,
+    pub(crate) types: Vec<TaskInfo>,
+    read_at: Instant,
+}
+
+impl Beat {
+    /// How long this read may be shown before the next one.
+    pub(crate) fn rest(&self) -> Duration {
+        (self.cost * DUTY).clamp(REST.0, REST.1)
+    }
+
+    /// The same beat with queues that were read later.
+    pub(crate) fn with_queues(&self, queues: Vec<QueueInfo>) -> Self {
+        Self { queues: queues.into(), ..self.clone() }
+    }
+
+    /// Whether anything differs that a list of tasks shows.
+    pub(crate) fn differs(&self, earlier: &Self) -> bool {
+        let seen = |queue: &QueueInfo| (queue.pending, queue.scheduled, queue.running, queue.finished);
+        self.counts != earlier.counts || !self.queues.iter().map(seen).eq(earlier.queues.iter().map(seen))
+    }
+}
+
+/// The pulse of one router.
+#[derive(Debug, Default)]
+pub(crate) struct Live(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    last: Mutex<Option<Arc<Beat>>>,
+    sender: watch::Sender<Option<Arc<Beat>>>,
+    viewers: AtomicUsize,
+    /// Whether the reader runs. It ends under this lock when it finds no viewers.
+    runs: parking_lot::Mutex<bool>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        let (sender, _) = watch::channel(None);
+        Self {
+            last: Mutex::default(),
+            sender,
+            viewers: AtomicUsize::new(0),
+            runs: parking_lot::Mutex::new(false),
+        }
+    }
+}
+
+/// One open stream.
+#[derive(Debug)]
+pub(crate) struct Viewer {
+    beats: watch::Receiver<Option<Arc<Beat>>>,
+    shared: Arc<Shared>,
+}
+
+impl Viewer {
+    /// The next beat; a viewer that is slow gets the latest one only.
+    pub(crate) async fn next(&mut self) -> Option<Arc<Beat>> {
+        loop {
+            self.beats.changed().await.ok()?;
+            if let Some(beat) = self.beats.borrow_and_update().clone() {
+                return Some(beat);
+            }
+        }
+    }
+}
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        self.shared.viewers.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Live {
+    /// The numbers for a page: the last read if it is fresh, else a new one. Readers at the same time share it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) async fn beat(&self, tasks: &TaskManager) -> Result<Arc<Beat>, Error> {
+        self.0.beat(tasks).await
+    }
+
+    /// Watches the pulse; `None` if 64 streams are open.
+    pub(crate) fn watch(&self, tasks: &TaskManager) -> Option<Viewer> {
+        let shared = &self.0;
+        let more = |viewers: usize| (viewers < MAX_VIEWERS).then_some(viewers + 1);
+        shared.viewers.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
+        let viewer = Viewer { beats: shared.sender.subscribe(), shared: Arc::clone(shared) };
+        let mut runs = shared.runs.lock();
+        if !*runs {
+            *runs = true;
+            tokio::spawn(read(Arc::clone(shared), tasks.clone()));
+        }
+        Some(viewer)
+    }
+
+    /// How many streams are open.
+    #[cfg(test)]
+    fn viewers(&self) -> usize {
+        self.0.viewers.load(Ordering::Acquire)
+    }
+}
+
+/// Reads until nobody watches.
+async fn read(shared: Arc<Shared>, tasks: TaskManager) {
+    loop {
+        let rest = match shared.beat(&tasks).await {
+            Ok(beat) => {
+                let rest = beat.rest();
+                shared.sender.send_replace(Some(beat));
+                rest
+            }
+            Err(error) => {
+                let last = shared.sender.borrow().clone();
+                if let Some(last) = last {
+                    let away = Beat { away: Some(error.to_string()), ..(*last).clone() };
+                    shared.sender.send_replace(Some(Arc::new(away)));
+                }
+                REST.0 * 3
+            }
+        };
+        tokio::time::sleep(rest).await;
+        let mut runs = shared.runs.lock();
+        if shared.viewers.load(Ordering::Acquire) == 0 {
+            *runs = false;
+            return;
+        }
+    }
+}
+
+impl Shared {
+    async fn beat(&self, tasks: &TaskManager) -> Result<Arc<Beat>, Error> {
+        let mut last = self.last.lock().await;
+        if let Some(beat) = last.as_ref().filter(|beat| beat.read_at.elapsed() < beat.rest()) {
+            return Ok(Arc::clone(beat));
+        }
+        let began = Instant::now();
+        let (counts, queues) = (tasks.counts().await?, tasks.queues().await?.into());
+        let rare = match last.as_ref().map(|beat| &beat.rare).filter(|rare| rare.read_at.elapsed() < RARELY) {
+            Some(rare) => Arc::clone(rare),
+            None => Arc::new(Rare {
+                schedules: tasks.schedules().await?,
+                workers: tasks.instances().await?,
+                // A store without documents has no catalogue; its pages do without.
+                types: tasks.tasks().await.unwrap_or_default(),
+                read_at: Instant::now(),
+            }),
+        };
+        let number = last.as_ref().map_or(1, |beat| beat.number + 1);
+        let beat =
+            Beat { number, counts, queues, rare, away: None, read_at: Instant::now(), cost: began.elapsed() };
+        Ok(Arc::clone(last.insert(Arc::new(beat))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn tasks() -> TaskManager {
+        TaskManager::builder().store("memory:").connect().await.expect("a memory store opens")
+    }
+
+    #[tokio::test]
+    async fn nobody_reads_while_nobody_watches() {
+        let (live, tasks) = (Live::default(), tasks().await);
+        let mut viewer = live.watch(&tasks).expect("there is room");
+        assert_eq!(viewer.next().await.map(|beat| beat.number), Some(1));
+        drop(viewer);
+        let over = tokio::time::timeout(Duration::from_secs(20), async {
+            while *live.0.runs.lock() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        over.await.expect("the reader ends");
+        let mut again = live.watch(&tasks).expect("there is room");
+        assert!(again.next().await.is_some(), "it begins again");
+    }
+
+    #[tokio::test]
+    async fn readers_at_the_same_time_share_one_read() {
+        let (live, tasks) = (Live::default(), tasks().await);
+        let (a, b) = futures_util::future::join(live.beat(&tasks), live.beat(&tasks)).await;
+        assert_eq!(a.expect("a read").number, b.expect("a read").number);
+    }
+
+    #[tokio::test]
+    async fn the_number_of_streams_is_bounded() {
+        let (live, tasks) = (Live::default(), tasks().await);
+        let mut open: Vec<_> = (0..MAX_VIEWERS).map(|_| live.watch(&tasks).expect("there is room")).collect();
+        assert!(live.watch(&tasks).is_none());
+        open.pop();
+        assert_eq!(live.viewers(), MAX_VIEWERS - 1);
+        assert!(live.watch(&tasks).is_some());
+    }
+}
