@@ -16,12 +16,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use everywhere::everywhere;
 use next_version::NextVersion;
 use serde_json::json;
 use support::{Place, eventually, soon};
 use taskflow::model::{LimitsFrom, StoreError, StoreErrorKind, TaskInfo};
-use taskflow::store::DocumentQuery;
-use taskflow::{InstanceInfo, MemoryStore, QueueConfig, QueueInfo, ScheduleInfo, Store, TaskManager};
+use taskflow::{MemoryStore, QueueConfig, QueueInfo, ScheduleInfo, TaskManager};
 use wrapper::{Wrapper, go_on};
 
 /// Writes to a customer.
@@ -57,19 +57,6 @@ async fn start(place: &Place, only: &str) -> TaskManager {
     builder.only([only]).start().await.unwrap()
 }
 
-/// The stores that keep documents.
-async fn everywhere() -> Vec<Place> {
-    let mut found = Vec::new();
-    for place in everywhere::everywhere() {
-        let store = place.store();
-        store.join(&InstanceInfo::of_this_process(false)).await.unwrap();
-        if store.documents(DocumentQuery::all("probe")).await.is_ok() {
-            found.push(place);
-        }
-    }
-    found
-}
-
 /// The tasks once they have these names.
 async fn tasks_named(tasks: &TaskManager, names: &[&str]) -> Vec<TaskInfo> {
     eventually(&format!("the tasks are {names:?}"), || async {
@@ -97,7 +84,7 @@ async fn schedule(tasks: &TaskManager, name: &str, is_so: impl Fn(&ScheduleInfo)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_process_sees_the_tasks_of_all_live_processes() {
-    for place in everywhere().await {
+    for place in everywhere() {
         let viewer = place.builder().connect().await.unwrap();
         assert_eq!(viewer.tasks().await.unwrap(), [], "a process that only connects has none");
         let first = start(&place, "mail").await;
@@ -154,7 +141,7 @@ async fn every_process_sees_the_tasks_of_all_live_processes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_only_connects_sees_the_queues_of_the_others() {
-    for place in everywhere().await {
+    for place in everywhere() {
         let config = QueueConfig::new().concurrency(2).max_size(50);
         let builder = place.builder().queue("post", config.clone()).queue("elsewhere", QueueConfig::new());
         let worker = builder.run_queues(["default", "post"]).only(["mail"]).start().await.unwrap();
@@ -179,7 +166,7 @@ async fn a_process_that_only_connects_sees_the_queues_of_the_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_versions_of_a_program_are_told_apart_and_each_shows_what_only_it_has() {
-    for place in everywhere().await {
+    for place in everywhere() {
         if matches!(place, Place::Memory(_)) {
             continue;
         }

@@ -16,11 +16,12 @@ use knots::knots;
 use modules::{Modules, Sources};
 
 /// Each room, and all it may use.
-const ROOMS: [(&str, &[&str]); 10] = [
+const ROOMS: [(&str, &[&str]); 11] = [
     ("model", &[]),
     ("task", &["model"]),
     ("store", &["model"]),
-    ("engine", &["model", "task", "store"]),
+    ("observe", &["model"]),
+    ("engine", &["model", "task", "store", "observe"]),
     ("manager", &["model", "task", "store", "engine"]),
     ("admin", &["model", "task", "store", "engine", "manager"]),
     ("web", &["model", "task", "store", "engine", "manager", "admin"]),

@@ -111,6 +111,7 @@ mod attributes;
 mod engine;
 pub mod manager;
 pub mod model;
+mod observe;
 pub mod store;
 pub mod task;
 #[cfg(feature = "axum")]

@@ -8,18 +8,41 @@ use super::run::{Ended, permits};
 use super::tally::Ends;
 use super::worker::Worker;
 use crate::model::{AttemptOutcome, TaskEventKind, TaskStatus};
+use crate::observe::{CellId, Counter, Meter};
 use crate::store::{Finish, FinishKind, Finished, TaskEnd};
 
 /// Counts how these runs ended. This comes before the runs are removed, so that a shutdown which waits for their removal
 /// counts them.
-pub(super) fn count(worker: &Worker, finishes: &[Finish], finished: &[Finished]) {
+pub(super) fn count(worker: &Worker, batch: &[Ended], finishes: &[Finish], finished: &[Finished]) {
     let mut ends = Ends::default();
-    for (finish, finished) in finishes.iter().zip(finished) {
-        if let Finished::Applied(_) | Finished::Repeated(_) = finished {
+    for ((ended, finish), finished) in batch.iter().zip(finishes).zip(finished) {
+        if let Finished::Applied(status) | Finished::Repeated(status) = *finished {
             ends.count(&finish.kind);
+            meter(&worker.core.meter, ended.cell, &finish.kind, status);
         }
     }
     worker.tally.add(ends);
+}
+
+/// Counts one end in the meter. Nothing is counted of a run that goes back without having begun.
+fn meter(meter: &Meter, cell: CellId, kind: &FinishKind, status: TaskStatus) {
+    let counter = match (kind, status) {
+        (FinishKind::GiveBack { outcome: None, .. }, _) => return,
+        (_, TaskStatus::Success) | (FinishKind::Success { .. }, _) => Counter::Succeeded,
+        (_, TaskStatus::Cancelled) => Counter::Cancelled,
+        (FinishKind::GiveBack { outcome: Some(AttemptOutcome::Snoozed), .. }, _) => Counter::Snoozed,
+        (_, TaskStatus::Interrupted) | (FinishKind::GiveBack { .. }, _) => Counter::Interrupted,
+        (FinishKind::Retry { .. }, _) => Counter::Retried,
+        (FinishKind::End { .. }, _) => Counter::Failed,
+    };
+    meter.count(cell, counter);
+    let (FinishKind::Retry { outcome, .. } | FinishKind::End { outcome, .. }) = kind else { return };
+    match outcome {
+        _ if !matches!(counter, Counter::Retried | Counter::Failed) => {}
+        AttemptOutcome::Panicked => meter.count(cell, Counter::Panicked),
+        AttemptOutcome::TimedOut => meter.count(cell, Counter::TimedOut),
+        _ => {}
+    }
 }
 
 /// Removes these runs and releases their permits.
@@ -123,7 +146,7 @@ pub(super) async fn one_by_one(worker: &Worker, batch: &mut Vec<Ended>) {
         match answer {
             Ok(finished) => {
                 let mut ended = batch.remove(at);
-                count(worker, &finish, &finished);
+                count(worker, std::slice::from_ref(&ended), &finish, &finished);
                 leave(worker, std::slice::from_mut(&mut ended));
                 complete(worker, std::slice::from_ref(&ended), &finish, &finished);
             }

@@ -15,9 +15,11 @@ use super::holds::Holds;
 use super::presence::Presence;
 use super::queue_limits::Queues;
 use super::runs::Runs;
+use super::statistics::Recorder;
 use super::waiters::Waiters;
 use super::written::Written;
 use crate::model::{AddError, InstanceInfo, NewTask, StoreError, StoreErrorKind, TaskEventKind, TaskId};
+use crate::observe::Meter;
 use crate::store::{InsertTask, Retention, Start, Store, StoreFuture};
 
 /// The state that every part of the engine shares, in a process that runs tasks and in one that only adds them.
@@ -34,6 +36,8 @@ pub(crate) struct Core {
     pub(crate) runs: Runs,
     pub(crate) holds: Holds,
     pub(crate) catalogues: Known,
+    pub(crate) meter: Meter,
+    pub(crate) recorder: Recorder,
     /// Cancelled when every part of this manager must stop.
     pub(crate) over: CancellationToken,
     /// Cancelled when the manager's runtime has been dropped. That can happen before `over` is cancelled.
@@ -54,6 +58,8 @@ pub(crate) struct Settings {
     pub(crate) retention: Retention,
     pub(crate) add_timeout: Duration,
     pub(crate) cancel_grace: Duration,
+    /// Whether this process writes statistics.
+    pub(crate) stats: bool,
 }
 
 impl Core {
@@ -76,6 +82,8 @@ impl Core {
             runs: Runs::default(),
             holds: Holds::default(),
             catalogues: Known::default(),
+            meter: Meter::new(),
+            recorder: Recorder::new(),
             over: CancellationToken::new(),
             orphaned: CancellationToken::new(),
             presence: Presence::default(),

@@ -131,7 +131,7 @@ impl Dispatcher {
             self.write_and_claim(&finishes).await
         } else {
             self.write(&finishes).await.map(|finished| {
-                count(&worker, &finishes, &finished);
+                count(&worker, &self.batch, &finishes, &finished);
                 leave(&worker, &mut self.batch);
                 (finished, None)
             })
@@ -189,7 +189,7 @@ impl Dispatcher {
         };
         match answer {
             Ok((finished, claims)) => {
-                count(&worker, finishes, &finished);
+                count(&worker, &self.batch, finishes, &finished);
                 worker.core.runs.end(finishes.iter().map(|finish| finish.run));
                 let next_due = match claims {
                     Some((ask, claims)) => self.take(&budget, ask, claims).await,

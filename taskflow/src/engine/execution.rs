@@ -16,7 +16,8 @@ use super::retry;
 use super::run::{Admitted, Ended};
 use super::runs::StopReason;
 use super::slots::Permit;
-use crate::model::AttemptOutcome;
+use crate::model::{AttemptOutcome, time};
+use crate::observe::CellId;
 use crate::store::{Claimed, Finish, FinishKind};
 use crate::task::{
     BlockingBody, BoxFuture, FinalReport, Prepare, RunError, RunTask, Steering, TaskContext, TaskOutcome,
@@ -33,13 +34,13 @@ pub(super) fn begin(
     permit: Permit,
     then: impl FnOnce(Ended, Duration) + Send + 'static,
 ) {
-    let Admitted { task, descriptor, context, .. } = admitted;
+    let Admitted { task, descriptor, context, cell, .. } = admitted;
     if let Some(timeout) = task.policy.timeout {
         context.set_timeout(timeout);
     }
     core.runs.begin();
     core.events.started(task.run.id, &task.name, task.attempt);
-    let executing = Executing { core: core.clone(), context };
+    let executing = Executing { core: core.clone(), context, cell };
     match descriptor.run() {
         RunTask::Async(prepare) => core.runtime.spawn(run(executing, prepare, task, permit, then)),
         RunTask::Blocking(prepare) => {
@@ -52,9 +53,20 @@ pub(super) fn begin(
 struct Executing {
     core: Arc<Core>,
     context: TaskContext,
+    cell: CellId,
 }
 
 impl Executing {
+    /// Counts the run. Returns the time at which it starts.
+    fn started(&self, task: &Claimed) -> Instant {
+        let now = Instant::now();
+        let due = task.scheduled_for.map(time::to_micros);
+        // How long the later attempts have been due is not known here.
+        let is_first = task.attempt == 1 && task.snoozes == 0;
+        self.core.meter.started(self.cell, task.run.id, due, is_first, now.into_std());
+        now
+    }
+
     fn end_body(&self) {
         if self.context.end_body() {
             self.core.runs.executed();
@@ -78,14 +90,14 @@ fn run(
     then: impl FnOnce(Ended, Duration) + Send,
 ) -> impl Future<Output = ()> + Send {
     async move {
-        let since = Instant::now();
+        let since = executing.started(&task);
         let kind = match prepared(prepare, &executing.context, &task) {
             Ok(body) => drive(body, &executing, &task, since).await,
             Err(kind) => Some(kind),
         };
         executing.end_body();
         let words = executing.context.final_report().await;
-        then(ended(task, permit, kind, words), since.elapsed());
+        then(ended(task, executing.cell, permit, kind, words), since.elapsed());
     }
 }
 
@@ -98,7 +110,7 @@ async fn run_blocking(
     permit: Permit,
     then: impl FnOnce(Ended, Duration) + Send,
 ) {
-    let (context, since) = (executing.context.clone(), Instant::now());
+    let (context, cell, since) = (executing.context.clone(), executing.cell, executing.started(&task));
     let kind = match prepared(prepare, &context, &task) {
         Ok(body) => attend(&pool, body, &context, &task, executing).await,
         Err(kind) => {
@@ -107,17 +119,17 @@ async fn run_blocking(
         }
     };
     let words = context.final_report().await;
-    then(ended(task, permit, kind, words), since.elapsed());
+    then(ended(task, cell, permit, kind, words), since.elapsed());
 }
 
 /// The end of a run, with the progress and log lines that have not been stored yet.
-fn ended(task: Claimed, permit: Permit, kind: Option<FinishKind>, words: FinalReport) -> Ended {
+fn ended(task: Claimed, cell: CellId, permit: Permit, kind: Option<FinishKind>, words: FinalReport) -> Ended {
     let finish = kind.map(|kind| {
         let mut finish = Finish::new(task.run, kind);
         (finish.progress, finish.lines) = words;
         finish
     });
-    Ended { run: task.run, name: task.name, permit, finish }
+    Ended { run: task.run, name: task.name, cell, permit, finish }
 }
 
 /// Runs code of the task; a panic becomes an error with its text.

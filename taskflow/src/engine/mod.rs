@@ -15,6 +15,7 @@
 //! - [`queue_watch`] updates the [`queue_limits`] from the store.
 //! - [`end_reader`] reads the results that callers wait for.
 //! - [`catalogue`] stores what tasks this process has, and reads what the others have.
+//! - [`statistics`] writes what the meter of this process counted, and reads what all have written.
 //! - [`schedule`] fires the ticks of schedules.
 //! - [`unknown_tasks`] warns of tasks and queues that this program does not know.
 //! - [`shutdown`] stops everything in order.
@@ -53,6 +54,7 @@ pub(crate) mod runs;
 pub(crate) mod schedule;
 pub(crate) mod shutdown;
 pub(crate) mod slots;
+pub(crate) mod statistics;
 pub(crate) mod supervision;
 pub(crate) mod tally;
 pub(crate) mod unknown_tasks;

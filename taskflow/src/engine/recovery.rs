@@ -6,6 +6,7 @@ use super::backoff::jittered;
 use super::core::Core;
 use super::worker::Worker;
 use crate::model::{StoreError, TaskEventKind, TaskStatus};
+use crate::observe::Counter;
 use crate::store::RecoveredFrom;
 
 /// Recovers lost runs until the process ends. A process that runs no tasks does so too: its callers may wait for them.
@@ -47,6 +48,7 @@ pub(crate) async fn recover(core: &Core) -> Result<bool, StoreError> {
                 }
                 RecoveredFrom::Run => {
                     tracing::warn!(task = %id, %name, status = %task.status, "a run was lost with its process");
+                    core.meter.count(core.meter.cell_by_name(name), Counter::Lost);
                     core.events.send(id, name, || TaskEventKind::Lost);
                 }
             }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::backoff::in_time;
 use super::runs::{Live, StopReason};
 use super::slots::Permit;
+use crate::observe::CellId;
 use crate::store::{Claimed, Finish, FinishKind, RunRef};
 use crate::task::{ContextParts, Descriptor, Registered, RunEnv, TaskContext};
 
@@ -17,11 +18,13 @@ pub(crate) struct Admitted {
     pub(super) task: Claimed,
     pub(super) descriptor: &'static Descriptor,
     pub(super) context: TaskContext,
+    /// Where the meter counts this run.
+    pub(super) cell: CellId,
     expires: Option<Instant>,
 }
 
 impl Admitted {
-    pub(crate) fn new(env: Arc<RunEnv>, known: &Registered, mut task: Claimed) -> Self {
+    pub(crate) fn new(env: Arc<RunEnv>, known: &Registered, mut task: Claimed, cell: CellId) -> Self {
         let context = TaskContext::new(ContextParts {
             id: task.run.id,
             name: known.key,
@@ -36,7 +39,7 @@ impl Admitted {
                 .zip(TaskContext::MAX_LOG_BYTES.checked_sub(task.log_bytes)),
         });
         let expires = task.expires_in.map(in_time);
-        Self { task, descriptor: known.task, context, expires }
+        Self { task, descriptor: known.task, context, cell, expires }
     }
 
     /// The queue of the task, and whether the task is synchronous.
@@ -63,8 +66,8 @@ impl Admitted {
             // If the task was cancelled meanwhile, the store ends it as cancelled.
             _ => Some(FinishKind::GiveBack { delay: Duration::ZERO, outcome: None }),
         };
-        let run = self.task.run;
-        Ended { run, name: self.task.name, permit, finish: kind.map(|kind| Finish::new(run, kind)) }
+        let (run, cell) = (self.task.run, self.cell);
+        Ended { run, name: self.task.name, cell, permit, finish: kind.map(|kind| Finish::new(run, kind)) }
     }
 
     /// Whether the run was asked to stop before it started, or the task has expired.
@@ -78,6 +81,8 @@ impl Admitted {
 pub(crate) struct Ended {
     pub(crate) run: RunRef,
     pub(crate) name: Arc<str>,
+    /// Where the meter counts this run.
+    pub(crate) cell: CellId,
     pub(crate) permit: Permit,
     /// The result to store; `None` if the run was lost and this process may no longer end it.
     pub(crate) finish: Option<Finish>,

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::adder::Adder;
 use super::backoff::in_time;
 use super::core::Core;
 use super::release::Releaser;
 use super::runs::Runs;
+use super::statistics;
 use super::worker::Worker;
 use crate::model::ShutdownReport;
 use crate::store::HoldOutcome;
@@ -19,6 +20,10 @@ const WRITE: Duration = Duration::from_millis(1200);
 
 /// How long writing the accepted adds and releases may take.
 const DRAIN: Duration = Duration::from_millis(400);
+
+/// How long writing the last statistics may take, also if nothing of the other time is left.
+const RECORD: Duration = Duration::from_millis(500);
+const RECORD_LEAST: Duration = Duration::from_millis(50);
 
 /// How long leaving the store may take. All waits of a shutdown together stay below the promised 2 s.
 const LEAVE: Duration = Duration::from_millis(300);
@@ -63,6 +68,10 @@ impl Ending {
         }
         core.close();
         self.drain(drained_by).await;
+        let recorded_by = drained_by.min(Instant::now() + RECORD).max(Instant::now() + RECORD_LEAST);
+        if timeout_at(recorded_by, statistics::flush(core)).await.is_err() {
+            tracing::debug!("the last statistics could not be written in time");
+        }
         if report.abandoned > 0 {
             tracing::warn!(
                 abandoned = report.abandoned,
@@ -116,6 +125,7 @@ async fn end_runs(core: &Core, worker: &Worker, patience: Duration) {
 /// that long.
 async fn end_after_the_last(core: Arc<Core>) {
     core.runs.until(Runs::is_empty).await;
+    let _ = timeout(RECORD, statistics::flush(&core)).await;
     core.over.cancel();
 }
 

@@ -14,8 +14,9 @@ use super::run::{Admitted, Ended};
 use super::slots::{Permit, Slots};
 use super::tally::Tally;
 use crate::model::NewTask;
+use crate::observe::CellId;
 use crate::store::{Claimed, Finish, FinishKind, RunRef};
-use crate::task::{Registry, ReportQueue, RunEnv, States};
+use crate::task::{Registered, Registry, ReportQueue, RunEnv, States};
 
 /// The state of a process that runs tasks, in addition to [`Core`].
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(crate) struct Worker {
     pub(crate) core: Arc<Core>,
     pub(crate) registry: Registry,
     pub(crate) names: Names,
+    /// The cell of each task in its own queue, by the index of the task.
+    cells: Vec<CellId>,
     pub(crate) env: Arc<RunEnv>,
     pub(crate) slots: Slots<Admitted>,
     pub(crate) pool: BlockingPool,
@@ -56,10 +59,13 @@ impl Worker {
             asynchronous: registry.names(false),
             has_blocking: registry.tasks().iter().any(|task| task.is_blocking()),
         };
+        let tasks = registry.all().iter().map(|task| task.config());
+        let cells = tasks.map(|config| core.meter.cell(config.name, config.queue)).collect();
         Arc::new(Self {
             core,
             registry,
             names,
+            cells,
             env: Arc::new(RunEnv { states, report_queue: ReportQueue::default() }),
             slots,
             pool,
@@ -78,7 +84,10 @@ impl Worker {
         let mut admitted = Vec::with_capacity(claimed.len());
         for task in claimed {
             match self.registry.get(&task.name) {
-                Some(known) => admitted.push(Admitted::new(self.env.clone(), known, task)),
+                Some(known) => {
+                    let cell = self.cell(known, &task.queue);
+                    admitted.push(Admitted::new(self.env.clone(), known, task, cell));
+                }
                 // Claims ask for known names only, so this store breaks its contract.
                 None => {
                     tracing::error!(
@@ -92,6 +101,13 @@ impl Worker {
         admitted
     }
 
+    /// Where the meter counts a run of this task in that queue.
+    fn cell(&self, known: &Registered, queue: &str) -> CellId {
+        let config = known.task.config();
+        let own = self.cells.get(known.index).filter(|_| config.queue == queue);
+        own.copied().unwrap_or_else(|| self.core.meter.cell(config.name, queue))
+    }
+
     /// Starts a task that was leased by its insert. It is not read back from the store.
     pub(crate) fn start_leased(self: &Arc<Self>, task: &NewTask, run: RunRef, permit: Permit) {
         let Some(known) = self.registry.get(&task.name) else { return self.give_back(permit) };
@@ -102,7 +118,8 @@ impl Worker {
         };
         let mut claimed = Claimed::new(run, known.name.clone(), self.slots.queue(&permit), args, policy);
         claimed.tags = task.tags.clone();
-        let admitted = Admitted::new(self.env.clone(), known, claimed);
+        let cell = self.cell(known, &task.queue);
+        let admitted = Admitted::new(self.env.clone(), known, claimed, cell);
         self.core.runs.admit([admitted.live()]);
         self.start(admitted, permit);
     }
@@ -113,7 +130,9 @@ impl Worker {
         let run = RunRef::new(task.id, RunRef::FIRST_FENCE);
         let back = FinishKind::GiveBack { delay: Duration::ZERO, outcome: None };
         let finish = Some(Finish::new(run, back));
-        self.end(Ended { run, name: Arc::from(&*task.name), permit, finish }, Duration::ZERO);
+        // It has not begun, so the meter counts nothing.
+        let cell = CellId::REST;
+        self.end(Ended { run, name: Arc::from(&*task.name), cell, permit, finish }, Duration::ZERO);
     }
 
     /// Starts a task in its slot.
@@ -128,7 +147,10 @@ impl Worker {
 
     fn begin(self: &Arc<Self>, task: Admitted, permit: Permit) {
         let worker = self.clone();
-        execution::begin(&self.core, &self.pool, task, permit, move |ended, took| worker.end(ended, took));
+        execution::begin(&self.core, &self.pool, task, permit, move |ended, took| {
+            worker.core.meter.ran(ended.cell, took);
+            worker.end(ended, took);
+        });
     }
 
     /// Ends a run whose body has ended after `took`, or will not start: gives the end to the dispatcher, and the slot to

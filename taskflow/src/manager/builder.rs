@@ -18,7 +18,7 @@ use crate::engine::slots::Slots;
 use crate::engine::supervision::supervise;
 use crate::engine::worker::Worker;
 use crate::engine::{
-    end_reader, listener, panics, prune, recovery, reporter, schedule, unknown_tasks, viewer,
+    end_reader, listener, panics, prune, recovery, reporter, schedule, statistics, unknown_tasks, viewer,
 };
 use crate::model::{Error, InstanceInfo, QueueConfig, StoreError, StoreErrorKind, TaskStatus, limits};
 use crate::store::{IntoStore, Retention, StoreSource};
@@ -62,6 +62,7 @@ pub struct TaskManagerBuilder {
     only: Option<Vec<String>>,
     run_queues: Option<Vec<String>>,
     schedules: bool,
+    stats: bool,
 }
 
 impl Default for TaskManagerBuilder {
@@ -81,6 +82,7 @@ impl Default for TaskManagerBuilder {
             only: None,
             run_queues: None,
             schedules: true,
+            stats: true,
         }
     }
 }
@@ -226,6 +228,13 @@ impl TaskManagerBuilder {
         self
     }
 
+    /// Whether this process writes [statistics](TaskManager::stats): one small write every 10 s while tasks are added or
+    /// run. Default `true`.
+    pub fn stats(mut self, write: bool) -> Self {
+        self.stats = write;
+        self
+    }
+
     /// Starts to run tasks in this process: those that wait in the store, and those added later. It logs the names of the
     /// registered tasks.
     ///
@@ -342,6 +351,7 @@ impl TaskManagerBuilder {
             retention,
             add_timeout: self.add_timeout,
             cancel_grace: self.cancel_grace,
+            stats: self.stats,
         };
         let queues = Queues::new(std::mem::take(&mut self.queues));
         let mut instance = InstanceInfo::of_this_process(runs);
@@ -461,6 +471,10 @@ fn watch_others(core: &Arc<Core>, worker: Option<&Arc<Worker>>) {
     spawn(core, "the queue watch", move || queue_watch::watch(parts.0.clone(), parts.1.clone()));
     let shared = core.clone();
     spawn(core, "the reader of results", move || end_reader::read(shared.clone()));
+    if core.settings.stats {
+        let shared = core.clone();
+        spawn(core, "the statistics", move || statistics::keep(shared.clone()));
+    }
     let parts = with(core);
     spawn(core, "the recovery", move || recovery::watch(parts.0.clone(), parts.1.clone()));
 }

@@ -13,6 +13,7 @@ mod provided;
 mod queues;
 mod reads;
 mod schedules;
+mod statistics;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod within;
 

@@ -75,6 +75,15 @@ uuid_newtype! {
     TaskId
 }
 
+impl TaskId {
+    /// When the id was made, in milliseconds since the epoch; `None` for an id that is not of version 7.
+    pub(crate) fn made_at_millis(self) -> Option<u64> {
+        let bytes = self.as_bytes();
+        let millis = bytes[..6].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        (bytes[6] >> 4 == 7).then_some(millis)
+    }
+}
+
 uuid_newtype! {
     /// The id of one start of one process: a version 7 UUID. A process that restarts gets a new id, so it is never mistaken for
     /// the instance that died.

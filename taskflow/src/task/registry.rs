@@ -10,6 +10,8 @@ use crate::model::{Error, RetryPolicy, error::closest};
 #[derive(Debug)]
 pub(crate) struct Registry {
     by_name: FastMap<&'static str, Registered>,
+    /// All tasks of the program, by their index.
+    all: Vec<&'static Descriptor>,
 }
 
 /// A task under one of its names, with the data that its runs share.
@@ -18,14 +20,16 @@ pub(crate) struct Registered {
     /// The name or the alias.
     pub(crate) key: &'static str,
     pub(crate) task: &'static Descriptor,
+    /// The place of the task among all tasks of the program.
+    pub(crate) index: usize,
     pub(crate) name: Arc<str>,
     /// The policy of its attribute.
     pub(crate) policy: Arc<RetryPolicy>,
 }
 
 impl Registered {
-    fn new(name: &'static str, task: &'static Descriptor) -> Self {
-        Self { key: name, task, name: name.into(), policy: Arc::new(task.config().policy.clone()) }
+    fn new(name: &'static str, task: &'static Descriptor, index: usize) -> Self {
+        Self { key: name, task, index, name: name.into(), policy: Arc::new(task.config().policy.clone()) }
     }
 }
 
@@ -38,9 +42,9 @@ impl Registry {
         let mut descriptors: Vec<_> = inventory::iter::<Registration>().map(|found| found.0).collect();
         descriptors.sort_by_key(|task| (task.config().name, task.location().file, task.location().line));
         let mut by_name: FastMap<&'static str, Registered> = FastMap::default();
-        for task in descriptors {
+        for (index, &task) in descriptors.iter().enumerate() {
             for name in names(task) {
-                if let Some(first) = by_name.insert(name, Registered::new(name, task)) {
+                if let Some(first) = by_name.insert(name, Registered::new(name, task, index)) {
                     return Err(Error::DuplicateTask {
                         name: name.to_owned(),
                         first: first.task.location().to_string(),
@@ -49,7 +53,7 @@ impl Registry {
                 }
             }
         }
-        Ok(Self { by_name })
+        Ok(Self { by_name, all: descriptors })
     }
 
     /// Keeps only the tasks of these names.
@@ -63,8 +67,8 @@ impl Registry {
                 name: name.clone(),
                 suggestion: closest(name, self.by_name.keys().copied()),
             })?;
-            let task = task.task;
-            kept.extend(names(task).map(|name| (name, Registered::new(name, task))));
+            let (task, index) = (task.task, task.index);
+            kept.extend(names(task).map(|name| (name, Registered::new(name, task, index))));
         }
         self.by_name = kept;
         Ok(())
@@ -76,6 +80,11 @@ impl Registry {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.by_name.is_empty()
+    }
+
+    /// All tasks of the program, by their [index](Registered::index).
+    pub(crate) fn all(&self) -> &[&'static Descriptor] {
+        &self.all
     }
 
     /// Each task once, sorted by name.

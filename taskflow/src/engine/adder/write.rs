@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use super::group::{Group, Size};
 use super::queue::AddQueue;
 use crate::engine::backoff::{Backoff, in_time};
-use crate::model::{AddError, StoreError, StoreErrorKind};
+use crate::model::{AddError, NewTask, StoreError, StoreErrorKind};
+use crate::observe::{Counter, InRow, Meter};
 use crate::store::{InsertBatch, InsertGroup, Inserted, InsertedAs, Refusal, RunRef};
 
 /// What a store answers to an insert: for each group its tasks, or why it was refused.
@@ -135,6 +136,7 @@ impl Writer {
             answer => {
                 match core.health.note("an insert", began, answer.and_then(|it| complete(&batch, it))) {
                     Ok(answers) => {
+                        count(&core.meter, &batch, &answers);
                         let groups = mem::take(&mut self.groups);
                         for ((group, tasks), answer) in groups.into_iter().zip(&batch.groups).zip(answers) {
                             self.answer(group, tasks, answer);
@@ -208,6 +210,20 @@ impl Writer {
             self.queue.abandon(&mut group);
             let answer = group.error(error.clone());
             group.answer(Err(answer));
+        }
+    }
+}
+
+/// Counts the tasks that are new, and those that a full queue refused.
+fn count(meter: &Meter, batch: &InsertBatch, answers: &Answers) {
+    let mut tasks = InRow::new(meter);
+    for (group, answer) in batch.groups.iter().zip(answers) {
+        for (at, NewTask { name, queue, .. }) in group.tasks.iter().map(|insert| &insert.task).enumerate() {
+            match answer {
+                Ok(inserted) if inserted[at].kind.is_new() => tasks.count(name, queue, Counter::Added),
+                Ok(_) => {}
+                Err(Refusal::QueueFull { .. }) => tasks.count(name, queue, Counter::Rejected),
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use super::Plan;
 use super::missed::{Due, Step};
 use crate::engine::worker::Worker;
 use crate::model::{StoreError, TaskEventKind, When};
+use crate::observe::Counter;
 use crate::store::{Fire, Fired, InsertBatch, InsertGroup, InsertTask, ScheduleState, Start};
 use crate::task::Overlap;
 
@@ -135,14 +136,23 @@ impl Schedule {
         Ok(record.is_some_and(|record| !record.status.is_final()))
     }
 
+    fn count(&self, counter: Counter) {
+        let (task, meter) = (self.plan.task(When::Now), &self.shared.worker.core.meter);
+        meter.count(meter.cell(&task.name, &task.queue), counter);
+    }
+
     pub(super) fn announce(&self, fired: &Fired) {
         let (worker, schedule) = (&self.shared.worker, &self.plan.name);
         match fired {
             Fired::Inserted(inserted) => {
+                if inserted.kind.is_new() {
+                    self.count(Counter::Added);
+                }
                 worker.core.events.send_named(inserted.id, schedule, || TaskEventKind::Added);
                 worker.may_have_work();
             }
             Fired::Refused(refusal) => {
+                self.count(Counter::Rejected);
                 tracing::warn!(
                     schedule,
                     ?refusal,

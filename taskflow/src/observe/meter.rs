@@ -1,0 +1,302 @@
+//! The meter of a process: counters for each task name and queue.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use parking_lot::RwLock;
+
+use crate::model::{Histogram, RunCounts, RunStats, TaskId, time};
+
+/// The most task names that a process counts by name. All further names count as `other`.
+const MAX_NAMES: usize = 256;
+
+/// The most pairs of a name and a queue. All further pairs count as the first, which is `other` in `other`.
+const MAX_CELLS: usize = 1024;
+
+/// The name of everything beyond the limits.
+const OTHER: &str = "other";
+
+/// Counts what tasks do in this process. It is always on.
+///
+/// A run finds its cell once, and keeps its number. After that it only adds to numbers in memory, without a lock.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    by_name: RwLock<ByName>,
+    /// Filled in order, and never emptied.
+    cells: Box<[OnceLock<Box<Cell>>]>,
+    base: Instant,
+    /// The wall clock at `base`, in microseconds since the epoch.
+    base_micros: AtomicI64,
+}
+
+/// For each name its queues with their cells.
+type ByName = HashMap<Box<str>, Vec<(Box<str>, CellId)>>;
+
+/// The number of a cell in its meter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CellId(u16);
+
+impl CellId {
+    /// The cell of everything beyond the limits.
+    pub(crate) const REST: Self = Self(0);
+}
+
+/// What a cell counts. The values are positions in [`Values`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Counter {
+    Added,
+    Started,
+    Succeeded,
+    Failed,
+    Retried,
+    Snoozed,
+    Cancelled,
+    Interrupted,
+    Lost,
+    Panicked,
+    TimedOut,
+    Rejected,
+}
+
+/// The number of counters.
+const COUNTERS: usize = Counter::Rejected as usize + 1;
+
+/// The place of each histogram: its buckets, then the sum in microseconds.
+const WAIT: usize = COUNTERS;
+const RUN: usize = WAIT + Histogram::BUCKETS + 1;
+const LENGTH: usize = RUN + Histogram::BUCKETS + 1;
+
+#[derive(Debug)]
+struct Cell {
+    name: Arc<str>,
+    queue: Arc<str>,
+    values: [AtomicU64; LENGTH],
+}
+
+/// The numbers of one cell at some instant, or the difference between two instants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Values([u64; LENGTH]);
+
+impl Meter {
+    pub(crate) fn new() -> Self {
+        let meter = Self {
+            by_name: RwLock::default(),
+            cells: (0..MAX_CELLS).map(|_| OnceLock::new()).collect(),
+            base: Instant::now(),
+            base_micros: AtomicI64::new(0),
+        };
+        meter.set_clock();
+        meter.fill(&mut meter.by_name.write(), OTHER, OTHER);
+        meter
+    }
+
+    /// Compares the clocks again. The wall clock may have been set since.
+    pub(crate) fn set_clock(&self) {
+        let since = time::micros(self.base.elapsed());
+        self.base_micros.store(time::now_micros() - since, Ordering::Relaxed);
+    }
+
+    /// The cell of this name and queue, which is made if there is room. It takes a lock; whoever counts often keeps the
+    /// answer.
+    pub(crate) fn cell(&self, name: &str, queue: &str) -> CellId {
+        let find = |by_name: &ByName| {
+            let is_known = by_name.contains_key(name);
+            let name = if is_known || by_name.len() <= MAX_NAMES { name } else { OTHER };
+            let found = by_name.get(name).and_then(|cells| cells.iter().find(|(of, _)| **of == *queue));
+            found.map(|(_, id)| *id).ok_or(name)
+        };
+        if let Ok(id) = find(&self.by_name.read()) {
+            return id;
+        }
+        if self.is_full() {
+            return CellId::REST;
+        }
+        let mut by_name = self.by_name.write();
+        find(&by_name).unwrap_or_else(|name| self.fill(&mut by_name, name, queue))
+    }
+
+    fn is_full(&self) -> bool {
+        self.cells.last().is_none_or(|last| last.get().is_some())
+    }
+
+    /// The cell of a run of which only the name is known: that of any queue in which such a task has been counted.
+    pub(crate) fn cell_by_name(&self, name: &str) -> CellId {
+        let known = self.by_name.read().get(name).and_then(|cells| cells.first()).map(|(_, id)| *id);
+        known.unwrap_or_else(|| self.cell(name, "default"))
+    }
+
+    fn fill(&self, by_name: &mut ByName, name: &str, queue: &str) -> CellId {
+        let free = self.cells.iter().zip(0..).find(|(cell, _)| cell.get().is_none());
+        let Some((free, id)) = free else { return CellId::REST };
+        let cell =
+            Cell { name: name.into(), queue: queue.into(), values: [const { AtomicU64::new(0) }; LENGTH] };
+        let _ = free.set(Box::new(cell));
+        by_name.entry(name.into()).or_default().push((queue.into(), CellId(id)));
+        CellId(id)
+    }
+
+    fn at(&self, id: CellId) -> Option<&Cell> {
+        self.cells.get(usize::from(id.0))?.get().map(|cell| &**cell)
+    }
+
+    pub(crate) fn count(&self, id: CellId, counter: Counter) {
+        if let Some(cell) = self.at(id) {
+            cell.values[counter as usize].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a run that starts at `now`. A first attempt has waited since the task was made, of which its id has the
+    /// time, or since it became due.
+    pub(crate) fn started(&self, id: CellId, task: TaskId, due: Option<i64>, is_first: bool, now: Instant) {
+        let Some(cell) = self.at(id) else { return };
+        cell.values[Counter::Started as usize].fetch_add(1, Ordering::Relaxed);
+        if let (true, Some(made)) = (is_first, task.made_at_millis()) {
+            let since = now.saturating_duration_since(self.base);
+            let now = self.base_micros.load(Ordering::Relaxed) + time::micros(since);
+            let made = i64::try_from(made.saturating_mul(1000)).unwrap_or(i64::MAX);
+            cell.record(WAIT, time::left(now, due.map_or(made, |due| due.max(made))));
+        }
+    }
+
+    /// Counts the time that a body ran.
+    pub(crate) fn ran(&self, id: CellId, took: Duration) {
+        if let Some(cell) = self.at(id) {
+            cell.record(RUN, took);
+        }
+    }
+
+    /// The name, the queue and the numbers of each cell, in an order that never changes: later there are only more.
+    pub(crate) fn read(&self) -> Vec<(Arc<str>, Arc<str>, Values)> {
+        let cells = self.cells.iter().map_while(OnceLock::get);
+        cells.map(|cell| (cell.name.clone(), cell.queue.clone(), cell.read())).collect()
+    }
+}
+
+/// Counts many tasks of few names: it finds the cell of tasks in a row once.
+#[derive(Debug)]
+pub(crate) struct InRow<'a> {
+    meter: &'a Meter,
+    last: Option<(&'a str, &'a str, CellId)>,
+}
+
+impl<'a> InRow<'a> {
+    pub(crate) fn new(meter: &'a Meter) -> Self {
+        Self { meter, last: None }
+    }
+
+    pub(crate) fn count(&mut self, name: &'a str, queue: &'a str, counter: Counter) {
+        let cell = match self.last {
+            Some((last, of, cell)) if last == name && of == queue => cell,
+            _ => self.meter.cell(name, queue),
+        };
+        self.last = Some((name, queue, cell));
+        self.meter.count(cell, counter);
+    }
+}
+
+impl Cell {
+    fn record(&self, histogram: usize, length: Duration) {
+        let micros = u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
+        self.values[histogram + Histogram::bucket(micros)].fetch_add(1, Ordering::Relaxed);
+        self.values[histogram + Histogram::BUCKETS].fetch_add(micros, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> Values {
+        Values(std::array::from_fn(|at| self.values[at].load(Ordering::Relaxed)))
+    }
+}
+
+impl Values {
+    pub(crate) const ZERO: Self = Self([0; LENGTH]);
+
+    /// What has been counted since `before`.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        Self(std::array::from_fn(|at| self.0[at].wrapping_sub(before.0[at])))
+    }
+
+    pub(crate) fn is_zero(&self) -> bool {
+        *self == Self::ZERO
+    }
+
+    pub(crate) fn stats(&self) -> RunStats {
+        let value = |counter: Counter| self.0[counter as usize];
+        RunStats {
+            counts: RunCounts {
+                added: value(Counter::Added),
+                started: value(Counter::Started),
+                succeeded: value(Counter::Succeeded),
+                failed: value(Counter::Failed),
+                retried: value(Counter::Retried),
+                snoozed: value(Counter::Snoozed),
+                cancelled: value(Counter::Cancelled),
+                interrupted: value(Counter::Interrupted),
+                lost: value(Counter::Lost),
+                panicked: value(Counter::Panicked),
+                timed_out: value(Counter::TimedOut),
+                rejected: value(Counter::Rejected),
+            },
+            wait: self.histogram(WAIT),
+            run: self.histogram(RUN),
+        }
+    }
+
+    fn histogram(&self, at: usize) -> Histogram {
+        Histogram {
+            buckets: std::array::from_fn(|bucket| self.0[at + bucket]),
+            sum: Duration::from_micros(self.0[at + Histogram::BUCKETS]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_stays_bounded_however_many_names_and_queues_there_are() {
+        let meter = Meter::new();
+        let cells: Vec<CellId> =
+            (0..1000).map(|name| meter.cell(&format!("task {name}"), "default")).collect();
+        for id in &cells {
+            meter.count(*id, Counter::Added);
+        }
+        let names = meter.read();
+        assert_eq!(names.len(), MAX_NAMES + 2, "256 names, and `other` in two queues");
+        let added = |name: &str| {
+            let of_name = names.iter().filter(|(it, ..)| **it == *name);
+            of_name.map(|(_, _, values)| values.stats().counts.added).sum::<u64>()
+        };
+        assert_eq!((added("task 0"), added("task 255"), added(OTHER)), (1, 1, 1000 - MAX_NAMES as u64));
+        assert_eq!(meter.cell("task 0", "default"), cells[0]);
+        for queue in 0..3000 {
+            meter.count(meter.cell("task 0", &format!("queue {queue}")), Counter::Added);
+        }
+        let all = meter.read();
+        assert_eq!(all.len(), MAX_CELLS);
+        assert_eq!(all.iter().map(|(_, _, values)| values.stats().counts.added).sum::<u64>(), 4000);
+    }
+
+    #[test]
+    fn a_first_attempt_has_waited_since_it_was_made_or_became_due() {
+        let meter = Meter::new();
+        let cell = meter.cell("task", "default");
+        let (task, now) = (TaskId::new(), Instant::now());
+        meter.started(cell, task, None, true, now + Duration::from_secs(10));
+        meter.started(cell, task, Some(time::now_micros() + 4_000_000), true, now + Duration::from_secs(5));
+        meter.started(cell, task, None, true, now.checked_sub(Duration::from_secs(5)).unwrap_or(now));
+        meter.started(cell, task, None, false, now + Duration::from_secs(99));
+        let strange = TaskId::from_bytes([0; 16]);
+        meter.started(cell, strange, None, true, now);
+        let stats = meter.read()[1].2.stats();
+        assert_eq!((stats.counts.started, stats.wait.count()), (5, 3));
+        let sum = stats.wait.sum.as_secs_f64();
+        assert!((10.9..11.2).contains(&sum), "{sum}");
+        let expected = [Histogram::bucket(10_000_000), Histogram::bucket(1_000_000), 0];
+        for bucket in expected {
+            assert_eq!(stats.wait.buckets[bucket], 1, "{:?}", stats.wait);
+        }
+    }
+}
