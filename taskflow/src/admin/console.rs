@@ -1,8 +1,9 @@
 use std::sync::Arc;
 
 use super::{Actor, AdminError, AuditEntry, AuditOutcome, Face, Permission};
-use crate::manager::TaskManager;
-use crate::model::{CancelOutcome, Error, QueueConfig, TaskId, TaskRecord};
+use crate::manager::{TaskHandle, TaskManager};
+use crate::model::{CancelOutcome, Error, NewTask, QueueConfig, ScheduleInfo, TaskId, TaskRecord};
+use crate::task::IntoNewTask;
 
 /// What people and programs do to tasks, queues and schedules: each verb checks the permission of its actor, acts, and
 /// writes an entry into the audit log. The dashboard, the API and the command line are thin layers over it.
@@ -109,6 +110,27 @@ impl Console {
         self.audited(by, Permission::DeleteOne, "delete", &id.to_string(), None, act).await
     }
 
+    /// Adds a task by its name. Its [source](crate::model::TaskSource) is `manager`.
+    ///
+    /// # Errors
+    /// [`AdminError::Forbidden`], [`AdminError::NotFound`] for a queue that the actor may not see, and what
+    /// [`TaskManager::add`] returns.
+    pub async fn add(
+        &self,
+        by: &By,
+        task: NewTask,
+    ) -> Result<TaskHandle<<NewTask as IntoNewTask>::Value>, AdminError> {
+        let (name, queue) = (task.name.to_string(), task.queue.to_string());
+        let act = async {
+            if !by.actor.sees_queue(&queue) {
+                return Err(AdminError::NotFound { what: "queue", name: queue });
+            }
+            let added = self.tasks.add_all([task]).await?;
+            Ok(added.into_iter().next().expect("one handle for each task"))
+        };
+        self.audited(by, Permission::Add, "add", &name, None, act).await
+    }
+
     /// Pauses a queue for all processes.
     ///
     /// # Errors
@@ -159,12 +181,41 @@ impl Console {
         self.audited(by, Permission::SetLimits, "reset_queue", queue, None, act).await
     }
 
+    /// The schedules that this actor may see. An actor of some queues sees those that programs declare for tasks of its
+    /// queues.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn schedules(&self, actor: &Actor) -> Result<Vec<ScheduleInfo>, AdminError> {
+        let mut schedules = self.tasks.schedules().await?;
+        if !actor.sees_all_queues() {
+            let known = self.tasks.tasks().await?;
+            schedules.retain(|schedule| {
+                let task = known.iter().find(|task| Some(&task.name) == schedule.task.as_ref());
+                // A stored schedule may name a queue of its own, which nobody shows.
+                !schedule.stored && task.is_some_and(|task| actor.sees_queue(&task.queue))
+            });
+        }
+        Ok(schedules)
+    }
+
+    /// Refuses a schedule that the actor may not see, as if there were none.
+    async fn seen_schedule(&self, actor: &Actor, name: &str) -> Result<(), AdminError> {
+        if actor.sees_all_queues() || self.schedules(actor).await?.iter().any(|it| it.name == name) {
+            return Ok(());
+        }
+        Err(AdminError::NotFound { what: "schedule", name: name.to_owned() })
+    }
+
     /// Adds the task of a schedule now, and answers its id.
     ///
     /// # Errors
     /// [`AdminError::Forbidden`], and what [`TaskManager::run_now`] returns.
     pub async fn run_schedule(&self, by: &By, schedule: &str) -> Result<TaskId, AdminError> {
-        let act = async { Ok(self.tasks.run_now(schedule).await?.id()) };
+        let act = async {
+            self.seen_schedule(&by.actor, schedule).await?;
+            Ok(self.tasks.run_now(schedule).await?.id())
+        };
         self.audited(by, Permission::RunSchedule, "run_schedule", schedule, None, act).await
     }
 
@@ -173,7 +224,10 @@ impl Console {
     /// # Errors
     /// [`AdminError::Forbidden`], and what [`TaskManager::pause_schedule`] returns.
     pub async fn pause_schedule(&self, by: &By, schedule: &str) -> Result<(), AdminError> {
-        let act = async { Ok(self.tasks.pause_schedule(schedule).await?) };
+        let act = async {
+            self.seen_schedule(&by.actor, schedule).await?;
+            Ok(self.tasks.pause_schedule(schedule).await?)
+        };
         self.audited(by, Permission::RunSchedule, "pause_schedule", schedule, None, act).await
     }
 
@@ -182,7 +236,10 @@ impl Console {
     /// # Errors
     /// [`AdminError::Forbidden`], and what [`TaskManager::resume_schedule`] returns.
     pub async fn resume_schedule(&self, by: &By, schedule: &str) -> Result<(), AdminError> {
-        let act = async { Ok(self.tasks.resume_schedule(schedule).await?) };
+        let act = async {
+            self.seen_schedule(&by.actor, schedule).await?;
+            Ok(self.tasks.resume_schedule(schedule).await?)
+        };
         self.audited(by, Permission::RunSchedule, "resume_schedule", schedule, None, act).await
     }
 
@@ -192,6 +249,7 @@ impl Console {
     /// [`AdminError::Forbidden`], [`AdminError::NotFound`], and what [`TaskManager::remove_schedule`] returns.
     pub async fn remove_schedule(&self, by: &By, schedule: &str) -> Result<(), AdminError> {
         let act = async {
+            self.seen_schedule(&by.actor, schedule).await?;
             match self.tasks.remove_schedule(schedule).await? {
                 true => Ok(()),
                 false => Err(AdminError::NotFound { what: "schedule", name: schedule.to_owned() }),

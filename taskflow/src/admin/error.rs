@@ -74,6 +74,7 @@ impl AdminError {
                 Error::UnknownQueue { .. } => "unknown_queue",
                 Error::UnknownSchedule { .. } => "unknown_schedule",
                 Error::EmptyFilter => "empty_filter",
+                Error::ScheduleDeclared { .. } => "declared",
                 Error::Config { .. } | Error::Timing { .. } => "invalid",
                 Error::Add(error) => add_code(error),
                 _ => "degraded",

@@ -6,6 +6,7 @@ mod args;
 mod audit;
 mod console;
 mod error;
+pub(crate) mod failures;
 pub mod grammar;
 mod operations;
 mod sessions;

@@ -52,8 +52,7 @@ impl Admin {
                 links: Vec::new(),
                 public_origin: None,
                 insecure_cookies: false,
-                #[cfg(feature = "dashboard")]
-                live: Default::default(),
+                                live: Default::default(),
             },
         }
     }

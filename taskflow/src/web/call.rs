@@ -22,7 +22,7 @@ const MAX_BODY: usize = 2 << 20;
 /// How long a body may take to arrive.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 
-/// One request that passed the checks of its [route](super::routes::Route).
+/// One request that passed the checks of its [route](super::route::Route).
 pub(crate) struct Call {
     pub(crate) desk: Arc<Desk>,
     /// The actor. Public routes have one without permissions.

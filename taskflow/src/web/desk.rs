@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::access::Access;
-#[cfg(feature = "dashboard")]
 use super::live::Live;
 use crate::admin::{Actor, Args, Console, Permission, Sessions};
 use crate::model::TaskRecord;
@@ -58,8 +57,7 @@ pub(crate) struct Desk {
     pub(crate) links: Vec<Link>,
     pub(crate) public_origin: Option<String>,
     pub(crate) insecure_cookies: bool,
-    #[cfg(feature = "dashboard")]
-    pub(crate) live: Live,
+        pub(crate) live: Live,
 }
 
 impl Desk {

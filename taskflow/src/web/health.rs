@@ -8,10 +8,13 @@ use http::StatusCode;
 
 use super::call::Call;
 use super::problem::Problem;
-use super::routes::{Route, route};
+use super::route::{Route, route};
 
 pub(crate) static ROUTES: &[Route] =
-    &[route!(Api, GET "/healthz", Nothing => alive), route!(Api, GET "/readyz", Nothing => ready)];
+    &[
+    route!(Api, GET "/healthz", Nothing => alive; "Whether the process answers" [] 200 "text/plain"),
+    route!(Api, GET "/readyz", Nothing => ready; "Whether the process is healthy and its store answers" [] 200 "text/plain"),
+];
 
 /// How long the store may take.
 const WITHIN: Duration = Duration::from_secs(1);

@@ -19,7 +19,7 @@ mod headers;
 #[cfg(feature = "api")]
 mod health;
 mod layer;
-#[cfg(feature = "dashboard")]
+#[cfg(feature = "api")]
 mod live;
 #[cfg(feature = "api")]
 mod origin;
@@ -27,6 +27,8 @@ mod origin;
 mod problem;
 mod request;
 mod response;
+#[cfg(feature = "api")]
+mod route;
 #[cfg(feature = "api")]
 mod routes;
 

@@ -131,6 +131,7 @@ impl From<AdminError> for Problem {
             "invalid" => (StatusCode::UNPROCESSABLE_ENTITY, "A field is invalid"),
             "empty_filter" => (StatusCode::UNPROCESSABLE_ENTITY, "The filter has no condition"),
             "changed" => (StatusCode::CONFLICT, "The matching tasks have changed"),
+            "declared" => (StatusCode::CONFLICT, "The program declares this schedule"),
             "not_retryable" => (StatusCode::CONFLICT, "The task is not retryable"),
             "key_taken" => (StatusCode::CONFLICT, "Another task has the key"),
             "not_ended" => (StatusCode::CONFLICT, "The task has not ended"),
@@ -141,6 +142,13 @@ impl From<AdminError> for Problem {
         let mut problem = Self::new(status, error.code(), title, detail);
         match &error {
             AdminError::Invalid { field, .. } => problem = problem.with("field", field.as_str()),
+            AdminError::Task(Error::Config { option, .. }) => problem = problem.with("field", *option),
+            AdminError::Add(error) | AdminError::Task(Error::Add(error)) => match error {
+                AddError::Option { option, .. } => problem = problem.with("field", *option),
+                AddError::TooLarge { what, .. } => problem = problem.with("field", *what),
+                AddError::UnknownQueue { .. } => problem = problem.with("field", "queue"),
+                _ => {}
+            },
             AdminError::NoTask { id } => problem = problem.with("id", id.to_string()),
             AdminError::Changed { now, .. } => problem = problem.with("matching", *now),
             _ => {}

@@ -3,12 +3,12 @@
 //! The router is built from the table, so a route without a permission does not exist.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{ConnectInfo, OriginalUri, RawPathParams, Request};
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
@@ -22,6 +22,7 @@ use super::desk::Desk;
 use super::headers::secure;
 use super::origin::is_own;
 use super::problem::Problem;
+use super::route::{Needs, Route};
 use super::{api, health};
 use crate::admin::{Actor, AuditOutcome, By, Face, Permission};
 
@@ -34,50 +35,6 @@ const READ_WITHIN: Duration = Duration::from_secs(10);
 /// How long a read may take while the store is known to be in trouble.
 const DEGRADED_WITHIN: Duration = Duration::from_millis(800);
 
-/// What a request needs to reach a handler.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Needs {
-    /// Nothing: only health, the login and assets.
-    Nothing,
-    /// Any actor.
-    Actor,
-    /// An actor with this permission.
-    Permission(Permission),
-}
-
-/// A handler.
-pub(crate) type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Result<Response, Problem>> + Send>>;
-
-/// One route.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Route {
-    pub(crate) method: &'static str,
-    /// The path within the router, with parameters in braces.
-    pub(crate) path: &'static str,
-    pub(crate) needs: Needs,
-    pub(crate) face: Face,
-    pub(crate) handler: Handler,
-}
-
-/// Writes a [`Route`]: `route!(Api, GET "/api/v1/tasks", View => tasks::list)`.
-macro_rules! route {
-    ($face:ident, $method:ident $path:literal, $needs:ident => $handler:path) => {
-        $crate::web::routes::Route {
-            method: stringify!($method),
-            path: $path,
-            needs: $crate::web::routes::route!(@needs $needs),
-            face: $crate::admin::Face::$face,
-            handler: |call| Box::pin($handler(call)),
-        }
-    };
-    (@needs Nothing) => { $crate::web::routes::Needs::Nothing };
-    (@needs Actor) => { $crate::web::routes::Needs::Actor };
-    (@needs $permission:ident) => {
-        $crate::web::routes::Needs::Permission($crate::admin::Permission::$permission)
-    };
-}
-pub(crate) use route;
-
 /// All routes.
 pub(crate) fn all(with_pages: bool) -> Vec<&'static Route> {
     #[cfg(feature = "dashboard")]
@@ -89,17 +46,15 @@ pub(crate) fn all(with_pages: bool) -> Vec<&'static Route> {
 
 /// The router of these routes.
 pub(crate) fn router(desk: Arc<Desk>, with_pages: bool) -> Router {
+    api::describe(health::ROUTES.iter().chain(api::ROUTES));
     let mut router = Router::new();
     for route in all(with_pages) {
         let method = Method::from_bytes(route.method.as_bytes()).expect("the table has standard methods");
         let filter = MethodFilter::try_from(method).expect("the table has standard methods");
         let desk = Arc::clone(&desk);
-        let handler = move |params: RawPathParams, request: Request| {
+        let handler = move |params: Result<RawPathParams, RawPathParamsRejection>, request: Request| {
             let desk = Arc::clone(&desk);
-            async move {
-                let params = params.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-                answer(desk, route, params, request).await
-            }
+            async move { answer(desk, route, params.ok(), request).await }
         };
         router = router.route(route.path, on(filter, handler));
     }
@@ -135,13 +90,23 @@ async fn lost(desk: Arc<Desk>, with_pages: bool, request: Request, status: Statu
 async fn answer(
     desk: Arc<Desk>,
     route: &'static Route,
-    params: Vec<(String, String)>,
+    params: Option<RawPathParams>,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
     let is_read = parts.method.is_safe();
+    let is_text = params.is_some();
+    let params = params.iter().flatten().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let mut call = call(Arc::clone(&desk), route.face, params, parts, body);
-    if let Err(problem) = admit(&mut call, route.needs).await {
+    let checks = async {
+        admit(&mut call, route.needs).await?;
+        if !is_text {
+            return Err(Problem::bad_request("the path is not UTF-8 behind its percent signs"));
+        }
+        let docs = route.docs.filter(|_| route.needs != Needs::Nothing);
+        docs.map_or(Ok(()), |docs| docs.check(&call.query))
+    };
+    if let Err(problem) = checks.await {
         return failed(&desk, Some(&call), route.face, problem);
     }
     let shown = call.sketch();

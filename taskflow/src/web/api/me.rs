@@ -1,10 +1,11 @@
 //! The actor itself, and its session.
 
-use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::body::Fields;
+use super::tasks::empty;
 use crate::admin::{Actor, Permission, Role};
 use crate::web::access::login;
 use crate::web::call::{Call, json};
@@ -27,31 +28,19 @@ pub(super) async fn show(call: Call) -> Result<Response, Problem> {
     Ok(json(StatusCode::OK, &Me::of(&call.actor)))
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Login {
-    name: String,
-    password: String,
-}
-
 pub(super) async fn log_in(call: Call) -> Result<Response, Problem> {
-    let Login { name, password } = call.json().await?;
+    let mut fields = Fields::read(&call, &["name", "password"]).await?;
+    let missing = |field| move || Problem::invalid(field, "it is missing");
+    let name = fields.text("name")?.ok_or_else(missing("name"))?;
+    let password = fields.text("password")?.ok_or_else(missing("password"))?;
     let (cookie, actor) = login::log_in(&call, &name, password).await?;
     Ok(login::with_cookie(json(StatusCode::OK, &Me::of(&actor)), cookie))
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Logout {
-    /// Ends all sessions of this user.
-    #[serde(default)]
-    everywhere: bool,
-}
-
+/// Ends the session, and with `everywhere` all sessions of this user.
 pub(super) async fn log_out(call: Call) -> Result<Response, Problem> {
-    let Logout { everywhere } = call.json().await?;
+    let mut fields = Fields::read(&call, &["everywhere"]).await?;
+    let everywhere = fields.take("everywhere", "`true` or `false`")?.unwrap_or(false);
     let cookie = login::log_out(&call, everywhere).await?;
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    Ok(login::with_cookie(response, cookie))
+    Ok(login::with_cookie(empty(), cookie))
 }

@@ -18,7 +18,7 @@ use axum::response::Response;
 
 use super::call::Call;
 use super::problem::Problem;
-use super::routes::{Route, route};
+use super::route::{Route, route};
 use pages::{
     audit, error, events, failures, login, operations, overview, queues, schedules, selection, task, tasks,
     types, workers,

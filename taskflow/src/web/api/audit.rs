@@ -1,0 +1,30 @@
+//! The audit log.
+
+use axum::response::Response;
+use http::StatusCode;
+
+use super::query::{cursor, instant, limit};
+use super::row::Listed;
+use crate::admin::AuditFilter;
+use crate::web::call::{Call, json};
+use crate::web::problem::Problem;
+
+/// A page of entries, newest first. An actor of some queues sees its own.
+pub(super) async fn list(call: Call) -> Result<Response, Problem> {
+    let mut filter = AuditFilter::default();
+    filter.actor = call.field("actor").map(str::to_owned);
+    filter.action = call.field("action").map(str::to_owned);
+    filter.target = call.field("target").map(str::to_owned);
+    filter.since = instant(&call, "since")?;
+    filter.after = cursor(&call)?;
+    filter.limit = Some(limit(&call, 1000)?);
+    if !call.actor.sees_all_queues() {
+        let own = call.actor.name();
+        if filter.actor.as_deref().is_some_and(|actor| actor != own) {
+            return Ok(json(StatusCode::OK, &Listed::<()>::all(Vec::new())));
+        }
+        filter.actor = Some(own.to_owned());
+    }
+    let page = call.console().audit(filter).await?;
+    Ok(json(StatusCode::OK, &Listed { items: page.items, next: page.next }))
+}

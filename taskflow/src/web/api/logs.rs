@@ -1,0 +1,77 @@
+//! The log of a task.
+
+use std::time::SystemTime;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::StatusCode;
+use http::header::{self, HeaderValue};
+use serde::Serialize;
+
+use super::query::{limit, number, word};
+use crate::admin::{AdminError, Console};
+use crate::model::{LogLevel, LogLine, TaskId, time};
+use crate::web::call::{Call, json};
+use crate::web::problem::Problem;
+
+/// The most lines of a page.
+const MAX_LINES: usize = 1000;
+
+const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
+
+/// A line and its number: the first line of a task is 1.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Line {
+    pub(super) n: usize,
+    #[serde(with = "time::rfc3339_serde")]
+    at: SystemTime,
+    level: LogLevel,
+    message: String,
+    attempt: u32,
+}
+
+#[derive(Serialize)]
+struct Lines {
+    lines: Vec<Line>,
+    /// The number after which the next page begins.
+    next: Option<usize>,
+}
+
+pub(super) async fn show(call: Call) -> Result<Response, Problem> {
+    let id = call.id()?;
+    let after = number(&call, "after", 0..=usize::MAX)?.unwrap_or(0);
+    let attempt = number(&call, "attempt", 1..=u32::MAX as usize)?;
+    let level = word(&call, "level", &LEVELS)?.and_then(LogLevel::from_word);
+    let limit = limit(&call, MAX_LINES)?;
+    call.console().task(&call.actor, id).await?;
+    let mut lines = after_line(call.console(), id, after).await?;
+    lines.retain(|line| {
+        attempt.is_none_or(|attempt| line.attempt as usize == attempt)
+            && level.is_none_or(|level| line.level >= level)
+    });
+    if call.header(header::ACCEPT).is_some_and(|accept| accept.starts_with("text/plain")) {
+        let text = lines.iter().map(|line| {
+            let at = time::rfc3339(line.at);
+            format!("{at} {:5} {}\n", line.level.as_str().to_uppercase(), line.message)
+        });
+        let mut response = Response::new(Body::from(text.collect::<String>()));
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, text);
+        return Ok(response);
+    }
+    let is_last = lines.len() <= limit;
+    lines.truncate(limit);
+    let next = lines.last().filter(|_| !is_last).map(|line| line.n);
+    Ok(json(StatusCode::OK, &Lines { lines, next }))
+}
+
+/// The lines of a task behind the one with that number.
+pub(super) async fn after_line(console: &Console, id: TaskId, after: usize) -> Result<Vec<Line>, AdminError> {
+    let lines = console.tasks().logs(id).await?.ok_or(AdminError::NoTask { id })?;
+    let number = |(at, line): (usize, LogLine)| {
+        let LogLine { at: when, level, message, attempt } = line;
+        Line { n: at + 1, at: when, level, message, attempt }
+    };
+    Ok(lines.into_iter().enumerate().skip(after).map(number).collect())
+}
+

@@ -1,0 +1,58 @@
+//! Schedules.
+
+use axum::response::Response;
+use http::StatusCode;
+use http::header::{self, HeaderValue};
+use serde::Serialize;
+
+use super::body;
+use super::row::Listed;
+use super::tasks::empty;
+use crate::admin::AdminError;
+use crate::model::TaskId;
+use crate::web::call::{Call, json};
+use crate::web::problem::Problem;
+
+pub(super) async fn list(call: Call) -> Result<Response, Problem> {
+    Ok(json(StatusCode::OK, &Listed::all(call.console().schedules(&call.actor).await?)))
+}
+
+pub(super) async fn show(call: Call) -> Result<Response, Problem> {
+    let name = call.param("schedule");
+    let found = call.console().schedules(&call.actor).await?.into_iter().find(|it| it.name == name);
+    let none = || AdminError::NotFound { what: "schedule", name: name.to_owned() };
+    Ok(json(StatusCode::OK, &found.ok_or_else(none)?))
+}
+
+#[derive(Serialize)]
+struct Started {
+    task: TaskId,
+}
+
+pub(super) async fn run(call: Call) -> Result<Response, Problem> {
+    let by = body::by(&call).await?;
+    let task = call.console().run_schedule(&by, call.param("schedule")).await?;
+    let mut response = json(StatusCode::CREATED, &Started { task });
+    if let Ok(location) = HeaderValue::try_from(format!("{}/api/v1/tasks/{task}", call.base)) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+pub(super) async fn pause(call: Call) -> Result<Response, Problem> {
+    let by = body::by(&call).await?;
+    call.console().pause_schedule(&by, call.param("schedule")).await?;
+    show(call).await
+}
+
+pub(super) async fn resume(call: Call) -> Result<Response, Problem> {
+    let by = body::by(&call).await?;
+    call.console().resume_schedule(&by, call.param("schedule")).await?;
+    show(call).await
+}
+
+pub(super) async fn remove(call: Call) -> Result<Response, Problem> {
+    let by = body::by(&call).await?;
+    call.console().remove_schedule(&by, call.param("schedule")).await?;
+    Ok(empty())
+}

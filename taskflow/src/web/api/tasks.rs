@@ -1,0 +1,108 @@
+//! Tasks: lists, counts, one task, and what may be done to it.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{self, HeaderValue};
+use http::{StatusCode, header::IF_NONE_MATCH};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::body;
+use super::query::{cursor, filter, limit, number, word};
+use super::row::{Listed, Row, Whole};
+use crate::model::{CancelOutcome, Count, TaskFilter};
+use crate::web::call::{Call, json};
+use crate::web::problem::Problem;
+
+pub(super) async fn list(call: Call) -> Result<Response, Problem> {
+    let is_full = word(&call, "view", &["row", "full"])? == Some("full");
+    // Whole records may be large.
+    let mut filter = filter(&call).await?.limit(limit(&call, if is_full { 100 } else { TaskFilter::MAX_LIMIT })?);
+    filter.after = cursor(&call)?;
+    let tasks = call.console().tasks();
+    if is_full {
+        let page = tasks.list(filter).await?;
+        let items = page.items.into_iter().map(|record| Whole::of(&call, record)).collect();
+        return Ok(json(StatusCode::OK, &Listed { items, next: page.next }));
+    }
+    let page = tasks.list_outlines(&filter).await?;
+    Ok(json(StatusCode::OK, &Listed::from(&page)))
+}
+
+pub(super) async fn count(call: Call) -> Result<Response, Problem> {
+    let up_to = number(&call, "up_to", 1..=TaskFilter::MAX_LOOKED_AT)?.unwrap_or(Count::UP_TO);
+    let filter = filter(&call).await?;
+    Ok(json(StatusCode::OK, &call.console().tasks().count(filter, up_to).await?))
+}
+
+#[derive(Serialize)]
+struct Names {
+    names: Vec<String>,
+    queues: Vec<String>,
+}
+
+/// The known names that contain a text: from the catalogue, so nothing is searched.
+pub(super) async fn names(call: Call) -> Result<Response, Problem> {
+    let text = call.field("q").unwrap_or_default().to_lowercase();
+    let holds = |name: &String| name.to_lowercase().contains(&text);
+    let tasks = call.console().tasks();
+    let known = tasks.tasks().await?;
+    let names = known.into_iter().filter(|task| call.actor.sees_queue(&task.queue)).map(|task| task.name);
+    let queues = tasks.queues().await?.into_iter().map(|queue| queue.name);
+    let queues = queues.filter(|queue| call.actor.sees_queue(queue));
+    let names = Names { names: names.filter(holds).collect(), queues: queues.filter(holds).collect() };
+    Ok(json(StatusCode::OK, &names))
+}
+
+/// A whole task. It may be kept, and is asked for again by its `ETag`.
+pub(super) async fn show(call: Call) -> Result<Response, Problem> {
+    let record = call.console().task(&call.actor, call.id()?).await?;
+    let mut response = json(StatusCode::OK, &Whole::of(&call, record));
+    let bytes = axum::body::to_bytes(std::mem::take(response.body_mut()), usize::MAX).await;
+    let bytes = bytes.expect("the body is in memory");
+    let hash = Sha256::digest(&bytes);
+    let tag = hash[..16].iter().fold("\"".to_owned(), |tag, byte| format!("{tag}{byte:02x}")) + "\"";
+    if call.header(IF_NONE_MATCH).is_some_and(|tags| tags.split(',').any(|one| one.trim() == tag)) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response.headers_mut().remove(header::CONTENT_TYPE);
+    } else {
+        *response.body_mut() = Body::from(bytes);
+    }
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, HeaderValue::try_from(tag).expect("hexadecimal digits"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    Ok(response)
+}
+
+#[derive(Serialize)]
+struct Cancelled<'a> {
+    outcome: CancelOutcome,
+    task: Row<'a>,
+}
+
+pub(super) async fn cancel(call: Call) -> Result<Response, Problem> {
+    let (id, by) = (call.id()?, body::by(&call).await?);
+    let outcome = call.console().cancel(&by, id).await?;
+    let task = call.console().task(&call.actor, id).await?;
+    Ok(json(StatusCode::OK, &Cancelled { outcome, task: Row::of(&task) }))
+}
+
+pub(super) async fn retry(call: Call) -> Result<Response, Problem> {
+    let (id, by) = (call.id()?, body::by(&call).await?);
+    call.console().retry(&by, id).await?;
+    let task = call.console().task(&call.actor, id).await?;
+    Ok(json(StatusCode::OK, &Row::of(&task)))
+}
+
+pub(super) async fn delete(call: Call) -> Result<Response, Problem> {
+    let (id, by) = (call.id()?, body::by(&call).await?);
+    call.console().delete(&by, id).await?;
+    Ok(empty())
+}
+
+/// 204.
+pub(super) fn empty() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
