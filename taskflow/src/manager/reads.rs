@@ -71,7 +71,8 @@ impl TaskManager {
             return Ok(found);
         }
         // Read in full only the tasks that were found. Drop those that were deleted or no longer match.
-        let whole = found.items.iter().map(|outline| core.read("a read", core.store.get(outline.id)));
+        let ids: Vec<TaskId> = found.items.iter().map(|outline| outline.id).collect();
+        let whole = ids.into_iter().map(|id| core.read("a read", core.store.get(id)));
         let mut whole = futures_util::stream::iter(whole).buffered(AT_ONCE);
         let mut items = Vec::with_capacity(found.items.len());
         while let Some(record) = whole.next().await {

@@ -52,7 +52,7 @@ impl Admin {
                 links: Vec::new(),
                 public_origin: None,
                 insecure_cookies: false,
-                                live: Default::default(),
+                live: Default::default(),
             },
         }
     }

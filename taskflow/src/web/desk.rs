@@ -57,7 +57,7 @@ pub(crate) struct Desk {
     pub(crate) links: Vec<Link>,
     pub(crate) public_origin: Option<String>,
     pub(crate) insecure_cookies: bool,
-        pub(crate) live: Live,
+    pub(crate) live: Live,
 }
 
 impl Desk {

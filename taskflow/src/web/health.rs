@@ -10,8 +10,7 @@ use super::call::Call;
 use super::problem::Problem;
 use super::route::{Route, route};
 
-pub(crate) static ROUTES: &[Route] =
-    &[
+pub(crate) static ROUTES: &[Route] = &[
     route!(Api, GET "/healthz", Nothing => alive; "Whether the process answers" [] 200 "text/plain"),
     route!(Api, GET "/readyz", Nothing => ready; "Whether the process is healthy and its store answers" [] 200 "text/plain"),
 ];

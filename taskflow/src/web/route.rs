@@ -66,7 +66,9 @@ impl Docs {
             } else if !self.query.contains(&field.as_str()) {
                 let message = match closest(field, self.query.iter().copied()) {
                     Some(one) => format!("there is no such field; did you mean `{one}`?"),
-                    None if self.query.is_empty() => "this route has no fields in its query string".to_owned(),
+                    None if self.query.is_empty() => {
+                        "this route has no fields in its query string".to_owned()
+                    }
                     None => format!("there is no such field; there are {}", self.query.join(", ")),
                 };
                 return Err(Problem::invalid(field, message));

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::response::Response;
-use http::header::{self, HeaderValue};
 use http::StatusCode;
+use http::header::{self, HeaderValue};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -141,7 +141,10 @@ fn check(info: &TaskInfo, args: &str) -> Result<(), Problem> {
     let is_missing = |name: &str| !args.contains_key(name);
     let missing = info.parameters.iter().find(|it| !it.is_optional && is_missing(&it.name));
     match missing {
-        Some(it) => Err(Problem::invalid(&format!("args.{}", it.name), format!("it is missing: a `{}`", it.type_name))),
+        Some(it) => Err(Problem::invalid(
+            &format!("args.{}", it.name),
+            format!("it is missing: a `{}`", it.type_name),
+        )),
         None => Ok(()),
     }
 }
@@ -149,6 +152,8 @@ fn check(info: &TaskInfo, args: &str) -> Result<(), Problem> {
 fn unknown(name: &str, known: &[TaskInfo]) -> Problem {
     let hint = closest(name, known.iter().map(|info| info.name.as_str()));
     let hint = hint.map_or_else(String::new, |one| format!("; did you mean `{one}`?"));
-    let detail = format!("no live process knows the task `{name}`{hint} (`\"force\": true` adds it nevertheless)");
-    Problem::new(StatusCode::CONFLICT, "unknown_task", "No process knows this task", detail).with("field", "name")
+    let detail =
+        format!("no live process knows the task `{name}`{hint} (`\"force\": true` adds it nevertheless)");
+    Problem::new(StatusCode::CONFLICT, "unknown_task", "No process knows this task", detail)
+        .with("field", "name")
 }

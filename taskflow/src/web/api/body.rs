@@ -53,7 +53,11 @@ impl Fields {
     }
 
     /// The value of a field; `None` if it is absent or `null`.
-    pub(super) fn take<T: DeserializeOwned>(&mut self, field: &str, what: &str) -> Result<Option<T>, Problem> {
+    pub(super) fn take<T: DeserializeOwned>(
+        &mut self,
+        field: &str,
+        what: &str,
+    ) -> Result<Option<T>, Problem> {
         Ok(self.take_or_null(field, what)?.flatten())
     }
 

@@ -51,7 +51,8 @@ enum Format {
 }
 
 pub(super) async fn csv(call: Call) -> Result<Response, Problem> {
-    export(call, Format::Csv, "text/csv; charset=utf-8; header=present", "attachment; filename=\"tasks.csv\"").await
+    export(call, Format::Csv, "text/csv; charset=utf-8; header=present", "attachment; filename=\"tasks.csv\"")
+        .await
 }
 
 pub(super) async fn lines(call: Call) -> Result<Response, Problem> {

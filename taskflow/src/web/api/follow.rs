@@ -4,22 +4,19 @@
 //! it rests for at least 20 times as long as the last one took.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::response::Response;
-use http::header::{self, HeaderName, HeaderValue};
-use http::request::Parts;
-use serde::Serialize;
+use http::header::HeaderName;
 
-use super::logs::{Line, after_line};
+use super::events::{STILL_HERE, event, is_let_in, stream, too_many};
+use super::logs::after_line;
+use super::query::number;
 use super::row::Row;
-use crate::admin::Actor;
 use crate::model::{Progress, TaskId, TaskPhase, TaskStatus};
 use crate::web::call::Call;
-use crate::web::desk::Desk;
 use crate::web::problem::Problem;
 
 /// The most open streams of one process.
@@ -61,21 +58,16 @@ impl Drop for Seat {
 
 pub(super) async fn follow(call: Call) -> Result<Response, Problem> {
     let id = call.id()?;
-    let after = super::query::number(&call, "after", 0..=usize::MAX)?;
+    let after = number(&call, "after", 0..=usize::MAX)?;
     let last = call.header(HeaderName::from_static("last-event-id"));
     let after = after.or_else(|| last?.parse().ok()).unwrap_or(0);
     call.console().task(&call.actor, id).await?;
     let seat = Seat::take();
-    let seat = seat.ok_or_else(|| {
-        let mut problem = Problem::degraded(format!("{MAX_STREAMS} streams are open in this process"));
-        (problem.code, problem.title) = ("too_many", "Too many streams");
-        problem
-    })?;
+    let seat =
+        seat.ok_or_else(|| too_many(format!("{MAX_STREAMS} streams of tasks are open in this process")))?;
     let following = Following {
         _seat: seat,
-        desk: Arc::clone(&call.desk),
-        parts: call.parts.clone(),
-        actor: call.actor.clone(),
+        call,
         id,
         after,
         shown: None,
@@ -85,16 +77,10 @@ pub(super) async fn follow(call: Call) -> Result<Response, Problem> {
         checked: Instant::now(),
         is_over: false,
     };
-    let events = futures_util::stream::unfold(following, |mut following| async {
+    Ok(stream(futures_util::stream::unfold(following, |mut following| async {
         let event = following.next().await?;
-        Some((Ok::<_, std::convert::Infallible>(event), following))
-    });
-    let mut response = Response::new(Body::from_stream(events));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    // Proxies pass each event on at once.
-    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    Ok(response)
+        Some((Ok(event), following))
+    })))
 }
 
 /// What the reader knows of the task: status, phase, attempt and progress.
@@ -102,9 +88,7 @@ type Told = (TaskStatus, TaskPhase, u32, Option<Progress>);
 
 struct Following {
     _seat: Seat,
-    desk: Arc<Desk>,
-    parts: Parts,
-    actor: Actor,
+    call: Call,
     id: TaskId,
     /// The number of the last line that was sent.
     after: usize,
@@ -130,10 +114,7 @@ impl Following {
             tokio::time::sleep(self.rest).await;
             if self.checked.elapsed() >= RECHECK {
                 self.checked = Instant::now();
-                let actor = self.desk.access.actor(&self.parts, &self.desk).await;
-                // A store that does not answer ends no stream.
-                let is_away = matches!(&actor, Err(problem) if problem.status.is_server_error());
-                if !is_away && !matches!(&actor, Ok(Some(actor)) if *actor == self.actor) {
+                if !is_let_in(&self.call).await {
                     return None;
                 }
             }
@@ -142,14 +123,14 @@ impl Following {
             self.rest = (began.elapsed() * DUTY).clamp(REST.0, REST.1);
             if self.waiting.is_empty() && self.spoke.elapsed() >= KEEP_ALIVE {
                 self.spoke = Instant::now();
-                return Some(Bytes::from_static(b": still here\n\n"));
+                return Some(Bytes::from_static(STILL_HERE));
             }
         }
     }
 
     /// Reads the task, and queues what is new.
     async fn read(&mut self) {
-        let record = match self.desk.console.task(&self.actor, self.id).await {
+        let record = match self.call.console().task(&self.call.actor, self.id).await {
             Ok(record) => record,
             Err(error) if error.code() == "not_found" => {
                 self.waiting.push_back(event("gone", None, &()));
@@ -160,11 +141,11 @@ impl Following {
             Err(_) => return,
         };
         // The lines are read after the record, so an ended task has all its lines here.
-        let Ok(lines) = after_line(&self.desk.console, self.id, self.after).await else { return };
+        let Ok(lines) = after_line(self.call.console(), self.id, self.after).await else { return };
         let is_whole = lines.len() <= LINES;
         for line in lines.into_iter().take(LINES) {
             self.after = line.n;
-            self.waiting.push_back(event::<Line>("log", Some(line.n), &line));
+            self.waiting.push_back(event("log", Some(line.n as u64), &line));
         }
         let now = (record.status, record.phase(), record.attempt, record.progress.clone());
         let before = self.shown.replace(now.clone());
@@ -186,11 +167,4 @@ impl Following {
             self.rest = Duration::ZERO;
         }
     }
-}
-
-/// One event. JSON has no line breaks of its own.
-fn event<T: Serialize>(kind: &str, id: Option<usize>, data: &T) -> Bytes {
-    let data = serde_json::to_string(data).expect("the value has no map with keys that are not text");
-    let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
-    Bytes::from(format!("event: {kind}\n{id}data: {data}\n\n"))
 }

@@ -74,4 +74,3 @@ pub(super) async fn after_line(console: &Console, id: TaskId, after: usize) -> R
     };
     Ok(lines.into_iter().enumerate().skip(after).map(number).collect())
 }
-

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use axum::response::Response;
-use http::header::{self, HeaderValue};
 use http::StatusCode;
+use http::header::{self, HeaderValue};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -56,7 +56,8 @@ async fn act(call: Call, verb: Verb) -> Result<Response, Problem> {
 }
 
 fn selection(fields: &mut Fields) -> Result<Selection, Problem> {
-    let filter = fields.take::<BTreeMap<String, Box<RawValue>>>("filter", "an object with the words of filters")?;
+    let filter =
+        fields.take::<BTreeMap<String, Box<RawValue>>>("filter", "an object with the words of filters")?;
     let ids = fields.take::<Vec<String>>("ids", "a list of ids")?;
     match (filter, ids) {
         (Some(words), None) => Ok(Selection::Filter(grammar::filter_of_json(&words, time::now())?)),

@@ -3,6 +3,7 @@
 mod add;
 mod audit;
 mod body;
+mod events;
 mod export;
 mod failures;
 mod follow;
@@ -16,6 +17,7 @@ mod query;
 mod queues;
 mod row;
 mod schedules;
+mod stats;
 mod tasks;
 mod types;
 
@@ -62,7 +64,9 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(Api, GET "/api/v1/instances", View => instances::list; "The live processes" [] 200 "InstancePage"),
     route!(Api, GET "/api/v1/types", View => types::list; "The tasks that the live processes know" [] 200 "TypePage"),
     route!(Api, GET "/api/v1/types/{name}", View => types::show; "A task that the live processes know" [] 200 "Type"),
+    route!(Api, GET "/api/v1/stats", View => stats::show; "What tasks did in the last hour, or up to 24 hours" ["from", "to", "step", "by", "name", "queue"] 200 "Stats"),
     route!(Api, GET "/api/v1/failures", View => failures::list; "The newest 5,000 failures, grouped by task and error" ["since", "queue", "name"] 200 "Failures"),
+    route!(Api, GET "/api/v1/events", View => events::pulse; "Counts and queues as they change" [] 200 "text/event-stream"),
     route!(Api, GET "/api/v1/audit", Audit => audit::list; "What people and programs did, newest first" ["actor", "action", "target", "since", "limit", "after"] 200 "AuditPage"),
     route!(Api, GET "/api/v1/export.csv", ViewArgs => export::csv; "Up to 100,000 tasks as CSV" [FILTER, "q"] 200 "text/csv"),
     route!(Api, GET "/api/v1/export.ndjson", ViewArgs => export::lines; "Up to 100,000 tasks, each a line of JSON" [FILTER, "q"] 200 "application/x-ndjson"),

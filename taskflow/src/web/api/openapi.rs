@@ -16,7 +16,7 @@ const SCHEMAS: &str = include_str!("schemas.json");
 static DOCUMENT: OnceLock<Value> = OnceLock::new();
 
 /// What each field of a query string is, besides the words of filters.
-const FIELDS: [(&str, &str, &str); 15] = [
+const FIELDS: [(&str, &str, &str); 17] = [
     ("q", "string", "A filter as in the search box: `status:failed name:send_email since:6h`"),
     ("limit", "integer", "The most items of a page, 1 to 1,000; default 100"),
     ("after", "string", "The `next` of the page before"),
@@ -31,6 +31,8 @@ const FIELDS: [(&str, &str, &str); 15] = [
     ("queue", "string", "Only this queue; may be repeated"),
     ("name", "string", "Only tasks of this name; may be repeated"),
     ("from", "string", "The start: RFC 3339, a date in UTC, or `-6h`"),
+    ("step", "string", "The length of a step in whole minutes: `5m`"),
+    ("by", "string", "How to group: `all` (default), `name` or `queue`"),
     ("to", "string", "The end: RFC 3339, a date in UTC, or `-6h`; default now"),
 ];
 
@@ -157,9 +159,12 @@ mod tests {
     #[test]
     fn every_route_is_described_and_each_schema_that_it_names_exists() {
         let schemas: Value = serde_json::from_str(SCHEMAS).expect("JSON");
-        let exists = |name: &str| name.is_empty() || name.contains('/') || name == "Document" || schemas.get(name).is_some();
+        let exists = |name: &str| {
+            name.is_empty() || name.contains('/') || name == "Document" || schemas.get(name).is_some()
+        };
         for route in ROUTES {
-            let docs = route.docs.unwrap_or_else(|| panic!("{} {} has no documentation", route.method, route.path));
+            let docs =
+                route.docs.unwrap_or_else(|| panic!("{} {} has no documentation", route.method, route.path));
             for name in docs.answers.iter().map(|(_, answer)| *answer).chain(docs.body) {
                 assert!(exists(name), "{name}");
             }

@@ -68,6 +68,7 @@ pub(super) fn instant(call: &Call, field: &str) -> Result<Option<SystemTime>, Pr
 pub(super) fn word<'a>(call: &Call, field: &str, words: &[&'a str]) -> Result<Option<&'a str>, Problem> {
     let Some(text) = call.field(field) else { return Ok(None) };
     let found = words.iter().find(|word| **word == text);
-    let wrong = || Problem::invalid(field, format!("there is no `{text}`; it is one of {}", words.join(", ")));
+    let wrong =
+        || Problem::invalid(field, format!("there is no `{text}`; it is one of {}", words.join(", ")));
     found.copied().map(Some).ok_or_else(wrong)
 }

@@ -136,7 +136,9 @@ fn changed(mut config: QueueConfig, fields: &mut Fields) -> Result<QueueConfig, 
         match (starts, per) {
             (Some(starts), Some(per)) => config.rate_limit = Some(RateLimit::new(starts, per)),
             (None, _) => return Err(Problem::invalid("rate_limit.starts", "it is missing")),
-            (_, None) => return Err(Problem::invalid("rate_limit.per", "it is missing: a number of seconds")),
+            (_, None) => {
+                return Err(Problem::invalid("rate_limit.per", "it is missing: a number of seconds"));
+            }
         }
     }
     Ok(config)

@@ -17,7 +17,8 @@ use crate::web::problem::Problem;
 pub(super) async fn list(call: Call) -> Result<Response, Problem> {
     let is_full = word(&call, "view", &["row", "full"])? == Some("full");
     // Whole records may be large.
-    let mut filter = filter(&call).await?.limit(limit(&call, if is_full { 100 } else { TaskFilter::MAX_LIMIT })?);
+    let mut filter =
+        filter(&call).await?.limit(limit(&call, if is_full { 100 } else { TaskFilter::MAX_LIMIT })?);
     filter.after = cursor(&call)?;
     let tasks = call.console().tasks();
     if is_full {
