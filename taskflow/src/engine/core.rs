@@ -17,6 +17,7 @@ use super::queue_limits::Queues;
 use super::runs::Runs;
 use super::statistics::Recorder;
 use super::waiters::Waiters;
+use super::watching::Watches;
 use super::written::Written;
 use crate::model::{AddError, InstanceInfo, NewTask, StoreError, StoreErrorKind, TaskEventKind, TaskId};
 use crate::observe::Meter;
@@ -38,6 +39,7 @@ pub(crate) struct Core {
     pub(crate) catalogues: Known,
     pub(crate) meter: Meter,
     pub(crate) recorder: Recorder,
+    pub(crate) watches: Watches,
     /// Cancelled when every part of this manager must stop.
     pub(crate) over: CancellationToken,
     /// Cancelled when the manager's runtime has been dropped. That can happen before `over` is cancelled.
@@ -84,6 +86,7 @@ impl Core {
             catalogues: Known::default(),
             meter: Meter::new(),
             recorder: Recorder::new(),
+            watches: Watches::default(),
             over: CancellationToken::new(),
             orphaned: CancellationToken::new(),
             presence: Presence::default(),

@@ -15,6 +15,7 @@
 //! - [`queue_watch`] updates the [`queue_limits`] from the store.
 //! - [`end_reader`] reads the results that callers wait for.
 //! - [`catalogue`] stores what tasks this process has, and reads what the others have.
+//! - [`watching`] reads single tasks that callers watch.
 //! - [`statistics`] writes what the meter of this process counted, and reads what all have written.
 //! - [`schedule`] fires the ticks of schedules.
 //! - [`unknown_tasks`] warns of tasks and queues that this program does not know.
@@ -60,5 +61,6 @@ pub(crate) mod tally;
 pub(crate) mod unknown_tasks;
 pub(crate) mod viewer;
 pub(crate) mod waiters;
+pub(crate) mod watching;
 pub(crate) mod worker;
 mod written;

@@ -14,6 +14,7 @@ mod queues;
 mod reads;
 mod schedules;
 mod statistics;
+mod watch;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod within;
 
@@ -23,3 +24,4 @@ pub use handle::TaskHandle;
 pub use hold::{EndHold, Hold};
 pub use lifecycle::TaskManager;
 pub use schedules::AddSchedule;
+pub use watch::Watch;

@@ -23,6 +23,7 @@ mod schedule;
 mod statistics;
 mod status;
 pub(crate) mod time;
+mod update;
 
 pub use attempt::{Attempt, AttemptOutcome};
 pub use catalogue::{ParameterInfo, TaskInfo};
@@ -41,3 +42,4 @@ pub use record::{CancelOutcome, Counts, Progress, TaskRecord, TaskSource};
 pub use schedule::{ScheduleInfo, TickOutcome};
 pub use statistics::{RunCounts, RunStats, Stats, StatsBy, StatsFilter, StatsPoint, StatsSeries};
 pub use status::{TaskPhase, TaskStatus};
+pub use update::{StatusUpdate, TaskUpdate};
