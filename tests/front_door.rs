@@ -25,6 +25,7 @@ const ROOT: &[&str] = &[
     "mod model",
     "mod store",
     "mod task",
+    "mod testing",
     "mod web",
     "AddError",
     "AddTask",

@@ -1,44 +1,56 @@
-//! One suite over every store: the documentation of [`taskflow::store::Store`] as cases, and random histories compared
-//! with an abstract model. Another store is one `open` function and one line.
+//! Our own stores pass the suite that everybody who writes a store can run: `taskflow::testing::contract`.
 
-#![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
-
-mod contract;
 #[path = "support/servers/mod.rs"]
 mod servers;
 
-use contract::contract;
-use contract::lab::Opened;
+use std::future::{Ready, ready};
 
-contract!(memory, crate::open_memory, 400);
-contract!(sqlite, crate::open_sqlite, 50);
-contract!(redis, crate::open_redis, 50);
-contract!(postgres, crate::open_postgres, 50);
-contract!(postgres_behind_a_pooler, crate::open_postgres_behind_a_pooler, 10);
+use taskflow::testing::contract::{Fixture, Suite, tests};
+use taskflow::{MemoryStore, PostgresStore, RedisStore, SqliteStore};
 
-fn open_memory() -> Opened {
-    Opened::new(taskflow::store::MemoryStore::new(), ())
+mod memory {
+    super::tests!(full: super::Suite::new(super::open_memory).histories(400));
 }
 
-fn open_sqlite() -> Opened {
-    let directory = tempfile::tempdir().expect("a directory");
-    let store = taskflow::store::SqliteStore::open(directory.path().join("tasks.db")).expect("a new file");
-    Opened::new(store, directory)
+mod sqlite {
+    super::tests!(full: super::Suite::new(super::open_sqlite).histories(50));
 }
 
-fn open_redis() -> Option<Opened> {
-    let store = taskflow::RedisStore::open(servers::redis::shared_url()?).expect("a URL");
-    Some(Opened::new(store, ()))
+mod redis {
+    super::tests!(full: super::Suite::new(super::open_redis).histories(50));
 }
 
-/// One server for all, a namespace for each.
-fn open_postgres() -> Option<Opened> {
-    let url = servers::postgres::shared_url()?;
-    Some(Opened::new(taskflow::PostgresStore::open(&url).expect("a URL"), ()))
+mod postgres {
+    super::tests!(full: super::Suite::new(|| super::open_postgres("")).histories(50));
 }
 
 /// As if behind a pooler that gives each transaction a session of its own.
-fn open_postgres_behind_a_pooler() -> Option<Opened> {
-    let url = format!("{}&listen=off", servers::postgres::shared_url()?);
-    Some(Opened::new(taskflow::PostgresStore::open(&url).expect("a URL"), ()))
+mod postgres_behind_a_pooler {
+    super::tests!(full: super::Suite::new(|| super::open_postgres("&listen=off")).histories(10));
+}
+
+fn open_memory() -> Ready<Fixture> {
+    let store = MemoryStore::new();
+    let same = store.clone();
+    ready(Fixture::new(store).another_handle(move || ready(same.clone())))
+}
+
+async fn open_sqlite() -> Fixture {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("tasks.db");
+    let open = move || SqliteStore::open(&path).expect("a file");
+    Fixture::new(open()).another_handle(move || ready(open())).keeping(directory)
+}
+
+async fn open_redis() -> Option<Fixture> {
+    let url = servers::redis::shared_url()?;
+    let open = move || RedisStore::open(&url).expect("a URL");
+    Some(Fixture::new(open()).another_handle(move || ready(open())))
+}
+
+/// One server for all, a namespace for each.
+async fn open_postgres(more: &'static str) -> Option<Fixture> {
+    let url = format!("{}{more}", servers::postgres::shared_url()?);
+    let open = move || PostgresStore::open(&url).expect("a URL");
+    Some(Fixture::new(open()).another_handle(move || ready(open())))
 }

@@ -103,6 +103,7 @@
 //! | `redis` | | the store on Redis 7 or Valkey, for many machines |
 //! | `redis-tls` | | the same for Redis: `rediss://` |
 //! | `axum` | | [`BackgroundTasks`] and [`TaskManager::layer`] |
+//! | `store-contract` | | `testing::contract`: the tests that every [`Store`] passes, for crates that write one |
 //! | `cli` | | the `taskflow` command with its `bench` subcommand, which measures a store; it adds nothing to the library |
 
 #[cfg(feature = "api")]
@@ -114,6 +115,8 @@ pub mod model;
 mod observe;
 pub mod store;
 pub mod task;
+#[cfg(feature = "store-contract")]
+pub mod testing;
 #[cfg(feature = "axum")]
 pub mod web;
 

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use taskflow::store::{Finish, FinishKind, Finished, Report, RunRef};
-use taskflow::{
-    AttemptOutcome, CancelOutcome, LogLevel, LogLine, TaskId, TaskStatus,
-    model::{Progress, TaskPhase},
+use crate::model::{
+    AttemptOutcome, CancelOutcome, LogLevel, LogLine, Progress, TaskId, TaskPhase, TaskStatus,
 };
+use crate::store::{Finish, FinishKind, Finished, Report, RunRef};
 
 use super::lab::*;
 
@@ -154,14 +153,12 @@ pub(crate) async fn a_finish_that_is_repeated_is_known_to_be_applied(lab: Lab) {
 }
 
 pub(crate) async fn a_finish_under_a_fence_that_no_run_had_is_no_repetition(lab: Lab) {
-    let waits = RunRef::new(
-        lab.add(with(task("alpha"), |task| task.when = taskflow::model::When::In(LONG))).await,
-        1,
-    );
+    let waits =
+        RunRef::new(lab.add(with(task("alpha"), |task| task.when = crate::model::When::In(LONG))).await, 1);
     let hold = lab.hold(task("alpha")).await;
-    assert!(lab.release(hold, taskflow::store::HoldOutcome::Run).await);
+    assert!(lab.release(hold, crate::store::HoldOutcome::Run).await);
     let cancelled = lab.hold(task("alpha")).await;
-    let cancel = taskflow::store::HoldOutcome::Cancel { reason: String::new() };
+    let cancel = crate::store::HoldOutcome::Cancel { reason: String::new() };
     assert!(lab.release(cancelled, cancel).await);
     for run in [waits, hold, cancelled] {
         assert_eq!(lab.finish(run, success()).await, Finished::Stale);

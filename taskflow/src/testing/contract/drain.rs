@@ -4,8 +4,8 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use taskflow::store::{Finish, HoldOutcome, Release, RunRef};
-use taskflow::{TaskFilter, TaskId, TaskStatus};
+use crate::model::{TaskFilter, TaskId, TaskStatus};
+use crate::store::{Finish, HoldOutcome, Release, RunRef};
 
 use super::compare::{agree, same_queues};
 use super::history::{Op, QUEUES, Request};

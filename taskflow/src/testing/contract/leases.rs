@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskflow::store::{Finished, InsertTask, Inserted, InsertedAs, Report, RunRef, Start};
-use taskflow::{AttemptOutcome, CancelOutcome, NewTask, TaskId, TaskStatus};
+use crate::model::{AttemptOutcome, CancelOutcome, NewTask, TaskId, TaskStatus};
+use crate::store::{Finished, InsertTask, Inserted, InsertedAs, Report, RunRef, Start};
 
 use super::lab::*;
 
@@ -57,7 +57,7 @@ pub(crate) async fn renewing_tells_what_is_lost_and_what_should_stop(lab: Lab) {
     let claimed = lab.claim_as(lab.other.id, LONG).await;
     assert_eq!(claimed.len(), 2);
     lab.finish(ended, success()).await;
-    lab.release(released, taskflow::store::HoldOutcome::Run).await;
+    lab.release(released, crate::store::HoldOutcome::Run).await;
     lab.store.cancel(vec![stops.id], String::new()).await.unwrap();
 
     let unknown = RunRef::new(TaskId::new(), 1);
@@ -144,7 +144,7 @@ pub(crate) async fn only_lost_runs_in_a_row_make_poison(lab: Lab) {
         let id = lab.add(new).await;
         let lose = async || only(lab.lose(&[lab.claim_one().await.run]).await).status;
         assert_eq!(lose().await, TaskStatus::Pending);
-        let ended = matches!(kind, taskflow::store::FinishKind::End { .. });
+        let ended = matches!(kind, crate::store::FinishKind::End { .. });
         lab.finish(lab.claim_one().await.run, kind).await;
         if ended {
             assert!(only(lab.store.retry(vec![id]).await.unwrap()).is_ok());
@@ -180,7 +180,7 @@ pub(crate) async fn a_lost_run_can_say_nothing_more(lab: Lab) {
     let run = lab.run(with_attempts("alpha", 3)).await;
     lab.lose(&[run]).await;
     let before = lab.portrait(run.id).await;
-    let progress = Some(taskflow::model::Progress::new(0.7, "still here".to_owned()));
+    let progress = Some(crate::model::Progress::new(0.7, "still here".to_owned()));
     let say = || Arc::new(vec![Report::new(run, progress.clone(), Vec::new())]);
     assert_eq!(lab.store.report(say()).await.unwrap(), [false]);
     assert_eq!(lab.renew(LONG, &[run]).await.lost, [run]);

@@ -1,45 +1,23 @@
-//! The cases every store must pass, by idea, and the list of them.
+//! The list of the cases, which is also a macro: it makes a test of each.
 //!
-//! A case is an `async fn(Lab)`: it gets a fresh store and two processes that have joined it. A new case is written
-//! into its room and its name into the list below; one that is forgotten there is a warning about unused code.
+//! A new case is written into its room and its name into the list below. One that is forgotten there is a warning about
+//! unused code.
 
-pub(crate) mod claim;
-pub(crate) mod compare;
-pub(crate) mod controls;
-pub(crate) mod documents;
-pub(crate) mod drain;
-pub(crate) mod expiry;
-pub(crate) mod finish;
-pub(crate) mod history;
-pub(crate) mod insert;
-pub(crate) mod key_limits;
-pub(crate) mod keys;
-pub(crate) mod lab;
-pub(crate) mod leases;
-pub(crate) mod limits;
-pub(crate) mod model;
-pub(crate) mod model_limits;
-pub(crate) mod model_schedules;
-pub(crate) mod prefetch;
-pub(crate) mod queue_infos;
-pub(crate) mod random;
-pub(crate) mod reads;
-pub(crate) mod schedules;
+use super::case::{Case, Part, Run};
 
-/// `contract!(name, open, cases)`: a module of that name with every case as a test of the stores that `open` gives,
-/// and `cases` random histories compared with the model.
-macro_rules! contract {
-    ($store:ident, $open:path, $random:expr) => {
-        mod $store {
-            $crate::contract::cases! { $open;
+/// Calls a macro with all cases: `[the macro] what it is called with`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __store_contract_cases {
+    ([$($then:tt)*] $($with:tt)*) => {
+        $($then)*! {
+            $($with)*
+            basic {
                 insert: a_task_is_read_back_as_it_was_added;
                 insert: an_insert_that_is_repeated_inserts_once;
                 insert: a_repeated_insert_answers_as_the_first_did_while_that_holds;
                 insert: text_of_every_kind_comes_back_intact;
                 insert: a_task_for_later_says_for_when;
-                insert: a_full_queue_refuses_a_group_whole_and_no_other;
-                insert: max_size_is_exact_when_many_insert_at_once;
-                insert: max_size_counts_who_waits_for_a_first_attempt_and_nobody_else;
                 insert: a_task_leased_at_insert_runs_from_the_start;
                 insert: a_lease_at_insert_respects_pauses_and_times;
                 insert: a_lease_if_idle_never_overtakes_who_is_due;
@@ -59,30 +37,15 @@ macro_rules! contract {
 
                 claim: equals_are_claimed_first_come_first_served;
                 claim: the_highest_priority_goes_first_over_all_queues;
-                claim: a_task_that_waits_for_its_key_changes_no_order;
                 claim: no_more_is_claimed_than_asked_from_a_queue_and_in_all;
                 claim: only_known_names_are_claimed;
                 claim: a_paused_queue_gives_nothing_until_it_is_resumed;
                 claim: a_task_for_later_is_claimed_when_its_time_has_come;
-                claim: a_claim_says_how_long_its_tasks_may_still_begin;
                 claim: the_next_due_time_is_that_of_the_names_and_queues_asked_for;
                 claim: what_is_not_due_hides_nothing_that_is;
                 claim: a_claim_brings_all_that_running_takes;
                 claim: a_retry_keeps_its_place_before_the_younger;
                 claim: many_who_claim_at_once_never_get_the_same_task;
-
-                prefetch: beyond_the_free_slots_a_claim_takes_only_what_may_run_twice;
-                prefetch: a_claim_ends_at_the_first_task_that_needs_a_slot;
-                prefetch: tasks_of_every_name_and_queue_keep_their_order;
-                prefetch: a_queue_that_is_not_prefetched_from_needs_a_slot_for_each_task;
-                prefetch: what_may_be_prefetched_is_what_a_lost_run_may_repeat;
-                prefetch: limits_and_keys_hold_for_what_is_prefetched;
-                prefetch: a_turn_prefetches_as_a_claim_does;
-
-                schedules: a_tick_is_dealt_with_once_and_no_earlier_one_after_it;
-                schedules: a_tick_can_pass_and_a_refused_one_has_passed;
-                schedules: of_32_that_fire_one_tick_at_once_one_does;
-                schedules: a_tick_far_ahead_of_the_stores_clock_waits_and_is_not_believed;
 
                 finish: a_success_keeps_its_result_and_its_attempt;
                 finish: a_retry_waits_its_delay_and_counts;
@@ -124,6 +87,59 @@ macro_rules! contract {
                 controls: a_pause_is_seen_and_stays_however_empty_the_queue;
                 controls: who_listens_hears_of_work_and_of_controls;
 
+                reads: who_is_not_there_is_none_not_an_error;
+                reads: ends_are_read_for_many_tasks_at_once;
+                reads: an_outline_is_its_record_without_what_may_be_large;
+                reads: a_list_is_newest_first_and_filtered;
+                reads: a_list_can_be_bounded_by_when_tasks_were_added;
+                reads: pages_are_complete_without_duplicates_while_tasks_come_and_end;
+                reads: numbers_are_true_after_every_kind_of_write;
+                reads: queues_are_listed_by_name_with_what_is_in_them;
+                reads: processes_are_listed_while_they_are_there;
+            }
+            full {
+                insert: a_full_queue_refuses_a_group_whole_and_no_other;
+                insert: max_size_is_exact_when_many_insert_at_once;
+                insert: max_size_counts_who_waits_for_a_first_attempt_and_nobody_else;
+
+                claim: a_task_that_waits_for_its_key_changes_no_order;
+                claim: a_claim_says_how_long_its_tasks_may_still_begin;
+
+                prefetch: beyond_the_free_slots_a_claim_takes_only_what_may_run_twice;
+                prefetch: a_claim_ends_at_the_first_task_that_needs_a_slot;
+                prefetch: tasks_of_every_name_and_queue_keep_their_order;
+                prefetch: a_queue_that_is_not_prefetched_from_needs_a_slot_for_each_task;
+                prefetch: what_may_be_prefetched_is_what_a_lost_run_may_repeat;
+                prefetch: limits_and_keys_hold_for_what_is_prefetched;
+                prefetch: a_turn_prefetches_as_a_claim_does;
+
+                limits: no_more_run_over_all_processes_than_a_queue_allows;
+                limits: a_shared_limit_is_exact_when_many_claim_at_once;
+                limits: no_more_start_in_a_stretch_of_time_than_a_queue_allows;
+                limits: a_rate_limit_is_exact_when_many_claim_at_once;
+                limits: a_rate_limit_whose_length_grows_goes_on;
+                limits: what_a_full_queue_refuses_is_counted_and_kept_if_asked_for;
+                limits: snoozes_are_counted_until_a_manual_retry;
+                limits: a_search_for_what_is_not_there_comes_to_an_end;
+                limits: a_hold_is_not_claimed_under_any_limit;
+
+                key_limits: no_more_of_one_key_run_than_a_queue_allows;
+                key_limits: every_key_gets_on_while_processes_disagree_about_its_limit;
+                key_limits: a_key_is_never_stuck_whatever_becomes_of_its_tasks;
+                key_limits: a_crowd_of_one_key_costs_others_nothing;
+                key_limits: key_limits_are_exact_when_many_claim_and_finish_at_once;
+
+                queue_infos: a_queues_stored_configuration_is_read_back_until_it_is_reset;
+                queue_infos: queues_tell_what_waits_for_how_long_and_what_ended_lately;
+
+                expiry: a_task_that_has_expired_is_never_started;
+                expiry: a_manual_retry_forgets_an_expiry_that_has_passed;
+                expiry: a_replacement_brings_its_expiry_and_its_key;
+
+                schedules: a_tick_is_dealt_with_once_and_no_earlier_one_after_it;
+                schedules: a_tick_can_pass_and_a_refused_one_has_passed;
+                schedules: of_32_that_fire_one_tick_at_once_one_does;
+                schedules: a_tick_far_ahead_of_the_stores_clock_waits_and_is_not_believed;
                 schedules: a_schedule_tells_what_became_of_its_last_tick;
                 schedules: ticks_of_a_paused_schedule_pass;
                 schedules: a_defined_schedule_is_kept_replaced_and_removed;
@@ -136,36 +152,6 @@ macro_rules! contract {
                 schedules: many_changes_come_in_portions_and_none_is_lost_while_more_come;
                 schedules: processes_tell_which_schedules_tick_in_them_and_since_when;
 
-                limits: no_more_run_over_all_processes_than_a_queue_allows;
-                limits: a_shared_limit_is_exact_when_many_claim_at_once;
-                limits: no_more_start_in_a_stretch_of_time_than_a_queue_allows;
-                limits: a_rate_limit_is_exact_when_many_claim_at_once;
-                limits: a_rate_limit_whose_length_grows_goes_on;
-                key_limits: no_more_of_one_key_run_than_a_queue_allows;
-                key_limits: every_key_gets_on_while_processes_disagree_about_its_limit;
-                key_limits: a_key_is_never_stuck_whatever_becomes_of_its_tasks;
-                key_limits: a_crowd_of_one_key_costs_others_nothing;
-                key_limits: key_limits_are_exact_when_many_claim_and_finish_at_once;
-                limits: what_a_full_queue_refuses_is_counted_and_kept_if_asked_for;
-                expiry: a_task_that_has_expired_is_never_started;
-                expiry: a_manual_retry_forgets_an_expiry_that_has_passed;
-                expiry: a_replacement_brings_its_expiry_and_its_key;
-                limits: snoozes_are_counted_until_a_manual_retry;
-                queue_infos: a_queues_stored_configuration_is_read_back_until_it_is_reset;
-                queue_infos: queues_tell_what_waits_for_how_long_and_what_ended_lately;
-                limits: a_search_for_what_is_not_there_comes_to_an_end;
-                limits: a_hold_is_not_claimed_under_any_limit;
-
-                reads: who_is_not_there_is_none_not_an_error;
-                reads: ends_are_read_for_many_tasks_at_once;
-                reads: an_outline_is_its_record_without_what_may_be_large;
-                reads: a_list_is_newest_first_and_filtered;
-                reads: a_list_can_be_bounded_by_when_tasks_were_added;
-                reads: pages_are_complete_without_duplicates_while_tasks_come_and_end;
-                reads: numbers_are_true_after_every_kind_of_write;
-                reads: queues_are_listed_by_name_with_what_is_in_them;
-                reads: processes_are_listed_while_they_are_there;
-
                 documents: a_document_is_read_back_as_it_was_written;
                 documents: documents_come_in_the_order_of_their_keys;
                 documents: an_answer_has_a_limit_and_goes_on_from_its_last_key;
@@ -176,34 +162,74 @@ macro_rules! contract {
                 documents: of_many_that_expect_one_version_one_writes;
                 documents: versions_of_writes_at_once_are_each_given_once;
                 documents: a_write_beyond_a_limit_is_refused_whole;
-            }
 
-            #[test]
-            fn any_history_goes_as_the_model_says() {
-                $crate::contract::random::compare_with_the_model($random, $open);
+                handles: what_one_handle_adds_another_runs;
+                handles: what_was_stored_outlasts_its_handle;
+                handles: of_many_handles_that_claim_at_once_each_task_goes_to_one;
             }
-
-            #[test]
-            fn any_history_of_documents_goes_as_a_map_says() {
-                $crate::contract::documents::compare_with_a_map($random, $open);
+            histories {
+                random: any_history_goes_as_the_model_says;
+                documents: any_history_of_documents_goes_as_a_map_says;
             }
         }
     };
 }
 
-macro_rules! cases {
-    ($open:path; $($room:ident: $case:ident;)*) => {
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                use $crate::contract::{$room, lab::{Lab, Opened}};
-                // A store whose server is not installed here is none; `open` has said so.
-                let opened: Option<Opened> = $open().into();
-                let Some(opened) = opened else { return };
-                $room::$case(Lab::new(opened).await).await;
-            }
-        )*
+/// Makes a test of each case of a part.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __store_contract_tests {
+    (basic: $suite:expr) => {
+        $crate::__store_contract_cases! { [$crate::__store_contract_test] basic ($suite) }
+    };
+    (full: $suite:expr) => {
+        $crate::__store_contract_cases! { [$crate::__store_contract_test] full ($suite) }
     };
 }
 
-pub(crate) use {cases, contract};
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __store_contract_test {
+    (basic ($suite:expr) basic { $($room:ident: $name:ident;)* } $($more:tt)*) => {
+        $(
+            #[test]
+            fn $name() {
+                $crate::testing::contract::Suite::run(&$suite, ::std::stringify!($name));
+            }
+        )*
+    };
+    (full ($suite:expr) basic { $($basic:tt)* } full { $($full:tt)* } histories { $($histories:tt)* }) => {
+        $crate::__store_contract_test! { basic ($suite) basic { $($basic)* $($full)* $($histories)* } }
+    };
+}
+
+macro_rules! list {
+    (
+        basic { $($basic_room:ident: $basic:ident;)* }
+        full { $($full_room:ident: $full:ident;)* }
+        histories { $($room:ident: $histories:ident;)* }
+    ) => {
+        pub(super) const CASES: &[Case] = &[
+            $(list!(on_store Basic $basic_room $basic),)*
+            $(list!(on_store Full $full_room $full),)*
+            $(
+                Case {
+                    room: stringify!($room),
+                    name: stringify!($histories),
+                    part: Part::Full,
+                    run: Run::OnStores(super::$room::$histories),
+                },
+            )*
+        ];
+    };
+    (on_store $part:ident $room:ident $name:ident) => {
+        Case {
+            room: stringify!($room),
+            name: stringify!($name),
+            part: Part::$part,
+            run: Run::OnStore(|lab| Box::pin(super::$room::$name(lab))),
+        }
+    };
+}
+
+__store_contract_cases! { [list] }

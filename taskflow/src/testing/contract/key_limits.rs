@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskflow::store::{Claimed, Finish, Finished};
-use taskflow::{QueueConfig, TaskId, TaskStatus};
+use crate::model::{QueueConfig, TaskId, TaskStatus};
+use crate::store::{Claimed, Finish, Finished};
 
 use super::lab::*;
 use super::limits::{keyed, request, succeed, take};
@@ -148,7 +148,7 @@ pub(crate) async fn key_limits_are_exact_when_many_claim_and_finish_at_once(lab:
                     for task in tasks {
                         // Before the finish: from then on another may start.
                         running.lock().unwrap()[keys[&task.run.id]] -= 1;
-                        let finish = taskflow::store::Finish::new(task.run, success());
+                        let finish = crate::store::Finish::new(task.run, success());
                         store.finish(Arc::new(vec![finish])).await.expect("finish");
                         done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     }

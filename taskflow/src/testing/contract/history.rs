@@ -3,14 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::model::{AttemptOutcome, NewTask, QueueConfig, RateLimit, TaskStatus, When};
+use crate::store::{FinishKind, InsertTask, SharedLimits, Start};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use taskflow::store::{FinishKind, InsertTask, SharedLimits, Start};
-use taskflow::{
-    AttemptOutcome, NewTask, QueueConfig, TaskStatus,
-    model::{RateLimit, When},
-};
 
 use super::lab::{LONG, end, give_back, limited, retry, success, with};
 use super::model_schedules::{Change, FireSpec};
@@ -237,12 +234,10 @@ fn limits() -> impl Strategy<Value = SharedLimits> {
     let rate = (0..4_usize, prop::sample::select(vec![LONG, LONGEST_RATE]));
     let rate = rate.prop_map(|(starts, per)| RateLimit::new(starts, per));
     (option::weighted(0.3, 0..4_usize), option::weighted(0.6, 0..3_usize), option::weighted(0.4, rate))
-        .prop_map(|(global_concurrency, key_concurrency, rate_limit)| {
-            let mut limits = SharedLimits::default();
-            limits.global_concurrency = global_concurrency;
-            limits.key_concurrency = key_concurrency;
-            limits.rate_limit = rate_limit;
-            limits
+        .prop_map(|(global_concurrency, key_concurrency, rate_limit)| SharedLimits {
+            global_concurrency,
+            key_concurrency,
+            rate_limit,
         })
 }
 

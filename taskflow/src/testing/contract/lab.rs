@@ -1,17 +1,18 @@
 //! A fresh store on the bench, two processes that use it, and short words for what cases do with it.
 
-use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use taskflow::store::{
+
+use super::fixture::Fixture;
+use crate::model::{
+    AttemptOutcome, InstanceId, InstanceInfo, NewTask, TaskFilter, TaskId, TaskRecord, TaskStatus,
+};
+use crate::store::{
     Claim, Claimed, Claims, Finish, FinishKind, Finished, HoldOutcome, InsertBatch, InsertGroup, InsertTask,
     Inserted, InsertedAs, Recovered, Refusal, Release, Renewal, Renewed, RunRef, Start, Store,
-};
-use taskflow::{
-    AttemptOutcome, InstanceInfo, NewTask, TaskFilter, TaskId, TaskRecord, TaskStatus, model::InstanceId,
 };
 
 /// A lease that does not end during a test.
@@ -19,33 +20,38 @@ pub(crate) const LONG: Duration = Duration::from_secs(3600);
 /// How long anything is waited for. Nothing here takes longer unless it never comes.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// What a store's `open` gives: the store, and what must live as long as it does (a directory, a container).
-pub(crate) struct Opened {
-    pub(crate) store: Arc<dyn Store>,
-    _keep: Box<dyn Any + Send>,
-}
-
-impl Opened {
-    pub(crate) fn new(store: impl Store, keep: impl Any + Send) -> Self {
-        Self { store: Arc::new(store), _keep: Box::new(keep) }
-    }
-}
-
 pub(crate) struct Lab {
     pub(crate) store: Arc<dyn Store>,
     /// The process that does things unless a case says who.
     pub(crate) me: InstanceInfo,
     pub(crate) other: InstanceInfo,
-    _opened: Opened,
+    fixture: Fixture,
 }
 
 impl Lab {
-    pub(crate) async fn new(opened: Opened) -> Self {
-        let store = Arc::clone(&opened.store);
+    pub(crate) async fn new(fixture: Fixture) -> Self {
+        let store = Arc::clone(&fixture.store);
         let (me, other) = (instance("here", 7), instance("elsewhere", 8));
         store.join(&me).await.expect("join");
         store.join(&other).await.expect("join");
-        Self { store, me, other, _opened: opened }
+        Self { store, me, other, fixture }
+    }
+
+    /// Another handle to the same tasks, as another process has one. `None` if the store cannot have one.
+    pub(crate) async fn another_handle(&self) -> Option<Arc<dyn Store>> {
+        let open = self.fixture.another.as_ref()?;
+        Some(open().await)
+    }
+
+    /// Drops the handle to the store, and goes on with another one, as a process does that starts again. `None` if the store
+    /// cannot have another one.
+    pub(crate) async fn reopened(self) -> Option<Self> {
+        let Self { store, me, other, fixture: Fixture { store: same, another, keep } } = self;
+        let open = another?;
+        drop((store, same));
+        let store = open().await;
+        let fixture = Fixture { store: Arc::clone(&store), another: Some(open), keep };
+        Some(Self { store, me, other, fixture })
     }
 
     // Adding.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::model::{AttemptOutcome, CancelOutcome, Error, TaskFilter, TaskId, TaskStatus, When};
+use crate::store::{Finished, Hint, HoldOutcome, Retention};
 use futures_util::StreamExt;
-use taskflow::store::{Finished, Hint, HoldOutcome, Retention};
-use taskflow::{AttemptOutcome, CancelOutcome, Error, TaskFilter, TaskId, TaskStatus, model::When};
 
 use super::lab::*;
 
@@ -155,8 +155,8 @@ pub(crate) async fn of_many_who_retry_at_once_one_reopens_each_task(lab: Lab) {
 pub(crate) async fn a_retried_task_holds_its_key_again(lab: Lab) {
     let id = lab.ended(with_key("alpha", "key"), TaskStatus::Failed).await;
     lab.store.retry(vec![id]).await.unwrap();
-    let again = lab.begin(with_key("alpha", "key"), taskflow::store::Start::Wait).await;
-    assert_eq!((again.id, again.kind), (id, taskflow::store::InsertedAs::Duplicate));
+    let again = lab.begin(with_key("alpha", "key"), crate::store::Start::Wait).await;
+    assert_eq!((again.id, again.kind), (id, crate::store::InsertedAs::Duplicate));
 }
 
 pub(crate) async fn only_what_has_ended_is_deleted(lab: Lab) {

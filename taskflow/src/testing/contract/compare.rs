@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use taskflow::{AttemptOutcome, Error, QueueInfo, TaskRecord, TaskStatus};
+use crate::model::{AttemptOutcome, Error, QueueInfo, TaskRecord, TaskStatus};
 
 use super::model::{Entry, Model, State};
 

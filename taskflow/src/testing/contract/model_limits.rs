@@ -6,16 +6,16 @@
 //!
 //! The contract leaves these open, and so does the model:
 //!
-//! - Whether a queue is idle ([`Start::LeaseIfIdle`](taskflow::store::Start)) whose due tasks have all expired or may wait
+//! - Whether a queue is idle ([`Start::LeaseIfIdle`](crate::store::Start)) whose due tasks have all expired or may wait
 //!   for others of their key. Histories do not ask for it then.
-//! - What [`Claims::next_due`](taskflow::store::Claims) says of a queue whose limits, other than its rate, are reached, and
+//! - What [`Claims::next_due`](crate::store::Claims) says of a queue whose limits, other than its rate, are reached, and
 //!   of tasks that will have expired when they are due.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
-use taskflow::store::SharedLimits;
-use taskflow::{TaskId, TaskStatus};
+use crate::model::{TaskId, TaskStatus};
+use crate::store::SharedLimits;
 
 use super::history::{LONGEST_RATE, Request};
 use super::model::{Entry, Model, State};

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use taskflow::store::{
+use crate::model::{AttemptOutcome, NewTask, QueueConfig, TaskFilter, TaskStatus};
+use crate::store::{
     Claim, Claimed, FinishKind, Finished, HoldOutcome, Inserted, InsertedAs, Refusal, Release, SharedLimits,
     Start,
 };
-use taskflow::{AttemptOutcome, NewTask, QueueConfig, TaskFilter, TaskStatus};
 
 use super::lab::*;
 

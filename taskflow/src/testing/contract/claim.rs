@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use taskflow::store::{Claim, Finished, InsertedAs, SharedLimits, Start};
-use taskflow::{LogLevel, LogLine, QueueConfig, TaskId, TaskStatus, model::When};
+use crate::model::{LogLevel, LogLine, QueueConfig, TaskId, TaskStatus, When};
+use crate::store::{Claim, Finished, InsertedAs, SharedLimits, Start};
 
 use super::lab::*;
 
@@ -199,7 +199,7 @@ pub(crate) async fn a_claim_brings_all_that_running_takes(lab: Lab) {
     assert_eq!((first.scheduled_for, first.log_lines, first.log_bytes), (None, 0, 0));
 
     let say = |message: &str| LogLine::new(SystemTime::now(), LogLevel::Info, message.to_owned(), 1);
-    let mut failed = taskflow::store::Finish::new(first.run, retry(Duration::ZERO));
+    let mut failed = crate::store::Finish::new(first.run, retry(Duration::ZERO));
     failed.lines = vec![say("four"), say("\u{e9}")];
     lab.finish_all(vec![failed]).await;
     let second = lab.claim_one().await;

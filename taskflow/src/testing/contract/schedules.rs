@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use taskflow::store::{
+use crate::model::{NewTask, TaskId, TickOutcome};
+use crate::store::{
     Declaration, Fire, FireAfter, Fired, InsertBatch, InsertGroup, InsertTask, InsertedAs, Refusal,
     ScheduleChange, ScheduleChanges, ScheduleState, Start,
 };
-use taskflow::{NewTask, TaskId, model::TickOutcome};
 
 use super::lab::{LONG, Lab, instance};
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use taskflow::QueueConfig;
+use crate::model::QueueConfig;
 
 use super::lab::*;
 
@@ -24,7 +24,7 @@ pub(crate) async fn a_queues_stored_configuration_is_read_back_until_it_is_reset
     let infos = lab.store.queues().await.expect("queues");
     assert_eq!(infos.iter().map(|it| &*it.name).collect::<Vec<_>>(), ["mail", "reports"]);
     assert_eq!(infos[0].global_concurrency, Some(5));
-    assert_eq!(infos[0].limits_from, taskflow::model::LimitsFrom::Store);
+    assert_eq!(infos[0].limits_from, crate::model::LimitsFrom::Store);
 
     let changed = config.concurrency(9);
     lab.store.set_queue("mail".to_owned(), Some(changed.clone())).await.expect("set");
@@ -46,9 +46,8 @@ pub(crate) async fn queues_tell_what_waits_for_how_long_and_what_ended_lately(la
     for _ in 0..2 {
         lab.add(task("alpha")).await;
     }
-    lab.add(with(task("alpha"), |task| task.when = taskflow::model::When::In(LONG))).await;
-    lab.add(with(task("alpha"), |task| task.when = taskflow::model::When::At(SystemTime::now() - LONG)))
-        .await;
+    lab.add(with(task("alpha"), |task| task.when = crate::model::When::In(LONG))).await;
+    lab.add(with(task("alpha"), |task| task.when = crate::model::When::At(SystemTime::now() - LONG))).await;
     let ended = lab.run(with(task("beta"), |task| task.queue = "mail".into())).await;
     lab.finish(ended, success()).await;
     let failed = lab.run(with(task("beta"), |task| task.queue = "mail".into())).await;

@@ -2,11 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use taskflow::store::TaskEnd;
-use taskflow::{
-    InstanceInfo, TaskFilter, TaskId, TaskStatus,
-    model::{Cursor, When},
-};
+use crate::model::{Cursor, InstanceInfo, TaskFilter, TaskId, TaskStatus, When};
+use crate::store::TaskEnd;
 
 use super::lab::*;
 
@@ -190,7 +187,7 @@ pub(crate) async fn numbers_are_true_after_every_kind_of_write(lab: Lab) {
     lab.assert_counts_are_true().await;
     lab.lose(&runs[5..8]).await;
     lab.assert_counts_are_true().await;
-    lab.release(hold, taskflow::store::HoldOutcome::Run).await;
+    lab.release(hold, crate::store::HoldOutcome::Run).await;
     lab.store.cancel(vec![later, runs[8].id], String::new()).await.unwrap();
     lab.assert_counts_are_true().await;
     lab.store.retry(vec![later, runs[3].id]).await.unwrap();

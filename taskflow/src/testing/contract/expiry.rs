@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use taskflow::store::{Finished, HoldOutcome, InsertedAs, Start};
-use taskflow::{AttemptOutcome, TaskStatus};
+use crate::model::{AttemptOutcome, TaskStatus};
+use crate::store::{Finished, HoldOutcome, InsertedAs, Start};
 
 use super::lab::*;
 
@@ -13,7 +13,7 @@ pub(crate) async fn a_task_that_has_expired_is_never_started(lab: Lab) {
     let in_time = lab.add(expiring("alpha")).await;
     let late = lab.add(expiring("alpha")).await;
     let of_a_stranger = lab.add(expiring("omega")).await;
-    let later = lab.add(with(expiring("alpha"), |task| task.when = taskflow::model::When::In(LONG))).await;
+    let later = lab.add(with(expiring("alpha"), |task| task.when = crate::model::When::In(LONG))).await;
     let hold = lab.hold(expiring("beta")).await;
     let lasting = lab.add(with(task("alpha"), |task| task.expires_at = Some(SystemTime::now() + LONG))).await;
     let first = lab.claim(1).await;

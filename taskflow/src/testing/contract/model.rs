@@ -3,11 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use taskflow::store::{FinishKind, Finished, HoldOutcome, InsertTask, InsertedAs, RunRef, Start};
-use taskflow::{
-    AttemptOutcome, CancelOutcome, Counts, NewTask, TaskId, TaskStatus,
-    model::{InstanceId, RetryPolicy, When},
+use crate::model::{
+    AttemptOutcome, CancelOutcome, Counts, InstanceId, NewTask, RetryPolicy, TaskId, TaskStatus, When,
 };
+use crate::store::{FinishKind, Finished, HoldOutcome, InsertTask, InsertedAs, RunRef, Start};
 
 use super::history::Request;
 use super::model_limits::Memory;
@@ -128,7 +127,6 @@ pub(crate) fn word(kind: InsertedAs) -> &'static str {
         InsertedAs::Held { .. } => "held",
         InsertedAs::Duplicate => "duplicate",
         InsertedAs::Replaced => "replaced",
-        _ => "unknown to the model",
     }
 }
 
@@ -272,7 +270,6 @@ impl Model {
                 task.attempt -= 1;
                 Some(delay)
             }
-            _ => unreachable!("no such kind is generated"),
         };
         if let Some(delay) = again {
             if stop { task.end(TaskStatus::Cancelled, None) } else { task.wait(delay.is_zero()) }

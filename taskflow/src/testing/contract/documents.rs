@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use crate::store::{Document, DocumentQuery, DocumentWrite, Retention, Store};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
-use taskflow::Store;
-use taskflow::store::{Document, DocumentQuery, DocumentWrite, Retention};
 
-use super::lab::{LONG, Lab, Opened, Patience, only};
+use super::fixture::Stores;
+use super::lab::{LONG, Lab, Patience, only};
 
 const KIND: &str = "notes";
 const OTHER: &str = "others";
@@ -398,13 +398,15 @@ async fn compare(store: &dyn Store, ops: &[Op]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Does `cases` histories, each to the same store after it was emptied.
-pub(crate) fn compare_with_a_map<O: Into<Option<Opened>>>(cases: u32, open: fn() -> O) {
+/// Does histories, each to the same store after it was emptied.
+pub(crate) fn any_history_of_documents_goes_as_a_map_says(stores: &Stores) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let opened: Option<Opened> = runtime.block_on(async { open().into() });
-    let Some(opened) = opened else { return };
-    let lab = runtime.block_on(Lab::new(opened));
-    let config = Config { failure_persistence: None, cases, max_shrink_time: 30_000, ..Config::default() };
+    let Some(fixture) = runtime.block_on(stores.open()) else { return };
+    let lab = runtime.block_on(Lab::new(fixture));
+    let mut config = Config { failure_persistence: None, max_shrink_time: 30_000, ..Config::default() };
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = stores.histories;
+    }
     let outcome = TestRunner::new(config).run(&prop::collection::vec(op(), 1..30), |ops| {
         runtime.block_on(async {
             lab.write_documents(KEYS.iter().map(|key| delete(key)).collect()).await;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskflow::store::{Claim, Claims, Finish, Finished, RunRef, SharedLimits, Start};
-use taskflow::{AttemptOutcome, NewTask, QueueConfig, TaskId, TaskStatus};
+use crate::model::{AttemptOutcome, NewTask, QueueConfig, TaskId, TaskStatus};
+use crate::store::{Claim, Claims, Finish, Finished, RunRef, SharedLimits, Start};
 
 use super::lab::*;
 

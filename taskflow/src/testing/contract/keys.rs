@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskflow::store::{Finished, InsertBatch, InsertGroup, Inserted, InsertedAs, Retention, Start};
-use taskflow::{AttemptOutcome, CancelOutcome, NewTask, TaskStatus, model::When};
+use crate::model::{AttemptOutcome, CancelOutcome, NewTask, TaskStatus, When};
+use crate::store::{Finished, InsertBatch, InsertGroup, Inserted, InsertedAs, Retention, Start};
 
 use super::lab::*;
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use taskflow::store::{Fired, ScheduleState};
-use taskflow::{TaskId, model::TickOutcome};
+use crate::model::{TaskId, TickOutcome};
+use crate::store::{Fired, ScheduleState};
 
 /// The instant that the histories mean by a number: in order, and all in the future.
 pub(crate) fn instant(number: u64) -> SystemTime {

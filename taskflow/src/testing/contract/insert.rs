@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use taskflow::store::{
+use crate::model::{
+    AttemptOutcome, LogLevel, LogLine, NewTask, Progress, TaskPhase, TaskSource, TaskStatus, When,
+};
+use crate::store::{
     Finished, HoldOutcome, InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Release,
     RunRef, Start,
-};
-use taskflow::{
-    AttemptOutcome, LogLevel, LogLine, NewTask, TaskStatus,
-    model::{Progress, TaskPhase, TaskSource, When},
 };
 
 use super::lab::*;
@@ -107,27 +106,23 @@ pub(crate) async fn text_of_every_kind_comes_back_intact(lab: Lab) {
     let duplicate = lab.begin(with_key("alpha", odd), Start::Wait).await;
     assert_eq!(duplicate, Inserted::new(new.id, InsertedAs::Duplicate));
     lab.add(with_key("alpha", "a")).await;
-    assert_eq!(lab.ids(taskflow::TaskFilter::new().tag(odd, odd)).await, [new.id]);
+    assert_eq!(lab.ids(crate::model::TaskFilter::new().tag(odd, odd)).await, [new.id]);
 
     let claimed = lab.claim(1).await.remove(0);
     assert_eq!((&claimed.args, &claimed.tags), (new.args.as_ref().unwrap(), &new.tags));
     let line = LogLine::new(SystemTime::now(), LogLevel::Warn, odd.to_owned(), 1);
-    let report =
-        taskflow::store::Report::new(claimed.run, Some(Progress::new(0.5, odd.to_owned())), vec![line]);
+    let report = crate::store::Report::new(claimed.run, Some(Progress::new(0.5, odd.to_owned())), vec![line]);
     assert_eq!(lab.store.report(Arc::new(vec![report])).await.unwrap(), [true]);
     assert_eq!(lab.get(new.id).await.progress.unwrap().message, odd);
     let error = odd.to_owned();
-    let failed = taskflow::store::FinishKind::Retry {
-        delay: Duration::ZERO,
-        outcome: AttemptOutcome::Panicked,
-        error,
-    };
+    let failed =
+        crate::store::FinishKind::Retry { delay: Duration::ZERO, outcome: AttemptOutcome::Panicked, error };
     assert_eq!(lab.finish(claimed.run, failed).await, Finished::Applied(TaskStatus::Pending));
     let record = lab.get(new.id).await;
     assert_eq!((record.error.as_deref(), record.attempts[0].error.as_deref()), (Some(odd), Some(odd)));
 
     let again = lab.claim(1).await.remove(0);
-    lab.finish(again.run, taskflow::store::FinishKind::Success { result: json.clone().into() }).await;
+    lab.finish(again.run, crate::store::FinishKind::Success { result: json.clone().into() }).await;
     let record = lab.get(new.id).await;
     assert_eq!(record.result.unwrap().get(), json);
     assert_eq!((record.tags, record.idempotency_key.unwrap()), (new.tags, odd.to_owned()));
@@ -277,7 +272,7 @@ pub(crate) async fn nobody_claims_a_held_task_until_it_is_released(lab: Lab) {
     assert_eq!((lab.status(hold.id).await, lab.get(hold.id).await.attempt), (TaskStatus::Pending, 0));
     assert!(lab.claim(10).await.is_empty());
 
-    let wrong = taskflow::store::RunRef::new(hold.id, hold.fence + 1);
+    let wrong = crate::store::RunRef::new(hold.id, hold.fence + 1);
     assert!(!lab.release(wrong, HoldOutcome::Run).await);
     assert_eq!(lab.finish(hold, success()).await, Finished::Stale, "a hold is no run");
     assert!(lab.release(hold, HoldOutcome::Run).await);
@@ -309,7 +304,7 @@ pub(crate) async fn a_hold_that_nobody_ends_is_ended_by_its_lease(lab: Lab) {
     let Inserted { id, kind: InsertedAs::Held { fence }, .. } = only(answers.unwrap()) else {
         panic!("not held")
     };
-    let hold = taskflow::store::RunRef::new(id, fence);
+    let hold = crate::store::RunRef::new(id, fence);
     lab.recover(&[hold]).await;
     assert!(!lab.release(hold, HoldOutcome::Cancel { reason: String::new() }).await, "too late");
     let claimed = lab.claim_one().await;
