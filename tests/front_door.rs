@@ -21,6 +21,7 @@ use taskflow::{Counts, QueueConfig, TaskContext, TaskFilter, TaskHandle, TaskMan
 
 /// The names of the root, modules first. What is written every day is here; the rest is in a module.
 const ROOT: &[&str] = &[
+    "mod admin",
     "mod manager",
     "mod model",
     "mod store",

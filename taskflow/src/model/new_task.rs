@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::{AddError, RetryPolicy, TaskId, TaskSource, limits, time};
+use serde_json::value::RawValue;
+
+use super::{AddError, RetryPolicy, TaskId, TaskRecord, TaskSource, TaskStatus, limits, time};
 
 /// A task to add, without its Rust type. [`add_all`](crate::TaskManager::add_all) takes it to add tasks of different kinds at
 /// once, and stores receive it to insert it.
@@ -99,6 +101,57 @@ impl NewTask {
     pub(crate) fn of_call(name: &'static str, args: Result<Arc<str>, AddError>) -> Self {
         let written = args.as_ref().ok().cloned();
         Self { written, ..Self::new(name, args) }
+    }
+
+    /// The record of this task if it is added at `now` and waits for its first attempt. A store that keeps records begins
+    /// with it.
+    ///
+    /// ```
+    /// use std::time::SystemTime;
+    /// use taskflow::{NewTask, TaskStatus};
+    ///
+    /// let record = NewTask::new("send_email", Ok(r#"{"to":"ada"}"#.into())).record(SystemTime::now());
+    /// assert_eq!((record.status, record.attempt, record.max_attempts), (TaskStatus::Pending, 0, 1));
+    /// ```
+    #[must_use]
+    pub fn record(&self, now: SystemTime) -> TaskRecord {
+        let scheduled_for = match self.when {
+            When::Now => None,
+            When::In(delay) => {
+                Some(time::from_micros(time::to_micros(now).saturating_add(time::micros(delay))))
+            }
+            When::At(at) => Some(at),
+        };
+        // Arguments are JSON; what is not was refused before.
+        let args = self.args.as_deref().ok().and_then(|args| RawValue::from_string(args.to_owned()).ok());
+        TaskRecord {
+            id: self.id,
+            name: self.name.clone().into_owned(),
+            queue: self.queue.clone().into_owned(),
+            status: TaskStatus::Pending,
+            priority: self.priority,
+            args: args.unwrap_or_else(|| RawValue::NULL.to_owned()),
+            tags: self.tags.clone(),
+            idempotency_key: self.idempotency_key.clone(),
+            run_key: self.run_key.clone(),
+            concurrency_key: self.concurrency_key.clone(),
+            source: self.source,
+            attempt: 0,
+            max_attempts: self.policy.max_attempts(),
+            attempts: Vec::new(),
+            created_at: now,
+            run_at: scheduled_for.unwrap_or(now),
+            scheduled_for,
+            expires_at: self.expires_at,
+            timeout: self.policy.timeout,
+            snoozes: 0,
+            started_at: None,
+            finished_at: None,
+            error: None,
+            result: None,
+            progress: None,
+            cancel_requested: false,
+        }
     }
 
     /// Checks every limit and returns the arguments.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
+use serde_json::value::RawValue;
 
 use super::{
     Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired, InsertBatch,
@@ -217,9 +218,17 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
 
     /// The same page as [`list`](Self::list), without the parts that may be large: arguments (`null`), result, progress
     /// and attempts. Bulk actions on a filter and searches read these, a thousand at a time. The default implementation
-    /// reads the whole records.
+    /// reads the whole records and drops these parts.
     fn list_outlines(&self, filter: TaskFilter) -> StoreFuture<'_, Page<TaskRecord>> {
-        self.list(filter)
+        Box::pin(async move {
+            let mut page = self.list(filter).await?;
+            for record in &mut page.items {
+                record.args = RawValue::NULL.to_owned();
+                (record.result, record.progress) = (None, None);
+                record.attempts.clear();
+            }
+            Ok(page)
+        })
     }
 
     /// How many tasks there are of each status.
@@ -270,13 +279,22 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// the answer is [`Early`](super::Fired::Early). Ticks for a start of the program are exempt. If the latest handled
     /// tick is further ahead than that, it was handled before the clock was set back. The store ignores it, and the
     /// tick that is handled now becomes the latest.
-    fn fire(&self, fire: Fire) -> StoreFuture<'_, Fired>;
+    ///
+    /// The default implementations of this call and of the four below are those of a store without schedules: it knows none,
+    /// and answers [`StoreErrorKind::Unsupported`] to a tick or a change.
+    fn fire(&self, _fire: Fire) -> StoreFuture<'_, Fired> {
+        unsupported(self, "schedules")
+    }
 
     /// Every schedule that has had a tick handled, is or was paused, has a definition, or is declared, by name.
-    fn schedules(&self) -> StoreFuture<'_, Vec<ScheduleState>>;
+    fn schedules(&self) -> StoreFuture<'_, Vec<ScheduleState>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
 
     /// One schedule by its name. The cost does not depend on how many schedules there are.
-    fn schedule(&self, name: String) -> StoreFuture<'_, Option<ScheduleState>>;
+    fn schedule(&self, _name: String) -> StoreFuture<'_, Option<ScheduleState>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
 
     /// The schedules that were defined or removed since an earlier answer's [`version`](ScheduleChanges::version), in
     /// the order of these changes: each once, as it is now. `since` 0 asks for every schedule that has a definition.
@@ -287,10 +305,14 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// [`MAX_REMOVED`](ScheduleChanges::MAX_REMOVED): a process that was away for longer still never adds a task for a
     /// removed schedule, because [`fire`](Self::fire) refuses its ticks. If the answered version is smaller than
     /// `since`, the store was restored to an earlier state: then ask for everything again.
-    fn schedule_changes(&self, since: u64) -> StoreFuture<'_, ScheduleChanges>;
+    fn schedule_changes(&self, since: u64) -> StoreFuture<'_, ScheduleChanges> {
+        Box::pin(std::future::ready(Ok(ScheduleChanges::new(since, Vec::new(), false))))
+    }
 
     /// Changes a schedule. Answers whether the store knew the schedule.
-    fn set_schedule(&self, schedule: String, change: ScheduleChange) -> StoreFuture<'_, bool>;
+    fn set_schedule(&self, _schedule: String, _change: ScheduleChange) -> StoreFuture<'_, bool> {
+        unsupported(self, "schedules")
+    }
 
     /// Deletes up to `limit` records of tasks that ended longer ago than `retention` says for their status, with their
     /// logs, and up to `limit` documents that have expired. Also deletes what is left of processes that have been gone
@@ -311,7 +333,7 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// that have expired. The default implementation keeps none and answers [`StoreErrorKind::Unsupported`]; then the
     /// faces of taskflow show no statistics, no audit log and no sessions.
     fn write_documents(&self, _writes: Vec<DocumentWrite>) -> StoreFuture<'_, Vec<Option<u64>>> {
-        Box::pin(std::future::ready(Err(no_documents(&self.location()))))
+        unsupported(self, "documents")
     }
 
     /// The documents that match, at most [`Document::MAX_BATCH`](super::Document::MAX_BATCH), in the order of their
@@ -319,12 +341,14 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// that have expired since the last [`prune`](Self::prune), but not on how many others there are. A store may read
     /// a large answer in several steps; then documents that are written meanwhile may be in it or not.
     fn documents(&self, _query: DocumentQuery) -> StoreFuture<'_, Vec<Document>> {
-        Box::pin(std::future::ready(Err(no_documents(&self.location()))))
+        unsupported(self, "documents")
     }
 }
 
-fn no_documents(store: &str) -> StoreError {
-    StoreError::new(StoreErrorKind::Unsupported, format!("the store {store} keeps no documents"))
+/// The answer of a store that does not keep these.
+fn unsupported<'a, T: Send + 'a>(store: &(impl Store + ?Sized), what: &str) -> StoreFuture<'a, T> {
+    let message = format!("the store {} keeps no {what}", store.location());
+    Box::pin(std::future::ready(Err(StoreError::new(StoreErrorKind::Unsupported, message))))
 }
 
 /// The state of a queue that applies to all processes.

@@ -1,7 +1,8 @@
 //! The contract between the engine and a database, and the stores that implement it.
 //!
 //! [`Store`] is all that the engine knows of a database. A `&dyn Store` is enough to run everything. Its documentation
-//! is the specification, and one test suite (`tests/store_contract.rs`) runs against every implementation.
+//! is the specification, [`transition`] has the rules of a task's states, and one test suite runs against every
+//! implementation: `taskflow::testing::contract`, of the feature `store-contract`.
 
 mod claim;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -30,7 +31,7 @@ mod source;
 mod sqlite;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod suspects;
-mod transition;
+pub mod transition;
 mod url;
 mod window;
 

@@ -4,6 +4,21 @@
 //! returns. So every store follows the same rules, and the rules are tested once, here. [`LostRun::next`] is the rule
 //! for lost runs. The effects of a claim and of an insert are not decided here, because each store applies both to many
 //! rows in one statement.
+//!
+//! A store outside this crate uses them the same way. One that keeps a [`TaskRecord`](crate::TaskRecord) for each task needs
+//! no columns: [`TaskState::of_record`] reads a record, and [`Change::write_to`] writes to it. All instants are microseconds
+//! since the epoch, in UTC; [`micros`] and [`instant`] convert them.
+//!
+//! ```
+//! use taskflow::store::transition::{self, Stage, TaskState};
+//! use taskflow::{CancelOutcome, TaskStatus};
+//!
+//! let waiting = TaskState::of_stage(Stage::Waiting);
+//! let decision = transition::cancel(Some(&waiting), "not wanted");
+//! assert_eq!(decision.answer, CancelOutcome::Cancelled);
+//! let change = decision.change.expect("a waiting task changes");
+//! assert_eq!(change.next.stage, Stage::Ended(TaskStatus::Cancelled));
+//! ```
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,23 +28,29 @@ use crate::model::{AttemptOutcome, CancelOutcome, Error, RetryPolicy, TaskId, Ta
 
 /// The error of a task that was asked to stop and would otherwise wait again, and of a task that was cancelled by its
 /// run key.
-pub(super) const CANCELLED: &str = "cancelled";
+pub const CANCELLED: &str = "cancelled";
 
 /// The error of an attempt whose process died.
-pub(super) const WORKER_LOST: &str = "worker lost";
+pub const WORKER_LOST: &str = "worker lost";
 
 /// The stage of a task, as far as the rules distinguish stages. Only the store knows whether a waiting task is due, or
 /// blocked by its concurrency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub enum Stage {
+    /// Pending, and not held.
     Waiting,
+    /// Pending, and held by an instance.
     Held,
+    /// Running under its fence.
     Running,
+    /// Ended with this status.
     Ended(TaskStatus),
 }
 
 impl Stage {
-    pub(super) fn status(self) -> TaskStatus {
+    /// The status that the task's record shows.
+    #[must_use]
+    pub fn status(self) -> TaskStatus {
         match self {
             Self::Waiting | Self::Held => TaskStatus::Pending,
             Self::Running => TaskStatus::Running,
@@ -40,58 +61,76 @@ impl Stage {
 
 /// The columns of a row that the rules need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TaskState {
-    pub(super) stage: Stage,
-    pub(super) attempt: u32,
-    pub(super) max_attempts: u32,
+#[non_exhaustive]
+pub struct TaskState {
+    /// Its stage.
+    pub stage: Stage,
+    /// The number of its current or last counted attempt; 0 before the first.
+    pub attempt: u32,
+    /// The number of the last attempt that it may make.
+    pub max_attempts: u32,
     /// The greatest fence that the task ever had.
-    pub(super) fence: u64,
+    pub fence: u64,
     /// The number of lost runs in a row.
-    pub(super) lost_runs: u32,
-    pub(super) snoozes: u32,
-    pub(super) cancel_requested: bool,
+    pub lost_runs: u32,
+    /// How often it has been given back as snoozed.
+    pub snoozes: u32,
+    /// Whether the run has been asked to stop.
+    pub cancel_requested: bool,
     /// Whether any attempt ever began.
-    pub(super) has_begun: bool,
-    /// In microseconds since the epoch, like all instants here.
-    pub(super) run_at: i64,
-    pub(super) expires_at: Option<i64>,
+    pub has_begun: bool,
+    /// When it is due.
+    pub run_at: i64,
+    /// Until when it may start.
+    pub expires_at: Option<i64>,
 }
 
 /// The columns to write to a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Change<'a> {
+#[non_exhaustive]
+pub struct Change<'a> {
     /// The row after the change. If its stage is ended, the task ends now; if it is pending or running, the row has no
     /// end time.
-    pub(super) next: TaskState,
+    pub next: TaskState,
     /// The run that ends now and is kept as an attempt.
-    pub(super) ended_run: Option<EndedRun<'a>>,
-    pub(super) error: ErrorChange<'a>,
+    pub ended_run: Option<EndedRun<'a>>,
+    /// How the stored error changes.
+    pub error: ErrorChange<'a>,
     /// The result that the run returned, as JSON. `None` leaves the stored result as it is.
-    pub(super) result: Option<&'a str>,
+    pub result: Option<&'a str>,
     /// Whether an ended task is reopened: then its end time and its progress are cleared.
-    pub(super) reopens: bool,
+    pub reopens: bool,
 }
 
 /// A run that has ended, as it is stored among the task's attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct EndedRun<'a> {
-    pub(super) outcome: AttemptOutcome,
-    pub(super) error: Option<&'a str>,
+#[non_exhaustive]
+pub struct EndedRun<'a> {
+    /// How it ended.
+    pub outcome: AttemptOutcome,
+    /// Its error message, if it has one.
+    pub error: Option<&'a str>,
 }
 
 /// How the stored error of a task changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ErrorChange<'a> {
+pub enum ErrorChange<'a> {
+    /// It stays.
     Keep,
+    /// The task has no error any more.
     Clear,
+    /// This is the error now.
     Set(Cow<'a, str>),
 }
 
 /// The answer to a command, and the change to write before answering, if there is one.
 #[derive(Debug)]
-pub(super) struct Decision<'a, A> {
-    pub(super) answer: A,
-    pub(super) change: Option<Change<'a>>,
+#[non_exhaustive]
+pub struct Decision<'a, A> {
+    /// What the store answers.
+    pub answer: A,
+    /// What it writes before that, under the row's fence.
+    pub change: Option<Change<'a>>,
 }
 
 impl<A> Decision<'_, A> {
@@ -101,10 +140,10 @@ impl<A> Decision<'_, A> {
 }
 
 impl TaskState {
-    /// A task with only its stage. Use it to learn what a command writes where the other columns do not
-    /// matter.
-    #[cfg(feature = "redis")]
-    pub(super) fn of_stage(stage: Stage) -> Self {
+    /// A task of that stage, with nothing else known of it: every number is 0, and it has begun if it is running. A store
+    /// sets the other columns from its row.
+    #[must_use]
+    pub fn of_stage(stage: Stage) -> Self {
         Self {
             stage,
             attempt: 0,
@@ -121,7 +160,8 @@ impl TaskState {
 
     /// Whether the task waits for its first attempt. Then it counts towards `max_size`, and an add with the same run
     /// key replaces it.
-    pub(super) fn waits_for_first(&self) -> bool {
+    #[must_use]
+    pub fn waits_for_first(&self) -> bool {
         self.attempt == 0 && self.stage.status() == TaskStatus::Pending
     }
 
@@ -156,8 +196,8 @@ impl<'a> Change<'a> {
     }
 
     /// When the task ended, if the change ends it.
-    #[cfg(any(feature = "postgres", test))]
-    pub(super) fn finished_at(&self, now: i64) -> Option<i64> {
+    #[must_use]
+    pub fn finished_at(&self, now: i64) -> Option<i64> {
         matches!(self.next.stage, Stage::Ended(_)).then_some(now)
     }
 
@@ -174,7 +214,8 @@ impl<'a> Change<'a> {
     }
 
     /// The answer of a recovery that made this change; `from` is the row before the change.
-    pub(super) fn recovered(&self, from: &TaskState, id: TaskId, name: Arc<str>) -> Recovered {
+    #[must_use]
+    pub fn recovered(&self, from: &TaskState, id: TaskId, name: Arc<str>) -> Recovered {
         match (from.stage, self.next.stage, &self.error) {
             (Stage::Held, ..) => Recovered::from_hold(id, name),
             (Stage::Waiting, ..) => Recovered::from_expiry(id, name),
@@ -187,7 +228,8 @@ impl<'a> Change<'a> {
 }
 
 /// Ends the run under that fence. Here and below, `task` is `None` if there is no such task.
-pub(super) fn finish<'a>(
+#[must_use]
+pub fn finish<'a>(
     task: Option<&TaskState>,
     fence: u64,
     kind: &'a FinishKind,
@@ -248,11 +290,8 @@ fn end_run<'a>(task: &TaskState, kind: &'a FinishKind, now: i64) -> Change<'a> {
 }
 
 /// Ends the hold under that fence. The answer says whether the task is now in the state that the release asks for.
-pub(super) fn release<'a>(
-    task: Option<&TaskState>,
-    fence: u64,
-    outcome: &'a HoldOutcome,
-) -> Decision<'a, bool> {
+#[must_use]
+pub fn release<'a>(task: Option<&TaskState>, fence: u64, outcome: &'a HoldOutcome) -> Decision<'a, bool> {
     let Some(task) = task.filter(|task| task.fence == fence) else { return Decision::nothing(false) };
     let change = match (task.stage, outcome) {
         (Stage::Held, HoldOutcome::Run) => end_hold(task),
@@ -273,7 +312,8 @@ fn end_hold(task: &TaskState) -> Change<'static> {
 }
 
 /// Cancels the task, or asks it to stop if it is running.
-pub(super) fn cancel<'a>(task: Option<&TaskState>, reason: &'a str) -> Decision<'a, CancelOutcome> {
+#[must_use]
+pub fn cancel<'a>(task: Option<&TaskState>, reason: &'a str) -> Decision<'a, CancelOutcome> {
     let Some(task) = task else { return Decision::nothing(CancelOutcome::NotFound) };
     match task.stage {
         Stage::Waiting | Stage::Held => {
@@ -291,7 +331,8 @@ pub(super) fn cancel<'a>(task: Option<&TaskState>, reason: &'a str) -> Decision<
 
 /// Cancels the task if it waits for its first attempt, for a request to cancel the tasks of its run key. The answer
 /// says whether it was cancelled.
-pub(super) fn cancel_by_run_key(task: Option<&TaskState>) -> Decision<'static, bool> {
+#[must_use]
+pub fn cancel_by_run_key(task: Option<&TaskState>) -> Decision<'static, bool> {
     match task.filter(|task| task.waits_for_first()) {
         Some(task) => Decision { answer: true, change: cancel(Some(task), CANCELLED).change },
         None => Decision::nothing(false),
@@ -300,7 +341,8 @@ pub(super) fn cancel_by_run_key(task: Option<&TaskState>) -> Decision<'static, b
 
 /// Reopens an ended task at a user's request, with `attempts` more attempts: as many as its policy allows. `key_holder`
 /// is another task that holds its idempotency key now.
-pub(super) fn retry(
+#[must_use]
+pub fn retry(
     id: TaskId,
     task: Option<&TaskState>,
     attempts: u32,
@@ -327,12 +369,8 @@ pub(super) fn retry(
 
 /// Moves a task on after its lease ended or its `expires_at` passed. `None` if the task has no lease and has not
 /// expired. `chance`, from 0 to 1, determines the jitter.
-pub(super) fn recover(
-    task: &TaskState,
-    policy: &RetryPolicy,
-    chance: f64,
-    now: i64,
-) -> Option<Change<'static>> {
+#[must_use]
+pub fn recover(task: &TaskState, policy: &RetryPolicy, chance: f64, now: i64) -> Option<Change<'static>> {
     match task.stage {
         Stage::Held => Some(end_hold(task)),
         Stage::Running => Some(lose_run(task, policy, chance, now)),
@@ -341,7 +379,8 @@ pub(super) fn recover(
 }
 
 /// Cancels a waiting task whose `expires_at` has passed.
-pub(super) fn expire(task: &TaskState, now: i64) -> Option<Change<'static>> {
+#[must_use]
+pub fn expire(task: &TaskState, now: i64) -> Option<Change<'static>> {
     let is_over = task.stage == Stage::Waiting && task.has_expired(now);
     is_over.then(|| Change::end(*task, TaskStatus::Cancelled, Recovered::EXPIRED))
 }
@@ -366,9 +405,14 @@ fn lose_run(task: &TaskState, policy: &RetryPolicy, chance: f64, now: i64) -> Ch
 }
 
 /// The instant `length` after `now`.
-pub(super) fn later(now: i64, length: std::time::Duration) -> i64 {
+#[must_use]
+pub fn later(now: i64, length: std::time::Duration) -> i64 {
     now.saturating_add(time::micros(length))
 }
+
+mod record;
+
+pub use record::{instant, micros};
 
 #[cfg(test)]
 mod tests;
