@@ -3,6 +3,8 @@
 //! One reader per process reads counts and queues while somebody watches, and nobody reads while nobody does. It rests for at
 //! least 20 times as long as its last read took, so that any number of pages costs the store at most a twentieth of its time.
 
+use std::any::Any;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -49,7 +51,7 @@ pub(crate) struct Rare {
 impl Beat {
     /// How long this read may be shown before the next one.
     pub(crate) fn rest(&self) -> Duration {
-        (self.cost * DUTY).clamp(REST.0, REST.1)
+        rest(self.cost)
     }
 
     /// The same beat with queues that were read later.
@@ -64,6 +66,21 @@ impl Beat {
     }
 }
 
+fn rest(cost: Duration) -> Duration {
+    (cost * DUTY).clamp(REST.0, REST.1)
+}
+
+/// The most shared values.
+const MAX_SLOTS: usize = 64;
+
+/// A shared value.
+#[derive(Debug)]
+struct Slot {
+    value: Arc<dyn Any + Send + Sync>,
+    read_at: Instant,
+    cost: Duration,
+}
+
 /// The pulse of one router.
 #[derive(Debug, Default)]
 pub(crate) struct Live(Arc<Shared>);
@@ -75,6 +92,7 @@ struct Shared {
     viewers: AtomicUsize,
     /// Whether the reader runs. It ends under this lock when it finds no viewers.
     runs: parking_lot::Mutex<bool>,
+    slots: parking_lot::Mutex<HashMap<String, Arc<Mutex<Option<Slot>>>>>,
 }
 
 impl Default for Shared {
@@ -84,7 +102,8 @@ impl Default for Shared {
             last: Mutex::default(),
             sender,
             viewers: AtomicUsize::new(0),
-            runs: parking_lot::Mutex::new(false),
+            runs: Default::default(),
+            slots: Default::default(),
         }
     }
 }
@@ -121,6 +140,36 @@ impl Live {
     /// When the store fails.
     pub(crate) async fn beat(&self, tasks: &TaskManager) -> Result<Arc<Beat>, Error> {
         self.0.beat(tasks).await
+    }
+
+    /// A value that costs more than a glance, such as statistics or groups of failures: the one of the last read if that is
+    /// fresh by the same rule, else of a new read. Readers of one key at the same time share it.
+    ///
+    /// # Errors
+    /// Those of the read.
+    pub(crate) async fn shared<T: Send + Sync + 'static, E>(
+        &self,
+        key: String,
+        read: impl Future<Output = Result<T, E>>,
+    ) -> Result<Arc<T>, E> {
+        let slot = {
+            let mut slots = self.0.slots.lock();
+            if slots.len() >= MAX_SLOTS && !slots.contains_key(&key) {
+                // The keys come from addresses, so their number is not bounded by itself.
+                slots.clear();
+            }
+            Arc::clone(slots.entry(key).or_default())
+        };
+        let mut slot = slot.lock().await;
+        if let Some(value) = slot.as_ref().filter(|slot| slot.read_at.elapsed() < rest(slot.cost))
+            && let Ok(value) = Arc::clone(&value.value).downcast()
+        {
+            return Ok(value);
+        }
+        let began = Instant::now();
+        let value = Arc::new(read.await?);
+        *slot = Some(Slot { value: Arc::clone(&value) as _, read_at: Instant::now(), cost: began.elapsed() });
+        Ok(value)
     }
 
     /// Watches the pulse; `None` if 64 streams are open.

@@ -140,7 +140,9 @@ fn call(
 ) -> Call {
     let within = parts.uri.path();
     let outer = parts.extensions.get::<OriginalUri>().map_or(within, |uri| uri.path());
-    let base = outer.strip_suffix(within).unwrap_or_default().trim_end_matches('/').to_owned();
+    // The root of a nested router is called without its slash.
+    let base = if within == "/" { outer } else { outer.strip_suffix(within).unwrap_or_default() };
+    let base = base.trim_end_matches('/').to_owned();
     let query = parts.uri.query().unwrap_or_default();
     let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     let remote = parts.extensions.get::<ConnectInfo<SocketAddr>>();

@@ -201,7 +201,7 @@ function picked() {
 
 /* Keys */
 let went = 0;
-const GO = { o: "/", t: "/tasks", f: "/failures", q: "/queues", s: "/schedules", w: "/workers", y: "/types", a: "/audit" };
+const GO = { o: "", t: "/tasks", f: "/failures", q: "/queues", s: "/schedules", w: "/workers", y: "/types", a: "/audit" };
 function move(step) {
   const all = $$("tbody tr").filter((it) => $("a", it)); if (!all.length) return;
   const at = all.findIndex((it) => it.classList.contains("at"));
@@ -226,7 +226,7 @@ function key(event) {
   if (event.target.closest("input:not([type=checkbox]),textarea,select")) { if (event.key === "Escape") event.target.blur(); return; }
   if ($("dialog[open]")) return;
   const k = event.key;
-  if (Date.now() - went < 1200 && GO[k]) { went = 0; location.assign(base() + GO[k]); return; }
+  if (Date.now() - went < 1200 && k in GO) { went = 0; location.assign(base() + GO[k] || "/"); return; }
   const at = $("tr.at"), acts = {
     g: () => { went = Date.now(); }, "/": () => $(".search input").select(), "?": () => $("#keys").showModal(),
     j: () => move(1), k: () => move(-1), r: () => location.reload(), p: () => pause(!paused),

@@ -21,6 +21,8 @@ use crate::web::problem::Problem;
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) base: String,
+    /// The address of the overview.
+    pub(crate) home: String,
     pub(crate) site: Arc<str>,
     pub(crate) page: String,
     /// Which part of the navigation the page belongs to.
@@ -49,7 +51,7 @@ pub(crate) struct Frame {
 #[derive(Debug)]
 pub(crate) struct Item {
     pub(crate) key: &'static str,
-    pub(crate) path: &'static str,
+    pub(crate) path: String,
     pub(crate) label: &'static str,
     pub(crate) icon: &'static str,
     pub(crate) count: String,
@@ -57,20 +59,20 @@ pub(crate) struct Item {
 }
 
 const NAV: [(&str, &str, &str, &str); 9] = [
-    ("overview", "", "Overview", "M2.500 13.500V9m3.700 4.500V3m3.700 10.500V6.500m3.700 7V10.500"),
-    ("tasks", "tasks", "Tasks", "M6 4h8M6 8h8M6 12h8M2.500 4h.01M2.500 8h.01M2.500 12h.01"),
-    ("failures", "failures", "Failures", "M8 2.500 14.500 13.500H1.500zM8 6.500v3.200M8 11.700h.01"),
-    ("queues", "queues", "Queues", "M8 2 14 5 8 8 2 5zM2 8l6 3 6-3M2 11l6 3 6-3"),
-    ("schedules", "schedules", "Schedules", "M8 2a6 6 0 1 1 0 12A6 6 0 0 1 8 2zM8 4.800V8l2.200 1.400"),
+    ("overview", "/", "Overview", "M2.500 13.500V9m3.700 4.500V3m3.700 10.500V6.500m3.700 7V10.500"),
+    ("tasks", "/tasks", "Tasks", "M6 4h8M6 8h8M6 12h8M2.500 4h.01M2.500 8h.01M2.500 12h.01"),
+    ("failures", "/failures", "Failures", "M8 2.500 14.500 13.500H1.500zM8 6.500v3.200M8 11.700h.01"),
+    ("queues", "/queues", "Queues", "M8 2 14 5 8 8 2 5zM2 8l6 3 6-3M2 11l6 3 6-3"),
+    ("schedules", "/schedules", "Schedules", "M8 2a6 6 0 1 1 0 12A6 6 0 0 1 8 2zM8 4.800V8l2.200 1.400"),
     (
         "workers",
         "workers",
         "Workers",
         "M2.500 3h11v4.300h-11zM2.500 8.700h11V13h-11zM5 5.150h.01M5 10.850h.01",
     ),
-    ("types", "types", "Types", "M5.500 4 2 8l3.500 4M10.500 4 14 8l-3.500 4"),
-    ("audit", "audit", "Audit", "M3.500 2h9v12h-9zM6 5.500h4M6 8h4M6 10.500h2.500"),
-    ("operations", "operations", "Operations", "M2 5h7M12 5h2M2 11h2M7 11h7M9 3v4h3V3zM4 9v4h3V9z"),
+    ("types", "/types", "Types", "M5.500 4 2 8l3.500 4M10.500 4 14 8l-3.500 4"),
+    ("audit", "/audit", "Audit", "M3.500 2h9v12h-9zM6 5.500h4M6 8h4M6 10.500h2.500"),
+    ("operations", "/operations", "Operations", "M2 5h7M12 5h2M2 11h2M7 11h7M9 3v4h3V3zM4 9v4h3V9z"),
 ];
 
 impl Frame {
@@ -88,11 +90,14 @@ impl Frame {
             .filter(|(key, ..)| *key != "audit" || sees_audit)
             .map(|(key, path, label, icon)| {
                 let count = values.get(&format!("nav.{key}")).cloned().unwrap_or_default();
+                let path =
+                    if path == "/" { home(&call.base).to_owned() } else { format!("{}{path}", call.base) };
                 Item { key, path, label, icon, count, is_bad: key == "failures" }
             })
             .collect();
         Self {
             base: call.base.clone(),
+            home: home(&call.base).to_owned(),
             site: Arc::clone(&desk.title),
             page: page.into(),
             at,
@@ -215,9 +220,9 @@ pub(crate) fn strip(beat: &Beat, actor: &Actor) -> Vec<Cell> {
                 waiting(pending),
                 "?phase=waiting",
             ),
-            cell("later", "scheduled", "Later", later_title, later, "?phase=scheduled&phase=retrying"),
-            cell("running", "running", "Running", "Running now", running, "?status=running"),
-            cell("ended", "success", "Ended", "Ended, in any way", ended, "?phase=ended"),
+            cell("later", "/scheduled", "Later", later_title, later, "?phase=scheduled&phase=retrying"),
+            cell("running", "/running", "Running", "Running now", running, "?status=running"),
+            cell("ended", "/success", "Ended", "Ended, in any way", ended, "?phase=ended"),
         ];
     }
     let counts = &beat.counts;
@@ -232,8 +237,8 @@ pub(crate) fn strip(beat: &Beat, actor: &Actor) -> Vec<Cell> {
             counts.pending - later,
             "?phase=waiting",
         ),
-        cell("later", "scheduled", "Later", later_title, later, "?phase=scheduled&phase=retrying"),
-        cell("running", "running", "Running", "Running now", counts.running, "?status=running"),
+        cell("later", "/scheduled", "Later", later_title, later, "?phase=scheduled&phase=retrying"),
+        cell("running", "/running", "Running", "Running now", counts.running, "?status=running"),
         cell(
             "success",
             "success",
@@ -242,7 +247,7 @@ pub(crate) fn strip(beat: &Beat, actor: &Actor) -> Vec<Cell> {
             counts.success,
             "?status=success",
         ),
-        cell("failed", "failed", "Failed", "The last attempt failed", counts.failed, "?status=failed"),
+        cell("failed", "/failed", "Failed", "The last attempt failed", counts.failed, "?status=failed"),
         cell(
             "interrupted",
             "interrupted",
@@ -319,6 +324,11 @@ pub(crate) fn headline(beat: &Beat, actor: &Actor) -> String {
         parts.push(format!("oldest waiting {}", length(oldest)));
     }
     parts.join(" · ")
+}
+
+/// The address of the overview: a nested router is not called with a slash behind its prefix.
+pub(crate) fn home(base: &str) -> &str {
+    if base.is_empty() { "/" } else { base }
 }
 
 /// A query string with its question mark; empty for no pairs.

@@ -1,12 +1,14 @@
 //! Failures, grouped by task and error.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::fingerprint::fingerprint;
 use super::words::{between, first_line};
 use crate::manager::TaskManager;
 use crate::model::{Error, TaskFilter, TaskId, TaskRecord, TaskStatus};
+use crate::web::call::Call;
 
 /// The most bad endings that are looked at.
 pub(crate) const LOOKED_AT: usize = 5_000;
@@ -42,11 +44,22 @@ pub(crate) struct Groups {
     pub(crate) is_cut: bool,
 }
 
-/// Groups the newest bad endings that match the filter.
+/// Groups the newest bad endings that match the filter and that the actor sees. Readers at the same time share a read.
 ///
 /// # Errors
 /// When the store fails.
 pub(crate) async fn read(
+    call: &Call,
+    filter: TaskFilter,
+    since: Option<Duration>,
+    now: SystemTime,
+) -> Result<Arc<Groups>, Error> {
+    let filter = call.actor.narrow(filter);
+    let key = format!("groups {since:?} {:?}", filter.queues);
+    call.desk.live.shared(key, group(call.console().tasks(), filter, since, now)).await
+}
+
+async fn group(
     tasks: &TaskManager,
     mut filter: TaskFilter,
     since: Option<Duration>,

@@ -22,7 +22,7 @@ struct View {
 /// The page of this problem. Whoever is not logged in is led to the login, and from there back.
 pub(crate) fn page(call: &Call, problem: Problem) -> Response {
     let path = call.parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let here = format!("{}{path}", call.base);
+    let here = if path == "/" { frame::home(&call.base).to_owned() } else { format!("{}{path}", call.base) };
     let is_page = call.parts.method == Method::GET;
     if problem.status == StatusCode::UNAUTHORIZED
         && call.desk.access.has_users()

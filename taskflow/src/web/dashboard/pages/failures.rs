@@ -77,7 +77,7 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
     if let Some(queue) = call.field("queue") {
         filter = filter.queue(queue);
     }
-    let found = groups::read(tasks, call.actor.narrow(filter), since, now).await?;
+    let found = groups::read(&call, filter, since, now).await?;
     let count: u64 = found.groups.iter().map(|group| group.count).sum();
     let (may_retry, may_delete) = (call.may(Permission::Retry), call.may(Permission::DeleteMany));
     let since_text = since.map(|since| format!(" in the last {}", words::length(since))).unwrap_or_default();

@@ -45,7 +45,7 @@ fn view(call: &Call, problem: String, next: &str, name: &str) -> View {
 
 pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
     if !call.desk.access.has_users() {
-        return Ok(see_other(&format!("{}/", call.base)));
+        return Ok(see_other(frame::home(&call.base)));
     }
     frame::page(StatusCode::OK, &view(&call, String::new(), call.field("next").unwrap_or_default(), ""))
 }
@@ -56,8 +56,7 @@ pub(crate) async fn log_in(call: Call) -> Result<Response, Problem> {
     let (name, next) = (field("name"), field("next"));
     match login::log_in(&call, name, field("password").to_owned()).await {
         Ok((cookie, _)) => {
-            let home = format!("{}/", call.base);
-            let next = if login::is_local(next) { next } else { &home };
+            let next = if login::is_local(next) { next } else { frame::home(&call.base) };
             Ok(login::with_cookie(see_other(next), cookie))
         }
         Err(problem)
@@ -84,6 +83,7 @@ pub(crate) async fn log_out(call: Call) -> Result<Response, Problem> {
     let form = call.form().await.unwrap_or_default();
     let everywhere = form.iter().any(|(key, value)| key == "everywhere" && value == "true");
     let cookie = login::log_out(&call, everywhere).await?;
-    let to = if call.desk.access.has_users() { "login" } else { "" };
-    Ok(login::with_cookie(see_other(&format!("{}/{to}", call.base)), cookie))
+    let login = format!("{}/login", call.base);
+    let to = if call.desk.access.has_users() { &login } else { frame::home(&call.base) };
+    Ok(login::with_cookie(see_other(to), cookie))
 }

@@ -54,7 +54,7 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
     busy.sort_by_key(|queue| (std::cmp::Reverse(queue.running + queue.waiting()), queue.name.clone()));
     busy.truncate(QUEUES);
     busy.sort_by(|a, b| a.name.cmp(&b.name));
-    let sparks = history::by_queue(tasks, now).await;
+    let sparks = history::by_queue(&call).await;
     let table = busy.iter().map(|queue| Queue::new(&call.base, queue, sparks.line(&queue.name)));
     let chart = history::throughput(&call, now, None).await;
     let view = View {
@@ -82,8 +82,7 @@ async fn attention(call: &Call, beat: &Beat, now: SystemTime) -> Result<Vec<Atte
 
 async fn failing(call: &Call, now: SystemTime, found: &mut Vec<Attention>) -> Result<(), Error> {
     let hour = Some(Duration::from_secs(3_600));
-    let groups =
-        groups::read(call.console().tasks(), call.actor.narrow(TaskFilter::new()), hour, now).await?;
+    let groups = groups::read(call, TaskFilter::new(), hour, now).await?;
     let more = groups.groups.len().saturating_sub(GROUPS);
     for group in groups.groups.iter().take(GROUPS) {
         let message = if group.message.is_empty() { group.status.to_string() } else { group.message.clone() };

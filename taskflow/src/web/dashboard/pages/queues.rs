@@ -1,7 +1,7 @@
 //! Queues, and one queue with its limits. The form of the limits is on a page that no live update touches.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use askama::Template;
 use axum::response::Response;
@@ -63,7 +63,7 @@ struct Fact {
 pub(crate) async fn list(call: Call) -> Result<Response, Problem> {
     let tasks = call.console().tasks();
     let beat = call.desk.live.beat(tasks).await?;
-    let sparks = history::by_queue(tasks, SystemTime::now()).await;
+    let sparks = history::by_queue(&call).await;
     let seen: Vec<_> = beat.queues.iter().filter(|queue| call.actor.sees_queue(&queue.name)).collect();
     let waiting: u64 = seen.iter().map(|queue| queue.waiting()).sum();
     let running: u64 = seen.iter().map(|queue| queue.running).sum();
@@ -102,7 +102,7 @@ async fn view(call: &Call, refused: Option<Refused>) -> Result<One, Problem> {
     // The limits in the form are those of now, not of the last beat.
     let now = beat.with_queues(tasks.queues().await?);
     let info = find(call, &now)?;
-    let sparks = history::by_queue(tasks, SystemTime::now()).await;
+    let sparks = history::by_queue(call).await;
     let (form, problem) = refused.map_or((None, String::new()), |it| (Some(it.form), it.problem));
     let fields = fields(info).map(|mut field| {
         if let Some(form) = &form {
