@@ -1,5 +1,24 @@
 //! Adding tasks from axum handlers, so that they run after the response; and, with the features `api` and `dashboard`, the
 //! faces for people and programs: [`Admin`].
+//!
+//! Every request to them passes one table of routes, which says what it needs: an actor, a permission, its own site.
+//! The OpenAPI document at `/api/v1/openapi.json` is made from the same table.
+//!
+//! # Errors of the API
+//! An error is `application/problem+json`, with a `code` that never changes and, for a wrong request, the `field`.
+//!
+//! | code | status | |
+//! |---|---|---|
+//! | `unauthenticated` | 401 | no token or session, or a wrong one |
+//! | `forbidden`, `cross_origin` | 403 | the permission is missing; the request comes from another site |
+//! | `not_found`, `unknown_queue`, `unknown_schedule` | 404 | there is no such thing, or the actor may not see it |
+//! | `not_retryable`, `not_ended`, `key_taken`, `declared` | 409 | the task or schedule does not allow it now |
+//! | `changed` | 409 | the number of matching tasks is not the expected one |
+//! | `unknown_task` | 409 | no live process knows the task that is to be added |
+//! | `invalid`, `empty_filter` | 400, 415, 422 | a field or the body is invalid |
+//! | `too_large` | 413, 414 | the body is over 2 MiB, the query string over 8 KiB, or the task too large |
+//! | `too_many`, `queue_full` | 429, 503 | too many tries to log in, streams or tasks |
+//! | `degraded` | 503 | the store does not answer |
 
 #[cfg(feature = "api")]
 mod access;

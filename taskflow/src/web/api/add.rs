@@ -47,7 +47,14 @@ pub(super) async fn add(call: Call) -> Result<Response, Problem> {
     let mut fields = Fields::read(&call, &FIELDS).await?;
     let by = fields.by(&call)?;
     let task = new_task(&call, &mut fields).await?;
-    let handle = call.console().add(&by, task).await?;
+    let handle = call.console().add(&by, task).await.map_err(|error| {
+        let mut problem = Problem::from(error);
+        if problem.code == "unknown_queue" {
+            // The queue is no part of the address, but a field.
+            problem.status = StatusCode::UNPROCESSABLE_ENTITY;
+        }
+        problem
+    })?;
     let added =
         Added { id: handle.id(), duplicate: handle.is_duplicate(), replacement: handle.is_replacement() };
     let status = if added.duplicate { StatusCode::OK } else { StatusCode::CREATED };

@@ -1,5 +1,7 @@
 //! Schedules.
 
+use std::time::SystemTime;
+
 use axum::response::Response;
 use http::StatusCode;
 use http::header::{self, HeaderValue};
@@ -9,19 +11,50 @@ use super::body;
 use super::row::Listed;
 use super::tasks::empty;
 use crate::admin::AdminError;
-use crate::model::TaskId;
+use crate::model::{ScheduleInfo, TaskId, time};
+use crate::task::Cron;
 use crate::web::call::{Call, json};
 use crate::web::problem::Problem;
 
+/// How many ticks are shown.
+const TICKS: usize = 5;
+
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    info: ScheduleInfo,
+    /// The next ticks; none while it is paused, or if no process ticks it.
+    next: Vec<String>,
+}
+
+impl Shown {
+    fn of(info: ScheduleInfo) -> Self {
+        let next = info.next_run.map_or_else(Vec::new, |next| ticks(&info, next));
+        Self { next: next.into_iter().map(time::rfc3339).collect(), info }
+    }
+}
+
+/// The next tick and those after it.
+fn ticks(info: &ScheduleInfo, next: SystemTime) -> Vec<SystemTime> {
+    let cron = info.trigger.as_deref().and_then(|trigger| Cron::parse(trigger).ok());
+    let zoned = cron.and_then(|cron| match &info.timezone {
+        Some(zone) => cron.timezone(zone).ok(),
+        None => Some(cron),
+    });
+    let later = zoned.into_iter().flat_map(|cron| cron.upcoming(next).take(TICKS - 1));
+    std::iter::once(next).chain(later).collect()
+}
+
 pub(super) async fn list(call: Call) -> Result<Response, Problem> {
-    Ok(json(StatusCode::OK, &Listed::all(call.console().schedules(&call.actor).await?)))
+    let schedules = call.console().schedules(&call.actor).await?;
+    Ok(json(StatusCode::OK, &Listed::all(schedules.into_iter().map(Shown::of).collect())))
 }
 
 pub(super) async fn show(call: Call) -> Result<Response, Problem> {
     let name = call.param("schedule");
     let found = call.console().schedules(&call.actor).await?.into_iter().find(|it| it.name == name);
     let none = || AdminError::NotFound { what: "schedule", name: name.to_owned() };
-    Ok(json(StatusCode::OK, &found.ok_or_else(none)?))
+    Ok(json(StatusCode::OK, &Shown::of(found.ok_or_else(none)?)))
 }
 
 #[derive(Serialize)]

@@ -1,13 +1,27 @@
 //! The catalogue: the tasks that the live processes know.
 
+use std::time::Duration;
+
 use axum::response::Response;
 use http::StatusCode;
+use serde::Serialize;
 
 use super::row::Listed;
+use super::stats::Numbers;
 use crate::admin::AdminError;
-use crate::model::TaskInfo;
+use crate::model::{StatsFilter, TaskInfo};
 use crate::web::call::{Call, json};
 use crate::web::problem::Problem;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    info: TaskInfo,
+    /// What the tasks of this name did in the last 24 hours; `null` for an actor of some queues.
+    last_day: Option<Numbers>,
+}
 
 async fn seen(call: &Call) -> Result<Vec<TaskInfo>, Problem> {
     let mut known = call.console().tasks().tasks().await?;
@@ -23,5 +37,12 @@ pub(super) async fn show(call: Call) -> Result<Response, Problem> {
     let name = call.param("name");
     let found = seen(&call).await?.into_iter().find(|task| task.name == name);
     let none = || AdminError::NotFound { what: "type of task", name: name.to_owned() };
-    Ok(json(StatusCode::OK, &found.ok_or_else(none)?))
+    let info = found.ok_or_else(none)?;
+    let filter = StatsFilter::last(DAY).name(info.name.as_str());
+    // Statistics are of a name in all queues.
+    let last_day = match call.actor.sees_all_queues() {
+        true => Some(Numbers::of(&call.console().tasks().stats(filter).await?.total())),
+        false => None,
+    };
+    Ok(json(StatusCode::OK, &Shown { info, last_day }))
 }

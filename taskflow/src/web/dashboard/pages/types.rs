@@ -217,7 +217,7 @@ pub(crate) async fn add(call: Call) -> Result<Response, Problem> {
     let form = call.form().await?;
     let name = call.param("name").to_owned();
     let types = call.console().tasks().tasks().await?;
-    let Some(info) = types.iter().find(|task| task.name == name) else {
+    let Some(info) = types.iter().find(|task| task.name == name && call.actor.sees_queue(&task.queue)) else {
         return Err(Problem::not_found(format!("no running program has a task `{name}`")));
     };
     let task = match new_task(info, &form) {
