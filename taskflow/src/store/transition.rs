@@ -22,6 +22,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::{AfterLoss, FinishKind, Finished, HoldOutcome, LostRun, Recovered};
 use crate::model::{AttemptOutcome, CancelOutcome, Error, RetryPolicy, TaskId, TaskStatus, time};
@@ -404,6 +405,18 @@ fn lose_run(task: &TaskState, policy: &RetryPolicy, chance: f64, now: i64) -> Ch
     change.recording(AttemptOutcome::Lost, Some(WORKER_LOST))
 }
 
+/// An instant as the rules count it: microseconds since the epoch.
+#[must_use]
+pub fn micros(at: SystemTime) -> i64 {
+    time::to_micros(at)
+}
+
+/// The instant of a number of microseconds since the epoch.
+#[must_use]
+pub fn instant(micros: i64) -> SystemTime {
+    time::from_micros(micros)
+}
+
 /// The instant `length` after `now`.
 #[must_use]
 pub fn later(now: i64, length: std::time::Duration) -> i64 {
@@ -411,8 +424,6 @@ pub fn later(now: i64, length: std::time::Duration) -> i64 {
 }
 
 mod record;
-
-pub use record::{instant, micros};
 
 #[cfg(test)]
 mod tests;

@@ -1,23 +1,9 @@
 //! The state machine on records, for stores that keep a record of each task instead of columns.
 
-use std::time::SystemTime;
-
 use serde_json::value::RawValue;
 
-use super::{Change, ErrorChange, Stage, TaskState};
-use crate::model::{AttemptOutcome, TaskRecord, TaskStatus, time};
-
-/// An instant as the rules count it: microseconds since the epoch.
-#[must_use]
-pub fn micros(at: SystemTime) -> i64 {
-    time::to_micros(at)
-}
-
-/// The instant of a number of microseconds since the epoch.
-#[must_use]
-pub fn instant(micros: i64) -> SystemTime {
-    time::from_micros(micros)
-}
+use super::{Change, ErrorChange, Stage, TaskState, instant, micros};
+use crate::model::{AttemptOutcome, TaskRecord, TaskStatus};
 
 impl TaskState {
     /// The state of a task that is kept as a record, with what no record shows: its greatest fence, its lost runs in a row, and

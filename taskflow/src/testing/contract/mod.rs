@@ -46,6 +46,7 @@ mod compare;
 mod controls;
 mod documents;
 mod drain;
+mod each_test;
 mod expiry;
 mod finish;
 mod fixture;

@@ -1,7 +1,7 @@
 //! What a store should do, in the plainest words: a list of tasks, looked through from end to end. It shares no code
 //! with any store and applies the rules of a task's life by itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     AttemptOutcome, CancelOutcome, Counts, InstanceId, NewTask, RetryPolicy, TaskId, TaskStatus, When,
@@ -9,7 +9,6 @@ use crate::model::{
 use crate::store::{FinishKind, Finished, HoldOutcome, InsertTask, InsertedAs, RunRef, Start};
 
 use super::history::Request;
-use super::model_limits::Memory;
 use super::model_schedules::Schedules;
 
 /// A task as it should be. `run_at` has two values: due, and so far in the future that no test sees it.
@@ -132,6 +131,15 @@ pub(crate) fn word(kind: InsertedAs) -> &'static str {
 
 /// What stands for each task of a group and what it is to it, or the queue that is full.
 pub(crate) type Group = Result<Vec<(TaskId, &'static str)>, String>;
+
+/// What the model remembers of claims.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Memory {
+    /// How many tasks of each queue started by a claim with a rate limit.
+    pub(crate) starts: BTreeMap<&'static str, usize>,
+    /// Queues whose keys a claim has limited, as long as no later claim lifts that limit.
+    pub(crate) limits_keys: BTreeSet<&'static str>,
+}
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {

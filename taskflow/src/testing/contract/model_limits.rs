@@ -11,7 +11,7 @@
 //! - What [`Claims::next_due`](crate::store::Claims) says of a queue whose limits, other than its rate, are reached, and
 //!   of tasks that will have expired when they are due.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use crate::model::{TaskId, TaskStatus};
@@ -19,15 +19,6 @@ use crate::store::SharedLimits;
 
 use super::history::{LONGEST_RATE, Request};
 use super::model::{Entry, Model, State};
-
-/// What the model remembers of claims.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Memory {
-    /// How many tasks of each queue started by a claim with a rate limit.
-    starts: BTreeMap<&'static str, usize>,
-    /// Queues whose keys a claim has limited, as long as no later claim lifts that limit.
-    limits_keys: BTreeSet<&'static str>,
-}
 
 /// What a claim may still take from one of its queues.
 pub(crate) struct Room {
