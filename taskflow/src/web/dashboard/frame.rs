@@ -66,7 +66,7 @@ const NAV: [(&str, &str, &str, &str); 9] = [
     ("schedules", "/schedules", "Schedules", "M8 2a6 6 0 1 1 0 12A6 6 0 0 1 8 2zM8 4.800V8l2.200 1.400"),
     (
         "workers",
-        "workers",
+        "/workers",
         "Workers",
         "M2.500 3h11v4.300h-11zM2.500 8.700h11V13h-11zM5 5.150h.01M5 10.850h.01",
     ),
@@ -220,9 +220,9 @@ pub(crate) fn strip(beat: &Beat, actor: &Actor) -> Vec<Cell> {
                 waiting(pending),
                 "?phase=waiting",
             ),
-            cell("later", "/scheduled", "Later", later_title, later, "?phase=scheduled&phase=retrying"),
-            cell("running", "/running", "Running", "Running now", running, "?status=running"),
-            cell("ended", "/success", "Ended", "Ended, in any way", ended, "?phase=ended"),
+            cell("later", "scheduled", "Later", later_title, later, "?phase=scheduled&phase=retrying"),
+            cell("running", "running", "Running", "Running now", running, "?status=running"),
+            cell("ended", "success", "Ended", "Ended, in any way", ended, "?phase=ended"),
         ];
     }
     let counts = &beat.counts;
@@ -237,8 +237,8 @@ pub(crate) fn strip(beat: &Beat, actor: &Actor) -> Vec<Cell> {
             counts.pending - later,
             "?phase=waiting",
         ),
-        cell("later", "/scheduled", "Later", later_title, later, "?phase=scheduled&phase=retrying"),
-        cell("running", "/running", "Running", "Running now", counts.running, "?status=running"),
+        cell("later", "scheduled", "Later", later_title, later, "?phase=scheduled&phase=retrying"),
+        cell("running", "running", "Running", "Running now", counts.running, "?status=running"),
         cell(
             "success",
             "success",
@@ -247,7 +247,7 @@ pub(crate) fn strip(beat: &Beat, actor: &Actor) -> Vec<Cell> {
             counts.success,
             "?status=success",
         ),
-        cell("failed", "/failed", "Failed", "The last attempt failed", counts.failed, "?status=failed"),
+        cell("failed", "failed", "Failed", "The last attempt failed", counts.failed, "?status=failed"),
         cell(
             "interrupted",
             "interrupted",

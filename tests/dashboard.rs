@@ -1,0 +1,323 @@
+//! The dashboard: every page shows what the store holds, whatever its texts contain, at any path, without anything inline.
+
+#![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use axum::Router;
+use axum::body::Body;
+use http::{Request, StatusCode, header};
+use scraper::{Html, Selector};
+use support::{eventually, soon};
+use taskflow::web::{Access, Admin};
+use taskflow::{LogLevel, QueueConfig, TaskContext, TaskFilter, TaskManager, TaskStatus};
+use tower::ServiceExt;
+
+#[taskflow::task(name = "dashboard.fails")]
+async fn fails(context: TaskContext, text: String) -> Result<(), String> {
+    context.log(LogLevel::Warn, text.clone());
+    context.progress(0.5, text.clone());
+    Err(text)
+}
+
+#[taskflow::task(name = "dashboard.works")]
+async fn works(text: String) -> Result<String, String> {
+    Ok(text)
+}
+
+/// Queues get the text as their name where that is a valid name.
+async fn seeded(text: &str, queue: &str) -> TaskManager {
+    let builder = TaskManager::builder().only(["dashboard.fails", "dashboard.works"]);
+    let tasks = soon(builder.queue(queue, QueueConfig::new().concurrency(2)).start()).await.unwrap();
+    let key = text[..text.floor_char_boundary(200)].to_owned();
+    for number in 0..2 {
+        let add = tasks.add_task(fails, (text.to_owned(),)).queue(queue).tag(key.clone(), &key);
+        soon(add.idempotency_key(format!("{number}{key}"))).await.unwrap();
+        soon(tasks.add_task(works, (text.to_owned(),)).queue(queue).tag(key.clone(), &key)).await.unwrap();
+    }
+    eventually("all end", async || (tasks.counts().await.unwrap().unfinished() == 0).then_some(())).await;
+    tasks
+}
+
+fn router(tasks: &TaskManager, mount: &str, text: &str) -> Router {
+    let admin =
+        Admin::new(tasks, Access::open_to_anyone()).title(text).environment(text, taskflow::web::Accent::Red);
+    match mount {
+        "/" => admin.router(),
+        mount => Router::new().nest(mount, admin.router()),
+    }
+}
+
+struct Answer {
+    status: StatusCode,
+    location: Option<String>,
+    text: String,
+}
+
+async fn ask(router: &Router, request: Request<Body>) -> Answer {
+    let response = soon(router.clone().oneshot(request)).await.unwrap();
+    let status = response.status();
+    let location = response.headers().get(header::LOCATION).map(|it| it.to_str().unwrap().to_owned());
+    let bytes = soon(axum::body::to_bytes(response.into_body(), 64 << 20)).await.unwrap();
+    Answer { status, location, text: String::from_utf8(bytes.to_vec()).unwrap() }
+}
+
+async fn get(router: &Router, path: &str) -> Answer {
+    let request = Request::get(path).header(header::HOST, "localhost").body(Body::empty()).unwrap();
+    ask(router, request).await
+}
+
+async fn post(router: &Router, path: &str, form: &str) -> Answer {
+    let request = Request::post(path)
+        .header(header::HOST, "localhost")
+        .header("sec-fetch-site", "same-origin")
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(Body::from(form.to_owned()))
+        .unwrap();
+    ask(router, request).await
+}
+
+fn segment(name: &str) -> String {
+    name.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+/// The pages, with one task that failed and one that succeeded.
+async fn paths(tasks: &TaskManager, base: &str, queue: &str) -> Vec<String> {
+    let mut paths: Vec<String> = [
+        "/tasks",
+        "/tasks?status=failed",
+        "/tasks?q=nonsense",
+        "/failures",
+        "/failures?since=all",
+        "/queues",
+        "/schedules",
+        "/workers",
+        "/types",
+        "/types/dashboard.fails",
+        "/audit",
+        "/operations",
+        "/nothing",
+    ]
+    .map(|path| format!("{base}{path}"))
+    .into();
+    paths.push(if base.is_empty() { "/".to_owned() } else { base.to_owned() });
+    paths.push(format!("{base}/queues/{}", segment(queue)));
+    for status in [TaskStatus::Failed, TaskStatus::Success] {
+        let page = soon(tasks.list(TaskFilter::new().status(status))).await.unwrap();
+        paths.push(format!("{base}/tasks/{}", page.items[0].id));
+    }
+    paths
+}
+
+/// The elements of a page with the names of their attributes, in order.
+fn shape(text: &str) -> Vec<String> {
+    let page = Html::parse_document(text);
+    let elements = page.select(&Selector::parse("*").unwrap()).map(|element| {
+        let names: BTreeSet<_> = element.value().attrs().map(|(name, _)| name.to_owned()).collect();
+        format!("{} {names:?}", element.value().name())
+    });
+    elements.collect()
+}
+
+const BENIGN: &str = "plain";
+
+#[tokio::test]
+async fn every_page_shows_what_the_store_holds() {
+    let tasks = seeded("no route to the moon", "letters").await;
+    for mount in ["/", "/x/y"] {
+        let base = mount.trim_end_matches('/');
+        let router = router(&tasks, mount, "moonshop");
+        for (path, parts) in [
+            ("/tasks", &["dashboard.fails", "dashboard.works", "Succeeded", "letters"][..]),
+            ("/tasks?status=failed", &["dashboard.fails", "no route to the moon", "status failed"]),
+            ("/failures", &["dashboard.fails", "no route to the moon", "2 tasks in 1 group"]),
+            ("/queues", &["letters", "Waiting"]),
+            ("/queues/letters", &["In one process", "value=\"2\""]),
+            ("/types", &["dashboard.works", "text: String"]),
+            ("/types/dashboard.works", &["name=\"arg.text\"", "Add a task"]),
+            ("/workers", &["runs tasks", "this one"]),
+            ("/schedules", &["No schedules"]),
+            ("/operations", &["No operations"]),
+            ("/audit", &["Nobody has done anything yet"]),
+        ] {
+            let answer = get(&router, &format!("{base}{path}")).await;
+            assert_eq!(answer.status, StatusCode::OK, "{path}");
+            for part in parts.iter().chain(&["moonshop"]) {
+                assert!(answer.text.contains(part), "{path} lacks `{part}`");
+            }
+            // All links stay below the mount.
+            let page = Html::parse_document(&answer.text);
+            for link in page.select(&Selector::parse("[href],[src],[action]").unwrap()) {
+                let to = ["href", "src", "action"].iter().find_map(|name| link.attr(name)).unwrap();
+                assert!(to.starts_with(base) || to.starts_with('#'), "{path} leads to {to}");
+            }
+        }
+        let home = get(&router, if base.is_empty() { "/" } else { base }).await;
+        for part in ["Needs attention", "no route to the moon", "2 in the last hour"] {
+            assert!(home.text.contains(part), "the overview lacks `{part}`");
+        }
+        for link in Html::parse_document(&home.text).select(&Selector::parse("nav a").unwrap()) {
+            let to = link.attr("href").unwrap();
+            assert_eq!(get(&router, to).await.status, StatusCode::OK, "{to}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_numbers_of_the_strip_sum_to_the_total() {
+    let tasks = seeded("sum", "sum").await;
+    let router = router(&tasks, "/", "sum");
+    let page = Html::parse_document(&get(&router, "/").await.text);
+    let numbers =
+        page.select(&Selector::parse(".strip b").unwrap()).map(|it| it.inner_html().parse::<u64>().unwrap());
+    assert_eq!(numbers.sum::<u64>(), soon(tasks.counts()).await.unwrap().total());
+}
+
+#[tokio::test]
+async fn hostile_texts_change_no_element_and_no_attribute() {
+    let benign = seeded(BENIGN, "queue").await;
+    let router_of = |tasks: &TaskManager, text: &str| router(tasks, "/", text);
+    let expected = router_of(&benign, BENIGN);
+    let long = "<b>".repeat(33_000);
+    for hostile in [
+        "<img src=x onerror=alert(1)>\"'&",
+        "\"><script>alert(1)</script>",
+        "' onmouseover='alert(1)",
+        "</textarea></title></style><svg/onload=alert(1)>",
+        "\u{202e}gpj.exe\u{2066} ‮",
+        "a\u{0}b{{ 7*7 }}{% raw %}",
+        &long,
+    ] {
+        let queue = if hostile.len() > 1_000 { "queue" } else { hostile };
+        let tasks = seeded(hostile, queue).await;
+        let router = router_of(&tasks, hostile);
+        let pages = paths(&benign, "", "queue").await.into_iter().zip(paths(&tasks, "", queue).await);
+        for (plain, path) in pages {
+            let (plain, answer) = (get(&expected, &plain).await, get(&router, &path).await);
+            assert_eq!(answer.status, plain.status, "{path} with {hostile:.60}");
+            let kinds = |text: &str| shape(text).into_iter().collect::<BTreeSet<_>>();
+            // A long error folds, and a page of another length has other numbers of rows: the kinds are compared.
+            let more: Vec<_> = kinds(&answer.text).difference(&kinds(&plain.text)).cloned().collect();
+            let folded =
+                ["details {\"data-error\"}", "details {}", "summary {}", "pre {\"class\"}", "pre {}"];
+            let own = ["pre {\"class\", \"id\"}", "button {\"class\", \"data-copy-from\", \"type\"}"];
+            let more: Vec<_> = more
+                .iter()
+                .filter(|it| !folded.contains(&it.as_str()) && !own.contains(&it.as_str()))
+                .collect();
+            assert!(more.is_empty(), "{path} with {hostile:.60} has {more:#?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_page_has_anything_inline() {
+    let tasks = seeded("inline", "queue").await;
+    let router = router(&tasks, "/", "inline");
+    for path in paths(&tasks, "", "queue").await {
+        let page = Html::parse_document(&get(&router, &path).await.text);
+        for element in page.select(&Selector::parse("*").unwrap()) {
+            for (name, _) in element.value().attrs() {
+                assert!(name != "style" && !name.starts_with("on"), "{path}: {}", element.html());
+            }
+            match element.value().name() {
+                "style" => panic!("{path} has a style"),
+                "script" => {
+                    assert!(element.inner_html().is_empty() && element.attr("src").is_some(), "{path}")
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_files_are_small_and_kept_for_ever() {
+    let tasks = seeded("files", "queue").await;
+    let router = router(&tasks, "/", "files");
+    let page = get(&router, "/").await.text;
+    for (selector, name, limit) in [("link[rel=stylesheet]", "href", 20_000), ("script", "src", 14_000)] {
+        let document = Html::parse_document(&page);
+        let path = document
+            .select(&Selector::parse(selector).unwrap())
+            .next()
+            .unwrap()
+            .attr(name)
+            .unwrap()
+            .to_owned();
+        let request = Request::get(path).header(header::HOST, "localhost").body(Body::empty()).unwrap();
+        let response = soon(router.clone().oneshot(request)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert!(response.headers()[header::CACHE_CONTROL].to_str().unwrap().contains("immutable"));
+        let bytes = soon(axum::body::to_bytes(response.into_body(), 1 << 20)).await.unwrap();
+        assert!((1_000..=limit).contains(&bytes.len()), "{selector} has {} bytes", bytes.len());
+    }
+}
+
+#[tokio::test]
+async fn forms_act_and_lead_back_by_303() {
+    let tasks = seeded("forms", "queue").await;
+    let router = router(&tasks, "/x/y", "forms");
+    let failed = soon(tasks.list(TaskFilter::new().status(TaskStatus::Failed))).await.unwrap();
+    let id = failed.items[0].id;
+
+    let answer = post(&router, &format!("/x/y/tasks/{id}/retry"), "").await;
+    assert_eq!(
+        (answer.status, answer.location),
+        (StatusCode::SEE_OTHER, Some(format!("/x/y/tasks/{id}?did=retry")))
+    );
+    eventually("a second run", async || {
+        (tasks.get(id).await.unwrap().unwrap().attempts.len() == 2).then_some(())
+    })
+    .await;
+
+    let preview = post(&router, "/x/y/tasks/preview", "verb=delete&all=true&filter=?status=success").await;
+    assert_eq!(preview.status, StatusCode::OK);
+    assert!(preview.text.contains("Delete 2 tasks?"), "{}", preview.text);
+    let page = Html::parse_document(&preview.text);
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    for field in page.select(&Selector::parse("main form input[type=hidden]").unwrap()) {
+        form.append_pair(field.attr("name").unwrap(), field.attr("value").unwrap());
+    }
+    let answer = post(&router, "/x/y/tasks/act", &form.finish()).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER);
+    assert!(answer.location.unwrap().starts_with("/x/y/operations/"));
+    eventually("all are deleted", async || (tasks.counts().await.unwrap().success == 0).then_some(())).await;
+
+    let answer = post(&router, "/x/y/queues/queue", "concurrency=7&starts=5&per=1m").await;
+    assert_eq!(answer.location.as_deref(), Some("/x/y/queues/queue?did=set"));
+    let queues = soon(tasks.queues()).await.unwrap();
+    assert_eq!(queues.iter().find(|queue| queue.name == "queue").unwrap().concurrency, Some(7));
+    let wrong = post(&router, "/x/y/queues/queue", "concurrency=many").await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(wrong.text.contains("not a number") && wrong.text.contains("value=\"many\""));
+
+    let added = post(&router, "/x/y/types/dashboard.works/add", "arg.text=hello").await;
+    assert!(added.location.unwrap().ends_with("?did=add"));
+}
+
+#[tokio::test]
+async fn a_search_leads_to_its_address_and_says_what_is_wrong_with_it() {
+    let tasks = seeded("search", "queue").await;
+    let router = router(&tasks, "/", "search");
+    let answer = get(&router, "/tasks?q=status:failed+tag.plan:pro").await;
+    assert_eq!(answer.location.as_deref(), Some("/tasks?status=failed&tag.plan=pro"));
+    assert_eq!(get(&router, "/tasks?q=works").await.location.as_deref(), Some("/tasks?name=dashboard.works"));
+    let id = taskflow::TaskId::new();
+    assert_eq!(get(&router, &format!("/tasks?q={id}")).await.location, Some(format!("/tasks/{id}")));
+    for (path, part) in
+        [("/tasks?q=stauts:failed", "did you mean `status`"), ("/tasks?status=lost", "there is no `lost`")]
+    {
+        let answer = get(&router, path).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{path}");
+        assert!(
+            answer.text.contains(part) || answer.text.contains(&part.replace('`', "&#96;")),
+            "{path}: {}",
+            answer.text
+        );
+    }
+    assert_eq!(get(&router, "/tasks?after=nonsense").await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(get(&router, &format!("/tasks/{id}")).await.status, StatusCode::NOT_FOUND);
+}
