@@ -74,7 +74,7 @@ async fn find_unpaid_orders() -> Result<String, Infallible> {
 async fn send_reminders() {}
 
 /// Adds tasks until the program ends.
-pub async fn add_for_ever(tasks: TaskManager) {
+pub(crate) async fn add_for_ever(tasks: TaskManager) {
     let plans = ["free", "pro", "team"];
     for order in 10_000_u64.. {
         let tenant = fastrand::u32(1..40);

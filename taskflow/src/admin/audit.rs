@@ -1,17 +1,10 @@
-//! The audit log: what people did, kept in the store.
+//! The entries of the audit log: what people did.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::Console;
-use crate::model::{Cursor, Error, Page, TaskId, time};
-use crate::store::{Document, DocumentQuery, DocumentWrite};
-
-const KIND: &str = "audit";
-
-/// How long entries are kept: 90 days.
-const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
+use crate::model::{Cursor, TaskId, time};
 
 /// The longest text of an entry, in bytes.
 const MAX_TEXT: usize = 1024;
@@ -102,7 +95,7 @@ impl AuditEntry {
     }
 
     /// The same, with every text at most 1,024 bytes long.
-    fn bounded(mut self) -> Self {
+    pub(super) fn bounded(mut self) -> Self {
         let optional =
             [&mut self.target, &mut self.filter, &mut self.detail, &mut self.reason, &mut self.remote];
         for text in optional.into_iter().flatten().chain([&mut self.actor, &mut self.action]) {
@@ -134,77 +127,9 @@ pub struct AuditFilter {
 }
 
 impl AuditFilter {
-    fn matches(&self, entry: &AuditEntry) -> bool {
+    pub(super) fn matches(&self, entry: &AuditEntry) -> bool {
         self.actor.as_ref().is_none_or(|actor| *actor == entry.actor)
             && self.action.as_ref().is_none_or(|action| *action == entry.action)
             && self.target.as_ref().is_none_or(|target| Some(target) == entry.target.as_ref())
     }
-}
-
-/// The most entries that are examined for one page.
-const MAX_LOOKED_AT: usize = 20_000;
-
-impl Console {
-    /// A page of the audit log, newest first. Entries are kept for 90 days. A page examines at most 20,000 entries; it
-    /// is the last one only if it has no `next`.
-    ///
-    /// # Errors
-    /// When the store fails or keeps no documents.
-    pub async fn audit(&self, filter: AuditFilter) -> Result<Page<AuditEntry>, Error> {
-        let limit = filter.limit.unwrap_or(100).clamp(1, Document::MAX_BATCH);
-        let mut query = DocumentQuery::all(KIND);
-        query.descending = true;
-        query.before = filter.after.map(|after| after.id().to_string());
-        query.from = filter.since.map(first_id).unwrap_or_default();
-        let mut page = Page::new(Vec::new(), None);
-        let mut looked_at = 0;
-        loop {
-            let documents = self.tasks().documents(query.clone()).await?;
-            let is_last = documents.len() < query.limit;
-            looked_at += documents.len();
-            let mut last = None;
-            for document in documents {
-                // An entry that this version cannot read is skipped, and the others are shown.
-                let Ok(entry) = serde_json::from_slice::<AuditEntry>(&document.value) else { continue };
-                last = Some(entry.id);
-                if filter.matches(&entry) {
-                    page.items.push(entry);
-                    if page.items.len() == limit {
-                        page.next = last.map(Cursor::after);
-                        return Ok(page);
-                    }
-                }
-            }
-            match last {
-                Some(last) if !is_last && looked_at < MAX_LOOKED_AT => query.before = Some(last.to_string()),
-                Some(last) if !is_last => {
-                    page.next = Some(Cursor::after(last));
-                    return Ok(page);
-                }
-                _ => return Ok(page),
-            }
-        }
-    }
-
-    /// Adds an entry to the audit log. The log is written after an act, so a failure to write it undoes nothing: it is
-    /// logged as an error.
-    pub async fn record(&self, entry: AuditEntry) {
-        let entry = entry.bounded();
-        let value = serde_json::to_vec(&entry).expect("an entry has no map with keys that are not text");
-        let write = DocumentWrite::put(KIND, entry.id.to_string(), value).expires_in(KEPT);
-        if let Err(error) = self.tasks().write_documents(vec![write]).await {
-            tracing::error!(
-                actor = entry.actor, action = entry.action, target = entry.target, %error,
-                "an act was not written to the audit log"
-            );
-        }
-    }
-}
-
-/// The least text of an id that was made at that instant.
-fn first_id(at: SystemTime) -> String {
-    let millis = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-    let mut bytes = [0; 16];
-    bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
-    TaskId::from_bytes(bytes).to_string()
 }

@@ -4,6 +4,7 @@
 mod actor;
 mod args;
 mod audit;
+mod audit_log;
 mod console;
 mod error;
 pub(crate) mod failures;

@@ -5,6 +5,7 @@ use axum::Router;
 use super::access::Access;
 use super::desk::{Accent, Desk, Link};
 use super::routes;
+use super::site::Site;
 use crate::admin::{Args, Console, Sessions};
 use crate::manager::TaskManager;
 
@@ -43,15 +44,17 @@ impl Admin {
         }
         Self {
             desk: Desk {
-                console: Console::new(tasks),
+                site: Site {
+                    console: Console::new(tasks),
+                    sessions: Sessions::default(),
+                    public_origin: None,
+                    insecure_cookies: false,
+                },
                 access,
-                sessions: Sessions::default(),
                 title: "taskflow".into(),
                 environment: None,
                 args: Args::default(),
                 links: Vec::new(),
-                public_origin: None,
-                insecure_cookies: false,
                 live: Default::default(),
             },
         }
@@ -83,14 +86,14 @@ impl Admin {
 
     /// The origin under which browsers know this server, such as `https://shop.example`, if a proxy changes the `Host`.
     pub fn public_origin(mut self, origin: impl Into<String>) -> Self {
-        self.desk.public_origin = Some(origin.into());
+        self.desk.site.public_origin = Some(origin.into());
         self
     }
 
     /// Allows the session's cookie over plain http to other hosts than loopback. Everybody on the way can then take over the
     /// session.
     pub fn insecure_cookies(mut self) -> Self {
-        self.desk.insecure_cookies = true;
+        self.desk.site.insecure_cookies = true;
         self
     }
 

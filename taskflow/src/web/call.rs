@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{StatusCode, header};
 use parking_lot::Mutex;
@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::desk::Desk;
+use super::headers::text;
 use super::problem::Problem;
 use crate::admin::{Actor, By, Console, Face, Permission};
 
@@ -43,7 +44,7 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn console(&self) -> &Console {
-        &self.desk.console
+        &self.desk.site.console
     }
 
     pub(crate) fn may(&self, permission: Permission) -> bool {
@@ -140,11 +141,6 @@ impl Call {
             )),
         }
     }
-}
-
-/// The text of a header.
-pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 /// Whether a content type is of this kind, whatever its parameters.

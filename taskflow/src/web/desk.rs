@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::access::Access;
 use super::live::Live;
-use crate::admin::{Actor, Args, Console, Permission, Sessions};
+use super::site::Site;
+use crate::admin::{Actor, Args, Permission};
 use crate::model::TaskRecord;
 
 /// The colour of an environment in the dashboard.
@@ -48,15 +49,12 @@ pub(crate) struct Link {
 /// What all requests to one router share.
 #[derive(Debug)]
 pub(crate) struct Desk {
-    pub(crate) console: Console,
+    pub(crate) site: Site,
     pub(crate) access: Access,
-    pub(crate) sessions: Sessions,
     pub(crate) title: Arc<str>,
     pub(crate) environment: Option<(String, Accent)>,
     pub(crate) args: Args,
     pub(crate) links: Vec<Link>,
-    pub(crate) public_origin: Option<String>,
-    pub(crate) insecure_cookies: bool,
     pub(crate) live: Live,
 }
 

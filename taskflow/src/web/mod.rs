@@ -41,6 +41,8 @@ mod layer;
 #[cfg(feature = "api")]
 mod live;
 #[cfg(feature = "api")]
+mod login;
+#[cfg(feature = "api")]
 mod origin;
 #[cfg(feature = "api")]
 mod problem;
@@ -50,6 +52,8 @@ mod response;
 mod route;
 #[cfg(feature = "api")]
 mod routes;
+#[cfg(feature = "api")]
+mod site;
 
 #[cfg(feature = "api")]
 pub use crate::admin::{Actor, Args, Permission, Role};

@@ -7,7 +7,7 @@
 use http::header::{self, HeaderName};
 use http::request::Parts;
 
-use super::call::text;
+use super::headers::text;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 

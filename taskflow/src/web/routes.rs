@@ -110,7 +110,7 @@ async fn answer(
         return failed(&desk, Some(&call), route.face, problem);
     }
     let shown = call.sketch();
-    let within = match desk.console.tasks().health().is_healthy() {
+    let within = match desk.site.console.tasks().health().is_healthy() {
         true => READ_WITHIN,
         false => DEGRADED_WITHIN,
     };
@@ -158,7 +158,7 @@ async fn admit(call: &mut Call, needs: Needs) -> Result<(), Problem> {
         return Err(Problem::new(StatusCode::URI_TOO_LONG, "too_large", "The address is too long", detail));
     }
     let desk = Arc::clone(&call.desk);
-    if !is_own(&call.parts, desk.public_origin.as_deref()) {
+    if !is_own(&call.parts, desk.site.public_origin.as_deref()) {
         let detail = "the request comes from another site, or does not say from which; a program sends \
                       `Authorization: Bearer`";
         return Err(Problem::new(StatusCode::FORBIDDEN, "cross_origin", "Not from this site", detail));
@@ -166,7 +166,7 @@ async fn admit(call: &mut Call, needs: Needs) -> Result<(), Problem> {
     if needs == Needs::Nothing {
         return Ok(());
     }
-    let within = tokio::time::timeout(READ_WITHIN, desk.access.actor(&call.parts, &desk));
+    let within = tokio::time::timeout(READ_WITHIN, desk.access.actor(&call.parts, &desk.site));
     let actor = within.await.unwrap_or_else(|_| Err(Problem::degraded("the store did not answer")))?;
     call.actor = actor.ok_or_else(Problem::unauthenticated)?;
     if let Needs::Permission(permission) = needs
@@ -177,7 +177,7 @@ async fn admit(call: &mut Call, needs: Needs) -> Result<(), Problem> {
             entry.target = Some(format!("{} {}", call.parts.method, call.parts.uri.path()));
             entry.outcome = AuditOutcome::Refused;
             entry.detail = Some(format!("it needs the permission `{permission}`"));
-            desk.console.record(entry).await;
+            desk.site.console.record(entry).await;
         }
         let detail = format!("{} may not do this: it needs the permission `{permission}`", call.actor.name());
         let problem = Problem::new(StatusCode::FORBIDDEN, "forbidden", "You may not do this", detail);

@@ -3,7 +3,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::{MAX_IDS, Selection, Verb, freeze};
+use super::operation::{MAX_IDS, Selection, Verb, freeze};
 use crate::admin::{Actor, AdminError, Console};
 use crate::model::{Error, TaskFilter, TaskRecord, time};
 

@@ -2,8 +2,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
+use super::operation::{Operation, OperationState, Selection, Verb, freeze};
 use super::preview::{check_number, deliberate};
-use super::{Operation, OperationState, Selection, Verb, freeze};
+
 use crate::admin::{Actor, AdminError, AuditOutcome, By, Console, grammar};
 use crate::model::{CancelOutcome, Cursor, Error, TaskId, time};
 

@@ -1,7 +1,9 @@
 //! Access: how a request becomes an [`Actor`].
 
-pub(crate) mod login;
+mod error;
 mod loopback;
+pub(super) mod secret;
+pub(super) mod session;
 mod tokens;
 mod users;
 
@@ -12,11 +14,12 @@ use std::sync::Arc;
 
 use http::request::Parts;
 
-use super::desk::Desk;
 use super::origin::bearer;
 use super::problem::Problem;
+use super::site::Site;
 use crate::admin::{Actor, Role};
 
+pub use error::AccessError;
 pub use tokens::Token;
 pub use users::User;
 
@@ -67,38 +70,6 @@ impl fmt::Debug for Kind {
             Self::Open(_) => "open_to_anyone",
         })
     }
-}
-
-/// Why an [`Access`] cannot be made.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AccessError {
-    /// A user's hash is not the text of an argon2 hash.
-    #[error(
-        "the password hash of `{user}` is not an argon2 hash in PHC format (`$argon2id$v=19$..`): make one with \
-             `User::hash_password`"
-    )]
-    PasswordHash {
-        /// The user.
-        user: String,
-    },
-    /// A token's hash is not a SHA-256.
-    #[error(
-        "the hash of the token `{token}` is not a SHA-256 in 64 hexadecimal digits: make one with `Token::generate`"
-    )]
-    TokenHash {
-        /// The token's name.
-        token: String,
-    },
-    /// Two users or two tokens have one name.
-    #[error("two of them are named `{name}`")]
-    Twice {
-        /// The name.
-        name: String,
-    },
-    /// A name is empty or longer than 128 bytes, or has control characters.
-    #[error("a name has 1 to 128 bytes and no control characters")]
-    Name,
 }
 
 impl Access {
@@ -168,7 +139,7 @@ impl Access {
         self.some_users().is_some()
     }
 
-    fn some_users(&self) -> Option<&Users> {
+    pub(super) fn some_users(&self) -> Option<&Users> {
         self.0.iter().find_map(|kind| match kind {
             Kind::Users(users) => Some(&**users),
             _ => None,
@@ -176,11 +147,11 @@ impl Access {
     }
 
     /// The actor of a request; `None` for nobody.
-    pub(in crate::web) async fn actor(&self, parts: &Parts, desk: &Desk) -> Result<Option<Actor>, Problem> {
+    pub(in crate::web) async fn actor(&self, parts: &Parts, site: &Site) -> Result<Option<Actor>, Problem> {
         let mut refused = None;
         for kind in &self.0 {
             let actor = match kind {
-                Kind::Users(users) => login::session(users, parts, desk).await?,
+                Kind::Users(users) => session::actor(users, parts, site).await?,
                 Kind::Tokens(tokens) => bearer(parts).and_then(|token| tokens.actor(token)),
                 Kind::FromRequest(find) => find(parts).await,
                 Kind::Loopback(actor) => match Loopback::of(parts) {

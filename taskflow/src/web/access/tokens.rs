@@ -3,8 +3,8 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::AccessError;
-use super::users::check_name;
+use super::error::AccessError;
+use super::secret::{check_name, hex, random};
 use crate::admin::{Actor, Role};
 
 /// A token of a program. Only its SHA-256 is configured, so a leaked configuration lets nobody in.
@@ -40,21 +40,6 @@ impl Token {
         let sha256 = hex(&Sha256::digest(&secret));
         (secret, sha256)
     }
-}
-
-/// 32 random bytes of the system.
-pub(super) fn random() -> [u8; 32] {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).expect("the system has random bytes");
-    bytes
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[derive(Debug)]

@@ -6,12 +6,9 @@ use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
-use super::AccessError;
-use super::tokens::hex;
+use super::error::AccessError;
+use super::secret::{check_name, hex, random};
 use crate::admin::{Actor, Role};
-
-/// The longest name of a user or token, in bytes.
-const MAX_NAME: usize = 128;
 
 /// How many passwords are checked at once. Each takes a core and 19 MiB for some 20 ms.
 const AT_ONCE: usize = 2;
@@ -51,7 +48,7 @@ impl User {
     }
 }
 
-pub(super) struct Users {
+pub(crate) struct Users {
     users: Vec<User>,
     checks: Semaphore,
 }
@@ -63,7 +60,7 @@ impl std::fmt::Debug for Users {
 }
 
 /// A hash of nothing that anybody knows, so that an unknown name takes as long as a known one.
-static NOBODY: LazyLock<String> = LazyLock::new(|| User::hash_password(&hex(&super::tokens::random())));
+static NOBODY: LazyLock<String> = LazyLock::new(|| User::hash_password(&hex(&random())));
 
 impl Users {
     pub(super) fn new(users: impl IntoIterator<Item = User>) -> Result<Self, AccessError> {
@@ -82,7 +79,7 @@ impl Users {
     }
 
     /// Whether this is the password of that user. It takes as long for a name that does not exist.
-    pub(super) async fn check(&self, name: &str, password: String) -> Option<&User> {
+    pub(crate) async fn check(&self, name: &str, password: String) -> Option<&User> {
         let user = self.find(name);
         let hash = user.map_or_else(|| NOBODY.clone(), |user| user.hash.clone());
         let _one = self.checks.acquire().await.ok()?;
@@ -91,31 +88,18 @@ impl Users {
         user.filter(|_| is_right)
     }
 
-    pub(super) fn find(&self, name: &str) -> Option<&User> {
+    pub(crate) fn find(&self, name: &str) -> Option<&User> {
         self.users.iter().find(|user| user.actor.name() == name)
     }
 }
 
 impl User {
-    pub(super) fn actor(&self) -> &Actor {
+    pub(crate) fn actor(&self) -> &Actor {
         &self.actor
     }
 
     /// A hash of the password hash: it changes with the password.
-    pub(super) fn password(&self) -> String {
+    pub(crate) fn password(&self) -> String {
         hex(&Sha256::digest(&self.hash)[..16])
     }
-}
-
-pub(super) fn check_name<'a>(
-    name: &str,
-    mut others: impl Iterator<Item = &'a str>,
-) -> Result<(), AccessError> {
-    if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
-        return Err(AccessError::Name);
-    }
-    if others.any(|other| other == name) {
-        return Err(AccessError::Twice { name: name.to_owned() });
-    }
-    Ok(())
 }

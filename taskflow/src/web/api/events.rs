@@ -101,7 +101,7 @@ pub(super) const STILL_HERE: &[u8] = b": still here\n\n";
 
 /// Whether the actor of a stream is still let in. A store that does not answer ends no stream.
 pub(super) async fn is_let_in(call: &Call) -> bool {
-    match call.desk.access.actor(&call.parts, &call.desk).await {
+    match call.desk.access.actor(&call.parts, &call.desk.site).await {
         Ok(actor) => actor.as_ref() == Some(&call.actor),
         Err(problem) => problem.status.is_server_error(),
     }

@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::body::Fields;
 use super::tasks::empty;
 use crate::admin::{Actor, Permission, Role};
-use crate::web::access::login;
 use crate::web::call::{Call, json};
+use crate::web::login;
 use crate::web::problem::Problem;
 
 #[derive(Serialize)]

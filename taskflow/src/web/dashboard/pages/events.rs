@@ -47,7 +47,7 @@ async fn is_let_in(call: &Call, checked: &mut Instant) -> bool {
         return true;
     }
     *checked = Instant::now();
-    match call.desk.access.actor(&call.parts, &call.desk).await {
+    match call.desk.access.actor(&call.parts, &call.desk.site).await {
         Ok(actor) => actor.as_ref() == Some(&call.actor),
         Err(problem) => problem.status == StatusCode::SERVICE_UNAVAILABLE,
     }

@@ -6,9 +6,9 @@ use askama::Template;
 use axum::response::Response;
 use http::StatusCode;
 
-use crate::web::access::login;
 use crate::web::call::{Call, see_other};
 use crate::web::dashboard::{assets, frame};
+use crate::web::login;
 use crate::web::problem::Problem;
 
 #[derive(Template)]
