@@ -333,13 +333,13 @@ pub(crate) fn home(base: &str) -> &str {
 
 /// A query string with its question mark; empty for no pairs.
 pub(crate) fn query<K: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (K, V)>) -> String {
-    let mut query = form_urlencoded::Serializer::new(String::from("?"));
+    let mut query = form_urlencoded::Serializer::new(String::new());
     let mut any = false;
     for (key, value) in pairs {
         query.append_pair(key.as_ref(), value.as_ref());
         any = true;
     }
-    if any { query.finish() } else { String::new() }
+    if any { format!("?{}", query.finish()) } else { String::new() }
 }
 
 /// A name as one segment of a path.
