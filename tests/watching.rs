@@ -55,7 +55,7 @@ async fn rest(watch: Watch) -> Vec<TaskUpdate> {
 
 fn lines(updates: &[TaskUpdate]) -> Vec<&str> {
     let line = |update| match update {
-        &TaskUpdate::Log(ref line) => Some(&*line.message),
+        TaskUpdate::Log(line) => Some(&*line.message),
         _ => None,
     };
     updates.iter().filter_map(line).collect()

@@ -100,17 +100,14 @@ impl Search {
     ///
     /// # Errors
     /// For a bare word that no known name contains.
-    pub fn expand<'a>(
-        mut self,
-        known: impl IntoIterator<Item = &'a str> + Clone,
-    ) -> Result<Vec<(String, String)>, AdminError> {
+    pub fn expand(mut self, known: &[&str]) -> Result<Vec<(String, String)>, AdminError> {
         for bare in self.bare {
             let holds = |name: &&str| name.to_lowercase().contains(&bare.to_lowercase());
-            let names: Vec<_> = known.clone().into_iter().filter(holds).collect();
+            let names: Vec<_> = known.iter().copied().filter(holds).collect();
             if names.is_empty() {
                 let hint = closest(&bare, WORDS).map(|word| format!("; did you mean `{word}:`?"));
                 let hint = hint.or_else(|| {
-                    closest(&bare, known.clone()).map(|name| format!("; did you mean `name:{name}`?"))
+                    closest(&bare, known.iter().copied()).map(|name| format!("; did you mean `name:{name}`?"))
                 });
                 let hint = hint.unwrap_or_else(|| "; words look like `status:failed`".to_owned());
                 return Err(invalid("q", format!("no known task is named like `{bare}`{hint}")));
@@ -450,7 +447,8 @@ mod tests {
 
     fn read(search: &str) -> Result<TaskFilter, String> {
         let search = Search::parse(search).map_err(|error| error.to_string())?;
-        let pairs = search.expand(["send_email", "send_sms", "report"]).map_err(|error| error.to_string())?;
+        let pairs =
+            search.expand(&["send_email", "send_sms", "report"]).map_err(|error| error.to_string())?;
         filter(pairs.iter().map(|(a, b)| (&**a, &**b)), at()).map_err(|error| error.to_string())
     }
 

@@ -98,13 +98,11 @@ impl Admin {
     }
 
     /// The router: nest it under a path, or serve it at the root.
-    #[must_use]
     pub fn router(self) -> Router {
         routes::router(Arc::new(self.desk), cfg!(feature = "dashboard"))
     }
 
     /// The API alone, without pages.
-    #[must_use]
     pub fn api(self) -> Router {
         routes::router(Arc::new(self.desk), false)
     }

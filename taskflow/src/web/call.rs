@@ -90,13 +90,13 @@ impl Call {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    pub(crate) fn header(&self, name: header::HeaderName) -> Option<&str> {
-        text(&self.parts.headers, &name)
+    pub(crate) fn header(&self, name: &header::HeaderName) -> Option<&str> {
+        text(&self.parts.headers, name)
     }
 
     /// The body as JSON. Only `application/json` is taken: a form of another site cannot send that.
     pub(crate) async fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        let kind = self.header(CONTENT_TYPE).unwrap_or_default();
+        let kind = self.header(&CONTENT_TYPE).unwrap_or_default();
         if !is(kind, "application/json") {
             let detail = "the body must be JSON, with `Content-Type: application/json`";
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
@@ -115,7 +115,7 @@ impl Call {
 
     /// The fields of the form in the body, in their order.
     pub(crate) async fn form(&self) -> Result<Vec<(String, String)>, Problem> {
-        let kind = self.header(CONTENT_TYPE).unwrap_or_default();
+        let kind = self.header(&CONTENT_TYPE).unwrap_or_default();
         if !is(kind, "application/x-www-form-urlencoded") {
             let detail = "the body must be a form, `application/x-www-form-urlencoded`";
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;

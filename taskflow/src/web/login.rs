@@ -48,7 +48,7 @@ pub(crate) async fn log_in(
     };
     Throttle::succeeded(&site.console, &keys).await;
     let secret = BASE64_URL_SAFE_NO_PAD.encode(random());
-    let agent = call.header(header::USER_AGENT).unwrap_or_default();
+    let agent = call.header(&header::USER_AGENT).unwrap_or_default();
     let session = Session {
         user: name.to_owned(),
         password: user.password(),

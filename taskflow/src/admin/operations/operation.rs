@@ -61,6 +61,10 @@ impl Verb {
 
 /// On which tasks to act.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for a request, and a box would be in everybody's way"
+)]
 #[non_exhaustive]
 pub enum Selection {
     /// Those that match. To mean every task, the filter must say so: [`TaskFilter::all`].

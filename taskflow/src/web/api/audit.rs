@@ -11,13 +11,14 @@ use crate::web::problem::Problem;
 
 /// A page of entries, newest first. An actor of some queues sees its own.
 pub(super) async fn list(call: Call) -> Result<Response, Problem> {
-    let mut filter = AuditFilter::default();
-    filter.actor = call.field("actor").map(str::to_owned);
-    filter.action = call.field("action").map(str::to_owned);
-    filter.target = call.field("target").map(str::to_owned);
-    filter.since = instant(&call, "since")?;
-    filter.after = cursor(&call)?;
-    filter.limit = Some(limit(&call, 1000)?);
+    let mut filter = AuditFilter {
+        actor: call.field("actor").map(str::to_owned),
+        action: call.field("action").map(str::to_owned),
+        target: call.field("target").map(str::to_owned),
+        since: instant(&call, "since")?,
+        after: cursor(&call)?,
+        limit: Some(limit(&call, 1000)?),
+    };
     if !call.actor.sees_all_queues() {
         let own = call.actor.name();
         if filter.actor.as_deref().is_some_and(|actor| actor != own) {

@@ -23,7 +23,7 @@ pub(super) struct Fields(BTreeMap<String, Box<RawValue>>);
 impl Fields {
     /// Reads the body. No body is an empty object.
     pub(super) async fn read(call: &Call, known: &[&str]) -> Result<Self, Problem> {
-        let fields = match call.header(CONTENT_TYPE) {
+        let fields = match call.header(&CONTENT_TYPE) {
             Some(_) => call.json().await?,
             // A browser sends a body without a type only from a script of this site.
             None if call.bytes(0).await.is_ok() => BTreeMap::new(),

@@ -59,7 +59,7 @@ impl Drop for Seat {
 pub(super) async fn follow(call: Call) -> Result<Response, Problem> {
     let id = call.id()?;
     let after = number(&call, "after", 0..=usize::MAX)?;
-    let last = call.header(HeaderName::from_static("last-event-id"));
+    let last = call.header(&HeaderName::from_static("last-event-id"));
     let after = after.or_else(|| last?.parse().ok()).unwrap_or(0);
     call.console().task(&call.actor, id).await?;
     let seat = Seat::take();

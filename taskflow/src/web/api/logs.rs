@@ -49,7 +49,7 @@ pub(super) async fn show(call: Call) -> Result<Response, Problem> {
         attempt.is_none_or(|attempt| line.attempt as usize == attempt)
             && level.is_none_or(|level| line.level >= level)
     });
-    if call.header(header::ACCEPT).is_some_and(|accept| accept.starts_with("text/plain")) {
+    if call.header(&header::ACCEPT).is_some_and(|accept| accept.starts_with("text/plain")) {
         let text = lines.iter().map(|line| {
             let at = time::rfc3339(line.at);
             format!("{at} {:5} {}\n", line.level.as_str().to_uppercase(), line.message)

@@ -22,7 +22,7 @@ pub(super) async fn filter(call: &Call) -> Result<TaskFilter, Problem> {
             true => Vec::new(),
             false => call.console().tasks().tasks().await?,
         };
-        pairs.extend(search.expand(known.iter().map(|task| task.name.as_str()))?);
+        pairs.extend(search.expand(&known.iter().map(|task| task.name.as_str()).collect::<Vec<_>>())?);
     }
     let pairs = pairs.iter().map(|(word, value)| (word.as_str(), value.as_str()));
     Ok(call.actor.narrow(grammar::filter(pairs, time::now())?))

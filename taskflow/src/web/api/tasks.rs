@@ -63,7 +63,7 @@ pub(super) async fn show(call: Call) -> Result<Response, Problem> {
     let bytes = bytes.expect("the body is in memory");
     let hash = Sha256::digest(&bytes);
     let tag = hash[..16].iter().fold("\"".to_owned(), |tag, byte| format!("{tag}{byte:02x}")) + "\"";
-    if call.header(IF_NONE_MATCH).is_some_and(|tags| tags.split(',').any(|one| one.trim() == tag)) {
+    if call.header(&IF_NONE_MATCH).is_some_and(|tags| tags.split(',').any(|one| one.trim() == tag)) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response.headers_mut().remove(header::CONTENT_TYPE);
     } else {

@@ -384,7 +384,7 @@ pub(crate) fn part(call: &Call, view: &impl Template) -> Result<Response, Proble
         piece.hash(&mut hasher);
     }
     let tag = format!("\"{:016x}\"", hasher.finish());
-    if call.header(header::IF_NONE_MATCH) == Some(&tag) {
+    if call.header(&header::IF_NONE_MATCH) == Some(&tag) {
         response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }

@@ -101,7 +101,7 @@ fn searched(call: &Call, beat: &Beat, text: &str) -> Result<Response, Problem> {
     let known = || beat.rare.types.iter().map(|task| task.name.as_str());
     let found = Search::parse(text).and_then(|search| match search.id {
         Some(id) => Ok(format!("/{id}")),
-        None => search.expand(known().collect::<Vec<_>>()).map(query),
+        None => search.expand(&known().collect::<Vec<_>>()).map(query),
     });
     let found = found.and_then(|path| match path.len() {
         0..7000 => Ok(path),
