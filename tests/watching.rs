@@ -54,11 +54,13 @@ async fn rest(watch: Watch) -> Vec<TaskUpdate> {
 }
 
 fn lines(updates: &[TaskUpdate]) -> Vec<&str> {
-    let line = |update| match update {
-        TaskUpdate::Log(line) => Some(&*line.message),
-        _ => None,
-    };
-    updates.iter().filter_map(line).collect()
+    updates
+        .iter()
+        .filter_map(|update| match update {
+            TaskUpdate::Log(line) => Some(&*line.message),
+            _ => None,
+        })
+        .collect()
 }
 
 fn status(update: &TaskUpdate) -> Option<TaskStatus> {
