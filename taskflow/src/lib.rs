@@ -104,6 +104,9 @@
 //! | `redis-tls` | | the same for Redis: `rediss://` |
 //! | `axum` | | [`BackgroundTasks`] and [`TaskManager::layer`] |
 //! | `store-contract` | | `testing::contract`: the tests that every [`Store`] passes, for crates that write one |
+//! | `api` | | the REST API: `web::Admin` and the module `admin` |
+//! | `dashboard` | | the dashboard, with the API |
+//! | `store-contract` | | `testing::contract`: the tests that every store passes |
 //! | `cli` | | the `taskflow` command with its `bench` subcommand, which measures a store; it adds nothing to the library |
 
 #[cfg(feature = "api")]
