@@ -9,7 +9,7 @@ use fantoccini::{Client, ClientBuilder, Locator, elements::Element};
 use serde_json::{Value, json};
 
 use crate::servers;
-use crate::support::DEADLINE;
+use crate::support::{DEADLINE, eventually};
 
 pub(crate) struct Browser {
     pub(crate) page: Client,
@@ -114,7 +114,8 @@ impl Browser {
     }
 
     pub(crate) async fn click(&self, text: &str) {
-        self.named(text).await.click().await.unwrap();
+        // Live parts of a page are replaced, perhaps between the look and the click.
+        eventually(text, || async { self.named(text).await.click().await.ok() }).await;
     }
 
     pub(crate) async fn type_into(&self, css: &str, text: &str) {

@@ -31,8 +31,8 @@ impl Console {
         }
     }
 
-    /// Asks an operation to stop, in whatever process it runs. It stops after a batch of at most 100 tasks, within half a
-    /// second of the store's time; what it has done stays.
+    /// Asks an operation to stop, in whatever process it runs. It stops after its current batch of at most 100
+    /// tasks; what it has done stays.
     ///
     /// # Errors
     /// [`AdminError::Forbidden`] without the permission of its verb, [`AdminError::NotFound`], and when the store fails.

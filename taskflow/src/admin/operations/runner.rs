@@ -2,17 +2,21 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
-use super::operation::{Operation, OperationState, Selection, Verb, freeze};
+use super::operation::{KIND, Operation, OperationState, Selection, Verb, freeze};
 use super::preview::{check_number, deliberate};
 
 use crate::admin::{Actor, AdminError, AuditOutcome, By, Console, grammar};
 use crate::model::{CancelOutcome, Cursor, Error, TaskId, time};
+use crate::store::DocumentQuery;
 
 /// How many tasks one batch acts on.
 const BATCH: usize = 100;
 
-/// How often the state is written, and a request to stop is noticed.
+/// How often the state is written.
 const WRITE_EVERY: Duration = Duration::from_millis(500);
+
+/// How often the end is written while others write the operation at the same time.
+const END_WRITES: usize = 10;
 
 /// How long a store that fails is tried again before the operation fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -182,18 +186,22 @@ impl Runner {
                 }
             }
             let took = began.elapsed();
+            if self.is_asked_to_stop().await {
+                break OperationState::Stopped;
+            }
             if self.written.elapsed() >= WRITE_EVERY && self.save(OperationState::Running).await {
                 break OperationState::Stopped;
             }
             // At most half of the time, so that the workers go on between.
             tokio::time::sleep(took).await;
         };
-        while !matches!(end, OperationState::Stopped) && self.save(end).await {
-            // Somebody asked it to stop at the last moment: its end is written over that.
+        // Its end is written over requests to stop.
+        for _ in 0..END_WRITES {
+            if !self.save(end).await {
+                break;
+            }
         }
-        if end == OperationState::Stopped {
-            self.save(end).await;
-        }
+        self.shown.send_replace(self.operation.clone());
         let operation = &self.operation;
         let mut entry = self.by.entry(&format!("{}_many", operation.verb.as_str()));
         entry.filter = Some(words(operation)).filter(|words| !words.is_empty());
@@ -266,31 +274,36 @@ impl Runner {
         Ok(())
     }
 
+    /// Whether somebody else has written the operation: the only ones who do ask it to stop.
+    async fn is_asked_to_stop(&self) -> bool {
+        let query = DocumentQuery::one(KIND, self.operation.id.to_string());
+        // A request that is not seen now is seen after the next batch.
+        let documents = self.console.tasks().documents(query).await.unwrap_or_default();
+        documents.first().is_some_and(|document| document.version != self.version)
+    }
+
     /// Writes the state. Answers `true` if somebody has asked the operation to stop.
     async fn save(&mut self, state: OperationState) -> bool {
         self.written = Instant::now();
         self.operation.state = state;
         self.operation.updated_at = time::now();
         let write = self.operation.write().expected(self.version);
-        let stop = match self.console.tasks().write_documents(vec![write]).await {
+        match self.console.tasks().write_documents(vec![write]).await {
             Ok(versions) => match versions.into_iter().next().flatten() {
-                Some(version) => {
-                    self.version = version;
-                    false
-                }
+                Some(version) => self.version = version,
                 None => {
                     // The only others that write it ask it to stop.
                     if let Ok((_, version)) = self.console.stored_operation(self.operation.id).await {
                         self.version = version;
                     }
-                    true
+                    return true;
                 }
             },
             // A state that is not written now is written after a later batch.
-            Err(_) => false,
-        };
+            Err(error) => tracing::debug!(%error, "the state of an operation was not written"),
+        }
         self.shown.send_replace(self.operation.clone());
-        stop
+        false
     }
 }
 
