@@ -21,6 +21,7 @@
 //! | `degraded` | 503 | the store does not answer |
 
 #[cfg(feature = "api")]
+#[cfg_attr(not(feature = "dashboard"), allow(dead_code, reason = "a part of it is only for pages"))]
 mod access;
 #[cfg(feature = "api")]
 mod admin;
@@ -28,10 +29,12 @@ mod admin;
 mod api;
 mod background;
 #[cfg(feature = "api")]
+#[cfg_attr(not(feature = "dashboard"), allow(dead_code, reason = "a part of it is only for pages"))]
 mod call;
 #[cfg(feature = "dashboard")]
 mod dashboard;
 #[cfg(feature = "api")]
+#[cfg_attr(not(feature = "dashboard"), allow(dead_code, reason = "a part of it is only for pages"))]
 mod desk;
 #[cfg(feature = "api")]
 mod headers;
@@ -39,8 +42,10 @@ mod headers;
 mod health;
 mod layer;
 #[cfg(feature = "api")]
+#[cfg_attr(not(feature = "dashboard"), allow(dead_code, reason = "a part of it is only for pages"))]
 mod live;
 #[cfg(feature = "api")]
+#[cfg_attr(not(feature = "dashboard"), allow(dead_code, reason = "a part of it is only for pages"))]
 mod login;
 #[cfg(feature = "api")]
 mod origin;
