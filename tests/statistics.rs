@@ -291,7 +291,7 @@ async fn a_process_that_should_write_none_writes_none() {
         let web = TaskManager::builder().store(store.clone()).stats(stats).connect().await.unwrap();
         web.add(block(1)).await.unwrap();
         web.shutdown(Duration::ZERO).await.unwrap();
-        assert_eq!(writes.load(Ordering::SeqCst), usize::from(stats));
+        assert_eq!(writes.load(Ordering::SeqCst) > 0, stats);
         let viewer = TaskManager::builder().store(store).connect().await.unwrap();
         let total = viewer.stats(StatsFilter::last(HOUR)).await.unwrap().total();
         assert_eq!(total.counts.added, u64::from(stats));
@@ -305,7 +305,8 @@ async fn a_store_that_does_not_take_the_last_statistics_delays_no_shutdown() {
     web.add(block(1)).await.unwrap();
     let since = Instant::now();
     web.shutdown(Duration::from_secs(600)).await.unwrap();
-    assert_eq!(writes.load(Ordering::SeqCst), 1);
+    // The regular write may have begun too.
+    assert!(writes.load(Ordering::SeqCst) > 0);
     assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
 }
 
