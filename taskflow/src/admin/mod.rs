@@ -11,7 +11,7 @@ pub(crate) mod failures;
 pub mod grammar;
 mod operations;
 mod sessions;
-mod throttle;
+pub(crate) mod throttle;
 
 pub use actor::{Actor, Permission, Role};
 pub use args::Args;
@@ -20,4 +20,3 @@ pub use console::{By, Console};
 pub use error::AdminError;
 pub use operations::{Operation, OperationState, Preview, Running, Selection, Verb};
 pub(crate) use sessions::{Session, Sessions};
-pub(crate) use throttle::{Throttle, WINDOW as THROTTLE_WINDOW};

@@ -19,32 +19,26 @@ pub(crate) const WINDOW: Duration = Duration::from_secs(60);
 /// How often a count that others change at the same time is tried again.
 const ROUNDS: usize = 20;
 
-/// Counts tries by name and by address.
-#[derive(Debug)]
-pub(crate) struct Throttle;
-
 #[derive(Default, Serialize, Deserialize)]
 struct Tries {
     n: u32,
 }
 
-impl Throttle {
-    /// Counts a try before the password is checked, under each key. Answers `false` if there were too many. Tries that
-    /// come together are counted one by one, so that none passes beside the others.
-    pub(crate) async fn may_try(console: &Console, keys: &[String]) -> Result<bool, Error> {
-        let mut may = true;
-        for key in keys {
-            may &= count(console, key).await?;
-        }
-        Ok(may)
+/// Counts a try before the password is checked, under each key. Answers `false` if there were too many. Tries that
+/// come together are counted one by one, so that none passes beside the others.
+pub(crate) async fn may_try(console: &Console, keys: &[String]) -> Result<bool, Error> {
+    let mut may = true;
+    for key in keys {
+        may &= count(console, key).await?;
     }
+    Ok(may)
+}
 
-    /// Forgets the tries of these keys, after a success.
-    pub(crate) async fn succeeded(console: &Console, keys: &[String]) {
-        let deletes = keys.iter().map(|key| DocumentWrite::delete(KIND, key)).collect();
-        // Tries that are not forgotten now expire within a minute.
-        let _ = console.tasks().write_documents(deletes).await;
-    }
+/// Forgets the tries of these keys, after a success.
+pub(crate) async fn succeeded(console: &Console, keys: &[String]) {
+    let deletes = keys.iter().map(|key| DocumentWrite::delete(KIND, key)).collect();
+    // Tries that are not forgotten now expire within a minute.
+    let _ = console.tasks().write_documents(deletes).await;
 }
 
 async fn count(console: &Console, key: &str) -> Result<bool, Error> {

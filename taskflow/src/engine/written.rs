@@ -43,13 +43,6 @@ impl Written for (Vec<Finished>, Claims) {
     }
 }
 
-/// A version: the document was written.
-impl Written for Option<u64> {
-    fn is_written(&self) -> bool {
-        self.is_some()
-    }
-}
-
 impl Written for Recovered {
     fn is_written(&self) -> bool {
         true

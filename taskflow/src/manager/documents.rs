@@ -12,7 +12,7 @@ impl TaskManager {
 
     pub(crate) async fn documents(&self, query: DocumentQuery) -> Result<Vec<Document>, Error> {
         let core = &self.0.core;
-        Ok(core.read("a read", core.store.documents(query)).await?)
+        Ok(core.aside(core.store.documents(query)).await?)
     }
 
     pub(crate) async fn write_documents(
@@ -20,6 +20,6 @@ impl TaskManager {
         writes: Vec<DocumentWrite>,
     ) -> Result<Vec<Option<u64>>, Error> {
         let core = &self.0.core;
-        Ok(core.call("a write", core.store.write_documents(writes)).await?)
+        Ok(core.aside(core.store.write_documents(writes)).await?)
     }
 }

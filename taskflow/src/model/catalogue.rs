@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::time;
+use super::{NewTask, RetryPolicy, time};
 
 /// One task as [`TaskManager::tasks`](crate::TaskManager::tasks) shows it: the options of its attribute, its parameters,
 /// and how many live processes run it. Lengths of time are seconds in JSON.
@@ -55,6 +55,29 @@ pub struct TaskInfo {
     /// the process that started last says.
     #[serde(default)]
     pub differs: bool,
+}
+
+impl TaskInfo {
+    /// A task to add with these arguments, a JSON object, and the options that this entry shows.
+    #[must_use]
+    pub fn new_task(&self, args: String) -> NewTask {
+        let mut task = NewTask::new(self.name.clone(), Ok(args.into()));
+        task.queue = self.queue.clone().into();
+        task.priority = self.priority;
+        task.eager = self.eager;
+        *task.policy.to_mut() = RetryPolicy {
+            retries: self.retries,
+            delay: self.delay,
+            backoff: self.backoff,
+            max_delay: self.max_delay,
+            jitter: self.jitter,
+            timeout: self.timeout,
+            requeue_on_interrupt: self.requeue_on_interrupt,
+            max_snoozes: self.max_snoozes,
+            max_lost_runs: self.max_lost_runs,
+        };
+        task
+    }
 }
 
 /// One argument of a task.

@@ -229,6 +229,19 @@ impl QueueInfo {
         self.pending.saturating_sub(self.scheduled)
     }
 
+    /// The limits that it shows.
+    #[must_use]
+    pub fn config(&self) -> QueueConfig {
+        QueueConfig {
+            concurrency: self.concurrency,
+            global_concurrency: self.global_concurrency,
+            key_concurrency: self.key_concurrency,
+            rate_limit: self.rate_limit,
+            max_size: self.max_size,
+            record_rejected: self.record_rejected,
+        }
+    }
+
     /// Sets the limits to show and their source.
     pub(crate) fn show_limits(&mut self, config: &QueueConfig, from: LimitsFrom) {
         self.concurrency = config.concurrency;

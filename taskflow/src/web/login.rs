@@ -12,7 +12,7 @@ use super::access::secret::{hex, random};
 use super::access::session::{cookie, key_of, set_cookie};
 use super::call::Call;
 use super::problem::Problem;
-use crate::admin::{Actor, AuditOutcome, By, Permission, Session, Throttle};
+use crate::admin::{Actor, AuditOutcome, By, Permission, Session, throttle};
 
 /// The longest name and password that are tried, in bytes.
 const MAX_FIELD: usize = 1024;
@@ -37,16 +37,16 @@ pub(crate) async fn log_in(
     // The hash of the name: names that do not exist are counted too, and may be anything.
     let mut keys = vec![format!("user:{}", hex(&Sha256::digest(name)[..16]))];
     keys.extend(call.remote.as_ref().map(|remote| format!("from:{remote}")));
-    if !Throttle::may_try(&site.console, &keys).await? {
+    if !throttle::may_try(&site.console, &keys).await? {
         note(call, name, AuditOutcome::Refused, Some("too many tries")).await;
         let detail = "too many tries for this name or from this address: wait a minute";
-        return Err(Problem::too_many(detail, crate::admin::THROTTLE_WINDOW.as_secs()));
+        return Err(Problem::too_many(detail, throttle::WINDOW.as_secs()));
     }
     let Some(user) = users.check(name, password).await else {
         note(call, name, AuditOutcome::Failed, None).await;
         return Err(wrong());
     };
-    Throttle::succeeded(&site.console, &keys).await;
+    throttle::succeeded(&site.console, &keys).await;
     let secret = BASE64_URL_SAFE_NO_PAD.encode(random());
     let agent = call.header(&header::USER_AGENT).unwrap_or_default();
     let session = Session {

@@ -3,7 +3,7 @@
 mod fingerprint;
 
 use std::collections::HashMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::manager::TaskManager;
 use crate::model::{Error, TaskFilter, TaskId, TaskRecord, TaskStatus};
@@ -11,13 +11,16 @@ use crate::model::{Error, TaskFilter, TaskId, TaskRecord, TaskStatus};
 use fingerprint::fingerprint;
 
 /// The most bad endings that are examined.
-const LOOKED_AT: usize = 5_000;
+pub(crate) const LOOKED_AT: usize = 5_000;
+
+/// Into how many parts the window of a group is divided.
+pub(crate) const PARTS: usize = 24;
 
 /// The longest message of a group, in bytes.
 const MAX_MESSAGE: usize = 500;
 
 /// The statuses of tasks that wait for a person.
-const BAD: [TaskStatus; 3] = [TaskStatus::Failed, TaskStatus::Interrupted, TaskStatus::Rejected];
+pub(crate) const BAD: [TaskStatus; 3] = [TaskStatus::Failed, TaskStatus::Interrupted, TaskStatus::Rejected];
 
 /// Tasks of one name that ended with the same error, but for ids, numbers and the like.
 #[derive(Clone, Debug)]
@@ -33,6 +36,8 @@ pub(crate) struct Group {
     pub(crate) first: SystemTime,
     pub(crate) last: SystemTime,
     pub(crate) sample: TaskId,
+    /// How many ended in each part of the window, the oldest part first.
+    pub(crate) over_time: [u64; PARTS],
 }
 
 /// The groups, those with most tasks first.
@@ -44,16 +49,21 @@ pub(crate) struct Groups {
     pub(crate) is_cut: bool,
 }
 
-/// Groups the newest bad endings that match the filter.
+/// Groups the newest bad endings that match the filter. The window is the time before `now` that
+/// [`over_time`](Group::over_time) covers.
 ///
 /// # Errors
 /// When the store fails.
-pub(crate) async fn read(tasks: &TaskManager, mut filter: TaskFilter) -> Result<Groups, Error> {
+pub(crate) async fn read(
+    tasks: &TaskManager,
+    mut filter: TaskFilter,
+    window: Duration,
+    now: SystemTime,
+) -> Result<Groups, Error> {
     filter.statuses = BAD.to_vec();
     filter = filter.limit(TaskFilter::MAX_LIMIT);
     let mut found = Groups::default();
     let mut by_key: HashMap<(String, TaskStatus, String), usize> = HashMap::new();
-    let mut pages = 0;
     loop {
         let page = tasks.list_outlines(&filter).await?;
         for record in &page.items {
@@ -63,15 +73,13 @@ pub(crate) async fn read(tasks: &TaskManager, mut filter: TaskFilter) -> Result<
                 found.groups.push(Group::new(record, error, print));
                 found.groups.len() - 1
             });
-            found.groups[at].add(record);
+            found.groups[at].add(record, window, now);
         }
         found.looked_at += page.items.len();
-        pages += 1;
+        // A short page has examined 20,000 tasks: the search ends there.
+        let is_full = page.items.len() >= filter.limit;
         match page.next {
-            // A page of a fine filter examines 20,000 tasks and may be short.
-            Some(next) if found.looked_at < LOOKED_AT && (pages == 1 || !filter.has_rest()) => {
-                filter.after = Some(next);
-            }
+            Some(next) if found.looked_at < LOOKED_AT && is_full => filter.after = Some(next),
             next => {
                 found.is_cut = next.is_some();
                 break;
@@ -96,15 +104,20 @@ impl Group {
             first: at,
             last: at,
             sample: record.id,
+            over_time: [0; PARTS],
         }
     }
 
-    fn add(&mut self, record: &TaskRecord) {
+    fn add(&mut self, record: &TaskRecord, window: Duration, now: SystemTime) {
         let at = ended(record);
         self.count += 1;
         self.first = self.first.min(at);
         if at >= self.last {
             (self.last, self.sample) = (at, record.id);
+        }
+        let age = now.duration_since(at).unwrap_or_default().as_secs_f64() / window.as_secs_f64().max(1.0);
+        if age < 1.0 {
+            self.over_time[PARTS - 1 - ((age * PARTS as f64) as usize).min(PARTS - 1)] += 1;
         }
     }
 }
@@ -118,4 +131,20 @@ fn common(error: &str, print: &str) -> String {
     let parts = print.split('‹').map(|part| part.split_once('›').map_or(part, |(_, rest)| rest).trim());
     let whole = parts.filter(|part| part.len() >= 4 && error.contains(part));
     whole.max_by_key(|part| part.len()).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_found_by_the_longest_part_that_its_errors_share() {
+        for (error, part) in [
+            ("connection refused by smtp.example.com:587", "connection refused by"),
+            ("task 42 was not found in region 7", "was not found in region"),
+            ("42", ""),
+        ] {
+            assert_eq!(common(error, &fingerprint(error)), part, "{error}");
+        }
+    }
 }

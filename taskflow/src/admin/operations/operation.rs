@@ -183,13 +183,9 @@ impl Operation {
     }
 }
 
-/// The filter, for tasks that were there at that instant.
-pub(super) fn freeze(mut filter: TaskFilter, verb: Verb, at: SystemTime) -> TaskFilter {
-    let earlier = |bound: Option<SystemTime>| Some(bound.map_or(at, |bound| bound.min(at)));
-    filter.created_before = earlier(filter.created_before);
-    if verb != Verb::Cancel {
-        filter.finished_before = earlier(filter.finished_before);
-    }
+/// The filter, for tasks that were there at that instant and to which the verb applies.
+pub(super) fn freeze(filter: TaskFilter, verb: Verb, at: SystemTime) -> TaskFilter {
+    let mut filter = filter.frozen(at);
     let wanted = |status: &TaskStatus| {
         verb.applies_to(*status) && (filter.statuses.is_empty() || filter.statuses.contains(status))
     };

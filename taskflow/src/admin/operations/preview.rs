@@ -67,14 +67,13 @@ impl Console {
             Selection::Filter(filter) => {
                 let mut filter = deliberate(actor, filter)?;
                 filter = freeze(filter, verb, frozen_at).limit(TaskFilter::MAX_LIMIT);
-                let mut looked_at = 0;
                 loop {
                     let page = self.tasks().list_outlines(&filter).await?;
-                    looked_at += page.items.len().max(1);
+                    // A short page has examined 20,000 tasks: the search ends there.
+                    let is_full = page.items.len() >= filter.limit;
                     page.items.into_iter().for_each(|record| preview.count(record));
                     let Some(next) = page.next else { break };
-                    // A page of a fine filter may be short after a long search, so pages count too.
-                    if looked_at >= TaskFilter::MAX_LOOKED_AT || filter.has_rest() {
+                    if !is_full || preview.matching >= TaskFilter::MAX_LOOKED_AT as u64 {
                         preview.exact = false;
                         break;
                     }

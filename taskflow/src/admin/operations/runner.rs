@@ -316,12 +316,11 @@ mod tests {
     fn a_frozen_filter_reaches_nothing_that_came_later() {
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
         let filter = freeze(TaskFilter::new().name("a"), Verb::Retry, at);
-        assert_eq!(filter.created_before, Some(at));
-        assert_eq!(filter.finished_before, Some(at));
+        assert_eq!(filter.frozen_at, Some(at));
         assert!(!filter.statuses.contains(&TaskStatus::Success));
         let earlier = at - Duration::from_secs(1);
-        let filter = freeze(TaskFilter::new().created_before(earlier), Verb::Cancel, at);
-        assert_eq!(filter.created_before, Some(earlier));
+        let filter = freeze(TaskFilter::new().frozen(earlier), Verb::Cancel, at);
+        assert_eq!(filter.frozen_at, Some(earlier));
         assert_eq!(filter.statuses, [TaskStatus::Pending, TaskStatus::Running]);
         let filter = freeze(TaskFilter::new().status(TaskStatus::Success), Verb::Cancel, at);
         assert_eq!(filter.queues, [""]);

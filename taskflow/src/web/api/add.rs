@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::body::Fields;
 use crate::model::error::closest;
-use crate::model::{NewTask, RetryPolicy, TaskId, TaskInfo, When};
+use crate::model::{NewTask, TaskId, TaskInfo, When};
 use crate::web::call::{Call, json};
 use crate::web::problem::Problem;
 
@@ -82,13 +82,10 @@ async fn new_task(call: &Call, fields: &mut Fields) -> Result<NewTask, Problem> 
         None if is_forced => args.map_or_else(|| "{}".to_owned(), |args| args.get().to_owned()),
         None => return Err(unknown(&name, &known)),
     };
-    let mut task = NewTask::new(info.map_or(name, |info| info.name.clone()), Ok(Arc::from(args)));
-    if let Some(info) = info {
-        task.queue = info.queue.clone().into();
-        task.priority = info.priority;
-        task.eager = info.eager;
-        *task.policy.to_mut() = policy(info);
-    }
+    let mut task = match info {
+        Some(info) => info.new_task(args),
+        None => NewTask::new(name, Ok(Arc::from(args))),
+    };
     if let Some(queue) = fields.text("queue")? {
         task.queue = queue.into();
     }
@@ -119,20 +116,6 @@ async fn new_task(call: &Call, fields: &mut Fields) -> Result<NewTask, Problem> 
         task.eager = eager;
     }
     Ok(task)
-}
-
-fn policy(info: &TaskInfo) -> RetryPolicy {
-    RetryPolicy {
-        retries: info.retries,
-        delay: info.delay,
-        backoff: info.backoff,
-        max_delay: info.max_delay,
-        jitter: info.jitter,
-        timeout: info.timeout,
-        requeue_on_interrupt: info.requeue_on_interrupt,
-        max_snoozes: info.max_snoozes,
-        max_lost_runs: info.max_lost_runs,
-    }
 }
 
 /// Checks the names of the arguments. Their types are the program's.

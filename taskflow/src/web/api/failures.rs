@@ -1,6 +1,6 @@
 //! Failures, grouped by task and error.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::response::Response;
 use http::StatusCode;
@@ -11,6 +11,9 @@ use crate::admin::{failures, grammar};
 use crate::model::{TaskFilter, TaskId, TaskStatus, time};
 use crate::web::call::{Call, json};
 use crate::web::problem::Problem;
+
+/// The window of a request without `since`.
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Serialize)]
 struct Groups {
@@ -33,6 +36,8 @@ struct Group {
     #[serde(with = "time::rfc3339_serde")]
     last: SystemTime,
     sample_id: TaskId,
+    /// How many ended in each 24th of the time since `since`, or of the last 24 hours; the oldest part first.
+    over_time: [u64; failures::PARTS],
     /// A filter that selects the group, and at times a few others with the same words.
     filter: String,
 }
@@ -47,7 +52,9 @@ pub(super) async fn list(call: Call) -> Result<Response, Problem> {
         }
     }
     filter.finished_after = instant(&call, "since")?;
-    let found = failures::read(call.console().tasks(), call.actor.narrow(filter)).await?;
+    let now = time::now();
+    let window = filter.finished_after.map_or(DAY, |since| now.duration_since(since).unwrap_or_default());
+    let found = failures::read(call.console().tasks(), call.actor.narrow(filter), window, now).await?;
     let items = found.groups.into_iter().map(|group| {
         let mut words = vec![("status", group.status.as_str()), ("name", group.name.as_str())];
         words.extend(Some(("error", group.common.as_str())).filter(|(_, common)| !common.is_empty()));
@@ -60,6 +67,7 @@ pub(super) async fn list(call: Call) -> Result<Response, Problem> {
             first: group.first,
             last: group.last,
             sample_id: group.sample,
+            over_time: group.over_time,
             name: group.name,
         }
     });

@@ -95,14 +95,7 @@ pub(super) async fn set(call: Call) -> Result<Response, Problem> {
     let mut fields = Fields::read(&call, &LIMITS).await?;
     let by = fields.by(&call)?;
     let queue = one(&call, &call.actor).await?;
-    let before = QueueConfig {
-        concurrency: queue.concurrency,
-        global_concurrency: queue.global_concurrency,
-        key_concurrency: queue.key_concurrency,
-        rate_limit: queue.rate_limit,
-        max_size: queue.max_size,
-        record_rejected: queue.record_rejected,
-    };
+    let before = queue.config();
     // Everything is read before anything is stored.
     let config = changed(before.clone(), &mut fields)?;
     if config != before {

@@ -5,9 +5,7 @@
 
 mod assets;
 mod chart;
-mod fingerprint;
 mod frame;
-mod groups;
 mod history;
 mod json;
 mod pages;

@@ -1,16 +1,18 @@
 //! Failures, grouped by task and error, so that a person sees which failures there are and not only how many.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use askama::Template;
 use axum::response::Response;
 
+use crate::admin::failures::{self, Group, Groups};
 use crate::admin::{Permission, grammar};
-use crate::model::TaskFilter;
+use crate::model::{Error, TaskFilter};
 use crate::web::call::Call;
+use crate::web::dashboard::chart;
 use crate::web::dashboard::frame::{self, Frame, query};
 use crate::web::dashboard::words::{self, When, counted, number};
-use crate::web::dashboard::{chart, groups};
 use crate::web::problem::Problem;
 
 #[derive(Template)]
@@ -77,13 +79,13 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
     if let Some(queue) = call.field("queue") {
         filter = filter.queue(queue);
     }
-    let found = groups::read(&call, filter, since, now).await?;
+    let found = groups(&call, filter, since, now).await?;
     let count: u64 = found.groups.iter().map(|group| group.count).sum();
     let (may_retry, may_delete) = (call.may(Permission::Retry), call.may(Permission::DeleteMany));
     let since_text = since.map(|since| format!(" in the last {}", words::length(since))).unwrap_or_default();
     let shown = found.groups.iter().take(GROUPS).map(|group| Shown {
         name: group.name.clone(),
-        message: if group.message.is_empty() { group.status.to_string() } else { group.message.clone() },
+        message: said(group),
         count: number(group.count),
         first: words::when(group.first, now),
         last: words::when(group.last, now),
@@ -95,7 +97,7 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
                     “Show”, “Retry” and “Delete” select by task, status and the longest part that the errors share."
         .to_owned();
     if found.is_cut {
-        note = format!("Only the newest {} were looked at. {note}", number(groups::LOOKED_AT as u64));
+        note = format!("Only the newest {} were looked at. {note}", number(failures::LOOKED_AT as u64));
     }
     let view = View {
         f: Frame::new(&call, "Failures", "failures", Some(&beat)),
@@ -119,7 +121,7 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
 }
 
 /// The filter of a group.
-pub(crate) fn group_query(group: &groups::Group, since: Option<&str>, queue: Option<&str>) -> String {
+pub(crate) fn group_query(group: &Group, since: Option<&str>, queue: Option<&str>) -> String {
     let mut pairs = vec![("status", group.status.as_str().to_owned()), ("name", group.name.clone())];
     if !group.common.is_empty() {
         pairs.push(("error", group.common.clone()));
@@ -131,4 +133,26 @@ pub(crate) fn group_query(group: &groups::Group, since: Option<&str>, queue: Opt
         pairs.push(("queue", queue.to_owned()));
     }
     query(pairs)
+}
+
+/// The error of a group, or its status if there is none.
+pub(crate) fn said(group: &Group) -> String {
+    match words::first_line(&group.message, 200) {
+        message if message.is_empty() => group.status.to_string(),
+        message => message,
+    }
+}
+
+/// The groups that the actor sees. Readers at the same time share a read.
+pub(crate) async fn groups(
+    call: &Call,
+    filter: TaskFilter,
+    since: Option<Duration>,
+    now: SystemTime,
+) -> Result<Arc<Groups>, Error> {
+    let mut filter = call.actor.narrow(filter);
+    filter.finished_after = since.and_then(|since| now.checked_sub(since));
+    let key = format!("groups {since:?} {:?}", filter.queues);
+    let window = since.unwrap_or(Duration::from_secs(24 * 3600));
+    call.desk.live.shared(key, failures::read(call.console().tasks(), filter, window, now)).await
 }

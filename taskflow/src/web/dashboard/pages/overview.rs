@@ -5,14 +5,14 @@ use std::time::{Duration, SystemTime};
 use askama::Template;
 use axum::response::Response;
 
-use super::failures::group_query;
+use super::failures::{group_query, groups, said};
 use super::queue_table::{Queue, QueueTable, is_full, limit};
 use crate::model::{Error, QueueInfo, TaskFilter, TaskPhase, TaskStatus};
 use crate::web::call::Call;
 use crate::web::dashboard::chart::Throughput;
 use crate::web::dashboard::frame::{self, Cell, Frame, headline, segment, strip};
+use crate::web::dashboard::history;
 use crate::web::dashboard::words::{self, ago, between, counted, length, number};
-use crate::web::dashboard::{groups, history};
 use crate::web::live::Beat;
 use crate::web::problem::Problem;
 
@@ -82,10 +82,10 @@ async fn attention(call: &Call, beat: &Beat, now: SystemTime) -> Result<Vec<Atte
 
 async fn failing(call: &Call, now: SystemTime, found: &mut Vec<Attention>) -> Result<(), Error> {
     let hour = Some(Duration::from_secs(3_600));
-    let groups = groups::read(call, TaskFilter::new(), hour, now).await?;
+    let groups = groups(call, TaskFilter::new(), hour, now).await?;
     let more = groups.groups.len().saturating_sub(GROUPS);
     for group in groups.groups.iter().take(GROUPS) {
-        let message = if group.message.is_empty() { group.status.to_string() } else { group.message.clone() };
+        let message = said(group);
         found.push(Attention {
             class: words::status_mark(group.status).class,
             word: match group.status {

@@ -1,6 +1,5 @@
 //! Types: the tasks that running programs have, and one of them with its options and a form to add one.
 
-use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use askama::Template;
@@ -9,13 +8,13 @@ use http::StatusCode;
 use serde_json::value::RawValue;
 
 use super::rows::Row;
-use crate::admin::{Permission, grammar};
-use crate::model::{NewTask, RetryPolicy, TaskFilter, TaskInfo, When as RunAt};
+use crate::admin::{Permission, failures, grammar};
+use crate::model::{NewTask, TaskFilter, TaskInfo, When as RunAt};
 use crate::web::call::{Call, see_other};
 use crate::web::dashboard::chart::{Histogram, Throughput};
 use crate::web::dashboard::frame::{self, Cell, Frame, query, segment};
+use crate::web::dashboard::history;
 use crate::web::dashboard::words::{counted, length, number};
-use crate::web::dashboard::{groups, history};
 use crate::web::problem::Problem;
 
 #[derive(Template)]
@@ -130,7 +129,7 @@ async fn view(call: &Call, form: &[(String, String)], problem: String) -> Result
     let info = info.or_else(|| types.iter().find(|task| task.aliases.iter().any(|alias| alias == name)));
     let info = info.ok_or_else(|| Problem::not_found(format!("no running program has a task `{name}`")))?;
     let mut filter = TaskFilter::new().name(&info.name).limit(10);
-    filter.statuses = groups::BAD.to_vec();
+    filter.statuses = failures::BAD.to_vec();
     let failures = tasks.list_outlines(&call.actor.narrow(filter)).await?.items;
     let said = |name: &str| {
         form.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()).unwrap_or_default()
@@ -272,11 +271,7 @@ fn new_task(info: &TaskInfo, form: &[(String, String)]) -> Result<NewTask, Strin
         args.push_str(&value);
     }
     args.push('}');
-    let mut task = NewTask::new(info.name.clone(), Ok(args.into()));
-    task.queue = info.queue.clone().into();
-    task.priority = info.priority;
-    task.eager = info.eager;
-    task.policy = Cow::Owned(policy(info));
+    let mut task = info.new_task(args);
     task.idempotency_key = Some(said("key").to_owned()).filter(|key| !key.is_empty());
     task.when = match said("run_in") {
         "" => RunAt::Now,
@@ -286,20 +281,6 @@ fn new_task(info: &TaskInfo, form: &[(String, String)]) -> Result<NewTask, Strin
         ),
     };
     Ok(task)
-}
-
-fn policy(info: &TaskInfo) -> RetryPolicy {
-    RetryPolicy {
-        retries: info.retries,
-        delay: info.delay,
-        backoff: info.backoff,
-        max_delay: info.max_delay,
-        jitter: info.jitter,
-        timeout: info.timeout,
-        requeue_on_interrupt: info.requeue_on_interrupt,
-        max_snoozes: info.max_snoozes,
-        max_lost_runs: info.max_lost_runs,
-    }
 }
 
 #[cfg(test)]
