@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::{Stream, stream};
 use tokio::sync::{Mutex, watch};
 
+use super::problem::Problem;
 use crate::manager::TaskManager;
 use crate::model::{Counts, Error, InstanceInfo, QueueInfo, ScheduleInfo, TaskInfo};
 
@@ -110,14 +112,14 @@ impl Default for Shared {
 
 /// One open stream.
 #[derive(Debug)]
-pub(crate) struct Viewer {
+struct Viewer {
     beats: watch::Receiver<Option<Arc<Beat>>>,
     shared: Arc<Shared>,
 }
 
 impl Viewer {
     /// The next beat; a viewer that is slow gets the latest one only.
-    pub(crate) async fn next(&mut self) -> Option<Arc<Beat>> {
+    async fn next(&mut self) -> Option<Arc<Beat>> {
         loop {
             self.beats.changed().await.ok()?;
             if let Some(beat) = self.beats.borrow_and_update().clone() {
@@ -172,8 +174,26 @@ impl Live {
         Ok(value)
     }
 
+    /// The beats as they come, each with the one before it. A stream that is read slowly gets the latest only.
+    ///
+    /// # Errors
+    /// 503 if 64 streams are open.
+    pub(crate) fn stream(
+        &self,
+        tasks: &TaskManager,
+    ) -> Result<impl Stream<Item = (Option<Arc<Beat>>, Arc<Beat>)> + Send + use<>, Problem> {
+        let viewer = self.watch(tasks);
+        let viewer = viewer.ok_or_else(|| {
+            Problem::too_many_streams(format!("{MAX_VIEWERS} streams are open in this process"))
+        })?;
+        Ok(stream::unfold((viewer, None), |(mut viewer, last)| async {
+            let beat = viewer.next().await?;
+            Some(((last, Arc::clone(&beat)), (viewer, Some(beat))))
+        }))
+    }
+
     /// Watches the pulse; `None` if 64 streams are open.
-    pub(crate) fn watch(&self, tasks: &TaskManager) -> Option<Viewer> {
+    fn watch(&self, tasks: &TaskManager) -> Option<Viewer> {
         let shared = &self.0;
         let more = |viewers: usize| (viewers < MAX_VIEWERS).then_some(viewers + 1);
         shared.viewers.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;

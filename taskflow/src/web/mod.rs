@@ -59,6 +59,8 @@ mod route;
 mod routes;
 #[cfg(feature = "api")]
 mod site;
+#[cfg(feature = "api")]
+mod stream;
 
 #[cfg(feature = "api")]
 pub use crate::admin::{Actor, Args, Permission, Role};

@@ -70,6 +70,14 @@ impl Problem {
         problem
     }
 
+    /// Others read all the streams that there may be.
+    pub(crate) fn too_many_streams(detail: impl Into<String>) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let mut problem = Self::new(status, "too_many", "Too many streams", detail);
+        problem.retry_after = Some(5);
+        problem
+    }
+
     /// The store does not answer.
     pub(crate) fn degraded(detail: impl Into<String>) -> Self {
         let title = "The store does not answer";

@@ -22,12 +22,19 @@ const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
 /// A line and its number: the first line of a task is 1.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Line {
-    pub(super) n: usize,
+    n: usize,
     #[serde(with = "time::rfc3339_serde")]
     at: SystemTime,
     level: LogLevel,
     message: String,
     attempt: u32,
+}
+
+impl Line {
+    pub(super) fn new(n: usize, line: LogLine) -> Self {
+        let LogLine { at, level, message, attempt } = line;
+        Self { n, at, level, message, attempt }
+    }
 }
 
 #[derive(Serialize)]
@@ -66,11 +73,7 @@ pub(super) async fn show(call: Call) -> Result<Response, Problem> {
 }
 
 /// The lines of a task behind the one with that number.
-pub(super) async fn after_line(console: &Console, id: TaskId, after: usize) -> Result<Vec<Line>, AdminError> {
+async fn after_line(console: &Console, id: TaskId, after: usize) -> Result<Vec<Line>, AdminError> {
     let lines = console.tasks().logs(id).await?.ok_or(AdminError::NoTask { id })?;
-    let number = |(at, line): (usize, LogLine)| {
-        let LogLine { at: when, level, message, attempt } = line;
-        Line { n: at + 1, at: when, level, message, attempt }
-    };
-    Ok(lines.into_iter().enumerate().skip(after).map(number).collect())
+    Ok(lines.into_iter().enumerate().skip(after).map(|(at, line)| Line::new(at + 1, line)).collect())
 }

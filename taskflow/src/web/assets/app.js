@@ -149,7 +149,7 @@ function unfollow() {if (task) task.close(); task = null;}
 function follow() {
  const it = $("#task");
  if (!it || task || paused || document.hidden || "ended" in it.dataset) return;
- task = new EventSource(it.dataset.stream + "?after=" + it.dataset.after);
+ task = new EventSource(it.dataset.stream + "&after=" + it.dataset.after);
  on(task, "log", (event) => line(JSON.parse(event.data)));
  on(task, "progress", (event) => {
   const {percent, message} = JSON.parse(event.data), bar = $("#progress");

@@ -8,9 +8,12 @@ use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderValue, header};
 
+use super::events;
 use super::rows::{Tag, percent, tags};
 use crate::admin::Permission;
-use crate::model::{CancelOutcome, LogLevel, LogLine, TaskInfo, TaskRecord, TaskSource, TaskStatus, time};
+use crate::model::{
+    CancelOutcome, LogLevel, LogLine, StatusUpdate, TaskInfo, TaskRecord, TaskSource, TaskStatus, time,
+};
 use crate::web::call::{Call, see_other};
 use crate::web::dashboard::chart::{self, Histogram, Life};
 use crate::web::dashboard::frame::{self, Frame, query, segment};
@@ -48,6 +51,8 @@ struct TaskBody {
     level: &'static str,
     logs: Vec<Line>,
     log_count: usize,
+    /// The status that this page shows.
+    seen: String,
     last_attempt: u32,
     no_logs: &'static str,
     args: Option<Pretty>,
@@ -165,6 +170,7 @@ impl TaskBody {
             level: level.map_or("", LogLevel::as_str),
             logs: lines(&record, logs, level),
             log_count: logs.len(),
+            seen: events::shown(&StatusUpdate::of(&record)),
             last_attempt: logs.last().map_or(0, |line| line.attempt),
             no_logs: match (logs.is_empty(), is_ended) {
                 (true, true) => "It logged nothing.",

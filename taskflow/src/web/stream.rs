@@ -1,0 +1,121 @@
+//! Server-sent events: the frame of all streams, for pages and for programs.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, Bytes};
+use axum::response::Response;
+use futures_util::{Stream, StreamExt, stream};
+use http::header::{self, HeaderName, HeaderValue};
+use serde::Serialize;
+
+use super::call::Call;
+use super::problem::Problem;
+use crate::model::{TaskId, TaskUpdate};
+
+/// After how long without an event a comment shows that the stream lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The comment.
+const STILL_HERE: &[u8] = b": still here\n\n";
+
+/// How often a stream checks that its actor is still let in.
+const RECHECK: Duration = Duration::from_secs(60);
+
+/// The most streams of single tasks in one process.
+const MAX_FOLLOWED: usize = 64;
+
+static FOLLOWED: AtomicUsize = AtomicUsize::new(0);
+
+/// One event. JSON has no line breaks of its own.
+pub(crate) fn event<T: Serialize>(kind: &str, id: Option<u64>, data: &T) -> Bytes {
+    let data = serde_json::to_string(data).expect("the value has no map with keys that are not text");
+    let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
+    Bytes::from(format!("event: {kind}\n{id}data: {data}\n\n"))
+}
+
+/// The response of these events. The client drives it: nothing is made before it takes it. It ends when the actor is no longer
+/// let in.
+pub(crate) fn answer(call: Arc<Call>, events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
+    let open = Open { call, events: Box::pin(events), checked: Instant::now() };
+    let body = stream::unfold(open, |mut open| async {
+        let bytes = open.next().await?;
+        Some((Ok::<_, Infallible>(bytes), open))
+    });
+    let mut response = Response::new(Body::from_stream(body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    // Some proxies hold answers back until they are complete.
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
+}
+
+struct Open {
+    call: Arc<Call>,
+    events: Pin<Box<dyn Stream<Item = Bytes> + Send>>,
+    checked: Instant,
+}
+
+impl Open {
+    async fn next(&mut self) -> Option<Bytes> {
+        let next = tokio::time::timeout(KEEP_ALIVE, self.events.next()).await;
+        if self.checked.elapsed() >= RECHECK {
+            self.checked = Instant::now();
+            if !is_let_in(&self.call).await {
+                return None;
+            }
+        }
+        next.unwrap_or(Some(Bytes::from_static(STILL_HERE)))
+    }
+}
+
+/// Whether the actor of a stream is still let in. A store that does not answer ends no stream.
+async fn is_let_in(call: &Call) -> bool {
+    match call.desk.access.actor(&call.parts, &call.desk.site).await {
+        Ok(actor) => actor.as_ref() == Some(&call.actor),
+        Err(problem) => problem.status.is_server_error(),
+    }
+}
+
+/// What happens to a task, with the number of its log lines so far; without the first `after` lines. The task is watched
+/// once somebody reads.
+///
+/// # Errors
+/// 503 if 64 tasks are followed in this process.
+pub(crate) fn follow(
+    call: &Call,
+    id: TaskId,
+    after: usize,
+) -> Result<impl Stream<Item = (usize, TaskUpdate)> + Send + use<>, Problem> {
+    let seat = Seat::take().ok_or_else(|| {
+        Problem::too_many_streams(format!("{MAX_FOLLOWED} streams of tasks are open in this process"))
+    })?;
+    let tasks = call.console().tasks().clone();
+    let updates = stream::once(async move { tasks.watch(id) }).flatten();
+    let mut lines = 0;
+    Ok(updates.filter_map(move |update| {
+        let _stays = &seat;
+        lines += usize::from(matches!(update, TaskUpdate::Log(_)));
+        let is_known = matches!(update, TaskUpdate::Log(_)) && lines <= after;
+        std::future::ready((!is_known).then_some((lines, update)))
+    }))
+}
+
+/// One of the followed tasks of this process.
+struct Seat;
+
+impl Seat {
+    fn take() -> Option<Self> {
+        let more = |open: usize| (open < MAX_FOLLOWED).then_some(open + 1);
+        FOLLOWED.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok().map(|_| Self)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        FOLLOWED.fetch_sub(1, Ordering::AcqRel);
+    }
+}
