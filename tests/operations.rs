@@ -94,6 +94,20 @@ async fn an_operation_acts_only_on_what_the_operator_saw() {
 }
 
 #[tokio::test]
+async fn a_preview_of_thousands_is_exact_and_so_is_the_check_of_its_number() {
+    let place = Place::memory();
+    let tasks = paused(&place).await;
+    let console = Console::new(&tasks);
+    let admin = by(Role::Admin);
+    add(&tasks, 2_500).await;
+    assert_eq!(soon(tasks.cancel_all(TaskFilter::all())).await.unwrap(), 2_500);
+    let preview = soon(console.preview(&admin.actor, Verb::Retry, &all())).await.unwrap();
+    assert_eq!((preview.matching, preview.exact), (2_500, true));
+    let refused = soon(console.begin(&admin, Verb::Retry, all(), None, Some(1_000))).await;
+    assert!(matches!(refused, Err(AdminError::Changed { expected: 1_000, now: 2_500 })), "{refused:?}");
+}
+
+#[tokio::test]
 async fn an_operation_is_refused_if_much_has_changed_since_the_preview() {
     let place = Place::memory();
     let tasks = paused(&place).await;

@@ -122,7 +122,7 @@ impl Meter {
         self.cells.last().is_none_or(|last| last.get().is_some())
     }
 
-    /// The cell of a run of which only the name is known: that of any queue in which such a task has been counted.
+    /// The cell of a run with an unknown queue: that of any queue in which a task of this name has been counted.
     pub(crate) fn cell_by_name(&self, name: &str) -> CellId {
         let known = self.by_name.read().get(name).and_then(|cells| cells.first()).map(|(_, id)| *id);
         known.unwrap_or_else(|| self.cell(name, "default"))
@@ -148,8 +148,8 @@ impl Meter {
         }
     }
 
-    /// Counts a run that starts at `now`. A first attempt has waited since the task was made, of which its id has the
-    /// time, or since it became due.
+    /// Counts a run that starts at `now`. A first attempt has waited since the task was made, which its id tells, or since
+    /// it became due.
     pub(crate) fn started(&self, id: CellId, task: TaskId, due: Option<i64>, is_first: bool, now: Instant) {
         let Some(cell) = self.at(id) else { return };
         cell.values[Counter::Started as usize].fetch_add(1, Ordering::Relaxed);

@@ -56,6 +56,8 @@ impl Admin {
                 args: Args::default(),
                 links: Vec::new(),
                 live: Default::default(),
+                #[cfg(feature = "dashboard")]
+                cache: Default::default(),
             },
         }
     }

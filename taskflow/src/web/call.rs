@@ -114,6 +114,7 @@ impl Call {
     }
 
     /// The fields of the form in the body, in their order.
+    #[cfg(feature = "dashboard")]
     pub(crate) async fn form(&self) -> Result<Vec<(String, String)>, Problem> {
         let kind = self.header(&CONTENT_TYPE).unwrap_or_default();
         if !is(kind, "application/x-www-form-urlencoded") {
@@ -125,7 +126,7 @@ impl Call {
         Ok(form_urlencoded::parse(&bytes).into_owned().collect())
     }
 
-    /// The body, if it is at most so many bytes long.
+    /// The body, if it has at most `limit` bytes.
     pub(crate) async fn bytes(&self, limit: usize) -> Result<axum::body::Bytes, Problem> {
         let body = std::mem::take(&mut *self.body.lock());
         match tokio::time::timeout(BODY_WITHIN, axum::body::to_bytes(body, limit)).await {
@@ -158,6 +159,7 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response {
 }
 
 /// A response without a body that leads the browser to another page by `GET`.
+#[cfg(feature = "dashboard")]
 pub(crate) fn see_other(location: &str) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SEE_OTHER;

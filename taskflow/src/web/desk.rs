@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use super::access::Access;
+#[cfg(feature = "dashboard")]
+use super::dashboard::cache::Cache;
 use super::live::Live;
 use super::site::Site;
 use crate::admin::{Actor, Args, Permission};
@@ -40,6 +42,7 @@ impl Accent {
 
 /// A link from a task to another system.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "dashboard"), expect(dead_code, reason = "only pages have links"))]
 pub(crate) struct Link {
     pub(crate) label: String,
     /// A URL with `{name}`, `{queue}`, `{id}` and `{tag.k}`.
@@ -56,6 +59,8 @@ pub(crate) struct Desk {
     pub(crate) args: Args,
     pub(crate) links: Vec<Link>,
     pub(crate) live: Live,
+    #[cfg(feature = "dashboard")]
+    pub(crate) cache: Cache,
 }
 
 impl Desk {

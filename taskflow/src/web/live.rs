@@ -3,8 +3,6 @@
 //! One reader per process reads counts and queues while somebody watches, and nobody reads while nobody does. It rests for at
 //! least 20 times as long as its last read took, so that any number of pages costs the store at most a twentieth of its time.
 
-use std::any::Any;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +12,9 @@ use tokio::sync::{Mutex, watch};
 
 use super::problem::Problem;
 use crate::manager::TaskManager;
-use crate::model::{Counts, Error, InstanceInfo, QueueInfo, ScheduleInfo, TaskInfo};
+use crate::model::{Counts, Error, QueueInfo};
+#[cfg(feature = "dashboard")]
+use crate::model::{InstanceInfo, ScheduleInfo, TaskInfo};
 
 /// The most open streams of one process.
 const MAX_VIEWERS: usize = 64;
@@ -26,6 +26,7 @@ const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(
 const DUTY: u32 = 20;
 
 /// How old the parts may be that change rarely: schedules, workers and the catalogue.
+#[cfg(feature = "dashboard")]
 const RARELY: Duration = Duration::from_secs(10);
 
 /// What one read found.
@@ -34,6 +35,7 @@ pub(crate) struct Beat {
     pub(crate) number: u64,
     pub(crate) counts: Counts,
     pub(crate) queues: Arc<[QueueInfo]>,
+    #[cfg(feature = "dashboard")]
     pub(crate) rare: Arc<Rare>,
     /// The error of the store, if the read failed; the numbers are then those of the last one.
     pub(crate) away: Option<String>,
@@ -42,6 +44,7 @@ pub(crate) struct Beat {
 }
 
 /// What changes rarely.
+#[cfg(feature = "dashboard")]
 #[derive(Debug)]
 pub(crate) struct Rare {
     pub(crate) schedules: Vec<ScheduleInfo>,
@@ -57,6 +60,7 @@ impl Beat {
     }
 
     /// The same beat with queues that were read later.
+    #[cfg(feature = "dashboard")]
     pub(crate) fn with_queues(&self, queues: Vec<QueueInfo>) -> Self {
         Self { queues: queues.into(), ..self.clone() }
     }
@@ -68,19 +72,9 @@ impl Beat {
     }
 }
 
-fn rest(cost: Duration) -> Duration {
+/// How long a read that took this long may be shown before the next one.
+pub(crate) fn rest(cost: Duration) -> Duration {
     (cost * DUTY).clamp(REST.0, REST.1)
-}
-
-/// The most shared values.
-const MAX_SLOTS: usize = 64;
-
-/// A shared value.
-#[derive(Debug)]
-struct Slot {
-    value: Arc<dyn Any + Send + Sync>,
-    read_at: Instant,
-    cost: Duration,
 }
 
 /// The pulse of one router.
@@ -94,19 +88,12 @@ struct Shared {
     viewers: AtomicUsize,
     /// Whether the reader runs. It ends under this lock when it finds no viewers.
     runs: parking_lot::Mutex<bool>,
-    slots: parking_lot::Mutex<HashMap<String, Arc<Mutex<Option<Slot>>>>>,
 }
 
 impl Default for Shared {
     fn default() -> Self {
         let (sender, _) = watch::channel(None);
-        Self {
-            last: Mutex::default(),
-            sender,
-            viewers: AtomicUsize::new(0),
-            runs: Default::default(),
-            slots: Default::default(),
-        }
+        Self { last: Mutex::default(), sender, viewers: AtomicUsize::new(0), runs: Default::default() }
     }
 }
 
@@ -140,38 +127,9 @@ impl Live {
     ///
     /// # Errors
     /// When the store fails.
+    #[cfg(any(test, feature = "dashboard"))]
     pub(crate) async fn beat(&self, tasks: &TaskManager) -> Result<Arc<Beat>, Error> {
         self.0.beat(tasks).await
-    }
-
-    /// A value that costs more than a glance, such as statistics or groups of failures: the one of the last read if that is
-    /// fresh by the same rule, else of a new read. Readers of one key at the same time share it.
-    ///
-    /// # Errors
-    /// Those of the read.
-    pub(crate) async fn shared<T: Send + Sync + 'static, E>(
-        &self,
-        key: String,
-        read: impl Future<Output = Result<T, E>>,
-    ) -> Result<Arc<T>, E> {
-        let slot = {
-            let mut slots = self.0.slots.lock();
-            if slots.len() >= MAX_SLOTS && !slots.contains_key(&key) {
-                // The keys come from addresses, so their number is not bounded by itself.
-                slots.clear();
-            }
-            Arc::clone(slots.entry(key).or_default())
-        };
-        let mut slot = slot.lock().await;
-        if let Some(value) = slot.as_ref().filter(|slot| slot.read_at.elapsed() < rest(slot.cost))
-            && let Ok(value) = Arc::clone(&value.value).downcast()
-        {
-            return Ok(value);
-        }
-        let began = Instant::now();
-        let value = Arc::new(read.await?);
-        *slot = Some(Slot { value: Arc::clone(&value) as _, read_at: Instant::now(), cost: began.elapsed() });
-        Ok(value)
     }
 
     /// The beats as they come, each with the one before it. A stream that is read slowly gets the latest only.
@@ -248,6 +206,7 @@ impl Shared {
         }
         let began = Instant::now();
         let (counts, queues) = (tasks.counts().await?, tasks.queues().await?.into());
+        #[cfg(feature = "dashboard")]
         let rare = match last.as_ref().map(|beat| &beat.rare).filter(|rare| rare.read_at.elapsed() < RARELY) {
             Some(rare) => Arc::clone(rare),
             None => Arc::new(Rare {
@@ -259,8 +218,16 @@ impl Shared {
             }),
         };
         let number = last.as_ref().map_or(1, |beat| beat.number + 1);
-        let beat =
-            Beat { number, counts, queues, rare, away: None, read_at: Instant::now(), cost: began.elapsed() };
+        let beat = Beat {
+            number,
+            counts,
+            queues,
+            #[cfg(feature = "dashboard")]
+            rare,
+            away: None,
+            read_at: Instant::now(),
+            cost: began.elapsed(),
+        };
         Ok(Arc::clone(last.insert(Arc::new(beat))))
     }
 }

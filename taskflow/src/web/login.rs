@@ -92,6 +92,7 @@ pub(crate) fn with_cookie(mut response: Response, cookie: HeaderValue) -> Respon
 }
 
 /// Whether a path is one of this router, so that a login may lead there.
+#[cfg(any(test, feature = "dashboard"))]
 pub(crate) fn is_local(next: &str) -> bool {
     let is_path = next.starts_with('/') && !next.starts_with("//") && !next.starts_with("/\\");
     is_path && next.len() <= 2048 && !next.chars().any(|c| c.is_control() || c == '\\')

@@ -21,7 +21,6 @@
 //! | `degraded` | 503 | the store does not answer |
 
 #[cfg(feature = "api")]
-#[cfg_attr(not(feature = "dashboard"), allow(dead_code, reason = "a part of it is only for pages"))]
 mod access;
 #[cfg(feature = "api")]
 mod admin;
@@ -29,12 +28,10 @@ mod admin;
 mod api;
 mod background;
 #[cfg(feature = "api")]
-#[cfg_attr(not(feature = "dashboard"), allow(dead_code, reason = "a part of it is only for pages"))]
 mod call;
 #[cfg(feature = "dashboard")]
 mod dashboard;
 #[cfg(feature = "api")]
-#[cfg_attr(not(feature = "dashboard"), allow(dead_code, reason = "a part of it is only for pages"))]
 mod desk;
 #[cfg(feature = "api")]
 mod headers;
@@ -42,10 +39,8 @@ mod headers;
 mod health;
 mod layer;
 #[cfg(feature = "api")]
-#[cfg_attr(not(feature = "dashboard"), allow(dead_code, reason = "a part of it is only for pages"))]
 mod live;
 #[cfg(feature = "api")]
-#[cfg_attr(not(feature = "dashboard"), allow(dead_code, reason = "a part of it is only for pages"))]
 mod login;
 #[cfg(feature = "api")]
 mod origin;

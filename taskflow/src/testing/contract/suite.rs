@@ -57,7 +57,7 @@ impl Suite {
         self.perform(case);
     }
 
-    /// Runs every case of `part` of which `chosen` says so, one after the other, and reports which of them passed. A case
+    /// Runs every case of `part` that `chosen` accepts, one after the other, and reports which of them passed. A case
     /// that fails also prints its panic.
     ///
     /// # Panics

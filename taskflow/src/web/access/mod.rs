@@ -135,6 +135,7 @@ impl Access {
     }
 
     /// Whether people log in with a password here.
+    #[cfg(feature = "dashboard")]
     pub(crate) fn has_users(&self) -> bool {
         self.some_users().is_some()
     }

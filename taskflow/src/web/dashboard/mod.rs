@@ -4,6 +4,7 @@
 //! file of [`pages`] is one page, and `web/live.rs` is the pulse that keeps open pages current.
 
 mod assets;
+pub(super) mod cache;
 mod chart;
 mod frame;
 mod history;

@@ -154,5 +154,5 @@ pub(crate) async fn groups(
     filter.finished_after = since.and_then(|since| now.checked_sub(since));
     let key = format!("groups {since:?} {:?}", filter.queues);
     let window = since.unwrap_or(Duration::from_secs(24 * 3600));
-    call.desk.live.shared(key, failures::read(call.console().tasks(), filter, window, now)).await
+    call.desk.cache.shared(key, failures::read(call.console().tasks(), filter, window, now)).await
 }
