@@ -196,3 +196,75 @@ fn failed(_desk: &Arc<Desk>, call: Option<&Call>, face: Face, problem: Problem) 
     secure(&mut response);
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use tower_service::Service;
+
+    use super::*;
+    use crate::manager::TaskManager;
+    use crate::web::{Access, Admin, Role};
+
+    /// The actor whom the request names.
+    fn named(parts: &http::request::Parts) -> std::future::Ready<Option<Actor>> {
+        let name = parts.headers.get("x-actor").and_then(|name| name.to_str().ok());
+        let role = Role::ALL.into_iter().find(|role| Some(role.as_str()) == name);
+        std::future::ready(role.map(|role| Actor::new(role.as_str(), role)))
+    }
+
+    async fn asked(router: &Router, route: &Route, actor: Option<Role>, origin: Option<&str>) -> StatusCode {
+        let id = crate::TaskId::new().to_string();
+        let path = route.path.split('/').map(|part| match part {
+            "{id}" => id.as_str(),
+            part if part.starts_with('{') => "default",
+            part => part,
+        });
+        let mut request = Request::builder()
+            .method(route.method)
+            .uri(path.collect::<Vec<_>>().join("/"))
+            .header("host", "shop.example");
+        request = actor.into_iter().fold(request, |request, role| request.header("x-actor", role.as_str()));
+        request = origin.into_iter().fold(request, |request, origin| request.header("origin", origin));
+        let answer = router.clone().call(request.body(Body::empty()).expect("a request")).await;
+        let answer = answer.unwrap_or_else(|never| match never {});
+        let policy = answer.headers().get(http::header::CONTENT_SECURITY_POLICY);
+        assert!(policy.is_some_and(|policy| policy.as_bytes().starts_with(b"default-src 'none'")));
+        answer.status()
+    }
+
+    #[tokio::test]
+    async fn each_route_lets_in_who_has_its_permission_and_comes_from_this_site() {
+        const OWN: Option<&str> = Some("http://shop.example");
+        let tasks = TaskManager::builder().store("memory:").connect().await.expect("a memory store opens");
+        let router = Admin::new(&tasks, Access::from_request(named)).router();
+        for route in all(true) {
+            let is_read = matches!(route.method, "GET" | "HEAD");
+            let told = format!("{} {}", route.method, route.path);
+            for role in Role::ALL.into_iter().map(Some).chain([None]) {
+                let own = asked(&router, route, role, OWN).await;
+                let may = match (route.needs, role) {
+                    (Needs::Nothing, _) | (Needs::Actor, Some(_)) => true,
+                    (Needs::Permission(needed), Some(role)) => role.permissions().contains(&needed),
+                    (_, None) => false,
+                };
+                match (may, role) {
+                    // A login without a password is refused by itself.
+                    (true, _) if route.needs == Needs::Nothing => {
+                        assert_ne!(own, StatusCode::FORBIDDEN, "{told}")
+                    }
+                    (true, _) => {
+                        assert!(!matches!(own.as_u16(), 401 | 403 | 500), "{told} as {role:?}: {own}");
+                    }
+                    (false, None) => assert_eq!(own, StatusCode::UNAUTHORIZED, "{told}"),
+                    (false, Some(_)) => assert_eq!(own, StatusCode::FORBIDDEN, "{told} as {role:?}"),
+                }
+                for origin in [Some("https://evil.example"), Some("null"), None] {
+                    let other = asked(&router, route, role, origin).await;
+                    let wanted = if is_read { own } else { StatusCode::FORBIDDEN };
+                    assert_eq!(other, wanted, "{told} as {role:?} from {origin:?}");
+                }
+            }
+        }
+    }
+}
