@@ -190,6 +190,11 @@ async fn many_tasks_are_previewed_and_then_acted_on() {
     let listed = app.get("viewer", "/api/v1/operations").await.is(200);
     assert_eq!(listed["items"][0]["id"], operation["id"]);
 
+    // Relative times count from the instant of the preview, however long ago that was.
+    let hour = json!({ "filter": { "created_after": "-1h" }, "frozen_at": "2026-01-01T12:00:00Z" });
+    let none = post("/api/v1/tasks/cancel", hour).await.is(200);
+    assert!(none["filter"].as_str().unwrap().contains("created_after:2026-01-01T11:00:00Z"), "{none}");
+
     for (body, code, field) in [
         (json!({}), "invalid", "filter"),
         (json!({ "filter": {}, "ids": [] }), "invalid", "filter"),

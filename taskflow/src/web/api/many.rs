@@ -34,9 +34,10 @@ pub(super) async fn delete(call: Call) -> Result<Response, Problem> {
 async fn act(call: Call, verb: Verb) -> Result<Response, Problem> {
     let mut fields =
         Fields::read(&call, &["filter", "ids", "dry_run", "frozen_at", "expect", "reason"]).await?;
-    let selection = selection(&mut fields)?;
-    let is_dry = fields.take("dry_run", "`true` or `false`")?.unwrap_or(false);
     let frozen_at = fields.instant("frozen_at")?;
+    // Relative times mean the same as in the preview.
+    let selection = selection(&mut fields, frozen_at.unwrap_or_else(time::now))?;
+    let is_dry = fields.take("dry_run", "`true` or `false`")?.unwrap_or(false);
     let expect = fields.take::<u64>("expect", "a whole number, the `n` of the preview")?;
     let by = fields.by(&call)?;
     let console = call.console();
@@ -55,12 +56,12 @@ async fn act(call: Call, verb: Verb) -> Result<Response, Problem> {
     Ok(response)
 }
 
-fn selection(fields: &mut Fields) -> Result<Selection, Problem> {
+fn selection(fields: &mut Fields, now: SystemTime) -> Result<Selection, Problem> {
     let filter =
         fields.take::<BTreeMap<String, Box<RawValue>>>("filter", "an object with the words of filters")?;
     let ids = fields.take::<Vec<String>>("ids", "a list of ids")?;
     match (filter, ids) {
-        (Some(words), None) => Ok(Selection::Filter(grammar::filter_of_json(&words, time::now())?)),
+        (Some(words), None) => Ok(Selection::Filter(grammar::filter_of_json(&words, now)?)),
         (None, Some(ids)) => {
             let parse = |(at, id): (usize, &String)| {
                 let wrong = || Problem::invalid(&format!("ids[{at}]"), "it is not an id: an id is a UUID");
