@@ -8,6 +8,7 @@ use askama::Template;
 use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::assets;
 use super::words::{counted, length, number};
@@ -342,31 +343,32 @@ pub(crate) fn query<K: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item 
     if any { format!("?{}", query.finish()) } else { String::new() }
 }
 
+/// What stays as it is in a segment of a path.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~').remove(b'.');
+
 /// A name as one segment of a path.
 pub(crate) fn segment(name: &str) -> String {
-    let mut text = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' | b'.' => {
-                text.push(char::from(byte))
-            }
-            _ => text.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    text
+    utf8_percent_encode(name, SEGMENT).to_string()
 }
 
 /// A page.
 pub(crate) fn page(status: StatusCode, view: &impl Template) -> Result<Response, Problem> {
-    let text = view.render().map_err(|error| {
+    Ok(html(status, render(view)?))
+}
+
+fn render(view: &impl Template) -> Result<String, Problem> {
+    view.render().map_err(|error| {
         let title = "The page cannot be shown";
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", title, error.to_string())
-    })?;
+    })
+}
+
+fn html(status: StatusCode, text: String) -> Response {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     let html = HeaderValue::from_static("text/html; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, html);
-    Ok(response)
+    response
 }
 
 /// A page; or, for a reader that asks for a part of it to refresh what it shows, 304 if nothing has changed.
@@ -376,18 +378,17 @@ pub(crate) fn answer(call: &Call, view: &impl Template) -> Result<Response, Prob
 
 /// A part of a page, or 304 if the reader has it. Ages do not count as changes: the page counts them itself.
 pub(crate) fn part(call: &Call, view: &impl Template) -> Result<Response, Problem> {
-    let mut response = page(StatusCode::OK, view)?;
-    let text = view.render().unwrap_or_default();
+    let text = render(view)?;
     let mut hasher = DefaultHasher::new();
     for (at, piece) in text.split(" data-ago>").enumerate() {
         let piece = if at == 0 { piece } else { piece.split_once("</time>").map_or(piece, |(_, rest)| rest) };
         piece.hash(&mut hasher);
     }
     let tag = format!("\"{:016x}\"", hasher.finish());
-    if call.header(&header::IF_NONE_MATCH) == Some(&tag) {
-        response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-    }
+    let mut response = match call.header(&header::IF_NONE_MATCH) == Some(&tag) {
+        true => html(StatusCode::NOT_MODIFIED, String::new()),
+        false => html(StatusCode::OK, text),
+    };
     let tag = HeaderValue::try_from(tag).expect("hexadecimal digits are a header");
     response.headers_mut().insert(header::ETAG, tag);
     Ok(response)
