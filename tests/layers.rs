@@ -16,16 +16,17 @@ use knots::knots;
 use modules::{Modules, Sources};
 
 /// Each room, and all it may use.
-const ROOMS: [(&str, &[&str]); 11] = [
+const ROOMS: [(&str, &[&str]); 12] = [
+    ("seam", &[]),
     ("model", &[]),
-    ("task", &["model"]),
-    ("store", &["model"]),
-    ("observe", &["model"]),
-    ("engine", &["model", "task", "store", "observe"]),
-    ("manager", &["model", "task", "store", "engine"]),
-    ("admin", &["model", "task", "store", "engine", "manager"]),
-    ("web", &["model", "task", "store", "engine", "manager", "admin"]),
-    ("testing", &["model", "task", "store", "engine", "manager"]),
+    ("task", &["seam", "model"]),
+    ("store", &["seam", "model"]),
+    ("observe", &["seam", "model"]),
+    ("engine", &["seam", "model", "task", "store", "observe"]),
+    ("manager", &["seam", "model", "task", "store", "engine"]),
+    ("admin", &["seam", "model", "task", "store", "engine", "manager"]),
+    ("web", &["seam", "model", "task", "store", "engine", "manager", "admin"]),
+    ("testing", &["seam", "model", "task", "store", "engine", "manager"]),
     // The command is a program of its own: it sees of the library only what is public, and no room by its own name.
     ("cli", &[]),
     ("bin", &["cli"]),

@@ -109,6 +109,8 @@
 //! | `store-contract` | | `testing::contract`: the tests that every store passes |
 //! | `cli` | | the `taskflow` command with its `bench` subcommand, which measures a store; it adds nothing to the library |
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "unit tests wait in real time"))]
+
 #[cfg(feature = "api")]
 pub mod admin;
 mod attributes;
@@ -116,6 +118,7 @@ mod engine;
 pub mod manager;
 pub mod model;
 mod observe;
+mod seam;
 pub mod store;
 pub mod task;
 #[cfg(feature = "store-contract")]

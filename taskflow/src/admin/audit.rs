@@ -77,10 +77,11 @@ pub struct AuditEntry {
 impl AuditEntry {
     /// A successful act, now.
     #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "an entry on its own has only the system's clock")]
     pub fn new(actor: impl Into<String>, via: Face, action: impl Into<String>) -> Self {
         Self {
             id: TaskId::new(),
-            at: time::now(),
+            at: time::whole_micros(SystemTime::now()),
             actor: actor.into(),
             via,
             action: action.into(),

@@ -1,8 +1,10 @@
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::{Actor, AdminError, AuditEntry, AuditOutcome, Face, Permission};
 use crate::manager::{TaskHandle, TaskManager};
-use crate::model::{CancelOutcome, Error, NewTask, QueueConfig, ScheduleInfo, TaskId, TaskRecord};
+use crate::model::{CancelOutcome, Error, NewTask, QueueConfig, ScheduleInfo, TaskId, TaskRecord, time};
+use crate::seam::Seam;
 use crate::task::IntoNewTask;
 
 /// What people and programs do to tasks, queues and schedules: each verb checks the permission of its actor, acts, and
@@ -60,6 +62,15 @@ impl Console {
     #[must_use]
     pub fn tasks(&self) -> &TaskManager {
         &self.tasks
+    }
+
+    pub(crate) fn seam(&self) -> &Seam {
+        self.tasks.seam()
+    }
+
+    /// Now, to the microsecond.
+    pub(crate) fn now(&self) -> SystemTime {
+        time::whole_micros(self.seam().now())
     }
 
     /// The record of a task that this actor may see.

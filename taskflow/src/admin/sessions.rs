@@ -2,13 +2,14 @@
 //! end everywhere at once.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::Console;
 use crate::model::{Error, time};
+use crate::seam::Instant;
 use crate::store::{Document, DocumentQuery, DocumentWrite};
 
 const KIND: &str = "session";
@@ -54,14 +55,15 @@ impl Sessions {
 
     /// The session of that key, if it has not ended.
     pub(crate) async fn get(&self, console: &Console, key: &str) -> Result<Option<Session>, Error> {
+        let seam = console.seam();
         if let Some((at, session)) = self.cached.lock().get(key)
-            && at.elapsed() < CACHED
+            && seam.since(*at) < CACHED
         {
             return Ok(session.clone());
         }
         let document = console.tasks().documents(DocumentQuery::one(KIND, key)).await?.pop();
         let session = document.as_ref().and_then(|it| serde_json::from_slice::<Session>(&it.value).ok());
-        let age = |at: SystemTime| SystemTime::now().duration_since(at).unwrap_or_default();
+        let age = |at: SystemTime| seam.now().duration_since(at).unwrap_or_default();
         let session = session.filter(|session| age(session.created_at) < ABSOLUTE);
         if let (Some(document), Some(session)) = (document, &session)
             && age(document.written_at) > RENEW
@@ -74,17 +76,17 @@ impl Sessions {
         }
         let mut cached = self.cached.lock();
         if cached.len() >= MAX_CACHED {
-            cached.retain(|_, (at, _)| at.elapsed() < CACHED);
+            cached.retain(|_, (at, _)| seam.since(*at) < CACHED);
         }
         if cached.len() < MAX_CACHED {
-            cached.insert(key.to_owned(), (Instant::now(), session.clone()));
+            cached.insert(key.to_owned(), (seam.instant(), session.clone()));
         }
         Ok(session)
     }
 
     pub(crate) async fn end(&self, console: &Console, key: &str) -> Result<(), Error> {
         console.tasks().write_documents(vec![DocumentWrite::delete(KIND, key)]).await?;
-        self.cached.lock().insert(key.to_owned(), (Instant::now(), None));
+        self.cached.lock().insert(key.to_owned(), (console.seam().instant(), None));
         Ok(())
     }
 
@@ -104,7 +106,7 @@ impl Sessions {
             let deletes = keys.iter().map(|key| DocumentWrite::delete(KIND, key.clone())).collect();
             console.tasks().write_documents(deletes).await?;
             let mut cached = self.cached.lock();
-            cached.extend(keys.into_iter().map(|key| (key, (Instant::now(), None))));
+            cached.extend(keys.into_iter().map(|key| (key, (console.seam().instant(), None))));
             if is_last {
                 return Ok(ended);
             }

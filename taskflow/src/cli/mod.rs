@@ -1,5 +1,7 @@
 //! The `taskflow` command. It uses only the public API of the library.
 
+#![allow(clippy::disallowed_methods, reason = "a program of its own: it measures real time")]
+
 mod bench;
 mod failure;
 

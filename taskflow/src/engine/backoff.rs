@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use crate::seam::random;
 
 /// Delays that double up to a limit. Each is shortened at random, so that processes do not retry in step.
 #[derive(Debug)]
@@ -22,18 +22,11 @@ impl Backoff {
     pub(crate) fn delay(&mut self) -> Duration {
         let delay = self.next;
         self.next = (delay * 2).min(Self::LONGEST);
-        delay.mul_f64(0.5 + fastrand::f64() / 2.0)
+        delay.mul_f64(0.5 + random() / 2.0)
     }
-}
-
-/// The instant `length` from now. A length beyond the range of the clock gives an instant 30 years from now.
-pub(crate) fn in_time(length: Duration) -> Instant {
-    const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
-    let now = Instant::now();
-    now.checked_add(length).unwrap_or_else(|| now + FAR)
 }
 
 /// `length`, up to a tenth shorter or longer at random.
 pub(crate) fn jittered(length: Duration) -> Duration {
-    length.mul_f64(0.9 + fastrand::f64() / 5.0)
+    length.mul_f64(0.9 + random() / 5.0)
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
+use crate::seam::Seam;
+
 /// A pool of threads for synchronous bodies. Threads start when needed, up to a limit, and end after 10 s without work.
 #[derive(Clone, Debug)]
 pub(crate) struct BlockingPool(Arc<Shared>);
@@ -19,6 +21,7 @@ struct Shared {
     state: Mutex<State>,
     work: Condvar,
     limit: usize,
+    seam: Seam,
 }
 
 #[derive(Default)]
@@ -31,8 +34,8 @@ struct State {
 impl BlockingPool {
     const KEEP_IDLE: Duration = Duration::from_secs(10);
 
-    pub(crate) fn new(limit: usize) -> Self {
-        Self(Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), limit }))
+    pub(crate) fn new(limit: usize, seam: Seam) -> Self {
+        Self(Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), limit, seam }))
     }
 
     /// Runs `body` on a thread. `body` must not panic. The receiver gets an error if no thread could be started.
@@ -58,8 +61,7 @@ impl BlockingPool {
 
     fn spawn(&self) {
         let shared = self.0.clone();
-        let spawned =
-            std::thread::Builder::new().name("taskflow-blocking".to_owned()).spawn(move || work(&shared));
+        let spawned = self.0.seam.thread("taskflow-blocking", move || work(&shared));
         if let Err(error) = spawned {
             let mut state = self.0.state.lock();
             state.threads -= 1;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::catalogue::Known;
@@ -21,6 +22,7 @@ use super::watching::Watches;
 use super::written::Written;
 use crate::model::{AddError, InstanceInfo, NewTask, StoreError, StoreErrorKind, TaskEventKind, TaskId};
 use crate::observe::Meter;
+use crate::seam::Seam;
 use crate::store::{InsertTask, Retention, Start, Store, StoreFuture};
 
 /// The state that every part of the engine shares, in a process that runs tasks and in one that only adds them.
@@ -30,6 +32,7 @@ pub(crate) struct Core {
     pub(crate) instance: InstanceInfo,
     pub(crate) settings: Settings,
     pub(crate) queues: Queues,
+    pub(crate) seam: Seam,
     pub(crate) runtime: Handle,
     pub(crate) events: Events,
     pub(crate) waiters: Waiters,
@@ -70,22 +73,23 @@ impl Core {
         instance: InstanceInfo,
         settings: Settings,
         queues: Queues,
-        runtime: Handle,
+        (seam, runtime): (Seam, Handle),
     ) -> Self {
         Self {
             store: guarded(store),
             instance,
             settings,
             queues,
-            runtime,
-            events: Events::new(),
+            events: Events::new(seam.clone()),
             waiters: Waiters::default(),
-            health: HealthMeter::default(),
+            health: HealthMeter::new(seam.clone()),
             runs: Runs::default(),
             holds: Holds::default(),
             catalogues: Known::default(),
-            meter: Meter::new(),
-            recorder: Recorder::new(),
+            meter: Meter::new(&seam),
+            recorder: Recorder::new(seam.now()),
+            seam,
+            runtime,
             watches: Watches::default(),
             over: CancellationToken::new(),
             orphaned: CancellationToken::new(),
@@ -93,6 +97,14 @@ impl Core {
             closed: AtomicBool::new(false),
             only_looks: AtomicBool::new(false),
         }
+    }
+
+    /// Spawns a task of this process on the manager's runtime.
+    pub(crate) fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send + 'static> + Send + 'static,
+    {
+        self.seam.spawn(&self.runtime, future)
     }
 
     /// Makes a store call that writes, and records its outcome in the health.
@@ -125,7 +137,7 @@ impl Core {
     async fn answer_of<T>(&self, call: StoreFuture<'_, T>) -> Result<T, StoreError> {
         let ended = async {
             self.orphaned.cancelled().await;
-            tokio::time::sleep(ORPHANED).await;
+            self.seam.sleep(ORPHANED).await;
         };
         tokio::select! {
             biased;

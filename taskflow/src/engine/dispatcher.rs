@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::backoff::{Backoff, in_time, jittered};
+use super::backoff::{Backoff, jittered};
 use super::completion::{complete, count, leave, one_by_one};
 use super::panics::caught;
 use super::run::{Admitted, Ended, permits};
@@ -19,6 +17,7 @@ use super::slots::{ClaimBudget, Permit};
 use super::supervision::Restarts;
 use super::worker::Worker;
 use crate::model::{StoreError, StoreErrorKind};
+use crate::seam::Instant;
 use crate::store::{Claim, ClaimQueue, Claimed, Claims, Finish, Finished};
 
 /// The dispatcher claims at least this often, even if it misses every hint.
@@ -37,7 +36,7 @@ pub(crate) async fn dispatch(worker: Arc<Worker>) {
         under_way: None,
         most_claimed: usize::MAX,
     };
-    let mut restarts = Restarts::new();
+    let mut restarts = Restarts::new(&core);
     while let Err(panic) = caught(dispatcher.run()).await {
         dispatcher.restore();
         restarts.after(&core, "the dispatcher", &panic).await;
@@ -62,8 +61,9 @@ struct Dispatcher {
 impl Dispatcher {
     async fn run(&mut self) {
         let worker = self.worker.clone();
+        let seam = &worker.core.seam;
         let mut due: Option<Instant> = None;
-        let mut poll = Instant::now() + jittered(POLL);
+        let mut poll = seam.instant() + jittered(POLL);
         let mut backoff = Backoff::new();
         while !(worker.is_stopping() && self.batch.is_empty() && worker.is_idle()) {
             let look_at = due.map_or(poll, |due| due.min(poll));
@@ -71,12 +71,12 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 () = worker.woken() => {}
-                () = tokio::time::sleep_until(impatient.map_or(look_at, |at| at.min(look_at))) => {}
+                () = seam.sleep_until(impatient.map_or(look_at, |at| at.min(look_at))) => {}
             }
-            if look_at <= Instant::now() {
+            if look_at <= seam.instant() {
                 worker.remember_work();
                 due = None;
-                poll = Instant::now() + jittered(POLL);
+                poll = seam.instant() + jittered(POLL);
             }
             worker.give_back_waiting(false);
             if self.starting.is_empty() {
@@ -92,7 +92,7 @@ impl Dispatcher {
                 Ok(next_due) => {
                     self.most_claimed = self.most_claimed.saturating_mul(2);
                     backoff = Backoff::new();
-                    let next = next_due.map(in_time);
+                    let next = next_due.map(|due| seam.in_time(due));
                     due = [due, next].into_iter().flatten().min();
                 }
                 Err(error) => {
@@ -104,7 +104,7 @@ impl Dispatcher {
                         one_by_one(&worker, &mut self.batch).await;
                     }
                     // The results are kept and retried; more of them collect meanwhile.
-                    tokio::time::sleep(backoff.delay()).await;
+                    seam.sleep(backoff.delay()).await;
                     worker.may_have_work();
                 }
             }

@@ -4,10 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::core::Core;
 use super::waiters::Times;
+use crate::seam::{Instant, Seam};
 
 /// How often every task that callers wait for is read without a hint.
 const POLL: Duration = Duration::from_millis(500);
@@ -22,22 +21,22 @@ const AT_ONCE: usize = 500;
 /// Reads results for waiting callers until the process ends.
 pub(crate) async fn read(core: Arc<Core>) {
     let waiters = &core.waiters;
-    let mut times = Times { hint_from: Instant::now(), poll_at: Instant::now() + POLL };
+    let mut times = Times { hint_from: core.seam.instant(), poll_at: core.seam.instant() + POLL };
     loop {
         // Callers that begin to wait at the same moment share the round.
         tokio::task::yield_now().await;
-        let round = match waiters.next(&times) {
+        let round = match waiters.next(&times, core.seam.instant()) {
             Ok(round) => round,
             Err(next) => {
                 tokio::select! {
                     () = core.over.cancelled() => return,
                     () = waiters.wake.notified() => {}
-                    () = until(next) => {}
+                    () = until(&core.seam, next) => {}
                 }
                 continue;
             }
         };
-        let began = Instant::now();
+        let began = core.seam.instant();
         for ids in round.ids.chunks(AT_ONCE) {
             let ends = core.read("a read of task ends", core.store.ends(ids.to_vec())).await;
             // The health has the error; the next poll reads again.
@@ -46,15 +45,15 @@ pub(crate) async fn read(core: Arc<Core>) {
             }
         }
         if round.is_full {
-            let now = Instant::now();
+            let now = core.seam.instant();
             times = Times { hint_from: now + ((now - began) * REST).min(POLL), poll_at: now + POLL };
         }
     }
 }
 
-async fn until(instant: Option<Instant>) {
+async fn until(seam: &Seam, instant: Option<Instant>) {
     match instant {
-        Some(instant) => tokio::time::sleep_until(instant).await,
+        Some(instant) => seam.sleep_until(instant).await,
         None => std::future::pending().await,
     }
 }

@@ -8,10 +8,12 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::model::{TaskEvent, TaskEventKind, TaskId};
+use crate::seam::Seam;
 
 /// Sends task events to subscribers.
 #[derive(Debug)]
 pub(crate) struct Events {
+    seam: Seam,
     subscribers: broadcast::Sender<TaskEvent>,
     /// Shared with each subscriber, so that its count shows whether there is one. This is checked for every task, and the
     /// channel would take a lock for it.
@@ -46,8 +48,9 @@ impl Events {
     /// How many events a subscriber may be behind before it misses some.
     const CAPACITY: usize = 4096;
 
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(seam: Seam) -> Self {
         Self {
+            seam,
             subscribers: broadcast::channel(Self::CAPACITY).0,
             listening: Arc::default(),
             unannounced: Mutex::default(),
@@ -67,7 +70,7 @@ impl Events {
     pub(crate) fn send(&self, id: TaskId, name: &Arc<str>, kind: impl FnOnce() -> TaskEventKind) {
         if self.has_subscribers() {
             // The only possible error is that no subscriber is left.
-            let _ = self.subscribers.send(TaskEvent::now(id, name.clone(), kind()));
+            let _ = self.subscribers.send(TaskEvent::at(self.seam.now(), id, name.clone(), kind()));
         }
     }
 

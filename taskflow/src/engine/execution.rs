@@ -6,9 +6,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep};
-
-use super::backoff::in_time;
 use super::blocking::BlockingPool;
 use super::core::Core;
 use super::panics;
@@ -18,6 +15,7 @@ use super::runs::StopReason;
 use super::slots::Permit;
 use crate::model::{AttemptOutcome, time};
 use crate::observe::CellId;
+use crate::seam::{Instant, Seam, Sleep};
 use crate::store::{Claimed, Finish, FinishKind};
 use crate::task::{
     BlockingBody, BoxFuture, FinalReport, Prepare, RunError, RunTask, Steering, TaskContext, TaskOutcome,
@@ -36,15 +34,15 @@ pub(super) fn begin(
 ) {
     let Admitted { task, descriptor, context, cell, .. } = admitted;
     if let Some(timeout) = task.policy.timeout {
-        context.set_timeout(timeout);
+        context.set_timeout(core.seam.now(), timeout);
     }
     core.runs.begin();
     core.events.started(task.run.id, &task.name, task.attempt);
     let executing = Executing { core: core.clone(), context, cell };
     match descriptor.run() {
-        RunTask::Async(prepare) => core.runtime.spawn(run(executing, prepare, task, permit, then)),
+        RunTask::Async(prepare) => core.spawn(run(executing, prepare, task, permit, then)),
         RunTask::Blocking(prepare) => {
-            core.runtime.spawn(run_blocking(executing, pool.clone(), prepare, task, permit, then))
+            core.spawn(run_blocking(executing, pool.clone(), prepare, task, permit, then))
         }
     };
 }
@@ -59,7 +57,7 @@ struct Executing {
 impl Executing {
     /// Counts the run. Returns the time at which it starts.
     fn started(&self, task: &Claimed) -> Instant {
-        let now = Instant::now();
+        let now = self.core.seam.instant();
         let due = task.scheduled_for.map(time::to_micros);
         // How long the later attempts have been due is not known here.
         let is_first = task.attempt == 1 && task.snoozes == 0;
@@ -97,7 +95,8 @@ fn run(
         };
         executing.end_body();
         let words = executing.context.final_report().await;
-        then(ended(task, executing.cell, permit, kind, words), since.elapsed());
+        let took = executing.core.seam.since(since);
+        then(ended(task, executing.cell, permit, kind, words), took);
     }
 }
 
@@ -111,6 +110,7 @@ async fn run_blocking(
     then: impl FnOnce(Ended, Duration) + Send,
 ) {
     let (context, cell, since) = (executing.context.clone(), executing.cell, executing.started(&task));
+    let seam = executing.core.seam.clone();
     let kind = match prepared(prepare, &context, &task) {
         Ok(body) => attend(&pool, body, &context, &task, executing).await,
         Err(kind) => {
@@ -119,7 +119,7 @@ async fn run_blocking(
         }
     };
     let words = context.final_report().await;
-    then(ended(task, cell, permit, kind, words), since.elapsed());
+    then(ended(task, cell, permit, kind, words), seam.since(since));
 }
 
 /// The end of a run, with the progress and log lines that have not been stored yet.
@@ -154,7 +154,7 @@ async fn drive(
     task: &Claimed,
     since: Instant,
 ) -> Option<FinishKind> {
-    let context = &executing.context;
+    let (context, seam) = (&executing.context, &executing.core.seam);
     let mut polled = poll_fn(|cx| {
         if context.stop().is_lost() {
             // It must do nothing more: the `select!` below drops it.
@@ -169,7 +169,7 @@ async fn drive(
         biased;
         ended = &mut polled => Some(ended),
         () = context.stop().asked() => None,
-        () = limit(task) => {
+        () = limit(seam, task) => {
             context.stop().ask(StopReason::Timeout);
             None
         }
@@ -177,7 +177,7 @@ async fn drive(
     let grace = executing.core.settings.cancel_grace;
     if ended.is_none() && context.listens() && !context.stop().is_at_once() && !grace.is_zero() {
         // In a box: this is rare, and every run would reserve memory for it.
-        ended = Box::pin(clean_up(&mut polled, context, task, since, grace)).await;
+        ended = Box::pin(clean_up(seam, &mut polled, context, task, since, grace)).await;
     }
     match ended {
         // It returned because it was asked to.
@@ -202,13 +202,14 @@ async fn drive(
 /// Polls a body that was asked to stop and watches for it, for as long as it may clean up: until `grace` or its timeout
 /// ends. `None` means that it must be dropped.
 async fn clean_up<T>(
+    seam: &Seam,
     body: impl Future<Output = T>,
     context: &TaskContext,
     task: &Claimed,
     since: Instant,
     grace: Duration,
 ) -> Option<T> {
-    let mut by = in_time(grace);
+    let mut by = seam.in_time(grace);
     if let Some(timeout) = task.policy.timeout
         && let Some(limit) = since.checked_add(timeout)
     {
@@ -218,7 +219,7 @@ async fn clean_up<T>(
         biased;
         ended = body => Some(ended),
         () = context.stop().at_once() => None,
-        () = tokio::time::sleep_until(by) => None,
+        () = seam.sleep_until(by) => None,
     }
 }
 
@@ -231,6 +232,7 @@ async fn attend(
     task: &Claimed,
     executing: Executing,
 ) -> Option<FinishKind> {
+    let seam = &executing.core.seam.clone();
     let mut returns = pool.run(move || {
         let returned = within(&executing.context, body);
         // Dropped on the thread, which goes on even if this future is dropped.
@@ -240,7 +242,7 @@ async fn attend(
     let ended = tokio::select! {
         biased;
         ended = &mut returns => ended,
-        () = limit(task) => {
+        () = limit(seam, task) => {
             context.stop().ask(StopReason::Timeout);
             tracing::warn!(
                 task = %task.run.id, name = %task.name,
@@ -272,8 +274,8 @@ async fn attend(
 }
 
 /// Resolves at the task's timeout. Most tasks have none, and then no timer is created.
-async fn limit(task: &Claimed) {
-    let sleep: Option<Pin<Box<Sleep>>> = task.policy.timeout.map(|limit| Box::pin(tokio::time::sleep(limit)));
+async fn limit(seam: &Seam, task: &Claimed) {
+    let sleep: Option<Pin<Box<Sleep>>> = task.policy.timeout.map(|limit| Box::pin(seam.sleep(limit)));
     match sleep {
         Some(sleep) => sleep.await,
         None => std::future::pending().await,

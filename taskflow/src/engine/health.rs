@@ -1,13 +1,14 @@
 //! The health of the store, as this process sees it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
 use super::panics;
 use super::written::Written;
 use crate::model::{Health, StoreError};
+use crate::seam::{Instant, Seam};
 
 /// How often the log repeats that the store is degraded.
 const REMINDER: Duration = Duration::from_secs(60);
@@ -19,6 +20,7 @@ const NO_RECENT_FAILURE: Duration = Duration::from_secs(10);
 /// Counts store errors, and records since when the store is degraded.
 #[derive(Debug, Default)]
 pub(crate) struct HealthMeter {
+    seam: Seam,
     degraded: Mutex<Option<Degraded>>,
     /// Whether `degraded` is set. Every call reads this, and taking the lock each time would be slow.
     is_degraded: AtomicBool,
@@ -57,6 +59,10 @@ enum Notice {
 pub(crate) struct Began(u64);
 
 impl HealthMeter {
+    pub(crate) fn new(seam: Seam) -> Self {
+        Self { seam, ..Self::default() }
+    }
+
     /// Marks the start of a call.
     pub(crate) fn begin(&self) -> Began {
         Began(self.store_errors.load(Ordering::Relaxed))
@@ -93,7 +99,7 @@ impl HealthMeter {
 
     fn succeeded(&self, what: &'static str, began: Began, is_written: bool) {
         if self.is_degraded.load(Ordering::Relaxed)
-            && let Some(lasted) = self.succeeded_at(Instant::now(), what, began, is_written)
+            && let Some(lasted) = self.succeeded_at(self.seam.instant(), what, began, is_written)
         {
             tracing::info!("the store takes writes again; it was degraded for {lasted:.1?}");
         }
@@ -123,7 +129,7 @@ impl HealthMeter {
 
     /// Records a failed call.
     pub(crate) fn failed(&self, what: &'static str, error: &StoreError) {
-        match self.failed_at(Instant::now(), what, error) {
+        match self.failed_at(self.seam.instant(), what, error) {
             Notice::Begins => tracing::warn!(%error, "{what} failed; the store is degraded, retrying"),
             Notice::Lasts(lasted) => {
                 tracing::warn!(%error, "{what} failed; the store has been degraded for {lasted:.0?}, retrying");
@@ -137,7 +143,7 @@ impl HealthMeter {
         self.store_errors.fetch_add(1, Ordering::Relaxed);
         let reason = error.to_string();
         let Some(current) = degraded.as_mut() else {
-            let since = SystemTime::now();
+            let since = self.seam.now();
             let failing = vec![what];
             *degraded = Some(Degraded { since, began: now, reason, failing, failed_at: now, logged_at: now });
             self.is_degraded.store(true, Ordering::Relaxed);
@@ -203,7 +209,7 @@ mod tests {
 
     #[test]
     fn reads_and_claims_that_find_nothing_do_not_end_a_degraded_time() {
-        let meter = HealthMeter::default();
+        let meter = HealthMeter::new(Seam::default());
         meter.failed("an insert", &full());
         let began = since(&meter).unwrap();
         meter.note_read("a read", meter.begin(), Ok(1)).unwrap();
@@ -216,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_write_of_another_kind_ends_it_only_when_none_has_failed_for_a_while() {
-        let (meter, start) = (HealthMeter::default(), Instant::now());
+        let (meter, start) = (HealthMeter::new(Seam::default()), Instant::now());
         meter.failed_at(start, "an insert", &full());
         meter.succeeded_at(start + NO_RECENT_FAILURE / 2, "a renewal", meter.begin(), true);
         assert!(since(&meter).is_some());
@@ -234,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_write_that_began_before_the_failure_does_not_end_it() {
-        let meter = HealthMeter::default();
+        let meter = HealthMeter::new(Seam::default());
         let before = meter.begin();
         meter.failed("an insert", &full());
         meter.note("an insert", before, Ok(())).unwrap();
@@ -245,7 +251,7 @@ mod tests {
 
     #[test]
     fn the_log_says_it_once_when_it_begins_and_ends_and_once_a_minute_between() {
-        let (meter, start) = (HealthMeter::default(), Instant::now());
+        let (meter, start) = (HealthMeter::new(Seam::default()), Instant::now());
         let mut notices = Vec::new();
         for tenth in 0..1500 {
             notices.push(meter.failed_at(start + Duration::from_millis(100) * tenth, "an insert", &full()));

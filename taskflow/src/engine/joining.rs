@@ -33,7 +33,7 @@ impl Starting {
         // In a separate task: a join in flight is not dropped with the future that asked for it, so that the leave comes
         // after it.
         let joining = Joining(self.core.clone());
-        let joined = self.core.runtime.spawn(async move { joining.join().await });
+        let joined = self.core.spawn(async move { joining.join().await });
         let ended =
             |_| StoreError::new(StoreErrorKind::Unknown, "the runtime ended while this process joined");
         Ok(joined.await.map_err(ended)??)
@@ -99,5 +99,5 @@ impl Drop for Tether {
 /// Notifies `core` when its runtime is dropped without a shutdown, as at the end of every `#[tokio::test]`.
 fn tether(core: &Arc<Core>) {
     let tether = Tether(core.clone());
-    core.runtime.spawn(async move { tether.0.over.cancelled().await });
+    core.spawn(async move { tether.0.over.cancelled().await });
 }

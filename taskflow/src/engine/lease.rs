@@ -4,9 +4,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
-
-use tokio::time::timeout;
+use std::time::Duration;
 
 use super::backoff::jittered;
 use super::core::Core;
@@ -17,6 +15,7 @@ use super::shutdown;
 use super::supervision::Restarts;
 use super::worker::Worker;
 use crate::model::{Error, StoreError, StoreErrorKind};
+use crate::seam::Instant;
 use crate::store::liveness::LIVENESS_GRACE;
 use crate::store::{Liveness, Renewal};
 
@@ -25,13 +24,9 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Starts the lease thread. It renews the leases of this process from its join until its end, and then leaves the store.
 pub(crate) fn keep(core: Arc<Core>, worker: Option<Arc<Worker>>) -> Result<(), Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let spawned = runtime.and_then(|runtime| {
-        std::thread::Builder::new()
-            .name("taskflow-lease".to_owned())
-            .spawn(move || runtime.block_on(stay(&core, worker.as_deref())))
-    });
-    spawned.map(drop).map_err(|_| Error::Config {
+    let (seam, runtime) = (core.seam.clone(), core.runtime.clone());
+    let work = async move { stay(&core, worker.as_deref()).await };
+    seam.drive_apart(&runtime, "taskflow-lease", work).map_err(|_| Error::Config {
         option: "lease",
         value: "kept".to_owned(),
         message: "the system could not start the thread that renews leases",
@@ -43,8 +38,8 @@ async fn stay(core: &Core, worker: Option<&Worker>) {
         biased;
         () = core.over.cancelled() => {}
         () = core.presence.join_over() => {
-            let mut restarts = Restarts::new();
-            let mut known = Known { renewed: Instant::now(), gone: None };
+            let mut restarts = Restarts::new(core);
+            let mut known = Known { renewed: core.seam.instant(), gone: None };
             while let Err(panic) = caught(renew_until_over(core, worker, &mut known)).await {
                 restarts.after(core, "the lease thread", &panic).await;
             }
@@ -57,9 +52,12 @@ async fn stay(core: &Core, worker: Option<&Worker>) {
 async fn leave(core: &Core) {
     core.close();
     core.over.cancel();
-    let _ = timeout(LEAVE_TIMEOUT, core.presence.join_over()).await;
+    let _ = core.seam.timeout(LEAVE_TIMEOUT, core.presence.join_over()).await;
     if core.presence.may_be_known.load(Ordering::Acquire)
-        && !matches!(timeout(LEAVE_TIMEOUT, answered(core.store.leave(core.instance.id))).await, Ok(Ok(())))
+        && !matches!(
+            core.seam.timeout(LEAVE_TIMEOUT, answered(core.store.leave(core.instance.id))).await,
+            Ok(Ok(()))
+        )
     {
         tracing::warn!(
             "this process could not leave the store; other processes consider it alive until its lease ends"
@@ -91,7 +89,8 @@ async fn show_life(core: &Core, worker: Option<&Worker>, gone: &mut Option<Insta
     let mut changes = core.store.show_life(core.instance.id);
     let (mut in_doubt, mut is_over) = (false, false);
     loop {
-        let patience = gone.map(|since| (since + LIVENESS_GRACE).saturating_duration_since(Instant::now()));
+        let patience =
+            gone.map(|since| (since + LIVENESS_GRACE).saturating_duration_since(core.seam.instant()));
         tokio::select! {
             biased;
             change = poll_fn(|cx| changes.as_mut().poll_next(cx)), if !is_over => match change {
@@ -100,10 +99,10 @@ async fn show_life(core: &Core, worker: Option<&Worker>, gone: &mut Option<Insta
                     core.runs.doubt_repeatable(false);
                     worker.doubt_liveness(false);
                 }
-                Some(Liveness::Gone { since }) => *gone = Some(gone.unwrap_or(since)),
+                Some(Liveness::Gone { since }) => *gone = Some(gone.unwrap_or_else(|| Instant::from_std(since))),
                 None => is_over = true,
             },
-            () = tokio::time::sleep(patience.unwrap_or_default()), if gone.is_some() && !in_doubt => {
+            () = core.seam.sleep(patience.unwrap_or_default()), if gone.is_some() && !in_doubt => {
                 in_doubt = true;
                 // Before the log line: it may panic.
                 worker.doubt_liveness(true);
@@ -121,18 +120,18 @@ async fn show_life(core: &Core, worker: Option<&Worker>, gone: &mut Option<Insta
 async fn renew(core: &Core, worker: Option<&Worker>, renewed: &mut Instant) {
     let lease = core.settings.lease;
     // After a panic the last renewal may be further in the past.
-    let mut wait = (lease / 3).min(lease_left(lease, *renewed));
+    let mut wait = (lease / 3).min(lease_left(core, *renewed));
     loop {
         tokio::select! {
             biased;
             () = core.over.cancelled() => return,
             () = shutdown::forsaken(core) => return,
-            () = tokio::time::sleep(jittered(wait)) => {}
+            () = core.seam.sleep(jittered(wait)) => {}
         }
-        if lease_left(lease, *renewed).is_zero() {
+        if lease_left(core, *renewed).is_zero() {
             give_up(core, worker);
         }
-        let asked = Instant::now();
+        let asked = core.seam.instant();
         let mut leases = core.runs.all();
         leases.extend(core.holds.all());
         let renewal = Renewal::new(core.instance.id, lease, leases);
@@ -142,8 +141,8 @@ async fn renew(core: &Core, worker: Option<&Worker>, renewed: &mut Instant) {
                 return Ok(renewal.await);
             }
             // A store that does not answer counts as one that refuses.
-            let left = lease_left(lease, *renewed);
-            tokio::time::timeout(left.max(lease / 10), renewal).await
+            let left = lease_left(core, *renewed);
+            core.seam.timeout(left.max(lease / 10), renewal).await
         };
         let answer = tokio::select! {
             biased;
@@ -170,7 +169,7 @@ async fn renew(core: &Core, worker: Option<&Worker>, renewed: &mut Instant) {
             }
             refused => {
                 wait = lease / 20;
-                if lease_left(lease, *renewed).is_zero() {
+                if lease_left(core, *renewed).is_zero() {
                     give_up(core, worker);
                 }
                 if refused.is_err() {
@@ -184,8 +183,8 @@ async fn renew(core: &Core, worker: Option<&Worker>, renewed: &mut Instant) {
 
 /// How long the lease can still be relied on. It is given up at four fifths of its length, so that dropped runs have
 /// stopped before another process may start their tasks.
-fn lease_left(lease: Duration, renewed: Instant) -> Duration {
-    (lease / 5 * 4).saturating_sub(renewed.elapsed())
+fn lease_left(core: &Core, renewed: Instant) -> Duration {
+    (core.settings.lease / 5 * 4).saturating_sub(core.seam.since(renewed))
 }
 
 fn give_up(core: &Core, worker: Option<&Worker>) {

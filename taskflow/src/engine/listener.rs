@@ -2,12 +2,13 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::backoff::jittered;
 use super::core::Core;
 use super::runs::StopReason;
 use super::worker::Worker;
+use crate::seam::Instant;
 
 /// The shortest time between two reactions to hints. A hint after a quiet time is acted on at once.
 const HINT_INTERVAL: Duration = Duration::from_millis(5);
@@ -23,7 +24,7 @@ pub(crate) async fn listen(core: Arc<Core>, worker: Option<Arc<Worker>>) {
     let mut hints = core.store.listen();
     let mut relisten: Option<Instant> = None;
     loop {
-        if relisten.take_if(|at| *at <= Instant::now()).is_some() {
+        if relisten.take_if(|at| *at <= core.seam.instant()).is_some() {
             hints = core.store.listen();
         }
         let hinted = tokio::select! {
@@ -33,11 +34,11 @@ pub(crate) async fn listen(core: Arc<Core>, worker: Option<Arc<Worker>>) {
                 // The store may have no hints to give; the polls go on.
                 None => {
                     hints = Box::pin(futures_util::stream::pending());
-                    relisten = Some(Instant::now() + RELISTEN);
+                    relisten = Some(core.seam.instant() + RELISTEN);
                     false
                 }
             },
-            () = tokio::time::sleep(jittered(POLL)) => false,
+            () = core.seam.sleep(jittered(POLL)) => false,
         };
         if hinted {
             core.waiters.anything_changed();
@@ -48,7 +49,7 @@ pub(crate) async fn listen(core: Arc<Core>, worker: Option<Arc<Worker>>) {
             }
             stop_the_cancelled(&core).await;
         }
-        tokio::time::sleep(HINT_INTERVAL).await;
+        core.seam.sleep(HINT_INTERVAL).await;
     }
 }
 

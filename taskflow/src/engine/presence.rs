@@ -4,8 +4,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::seam::{Instant, Seam};
 
 /// The state of this process between joining the store and having left it.
 #[derive(Debug)]
@@ -61,7 +62,7 @@ impl Presence {
     }
 
     /// Resolves when a shutdown is not over in time because nothing drives its runtime.
-    pub(super) async fn overdue(&self) {
+    pub(super) async fn overdue(&self, seam: &Seam) {
         let mut ends_by = self.ends_by.subscribe();
         let by = match ends_by.wait_for(Option::is_some).await {
             Ok(by) => *by,
@@ -70,7 +71,7 @@ impl Presence {
         let Some(by) = by else { return std::future::pending().await };
         tokio::select! {
             () = self.shut_down.cancelled() => std::future::pending().await,
-            () = tokio::time::sleep_until(by) => {}
+            () = seam.sleep_until(by) => {}
         }
     }
 }

@@ -15,11 +15,11 @@ pub(crate) async fn prune(core: Arc<Core>) {
         // The health has the error; the next minute tries again.
         while let Ok(BATCH..) = core.call("pruning", core.store.prune(core.settings.retention, BATCH)).await {
             // Lets other writes in between two batches.
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            core.seam.sleep(Duration::from_millis(10)).await;
         }
         tokio::select! {
             () = core.over.cancelled() => return,
-            () = tokio::time::sleep(jittered(EVERY)) => {}
+            () = core.seam.sleep(jittered(EVERY)) => {}
         }
     }
 }

@@ -83,7 +83,7 @@ impl Releaser {
             drop(gate);
             let releaser = self.clone();
             let writing = supervise(self.core.clone(), "the releaser", move || releaser.clone().write());
-            self.core.runtime.spawn(writing);
+            self.core.spawn(writing);
         }
         Ending { core, answer: Some(answer) }
     }
@@ -111,7 +111,7 @@ impl Releaser {
                     self.complete(&releases, &applied).await;
                 }
                 Err(_) if self.core.over.is_cancelled() => return,
-                Err(_) => tokio::time::sleep(backoff.delay()).await,
+                Err(_) => self.core.seam.sleep(backoff.delay()).await,
             }
         }
     }

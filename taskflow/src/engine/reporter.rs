@@ -18,7 +18,7 @@ pub(crate) async fn report(worker: Arc<Worker>) {
             () = core.over.cancelled() => return,
             () = worker.env.report_queue.reported_something() => {}
         }
-        tokio::time::sleep(COLLECT).await;
+        core.seam.sleep(COLLECT).await;
         let mut with_reports = Vec::new();
         let mut reports = Vec::new();
         for context in worker.env.report_queue.with_reports() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::model::recovery_policy::{self, AfterLoss};
 use crate::model::{AttemptOutcome, TaskStatus, limits};
+use crate::seam::random;
 use crate::store::{Claimed, FinishKind};
 use crate::task::Steering;
 
@@ -84,5 +85,5 @@ pub(crate) fn after_cancel() -> FinishKind {
 fn back_off(task: &Claimed) -> Duration {
     let left = task.max_attempts.saturating_sub(task.attempt);
     let in_round = task.policy.max_attempts().saturating_sub(left).max(1);
-    task.policy.back_off_with(in_round, fastrand::f64())
+    task.policy.back_off_with(in_round, random())
 }

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::backoff::in_time;
 use super::runs::{Live, StopReason};
 use super::slots::Permit;
 use crate::observe::CellId;
+use crate::seam::{Instant, Seam};
 use crate::store::{Claimed, Finish, FinishKind, RunRef};
 use crate::task::{ContextParts, Descriptor, Registered, RunEnv, TaskContext};
 
@@ -24,7 +22,13 @@ pub(crate) struct Admitted {
 }
 
 impl Admitted {
-    pub(crate) fn new(env: Arc<RunEnv>, known: &Registered, mut task: Claimed, cell: CellId) -> Self {
+    pub(crate) fn new(
+        seam: &Seam,
+        env: Arc<RunEnv>,
+        known: &Registered,
+        mut task: Claimed,
+        cell: CellId,
+    ) -> Self {
         let context = TaskContext::new(ContextParts {
             id: task.run.id,
             name: known.key,
@@ -38,7 +42,7 @@ impl Admitted {
                 .checked_sub(task.log_lines)
                 .zip(TaskContext::MAX_LOG_BYTES.checked_sub(task.log_bytes)),
         });
-        let expires = task.expires_in.map(in_time);
+        let expires = task.expires_in.map(|length| seam.in_time(length));
         Self { task, descriptor: known.task, context, cell, expires }
     }
 
@@ -71,8 +75,8 @@ impl Admitted {
     }
 
     /// Whether the run was asked to stop before it started, or the task has expired.
-    pub(crate) fn may_not_begin(&self) -> bool {
-        self.context.stop().is_asked() || self.expires.is_some_and(|at| at <= Instant::now())
+    pub(crate) fn may_not_begin(&self, seam: &Seam) -> bool {
+        self.context.stop().is_asked() || self.expires.is_some_and(|at| at <= seam.instant())
     }
 }
 

@@ -3,16 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout, timeout_at};
-
 use super::adder::Adder;
-use super::backoff::in_time;
 use super::core::Core;
 use super::release::Releaser;
 use super::runs::Runs;
 use super::statistics;
 use super::worker::Worker;
 use crate::model::ShutdownReport;
+use crate::seam::Instant;
 use crate::store::HoldOutcome;
 
 /// How long writing the results of interrupted runs may take.
@@ -47,7 +45,7 @@ impl Ending {
     /// Records the latest end of the shutdown, in case nothing drives it to its end.
     pub(crate) fn begin(&self, patience: Duration) {
         let longest = patience.saturating_add(self.core.settings.cancel_grace);
-        self.core.presence.ends_by(in_time(longest.saturating_add(OVERDUE)));
+        self.core.presence.ends_by(self.core.seam.in_time(longest.saturating_add(OVERDUE)));
     }
 
     /// Stops claiming, waits up to `patience` for running tasks, interrupts the rest, writes all results and accepted
@@ -55,7 +53,7 @@ impl Ending {
     pub(crate) async fn shut_down(self, patience: Duration) -> ShutdownReport {
         let core = &self.core;
         let longest = patience.saturating_add(core.settings.cancel_grace).saturating_add(WRITE + DRAIN);
-        let drained_by = in_time(longest);
+        let drained_by = core.seam.in_time(longest);
         let mut report = ShutdownReport::default();
         if let Some(worker) = &self.worker {
             let before = worker.tally.read();
@@ -68,8 +66,9 @@ impl Ending {
         }
         core.close();
         self.drain(drained_by).await;
-        let recorded_by = drained_by.min(Instant::now() + RECORD).max(Instant::now() + RECORD_LEAST);
-        if timeout_at(recorded_by, statistics::flush(core)).await.is_err() {
+        let recorded_by =
+            drained_by.min(core.seam.instant() + RECORD).max(core.seam.instant() + RECORD_LEAST);
+        if core.seam.timeout_at(recorded_by, statistics::flush(core)).await.is_err() {
             tracing::debug!("the last statistics could not be written in time");
         }
         if report.abandoned > 0 {
@@ -85,10 +84,10 @@ impl Ending {
             );
         }
         if report.abandoned + report.unwritten > 0 {
-            core.runtime.spawn(end_after_the_last(core.clone()));
+            core.spawn(end_after_the_last(core.clone()));
         } else {
             core.over.cancel();
-            let _ = timeout_at(Instant::now() + LEAVE, core.presence.left()).await;
+            let _ = core.seam.timeout_at(core.seam.instant() + LEAVE, core.presence.left()).await;
         }
         core.presence.is_shut_down();
         report
@@ -96,9 +95,9 @@ impl Ending {
 
     /// Writes the accepted adds, then the outcomes of holds: the decided ones as decided, the others run.
     async fn drain(&self, by: Instant) {
-        let is_drained = timeout_at(by, self.adder.drained()).await.is_ok();
+        let is_drained = self.core.seam.timeout_at(by, self.adder.drained()).await.is_ok();
         drop(self.releaser.release(self.core.holds.undecided(), &HoldOutcome::Run));
-        let is_drained = timeout_at(by, self.releaser.drained()).await.is_ok() && is_drained;
+        let is_drained = self.core.seam.timeout_at(by, self.releaser.drained()).await.is_ok() && is_drained;
         if !is_drained {
             tracing::warn!(
                 "some adds or releases were not written in time; they are written if the store answers before this process exits"
@@ -111,21 +110,22 @@ impl Ending {
 async fn end_runs(core: &Core, worker: &Worker, patience: Duration) {
     let idle = || core.runs.until(|_| worker.is_idle());
     worker.stop();
-    let _ = timeout_at(in_time(patience), idle()).await;
+    let _ = core.seam.timeout_at(core.seam.in_time(patience), idle()).await;
     core.runs.end_all();
-    let asked = Instant::now();
+    let asked = core.seam.instant();
     // Async tasks that do not watch for the request are dropped at once. A synchronous one may still begin to watch.
-    let _ = timeout_at(asked + UNRESPONSIVE, idle()).await;
-    let cleaned_up = in_time(core.settings.cancel_grace).max(asked);
-    let _ = timeout_at(cleaned_up, core.runs.until(|_| worker.only_unaware_left())).await;
-    let _ = timeout_at(cleaned_up + WRITE, core.runs.until(|_| worker.only_uncancellable_left())).await;
+    let _ = core.seam.timeout_at(asked + UNRESPONSIVE, idle()).await;
+    let cleaned_up = core.seam.in_time(core.settings.cancel_grace).max(asked);
+    let _ = core.seam.timeout_at(cleaned_up, core.runs.until(|_| worker.only_unaware_left())).await;
+    let _ =
+        core.seam.timeout_at(cleaned_up + WRITE, core.runs.until(|_| worker.only_uncancellable_left())).await;
 }
 
 /// Keeps the leases until the last abandoned task has returned and every result has been written, if the process lives
 /// that long.
 async fn end_after_the_last(core: Arc<Core>) {
     core.runs.until(Runs::is_empty).await;
-    let _ = timeout(RECORD, statistics::flush(&core)).await;
+    let _ = core.seam.timeout(RECORD, statistics::flush(&core)).await;
     core.over.cancel();
 }
 
@@ -135,7 +135,7 @@ async fn end_after_the_last(core: Arc<Core>) {
 pub(super) async fn forsaken(core: &Core) {
     tokio::select! {
         () = core.orphaned.cancelled() => {}
-        () = core.presence.overdue() => core.runs.lose_suspended(),
+        () = core.presence.overdue(&core.seam) => core.runs.lose_suspended(),
     }
     core.close();
     core.runs.until(|runs| !runs.is_executing()).await;

@@ -14,16 +14,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 pub(crate) use self::permit::Permit;
 use self::permit::{Capacity, Held, Place};
 use super::prefetch::{Bodies, MAX_BUFFERED, PrefetchWindow};
+use crate::seam::{Instant, Seam};
 use crate::store::ClaimQueue;
 
 /// The slots of this process. `T` is a claimed task.
 #[derive(Debug)]
 pub(crate) struct Slots<T> {
+    seam: Seam,
     indices: HashMap<Arc<str>, usize>,
     names: Vec<Arc<str>>,
     /// Shared with every permit, which returns what it holds when it is dropped.
@@ -114,6 +115,7 @@ impl<T: Send + 'static> Slots<T> {
         threads: usize,
         max_prefetch: usize,
         queues: Vec<(Arc<str>, Option<usize>)>,
+        seam: Seam,
     ) -> Self {
         let queues: Vec<_> = queues
             .into_iter()
@@ -134,11 +136,12 @@ impl<T: Send + 'static> Slots<T> {
                 window: PrefetchWindow::new(total, max_prefetch),
                 needs_slot: false,
                 ended: Bodies::default(),
-                answered: Instant::now(),
+                answered: seam.instant(),
             })),
             total,
             threads: (threads < total).then_some(threads),
             max_prefetch,
+            seam,
         }
     }
 
@@ -251,7 +254,7 @@ impl<T: Send + 'static> Slots<T> {
         });
         let queues = queues.filter(|queue| queue.limit > 0).collect();
         let threads = self.threads.map_or(limit, |_| state.free_threads.min(limit));
-        ClaimBudget { limit, prefetch, threads, queues, asked: Instant::now() }
+        ClaimBudget { limit, prefetch, threads, queues, asked: self.seam.instant() }
     }
 
     /// Undoes [`budget`](Self::budget) after a failed claim: the runs in `leaving` count again.
@@ -269,7 +272,7 @@ impl<T: Send + 'static> Slots<T> {
     /// start now; the others wait for a slot. It may be called more than once for one claim.
     pub(crate) fn admit(&self, claimed: Vec<T>, kind: impl Fn(&T) -> (&str, bool)) -> Vec<(T, Permit)> {
         let mut state = self.state.lock();
-        let now = Instant::now();
+        let now = self.seam.instant();
         for task in claimed {
             let (queue, blocking) = kind(&task);
             let queue = self.indices.get(queue).copied().unwrap_or_default();
@@ -286,7 +289,7 @@ impl<T: Send + 'static> Slots<T> {
     /// Ends a claim that brought `taken` tasks. `needs_slot` says that it stopped at a task that must not be prefetched.
     pub(crate) fn answered(&self, budget: &ClaimBudget, taken: usize, needs_slot: bool) {
         let mut state = self.state.lock();
-        let now = Instant::now();
+        let now = self.seam.instant();
         let since = now - std::mem::replace(&mut state.answered, now);
         let ended = std::mem::take(&mut state.ended);
         state.window.measure(ended, since, now - budget.asked);
@@ -308,7 +311,7 @@ impl<T: Send + 'static> Slots<T> {
     pub(crate) fn take_waiting(&self, all: bool) -> Vec<(T, Permit)> {
         let mut state = self.state.lock();
         state.recalled |= all && state.claiming;
-        let late = |since: &Instant| all || since.elapsed() >= MAX_BUFFERED;
+        let late = |since: &Instant| all || self.seam.since(*since) >= MAX_BUFFERED;
         if !state.ready.front().is_some_and(|(.., since)| late(since)) {
             return Vec::new();
         }

@@ -1,11 +1,12 @@
 //! Restarts parts of the engine after a panic, in the engine itself or in code of the program, such as a log layer.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::core::Core;
 use super::panics::caught;
+use crate::seam::Instant;
 
 /// A part that ran this long before it panicked is restarted after the shortest delay.
 const STABLE: Duration = Duration::from_secs(60);
@@ -16,7 +17,7 @@ pub(crate) async fn supervise<F: Future<Output = ()>>(
     part: &'static str,
     mut start: impl FnMut() -> F,
 ) {
-    let mut restarts = Restarts::new();
+    let mut restarts = Restarts::new(&core);
     while let Err(panic) = caught(start()).await {
         restarts.after(&core, part, &panic).await;
         if core.over.is_cancelled() {
@@ -33,17 +34,17 @@ pub(crate) struct Restarts {
 }
 
 impl Restarts {
-    pub(crate) fn new() -> Self {
-        Self { backoff: Backoff::new(), since: Instant::now() }
+    pub(crate) fn new(core: &Core) -> Self {
+        Self { backoff: Backoff::new(), since: core.seam.instant() }
     }
 
     /// Records a panic, and waits before the restart.
     pub(crate) async fn after(&mut self, core: &Core, part: &'static str, panic: &str) {
         core.health.restarted(part, panic);
-        if self.since.elapsed() > STABLE {
+        if core.seam.since(self.since) > STABLE {
             self.backoff = Backoff::new();
         }
-        tokio::time::sleep(self.backoff.delay()).await;
-        self.since = Instant::now();
+        core.seam.sleep(self.backoff.delay()).await;
+        self.since = core.seam.instant();
     }
 }

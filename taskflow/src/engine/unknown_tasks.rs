@@ -22,12 +22,12 @@ pub(crate) async fn warn(core: Arc<Core>) {
     loop {
         tokio::select! {
             () = core.over.cancelled() => return,
-            () = tokio::time::sleep(jittered(wait)) => {}
+            () = core.seam.sleep(jittered(wait)) => {}
         }
         wait = EVERY;
         let waiting = core.store.list_outlines(TaskFilter::new().status(TaskStatus::Pending)).await;
         for task in waiting.map(|page| page.items).unwrap_or_default() {
-            if task.phase() != TaskPhase::Waiting {
+            if task.phase_at(core.seam.now()) != TaskPhase::Waiting {
                 continue;
             }
             if program.get(&task.name).is_none() && warned.insert(("name", task.name.clone())) {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::backoff::jittered;
 use super::core::Core;
 use crate::model::{StoreError, StoreErrorKind};
-use crate::store::Store;
 
 /// How long the store may take to show that it can be read.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -15,11 +14,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const EVERY: Duration = Duration::from_secs(2);
 
 /// Returns `Ok` with the store's error if this process may still read, and otherwise `Err` with the reason why not.
-pub(crate) async fn can_look(store: &dyn Store, refused: StoreError) -> Result<StoreError, StoreError> {
+pub(crate) async fn can_look(core: &Core, refused: StoreError) -> Result<StoreError, StoreError> {
     if matches!(refused.kind(), StoreErrorKind::NotAStore | StoreErrorKind::NewerSchema) {
         return Err(refused);
     }
-    match tokio::time::timeout(PATIENCE, store.queue_states()).await {
+    match core.seam.timeout(PATIENCE, core.store.queue_states()).await {
         Ok(Ok(_)) => Ok(refused),
         // There is no store to read, which says more than the failure to create one.
         Ok(Err(error)) if error.kind() == StoreErrorKind::NotAStore => Err(error),
@@ -32,7 +31,7 @@ pub(crate) async fn join_later(core: Arc<Core>) {
     loop {
         tokio::select! {
             () = core.over.cancelled() => return,
-            () = tokio::time::sleep(jittered(EVERY)) => {}
+            () = core.seam.sleep(jittered(EVERY)) => {}
         }
         if core.call("the join", core.store.join(&core.instance)).await.is_ok() {
             core.has_joined();

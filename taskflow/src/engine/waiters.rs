@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 
 use crate::model::{TaskId, TaskStatus};
+use crate::seam::Instant;
 use crate::store::TaskEnd;
 
 /// The tasks that callers in this process wait for.
@@ -112,8 +112,7 @@ impl Waiters {
     }
 
     /// The tasks to read now, or else when to check again; `None` while no task is waited for.
-    pub(super) fn next(&self, times: &Times) -> Result<Round, Option<Instant>> {
-        let now = Instant::now();
+    pub(super) fn next(&self, times: &Times, now: Instant) -> Result<Round, Option<Instant>> {
         let mut waited_for = self.waited_for.lock();
         let hinted = waited_for.changed && times.hint_from <= now;
         if (hinted || times.poll_at <= now) && !waited_for.tasks.is_empty() {
@@ -233,7 +232,7 @@ mod tests {
         let id = TaskId::new();
         let times = Times { hint_from: Instant::now(), poll_at: Instant::now() + Duration::from_millis(500) };
         let mut first = waiters.join(id);
-        let Ok(round) = waiters.next(&times) else { panic!("there is something to read") };
+        let Ok(round) = waiters.next(&times, Instant::now()) else { panic!("there is something to read") };
         let mut second = waiters.join(id);
         let end = |error: &str| TaskEnd::of(TaskStatus::Failed, None, Some(error.to_owned()));
         waiters.deliver(id, end("old"), Some(round.number));
@@ -241,7 +240,7 @@ mod tests {
         let mut second = std::pin::pin!(second.end());
         let told = futures_util::future::poll_immediate(&mut second).await;
         assert_eq!(told, None, "it may have been retried manually before this caller came");
-        let Ok(round) = waiters.next(&times) else { panic!("it is read again") };
+        let Ok(round) = waiters.next(&times, Instant::now()) else { panic!("it is read again") };
         waiters.deliver(id, end("new"), Some(round.number));
         assert_eq!(second.await, end("new"));
     }

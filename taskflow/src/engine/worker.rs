@@ -61,12 +61,14 @@ impl Worker {
         };
         let tasks = registry.all().iter().map(|task| task.config());
         let cells = tasks.map(|config| core.meter.cell(config.name, config.queue)).collect();
+        let seam = core.seam.clone();
+        let env = Arc::new(RunEnv { seam, states, report_queue: ReportQueue::default() });
         Arc::new(Self {
             core,
             registry,
             names,
             cells,
-            env: Arc::new(RunEnv { states, report_queue: ReportQueue::default() }),
+            env,
             slots,
             pool,
             tally: Tally::default(),
@@ -86,7 +88,7 @@ impl Worker {
             match self.registry.get(&task.name) {
                 Some(known) => {
                     let cell = self.cell(known, &task.queue);
-                    admitted.push(Admitted::new(self.env.clone(), known, task, cell));
+                    admitted.push(Admitted::new(&self.core.seam, self.env.clone(), known, task, cell));
                 }
                 // Claims ask for known names only, so this store breaks its contract.
                 None => {
@@ -119,7 +121,7 @@ impl Worker {
         let mut claimed = Claimed::new(run, known.name.clone(), self.slots.queue(&permit), args, policy);
         claimed.tags = task.tags.clone();
         let cell = self.cell(known, &task.queue);
-        let admitted = Admitted::new(self.env.clone(), known, claimed, cell);
+        let admitted = Admitted::new(&self.core.seam, self.env.clone(), known, claimed, cell);
         self.core.runs.admit([admitted.live()]);
         self.start(admitted, permit);
     }
@@ -137,7 +139,7 @@ impl Worker {
 
     /// Starts a task in its slot.
     pub(crate) fn start(self: &Arc<Self>, task: Admitted, permit: Permit) {
-        if self.is_stopping() || task.may_not_begin() {
+        if self.is_stopping() || task.may_not_begin(&self.core.seam) {
             // It was claimed or leased before the stop or the expiry.
             self.end(task.turned_away(permit), Duration::ZERO);
         } else {
@@ -171,7 +173,7 @@ impl Worker {
     /// Starts the task that waited for a slot, or the first after it that may still start.
     fn begin_next(self: &Arc<Self>, mut next: Option<(Admitted, Permit)>, took: Duration) {
         while let Some((task, permit)) = next {
-            if !task.may_not_begin() {
+            if !task.may_not_begin(&self.core.seam) {
                 return self.begin(task, permit);
             }
             let mut ended = task.turned_away(permit);

@@ -164,7 +164,7 @@ impl<V> AddTask<V> {
 
     /// Sets an [expiry](Self::expires_at) this long from now, by the clock of this process: up to a century.
     pub fn expires_in(mut self, length: Duration) -> Self {
-        match (limits::length(length), SystemTime::now().checked_add(length)) {
+        match (limits::length(length), self.manager.0.core.seam.now().checked_add(length)) {
             (Ok(()), Some(at)) => self.task.expires_at = Some(at),
             // Awaiting the add returns this error, as for an argument that cannot be serialized.
             (Err(refused), _) => self.task.args = Err(refused.in_add("expires_in", &length)),

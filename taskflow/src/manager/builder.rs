@@ -21,6 +21,7 @@ use crate::engine::{
     end_reader, listener, panics, prune, recovery, reporter, schedule, statistics, unknown_tasks, viewer,
 };
 use crate::model::{Error, InstanceInfo, QueueConfig, StoreError, StoreErrorKind, TaskStatus, limits};
+use crate::seam::Seam;
 use crate::store::{IntoStore, Retention, StoreSource};
 use crate::task::{Registry, States};
 
@@ -63,6 +64,7 @@ pub struct TaskManagerBuilder {
     run_queues: Option<Vec<String>>,
     schedules: bool,
     stats: bool,
+    seam: Seam,
 }
 
 impl Default for TaskManagerBuilder {
@@ -83,6 +85,7 @@ impl Default for TaskManagerBuilder {
             run_queues: None,
             schedules: true,
             stats: true,
+            seam: Seam::default(),
         }
     }
 }
@@ -267,7 +270,8 @@ impl TaskManagerBuilder {
         let known = Catalogue::new(&registry.tasks(), self.declared_queues(), &ticking);
         let core = self.core(true, names).await?;
         core.catalogues.set_own(known);
-        let worker = Worker::new(core.clone(), registry, states, slots, BlockingPool::new(threads));
+        let worker =
+            Worker::new(core.clone(), registry, states, slots, BlockingPool::new(threads, core.seam.clone()));
         let starting = Starting::begin(core.clone(), Some(worker.clone()))?;
         let starting = join(starting, &core).await?;
         log_start(&core, &worker.registry);
@@ -323,7 +327,7 @@ impl TaskManagerBuilder {
         starting.started();
         watch_others(&core, None);
         if core.only_looks() {
-            core.runtime.spawn(viewer::join_later(core.clone()));
+            core.spawn(viewer::join_later(core.clone()));
         }
         Ok(manager)
     }
@@ -331,14 +335,15 @@ impl TaskManagerBuilder {
     /// Opens the store and builds the core that all parts of the engine share.
     async fn core(&mut self, runs: bool, schedules: Vec<String>) -> Result<Arc<Core>, Error> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
-        if panics::catch(|| drop(tokio::time::sleep(Duration::ZERO))).is_err() {
+        let seam = self.seam.clone();
+        if panics::catch(|| drop(seam.sleep(Duration::ZERO))).is_err() {
             return Err(Error::NoRuntime);
         }
         self.check_words_and_lengths()?;
         let retention = self.retentions()?;
         let source = self.store.take().unwrap_or_else(|| "memory:".into_source());
         // Opening a file blocks, so do it on a blocking thread. If this future is dropped, that thread closes the file.
-        let opened = runtime.spawn_blocking(|| source.open()).await;
+        let opened = seam.spawn_blocking(&runtime, || source.open()).await;
         let ended = |_| {
             StoreError::new(
                 StoreErrorKind::Unavailable,
@@ -356,7 +361,7 @@ impl TaskManagerBuilder {
         let queues = Queues::new(std::mem::take(&mut self.queues));
         let mut instance = InstanceInfo::of_this_process(runs);
         instance.schedules = schedules;
-        Ok(Arc::new(Core::new(store, instance, settings, queues, runtime)))
+        Ok(Arc::new(Core::new(store, instance, settings, queues, (seam, runtime))))
     }
 
     /// Checks every name and every duration against its limits.
@@ -433,7 +438,7 @@ impl TaskManagerBuilder {
             queues.push((Arc::from(name.as_str()), self.queues[name].concurrency));
         }
         let prefetch = self.prefetch.unwrap_or(self.max_concurrent_tasks.saturating_mul(7).min(448));
-        Ok(Slots::new(self.max_concurrent_tasks, self.threads(), prefetch, queues))
+        Ok(Slots::new(self.max_concurrent_tasks, self.threads(), prefetch, queues, self.seam.clone()))
     }
 
     fn threads(&self) -> usize {
@@ -446,7 +451,7 @@ async fn join(starting: Starting, core: &Core) -> Result<Starting, Error> {
     let joined = async {
         match starting.join().await {
             Err(Error::Store(error)) if !core.instance.runs => {
-                core.look_only(viewer::can_look(&*core.store, error).await?);
+                core.look_only(viewer::can_look(core, error).await?);
             }
             joined => joined?,
         }
@@ -485,7 +490,7 @@ fn spawn<F: Future<Output = ()> + Send + 'static>(
     part: &'static str,
     start: impl FnMut() -> F + Send + 'static,
 ) {
-    core.runtime.spawn(supervise(core.clone(), part, start));
+    core.spawn(supervise(core.clone(), part, start));
 }
 
 fn log_start(core: &Core, registry: &Registry) {

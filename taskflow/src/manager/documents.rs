@@ -2,9 +2,20 @@
 
 use super::TaskManager;
 use crate::model::{Error, InstanceId};
+use crate::seam::Seam;
 use crate::store::{Document, DocumentQuery, DocumentWrite};
 
 impl TaskManager {
+    /// The clocks of this manager.
+    pub(crate) fn seam(&self) -> &Seam {
+        &self.0.core.seam
+    }
+
+    /// Spawns a task on this manager's runtime.
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.0.core.spawn(future);
+    }
+
     /// The id of this process as an instance.
     pub(crate) fn instance(&self) -> InstanceId {
         self.0.core.instance.id

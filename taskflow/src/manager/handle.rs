@@ -121,7 +121,7 @@ impl<V: TaskValue> TaskHandle<V> {
     /// Reads the task once more after the manager has shut down. If the store does not answer in time, the task counts as
     /// unfinished, in the status that was read last.
     async fn last_read(&self, last_status: TaskStatus) -> TaskEnd {
-        let read = tokio::time::timeout(LAST_READ, self.core.store.ends(vec![self.id])).await;
+        let read = self.core.seam.timeout(LAST_READ, self.core.store.ends(vec![self.id])).await;
         let end = read.ok().and_then(Result::ok).and_then(|mut ends| ends.pop());
         end.unwrap_or(TaskEnd::Open(last_status))
     }

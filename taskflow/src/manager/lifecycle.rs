@@ -60,7 +60,7 @@ impl TaskManager {
 
     /// Begins to claim and run tasks.
     pub(super) fn dispatch(&self, worker: &Arc<Worker>) {
-        worker.core.runtime.spawn(dispatcher::dispatch(worker.clone()));
+        worker.core.spawn(dispatcher::dispatch(worker.clone()));
         worker.may_have_work();
     }
 
@@ -118,7 +118,7 @@ impl Inner {
             releaser: self.releaser.clone(),
         };
         ending.begin(timeout);
-        self.core.runtime.spawn(async move {
+        self.core.spawn(async move {
             let report = ending.shut_down(timeout).await;
             reported.send_replace(Some(report));
         });

@@ -21,7 +21,7 @@ impl TaskManager {
     /// When the store fails, and when two tasks of this program have one name.
     pub async fn schedules(&self) -> Result<Vec<ScheduleInfo>, Error> {
         let core = &self.0.core;
-        let now = SystemTime::now();
+        let now = core.seam.now();
         let mut schedules: BTreeMap<String, ScheduleInfo> = BTreeMap::new();
         for task in declared()? {
             let Some(spec) = task.schedule() else { continue };
@@ -121,7 +121,7 @@ impl TaskManager {
         if self.find_schedule(name).await?.is_some_and(|state| state.paused) {
             // Mark all ticks up to now as passed, also those for which no process ran.
             let core = &self.0.core;
-            core.call("a tick", core.store.fire(Fire::new(name.to_owned(), SystemTime::now(), None))).await?;
+            core.call("a tick", core.store.fire(Fire::new(name.to_owned(), core.seam.now(), None))).await?;
         }
         self.change_schedule(name, ScheduleChange::Paused(false)).await.map(drop)
     }
@@ -264,7 +264,7 @@ impl AddSchedule {
         refuse_declared(&name)?;
         self.manager.0.core.queues.admission(&self.task.queue)?;
         let definition = Definition::new(self.timing, self.missed, self.overlap, self.task)?.text();
-        let from = SystemTime::now();
+        let from = self.manager.0.core.seam.now();
         self.manager.change_schedule(&name, ScheduleChange::Defined { definition, from }).await
     }
 }

@@ -66,9 +66,9 @@ pub enum TaskEventKind {
 }
 
 impl TaskEvent {
-    /// An event that happens now.
+    /// An event that happened at that time.
     #[must_use]
-    pub fn now(id: TaskId, name: Arc<str>, kind: TaskEventKind) -> Self {
-        Self { at: SystemTime::now(), id, name, kind }
+    pub fn at(at: SystemTime, id: TaskId, name: Arc<str>, kind: TaskEventKind) -> Self {
+        Self { at, id, name, kind }
     }
 }

@@ -36,6 +36,7 @@ impl InstanceInfo {
     /// This process, started now.
     #[must_use]
     pub fn of_this_process(runs: bool) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the store sets both instants by its own clock")]
         let now = SystemTime::now();
         Self {
             id: InstanceId::new(),

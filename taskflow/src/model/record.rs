@@ -83,16 +83,23 @@ impl TaskRecord {
         self.attempts.clear();
     }
 
-    /// A finer view of its status at this moment, by this process's clock.
+    /// A finer view of its status at this moment, by the system's clock.
     #[must_use]
     pub fn phase(&self) -> TaskPhase {
+        #[expect(clippy::disallowed_methods, reason = "a record has no clock of its own")]
+        self.phase_at(SystemTime::now())
+    }
+
+    /// A finer view of its status at that moment.
+    #[must_use]
+    pub fn phase_at(&self, now: SystemTime) -> TaskPhase {
         let ends = |timeout| self.started_at.and_then(|at| at.checked_add(timeout));
         // A timeout that ends beyond `SystemTime`'s range is never reached.
-        let is_over = |timeout| ends(timeout).is_some_and(|end| end < SystemTime::now());
+        let is_over = |timeout| ends(timeout).is_some_and(|end| end < now);
         match self.status {
             TaskStatus::Running if self.timeout.is_some_and(is_over) => TaskPhase::Overrunning,
             TaskStatus::Running => TaskPhase::Running,
-            TaskStatus::Pending if self.run_at <= SystemTime::now() => TaskPhase::Waiting,
+            TaskStatus::Pending if self.run_at <= now => TaskPhase::Waiting,
             TaskStatus::Pending if self.attempt == 0 => TaskPhase::Scheduled,
             TaskStatus::Pending => TaskPhase::Retrying,
             _ => TaskPhase::Ended,

@@ -30,7 +30,12 @@ pub(crate) fn left(end: i64, now: i64) -> Duration {
     Duration::from_micros(u64::try_from(end.saturating_sub(now)).unwrap_or(0))
 }
 
-/// This process's clock, in microseconds since the epoch.
+/// The system's clock, in microseconds since the epoch. Everything but the driver of a file asks the seam.
+#[cfg(feature = "sqlite")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a file is shared with other processes, so its clock is the system's"
+)]
 pub(crate) fn now_micros() -> i64 {
     to_micros(SystemTime::now())
 }
@@ -47,10 +52,10 @@ fn from_rfc3339(text: &str) -> Result<SystemTime, jiff::Error> {
     text.parse::<Timestamp>().map(|at| from_micros(at.as_microsecond()))
 }
 
-/// Now, to the microsecond: what JSON shows is read back as the same instant.
+/// The instant to the microsecond: what JSON shows is read back as the same instant.
 #[cfg(feature = "api")]
-pub(crate) fn now() -> SystemTime {
-    from_micros(now_micros())
+pub(crate) fn whole_micros(at: SystemTime) -> SystemTime {
+    from_micros(to_micros(at))
 }
 
 /// The instant that a person wrote: RFC 3339, also without seconds, or a date, which means its first instant in UTC.

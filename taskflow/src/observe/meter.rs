@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::RwLock;
 
 use crate::model::{Histogram, RunCounts, RunStats, TaskId, time};
+use crate::seam::Seam;
 
 /// The most task names that a process counts by name. All further names count as `other`.
 const MAX_NAMES: usize = 256;
@@ -81,22 +82,22 @@ struct Cell {
 pub(crate) struct Values([u64; LENGTH]);
 
 impl Meter {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(seam: &Seam) -> Self {
         let meter = Self {
             by_name: RwLock::default(),
             cells: (0..MAX_CELLS).map(|_| OnceLock::new()).collect(),
-            base: Instant::now(),
+            base: seam.instant().into_std(),
             base_micros: AtomicI64::new(0),
         };
-        meter.set_clock();
+        meter.set_clock(seam);
         meter.fill(&mut meter.by_name.write(), OTHER, OTHER);
         meter
     }
 
     /// Compares the clocks again. The wall clock may have been set since.
-    pub(crate) fn set_clock(&self) {
-        let since = time::micros(self.base.elapsed());
-        self.base_micros.store(time::now_micros() - since, Ordering::Relaxed);
+    pub(crate) fn set_clock(&self, seam: &Seam) {
+        let since = time::micros(seam.instant().into_std().saturating_duration_since(self.base));
+        self.base_micros.store(time::to_micros(seam.now()) - since, Ordering::Relaxed);
     }
 
     /// The cell of this name and queue, which is made if there is room. It takes a lock; whoever counts often keeps the
@@ -257,7 +258,7 @@ mod tests {
 
     #[test]
     fn memory_stays_bounded_however_many_names_and_queues_there_are() {
-        let meter = Meter::new();
+        let meter = Meter::new(&Seam::default());
         let cells: Vec<CellId> =
             (0..1000).map(|name| meter.cell(&format!("task {name}"), "default")).collect();
         for id in &cells {
@@ -281,11 +282,17 @@ mod tests {
 
     #[test]
     fn a_first_attempt_has_waited_since_it_was_made_or_became_due() {
-        let meter = Meter::new();
+        let meter = Meter::new(&Seam::default());
         let cell = meter.cell("task", "default");
         let (task, now) = (TaskId::new(), Instant::now());
         meter.started(cell, task, None, true, now + Duration::from_secs(10));
-        meter.started(cell, task, Some(time::now_micros() + 4_000_000), true, now + Duration::from_secs(5));
+        meter.started(
+            cell,
+            task,
+            Some(time::to_micros(Seam::default().now()) + 4_000_000),
+            true,
+            now + Duration::from_secs(5),
+        );
         meter.started(cell, task, None, true, now.checked_sub(Duration::from_secs(5)).unwrap_or(now));
         meter.started(cell, task, None, false, now + Duration::from_secs(99));
         let strange = TaskId::from_bytes([0; 16]);

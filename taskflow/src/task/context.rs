@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::{States, Stop};
 use crate::model::{LogLevel, LogLine, NewTask, Progress, TaskId};
+use crate::seam::Seam;
 
 /// The context of a running task: its id, attempt and deadline, functions to log and to report progress, and the request to
 /// stop. Take it as a parameter, or get it with [`current`](Self::current) in any function that the task calls.
@@ -80,6 +81,7 @@ pub(crate) type FinalReport = (Option<Progress>, Vec<LogLine>);
 /// The environment that all runs of a process share.
 #[derive(Debug)]
 pub(crate) struct RunEnv {
+    pub(crate) seam: Seam,
     pub(crate) states: States,
     pub(crate) report_queue: ReportQueue,
 }
@@ -175,8 +177,8 @@ impl TaskContext {
     }
 
     /// Sets the deadline of an attempt that begins now.
-    pub(crate) fn set_timeout(&self, timeout: Duration) {
-        if let Some(deadline) = SystemTime::now().checked_add(timeout) {
+    pub(crate) fn set_timeout(&self, now: SystemTime, timeout: Duration) {
+        if let Some(deadline) = now.checked_add(timeout) {
             // An attempt begins only once, so the cell is empty.
             let _ = self.0.deadline.set(deadline);
         }
@@ -269,7 +271,7 @@ impl TaskContext {
     /// bytes of messages, over all its attempts. After that, one more line says that further lines are dropped.
     pub fn log(&self, level: LogLevel, message: impl Into<String>) {
         let Some((most_lines, most_bytes)) = self.0.parts.log_room else { return };
-        let (mut message, at, attempt) = (message.into(), SystemTime::now(), self.attempt());
+        let (mut message, at, attempt) = (message.into(), self.0.parts.env.seam.now(), self.attempt());
         self.add_to_report(|pending| {
             if pending.truncated {
                 return;

@@ -1,7 +1,7 @@
 //! One authenticated request, as handlers get it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
 use axum::response::Response;
@@ -16,6 +16,7 @@ use super::desk::Desk;
 use super::headers::text;
 use super::problem::Problem;
 use crate::admin::{Actor, By, Console, Face, Permission};
+use crate::seam::Seam;
 
 /// The largest body of a request: 2 MiB.
 const MAX_BODY: usize = 2 << 20;
@@ -45,6 +46,15 @@ pub(crate) struct Call {
 impl Call {
     pub(crate) fn console(&self) -> &Console {
         &self.desk.site.console
+    }
+
+    pub(crate) fn seam(&self) -> &Seam {
+        self.console().seam()
+    }
+
+    /// Now, to the microsecond.
+    pub(crate) fn now(&self) -> SystemTime {
+        self.console().now()
     }
 
     pub(crate) fn may(&self, permission: Permission) -> bool {
@@ -129,7 +139,7 @@ impl Call {
     /// The body, if it has at most `limit` bytes.
     pub(crate) async fn bytes(&self, limit: usize) -> Result<axum::body::Bytes, Problem> {
         let body = std::mem::take(&mut *self.body.lock());
-        match tokio::time::timeout(BODY_WITHIN, axum::body::to_bytes(body, limit)).await {
+        match self.seam().timeout(BODY_WITHIN, axum::body::to_bytes(body, limit)).await {
             Ok(Ok(bytes)) => Ok(bytes),
             Ok(Err(_)) => {
                 Err(Problem::too_large(format!("the body is longer than {limit} bytes, or broke off")))

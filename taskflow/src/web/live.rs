@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::{Stream, stream};
 use tokio::sync::{Mutex, watch};
@@ -15,6 +15,7 @@ use crate::manager::TaskManager;
 use crate::model::{Counts, Error, QueueInfo};
 #[cfg(feature = "dashboard")]
 use crate::model::{InstanceInfo, ScheduleInfo, TaskInfo};
+use crate::seam::Instant;
 
 /// The most open streams of one process.
 const MAX_VIEWERS: usize = 64;
@@ -159,7 +160,7 @@ impl Live {
         let mut runs = shared.runs.lock();
         if !*runs {
             *runs = true;
-            tokio::spawn(read(Arc::clone(shared), tasks.clone()));
+            tasks.spawn(read(Arc::clone(shared), tasks.clone()));
         }
         Some(viewer)
     }
@@ -189,7 +190,7 @@ async fn read(shared: Arc<Shared>, tasks: TaskManager) {
                 REST.0 * 3
             }
         };
-        tokio::time::sleep(rest).await;
+        tasks.seam().sleep(rest).await;
         let mut runs = shared.runs.lock();
         if shared.viewers.load(Ordering::Acquire) == 0 {
             *runs = false;
@@ -200,21 +201,23 @@ async fn read(shared: Arc<Shared>, tasks: TaskManager) {
 
 impl Shared {
     async fn beat(&self, tasks: &TaskManager) -> Result<Arc<Beat>, Error> {
+        let seam = tasks.seam();
         let mut last = self.last.lock().await;
-        if let Some(beat) = last.as_ref().filter(|beat| beat.read_at.elapsed() < beat.rest()) {
+        if let Some(beat) = last.as_ref().filter(|beat| seam.since(beat.read_at) < beat.rest()) {
             return Ok(Arc::clone(beat));
         }
-        let began = Instant::now();
+        let began = seam.instant();
         let (counts, queues) = (tasks.counts().await?, tasks.queues().await?.into());
         #[cfg(feature = "dashboard")]
-        let rare = match last.as_ref().map(|beat| &beat.rare).filter(|rare| rare.read_at.elapsed() < RARELY) {
+        let rare = match last.as_ref().map(|beat| &beat.rare).filter(|rare| seam.since(rare.read_at) < RARELY)
+        {
             Some(rare) => Arc::clone(rare),
             None => Arc::new(Rare {
                 schedules: tasks.schedules().await?,
                 workers: tasks.instances().await?,
                 // A store without documents has no catalogue; its pages do without.
                 types: tasks.tasks().await.unwrap_or_default(),
-                read_at: Instant::now(),
+                read_at: seam.instant(),
             }),
         };
         let number = last.as_ref().map_or(1, |beat| beat.number + 1);
@@ -225,8 +228,8 @@ impl Shared {
             #[cfg(feature = "dashboard")]
             rare,
             away: None,
-            read_at: Instant::now(),
-            cost: began.elapsed(),
+            read_at: seam.instant(),
+            cost: seam.since(began),
         };
         Ok(Arc::clone(last.insert(Arc::new(beat))))
     }

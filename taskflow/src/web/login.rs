@@ -1,7 +1,5 @@
 //! Logging in and out.
 
-use std::time::SystemTime;
-
 use axum::response::Response;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -42,7 +40,7 @@ pub(crate) async fn log_in(
         let detail = "too many tries for this name or from this address: wait a minute";
         return Err(Problem::too_many(detail, throttle::WINDOW.as_secs()));
     }
-    let Some(user) = users.check(name, password).await else {
+    let Some(user) = users.check(site.console.seam(), name, password).await else {
         note(call, name, AuditOutcome::Failed, None).await;
         return Err(wrong());
     };
@@ -52,7 +50,7 @@ pub(crate) async fn log_in(
     let session = Session {
         user: name.to_owned(),
         password: user.password(),
-        created_at: SystemTime::now(),
+        created_at: site.console.seam().now(),
         user_agent: agent[..agent.floor_char_boundary(200)].to_owned(),
     };
     site.sessions.begin(&site.console, key_of(&secret), &session).await?;

@@ -114,9 +114,10 @@ async fn answer(
         true => READ_WITHIN,
         false => DEGRADED_WITHIN,
     };
+    let seam = desk.site.console.seam().clone();
     let work = (route.handler)(call);
     let answer = match is_read {
-        true => tokio::time::timeout(within, work).await.unwrap_or_else(|_| {
+        true => seam.timeout(within, work).await.unwrap_or_else(|_| {
             Err(Problem::degraded(format!("the store did not answer within {} ms", within.as_millis())))
         }),
         // An act goes on even if its answer takes long.
@@ -166,7 +167,7 @@ async fn admit(call: &mut Call, needs: Needs) -> Result<(), Problem> {
     if needs == Needs::Nothing {
         return Ok(());
     }
-    let within = tokio::time::timeout(READ_WITHIN, desk.access.actor(&call.parts, &desk.site));
+    let within = call.seam().timeout(READ_WITHIN, desk.access.actor(&call.parts, &desk.site));
     let actor = within.await.unwrap_or_else(|_| Err(Problem::degraded("the store did not answer")))?;
     call.actor = actor.ok_or_else(Problem::unauthenticated)?;
     if let Needs::Permission(permission) = needs

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::response::Response;
@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::call::Call;
 use super::problem::Problem;
 use crate::model::{TaskId, TaskUpdate};
+use crate::seam::Instant;
 
 /// After how long without an event a comment shows that the stream lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -40,7 +41,8 @@ pub(crate) fn event<T: Serialize>(kind: &str, id: Option<u64>, data: &T) -> Byte
 /// The response of these events. The client drives it: nothing is made before it takes it. It ends when the actor is no longer
 /// let in.
 pub(crate) fn answer(call: Arc<Call>, events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
-    let open = Open { call, events: Box::pin(events), checked: Instant::now() };
+    let checked = call.seam().instant();
+    let open = Open { call, events: Box::pin(events), checked };
     let body = stream::unfold(open, |mut open| async {
         let bytes = open.next().await?;
         Some((Ok::<_, Infallible>(bytes), open))
@@ -61,9 +63,10 @@ struct Open {
 
 impl Open {
     async fn next(&mut self) -> Option<Bytes> {
-        let next = tokio::time::timeout(KEEP_ALIVE, self.events.next()).await;
-        if self.checked.elapsed() >= RECHECK {
-            self.checked = Instant::now();
+        let seam = self.call.seam();
+        let next = seam.timeout(KEEP_ALIVE, self.events.next()).await;
+        if seam.since(self.checked) >= RECHECK {
+            self.checked = seam.instant();
             if !is_let_in(&self.call).await {
                 return None;
             }

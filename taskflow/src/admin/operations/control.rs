@@ -1,6 +1,6 @@
 use super::operation::{KIND, Operation, OperationState};
 use crate::admin::{Actor, AdminError, By, Console};
-use crate::model::{InstanceId, TaskId, time};
+use crate::model::{InstanceId, TaskId};
 use crate::store::{Document, DocumentQuery};
 
 impl Console {
@@ -45,7 +45,7 @@ impl Console {
                     return Ok(operation);
                 }
                 operation.state = OperationState::Stopping;
-                operation.updated_at = time::now();
+                operation.updated_at = self.now();
                 let write = operation.write().expected(version);
                 if self.tasks().write_documents(vec![write]).await?.first() != Some(&None) {
                     return Ok(operation);

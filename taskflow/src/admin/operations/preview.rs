@@ -39,7 +39,7 @@ impl Console {
         verb: Verb,
         selection: &Selection,
     ) -> Result<Preview, AdminError> {
-        self.preview_at(actor, verb, selection, time::now()).await
+        self.preview_at(actor, verb, selection, self.now()).await
     }
 
     pub(super) async fn preview_at(

@@ -1,4 +1,4 @@
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
@@ -6,7 +6,8 @@ use super::operation::{KIND, Operation, OperationState, Selection, Verb, freeze}
 use super::preview::{check_number, deliberate};
 
 use crate::admin::{Actor, AdminError, AuditOutcome, By, Console, grammar};
-use crate::model::{CancelOutcome, Cursor, Error, TaskId, time};
+use crate::model::{CancelOutcome, Cursor, Error, TaskId};
+use crate::seam::{Instant, Seam};
 use crate::store::DocumentQuery;
 
 /// How many tasks one batch acts on.
@@ -26,19 +27,22 @@ const BACKOFF: Duration = Duration::from_millis(500);
 
 /// An operation that runs in this process.
 #[derive(Debug)]
-pub struct Running(watch::Receiver<Operation>);
+pub struct Running {
+    operation: watch::Receiver<Operation>,
+    seam: Seam,
+}
 
 impl Running {
     /// The operation as it is now.
     #[must_use]
     pub fn now(&self) -> Operation {
-        self.0.borrow().clone()
+        self.operation.borrow().clone()
     }
 
     /// Waits until the operation is over, but no longer than this. It goes on if nobody waits.
     pub async fn within(&mut self, length: Duration) -> Operation {
-        let over = self.0.wait_for(|operation| operation.state.is_over());
-        let _ = tokio::time::timeout(length, over).await;
+        let over = self.operation.wait_for(|operation| operation.state.is_over());
+        let _ = self.seam.timeout(length, over).await;
         self.now()
     }
 }
@@ -58,7 +62,7 @@ impl Console {
         frozen_at: Option<SystemTime>,
         expect: Option<u64>,
     ) -> Result<Running, AdminError> {
-        let frozen_at = frozen_at.unwrap_or_else(time::now);
+        let frozen_at = frozen_at.unwrap_or_else(|| self.now());
         let act = async {
             let preview = self.preview_at(&by.actor, verb, &selection, frozen_at).await?;
             let expected = expect.unwrap_or(preview.matching);
@@ -77,7 +81,7 @@ impl Console {
                     (Vec::new(), ids)
                 }
             };
-            let now = time::now();
+            let now = self.now();
             let operation = Operation {
                 id: TaskId::new(),
                 verb,
@@ -132,7 +136,7 @@ impl Console {
             }
             operation.state = OperationState::Running;
             operation.runner = self.tasks().instance();
-            operation.updated_at = time::now();
+            operation.updated_at = self.now();
             operation.error = None;
             let write = operation.write().expected(version);
             match self.tasks().write_documents(vec![write]).await?.into_iter().next().flatten() {
@@ -149,9 +153,10 @@ impl Console {
 
     fn spawn(&self, by: By, operation: Operation, version: u64) -> Running {
         let (shown, watched) = watch::channel(operation.clone());
-        let runner = Runner { console: self.clone(), by, operation, version, shown, written: Instant::now() };
-        tokio::spawn(runner.run());
-        Running(watched)
+        let runner =
+            Runner { console: self.clone(), by, operation, version, shown, written: self.seam().instant() };
+        self.tasks().spawn(runner.run());
+        Running { operation: watched, seam: self.seam().clone() }
     }
 }
 
@@ -171,29 +176,30 @@ struct Runner {
 
 impl Runner {
     async fn run(mut self) {
+        let seam = self.console.seam().clone();
         let mut failing_since: Option<Instant> = None;
         let end = loop {
-            let began = Instant::now();
+            let began = seam.instant();
             match self.batch().await {
                 Ok(false) => break OperationState::Done,
                 Ok(true) => failing_since = None,
                 Err(error) => {
                     self.operation.error = Some(error.to_string());
-                    if failing_since.get_or_insert(began).elapsed() > PATIENCE {
+                    if seam.since(*failing_since.get_or_insert(began)) > PATIENCE {
                         break OperationState::Failed;
                     }
-                    tokio::time::sleep(BACKOFF).await;
+                    seam.sleep(BACKOFF).await;
                 }
             }
-            let took = began.elapsed();
+            let took = seam.since(began);
             if self.is_asked_to_stop().await {
                 break OperationState::Stopped;
             }
-            if self.written.elapsed() >= WRITE_EVERY && self.save(OperationState::Running).await {
+            if seam.since(self.written) >= WRITE_EVERY && self.save(OperationState::Running).await {
                 break OperationState::Stopped;
             }
             // At most half of the time, so that the workers go on between.
-            tokio::time::sleep(took).await;
+            seam.sleep(took).await;
         };
         // Its end is written over requests to stop.
         for _ in 0..END_WRITES {
@@ -284,9 +290,9 @@ impl Runner {
 
     /// Writes the state. Answers `true` if somebody has asked the operation to stop.
     async fn save(&mut self, state: OperationState) -> bool {
-        self.written = Instant::now();
+        self.written = self.console.seam().instant();
         self.operation.state = state;
-        self.operation.updated_at = time::now();
+        self.operation.updated_at = self.console.now();
         let write = self.operation.write().expected(self.version);
         match self.console.tasks().write_documents(vec![write]).await {
             Ok(versions) => match versions.into_iter().next().flatten() {

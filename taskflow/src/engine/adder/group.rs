@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use crate::engine::holds::HoldOwner;
 use crate::engine::slots::Permit;
 use crate::model::{AddError, NewTask, StoreError, TaskId};
+use crate::seam::Instant;
 use crate::store::{InsertGroup, Inserted};
 
 /// The answer to an add: what was inserted, or found in its place, for each task in order.

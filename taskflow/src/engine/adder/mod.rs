@@ -15,7 +15,6 @@ use tokio::sync::oneshot;
 use self::group::{Answer, Group, Permits, Size};
 use self::queue::{AddQueue, Put};
 pub(crate) use self::sent::Sent;
-use super::backoff::in_time;
 use super::core::Core;
 use super::holds::HoldOwner;
 use super::slots::Permit;
@@ -62,7 +61,7 @@ impl Adder {
         let id = inserts.first().map_or_else(TaskId::new, |insert| insert.task.id);
         let tasks = InsertGroup::new(inserts);
         let size = Size::of(&tasks);
-        let deadline = in_time(core.settings.add_timeout);
+        let deadline = core.seam.in_time(core.settings.add_timeout);
         let reply = Some(reply);
         let group =
             Group { tasks, id, size, permits, deadline, in_doubt: false, announced, hold_owner, reply };

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use super::group::{Group, Permits, Size};
 use crate::engine::core::Core;
 use crate::engine::slots::Permit;
 use crate::engine::worker::Worker;
 use crate::model::{AddError, StoreError, StoreErrorKind, TaskId};
+use crate::seam::Instant;
 use crate::store::InsertGroup;
 
 /// The most bytes of adds that wait or are being written. A further add waits until there is room; one that is larger
@@ -173,7 +173,7 @@ impl AddQueue {
     /// Refuses the groups whose deadline has passed while they waited for an earlier write. Returns the first deadline of
     /// the other groups.
     pub(super) fn refuse_the_late(&self) -> Option<Instant> {
-        let now = Instant::now();
+        let now = self.core.seam.instant();
         let mut state = self.state.lock();
         let late: Vec<Group> = state.waiting.extract_if(.., |group| group.deadline <= now).collect();
         let next = state.waiting.iter().map(|group| group.deadline).min();

@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep};
 
 use super::group::{Answer, Group};
 use super::queue::{AddQueue, Put, unavailable};
 use super::write;
-use crate::engine::backoff::in_time;
 use crate::model::{AddError, StoreError, StoreErrorKind, TaskId};
+use crate::seam::Sleep;
 use crate::store::Start;
 
 /// How much later than the writer a caller checks its add itself.
@@ -63,8 +62,9 @@ impl Sent {
         if let Watch::Unknown = self.watch {
             self.watch = match Handle::try_current() {
                 Ok(here) if here.id() != queue.core.runtime.id() => {
-                    let at = in_time(queue.core.settings.add_timeout.saturating_add(LATER));
-                    Watch::Timer(Box::pin(tokio::time::sleep_until(at)))
+                    let seam = &queue.core.seam;
+                    let at = seam.in_time(queue.core.settings.add_timeout.saturating_add(LATER));
+                    Watch::Timer(Box::pin(seam.sleep_until(at)))
                 }
                 _ => Watch::NotNeeded,
             };
@@ -74,8 +74,8 @@ impl Sent {
             ready!(timer.as_mut().poll(cx));
             match queue.take_back(self.id) {
                 Ok(refused) => return Poll::Ready(Err(refused)),
-                Err(Some(busy_until)) if busy_until > Instant::now() => {
-                    timer.as_mut().reset(busy_until + LATER);
+                Err(Some(busy_until)) if busy_until > queue.core.seam.instant() => {
+                    *timer = Box::pin(queue.core.seam.sleep_until(busy_until + LATER));
                 }
                 Err(_) => break,
             }
@@ -101,8 +101,8 @@ async fn wait_for_room(queue: Arc<AddQueue>, mut group: Group) -> Result<(), Add
     }
     queue.forget(mem::take(&mut group.announced), &group.tasks);
     loop {
-        let room = tokio::time::timeout_at(deadline, queue.room(group.size.bytes)).await;
-        if room.is_err() || Instant::now() >= deadline {
+        let room = queue.core.seam.timeout_at(deadline, queue.room(group.size.bytes)).await;
+        if room.is_err() || queue.core.seam.instant() >= deadline {
             let full = "64 MiB of adds wait to be written, and there was no room until `add_timeout`; add more slowly";
             return Err(AddError::Store(unavailable(full)));
         }

@@ -4,11 +4,9 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::group::{Group, Size};
 use super::queue::AddQueue;
-use crate::engine::backoff::{Backoff, in_time};
+use crate::engine::backoff::Backoff;
 use crate::model::{AddError, NewTask, StoreError, StoreErrorKind};
 use crate::observe::{Counter, InRow, Meter};
 use crate::store::{InsertBatch, InsertGroup, Inserted, InsertedAs, Refusal, RunRef};
@@ -21,11 +19,11 @@ const MIN_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Starts a writer. It writes the waiting adds and those that come meanwhile, until none waits.
 pub(super) fn start(queue: Arc<AddQueue>) {
-    let runtime = queue.core.runtime.clone();
+    let core = queue.core.clone();
     let writer =
         Writer { queue, groups: Vec::new(), halves: Vec::new(), taken: 0, batch: None, is_done: false };
     // A runtime that has ended drops the writer at once.
-    runtime.spawn(writer.run());
+    core.spawn(writer.run());
 }
 
 struct Writer {
@@ -83,9 +81,10 @@ impl Writer {
             self.groups.extend(self.halves.drain(..).flatten());
             // Sleeps no longer than the earliest deadline here, nor than any add that comes meanwhile may wait.
             let Some(earliest) = self.groups.iter().map(|group| group.deadline).min() else { continue };
-            let patience = in_time(self.queue.core.settings.add_timeout);
-            let wake_at = in_time(backoff.delay()).min(earliest).min(patience);
-            tokio::time::sleep_until(wake_at).await;
+            let seam = &self.queue.core.seam;
+            let patience = seam.in_time(self.queue.core.settings.add_timeout);
+            let wake_at = seam.in_time(backoff.delay()).min(earliest).min(patience);
+            seam.sleep_until(wake_at).await;
             // A caller whose deadline passes during the backoff gets this error, and not that a last try has no answer.
             self.give_up_late(&error);
             // The groups that came meanwhile have deadlines of their own.
@@ -106,21 +105,21 @@ impl Writer {
         // on it.
         let patience = Size::all(&self.groups).patience();
         let until = |group: &Group| group.deadline + patience;
-        self.queue.busy_until(self.groups.iter().map(until).max().unwrap_or_else(Instant::now));
+        self.queue.busy_until(self.groups.iter().map(until).max().unwrap_or_else(|| core.seam.instant()));
         let began = core.health.begin();
         let mut write = core.store.insert(batch.clone());
-        let mut check_at = self.groups.iter().map(until).min().unwrap_or_else(Instant::now);
+        let mut check_at = self.groups.iter().map(until).min().unwrap_or_else(|| core.seam.instant());
         let answer = loop {
             tokio::select! {
                 biased;
                 answer = &mut write => break answer,
-                () = tokio::time::sleep_until(check_at) => {
-                    let now = Instant::now();
+                () = core.seam.sleep_until(check_at) => {
+                    let now = core.seam.instant();
                     self.groups.iter_mut().filter(|group| until(group) <= now).for_each(answer_unknown);
                     let here = self.groups.iter().filter(|group| group.is_awaited()).map(until).min();
                     let next = [here, self.queue.refuse_the_late()].into_iter().flatten().min();
                     // An add that comes from now on can wait that long.
-                    check_at = next.unwrap_or_else(|| in_time(core.settings.add_timeout.max(MIN_CHECK_INTERVAL)));
+                    check_at = next.unwrap_or_else(|| core.seam.in_time(core.settings.add_timeout.max(MIN_CHECK_INTERVAL)));
                 }
             }
         };
@@ -204,7 +203,7 @@ impl Writer {
     /// Answers the groups that cannot be written: all of them after an error that no retry can fix, otherwise those whose
     /// deadline has passed.
     fn give_up_late(&mut self, error: &StoreError) {
-        let now = Instant::now();
+        let now = self.queue.core.seam.instant();
         let late = self.groups.extract_if(.., |group| !error.is_transient() || group.deadline <= now);
         for mut group in late.collect::<Vec<_>>() {
             self.queue.abandon(&mut group);

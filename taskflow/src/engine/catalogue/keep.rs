@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::content::{CONTENT, Catalogue, OWNER, hash};
 use crate::engine::backoff::{Backoff, jittered};
 use crate::engine::core::Core;
@@ -37,18 +35,18 @@ pub(crate) async fn keep(core: Arc<Core>) {
         );
         return;
     };
-    let mut content_due = Instant::now();
+    let mut content_due = core.seam.instant();
     loop {
-        let with_content = content_due <= Instant::now();
+        let with_content = content_due <= core.seam.instant();
         if !store(&core, &writes, with_content).await {
             return;
         }
         if with_content {
-            content_due = Instant::now() + CONTENT_EVERY;
+            content_due = core.seam.instant() + CONTENT_EVERY;
         }
         tokio::select! {
             () = core.over.cancelled() => return,
-            () = tokio::time::sleep(jittered(OWNER_EVERY)) => {}
+            () = core.seam.sleep(jittered(OWNER_EVERY)) => {}
         }
     }
 }
@@ -71,7 +69,7 @@ async fn store(core: &Core, writes: &Writes, with_content: bool) -> bool {
         }
         tokio::select! {
             () = core.over.cancelled() => return false,
-            () = tokio::time::sleep(backoff.delay()) => {}
+            () = core.seam.sleep(backoff.delay()) => {}
         }
     }
 }

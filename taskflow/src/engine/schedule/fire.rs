@@ -92,7 +92,7 @@ impl Schedule {
         fire.definition.clone_from(&self.plan.definition);
         fire.declared.clone_from(&self.plan.declared);
         fire.skipped = skipped + u64::from(overlaps);
-        fire.ahead = self.plan.ticks.ahead(SystemTime::now());
+        fire.ahead = self.plan.ticks.ahead(core.seam.now());
         let fired = core.store.fire(fire).await?;
         if fired.outcome().is_some() {
             self.announce_skipped(skipped, overlaps);

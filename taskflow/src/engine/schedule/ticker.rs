@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use super::Plan;
 use super::agenda::Agenda;
@@ -16,6 +15,7 @@ use super::fire::{Progress, Schedule, Shared};
 use crate::engine::backoff::{Backoff, jittered};
 use crate::engine::worker::Worker;
 use crate::model::StoreError;
+use crate::seam::{Instant, Seam};
 use crate::store::{ScheduleChanges, ScheduleState};
 use crate::task::Descriptor;
 
@@ -95,6 +95,7 @@ enum Outcome {
 
 impl Ticker {
     fn new(worker: Arc<Worker>) -> Self {
+        let ask_at = Some(worker.core.seam.instant());
         Self {
             shared: Arc::new(Shared::new(worker)),
             entries: HashMap::new(),
@@ -104,13 +105,13 @@ impl Ticker {
             latest: SystemTime::UNIX_EPOCH,
             next_number: 0,
             version: 0,
-            ask_at: Some(Instant::now()),
+            ask_at,
         }
     }
 
     /// Adds the schedules that this program declares.
     fn declare(&mut self, declared: Vec<&'static Descriptor>) {
-        let now = SystemTime::now();
+        let now = self.seam().now();
         for task in declared {
             let Some(spec) = task.schedule() else { continue };
             match Plan::of(task, spec) {
@@ -127,9 +128,14 @@ impl Ticker {
         }
     }
 
+    fn seam(&self) -> &Seam {
+        &self.shared.worker.core.seam
+    }
+
     async fn run(&mut self) {
+        let seam = self.seam().clone();
         loop {
-            let now = SystemTime::now();
+            let now = self.seam().now();
             self.check_clock(now);
             while let Some(name) = self.agenda.pop_due(now) {
                 if let Some(entry) = self.entries.get_mut(&name) {
@@ -142,7 +148,8 @@ impl Ticker {
             }
             self.start_jobs();
             let next = self.agenda.next().and_then(|at| at.duration_since(now).ok());
-            let ask = self.ask_at.map_or(CLOCK_CHECK, |at| at.saturating_duration_since(Instant::now()));
+            let ask =
+                self.ask_at.map_or(CLOCK_CHECK, |at| at.saturating_duration_since(self.seam().instant()));
             tokio::select! {
                 Some(done) = self.jobs.join_next() => {
                     match done {
@@ -156,14 +163,14 @@ impl Ticker {
                         }
                     }
                 }
-                () = tokio::time::sleep(next.unwrap_or(CLOCK_CHECK).min(CLOCK_CHECK).min(ask)) => {}
+                () = seam.sleep(next.unwrap_or(CLOCK_CHECK).min(CLOCK_CHECK).min(ask)) => {}
             }
         }
     }
 
     fn start_jobs(&mut self) {
-        let runtime = self.shared.worker.core.runtime.clone();
-        if self.ask_at.is_some_and(|at| at <= Instant::now()) {
+        let (seam, runtime) = (self.seam().clone(), self.shared.worker.core.runtime.clone());
+        if self.ask_at.is_some_and(|at| at <= self.seam().instant()) {
             self.ask_at = None;
             let (shared, since) = (self.shared.clone(), self.version);
             let ask = async move {
@@ -171,7 +178,7 @@ impl Ticker {
                 let asked = core.read("a read of the schedules", core.store.schedule_changes(since));
                 Done::Asked(no_panic(asked).await)
             };
-            self.jobs.spawn_on(ask, &runtime);
+            seam.spawn_in(&mut self.jobs, &runtime, ask);
         }
         while self.jobs.len() < AT_ONCE
             && let Some((name, number, now)) = self.due.pop_front()
@@ -188,16 +195,16 @@ impl Ticker {
                 let outcome = health.note_read("a tick", began, outcome);
                 Done::Schedule { name, number, last, outcome: outcome.unwrap_or(Outcome::Failed) }
             };
-            self.jobs.spawn_on(job, &runtime);
+            seam.spawn_in(&mut self.jobs, &runtime, job);
         }
     }
 
     async fn apply(&mut self, done: Done) {
         match done {
             Done::Asked(Ok(changes)) => self.learn(changes).await,
-            Done::Asked(Err(_)) => self.ask_at = Some(Instant::now() + jittered(STORE_POLL)),
+            Done::Asked(Err(_)) => self.ask_at = Some(self.seam().instant() + jittered(STORE_POLL)),
             Done::Schedule { name, number, last, outcome } => {
-                let now = SystemTime::now();
+                let now = self.seam().now();
                 let Some(entry) = self.entries.get_mut(&name).filter(|entry| entry.number == number) else {
                     return;
                 };
@@ -210,7 +217,7 @@ impl Ticker {
 
     /// Applies the changes from the store.
     async fn learn(&mut self, changes: ScheduleChanges) {
-        let now = SystemTime::now();
+        let now = self.seam().now();
         if changes.version < self.version {
             tracing::warn!("the store was restored to an earlier state: reading its schedules again");
             self.version = 0;
@@ -221,11 +228,11 @@ impl Ticker {
                 .map(|(name, _)| name.clone())
                 .collect();
             stored.iter().for_each(|name| self.remove(name));
-            self.ask_at = Some(Instant::now());
+            self.ask_at = Some(self.seam().instant());
             return;
         }
         self.version = changes.version;
-        self.ask_at = Some(Instant::now() + if changes.more { Duration::ZERO } else { STORE_POLL });
+        self.ask_at = Some(self.seam().instant() + if changes.more { Duration::ZERO } else { STORE_POLL });
         for (n, state) in changes.changed.iter().enumerate() {
             self.learn_one(state, now);
             if n % 50 == 49 {

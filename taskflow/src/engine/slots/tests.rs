@@ -5,7 +5,7 @@ type Kind = (&'static str, bool);
 const SOON: Duration = Duration::from_micros(10);
 
 fn slots(max_prefetch: usize) -> Slots<Kind> {
-    Slots::new(3, 1, max_prefetch, vec![("default".into(), None), ("slow".into(), Some(1))])
+    Slots::new(3, 1, max_prefetch, vec![("default".into(), None), ("slow".into(), Some(1))], Seam::default())
 }
 
 fn answer(slots: &Slots<Kind>, budget: &ClaimBudget, claimed: &[Kind]) -> Vec<Permit> {
@@ -112,7 +112,7 @@ fn a_claim_may_take_what_its_write_leaves_and_a_failed_one_takes_nothing() {
 
 /// The state after a round trip in which three bodies ended: twelve more tasks may be claimed.
 fn with_an_open_window() -> Slots<Kind> {
-    let slots = Slots::new(3, 3, 20, vec![("default".into(), None), ("other".into(), None)]);
+    let slots = Slots::new(3, 3, 20, vec![("default".into(), None), ("other".into(), None)], Seam::default());
     let mut ended = Bodies::default();
     (0..3).for_each(|_| ended.add(SOON));
     let round_trip = Duration::from_millis(1);
@@ -193,9 +193,10 @@ fn an_add_takes_the_slot_of_a_run_whose_result_is_not_stored_but_not_under_a_lim
 #[test]
 fn extreme_numbers_do_not_overflow() {
     let queues = || vec![("default".into(), None)];
-    for slots in
-        [Slots::<Kind>::new(1, 1, usize::MAX, queues()), Slots::new(usize::MAX, usize::MAX, 1, queues())]
-    {
+    for slots in [
+        Slots::<Kind>::new(1, 1, usize::MAX, queues(), Seam::default()),
+        Slots::new(usize::MAX, usize::MAX, 1, queues(), Seam::default()),
+    ] {
         let _running = slots.try_take("default", true, false).unwrap();
         slots.budget([]);
     }

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::recorder::now;
+use super::recorder::seconds;
 use crate::engine::core::Core;
 use crate::model::{StoreErrorKind, time};
+use crate::seam::random;
 use crate::store::{Document, DocumentWrite};
 
 /// How often the statistics are written, if anything has changed. Writes come at multiples of it, so that one comes as
 /// each minute ends.
 const EVERY: Duration = Duration::from_secs(10);
+
+/// How long after the end of a period a process writes, at most.
+const MOST_LATE: Duration = Duration::from_millis(500);
 
 /// The most bytes of one write, unless a single document is longer.
 const MAX_BYTES: usize = 4 << 20;
@@ -19,14 +23,14 @@ const MAX_BYTES: usize = 4 << 20;
 /// health does not show it; what was not written is written later.
 pub(crate) async fn keep(core: Arc<Core>) {
     // Processes do not write in step.
-    let late = Duration::from_millis(fastrand::u64(0..500));
+    let late = MOST_LATE.mul_f64(random());
     loop {
-        let wait = until_next(time::now_micros()) + late;
+        let wait = until_next(time::to_micros(core.seam.now())) + late;
         tokio::select! {
             () = core.over.cancelled() => return,
-            () = tokio::time::sleep(wait) => {}
+            () = core.seam.sleep(wait) => {}
         }
-        core.meter.set_clock();
+        core.meter.set_clock(&core.seam);
         if !flush(&core).await {
             return;
         }
@@ -45,7 +49,7 @@ pub(crate) async fn flush(core: &Core) -> bool {
         return false;
     }
     let mut state = core.recorder.state.lock().await;
-    state.take(&core.meter, core.instance.id, now());
+    state.take(&core.meter, core.instance.id, seconds(core.seam.now()));
     while !state.waiting.is_empty() {
         let batch = batch(state.waiting.values());
         let keys: Vec<_> = batch.iter().map(|write| (write.kind, write.key.clone())).collect();

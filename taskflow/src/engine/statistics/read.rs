@@ -19,7 +19,7 @@ const PAGE_BYTES: usize = 4 << 20;
 /// # Errors
 /// When the filter is invalid or asks for too many points, and when the store fails.
 pub(crate) async fn read(core: &Core, filter: &StatsFilter) -> Result<Stats, Error> {
-    let steps = filter.steps(SystemTime::now())?;
+    let steps = filter.steps(core.seam.now())?;
     let period = if steps.step % HOUR.seconds == 0 { HOUR } else { MINUTE };
     let mut query = DocumentQuery::all(period.kind);
     query.from = first_key(steps.from / period.seconds);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::sync::Mutex;
 
@@ -44,8 +45,8 @@ type Cells = [(Arc<str>, Arc<str>, Values)];
 
 impl Recorder {
     /// Begins with all that the meter ever counted.
-    pub(crate) fn new() -> Self {
-        let now = now();
+    pub(crate) fn new(now: SystemTime) -> Self {
+        let now = seconds(now);
         let current = |period: Period| Current {
             period,
             number: now / period.seconds,
@@ -59,9 +60,9 @@ impl Recorder {
     }
 }
 
-/// The wall clock in seconds since the epoch.
-pub(super) fn now() -> u64 {
-    u64::try_from(time::now_micros()).unwrap_or(0) / 1_000_000
+/// The instant in seconds since the epoch.
+pub(super) fn seconds(at: SystemTime) -> u64 {
+    u64::try_from(time::to_micros(at)).unwrap_or(0) / 1_000_000
 }
 
 impl State {
@@ -123,6 +124,7 @@ mod tests {
     use super::*;
     use crate::model::RunStats;
     use crate::observe::Counter;
+    use crate::seam::Seam;
 
     /// A process under a clock that the test sets.
     struct Process {
@@ -135,9 +137,14 @@ mod tests {
 
     impl Process {
         fn new(now: u64) -> Self {
-            let mut state = Recorder::new().state.into_inner();
+            let mut state = Recorder::new(Seam::default().now()).state.into_inner();
             state.periods.iter_mut().for_each(|current| current.number = now / current.period.seconds);
-            Self { meter: Meter::new(), state, instance: InstanceId::new(), store: BTreeMap::new() }
+            Self {
+                meter: Meter::new(&Seam::default()),
+                state,
+                instance: InstanceId::new(),
+                store: BTreeMap::new(),
+            }
         }
 
         fn add(&self, name: &str, times: u64) {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::watches::{Seen, Watched};
 use crate::engine::backoff::Backoff;
@@ -29,10 +28,10 @@ pub(crate) fn watch(core: &Arc<Core>, id: TaskId) -> watch::Receiver<Seen> {
     let (seen, watched) = core.watches.join(id);
     if let Some(watched) = watched {
         let reader = Reader { core: core.clone(), id, watched, logs_of: None };
-        core.runtime.spawn(reader.run());
+        core.spawn(reader.run());
         if core.watches.begin_to_listen() {
             let listener = Listener(core.clone());
-            core.runtime.spawn(listener.run());
+            core.spawn(listener.run());
         }
     }
     seen
@@ -57,12 +56,12 @@ impl Reader {
     async fn run(mut self) {
         let mut backoff = Backoff::new();
         loop {
-            let began = Instant::now();
+            let began = self.core.seam.instant();
             let (rest, poll) = match self.read().await {
                 Ok(true) => return,
                 Ok(false) => {
                     backoff = Backoff::new();
-                    let rest = (began.elapsed() * REST).min(LONGEST);
+                    let rest = (self.core.seam.since(began) * REST).min(LONGEST);
                     (rest, rest.max(POLL))
                 }
                 Err(error) => {
@@ -72,14 +71,14 @@ impl Reader {
                 }
             };
             let woken = async {
-                tokio::time::sleep(rest).await;
+                self.core.seam.sleep(rest).await;
                 self.watched.wake.notified().await;
             };
             tokio::select! {
                 () = self.core.over.cancelled() => return,
                 () = self.watched.seen.closed() => {}
                 () = woken => {}
-                () = tokio::time::sleep(poll) => {}
+                () = self.core.seam.sleep(poll) => {}
             }
             if self.core.watches.leave_if_unwatched(self.id, &self.watched) {
                 return;
@@ -138,7 +137,7 @@ impl Listener {
     async fn run(self) {
         let core = &self.0;
         let mut events = core.events.subscribe();
-        let mut check_at = Instant::now() + CHECK;
+        let mut check_at = core.seam.instant() + CHECK;
         loop {
             tokio::select! {
                 () = core.over.cancelled() => return,
@@ -146,8 +145,8 @@ impl Listener {
                     Some(event) => core.watches.wake(event.id),
                     None => return,
                 },
-                () = tokio::time::sleep_until(check_at) => {
-                    check_at = Instant::now() + CHECK;
+                () = core.seam.sleep_until(check_at) => {
+                    check_at = core.seam.instant() + CHECK;
                     if core.watches.end_if_idle() {
                         return;
                     }

@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::state::{Tables, now};
+use super::state::Tables;
 use super::task::{Lease, Task};
 use crate::model::{TaskId, time};
 use crate::store::{Claim, Claimed, Claims, RunRef, SharedLimits};
@@ -18,7 +18,7 @@ struct Asked {
 
 impl Tables {
     pub(super) fn claim(&mut self, claim: &Claim) -> Claims {
-        let now = now();
+        let now = self.now();
         self.index.lapse(&self.tasks, now);
         let mut ready_lists = self.asked(&claim.names, claim.queues.iter().map(|queue| &queue.name));
         ready_lists.retain(|asked| claim.queues[asked.slot].limit > 0);

@@ -4,14 +4,14 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::state::{Tables, now};
+use super::state::Tables;
 use super::task::Stage;
 use crate::model::{CancelOutcome, Error, QueueConfig, TaskId, time};
 use crate::store::{Retention, transition};
 
 impl Tables {
     pub(super) fn cancel(&mut self, ids: &[TaskId], reason: &str) -> Vec<CancelOutcome> {
-        let now = now();
+        let now = self.now();
         let cancel_one = |id: &TaskId| self.decide(*id, now, |_, task| transition::cancel(task, reason));
         let answers = ids.iter().map(cancel_one).collect();
         self.trim();
@@ -19,7 +19,7 @@ impl Tables {
     }
 
     pub(super) fn cancel_by_run_key(&mut self, run_key: &str) -> Vec<TaskId> {
-        let now = now();
+        let now = self.now();
         let from: (Arc<str>, Arc<str>) = (Arc::from(run_key), Arc::from(""));
         let waiting = self.index.run_keys.range((Bound::Included(from), Bound::Unbounded));
         let with_key = waiting.take_while(|((key, _), _)| **key == *run_key);
@@ -30,7 +30,7 @@ impl Tables {
     }
 
     pub(super) fn retry(&mut self, ids: &[TaskId]) -> Vec<Result<(), Error>> {
-        let now = now();
+        let now = self.now();
         ids.iter().map(|id| self.retry_one(*id, now)).collect()
     }
 
@@ -65,7 +65,7 @@ impl Tables {
     }
 
     pub(super) fn prune(&mut self, retention: Retention, limit: usize) -> usize {
-        let now = now();
+        let now = self.now();
         let until = |length: Duration| now.saturating_sub(time::micros(length));
         // Records that are kept for longer are passed each time. The bound of the history bounds that, too.
         let is_old = |at: i64, id: &TaskId| {

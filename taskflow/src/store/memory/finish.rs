@@ -1,11 +1,11 @@
 //! Finishes of runs, releases of holds, and reports of runs.
 
-use super::state::{Tables, now};
+use super::state::Tables;
 use crate::store::{Finish, Finished, Release, Report, transition};
 
 impl Tables {
     pub(super) fn finish(&mut self, finishes: &[Finish]) -> Vec<Finished> {
-        let now = now();
+        let now = self.now();
         let answers = finishes.iter().map(|finish| self.finish_one(finish, now)).collect();
         self.trim();
         answers
@@ -25,7 +25,7 @@ impl Tables {
     }
 
     pub(super) fn release(&mut self, releases: &[Release]) -> Vec<bool> {
-        let now = now();
+        let now = self.now();
         let release_one = |release: &Release| {
             let Release { hold, outcome } = release;
             self.decide(hold.id, now, |_, task| transition::release(task, hold.fence, outcome))

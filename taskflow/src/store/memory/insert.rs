@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::state::{Tables, later, now};
+use super::state::{Tables, later};
 use super::task::{Lease, Rare, Stage, Task};
 use crate::model::{NewTask, TaskId, TaskStatus, When, time};
 use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
@@ -32,7 +32,7 @@ enum Undo {
 
 impl Tables {
     pub(super) fn insert(&mut self, batch: &InsertBatch) -> Vec<Result<Vec<Inserted>, Refusal>> {
-        let now = now();
+        let now = self.now();
         batch.groups.iter().map(|group| self.insert_group(batch, group, now)).collect()
     }
 

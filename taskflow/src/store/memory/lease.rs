@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::state::{Tables, later, now};
+use super::state::{Tables, later};
 use crate::model::{InstanceId, TaskId, time};
+use crate::seam::random;
 use crate::store::{Recovered, Renewal, Renewed, RunRef, transition};
 
 /// The maximum number of lost runs, holds and expired tasks that one call moves on.
@@ -11,7 +12,7 @@ const RECOVERED_AT_ONCE: usize = 256;
 
 impl Tables {
     pub(super) fn renew(&mut self, renewal: &Renewal) -> Renewed {
-        let now = now();
+        let now = self.now();
         if let Some(instance) = self.instances.get_mut(&renewal.instance) {
             instance.info.seen_at = time::from_micros(now);
         }
@@ -50,7 +51,7 @@ impl Tables {
     /// Removes an instance and ends its leases now.
     pub(super) fn leave(&mut self, instance: InstanceId) {
         self.instances.remove(&instance);
-        let now = now();
+        let now = self.now();
         let of_instance = |id: &&TaskId| {
             let lease = self.tasks.get(*id).and_then(|task| task.stage.lease());
             lease.is_some_and(|lease| lease.holder.id == instance)
@@ -66,7 +67,7 @@ impl Tables {
     }
 
     pub(super) fn recover(&mut self) -> Vec<Recovered> {
-        let now = now();
+        let now = self.now();
         let ended = self.index.leases.range(..=(now, u64::MAX)).take(RECOVERED_AT_ONCE);
         let lost: Vec<TaskId> = ended.map(|(_, &id)| id).collect();
         let mut recovered: Vec<_> = lost.into_iter().filter_map(|id| self.recover_one(id, now)).collect();
@@ -82,7 +83,7 @@ impl Tables {
     fn recover_one(&mut self, id: TaskId, now: i64) -> Option<Recovered> {
         let task = self.tasks.get_mut(&id)?;
         let state = task.state();
-        let change = transition::recover(&state, &task.policy, fastrand::f64(), now)?;
+        let change = transition::recover(&state, &task.policy, random(), now)?;
         self.index.remove(task);
         task.apply(&change, now);
         self.index.add(task, now);

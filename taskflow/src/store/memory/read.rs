@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::index::{Queue, ReadyList};
-use super::state::{Tables, now};
+use super::state::Tables;
 use super::task::{Detail, Stage, Task};
 use crate::model::{
     Cursor, InstanceInfo, LimitsFrom, LogLine, Page, QueueInfo, TaskFilter, TaskId, TaskRecord, time,
@@ -50,7 +50,7 @@ impl Tables {
     }
 
     pub(super) fn queues(&self) -> Vec<QueueInfo> {
-        let now = now();
+        let now = self.now();
         let in_it = |queue: &Queue| queue.pending + queue.running + queue.finished + queue.rejected;
         let there = self.index.queues.iter();
         let there = there.filter(|queue| queue.paused || queue.config.is_some() || in_it(queue) > 0);

@@ -1,13 +1,13 @@
 //! Ticks of schedules, and the stored state of schedules.
 
-use super::state::{Tables, now};
+use super::state::Tables;
 use crate::store::{Fire, Fired, ScheduleChange, ScheduleChanges, ScheduleState};
 
 impl Tables {
     pub(super) fn fire(&mut self, fire: &Fire) -> Fired {
         let unknown = || ScheduleState::new(fire.schedule.clone());
         let mut state = self.schedules.get(&fire.schedule).cloned().unwrap_or_else(unknown);
-        let batch = match state.admit(fire, now()) {
+        let batch = match state.admit(fire, self.now()) {
             Ok(batch) => batch,
             Err(fired) => return fired,
         };
@@ -28,9 +28,10 @@ impl Tables {
         if is_end && !was_known {
             return false;
         }
+        let now = self.now();
         let state = self.schedule(name);
         let was_defined = state.definition.is_some();
-        state.change(change, now());
+        state.change(change, now);
         let is_forgotten = was_defined && state.definition.is_none() && state.declared.is_none();
         match change {
             ScheduleChange::Defined { .. } => self.schedule_log.changed(name, false),

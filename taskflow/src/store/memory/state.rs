@@ -9,12 +9,14 @@ use super::index::Index;
 use super::schedule_log::ScheduleLog;
 use super::task::{Lease, LeaseHolder, Task};
 use crate::model::{InstanceId, InstanceInfo, TaskId, time};
+use crate::seam::Seam;
 use crate::store::ScheduleState;
 pub(super) use crate::store::transition::later;
 use crate::store::transition::{Decision, TaskState};
 
 #[derive(Debug)]
 pub(super) struct Tables {
+    seam: Seam,
     /// Boxed, so that the tree moves pointers instead of whole tasks.
     pub(super) tasks: BTreeMap<TaskId, Box<Task>>,
     pub(super) index: Index,
@@ -35,14 +37,10 @@ pub(super) struct Instance {
     pub(super) holder: Arc<LeaseHolder>,
 }
 
-/// This store's clock, in microseconds since the epoch.
-pub(super) fn now() -> i64 {
-    time::now_micros()
-}
-
 impl Tables {
-    pub(super) fn new(history: usize) -> Self {
+    pub(super) fn new(history: usize, seam: Seam) -> Self {
         Self {
+            seam,
             tasks: BTreeMap::new(),
             index: Index::default(),
             instances: HashMap::new(),
@@ -54,9 +52,14 @@ impl Tables {
         }
     }
 
+    /// This store's clock, in microseconds since the epoch.
+    pub(super) fn now(&self) -> i64 {
+        time::to_micros(self.seam.now())
+    }
+
     pub(super) fn join(&mut self, info: &InstanceInfo) {
         let holder = Arc::new(LeaseHolder { id: info.id, host: info.host.clone(), pid: info.pid });
-        let now = time::from_micros(now());
+        let now = time::from_micros(self.now());
         let mut info = InstanceInfo { started_at: now, seen_at: now, ..info.clone() };
         if let Some(before) = self.instances.get(&info.id) {
             info.started_at = before.info.started_at;

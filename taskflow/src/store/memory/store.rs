@@ -6,12 +6,13 @@ use futures_util::stream;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::state::{Tables, now};
+use super::state::Tables;
 use super::task::Detail;
 use crate::model::{
     CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
     TaskFilter, TaskId, TaskRecord,
 };
+use crate::seam::Seam;
 use crate::store::{
     Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired, Hint, HintStream,
     InsertBatch, Inserted, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention,
@@ -57,7 +58,10 @@ impl MemoryStore {
     /// can read its result.
     #[must_use]
     pub fn with_history(ended: usize) -> Self {
-        let shared = Shared { state: Mutex::new(Tables::new(ended)), changed: watch::Sender::new(()) };
+        let shared = Shared {
+            state: Mutex::new(Tables::new(ended, Seam::default())),
+            changed: watch::Sender::new(()),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -238,14 +242,18 @@ impl Store for MemoryStore {
     fn write_documents(&self, writes: Vec<DocumentWrite>) -> StoreFuture<'_, Vec<Option<u64>>> {
         Box::pin(async move {
             document::check_writes(&writes)?;
-            self.write(move |state| (state.documents.write(writes, now()), false)).await
+            let write = |state: &mut Tables| {
+                let now = state.now();
+                (state.documents.write(writes, now), false)
+            };
+            self.write(write).await
         })
     }
 
     fn documents(&self, query: DocumentQuery) -> StoreFuture<'_, Vec<Document>> {
         Box::pin(async move {
             document::check_kind(query.kind)?;
-            self.read(move |state| state.documents.read(&query, now())).await
+            self.read(move |state| state.documents.read(&query, state.now())).await
         })
     }
 }

@@ -4,11 +4,13 @@ use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::error::AccessError;
 use super::secret::{check_name, hex, random};
 use crate::admin::{Actor, Role};
+use crate::seam::Seam;
 
 /// How many passwords are checked at once. Each takes a core and 19 MiB for some 20 ms.
 const AT_ONCE: usize = 2;
@@ -79,12 +81,12 @@ impl Users {
     }
 
     /// Whether this is the password of that user. It takes as long for a name that does not exist.
-    pub(crate) async fn check(&self, name: &str, password: String) -> Option<&User> {
+    pub(crate) async fn check(&self, seam: &Seam, name: &str, password: String) -> Option<&User> {
         let user = self.find(name);
         let hash = user.map_or_else(|| NOBODY.clone(), |user| user.hash.clone());
         let _one = self.checks.acquire().await.ok()?;
         let check = move || Argon2::default().verify_password(password.as_bytes(), hash.as_str()).is_ok();
-        let is_right = tokio::task::spawn_blocking(check).await.unwrap_or(false);
+        let is_right = seam.spawn_blocking(&Handle::current(), check).await.unwrap_or(false);
         user.filter(|_| is_right)
     }
 

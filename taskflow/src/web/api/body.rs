@@ -9,7 +9,6 @@ use serde_json::value::RawValue;
 
 use crate::admin::{AdminError, By, grammar};
 use crate::model::error::closest;
-use crate::model::time;
 use crate::web::call::Call;
 use crate::web::problem::Problem;
 
@@ -18,7 +17,10 @@ const MAX_REASON: usize = 500;
 
 /// The JSON object of a request.
 #[derive(Debug)]
-pub(super) struct Fields(BTreeMap<String, Box<RawValue>>);
+pub(super) struct Fields {
+    fields: BTreeMap<String, Box<RawValue>>,
+    now: SystemTime,
+}
 
 impl Fields {
     /// Reads the body. No body is an empty object.
@@ -29,16 +31,21 @@ impl Fields {
             None if call.bytes(0).await.is_ok() => BTreeMap::new(),
             None => call.json().await?,
         };
-        Self::known(fields, "", known)
+        Self::known(fields, "", known, call.now())
     }
 
     /// The object in a field.
     pub(super) fn within(&mut self, field: &str, known: &[&str]) -> Result<Option<Self>, Problem> {
         let fields = self.take::<BTreeMap<String, Box<RawValue>>>(field, "an object")?;
-        fields.map(|fields| Self::known(fields, field, known)).transpose()
+        fields.map(|fields| Self::known(fields, field, known, self.now)).transpose()
     }
 
-    fn known(fields: BTreeMap<String, Box<RawValue>>, below: &str, known: &[&str]) -> Result<Self, Problem> {
+    fn known(
+        fields: BTreeMap<String, Box<RawValue>>,
+        below: &str,
+        known: &[&str],
+        now: SystemTime,
+    ) -> Result<Self, Problem> {
         let unknown = fields.keys().find(|field| !known.contains(&field.as_str()));
         if let Some(field) = unknown {
             let message = match closest(field, known.iter().copied()) {
@@ -49,7 +56,7 @@ impl Fields {
             let path = if below.is_empty() { field.clone() } else { format!("{below}.{field}") };
             return Err(Problem::invalid(&path, message));
         }
-        Ok(Self(fields))
+        Ok(Self { fields, now })
     }
 
     /// The value of a field; `None` if it is absent or `null`.
@@ -67,7 +74,7 @@ impl Fields {
         field: &str,
         what: &str,
     ) -> Result<Option<Option<T>>, Problem> {
-        let Some(json) = self.0.remove(field) else { return Ok(None) };
+        let Some(json) = self.fields.remove(field) else { return Ok(None) };
         match serde_json::from_str(json.get()) {
             Ok(value) => Ok(Some(value)),
             Err(_) => Err(Problem::invalid(field, format!("it must be {what}"))),
@@ -76,7 +83,7 @@ impl Fields {
 
     /// Whether a field is there and is `null`.
     pub(super) fn is_null(&self, field: &str) -> bool {
-        self.0.get(field).is_some_and(|json| json.get() == "null")
+        self.fields.get(field).is_some_and(|json| json.get() == "null")
     }
 
     /// The text of a field.
@@ -86,7 +93,7 @@ impl Fields {
 
     /// The JSON of a field.
     pub(super) fn json(&mut self, field: &str) -> Option<Box<RawValue>> {
-        self.0.remove(field)
+        self.fields.remove(field)
     }
 
     /// A length in seconds.
@@ -99,7 +106,7 @@ impl Fields {
     /// An instant: RFC 3339, a date, or a length such as `-6h`.
     pub(super) fn instant(&mut self, field: &str) -> Result<Option<SystemTime>, Problem> {
         let Some(text) = self.text(field)? else { return Ok(None) };
-        Ok(Some(grammar::instant(field, &text, time::now())?))
+        Ok(Some(grammar::instant(field, &text, self.now)?))
     }
 
     /// The actor, with the `reason` that it gives.

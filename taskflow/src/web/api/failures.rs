@@ -52,7 +52,7 @@ pub(super) async fn list(call: Call) -> Result<Response, Problem> {
         }
     }
     filter.finished_after = instant(&call, "since")?;
-    let now = time::now();
+    let now = call.now();
     let window = filter.finished_after.map_or(DAY, |since| now.duration_since(since).unwrap_or_default());
     let found = failures::read(call.console().tasks(), call.actor.narrow(filter), window, now).await?;
     let items = found.groups.into_iter().map(|group| {

@@ -36,7 +36,7 @@ async fn act(call: Call, verb: Verb) -> Result<Response, Problem> {
         Fields::read(&call, &["filter", "ids", "dry_run", "frozen_at", "expect", "reason"]).await?;
     let frozen_at = fields.instant("frozen_at")?;
     // Relative times mean the same as in the preview.
-    let selection = selection(&mut fields, frozen_at.unwrap_or_else(time::now))?;
+    let selection = selection(&mut fields, frozen_at.unwrap_or_else(|| call.now()))?;
     let is_dry = fields.take("dry_run", "`true` or `false`")?.unwrap_or(false);
     let expect = fields.take::<u64>("expect", "a whole number, the `n` of the preview")?;
     let by = fields.by(&call)?;

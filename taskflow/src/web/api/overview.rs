@@ -65,7 +65,7 @@ pub(super) async fn show(call: Call) -> Result<Response, Problem> {
         },
         queues: queues::shown(queues),
         health: tasks.health(),
-        taken_at: time::now(),
+        taken_at: call.now(),
     };
     Ok(json(StatusCode::OK, &overview))
 }

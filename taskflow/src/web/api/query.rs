@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use crate::admin::grammar::{self, Search};
-use crate::model::{Cursor, TaskFilter, time};
+use crate::model::{Cursor, TaskFilter};
 use crate::web::call::Call;
 use crate::web::problem::Problem;
 
@@ -25,7 +25,7 @@ pub(super) async fn filter(call: &Call) -> Result<TaskFilter, Problem> {
         pairs.extend(search.expand(&known.iter().map(|task| task.name.as_str()).collect::<Vec<_>>())?);
     }
     let pairs = pairs.iter().map(|(word, value)| (word.as_str(), value.as_str()));
-    Ok(call.actor.narrow(grammar::filter(pairs, time::now())?))
+    Ok(call.actor.narrow(grammar::filter(pairs, call.now())?))
 }
 
 /// `limit`: from 1 to `most`.
@@ -61,7 +61,7 @@ pub(super) fn cursor(call: &Call) -> Result<Option<Cursor>, Problem> {
 /// An instant: RFC 3339, a date, or `-6h`.
 pub(super) fn instant(call: &Call, field: &str) -> Result<Option<SystemTime>, Problem> {
     let Some(text) = call.field(field) else { return Ok(None) };
-    Ok(Some(grammar::instant(field, text, time::now())?))
+    Ok(Some(grammar::instant(field, text, call.now())?))
 }
 
 /// One of several words.

@@ -98,7 +98,7 @@ pub(super) async fn show(call: Call) -> Result<Response, Problem> {
     };
     let mut filter = match (instant(&call, "from")?, instant(&call, "to")?) {
         (None, None) => StatsFilter::last(LAST),
-        (Some(from), to) => StatsFilter::between(from, to.unwrap_or_else(time::now)),
+        (Some(from), to) => StatsFilter::between(from, to.unwrap_or_else(|| call.now())),
         (None, Some(_)) => return Err(Problem::invalid("from", "it is missing, and `to` is given")),
     };
     if let Some(text) = call.field("step") {

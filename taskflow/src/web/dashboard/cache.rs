@@ -3,10 +3,11 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 
+use crate::seam::{Instant, Seam};
 use crate::web::live::rest;
 
 /// The most shared values.
@@ -34,6 +35,7 @@ impl Cache {
     pub(crate) async fn shared<T: Send + Sync + 'static, E>(
         &self,
         key: String,
+        seam: &Seam,
         read: impl Future<Output = Result<T, E>>,
     ) -> Result<Arc<T>, E> {
         let slot = {
@@ -45,14 +47,15 @@ impl Cache {
             Arc::clone(slots.entry(key).or_default())
         };
         let mut slot = slot.lock().await;
-        if let Some(value) = slot.as_ref().filter(|slot| slot.read_at.elapsed() < rest(slot.cost))
+        if let Some(value) = slot.as_ref().filter(|slot| seam.since(slot.read_at) < rest(slot.cost))
             && let Ok(value) = Arc::clone(&value.value).downcast()
         {
             return Ok(value);
         }
-        let began = Instant::now();
+        let began = seam.instant();
         let value = Arc::new(read.await?);
-        *slot = Some(Slot { value: Arc::clone(&value) as _, read_at: Instant::now(), cost: began.elapsed() });
+        *slot =
+            Some(Slot { value: Arc::clone(&value) as _, read_at: seam.instant(), cost: seam.since(began) });
         Ok(value)
     }
 }

@@ -127,7 +127,7 @@ pub(crate) fn degraded(call: &Call, beat: Option<&Beat>) -> String {
     let away = beat.and_then(|beat| beat.away.clone());
     match health.degraded_since {
         Some(since) => {
-            let lasted = super::words::between(since, std::time::SystemTime::now());
+            let lasted = super::words::between(since, call.now());
             let reason = health.reason.unwrap_or_default();
             format!(
                 "The store has been in trouble for {}: {reason}. Nothing is lost; writes are repeated.",

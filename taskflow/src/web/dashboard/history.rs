@@ -16,7 +16,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Statistics, read at most as often as the pulse allows. `None` if the store has none or does not answer.
 async fn read(call: &Call, key: &str, filter: StatsFilter) -> Option<Arc<Stats>> {
     let tasks = call.console().tasks();
-    let stats = call.desk.cache.shared(format!("stats {key}"), async {
+    let stats = call.desk.cache.shared(format!("stats {key}"), call.seam(), async {
         Ok::<_, Error>(tasks.stats(filter).await.ok().map(Arc::new))
     });
     stats.await.ok()?.as_ref().clone()

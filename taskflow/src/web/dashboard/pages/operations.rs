@@ -93,7 +93,7 @@ impl Shown {
 
 pub(crate) async fn list(call: Call) -> Result<Response, Problem> {
     let beat = call.desk.live.beat(call.console().tasks()).await?;
-    let now = SystemTime::now();
+    let now = call.now();
     let operations = call.console().operations(&call.actor).await?;
     let operations = operations.iter().map(|it| Shown::new(&call, it, now)).collect();
     frame::answer(&call, &List { f: Frame::new(&call, "Operations", "operations", Some(&beat)), operations })
@@ -102,7 +102,7 @@ pub(crate) async fn list(call: Call) -> Result<Response, Problem> {
 pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
     let beat = call.desk.live.beat(call.console().tasks()).await?;
     let operation = call.console().operation(&call.actor, call.id()?).await?;
-    let it = Shown::new(&call, &operation, SystemTime::now());
+    let it = Shown::new(&call, &operation, call.now());
     let facts = [
         ("Tasks", it.filter.clone()),
         ("Frozen at", words::instant(operation.frozen_at)),

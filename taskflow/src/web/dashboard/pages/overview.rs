@@ -46,7 +46,7 @@ const GROUPS: usize = 4;
 
 pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
     let tasks = call.console().tasks();
-    let (now, beat) = (SystemTime::now(), call.desk.live.beat(tasks).await?);
+    let (now, beat) = (call.now(), call.desk.live.beat(tasks).await?);
     let seen = || beat.queues.iter().filter(|queue| call.actor.sees_queue(&queue.name));
     let attention = attention(&call, &beat, now).await?;
     // The queues that are most looked for: those with work.

@@ -1,6 +1,6 @@
 //! Acts on many tasks: what they would do, and their beginning.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use askama::Template;
 use axum::response::Response;
@@ -58,7 +58,7 @@ async fn chosen(call: &Call) -> Result<(Chosen, Vec<(String, String)>), Problem>
     }
     let query = query(pairs.iter().map(|(k, v)| (k, v)));
     if field("all") == Some("true") {
-        let filter = grammar::filter(pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())), SystemTime::now())?;
+        let filter = grammar::filter(pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())), call.now())?;
         // Whoever ticks “all that match” without a filter means every task.
         let is_open = pairs.is_empty();
         let filter = if is_open { TaskFilter::all() } else { filter };
@@ -113,7 +113,7 @@ pub(crate) async fn preview(call: Call) -> Result<Response, Problem> {
         false => Some(call.console().preview(&call.actor, verb, &selection).await?),
     };
     let matching = preview.as_ref().map_or(0, |preview| preview.matching);
-    let now = SystemTime::now();
+    let now = call.now();
     let at_least = |exact: bool| if exact { "" } else { "at least " };
     let (mut fields, mut sample, mut more, mut many) = (Vec::new(), Vec::new(), String::new(), String::new());
     if let Some(preview) = &preview {
@@ -168,7 +168,7 @@ pub(crate) async fn act(call: Call) -> Result<Response, Problem> {
     let field = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let frozen_at = field("frozen_at")
         .ok_or_else(|| Problem::invalid("frozen_at", "it is missing: look at the preview"))?;
-    let frozen_at = grammar::instant("frozen_at", frozen_at, SystemTime::now())?;
+    let frozen_at = grammar::instant("frozen_at", frozen_at, call.now())?;
     let expect = field("expect").unwrap_or_default();
     let expect = expect.parse().map_err(|_| Problem::invalid("expect", "it is not a number"))?;
     let by = call.by().reason(field("reason").map(str::to_owned));

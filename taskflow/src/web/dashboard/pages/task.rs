@@ -117,7 +117,7 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
     let record = call.console().task(&call.actor, id).await?;
     let may_logs = call.may(Permission::ViewLogs);
     let logs = if may_logs { tasks.logs(id).await?.unwrap_or_default() } else { Vec::new() };
-    let now = SystemTime::now();
+    let now = call.now();
     let beat = call.desk.live.beat(tasks).await?;
     let info =
         beat.rare.types.iter().find(|task| task.name == record.name || task.aliases.contains(&record.name));

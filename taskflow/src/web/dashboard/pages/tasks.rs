@@ -82,7 +82,7 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
         Ok(pairs) => pairs,
         Err(problem) => return refused(&call, &beat, String::new(), problem.detail),
     };
-    let now = SystemTime::now();
+    let now = call.now();
     let filter = match grammar::filter(pairs.iter().map(|(word, value)| (word.as_str(), value.as_str())), now)
     {
         Ok(filter) => filter,

@@ -1,6 +1,6 @@
 //! Types: the tasks that running programs have, and one of them with its options and a form to add one.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use askama::Template;
 use axum::response::Response;
@@ -122,7 +122,7 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
 
 async fn view(call: &Call, form: &[(String, String)], problem: String) -> Result<One, Problem> {
     let tasks = call.console().tasks();
-    let (now, beat) = (SystemTime::now(), call.desk.live.beat(tasks).await?);
+    let (now, beat) = (call.now(), call.desk.live.beat(tasks).await?);
     let name = call.param("name");
     let types = tasks.tasks().await?;
     let info = types.iter().find(|task| task.name == name);
