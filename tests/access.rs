@@ -212,11 +212,11 @@ async fn the_sixth_bad_try_is_refused_and_so_is_the_right_password_then() {
 }
 
 #[tokio::test]
-async fn a_hundred_logins_at_once_starve_nobody() {
+async fn many_logins_at_once_starve_nobody() {
     let tasks = manager(&Place::memory()).await;
     let ada = User::new("ada", User::hash_password(PASSWORD), Role::Viewer);
     let router = Admin::new(&tasks, Access::users([ada]).unwrap()).router();
-    let logins: Vec<_> = (0..100)
+    let logins: Vec<_> = (0..30)
         .map(|number| {
             let router = router.clone();
             tokio::spawn(async move { log_in(&router, &format!("user {number}"), "wrong").await.status })

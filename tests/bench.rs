@@ -44,7 +44,8 @@ fn errors(output: &Output) -> String {
 
 /// Measures a little of everything, and checks what is said of it.
 fn measure_everything(store: &str) -> Value {
-    let little = ["--tasks", "100", "--history", "600", "--waiting", "600", "--runs", "2", "--json"];
+    let little =
+        ["--tasks", "100", "--history", "600", "--waiting", "600", "--runs", "2", "--tabs", "3", "--json"];
     let output = bench(&[&["--store", store], little.as_slice()].concat());
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
@@ -54,6 +55,9 @@ fn measure_everything(store: &str) -> Value {
     let mut expected: BTreeSet<&str> = SCENARIOS.into();
     if cfg!(feature = "axum") {
         expected.insert("http");
+    }
+    if cfg!(feature = "dashboard") {
+        expected.insert("watched");
     }
     let figures = report["figures"].as_array().unwrap();
     let measured: BTreeSet<&str> = figures.iter().map(|it| it["scenario"].as_str().unwrap()).collect();
@@ -204,4 +208,18 @@ fn a_figure_below_what_is_demanded_of_it_fails() {
     let unmeasured = errors(&demanded("flow=0.1"));
     assert!(unmeasured.contains("`flow` was not measured") && unmeasured.contains("drain"), "{unmeasured}");
     assert!(demanded("drain=0.0001").status.success());
+}
+
+/// From six runs on, a figure says where its ratio lies.
+#[test]
+fn few_runs_say_nothing_about_a_few_per_cent() {
+    for (runs, says) in [("5", false), ("6", true)] {
+        let little = ["--scenario", "add", "--tasks", "20", "--runs", runs, "--json"];
+        let output = bench(&[&["--store", "memory:"], little.as_slice()].concat());
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let pairs = &report["figures"][0]["pairs"];
+        assert_eq!(pairs.is_object(), says, "{report}");
+        let low = pairs["low"].as_f64().unwrap_or_default();
+        assert!(low <= pairs["high"].as_f64().unwrap_or_default() && (low > 0.0) == says, "{report}");
+    }
 }

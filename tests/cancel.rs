@@ -130,12 +130,14 @@ async fn start(place: &Place) -> (TaskManager, Doors) {
 async fn a_pending_task_is_cancelled_at_once_and_never_runs() {
     for place in everywhere() {
         let (tasks, doors) = start(&place).await;
-        let handle = tasks.add_task(hang, ()).run_in(Duration::from_millis(60)).await.unwrap();
+        tasks.pause_queue("default").await.unwrap();
+        let handle = tasks.add_task(hang, ()).await.unwrap();
         assert_eq!(tasks.cancel(handle.id()).await.unwrap(), CancelOutcome::Cancelled);
+        tasks.resume_queue("default").await.unwrap();
         let task = record(&tasks, handle.id()).await;
         assert_eq!((task.status, task.attempt), (TaskStatus::Cancelled, 0));
         assert!(task.error.is_some() && task.finished_at.is_some());
-        let later = tasks.add_task(ping, (1,)).run_in(Duration::from_millis(100)).await.unwrap();
+        let later = tasks.add_task(ping, (1,)).await.unwrap();
         soon(later.wait()).await.unwrap();
         assert_eq!(doors.inside.count(), 0);
         assert_eq!(tasks.cancel(handle.id()).await.unwrap(), CancelOutcome::AlreadyFinished);

@@ -5,14 +5,15 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use http::{Request, StatusCode, header};
 use scraper::{Html, Selector};
 use support::{eventually, soon};
-use taskflow::web::{Access, Admin};
-use taskflow::{LogLevel, QueueConfig, TaskContext, TaskFilter, TaskManager, TaskStatus};
+use taskflow::web::{Access, Actor, Admin, Role};
+use taskflow::{Cron, LogLevel, QueueConfig, TaskContext, TaskFilter, TaskManager, TaskStatus};
 use tower::ServiceExt;
 
 #[taskflow::task(name = "dashboard.fails")]
@@ -182,8 +183,12 @@ async fn the_numbers_of_the_strip_sum_to_the_total() {
 #[tokio::test]
 async fn hostile_texts_change_no_element_and_no_attribute() {
     let benign = seeded(BENIGN, "queue").await;
-    let router_of = |tasks: &TaskManager, text: &str| router(tasks, "/", text);
-    let expected = router_of(&benign, BENIGN);
+    let kinds = |text: &str| shape(text).into_iter().collect::<BTreeSet<_>>();
+    let mut expected = Vec::new();
+    for path in paths(&benign, "", "queue").await {
+        let answer = get(&router(&benign, "/", BENIGN), &path).await;
+        expected.push((answer.status, kinds(&answer.text)));
+    }
     let long = "<b>".repeat(33_000);
     for hostile in [
         "<img src=x onerror=alert(1)>\"'&",
@@ -198,14 +203,12 @@ async fn hostile_texts_change_no_element_and_no_attribute() {
         let is_name = hostile.len() <= 1_000 && !hostile.contains('\0');
         let queue = if is_name { hostile } else { "queue" };
         let tasks = seeded(hostile, queue).await;
-        let router = router_of(&tasks, hostile);
-        let pages = paths(&benign, "", "queue").await.into_iter().zip(paths(&tasks, "", queue).await);
-        for (plain, path) in pages {
-            let (plain, answer) = (get(&expected, &plain).await, get(&router, &path).await);
-            assert_eq!(answer.status, plain.status, "{path} with {hostile:.60}");
-            let kinds = |text: &str| shape(text).into_iter().collect::<BTreeSet<_>>();
+        let router = router(&tasks, "/", hostile);
+        for ((status, plain), path) in expected.iter().zip(paths(&tasks, "", queue).await) {
+            let answer = get(&router, &path).await;
+            assert_eq!(answer.status, *status, "{path} with {hostile:.60}");
             // A long error folds, and a page of another length has other numbers of rows: the kinds are compared.
-            let more: Vec<_> = kinds(&answer.text).difference(&kinds(&plain.text)).cloned().collect();
+            let more: Vec<_> = kinds(&answer.text).difference(plain).cloned().collect();
             let folded =
                 ["details {\"data-error\"}", "details {}", "summary {}", "pre {\"class\"}", "pre {}"];
             let own = ["pre {\"class\", \"id\"}", "button {\"class\", \"data-copy-from\", \"type\"}"];
@@ -326,4 +329,79 @@ async fn a_search_leads_to_its_address_and_says_what_is_wrong_with_it() {
     }
     assert_eq!(get(&router, "/tasks?after=nonsense").await.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(get(&router, &format!("/tasks/{id}")).await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_paused_queue_says_who_paused_it_and_why() {
+    let tasks = seeded("pause", "letters").await;
+    let router = router(&tasks, "/", "pause");
+    soon(tasks.pause_queue("letters")).await.unwrap();
+    let by_a_program = get(&router, "/queues/letters").await.text;
+    assert!(by_a_program.contains("Resume") && !by_a_program.contains("Paused by"));
+
+    post(&router, "/queues/letters/pause", "reason=the+printer+burns").await;
+    let page = get(&router, "/queues/letters").await.text;
+    assert!(page.contains("Paused by anyone now: the printer burns"), "{page}");
+
+    post(&router, "/queues/letters/resume", "").await;
+    soon(tasks.pause_queue("letters")).await.unwrap();
+    let again = get(&router, "/queues/letters").await.text;
+    assert!(again.contains("Resume") && !again.contains("the printer burns"));
+}
+
+#[tokio::test]
+async fn the_next_ticks_of_a_schedule_are_shown() {
+    let tasks = seeded("ticks", "queue").await;
+    let hourly = Cron::parse("0 * * * *").unwrap();
+    soon(tasks.schedule(works("ticks".to_owned()), hourly).named("hourly").into_future()).await.unwrap();
+    let page = Html::parse_document(&get(&router(&tasks, "/", "ticks"), "/schedules").await.text);
+    let ticks: Vec<_> = page
+        .select(&Selector::parse(".ticks time").unwrap())
+        .map(|tick| tick.attr("datetime").unwrap().to_owned())
+        .collect();
+    assert_eq!(ticks.len(), 5, "{ticks:?}");
+    assert!(ticks.iter().all(|tick| tick.contains(":00:00")) && ticks.is_sorted(), "{ticks:?}");
+}
+
+#[tokio::test]
+async fn tasks_that_are_not_due_are_counted_apart_from_those_that_wait_for_a_retry() {
+    let tasks = seeded("apart", "queue").await;
+    let hour = Duration::from_secs(3_600);
+    for _ in 0..3 {
+        soon(tasks.add_task(works, ("later".to_owned(),)).run_in(hour).into_future()).await.unwrap();
+    }
+    let add = tasks.add_task(fails, ("again".to_owned(),)).retries(1).delay(hour);
+    let id = soon(add.into_future()).await.unwrap().id();
+    eventually("it failed once", async || {
+        let task = tasks.get(id).await.unwrap().unwrap();
+        (task.attempt == 1 && task.status == TaskStatus::Pending).then_some(())
+    })
+    .await;
+    let page = Html::parse_document(&get(&router(&tasks, "/", "apart"), "/").await.text);
+    let number = |key: &str| {
+        let cell = Selector::parse(&format!("[data-v='{key}']")).unwrap();
+        page.select(&cell).next().map(|cell| cell.inner_html())
+    };
+    assert_eq!(number("c.scheduled").as_deref(), Some("3"));
+    assert_eq!(number("c.retrying").as_deref(), Some("1"));
+    assert_eq!(number("c.waiting").as_deref(), Some("0"));
+}
+
+#[tokio::test]
+async fn an_actor_of_some_queues_sees_the_types_and_schedules_of_these_only() {
+    let tasks = seeded("narrow", "queue").await;
+    let daily = Cron::parse("@daily").unwrap();
+    soon(tasks.schedule(works("narrow".to_owned()), daily).named("sweep").into_future()).await.unwrap();
+    let seen_by = async |queue: &'static str, path: &str| {
+        let actor = Actor::new("narrow", Role::Viewer).only_queues([queue]);
+        let access = Access::from_request(move |_| std::future::ready(Some(actor.clone())));
+        get(&Admin::new(&tasks, access).router(), path).await
+    };
+    assert!(seen_by("default", "/types").await.text.contains("dashboard.works"));
+    assert!(!seen_by("queue", "/types").await.text.contains("dashboard.works"));
+    assert_eq!(seen_by("default", "/types/dashboard.works").await.status, StatusCode::OK);
+    assert_eq!(seen_by("queue", "/types/dashboard.works").await.status, StatusCode::NOT_FOUND);
+    for path in ["/", "/schedules"] {
+        assert!(!seen_by("queue", path).await.text.contains("sweep"), "{path}");
+    }
 }

@@ -3,7 +3,9 @@ use std::time::SystemTime;
 
 use super::{Actor, AdminError, AuditEntry, AuditOutcome, Face, Permission};
 use crate::manager::{TaskHandle, TaskManager};
-use crate::model::{CancelOutcome, Error, NewTask, QueueConfig, ScheduleInfo, TaskId, TaskRecord, time};
+use crate::model::{
+    CancelOutcome, Error, NewTask, QueueConfig, ScheduleInfo, TaskId, TaskInfo, TaskRecord, time,
+};
 use crate::seam::Seam;
 use crate::task::IntoNewTask;
 
@@ -200,14 +202,23 @@ impl Console {
     pub async fn schedules(&self, actor: &Actor) -> Result<Vec<ScheduleInfo>, AdminError> {
         let mut schedules = self.tasks.schedules().await?;
         if !actor.sees_all_queues() {
-            let known = self.tasks.tasks().await?;
+            let known = self.types(actor).await?;
             schedules.retain(|schedule| {
-                let task = known.iter().find(|task| Some(&task.name) == schedule.task.as_ref());
                 // A stored schedule may name a queue of its own, which nobody shows.
-                !schedule.stored && task.is_some_and(|task| actor.sees_queue(&task.queue))
+                !schedule.stored && known.iter().any(|task| Some(&task.name) == schedule.task.as_ref())
             });
         }
         Ok(schedules)
+    }
+
+    /// The tasks that live processes know, as far as this actor may see them: those of its queues.
+    ///
+    /// # Errors
+    /// When the store fails or keeps no documents.
+    pub async fn types(&self, actor: &Actor) -> Result<Vec<TaskInfo>, AdminError> {
+        let mut known = self.tasks.tasks().await?;
+        known.retain(|task| actor.sees_queue(&task.queue));
+        Ok(known)
     }
 
     /// Refuses a schedule that the actor may not see, as if there were none.

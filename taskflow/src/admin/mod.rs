@@ -12,6 +12,7 @@ pub mod grammar;
 mod operations;
 mod sessions;
 pub(crate) mod throttle;
+mod ticks;
 
 pub use actor::{Actor, Permission, Role};
 pub use args::Args;
@@ -20,3 +21,4 @@ pub use console::{By, Console};
 pub use error::AdminError;
 pub use operations::{Operation, OperationState, Preview, Running, Selection, Verb};
 pub(crate) use sessions::{Session, Sessions};
+pub use ticks::next_ticks;

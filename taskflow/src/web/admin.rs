@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
 use axum::Router;
+use tokio::sync::Semaphore;
 
 use super::access::Access;
-use super::desk::{Accent, Desk, Link};
+use super::desk::{Accent, Desk, Link, MAX_FOLLOWED};
 use super::routes;
 use super::site::Site;
 use crate::admin::{Args, Console, Sessions};
@@ -56,6 +57,7 @@ impl Admin {
                 args: Args::default(),
                 links: Vec::new(),
                 live: Default::default(),
+                followed: Arc::new(Semaphore::new(MAX_FOLLOWED)),
                 #[cfg(feature = "dashboard")]
                 cache: Default::default(),
             },

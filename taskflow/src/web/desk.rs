@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use super::access::Access;
 #[cfg(feature = "dashboard")]
 use super::dashboard::cache::Cache;
@@ -49,6 +51,9 @@ pub(crate) struct Link {
     pub(crate) template: String,
 }
 
+/// The most open streams of single tasks.
+pub(crate) const MAX_FOLLOWED: usize = 64;
+
 /// What all requests to one router share.
 #[derive(Debug)]
 pub(crate) struct Desk {
@@ -59,6 +64,8 @@ pub(crate) struct Desk {
     pub(crate) args: Args,
     pub(crate) links: Vec<Link>,
     pub(crate) live: Live,
+    /// A permit for each stream of a single task.
+    pub(crate) followed: Arc<Semaphore>,
     #[cfg(feature = "dashboard")]
     pub(crate) cache: Cache,
 }

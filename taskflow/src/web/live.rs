@@ -14,7 +14,7 @@ use super::problem::Problem;
 use crate::manager::TaskManager;
 use crate::model::{Counts, Error, QueueInfo};
 #[cfg(feature = "dashboard")]
-use crate::model::{InstanceInfo, ScheduleInfo, TaskInfo};
+use crate::model::{InstanceInfo, ScheduleInfo, TaskFilter, TaskInfo, TaskPhase};
 use crate::seam::Instant;
 
 /// The most open streams of one process.
@@ -29,6 +29,10 @@ const DUTY: u32 = 20;
 /// How old the parts may be that change rarely: schedules, workers and the catalogue.
 #[cfg(feature = "dashboard")]
 const RARELY: Duration = Duration::from_secs(10);
+
+/// Up to how many tasks that wait for another attempt are counted.
+#[cfg(feature = "dashboard")]
+const MAX_RETRYING: usize = 10_000;
 
 /// What one read found.
 #[derive(Clone, Debug)]
@@ -51,6 +55,8 @@ pub(crate) struct Rare {
     pub(crate) schedules: Vec<ScheduleInfo>,
     pub(crate) workers: Vec<InstanceInfo>,
     pub(crate) types: Vec<TaskInfo>,
+    /// How many tasks wait for another attempt, if they are few enough to be counted.
+    pub(crate) retrying: Option<u64>,
     read_at: Instant,
 }
 
@@ -217,6 +223,7 @@ impl Shared {
                 workers: tasks.instances().await?,
                 // A store without documents has no catalogue; its pages do without.
                 types: tasks.tasks().await.unwrap_or_default(),
+                retrying: retrying(tasks).await?,
                 read_at: seam.instant(),
             }),
         };
@@ -233,6 +240,13 @@ impl Shared {
         };
         Ok(Arc::clone(last.insert(Arc::new(beat))))
     }
+}
+
+/// How many tasks wait for another attempt; `None` if they are too many, or too sparse among others, to be counted.
+#[cfg(feature = "dashboard")]
+async fn retrying(tasks: &TaskManager) -> Result<Option<u64>, Error> {
+    let count = tasks.count(TaskFilter::new().phase(TaskPhase::Retrying), MAX_RETRYING).await?;
+    Ok(count.exact.then_some(count.n))
 }
 
 #[cfg(test)]

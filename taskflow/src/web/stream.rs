@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -13,6 +12,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use serde::Serialize;
 
 use super::call::Call;
+use super::desk::MAX_FOLLOWED;
 use super::problem::Problem;
 use crate::model::{TaskId, TaskUpdate};
 use crate::seam::Instant;
@@ -25,11 +25,6 @@ const STILL_HERE: &[u8] = b": still here\n\n";
 
 /// How often a stream checks that its actor is still let in.
 const RECHECK: Duration = Duration::from_secs(60);
-
-/// The most streams of single tasks in one process.
-const MAX_FOLLOWED: usize = 64;
-
-static FOLLOWED: AtomicUsize = AtomicUsize::new(0);
 
 /// One event. JSON has no line breaks of its own.
 pub(crate) fn event<T: Serialize>(kind: &str, id: Option<u64>, data: &T) -> Bytes {
@@ -87,38 +82,22 @@ async fn is_let_in(call: &Call) -> bool {
 /// once somebody reads.
 ///
 /// # Errors
-/// 503 if 64 tasks are followed in this process.
+/// 503 if 64 streams of tasks are open.
 pub(crate) fn follow(
     call: &Call,
     id: TaskId,
     after: usize,
 ) -> Result<impl Stream<Item = (usize, TaskUpdate)> + Send + use<>, Problem> {
-    let seat = Seat::take().ok_or_else(|| {
+    let permit = Arc::clone(&call.desk.followed).try_acquire_owned().map_err(|_| {
         Problem::too_many_streams(format!("{MAX_FOLLOWED} streams of tasks are open in this process"))
     })?;
     let tasks = call.console().tasks().clone();
     let updates = stream::once(async move { tasks.watch(id) }).flatten();
     let mut lines = 0;
     Ok(updates.filter_map(move |update| {
-        let _stays = &seat;
+        let _stays = &permit;
         lines += usize::from(matches!(update, TaskUpdate::Log(_)));
         let is_known = matches!(update, TaskUpdate::Log(_)) && lines <= after;
         std::future::ready((!is_known).then_some((lines, update)))
     }))
-}
-
-/// One of the followed tasks of this process.
-struct Seat;
-
-impl Seat {
-    fn take() -> Option<Self> {
-        let more = |open: usize| (open < MAX_FOLLOWED).then_some(open + 1);
-        FOLLOWED.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok().map(|_| Self)
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        FOLLOWED.fetch_sub(1, Ordering::AcqRel);
-    }
 }

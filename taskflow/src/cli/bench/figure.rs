@@ -92,6 +92,40 @@ pub(super) struct Figure {
     pub(super) baseline: Baseline,
     /// Ours, divided by the baseline.
     pub(super) ratio: f64,
+    /// Where the median of the ratio lies, if there were enough runs to say so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pairs: Option<Interval>,
+}
+
+/// Bounds between which a median lies with at least 95 % confidence, whatever the distribution is.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(super) struct Interval {
+    pub(super) low: f64,
+    pub(super) high: f64,
+}
+
+impl Interval {
+    /// The bounds for the median of what these ratios are a sample of. `None` for fewer than six: even the least and the
+    /// greatest of five are too close together.
+    ///
+    /// Each ratio lies below the median with a chance of one half, so how many do is binomial, and the `k` least and the
+    /// `k` greatest are left out as long as that excludes the median in less than 5 % of all cases.
+    fn of(mut ratios: Vec<f64>) -> Option<Self> {
+        ratios.sort_by(f64::total_cmp);
+        let count = ratios.len();
+        let all = 2_f64.powi(i32::try_from(count).ok()?);
+        let (mut chance, mut ways, mut left_out) = (0.0, 1.0, None);
+        for k in 0..count / 2 {
+            chance += 2.0 * ways / all;
+            if chance >= 0.05 {
+                break;
+            }
+            left_out = Some(k);
+            ways *= (count - k) as f64 / (k + 1) as f64;
+        }
+        let left_out = left_out?;
+        Some(Self { low: *ratios.get(left_out)?, high: *ratios.get(count - 1 - left_out)? })
+    }
 }
 
 impl Figure {
@@ -99,6 +133,25 @@ impl Figure {
     pub(super) fn reached(&self) -> f64 {
         if self.better == "higher" { self.ratio } else { 1.0 / self.ratio }
     }
+}
+
+/// The figures of a scenario whose runs took turns with those of the baseline: each run has one to be compared with.
+pub(super) fn figures_of_pairs(
+    scenario: &'static str,
+    what: &'static str,
+    ours: &[Vec<Sample>],
+    baseline: &[Vec<Sample>],
+) -> Vec<Figure> {
+    let value =
+        |run: &[Sample], name| run.iter().find(|sample| sample.name == name).map(|sample| sample.value);
+    let mut figures = figures(scenario, what, ours, baseline);
+    for figure in &mut figures {
+        let ratio = |(ours, baseline): (&Vec<Sample>, &Vec<Sample>)| {
+            Some(value(ours, figure.figure)? / value(baseline, figure.figure)?)
+        };
+        figure.pairs = Interval::of(ours.iter().zip(baseline).filter_map(ratio).collect());
+    }
+    figures
 }
 
 /// The figures of one scenario, from the samples of all its runs.
@@ -122,9 +175,29 @@ pub(super) fn figures(
             unit: sample.meaning.unit(),
             better: sample.meaning.better(),
             ratio: ours.median / baseline.median,
+            pairs: None,
             ours,
             baseline: Baseline { what, spread: baseline },
         }
     };
     each_name.map(figure).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interval(count: u32) -> Option<(f64, f64)> {
+        Interval::of((1..=count).rev().map(f64::from).collect()).map(|Interval { low, high }| (low, high))
+    }
+
+    /// The places of the bounds are those of the published tables of the sign test.
+    #[test]
+    fn the_bounds_of_a_median_leave_out_what_the_sign_test_allows() {
+        assert_eq!(interval(5), None);
+        assert_eq!(interval(6), Some((1.0, 6.0)));
+        assert_eq!(interval(10), Some((2.0, 9.0)));
+        assert_eq!(interval(15), Some((4.0, 12.0)));
+        assert_eq!(interval(20), Some((6.0, 15.0)));
+    }
 }

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::backend::{Backend, Measured, Target};
-use self::figure::{Figure, Sample, figures};
+use self::figure::{Figure, Sample, figures, figures_of_pairs};
 use self::machine::Machine;
 pub(super) use self::memory::{Holding, hold};
 pub(super) use self::options::Options;
@@ -137,8 +137,11 @@ struct Bench<'a, B> {
 impl<B: Backend> Bench<'_, B> {
     async fn measure(&self, scenario: Scenario) -> Result<Vec<Figure>> {
         self.progress.set_message(scenario.name());
-        if scenario == Scenario::History {
-            return self.measure_history().await;
+        match scenario {
+            Scenario::History => return self.measure_history().await,
+            #[cfg(feature = "dashboard")]
+            Scenario::Watched => return self.measure_watched().await,
+            _ => {}
         }
         self.warm_up(scenario).await?;
         let (mut ours, mut baseline) = (Vec::new(), Vec::new());
@@ -151,7 +154,7 @@ impl<B: Backend> Bench<'_, B> {
             self.progress.inc(1);
         }
         let what = if scenario == Scenario::Http { "plain route" } else { "floor" };
-        Ok(figures(scenario.name(), what, &ours, &baseline))
+        Ok(figures_of_pairs(scenario.name(), what, &ours, &baseline))
     }
 
     /// Runs a tenth of the work without counting it, because the first run is slower.
@@ -225,5 +228,28 @@ impl<B: Backend> Bench<'_, B> {
         full.push(history::start_while_pruned(ours).await?);
         self.backend.remove().await?;
         Ok(figures(Scenario::History.name(), "empty store", &full, &empty))
+    }
+
+    /// Measures the same work with and without open tabs of the dashboard, in turns, on one store that was filled with
+    /// finished tasks before.
+    #[cfg(feature = "dashboard")]
+    async fn measure_watched(&self) -> Result<Vec<Figure>> {
+        use self::queue::Queue;
+
+        let load = &self.options.load;
+        let (mut watched, mut alone) = (Vec::new(), Vec::new());
+        let mut ours = history::fill(self.ours().await?, load.history.min(self.backend.keeps())).await?;
+        for run in 0..self.options.runs {
+            for is_watched in if run % 2 == 0 { [true, false] } else { [false, true] } {
+                let samples;
+                let tabs = if is_watched { load.tabs } else { 0 };
+                (ours, samples) = http::watched::measure(ours, load, tabs).await?;
+                if is_watched { watched.push(samples) } else { alone.push(samples) }
+            }
+            self.progress.inc(1);
+        }
+        ours.close().await?;
+        self.backend.remove().await?;
+        Ok(figures_of_pairs(Scenario::Watched.name(), "no open tab", &watched, &alone))
     }
 }

@@ -44,7 +44,7 @@ pub(crate) struct Load {
     /// Number of tasks that run at once
     #[arg(long, default_value_t = 64, value_parser = at_least_one())]
     pub(super) slots: u64,
-    /// `history`: number of finished tasks
+    /// `history`, `watched`: number of finished tasks
     #[arg(long, default_value_t = 1_000_000, value_parser = at_least_one())]
     pub(super) history: u64,
     /// `memory`: number of waiting tasks; `history`: number of tasks that are not due
@@ -53,6 +53,9 @@ pub(crate) struct Load {
     /// `http`: number of connections
     #[arg(long, default_value_t = 32, value_parser = at_least_one())]
     pub(super) connections: u64,
+    /// `watched`: number of open tabs of the dashboard
+    #[arg(long, default_value_t = 10, value_parser = at_least_one())]
+    pub(super) tabs: u64,
 }
 
 impl Load {
@@ -104,6 +107,9 @@ pub(super) enum Scenario {
     Memory,
     /// A web request that adds a task, compared with one that does not
     Http,
+    /// `drain`, and the time of web requests that add a task, beside open tabs of the dashboard and many finished tasks;
+    /// compared with no open tab
+    Watched,
 }
 
 impl Scenario {
@@ -130,6 +136,7 @@ impl Scenario {
             Self::History => "history",
             Self::Memory => "memory",
             Self::Http => "http",
+            Self::Watched => "watched",
         }
     }
 }
@@ -137,15 +144,25 @@ impl Scenario {
 impl Options {
     /// The requested scenarios, each once, or all that this program can measure.
     pub(super) fn scenarios(&self) -> super::Result<Vec<Scenario>> {
-        let can_serve = cfg!(feature = "axum");
-        if self.scenario.contains(&Scenario::Http) && !can_serve {
-            return Err(
-                "the scenario `http` needs the feature `axum`: build with `--features cli,axum`".into()
-            );
+        for (scenario, feature, can) in [
+            (Scenario::Http, "axum", cfg!(feature = "axum")),
+            (Scenario::Watched, "dashboard", cfg!(feature = "dashboard")),
+        ] {
+            if self.scenario.contains(&scenario) && !can {
+                return Err(format!(
+                    "the scenario `{}` needs the feature `{feature}`: build with `--features cli,{feature}`",
+                    scenario.name()
+                )
+                .into());
+            }
         }
         let all = Scenario::value_variants().iter().copied();
         let asked = |one: &Scenario| match self.scenario.as_slice() {
-            [] => *one != Scenario::Http || can_serve,
+            [] => match one {
+                Scenario::Http => cfg!(feature = "axum"),
+                Scenario::Watched => cfg!(feature = "dashboard"),
+                _ => true,
+            },
             some => some.contains(one),
         };
         Ok(all.filter(asked).collect())

@@ -31,12 +31,13 @@ pub(super) struct Settings {
     pub(super) history: u64,
     pub(super) waiting: u64,
     pub(super) connections: u64,
+    pub(super) tabs: u64,
 }
 
 impl Settings {
     pub(super) fn of(options: &Options) -> Self {
-        let Load { tasks, callers, slots, history, waiting, connections } = options.load;
-        Self { runs: options.runs, tasks, callers, slots, history, waiting, connections }
+        let Load { tasks, callers, slots, history, waiting, connections, tabs } = options.load;
+        Self { runs: options.runs, tasks, callers, slots, history, waiting, connections, tabs }
     }
 }
 
@@ -82,6 +83,12 @@ impl fmt::Display for Report {
         if !release_build {
             writeln!(f, "  built without optimizations: figures of a debug build mean nothing")?;
         }
+        if self.figures.iter().any(|figure| figure.pairs.is_some()) {
+            writeln!(
+                f,
+                "  behind a ratio: where its median lies with at least 95 % confidence, from pairs of runs"
+            )?;
+        }
         writeln!(f)?;
         let row = |figure: &Figure| {
             [
@@ -90,7 +97,10 @@ impl fmt::Display for Report {
                 text(&figure.ours),
                 text(&figure.baseline.spread),
                 figure.baseline.what.to_owned(),
-                format!("{:.2}", figure.ratio),
+                match &figure.pairs {
+                    Some(pairs) => format!("{:.2} ({:.3} .. {:.3})", figure.ratio, pairs.low, pairs.high),
+                    None => format!("{:.2}", figure.ratio),
+                },
                 if figure.better == "lower" { "lower is better".to_owned() } else { String::new() },
             ]
         };

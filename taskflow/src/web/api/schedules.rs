@@ -1,7 +1,5 @@
 //! Schedules.
 
-use std::time::SystemTime;
-
 use axum::response::Response;
 use http::StatusCode;
 use http::header::{self, HeaderValue};
@@ -10,9 +8,8 @@ use serde::Serialize;
 use super::body;
 use super::row::Listed;
 use super::tasks::empty;
-use crate::admin::AdminError;
+use crate::admin::{AdminError, next_ticks};
 use crate::model::{ScheduleInfo, TaskId, time};
-use crate::task::Cron;
 use crate::web::call::{Call, json};
 use crate::web::problem::Problem;
 
@@ -29,20 +26,8 @@ struct Shown {
 
 impl Shown {
     fn of(info: ScheduleInfo) -> Self {
-        let next = info.next_run.map_or_else(Vec::new, |next| ticks(&info, next));
-        Self { next: next.into_iter().map(time::rfc3339).collect(), info }
+        Self { next: next_ticks(&info, TICKS).into_iter().map(time::rfc3339).collect(), info }
     }
-}
-
-/// The next tick and those after it.
-fn ticks(info: &ScheduleInfo, next: SystemTime) -> Vec<SystemTime> {
-    let cron = info.trigger.as_deref().and_then(|trigger| Cron::parse(trigger).ok());
-    let zoned = cron.and_then(|cron| match &info.timezone {
-        Some(zone) => cron.timezone(zone).ok(),
-        None => Some(cron),
-    });
-    let later = zoned.into_iter().flat_map(|cron| cron.upcoming(next).take(TICKS - 1));
-    std::iter::once(next).chain(later).collect()
 }
 
 pub(super) async fn list(call: Call) -> Result<Response, Problem> {

@@ -23,19 +23,13 @@ struct Shown {
     last_day: Option<Numbers>,
 }
 
-async fn seen(call: &Call) -> Result<Vec<TaskInfo>, Problem> {
-    let mut known = call.console().tasks().tasks().await?;
-    known.retain(|task| call.actor.sees_queue(&task.queue));
-    Ok(known)
-}
-
 pub(super) async fn list(call: Call) -> Result<Response, Problem> {
-    Ok(json(StatusCode::OK, &Listed::all(seen(&call).await?)))
+    Ok(json(StatusCode::OK, &Listed::all(call.console().types(&call.actor).await?)))
 }
 
 pub(super) async fn show(call: Call) -> Result<Response, Problem> {
     let name = call.param("name");
-    let found = seen(&call).await?.into_iter().find(|task| task.name == name);
+    let found = call.console().types(&call.actor).await?.into_iter().find(|task| task.name == name);
     let none = || AdminError::NotFound { what: "type of task", name: name.to_owned() };
     let info = found.ok_or_else(none)?;
     let filter = StatsFilter::last(DAY).name(info.name.as_str());

@@ -164,7 +164,8 @@ fn notice(did: &str) -> Option<&'static str> {
 
 fn words(beat: &Beat, actor: &Actor) -> Vec<String> {
     let statuses = TaskStatus::ALL.iter().map(|status| format!("status:{status}"));
-    let names = beat.rare.types.iter().map(|task| format!("name:{}", quoted(&task.name)));
+    let types = beat.rare.types.iter().filter(|task| actor.sees_queue(&task.queue));
+    let names = types.map(|task| format!("name:{}", quoted(&task.name)));
     let queues = beat.queues.iter().filter(|queue| actor.sees_queue(&queue.name));
     let queues = queues.map(|queue| format!("queue:{}", quoted(&queue.name)));
     statuses
@@ -189,6 +190,28 @@ pub(crate) struct Cell {
     pub(crate) title: &'static str,
     pub(crate) value: String,
     pub(crate) query: String,
+}
+
+/// The pending tasks that are not due yet.
+pub(crate) struct NotDue {
+    pub(crate) all: u64,
+    /// Those that an attempt has failed of, if they were few enough to be counted.
+    retrying: Option<u64>,
+}
+
+impl NotDue {
+    pub(crate) fn of(beat: &Beat) -> Self {
+        // The queues are read after the counts, so a few more tasks may be later than were pending.
+        let all = beat.queues.iter().map(|queue| queue.scheduled).sum::<u64>().min(beat.counts.pending);
+        Self { all, retrying: beat.rare.retrying }
+    }
+
+    /// How many wait for their first attempt, and how many for another one.
+    pub(crate) fn split(&self) -> Option<(u64, u64)> {
+        // The number of retries is read less often, so there may be fewer by now.
+        let retrying = self.retrying?.min(self.all);
+        Some((self.all - retrying, retrying))
+    }
 }
 
 /// The numbers of all tasks by state, for this actor. They sum to the total.
@@ -227,18 +250,30 @@ pub(crate) fn strip(beat: &Beat, actor: &Actor) -> Vec<Cell> {
         ];
     }
     let counts = &beat.counts;
-    // The queues are read after the counts, so a few more tasks may be later than were pending.
-    let later = later.min(counts.pending);
-    vec![
-        cell(
-            "waiting",
-            "pending",
-            "Waiting",
-            "Due, and waiting for a free slot",
-            counts.pending - later,
-            "?phase=waiting",
-        ),
-        cell("later", "scheduled", "Later", later_title, later, "?phase=scheduled&phase=retrying"),
+    let not_due = NotDue::of(beat);
+    let waiting = cell(
+        "waiting",
+        "pending",
+        "Waiting",
+        "Due, and waiting for a free slot",
+        counts.pending - not_due.all,
+        "?phase=waiting",
+    );
+    let later = match not_due.split() {
+        Some((scheduled, retrying)) => {
+            let title = "The first attempt is not due yet";
+            let first = cell("scheduled", "scheduled", "Scheduled", title, scheduled, "?phase=scheduled");
+            let title = "An attempt failed, and the next one is not due yet";
+            vec![first, cell("retrying", "retrying", "Retrying", title, retrying, "?phase=retrying")]
+        }
+        None => {
+            let query = "?phase=scheduled&phase=retrying";
+            vec![cell("later", "scheduled", "Later", later_title, not_due.all, query)]
+        }
+    };
+    let mut strip = vec![waiting];
+    strip.extend(later);
+    strip.extend([
         cell("running", "running", "Running", "Running now", counts.running, "?status=running"),
         cell(
             "success",
@@ -273,7 +308,8 @@ pub(crate) fn strip(beat: &Beat, actor: &Actor) -> Vec<Cell> {
             counts.rejected,
             "?status=rejected",
         ),
-    ]
+    ]);
+    strip
 }
 
 /// Tasks that ended without success and wait for a person, if the actor sees all queues.
@@ -295,10 +331,10 @@ pub(crate) fn values(beat: &Beat, actor: &Actor) -> BTreeMap<String, String> {
     nav("queues", seen.len() as u64);
     if actor.sees_all_queues() {
         nav("failures", needing_a_person(beat));
+        nav("schedules", beat.rare.schedules.len() as u64);
     }
-    nav("schedules", beat.rare.schedules.len() as u64);
     nav("workers", beat.rare.workers.len() as u64);
-    nav("types", beat.rare.types.len() as u64);
+    nav("types", beat.rare.types.iter().filter(|task| actor.sees_queue(&task.queue)).count() as u64);
     if actor.sees_all_queues() {
         values.insert("c.total".to_owned(), number(beat.counts.total()));
         values.insert("c.bad".to_owned(), number(needing_a_person(beat)));

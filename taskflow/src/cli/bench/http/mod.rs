@@ -2,6 +2,10 @@
 //! an add.
 
 mod client;
+#[cfg(feature = "dashboard")]
+mod tab;
+#[cfg(feature = "dashboard")]
+pub(super) mod watched;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,7 +43,7 @@ async fn adds_a_task(State(next): State<Next>, tasks: BackgroundTasks) -> Result
 /// Requests per second of the plain route.
 pub(super) async fn measure_plain(load: &Load) -> Result<Vec<Sample>> {
     let server = Server::start(Router::new().route("/", post(plain))).await?;
-    let took = timed(client::ask(server.address, "/", load.connections, load.tasks)).await?;
+    let took = timed(asked(server.address, load)).await?;
     Ok(vec![Sample::rate("http", load.tasks, took)])
 }
 
@@ -48,14 +52,22 @@ pub(super) async fn measure(ours: Ours, load: &Load) -> Result<Vec<Sample>> {
     let ours = ours.prepare().await?;
     ours.run().await?;
     RUNS.expect(load.tasks);
-    let router = Router::new().route("/", post(adds_a_task)).with_state(Next::default());
-    let server = Server::start(router.layer(ours.manager().layer())).await?;
-    let took = timed(client::ask(server.address, "/", load.connections, load.tasks)).await?;
+    let server = Server::start(routes(&ours)).await?;
+    let took = timed(asked(server.address, load)).await?;
     finished(&ours).await?;
     RUNS.check()?;
     drop(server);
     ours.close().await?;
     Ok(vec![Sample::rate("http", load.tasks, took)])
+}
+
+/// The route that adds a task.
+fn routes(ours: &Ours) -> Router {
+    Router::new().route("/", post(adds_a_task)).with_state(Next::default()).layer(ours.manager().layer())
+}
+
+async fn asked(address: SocketAddr, load: &Load) -> Result<()> {
+    client::ask(address, "/", load.connections, load.tasks).await.map(drop)
 }
 
 /// A server that stops when it is dropped.
@@ -68,7 +80,9 @@ impl Server {
     async fn start(router: Router) -> Result<Self> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let serving = tokio::spawn(axum::serve(listener, router).into_future());
+        // The dashboard's access by loopback asks where a request comes from.
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        let serving = tokio::spawn(axum::serve(listener, service).into_future());
         Ok(Self { address, serving })
     }
 }

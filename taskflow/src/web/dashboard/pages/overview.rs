@@ -7,7 +7,7 @@ use axum::response::Response;
 
 use super::failures::{group_query, groups, said};
 use super::queue_table::{Queue, QueueTable, is_full, limit};
-use crate::model::{Error, QueueInfo, TaskFilter, TaskPhase, TaskStatus};
+use crate::model::{Error, QueueInfo, ScheduleInfo, TaskFilter, TaskPhase, TaskStatus};
 use crate::web::call::Call;
 use crate::web::dashboard::chart::Throughput;
 use crate::web::dashboard::frame::{self, Cell, Frame, headline, segment, strip};
@@ -171,7 +171,8 @@ fn of_processes(call: &Call, beat: &Beat, now: SystemTime, found: &mut Vec<Atten
         found.push(Attention { class, word, subject, text, path: path.to_owned(), when });
     };
     let rare = &beat.rare;
-    for schedule in rare.schedules.iter().filter(|schedule| !schedule.paused) {
+    let seen = |schedule: &&ScheduleInfo| !schedule.paused && call.actor.sees_all_queues();
+    for schedule in rare.schedules.iter().filter(seen) {
         if let Some(next) = schedule.next_run.filter(|next| between(*next, now).as_secs() >= 60) {
             let text = format!(" should have ticked {}", ago(next, now));
             push("retrying", "Late", schedule.name.clone(), text, "schedules", ago(next, now));
@@ -185,8 +186,12 @@ fn of_processes(call: &Call, beat: &Beat, now: SystemTime, found: &mut Vec<Atten
         let text = format!(" of taskflow run side by side: {}", versions.join(", "));
         push("retrying", "Skew", counted(versions.len() as u64, "version"), text, "workers", String::new());
     }
-    let differing: Vec<_> =
-        rare.types.iter().filter(|task| task.differs).map(|task| task.name.as_str()).collect();
+    let differing: Vec<_> = rare
+        .types
+        .iter()
+        .filter(|task| task.differs && call.actor.sees_queue(&task.queue))
+        .map(|task| task.name.as_str())
+        .collect();
     if let [first, rest @ ..] = &differing[..] {
         let more = if rest.is_empty() {
             String::new()

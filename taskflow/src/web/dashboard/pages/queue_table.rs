@@ -26,6 +26,8 @@ pub(crate) struct Queue {
     pub(crate) later: String,
     pub(crate) running: String,
     pub(crate) limit: String,
+    /// Running tasks and their limit, for the meter.
+    pub(crate) busy: Option<(u64, u64)>,
     pub(crate) oldest: String,
     pub(crate) rate: String,
     pub(crate) spark: String,
@@ -41,6 +43,7 @@ impl Queue {
             later: number(queue.scheduled),
             running: number(queue.running),
             limit: limit(queue).map(|limit| number(limit as u64)).unwrap_or_default(),
+            busy: limit(queue).map(|limit| (queue.running.min(limit as u64), limit as u64)),
             oldest: queue.oldest_waiting.map_or("–".to_owned(), length),
             rate: number(queue.finished_last_minute),
             spark,

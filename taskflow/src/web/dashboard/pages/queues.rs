@@ -1,7 +1,7 @@
 //! Queues, and one queue with its limits. The form of the limits is on a page that no live update touches.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use askama::Template;
 use axum::response::Response;
@@ -9,12 +9,12 @@ use http::StatusCode;
 
 use super::queue_table::{Queue, QueueTable, is_full, limit};
 use super::task::worker;
-use crate::admin::{Permission, grammar};
+use crate::admin::{AuditEntry, AuditFilter, AuditOutcome, Permission, grammar};
 use crate::model::{LimitsFrom, QueueConfig, QueueInfo, TaskFilter, TaskStatus};
 use crate::web::call::{Call, see_other};
 use crate::web::dashboard::frame::{self, Cell, Frame, query, segment};
 use crate::web::dashboard::history;
-use crate::web::dashboard::words::{counted, length, number};
+use crate::web::dashboard::words::{ago, counted, length, number};
 use crate::web::live::Beat;
 use crate::web::problem::Problem;
 
@@ -35,6 +35,8 @@ struct One {
     strip: Vec<Cell>,
     tasks_query: String,
     is_paused: bool,
+    /// By whom, when and why, if the audit log says so.
+    pause: String,
     is_stored: bool,
     limits_from: &'static str,
     fields: Vec<Field>,
@@ -99,6 +101,7 @@ struct Refused {
 async fn view(call: &Call, refused: Option<Refused>) -> Result<One, Problem> {
     let tasks = call.console().tasks();
     let beat = call.desk.live.beat(tasks).await?;
+    let now_at = call.now();
     // The limits in the form are those of now, not of the last beat.
     let now = beat.with_queues(tasks.queues().await?);
     let info = find(call, &now)?;
@@ -116,6 +119,7 @@ async fn view(call: &Call, refused: Option<Refused>) -> Result<One, Problem> {
         strip: strip(info),
         tasks_query: query([("queue", &info.name)]),
         is_paused: info.paused,
+        pause: if info.paused { pause_of(call, &info.name, now_at).await } else { String::new() },
         is_stored: info.limits_from == LimitsFrom::Store,
         limits_from: match info.limits_from {
             LimitsFrom::Nobody => "no limits",
@@ -137,6 +141,23 @@ async fn view(call: &Call, refused: Option<Refused>) -> Result<One, Problem> {
         may_pause: call.may(Permission::Pause),
         may_set: call.may(Permission::SetLimits),
     })
+}
+
+/// Who paused the queue, when and why. Empty if no person did, or if the audit log is not there.
+async fn pause_of(call: &Call, queue: &str, now: SystemTime) -> String {
+    let mut filter = AuditFilter::default();
+    filter.target = Some(queue.to_owned());
+    let entries = call.console().audit(filter).await.map(|page| page.items).unwrap_or_default();
+    let done = |entry: &&AuditEntry| {
+        entry.outcome == AuditOutcome::Ok && ["pause_queue", "resume_queue"].contains(&entry.action.as_str())
+    };
+    match entries.iter().find(done) {
+        Some(entry) if entry.action == "pause_queue" => {
+            let reason = entry.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            format!("Paused by {} {}{reason}", entry.actor, ago(entry.at, now))
+        }
+        _ => String::new(),
+    }
 }
 
 fn fields(info: &QueueInfo) -> [Field; 6] {
@@ -330,7 +351,9 @@ pub(crate) async fn reset(call: Call) -> Result<Response, Problem> {
 }
 
 pub(crate) async fn pause(call: Call) -> Result<Response, Problem> {
-    call.console().pause_queue(&call.by(), call.param("queue")).await?;
+    let form: BTreeMap<String, String> = call.form().await?.into_iter().collect();
+    let by = call.by().reason(form.get("reason").cloned());
+    call.console().pause_queue(&by, call.param("queue")).await?;
     Ok(back(&call, "pause"))
 }
 

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use askama::Template;
 use axum::response::Response;
 
-use crate::admin::Permission;
+use crate::admin::{Permission, next_ticks};
 use crate::model::{ScheduleInfo, TaskFilter, TaskPhase, TaskRecord, TaskSource, TickOutcome};
 use crate::web::call::{Call, see_other};
 use crate::web::dashboard::frame::{self, Frame, segment};
@@ -30,6 +30,8 @@ struct Shown {
     trigger: String,
     sentence: String,
     next: Option<When>,
+    /// The ticks after the next one.
+    after_next: Vec<When>,
     last: Option<When>,
     outcome: Option<Mark>,
     last_task: Option<(String, &'static str)>,
@@ -50,13 +52,16 @@ struct Once {
     due: When,
 }
 
+/// How many coming ticks a schedule shows.
+const TICKS: usize = 5;
+
 /// How many recent runs a schedule shows.
 const RUNS: usize = 20;
 
 pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
     let tasks = call.console().tasks();
     let (now, beat) = (call.now(), call.desk.live.beat(tasks).await?);
-    let schedules = tasks.schedules().await?;
+    let schedules = call.console().schedules(&call.actor).await?;
     let recent = TaskFilter::new().limit(TaskFilter::MAX_LIMIT);
     let names: Vec<_> = schedules.iter().filter_map(|it| it.task.clone()).collect();
     // The newest runs of all schedules in one read; the source of a task is part of its outline.
@@ -129,6 +134,7 @@ impl Shown {
             trigger: trigger.unwrap_or_else(|| "not known by a running program".to_owned()),
             sentence,
             next: it.next_run.map(|at| words::when(at, now)),
+            after_next: next_ticks(it, TICKS).into_iter().skip(1).map(|at| words::when(at, now)).collect(),
             last: it.last_run.map(|at| words::when(at, now)),
             outcome: it.last_outcome.map(outcome),
             last_task,

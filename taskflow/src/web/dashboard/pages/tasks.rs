@@ -11,7 +11,7 @@ use crate::admin::grammar::{self, Search};
 use crate::admin::{AdminError, Permission};
 use crate::model::{Cursor, TaskFilter};
 use crate::web::call::{Call, see_other};
-use crate::web::dashboard::frame::{self, Frame, needing_a_person, query};
+use crate::web::dashboard::frame::{self, Frame, NotDue, needing_a_person, query};
 use crate::web::dashboard::words::number;
 use crate::web::live::Beat;
 use crate::web::problem::Problem;
@@ -245,7 +245,8 @@ fn tabs(call: &Call, beat: &Beat, pairs: &Pairs) -> Vec<Tab> {
     states.sort_unstable();
     let is_counted = others.is_empty() && call.actor.sees_all_queues();
     let counts = &beat.counts;
-    let later = beat.queues.iter().map(|queue| queue.scheduled).sum::<u64>().min(counts.pending);
+    let not_due = NotDue::of(beat);
+    let (scheduled, retrying) = not_due.split().unzip();
     let tab = |key, label, words: &[(&str, &str)], n: Option<u64>| {
         let mut values: Vec<_> = words.iter().map(|(_, value)| *value).collect();
         values.sort_unstable();
@@ -262,9 +263,9 @@ fn tabs(call: &Call, beat: &Beat, pairs: &Pairs) -> Vec<Tab> {
     let bad = BAD.map(|status| ("status", status));
     vec![
         tab("c.total", "All", &[], Some(counts.total())),
-        tab("c.waiting", "Waiting", &[("phase", "waiting")], Some(counts.pending - later)),
-        tab("", "Scheduled", &[("phase", "scheduled")], None),
-        tab("", "Retrying", &[("phase", "retrying")], None),
+        tab("c.waiting", "Waiting", &[("phase", "waiting")], Some(counts.pending - not_due.all)),
+        tab("c.scheduled", "Scheduled", &[("phase", "scheduled")], scheduled),
+        tab("c.retrying", "Retrying", &[("phase", "retrying")], retrying),
         tab("c.running", "Running", &[("status", "running")], Some(counts.running)),
         tab("c.bad", "Needs a person", &bad, Some(needing_a_person(beat))),
         tab("c.success", "Succeeded", &[("status", "success")], Some(counts.success)),

@@ -80,7 +80,7 @@ struct Field {
 pub(crate) async fn list(call: Call) -> Result<Response, Problem> {
     let tasks = call.console().tasks();
     let beat = call.desk.live.beat(tasks).await?;
-    let types = tasks.tasks().await?;
+    let types = call.console().types(&call.actor).await?;
     let stats = history::by_name(&call).await;
     let shown = types.iter().map(|it| {
         let day = stats.as_ref().and_then(|stats| stats.of(&it.name));
@@ -124,7 +124,7 @@ async fn view(call: &Call, form: &[(String, String)], problem: String) -> Result
     let tasks = call.console().tasks();
     let (now, beat) = (call.now(), call.desk.live.beat(tasks).await?);
     let name = call.param("name");
-    let types = tasks.tasks().await?;
+    let types = call.console().types(&call.actor).await?;
     let info = types.iter().find(|task| task.name == name);
     let info = info.or_else(|| types.iter().find(|task| task.aliases.iter().any(|alias| alias == name)));
     let info = info.ok_or_else(|| Problem::not_found(format!("no running program has a task `{name}`")))?;
