@@ -14,6 +14,7 @@ mod servers;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
+use taskflow::model::StatsFilter;
 use taskflow::{
     AttemptOutcome, Every, NewTask, TaskFilter, TaskManager, TaskRecord, TaskStatus, model::TaskSource,
 };
@@ -59,6 +60,7 @@ crash! { sqlite:
         a_stubborn_task_does_not_keep_its_process_and_is_never_run_twice
         two_processes_share_one_store_and_twenty_thousand_tasks
         interrupted_means_that_it_may_have_begun
+        what_a_killed_process_counted_is_not_counted_twice
         schedules_go_on_when_a_clock_that_was_an_hour_early_is_set_right;
     sqlite_on_a_small_disk =>
         a_full_disk_refuses_adds_and_loses_nothing;
@@ -75,6 +77,7 @@ crash! { redis:
         a_stubborn_task_does_not_keep_its_process_and_is_never_run_twice
         two_processes_share_one_store_and_twenty_thousand_tasks
         interrupted_means_that_it_may_have_begun
+        what_a_killed_process_counted_is_not_counted_twice
         a_process_whose_clock_is_an_hour_off_harms_nobody
         ticks_of_a_process_whose_clock_is_an_hour_off_come_once_and_by_the_servers;
     redis_alone =>
@@ -92,10 +95,35 @@ crash! { postgres:
         a_stubborn_task_does_not_keep_its_process_and_is_never_run_twice
         two_processes_share_one_store_and_twenty_thousand_tasks
         interrupted_means_that_it_may_have_begun
+        what_a_killed_process_counted_is_not_counted_twice
         a_process_whose_clock_is_an_hour_off_harms_nobody
         ticks_of_a_process_whose_clock_is_an_hour_off_come_once_and_by_the_servers;
     postgres_alone =>
         workers_outlive_their_database_and_resume_when_it_is_back;
+}
+
+/// Statistics are written every ten seconds, so the last ones of a killed process are lost. Those that it wrote are counted
+/// once, and so is the work that the next process takes up.
+async fn what_a_killed_process_counted_is_not_counted_twice(lab: Lab) {
+    let tasks = lab.connect().await;
+    let succeeded = async || {
+        let stats = tasks.stats(StatsFilter::last(Duration::from_secs(3_600))).await.unwrap();
+        stats.total().counts.succeeded
+    };
+    let mut first = lab.start(&["serve", "2"]);
+    lab.until(Duration::from_secs(40), || async { succeeded().await > 0 }).await;
+    first.kill();
+    first.wait_for_end();
+    let (counted, ended) = (succeeded().await, lab.ends());
+
+    let mut last = lab.start(&["run"]);
+    lab.until(Duration::from_secs(20), || async { tasks.counts().await.unwrap().unfinished() == 0 }).await;
+    last.terminate();
+    last.wait_for_end();
+    let by_the_last = (lab.ends() - ended) as u64;
+    let now = succeeded().await;
+    assert!(now >= counted + by_the_last, "{now} are counted, of {counted} and {by_the_last}");
+    assert!(now <= lab.ends() as u64, "{now} are counted of {} that ended", lab.ends());
 }
 
 /// The work of a process that was killed under load is taken up by the next one within a second, and everything that

@@ -107,8 +107,8 @@ pub(super) enum Scenario {
     Memory,
     /// A web request that adds a task, compared with one that does not
     Http,
-    /// `drain`, and the time of web requests that add a task, beside open tabs of the dashboard and many finished tasks;
-    /// compared with no open tab
+    /// `drain`, and the time of web requests that add a task and of pages of the dashboard, beside open tabs and many
+    /// finished tasks; compared with no open tab
     Watched,
 }
 

@@ -43,6 +43,20 @@ pub(super) async fn ask(
     Ok(all)
 }
 
+/// Asks for a page again and again over one connection. Returns the microseconds that each answer took.
+#[cfg(feature = "dashboard")]
+pub(super) async fn open_repeatedly(address: SocketAddr, path: &str, times: u64) -> Result<Vec<f64>> {
+    let mut client = Client::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n");
+    let mut micros = Vec::new();
+    for _ in 0..times {
+        let since = Instant::now();
+        client.ask(&request).await?.expect("200")?;
+        micros.push(since.elapsed().as_secs_f64() * 1e6);
+    }
+    Ok(micros)
+}
+
 /// One connection.
 pub(super) struct Client {
     stream: TcpStream,

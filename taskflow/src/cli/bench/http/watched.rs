@@ -12,7 +12,10 @@ use crate::cli::bench::queue::Queue;
 use crate::cli::bench::scenario::{add_in_bulk, drain, finished, parts};
 use crate::cli::bench::work::RUNS;
 
-/// Drains tasks, and then serves requests that each add one, while this many tabs are open.
+/// How often each page is opened.
+const PAGES: u64 = 100;
+
+/// Drains tasks, and then serves requests that each add one and pages of the dashboard, while this many tabs are open.
 pub(in crate::cli::bench) async fn measure(
     ours: Ours,
     load: &Load,
@@ -26,12 +29,17 @@ pub(in crate::cli::bench) async fn measure(
     let tabs = Tabs::open(server.address, tabs).await?;
     let draining = drain(&ours, load.tasks).await?;
     RUNS.expect(load.tasks);
-    let micros = client::ask(server.address, "/", load.connections, load.tasks).await?;
+    let adding = client::ask(server.address, "/", load.connections, load.tasks).await?;
     finished(&ours).await?;
     RUNS.check()?;
+    let page = client::open_repeatedly(server.address, "/admin/tasks?status=success", PAGES).await?;
+    // Hardly a task has this argument: a page looks at as many tasks as it may.
+    let search = client::open_repeatedly(server.address, "/admin/tasks?arg.email=nobody", PAGES).await?;
     tabs.check()?;
     drop((tabs, server));
     let mut samples = vec![Sample::rate("watched/drain", load.tasks, draining)];
-    samples.extend(parts(["watched/http_p50", "watched/http_p99", "watched/http_max"], micros));
+    samples.extend(parts(["watched/http_p50", "watched/http_p99", "watched/http_max"], adding));
+    samples.extend(parts(["watched/page_p50", "watched/page_p99", "watched/page_max"], page));
+    samples.extend(parts(["watched/search_p50", "watched/search_p99", "watched/search_max"], search));
     Ok((ours.reopen().await?, samples))
 }
