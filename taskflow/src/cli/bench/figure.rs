@@ -73,7 +73,7 @@ impl Spread {
 /// The measurement that a figure is compared with.
 #[derive(Debug, Serialize)]
 pub(super) struct Baseline {
-    /// The kind of baseline: `floor`, `plain route` or `empty store`.
+    /// The kind of baseline: `floor`, `plain route`, `nobody waits` or `empty store`.
     pub(super) what: &'static str,
     #[serde(flatten)]
     pub(super) spread: Spread,

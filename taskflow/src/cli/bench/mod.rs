@@ -153,7 +153,11 @@ impl<B: Backend> Bench<'_, B> {
             }
             self.progress.inc(1);
         }
-        let what = if scenario == Scenario::Http { "plain route" } else { "floor" };
+        let what = match scenario {
+            Scenario::Http => "plain route",
+            Scenario::DrainAwaited => "nobody waits",
+            _ => "floor",
+        };
         Ok(figures_of_pairs(scenario.name(), what, &ours, &baseline))
     }
 
@@ -182,6 +186,9 @@ impl<B: Backend> Bench<'_, B> {
             (Scenario::Http, true) => http::measure(self.ours().await?, load).await,
             #[cfg(feature = "axum")]
             (Scenario::Http, false) => http::measure_plain(load).await,
+            (Scenario::DrainAwaited, is_awaited) => {
+                ours::drain_awaited(self.ours().await?, load, is_awaited).await
+            }
             (_, true) => {
                 let ours = self.ours().await?.of(scenario.task());
                 scenario::measure(ours, scenario, load).await

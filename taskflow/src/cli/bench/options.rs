@@ -98,6 +98,8 @@ pub(super) enum Scenario {
     FlowOnce,
     /// `drain` of tasks that fail once and are tried again at once; the floor runs twice as many tasks, each once
     DrainFailing,
+    /// `drain` while 1,000 callers wait for other tasks, compared with nobody waiting
+    DrainAwaited,
     /// One add each 5 ms on an idle worker: from the call to the start of the handler
     Latency,
     /// Adds, claims, counts and lists with many finished tasks, starts while these are deleted, and claims with many tasks
@@ -132,6 +134,7 @@ impl Scenario {
             Self::DrainOnce => "drain_once",
             Self::FlowOnce => "flow_once",
             Self::DrainFailing => "drain_failing",
+            Self::DrainAwaited => "drain_awaited",
             Self::Latency => "latency",
             Self::History => "history",
             Self::Memory => "memory",

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taskflow::{Store, TaskManager, TaskManagerBuilder};
+use tokio::task::JoinSet;
 
 use super::Result;
-use super::options::BenchTask;
+use super::figure::Sample;
+use super::options::{BenchTask, Load, Scenario};
 use super::queue::Queue;
-use super::scenario::BULK;
+use super::scenario::{BULK, add_in_bulk, drain};
 use super::work::{Payload, no_op, no_op_failing, no_op_once};
 
 /// A store that was empty when the measurement began. It can be opened several times.
@@ -43,6 +45,7 @@ pub(super) struct Ours {
 impl Ours {
     /// Opens a store for adds.
     pub(super) async fn open(place: Place, slots: usize) -> Result<Self> {
+        place.0()?.migrate().await?;
         let manager = builder(&place, slots)?.connect().await?;
         Ok(Self { place, slots, manager, later: 0, task: BenchTask::Repeatable })
     }
@@ -84,6 +87,32 @@ impl Ours {
     pub(super) fn manager(&self) -> &TaskManager {
         &self.manager
     }
+}
+
+/// How many callers wait beside a drain.
+const WAITERS: u64 = 1_000;
+
+/// Drains tasks, while callers wait for others that are due tomorrow, or while these are there and nobody waits.
+pub(super) async fn drain_awaited(ours: Ours, load: &Load, is_awaited: bool) -> Result<Vec<Sample>> {
+    add_in_bulk(&ours, load.tasks).await?;
+    let mut ours = ours.prepare().await?;
+    let tomorrow = Duration::from_secs(24 * 3600);
+    let later = (0..WAITERS).map(Payload::of);
+    let later = later.map(|it| ours.manager.add(no_op(it.user_id, it.email)).run_in(tomorrow));
+    let handles = ours.manager.add_all(later.collect::<Vec<_>>()).await?;
+    ours.later += WAITERS;
+    let mut waiting = JoinSet::new();
+    if is_awaited {
+        for handle in handles {
+            waiting.spawn(async move { handle.wait().await });
+        }
+        // Each has begun to wait.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let took = drain(&ours, load.tasks).await?;
+    waiting.shutdown().await;
+    ours.close().await?;
+    Ok(vec![Sample::rate(Scenario::DrainAwaited.name(), load.tasks, took)])
 }
 
 fn builder(place: &Place, slots: usize) -> Result<TaskManagerBuilder> {

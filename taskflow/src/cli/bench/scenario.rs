@@ -59,9 +59,11 @@ pub(super) async fn measure<Q: Queue>(queue: Q, scenario: Scenario, load: &Load)
         }
         Scenario::DrainFailing => drain_failing(queue, load, 1).await,
         Scenario::Latency => latency(queue, tasks.min(LATENCY_SAMPLES)).await,
-        Scenario::History | Scenario::Memory | Scenario::Http | Scenario::Watched => {
-            Err("this scenario has no floor to be measured with".into())
-        }
+        Scenario::DrainAwaited
+        | Scenario::History
+        | Scenario::Memory
+        | Scenario::Http
+        | Scenario::Watched => Err("this scenario has no floor to be measured with".into()),
     }
 }
 
