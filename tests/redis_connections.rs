@@ -149,6 +149,62 @@ async fn a_server_that_no_longer_knows_the_user_or_is_loading_is_asked_again_ove
     eventually("the store to answer again", || async { store.counts().await.ok() }).await;
 }
 
+/// While a server answers with `refusal`: each call drops its connection and says so. Then `mend` makes the server well or
+/// leads to another, and a worker that has been waiting goes on without being told.
+async fn goes_on_after(refusal: &str, proxy: &Proxy, spoil: impl FnOnce(), mend: impl FnOnce()) {
+    let notes = Notes::<u64>::default();
+    // A cluster says that it is well some seconds after it is.
+    let builder = TaskManager::builder().store(url(proxy)).state(notes.clone()).add_timeout(DEADLINE);
+    let tasks = builder.start().await.unwrap();
+    soon(soon(tasks.add_task(note, (1,)).into_future()).await.unwrap().wait()).await.unwrap();
+    let store = RedisStore::open(url(proxy)).unwrap();
+    store.counts().await.unwrap();
+    spoil();
+    let refused = eventually("the refusal", || async {
+        let error = store.counts().await.err()?;
+        format!("{error:?}").to_uppercase().contains(refusal).then_some(error)
+    })
+    .await;
+    assert!(refused.is_transient(), "{refused:?}");
+    eventually("the worker to notice", || async { tasks.health().degraded_since }).await;
+    for _ in 0..3 {
+        let before = proxy.accepted();
+        assert!(store.set_paused("default".to_owned(), false).await.unwrap_err().is_transient());
+        assert!(proxy.accepted() > before, "the connection was dropped, and another was made");
+    }
+    let add = tokio::spawn(tasks.add_task(note, (2,)).into_future());
+    mend();
+    soon(soon(add).await.unwrap().unwrap().wait()).await.unwrap();
+    eventually("the store to be healthy", || async { tasks.health().degraded_since.is_none().then_some(()) })
+        .await;
+    assert_eq!(notes.read(), [1, 2]);
+    soon(tasks.shutdown(DEADLINE)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_without_its_primary_that_serves_no_stale_data_is_left_for_the_primary() {
+    let (Some(primary), Some(replica)) = (RedisServer::start(), RedisServer::start()) else { return };
+    let proxy = Proxy::to(primary.port()).await;
+    let spoil = || {
+        follow(&replica, Some(&primary));
+        replica.command(&[b"CONFIG", b"SET", b"replica-serve-stale-data", b"no"]).unwrap();
+        // There is nobody at that port.
+        let nobody = servers::free_port().to_string();
+        replica.command(&[b"REPLICAOF", b"127.0.0.1", nobody.as_bytes()]).unwrap();
+        proxy.lead_to(replica.port());
+        proxy.cut();
+    };
+    // The connections to the replica stay open.
+    goes_on_after("MASTERDOWN", &proxy, spoil, || proxy.lead_to(primary.port())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_of_a_cluster_that_is_down_is_asked_again_until_it_is_well() {
+    let Some(node) = RedisServer::start_cluster_node() else { return };
+    let proxy = Proxy::to(node.port()).await;
+    goes_on_after("CLUSTERDOWN", &proxy, || node.serve_slots(false), || node.serve_slots(true)).await;
+}
+
 /// A batch of one group of so many tasks, with their ids.
 fn large(instance: InstanceId, tasks: usize) -> Arc<InsertBatch> {
     let padding = "x".repeat(200);
@@ -216,7 +272,7 @@ async fn adds_of_which_some_are_stored_when_the_connection_breaks_are_in_doubt_a
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_thousand_tasks_are_added_at_once_with_the_default_settings() {
     let Some(server) = RedisServer::start() else { return };
-    let tasks = TaskManager::builder().store(server.url()).connect().await.unwrap();
+    let tasks = TaskManager::builder().store(servers::made(server.url())).connect().await.unwrap();
     let handles = tasks.add_all((0..100_000).map(plain)).await.unwrap();
     let ids: HashSet<_> = handles.iter().map(|handle| handle.id()).collect();
     assert_eq!(ids.len(), 100_000);

@@ -48,6 +48,17 @@ pub(crate) fn fresh_namespace() -> String {
     format!("t{}", &id[8..])
 }
 
+/// Makes a store at this URL, which it answers, so that whoever only connects finds one.
+pub(crate) fn made(url: String) -> String {
+    let migrating = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let migrate = taskflow::TaskManager::builder().store(&*url).migrate();
+        runtime.expect("a runtime").block_on(migrate).expect("a store is made");
+        url
+    });
+    migrating.join().expect("a store is made")
+}
+
 /// Asks until the answer is yes.
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let since = Instant::now();

@@ -23,9 +23,14 @@ pub(crate) struct PostgresServer {
     _guardian: Guardian,
 }
 
-/// The URL of a database for the tests of this binary, which share one server: each takes a namespace of its own.
+/// The URL of an empty store for the tests of this binary, which share one server: each takes a namespace of its own.
 /// `None`, once said aloud, if there is no PostgreSQL.
 pub(crate) fn shared_url() -> Option<String> {
+    unmade_url().map(super::made)
+}
+
+/// The same where nobody has made a store yet.
+pub(crate) fn unmade_url() -> Option<String> {
     static SHARED: OnceLock<Option<PostgresServer>> = OnceLock::new();
     let base = match std::env::var("TASKFLOW_TEST_POSTGRES_URL") {
         Ok(url) => url,

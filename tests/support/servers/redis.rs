@@ -23,6 +23,8 @@ pub(crate) struct RedisServer {
     /// `None` while it is stopped.
     server: Option<Server>,
     tls: Option<Tls>,
+    /// The port of the cluster bus, of a node of a cluster.
+    cluster: Option<u16>,
     _guardian: Guardian,
 }
 
@@ -69,9 +71,14 @@ impl Tls {
     }
 }
 
-/// The URL of a server for the tests of this binary, which share it: each takes a namespace of its own. `None`, once
-/// said aloud, if there is no Redis.
+/// The URL of an empty store for the tests of this binary, which share one server: each takes a namespace of its own.
+/// `None`, once said aloud, if there is no Redis.
 pub(crate) fn shared_url() -> Option<String> {
+    unmade_url().map(super::made)
+}
+
+/// The same where nobody has made a store yet.
+pub(crate) fn unmade_url() -> Option<String> {
     static SHARED: OnceLock<Option<RedisServer>> = OnceLock::new();
     let base = match std::env::var("TASKFLOW_TEST_REDIS_URL") {
         Ok(url) => url,
@@ -140,6 +147,27 @@ impl RedisServer {
         Some(server)
     }
 
+    /// A node of a cluster that is alone and serves all of it.
+    pub(crate) fn start_cluster_node() -> Option<Self> {
+        let mut server = Self::stopped()?;
+        server.cluster = Some(free_port());
+        server.restart();
+        server.serve_slots(true);
+        Some(server)
+    }
+
+    /// Gives all slots to this node of a cluster, or takes them away from it: then the cluster is down.
+    pub(crate) fn serve_slots(&self, serves: bool) {
+        let change: &[u8] = if serves { b"ADDSLOTSRANGE" } else { b"DELSLOTSRANGE" };
+        let changed = self.command(&[b"CLUSTER", change, b"0", b"16383"]);
+        assert_eq!(changed, Some(Reply::Text("OK".to_owned())));
+        let state = if serves { "cluster_state:ok" } else { "cluster_state:fail" };
+        wait_until("the cluster to notice", || {
+            let info = self.command(&[b"CLUSTER", b"INFO"]).map(Reply::into_bytes).unwrap_or_default();
+            String::from_utf8_lossy(&info).contains(state)
+        });
+    }
+
     /// One that has not been started.
     fn stopped() -> Option<Self> {
         let programs = ["redis-server", "valkey-server"];
@@ -149,7 +177,15 @@ impl RedisServer {
         };
         let directory = tempfile::Builder::new().prefix("taskflow-redis-").tempdir().expect("a directory");
         let guardian = Guardian::over(directory.path(), &directory.path().join("pid"), "KILL");
-        Some(Self { program, directory, port: free_port(), server: None, tls: None, _guardian: guardian })
+        Some(Self {
+            program,
+            directory,
+            port: free_port(),
+            server: None,
+            tls: None,
+            cluster: None,
+            _guardian: guardian,
+        })
     }
 
     /// `redis://127.0.0.1:PORT/0`.
@@ -253,6 +289,9 @@ impl RedisServer {
         command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--daemonize", "no"]);
         command.args(["--appendonly", "yes", "--appendfsync", "always", "--save", ""]);
         command.arg("--dir").arg(directory).arg("--pidfile").arg(directory.join("pid"));
+        if let Some(port) = self.cluster {
+            command.args(["--cluster-enabled", "yes", "--cluster-port", &port.to_string()]);
+        }
         if let Some(tls) = &self.tls {
             tls.configure(&mut command, directory);
         }
