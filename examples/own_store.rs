@@ -253,14 +253,18 @@ impl Tables {
         let is_running =
             |row: &&mut Row| row.fence == report.run.fence && row.record.status == TaskStatus::Running;
         let Some(row) = self.rows.get_mut(&report.run.id).filter(is_running) else { return false };
+        // A repeated report brings lines that are there already.
+        let stored = u32::try_from(row.lines.len()).unwrap_or(u32::MAX);
+        row.lines.extend_from_slice(report.new_lines(stored));
         row.record.progress = report.progress.or(row.record.progress.take());
-        row.lines.extend(report.lines);
         true
     }
 
     fn finish(&mut self, finish: &Finish) -> Finished {
         // Does nothing to a run that has ended, as the finish itself.
-        self.report(Report::new(finish.run, finish.progress.clone(), finish.lines.clone()));
+        let mut report = Report::new(finish.run, finish.progress.clone(), finish.lines.clone());
+        report.lines_before = finish.lines_before;
+        self.report(report);
         self.decide(finish.run.id, |task, now| transition::finish(task, finish.run.fence, &finish.kind, now))
     }
 
@@ -403,7 +407,7 @@ impl Store for OwnStore {
 
     fn claim(&self, claim: Claim) -> StoreFuture<'_, Claims> {
         Box::pin(async move {
-            match claim.limits.iter().any(|(_, limits)| limits.any()) {
+            match claim.queues.iter().any(|queue| queue.shared.any()) {
                 true => refused("limits"),
                 false => self.call(|tables| tables.claim(&claim)).await,
             }
@@ -485,6 +489,15 @@ impl Store for OwnStore {
         self.call(|tables| {
             tables.paused.iter().map(|queue| QueueState::new(queue.clone(), true, None)).collect()
         })
+    }
+
+    fn replace_queue(
+        &self,
+        _queue: String,
+        _from: Option<QueueConfig>,
+        _to: Option<QueueConfig>,
+    ) -> StoreFuture<'_, bool> {
+        Box::pin(async { refused("limits") })
     }
 
     fn set_queue(&self, _queue: String, _config: Option<QueueConfig>) -> StoreFuture<'_, ()> {

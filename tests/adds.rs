@@ -67,6 +67,48 @@ async fn add_some_bad(tasks: &TaskManager, add: impl Fn(usize) -> taskflow::AddT
 
 const BAD: [usize; 4] = [0, 50, 100, 150];
 
+/// A disk that has room for a write of few bytes, and not for a larger one.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_nearly_full_disk_only_those_adds_fail_that_are_too_large_for_it() {
+    let (gate, first) = (Gate::default(), AtomicBool::new(true));
+    let waits = gate.clone();
+    let store = Wrapper::of_inserts(memory(), move |batch| {
+        if first.swap(false, Ordering::SeqCst) {
+            // The others gather meanwhile.
+            let waits = waits.clone();
+            return Box::pin(async move {
+                waits.pass().await;
+                Ok(())
+            });
+        }
+        let tasks = batch.groups.iter().flat_map(|group| &group.tasks);
+        let bytes: usize = tasks.map(|insert| insert.task.args.as_ref().map_or(0, |args| args.len())).sum();
+        let full = || StoreError::new(StoreErrorKind::Full, "no room is left");
+        Box::pin(std::future::ready(if bytes > 20_000 { Err(full()) } else { Ok(()) }))
+    });
+    let builder = TaskManager::builder().store(store).add_timeout(Duration::from_secs(2));
+    let tasks = builder.connect().await.unwrap();
+    let add = |bytes: usize| tokio::spawn(tasks.add_task(note, ("x".repeat(bytes),)).into_future());
+    let first = add(1);
+    gate.reached(1).await;
+    let mut adds: Vec<_> = (0..200).map(|n| (n, add(if n % 50 == 0 { 30_000 } else { 10 }))).collect();
+    // The small ones are looked at first.
+    adds.sort_by_key(|(n, _)| n % 50 == 0);
+    gate.open();
+    soon(first).await.unwrap().unwrap();
+    let began = Instant::now();
+    for (n, add) in adds {
+        match soon(add).await.unwrap() {
+            Err(AddError::Store(error)) if error.kind() == StoreErrorKind::Full => assert_eq!(n % 50, 0),
+            Ok(_) => {
+                assert_ne!(n % 50, 0);
+                assert!(began.elapsed() < Duration::from_secs(1), "it waited for those that are too large");
+            }
+            answer => panic!("{n}: {answer:?}"),
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_the_store_refuses_fails_no_add_that_shares_its_write() {
     let gate = Gate::default();
@@ -107,7 +149,6 @@ async fn a_task_that_the_store_refuses_fails_no_add_that_shares_its_write() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_a_database_refuses_fails_no_other() {
     let sqlite = Place::sqlite();
-    drop(sqlite.builder().connect().await.unwrap());
     let connection = rusqlite::Connection::open(file_of(&sqlite)).unwrap();
     let trigger = "CREATE TRIGGER unlucky BEFORE INSERT ON taskflow_tasks WHEN NEW.priority = 13
                    BEGIN SELECT raise(ABORT, 'unlucky'); END";
@@ -115,7 +156,7 @@ async fn a_row_that_a_database_refuses_fails_no_other() {
     let mut urls = vec![sqlite.url()];
     let server = PostgresServer::start();
     if let Some(server) = &server {
-        drop(TaskManager::builder().store(server.url()).connect().await.unwrap());
+        servers::made(server.url());
         server.query("ALTER TABLE taskflow_tasks ADD CONSTRAINT unlucky CHECK (priority <> 13)");
         urls.push(server.url());
     }

@@ -143,6 +143,7 @@ async fn a_store_that_holds_tasks_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tasks.db");
     let store = format!("sqlite://{}", file.display());
+    TaskManager::builder().store(store.as_str()).migrate().await.unwrap();
     let tasks = TaskManager::builder().store(store.as_str()).connect().await.unwrap();
     let task = tasks.add(ping()).await.unwrap();
 

@@ -11,7 +11,7 @@ mod support;
 mod wrapper;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use everywhere::everywhere;
@@ -21,7 +21,7 @@ use taskflow::store::{Claim, Finish, FinishKind, InsertBatch, InsertGroup, Inser
 use taskflow::{
     AddError, InstanceInfo, MemoryStore, NewTask, PostgresStore, RedisStore, Store, TaskContext, TaskEvent,
     TaskManager, TaskStatus,
-    model::{StoreError, StoreErrorKind, TaskEventKind},
+    model::{LogLevel, StoreError, StoreErrorKind, TaskEventKind},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -86,6 +86,33 @@ async fn a_shutdown_counts_what_it_gave_back_though_the_answer_was_lost() {
     assert_eq!((report.handed_back, report.interrupted, report.abandoned), (1, 0, 0), "{report:?}");
     assert_eq!(tasks.health().stale_writes, 0);
     assert_eq!(tasks.get(task.id()).await.unwrap().unwrap().status, TaskStatus::Pending);
+}
+
+#[taskflow::task]
+async fn talkative(context: TaskContext) {
+    context.log(LogLevel::Info, "one");
+    context.log(LogLevel::Info, "two");
+    eventually("three reports", || async { (REPORTS.load(Ordering::SeqCst) >= 3).then_some(()) }).await;
+    context.log(LogLevel::Info, "three");
+}
+
+/// How often a report was stored whose answer was lost.
+static REPORTS: AtomicUsize = AtomicUsize::new(0);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_are_stored_once_though_the_answers_to_their_reports_were_lost() {
+    for place in everywhere() {
+        REPORTS.store(0, Ordering::SeqCst);
+        let store = Wrapper::new(place.store(), |_| go_on())
+            .losing(|call| call == "report" && REPORTS.fetch_add(1, Ordering::SeqCst) < 3);
+        let tasks = TaskManager::builder().store(store).only(["talkative"]).start().await.unwrap();
+        let task = soon(tasks.add_task(talkative, ())).await.unwrap();
+        soon(task.wait()).await.unwrap();
+        let lines = soon(tasks.logs(task.id())).await.unwrap().unwrap();
+        let lines: Vec<_> = lines.into_iter().map(|line| line.message).collect();
+        assert_eq!(lines, ["one", "two", "three"], "{place:?}");
+        tasks.shutdown(Duration::from_secs(1)).await.unwrap();
+    }
 }
 
 #[taskflow::task(eager)]

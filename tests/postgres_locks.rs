@@ -192,10 +192,9 @@ async fn an_end_waits_for_a_claim_that_puts_tasks_of_its_key_aside() {
     }
     let claim = || {
         let names: Arc<[Arc<str>]> = Arc::from(["double".into()]);
-        let mut claim = Claim::new(me.id, DEADLINE, names, vec![("default".into(), 1)], 1);
+        let claim = Claim::new(me.id, DEADLINE, names, vec![("default".into(), 1)], 1);
         let one = SharedLimits::of(&QueueConfig::new().key_concurrency(1));
-        claim.limits = Arc::from([("default".into(), one)]);
-        store.claim(claim)
+        store.claim(claim.with_limits("default", one))
     };
     let first = claim().await.unwrap().tasks.remove(0).run;
 

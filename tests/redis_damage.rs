@@ -122,7 +122,7 @@ async fn a_damaged_task_fails_with_the_reason_and_everything_else_goes_on() {
     for (what, damage) in damages {
         server.command(&[b"FLUSHALL"]).unwrap();
         let notes = Notes::default();
-        let adds = builder(&server.url(), &notes).connect().await.unwrap();
+        let adds = builder(&servers::made(server.url()), &notes).connect().await.unwrap();
         adds.pause_queue("default").await.unwrap();
         let mut good = Vec::new();
         for number in 0..10 {
@@ -359,7 +359,7 @@ async fn random_junk_beside_200_good_tasks_harms_only_the_tasks_it_is_written_to
         server.command(&[b"FLUSHALL"]).unwrap();
         let mut rng = fastrand::Rng::with_seed(seed);
         let notes = Notes::default();
-        let adds = builder(&server.url(), &notes).connect().await.unwrap();
+        let adds = builder(&servers::made(server.url()), &notes).connect().await.unwrap();
         for queue in ["default", "limited"] {
             adds.pause_queue(queue).await.unwrap();
         }

@@ -37,9 +37,7 @@ fn claim(me: &InstanceInfo) -> Claim {
 /// The same where so many of each key may run.
 fn limited(me: &InstanceInfo, of_key: usize) -> Claim {
     let limits = SharedLimits::of(&QueueConfig::new().key_concurrency(of_key));
-    let mut claim = claim(me);
-    claim.limits = Arc::from([("default".into(), limits)]);
-    claim
+    claim(me).with_limits("default", limits)
 }
 
 fn keyed(key: &str) -> NewTask {
@@ -67,10 +65,7 @@ async fn what_was_put_aside_is_claimed_when_there_is_no_limit_any_more() {
         task.concurrency_key = Some("one".to_owned());
         insert(&url, &me, task, Start::Wait).await;
     }
-    let mut limited = claim(&me);
-    limited.limits =
-        Arc::from([("default".into(), SharedLimits::of(&QueueConfig::new().key_concurrency(1)))]);
-    assert_eq!(store.claim(limited).await.unwrap().tasks.len(), 1);
+    assert_eq!(store.claim(limited(&me, 1)).await.unwrap().tasks.len(), 1);
     assert_eq!(RedisStore::open(&url).unwrap().claim(claim(&me)).await.unwrap().tasks.len(), 2);
 }
 

@@ -159,9 +159,8 @@ fn op() -> impl Strategy<Value = Op> {
 
 fn claim_of(me: &InstanceInfo, limit: usize, limits: &QueueConfig) -> Claim {
     let names: Arc<[Arc<str>]> = ["alpha", "beta"].map(Arc::from).into();
-    let mut claim = Claim::new(me.id, LONG, names, vec![("default".into(), limit)], limit);
-    claim.limits = Arc::from([("default".into(), SharedLimits::of(limits))]);
-    claim
+    let claim = Claim::new(me.id, LONG, names, vec![("default".into(), limit)], limit);
+    claim.with_limits("default", SharedLimits::of(limits))
 }
 
 impl Pair {

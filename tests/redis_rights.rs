@@ -104,6 +104,7 @@ async fn a_server_that_evicts_keys_is_refused_with_the_remedy() {
             TaskManager::builder().store(server.url()).start().await.map(drop).unwrap_err().to_string();
         assert!(error.contains(policy) && error.contains("maxmemory-policy noeviction"), "{error}");
         // Where the setting cannot be changed by this user, it is said aloud; so it is to who only adds.
+        servers::made(server.url());
         let url = user(&server, "app", &["~*", "&*", "+@all", "-config"]);
         for builder in [TaskManager::builder().store(&*url), TaskManager::builder().store(server.url())] {
             let tasks = builder.connect().await.unwrap();
@@ -121,7 +122,7 @@ async fn an_eviction_leaves_everything_else_going_on() {
         ["due:7:defaultplain", "due", "state", "leases", "counts", "ids", "seq", "task", "meta", "expiring"]
     {
         server.command(&[b"FLUSHALL"]).unwrap();
-        let adds = TaskManager::builder().store(server.url()).connect().await.unwrap();
+        let adds = TaskManager::builder().store(servers::made(server.url())).connect().await.unwrap();
         adds.pause_queue("default").await.unwrap();
         let mut handles = Vec::new();
         for number in 0..5 {

@@ -10,14 +10,19 @@ mod servers;
 mod support;
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use support::{eventually, soon};
-use taskflow::store::{DocumentQuery, DocumentWrite};
-use taskflow::{AddError, QueueConfig, SqliteStore, Store, TaskManager, TaskStatus, model::StoreErrorKind};
+use support::{DEADLINE, eventually, soon};
+use taskflow::store::{DocumentQuery, DocumentWrite, InsertBatch, InsertGroup, InsertTask, Start};
+use taskflow::{
+    AddError, InstanceInfo, NewTask, QueueConfig, SqliteStore, Store, TaskManager, TaskStatus,
+    model::StoreErrorKind,
+};
 
 #[taskflow::task(name = "file.keep")]
 async fn keep(text: String) {
@@ -73,6 +78,10 @@ fn log_of(file: &Path) -> u64 {
 }
 
 async fn connect(file: &Path) -> TaskManager {
+    // Whoever only connects makes no store.
+    if !file.exists() {
+        drop(SqliteStore::open(file).unwrap());
+    }
     let builder = TaskManager::builder().store(url(file)).add_timeout(Duration::from_millis(200));
     soon(builder.connect()).await.unwrap()
 }
@@ -127,6 +136,39 @@ async fn what_is_freed_on_a_full_disk_is_not_used_up_by_the_log() {
 }
 
 #[tokio::test]
+async fn hundreds_of_lost_runs_with_long_arguments_are_recovered_on_a_nearly_full_disk() {
+    const RUNS: usize = 200;
+    let Some((_disk, at)) = Mounted::disk("24m") else { return };
+    let store = SqliteStore::open(at.join("tasks.db")).unwrap();
+    let [dead, me] = [(); 2].map(|()| InstanceInfo::of_this_process(true));
+    soon(store.join(&me)).await.unwrap();
+    let args: Arc<str> = Arc::from(format!(r#"{{"text":"{}"}}"#, "x".repeat(60_000)));
+    let groups = (0..RUNS).map(|_| {
+        let mut new = NewTask::new("file.keep", Ok(args.clone()));
+        new.policy.to_mut().retries = 3;
+        InsertGroup::new(vec![InsertTask::new(new, Start::Lease)])
+    });
+    let batch = InsertBatch::new(dead.id, Duration::from_millis(50), groups.collect());
+    soon(store.insert(Arc::new(batch))).await.unwrap();
+    // Closing the file moves the log into it.
+    drop(store);
+    let store = SqliteStore::open(at.join("tasks.db")).unwrap();
+    soon(store.join(&me)).await.unwrap();
+    // Room for a few of them is left.
+    let mut ballast = fs::File::create(at.join("ballast")).unwrap();
+    while ballast.write_all(&[0; 64 << 10]).is_ok() {}
+    let length = ballast.metadata().unwrap().len();
+    ballast.set_len(length.saturating_sub(2 << 20)).unwrap();
+    let (mut recovered, since) = (0, Instant::now());
+    while recovered < RUNS {
+        recovered += soon(store.recover(me.id)).await.map_or(0, |tasks| tasks.len());
+        assert!(since.elapsed() < DEADLINE, "{recovered} of {RUNS} were recovered");
+    }
+    let counts = soon(store.counts()).await.unwrap();
+    assert_eq!((counts.pending, counts.running), (200, 0));
+}
+
+#[tokio::test]
 async fn whoever_only_looks_does_so_on_a_full_disk() {
     let Some((_disk, at)) = Mounted::disk("4m") else { return };
     let file = at.join("tasks.db");
@@ -135,9 +177,11 @@ async fn whoever_only_looks_does_so_on_a_full_disk() {
     // Whatever is left.
     let ballast = at.join("ballast");
     let _ = fs::write(&ballast, vec![0; 8 << 20]);
-    for _ in 0..100 {
-        if add(&first, 100_000).await.is_err() {
-            break;
+    for bytes in [100_000, 10] {
+        for _ in 0..2_000 {
+            if add(&first, bytes).await.is_err() {
+                break;
+            }
         }
     }
     let looks = connect(&file).await;

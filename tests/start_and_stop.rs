@@ -246,7 +246,7 @@ async fn a_store_is_opened_by_the_start_and_not_by_naming_it() {
     let path = directory.path().join("tasks.db");
     let builder = TaskManager::builder().store(format!("sqlite://{}", path.display()));
     assert!(!path.exists());
-    let tasks = builder.connect().await.unwrap();
+    let tasks = builder.start().await.unwrap();
     assert!(path.exists());
     tasks.shutdown(Duration::ZERO).await.unwrap();
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use servers::postgres::PostgresServer;
 use servers::redis::RedisServer;
 use support::{eventually, soon};
-use taskflow::{AddError, Error, TaskFilter, TaskId, TaskManager, TaskStatus};
+use taskflow::{AddError, Error, TaskFilter, TaskId, TaskManager, TaskStatus, model::StoreErrorKind};
 
 #[taskflow::task(name = "viewers.keep")]
 async fn keep() {}
@@ -22,7 +22,7 @@ async fn connect(url: &str) -> Result<TaskManager, Error> {
 
 /// A store with one waiting task.
 async fn filled(url: &str) -> TaskId {
-    let tasks = connect(url).await.unwrap();
+    let tasks = connect(&servers::made(url.to_owned())).await.unwrap();
     let id = soon(tasks.add_task(keep, ())).await.unwrap().id();
     soon(tasks.shutdown(Duration::ZERO)).await.unwrap();
     id
@@ -51,6 +51,49 @@ async fn looks(url: &str, id: TaskId) -> TaskManager {
 async fn cannot_start(url: &str) {
     let start = TaskManager::builder().store(url).only(["viewers.keep"]).start();
     assert!(soon(start).await.is_err(), "who runs tasks must write");
+}
+
+/// Whoever only connects to `url` finds no store, and leaves none; `migrate` makes one.
+async fn is_made_only_by_migrate(url: &str) {
+    for _ in 0..2 {
+        let error = connect(url).await.unwrap_err();
+        let Error::Store(refused) = &error else { panic!("{url}: {error:?}") };
+        assert_eq!(refused.kind(), StoreErrorKind::NotAStore, "{url}: {error}");
+        let text = error.to_string();
+        assert!(text.contains("`.start()`") && text.contains("taskflow migrate"), "{text}");
+    }
+    for _ in 0..2 {
+        soon(TaskManager::builder().store(url).migrate()).await.unwrap();
+    }
+    let tasks = connect(url).await.unwrap();
+    soon(tasks.add_task(keep, ())).await.unwrap();
+    assert_eq!(soon(tasks.instances()).await.unwrap().len(), 1, "a migration is no process");
+    soon(tasks.shutdown(Duration::ZERO)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_only_connects_makes_no_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    let url = |name: &str| format!("sqlite://{}", file(name).display());
+    assert!(connect(&url("tasks.db")).await.is_err());
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "there is no file");
+    is_made_only_by_migrate(&url("tasks.db")).await;
+
+    // Files that are there and are no store: an empty one, and that of another program.
+    std::fs::write(file("empty.db"), "").unwrap();
+    is_made_only_by_migrate(&url("empty.db")).await;
+    let other = rusqlite::Connection::open(file("other.db")).unwrap();
+    other.execute_batch("CREATE TABLE orders (id INTEGER PRIMARY KEY)").unwrap();
+    drop(other);
+    let before = std::fs::read(file("other.db")).unwrap();
+    assert!(connect(&url("other.db")).await.is_err());
+    assert_eq!(std::fs::read(file("other.db")).unwrap(), before);
+    is_made_only_by_migrate(&url("other.db")).await;
+
+    for url in [servers::postgres::unmade_url(), servers::redis::unmade_url()].into_iter().flatten() {
+        is_made_only_by_migrate(&url).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

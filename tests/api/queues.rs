@@ -1,8 +1,15 @@
 //! Queues and schedules.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::{Value, json};
+use taskflow::{QueueConfig, Store, TaskManager};
 
 use crate::app;
+use crate::asking::App;
+use crate::support::{Place, soon};
+use crate::wrapper::Wrapper;
 
 #[tokio::test]
 async fn a_change_of_limits_leaves_absent_fields_and_removes_null_ones() {
@@ -42,6 +49,40 @@ async fn a_change_of_limits_leaves_absent_fields_and_removes_null_ones() {
         app.ask("admin", "PATCH", "/api/v1/queues/smal", Some("{}")).await.refused(404).0,
         "not_found"
     );
+}
+
+/// A manager and its API, over a store in which somebody else sets a limit just before the first change of limits.
+async fn app_with_another() -> (TaskManager, App) {
+    let store = Place::memory().store();
+    let (other, has_changed) = (store.clone(), AtomicBool::new(false));
+    let store = Wrapper::new(store, move |call| {
+        let is_first =
+            matches!(call, "set_queue" | "replace_queue") && !has_changed.swap(true, Ordering::SeqCst);
+        let other: Arc<dyn Store> = other.clone();
+        Box::pin(async move {
+            match is_first {
+                true => {
+                    other
+                        .set_queue("small".to_owned(), Some(QueueConfig::new().concurrency(3).max_size(8)))
+                        .await
+                }
+                false => Ok(()),
+            }
+        })
+    });
+    let builder = TaskManager::builder().store(store).only(["api.greet"]);
+    let builder = builder.queue("small", QueueConfig::new().max_size(1).concurrency(3));
+    let tasks = soon(builder.start()).await.unwrap();
+    let app = App::of(&tasks, []);
+    (tasks, app)
+}
+
+#[tokio::test]
+async fn of_two_changes_of_limits_at_once_none_is_lost() {
+    let (_tasks, app) = app_with_another().await;
+    let queue =
+        app.ask("admin", "PATCH", "/api/v1/queues/small", Some(r#"{"global_concurrency":5}"#)).await.is(200);
+    assert_eq!((&queue["global_concurrency"], &queue["max_size"]), (&json!(5), &json!(8)), "{queue}");
 }
 
 #[tokio::test]

@@ -80,6 +80,7 @@ impl DatabaseServer for PostgresServer {
 impl Lab {
     pub(crate) fn at(url: String, directory: TempDir) -> Self {
         let ledger = Arc::new(tempfile::tempdir().unwrap());
+        let url = servers::made(url);
         Self {
             _disk: None,
             directory,

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use taskflow::store::IntoStore;
-use taskflow::{MemoryStore, Store, TaskId, TaskManager, TaskManagerBuilder, TaskRecord, TaskStatus};
+use taskflow::{
+    MemoryStore, SqliteStore, Store, TaskId, TaskManager, TaskManagerBuilder, TaskRecord, TaskStatus,
+};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -29,7 +31,10 @@ impl Place {
     }
 
     pub(crate) fn sqlite() -> Self {
-        Self::Sqlite(Arc::new(tempfile::tempdir().unwrap()))
+        let directory = tempfile::tempdir().unwrap();
+        // Whoever only connects makes none.
+        drop(SqliteStore::open(directory.path().join("tasks.db")).unwrap());
+        Self::Sqlite(Arc::new(directory))
     }
 
     /// Each kind of store, empty.

@@ -146,6 +146,7 @@ impl Store for Wrapper {
     }
 
     wrapped! {
+        migrate() -> ();
         leave(instance: InstanceId) -> ();
         claim(claim: Claim) -> Claims;
         finish(finishes: Arc<Vec<Finish>>) -> Vec<Finished>;
@@ -169,6 +170,7 @@ impl Store for Wrapper {
         delete(ids: Vec<TaskId>) -> usize;
         queue_states() -> Vec<QueueState>;
         set_queue(queue: String, config: Option<QueueConfig>) -> ();
+        replace_queue(queue: String, from: Option<QueueConfig>, to: Option<QueueConfig>) -> bool;
         set_schedule(schedule: String, change: ScheduleChange) -> bool;
         set_paused(queue: String, paused: bool) -> ();
         prune(retention: Retention, limit: usize) -> usize;

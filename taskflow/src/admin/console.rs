@@ -4,7 +4,7 @@ use std::time::SystemTime;
 use super::{Actor, AdminError, AuditEntry, AuditOutcome, Face, Permission};
 use crate::manager::{TaskHandle, TaskManager};
 use crate::model::{
-    CancelOutcome, Error, NewTask, QueueConfig, ScheduleInfo, TaskId, TaskInfo, TaskRecord, time,
+    CancelOutcome, Error, NewTask, QueueConfig, QueueInfo, ScheduleInfo, TaskId, TaskInfo, TaskRecord, time,
 };
 use crate::seam::Seam;
 use crate::task::IntoNewTask;
@@ -182,6 +182,30 @@ impl Console {
         self.audited(by, Permission::SetLimits, "set_queue", queue, detail, act).await
     }
 
+    /// [Changes](TaskManager::change_queue) the limits of a queue for all processes: those that `change` leaves as they are
+    /// stay, also if somebody else changes them meanwhile.
+    ///
+    /// # Errors
+    /// As for [`set_queue`](Self::set_queue).
+    pub async fn change_queue(
+        &self,
+        by: &By,
+        queue: &str,
+        change: impl Fn(QueueConfig) -> QueueConfig,
+    ) -> Result<(), AdminError> {
+        let known = self.known_queue(&by.actor, queue).await;
+        let detail = match &known {
+            Ok(info) => serde_json::to_string(&change(info.config())).ok(),
+            Err(_) => None,
+        };
+        let act = async {
+            known?;
+            self.tasks.change_queue(queue, change).await?;
+            Ok(())
+        };
+        self.audited(by, Permission::SetLimits, "set_queue", queue, detail, act).await
+    }
+
     /// Removes the stored limits of a queue, so that those of the programs apply again.
     ///
     /// # Errors
@@ -280,13 +304,12 @@ impl Console {
         self.audited(by, Permission::Add, "remove_schedule", schedule, None, act).await
     }
 
-    async fn known_queue(&self, actor: &Actor, queue: &str) -> Result<(), AdminError> {
-        let is_known =
-            actor.sees_queue(queue) && self.tasks.queues().await?.iter().any(|info| info.name == queue);
-        match is_known {
-            true => Ok(()),
-            false => Err(AdminError::NotFound { what: "queue", name: queue.to_owned() }),
-        }
+    async fn known_queue(&self, actor: &Actor, queue: &str) -> Result<QueueInfo, AdminError> {
+        let known = match actor.sees_queue(queue) {
+            true => self.tasks.queues().await?.into_iter().find(|info| info.name == queue),
+            false => None,
+        };
+        known.ok_or_else(|| AdminError::NotFound { what: "queue", name: queue.to_owned() })
     }
 
     /// Checks the permission, acts, and writes the audit log, also for refusals and failures.

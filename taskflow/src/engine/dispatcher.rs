@@ -18,7 +18,7 @@ use super::supervision::Restarts;
 use super::worker::Worker;
 use crate::model::{StoreError, StoreErrorKind};
 use crate::seam::Instant;
-use crate::store::{Claim, ClaimQueue, Claimed, Claims, Finish, Finished};
+use crate::store::{Claim, ClaimQueues, Claimed, Claims, Finish, Finished};
 
 /// The dispatcher claims at least this often, even if it misses every hint.
 const POLL: Duration = Duration::from_secs(1);
@@ -237,10 +237,10 @@ impl Dispatcher {
         let rest = (taken == ask.limit).then(|| ask.rest(budget)).flatten();
         let rest = rest.map(|rest| {
             let mut queues = budget.queues.clone();
-            for queue in &mut queues {
-                queue.limit -= claims.tasks.iter().filter(|task| task.queue == queue.name).count();
+            for task in &claims.tasks {
+                let room = queues.get(&task.queue).map_or(0, |queue| queue.limit);
+                queues.lower(&task.queue, room.saturating_sub(1));
             }
-            queues.retain(|queue| queue.limit > 0);
             rest.claim(&worker, &queues)
         });
         self.admit(claims.tasks);
@@ -298,7 +298,7 @@ struct Ask {
 impl Ask {
     fn first(worker: &Worker, budget: &ClaimBudget) -> Option<Self> {
         let ClaimBudget { limit, prefetch, threads, .. } = *budget;
-        if limit == 0 || budget.queues.is_empty() {
+        if limit == 0 || !budget.queues.have_room() {
             return None;
         }
         let scarce = worker.names.has_blocking && threads < limit;
@@ -319,14 +319,12 @@ impl Ask {
         (limit > 0).then_some(Self { limit, prefetch, with_blocking: false })
     }
 
-    fn claim(&self, worker: &Worker, queues: &[ClaimQueue]) -> Claim {
+    fn claim(&self, worker: &Worker, queues: &ClaimQueues) -> Claim {
         let names = if self.with_blocking { &worker.names.all } else { &worker.names.asynchronous };
         let core = &worker.core;
         let (instance, lease) = (core.instance.id, core.settings.lease);
-        let mut claim = Claim::new(instance, lease, names.clone(), Vec::new(), self.limit);
-        claim.queues = queues.to_vec();
+        let mut claim = Claim::of(instance, lease, names.clone(), queues.clone(), self.limit);
         claim.prefetch = self.prefetch;
-        claim.limits = core.queues.shared();
         claim
     }
 }

@@ -18,7 +18,7 @@ use crate::observe::CellId;
 use crate::seam::{Instant, Seam, Sleep};
 use crate::store::{Claimed, Finish, FinishKind};
 use crate::task::{
-    BlockingBody, BoxFuture, FinalReport, Prepare, RunError, RunTask, Steering, TaskContext, TaskOutcome,
+    BlockingBody, BoxFuture, Prepare, RunError, RunTask, Said, Steering, TaskContext, TaskOutcome,
 };
 
 /// The delay before a synchronous task is claimed again after no thread could be started for it.
@@ -123,10 +123,11 @@ async fn run_blocking(
 }
 
 /// The end of a run, with the progress and log lines that have not been stored yet.
-fn ended(task: Claimed, cell: CellId, permit: Permit, kind: Option<FinishKind>, words: FinalReport) -> Ended {
+fn ended(task: Claimed, cell: CellId, permit: Permit, kind: Option<FinishKind>, words: Said) -> Ended {
     let finish = kind.map(|kind| {
         let mut finish = Finish::new(task.run, kind);
-        (finish.progress, finish.lines) = words;
+        (finish.progress, finish.lines) = (words.progress, words.lines);
+        finish.lines_before = Some(words.lines_before);
         finish
     });
     Ended { run: task.run, name: task.name, cell, permit, finish }

@@ -95,6 +95,7 @@ impl Store for Guarded {
     }
 
     guarded! {
+        migrate() -> ();
         leave(instance: InstanceId) -> ();
         insert(batch: Arc<InsertBatch>) -> Vec<Result<Vec<Inserted>, Refusal>>;
         claim(claim: Claim) -> Claims;
@@ -114,6 +115,7 @@ impl Store for Guarded {
         queues() -> Vec<QueueInfo>;
         queue_states() -> Vec<QueueState>;
         set_queue(queue: String, config: Option<QueueConfig>) -> ();
+        replace_queue(queue: String, from: Option<QueueConfig>, to: Option<QueueConfig>) -> bool;
         instances() -> Vec<InstanceInfo>;
         cancel(ids: Vec<TaskId>, reason: String) -> Vec<CancelOutcome>;
         cancel_by_run_key(run_key: String) -> Vec<TaskId>;

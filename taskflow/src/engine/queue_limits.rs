@@ -1,12 +1,11 @@
 //! The current limits of each queue: those of this program, unless the store has others.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use parking_lot::RwLock;
 
 use crate::model::{AddError, QueueConfig, error::closest};
-use crate::store::{QueueState, SharedLimits};
+use crate::store::QueueState;
 
 /// The queues that this program configures, with their current limits.
 #[derive(Debug)]
@@ -21,15 +20,11 @@ struct Now {
     stored: Vec<QueueState>,
     /// The stored configurations by queue.
     configs: HashMap<String, QueueConfig>,
-    /// The limits over all processes, as claims pass them to the store.
-    shared: Arc<[(Arc<str>, SharedLimits)]>,
 }
 
 impl Queues {
     pub(crate) fn new(program: HashMap<String, QueueConfig>) -> Self {
-        let now =
-            Now { stored: Vec::new(), configs: HashMap::new(), shared: shared(&program, &HashMap::new()) };
-        Self { program, now: RwLock::new(now) }
+        Self { program, now: RwLock::new(Now { stored: Vec::new(), configs: HashMap::new() }) }
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
@@ -66,11 +61,6 @@ impl Queues {
         Ok((config.max_size, config.record_rejected))
     }
 
-    /// The limits over all processes, as claims pass them to the store.
-    pub(crate) fn shared(&self) -> Arc<[(Arc<str>, SharedLimits)]> {
-        self.now.read().shared.clone()
-    }
-
     /// Calls `take` with the current configuration of each queue.
     pub(super) fn each(&self, mut take: impl FnMut(&str, &QueueConfig)) {
         let now = self.now.read();
@@ -86,18 +76,7 @@ impl Queues {
         }
         let configs = stored.iter().filter_map(|state| Some((state.name.clone(), state.config.clone()?)));
         let configs: HashMap<_, _> = configs.collect();
-        let shared = shared(&self.program, &configs);
-        *self.now.write() = Now { stored, configs, shared };
+        *self.now.write() = Now { stored, configs };
         true
     }
-}
-
-fn shared(
-    program: &HashMap<String, QueueConfig>,
-    stored: &HashMap<String, QueueConfig>,
-) -> Arc<[(Arc<str>, SharedLimits)]> {
-    let limits = program
-        .iter()
-        .map(|(name, own)| (Arc::from(name.as_str()), SharedLimits::of(stored.get(name).unwrap_or(own))));
-    limits.filter(|(_, limits)| limits.any()).collect()
 }

@@ -37,9 +37,11 @@ pub(crate) async fn refresh(core: &Core, worker: Option<&Worker>) -> Result<(), 
 
 /// Applies the current limits to the slots.
 pub(crate) fn apply(core: &Core, worker: &Worker) {
+    let mut limits = Vec::new();
     core.queues.each(|name, config| {
-        worker.slots.set_limit(name, config.concurrency, SharedLimits::of(config).any());
+        limits.push((name.to_owned(), config.concurrency, SharedLimits::of(config)));
     });
+    worker.slots.set_limits(&limits);
     // These tasks were claimed under other limits, or before a pause.
     worker.give_back_waiting(true);
     // A queue may have been resumed, or its limit raised.

@@ -23,20 +23,21 @@ pub(crate) async fn report(worker: Arc<Worker>) {
         let mut reports = Vec::new();
         for context in worker.env.report_queue.with_reports() {
             let Some(run) = core.runs.find(context.id()) else { continue };
-            if let Some((progress, lines)) = context.begin_report() {
-                reports.push(Report::new(run, progress, lines));
-                with_reports.push(context);
+            if let Some(said) = context.begin_report() {
+                let mut report = Report::new(run, said.progress.clone(), said.lines.clone());
+                report.lines_before = Some(said.lines_before);
+                reports.push(report);
+                with_reports.push((context, said));
             }
         }
         if reports.is_empty() {
             continue;
         }
-        let reports = Arc::new(reports);
         // A stale report belongs to a run whose lease is lost, which its renewal reports too.
-        let answer = caught(core.call("a report", core.store.report(reports.clone()))).await;
-        let stored = matches!(answer, Ok(Ok(_)));
-        for (context, report) in with_reports.iter().zip(&*reports) {
-            context.reported((!stored).then(|| (report.progress.clone(), report.lines.clone())));
+        let answer = caught(core.call("a report", core.store.report(Arc::new(reports)))).await;
+        let is_stored = matches!(answer, Ok(Ok(_)));
+        for (context, said) in with_reports {
+            context.reported(said, is_stored);
         }
         if let Err(panic) = answer {
             // Recorded here and not by the supervision: the reporting runs wait for the answer above.

@@ -41,6 +41,7 @@ impl Admitted {
             log_room: TaskContext::MAX_LOG_LINES
                 .checked_sub(task.log_lines)
                 .zip(TaskContext::MAX_LOG_BYTES.checked_sub(task.log_bytes)),
+            log_lines: task.log_lines,
         });
         let expires = task.expires_in.map(|length| seam.in_time(length));
         Self { task, descriptor: known.task, context, cell, expires }

@@ -19,7 +19,7 @@ pub(crate) use self::permit::Permit;
 use self::permit::{Capacity, Held, Place};
 use super::prefetch::{Bodies, MAX_BUFFERED, PrefetchWindow};
 use crate::seam::{Instant, Seam};
-use crate::store::ClaimQueue;
+use crate::store::{ClaimQueue, ClaimQueues, SharedLimits};
 
 /// The slots of this process. `T` is a claimed task.
 #[derive(Debug)]
@@ -50,6 +50,10 @@ struct SlotState<T> {
     closed: bool,
     free_threads: usize,
     queues: Vec<QueueSlots>,
+    /// These queues as all claims share them.
+    served: ClaimQueues,
+    /// The queues with runs, and some whose runs have ended: those that may have less room than their limit.
+    busy: Vec<usize>,
     /// Prefetched tasks that wait for a slot, each with the time it was admitted.
     ready: VecDeque<(T, Place, Instant)>,
     window: PrefetchWindow,
@@ -64,10 +68,11 @@ struct SlotState<T> {
 struct QueueSlots {
     name: Arc<str>,
     limit: Option<usize>,
-    /// The store enforces limits over all processes for this queue when it claims.
-    shared: bool,
+    /// The store enforces these limits over all processes when it claims.
+    shared: SharedLimits,
     /// The runs of this queue.
     taken: usize,
+    is_busy: bool,
 }
 
 impl QueueSlots {
@@ -76,7 +81,15 @@ impl QueueSlots {
     }
 
     fn has_limits(&self) -> bool {
-        self.shared || self.limit.is_some()
+        self.shared.any() || self.limit.is_some()
+    }
+
+    fn served(&self) -> ClaimQueue {
+        let limit = self.limit.unwrap_or(usize::MAX);
+        // A prefetched task would count against the limit of its queue without running.
+        let mut queue = ClaimQueue::new(Arc::clone(&self.name), limit);
+        (queue.prefetch, queue.shared) = (!self.has_limits(), self.shared);
+        queue
     }
 }
 
@@ -88,7 +101,7 @@ pub(crate) struct ClaimBudget {
     pub(crate) prefetch: usize,
     /// How many tasks of `limit` may be synchronous.
     pub(crate) threads: usize,
-    pub(crate) queues: Vec<ClaimQueue>,
+    pub(crate) queues: ClaimQueues,
     asked: Instant,
 }
 
@@ -119,7 +132,10 @@ impl<T: Send + 'static> Slots<T> {
     ) -> Self {
         let queues: Vec<_> = queues
             .into_iter()
-            .map(|(name, limit)| QueueSlots { name, limit, shared: false, taken: 0 })
+            .map(|(name, limit)| {
+                let shared = SharedLimits::default();
+                QueueSlots { name, limit, shared, taken: 0, is_busy: false }
+            })
             .collect();
         Self {
             indices: queues.iter().enumerate().map(|(index, queue)| (queue.name.clone(), index)).collect(),
@@ -131,7 +147,9 @@ impl<T: Send + 'static> Slots<T> {
                 recalled: false,
                 closed: false,
                 free_threads: threads,
+                served: queues.iter().map(QueueSlots::served).collect(),
                 queues,
+                busy: Vec::new(),
                 ready: VecDeque::new(),
                 window: PrefetchWindow::new(total, max_prefetch),
                 needs_slot: false,
@@ -145,12 +163,17 @@ impl<T: Send + 'static> Slots<T> {
         }
     }
 
-    /// Sets the limit of a queue in this process, and whether claims enforce limits over all processes. Running tasks go
-    /// on; the caller must return the tasks that wait for a slot.
-    pub(crate) fn set_limit(&self, queue: &str, limit: Option<usize>, shared: bool) {
-        let Some(index) = self.indices.get(queue) else { return };
-        let queue = &mut self.state.lock().queues[*index];
-        (queue.limit, queue.shared) = (limit, shared);
+    /// Sets the limits of these queues: in this process, and over all processes. Running tasks go on; the caller must
+    /// return the tasks that wait for a slot.
+    pub(crate) fn set_limits(&self, limits: &[(String, Option<usize>, SharedLimits)]) {
+        let mut state = self.state.lock();
+        for (queue, limit, shared) in limits {
+            if let Some(index) = self.indices.get(&**queue) {
+                let queue = &mut state.queues[*index];
+                (queue.limit, queue.shared) = (*limit, *shared);
+            }
+        }
+        state.served = state.queues.iter().map(QueueSlots::served).collect();
     }
 
     /// Takes a slot for a task of `queue`, if one is free. A queue that does not run here has no slots. In a queue with
@@ -160,7 +183,7 @@ impl<T: Send + 'static> Slots<T> {
         let index = *self.indices.get(queue)?;
         let mut state = self.state.lock();
         let free = if state.claiming || state.closed { 0 } else { state.prompt() };
-        if state.queues[index].shared
+        if state.queues[index].shared.any()
             || (state.needs_slot && !eager)
             || state.queues[index].free(free) == 0
             || state.runs >= self.total.saturating_add(self.max_prefetch)
@@ -247,12 +270,7 @@ impl<T: Send + 'static> Slots<T> {
             _ => state.window.reach().min(limit - slots),
         };
         let limit = slots + prefetch;
-        let queues = state.queues.iter().map(|queue| ClaimQueue {
-            // A prefetched task would count against the limit of its queue without running.
-            prefetch: !queue.has_limits(),
-            ..ClaimQueue::new(queue.name.clone(), queue.free(limit))
-        });
-        let queues = queues.filter(|queue| queue.limit > 0).collect();
+        let queues = state.room();
         let threads = self.threads.map_or(limit, |_| state.free_threads.min(limit));
         ClaimBudget { limit, prefetch, threads, queues, asked: self.seam.instant() }
     }
@@ -356,7 +374,25 @@ impl<T> SlotState<T> {
     fn reserve(&mut self, place: Place) {
         self.runs += 1;
         self.free_threads = self.free_threads.saturating_sub(usize::from(place.blocking));
-        self.queues[place.queue].taken += 1;
+        let queue = &mut self.queues[place.queue];
+        queue.taken += 1;
+        if !std::mem::replace(&mut queue.is_busy, true) {
+            self.busy.push(place.queue);
+        }
+    }
+
+    /// The queues, each with the room that its runs leave.
+    fn room(&mut self) -> ClaimQueues {
+        let mut served = self.served.clone();
+        self.busy.retain(|&place| {
+            let queue = &mut self.queues[place];
+            queue.is_busy = queue.taken > 0;
+            if let Some(limit) = queue.limit {
+                served.lower_at(place, limit.saturating_sub(queue.taken));
+            }
+            queue.is_busy
+        });
+        served
     }
 
     /// Takes back the capacity that a permit held.

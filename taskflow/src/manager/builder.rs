@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 
 use super::TaskManager;
 use super::provided::OwnManager;
+use super::starting::{could_not_be_opened, join, log_start, spawn, watch_others};
 use crate::engine::blocking::BlockingPool;
 use crate::engine::catalogue::{self, Catalogue, DeclaredQueue};
 use crate::engine::core::{Core, Settings};
@@ -15,12 +16,9 @@ use crate::engine::joining::Starting;
 use crate::engine::queue_limits::Queues;
 use crate::engine::queue_watch;
 use crate::engine::slots::Slots;
-use crate::engine::supervision::supervise;
 use crate::engine::worker::Worker;
-use crate::engine::{
-    end_reader, listener, panics, prune, recovery, reporter, schedule, statistics, unknown_tasks, viewer,
-};
-use crate::model::{Error, InstanceInfo, QueueConfig, StoreError, StoreErrorKind, TaskStatus, limits};
+use crate::engine::{panics, prune, recovery, reporter, schedule, unknown_tasks, viewer};
+use crate::model::{Error, InstanceInfo, QueueConfig, TaskStatus, limits};
 use crate::seam::Seam;
 use crate::store::{IntoStore, Retention, StoreSource};
 use crate::task::{Registry, States};
@@ -308,16 +306,38 @@ impl TaskManagerBuilder {
         Ok(manager)
     }
 
+    /// Makes the store, or brings its tables up to date, and does nothing else: for a deployment that migrates before its
+    /// processes start. Any number of processes may do so at once. [`start`](Self::start) does the same by itself.
+    ///
+    /// ```
+    /// # async fn demo() -> Result<(), taskflow::Error> {
+    /// taskflow::TaskManager::builder().store("sqlite://tasks.db").migrate().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When the store cannot be opened or refuses, or was made by a newer version.
+    pub async fn migrate(mut self) -> Result<(), Error> {
+        let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        let source = self.store.take().unwrap_or_else(|| "memory:".into_source());
+        let opened = self.seam.spawn_blocking(&runtime, || source.open()).await;
+        let store = opened.map_err(|_| could_not_be_opened())??;
+        Ok(store.migrate().await?)
+    }
+
     /// Connects to the store without running tasks: to add, read and control them. The process still recovers runs that
     /// other processes lost, so that callers waiting for them here get their results.
+    ///
+    /// It neither makes a store nor changes its tables: only [`start`](Self::start) and [`migrate`](Self::migrate) do.
     ///
     /// If the store refuses writes (a full disk, a read-only file or server, a user with read permission only), the manager
     /// is read-only: reads work, everything else fails with the store's error, and [`health`](TaskManager::health) shows
     /// it. The manager becomes writable as soon as the store accepts writes.
     ///
     /// # Errors
-    /// When the store cannot be opened or a limit is invalid. An error, or dropping this future, leaves nothing behind: no
-    /// thread, no connection, no instance in the store.
+    /// When the store cannot be opened, when nobody has made one there yet, or when a limit is invalid. An error, or dropping
+    /// this future, leaves nothing behind: no thread, no connection, no instance in the store.
     pub async fn connect(mut self) -> Result<TaskManager, Error> {
         panics::remember_places();
         let core = self.core(false, Vec::new()).await?;
@@ -343,14 +363,9 @@ impl TaskManagerBuilder {
         let retention = self.retentions()?;
         let source = self.store.take().unwrap_or_else(|| "memory:".into_source());
         // Opening a file blocks, so do it on a blocking thread. If this future is dropped, that thread closes the file.
-        let opened = seam.spawn_blocking(&runtime, || source.open()).await;
-        let ended = |_| {
-            StoreError::new(
-                StoreErrorKind::Unavailable,
-                "the store could not be opened: opening it panicked, or the runtime is shutting down",
-            )
-        };
-        let store = opened.map_err(ended)??;
+        let open = move || if runs { source.open() } else { source.open_existing() };
+        let opened = seam.spawn_blocking(&runtime, open).await;
+        let store = opened.map_err(|_| could_not_be_opened())??;
         let settings = Settings {
             lease: self.lease,
             retention,
@@ -444,65 +459,6 @@ impl TaskManagerBuilder {
     fn threads(&self) -> usize {
         self.max_blocking_threads.unwrap_or(self.max_concurrent_tasks).min(self.max_concurrent_tasks)
     }
-}
-
-/// Registers this process with the store and reads the stored queue limits. After an error it is unregistered again.
-async fn join(starting: Starting, core: &Core) -> Result<Starting, Error> {
-    let joined = async {
-        match starting.join().await {
-            Err(Error::Store(error)) if !core.instance.runs => {
-                core.look_only(viewer::can_look(core, error).await?);
-            }
-            joined => joined?,
-        }
-        // Stored limits and pauses must apply from the first claim on.
-        Ok(queue_watch::refresh(core, None).await?)
-    };
-    match joined.await {
-        Ok(()) => Ok(starting),
-        Err(error) => {
-            starting.give_up().await;
-            Err(error)
-        }
-    }
-}
-
-/// Starts the parts of the engine that every process needs, whether or not it runs tasks.
-fn watch_others(core: &Arc<Core>, worker: Option<&Arc<Worker>>) {
-    let with = |core: &Arc<Core>| (core.clone(), worker.cloned());
-    let parts = with(core);
-    spawn(core, "the listener", move || listener::listen(parts.0.clone(), parts.1.clone()));
-    let parts = with(core);
-    spawn(core, "the queue watch", move || queue_watch::watch(parts.0.clone(), parts.1.clone()));
-    let shared = core.clone();
-    spawn(core, "the reader of results", move || end_reader::read(shared.clone()));
-    if core.settings.stats {
-        let shared = core.clone();
-        spawn(core, "the statistics", move || statistics::keep(shared.clone()));
-    }
-    let parts = with(core);
-    spawn(core, "the recovery", move || recovery::watch(parts.0.clone(), parts.1.clone()));
-}
-
-/// Starts a part of the engine under supervision: after a panic it is started again.
-fn spawn<F: Future<Output = ()> + Send + 'static>(
-    core: &Arc<Core>,
-    part: &'static str,
-    start: impl FnMut() -> F + Send + 'static,
-) {
-    core.spawn(supervise(core.clone(), part, start));
-}
-
-fn log_start(core: &Core, registry: &Registry) {
-    let tasks: Vec<_> = registry.tasks().iter().map(|task| task.config().name).collect();
-    tracing::info!(
-        store = %core.store.location(),
-        instance = %core.instance.id,
-        tasks = ?tasks,
-        "taskflow {} runs {} tasks",
-        core.instance.version,
-        tasks.len(),
-    );
 }
 
 impl std::fmt::Debug for TaskManagerBuilder {

@@ -13,6 +13,7 @@ mod provided;
 mod queues;
 mod reads;
 mod schedules;
+mod starting;
 mod statistics;
 mod watch;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

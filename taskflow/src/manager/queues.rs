@@ -75,6 +75,49 @@ impl TaskManager {
         self.store_queue(queue, Some(config)).await
     }
 
+    /// Changes the limits of a queue: stores what `change` makes of those in force, as [`set_queue`](Self::set_queue) does.
+    /// If somebody else changes them at the same time, `change` is called again with the new ones, so no change is lost.
+    /// Stores nothing if `change` changes nothing. Returns the limits.
+    ///
+    /// ```
+    /// # async fn demo(tasks: taskflow::TaskManager) -> Result<(), taskflow::Error> {
+    /// tasks.change_queue("mail", |limits| limits.global_concurrency(20)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`set_queue`](Self::set_queue).
+    pub async fn change_queue(
+        &self,
+        queue: &str,
+        change: impl Fn(QueueConfig) -> QueueConfig,
+    ) -> Result<QueueConfig, Error> {
+        self.must_know(queue).await?;
+        let core = &self.0.core;
+        loop {
+            let stored = core.read("a read of the queues", core.store.queue_states()).await?;
+            let stored = stored.into_iter().find(|state| state.name == queue).and_then(|state| state.config);
+            let before = match &stored {
+                Some(config) => config.clone(),
+                None => self
+                    .queues()
+                    .await?
+                    .iter()
+                    .find(|info| info.name == queue)
+                    .map(QueueInfo::config)
+                    .unwrap_or_default(),
+            };
+            let after = change(before.clone());
+            after.check()?;
+            let replace = || core.store.replace_queue(queue.to_owned(), stored.clone(), Some(after.clone()));
+            if before == after || core.call("a change of a queue", replace()).await? {
+                queue_watch::refresh(core, self.0.worker.as_deref()).await?;
+                return Ok(after);
+            }
+        }
+    }
+
     /// Removes the limits that [`set_queue`](Self::set_queue) stored: the limits in each program apply again. A paused
     /// queue stays paused.
     ///

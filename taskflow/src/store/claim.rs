@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::model::{InstanceId, QueueConfig, RateLimit, RetryPolicy, TaskId, TaskStatus};
+use super::claim_queues::{ClaimQueue, ClaimQueues, SharedLimits};
+use crate::model::{InstanceId, RetryPolicy, TaskId, TaskStatus};
 
 /// The identity of one run, or one hold, of a task. Every write of that run must name it.
 ///
@@ -40,9 +41,9 @@ pub struct Claim {
     pub lease: Duration,
     /// The task names and aliases that the instance knows. The store gives it no other task.
     pub names: Arc<[Arc<str>]>,
-    /// The queues that the instance works on, each with the most tasks it can take from it now. The store looks at no
-    /// other queue.
-    pub queues: Vec<ClaimQueue>,
+    /// The queues that the instance works on, each with the most tasks it can take from it now, and with its limits over
+    /// all processes. The store looks at no other queue.
+    pub queues: ClaimQueues,
     /// The most tasks that the instance can take in all.
     pub limit: usize,
     /// How many of `limit` the instance would prefetch: it has `limit - prefetch` free slots.
@@ -53,61 +54,6 @@ pub struct Claim {
     /// answer ends at the first task that may not be prefetched, and [`Claims::needs_slot`] is set: the claim passes
     /// over no task in favour of a younger or less urgent one.
     pub prefetch: usize,
-    /// The limits of these queues over all processes together, see [`SharedLimits`]. Queues without such limits are not
-    /// listed.
-    pub limits: Arc<[(Arc<str>, SharedLimits)]>,
-}
-
-/// A queue from which a [`Claim`] takes tasks, and how many.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ClaimQueue {
-    /// The queue.
-    pub name: Arc<str>,
-    /// The most tasks that the instance can take from it now.
-    pub limit: usize,
-    /// Whether its tasks may be prefetched. They may not if a task that waits in the instance would use up a limit of
-    /// the queue.
-    pub prefetch: bool,
-}
-
-impl ClaimQueue {
-    /// A queue whose tasks may be prefetched.
-    #[must_use]
-    pub fn new(name: Arc<str>, limit: usize) -> Self {
-        Self { name, limit, prefetch: true }
-    }
-}
-
-/// Limits of one queue over all processes together. They are part of the request because the claiming process knows the
-/// configuration of its program and the stored one. The store makes them hold against every other process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SharedLimits {
-    /// At most this many of its tasks run at once.
-    pub global_concurrency: Option<usize>,
-    /// At most this many of its tasks with the same concurrency key run at once.
-    pub key_concurrency: Option<usize>,
-    /// How often its tasks may start; see [`StartWindow`](super::StartWindow).
-    pub rate_limit: Option<RateLimit>,
-}
-
-impl SharedLimits {
-    /// The shared limits of a queue configuration.
-    #[must_use]
-    pub fn of(config: &QueueConfig) -> Self {
-        Self {
-            global_concurrency: config.global_concurrency,
-            key_concurrency: config.key_concurrency,
-            rate_limit: config.rate_limit,
-        }
-    }
-
-    /// Whether any limit is set.
-    #[must_use]
-    pub fn any(&self) -> bool {
-        *self != Self::default()
-    }
 }
 
 impl Claim {
@@ -121,7 +67,32 @@ impl Claim {
         limit: usize,
     ) -> Self {
         let queues = queues.into_iter().map(|(name, limit)| ClaimQueue::new(name, limit)).collect();
-        Self { instance, lease, names, queues, limit, prefetch: 0, limits: Arc::from([]) }
+        Self::of(instance, lease, names, queues, limit)
+    }
+
+    /// A request for up to `limit` tasks of these queues. The instance has a free slot for each of them.
+    #[must_use]
+    pub fn of(
+        instance: InstanceId,
+        lease: Duration,
+        names: Arc<[Arc<str>]>,
+        queues: ClaimQueues,
+        limit: usize,
+    ) -> Self {
+        Self { instance, lease, names, queues, limit, prefetch: 0 }
+    }
+
+    /// The same request with these limits of one of its queues over all processes.
+    #[must_use]
+    pub fn with_limits(mut self, queue: &str, limits: SharedLimits) -> Self {
+        let change = |mut asked: ClaimQueue| {
+            if *asked.name == *queue {
+                asked.shared = limits;
+            }
+            asked
+        };
+        self.queues = self.queues.iter().map(change).collect();
+        self
     }
 
     /// The number of free slots: `limit - prefetch`.

@@ -33,7 +33,8 @@ pub type HintStream = Pin<Box<dyn Stream<Item = Hint> + Send>>;
 /// stored as durably as the store's settings say. The engine may repeat a call that failed with a
 /// [transient](StoreError::is_transient) error. So inserting an id twice inserts it once, and a repeated finish or
 /// release is recognized as a repetition ([`Finished::Repeated`](super::Finished::Repeated)). A repeated report is
-/// harmless: it is stale if the run has ended, else it may store its log lines twice.
+/// stale if the run has ended; else it stores no line twice, because it says
+/// [where its lines begin](super::Report::lines_before).
 ///
 /// **Cancelling a call's future does not undo it.** A store finishes what it began. A claim is the exception if its
 /// answer was lost, or if nobody waits for the answer any more: the instance does not know of the claimed runs. The
@@ -57,7 +58,7 @@ pub type HintStream = Pin<Box<dyn Stream<Item = Hint> + Send>>;
 /// and at most one task that waits for its first attempt has a given run key. Both rules hold at every instant and
 /// across all processes.
 ///
-/// **Limits.** The limits of a queue in [`Claim::limits`](super::Claim::limits) hold at every instant and across all
+/// **Limits.** The limits of a queue in [`ClaimQueue::shared`](super::ClaimQueue::shared) hold at every instant and across all
 /// processes: at most `global_concurrency` tasks of the queue run, at most `key_concurrency` tasks of one concurrency
 /// key run, and no more tasks start than [`StartWindow`](super::StartWindow) has free by the store's clock. Every claim
 /// that starts tasks of a queue with a rate limit counts them in that window. A lease at insert counts as a running
@@ -80,9 +81,16 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
         Capabilities::default()
     }
 
-    /// Registers this process. The engine calls it once, before any other call. It brings the schema up to date under a
-    /// lock, so that any number of processes may start at once, and it refuses a schema that is newer than this version
-    /// of the store knows. Joining again under the same id refreshes the entry.
+    /// Makes the schema, or brings it up to date, under a lock, so that any number of processes may do so at once. It
+    /// refuses a schema that is newer than this version of the store knows. The default is that of a store that needs none.
+    fn migrate(&self) -> StoreFuture<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Registers this process. The engine calls it once, before any other call. If the process
+    /// [runs tasks](InstanceInfo::runs), the store [migrates](Self::migrate) first. Any other process changes no schema: it
+    /// is refused with [`StoreErrorKind::NotAStore`] where there is none of this version. Joining again under the same id
+    /// refreshes the entry.
     fn join<'a>(&'a self, instance: &'a InstanceInfo) -> StoreFuture<'a, ()>;
 
     /// Removes a process that shuts down in order. Runs that it still has are lost at once. The engine has finished
@@ -245,6 +253,15 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
 
     /// Stores the configuration of a queue for all processes; `None` deletes it.
     fn set_queue(&self, queue: String, config: Option<QueueConfig>) -> StoreFuture<'_, ()>;
+
+    /// The same if the stored configuration is `from`; a stored one that cannot be read counts as none. Answers whether it
+    /// was: else nothing changes. Two processes that change one configuration at once lose no change that way.
+    fn replace_queue(
+        &self,
+        queue: String,
+        from: Option<QueueConfig>,
+        to: Option<QueueConfig>,
+    ) -> StoreFuture<'_, bool>;
 
     /// The processes that are alive as far as the store knows, oldest first. The start of a process is the time at
     /// which it first joined, by the store's clock.

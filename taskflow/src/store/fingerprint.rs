@@ -13,6 +13,17 @@ pub(super) fn of<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     format!("{hash:016x}")
 }
 
+/// The error of a place where nobody has made a store yet, for a process that only connects.
+pub(super) fn missing(location: &str) -> StoreError {
+    StoreError::new(
+        StoreErrorKind::NotAStore,
+        format!(
+            "there is no store at {location} yet; start a manager on it with `.start()`, or run `taskflow migrate`: \
+             only these make the tables"
+        ),
+    )
+}
+
 /// The error of a store that another development version made.
 pub(super) fn refused(location: &str) -> StoreError {
     StoreError::new(

@@ -15,6 +15,9 @@ pub struct Finish {
     pub kind: FinishKind,
     /// Lines that it logged and that were not reported before.
     pub lines: Vec<LogLine>,
+    /// How many lines the task had before these, over all its attempts; `None` if that is not known. A store that has more
+    /// has some of these already, from a report that was repeated because its answer was lost, and skips them.
+    pub lines_before: Option<u32>,
     /// Its last progress, if that was not reported before.
     pub progress: Option<Progress>,
 }
@@ -23,7 +26,13 @@ impl Finish {
     /// An end with no log lines and no progress left to store.
     #[must_use]
     pub fn new(run: RunRef, kind: FinishKind) -> Self {
-        Self { run, kind, lines: Vec::new(), progress: None }
+        Self { run, kind, lines: Vec::new(), lines_before: None, progress: None }
+    }
+
+    /// The lines that a store does not have yet which has `stored` lines of the task.
+    #[must_use]
+    pub fn new_lines(&self, stored: u32) -> &[LogLine] {
+        new_lines(&self.lines, self.lines_before, stored)
     }
 }
 
@@ -88,14 +97,28 @@ pub struct Report {
     pub progress: Option<Progress>,
     /// New lines that it logged.
     pub lines: Vec<LogLine>,
+    /// How many lines the task had before these, over all its attempts; `None` if that is not known. A store that has more
+    /// has some of these already, from a report that was repeated because its answer was lost, and skips them.
+    pub lines_before: Option<u32>,
 }
 
 impl Report {
     /// A report of this progress and these lines.
     #[must_use]
     pub fn new(run: RunRef, progress: Option<Progress>, lines: Vec<LogLine>) -> Self {
-        Self { run, progress, lines }
+        Self { run, progress, lines, lines_before: None }
     }
+
+    /// The lines that a store does not have yet which has `stored` lines of the task.
+    #[must_use]
+    pub fn new_lines(&self, stored: u32) -> &[LogLine] {
+        new_lines(&self.lines, self.lines_before, stored)
+    }
+}
+
+fn new_lines(lines: &[LogLine], before: Option<u32>, stored: u32) -> &[LogLine] {
+    let known = before.map_or(0, |before| stored.saturating_sub(before));
+    lines.get(known as usize..).unwrap_or_default()
 }
 
 /// The end of one hold, under its fence, for [`Store::release`](super::Store::release).

@@ -5,6 +5,7 @@
 //! implementation: `taskflow::testing::contract`, of the feature `store-contract`.
 
 mod claim;
+mod claim_queues;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod codec;
 mod contract;
@@ -36,9 +37,8 @@ mod url;
 mod window;
 
 pub use crate::model::recovery_policy::{AfterLoss, LostRun};
-pub use claim::{
-    Claim, ClaimQueue, Claimed, Claims, Recovered, RecoveredFrom, Renewal, Renewed, RunRef, SharedLimits,
-};
+pub use claim::{Claim, Claimed, Claims, Recovered, RecoveredFrom, Renewal, Renewed, RunRef};
+pub use claim_queues::{ClaimQueue, ClaimQueues, SharedLimits};
 pub use contract::{Capabilities, Hint, HintStream, QueueState, Store, StoreFuture};
 pub use document::{Document, DocumentQuery, DocumentWrite};
 pub use end::TaskEnd;

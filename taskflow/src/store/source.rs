@@ -45,13 +45,22 @@ enum Source {
 }
 
 impl StoreSource {
-    /// Opens the store. For a file this blocks for a few milliseconds. A server is not contacted yet.
+    /// Opens the store, for a process that makes none: a file must be there already.
+    pub(crate) fn open_existing(self) -> Result<Arc<dyn Store>, Error> {
+        match self.0 {
+            Source::Url(url) => open(&url, false),
+            Source::Store(store) => Ok(store),
+        }
+    }
+
+    /// Opens the store; a file that is not there yet is made. For a file this blocks for a few milliseconds. A server is not
+    /// contacted yet.
     ///
     /// # Errors
     /// [`Error::StoreUrl`] for a URL that cannot be used, and [`Error::Store`] for a file that cannot be opened.
     pub fn open(self) -> Result<Arc<dyn Store>, Error> {
         match self.0 {
-            Source::Url(url) => open(&url),
+            Source::Url(url) => open(&url, true),
             Source::Store(store) => Ok(store),
         }
     }
@@ -96,7 +105,8 @@ impl IntoStore for &String {
     }
 }
 
-fn open(url: &str) -> Result<Arc<dyn Store>, Error> {
+#[cfg_attr(not(feature = "sqlite"), allow(unused_variables, reason = "only a file is made"))]
+fn open(url: &str, makes: bool) -> Result<Arc<dyn Store>, Error> {
     let refuse = |message: String| Err(Error::StoreUrl { url: without_password(url), message });
     let Some((scheme, rest)) = url.split_once(':') else {
         return refuse("it has no scheme; write `memory:` or `sqlite://tasks.db`".to_owned());
@@ -106,7 +116,7 @@ fn open(url: &str) -> Result<Arc<dyn Store>, Error> {
         "memory" => refuse("`memory:` takes nothing after the colon".to_owned()),
         #[cfg(feature = "sqlite")]
         "sqlite" => match rest.strip_prefix("//") {
-            Some(rest) => super::SqliteStore::from_url(url, rest),
+            Some(rest) => super::SqliteStore::from_url(url, rest, makes),
             None => refuse("write `sqlite://relative.db` or `sqlite:///absolute.db`".to_owned()),
         },
         #[cfg(not(feature = "sqlite"))]
@@ -135,7 +145,7 @@ mod tests {
     use super::*;
 
     fn refusal(url: &str) -> String {
-        open(url).expect_err(url).to_string()
+        open(url, true).expect_err(url).to_string()
     }
 
     #[test]
@@ -169,7 +179,7 @@ mod tests {
             proptest::prop_assume!(joint != "@" || pieces.len() == 1 || !shape.ends_with("://app:PASSWORD"));
             let password = pieces.join(joint);
             let url = shape.replace("PASSWORD", &password).replace("SCHEME", scheme);
-            let shown = match open(&url) {
+            let shown = match open(&url, true) {
                 Err(error) => format!("{error} {error:?}"),
                 Ok(store) => format!("{} {store:?}", store.location()),
             };
@@ -212,8 +222,8 @@ mod tests {
             assert!(text.contains("percent-encode") && !text.contains("s3cret"), "{text}");
             let text = refusal(&format!("{scheme}://app%3As3cret@db"));
             assert!(text.contains("percent-encode") && !text.contains("s3cret"), "{text}");
-            open(&format!("{scheme}://app:s3%2Fcret@db/0")).expect("it is percent-encoded");
-            open(&format!("{scheme}://[::1]:6379/0")).expect("an address");
+            open(&format!("{scheme}://app:s3%2Fcret@db/0"), true).expect("it is percent-encoded");
+            open(&format!("{scheme}://[::1]:6379/0"), true).expect("an address");
         }
     }
 }

@@ -61,6 +61,8 @@ pub(crate) struct ContextParts {
     /// The number of log lines and of message bytes that this run may still log; `None` if an earlier run has already logged
     /// the note that further lines are dropped.
     pub(crate) log_room: Option<(u32, u32)>,
+    /// The number of log lines of earlier runs.
+    pub(crate) log_lines: u32,
 }
 
 /// The progress and log lines of a run that have not been stored yet.
@@ -68,6 +70,8 @@ pub(crate) struct ContextParts {
 pub(crate) struct PendingReport {
     pub(crate) progress: Option<Progress>,
     pub(crate) lines: Vec<LogLine>,
+    /// How many lines of this run are stored.
+    stored: u32,
     used: (u32, u32),
     truncated: bool,
     announced: bool,
@@ -75,8 +79,14 @@ pub(crate) struct PendingReport {
     ended: bool,
 }
 
-/// The progress and log lines that are stored together with the outcome of a run.
-pub(crate) type FinalReport = (Option<Progress>, Vec<LogLine>);
+/// Progress and log lines to store, during a run or together with its outcome.
+#[derive(Clone, Debug)]
+pub(crate) struct Said {
+    pub(crate) progress: Option<Progress>,
+    pub(crate) lines: Vec<LogLine>,
+    /// How many lines the task had before these.
+    pub(crate) lines_before: u32,
+}
 
 /// The environment that all runs of a process share.
 #[derive(Debug)]
@@ -309,19 +319,28 @@ impl TaskContext {
 
     /// Takes the progress and log lines since the last report, to store them while the task runs. The caller must then call
     /// [`reported`](Self::reported). `None` if there is nothing to report, or the final report has been taken.
-    pub(crate) fn begin_report(&self) -> Option<(Option<Progress>, Vec<LogLine>)> {
+    pub(crate) fn begin_report(&self) -> Option<Said> {
         let mut pending = self.0.pending.lock();
         pending.announced = false;
         if pending.ended || (pending.progress.is_none() && pending.lines.is_empty()) {
             return None;
         }
         pending.reporting = true;
-        Some((pending.progress.take(), mem::take(&mut pending.lines)))
+        Some(self.take(&mut pending))
     }
 
-    /// Ends a report. If it was not stored, its lines are put back before the lines that were logged since.
-    pub(crate) fn reported(&self, not_stored: Option<(Option<Progress>, Vec<LogLine>)>) {
-        if let Some((progress, mut lines)) = not_stored {
+    fn take(&self, pending: &mut PendingReport) -> Said {
+        let lines_before = self.0.parts.log_lines.saturating_add(pending.stored);
+        Said { progress: pending.progress.take(), lines: mem::take(&mut pending.lines), lines_before }
+    }
+
+    /// Ends a report. If nobody knows that it was stored, its lines are put back before the lines that were logged since.
+    pub(crate) fn reported(&self, said: Said, is_stored: bool) {
+        let Said { progress, mut lines, .. } = said;
+        if is_stored {
+            let mut pending = self.0.pending.lock();
+            pending.stored = pending.stored.saturating_add(u32::try_from(lines.len()).unwrap_or(u32::MAX));
+        } else {
             self.add_to_report(|pending| {
                 lines.append(&mut pending.lines);
                 pending.lines = lines;
@@ -334,13 +353,13 @@ impl TaskContext {
 
     /// Takes everything that no report has stored, to store it with the outcome of the run. Waits for a report in progress
     /// first, because its write would be stale after the outcome is stored.
-    pub(crate) async fn final_report(&self) -> FinalReport {
+    pub(crate) async fn final_report(&self) -> Said {
         loop {
             let reported = {
                 let mut pending = self.0.pending.lock();
                 if !pending.reporting {
                     pending.ended = true;
-                    return (pending.progress.take(), mem::take(&mut pending.lines));
+                    return self.take(&mut pending);
                 }
                 // Registered under the lock, so that the end of the report cannot be missed.
                 self.0.reported.notified()

@@ -28,7 +28,7 @@ pub(crate) use call::new_task;
 pub use call::{Call, IntoNewTask};
 pub use config::TaskConfig;
 pub use context::TaskContext;
-pub(crate) use context::{ContextParts, FinalReport, ReportQueue, RunEnv};
+pub(crate) use context::{ContextParts, ReportQueue, RunEnv, Said};
 pub(crate) use descriptor::{BlockingBody, Prepare, Run as RunTask, RunError};
 pub use descriptor::{BoxFuture, Descriptor, Location, Parameter, Registration};
 pub(crate) use fast_hash::FastMap;

@@ -20,8 +20,15 @@ const MIN_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 /// Starts a writer. It writes the waiting adds and those that come meanwhile, until none waits.
 pub(super) fn start(queue: Arc<AddQueue>) {
     let core = queue.core.clone();
-    let writer =
-        Writer { queue, groups: Vec::new(), halves: Vec::new(), taken: 0, batch: None, is_done: false };
+    let writer = Writer {
+        queue,
+        groups: Vec::new(),
+        halves: Vec::new(),
+        too_large: Vec::new(),
+        taken: 0,
+        batch: None,
+        is_done: false,
+    };
     // A runtime that has ended drops the writer at once.
     core.spawn(writer.run());
 }
@@ -32,6 +39,8 @@ struct Writer {
     groups: Vec<Group>,
     /// The other halves of a write that the store refused; they are written separately.
     halves: Vec<Vec<Group>>,
+    /// The groups for which alone there was no room. They are written again after the others.
+    too_large: Vec<Group>,
     /// The bytes of all groups it has taken from the queue, written or not.
     taken: usize,
     /// The write in flight.
@@ -64,16 +73,24 @@ impl Writer {
             if self.groups.is_empty() {
                 match self.halves.pop() {
                     Some(half) => self.groups = half,
+                    None if !self.too_large.is_empty() => self.groups = mem::take(&mut self.too_large),
                     None => return,
                 }
             }
             let Err(error) = self.insert().await else { continue };
-            // The store may refuse because of one row. Halving the write finds that row, so that no other fails.
-            if error.is_about_one_row() && self.groups.len() > 1 {
+            let is_full = error.kind() == StoreErrorKind::Full;
+            // The store may refuse because of one row, and a nearly full disk may have room for all but a large one. Halving
+            // the write finds that row, so that no other fails.
+            if (error.is_about_one_row() || is_full) && self.groups.len() > 1 {
                 let half = self.groups.split_off(self.groups.len() / 2);
                 self.halves.push(half);
                 continue;
             }
+            if is_full && !self.halves.is_empty() {
+                self.too_large.append(&mut self.groups);
+                continue;
+            }
+            self.groups.append(&mut self.too_large);
             self.give_up_late(&error);
             if !error.is_transient() {
                 continue;
@@ -267,7 +284,8 @@ impl Drop for Writer {
         let why =
             if panicked { "the store panicked while it wrote" } else { "the runtime ended during the write" };
         let groups = mem::take(&mut self.groups);
-        for mut group in groups.into_iter().chain(mem::take(&mut self.halves).into_iter().flatten()) {
+        let halves = mem::take(&mut self.halves).into_iter().flatten();
+        for mut group in groups.into_iter().chain(halves).chain(mem::take(&mut self.too_large)) {
             self.queue.abandon(&mut group);
             let error = StoreError::new(StoreErrorKind::Unknown, why);
             let answer = if group.in_doubt || panicked { group.error(error) } else { AddError::ShutDown };

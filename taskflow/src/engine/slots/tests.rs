@@ -15,8 +15,19 @@ fn answer(slots: &Slots<Kind>, budget: &ClaimBudget, claimed: &[Kind]) -> Vec<Pe
 }
 
 /// How many tasks a claim may take from each queue.
-fn limits(budget: &ClaimBudget) -> Vec<(&str, usize)> {
-    budget.queues.iter().map(|queue| (&*queue.name, queue.limit)).collect()
+fn limits(budget: &ClaimBudget) -> Vec<(String, usize)> {
+    let queues = budget.queues.iter().map(|queue| (queue.name.to_string(), queue.limit.min(budget.limit)));
+    queues.filter(|(_, limit)| *limit > 0).collect()
+}
+
+/// The same, as written in a test.
+fn of<const N: usize>(limits: [(&str, usize); N]) -> Vec<(String, usize)> {
+    limits.map(|(queue, limit)| (queue.to_owned(), limit)).to_vec()
+}
+
+fn set(slots: &Slots<Kind>, queue: &str, limit: Option<usize>, shared: bool) {
+    let shared = SharedLimits { global_concurrency: shared.then_some(9), ..SharedLimits::default() };
+    slots.set_limits(&[(queue.to_owned(), limit, shared)]);
 }
 
 /// Ends the body of a run, and marks its result as stored.
@@ -61,7 +72,7 @@ fn capacity_released_during_a_claim_is_not_taken_twice() {
     let slots = slots(0);
     let mut other = slots.try_take("default", true, false).unwrap();
     let budget = slots.budget([]);
-    assert_eq!(limits(&budget), [("default", 2), ("slow", 1)]);
+    assert_eq!(limits(&budget), of([("default", 2), ("slow", 1)]));
     end(&slots, &mut other);
     assert!(
         slots.try_take("slow", false, false).is_none(),
@@ -77,19 +88,19 @@ fn capacity_released_during_a_claim_is_not_taken_twice() {
 fn a_limit_that_shrinks_ends_nothing_and_gives_nothing_until_there_is_room() {
     let slots = slots(0);
     let mut permits = [(); 3].map(|()| slots.try_take("default", false, false).unwrap());
-    slots.set_limit("default", Some(1), false);
+    set(&slots, "default", Some(1), false);
     end(&slots, &mut permits[0]);
     end(&slots, &mut permits[1]);
     assert!(slots.try_take("default", false, false).is_none(), "one runs still");
     end(&slots, &mut permits[2]);
     let _running = slots.try_take("default", false, false).unwrap();
     assert!(slots.try_take("default", false, false).is_none());
-    slots.set_limit("default", None, true);
+    set(&slots, "default", None, true);
     assert!(
         slots.try_take("default", false, false).is_none(),
         "only a claim takes it, since it enforces the limit over all processes"
     );
-    assert_eq!(limits(&slots.budget([]))[0], ("default", 2));
+    assert_eq!(limits(&slots.budget([]))[0], ("default".to_owned(), 2));
 }
 
 #[test]
@@ -99,14 +110,14 @@ fn a_claim_may_take_what_its_write_leaves_and_a_failed_one_takes_nothing() {
     assert!(slots.end_body(&mut slow, SOON, true).is_none());
     let budget = slots.budget([&mut slow]);
     assert_eq!((budget.limit, budget.threads), (3, 1));
-    assert_eq!(limits(&budget), [("default", 3), ("slow", 1)]);
+    assert_eq!(limits(&budget), of([("default", 3), ("slow", 1)]));
     assert!(slots.try_take("default", false, false).is_none(), "the claim has it all");
     slots.undo([&mut slow]);
     assert!(slots.try_take("slow", false, false).is_none(), "it stayed");
 
     let budget = slots.budget([&mut slow]);
     let permits = answer(&slots, &budget, &[("slow", false), ("default", true)]);
-    assert_eq!(limits(&slots.budget([])), [("default", 1)]);
+    assert_eq!(limits(&slots.budget([])), of([("default", 1)]));
     assert_eq!(permits.len(), 2);
 }
 
@@ -125,7 +136,7 @@ fn more_is_claimed_than_may_run() {
     let slots = with_an_open_window();
     let budget = slots.budget([]);
     assert_eq!((budget.limit, budget.prefetch), (7, 4), "half of all");
-    assert_eq!(limits(&budget), [("default", 7), ("other", 7)]);
+    assert_eq!(limits(&budget), of([("default", 7), ("other", 7)]));
 
     let mut running = answer(&slots, &budget, &[("default", false); 7]);
     assert_eq!(running.len(), 3, "no more bodies than slots");
@@ -170,19 +181,19 @@ fn nothing_is_claimed_until_a_slot_is_free_for_a_task_that_needs_one() {
 #[test]
 fn queues_with_limits_are_not_prefetched_from_and_keep_no_other_from_it() {
     let slots = with_an_open_window();
-    slots.set_limit("other", Some(5), false);
+    set(&slots, "other", Some(5), false);
     let budget = slots.budget([]);
-    assert_eq!(limits(&budget), [("default", 7), ("other", 5)]);
+    assert_eq!(limits(&budget), of([("default", 7), ("other", 5)]));
     assert_eq!(budget.queues.iter().map(|queue| queue.prefetch).collect::<Vec<_>>(), [true, false]);
     slots.undo([]);
-    slots.set_limit("other", None, true);
-    assert!(!slots.budget([]).queues[1].prefetch);
+    set(&slots, "other", None, true);
+    assert!(!slots.budget([]).queues.get("other").unwrap().prefetch);
 }
 
 #[test]
 fn an_add_takes_the_slot_of_a_run_whose_result_is_not_stored_but_not_under_a_limit() {
     let slots = with_an_open_window();
-    slots.set_limit("other", Some(2), false);
+    set(&slots, "other", Some(2), false);
     let mut others = [(); 2].map(|()| slots.try_take("other", false, false).unwrap());
     let _running = slots.try_take("default", false, false).unwrap();
     assert!(slots.end_body(&mut others[0], SOON, true).is_none());
@@ -243,7 +254,7 @@ fn a_slot_in_which_no_task_ran_goes_to_a_waiting_task() {
 fn free(slots: &Slots<Kind>) -> (usize, usize, usize) {
     let budget = slots.budget([]);
     slots.undo([]);
-    (budget.limit, budget.threads, budget.queues.iter().map(|queue| queue.limit).sum())
+    (budget.limit, budget.threads, budget.queues.iter().map(|queue| queue.limit.min(budget.limit)).sum())
 }
 
 #[test]

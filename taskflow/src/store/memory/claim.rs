@@ -5,12 +5,13 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::index::Queue;
 use super::state::Tables;
 use super::task::{Lease, Task};
 use crate::model::{TaskId, time};
-use crate::store::{Claim, Claimed, Claims, RunRef, SharedLimits};
+use crate::store::{Claim, ClaimQueue, Claimed, Claims, RunRef, SharedLimits};
 
-/// A requested ready list. `slot` is the position of its queue in the request.
+/// A requested ready list. `slot` is the position of its queue in [`Tables::asked`].
 struct Asked {
     ready_list: usize,
     slot: usize,
@@ -20,10 +21,10 @@ impl Tables {
     pub(super) fn claim(&mut self, claim: &Claim) -> Claims {
         let now = self.now();
         self.index.lapse(&self.tasks, now);
-        let mut ready_lists = self.asked(&claim.names, claim.queues.iter().map(|queue| &queue.name));
-        ready_lists.retain(|asked| claim.queues[asked.slot].limit > 0);
-        let mut free: Vec<usize> = claim.queues.iter().map(|queue| queue.limit).collect();
-        let limited = self.shared_limits(claim, &mut free, now);
+        let queues = self.asked(claim);
+        let mut ready_lists = self.ready_lists(&claim.names, &queues);
+        let mut free: Vec<usize> = queues.iter().map(|(_, queue)| queue.limit).collect();
+        let limited = self.shared_limits(&queues, &mut free, now);
         let lease = self.lease(claim.instance, claim.lease, now);
         let mut tasks = Vec::new();
 
@@ -47,9 +48,7 @@ impl Tables {
                 continue;
             }
             if !self.blocks(id) {
-                if tasks.len() >= claim.slots()
-                    && !(claim.queues[asked.slot].prefetch && self.may_prefetch(id))
-                {
+                if tasks.len() >= claim.slots() && !(queues[asked.slot].1.prefetch && self.may_prefetch(id)) {
                     needs_slot = true;
                     break;
                 }
@@ -70,12 +69,15 @@ impl Tables {
 
     /// Lowers the free number of each queue to what its shared limits allow. Answers the queues that have shared
     /// limits.
-    fn shared_limits(&mut self, claim: &Claim, free: &mut [usize], now: i64) -> Vec<(usize, SharedLimits)> {
+    fn shared_limits(
+        &mut self,
+        queues: &[(usize, ClaimQueue)],
+        free: &mut [usize],
+        now: i64,
+    ) -> Vec<(usize, SharedLimits)> {
         let mut limited = Vec::new();
-        for (asked, free) in claim.queues.iter().zip(free) {
-            let Some(number) = self.index.queue(&asked.name) else { continue };
-            let asked = claim.limits.iter().find(|(queue, _)| *queue == asked.name);
-            let limits = asked.map_or_else(SharedLimits::default, |(_, limits)| *limits);
+        for ((number, asked), free) in queues.iter().zip(free) {
+            let (number, limits) = (*number, asked.shared);
             self.index.limit_keys(number, limits.key_concurrency);
             let queue = &self.index.queues[number];
             if let Some(most) = limits.global_concurrency {
@@ -133,12 +135,22 @@ impl Tables {
         true
     }
 
-    /// The ready lists of these names and queues, each once.
-    fn asked<'a>(&self, names: &[Arc<str>], queues: impl Iterator<Item = &'a Arc<str>>) -> Vec<Asked> {
+    /// The requested queues that have or had tasks, each with its number. An instance may serve thousands that never
+    /// had any.
+    fn asked(&self, claim: &Claim) -> Vec<(usize, ClaimQueue)> {
+        let known = &self.index.queues;
+        if known.len() < claim.queues.len() {
+            let asked = |(number, queue): (usize, &Queue)| Some((number, claim.queues.get(&queue.name)?));
+            return known.iter().enumerate().filter_map(asked).collect();
+        }
+        claim.queues.iter().filter_map(|queue| Some((self.index.queue(&queue.name)?, queue))).collect()
+    }
+
+    /// The ready lists of these names in queues with room.
+    fn ready_lists(&self, names: &[Arc<str>], queues: &[(usize, ClaimQueue)]) -> Vec<Asked> {
         let mut ready_lists = Vec::new();
-        for (slot, queue) in queues.enumerate() {
-            let Some(queue) = self.index.queue(queue) else { continue };
-            let of_queue = &self.index.queues[queue].ready_lists;
+        for (slot, (number, _)) in queues.iter().enumerate().filter(|(_, (_, queue))| queue.limit > 0) {
+            let of_queue = &self.index.queues[*number].ready_lists;
             ready_lists.extend(
                 names.iter().filter_map(|name| Some(Asked { ready_list: *of_queue.get(name)?, slot })),
             );

@@ -64,6 +64,20 @@ impl Tables {
         self.index.queues[queue].config = config;
     }
 
+    pub(super) fn replace_queue(
+        &mut self,
+        queue: &str,
+        from: Option<&QueueConfig>,
+        to: Option<QueueConfig>,
+    ) -> bool {
+        let stored = self.index.queue(queue).and_then(|queue| self.index.queues[queue].config.as_ref());
+        let is_so = stored == from;
+        if is_so {
+            self.set_queue(queue, to);
+        }
+        is_so
+    }
+
     pub(super) fn prune(&mut self, retention: Retention, limit: usize) -> usize {
         let now = self.now();
         let until = |length: Duration| now.saturating_sub(time::micros(length));

@@ -191,6 +191,15 @@ impl Store for MemoryStore {
         self.write(move |state| (state.set_queue(&queue, config), true))
     }
 
+    fn replace_queue(
+        &self,
+        queue: String,
+        from: Option<QueueConfig>,
+        to: Option<QueueConfig>,
+    ) -> StoreFuture<'_, bool> {
+        self.write(move |state| (state.replace_queue(&queue, from.as_ref(), to), true))
+    }
+
     fn instances(&self) -> StoreFuture<'_, Vec<InstanceInfo>> {
         self.read(Tables::instances)
     }

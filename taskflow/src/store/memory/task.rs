@@ -299,6 +299,10 @@ impl Task {
     }
 
     /// Stores progress and log lines of the run.
+    pub(super) fn log_lines(&self) -> u32 {
+        u32::try_from(self.rare.lines.len()).unwrap_or(u32::MAX)
+    }
+
     pub(super) fn say(&mut self, progress: Option<&Progress>, lines: &[LogLine]) {
         if let Some(progress) = progress {
             self.rare.progress = Some(progress.clone());

@@ -1,14 +1,15 @@
 //! A claim as its statements take it, and the result as they return it.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
+use sqlx::Row;
 use uuid::Uuid;
 
+use super::claim_sql::PROMOTE;
 use super::damage::Damage;
-use super::session::Statement;
-use super::value::{escape_nul, length};
-use crate::store::{Claim, Claims, Finished, codec};
+use super::error::Fault;
+use super::session::{Session, Statement};
+use super::sql::moment;
+use super::value::{escape_nul, length, unescape_nul};
+use crate::store::{Claim, ClaimQueue, Claims, Finished, SharedLimits, codec};
 
 /// A claim in the form that is bound to a statement.
 pub(super) struct Asked {
@@ -25,27 +26,84 @@ pub(super) type Taken = (Vec<Finished>, Claims, Vec<Damage>);
 
 /// A queue of a claim.
 pub(super) struct AskedQueue {
-    pub(super) name: Arc<str>,
+    /// In its stored form.
+    pub(super) name: String,
     /// How many more tasks the claim may take from this queue.
     pub(super) free: i64,
     pub(super) prefetch: bool,
+    pub(super) limits: SharedLimits,
 }
 
+/// The queues with tasks that are due, are blocked, or are among the next to come due; and whether any have come due
+/// and are not marked as such. Most of many queues are empty, so it does not look into each queue: it steps along an
+/// index from one queue with a task to the next.
+const WAITING: &str = concat!(
+    "
+WITH RECURSIVE due AS (
+    (SELECT t.queue FROM taskflow_tasks t WHERE t.state = 0 ORDER BY t.queue, t.priority DESC, t.seq LIMIT 1)
+    UNION ALL
+    SELECT t.queue FROM due d CROSS JOIN LATERAL (
+        SELECT t.queue FROM taskflow_tasks t WHERE t.state = 0 AND t.queue > d.queue
+        ORDER BY t.queue, t.priority DESC, t.seq LIMIT 1
+    ) t
+), blocked AS (
+    (SELECT t.queue FROM taskflow_tasks t WHERE t.state = -1 AND t.concurrency_key IS NOT NULL
+     ORDER BY t.queue, t.concurrency_key, t.name, t.priority DESC, t.seq LIMIT 1)
+    UNION ALL
+    SELECT t.queue FROM blocked b CROSS JOIN LATERAL (
+        SELECT t.queue FROM taskflow_tasks t
+        WHERE t.state = -1 AND t.concurrency_key IS NOT NULL AND t.queue > b.queue
+        ORDER BY t.queue, t.concurrency_key, t.name, t.priority DESC, t.seq LIMIT 1
+    ) t
+), later AS (
+    SELECT t.queue FROM taskflow_tasks t WHERE (state > 0) IS TRUE AND state = 1 AND ",
+    moment!(),
+    " < 'infinity'
+    ORDER BY ",
+    moment!(),
+    " LIMIT 1000
+), come_due AS MATERIALIZED (
+    SELECT EXISTS (SELECT 1 FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state = 1 AND ",
+    moment!(),
+    " <= now()) AS any
+)
+SELECT queue, come_due.any FROM (
+    SELECT queue FROM due UNION SELECT queue FROM blocked UNION SELECT queue FROM later
+) waiting CROSS JOIN come_due"
+);
+
+/// A claim of at most so many queues names all of them. Of more, it first asks which have tasks: this costs a round
+/// trip, which is less than sending thousands of names.
+const FEW: usize = 32;
+
 impl Asked {
-    pub(super) fn new(claim: &Claim, claim_id: i64) -> Self {
+    pub(super) async fn of(session: &mut Session<'_>, claim: &Claim, claim_id: i64) -> Result<Self, Fault> {
         let (limit, slots) = (codec::to_i64(claim.limit), codec::to_i64(claim.slots()));
-        let mut queues: BTreeMap<Arc<str>, AskedQueue> = BTreeMap::new();
-        for queue in claim.queues.iter().filter(|queue| queue.limit > 0 && limit > 0) {
-            let free = codec::to_i64(queue.limit).min(limit);
-            let asked = AskedQueue { name: Arc::clone(&queue.name), free, prefetch: queue.prefetch };
-            queues.insert(Arc::clone(&queue.name), asked);
-        }
-        Self { queues: queues.into_values().collect(), limit, slots, claim_id }
+        let queues: Vec<ClaimQueue> = match claim.queues.len() {
+            _ if limit == 0 => Vec::new(),
+            ..=FEW => claim.queues.iter().collect(),
+            _ => waiting(session, claim).await?,
+        };
+        let queues = queues.into_iter().filter(|queue| queue.limit > 0);
+        let mut queues: Vec<AskedQueue> = queues
+            .map(|queue| AskedQueue {
+                name: escape_nul(&queue.name).into_owned(),
+                free: codec::to_i64(queue.limit).min(limit),
+                prefetch: queue.prefetch,
+                limits: queue.shared,
+            })
+            .collect();
+        queues.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(Self { queues, limit, slots, claim_id })
+    }
+
+    pub(super) fn are_limited(&self) -> bool {
+        self.queues.iter().any(|queue| queue.limits.any())
     }
 
     pub(super) fn bind(&self, statement: Statement, claim: &Claim, minds_what_is_first: bool) -> Statement {
         statement
-            .bind(self.queues.iter().map(|queue| escape_nul(&queue.name)).collect::<Vec<_>>())
+            .bind(self.queues.iter().map(|queue| queue.name.clone()).collect::<Vec<_>>())
             .bind(self.queues.iter().map(|queue| queue.free).collect::<Vec<_>>())
             .bind(claim.names.iter().map(|name| escape_nul(name)).collect::<Vec<_>>())
             .bind(self.limit)
@@ -56,4 +114,19 @@ impl Asked {
             .bind(self.slots)
             .bind(self.queues.iter().map(|queue| queue.prefetch).collect::<Vec<_>>())
     }
+}
+
+/// The queues of a claim in which tasks wait.
+async fn waiting(session: &mut Session<'_>, claim: &Claim) -> Result<Vec<ClaimQueue>, Fault> {
+    let mut rows = session.all(session.query(WAITING)).await?;
+    if rows.first().map(|row| row.try_get(1)).transpose()?.unwrap_or(false) {
+        session.begin().await?;
+        session.execute(session.query(PROMOTE)).await?;
+        rows = session.all(session.query(WAITING)).await?;
+    }
+    let mut queues = Vec::new();
+    for row in rows {
+        queues.extend(claim.queues.get(&unescape_nul(row.try_get(0)?)));
+    }
+    Ok(queues)
 }

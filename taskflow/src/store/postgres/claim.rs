@@ -47,26 +47,13 @@ macro_rules! first {
     };
 }
 
-/// The due tasks that may be taken, up to the first that may not be prefetched and finds no free slot. Most of many
-/// queues are empty, so the statement does not look into each queue: it steps along the index from one queue with a
-/// due task to the next.
+/// The due tasks that may be taken, up to the first that may not be prefetched and finds no free slot.
 macro_rules! due {
     () => {
         concat!(
             "asked AS MATERIALIZED (
     SELECT a.queue, a.free, a.prefetch FROM unnest($1::text[], $2::bigint[], $10::boolean[]) AS a (queue, free, prefetch)
     WHERE (SELECT what FROM first) = 0
-      AND (cardinality($1::text[]) <= 32 OR a.queue IN (
-          WITH RECURSIVE busy AS (
-              (SELECT t.queue FROM taskflow_tasks t WHERE t.state = 0 ORDER BY t.queue, t.priority DESC, t.seq LIMIT 1)
-              UNION ALL
-              SELECT t.queue FROM busy b CROSS JOIN LATERAL (
-                  SELECT t.queue FROM taskflow_tasks t WHERE t.state = 0 AND t.queue > b.queue
-                  ORDER BY t.queue, t.priority DESC, t.seq LIMIT 1
-              ) t
-          )
-          SELECT queue FROM busy
-      ))
       AND NOT EXISTS (SELECT 1 FROM taskflow_queues p WHERE p.name = a.queue AND p.paused)
 ), ordered AS MATERIALIZED (
     SELECT t.place, t.may_prefetch, row_number() OVER (ORDER BY t.priority DESC, t.seq) AS n
@@ -148,7 +135,11 @@ pub(super) async fn turn(
 ) -> Result<(Vec<Finished>, Claims), Fault> {
     let (finished, claims, damaged) = match are_plain(finishes) {
         true => take(session, finishes, claim, claim_id).await?,
-        false => limits::turn(session, finishes, claim, claim_id).await?,
+        false => {
+            session.begin().await?;
+            let asked = Asked::of(session, claim, claim_id).await?;
+            limits::turn(session, finishes, claim, asked).await?
+        }
     };
     damage::fail_claimed(session, damaged).await?;
     Ok((finished, claims))
@@ -160,10 +151,10 @@ async fn take(
     claim: &Claim,
     claim_id: i64,
 ) -> Result<Taken, Fault> {
-    if claim.limits.iter().any(|(_, limits)| limits.any()) {
-        return limits::turn(session, finishes, claim, claim_id).await;
+    let asked = Asked::of(session, claim, claim_id).await?;
+    if asked.are_limited() {
+        return limits::turn(session, finishes, claim, asked).await;
     }
-    let asked = Asked::new(claim, claim_id);
     let successes = Successes::of(finishes);
     let statement = |session: &Session<'_>, minds_what_is_first: bool| {
         let text = if finishes.is_empty() { CLAIM } else { TURN };
@@ -173,7 +164,7 @@ async fn take(
     let mut rows = session.all(statement(session, true)).await?;
     match says::<i16>(&rows, 0)? {
         Some(first) if first == First::Lock as i16 => {
-            return limits::turn(session, finishes, claim, claim_id).await;
+            return limits::turn(session, finishes, claim, asked).await;
         }
         Some(first) if first == First::Promote as i16 => {
             session.begin().await?;

@@ -56,6 +56,7 @@ pub(super) fn claims(claim: &Claim, rows: &[PgRow]) -> Result<(Claims, Vec<Damag
 /// Strings and policies that most tasks of a claim share.
 struct Words {
     names: HashMap<String, Arc<str>>,
+    /// Only those of the answer: a claim may ask for thousands.
     queues: HashMap<String, Arc<str>>,
     policies: HashMap<String, Arc<RetryPolicy>>,
     default_policy: Arc<RetryPolicy>,
@@ -66,10 +67,19 @@ impl Words {
         let kept = |word: &Arc<str>| (escape_nul(word).into_owned(), Arc::clone(word));
         Self {
             names: claim.names.iter().map(kept).collect(),
-            queues: claim.queues.iter().map(|queue| kept(&queue.name)).collect(),
+            queues: HashMap::new(),
             policies: HashMap::new(),
             default_policy: Arc::new(RetryPolicy::DEFAULT),
         }
+    }
+
+    fn queue(&mut self, kept: &str) -> Arc<str> {
+        if let Some(queue) = self.queues.get(kept) {
+            return Arc::clone(queue);
+        }
+        let queue: Arc<str> = Arc::from(unescape_nul(kept.to_owned()));
+        self.queues.insert(kept.to_owned(), Arc::clone(&queue));
+        queue
     }
 
     /// The task in a row, or the damage that was found in it.
@@ -126,7 +136,7 @@ impl Words {
             snoozes: codec::to_u32(snoozes),
             run: RunRef::new(id, codec::to_u64(fence)),
             name: word(&self.names, row.try_get(5)?),
-            queue: word(&self.queues, row.try_get(6)?),
+            queue: self.queue(row.try_get(6)?),
             args: Arc::from(row.try_get::<&str, _>(16)?),
             tags,
             attempt: codec::to_u32(attempt),

@@ -164,24 +164,18 @@ pub(super) async fn turn(
     session: &mut Session<'_>,
     finishes: &[Finish],
     claim: &Claim,
-    claim_id: i64,
+    asked: Asked,
 ) -> Result<Taken, Fault> {
     session.begin().await?;
-    let asked = Asked::new(claim, claim_id);
-    let names: Vec<String> = asked.queues.iter().map(|queue| escape_nul(&queue.name).into_owned()).collect();
-    let limited = |name: &String| limits_of(claim, name).any();
-    let mut limited: BTreeSet<String> = names.iter().filter(|name| limited(name)).cloned().collect();
+    let names: Vec<String> = asked.queues.iter().map(|queue| queue.name.clone()).collect();
+    let limited = asked.queues.iter().filter(|queue| queue.limits.any());
+    let mut limited: BTreeSet<String> = limited.map(|queue| queue.name.clone()).collect();
     limited.extend(concurrency_keys::queues(session, session.query(WITH_BLOCKED).bind(names)).await?);
     let keyed = concurrency_keys::queues_of(session, finishes.iter().map(|finish| finish.run.id)).await?;
     queue::lock(session, limited.union(&keyed).cloned().collect()).await?;
     let finished = finish::finish(session, finishes).await?;
     let (claims, damaged) = take_within(session, asked, claim, limited).await?;
     Ok((finished, claims, damaged))
-}
-
-fn limits_of(claim: &Claim, name: &str) -> SharedLimits {
-    let asked = claim.limits.iter().find(|(queue, _)| escape_nul(queue) == name);
-    asked.map_or_else(SharedLimits::default, |(_, limits)| *limits)
 }
 
 async fn take_within(
@@ -216,10 +210,12 @@ impl LimitedClaim<'_> {
             let window = row.try_get::<Option<&str>, _>(1)?;
             let window: StartWindow =
                 window.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
-            let limits = limits_of(self.claim, &name);
             self.now = row.try_get::<Instant, _>(5)?.0;
             come_due = row.try_get(6)?;
-            if let Some(queue) = self.asked.queues.iter_mut().find(|queue| escape_nul(&queue.name) == name) {
+            let place = self.asked.queues.binary_search_by(|queue| queue.name.cmp(&name));
+            let mut limits = SharedLimits::default();
+            if let Some(queue) = place.ok().and_then(|place| self.asked.queues.get_mut(place)) {
+                limits = queue.limits;
                 if let Some(most) = limits.global_concurrency {
                     queue.free = queue.free.min(codec::to_i64(most) - row.try_get::<i64, _>(3)?).max(0);
                 }
@@ -269,7 +265,7 @@ impl LimitedClaim<'_> {
         let queues = self.asked.queues.iter().filter(|queue| queue.free > 0);
         let (mut names, mut most) = (Vec::new(), Vec::new());
         for queue in queues {
-            let (name, free) = (escape_nul(&queue.name).into_owned(), queue.free);
+            let (name, free) = (queue.name.clone(), queue.free);
             let is_keyed = self.queues.get(&name).is_some_and(|queue| queue.limits.key_concurrency.is_some());
             most.push(if is_keyed { free.saturating_mul(times).min(free.max(1_000)) } else { free });
             names.push(name);
@@ -317,9 +313,8 @@ impl LimitedClaim<'_> {
         most_blocked: usize,
     ) -> Sorted {
         let queues = self.asked.queues.iter();
-        let mut free: HashMap<String, (i64, bool)> = queues
-            .map(|queue| (escape_nul(&queue.name).into_owned(), (queue.free, queue.prefetch)))
-            .collect();
+        let mut free: HashMap<String, (i64, bool)> =
+            queues.map(|queue| (queue.name.clone(), (queue.free, queue.prefetch))).collect();
         let Sorted { mut chosen, mut blocked, mut needs_slot } = Sorted::default();
         for due in due {
             let taken = codec::to_i64(chosen.len());
@@ -351,7 +346,7 @@ impl LimitedClaim<'_> {
     fn bind_chosen(&self, statement: Statement, sorted: &Sorted) -> Statement {
         let (claim, asked, chosen) = (self.claim, &self.asked, &sorted.chosen);
         statement
-            .bind(asked.queues.iter().map(|queue| escape_nul(&queue.name).into_owned()).collect::<Vec<_>>())
+            .bind(asked.queues.iter().map(|queue| queue.name.clone()).collect::<Vec<_>>())
             .bind(chosen.iter().map(|due| due.id).collect::<Vec<_>>())
             .bind(claim.names.iter().map(|name| escape_nul(name).into_owned()).collect::<Vec<_>>())
             .bind(asked.limit)

@@ -27,6 +27,8 @@ const CONFIGURE: &str = "
 INSERT INTO taskflow_queues (name, config) VALUES ($1, $2)
 ON CONFLICT (name) DO UPDATE SET config = excluded.config";
 
+const STORED: &str = "SELECT config FROM taskflow_queues WHERE name = $1";
+
 const STATES: &str = "
 SELECT name, paused, config FROM taskflow_queues WHERE paused OR config IS NOT NULL ORDER BY name";
 
@@ -63,6 +65,23 @@ pub(super) async fn set_config(
     let json = config.map(|config| serde_json::to_string(config).expect("numbers can be written as JSON"));
     let configure = session.query(CONFIGURE).bind(escape_nul(queue).into_owned()).bind(json);
     session.execute(configure).await.map(drop)
+}
+
+/// Stores a configuration if the stored one is `from`. Answers whether it was.
+pub(super) async fn replace_config(
+    session: &mut Session<'_>,
+    queue: &str,
+    from: Option<&QueueConfig>,
+    to: Option<&QueueConfig>,
+) -> Result<bool, Fault> {
+    let name = escape_nul(queue).into_owned();
+    lock(session, BTreeSet::from([name.clone()])).await?;
+    let row = session.one(session.query(STORED).bind(name)).await?;
+    let is_so = config(row.try_get(0)?).as_ref() == from;
+    if is_so {
+        set_config(session, queue, to).await?;
+    }
+    Ok(is_so)
 }
 
 pub(super) async fn states(session: &mut Session<'_>) -> Result<Vec<QueueState>, Fault> {

@@ -274,6 +274,14 @@ pub(super) async fn migrate(session: &mut Session<'_>, location: &str) -> Result
     session.commit().await
 }
 
+/// Refuses a database that is not a store of this version. Writes nothing.
+pub(super) async fn require(session: &mut Session<'_>, location: &str) -> Result<(), Fault> {
+    match version(session, location).await? {
+        version if version == MIGRATIONS.len() => Ok(()),
+        _ => Err(Fault::Store(fingerprint::missing(location))),
+    }
+}
+
 /// The number of the last migration: 0 for a database that is not a store, or no longer a whole one. It fails if the
 /// database must be left alone, with the reason.
 async fn version(session: &mut Session<'_>, location: &str) -> Result<usize, Fault> {

@@ -223,6 +223,11 @@ impl Store for PostgresStore {
         call!(self, Write, info, location => join)
     }
 
+    fn migrate(&self) -> StoreFuture<'_, ()> {
+        let location = self.shared.location.clone();
+        call!(self, Write, location => schema::migrate)
+    }
+
     fn leave(&self, instance: InstanceId) -> StoreFuture<'_, ()> {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
@@ -385,6 +390,18 @@ impl Store for PostgresStore {
         })
     }
 
+    fn replace_queue(
+        &self,
+        queue: String,
+        from: Option<QueueConfig>,
+        to: Option<QueueConfig>,
+    ) -> StoreFuture<'_, bool> {
+        self.call(CallKind::Write, move |session| {
+            let (queue, from, to) = (queue.clone(), from.clone(), to.clone());
+            Box::pin(async move { queue::replace_config(session, &queue, from.as_ref(), to.as_ref()).await })
+        })
+    }
+
     fn set_schedule(&self, schedule: String, change: ScheduleChange) -> StoreFuture<'_, bool> {
         call!(self, Write, schedule, change => schedule::set_schedule)
     }
@@ -410,6 +427,9 @@ impl Store for PostgresStore {
 }
 
 async fn join(session: &mut Session<'_>, info: &InstanceInfo, location: &str) -> Result<(), Fault> {
-    schema::migrate(session, location).await?;
+    match info.runs {
+        true => schema::migrate(session, location).await?,
+        false => schema::require(session, location).await?,
+    }
     instance::join(session, info).await
 }

@@ -245,6 +245,11 @@ impl UnitOfWork {
         });
     }
 
+    /// How many lines a task has logged.
+    pub(super) fn log_lines(&self, id: TaskId) -> u32 {
+        self.rows.get(&id).map_or(0, |row| codec::to_u32(row.log_lines.into()))
+    }
+
     /// Keeps the progress and the log lines of a run.
     pub(super) fn say(&mut self, id: TaskId, progress: Option<&Progress>, lines: &[LogLine]) {
         let Some(row) = self.rows.get_mut(&id) else { return };

@@ -12,7 +12,7 @@ use super::damage::Damaged;
 use super::packed_row::{Body, FOR_EVER, PackedRow, Unpack, exact, policy};
 use super::script::{AT_ONCE, Call};
 use crate::model::{InstanceId, RateLimit, RetryPolicy, StoreError, TaskId, time};
-use crate::store::{Claim, Claimed, Claims, RunRef};
+use crate::store::{Claim, ClaimQueue, ClaimQueues, Claimed, Claims, RunRef, SharedLimits};
 
 /// Identifies a claim of a process. Every claim has its own.
 pub(super) type Token = [u8; 24];
@@ -84,11 +84,10 @@ impl Drop for Unconfirmed<'_> {
 }
 
 /// Adds the arguments of a claim. `this` identifies it.
-pub(super) fn pack(call: &mut Call, claim: &Claim, this: Token) {
+pub(super) fn pack(call: &mut Call, claim: &Claim, this: Token, queues: &PackedQueues) {
     call.arg(claim.instance.as_bytes()).arg(exact(time::micros(claim.lease))).arg(claim.limit).arg(&this[..]);
     call.arg(claim.slots());
-    call.arg(claim.names.len()).arg(pack_names(claim)).arg(claim.queues.len()).arg(pack_queues(claim));
-    pack_limits(call, claim);
+    call.arg(claim.names.len()).arg(pack_names(claim)).arg(claim.queues.len()).arg(queues.with_room(claim));
 }
 
 /// The bytes before and after each name in a text of many names. Neither occurs in UTF-8.
@@ -109,49 +108,67 @@ fn pack_names(claim: &Claim) -> Vec<u8> {
 /// Follows the free places of a queue whose tasks may be prefetched.
 const PREFETCHED: u8 = b'p';
 
-/// All queues in one text, each with its number of free places and whether its tasks may be prefetched.
-fn pack_queues(claim: &Claim) -> Vec<u8> {
-    let mut text = Vec::with_capacity(24 * claim.queues.len());
-    for queue in &claim.queues {
-        text.push(BEFORE);
-        text.extend_from_slice(queue.name.as_bytes());
-        text.push(BEHIND);
-        text.extend_from_slice(queue.limit.to_string().as_bytes());
-        text.extend(queue.prefetch.then_some(PREFETCHED));
-    }
-    text
+/// More free places than any claim asks for. It is exact in Lua.
+const MUCH: usize = 1 << 30;
+
+/// The queues of a process in the form in which the scripts read them. Its claims share it until a limit changes: packing
+/// thousands of queues for each claim would take longer than the claim.
+#[derive(Debug)]
+pub(super) struct PackedQueues {
+    of: ClaimQueues,
+    text: Vec<u8>,
+    are_limited: bool,
 }
 
-/// Whether the claim has no limits over all processes, and takes no more than `claim_plain.lua` can.
-pub(super) fn is_plain(claim: &Claim) -> bool {
-    claim.limit <= AT_ONCE && !claim.limits.iter().any(|(_, limits)| limits.any())
-}
-
-/// Adds the arguments that `limits.lua` reads.
-fn pack_limits(call: &mut Call, claim: &Claim) {
-    let limited: Vec<_> = claim.limits.iter().filter(|(_, limits)| limits.any()).collect();
-    let mut numbers = HashMap::new();
-    if !limited.is_empty() {
-        // If several have the same name, the first counts.
-        numbers.extend(claim.queues.iter().enumerate().rev().map(|(number, queue)| (&*queue.name, number)));
-    }
-    let limited = limited.into_iter();
-    let limited: Vec<_> =
-        limited.filter_map(|(queue, limits)| Some((*numbers.get(&**queue)?, limits))).collect();
-    call.arg(limited.len());
-    for (number, limits) in limited {
-        call.arg(number + 1);
-        for most in
-            [limits.global_concurrency, limits.key_concurrency, limits.rate_limit.map(|rate| rate.starts)]
-        {
-            match most {
-                // Larger numbers are not exact in Lua.
-                Some(most) => call.arg(i64::try_from(most).map_or(FOR_EVER, exact)),
-                None => call.arg(""),
-            };
+impl PackedQueues {
+    pub(super) fn of(queues: &ClaimQueues) -> Self {
+        let mut text = Vec::with_capacity(24 * queues.len());
+        for queue in queues.served() {
+            pack_queue(&mut text, queue);
         }
-        call.arg(limits.rate_limit.map_or(0, slice));
+        let are_limited = queues.served().iter().any(|queue| queue.shared.any());
+        Self { of: queues.clone(), text, are_limited }
     }
+
+    pub(super) fn are_those_of(&self, claim: &Claim) -> bool {
+        self.of.are_those_of(&claim.queues)
+    }
+
+    /// Whether a claim has no limits over all processes, and takes no more than `claim_plain.lua` can.
+    pub(super) fn are_plain(&self, claim: &Claim) -> bool {
+        claim.limit <= AT_ONCE && !self.are_limited
+    }
+
+    /// The queues of a claim, those with less room than their limit first: the first entry of a queue counts.
+    fn with_room(&self, claim: &Claim) -> Vec<u8> {
+        let mut text = Vec::with_capacity(self.text.len() + 256);
+        for queue in claim.queues.lowered() {
+            pack_queue(&mut text, &queue);
+        }
+        text.extend_from_slice(&self.text);
+        text
+    }
+}
+
+/// Adds a queue with its number of free places, whether its tasks may be prefetched, and its limits.
+fn pack_queue(text: &mut Vec<u8>, queue: &ClaimQueue) {
+    text.push(BEFORE);
+    text.extend_from_slice(queue.name.as_bytes());
+    text.push(BEHIND);
+    text.extend_from_slice(queue.limit.min(MUCH).to_string().as_bytes());
+    text.extend(queue.prefetch.then_some(PREFETCHED));
+    let SharedLimits { global_concurrency, key_concurrency, rate_limit } = queue.shared;
+    if !queue.shared.any() {
+        return;
+    }
+    for most in [global_concurrency, key_concurrency, rate_limit.map(|rate| rate.starts)] {
+        text.push(b':');
+        // Larger numbers are not exact in Lua.
+        let most = most.map(|most| i64::try_from(most).map_or(FOR_EVER, exact).to_string());
+        text.extend_from_slice(most.unwrap_or_default().as_bytes());
+    }
+    text.push(b':');
+    text.extend_from_slice(rate_limit.map_or(0, slice).to_string().as_bytes());
 }
 
 /// A hundredth of a limit's length, in microseconds: starts are remembered with this precision.
@@ -191,7 +208,7 @@ fn next_due(micros: i64) -> Option<Duration> {
 fn claimed(claim: &Claim, policies: &mut Policies, id: TaskId, state: &PackedRow<'_>) -> Option<Claimed> {
     let body = Body::unpack(state.body)?;
     let name = claim.names.iter().find(|name| ***name == *state.name).cloned()?;
-    let queue = claim.queues.iter().find(|queue| *queue.name == *state.queue)?.name.clone();
+    let queue = claim.queues.get(&state.queue)?.name;
     Some(Claimed {
         expires_in: state.expires_at.map(|end| time::left(end, state.started_at)),
         snoozes: state.snoozes,

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::answer::{Answer, List};
 use super::apply;
-use super::claim::Unconfirmed;
+use super::claim::{PackedQueues, Unconfirmed};
 use super::connection::Connections;
 use super::damage::{Damaged, Repairs};
 use super::error::{self, unexpected};
@@ -38,6 +38,8 @@ pub(super) struct Shared {
     pub(super) known: Mutex<Known>,
     pub(super) unconfirmed: claim::UnconfirmedClaims,
     pub(super) simple: Simple,
+    /// The queues of the last claim.
+    pub(super) queues: Mutex<Option<Arc<PackedQueues>>>,
     /// The instances that show through this store that they live.
     pub(super) ours: Mutex<HashSet<InstanceId>>,
     pub(super) suspects: Suspects<Vec<u8>>,
@@ -95,8 +97,25 @@ impl Shared {
         server::check_eviction(&self.connections, info.runs).await?;
         let mut call = self.quiet(&script::JOIN);
         call.arg(info.id.as_bytes()).arg(instance::pack(info));
-        call.arg(time::micros(instance::BELIEVED)).arg(SCHEMA);
-        let schema = self.ask(&call).await?.number()?;
+        call.arg(time::micros(instance::BELIEVED)).arg(SCHEMA).arg(u8::from(info.runs));
+        self.check_schema(self.ask(&call).await?.number()?)?;
+        server::warn_if_it_forgets(&self.connections).await;
+        Ok(())
+    }
+
+    /// Notes the layout of the keys in an empty namespace. There is nothing else to make.
+    pub(super) async fn migrate(&self) -> Result<(), StoreError> {
+        self.try_rights().await?;
+        let mut call = self.quiet(&script::MIGRATE);
+        let schema = self.ask(call.arg(SCHEMA)).await?.number()?;
+        self.check_schema(schema)
+    }
+
+    /// Reads the answer of a script that looks at the layout: 0 if it is ours, -1 if there is none.
+    fn check_schema(&self, schema: i64) -> Result<(), StoreError> {
+        if schema < 0 {
+            return Err(fingerprint::missing(&format!("`{}`", self.connections.location)));
+        }
         if (1..SCHEMA).contains(&schema) {
             return Err(fingerprint::refused(&format!("`{}`", self.connections.location)));
         }
@@ -107,7 +126,6 @@ impl Shared {
             );
             return Err(StoreError::new(StoreErrorKind::NewerSchema, message));
         }
-        server::warn_if_it_forgets(&self.connections).await;
         Ok(())
     }
 
@@ -232,7 +250,8 @@ impl Shared {
         claim: &Claim,
     ) -> Result<(List<'_>, Unconfirmed<'_>), StoreError> {
         let well = finishes.is_empty() || finish::are_all_successes(finishes);
-        if well && claim::is_plain(claim) && self.simple.may_be() {
+        let queues = self.packed_queues(claim);
+        if well && queues.are_plain(claim) && self.simple.may_be() {
             let call = if finishes.is_empty() {
                 self.quiet(&script::CLAIM_PLAIN)
             } else {
@@ -240,7 +259,7 @@ impl Shared {
                 finish::pack_successes(&mut call, finishes);
                 call
             };
-            let (answer, unconfirmed) = self.claim(call, claim).await?;
+            let (answer, unconfirmed) = self.claim(call, claim, &queues).await?;
             if answer.value != redis::Value::Nil {
                 self.notify_of(finishes);
                 return Ok((answer.list()?, unconfirmed));
@@ -255,7 +274,7 @@ impl Shared {
             finish::pack(&mut call, finishes);
             call
         };
-        let (answer, unconfirmed) = self.claim(call, claim).await?;
+        let (answer, unconfirmed) = self.claim(call, claim, &queues).await?;
         self.notify_of(finishes);
         Ok((answer.list()?, unconfirmed))
     }
@@ -266,15 +285,25 @@ impl Shared {
         }
     }
 
+    /// The queues of a claim as the scripts read them.
+    fn packed_queues(&self, claim: &Claim) -> Arc<PackedQueues> {
+        let mut last = self.queues.lock();
+        match &*last {
+            Some(packed) if packed.are_those_of(claim) => Arc::clone(packed),
+            _ => Arc::clone(last.insert(Arc::new(PackedQueues::of(&claim.queues)))),
+        }
+    }
+
     /// Makes a claim with this call.
     async fn claim(
         &self,
         mut call: Call,
         claim: &Claim,
+        queues: &PackedQueues,
     ) -> Result<(Answer<'_>, Unconfirmed<'_>), StoreError> {
         self.take_back_lost(claim.instance).await?;
         let unconfirmed = Unconfirmed::begin(&self.unconfirmed, claim.instance);
-        claim::pack(&mut call, claim, unconfirmed.token);
+        claim::pack(&mut call, claim, unconfirmed.token, queues);
         match self.ask(&call).await {
             Ok(answer) => Ok((answer, unconfirmed)),
             Err(error) => {

@@ -25,12 +25,12 @@ pub(super) fn pack(call: &mut Call, finishes: &[Finish]) {
                 (3, stage_of(*status), outcome_number(*outcome), 0, error.as_str())
             }
         };
-        // `finish.lua` unpacks this as `<I8BBBi8BI4I4`.
-        let mut bytes = Vec::with_capacity(28);
+        // `finish.lua` unpacks this as `<I8BBBi8BI4I4I4`.
+        let mut bytes = Vec::with_capacity(32);
         bytes.extend(fence);
         bytes.extend([kind, stage, outcome]);
         bytes.extend(exact(delay).to_le_bytes());
-        bytes.extend(said(finish.progress.as_ref(), &finish.lines));
+        bytes.extend(said(finish.progress.as_ref(), &finish.lines, finish.lines_before));
         call.arg(&bytes[..]).arg(text);
         say(call, finish.progress.as_ref(), &finish.lines);
     }
@@ -80,17 +80,25 @@ pub(super) fn unpack(answer: &[u8], expected: usize) -> Option<Vec<Finished>> {
 }
 
 pub(super) fn pack_report(call: &mut Call, report: &Report) {
-    let mut bytes = Vec::with_capacity(17);
+    let mut bytes = Vec::with_capacity(21);
     bytes.extend(report.run.fence.to_le_bytes());
-    bytes.extend(said(report.progress.as_ref(), &report.lines));
+    bytes.extend(said(report.progress.as_ref(), &report.lines, report.lines_before));
     call.arg(report.run.id.as_bytes()).arg(&bytes[..]);
     say(call, report.progress.as_ref(), &report.lines);
 }
 
-/// Whether there is progress, the number of lines, and their length together.
-fn said(progress: Option<&Progress>, lines: &[LogLine]) -> impl Iterator<Item = u8> + use<> {
+/// Whether there is progress, the number of lines, their length together, and how many lines there were before: if that
+/// is not known, more than any task has.
+fn said(
+    progress: Option<&Progress>,
+    lines: &[LogLine],
+    before: Option<u32>,
+) -> impl Iterator<Item = u8> + use<> {
     let bytes = lines.iter().map(|line| line.message.len()).sum();
-    std::iter::once(u8::from(progress.is_some())).chain(length(lines.len())).chain(length(bytes))
+    std::iter::once(u8::from(progress.is_some()))
+        .chain(length(lines.len()))
+        .chain(length(bytes))
+        .chain(before.unwrap_or(u32::MAX).to_le_bytes())
 }
 
 fn say(call: &mut Call, progress: Option<&Progress>, lines: &[LogLine]) {

@@ -121,6 +121,6 @@ pub(super) fn pack_config(config: Option<&QueueConfig>) -> Vec<u8> {
     config.map(json).unwrap_or_default()
 }
 
-fn unpack_config(json: &[u8]) -> Option<QueueConfig> {
+pub(super) fn unpack_config(json: &[u8]) -> Option<QueueConfig> {
     if json.is_empty() { None } else { serde_json::from_slice(json).ok() }
 }

@@ -65,6 +65,7 @@ pub(super) static PROBE: Script = Script {
     writes: true,
 };
 pub(super) static JOIN: Script = script!(writes: "join_main");
+pub(super) static MIGRATE: Script = script!(writes: "migrate_main");
 pub(super) static LEAVE: Script = script!(writes: "leave_main");
 pub(super) static INSERT: Script =
     script!(writes: "promote", "concurrency_groups", "task_rows", "insert", "insert_main");
@@ -121,6 +122,7 @@ pub(super) static INSTANCES: Script = script!(reads: "instances_main");
 pub(super) static DELETE: Script = script!(writes: "concurrency_groups", "task_rows", "delete_main");
 pub(super) static PAUSE: Script = script!(writes: "pause_main");
 pub(super) static SET_QUEUE: Script = script!(writes: "set_queue_main");
+pub(super) static QUEUE_CONFIG: Script = script!(reads: "queue_config_main");
 pub(super) static QUEUE_STATES: Script = script!(reads: "queue_states_main");
 pub(super) static QUEUES: Script = script!(reads: "queues_main");
 pub(super) static SET_SCHEDULE: Script = script!(writes: "set_schedule_main");
@@ -287,7 +289,7 @@ mod tests {
 
     /// Words of the language, and what the server gives to every script.
     const GIVEN: &str = "and break do else elseif end false for function if in local nil not or repeat return then true until \
-        while KEYS ARGV redis string table math struct bit tonumber tostring ipairs pairs unpack type pcall error select";
+        while KEYS ARGV redis string table math struct bit tonumber tostring ipairs pairs unpack type pcall error select setmetatable";
 
     #[test]
     fn scripts_use_only_names_that_they_declare() {
@@ -295,6 +297,7 @@ mod tests {
         let all = [
             &PROBE,
             &JOIN,
+            &MIGRATE,
             &LEAVE,
             &INSERT,
             &STAGE,
@@ -326,6 +329,7 @@ mod tests {
             &DELETE,
             &PAUSE,
             &SET_QUEUE,
+            &QUEUE_CONFIG,
             &QUEUE_STATES,
             &QUEUES,
             &SET_SCHEDULE,

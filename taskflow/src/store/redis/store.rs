@@ -101,6 +101,7 @@ impl RedisStore {
                 known: Mutex::default(),
                 unconfirmed,
                 simple: Simple::default(),
+                queues: Mutex::default(),
                 ours: Mutex::default(),
                 suspects: Suspects::default(),
                 repairs: Repairs::default(),
@@ -130,6 +131,10 @@ impl Store for RedisStore {
 
     fn join<'a>(&'a self, instance: &'a InstanceInfo) -> StoreFuture<'a, ()> {
         Box::pin(self.shared.join(instance))
+    }
+
+    fn migrate(&self) -> StoreFuture<'_, ()> {
+        Box::pin(self.shared.migrate())
     }
 
     fn leave(&self, instance: InstanceId) -> StoreFuture<'_, ()> {
@@ -303,6 +308,24 @@ impl Store for RedisStore {
             let mut call = self.shared.loud(&script::SET_QUEUE);
             call.arg(queue).arg(queue_stats::pack_config(config.as_ref()));
             self.shared.call_and_notify(&call).await.map(drop)
+        })
+    }
+
+    fn replace_queue(
+        &self,
+        queue: String,
+        from: Option<QueueConfig>,
+        to: Option<QueueConfig>,
+    ) -> StoreFuture<'_, bool> {
+        Box::pin(async move {
+            let mut read = self.shared.quiet(&script::QUEUE_CONFIG);
+            let stored = self.shared.ask(read.arg(&*queue)).await?.bytes()?;
+            if queue_stats::unpack_config(&stored) != from {
+                return Ok(false);
+            }
+            let mut call = self.shared.loud(&script::SET_QUEUE);
+            call.arg(queue).arg(queue_stats::pack_config(to.as_ref())).arg(stored);
+            Ok(self.shared.call_and_notify(&call).await?.number()? == 1)
         })
     }
 

@@ -54,7 +54,7 @@ pub(super) fn claim(tx: &mut Transaction<'_, '_>, claim: &Claim) -> rusqlite::Re
             let mut queues = Vec::new();
             for room in &rooms {
                 if tx.counts.later(room.queue, tx.sql)? > 0 {
-                    queues.push(Arc::clone(&claim.queues[room.slot].name));
+                    queues.push(Arc::clone(&room.name));
                 }
             }
             next_due = due::next_later(tx.sql, &known, &queues, tx.now)?;
@@ -73,7 +73,7 @@ fn take(
     }
     let sql = tx.sql;
     let mut seqs = row::json_list(candidates.iter().map(|candidate| candidate.seq));
-    let (tasks, damaged) = read_all(tx, claim, candidates, &seqs)?;
+    let (tasks, damaged) = read_all(tx, candidates, &seqs)?;
     if !damaged.is_empty() {
         for (seq, error) in &damaged {
             tx.fail_damaged(*seq, error)?;
@@ -94,7 +94,6 @@ type Damaged = (i64, rusqlite::Error);
 /// Reads the tasks as they will be after the claim. Answers them, and the rows that cannot be read.
 fn read_all(
     tx: &mut Transaction<'_, '_>,
-    claim: &Claim,
     candidates: Vec<Candidate>,
     seqs: &str,
 ) -> rusqlite::Result<(Vec<Claimed>, Vec<Damaged>)> {
@@ -107,7 +106,7 @@ fn read_all(
         let Some(row) = rows.next()? else { break };
         debug_assert_eq!(row.get(0), Ok(candidate.seq), "the rows come in the order of the list");
         let (seq, queue) = (candidate.seq, candidate.queue);
-        let claimed = match read_one(tx, claim, candidate, row) {
+        let claimed = match read_one(tx, candidate, row) {
             Ok(claimed) => claimed,
             Err(error) if is_unreadable(&error) => {
                 damaged.push((seq, error));
@@ -136,13 +135,8 @@ fn read_all(
 }
 
 /// Reads one task of a claim.
-fn read_one(
-    tx: &mut Transaction<'_, '_>,
-    claim: &Claim,
-    candidate: Candidate,
-    row: &Row<'_>,
-) -> rusqlite::Result<Claimed> {
-    let Candidate { seq, slot, name, .. } = candidate;
+fn read_one(tx: &mut Transaction<'_, '_>, candidate: Candidate, row: &Row<'_>) -> rusqlite::Result<Claimed> {
+    let Candidate { seq, name, queue_name: queue, .. } = candidate;
     let (attempt, fence): (i64, i64) = (row.get(2)?, row.get(4)?);
     // The concurrency key is used later, so it must be readable.
     row.get_ref(12)?.as_str_or_null()?;
@@ -153,7 +147,7 @@ fn read_one(
     Ok(Claimed {
         run: RunRef::new(TaskId::from_bytes(row.get(1)?), row::to_u64(fence + 1)),
         name,
-        queue: Arc::clone(&claim.queues[slot].name),
+        queue,
         args: row.get(9)?,
         tags,
         attempt: row::to_u32(attempt + 1),

@@ -30,7 +30,8 @@ fn finish_one(tx: &mut Transaction<'_, '_>, finish: &Finish) -> rusqlite::Result
     let task = row.as_ref().map(TaskRow::task);
     let decision = transition::finish(task.as_ref(), finish.run.fence, &finish.kind, tx.now);
     if let Some((row, change)) = row.zip(decision.change) {
-        tx.say(&row, finish.progress.as_ref(), &finish.lines)?;
+        let stored = if finish.lines.is_empty() { 0 } else { tx.log_lines(&row)? };
+        tx.say(&row, finish.progress.as_ref(), finish.new_lines(stored))?;
         tx.apply(&row, &change)?;
     }
     Ok(decision.answer)
@@ -69,6 +70,7 @@ pub(super) fn report(tx: &mut Transaction<'_, '_>, reports: &[Report]) -> rusqli
 fn report_one(tx: &mut Transaction<'_, '_>, report: &Report) -> rusqlite::Result<bool> {
     let row = tx.row(report.run.id)?.filter(|row| row.is_running_under(report.run.fence));
     let Some(row) = row else { return Ok(false) };
-    tx.say(&row, report.progress.as_ref(), &report.lines)?;
+    let stored = if report.lines.is_empty() { 0 } else { tx.log_lines(&row)? };
+    tx.say(&row, report.progress.as_ref(), report.new_lines(stored))?;
     Ok(true)
 }

@@ -29,6 +29,13 @@ WHERE seq IN (
     WHERE lease_until IS NOT NULL AND instance = ?1
 )";
 
+const END_SOME_LEASES: &str = "
+UPDATE taskflow_tasks SET lease_until = ?2
+WHERE seq IN (
+    SELECT seq FROM taskflow_tasks INDEXED BY taskflow_tasks_leases
+    WHERE lease_until > ?2 AND instance = ?1 LIMIT ?3
+)";
+
 /// The row number of an instance. An instance that has not joined gets a row without a host, so that its runs can refer
 /// to it.
 pub(super) fn number(tx: &mut Transaction<'_, '_>, instance: InstanceId) -> rusqlite::Result<i64> {
@@ -61,6 +68,12 @@ pub(super) fn leave(tx: &mut Transaction<'_, '_>, instance: InstanceId) -> rusql
     Ok(())
 }
 
-pub(super) fn end_leases(tx: &mut Transaction<'_, '_>, number: i64) -> rusqlite::Result<()> {
+/// Ends at most `most` leases of an instance that have not ended. Answers how many.
+pub(super) fn end_leases_of(tx: &mut Transaction<'_, '_>, number: i64, most: i64) -> rusqlite::Result<i64> {
+    let ended = tx.sql.execute(END_SOME_LEASES, [number, tx.now, most])?;
+    Ok(i64::try_from(ended).unwrap_or(i64::MAX))
+}
+
+fn end_leases(tx: &mut Transaction<'_, '_>, number: i64) -> rusqlite::Result<()> {
     tx.sql.execute(END_LEASES, [number, tx.now]).map(drop)
 }

@@ -3,6 +3,8 @@
 //! While a claim's transaction runs, no other process can write to the file. So the values that it reads still hold
 //! when it commits, and the limits are exact without any lock of their own.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{OptionalExtension, params};
@@ -11,7 +13,7 @@ use super::queue_counts::{KeyLimit, QueueNumber};
 use super::row;
 use super::transaction::Transaction;
 use crate::model::RateLimit;
-use crate::store::{Claim, SharedLimits, StartWindow};
+use crate::store::{Claim, ClaimQueue, StartWindow};
 
 const STARTS: &str = "SELECT starts FROM taskflow_queues WHERE name = ?1";
 
@@ -19,10 +21,15 @@ const NOTE_STARTS: &str = "
 INSERT INTO taskflow_queues (name, starts) VALUES (?1, ?2)
 ON CONFLICT (name) DO UPDATE SET starts = excluded.starts";
 
+/// The queues in which a task waits.
+const WAITING: &str = "SELECT name FROM taskflow_queues WHERE due > 0 OR later > 0 OR blocked > 0";
+
+/// A claim of at most so many queues looks into each of them.
+const FEW: usize = 16;
+
 /// The tasks that a claim may take from one queue.
 pub(super) struct Room {
-    /// The position of the queue in the claim.
-    pub(super) slot: usize,
+    pub(super) name: Arc<str>,
     pub(super) queue: QueueNumber,
     /// The number of tasks that it may still take.
     pub(super) free: usize,
@@ -52,16 +59,11 @@ impl Room {
 /// The queues from which a claim can take tasks, each once. Also answers whether all tasks that were blocked under
 /// other limits are due again.
 pub(super) fn rooms(tx: &mut Transaction<'_, '_>, claim: &Claim) -> rusqlite::Result<(Vec<Room>, bool)> {
-    let mut rooms = Vec::with_capacity(claim.queues.len());
+    let mut rooms = Vec::new();
     let mut are_all_back = true;
-    for (slot, asked) in claim.queues.iter().enumerate() {
-        let name = &asked.name;
-        if asked.limit == 0 || claim.queues[..slot].iter().any(|before| before.name == *name) {
-            continue;
-        }
-        let queue = tx.counts.queue(name);
-        let limits = claim.limits.iter().find(|(queue, _)| queue == name);
-        let limits = limits.map_or_else(SharedLimits::default, |(_, limits)| *limits);
+    for asked in asked(tx, claim)? {
+        let (name, limits) = (asked.name, asked.shared);
+        let queue = tx.counts.queue(&name);
         let (keys, are_back) = tx.limit_keys(queue, limits.key_concurrency.map(row::to_i64))?;
         are_all_back &= are_back;
         let mut free = asked.limit;
@@ -71,13 +73,29 @@ pub(super) fn rooms(tx: &mut Transaction<'_, '_>, claim: &Claim) -> rusqlite::Re
         }
         let mut starts = None;
         if let Some(limit) = limits.rate_limit {
-            let window = window(tx, name)?;
+            let window = window(tx, &name)?;
             free = free.min(window.free(limit, tx.now));
             starts = Some(Starts { limit, window, new: 0 });
         }
-        rooms.push(Room { slot, queue, free, prefetch: asked.prefetch, keys, starts });
+        rooms.push(Room { name, queue, free, prefetch: asked.prefetch, keys, starts });
     }
     Ok((rooms, are_all_back))
+}
+
+/// The queues of a claim in which there is room and a task may wait. A claim of few queues looks into each. Most of many
+/// queues are empty, and often not even in the file.
+fn asked(tx: &mut Transaction<'_, '_>, claim: &Claim) -> rusqlite::Result<Vec<ClaimQueue>> {
+    let mut asked: Vec<ClaimQueue> = if claim.queues.len() <= FEW {
+        claim.queues.iter().collect()
+    } else {
+        let mut waiting = tx.sql.get(WAITING)?;
+        let names = waiting.query_map([], |row| Ok(row.get::<_, String>(0).ok()))?;
+        let mut names = names.filter_map(Result::transpose).collect::<rusqlite::Result<BTreeSet<_>>>()?;
+        names.extend(tx.counts.changed().map(str::to_owned));
+        names.iter().filter_map(|name| claim.queues.get(name)).collect()
+    };
+    asked.retain(|queue| queue.limit > 0);
+    Ok(asked)
 }
 
 /// Stores the starts of queues with a rate limit. Answers how long until another task may start, if a rate limit is

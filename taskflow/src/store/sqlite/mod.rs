@@ -1,6 +1,6 @@
 //! The store in one SQLite file.
 //!
-//! In reading order: [`open`] checks that the file is usable, and [`schema`] brings it up to date. [`store`] turns each
+//! In reading order: [`open`] checks that the file is usable, [`schema`] brings it up to date, and [`opening`] starts the threads. [`store`] turns each
 //! call of the contract into a job for the one [`writer`] thread, or into a question for a [`reader`] thread. The
 //! writer commits all waiting jobs as one [`transaction`]. The jobs are in [`insert`], [`claim`], [`finish`],
 //! [`lease`], [`recover`], [`control`], [`schedule`] and [`prune`]. A claim takes expired tasks out of the due ones
@@ -41,6 +41,7 @@ mod list;
 mod lock;
 mod mount;
 mod open;
+mod opening;
 mod prune;
 mod queue_counts;
 mod queues;

@@ -9,13 +9,18 @@ use rusqlite::Connection;
 use super::error::store_error;
 use super::{Synchronous, connection, mount, schema};
 use crate::model::{StoreError, StoreErrorKind};
+use crate::store::fingerprint;
 
 /// The first bytes of every SQLite file.
 const HEADER: &[u8; 16] = b"SQLite format 3\0";
 
 /// Opens the file for writing, brings it up to date, and returns its canonical path. Changes nothing in a file that is
-/// not a store, or that is a newer store.
-pub(super) fn open(path: &Path, synchronous: Synchronous) -> Result<(Connection, PathBuf), StoreError> {
+/// not a store, or that is a newer store. If there is no store, it is made or refused.
+pub(super) fn open(
+    path: &Path,
+    synchronous: Synchronous,
+    makes: bool,
+) -> Result<(Connection, PathBuf), StoreError> {
     if path.as_os_str().is_empty() || path == Path::new(":memory:") {
         return Err(StoreError::new(
             StoreErrorKind::NotAStore,
@@ -25,11 +30,16 @@ pub(super) fn open(path: &Path, synchronous: Synchronous) -> Result<(Connection,
     // An absolute path, because SQLite reads some names as a URI.
     let path = std::path::absolute(path).map_err(|error| denied(path, "cannot be found", error))?;
     check_file(&path)?;
+    if !makes && !path.exists() {
+        return Err(fingerprint::missing(&format!("`{}`", path.display())));
+    }
     if let Ok(path) = fs::canonicalize(&path) {
         mount::check(&path)?;
     }
     let mut connection = connection::open(&path).map_err(|error| store_error(error, &path))?;
-    schema::check(&connection, &path)?;
+    if !schema::is_current(&connection, &path)? && !makes {
+        return Err(fingerprint::missing(&format!("`{}`", path.display())));
+    }
     let is_logged =
         connection::use_write_ahead_log(&connection).map_err(|error| store_error(error, &path))?;
     if !is_logged {

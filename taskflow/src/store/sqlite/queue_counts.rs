@@ -126,6 +126,12 @@ impl CountDeltas {
         &self.queues[queue.0].name
     }
 
+    /// The queues in which tasks were counted since the transaction began.
+    pub(super) fn changed(&self) -> impl Iterator<Item = &str> {
+        let changed = self.queues.iter().filter(|entry| entry.change != Numbers::default());
+        changed.map(|entry| &*entry.name)
+    }
+
     /// Counts a task that enters `state`; `attempt` is its attempt number there.
     pub(super) fn enter(&mut self, queue: QueueNumber, state: RowState, attempt: i64) {
         self.moves += 1;

@@ -179,6 +179,25 @@ pub(super) fn states(sql: &Statements<'_>) -> rusqlite::Result<Vec<QueueState>> 
     Ok(states)
 }
 
+/// Stores a configuration if the stored one is `from`. Answers whether it was.
+pub(super) fn replace_config(
+    tx: &mut Transaction<'_, '_>,
+    queue: &str,
+    from: Option<&QueueConfig>,
+    to: Option<&QueueConfig>,
+) -> rusqlite::Result<bool> {
+    let mut read = tx.sql.get(STORED)?;
+    let stored = read.query_row([queue], |row| Ok(config(queue, row.get_ref(0)?))).optional()?.flatten();
+    drop(read);
+    let is_so = stored.as_ref() == from;
+    if is_so {
+        set_config(tx, queue, to)?;
+    }
+    Ok(is_so)
+}
+
+const STORED: &str = "SELECT config FROM taskflow_queues WHERE name = ?1";
+
 /// Reads a stored configuration. One that cannot be read counts as `None`: the queue then uses the configuration of
 /// each program.
 fn config(queue: &str, json: ValueRef<'_>) -> Option<QueueConfig> {

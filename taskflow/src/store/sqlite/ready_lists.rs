@@ -37,9 +37,8 @@ WHERE state = 0 AND queue = ?1 AND name >= ?2 ORDER BY name LIMIT 1";
 pub(super) struct Candidate {
     pub(super) seq: i64,
     pub(super) name: Arc<str>,
-    /// The position of its queue in the claim.
-    pub(super) slot: usize,
     pub(super) queue: QueueNumber,
+    pub(super) queue_name: Arc<str>,
 }
 
 /// The due tasks of one name in one queue.
@@ -121,8 +120,8 @@ pub(super) fn choose(
                 break;
             }
             room.take();
-            let (slot, queue) = (room.slot, room.queue);
-            chosen.push(Candidate { seq, name: Arc::clone(&list.name), slot, queue });
+            let (name, queue_name) = (Arc::clone(&list.name), Arc::clone(&room.name));
+            chosen.push(Candidate { seq, name, queue: room.queue, queue_name });
         } else if blocked.len() == BLOCKED_AT_ONCE {
             is_cut_short = true;
             break;

@@ -17,7 +17,10 @@ use crate::model::{InstanceId, TaskId, time};
 use crate::store::{Recovered, transition};
 
 /// The maximum number of lost runs, holds and expired tasks that one call moves on.
-const RECOVERED_AT_ONCE: i64 = 256;
+pub(super) const RECOVERED_AT_ONCE: i64 = 256;
+
+/// How many tasks for which there is no room one call leaves out.
+pub(super) const SKIPPED_AT_MOST: i64 = 8;
 
 /// How long an instance is considered alive after it was last seen, if its lock shows nothing. In microseconds.
 const BELIEVED: i64 = 60_000_000;
@@ -31,12 +34,12 @@ const GONE: &str = "UPDATE taskflow_instances SET gone_at = ?2 WHERE number = ?1
 
 const LEASE_ENDED: &str = "
 SELECT seq FROM taskflow_tasks INDEXED BY taskflow_tasks_leases WHERE lease_until <= ?1
-ORDER BY lease_until LIMIT ?2";
+ORDER BY lease_until LIMIT ?2 OFFSET ?3";
 
 const LEASE_ENDED_NOW: &str = "
-SELECT seq FROM taskflow_tasks INDEXED BY taskflow_tasks_leases WHERE lease_until = ?1 LIMIT ?2";
+SELECT seq FROM taskflow_tasks INDEXED BY taskflow_tasks_leases WHERE lease_until = ?1 LIMIT ?2 OFFSET ?3";
 
-const READ: &str = "SELECT id, name, policy FROM taskflow_tasks WHERE seq = ?1";
+const READ: &str = "SELECT id, name, policy, octet_length(args) FROM taskflow_tasks WHERE seq = ?1";
 
 const NO_LEASE: &str = "UPDATE taskflow_tasks SET lease_until = NULL WHERE seq = ?1";
 
@@ -75,21 +78,30 @@ pub(super) fn look(sql: &Statements<'_>, locks: &Locks) -> rusqlite::Result<Opti
     let mut dead = there(sql)?;
     dead.retain(|it| !it.lives(locks, now));
     let is_any =
-        !dead.is_empty() || sql.get(LEASE_ENDED)?.exists([now, 1])? || expiry::is_any_over(sql, now)?;
+        !dead.is_empty() || sql.get(LEASE_ENDED)?.exists([now, 1, 0])? || expiry::is_any_over(sql, now)?;
     Ok(is_any.then_some(dead))
 }
 
+/// Moves on at most `most` tasks. It leaves out the first `skipped` of those whose lease has ended.
 pub(super) fn recover(
     tx: &mut Transaction<'_, '_>,
     locks: &Locks,
     dead: &[RegisteredInstance],
+    most: i64,
+    skipped: i64,
 ) -> rusqlite::Result<Vec<Recovered>> {
+    let mut room = most + skipped;
     for it in dead {
         // This was read outside the transaction and may have changed: another process may have been faster.
         if it.lives(locks, tx.now) || !tx.sql.get(IS_THERE)?.exists([it.number])? {
             continue;
         }
-        instance::end_leases(tx, it.number)?;
+        let ended = instance::end_leases_of(tx, it.number, room)?;
+        room -= ended;
+        if room <= 0 {
+            // It may have more leases, which the next call ends.
+            break;
+        }
         tx.sql.execute(GONE, [it.number, tx.now])?;
         locks.forget(it.id);
     }
@@ -97,7 +109,7 @@ pub(super) fn recover(
         // The leases of dead instances end now. Leases that ended while the file was blocked may be renewed at any
         // moment, so they are spared.
         let mut ended = tx.sql.get(if tx.was_just_blocked() { LEASE_ENDED_NOW } else { LEASE_ENDED })?;
-        let rows = ended.query_map([tx.now, RECOVERED_AT_ONCE], |row| row.get(0))?;
+        let rows = ended.query_map([tx.now, most, skipped], |row| row.get(0))?;
         rows.collect::<rusqlite::Result<_>>()?
     };
     let mut recovered = Vec::with_capacity(lost.len());
@@ -106,7 +118,7 @@ pub(super) fn recover(
             recovered.extend(move_on(tx, &row)?);
         }
     }
-    let room = RECOVERED_AT_ONCE - row::to_i64(recovered.len());
+    let room = most - row::to_i64(recovered.len());
     recovered.extend(expiry::cancel(tx, room)?);
     tx.should_notify |= !recovered.is_empty();
     Ok(recovered)
@@ -119,10 +131,11 @@ fn move_on(tx: &mut Transaction<'_, '_>, row: &TaskRow) -> rusqlite::Result<Opti
         sql.execute(NO_LEASE, [row.seq])?;
         return Ok(None);
     }
-    let read = sql
-        .get(READ)?
-        .query_row([row.seq], |row| Ok((TaskId::from_bytes(row.get(0)?), row.get(1)?, tx.policy(row, 2)?)));
-    let (id, name, policy) = match read {
+    let read = sql.get(READ)?.query_row([row.seq], |row| {
+        let bytes: Option<i64> = row.get(3)?;
+        Ok((TaskId::from_bytes(row.get(0)?), row.get(1)?, tx.policy(row, 2)?, bytes))
+    });
+    let (id, name, policy, bytes) = match read {
         Err(error) if is_unreadable(&error) => {
             let failed_damaged = tx.fail_damaged(row.seq, &error)?;
             return Ok(failed_damaged
@@ -136,6 +149,8 @@ fn move_on(tx: &mut Transaction<'_, '_>, row: &TaskRow) -> rusqlite::Result<Opti
         sql.execute(NO_LEASE, [row.seq])?;
         return Ok(None);
     };
+    // The change writes the whole row.
+    tx.counts.bytes += bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
     tx.apply(row, &change)?;
     Ok(Some(change.recovered(&task, id, name)))
 }

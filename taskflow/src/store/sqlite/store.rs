@@ -3,24 +3,19 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use super::error::{stopped, store_error};
-use super::identity::FileIdentity;
 use super::integrity::{self, IntegrityChecks};
 use super::lock::Locks;
-use super::reader::{self, Question};
+use super::reader::Question;
 use super::transaction::Transaction;
-use super::writer::{Message, Work, Writer};
-use super::{
-    Synchronous, checkpoint, claim, connection, control, documents, finish, insert, instance, lease, list,
-    open,
-};
+use super::writer::{Message, Work};
+use super::{Synchronous, claim, control, documents, finish, insert, instance, lease, list};
 use super::{prune, queues, read, recover, repair, schedule, statements::Statements};
 use crate::model::{
     CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
@@ -31,9 +26,6 @@ use crate::store::{
     HintStream, InsertBatch, Inserted, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report,
     Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd, document,
 };
-
-/// The number of threads that read.
-const READERS: usize = 2;
 
 /// A store in one SQLite file.
 ///
@@ -71,24 +63,24 @@ const READERS: usize = 2;
 /// ```
 #[derive(Clone)]
 pub struct SqliteStore {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// The state that all handles share.
-struct Shared {
-    path: PathBuf,
-    locks: Arc<Locks>,
-    integrity: Arc<IntegrityChecks>,
+pub(super) struct Shared {
+    pub(super) path: PathBuf,
+    pub(super) locks: Arc<Locks>,
+    pub(super) integrity: Arc<IntegrityChecks>,
     /// Wakes the hint streams.
-    changes: watch::Sender<()>,
+    pub(super) changes: watch::Sender<()>,
     /// In a read-only store: the error for every write.
-    refused: Option<StoreError>,
+    pub(super) refused: Option<StoreError>,
     /// `None` while it is being dropped, and in a read-only store.
-    writer: Option<Sender<Message>>,
+    pub(super) writer: Option<Sender<Message>>,
     /// `None` only while it is being dropped.
-    readers: Option<Sender<Question>>,
-    write_thread: Option<JoinHandle<()>>,
-    read_threads: Vec<JoinHandle<()>>,
+    pub(super) readers: Option<Sender<Question>>,
+    pub(super) write_thread: Option<JoinHandle<()>>,
+    pub(super) read_threads: Vec<JoinHandle<()>>,
 }
 
 impl SqliteStore {
@@ -121,87 +113,7 @@ impl SqliteStore {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_with(path: impl AsRef<Path>, synchronous: Synchronous) -> Result<Self, Error> {
-        match Self::open_to_write(path.as_ref(), synchronous) {
-            Err(Error::Store(error))
-                if !matches!(error.kind(), StoreErrorKind::NotAStore | StoreErrorKind::NewerSchema) =>
-            {
-                Self::open_read_only(path.as_ref(), error)
-            }
-            opened => opened,
-        }
-    }
-
-    /// Opens a read-only store, which refuses every write with the error `refused`.
-    fn open_read_only(path: &Path, refused: StoreError) -> Result<Self, Error> {
-        let Some((connection, path)) = open::open_to_look(path)? else { return Err(Error::Store(refused)) };
-        let mut shared = Shared {
-            path: path.clone(),
-            locks: Arc::new(Locks::beside(&path)),
-            integrity: Arc::default(),
-            changes: watch::channel(()).0,
-            refused: Some(refused),
-            writer: None,
-            readers: None,
-            write_thread: None,
-            read_threads: Vec::new(),
-        };
-        let (questions, asked) = channel();
-        shared.readers = Some(questions);
-        let asked = Arc::new(Mutex::new(asked));
-        let answering = move || reader::look(&path, connection, &asked);
-        shared.read_threads.push(spawn("taskflow-sqlite-read", answering)?);
-        Ok(Self { shared: Arc::new(shared) })
-    }
-
-    fn open_to_write(path: &Path, synchronous: Synchronous) -> Result<Self, Error> {
-        let (connection, path) = open::open(path, synchronous)?;
-        let locks = Arc::new(Locks::beside(&path));
-        let integrity = Arc::new(IntegrityChecks::default());
-        let failed = |error| Error::Store(store_error(error, &path));
-        let (checkpoints, checkpointer) = checkpoint::checkpoints(&path, synchronous).map_err(failed)?;
-        let checkpoints = checkpoints.by(spawn("taskflow-sqlite-log", move || checkpointer.run())?);
-        let readers: Vec<_> = (0..READERS)
-            .map(|_| connection::open_to_read(&path))
-            .collect::<Result<_, _>>()
-            .map_err(failed)?;
-
-        let (changes, _) = watch::channel(());
-        let (jobs, inbox) = channel();
-        let (questions, asked) = channel();
-        let mut shared = Shared {
-            path: path.clone(),
-            locks: Arc::clone(&locks),
-            integrity: Arc::clone(&integrity),
-            changes: changes.clone(),
-            refused: None,
-            writer: Some(jobs),
-            readers: Some(questions),
-            write_thread: None,
-            read_threads: Vec::new(),
-        };
-        let file = FileIdentity::at(&path).map_err(|error| {
-            let message = format!("`{}` cannot be examined", path.display());
-            StoreError::with_source(StoreErrorKind::Denied, message, error)
-        })?;
-        let writer = Writer {
-            path,
-            inbox,
-            changes,
-            locks,
-            checkpoints,
-            file,
-            integrity,
-            is_full: std::cell::Cell::new(false),
-        };
-        // From here on, an error drops `shared`, which ends the started threads.
-        shared.write_thread = Some(spawn("taskflow-sqlite", move || writer.run(&connection))?);
-        let asked: Arc<Mutex<Receiver<Question>>> = Arc::new(Mutex::new(asked));
-        for connection in readers {
-            let asked = Arc::clone(&asked);
-            let thread = spawn("taskflow-sqlite-read", move || reader::run(&connection, &asked))?;
-            shared.read_threads.push(thread);
-        }
-        Ok(Self { shared: Arc::new(shared) })
+        Self::open_or_make(path.as_ref(), synchronous, true)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -267,13 +179,6 @@ impl Shared {
             let _ = writer.send(message);
         }
     }
-}
-
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| {
-        let message = "no thread could be started for the store; raise the limit of threads";
-        Error::Store(StoreError::with_source(StoreErrorKind::Unavailable, message, error))
-    })
 }
 
 impl Drop for Shared {
@@ -379,8 +284,21 @@ impl Store for SqliteStore {
             let Some(dead) = self.read(move |sql| recover::look(sql, &locks)).await? else {
                 return Ok(Vec::new());
             };
-            let locks = Arc::clone(&self.shared.locks);
-            self.write(move |tx| recover::recover(tx, &locks, &dead)).await
+            // On a nearly full disk there may be room to move a few tasks with long arguments, or the next one, where
+            // there is none for all.
+            let (mut most, mut skipped) = (recover::RECOVERED_AT_ONCE, 0);
+            loop {
+                let (locks, dead) = (Arc::clone(&self.shared.locks), dead.clone());
+                let answer = self.write(move |tx| recover::recover(tx, &locks, &dead, most, skipped)).await;
+                match answer {
+                    Err(error) if error.kind() == StoreErrorKind::Full => match most {
+                        1 if skipped >= recover::SKIPPED_AT_MOST => return Err(error),
+                        1 => skipped += 1,
+                        _ => most /= 4,
+                    },
+                    answer => return answer,
+                }
+            }
         })
     }
 
@@ -430,6 +348,15 @@ impl Store for SqliteStore {
 
     fn set_queue(&self, queue: String, config: Option<QueueConfig>) -> StoreFuture<'_, ()> {
         self.write(move |tx| queues::set_config(tx, &queue, config.as_ref()))
+    }
+
+    fn replace_queue(
+        &self,
+        queue: String,
+        from: Option<QueueConfig>,
+        to: Option<QueueConfig>,
+    ) -> StoreFuture<'_, bool> {
+        self.write(move |tx| queues::replace_config(tx, &queue, from.as_ref(), to.as_ref()))
     }
 
     fn instances(&self) -> StoreFuture<'_, Vec<InstanceInfo>> {

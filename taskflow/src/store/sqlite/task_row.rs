@@ -100,6 +100,8 @@ const LOG: &str = "
 INSERT INTO taskflow_logs (task, n, at, level, attempt, message)
 VALUES (?1, (SELECT coalesce(max(n), 0) + 1 FROM taskflow_logs WHERE task = ?1), ?2, ?3, ?4, ?5)";
 
+const LOG_LINES: &str = "SELECT count(*) FROM taskflow_logs WHERE task = ?1";
+
 const PROGRESS: &str = "UPDATE taskflow_tasks SET progress = ?2 WHERE seq = ?1";
 
 impl Transaction<'_, '_> {
@@ -268,6 +270,12 @@ impl Transaction<'_, '_> {
             params![row.seq, row.attempt, row.instance, started_at, self.now, outcome, run.error],
         )?;
         Ok(())
+    }
+
+    /// How many lines a task has logged.
+    pub(super) fn log_lines(&self, row: &TaskRow) -> rusqlite::Result<u32> {
+        let lines: i64 = self.sql.get(LOG_LINES)?.query_row([row.seq], |row| row.get(0))?;
+        Ok(row::to_u32(lines))
     }
 
     /// Stores progress and log lines of a run.

@@ -10,11 +10,11 @@ use crate::model::Error;
 use crate::store::Store;
 
 impl SqliteStore {
-    /// Opens the store of a URL; `rest` is the text after `sqlite://`.
-    pub(in crate::store) fn from_url(url: &str, rest: &str) -> Result<Arc<dyn Store>, Error> {
+    /// Opens the store of a URL; `rest` is the text after `sqlite://`. If it is not there, it is made or refused.
+    pub(in crate::store) fn from_url(url: &str, rest: &str, makes: bool) -> Result<Arc<dyn Store>, Error> {
         let (path, synchronous) =
             parse(rest).map_err(|message| Error::StoreUrl { url: url.to_owned(), message })?;
-        Ok(Arc::new(Self::open_with(path, synchronous)?))
+        Ok(Arc::new(Self::open_or_make(&path, synchronous, makes)?))
     }
 }
 

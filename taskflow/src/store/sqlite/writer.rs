@@ -180,6 +180,10 @@ impl Writer {
         }
         let (error, is_damage) = match committed {
             Ok(Ok(())) => return group.drain(..).for_each(|job| job.answer(Ok(()))),
+            // There may be room for one job where there is none for all.
+            Ok(Err(Failed::All(error))) if error.kind() == StoreErrorKind::Full && group.len() > 1 => {
+                (error, false)
+            }
             Ok(Err(Failed::All(error))) => {
                 return group.drain(..).for_each(|job| job.answer(Err(error.clone())));
             }

@@ -55,9 +55,9 @@ pub(crate) async fn a_task_that_waits_for_its_key_changes_no_order(lab: Lab) {
     let mail = [lab.add(mail[0].clone()).await, lab.add(mail[1].clone()).await];
     // There is room for one of its queue, and it is not the one that waits for its key.
     let queues = vec![("default".into(), 1), ("mail".into(), 2)];
-    let mut claim = Claim::new(lab.me.id, LONG, names(&["alpha"]), queues, 2);
-    claim.limits = Arc::from([("default".into(), SharedLimits::of(&QueueConfig::new().key_concurrency(1)))]);
-    let claimed = lab.ask(claim).await.tasks;
+    let claim = Claim::new(lab.me.id, LONG, names(&["alpha"]), queues, 2);
+    let one = SharedLimits::of(&QueueConfig::new().key_concurrency(1));
+    let claimed = lab.ask(claim.with_limits("default", one)).await.tasks;
     assert_eq!(claimed.iter().map(|task| task.run.id).collect::<Vec<_>>(), [first, mail[0]]);
     lab.finish(running, success()).await;
     assert_eq!(lab.claim_ids(10).await, [blocked, mail[1]]);

@@ -214,6 +214,42 @@ pub(crate) async fn a_run_that_was_asked_to_stop_is_not_tried_again(lab: Lab) {
     lab.assert_counts_are_true().await;
 }
 
+pub(crate) async fn a_repeated_report_stores_no_line_twice(lab: Lab) {
+    let said = |text: &str| LogLine::new(SystemTime::now(), LogLevel::Info, text.to_owned(), 1);
+    let first = lab.run(with_attempts("alpha", 2)).await;
+    let report = |run, before, texts: &[&str]| {
+        let mut report = Report::new(run, None, texts.iter().map(|text| said(text)).collect());
+        report.lines_before = Some(before);
+        Arc::new(vec![report])
+    };
+    // The answers to the second and to the third are lost, so the run repeats them with what it has logged since.
+    for (before, texts) in
+        [(0, &["a", "b"][..]), (2, &["c"]), (2, &["c"]), (2, &["c", "d"]), (2, &["c", "d", "e"])]
+    {
+        assert_eq!(lab.store.report(report(first, before, texts)).await.unwrap(), [true]);
+    }
+    let mut finish = Finish::new(first, retry(Duration::ZERO));
+    (finish.lines, finish.lines_before) = (vec![said("e"), said("f")], Some(4));
+    assert_eq!(
+        lab.store.finish(Arc::new(vec![finish])).await.unwrap(),
+        [Finished::Applied(TaskStatus::Pending)]
+    );
+    let texts = async || {
+        let lines = lab.store.logs(first.id).await.unwrap().unwrap();
+        lines.into_iter().map(|line| line.message).collect::<Vec<_>>().concat()
+    };
+    assert_eq!(texts().await, "abcdef");
+
+    // The lines of the next attempt follow, and the totals are true.
+    let second = lab.claim_one().await;
+    assert_eq!((second.log_lines, second.log_bytes), (6, 6));
+    for _ in 0..2 {
+        assert_eq!(lab.store.report(report(second.run, 6, &["g"])).await.unwrap(), [true]);
+    }
+    assert_eq!(lab.finish(second.run, success()).await, Finished::Applied(TaskStatus::Success));
+    assert_eq!(texts().await, "abcdefg");
+}
+
 pub(crate) async fn reports_keep_progress_and_lines_while_the_run_lives(lab: Lab) {
     let at = SystemTime::UNIX_EPOCH + Duration::from_nanos(1_700_000_000_123_456_789);
     let line = |level, message: &str| LogLine::new(at, level, message.to_owned(), 1);

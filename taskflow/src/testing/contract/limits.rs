@@ -17,15 +17,14 @@ pub(super) async fn take(lab: &Lab, limit: usize, limits: QueueConfig) -> Vec<Cl
 }
 
 pub(super) fn request(lab: &Lab, limit: usize, limits: &QueueConfig) -> Claim {
-    let mut claim = Claim::new(
+    let claim = Claim::new(
         lab.me.id,
         LONG,
         names(&["alpha", "beta", "gamma"]),
         vec![("default".into(), limit), ("mail".into(), limit)],
         limit,
     );
-    claim.limits = Arc::from([("default".into(), SharedLimits::of(limits))]);
-    claim
+    claim.with_limits("default", SharedLimits::of(limits))
 }
 
 pub(super) fn keyed(key: &str) -> NewTask {

@@ -57,6 +57,7 @@ macro_rules! __store_contract_cases {
                 finish: a_late_finish_after_another_claim_changes_nothing;
                 finish: a_run_that_was_asked_to_stop_is_not_tried_again;
                 finish: reports_keep_progress_and_lines_while_the_run_lives;
+                finish: a_repeated_report_stores_no_line_twice;
                 finish: lines_of_many_attempts_stay_in_order;
                 finish: a_turn_is_a_finish_and_a_claim;
 
@@ -130,6 +131,7 @@ macro_rules! __store_contract_cases {
                 key_limits: key_limits_are_exact_when_many_claim_and_finish_at_once;
 
                 queue_infos: a_queues_stored_configuration_is_read_back_until_it_is_reset;
+                queue_infos: a_configuration_is_replaced_only_if_it_is_the_expected_one;
                 queue_infos: queues_tell_what_waits_for_how_long_and_what_ended_lately;
 
                 expiry: a_task_that_has_expired_is_never_started;

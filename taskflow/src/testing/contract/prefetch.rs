@@ -75,7 +75,7 @@ pub(crate) async fn tasks_of_every_name_and_queue_keep_their_order(lab: Lab) {
     lab.store.set_paused("reports".to_owned(), true).await.unwrap();
     let free = lab.add(with_attempts("alpha", 2)).await;
     let mut request = request(&lab, 0, 5);
-    request.queues[1].limit = 0;
+    request.queues.lower("mail", 0);
     assert_eq!(answer(&lab.ask(request).await), (vec![free], false));
     lab.store.set_paused("reports".to_owned(), false).await.unwrap();
     assert_eq!(claim(&lab, 2, 5).await, (vec![full, paused], false));
@@ -89,8 +89,11 @@ pub(crate) async fn a_queue_that_is_not_prefetched_from_needs_a_slot_for_each_ta
     }
     let ask = async |slots, prefetch| {
         let mut request = request(&lab, slots, prefetch);
-        request.queues[1].prefetch = false;
-        assert_eq!(&*request.queues[1].name, "mail");
+        let queues = request.queues.iter().map(|mut queue| {
+            queue.prefetch &= *queue.name != *"mail";
+            queue
+        });
+        request.queues = queues.collect();
         answer(&lab.ask(request).await)
     };
     assert_eq!(ask(1, 9).await, (added[..2].to_vec(), true));
@@ -165,9 +168,8 @@ pub(crate) async fn limits_and_keys_hold_for_what_is_prefetched(lab: Lab) {
     let keyed = |key: &str, new| with(new, |task: &mut NewTask| task.concurrency_key = Some(key.to_owned()));
     let limits = QueueConfig::new().global_concurrency(4).key_concurrency(1);
     let ask = async |slots, prefetch| {
-        let mut request = request(&lab, slots, prefetch);
-        request.limits = Arc::from([("default".into(), SharedLimits::of(&limits))]);
-        lab.ask(request).await
+        let request = request(&lab, slots, prefetch);
+        lab.ask(request.with_limits("default", SharedLimits::of(&limits))).await
     };
     let mut added = Vec::new();
     for (key, attempts) in [("a", 2), ("a", 1), ("b", 2), ("c", 1), ("d", 2), ("e", 2), ("f", 2)] {

@@ -38,6 +38,35 @@ pub(crate) async fn a_queues_stored_configuration_is_read_back_until_it_is_reset
     assert_eq!((states[0].paused, &states[0].config), (true, &None));
 }
 
+pub(crate) async fn a_configuration_is_replaced_only_if_it_is_the_expected_one(lab: Lab) {
+    let (one, two) = (QueueConfig::new().concurrency(1), QueueConfig::new().rate_limit(2, LONG));
+    let replace = async |from: Option<&QueueConfig>, to: Option<&QueueConfig>| {
+        lab.store.replace_queue("mail".to_owned(), from.cloned(), to.cloned()).await.expect("an answer")
+    };
+    let stored = async || {
+        let states = lab.store.queue_states().await.expect("states");
+        states.into_iter().find(|state| state.name == "mail").and_then(|state| state.config)
+    };
+    assert!(!replace(Some(&one), Some(&two)).await, "there is none yet");
+    assert_eq!(stored().await, None);
+    assert!(replace(None, Some(&one)).await);
+    assert!(!replace(None, Some(&two)).await);
+    assert!(!replace(Some(&two), None).await);
+    assert_eq!(stored().await, Some(one.clone()));
+    lab.store.set_paused("mail".to_owned(), true).await.expect("pause");
+    assert!(replace(Some(&one), Some(&two)).await);
+    assert_eq!(stored().await, Some(two.clone()));
+    assert!(replace(Some(&two), None).await);
+    assert_eq!(stored().await, None);
+    assert!(lab.store.queue_states().await.expect("states")[0].paused);
+
+    // Of many that replace the same one at once, one does.
+    let replacing =
+        (0..8).map(|n| lab.store.replace_queue("mail".to_owned(), None, Some(one.clone().max_size(n))));
+    let replaced = futures_util::future::join_all(replacing).await;
+    assert_eq!(replaced.into_iter().filter(|answer| matches!(answer, Ok(true))).count(), 1);
+}
+
 pub(crate) async fn queues_tell_what_waits_for_how_long_and_what_ended_lately(lab: Lab) {
     // Before the add: its answer may come a while after the task is there.
     let since = Instant::now();

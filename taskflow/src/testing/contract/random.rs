@@ -5,9 +5,9 @@ use std::time::SystemTime;
 
 use crate::model::{InstanceInfo, LogLevel, LogLine, TaskFilter, TaskId, TickOutcome};
 use crate::store::{
-    Claim, Claims, Declaration, Finish, FinishKind, Finished, Fire, FireAfter, Fired, HoldOutcome,
-    InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, RecoveredFrom, Refusal, Release, Renewal,
-    Report, RunRef, ScheduleChange, Start, Store,
+    Claim, ClaimQueue, Claims, Declaration, Finish, FinishKind, Finished, Fire, FireAfter, Fired,
+    HoldOutcome, InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, RecoveredFrom, Refusal, Release,
+    Renewal, Report, RunRef, ScheduleChange, Start, Store,
 };
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
@@ -248,14 +248,14 @@ impl<'a> World<'a> {
     }
 
     pub(super) fn claim(&self, by: usize, request: &Request) -> Claim {
-        let queues = request.queues.iter().map(|(queue, free, _)| (Arc::from(*queue), *free)).collect();
-        let names = names(&request.names);
-        let mut claim = Claim::new(self.processes[by].id, LONG, names, queues, request.limit);
+        let queues = request.queues.iter().map(|(queue, free, prefetch)| {
+            let mut asked = ClaimQueue::new(Arc::from(*queue), *free);
+            (asked.prefetch, asked.shared) = (*prefetch, request.limits_of(queue));
+            asked
+        });
+        let (by, names) = (self.processes[by].id, names(&request.names));
+        let mut claim = Claim::of(by, LONG, names, queues.collect(), request.limit);
         claim.prefetch = request.prefetch;
-        for (queue, (.., prefetch)) in claim.queues.iter_mut().zip(&request.queues) {
-            queue.prefetch = *prefetch;
-        }
-        claim.limits = request.limits.iter().map(|(queue, limits)| (Arc::from(*queue), *limits)).collect();
         claim
     }
 

@@ -95,46 +95,68 @@ pub(super) async fn set(call: Call) -> Result<Response, Problem> {
     let mut fields = Fields::read(&call, &LIMITS).await?;
     let by = fields.by(&call)?;
     let queue = one(&call, &call.actor).await?;
-    let before = queue.config();
     // Everything is read before anything is stored.
-    let config = changed(before.clone(), &mut fields)?;
-    if config != before {
-        call.console().set_queue(&by, &queue.name, config).await?;
+    let patch = Patch::read(&mut fields)?;
+    if patch.apply(queue.config()) != queue.config() {
+        call.console().change_queue(&by, &queue.name, |limits| patch.apply(limits)).await?;
     }
     show(call).await
 }
 
-fn changed(mut config: QueueConfig, fields: &mut Fields) -> Result<QueueConfig, Problem> {
-    let what = "a whole number, or `null` for no limit";
-    let numbers = [
-        ("concurrency", &mut config.concurrency),
-        ("global_concurrency", &mut config.global_concurrency),
-        ("key_concurrency", &mut config.key_concurrency),
-        ("max_size", &mut config.max_size),
-    ];
-    for (field, limit) in numbers {
-        if let Some(new) = fields.take_or_null(field, what)? {
-            *limit = new;
+/// What a body says of the limits: for each of them its new value, if it is there.
+#[derive(Debug)]
+struct Patch {
+    concurrency: Option<Option<usize>>,
+    global_concurrency: Option<Option<usize>>,
+    key_concurrency: Option<Option<usize>>,
+    max_size: Option<Option<usize>>,
+    record_rejected: Option<bool>,
+    rate_limit: Option<Option<RateLimit>>,
+}
+
+impl Patch {
+    fn read(fields: &mut Fields) -> Result<Self, Problem> {
+        let mut number = |field| fields.take_or_null(field, "a whole number, or `null` for no limit");
+        let (concurrency, global_concurrency) = (number("concurrency")?, number("global_concurrency")?);
+        let (key_concurrency, max_size) = (number("key_concurrency")?, number("max_size")?);
+        let what = "`true` or `false`";
+        let record = fields.take_or_null("record_rejected", what)?;
+        let record = record.map(|record| {
+            record.ok_or_else(|| Problem::invalid("record_rejected", format!("it must be {what}")))
+        });
+        let record_rejected = record.transpose()?;
+        let rate_limit = Self::rate_limit(fields)?;
+        Ok(Self { concurrency, global_concurrency, key_concurrency, max_size, record_rejected, rate_limit })
+    }
+
+    fn rate_limit(fields: &mut Fields) -> Result<Option<Option<RateLimit>>, Problem> {
+        if fields.is_null("rate_limit") {
+            return Ok(Some(None));
         }
-    }
-    if let Some(record) = fields.take_or_null("record_rejected", "`true` or `false`")? {
-        config.record_rejected =
-            record.ok_or_else(|| Problem::invalid("record_rejected", "it must be `true` or `false`"))?;
-    }
-    if fields.is_null("rate_limit") {
-        config.rate_limit = None;
-    } else if let Some(mut rate) = fields.within("rate_limit", &["starts", "per"])? {
+        let Some(mut rate) = fields.within("rate_limit", &["starts", "per"])? else { return Ok(None) };
         let starts = rate.take("starts", "a whole number")?;
         let per: Option<Duration> = rate.seconds("per")?;
         match (starts, per) {
-            (Some(starts), Some(per)) => config.rate_limit = Some(RateLimit::new(starts, per)),
-            (None, _) => return Err(Problem::invalid("rate_limit.starts", "it is missing")),
-            (_, None) => {
-                return Err(Problem::invalid("rate_limit.per", "it is missing: a number of seconds"));
-            }
+            (Some(starts), Some(per)) => Ok(Some(Some(RateLimit::new(starts, per)))),
+            (None, _) => Err(Problem::invalid("rate_limit.starts", "it is missing")),
+            (_, None) => Err(Problem::invalid("rate_limit.per", "it is missing: a number of seconds")),
         }
     }
-    Ok(config)
+
+    fn apply(&self, mut limits: QueueConfig) -> QueueConfig {
+        let numbers = [
+            (&mut limits.concurrency, self.concurrency),
+            (&mut limits.global_concurrency, self.global_concurrency),
+            (&mut limits.key_concurrency, self.key_concurrency),
+            (&mut limits.max_size, self.max_size),
+        ];
+        for (limit, new) in numbers {
+            *limit = new.unwrap_or(*limit);
+        }
+        limits.record_rejected = self.record_rejected.unwrap_or(limits.record_rejected);
+        limits.rate_limit = self.rate_limit.unwrap_or(limits.rate_limit);
+        limits
+    }
 }
 
 /// Removes the stored limits, so that those of the programs apply again.

@@ -26,21 +26,25 @@ local function read_names(packed)
   return is_known, list
 end
 
--- The ready lists that may have work for a claim with these names and free places in these queues.
-local function ready_lists_with_work(is_known, names, slot_of, queues)
-  local due, n = {}, #names * #queues
+-- The ready lists that may have work for a claim with these names, in the `asked` queues that the text `packed` lists.
+local function ready_lists_with_work(is_known, names, slot_of, asked, packed)
+  local due, n = {}, #names * asked
   if n > 1 and n > call('SCARD', P .. 'due') then
     for _, ready_list in ipairs(call('SMEMBERS', P .. 'due')) do
       local queue, name = ready_list_parts(ready_list)
-      if slot_of[queue] and is_known[name] then
+      if is_known[name] and slot_of[queue] then
         due[#due + 1] = ready_list
       end
     end
     return due
   end
-  for _, queue in ipairs(queues) do
-    for _, name in ipairs(names) do
-      due[#due + 1] = #queue .. ':' .. queue .. name
+  local is_seen = {}
+  for queue in string.gmatch(packed, '\255([^\254]*)') do
+    if not is_seen[queue] then
+      is_seen[queue] = slot_of[queue]
+      for _, name in ipairs(names) do
+        due[#due + 1] = #queue .. ':' .. queue .. name
+      end
     end
   end
   return due
@@ -110,19 +114,27 @@ local function take_from_many(work, free, slot_of, limit, taken)
   return picked, ready_list_of
 end
 
--- The state of these queues: which are paused, and whether any has blocked tasks. Answers also whether this claim was
--- given up.
-local function look_at(queues, this)
-  local fields, n, paused, any_blocked = { 'V' .. this }, #queues, {}, false
-  for i, queue in ipairs(queues) do
-    fields[i + 1], fields[n + i + 1] = 'P' .. queue, 'A' .. queue
+-- After so many lookups in a text, it is read as a whole.
+local LOOKUPS = 32
+
+-- Answers what a text says of a queue, as in ARGV of `claim`; nothing: it is not there. A claim may name thousands of
+-- queues, and most of them are empty.
+local function lookup_in(packed)
+  local lookups, all = 0, nil
+  return function(queue)
+    lookups = lookups + 1
+    if all then
+      return all[queue]
+    elseif lookups <= LOOKUPS then
+      local _, last = find(packed, '\255' .. queue .. '\254', 1, true)
+      return last and string.match(packed, '^[^\255]*', last + 1)
+    end
+    all = {}
+    for name, words in string.gmatch(packed, '\255([^\254]*)\254([^\255]*)') do
+      all[name] = all[name] or words
+    end
+    return all[queue]
   end
-  local known = read_many('HMGET', 'counts', fields)
-  for i, queue in ipairs(queues) do
-    paused[queue] = known[i + 1] and true
-    any_blocked = any_blocked or (tonumber(known[n + i + 1] or 0) + (changes['A' .. queue] or 0)) > 0
-  end
-  return paused, any_blocked, known[1]
 end
 
 -- Puts tasks that were taken but not started back into their ready lists.
@@ -168,7 +180,8 @@ end
 
 -- ARGV from `at` on: instance, lease, limit, the token of this claim, how many of the limit find a free slot, number
 -- of names, the names in one text, each between '\255' and '\254', number of queues, the queues in the same form,
--- each followed by its free places and a 'p' if its tasks may be prefetched, the limits as in limits.lua.
+-- each followed by its free places, a 'p' if its tasks may be prefetched, and its limits as in limits.lua, each after a
+-- ':'. If a queue is there twice, the first counts.
 --
 -- Appends to `answer` when to come back (-2: when a slot is free), the ids of the tasks in one text, the beginnings
 -- of their states in one text, then the `task` of each with its body.
@@ -178,28 +191,32 @@ local function claim(at, answer)
   local is_known, names
   local this, slots = ARGV[at + 3], tonumber(ARGV[at + 4])
   is_known, names = read_names(ARGV[at + 6])
-  local slot_of, free, queues, prefetches, i = {}, {}, {}, {}, 0
-  for queue, room, prefetch in string.gmatch(ARGV[at + 8], '\255([^\254]*)\254(%d+)(p?)') do
-    i = i + 1
-    queues[i], prefetches[queue] = queue, prefetch == 'p'
-    slot_of[queue] = slot_of[queue] or i
-    free[i] = slot_of[queue] == i and tonumber(room) or 0
-  end
-  local limit_of, rates = read_limits(at + 9, queues, free)
+  local asked, packed = tonumber(ARGV[at + 7]), ARGV[at + 8]
+  local free, paused, prefetches, limit_of, rates, looked_at = {}, {}, {}, {}, {}, 0
+  local words_of = lookup_in(packed)
+  -- The number of a queue, or false if it is not part of this claim. It is looked at when it is first asked for.
+  local slot_of = setmetatable({}, { __index = function(slots, queue)
+    local words, slot = words_of(queue), false
+    if words then
+      local room, prefetch, most, of_group, starts, slice =
+        string.match(words, '^(%d+)(p?):?(%d*):?(%d*):?(%d*):?(%d*)$')
+      looked_at = looked_at + 1
+      slot = looked_at
+      free[slot] = limited(slot, queue, tonumber(room), most, of_group, starts, slice, limit_of, rates)
+      prefetches[queue] = prefetch == 'p'
+      paused[queue] = call('HEXISTS', P .. 'counts', 'P' .. queue) == 1
+    end
+    slots[queue] = slot
+    return slot
+  end })
   local any_later = promote()
-  local paused, any_blocked, given_up = look_at(queues, this)
-  local released = any_blocked and unblock_after_limit_change(slot_of, limit_of) or {}
+  local given_up = call('HEXISTS', P .. 'counts', 'V' .. this) == 1
+  local released = unblock_after_limit_change(slot_of, limit_of)
 
   local work = {}
   local function find_work()
-    local with_room = {}
-    for i, queue in ipairs(queues) do
-      if free[i] > 0 and not paused[queue] then
-        with_room[#with_room + 1] = queue
-      end
-    end
     work = {}
-    for _, ready_list in ipairs(ready_lists_with_work(is_known, names, slot_of, with_room)) do
+    for _, ready_list in ipairs(ready_lists_with_work(is_known, names, slot_of, asked, packed)) do
       local queue = ready_list_parts(ready_list)
       if free[slot_of[queue]] > 0 and not paused[queue] then
         work[#work + 1] = ready_list

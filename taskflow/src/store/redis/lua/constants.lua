@@ -61,6 +61,9 @@ local EXPIRES = 23
 local READY_LIST = 24
 local GROUP_KEY = 25
 
+-- The bytes of a log line before its message.
+local LINE_HEAD = 13
+
 -- The format and positions (the first byte is 1) of a task that is joined from `state` up to REST_AT and `task`. The
 -- ready list and the concurrency group (empty: none) follow, each with its length before it. A short body follows
 -- them; a long one has its own key, so that it is not moved with every change of the task. In `state`, ready list and

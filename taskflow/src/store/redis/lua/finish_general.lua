@@ -42,8 +42,8 @@ end
 -- Answers the stage of the task, a letter for it if the run was ended before, or 'x' for a stale finish, and where
 -- the arguments of the next one begin.
 local function end_otherwise(id, specification, value, at)
-  local fence, kind, stage, outcome, delay, has_progress, line_count, bytes =
-    unpack_bytes('<I8BBBi8BI4I4', specification)
+  local fence, kind, stage, outcome, delay, has_progress, line_count, bytes, before =
+    unpack_bytes('<I8BBBi8BI4I4I4', specification)
   local progress, lines
   progress, lines, at = read_said(at, has_progress, line_count)
   local t = load(id)
@@ -52,7 +52,7 @@ local function end_otherwise(id, specification, value, at)
   elseif t[STAGE] ~= RUNNING then
     return repeated(t[STAGE], t[STARTED] ~= 0), at
   end
-  say(t, progress, lines, bytes)
+  say(t, progress, lines, bytes, before)
   end_run(t, kind, stage, outcome, delay, value)
   return digit(t[STAGE]), at
 end

@@ -1,6 +1,10 @@
 -- Registers an instance. ARGV: notification, instance, its description, how long it counts as alive, the schema that
--- this program knows. Answers with the stored schema, if that is another.
-local schema = tonumber(call('HGET', P .. 'meta', 'schema') or ARGV[5])
+-- this program knows, whether it may make a store. Answers with the stored schema, if that is another; -1: there is none.
+local stored = call('HGET', P .. 'meta', 'schema')
+if not stored and ARGV[6] ~= '1' then
+  return -1
+end
+local schema = tonumber(stored or ARGV[5])
 if schema ~= tonumber(ARGV[5]) then
   return schema
 end

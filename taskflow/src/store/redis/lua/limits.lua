@@ -1,30 +1,23 @@
 -- How many tasks all processes together may take from a queue.
 
--- The limits from ARGV[at] on: the number of queues with limits, and for each its position in the claim, how many of
--- its tasks may run, how many of one concurrency group, how many may start, and the length of a slice of its rate
--- limit; empty: no limit. Lowers `free` to what the limits leave.
-local function read_limits(at, queues, free)
-  local limit_of, rates = {}, {}
-  for i = 1, tonumber(ARGV[at]) do
-    local from = at + 5 * i - 4
-    local slot = tonumber(ARGV[from])
-    local queue, most, of_group, starts = queues[slot], ARGV[from + 1], ARGV[from + 2], ARGV[from + 3]
-    if most ~= '' then
-      local running = tonumber(call('HGET', P .. 'counts', 'R' .. queue) or 0) + (changes['R' .. queue] or 0)
-      free[slot] = math.max(math.min(free[slot], most - running), 0)
-    end
-    if of_group ~= '' then
-      limit_of[queue] = tonumber(of_group)
-    end
-    if starts ~= '' then
-      local rate = { slot = slot, queue = queue, most = tonumber(starts), slice = tonumber(ARGV[from + 4]) }
-      rate.window, rate.starts = remembered(call('HGET', P .. 'starts', queue) or '', rate.slice, now)
-      free[slot] = math.max(math.min(free[slot], rate.most - rate.starts), 0)
-      rate.free = free[slot]
-      rates[#rates + 1] = rate
-    end
+-- What the limits of a queue leave of `room`: how many of its tasks may run, how many of one concurrency group, how many
+-- may start, and the length of a slice of its rate limit; empty: no limit. Records the last two in `limit_of` and `rates`.
+local function limited(slot, queue, room, most, of_group, starts, slice, limit_of, rates)
+  if most ~= '' then
+    local running = tonumber(call('HGET', P .. 'counts', 'R' .. queue) or 0) + (changes['R' .. queue] or 0)
+    room = math.max(math.min(room, most - running), 0)
   end
-  return limit_of, rates
+  if of_group ~= '' then
+    limit_of[queue] = tonumber(of_group)
+  end
+  if starts ~= '' then
+    local rate = { slot = slot, queue = queue, most = tonumber(starts), slice = tonumber(slice) }
+    rate.window, rate.starts = remembered(call('HGET', P .. 'starts', queue) or '', rate.slice, now)
+    room = math.max(math.min(room, rate.most - rate.starts), 0)
+    rate.free = room
+    rates[#rates + 1] = rate
+  end
+  return room
 end
 
 local function has_pending(queue)

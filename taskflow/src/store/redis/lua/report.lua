@@ -1,7 +1,15 @@
 -- Stores the progress and the log lines of runs.
 
--- Stores lines and progress. The caller saves `t`.
-local function say(t, progress, lines, bytes)
+-- Stores lines and progress. Skips those lines that a report has stored whose answer was lost: the task has more lines
+-- than the run knows. The caller saves `t`.
+local function say(t, progress, lines, bytes, before)
+  local known = math.min(math.max(t[LOG_LINES] - before, 0), #lines)
+  for i = 1, known do
+    bytes = bytes - (#lines[i] - LINE_HEAD)
+  end
+  if known > 0 then
+    lines = { unpack(lines, known + 1) }
+  end
   if progress then
     attach(t, HAS_PROGRESS, 'progress', progress)
   end

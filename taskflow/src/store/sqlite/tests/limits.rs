@@ -20,7 +20,7 @@ async fn steps(store: &SqliteStore, claim: Claim) -> i64 {
 
 fn of_key(claim: Claim, most: usize) -> Claim {
     let limits = SharedLimits::of(&QueueConfig::new().key_concurrency(most));
-    Claim { limits: Arc::from([("default".into(), limits)]), ..claim }
+    claim.with_limits("default", limits)
 }
 
 fn keyed(key: &str) -> NewTask {

@@ -40,6 +40,8 @@ struct One {
     is_stored: bool,
     limits_from: &'static str,
     fields: Vec<Field>,
+    /// The limits that the form shows, as JSON.
+    shown: String,
     record_rejected: bool,
     facts: Vec<Fact>,
     workers: Vec<(String, String)>,
@@ -127,6 +129,11 @@ async fn view(call: &Call, refused: Option<Refused>) -> Result<One, Problem> {
             LimitsFrom::Store => "stored: they override those of the programs",
         },
         fields: fields.into(),
+        shown: form
+            .as_ref()
+            .and_then(|form| form.get("shown").cloned())
+            .or_else(|| serde_json::to_string(&info.config()).ok())
+            .unwrap_or_default(),
         record_rejected: form
             .as_ref()
             .map_or(info.record_rejected, |form| form.contains_key("record_rejected")),
@@ -325,20 +332,47 @@ fn config(form: &BTreeMap<String, String>) -> Result<QueueConfig, String> {
     }
 }
 
+/// The limits of now with what the form changes of those that it showed.
+fn merged(form: &BTreeMap<String, String>, said: &QueueConfig, mut now: QueueConfig) -> QueueConfig {
+    let shown = form.get("shown").and_then(|json| serde_json::from_str::<QueueConfig>(json).ok());
+    let Some(shown) = shown else { return said.clone() };
+    if said.concurrency != shown.concurrency {
+        now.concurrency = said.concurrency;
+    }
+    if said.global_concurrency != shown.global_concurrency {
+        now.global_concurrency = said.global_concurrency;
+    }
+    if said.key_concurrency != shown.key_concurrency {
+        now.key_concurrency = said.key_concurrency;
+    }
+    if said.rate_limit != shown.rate_limit {
+        now.rate_limit = said.rate_limit;
+    }
+    if said.max_size != shown.max_size {
+        now.max_size = said.max_size;
+    }
+    if said.record_rejected != shown.record_rejected {
+        now.record_rejected = said.record_rejected;
+    }
+    now
+}
+
 pub(crate) async fn set(call: Call) -> Result<Response, Problem> {
     let form: BTreeMap<String, String> = call.form().await?.into_iter().collect();
     let name = call.param("queue").to_owned();
     let problem = match config(&form) {
-        Ok(config) => match call.console().set_queue(&call.by(), &name, config).await {
-            Ok(()) => return Ok(back(&call, "set")),
-            Err(error) => {
-                let problem = Problem::from(error);
-                if problem.status != StatusCode::UNPROCESSABLE_ENTITY {
-                    return Err(problem);
+        Ok(config) => {
+            match call.console().change_queue(&call.by(), &name, |now| merged(&form, &config, now)).await {
+                Ok(()) => return Ok(back(&call, "set")),
+                Err(error) => {
+                    let problem = Problem::from(error);
+                    if problem.status != StatusCode::UNPROCESSABLE_ENTITY {
+                        return Err(problem);
+                    }
+                    problem.detail
                 }
-                problem.detail
             }
-        },
+        }
         Err(problem) => problem,
     };
     let view = view(&call, Some(Refused { form, problem })).await?;
