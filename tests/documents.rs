@@ -37,9 +37,9 @@ async fn values(store: &dyn Store) -> Vec<(String, u64, String)> {
     read(store).await.into_iter().map(value).collect()
 }
 
-/// A handle of its own on the store at that place, which a program has started on before.
+/// A handle of its own on the store at that place, which has been made before.
 async fn open(place: &Place) -> Arc<dyn Store> {
-    soon(soon(place.builder().connect()).await.unwrap().shutdown(Duration::ZERO)).await.unwrap();
+    soon(place.builder().migrate()).await.unwrap();
     place.store()
 }
 

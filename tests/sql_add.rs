@@ -266,6 +266,7 @@ async fn a_manager_at_work_goes_on_when_its_dropped_tables_are_there_again() {
         matches!(&gone, taskflow::Error::Store(error) if error.kind() == StoreErrorKind::NotAStore),
         "{gone:?}"
     );
+    servers::made(lab.url.clone());
     let other = TaskManager::builder().store(&*lab.url).connect().await.unwrap();
     let id = lab.add("SELECT {add}('greet', '{\"to\":\"by SQL\"}')").await.unwrap();
     assert_eq!(ends(&other, id).await.status, TaskStatus::Success);

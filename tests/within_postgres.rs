@@ -85,7 +85,7 @@ async fn an_add_that_a_lock_blocks_past_the_limit_leaves_nothing_and_the_transac
 #[tokio::test(flavor = "multi_thread")]
 async fn an_add_that_hears_nothing_may_be_stored_and_says_so() {
     let Some(server) = PostgresServer::start() else { return };
-    let tasks = manager(&server.url()).await;
+    let tasks = manager(&servers::made(server.url())).await;
     let mut sql = PgConnection::connect(&server.url()).await.unwrap();
     let mut transaction = sql.begin().await.unwrap();
     // A limit of the caller's that is beyond ours: the server waits, and says nothing.
