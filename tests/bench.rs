@@ -4,6 +4,7 @@
 //! `cargo test -p taskflow --features cli,axum,postgres,redis --test bench`.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+#![allow(clippy::disallowed_methods, reason = "it waits for real servers")]
 
 #[cfg(any(feature = "postgres", feature = "redis"))]
 #[path = "support/servers/mod.rs"]

@@ -1,7 +1,7 @@
 //! The one place where this crate reads a clock, waits, draws random numbers and spawns.
 //!
 //! Everything that measures or waits has a [`Seam`] and asks it, so that one value decides which time it lives in. Clippy
-//! refuses the functions behind it everywhere else (`clippy.toml` of this crate). The drivers of database servers and
+//! refuses the functions behind it everywhere else (`.clippy.toml` of this crate). The drivers of database servers and
 //! files are the exception: they wait for real machines.
 
 #![allow(clippy::disallowed_methods, reason = "this is the place that the others ask")]
