@@ -103,7 +103,7 @@
 //! | `redis` | | the store on Redis 7 or Valkey, for many machines |
 //! | `redis-tls` | | the same for Redis: `rediss://` |
 //! | `axum` | | [`BackgroundTasks`] and [`TaskManager::layer`] |
-//! | `store-contract` | | `testing::contract`: the tests that every [`Store`] passes, for crates that write one |
+//! | `testing` | | `testing::TestTasks`: what users test their tasks with |
 //! | `api` | | the REST API: `web::Admin` and the module `admin` |
 //! | `dashboard` | | the dashboard, with the API |
 //! | `store-contract` | | `testing::contract`: the tests that every store passes |
@@ -121,7 +121,7 @@ mod observe;
 mod seam;
 pub mod store;
 pub mod task;
-#[cfg(feature = "store-contract")]
+#[cfg(any(feature = "store-contract", feature = "testing"))]
 pub mod testing;
 #[cfg(feature = "axum")]
 pub mod web;

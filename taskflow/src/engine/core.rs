@@ -33,6 +33,9 @@ pub(crate) struct Core {
     pub(crate) settings: Settings,
     pub(crate) queues: Queues,
     pub(crate) seam: Seam,
+    /// What a test has in mind for the next runs.
+    #[cfg(feature = "testing")]
+    pub(crate) staged: Arc<super::staged::Staged>,
     pub(crate) runtime: Handle,
     pub(crate) events: Events,
     pub(crate) waiters: Waiters,
@@ -74,6 +77,7 @@ impl Core {
         settings: Settings,
         queues: Queues,
         (seam, runtime): (Seam, Handle),
+        #[cfg(feature = "testing")] staged: Arc<super::staged::Staged>,
     ) -> Self {
         Self {
             store: guarded(store),
@@ -89,6 +93,8 @@ impl Core {
             meter: Meter::new(&seam),
             recorder: Recorder::new(seam.now()),
             seam,
+            #[cfg(feature = "testing")]
+            staged,
             runtime,
             watches: Watches::default(),
             over: CancellationToken::new(),

@@ -67,11 +67,11 @@ impl Dispatcher {
         let mut backoff = Backoff::new();
         while !(worker.is_stopping() && self.batch.is_empty() && worker.is_idle()) {
             let look_at = due.map_or(poll, |due| due.min(poll));
-            let impatient = worker.slots.impatient_at();
+            let exact = [due, worker.slots.impatient_at()].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 () = worker.woken() => {}
-                () = seam.sleep_until(impatient.map_or(look_at, |at| at.min(look_at))) => {}
+                () = seam.sleep_or_pause(exact, poll) => {}
             }
             if look_at <= seam.instant() {
                 worker.remember_work();
@@ -81,7 +81,7 @@ impl Dispatcher {
             worker.give_back_waiting(false);
             if self.starting.is_empty() {
                 // Tasks that the last round started and that finish at once join this batch.
-                tokio::task::yield_now().await;
+                seam.yield_now().await;
             }
             worker.take_ended(&mut self.batch, MAX_BATCH);
             let answer = self.turn().await;

@@ -24,7 +24,7 @@ pub(crate) async fn read(core: Arc<Core>) {
     let mut times = Times { hint_from: core.seam.instant(), poll_at: core.seam.instant() + POLL };
     loop {
         // Callers that begin to wait at the same moment share the round.
-        tokio::task::yield_now().await;
+        core.seam.yield_now().await;
         let round = match waiters.next(&times, core.seam.instant()) {
             Ok(round) => round,
             Err(next) => {
@@ -53,7 +53,7 @@ pub(crate) async fn read(core: Arc<Core>) {
 
 async fn until(seam: &Seam, instant: Option<Instant>) {
     match instant {
-        Some(instant) => seam.sleep_until(instant).await,
+        Some(instant) => seam.pause_until(instant).await,
         None => std::future::pending().await,
     }
 }

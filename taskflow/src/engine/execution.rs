@@ -90,6 +90,9 @@ fn run(
     async move {
         let since = executing.started(&task);
         let kind = match prepared(prepare, &executing.context, &task) {
+            #[cfg(feature = "testing")]
+            Ok(body) => drive(executing.core.staged.body(&task.name, body), &executing, &task, since).await,
+            #[cfg(not(feature = "testing"))]
             Ok(body) => drive(body, &executing, &task, since).await,
             Err(kind) => Some(kind),
         };
@@ -112,6 +115,12 @@ async fn run_blocking(
     let (context, cell, since) = (executing.context.clone(), executing.cell, executing.started(&task));
     let seam = executing.core.seam.clone();
     let kind = match prepared(prepare, &context, &task) {
+        #[cfg(feature = "testing")]
+        Ok(body) => {
+            let body = executing.core.staged.blocking(&task.name, &context, body);
+            attend(&pool, body, &context, &task, executing).await
+        }
+        #[cfg(not(feature = "testing"))]
         Ok(body) => attend(&pool, body, &context, &task, executing).await,
         Err(kind) => {
             drop(executing);

@@ -120,14 +120,17 @@ async fn show_life(core: &Core, worker: Option<&Worker>, gone: &mut Option<Insta
 async fn renew(core: &Core, worker: Option<&Worker>, renewed: &mut Instant) {
     let lease = core.settings.lease;
     // After a panic the last renewal may be further in the past.
+    let mut skipped = core.seam.skipped();
     let mut wait = (lease / 3).min(lease_left(core, *renewed));
     loop {
         tokio::select! {
             biased;
             () = core.over.cancelled() => return,
             () = shutdown::forsaken(core) => return,
-            () = core.seam.sleep(jittered(wait)) => {}
+            () = core.seam.pause_renewals(jittered(wait)) => {}
         }
+        let before = std::mem::replace(&mut skipped, core.seam.skipped());
+        *renewed += skipped - before;
         if lease_left(core, *renewed).is_zero() {
             give_up(core, worker);
         }

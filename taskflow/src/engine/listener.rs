@@ -38,7 +38,7 @@ pub(crate) async fn listen(core: Arc<Core>, worker: Option<Arc<Worker>>) {
                     false
                 }
             },
-            () = core.seam.sleep(jittered(POLL)) => false,
+            () = core.seam.pause(jittered(POLL)) => false,
         };
         if hinted {
             core.waiters.anything_changed();
@@ -49,7 +49,7 @@ pub(crate) async fn listen(core: Arc<Core>, worker: Option<Arc<Worker>>) {
             }
             stop_the_cancelled(&core).await;
         }
-        core.seam.sleep(HINT_INTERVAL).await;
+        core.seam.collect(HINT_INTERVAL).await;
     }
 }
 

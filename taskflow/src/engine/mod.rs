@@ -55,6 +55,8 @@ pub(crate) mod runs;
 pub(crate) mod schedule;
 pub(crate) mod shutdown;
 pub(crate) mod slots;
+#[cfg(feature = "testing")]
+pub(crate) mod staged;
 pub(crate) mod statistics;
 pub(crate) mod supervision;
 pub(crate) mod tally;

@@ -19,7 +19,7 @@ pub(crate) async fn prune(core: Arc<Core>) {
         }
         tokio::select! {
             () = core.over.cancelled() => return,
-            () = core.seam.sleep(jittered(EVERY)) => {}
+            () = core.seam.pause(jittered(EVERY)) => {}
         }
     }
 }

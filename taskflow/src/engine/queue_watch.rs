@@ -17,7 +17,7 @@ pub(crate) async fn watch(core: Arc<Core>, worker: Option<Arc<Worker>>) {
     loop {
         tokio::select! {
             () = core.over.cancelled() => return,
-            () = core.seam.sleep(jittered(POLL)) => {}
+            () = core.seam.pause(jittered(POLL)) => {}
         }
         // The health has the error; the previous limits stay in force.
         let _ = refresh(&core, worker.as_deref()).await;

@@ -18,7 +18,7 @@ pub(crate) async fn watch(core: Arc<Core>, worker: Option<Arc<Worker>>) {
         let wait = if wait < every { wait } else { jittered(every) };
         tokio::select! {
             () = core.over.cancelled() => return,
-            () = core.seam.sleep(wait) => {}
+            () = core.seam.pause(wait) => {}
         }
         // The health has the error; the next round tries again.
         if let (Ok(true), Some(worker)) = (recover(&core).await, &worker) {

@@ -22,7 +22,7 @@ pub(crate) async fn warn(core: Arc<Core>) {
     loop {
         tokio::select! {
             () = core.over.cancelled() => return,
-            () = core.seam.sleep(jittered(wait)) => {}
+            () = core.seam.pause(jittered(wait)) => {}
         }
         wait = EVERY;
         let waiting = core.store.list_outlines(TaskFilter::new().status(TaskStatus::Pending)).await;

@@ -31,7 +31,7 @@ pub(crate) async fn join_later(core: Arc<Core>) {
     loop {
         tokio::select! {
             () = core.over.cancelled() => return,
-            () = core.seam.sleep(jittered(EVERY)) => {}
+            () = core.seam.pause(jittered(EVERY)) => {}
         }
         if core.call("the join", core.store.join(&core.instance)).await.is_ok() {
             core.has_joined();

@@ -63,6 +63,8 @@ pub struct TaskManagerBuilder {
     schedules: bool,
     stats: bool,
     seam: Seam,
+    #[cfg(feature = "testing")]
+    staged: Arc<crate::engine::staged::Staged>,
 }
 
 impl Default for TaskManagerBuilder {
@@ -84,6 +86,8 @@ impl Default for TaskManagerBuilder {
             schedules: true,
             stats: true,
             seam: Seam::default(),
+            #[cfg(feature = "testing")]
+            staged: Arc::default(),
         }
     }
 }
@@ -326,6 +330,13 @@ impl TaskManagerBuilder {
         Ok(store.migrate().await?)
     }
 
+    /// Puts the manager into the surroundings of a test.
+    #[cfg(feature = "testing")]
+    pub(crate) fn in_test(mut self, seam: Seam, staged: Arc<crate::engine::staged::Staged>) -> Self {
+        (self.seam, self.staged) = (seam, staged);
+        self
+    }
+
     /// Connects to the store without running tasks: to add, read and control them. The process still recovers runs that
     /// other processes lost, so that callers waiting for them here get their results.
     ///
@@ -376,7 +387,15 @@ impl TaskManagerBuilder {
         let queues = Queues::new(std::mem::take(&mut self.queues));
         let mut instance = InstanceInfo::of_this_process(runs);
         instance.schedules = schedules;
-        Ok(Arc::new(Core::new(store, instance, settings, queues, (seam, runtime))))
+        Ok(Arc::new(Core::new(
+            store,
+            instance,
+            settings,
+            queues,
+            (seam, runtime),
+            #[cfg(feature = "testing")]
+            self.staged.clone(),
+        )))
     }
 
     /// Checks every name and every duration against its limits.

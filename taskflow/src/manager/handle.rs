@@ -127,6 +127,18 @@ impl<V: TaskValue> TaskHandle<V> {
     }
 }
 
+impl<V> From<TaskHandle<V>> for TaskId {
+    fn from(handle: TaskHandle<V>) -> Self {
+        handle.id
+    }
+}
+
+impl<V> From<&TaskHandle<V>> for TaskId {
+    fn from(handle: &TaskHandle<V>) -> Self {
+        handle.id
+    }
+}
+
 impl<V> Clone for TaskHandle<V> {
     fn clone(&self) -> Self {
         Self {

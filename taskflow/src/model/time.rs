@@ -59,7 +59,7 @@ pub(crate) fn whole_micros(at: SystemTime) -> SystemTime {
 }
 
 /// The instant that a person wrote: RFC 3339, also without seconds, or a date, which means its first instant in UTC.
-#[cfg(feature = "api")]
+#[cfg(any(feature = "api", feature = "testing"))]
 pub(crate) fn parse(text: &str) -> Option<SystemTime> {
     let date = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
     let is_date = text.len() == 10;

@@ -6,10 +6,18 @@
 
 #![allow(clippy::disallowed_methods, reason = "this is the place that the others ask")]
 
+#[cfg(feature = "testing")]
+mod clock;
 mod spawn;
 mod time;
+#[cfg(feature = "testing")]
+mod world;
 
+#[cfg(feature = "testing")]
+pub(crate) use self::clock::{TestClock, Wait};
 pub(crate) use self::time::{Instant, Seam, Sleep};
+#[cfg(feature = "testing")]
+pub(crate) use self::world::World;
 
 /// A random number from 0 up to, but not including, 1.
 #[inline]

@@ -15,6 +15,10 @@ impl Seam {
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
+        #[cfg(feature = "testing")]
+        if let Some(world) = self.world() {
+            return runtime.spawn(world.tracked(future));
+        }
         runtime.spawn(future)
     }
 
@@ -23,6 +27,11 @@ impl Seam {
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
+        #[cfg(feature = "testing")]
+        if let Some(world) = self.world() {
+            set.spawn_on(world.tracked(future), runtime);
+            return;
+        }
         set.spawn_on(future, runtime);
     }
 
@@ -32,6 +41,11 @@ impl Seam {
         runtime: &Handle,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, JoinError> {
+        #[cfg(feature = "testing")]
+        if self.world().is_some() {
+            // On this thread, so that a history does not depend on the scheduler of the machine.
+            return Ok(work());
+        }
         runtime.spawn_blocking(work).await
     }
 
@@ -40,13 +54,20 @@ impl Seam {
         std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
     }
 
-    /// Drives `future` on a thread and a runtime of its own, so that nothing on `runtime` can hold it up.
+    /// Drives `future` on a thread and a runtime of its own, so that nothing on `runtime` can hold it up. In a test it is a
+    /// task like the others.
     pub(crate) fn drive_apart(
         &self,
-        _runtime: &Handle,
+        runtime: &Handle,
         name: &str,
         future: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
+        #[cfg(feature = "testing")]
+        if let Some(world) = self.world() {
+            runtime.spawn(world.tracked(future));
+            return Ok(());
+        }
+        let _ = runtime;
         let own = Builder::new_current_thread().enable_all().build()?;
         self.thread(name, move || own.block_on(future))
     }

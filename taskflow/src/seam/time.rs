@@ -2,15 +2,50 @@
 
 use std::time::{Duration, SystemTime};
 
-use tokio::time::error::Elapsed;
-pub(crate) use tokio::time::{Instant, Sleep};
+pub(crate) use tokio::time::Instant;
+
+#[cfg(feature = "testing")]
+use super::world::World;
+#[cfg(feature = "testing")]
+use std::sync::Arc;
 
 /// The surroundings of one manager or one store: its clocks and its tasks. A clone has the same ones.
 ///
-/// It is the system and tokio, and costs nothing.
+/// It is the system and tokio, and costs nothing. Only the test kit has others.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seam {
+    #[cfg(feature = "testing")]
+    world: Option<Arc<World>>,
+    #[cfg(not(feature = "testing"))]
     _system: (),
+}
+
+/// A wait that is over at an instant.
+#[cfg(not(feature = "testing"))]
+pub(crate) type Sleep = tokio::time::Sleep;
+#[cfg(feature = "testing")]
+pub(crate) use super::clock::Sleep;
+#[cfg(feature = "testing")]
+use super::clock::Wait;
+
+/// The time for a future is over.
+#[derive(Debug)]
+pub(crate) struct Elapsed;
+
+#[cfg(feature = "testing")]
+impl Seam {
+    /// The surroundings of a test.
+    pub(crate) fn of(world: Arc<World>) -> Self {
+        Self { world: Some(world) }
+    }
+
+    fn test_sleep(&self, waits: [(Option<Instant>, Wait); 2]) -> Sleep {
+        Sleep::of(self.world.as_deref().map(|world| &world.clock), waits)
+    }
+
+    pub(super) fn world(&self) -> Option<&Arc<World>> {
+        self.world.as_ref()
+    }
 }
 
 #[allow(clippy::unused_self, reason = "a caller does not know which time it lives in")]
@@ -18,12 +53,20 @@ impl Seam {
     /// The wall clock.
     #[inline]
     pub(crate) fn now(&self) -> SystemTime {
+        #[cfg(feature = "testing")]
+        if let Some(world) = &self.world {
+            return world.clock.now();
+        }
         SystemTime::now()
     }
 
     /// The clock that only goes forward. Lengths are measured with it.
     #[inline]
     pub(crate) fn instant(&self) -> Instant {
+        #[cfg(feature = "testing")]
+        if let Some(world) = &self.world {
+            return world.clock.instant();
+        }
         Instant::now()
     }
 
@@ -40,16 +83,94 @@ impl Seam {
         now.checked_add(length).unwrap_or_else(|| now + FAR)
     }
 
+    /// How much time a test has skipped while nothing ran. Other processes would have gone on meanwhile.
+    #[inline]
+    pub(crate) fn skipped(&self) -> Duration {
+        #[cfg(feature = "testing")]
+        if let Some(world) = &self.world {
+            return world.clock.skipped();
+        }
+        Duration::ZERO
+    }
+
     /// Waits for `length`.
     #[inline]
     pub(crate) fn sleep(&self, length: Duration) -> Sleep {
+        #[cfg(feature = "testing")]
+        return self.test_sleep([(Some(self.in_time(length)), Wait::Exact), (None, Wait::Pause)]);
+        #[cfg(not(feature = "testing"))]
         tokio::time::sleep(length)
     }
 
     /// Waits until `instant`.
     #[inline]
     pub(crate) fn sleep_until(&self, instant: Instant) -> Sleep {
+        #[cfg(feature = "testing")]
+        return self.test_sleep([(Some(instant), Wait::Exact), (None, Wait::Pause)]);
+        #[cfg(not(feature = "testing"))]
         tokio::time::sleep_until(instant)
+    }
+
+    /// Waits between two looks at the same thing. A test that skips time looks once after it, not once for each pause.
+    #[inline]
+    pub(crate) fn pause(&self, length: Duration) -> Sleep {
+        #[cfg(feature = "testing")]
+        return self.test_sleep([(Some(self.in_time(length)), Wait::Pause), (None, Wait::Pause)]);
+        #[cfg(not(feature = "testing"))]
+        tokio::time::sleep(length)
+    }
+
+    /// Like [`pause`](Self::pause), until leases are renewed.
+    pub(crate) fn pause_renewals(&self, length: Duration) -> Sleep {
+        #[cfg(feature = "testing")]
+        return self.test_sleep([(Some(self.in_time(length)), Wait::Renewal), (None, Wait::Pause)]);
+        #[cfg(not(feature = "testing"))]
+        tokio::time::sleep(length)
+    }
+
+    /// Like [`pause`](Self::pause), until `instant`.
+    #[inline]
+    pub(crate) fn pause_until(&self, instant: Instant) -> Sleep {
+        #[cfg(feature = "testing")]
+        return self.test_sleep([(Some(instant), Wait::Pause), (None, Wait::Pause)]);
+        #[cfg(not(feature = "testing"))]
+        tokio::time::sleep_until(instant)
+    }
+
+    /// Waits until `exact`, or at most until a [pause](Self::pause) until `pause` is over.
+    #[inline]
+    pub(crate) fn sleep_or_pause(&self, exact: Option<Instant>, pause: Instant) -> Sleep {
+        #[cfg(feature = "testing")]
+        return self.test_sleep([(exact, Wait::Exact), (Some(pause), Wait::Pause)]);
+        #[cfg(not(feature = "testing"))]
+        tokio::time::sleep_until(exact.map_or(pause, |exact| exact.min(pause)))
+    }
+
+    /// Lets other tasks go first, once.
+    pub(crate) async fn yield_now(&self) {
+        #[cfg(feature = "testing")]
+        if self.world.is_some() {
+            // Tokio wakes the task some time after its poll, and a test would see nothing to do meanwhile.
+            let mut has_yielded = false;
+            return std::future::poll_fn(|cx| {
+                if std::mem::replace(&mut has_yielded, true) {
+                    return std::task::Poll::Ready(());
+                }
+                cx.waker().wake_by_ref();
+                std::task::Poll::Pending
+            })
+            .await;
+        }
+        tokio::task::yield_now().await;
+    }
+
+    /// Waits a moment, so that what comes meanwhile is handled at once. A test does not wait for it.
+    pub(crate) async fn collect(&self, length: Duration) {
+        #[cfg(feature = "testing")]
+        if self.world.is_some() {
+            return self.yield_now().await;
+        }
+        tokio::time::sleep(length).await;
     }
 
     /// Awaits `future`, for no longer than `length`.
@@ -57,7 +178,7 @@ impl Seam {
     /// # Errors
     /// [`Elapsed`] when that time is over; the future is dropped.
     pub(crate) async fn timeout<F: Future>(&self, length: Duration, future: F) -> Result<F::Output, Elapsed> {
-        tokio::time::timeout(length, future).await
+        self.timeout_at(self.in_time(length), future).await
     }
 
     /// Awaits `future`, but not beyond `instant`.
@@ -69,6 +190,10 @@ impl Seam {
         instant: Instant,
         future: F,
     ) -> Result<F::Output, Elapsed> {
-        tokio::time::timeout_at(instant, future).await
+        tokio::select! {
+            biased;
+            answer = future => Ok(answer),
+            () = self.sleep_until(instant) => Err(Elapsed),
+        }
     }
 }

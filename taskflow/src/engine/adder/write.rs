@@ -52,7 +52,7 @@ impl Writer {
     async fn run(mut self) {
         loop {
             // A caller that the last write answered may add again right away, and so join this write.
-            tokio::task::yield_now().await;
+            self.queue.core.seam.yield_now().await;
             match self.queue.take() {
                 Some(groups) => self.groups = groups,
                 None => {

@@ -46,7 +46,7 @@ pub(crate) async fn keep(core: Arc<Core>) {
         }
         tokio::select! {
             () = core.over.cancelled() => return,
-            () = core.seam.sleep(jittered(OWNER_EVERY)) => {}
+            () = core.seam.pause(jittered(OWNER_EVERY)) => {}
         }
     }
 }

@@ -148,8 +148,9 @@ impl Ticker {
             }
             self.start_jobs();
             let next = self.agenda.next().and_then(|at| at.duration_since(now).ok());
-            let ask =
-                self.ask_at.map_or(CLOCK_CHECK, |at| at.saturating_duration_since(self.seam().instant()));
+            let next = next.map(|next| seam.in_time(next));
+            let check_at = seam.instant() + CLOCK_CHECK;
+            let look_at = self.ask_at.map_or(check_at, |at| at.min(check_at));
             tokio::select! {
                 Some(done) = self.jobs.join_next() => {
                     match done {
@@ -163,7 +164,7 @@ impl Ticker {
                         }
                     }
                 }
-                () = seam.sleep(next.unwrap_or(CLOCK_CHECK).min(CLOCK_CHECK).min(ask)) => {}
+                () = seam.sleep_or_pause(next, look_at) => {}
             }
         }
     }
@@ -237,7 +238,7 @@ impl Ticker {
             self.learn_one(state, now);
             if n % 50 == 49 {
                 // Reading a thousand definitions takes a while, and other tasks need this thread.
-                tokio::task::yield_now().await;
+                self.seam().yield_now().await;
             }
         }
     }

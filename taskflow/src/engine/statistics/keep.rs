@@ -28,7 +28,7 @@ pub(crate) async fn keep(core: Arc<Core>) {
         let wait = until_next(time::to_micros(core.seam.now())) + late;
         tokio::select! {
             () = core.over.cancelled() => return,
-            () = core.seam.sleep(wait) => {}
+            () = core.seam.pause(wait) => {}
         }
         core.meter.set_clock(&core.seam);
         if !flush(&core).await {

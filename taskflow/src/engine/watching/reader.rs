@@ -78,7 +78,7 @@ impl Reader {
                 () = self.core.over.cancelled() => return,
                 () = self.watched.seen.closed() => {}
                 () = woken => {}
-                () = self.core.seam.sleep(poll) => {}
+                () = self.core.seam.pause(poll) => {}
             }
             if self.core.watches.leave_if_unwatched(self.id, &self.watched) {
                 return;
@@ -145,7 +145,7 @@ impl Listener {
                     Some(event) => core.watches.wake(event.id),
                     None => return,
                 },
-                () = core.seam.sleep_until(check_at) => {
+                () = core.seam.pause_until(check_at) => {
                     check_at = core.seam.instant() + CHECK;
                     if core.watches.end_if_idle() {
                         return;

@@ -168,7 +168,7 @@ impl Tables {
         Some(Duration::from_micros(due.abs_diff(now)))
     }
 
-    fn start(&mut self, id: TaskId, lease: Lease, now: i64) -> Option<Claimed> {
+    pub(super) fn start(&mut self, id: TaskId, lease: Lease, now: i64) -> Option<Claimed> {
         let task = self.tasks.get_mut(&id)?;
         self.index.remove(task);
         let run = task.start(lease, now);

@@ -18,5 +18,7 @@ mod schedule_log;
 mod state;
 mod store;
 mod task;
+#[cfg(feature = "testing")]
+mod test;
 
 pub use store::MemoryStore;

@@ -65,6 +65,68 @@ impl MemoryStore {
         Self { shared: Arc::new(shared) }
     }
 
+    /// A store that lives in the surroundings of a test.
+    #[cfg(feature = "testing")]
+    pub(crate) fn in_test(seam: Seam) -> Self {
+        let state = Mutex::new(Tables::new(usize::MAX, seam));
+        Self { shared: Arc::new(Shared { state, changed: watch::Sender::new(()) }) }
+    }
+
+    /// Starts this task for `claim`, if it is pending, whatever its time, its limits and its queue say.
+    #[cfg(feature = "testing")]
+    pub(crate) fn claim_one(&self, id: TaskId, claim: &Claim) -> Option<crate::store::Claimed> {
+        self.shared.state.lock().claim_one(id, claim)
+    }
+
+    /// How long until the store has something to do by itself: a task that becomes due or expires, or a lease that ends.
+    /// Zero if that time has come.
+    #[cfg(feature = "testing")]
+    pub(crate) fn next_event(&self) -> Option<std::time::Duration> {
+        self.shared.state.lock().next_event()
+    }
+
+    /// Whether any task has a lease.
+    #[cfg(feature = "testing")]
+    pub(crate) fn has_leases(&self) -> bool {
+        self.shared.state.lock().has_leases()
+    }
+
+    /// Lets all leases end now.
+    #[cfg(feature = "testing")]
+    pub(crate) fn expire_leases(&self) {
+        self.shared.state.lock().expire_leases();
+    }
+
+    /// All records, in the order of their adds.
+    #[cfg(feature = "testing")]
+    pub(crate) fn records(&self) -> Vec<TaskRecord> {
+        self.shared.state.lock().records()
+    }
+
+    /// Continues the attempts of a pending task at this number.
+    #[cfg(feature = "testing")]
+    pub(crate) fn set_attempt(&self, id: TaskId, attempt: u32) {
+        self.shared.state.lock().set_attempt(id, attempt);
+    }
+
+    /// Whether the task is pending and due.
+    #[cfg(feature = "testing")]
+    pub(crate) fn is_due(&self, id: TaskId) -> bool {
+        self.shared.state.lock().is_due(id)
+    }
+
+    /// The number of attempts of the task that have ended; `None` if the task has ended or is gone.
+    #[cfg(feature = "testing")]
+    pub(crate) fn open_attempts(&self, id: TaskId) -> Option<usize> {
+        self.shared.state.lock().open_attempts(id)
+    }
+
+    /// Waits until something changes.
+    #[cfg(feature = "testing")]
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.shared.changed.subscribe()
+    }
+
     /// Runs `read` under the lock. The future never waits for I/O: it is ready at its first poll.
     fn read<'a, T: 'a>(&'a self, read: impl FnOnce(&Tables) -> T + Send + 'a) -> StoreFuture<'a, T> {
         Box::pin(async move { Ok(read(&self.shared.state.lock())) })

@@ -1,0 +1,172 @@
+//! Faults of a store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::Length;
+use crate::model::StoreErrorKind;
+
+/// The calls of a store, in groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Op {
+    /// Every call.
+    Any,
+    /// Every call that writes.
+    Write,
+    /// The adds.
+    Insert,
+    /// The claims of due tasks. A claim may share its call with the results of ended runs.
+    Claim,
+    /// The results of ended runs. They may share their call with a claim.
+    Finish,
+    /// The release of tasks that a request held.
+    Release,
+    /// The progress and log lines of running tasks.
+    Report,
+    /// The renewal of leases.
+    Renew,
+    /// The recovery of lost runs.
+    Recover,
+    /// The ticks of schedules.
+    Fire,
+    /// Everything that an operator does: cancel, retry, delete, pause, and the settings of queues and schedules.
+    Control,
+    /// The reads.
+    Read,
+    /// A process that joins or leaves.
+    Join,
+}
+
+/// The groups to which one call belongs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call {
+    pub(super) ops: &'static [Op],
+    pub(super) writes: bool,
+}
+
+impl Call {
+    fn is(self, op: Op) -> bool {
+        match op {
+            Op::Any => true,
+            Op::Write => self.writes,
+            op => self.ops.contains(&op),
+        }
+    }
+}
+
+/// A fault of a store: what goes wrong, in which calls, and how often.
+///
+/// ```
+/// use taskflow::testing::{Fault, Op};
+///
+/// let twice = Fault::error(Op::Finish).times(2);
+/// let slow = Fault::delay(Op::Claim, "3s");
+/// # let _ = (twice, slow);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Fault {
+    op: Op,
+    effect: Effect,
+    /// `None` until the faults are cleared.
+    times: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Effect {
+    /// The call is refused, and nothing is done.
+    Refuse(StoreErrorKind, &'static str),
+    /// The call is done, and its answer is lost.
+    LoseAnswer,
+    /// The call is done later.
+    Delay(Duration),
+}
+
+impl Fault {
+    fn new(op: Op, effect: Effect, times: Option<u64>) -> Self {
+        Self { op, effect, times }
+    }
+
+    /// The next such call fails before anything is written.
+    #[must_use]
+    pub fn error(op: Op) -> Self {
+        Self::new(op, Effect::Refuse(StoreErrorKind::Unavailable, "the test refuses this call"), Some(1))
+    }
+
+    /// The next such call is done, but its caller gets an error: the answer is lost.
+    #[must_use]
+    pub fn lose_answer(op: Op) -> Self {
+        Self::new(op, Effect::LoseAnswer, Some(1))
+    }
+
+    /// The next such call is done after that time: of the test's clock around its own store, of the system's around a real
+    /// one.
+    #[must_use]
+    pub fn delay(op: Op, length: impl Length) -> Self {
+        Self::new(op, Effect::Delay(length.length()), Some(1))
+    }
+
+    /// The store cannot be reached, until the faults are cleared.
+    #[must_use]
+    pub fn away() -> Self {
+        Self::new(Op::Any, Effect::Refuse(StoreErrorKind::Unavailable, "the test took the store away"), None)
+    }
+
+    /// The disk of the store is full: it refuses all writes until the faults are cleared, and reads go on.
+    #[must_use]
+    pub fn full_disk() -> Self {
+        Self::new(Op::Write, Effect::Refuse(StoreErrorKind::Full, "the test filled the disk"), None)
+    }
+
+    /// Every write takes that long, until the faults are cleared.
+    #[must_use]
+    pub fn slow_disk(length: impl Length) -> Self {
+        Self::new(Op::Write, Effect::Delay(length.length()), None)
+    }
+
+    /// How many calls have the fault.
+    #[must_use]
+    pub fn times(mut self, times: u64) -> Self {
+        self.times = Some(times);
+        self
+    }
+
+    /// All calls have the fault, until the faults are cleared.
+    #[must_use]
+    pub fn always(mut self) -> Self {
+        self.times = None;
+        self
+    }
+}
+
+/// The faults that a store has now.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Faults(Arc<Mutex<Vec<Fault>>>);
+
+impl Faults {
+    pub(super) fn add(&self, fault: Fault) {
+        self.0.lock().push(fault);
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.lock().clear();
+    }
+
+    /// What happens to this call: at most one delay, and one of the others.
+    pub(super) fn of(&self, call: Call) -> (Duration, Option<Effect>) {
+        let mut faults = self.0.lock();
+        let (mut delay, mut end) = (Duration::ZERO, None);
+        for fault in faults.iter_mut().filter(|fault| call.is(fault.op) && fault.times != Some(0)) {
+            match fault.effect {
+                Effect::Delay(length) if delay.is_zero() => delay = length,
+                effect @ (Effect::Refuse(..) | Effect::LoseAnswer) if end.is_none() => end = Some(effect),
+                _ => continue,
+            }
+            fault.times = fault.times.map(|times| times - 1);
+        }
+        faults.retain(|fault| fault.times != Some(0));
+        (delay, end)
+    }
+}

@@ -1,0 +1,284 @@
+//! The store of a test: a memory store whose claims wait for the test.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::process::Processes;
+use super::ran::Drained;
+use crate::model::{
+    CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
+    TaskFilter, TaskId, TaskRecord, TaskStatus,
+};
+use crate::store::{
+    Capabilities, Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, FinishKind, Finished, Fire,
+    Fired, HintStream, HoldOutcome, InsertBatch, Inserted, InsertedAs, MemoryStore, QueueState, Recovered,
+    Refusal, Release, Renewal, Renewed, Report, Retention, RunRef, ScheduleChange, ScheduleChanges,
+    ScheduleState, Start, Store, StoreFuture, TaskEnd,
+};
+
+/// When tasks run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// When the test says so.
+    #[default]
+    Manual,
+    /// Before their add returns.
+    Inline,
+    /// As soon as they are due and a slot is free.
+    Live,
+}
+
+/// A memory store whose claims wait for the test. A clone is the same store.
+#[derive(Clone)]
+pub(super) struct GatedStore {
+    pub(super) memory: MemoryStore,
+    mode: Mode,
+    gate: Arc<Mutex<Gate>>,
+    /// Counts the ends of runs.
+    ended: Arc<watch::Sender<u64>>,
+    workers: Arc<Processes>,
+}
+
+#[derive(Default)]
+struct Gate {
+    /// How many more tasks may be claimed.
+    left: usize,
+    /// Tasks that are to run next, whatever their time and queue.
+    wanted: VecDeque<TaskId>,
+    drained: Drained,
+}
+
+impl GatedStore {
+    pub(super) fn new(memory: MemoryStore, mode: Mode, workers: Arc<Processes>) -> Self {
+        let gate = Gate { left: if mode == Mode::Live { usize::MAX } else { 0 }, ..Gate::default() };
+        let ended = Arc::new(watch::Sender::new(0));
+        Self { memory, mode, gate: Arc::new(Mutex::new(gate)), ended, workers }
+    }
+
+    /// Lets this many tasks be claimed.
+    pub(super) fn open(&self, tasks: usize) {
+        self.gate.lock().left = tasks;
+    }
+
+    /// Ends what [`open`](Self::open) began, and answers what happened since the last time.
+    pub(super) fn close(&self) -> Drained {
+        let mut gate = self.gate.lock();
+        gate.left = if self.mode == Mode::Live { usize::MAX } else { 0 };
+        std::mem::take(&mut gate.drained)
+    }
+
+    /// What happened since the gate was closed last.
+    pub(super) fn drained(&self) -> Drained {
+        self.gate.lock().drained
+    }
+
+    /// Lets this task run next, whatever its time and queue.
+    pub(super) fn want(&self, id: TaskId) {
+        self.gate.lock().wanted.push_back(id);
+    }
+
+    /// Whether a wanted task has not been claimed. It is no longer wanted.
+    pub(super) fn unwant(&self, id: TaskId) -> bool {
+        let mut gate = self.gate.lock();
+        let before = gate.wanted.len();
+        gate.wanted.retain(|wanted| *wanted != id);
+        gate.wanted.len() < before
+    }
+
+    pub(super) fn ends(&self) -> watch::Receiver<u64> {
+        self.ended.subscribe()
+    }
+
+    async fn claim_gated(&self, mut claim: Claim) -> Result<Claims, crate::model::StoreError> {
+        let mut claims = Claims::default();
+        let slots = claim.queues.iter().map(|queue| queue.limit).max().unwrap_or(0).min(claim.limit);
+        let left = {
+            let mut gate = self.gate.lock();
+            let mut kept = VecDeque::new();
+            while let Some(id) = gate.wanted.pop_front() {
+                match (claims.tasks.len() < slots).then(|| self.memory.claim_one(id, &claim)).flatten() {
+                    Some(task) => claims.tasks.push(task),
+                    None => kept.push_back(id),
+                }
+            }
+            gate.wanted = kept;
+            gate.left
+        };
+        let taken = claims.tasks.len();
+        let room = claim.limit.saturating_sub(taken).min(left);
+        if room > 0 {
+            claim.limit = room;
+            claim.prefetch = claim.prefetch.min(room);
+            let more = self.memory.claim(claim).await?;
+            (claims.next_due, claims.needs_slot) = (more.next_due, more.needs_slot);
+            let mut gate = self.gate.lock();
+            gate.left = gate.left.saturating_sub(if self.mode == Mode::Live { 0 } else { more.tasks.len() });
+            claims.tasks.extend(more.tasks);
+        }
+        self.gate.lock().drained.started += claims.tasks.len();
+        Ok(claims)
+    }
+
+    fn count(&self, finishes: &[Finish], answers: &[Finished]) {
+        let mut gate = self.gate.lock();
+        for (finish, answer) in finishes.iter().zip(answers) {
+            let drained = &mut gate.drained;
+            match (answer, &finish.kind) {
+                (Finished::Applied(TaskStatus::Success), _) => drained.succeeded += 1,
+                (Finished::Applied(TaskStatus::Failed), _) => drained.failed += 1,
+                (Finished::Applied(TaskStatus::Cancelled), _) => drained.cancelled += 1,
+                (Finished::Applied(TaskStatus::Interrupted), _) => drained.interrupted += 1,
+                (Finished::Applied(TaskStatus::Pending), FinishKind::Retry { .. }) => drained.retrying += 1,
+                (Finished::Applied(TaskStatus::Pending), _) => drained.handed_back += 1,
+                (Finished::Stale, _) => drained.stale += 1,
+                _ => {}
+            }
+        }
+        drop(gate);
+        self.ended.send_modify(|ended| *ended += finishes.len() as u64);
+    }
+
+    /// In inline mode, runs these tasks if they are due, and waits until each has ended an attempt.
+    async fn run_inline(&self, ids: Vec<TaskId>) {
+        if self.mode != Mode::Inline {
+            return;
+        }
+        let mut ends = self.ends();
+        let is_due = |id: &TaskId| self.memory.is_due(*id);
+        let due = ids.into_iter().filter(is_due);
+        let due: Vec<_> = due.map(|id| (id, self.memory.open_attempts(id))).collect();
+        due.iter().for_each(|(id, _)| self.want(*id));
+        let wake = || self.workers.wake();
+        for (id, attempts) in due {
+            while attempts.is_some() && self.memory.open_attempts(id) == attempts {
+                wake();
+                if ends.changed().await.is_err() {
+                    return;
+                }
+            }
+            self.unwant(id);
+        }
+    }
+}
+
+impl fmt::Debug for GatedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GatedStore").field("mode", &self.mode).finish_non_exhaustive()
+    }
+}
+
+macro_rules! passed_on {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
+        $(fn $name(&self, $($argument: $type),*) -> StoreFuture<'_, $answer> {
+            self.memory.$name($($argument),*)
+        })*
+    };
+}
+
+impl Store for GatedStore {
+    fn location(&self) -> String {
+        self.memory.location()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = self.memory.capabilities();
+        if self.mode == Mode::Inline {
+            // An add waits for a task that adds others, each in a write of its own.
+            capabilities.inserts_at_once = usize::MAX;
+            capabilities.max_batch = 1;
+        }
+        capabilities
+    }
+
+    fn join<'a>(&'a self, instance: &'a InstanceInfo) -> StoreFuture<'a, ()> {
+        self.memory.join(instance)
+    }
+
+    fn listen(&self) -> HintStream {
+        self.memory.listen()
+    }
+
+    fn insert(&self, batch: Arc<InsertBatch>) -> StoreFuture<'_, Vec<Result<Vec<Inserted>, Refusal>>> {
+        Box::pin(async move {
+            let batch = match self.mode {
+                Mode::Live => batch,
+                Mode::Manual | Mode::Inline => {
+                    let mut waiting = (*batch).clone();
+                    let tasks = waiting.groups.iter_mut().flat_map(|group| &mut group.tasks);
+                    tasks.filter(|task| task.start != Start::Hold).for_each(|task| task.start = Start::Wait);
+                    Arc::new(waiting)
+                }
+            };
+            let answers = self.memory.insert(batch).await?;
+            let new = answers.iter().flatten().flatten();
+            let pending = new.filter(|it| matches!(it.kind, InsertedAs::Pending | InsertedAs::Replaced));
+            self.run_inline(pending.map(|it| it.id).collect()).await;
+            Ok(answers)
+        })
+    }
+
+    fn release(&self, releases: Arc<Vec<Release>>) -> StoreFuture<'_, Vec<bool>> {
+        Box::pin(async move {
+            let answer = self.memory.release(releases.clone()).await?;
+            let run = releases.iter().filter(|release| release.outcome == HoldOutcome::Run);
+            self.run_inline(run.map(|release| release.hold.id).collect()).await;
+            Ok(answer)
+        })
+    }
+
+    fn claim(&self, claim: Claim) -> StoreFuture<'_, Claims> {
+        Box::pin(self.claim_gated(claim))
+    }
+
+    fn finish(&self, finishes: Arc<Vec<Finish>>) -> StoreFuture<'_, Vec<Finished>> {
+        Box::pin(async move {
+            let answers = self.memory.finish(finishes.clone()).await?;
+            self.count(&finishes, &answers);
+            Ok(answers)
+        })
+    }
+
+    fn turn(&self, finishes: Arc<Vec<Finish>>, claim: Claim) -> StoreFuture<'_, (Vec<Finished>, Claims)> {
+        Box::pin(async move {
+            let finished = self.finish(finishes).await?;
+            Ok((finished, self.claim_gated(claim).await?))
+        })
+    }
+
+    passed_on! {
+        migrate() -> ();
+        leave(instance: InstanceId) -> ();
+        report(reports: Arc<Vec<Report>>) -> Vec<bool>;
+        renew(renewal: Renewal) -> Renewed;
+        asked_to_stop(instance: InstanceId) -> Vec<RunRef>;
+        recover(by: InstanceId) -> Vec<Recovered>;
+        get(id: TaskId) -> Option<TaskRecord>;
+        ends(ids: Vec<TaskId>) -> Vec<TaskEnd>;
+        logs(id: TaskId) -> Option<Vec<LogLine>>;
+        list(filter: TaskFilter) -> Page<TaskRecord>;
+        list_outlines(filter: TaskFilter) -> Page<TaskRecord>;
+        counts() -> Counts;
+        queues() -> Vec<QueueInfo>;
+        queue_states() -> Vec<QueueState>;
+        set_queue(queue: String, config: Option<QueueConfig>) -> ();
+        replace_queue(queue: String, from: Option<QueueConfig>, to: Option<QueueConfig>) -> bool;
+        instances() -> Vec<InstanceInfo>;
+        cancel(ids: Vec<TaskId>, reason: String) -> Vec<CancelOutcome>;
+        cancel_by_run_key(run_key: String) -> Vec<TaskId>;
+        retry(ids: Vec<TaskId>) -> Vec<Result<(), Error>>;
+        delete(ids: Vec<TaskId>) -> usize;
+        set_paused(queue: String, paused: bool) -> ();
+        fire(fire: Fire) -> Fired;
+        schedules() -> Vec<ScheduleState>;
+        schedule(name: String) -> Option<ScheduleState>;
+        schedule_changes(since: u64) -> ScheduleChanges;
+        set_schedule(schedule: String, change: ScheduleChange) -> bool;
+        prune(retention: Retention, limit: usize) -> usize;
+        write_documents(writes: Vec<DocumentWrite>) -> Vec<Option<u64>>;
+        documents(query: DocumentQuery) -> Vec<Document>;
+    }
+}

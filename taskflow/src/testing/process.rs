@@ -1,0 +1,72 @@
+//! The processes of a test.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::manager::TaskManager;
+use crate::seam::World;
+
+/// A process of a test that runs tasks.
+struct Process {
+    world: Arc<World>,
+    manager: TaskManager,
+    is_frozen: bool,
+}
+
+/// The processes of a test that run tasks, in the order of their start.
+#[derive(Default)]
+pub(super) struct Processes(Mutex<Vec<Process>>);
+
+impl Processes {
+    pub(super) fn add(&self, world: Arc<World>, manager: TaskManager) {
+        self.0.lock().push(Process { world, manager, is_frozen: false });
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    /// Wakes the dispatchers.
+    pub(super) fn wake(&self) {
+        self.0.lock().iter().for_each(|process| process.manager.wake());
+    }
+
+    /// The number of runs in the processes that go on.
+    pub(super) fn runs(&self) -> usize {
+        let processes = self.0.lock();
+        processes.iter().filter(|it| !it.is_frozen).map(|it| it.manager.runs()).sum()
+    }
+
+    /// Kills the oldest. Answers whether there was one.
+    pub(super) fn kill(&self) -> bool {
+        let mut processes = self.0.lock();
+        if processes.is_empty() {
+            return false;
+        }
+        let process = processes.remove(0);
+        drop(processes);
+        process.world.kill();
+        true
+    }
+
+    /// Freezes the oldest that goes on. Answers whether there was one.
+    pub(super) fn freeze(&self) -> bool {
+        let mut processes = self.0.lock();
+        let Some(process) = processes.iter_mut().find(|process| !process.is_frozen) else { return false };
+        process.is_frozen = true;
+        process.world.freeze();
+        true
+    }
+
+    pub(super) fn thaw(&self) {
+        for process in &mut *self.0.lock() {
+            process.is_frozen = false;
+            process.world.thaw();
+        }
+    }
+
+    pub(super) fn kill_all(&self) {
+        while self.kill() {}
+    }
+}

@@ -1,0 +1,600 @@
+//! `TestTasks`: tasks under a test.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde::de::DeserializeOwned;
+
+use super::added::{AssertAdded, decoded, records_of};
+use super::fault::Fault;
+use super::faulty::FaultyStore;
+use super::gated::{GatedStore, Mode};
+use super::process::Processes;
+use super::ran::{self, Drain, Drained, Ran};
+use super::{Length, Moment};
+use crate::engine::staged::{Gate, Scene, Staged};
+use crate::manager::{TaskManager, TaskManagerBuilder};
+use crate::model::{Error, LogLine, TaskId, TaskRecord, TaskStatus};
+use crate::seam::{Seam, TestClock, Wait, World};
+use crate::store::MemoryStore;
+use crate::task::{Task, TaskFn};
+
+/// How long a test waits for bodies that are busy with something of their own, in real time.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A step of the configuration. It is applied to every process of the test.
+type Configure = Arc<dyn Fn(TaskManagerBuilder) -> TaskManagerBuilder + Send + Sync>;
+
+/// Tasks under a test: a store, a clock and workers of its own, which the test moves.
+///
+/// In the default mode nothing runs by itself: a test says what runs ([`run`](Self::run), [`drain`](Self::drain)) and how
+/// time passes ([`advance`](Self::advance)). Adds go through [`manager`](Self::manager), which is what the program under test
+/// gets. Everything is as in production but the clock and the moment of the claim: the arguments are encoded and decoded,
+/// leases are renewed, retries wait. Values share nothing, so tests run in parallel.
+///
+/// ```
+/// use taskflow::testing::TestTasks;
+///
+/// #[taskflow::task(retries = 3, delay = "1m", jitter = 0.0)]
+/// async fn send_email(to: String, subject: String) -> Result<(), String> {
+///     let _ = (to, subject);
+///     Ok(())
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let t = TestTasks::new().only(["send_email"]).start().await;
+/// t.manager().add_task(send_email, ("ada@example.com".into(), "Welcome".into())).await?;
+///
+/// let mail = t.assert_added(send_email).with(|(to, _)| to == "ada@example.com").once();
+/// t.fail_next(send_email, "no route to host".to_owned());
+/// assert_eq!(t.drain().await.retrying, 1);
+/// t.advance("1m").await; // the retry runs
+/// assert!(t.ran(&mail).is_success());
+/// # Ok(())
+/// # }
+/// ```
+pub struct TestTasks {
+    clock: Arc<TestClock>,
+    store: GatedStore,
+    faulty: FaultyStore,
+    staged: Arc<Staged>,
+    manager: TaskManager,
+    own: Arc<World>,
+    workers: Arc<Processes>,
+    configure: Vec<Configure>,
+    patience: Duration,
+}
+
+/// Builds a [`TestTasks`].
+#[must_use]
+pub struct TestTasksBuilder {
+    mode: Mode,
+    start: Option<SystemTime>,
+    configure: Vec<Configure>,
+    patience: Duration,
+}
+
+impl fmt::Debug for TestTasksBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestTasksBuilder").field("mode", &self.mode).finish_non_exhaustive()
+    }
+}
+
+impl TestTasksBuilder {
+    /// An add returns after the task has run once, if it is due. It is stored before, so look-ups work.
+    pub fn inline(mut self) -> Self {
+        self.mode = Mode::Inline;
+        self
+    }
+
+    /// Tasks run as soon as they are due, as in production. The clock still stands until the test moves it.
+    pub fn live(mut self) -> Self {
+        self.mode = Mode::Live;
+        self
+    }
+
+    /// Gives all tasks a value for their `State<T>`.
+    pub fn state<T: Clone + Send + Sync + 'static>(self, value: T) -> Self {
+        self.configure(move |builder| builder.state(value.clone()))
+    }
+
+    /// Runs only the tasks of these names; the states of others are then not needed.
+    pub fn only<N: Into<String>>(self, names: impl IntoIterator<Item = N>) -> Self {
+        let names: Vec<String> = names.into_iter().map(Into::into).collect();
+        self.configure(move |builder| builder.only(names.clone()))
+    }
+
+    /// Sets any option of the manager. It is called for each process of the test.
+    pub fn configure(
+        mut self,
+        configure: impl Fn(TaskManagerBuilder) -> TaskManagerBuilder + Send + Sync + 'static,
+    ) -> Self {
+        self.configure.push(Arc::new(configure));
+        self
+    }
+
+    /// The instant at which the clock of the test begins. Default: the start of this second.
+    pub fn starts_at(mut self, moment: impl Moment) -> Self {
+        self.start = Some(moment.moment());
+        self
+    }
+
+    /// How long to wait for bodies that are busy with something of their own, such as a socket, in real time. Default: 10 s.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Starts a worker.
+    ///
+    /// # Panics
+    /// If the configuration is refused, as `start` of a manager would.
+    pub async fn start(self) -> TestTasks {
+        match self.try_start().await {
+            Ok(tasks) => tasks,
+            Err(error) => panic!("the tasks cannot start: {error}"),
+        }
+    }
+
+    /// Like [`start`](Self::start), for tests of the configuration.
+    ///
+    /// # Errors
+    /// Those of [`TaskManagerBuilder::start`].
+    pub async fn try_start(self) -> Result<TestTasks, Error> {
+        let start = self.start.unwrap_or_else(|| {
+            let now = Seam::default().now();
+            let part = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+            now - Duration::from_nanos(part.into())
+        });
+        let clock = TestClock::new(start);
+        let workers = Arc::new(Processes::default());
+        let memory = MemoryStore::in_test(Seam::of(World::new(clock.clone())));
+        let store = GatedStore::new(memory, self.mode, workers.clone());
+        let own = World::new(clock.clone());
+        let faulty = FaultyStore::within(Arc::new(store.clone()), Seam::of(own.clone()));
+        let staged = Arc::new(Staged::default());
+        let builder = TaskManager::builder().max_concurrent_tasks(256).prefetch(0);
+        let builder = self.configure.iter().fold(builder, |builder, step| step(builder));
+        let builder = builder.store(faulty.clone()).in_test(Seam::of(own.clone()), staged.clone());
+        let manager = builder.connect().await?;
+        let (configure, patience) = (self.configure, self.patience);
+        let tasks = TestTasks { clock, store, faulty, staged, manager, own, workers, configure, patience };
+        tasks.start_worker().await?;
+        tasks.clock.quiet().await;
+        Ok(tasks)
+    }
+}
+
+impl TestTasks {
+    /// Tasks under a test, to be configured and started.
+    #[expect(clippy::new_ret_no_self, reason = "a test configures what it starts")]
+    pub fn new() -> TestTasksBuilder {
+        TestTasksBuilder { mode: Mode::Manual, start: None, configure: Vec::new(), patience: PATIENCE }
+    }
+
+    /// The manager for the program under test: it adds, reads and controls. The workers are processes beside it.
+    #[must_use]
+    pub fn manager(&self) -> &TaskManager {
+        &self.manager
+    }
+
+    async fn start_worker(&self) -> Result<(), Error> {
+        let world = World::new(self.clock.clone());
+        let builder = TaskManager::builder().max_concurrent_tasks(256).prefetch(0);
+        let builder = self.configure.iter().fold(builder, |builder, step| step(builder));
+        let builder = builder.store(self.faulty.clone());
+        let manager = builder.in_test(Seam::of(world.clone()), self.staged.clone()).start().await?;
+        self.workers.add(world, manager);
+        Ok(())
+    }
+
+    // What was added.
+
+    /// Begins an assertion about the added tasks of this type. Its last call, such as
+    /// [`once`](AssertAdded::once), checks it.
+    pub fn assert_added<P, T: Task>(&self, task: impl TaskFn<P, Task = T>) -> AssertAdded<'_, T> {
+        let _ = task;
+        AssertAdded::new(&self.store.memory, &self.manager)
+    }
+
+    /// Asserts that no task of this type was added.
+    ///
+    /// # Panics
+    /// If one was.
+    #[track_caller]
+    pub fn refute_added<P, T: Task>(&self, task: impl TaskFn<P, Task = T>) {
+        self.assert_added(task).times(0);
+    }
+
+    /// The arguments of all added tasks of this type, in the order of their adds.
+    ///
+    /// # Panics
+    /// If the stored arguments of one do not decode.
+    #[track_caller]
+    pub fn added<P, T: Task>(&self, task: impl TaskFn<P, Task = T>) -> Vec<T::Args> {
+        let _ = task;
+        records_of::<T>(&self.store.memory).iter().map(decoded::<T>).collect()
+    }
+
+    /// All records, in the order of their adds.
+    #[must_use]
+    pub fn records(&self) -> Vec<TaskRecord> {
+        self.store.memory.records()
+    }
+
+    pub(super) fn set_attempt(&self, id: TaskId, attempt: u32) {
+        self.store.memory.set_attempt(id, attempt);
+    }
+
+    /// The record of a task.
+    ///
+    /// # Panics
+    /// If there is none: it was deleted or pruned.
+    #[must_use]
+    #[track_caller]
+    pub fn record(&self, task: impl Into<TaskId>) -> TaskRecord {
+        let id = task.into();
+        match self.records().into_iter().find(|record| record.id == id) {
+            Some(record) => record,
+            None => panic!("there is no task {id}: it was deleted or is past its retention"),
+        }
+    }
+
+    /// The task as it is now, with the end of its last attempt.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    #[track_caller]
+    pub fn ran(&self, task: impl Into<TaskId>) -> Ran {
+        Ran { record: self.record(task) }
+    }
+
+    /// The log lines of a task.
+    pub async fn logs(&self, task: impl Into<TaskId>) -> Vec<LogLine> {
+        // The memory store does not fail.
+        crate::store::Store::logs(&self.store.memory, task.into()).await.ok().flatten().unwrap_or_default()
+    }
+
+    /// The value that a task returned.
+    ///
+    /// # Panics
+    /// If it has not succeeded, or returned something else.
+    #[must_use]
+    #[track_caller]
+    pub fn result<V: DeserializeOwned>(&self, task: impl Into<TaskId>) -> V {
+        ran::result(&self.record(task))
+    }
+
+    // Running.
+
+    /// Runs one attempt of a task now, whatever its time, its queue and its limits say: claim, decoding, body, result.
+    ///
+    /// # Panics
+    /// If the task is not pending, if no worker knows its name, and if the attempt does not end in time.
+    pub async fn run(&self, task: impl Into<TaskId>) -> Ran {
+        let id = task.into();
+        let before = self.record(id);
+        assert!(
+            before.status == TaskStatus::Pending,
+            "`{}` cannot run: it is {}, and only a pending task can",
+            before.name,
+            before.status
+        );
+        let attempts = self.store.memory.open_attempts(id);
+        self.store.want(id);
+        self.workers.wake();
+        self.clock.quiet().await;
+        assert!(
+            !self.store.unwant(id),
+            "`{}` did not start: no worker of this test has the task, or none has a free slot",
+            before.name
+        );
+        while self.store.memory.open_attempts(id) == attempts {
+            assert!(
+                self.next_quiet().await,
+                "`{}` did not end within {:?}; let it go on, or move the clock to its timeout",
+                before.name,
+                self.patience
+            );
+        }
+        self.clock.quiet().await;
+        Ran { record: self.record(id) }
+    }
+
+    /// Runs all that is due, and what that adds.
+    ///
+    /// # Panics
+    /// If a body does not end in time, unless the test itself [holds](Self::hold_next) it.
+    pub async fn drain(&self) -> Drained {
+        self.drain_with(Drain::new()).await
+    }
+
+    /// Like [`drain`](Self::drain), with a limit, or with what is due later.
+    ///
+    /// # Panics
+    /// As [`drain`](Self::drain).
+    pub async fn drain_with(&self, drain: Drain) -> Drained {
+        self.store.open(drain.limit);
+        self.run_due(true).await;
+        while drain.scheduled && self.store.drained().started < drain.limit {
+            let pending = |record: &TaskRecord| record.status == TaskStatus::Pending;
+            if !self.records().iter().any(pending) {
+                break;
+            }
+            let Some(step) = self.store.memory.next_event().filter(|step| !step.is_zero()) else { break };
+            self.pass(step).await;
+        }
+        self.store.close()
+    }
+
+    /// Runs what is due until nothing is. `must_end`: bodies must end.
+    async fn run_due(&self, must_end: bool) {
+        loop {
+            let before = self.store.drained().started;
+            self.workers.wake();
+            self.clock.quiet().await;
+            while self.workers.runs() > self.staged.parked() {
+                if !self.next_quiet().await {
+                    assert!(!must_end, "{}", self.still_running());
+                    return;
+                }
+                self.clock.quiet().await;
+            }
+            if self.store.drained().started == before {
+                return;
+            }
+        }
+    }
+
+    fn still_running(&self) -> String {
+        let running = self.records().into_iter().filter(|record| record.status == TaskStatus::Running);
+        let names: Vec<_> = running.map(|record| format!("`{}`", record.name)).collect();
+        format!("after {:?} these still run: {}", self.patience, names.join(", "))
+    }
+
+    /// Waits until something has happened. `false` if nothing did in time.
+    async fn next_quiet(&self) -> bool {
+        Seam::default().timeout(self.patience, self.clock.next_quiet()).await.is_ok()
+    }
+
+    /// Waits for ends of a task, also for those that lie in the past.
+    pub fn spy<P, T: Task>(&self, task: impl TaskFn<P, Task = T>) -> Spy<'_, T> {
+        let _ = task;
+        Spy { tasks: self, task: std::marker::PhantomData }
+    }
+
+    // Time.
+
+    /// The wall clock of the test.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        self.clock.now()
+    }
+
+    /// Lets time pass, and runs all that becomes due meanwhile, each at its time and in order: tasks, retries, ticks of
+    /// schedules, timeouts, leases, expiry, retention.
+    pub async fn advance(&self, length: impl Length) -> Drained {
+        let end = self.clock.instant() + length.length();
+        self.store.open(usize::MAX);
+        self.run_due(false).await;
+        loop {
+            let left = end.saturating_duration_since(self.clock.instant());
+            if left.is_zero() {
+                break;
+            }
+            self.pass(left).await;
+        }
+        self.store.close()
+    }
+
+    /// Lets time pass until the next thing happens, for no longer than `longest`.
+    async fn pass(&self, longest: Duration) {
+        let event = self.store.memory.next_event();
+        // Leases are renewed at their times while there are any. What is overdue waits for the next look at the store. Else
+        // nobody notices how often the store is looked at.
+        let has_leases = self.store.memory.has_leases();
+        let most = match event {
+            Some(Duration::ZERO) => Wait::Pause,
+            _ if has_leases => Wait::Renewal,
+            _ => Wait::Exact,
+        };
+        let event = event.filter(|event| !event.is_zero());
+        let step = [event, self.clock.next_timer(most)].into_iter().flatten().min();
+        let step = step.map_or(longest, |step| step.clamp(Duration::from_micros(1), longest));
+        self.clock.pass(step, !has_leases);
+        self.run_due(false).await;
+    }
+
+    /// Lets time pass until that instant.
+    ///
+    /// # Panics
+    /// If the instant is in the past. [`set_clock`](Self::set_clock) sets the clock back.
+    pub async fn advance_to(&self, moment: impl Moment) -> Drained {
+        match moment.moment().duration_since(self.now()) {
+            Ok(length) => self.advance(length).await,
+            Err(_) => panic!("the clock of the test is beyond that instant; `set_clock` sets it back"),
+        }
+    }
+
+    /// Sets the wall clock, forward or back, as an operator does: no time passes.
+    pub fn set_clock(&self, moment: impl Moment) {
+        let (now, at) =
+            (crate::model::time::to_micros(self.now()), crate::model::time::to_micros(moment.moment()));
+        self.clock.set_ahead(|ahead| ahead + at - now);
+    }
+
+    // Faults.
+
+    /// Gives the store a fault. See [`Fault`].
+    pub fn fault(&self, fault: Fault) {
+        self.faulty.fault(fault);
+    }
+
+    /// Clears all faults of the store.
+    pub fn back(&self) {
+        self.faulty.back();
+    }
+
+    /// The next attempt of this task fails with that error; its body does not run. The options of the task decide about a
+    /// retry, as for an error of the body.
+    pub fn fail_next<P, T, V, E>(&self, task: impl TaskFn<P, Task = T>, error: E)
+    where
+        T: Task<Output = Result<V, E>>,
+    {
+        let _ = task;
+        self.stage::<T>(Scene::End(T::outcome(Err(error))));
+    }
+
+    /// The next attempt of this task panics with that message; its body does not run.
+    pub fn panic_next<P, T: Task>(&self, task: impl TaskFn<P, Task = T>, message: impl Into<String>) {
+        let _ = task;
+        self.stage::<T>(Scene::Panic(message.into()));
+    }
+
+    /// The next attempt of this task does not end by itself; its body does not run. Its timeout, a cancel or a shutdown ends
+    /// it.
+    pub fn hang_next<P, T: Task>(&self, task: impl TaskFn<P, Task = T>) {
+        let _ = task;
+        self.stage::<T>(Scene::Hang);
+    }
+
+    /// The next attempt of this task begins, and waits before its body until the test opens the gate.
+    #[must_use = "the gate opens when it is dropped"]
+    pub fn hold_next<P, T: Task>(&self, task: impl TaskFn<P, Task = T>) -> Held {
+        let _ = task;
+        let gate = Gate::new();
+        self.stage::<T>(Scene::Hold(gate.clone()));
+        Held(gate)
+    }
+
+    fn stage<T: Task>(&self, scene: Scene) {
+        self.staged.add(T::DESCRIPTOR.config().name, scene);
+    }
+
+    /// Starts one more worker, a process of its own.
+    ///
+    /// # Panics
+    /// If it cannot start, as while the store is away.
+    pub async fn second_worker(&self) {
+        if let Err(error) = self.start_worker().await {
+            panic!("the worker cannot start: {error}");
+        }
+        self.clock.quiet().await;
+    }
+
+    /// The number of workers that were started and not killed.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Kills the oldest worker as `kill -9` does: it hands nothing back, and its leases are left to end.
+    ///
+    /// # Panics
+    /// If there is no worker.
+    pub async fn kill_worker(&self) {
+        assert!(self.workers.kill(), "there is no worker to kill; `second_worker` starts one");
+        self.clock.quiet().await;
+    }
+
+    /// Freezes the oldest worker that goes on, as a long pause of its machine does: it renews nothing and ends nothing.
+    ///
+    /// # Panics
+    /// If there is no worker that goes on.
+    pub async fn freeze_worker(&self) {
+        assert!(self.workers.freeze(), "there is no worker to freeze; `second_worker` starts one");
+        self.clock.quiet().await;
+    }
+
+    /// Lets all frozen workers go on. What they ended too late must lose.
+    pub async fn thaw(&self) {
+        self.workers.thaw();
+        self.clock.quiet().await;
+    }
+
+    /// Lets all leases end now, and moves on the runs that are lost thereby.
+    pub async fn expire_leases(&self) {
+        self.store.memory.expire_leases();
+        self.manager.recover().await;
+        self.clock.quiet().await;
+    }
+}
+
+impl Drop for TestTasks {
+    fn drop(&mut self) {
+        self.workers.kill_all();
+        self.own.kill();
+    }
+}
+
+impl fmt::Debug for TestTasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestTasks")
+            .field("clock", &self.clock)
+            .field("store", &self.store)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A body that waits for the test. Dropping it lets the body go on.
+pub struct Held(Arc<Gate>);
+
+impl Held {
+    /// Waits until the attempt has begun.
+    pub async fn reached(&self) {
+        self.0.reached().await;
+    }
+
+    /// Lets the body go on.
+    pub fn open(&self) {
+        self.0.open();
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Held")
+    }
+}
+
+/// Waits for ends of a task. See [`TestTasks::spy`].
+pub struct Spy<'t, T> {
+    tasks: &'t TestTasks,
+    task: std::marker::PhantomData<fn() -> T>,
+}
+
+impl<T: Task> Spy<'_, T> {
+    /// Waits until a task of this type with such arguments has ended, and answers the first. An end in the past counts.
+    ///
+    /// # Panics
+    /// If there is none in time.
+    pub async fn ended(&self, with: impl Fn(&T::Args) -> bool) -> Ran {
+        let t = self.tasks;
+        let mut changes = t.store.memory.changes();
+        loop {
+            let ended = |record: &TaskRecord| record.status.is_final() && with(&decoded::<T>(record));
+            if let Some(record) = records_of::<T>(&t.store.memory).into_iter().find(|record| ended(record)) {
+                return Ran { record };
+            }
+            if Seam::default().timeout(t.patience, changes.changed()).await.is_err() {
+                let name = T::DESCRIPTOR.config().name;
+                panic!("no `{name}` with such arguments has ended within {:?}", t.patience);
+            }
+        }
+    }
+}
+
+impl<T: Task> fmt::Debug for Spy<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Spy").field(&T::DESCRIPTOR.config().name).finish()
+    }
+}
