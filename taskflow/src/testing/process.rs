@@ -27,6 +27,11 @@ impl Processes {
         self.0.lock().len()
     }
 
+    /// The number of those that are not frozen.
+    pub(super) fn awake(&self) -> usize {
+        self.0.lock().iter().filter(|process| !process.is_frozen).count()
+    }
+
     /// Wakes the dispatchers.
     pub(super) fn wake(&self) {
         self.0.lock().iter().for_each(|process| process.manager.wake());

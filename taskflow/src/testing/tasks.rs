@@ -17,7 +17,7 @@ use crate::engine::staged::{Gate, Scene, Staged};
 use crate::manager::{TaskManager, TaskManagerBuilder};
 use crate::model::{Error, LogLine, TaskId, TaskRecord, TaskStatus};
 use crate::seam::{Seam, TestClock, Wait, World};
-use crate::store::MemoryStore;
+use crate::store::{MemoryStore, Store};
 use crate::task::{Task, TaskFn};
 
 /// How long a test waits for bodies that are busy with something of their own, in real time.
@@ -74,7 +74,11 @@ pub struct TestTasksBuilder {
     start: Option<SystemTime>,
     configure: Vec<Configure>,
     patience: Duration,
+    around: Option<Around>,
 }
+
+/// Puts a store around another.
+type Around = Box<dyn Fn(Arc<dyn Store>) -> Arc<dyn Store> + Send + Sync>;
 
 impl fmt::Debug for TestTasksBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,6 +125,15 @@ impl TestTasksBuilder {
         self
     }
 
+    /// Puts a store of the test's own around that of the test, below its faults.
+    pub fn around(
+        mut self,
+        around: impl Fn(Arc<dyn Store>) -> Arc<dyn Store> + Send + Sync + 'static,
+    ) -> Self {
+        self.around = Some(Box::new(around));
+        self
+    }
+
     /// How long to wait for bodies that are busy with something of their own, such as a socket, in real time. Default: 10 s.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
@@ -152,8 +165,13 @@ impl TestTasksBuilder {
         let workers = Arc::new(Processes::default());
         let memory = MemoryStore::in_test(Seam::of(World::new(clock.clone())));
         let store = GatedStore::new(memory, self.mode, workers.clone());
+        let inner: Arc<dyn Store> = Arc::new(store.clone());
+        let inner = match &self.around {
+            Some(around) => around(inner),
+            None => inner,
+        };
         let own = World::new(clock.clone());
-        let faulty = FaultyStore::within(Arc::new(store.clone()), Seam::of(own.clone()));
+        let faulty = FaultyStore::within(inner, Seam::of(own.clone()));
         let staged = Arc::new(Staged::default());
         let builder = TaskManager::builder().max_concurrent_tasks(256).prefetch(0);
         let builder = self.configure.iter().fold(builder, |builder, step| step(builder));
@@ -171,7 +189,13 @@ impl TestTasks {
     /// Tasks under a test, to be configured and started.
     #[expect(clippy::new_ret_no_self, reason = "a test configures what it starts")]
     pub fn new() -> TestTasksBuilder {
-        TestTasksBuilder { mode: Mode::Manual, start: None, configure: Vec::new(), patience: PATIENCE }
+        TestTasksBuilder {
+            mode: Mode::Manual,
+            start: None,
+            configure: Vec::new(),
+            patience: PATIENCE,
+            around: None,
+        }
     }
 
     /// The manager for the program under test: it adds, reads and controls. The workers are processes beside it.
@@ -255,7 +279,7 @@ impl TestTasks {
     /// The log lines of a task.
     pub async fn logs(&self, task: impl Into<TaskId>) -> Vec<LogLine> {
         // The memory store does not fail.
-        crate::store::Store::logs(&self.store.memory, task.into()).await.ok().flatten().unwrap_or_default()
+        self.store.memory.logs(task.into()).await.ok().flatten().unwrap_or_default()
     }
 
     /// The value that a task returned.
@@ -357,6 +381,9 @@ impl TestTasks {
 
     /// Waits until something has happened. `false` if nothing did in time.
     async fn next_quiet(&self) -> bool {
+        if self.patience.is_zero() {
+            return false;
+        }
         Seam::default().timeout(self.patience, self.clock.next_quiet()).await.is_ok()
     }
 
@@ -489,6 +516,12 @@ impl TestTasks {
     #[must_use]
     pub fn workers(&self) -> usize {
         self.workers.len()
+    }
+
+    /// The number of those that are not frozen.
+    #[must_use]
+    pub fn awake_workers(&self) -> usize {
+        self.workers.awake()
     }
 
     /// Kills the oldest worker as `kill -9` does: it hands nothing back, and its leases are left to end.
