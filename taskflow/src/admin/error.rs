@@ -27,6 +27,14 @@ pub enum AdminError {
         /// Its name.
         name: String,
     },
+    /// A task is to be added under a name that no live process knows, so that nobody would run it.
+    #[error("no live process knows the task `{name}`{}", did_you_mean(.suggestion.as_deref()))]
+    UnknownTask {
+        /// The name.
+        name: String,
+        /// A known task of a similar name.
+        suggestion: Option<String>,
+    },
     /// A field of the request is invalid.
     #[error("`{field}`: {message}")]
     Invalid {
@@ -66,6 +74,7 @@ impl AdminError {
             Self::NoTask { .. } | Self::NotFound { .. } | Self::Task(Error::NotFound { .. }) => "not_found",
             Self::Invalid { .. } => "invalid",
             Self::Changed { .. } => "changed",
+            Self::UnknownTask { .. } => "unknown_task",
             Self::Task(error) => match error {
                 Error::NotATaskId { .. } => "invalid",
                 Error::NotRetryable { .. } => "not_retryable",
@@ -82,6 +91,10 @@ impl AdminError {
             Self::Add(error) => add_code(error),
         }
     }
+}
+
+fn did_you_mean(suggestion: Option<&str>) -> String {
+    suggestion.map(|one| format!("; did you mean `{one}`?")).unwrap_or_default()
 }
 
 fn add_code(error: &AddError) -> &'static str {

@@ -2,9 +2,11 @@
 //! acts on many tasks.
 
 mod actor;
+mod adding;
 mod args;
 mod audit;
 mod audit_log;
+mod check;
 mod console;
 mod error;
 pub(crate) mod failures;
@@ -13,12 +15,15 @@ mod operations;
 mod sessions;
 pub(crate) mod throttle;
 mod ticks;
+pub mod views;
 
 pub use actor::{Actor, Permission, Role};
 pub use args::Args;
 pub use audit::{AuditEntry, AuditFilter, AuditOutcome, Face};
+pub use check::{Difference, Inventory, ScheduleEntry, check};
 pub use console::{By, Console};
 pub use error::AdminError;
+pub use failures::{FailureGroup, Failures};
 pub use operations::{Operation, OperationState, Preview, Running, Selection, Verb};
 pub(crate) use sessions::{Session, Sessions};
 pub use ticks::next_ticks;

@@ -36,6 +36,12 @@ impl Default for Presence {
 }
 
 impl Presence {
+    /// Records that this process is never registered in the store, so that there is nothing to leave.
+    pub(crate) fn stays_outside(&self) {
+        self.join_over.cancel();
+        self.left.cancel();
+    }
+
     /// Records that the store has accepted this process, which it had refused before.
     pub(super) fn is_known(&self) {
         self.may_be_known.store(true, Ordering::Release);

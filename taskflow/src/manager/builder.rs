@@ -363,6 +363,23 @@ impl TaskManagerBuilder {
         Ok(manager)
     }
 
+    /// Connects to the store without registering this process in it: to look, and to act now and then, as the `taskflow`
+    /// command does. Others do not see the process among the [instances](TaskManager::instances), and it does nothing in the store
+    /// but what its caller asks for: it recovers no lost runs, writes no statistics, and neither makes nor changes a schema.
+    /// [`TaskManager::watch`] works; a [`TaskHandle::wait`](crate::TaskHandle::wait) does not end before the manager shuts down.
+    ///
+    /// # Errors
+    /// When the store cannot be opened or read, or a limit is invalid.
+    pub async fn view(mut self) -> Result<TaskManager, Error> {
+        panics::remember_places();
+        self.stats = false;
+        let core = self.core(false, Vec::new()).await?;
+        core.presence.stays_outside();
+        let manager = TaskManager::new(core.clone(), None);
+        queue_watch::refresh(&core, None).await?;
+        Ok(manager)
+    }
+
     /// Opens the store and builds the core that all parts of the engine share.
     async fn core(&mut self, runs: bool, schedules: Vec<String>) -> Result<Arc<Core>, Error> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;

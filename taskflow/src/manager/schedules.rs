@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use super::{TaskHandle, TaskManager};
 use crate::engine::catalogue::{self, DeclaredSchedule};
 use crate::engine::schedule::{Definition, Plan};
-use crate::model::{Error, NewTask, ScheduleInfo, When, error::closest, limits};
+use crate::model::{Error, NewTask, ScheduleInfo, TaskSource, When, error::closest, limits};
 use crate::store::{Fire, ScheduleChange, ScheduleState};
 use crate::task::{Descriptor, IntoNewTask, Missed, Overlap, Registry, Ticks, Timing};
 
@@ -129,8 +129,8 @@ impl TaskManager {
     /// Adds the task of a schedule now, in addition to its ticks, even while the schedule is paused.
     ///
     /// # Errors
-    /// [`Error::UnknownSchedule`], also for a schedule that only another program declares; [`Error::Add`] when the task
-    /// cannot be added; and when the store fails.
+    /// [`Error::UnknownSchedule`], also for a schedule that neither this program, a live process nor the store has;
+    /// [`Error::Add`] when the task cannot be added; and when the store fails.
     pub async fn run_now(&self, name: &str) -> Result<TaskHandle<serde_json::Value>, Error> {
         let declared = declared()?.into_iter().find(|task| task.config().name == name);
         let plan = match declared.and_then(|task| Some((task, task.schedule()?))) {
@@ -139,13 +139,32 @@ impl TaskManager {
                 Plan::of(task, spec).map_err(unusable)?
             }
             None => {
-                let definition = self.find_schedule(name).await?.and_then(|state| state.definition);
-                let Some(definition) = definition else { return Err(self.unknown_schedule(name).await?) };
+                let core = &self.0.core;
+                let state = core.read("a read", core.store.schedule(name.to_owned())).await?;
+                let Some(definition) = state.and_then(|state| state.definition) else {
+                    return self.run_of_another(name).await;
+                };
                 let unusable = |message| Error::Timing { text: definition.clone(), message };
                 Plan::stored(name.to_owned(), &definition).map_err(unusable)?
             }
         };
         let added = self.add_new(vec![plan.task(When::Now)], None).await?;
+        Ok(added.into_iter().next().expect("the adder accepts no answer that lacks a task"))
+    }
+
+    /// Adds the task of a schedule that only other live processes declare, as the one that started last describes it.
+    async fn run_of_another(&self, name: &str) -> Result<TaskHandle<serde_json::Value>, Error> {
+        let live = catalogue::live(&self.0.core).await?;
+        let mut catalogues = live.catalogues.iter().rev();
+        let task = catalogues.find_map(|catalogue| {
+            let declared = catalogue.schedules.iter().find(|it| it.name == name)?;
+            catalogue.tasks.iter().find(|it| it.name == declared.task)
+        });
+        let Some(task) = task else { return Err(self.unknown_schedule(name).await?) };
+        // The worker provides all parameters of a task with a schedule.
+        let mut task = task.new_task("{}".to_owned());
+        task.source = TaskSource::Schedule;
+        let added = self.add_new(vec![task], None).await?;
         Ok(added.into_iter().next().expect("the adder accepts no answer that lacks a task"))
     }
 

@@ -75,6 +75,16 @@ impl std::fmt::Debug for StoreSource {
     }
 }
 
+/// The URL without its password, or the address of the store.
+impl std::fmt::Display for StoreSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            Source::Url(url) => f.write_str(&without_password(url)),
+            Source::Store(store) => f.write_str(&store.location()),
+        }
+    }
+}
+
 impl<S: Store> IntoStore for S {
     fn into_source(self) -> StoreSource {
         StoreSource(Source::Store(Arc::new(self)))

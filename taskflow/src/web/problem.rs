@@ -130,7 +130,7 @@ impl Problem {
 
 impl From<AdminError> for Problem {
     fn from(error: AdminError) -> Self {
-        let detail = error.to_string();
+        let mut detail = error.to_string();
         let (status, title) = match error.code() {
             "forbidden" => (StatusCode::FORBIDDEN, "You may not do this"),
             "not_found" => (StatusCode::NOT_FOUND, "Not found"),
@@ -140,6 +140,10 @@ impl From<AdminError> for Problem {
             "empty_filter" => (StatusCode::UNPROCESSABLE_ENTITY, "The filter has no condition"),
             "changed" => (StatusCode::CONFLICT, "The matching tasks have changed"),
             "declared" => (StatusCode::CONFLICT, "The program declares this schedule"),
+            "unknown_task" => {
+                detail.push_str(" (`\"force\": true` adds it nevertheless)");
+                (StatusCode::CONFLICT, "No process knows this task")
+            }
             "not_retryable" => (StatusCode::CONFLICT, "The task is not retryable"),
             "key_taken" => (StatusCode::CONFLICT, "Another task has the key"),
             "not_ended" => (StatusCode::CONFLICT, "The task has not ended"),
@@ -158,6 +162,7 @@ impl From<AdminError> for Problem {
                 _ => {}
             },
             AdminError::NoTask { id } => problem = problem.with("id", id.to_string()),
+            AdminError::UnknownTask { .. } => problem = problem.with("field", "name"),
             AdminError::Changed { now, .. } => problem = problem.with("matching", *now),
             _ => {}
         }

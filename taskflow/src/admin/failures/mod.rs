@@ -5,16 +5,11 @@ mod fingerprint;
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
+use super::{Actor, AdminError, Console, grammar};
 use crate::manager::TaskManager;
 use crate::model::{Error, TaskFilter, TaskId, TaskRecord, TaskStatus};
 
 use fingerprint::fingerprint;
-
-/// The most bad endings that are examined.
-pub(crate) const LOOKED_AT: usize = 5_000;
-
-/// Into how many parts the window of a group is divided.
-pub(crate) const PARTS: usize = 24;
 
 /// The longest message of a group, in bytes.
 const MAX_MESSAGE: usize = 500;
@@ -24,33 +19,49 @@ pub(crate) const BAD: [TaskStatus; 3] = [TaskStatus::Failed, TaskStatus::Interru
 
 /// Tasks of one name that ended with the same error, but for ids, numbers and the like.
 #[derive(Clone, Debug)]
-pub(crate) struct Group {
-    pub(crate) fingerprint: String,
-    pub(crate) name: String,
-    pub(crate) status: TaskStatus,
+#[non_exhaustive]
+pub struct FailureGroup {
+    /// The error with ids, numbers, quoted texts and addresses replaced.
+    pub fingerprint: String,
+    /// The name of the tasks.
+    pub name: String,
+    /// How they ended.
+    pub status: TaskStatus,
     /// The error of the newest task, its first line.
-    pub(crate) message: String,
+    pub message: String,
     /// A part of the error that all tasks of the group have, for a filter; empty if there is none that is long enough.
-    pub(crate) common: String,
-    pub(crate) count: u64,
-    pub(crate) first: SystemTime,
-    pub(crate) last: SystemTime,
-    pub(crate) sample: TaskId,
+    pub common: String,
+    /// How many there are.
+    pub count: u64,
+    /// When the oldest of them ended.
+    pub first: SystemTime,
+    /// When the newest of them ended.
+    pub last: SystemTime,
+    /// The newest of them.
+    pub sample: TaskId,
     /// How many ended in each part of the window, the oldest part first.
-    pub(crate) over_time: [u64; PARTS],
+    pub over_time: [u64; Self::PARTS],
 }
 
-/// The groups, those with most tasks first.
+/// The groups of failures, those with most tasks first.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Groups {
-    pub(crate) groups: Vec<Group>,
-    pub(crate) looked_at: usize,
+#[non_exhaustive]
+pub struct Failures {
+    /// The groups.
+    pub groups: Vec<FailureGroup>,
+    /// How many tasks were examined.
+    pub looked_at: usize,
     /// Whether older ones were not examined.
-    pub(crate) is_cut: bool,
+    pub is_cut: bool,
+}
+
+impl Failures {
+    /// The most bad endings that are examined.
+    pub const MAX_LOOKED_AT: usize = 5_000;
 }
 
 /// Groups the newest bad endings that match the filter. The window is the time before `now` that
-/// [`over_time`](Group::over_time) covers.
+/// [`over_time`](FailureGroup::over_time) covers.
 ///
 /// # Errors
 /// When the store fails.
@@ -59,10 +70,10 @@ pub(crate) async fn read(
     mut filter: TaskFilter,
     window: Duration,
     now: SystemTime,
-) -> Result<Groups, Error> {
+) -> Result<Failures, Error> {
     filter.statuses = BAD.to_vec();
     filter = filter.limit(TaskFilter::MAX_LIMIT);
-    let mut found = Groups::default();
+    let mut found = Failures::default();
     let mut by_key: HashMap<(String, TaskStatus, String), usize> = HashMap::new();
     loop {
         let page = tasks.list_outlines(&filter).await?;
@@ -70,7 +81,7 @@ pub(crate) async fn read(
             let error = record.error.as_deref().unwrap_or_default();
             let key = (record.name.clone(), record.status, fingerprint(error));
             let at = *by_key.entry(key).or_insert_with_key(|(_, _, print)| {
-                found.groups.push(Group::new(record, error, print));
+                found.groups.push(FailureGroup::new(record, error, print));
                 found.groups.len() - 1
             });
             found.groups[at].add(record, window, now);
@@ -79,7 +90,7 @@ pub(crate) async fn read(
         // A short page has examined 20,000 tasks: the search ends there.
         let is_full = page.items.len() >= filter.limit;
         match page.next {
-            Some(next) if found.looked_at < LOOKED_AT && is_full => filter.after = Some(next),
+            Some(next) if found.looked_at < Failures::MAX_LOOKED_AT && is_full => filter.after = Some(next),
             next => {
                 found.is_cut = next.is_some();
                 break;
@@ -90,7 +101,35 @@ pub(crate) async fn read(
     Ok(found)
 }
 
-impl Group {
+impl Console {
+    /// The newest bad endings that match the filter and that this actor may see, grouped: failed, interrupted and rejected
+    /// tasks. The window is the time until now that [`over_time`](FailureGroup::over_time) divides. At most
+    /// [`Failures::MAX_LOOKED_AT`] tasks are examined.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn failures(
+        &self,
+        actor: &Actor,
+        filter: TaskFilter,
+        window: Duration,
+    ) -> Result<Failures, AdminError> {
+        Ok(read(self.tasks(), actor.narrow(filter), window, self.now()).await?)
+    }
+}
+
+impl FailureGroup {
+    /// Into how many parts the window is divided.
+    pub const PARTS: usize = 24;
+
+    /// The words of a filter that selects the group, and at times a few other tasks with the same words.
+    #[must_use]
+    pub fn filter(&self) -> String {
+        let mut words = vec![("status", self.status.as_str()), ("name", self.name.as_str())];
+        words.extend(Some(("error", self.common.as_str())).filter(|(_, common)| !common.is_empty()));
+        grammar::text(words)
+    }
+
     fn new(record: &TaskRecord, error: &str, print: &str) -> Self {
         let at = ended(record);
         let line = error.lines().next().unwrap_or_default();
@@ -104,7 +143,7 @@ impl Group {
             first: at,
             last: at,
             sample: record.id,
-            over_time: [0; PARTS],
+            over_time: [0; Self::PARTS],
         }
     }
 
@@ -117,7 +156,8 @@ impl Group {
         }
         let age = now.duration_since(at).unwrap_or_default().as_secs_f64() / window.as_secs_f64().max(1.0);
         if age < 1.0 {
-            self.over_time[PARTS - 1 - ((age * PARTS as f64) as usize).min(PARTS - 1)] += 1;
+            let last = Self::PARTS - 1;
+            self.over_time[last - ((age * Self::PARTS as f64) as usize).min(last)] += 1;
         }
     }
 }

@@ -1,17 +1,12 @@
 //! Adding a task by its name.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use axum::response::Response;
 use http::StatusCode;
 use http::header::{self, HeaderValue};
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use super::body::Fields;
-use crate::model::error::closest;
-use crate::model::{NewTask, TaskId, TaskInfo, When};
+use crate::model::{NewTask, TaskId, When};
 use crate::web::call::{Call, json};
 use crate::web::problem::Problem;
 
@@ -69,23 +64,8 @@ async fn new_task(call: &Call, fields: &mut Fields) -> Result<NewTask, Problem> 
     let name = fields.text("name")?.ok_or_else(|| Problem::invalid("name", "it is missing"))?;
     let args = fields.json("args");
     let is_forced = fields.take("force", "`true` or `false`")?.unwrap_or(false);
-    let known = call.console().tasks().tasks().await?;
-    let info = known.iter().find(|info| info.name == name || info.aliases.contains(&name));
-    let args = match info {
-        Some(info) => {
-            let args = args.map_or_else(|| "{}".to_owned(), |args| args.get().to_owned());
-            if !is_forced {
-                check(info, &args)?;
-            }
-            args
-        }
-        None if is_forced => args.map_or_else(|| "{}".to_owned(), |args| args.get().to_owned()),
-        None => return Err(unknown(&name, &known)),
-    };
-    let mut task = match info {
-        Some(info) => info.new_task(args),
-        None => NewTask::new(name, Ok(Arc::from(args))),
-    };
+    let args = args.map_or_else(|| "{}".to_owned(), |args| args.get().to_owned());
+    let mut task = call.console().new_task(&name, args, is_forced).await?;
     if let Some(queue) = fields.text("queue")? {
         task.queue = queue.into();
     }
@@ -116,34 +96,4 @@ async fn new_task(call: &Call, fields: &mut Fields) -> Result<NewTask, Problem> 
         task.eager = eager;
     }
     Ok(task)
-}
-
-/// Checks the names of the arguments. Their types are the program's.
-fn check(info: &TaskInfo, args: &str) -> Result<(), Problem> {
-    let args = serde_json::from_str::<BTreeMap<String, &RawValue>>(args)
-        .map_err(|_| Problem::invalid("args", "it must be an object: each parameter by its name"))?;
-    let names = || info.parameters.iter().map(|parameter| parameter.name.as_str());
-    if let Some(name) = args.keys().find(|name| names().all(|known| known != name.as_str())) {
-        let hint = closest(name, names()).map(|one| format!("; did you mean `{one}`?")).unwrap_or_default();
-        let message = format!("the task `{}` has no such parameter{hint}", info.name);
-        return Err(Problem::invalid(&format!("args.{name}"), message));
-    }
-    let is_missing = |name: &str| !args.contains_key(name);
-    let missing = info.parameters.iter().find(|it| !it.is_optional && is_missing(&it.name));
-    match missing {
-        Some(it) => Err(Problem::invalid(
-            &format!("args.{}", it.name),
-            format!("it is missing: a `{}`", it.type_name),
-        )),
-        None => Ok(()),
-    }
-}
-
-fn unknown(name: &str, known: &[TaskInfo]) -> Problem {
-    let hint = closest(name, known.iter().map(|info| info.name.as_str()));
-    let hint = hint.map_or_else(String::new, |one| format!("; did you mean `{one}`?"));
-    let detail =
-        format!("no live process knows the task `{name}`{hint} (`\"force\": true` adds it nevertheless)");
-    Problem::new(StatusCode::CONFLICT, "unknown_task", "No process knows this task", detail)
-        .with("field", "name")
 }

@@ -4,8 +4,8 @@ use axum::response::Response;
 use http::StatusCode;
 
 use super::query::{cursor, instant, limit};
-use super::row::Listed;
 use crate::admin::AuditFilter;
+use crate::admin::views::Listed;
 use crate::web::call::{Call, json};
 use crate::web::problem::Problem;
 

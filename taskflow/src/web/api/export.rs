@@ -7,8 +7,8 @@ use axum::response::Response;
 use http::header::{self, HeaderValue};
 
 use super::query::filter;
-use super::row::Whole;
-use crate::model::{Cursor, Error, Page, TaskFilter, TaskRecord, time};
+use crate::admin::views::{WholeTask, csv};
+use crate::model::{Cursor, Error, Page, TaskFilter, TaskRecord};
 use crate::web::call::Call;
 use crate::web::problem::Problem;
 
@@ -18,44 +18,18 @@ const MAX_ROWS: usize = 100_000;
 /// How many records are in memory at once.
 const PAGE: usize = 100;
 
-const COLUMNS: [&str; 23] = [
-    "id",
-    "name",
-    "queue",
-    "status",
-    "phase",
-    "priority",
-    "source",
-    "attempt",
-    "max_attempts",
-    "created_at",
-    "run_at",
-    "scheduled_for",
-    "expires_at",
-    "started_at",
-    "finished_at",
-    "timeout",
-    "idempotency_key",
-    "run_key",
-    "concurrency_key",
-    "tags",
-    "args",
-    "result",
-    "error",
-];
-
 #[derive(Clone, Copy, Debug)]
 enum Format {
     Csv,
     Lines,
 }
 
-pub(super) async fn csv(call: Call) -> Result<Response, Problem> {
+pub(super) async fn as_csv(call: Call) -> Result<Response, Problem> {
     export(call, Format::Csv, "text/csv; charset=utf-8; header=present", "attachment; filename=\"tasks.csv\"")
         .await
 }
 
-pub(super) async fn lines(call: Call) -> Result<Response, Problem> {
+pub(super) async fn as_lines(call: Call) -> Result<Response, Problem> {
     export(call, Format::Lines, "application/x-ndjson", "attachment; filename=\"tasks.ndjson\"").await
 }
 
@@ -70,7 +44,7 @@ async fn export(
     let first = call.console().tasks().list(filter.clone()).await?;
     let mut parts = VecDeque::new();
     if matches!(format, Format::Csv) {
-        parts.push_back(record_of(&COLUMNS.map(str::to_owned)));
+        parts.push_back(csv::header().into());
     }
     let mut export = Export { call, format, filter, rows: 0, next: None, parts };
     export.write(first);
@@ -120,10 +94,11 @@ impl Export {
             match self.format {
                 Format::Csv => {
                     let record = self.call.desk.shown(&self.call.actor, record);
-                    text.extend_from_slice(&record_of(&cells(&record)));
+                    text.extend_from_slice(&csv::row(&record));
                 }
                 Format::Lines => {
-                    let whole = Whole::of(&self.call, record);
+                    let record = self.call.desk.shown(&self.call.actor, record);
+                    let whole = WholeTask::of(&self.call.actor, record);
                     serde_json::to_writer(&mut text, &whole).expect("a record is JSON");
                     text.push(b'\n');
                 }
@@ -133,45 +108,4 @@ impl Export {
             self.parts.push_back(text.into());
         }
     }
-}
-
-fn cells(record: &TaskRecord) -> [String; COLUMNS.len()] {
-    let at = |at: Option<std::time::SystemTime>| at.map(time::rfc3339).unwrap_or_default();
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    [
-        record.id.to_string(),
-        record.name.clone(),
-        record.queue.clone(),
-        record.status.to_string(),
-        record.phase().as_str().to_owned(),
-        record.priority.to_string(),
-        record.source.as_str().to_owned(),
-        record.attempt.to_string(),
-        record.max_attempts.to_string(),
-        time::rfc3339(record.created_at),
-        time::rfc3339(record.run_at),
-        at(record.scheduled_for),
-        at(record.expires_at),
-        at(record.started_at),
-        at(record.finished_at),
-        record.timeout.map(|timeout| timeout.as_secs_f64().to_string()).unwrap_or_default(),
-        text(&record.idempotency_key),
-        text(&record.run_key),
-        text(&record.concurrency_key),
-        serde_json::to_string(&record.tags).expect("texts are JSON"),
-        record.args.get().to_owned(),
-        record.result.as_ref().map(|result| result.get().to_owned()).unwrap_or_default(),
-        text(&record.error),
-    ]
-}
-
-/// One record of CSV. A spreadsheet executes a cell that looks like a formula, so such a cell gets a quote before it;
-/// a negative number is none.
-fn record_of(cells: &[String]) -> Bytes {
-    let is_number = |cell: &str| cell.starts_with('-') && cell[1..].parse::<u64>().is_ok();
-    let is_formula = |cell: &str| cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && !is_number(cell);
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    let cells = cells.iter().map(|cell| if is_formula(cell) { format!("'{cell}") } else { cell.clone() });
-    writer.write_record(cells).expect("memory takes it");
-    writer.into_inner().expect("memory takes it").into()
 }

@@ -7,8 +7,8 @@ use futures_util::StreamExt;
 use http::header::HeaderName;
 use serde_json::json;
 
-use super::logs::Line;
 use super::query::number;
+use crate::admin::views::NumberedLine;
 use crate::model::TaskUpdate;
 use crate::web::call::Call;
 use crate::web::problem::Problem;
@@ -21,7 +21,7 @@ pub(super) async fn follow(call: Call) -> Result<Response, Problem> {
     let after = after.or_else(|| last?.parse().ok()).unwrap_or(0);
     call.console().task(&call.actor, id).await?;
     let events = updates(&call, id, after)?.map(|(n, update)| match update {
-        TaskUpdate::Log(line) => event("log", Some(n as u64), &Line::new(n, line)),
+        TaskUpdate::Log(line) => event("log", Some(n as u64), &NumberedLine::new(n, line)),
         TaskUpdate::Progress(progress) => event("progress", None, &progress),
         TaskUpdate::Status(status) => event("status", None, &status),
         TaskUpdate::Unavailable { error } => event("degraded", None, &json!({ "error": error })),

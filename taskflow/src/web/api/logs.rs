@@ -1,7 +1,5 @@
 //! The log of a task.
 
-use std::time::SystemTime;
-
 use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
@@ -9,8 +7,9 @@ use http::header::{self, HeaderValue};
 use serde::Serialize;
 
 use super::query::{limit, number, word};
+use crate::admin::views::NumberedLine;
 use crate::admin::{AdminError, Console};
-use crate::model::{LogLevel, LogLine, TaskId, time};
+use crate::model::{LogLevel, TaskId, time};
 use crate::web::call::{Call, json};
 use crate::web::problem::Problem;
 
@@ -19,27 +18,9 @@ const MAX_LINES: usize = 1000;
 
 const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
 
-/// A line and its number: the first line of a task is 1.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Line {
-    n: usize,
-    #[serde(with = "time::rfc3339_serde")]
-    at: SystemTime,
-    level: LogLevel,
-    message: String,
-    attempt: u32,
-}
-
-impl Line {
-    pub(super) fn new(n: usize, line: LogLine) -> Self {
-        let LogLine { at, level, message, attempt } = line;
-        Self { n, at, level, message, attempt }
-    }
-}
-
 #[derive(Serialize)]
 struct Lines {
-    lines: Vec<Line>,
+    lines: Vec<NumberedLine>,
     /// The number after which the next page begins.
     next: Option<usize>,
 }
@@ -73,7 +54,7 @@ pub(super) async fn show(call: Call) -> Result<Response, Problem> {
 }
 
 /// The lines of a task behind the one with that number.
-async fn after_line(console: &Console, id: TaskId, after: usize) -> Result<Vec<Line>, AdminError> {
+async fn after_line(console: &Console, id: TaskId, after: usize) -> Result<Vec<NumberedLine>, AdminError> {
     let lines = console.tasks().logs(id).await?.ok_or(AdminError::NoTask { id })?;
-    Ok(lines.into_iter().enumerate().skip(after).map(|(at, line)| Line::new(at + 1, line)).collect())
+    Ok(lines.into_iter().enumerate().skip(after).map(|(at, line)| NumberedLine::new(at + 1, line)).collect())
 }

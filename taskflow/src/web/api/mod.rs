@@ -15,7 +15,6 @@ mod openapi;
 mod overview;
 mod query;
 mod queues;
-mod row;
 mod schedules;
 mod stats;
 mod tasks;
@@ -68,6 +67,6 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(Api, GET "/api/v1/failures", View => failures::list; "The newest 5,000 failures, grouped by task and error" ["since", "queue", "name"] 200 "Failures"),
     route!(Api, GET "/api/v1/events", View => events::pulse; "Counts and queues as they change" [] 200 "text/event-stream"),
     route!(Api, GET "/api/v1/audit", Audit => audit::list; "What people and programs did, newest first" ["actor", "action", "target", "since", "limit", "after"] 200 "AuditPage"),
-    route!(Api, GET "/api/v1/export.csv", ViewArgs => export::csv; "Up to 100,000 tasks as CSV" [FILTER, "q"] 200 "text/csv"),
-    route!(Api, GET "/api/v1/export.ndjson", ViewArgs => export::lines; "Up to 100,000 tasks, each a line of JSON" [FILTER, "q"] 200 "application/x-ndjson"),
+    route!(Api, GET "/api/v1/export.csv", ViewArgs => export::as_csv; "Up to 100,000 tasks as CSV" [FILTER, "q"] 200 "text/csv"),
+    route!(Api, GET "/api/v1/export.ndjson", ViewArgs => export::as_lines; "Up to 100,000 tasks, each a line of JSON" [FILTER, "q"] 200 "application/x-ndjson"),
 ];

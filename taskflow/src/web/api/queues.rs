@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use axum::response::Response;
 use http::StatusCode;
-use serde::Serialize;
 
 use super::body::{self, Fields};
-use super::row::Listed;
+use crate::admin::views::{Listed, QueueView};
 use crate::admin::{Actor, AdminError};
 use crate::model::{QueueConfig, QueueInfo, RateLimit};
 use crate::web::call::{Call, json};
@@ -23,35 +22,6 @@ const LIMITS: [&str; 7] = [
     "reason",
 ];
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Warning {
-    Paused,
-    NoWorker,
-    Full,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct Shown {
-    #[serde(flatten)]
-    info: QueueInfo,
-    waiting: u64,
-    full: bool,
-    warning: Option<Warning>,
-}
-
-impl Shown {
-    fn of(info: QueueInfo) -> Self {
-        let full = info.max_size.is_some_and(|size| info.pending >= size as u64);
-        let warning = match &info {
-            info if info.paused => Some(Warning::Paused),
-            info if info.served_by == 0 => Some(Warning::NoWorker),
-            _ => full.then_some(Warning::Full),
-        };
-        Self { waiting: info.waiting(), full, warning, info }
-    }
-}
-
 /// The queues that the actor may see.
 pub(super) async fn seen(call: &Call) -> Result<Vec<QueueInfo>, Problem> {
     let mut queues = call.console().tasks().queues().await?;
@@ -59,16 +29,12 @@ pub(super) async fn seen(call: &Call) -> Result<Vec<QueueInfo>, Problem> {
     Ok(queues)
 }
 
-pub(super) fn shown(queues: Vec<QueueInfo>) -> Vec<Shown> {
-    queues.into_iter().map(Shown::of).collect()
-}
-
 pub(super) async fn list(call: Call) -> Result<Response, Problem> {
-    Ok(json(StatusCode::OK, &Listed::all(shown(seen(&call).await?))))
+    Ok(json(StatusCode::OK, &Listed::all(QueueView::each(seen(&call).await?))))
 }
 
 pub(super) async fn show(call: Call) -> Result<Response, Problem> {
-    Ok(json(StatusCode::OK, &Shown::of(one(&call, &call.actor).await?)))
+    Ok(json(StatusCode::OK, &QueueView::of(one(&call, &call.actor).await?)))
 }
 
 async fn one(call: &Call, actor: &Actor) -> Result<QueueInfo, Problem> {

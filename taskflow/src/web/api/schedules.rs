@@ -6,40 +6,30 @@ use http::header::{self, HeaderValue};
 use serde::Serialize;
 
 use super::body;
-use super::row::Listed;
 use super::tasks::empty;
-use crate::admin::{AdminError, next_ticks};
-use crate::model::{ScheduleInfo, TaskId, time};
+use crate::admin::AdminError;
+use crate::admin::views::{Listed, ScheduleView};
+use crate::model::{ScheduleInfo, TaskId};
 use crate::web::call::{Call, json};
 use crate::web::problem::Problem;
 
 /// How many ticks are shown.
 const TICKS: usize = 5;
 
-#[derive(Serialize)]
-struct Shown {
-    #[serde(flatten)]
-    info: ScheduleInfo,
-    /// The next ticks; none while it is paused, or if no process ticks it.
-    next: Vec<String>,
-}
-
-impl Shown {
-    fn of(info: ScheduleInfo) -> Self {
-        Self { next: next_ticks(&info, TICKS).into_iter().map(time::rfc3339).collect(), info }
-    }
+fn view(info: ScheduleInfo) -> ScheduleView {
+    ScheduleView::of(info, TICKS)
 }
 
 pub(super) async fn list(call: Call) -> Result<Response, Problem> {
     let schedules = call.console().schedules(&call.actor).await?;
-    Ok(json(StatusCode::OK, &Listed::all(schedules.into_iter().map(Shown::of).collect())))
+    Ok(json(StatusCode::OK, &Listed::all(schedules.into_iter().map(view).collect())))
 }
 
 pub(super) async fn show(call: Call) -> Result<Response, Problem> {
     let name = call.param("schedule");
     let found = call.console().schedules(&call.actor).await?.into_iter().find(|it| it.name == name);
     let none = || AdminError::NotFound { what: "schedule", name: name.to_owned() };
-    Ok(json(StatusCode::OK, &Shown::of(found.ok_or_else(none)?)))
+    Ok(json(StatusCode::OK, &view(found.ok_or_else(none)?)))
 }
 
 #[derive(Serialize)]

@@ -1,94 +1,19 @@
 //! Statistics: what tasks did in some time, and how long it took.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::response::Response;
 use http::StatusCode;
-use serde::Serialize;
 
 use super::query::{instant, word};
 use crate::admin::grammar;
-use crate::model::{Histogram, RunCounts, Stats, StatsBy, StatsFilter, StatsSeries, TaskFilter, time};
+use crate::admin::views::StatsView;
+use crate::model::{Stats, StatsBy, StatsFilter, TaskFilter};
 use crate::web::call::{Call, json};
 use crate::web::problem::Problem;
 
 /// The time that is shown without `from`.
 const LAST: Duration = Duration::from_secs(3600);
-
-#[derive(Serialize)]
-struct Shown {
-    #[serde(with = "time::rfc3339_serde")]
-    from: SystemTime,
-    #[serde(with = "time::rfc3339_serde")]
-    to: SystemTime,
-    #[serde(with = "time::seconds")]
-    step: Duration,
-    series: Vec<Series>,
-}
-
-#[derive(Serialize)]
-struct Series {
-    key: Option<String>,
-    total: Numbers,
-    points: Vec<Point>,
-}
-
-#[derive(Serialize)]
-struct Point {
-    #[serde(with = "time::rfc3339_serde")]
-    at: SystemTime,
-    #[serde(flatten)]
-    numbers: Numbers,
-}
-
-#[derive(Serialize)]
-pub(super) struct Numbers {
-    #[serde(flatten)]
-    counts: RunCounts,
-    wait: Lengths,
-    run: Lengths,
-}
-
-/// How long something took.
-#[derive(Serialize)]
-struct Lengths {
-    count: u64,
-    #[serde(with = "time::seconds_option")]
-    mean: Option<Duration>,
-    #[serde(with = "time::seconds_option")]
-    p50: Option<Duration>,
-    #[serde(with = "time::seconds_option")]
-    p95: Option<Duration>,
-    #[serde(with = "time::seconds_option")]
-    p99: Option<Duration>,
-}
-
-impl Lengths {
-    fn of(lengths: &Histogram) -> Self {
-        Self {
-            count: lengths.count(),
-            mean: lengths.mean(),
-            p50: lengths.quantile(0.5),
-            p95: lengths.quantile(0.95),
-            p99: lengths.quantile(0.99),
-        }
-    }
-}
-
-impl Numbers {
-    pub(super) fn of(stats: &crate::model::RunStats) -> Self {
-        Self { counts: stats.counts, wait: Lengths::of(&stats.wait), run: Lengths::of(&stats.run) }
-    }
-}
-
-impl Series {
-    fn of(series: StatsSeries) -> Self {
-        let total = Numbers::of(&series.total());
-        let point =
-            |point: &crate::model::StatsPoint| Point { at: point.at, numbers: Numbers::of(&point.stats) };
-        Self { points: series.points.iter().map(point).collect(), total, key: series.key }
-    }
-}
 
 pub(super) async fn show(call: Call) -> Result<Response, Problem> {
     let by = match word(&call, "by", &["all", "name", "queue"])? {
@@ -113,13 +38,7 @@ pub(super) async fn show(call: Call) -> Result<Response, Problem> {
         filter = filter.queue(queue);
     }
     let stats = read(&call, filter, by).await?;
-    let shown = Shown {
-        from: stats.from,
-        to: stats.to,
-        step: stats.step,
-        series: stats.series.into_iter().map(Series::of).collect(),
-    };
-    Ok(json(StatusCode::OK, &shown))
+    Ok(json(StatusCode::OK, &StatsView::of(&stats)))
 }
 
 /// The statistics that the actor may see. An actor of some queues sees them by queue, or for one queue.

@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 
 use super::body;
 use super::query::{cursor, filter, limit, number, word};
-use super::row::{Listed, Row, Whole};
-use crate::model::{CancelOutcome, Count, TaskFilter};
+use crate::admin::views::{Listed, TaskRow, WholeTask};
+use crate::model::{CancelOutcome, Count, TaskFilter, TaskRecord};
 use crate::web::call::{Call, json};
 use crate::web::problem::Problem;
 
@@ -23,11 +23,16 @@ pub(super) async fn list(call: Call) -> Result<Response, Problem> {
     let tasks = call.console().tasks();
     if is_full {
         let page = tasks.list(filter).await?;
-        let items = page.items.into_iter().map(|record| Whole::of(&call, record)).collect();
+        let items = page.items.into_iter().map(|record| whole(&call, record)).collect();
         return Ok(json(StatusCode::OK, &Listed { items, next: page.next }));
     }
     let page = tasks.list_outlines(&filter).await?;
     Ok(json(StatusCode::OK, &Listed::from(&page)))
+}
+
+/// The task as the actor may see it.
+fn whole(call: &Call, record: TaskRecord) -> WholeTask {
+    WholeTask::of(&call.actor, call.desk.shown(&call.actor, record))
 }
 
 pub(super) async fn count(call: Call) -> Result<Response, Problem> {
@@ -58,7 +63,7 @@ pub(super) async fn names(call: Call) -> Result<Response, Problem> {
 /// A whole task. It may be kept, and is asked for again by its `ETag`.
 pub(super) async fn show(call: Call) -> Result<Response, Problem> {
     let record = call.console().task(&call.actor, call.id()?).await?;
-    let mut response = json(StatusCode::OK, &Whole::of(&call, record));
+    let mut response = json(StatusCode::OK, &whole(&call, record));
     let bytes = axum::body::to_bytes(std::mem::take(response.body_mut()), usize::MAX).await;
     let bytes = bytes.expect("the body is in memory");
     let hash = Sha256::digest(&bytes);
@@ -78,21 +83,21 @@ pub(super) async fn show(call: Call) -> Result<Response, Problem> {
 #[derive(Serialize)]
 struct Cancelled<'a> {
     outcome: CancelOutcome,
-    task: Row<'a>,
+    task: TaskRow<'a>,
 }
 
 pub(super) async fn cancel(call: Call) -> Result<Response, Problem> {
     let (id, by) = (call.id()?, body::by(&call).await?);
     let outcome = call.console().cancel(&by, id).await?;
     let task = call.console().task(&call.actor, id).await?;
-    Ok(json(StatusCode::OK, &Cancelled { outcome, task: Row::of(&task) }))
+    Ok(json(StatusCode::OK, &Cancelled { outcome, task: TaskRow::of(&task) }))
 }
 
 pub(super) async fn retry(call: Call) -> Result<Response, Problem> {
     let (id, by) = (call.id()?, body::by(&call).await?);
     call.console().retry(&by, id).await?;
     let task = call.console().task(&call.actor, id).await?;
-    Ok(json(StatusCode::OK, &Row::of(&task)))
+    Ok(json(StatusCode::OK, &TaskRow::of(&task)))
 }
 
 pub(super) async fn delete(call: Call) -> Result<Response, Problem> {

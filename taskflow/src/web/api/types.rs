@@ -4,24 +4,14 @@ use std::time::Duration;
 
 use axum::response::Response;
 use http::StatusCode;
-use serde::Serialize;
 
-use super::row::Listed;
-use super::stats::Numbers;
 use crate::admin::AdminError;
-use crate::model::{StatsFilter, TaskInfo};
+use crate::admin::views::{Listed, TypeView};
+use crate::model::StatsFilter;
 use crate::web::call::{Call, json};
 use crate::web::problem::Problem;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-
-#[derive(Serialize)]
-struct Shown {
-    #[serde(flatten)]
-    info: TaskInfo,
-    /// What the tasks of this name did in the last 24 hours; `null` for an actor of some queues.
-    last_day: Option<Numbers>,
-}
 
 pub(super) async fn list(call: Call) -> Result<Response, Problem> {
     Ok(json(StatusCode::OK, &Listed::all(call.console().types(&call.actor).await?)))
@@ -35,8 +25,8 @@ pub(super) async fn show(call: Call) -> Result<Response, Problem> {
     let filter = StatsFilter::last(DAY).name(info.name.as_str());
     // Statistics are of a name in all queues.
     let last_day = match call.actor.sees_all_queues() {
-        true => Some(Numbers::of(&call.console().tasks().stats(filter).await?.total())),
+        true => Some(call.console().tasks().stats(filter).await?.total()),
         false => None,
     };
-    Ok(json(StatusCode::OK, &Shown { info, last_day }))
+    Ok(json(StatusCode::OK, &TypeView::of(info, last_day.as_ref())))
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use askama::Template;
 use axum::response::Response;
 
-use crate::admin::failures::{self, Group, Groups};
+use crate::admin::{FailureGroup, Failures, failures};
 use crate::admin::{Permission, grammar};
 use crate::model::{Error, TaskFilter};
 use crate::web::call::Call;
@@ -97,7 +97,7 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
                     “Show”, “Retry” and “Delete” select by task, status and the longest part that the errors share."
         .to_owned();
     if found.is_cut {
-        note = format!("Only the newest {} were looked at. {note}", number(failures::LOOKED_AT as u64));
+        note = format!("Only the newest {} were looked at. {note}", number(Failures::MAX_LOOKED_AT as u64));
     }
     let view = View {
         f: Frame::new(&call, "Failures", "failures", Some(&beat)),
@@ -121,7 +121,7 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
 }
 
 /// The filter of a group.
-pub(crate) fn group_query(group: &Group, since: Option<&str>, queue: Option<&str>) -> String {
+pub(crate) fn group_query(group: &FailureGroup, since: Option<&str>, queue: Option<&str>) -> String {
     let mut pairs = vec![("status", group.status.as_str().to_owned()), ("name", group.name.clone())];
     if !group.common.is_empty() {
         pairs.push(("error", group.common.clone()));
@@ -136,7 +136,7 @@ pub(crate) fn group_query(group: &Group, since: Option<&str>, queue: Option<&str
 }
 
 /// The error of a group, or its status if there is none.
-pub(crate) fn said(group: &Group) -> String {
+pub(crate) fn said(group: &FailureGroup) -> String {
     match words::first_line(&group.message, 200) {
         message if message.is_empty() => group.status.to_string(),
         message => message,
@@ -149,7 +149,7 @@ pub(crate) async fn groups(
     filter: TaskFilter,
     since: Option<Duration>,
     now: SystemTime,
-) -> Result<Arc<Groups>, Error> {
+) -> Result<Arc<Failures>, Error> {
     let mut filter = call.actor.narrow(filter);
     filter.finished_after = since.and_then(|since| now.checked_sub(since));
     let key = format!("groups {since:?} {:?}", filter.queues);

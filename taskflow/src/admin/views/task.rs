@@ -1,17 +1,17 @@
-//! Tasks in JSON.
+//! Tasks.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use crate::admin::{Permission, Verb};
-use crate::model::{Cursor, Page, TaskId, TaskPhase, TaskRecord, TaskSource, TaskStatus, time};
-use crate::web::call::Call;
+use super::Listed;
+use crate::admin::{Actor, Permission, Verb};
+use crate::model::{Page, TaskId, TaskPhase, TaskRecord, TaskSource, TaskStatus, time};
 
-/// A task in a list: without what may be large.
+/// A task in a list: without its arguments, result, progress and attempts, which may be large.
 #[derive(Debug, Serialize)]
-pub(super) struct Row<'a> {
+pub struct TaskRow<'a> {
     id: TaskId,
     name: &'a str,
     queue: &'a str,
@@ -44,8 +44,10 @@ pub(super) struct Row<'a> {
     cancel_requested: bool,
 }
 
-impl<'a> Row<'a> {
-    pub(super) fn of(record: &'a TaskRecord) -> Self {
+impl<'a> TaskRow<'a> {
+    /// That task, at this moment.
+    #[must_use]
+    pub fn of(record: &'a TaskRecord) -> Self {
         Self {
             id: record.id,
             name: &record.name,
@@ -84,7 +86,7 @@ struct Can {
 
 /// A whole task, as the actor may see it.
 #[derive(Debug, Serialize)]
-pub(super) struct Whole {
+pub struct WholeTask {
     #[serde(flatten)]
     record: TaskRecord,
     phase: TaskPhase,
@@ -93,9 +95,11 @@ pub(super) struct Whole {
     can: Can,
 }
 
-impl Whole {
-    pub(super) fn of(call: &Call, record: TaskRecord) -> Self {
-        let can = |verb: Verb, permission| verb.applies_to(record.status) && call.may(permission);
+impl WholeTask {
+    /// That task at this moment, and what this actor may do to it.
+    #[must_use]
+    pub fn of(actor: &Actor, record: TaskRecord) -> Self {
+        let can = |verb: Verb, permission| verb.applies_to(record.status) && actor.may(permission);
         let can = Can {
             retry: can(Verb::Retry, Permission::Retry),
             cancel: can(Verb::Cancel, Permission::Cancel),
@@ -103,26 +107,12 @@ impl Whole {
         };
         let phase = record.phase();
         let next_attempt_at = Some(record.run_at).filter(|_| phase == TaskPhase::Retrying);
-        Self { record: call.desk.shown(&call.actor, record), phase, next_attempt_at, can }
+        Self { record, phase, next_attempt_at, can }
     }
 }
 
-/// A page of a list.
-#[derive(Debug, Serialize)]
-pub(super) struct Listed<T> {
-    pub(super) items: Vec<T>,
-    pub(super) next: Option<Cursor>,
-}
-
-impl<T> Listed<T> {
-    /// A list that has one page.
-    pub(super) fn all(items: Vec<T>) -> Self {
-        Self { items, next: None }
-    }
-}
-
-impl<'a> From<&'a Page<TaskRecord>> for Listed<Row<'a>> {
+impl<'a> From<&'a Page<TaskRecord>> for Listed<TaskRow<'a>> {
     fn from(page: &'a Page<TaskRecord>) -> Self {
-        Self { items: page.items.iter().map(Row::of).collect(), next: page.next }
+        Self { items: page.items.iter().map(TaskRow::of).collect(), next: page.next }
     }
 }

@@ -1,0 +1,82 @@
+//! Tasks as CSV that every spreadsheet reads.
+
+use crate::model::{TaskRecord, time};
+
+const COLUMNS: [&str; 23] = [
+    "id",
+    "name",
+    "queue",
+    "status",
+    "phase",
+    "priority",
+    "source",
+    "attempt",
+    "max_attempts",
+    "created_at",
+    "run_at",
+    "scheduled_for",
+    "expires_at",
+    "started_at",
+    "finished_at",
+    "timeout",
+    "idempotency_key",
+    "run_key",
+    "concurrency_key",
+    "tags",
+    "args",
+    "result",
+    "error",
+];
+
+/// The line with the names of the columns.
+#[must_use]
+pub fn header() -> Vec<u8> {
+    line(&COLUMNS.map(str::to_owned))
+}
+
+/// The line of a task.
+#[must_use]
+pub fn row(record: &TaskRecord) -> Vec<u8> {
+    line(&cells(record))
+}
+
+fn cells(record: &TaskRecord) -> [String; COLUMNS.len()] {
+    let at = |at: Option<std::time::SystemTime>| at.map(time::rfc3339).unwrap_or_default();
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    [
+        record.id.to_string(),
+        record.name.clone(),
+        record.queue.clone(),
+        record.status.to_string(),
+        record.phase().as_str().to_owned(),
+        record.priority.to_string(),
+        record.source.as_str().to_owned(),
+        record.attempt.to_string(),
+        record.max_attempts.to_string(),
+        time::rfc3339(record.created_at),
+        time::rfc3339(record.run_at),
+        at(record.scheduled_for),
+        at(record.expires_at),
+        at(record.started_at),
+        at(record.finished_at),
+        record.timeout.map(|timeout| timeout.as_secs_f64().to_string()).unwrap_or_default(),
+        text(&record.idempotency_key),
+        text(&record.run_key),
+        text(&record.concurrency_key),
+        serde_json::to_string(&record.tags).expect("texts are JSON"),
+        record.args.get().to_owned(),
+        record.result.as_ref().map(|result| result.get().to_owned()).unwrap_or_default(),
+        text(&record.error),
+    ]
+}
+
+/// One record of CSV. A spreadsheet executes a cell that looks like a formula, so such a cell gets a quote before it;
+/// a negative number is none.
+fn line(cells: &[String]) -> Vec<u8> {
+    let is_number = |cell: &str| cell.starts_with('-') && cell[1..].parse::<u64>().is_ok();
+    let is_formula = |cell: &str| cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && !is_number(cell);
+    let mut writer = ::csv::Writer::from_writer(Vec::new());
+    let cells = cells.iter().map(|cell| if is_formula(cell) { format!("'{cell}") } else { cell.clone() });
+    writer.write_record(cells).expect("memory takes it");
+    writer.into_inner().expect("memory takes it")
+}

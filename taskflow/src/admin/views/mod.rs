@@ -1,0 +1,27 @@
+//! What the REST API answers, and the command line prints with `--json`: values to serialize, made from those of the
+//! manager and of the [`Console`](super::Console).
+
+pub mod csv;
+mod failures;
+mod instance;
+mod listed;
+mod log;
+mod operation;
+mod overview;
+mod queue;
+mod schedule;
+mod stats;
+mod task;
+mod task_type;
+
+pub use failures::FailuresView;
+pub use instance::InstanceView;
+pub use listed::Listed;
+pub use log::NumberedLine;
+pub use operation::{OperationView, PreviewView};
+pub use overview::OverviewView;
+pub use queue::{QueueView, QueueWarning};
+pub use schedule::ScheduleView;
+pub use stats::{RunNumbers, StatsView};
+pub use task::{TaskRow, WholeTask};
+pub use task_type::TypeView;
