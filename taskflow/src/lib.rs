@@ -107,7 +107,7 @@
 //! | `api` | | the REST API: `web::Admin` and the module `admin` |
 //! | `dashboard` | | the dashboard, with the API |
 //! | `store-contract` | | `testing::contract`: the tests that every store passes |
-//! | `cli` | | the `taskflow` command with its `bench` subcommand, which measures a store; it adds nothing to the library |
+//! | `cli` | | the `taskflow` command, with the dashboard; it adds nothing to the library. Name the stores besides |
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "unit tests wait in real time"))]
 

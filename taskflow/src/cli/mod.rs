@@ -1,50 +1,117 @@
 //! The `taskflow` command. It uses only the public API of the library.
+//!
+//! | room | contents |
+//! |---|---|
+//! | `arguments` | the command line, from which help and completions are made; `options` are those of every verb |
+//! | `context`, `session` | the store of a command, and who acts on it |
+//! | `select` | ids, beginnings of ids and filters |
+//! | `output` | tables, tab-separated lines, JSON; texts made safe for a terminal |
+//! | `failure` | errors and exit codes |
+//! | `verbs` | a file for each group of verbs |
+//! | `top` | everything live on a terminal |
+//! | `bench` | measurements |
 
-#![allow(clippy::disallowed_methods, reason = "a program of its own: it measures real time")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a program of its own, with people in front of it: it lives in real time"
+)]
 
+mod arguments;
 mod bench;
+mod context;
 mod failure;
+mod options;
+mod output;
+mod select;
+mod session;
+mod top;
+mod verbs;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser};
+use taskflow::admin::Verb;
 
-use self::failure::Result;
-
-/// Background tasks for Rust.
-#[derive(Debug, Parser)]
-#[command(name = "taskflow", version, arg_required_else_help = true)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Measure taskflow on a store, and the same work hand-written on the store's raw driver.
-    #[command(long_about = bench::ABOUT)]
-    Bench(bench::Options),
-    /// Hold waiting tasks and print the memory they take; the bench runs this command in a separate process.
-    #[command(hide = true)]
-    BenchMemory(bench::Holding),
-}
+use self::arguments::{Arguments, Command};
+use self::failure::{Code, Failure, Result};
+use self::output::{Color, clean_lines};
+use self::verbs::{
+    add, audit, catalogue, contexts, export, failures, list, logs, many, queues, schedules, secrets, serve,
+    show, stats, status,
+};
 
 /// Parses the process's arguments and runs the command.
 pub(crate) fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(arguments.command) {
-        Ok(code) => code,
-        Err(failure) => {
-            eprintln!("error: {failure}");
-            ExitCode::FAILURE
+    let Arguments { global, command } = Arguments::parse();
+    let color = global.color;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return Code::Failed.into();
+        }
+    };
+    let answer = match command {
+        Command::Bench(options) => return measured(runtime.block_on(bench::run(&options))),
+        Command::BenchMemory(holding) => return measured(runtime.block_on(bench::hold(&holding))),
+        command => runtime.block_on(run(&global, command)),
+    };
+    // A store that is away must not keep the command: what still waits for it is dropped.
+    runtime.shutdown_background();
+    match answer {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, message, hint }) => {
+            let style = options::style(color, std::io::stderr().is_terminal());
+            if !message.is_empty() {
+                eprintln!("{} {}", style.paint(Color::Red, "error:"), clean_lines(&message));
+            }
+            if let Some(hint) = hint {
+                eprintln!("{}", clean_lines(&hint));
+            }
+            code.into()
         }
     }
 }
 
-fn run(command: Command) -> Result<ExitCode> {
-    let runtime = tokio::runtime::Runtime::new()?;
+fn measured(answer: bench::Result<ExitCode>) -> ExitCode {
+    answer.unwrap_or_else(|failure| {
+        eprintln!("error: {failure}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn run(global: &options::Global, command: Command) -> Result<()> {
     match command {
-        Command::Bench(options) => runtime.block_on(bench::run(&options)),
-        Command::BenchMemory(holding) => runtime.block_on(bench::hold(&holding)),
+        Command::Status(options) => status::run(global, &options).await,
+        Command::Top(options) => top::run(global, &options).await,
+        Command::List(options) => list::list(global, &options).await,
+        Command::Count(options) => list::count(global, &options).await,
+        Command::Show(options) => show::run(global, &options).await,
+        Command::Logs(options) => logs::logs(global, &options).await,
+        Command::Wait(options) => logs::wait(global, &options).await,
+        Command::Add(options) => add::run(global, &options).await,
+        Command::Retry(options) => many::run(global, Verb::Retry, &options).await,
+        Command::Cancel(options) => many::run(global, Verb::Cancel, &options).await,
+        Command::Delete(options) => many::run(global, Verb::Delete, &options).await,
+        Command::Failures(options) => failures::run(global, &options).await,
+        Command::Queues(options) => queues::run(global, &options).await,
+        Command::Schedules(options) => schedules::run(global, &options).await,
+        Command::Workers => catalogue::workers(global).await,
+        Command::Types(options) => catalogue::types(global, &options).await,
+        Command::Stats(options) => stats::run(global, &options).await,
+        Command::Audit(options) => audit::audit(global, &options).await,
+        Command::Operations(options) => audit::operations(global, &options).await,
+        Command::Export(options) => export::run(global, &options).await,
+        Command::Serve(options) => serve::run(global, &options).await,
+        Command::Password => secrets::password(global),
+        Command::Token => secrets::token(global),
+        Command::Contexts => contexts::run(global),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "taskflow", &mut script);
+            global.out().bytes(&script)
+        }
+        Command::Bench(_) | Command::BenchMemory(_) => unreachable!("they are run without a session"),
     }
 }

@@ -5,6 +5,7 @@
 //! to misread the result.
 
 mod backend;
+mod failure;
 mod figure;
 mod history;
 #[cfg(feature = "axum")]
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::backend::{Backend, Measured, Target};
+pub(super) use self::failure::Result;
 use self::figure::{Figure, Sample, figures, figures_of_pairs};
 use self::machine::Machine;
 pub(super) use self::memory::{Holding, hold};
@@ -30,7 +32,6 @@ pub(super) use self::options::Options;
 use self::options::Scenario;
 use self::ours::Ours;
 use self::report::{Report, Settings};
-use super::Result;
 
 /// The help of the command.
 pub(super) const ABOUT: &str = "\

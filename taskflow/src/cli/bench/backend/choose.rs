@@ -7,7 +7,7 @@ use super::redis;
 #[cfg(feature = "sqlite")]
 use super::sqlite;
 use super::{Backend, Target, memory};
-use crate::cli::Result;
+use crate::cli::bench::failure::Result;
 
 /// A measurement that works on any backend.
 pub(in crate::cli::bench) trait Measured {
@@ -40,6 +40,6 @@ pub(in crate::cli::bench) async fn with<M: Measured>(target: &Target, measured: 
 }
 
 #[cfg(not(all(feature = "sqlite", feature = "postgres", feature = "redis")))]
-fn without(feature: &str) -> crate::cli::failure::Failure {
+fn without(feature: &str) -> crate::cli::bench::failure::Failure {
     format!("this command was built without `{feature}`: build it with `--features cli,{feature}`").into()
 }

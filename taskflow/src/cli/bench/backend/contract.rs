@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cli::Result;
+use crate::cli::bench::failure::Result;
 use crate::cli::bench::ours::Place;
 use crate::cli::bench::queue::Queue;
 

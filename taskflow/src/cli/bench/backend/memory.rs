@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::slots::Slots;
 use super::{Backend, Facts};
-use crate::cli::Result;
+use crate::cli::bench::failure::Result;
 use crate::cli::bench::ours::Place;
 use crate::cli::bench::queue::Queue;
 use crate::cli::bench::work::{Payload, no_op};

@@ -12,7 +12,7 @@ use taskflow::store::IntoStore;
 use super::target::without_namespace;
 use super::worker::{Shared, Turns, to_json};
 use super::{Backend, Facts, Target};
-use crate::cli::Result;
+use crate::cli::bench::failure::Result;
 use crate::cli::bench::ours::Place;
 use crate::cli::bench::queue::Queue;
 use crate::cli::bench::work::Payload;

@@ -2,7 +2,7 @@
 
 use tokio::task::JoinSet;
 
-use crate::cli::Result;
+use crate::cli::bench::failure::Result;
 
 /// Runs tasks, at most `limit` at once.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! The store that is measured.
 
 #[cfg(any(feature = "postgres", feature = "redis"))]
-use crate::cli::Result;
+use crate::cli::bench::failure::Result;
 
 /// The store that is measured.
 #[derive(Clone, Debug)]

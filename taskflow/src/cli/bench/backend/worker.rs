@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use super::slots::Slots;
-use crate::cli::Result;
+use crate::cli::bench::failure::Result;
 use crate::cli::bench::work::{Payload, RUNS};
 
 /// The payload as a floor stores it.

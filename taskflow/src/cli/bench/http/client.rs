@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::cli::Result;
+use crate::cli::bench::failure::Result;
 
 /// Sends `requests` requests in total over `connections` connections. Returns the microseconds that each took.
 pub(super) async fn ask(

@@ -1,0 +1,151 @@
+//! The store of a command, and who acts on it.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use taskflow::admin::{Actor, By, Console, Face, Role};
+use taskflow::model::InstanceInfo;
+use taskflow::{TaskManager, TaskManagerBuilder};
+
+use super::context::{Contexts, Target};
+use super::failure::{Code, Failure, Result};
+use super::options::{Acting, Global, style};
+use super::output::{Color, Out, clean};
+
+/// How long a store may take to let this process go.
+const LEAVE: Duration = Duration::from_millis(500);
+
+/// The longest reason and name, in characters.
+const MAX_TEXT: usize = 500;
+
+/// The store of a command, and who acts on it.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    pub(super) console: Console,
+    pub(super) by: By,
+    pub(super) out: Out,
+    pub(super) target: Target,
+    is_sure: bool,
+}
+
+impl Session {
+    /// To look: nothing in the store is changed.
+    pub(super) async fn look(global: &Global) -> Result<Self> {
+        let target = target(global)?;
+        let tasks = builder(&target).view().await?;
+        Self::of(global, target, &tasks, &Acting::default())
+    }
+
+    /// To change something. Asks first if the store is marked as production.
+    pub(super) async fn act(global: &Global, acting: &Acting) -> Result<Self> {
+        let target = self::target(global)?;
+        check_named(&target)?;
+        let tasks = builder(&target).view().await?;
+        let session = Self::of(global, target, &tasks, acting)?;
+        session.ask_if_production()?;
+        Ok(session)
+    }
+
+    /// To change something of many tasks, or to serve the dashboard: this process is seen among the others, which notice if it
+    /// dies half-way.
+    pub(super) async fn join(global: &Global, acting: &Acting) -> Result<Self> {
+        let target = self::target(global)?;
+        check_named(&target)?;
+        let tasks = builder(&target).stats(false).connect().await?;
+        Self::of(global, target, &tasks, acting)
+    }
+
+    /// To add tasks: to any queue that the running programs or the store have.
+    pub(super) async fn add(global: &Global, acting: &Acting) -> Result<Self> {
+        let seen = Self::act(global, acting).await?;
+        let queues = seen.tasks().queues().await?;
+        seen.end().await;
+        let configured =
+            queues.iter().fold(builder(&seen.target), |it, queue| it.queue(&queue.name, queue.config()));
+        let tasks = configured.view().await?;
+        Ok(Self { console: Console::new(&tasks), ..seen })
+    }
+
+    fn of(global: &Global, target: Target, tasks: &TaskManager, acting: &Acting) -> Result<Self> {
+        let name = acting.actor.clone().unwrap_or_else(whoami);
+        for (option, text) in [("--actor", Some(&name)), ("--reason", acting.reason.as_ref())] {
+            if text.is_some_and(|text| text.chars().count() > MAX_TEXT || text.contains('\0')) {
+                return Err(Failure::usage(format!("`{option}` has at most {MAX_TEXT} characters")));
+            }
+        }
+        let actor = Actor::new(name, Role::Admin);
+        let by = By::new(actor, Face::Cli).reason(acting.reason.clone());
+        Ok(Self { console: Console::new(tasks), by, out: global.out(), target, is_sure: acting.yes })
+    }
+
+    pub(super) fn tasks(&self) -> &TaskManager {
+        self.console.tasks()
+    }
+
+    pub(super) fn actor(&self) -> &Actor {
+        &self.by.actor
+    }
+
+    /// Leaves the store.
+    pub(super) async fn end(&self) {
+        // A store that is away is left without a word.
+        let _ = tokio::time::timeout(LEAVE, self.tasks().shutdown(Duration::ZERO)).await;
+    }
+
+    fn ask_if_production(&self) -> Result<()> {
+        match &self.target.context {
+            Some(context) if self.target.is_production => {
+                self.confirm(&format!("`{context}` is production. Go on?"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks, unless `--yes` was given.
+    pub(super) fn confirm(&self, question: &str) -> Result<()> {
+        if self.is_sure {
+            return Ok(());
+        }
+        if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+            return Err(Failure::usage(format!("nobody can be asked here: {question}"))
+                .hint("`--yes` goes on without asking"));
+        }
+        let question = style(super::options::When::Auto, true).paint(Color::Bold, question);
+        eprint!("{question} [y/N] ");
+        let _ = std::io::stderr().flush();
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer)?;
+        match answer.trim().to_lowercase().as_str() {
+            "y" | "yes" => Ok(()),
+            _ => Err(Failure::new(Code::Usage, "nothing was changed")),
+        }
+    }
+}
+
+pub(super) fn target(global: &Global) -> Result<Target> {
+    Contexts::read()?.target(global.store.as_deref(), global.context.as_deref())
+}
+
+fn builder(target: &Target) -> TaskManagerBuilder {
+    TaskManager::builder().store(&target.url)
+}
+
+/// With several contexts, a verb that changes something wants one named: the default may not be the one that was meant.
+fn check_named(target: &Target) -> Result<()> {
+    if target.is_named || target.others < 2 {
+        return Ok(());
+    }
+    let name = target.context.as_deref().unwrap_or_default();
+    Err(Failure::usage("there are several contexts: name the one to change")
+        .hint(format!("`--context {name}` is the default")))
+}
+
+/// The user at this machine.
+fn whoami() -> String {
+    let set = |name| std::env::var(name).ok().filter(|value: &String| !value.trim().is_empty());
+    let user = set("USER")
+        .or_else(|| set("LOGNAME"))
+        .or_else(|| set("USERNAME"))
+        .unwrap_or_else(|| "somebody".to_owned());
+    clean(&format!("{user}@{}", InstanceInfo::of_this_process(false).host))
+}
