@@ -81,6 +81,27 @@ fn a_store_that_cannot_be_used_is_refused_in_one_line() {
     }
 }
 
+#[test]
+fn looking_at_a_file_that_is_not_there_makes_none_and_only_migrate_makes_a_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", directory.path().join("none.db").display());
+    run(&url, &["status"]).exits(2).says("migrate");
+    run(&url, &["retry", "status:failed", "--yes"]).exits(2);
+    run(&url, &["add", "greet", "--force"]).exits(2);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    run(&url, &["migrate"]).exits(0);
+    run(&url, &["migrate"]).exits(0);
+    run(&url, &["count"]).exits(0).prints("0\n");
+
+    let Some(url) = crate::servers::postgres::shared_url() else { return };
+    run(&url, &["status"]).exits(2);
+    run(&url, &["migrate"]).exits(0);
+    run(&url, &["count"]).exits(0).prints("0\n");
+    let Some(server) = crate::servers::redis::RedisServer::start() else { return };
+    run(&server.url(), &["migrate"]).exits(0);
+    run(&server.url(), &["count"]).exits(0).prints("0\n");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_of_a_newer_version_is_left_alone() {
     let (place, _) = resting().await;

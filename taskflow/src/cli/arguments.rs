@@ -7,7 +7,8 @@ use super::bench;
 use super::options::Global;
 use super::top;
 use super::verbs::{
-    add, audit, catalogue, export, failures, list, logs, many, queues, schedules, serve, show, stats, status,
+    add, audit, catalogue, export, failures, list, logs, many, migrate, queues, schedules, serve, show,
+    stats, status,
 };
 
 /// What stands below every list of options of a verb that takes a filter.
@@ -138,6 +139,13 @@ Examples:
     /// Print a new bearer token and its hash, for `serve --token-file` and `Access::tokens`
     #[command(after_help = "Example: taskflow token")]
     Token,
+    /// Make the store, or bring its tables up to date
+    #[command(after_help = "\
+No other verb makes a store or changes its tables. Programs that run tasks do the same when they start, so this is for a
+deployment that migrates first. Any number of processes may do so at once.
+
+Example: taskflow --store sqlite://tasks.db migrate")]
+    Migrate(migrate::Options),
     /// The stores that this machine knows by name
     #[command(after_help = "\
 The file is ~/.config/taskflow/config.toml; TASKFLOW_CONFIG names another one.

@@ -37,8 +37,8 @@ use self::arguments::{Arguments, Command};
 use self::failure::{Code, Failure, Result};
 use self::output::{Color, clean_lines};
 use self::verbs::{
-    add, audit, catalogue, contexts, export, failures, list, logs, many, queues, schedules, secrets, serve,
-    show, stats, status,
+    add, audit, catalogue, contexts, export, failures, list, logs, many, migrate, queues, schedules, secrets,
+    serve, show, stats, status,
 };
 
 /// Parses the process's arguments and runs the command.
@@ -104,6 +104,7 @@ async fn run(global: &options::Global, command: Command) -> Result<()> {
         Command::Operations(options) => audit::operations(global, &options).await,
         Command::Export(options) => export::run(global, &options).await,
         Command::Serve(options) => serve::run(global, &options).await,
+        Command::Migrate(options) => migrate::run(global, &options).await,
         Command::Password => secrets::password(global),
         Command::Token => secrets::token(global),
         Command::Contexts => contexts::run(global),

@@ -103,22 +103,27 @@ impl Session {
 
     /// Asks, unless `--yes` was given.
     pub(super) fn confirm(&self, question: &str) -> Result<()> {
-        if self.is_sure {
-            return Ok(());
-        }
-        if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
-            return Err(Failure::usage(format!("nobody can be asked here: {question}"))
-                .hint("`--yes` goes on without asking"));
-        }
-        let question = style(super::options::When::Auto, true).paint(Color::Bold, question);
-        eprint!("{question} [y/N] ");
-        let _ = std::io::stderr().flush();
-        let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer)?;
-        match answer.trim().to_lowercase().as_str() {
-            "y" | "yes" => Ok(()),
-            _ => Err(Failure::new(Code::Usage, "nothing was changed")),
-        }
+        confirm(self.is_sure, question)
+    }
+}
+
+/// Asks, unless the answer is known.
+pub(super) fn confirm(is_sure: bool, question: &str) -> Result<()> {
+    if is_sure {
+        return Ok(());
+    }
+    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+        return Err(Failure::usage(format!("nobody can be asked here: {question}"))
+            .hint("`--yes` goes on without asking"));
+    }
+    let question = style(super::options::When::Auto, true).paint(Color::Bold, &clean(question));
+    eprint!("{question} [y/N] ");
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    match answer.trim().to_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failure::new(Code::Usage, "nothing was changed")),
     }
 }
 
@@ -131,7 +136,7 @@ fn builder(target: &Target) -> TaskManagerBuilder {
 }
 
 /// With several contexts, a verb that changes something wants one named: the default may not be the one that was meant.
-fn check_named(target: &Target) -> Result<()> {
+pub(super) fn check_named(target: &Target) -> Result<()> {
     if target.is_named || target.others < 2 {
         return Ok(());
     }

@@ -10,6 +10,7 @@ pub(super) mod failures;
 pub(super) mod list;
 pub(super) mod logs;
 pub(super) mod many;
+pub(super) mod migrate;
 pub(super) mod parse;
 pub(super) mod queues;
 pub(super) mod schedules;

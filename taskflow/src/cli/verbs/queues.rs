@@ -97,9 +97,13 @@ async fn act(session: &Session, verb: &Verb, name: &str) -> Result<()> {
         Verb::Resume(_) => console.resume_queue(by, name).await?,
         Verb::Reset(_) => console.reset_queue(by, name).await?,
         Verb::Set { limits, .. } => {
-            let mut config = queue.config();
-            limits.iter().try_for_each(|limit| change(&mut config, limit))?;
-            console.set_queue(by, name, config).await?;
+            // A wrong word is refused before anything is stored.
+            limits.iter().try_fold(queue.config(), changed)?;
+            let change = |before: QueueConfig| {
+                let after = limits.iter().try_fold(before.clone(), changed);
+                after.unwrap_or(before)
+            };
+            console.change_queue(by, name, change).await?;
         }
     }
     Ok(())
@@ -114,6 +118,11 @@ async fn find(session: &Session, name: &str) -> Result<QueueInfo> {
     let hint =
         if known.is_empty() { "there is none".to_owned() } else { format!("there are {}", known.join(", ")) };
     Err(Failure::not_found(format!("there is no queue `{name}`")).hint(hint))
+}
+
+/// The limits after one word.
+fn changed(mut config: QueueConfig, word: &String) -> Result<QueueConfig> {
+    change(&mut config, word).map(|()| config)
 }
 
 /// Changes the limit that a word such as `max-size=1000` names.

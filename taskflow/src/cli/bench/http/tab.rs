@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::client::Client;
-use crate::cli::Result;
+use crate::cli::bench::failure::Result;
 
 /// The pages that the tabs show in turn.
 const PAGES: [Page; 3] = [

@@ -4,7 +4,7 @@ use taskflow::web::{Access, Admin};
 
 use super::tab::Tabs;
 use super::{Server, client, routes};
-use crate::cli::Result;
+use crate::cli::bench::failure::Result;
 use crate::cli::bench::figure::Sample;
 use crate::cli::bench::options::Load;
 use crate::cli::bench::ours::Ours;
