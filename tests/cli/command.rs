@@ -11,7 +11,7 @@ pub(crate) fn taskflow(store: &str) -> Command {
     for variable in ["TASKFLOW_CONTEXT", "XDG_CONFIG_HOME", "APPDATA", "NO_COLOR", "TERM"] {
         command.env_remove(variable);
     }
-    command.env("HOME", "/nonexistent").env("USER", "ada").env("COLUMNS", "100").env("TASKFLOW_STORE", store);
+    command.env("HOME", "/nonexistent").env("USER", "ada").env("COLUMNS", "200").env("TASKFLOW_STORE", store);
     command.stdin(Stdio::null());
     command
 }
@@ -92,6 +92,10 @@ pub(crate) fn settled(text: &str) -> String {
 }
 
 fn settled_word(word: &str) -> String {
+    // How much of a text there is room for depends on the columns beside it.
+    if word.contains('…') {
+        return "…".to_owned();
+    }
     let bare = word.trim_matches(|c: char| "(),:`'".contains(c));
     let is_hex = |c: char| c.is_ascii_hexdigit() || c == '-';
     let is_id = bare.len() >= 18 && bare.chars().all(is_hex);
