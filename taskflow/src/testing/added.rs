@@ -111,6 +111,7 @@ impl<'t, T: Task> AssertAdded<'t, T> {
     /// # Panics
     /// If none or several were.
     #[track_caller]
+    #[expect(clippy::must_use_candidate, reason = "an assertion is made for its panic")]
     pub fn once(self) -> TaskHandle<T::Value> {
         self.times(1).remove(0)
     }
@@ -120,6 +121,7 @@ impl<'t, T: Task> AssertAdded<'t, T> {
     /// # Panics
     /// If fewer or more were.
     #[track_caller]
+    #[expect(clippy::must_use_candidate, reason = "an assertion is made for its panic")]
     pub fn times(self, times: usize) -> Vec<TaskHandle<T::Value>> {
         let found = self.found();
         if found.len() != times {
@@ -133,6 +135,7 @@ impl<'t, T: Task> AssertAdded<'t, T> {
     /// # Panics
     /// If none was.
     #[track_caller]
+    #[expect(clippy::must_use_candidate, reason = "an assertion is made for its panic")]
     pub fn any(self) -> Vec<TaskHandle<T::Value>> {
         let found = self.found();
         if found.is_empty() {

@@ -1,5 +1,10 @@
 //! One body alone.
 
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "a task is named by its function, which is passed as everywhere"
+)]
+
 use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;

@@ -1,5 +1,10 @@
 //! `TestTasks`: tasks under a test.
 
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "a task is named by its function, which is passed as everywhere"
+)]
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -152,8 +152,7 @@ async fn view(call: &Call, refused: Option<Refused>) -> Result<One, Problem> {
 
 /// Who paused the queue, when and why. Empty if no person did, or if the audit log is not there.
 async fn pause_of(call: &Call, queue: &str, now: SystemTime) -> String {
-    let mut filter = AuditFilter::default();
-    filter.target = Some(queue.to_owned());
+    let filter = AuditFilter { target: Some(queue.to_owned()), ..AuditFilter::default() };
     let entries = call.console().audit(filter).await.map(|page| page.items).unwrap_or_default();
     let done = |entry: &&AuditEntry| {
         entry.outcome == AuditOutcome::Ok && ["pause_queue", "resume_queue"].contains(&entry.action.as_str())
