@@ -208,7 +208,7 @@ fn next_due(micros: i64) -> Option<Duration> {
 fn claimed(claim: &Claim, policies: &mut Policies, id: TaskId, state: &PackedRow<'_>) -> Option<Claimed> {
     let body = Body::unpack(state.body)?;
     let name = claim.names.iter().find(|name| ***name == *state.name).cloned()?;
-    let queue = claim.queues.get(&state.queue)?.name;
+    let queue = claim.queues.get(state.queue)?.name;
     Some(Claimed {
         expires_in: state.expires_at.map(|end| time::left(end, state.started_at)),
         snoozes: state.snoozes,
