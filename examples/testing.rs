@@ -1,6 +1,8 @@
 //! A small service with its tests: `cargo run --example testing` signs somebody up, and
 //! `cargo test --example testing --features testing` runs the tests below.
 
+#![allow(clippy::print_stdout, reason = "it shows what happens")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
