@@ -98,9 +98,9 @@ async fn act(session: &Session, verb: &Verb, name: &str) -> Result<()> {
         Verb::Reset(_) => console.reset_queue(by, name).await?,
         Verb::Set { limits, .. } => {
             // A wrong word is refused before anything is stored.
-            limits.iter().try_fold(queue.config(), changed)?;
+            limits.iter().try_fold(queue.config(), |config, word| changed(config, word))?;
             let change = |before: QueueConfig| {
-                let after = limits.iter().try_fold(before.clone(), changed);
+                let after = limits.iter().try_fold(before.clone(), |config, word| changed(config, word));
                 after.unwrap_or(before)
             };
             console.change_queue(by, name, change).await?;
@@ -121,7 +121,7 @@ async fn find(session: &Session, name: &str) -> Result<QueueInfo> {
 }
 
 /// The limits after one word.
-fn changed(mut config: QueueConfig, word: &String) -> Result<QueueConfig> {
+fn changed(mut config: QueueConfig, word: &str) -> Result<QueueConfig> {
     change(&mut config, word).map(|()| config)
 }
 
