@@ -334,8 +334,9 @@ async fn an_add_all_that_would_hold_up_everybody_is_refused_whole() {
 async fn an_add_to_a_file_that_was_moved_away_is_refused_until_it_is_back() {
     let directory = tempfile::tempdir().unwrap();
     let (file, elsewhere) = (directory.path().join("tasks.db"), directory.path().join("moved.db"));
-    let builder = TaskManager::builder().store(format!("sqlite://{}", file.display()));
-    let tasks = builder.add_timeout(Duration::from_millis(300)).connect().await.unwrap();
+    let builder = || TaskManager::builder().store(format!("sqlite://{}", file.display()));
+    builder().migrate().await.unwrap();
+    let tasks = builder().add_timeout(Duration::from_millis(300)).connect().await.unwrap();
     let new = || [NewTask::new("anything", Ok("{}".into()))];
     tasks.add_all(new()).await.unwrap();
     std::fs::rename(&file, &elsewhere).unwrap();

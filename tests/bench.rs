@@ -18,7 +18,7 @@ use serde_json::Value;
 use taskflow::TaskManager;
 
 /// Those that every store has.
-const SCENARIOS: [&str; 10] = [
+const SCENARIOS: [&str; 11] = [
     "add",
     "add_all",
     "drain",
@@ -26,6 +26,7 @@ const SCENARIOS: [&str; 10] = [
     "drain_once",
     "flow_once",
     "drain_failing",
+    "drain_awaited",
     "latency",
     "history",
     "memory",

@@ -133,6 +133,7 @@ async fn an_add_whose_answer_was_lost_begins_though_its_caller_has_given_up() {
             panic!("nobody knows whether it is stored")
         };
         loses.store(false, Ordering::SeqCst);
+        eventually("it is stored", async || tasks.get(id).await.unwrap()).await;
         let ended = ends(&tasks, id).await;
         assert_eq!(ended.status, TaskStatus::Success, "{place:?}: {ended:?}");
         tasks.shutdown(Duration::from_secs(1)).await.unwrap();

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use postgres_rows::{DEADLINE, connect, insert, new_task, process, soon, split};
-use servers::postgres::{PostgresServer, shared_url};
+use servers::postgres::{PostgresServer, shared_url, unmade_url};
 use taskflow::sqlx::postgres::{PgPool, PgPoolOptions};
 use taskflow::sqlx::{self, Connection, Row};
 use taskflow::store::Store;
@@ -42,7 +42,7 @@ fn manager(url: &str) -> TaskManagerBuilder {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_processes_may_make_the_schema_at_once() {
-    let Some(url) = shared_url() else { return };
+    let Some(url) = unmade_url() else { return };
     let joins = (0..24).map(|_| {
         let store = PostgresStore::open(&url).unwrap();
         tokio::spawn(async move { store.join(&process()).await })
@@ -87,7 +87,7 @@ async fn a_schema_of_another_development_version_is_refused() {
 
 #[tokio::test]
 async fn a_table_of_somebody_else_is_left_alone() {
-    let Some(url) = shared_url() else { return };
+    let Some(url) = unmade_url() else { return };
     let theirs = format!("CREATE TABLE taskflow_{}_tasks (id INT)", split(&url).1);
     sqlx::raw_sql(sqlx::AssertSqlSafe(theirs)).execute(&mut connect(&url).await).await.unwrap();
     let refused = PostgresStore::open(&url).unwrap().join(&process()).await.unwrap_err();

@@ -26,7 +26,7 @@ pub fn test<P, T: Task>(task: impl TaskFn<P, Task = T>, args: T::Args) -> TestRu
 
 /// `send_email(..).test()`: a run of one body alone.
 pub trait TestCall {
-    /// Prepares a run of this call alone. See [`test`].
+    /// Prepares a run of this call alone. See [`test`](fn@self::test).
     fn test(self) -> TestRun;
 }
 
