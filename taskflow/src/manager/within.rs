@@ -25,7 +25,9 @@ impl<V> AddTask<V> {
     /// # let directory = std::env::temp_dir().join(format!("taskflow-within-{}", std::process::id()));
     /// # std::fs::create_dir_all(&directory)?;
     /// # let file = directory.join("app.db");
-    /// let tasks = taskflow::TaskManager::builder().store(format!("sqlite://{}", file.display())).connect().await?;
+    /// let store = format!("sqlite://{}", file.display());
+    /// # taskflow::TaskManager::builder().store(store.as_str()).migrate().await?;
+    /// let tasks = taskflow::TaskManager::builder().store(store.as_str()).connect().await?;
     /// let mut connection = Connection::open(&file)?;
     /// connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY)", [])?;
     ///

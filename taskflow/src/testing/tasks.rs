@@ -38,7 +38,7 @@ type Configure = Arc<dyn Fn(TaskManagerBuilder) -> TaskManagerBuilder + Send + S
 /// gets. Everything is as in production but the clock and the moment of the claim: the arguments are encoded and decoded,
 /// leases are renewed, retries wait. Values share nothing, so tests run in parallel.
 ///
-/// ```
+/// ```standalone_crate
 /// use taskflow::testing::TestTasks;
 ///
 /// #[taskflow::task(retries = 3, delay = "1m", jitter = 0.0)]
