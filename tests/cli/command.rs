@@ -7,7 +7,16 @@ use serde_json::Value;
 
 /// The command with nothing of this machine's settings.
 pub(crate) fn taskflow(store: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_taskflow"));
+    let program = env!("CARGO_BIN_EXE_taskflow");
+    // A shell that runs the tests in the background lets them, and their children, ignore Ctrl-C.
+    let mut command = match cfg!(target_os = "linux") {
+        true => {
+            let mut command = Command::new("env");
+            command.args(["--default-signal=INT", program]);
+            command
+        }
+        false => Command::new(program),
+    };
     for variable in ["TASKFLOW_CONTEXT", "XDG_CONFIG_HOME", "APPDATA", "NO_COLOR", "TERM"] {
         command.env_remove(variable);
     }
