@@ -11,34 +11,6 @@ impl TaskManager {
         &self.0.core.seam
     }
 
-    /// A handle to a task that was added elsewhere.
-    #[cfg(feature = "testing")]
-    pub(crate) fn handle_of<V>(&self, id: crate::TaskId) -> super::TaskHandle<V> {
-        let inserted = crate::store::Inserted::new(id, crate::store::InsertedAs::Pending);
-        super::TaskHandle::of(self.0.core.clone(), None, inserted)
-    }
-
-    /// Wakes the dispatcher.
-    #[cfg(feature = "testing")]
-    pub(crate) fn wake(&self) {
-        if let Some(worker) = &self.0.worker {
-            worker.may_have_work();
-        }
-    }
-
-    /// The number of bodies that run in this process.
-    #[cfg(feature = "testing")]
-    pub(crate) fn runs(&self) -> usize {
-        self.0.worker.as_ref().map_or(0, |worker| worker.core.runs.count().1)
-    }
-
-    /// Recovers the runs whose leases have ended.
-    #[cfg(feature = "testing")]
-    pub(crate) async fn recover(&self) {
-        // A store that fails is asked again by the process itself.
-        let _ = crate::engine::recovery::recover(&self.0.core).await;
-    }
-
     /// Spawns a task on this manager's runtime.
     pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.0.core.spawn(future);

@@ -11,6 +11,8 @@ mod hold;
 mod lifecycle;
 mod provided;
 mod queues;
+#[cfg(feature = "testing")]
+mod reach;
 mod reads;
 mod schedules;
 mod starting;
