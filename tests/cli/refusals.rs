@@ -94,10 +94,11 @@ fn looking_at_a_file_that_is_not_there_makes_none_and_only_migrate_makes_a_store
     run(&url, &["count"]).exits(0).prints("0\n");
 
     let Some(url) = crate::servers::postgres::unmade_url() else { return };
-    run(&url, &["status"]).exits(2).says("is not a store");
+    run(&url, &["status"]).exits(2).says("migrate");
     run(&url, &["migrate"]).exits(0);
     run(&url, &["count"]).exits(0).prints("0\n");
     let Some(server) = crate::servers::redis::RedisServer::start() else { return };
+    run(&server.url(), &["status"]).exits(2).says("migrate");
     run(&server.url(), &["migrate"]).exits(0);
     run(&server.url(), &["count"]).exits(0).prints("0\n");
 }

@@ -147,6 +147,7 @@ impl Store for Wrapper {
 
     wrapped! {
         migrate() -> ();
+        check() -> ();
         leave(instance: InstanceId) -> ();
         claim(claim: Claim) -> Claims;
         finish(finishes: Arc<Vec<Finish>>) -> Vec<Finished>;

@@ -13,7 +13,7 @@ use super::verbs::{
 
 /// What stands below every list of options of a verb that takes a filter.
 const FILTERS: &str = "\
-The words of a filter, all of which must match:
+A task is selected if every word of the filter matches:
   status:failed,interrupted   phase:retrying   name:send_email   queue:mail
   tag.plan:pro   arg.user_id:42   error:'timed out'   key:KEY   source:schedule
   since:6h   created_after:2026-11-01   finished_before:-1h

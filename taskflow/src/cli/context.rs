@@ -17,6 +17,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use taskflow::store::IntoStore;
+use taskflow::web::Accent;
 
 use super::failure::{Failure, Result};
 
@@ -41,18 +42,6 @@ pub(super) struct Context {
     /// The colour of its name.
     #[serde(default)]
     pub(super) accent: Accent,
-}
-
-/// The colour of a context, as the dashboard has them.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Accent {
-    #[default]
-    Gray,
-    Green,
-    Blue,
-    Orange,
-    Red,
 }
 
 /// All contexts.
@@ -201,27 +190,15 @@ impl Context {
     }
 }
 
-impl Accent {
-    pub(super) fn color(self) -> super::output::Color {
-        use super::output::Color;
-        match self {
-            Self::Gray => Color::Bold,
-            Self::Green => Color::Green,
-            Self::Blue => Color::Blue,
-            Self::Orange => Color::Yellow,
-            Self::Red => Color::Red,
-        }
-    }
-
-    /// The same colour of the dashboard.
-    pub(super) fn of_pages(self) -> taskflow::web::Accent {
-        match self {
-            Self::Gray => taskflow::web::Accent::Gray,
-            Self::Green => taskflow::web::Accent::Green,
-            Self::Blue => taskflow::web::Accent::Blue,
-            Self::Orange => taskflow::web::Accent::Orange,
-            Self::Red => taskflow::web::Accent::Red,
-        }
+/// The colour of a context on a terminal.
+pub(super) fn color(accent: Accent) -> super::output::Color {
+    use super::output::Color;
+    match accent {
+        Accent::Green => Color::Green,
+        Accent::Blue => Color::Blue,
+        Accent::Orange => Color::Yellow,
+        Accent::Red => Color::Red,
+        _ => Color::Bold,
     }
 }
 

@@ -96,6 +96,7 @@ impl Store for Guarded {
 
     guarded! {
         migrate() -> ();
+        check() -> ();
         leave(instance: InstanceId) -> ();
         insert(batch: Arc<InsertBatch>) -> Vec<Result<Vec<Inserted>, Refusal>>;
         claim(claim: Claim) -> Claims;

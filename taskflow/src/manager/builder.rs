@@ -375,6 +375,7 @@ impl TaskManagerBuilder {
         self.stats = false;
         let core = self.core(false, Vec::new()).await?;
         core.presence.stays_outside();
+        core.read("the look at the schema", core.store.check()).await?;
         let manager = TaskManager::new(core.clone(), None);
         queue_watch::refresh(&core, None).await?;
         Ok(manager)

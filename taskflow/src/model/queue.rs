@@ -229,6 +229,13 @@ impl QueueInfo {
         self.pending.saturating_sub(self.scheduled)
     }
 
+    /// Whether it seems to refuse adds: at least [`max_size`](Self::max_size) tasks are pending. The limit counts only tasks
+    /// that wait for their first attempt, so a queue with many retries may still take some.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.max_size.is_some_and(|size| self.pending >= size as u64)
+    }
+
     /// The limits that it shows.
     #[must_use]
     pub fn config(&self) -> QueueConfig {

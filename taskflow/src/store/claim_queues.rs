@@ -61,7 +61,7 @@ impl ClaimQueue {
 
 /// The queues of a [`Claim`](super::Claim), each once.
 ///
-/// An instance may serve thousands of queues, most of which are empty. So the claims of an instance share one list, and
+/// An instance may serve thousands of queues, and most are empty. So the claims of an instance share one list, and
 /// each has only the queues in which less room is left. A clone costs next to nothing. A store that looks up the queues
 /// that have due tasks with [`get`](Self::get), instead of going through all, keeps its claims as cheap.
 #[derive(Clone, Debug)]

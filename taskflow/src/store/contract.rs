@@ -87,6 +87,13 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    /// Fails where there is no store of this version, as a [`join`](Self::join) of a process that runs no tasks does. It
+    /// writes nothing: a process that only looks calls it instead of a join. The default is that of a store that needs no
+    /// schema, or that has checked it when it was opened.
+    fn check(&self) -> StoreFuture<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Registers this process. The engine calls it once, before any other call. If the process
     /// [runs tasks](InstanceInfo::runs), the store [migrates](Self::migrate) first. Any other process changes no schema: it
     /// is refused with [`StoreErrorKind::NotAStore`] where there is none of this version. Joining again under the same id

@@ -49,7 +49,7 @@ impl<'t, T: Task> AssertAdded<'t, T> {
         self
     }
 
-    /// With arguments of which this is true.
+    /// With arguments that pass this check.
     pub fn with(self, is: impl Fn(&T::Args) -> bool + Send + Sync + 'static) -> Self {
         self.wish("arguments as the test wants them", move |record| {
             (!is(&decoded::<T>(record))).then(|| format!("they are {}", record.args.get()))
@@ -116,7 +116,7 @@ impl<'t, T: Task> AssertAdded<'t, T> {
         self.times(1).remove(0)
     }
 
-    /// Exactly so many such tasks were added. Answers their handles, in the order of their adds.
+    /// Exactly `times` such tasks were added. Answers their handles, in the order of their adds.
     ///
     /// # Panics
     /// If fewer or more were.

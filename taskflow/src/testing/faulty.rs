@@ -142,6 +142,7 @@ impl Store for FaultyStore {
         true [Renew] renew(renewal: Renewal) -> Renewed;
         false [Read] asked_to_stop(instance: InstanceId) -> Vec<RunRef>;
         true [Recover] recover(by: InstanceId) -> Vec<Recovered>;
+        false [Read] check() -> ();
         false [Read] get(id: TaskId) -> Option<TaskRecord>;
         false [Read] ends(ids: Vec<TaskId>) -> Vec<TaskEnd>;
         false [Read] logs(id: TaskId) -> Option<Vec<LogLine>>;

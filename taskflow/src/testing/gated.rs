@@ -251,6 +251,7 @@ impl Store for GatedStore {
 
     passed_on! {
         migrate() -> ();
+        check() -> ();
         leave(instance: InstanceId) -> ();
         report(reports: Arc<Vec<Report>>) -> Vec<bool>;
         renew(renewal: Renewal) -> Renewed;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
+
 use tokio::sync::Semaphore;
 
 use super::access::Access;
@@ -12,8 +14,9 @@ use super::site::Site;
 use crate::admin::{Actor, Args, Permission};
 use crate::model::TaskRecord;
 
-/// The colour of an environment in the dashboard.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// The colour of an environment in the dashboard and on a terminal. As text, its name in lower case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Accent {
     /// Grey: nothing to be careful about.

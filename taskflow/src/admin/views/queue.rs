@@ -29,7 +29,7 @@ impl QueueView {
     /// That queue.
     #[must_use]
     pub fn of(info: QueueInfo) -> Self {
-        let full = info.max_size.is_some_and(|size| info.pending >= size as u64);
+        let full = info.is_full();
         let warning = match &info {
             info if info.paused => Some(QueueWarning::Paused),
             info if info.served_by == 0 => Some(QueueWarning::NoWorker),

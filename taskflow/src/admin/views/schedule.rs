@@ -17,7 +17,7 @@ pub struct ScheduleView {
 }
 
 impl ScheduleView {
-    /// That schedule with up to so many ticks.
+    /// That schedule with its next ticks, at most `number`.
     #[must_use]
     pub fn of(info: ScheduleInfo, number: usize) -> Self {
         let ticks = next_ticks(&info, number);

@@ -7,8 +7,8 @@ use ratatui::crossterm::event::KeyEvent;
 use taskflow::admin::{AuditEntry, Failures, Verb};
 use taskflow::{Counts, InstanceInfo, LogLine, QueueInfo, ScheduleInfo, TaskId, TaskRecord};
 
-use crate::cli::context::Accent;
 use crate::cli::verbs::attention::Attention;
+use taskflow::web::Accent;
 
 /// The pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

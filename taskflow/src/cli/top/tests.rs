@@ -14,8 +14,8 @@ use taskflow::{
 use super::draw::draw;
 use super::state::{Act, Data, Event, Mode, Request, State, Tab};
 use super::update::update;
-use crate::cli::context::Accent;
 use crate::cli::verbs::attention::Attention;
+use taskflow::web::Accent;
 
 fn record(number: u8, name: &str, status: TaskStatus, error: Option<&str>) -> TaskRecord {
     // Half a minute more than whole minutes, so that a slow test shows the same ages.

@@ -129,7 +129,7 @@ fn of_queue(queue: &QueueInfo, max_wait: Duration, found: &mut Vec<Attention>) {
         push(found, true, message, &["workers"]);
         return;
     }
-    if queue.max_size.is_some_and(|size| queue.pending >= size as u64) {
+    if queue.is_full() {
         push(
             found,
             true,

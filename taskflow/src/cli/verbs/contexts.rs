@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::cli::context::Contexts;
+use crate::cli::context::{Contexts, color};
 use crate::cli::failure::Result;
 use crate::cli::options::Global;
 use crate::cli::output::{Cell, Color, Column, Table};
@@ -39,7 +39,7 @@ pub(in crate::cli) fn run(global: &Global) -> Result<()> {
             let production = if it.production { "production" } else { "" };
             let default = if it.default { "default" } else { "" };
             table.push([
-                Cell::new(it.name).color(contexts.all()[it.name].accent.color()),
+                Cell::new(it.name).color(color(contexts.all()[it.name].accent)),
                 Cell::new(&it.store),
                 Cell::new([production, default].join(" ").trim()).color(Color::Dim),
             ]);

@@ -64,7 +64,7 @@ pub(in crate::cli) async fn list(global: &Global, options: &ListOptions) -> Resu
     Ok(())
 }
 
-/// Reads pages until there are so many tasks.
+/// Reads pages until `limit` tasks are found.
 async fn read(
     session: &Session,
     mut filter: TaskFilter,

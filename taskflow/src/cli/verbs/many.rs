@@ -163,7 +163,7 @@ fn show(session: &Session, verb: Verb, preview: &Preview) -> Result<()> {
     preview.by_name.iter().try_for_each(|(name, n)| out.line(&format!("{name}\t{n}")))
 }
 
-/// How many tasks of which name, and examples.
+/// The number of tasks by name, and examples.
 fn told(session: &Session, preview: &Preview) -> String {
     let mut names: Vec<_> = preview.by_name.iter().collect();
     names.sort_by(|a, b| b.1.cmp(a.1));

@@ -58,7 +58,7 @@ pub(in crate::cli) async fn run(global: &Global, options: &Options) -> Result<()
     let session = Session::join(global, &Acting::default()).await?;
     let mut admin = Admin::new(session.tasks(), access).title(options.title.as_str());
     if let Some(context) = &session.target.context {
-        admin = admin.environment(context.as_str(), session.target.accent.of_pages());
+        admin = admin.environment(context.as_str(), session.target.accent);
     }
     if !options.redact.is_empty() {
         admin = admin.args(Shown::redact(&options.redact));

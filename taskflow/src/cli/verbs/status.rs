@@ -9,6 +9,7 @@ use taskflow::admin::views::OverviewView;
 use super::attention::{Attention, Seen, attention};
 use super::parse;
 use super::queues;
+use crate::cli::context::color;
 use crate::cli::failure::{Code, Failure, Result};
 use crate::cli::options::Global;
 use crate::cli::output::words::{counted, number};
@@ -89,7 +90,7 @@ fn show(session: &Session, seen: Seen, found: Vec<Attention>, is_healthy: bool) 
     let place = clean(&session.target.shown());
     let context = session.target.context.as_ref().map(|name| {
         let production = if session.target.is_production { " (production)" } else { "" };
-        paint(session.target.accent.color(), &clean(&format!("  {name}{production}")))
+        paint(color(session.target.accent), &clean(&format!("  {name}{production}")))
     });
     out.line(&format!("{}{}", paint(Color::Bold, &place), context.unwrap_or_default()))?;
     let runners = instances.iter().filter(|it| it.runs).count() as u64;

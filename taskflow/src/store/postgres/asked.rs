@@ -72,8 +72,8 @@ SELECT queue, come_due.any FROM (
 ) waiting CROSS JOIN come_due"
 );
 
-/// A claim of at most so many queues names all of them. Of more, it first asks which have tasks: this costs a round
-/// trip, which is less than sending thousands of names.
+/// The most queues that a claim sends by name. With more, it first asks which queues have tasks: that costs a round trip,
+/// and sending thousands of names costs more.
 const FEW: usize = 32;
 
 impl Asked {

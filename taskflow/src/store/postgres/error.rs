@@ -172,7 +172,7 @@ impl Fault {
             "42P01" | "42703" | "42883" => (
                 NotAStore,
                 format!(
-                    "{location} is not a store, or is no longer one: {said}; start a manager on it to create the tables"
+                    "{location} is not a store, or is no longer one: {said}; start a manager on it, or run `taskflow migrate`, to create the tables"
                 ),
             ),
             "26000" | "42P05" => (Unavailable, format!("{location} {BEHIND_A_POOLER} ({said})")),

@@ -228,6 +228,11 @@ impl Store for PostgresStore {
         call!(self, Write, location => schema::migrate)
     }
 
+    fn check(&self) -> StoreFuture<'_, ()> {
+        let location = self.shared.location.clone();
+        call!(self, Read, location => schema::require)
+    }
+
     fn leave(&self, instance: InstanceId) -> StoreFuture<'_, ()> {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {

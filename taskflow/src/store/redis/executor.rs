@@ -111,6 +111,13 @@ impl Shared {
         self.check_schema(schema)
     }
 
+    /// Refuses an empty namespace, and keys of another layout. Writes nothing.
+    pub(super) async fn require(&self) -> Result<(), StoreError> {
+        let mut call = self.quiet(&script::SCHEMA);
+        let schema = self.ask(call.arg(SCHEMA)).await?.number()?;
+        self.check_schema(schema)
+    }
+
     /// Reads the answer of a script that looks at the layout: 0 if it is ours, -1 if there is none.
     fn check_schema(&self, schema: i64) -> Result<(), StoreError> {
         if schema < 0 {

@@ -133,6 +133,8 @@ pub(super) static REPAIR: Script =
     script!(writes: "concurrency_groups", "task_rows", "repair", "repair_main");
 pub(super) static FAIL_DAMAGED: Script =
     script!(writes: "concurrency_groups", "task_rows", "transitions", "repair", "fail_damaged_main");
+/// The schema of the store.
+pub(super) static SCHEMA: Script = script!(reads: "schema_main");
 pub(super) static COUNTS: Script = script!(reads: "counts_main");
 pub(super) static CHECK: Script = script!(reads: "check_main");
 pub(super) static PRUNE: Script = script!(writes: "concurrency_groups", "task_rows", "prune_main");
@@ -338,6 +340,7 @@ mod tests {
             &SCHEDULE_CHANGES,
             &REPAIR,
             &FAIL_DAMAGED,
+            &SCHEMA,
             &COUNTS,
             &CHECK,
             &PRUNE,

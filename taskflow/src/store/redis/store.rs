@@ -137,6 +137,10 @@ impl Store for RedisStore {
         Box::pin(self.shared.migrate())
     }
 
+    fn check(&self) -> StoreFuture<'_, ()> {
+        Box::pin(self.shared.require())
+    }
+
     fn leave(&self, instance: InstanceId) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             // The leases of this instance end now, and tasks it never began must not count as lost.

@@ -24,7 +24,7 @@ ON CONFLICT (name) DO UPDATE SET starts = excluded.starts";
 /// The queues in which a task waits.
 const WAITING: &str = "SELECT name FROM taskflow_queues WHERE due > 0 OR later > 0 OR blocked > 0";
 
-/// A claim of at most so many queues looks into each of them.
+/// The most queues that a claim looks into one by one. With more, it first asks in which a task waits.
 const FEW: usize = 16;
 
 /// The tasks that a claim may take from one queue.

@@ -73,9 +73,14 @@ pub(crate) fn number(n: u64) -> String {
     text
 }
 
-/// `1 task`, `2 tasks`.
+/// `1 task`, `2 tasks`, `2 processes`.
 pub(crate) fn counted(n: u64, thing: &str) -> String {
-    format!("{} {thing}{}", number(n), if n == 1 { "" } else { "s" })
+    let ending = match thing.ends_with('s') {
+        _ if n == 1 => "",
+        true => "es",
+        false => "s",
+    };
+    format!("{} {thing}{ending}", number(n))
 }
 
 /// A length of time with at most two units: `340 ms`, `1.2 s`, `48 s`, `1 m 52 s`, `3 h 4 m`, `2 d 3 h`.

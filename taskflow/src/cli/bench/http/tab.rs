@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::client::Client;
@@ -27,24 +27,24 @@ struct Page {
 }
 
 /// Tabs that are open until they are dropped.
-pub(super) struct Tabs(Vec<(JoinHandle<Result<()>>, watch::Receiver<u64>)>);
+pub(super) struct Tabs(Vec<JoinHandle<Result<()>>>);
 
 impl Tabs {
     /// Opens tabs and waits until each shows its first pulse.
     pub(super) async fn open(address: SocketAddr, count: u64) -> Result<Self> {
         let mut tabs = Vec::new();
         for page in PAGES.into_iter().cycle().zip(0..count).map(|(page, _)| page) {
-            let (pulses, mut seen) = watch::channel(0);
-            let tab = tokio::spawn(show(address, page, pulses));
-            seen.changed().await.map_err(|_| "a tab of the dashboard did not open")?;
-            tabs.push((tab, seen));
+            let (first, seen) = oneshot::channel();
+            let tab = tokio::spawn(show(address, page, first));
+            seen.await.map_err(|_| "a tab of the dashboard did not open")?;
+            tabs.push(tab);
         }
         Ok(Self(tabs))
     }
 
     /// Fails if a tab is no longer live.
     pub(super) fn check(&self) -> Result<()> {
-        match self.0.iter().any(|(tab, _)| tab.is_finished()) {
+        match self.0.iter().any(JoinHandle::is_finished) {
             true => Err("a tab of the dashboard lost its stream".into()),
             false => Ok(()),
         }
@@ -53,20 +53,21 @@ impl Tabs {
 
 impl Drop for Tabs {
     fn drop(&mut self) {
-        for (tab, _) in &self.0 {
+        for tab in &self.0 {
             tab.abort();
         }
     }
 }
 
-/// Shows one page and keeps it up to date. Ends only with an error.
-async fn show(address: SocketAddr, page: Page, pulses: watch::Sender<u64>) -> Result<()> {
+/// Shows one page, tells of its first pulse, and keeps it up to date. Ends only with an error.
+async fn show(address: SocketAddr, page: Page, first: oneshot::Sender<()>) -> Result<()> {
     let Page { path, part, rests, only_if_changed } = page;
     let get = |path: &str, more: &str| format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n{more}\r\n");
     let mut pages = Client::connect(address).await?;
     pages.ask(&get(path, "")).await?.expect("200")?;
     let mut stream = Client::connect(address).await?;
     stream.open(&get("/admin/events", "accept: text/event-stream\r\n")).await?;
+    let mut first = Some(first);
     let (mut tag, mut read_at, mut behind) = (None::<String>, None::<Instant>, false);
     loop {
         stream.until(b"event: pulse").await?;
@@ -81,6 +82,8 @@ async fn show(address: SocketAddr, page: Page, pulses: watch::Sender<u64>) -> Re
                 tag = answer.header("etag").map(str::to_owned);
             }
         }
-        pulses.send_modify(|seen| *seen += 1);
+        if let Some(first) = first.take() {
+            let _ = first.send(());
+        }
     }
 }

@@ -8,10 +8,10 @@ use ratatui::widgets::{Block, Clear, Paragraph};
 
 use super::ink::{bold, dim};
 use super::{overview, table, task};
-use crate::cli::context::Accent;
 use crate::cli::output::clean;
 use crate::cli::output::words::{counted, number};
 use crate::cli::top::state::{Mode, State, Tab};
+use taskflow::web::Accent;
 
 /// The keys, as the help shows them.
 const HELP: &str = "
@@ -55,11 +55,11 @@ pub(in crate::cli::top) fn draw(state: &State, frame: &mut Frame<'_>) {
 
 fn accent(accent: Accent) -> Style {
     match accent {
-        Accent::Gray => bold(),
         Accent::Green => Style::new().fg(Ink::Green),
         Accent::Blue => Style::new().fg(Ink::Blue),
         Accent::Orange => Style::new().fg(Ink::Yellow),
         Accent::Red => Style::new().fg(Ink::White).bg(Ink::Red),
+        _ => bold(),
     }
 }
 

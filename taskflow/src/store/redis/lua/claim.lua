@@ -114,7 +114,7 @@ local function take_from_many(work, free, slot_of, limit, taken)
   return picked, ready_list_of
 end
 
--- After so many lookups in a text, it is read as a whole.
+-- The lookups in a text after which it is read as a whole.
 local LOOKUPS = 32
 
 -- Answers what a text says of a queue, as in ARGV of `claim`; nothing: it is not there. A claim may name thousands of

@@ -6,7 +6,7 @@ use askama::Template;
 use axum::response::Response;
 
 use super::failures::{group_query, groups, said};
-use super::queue_table::{Queue, QueueTable, is_full, limit};
+use super::queue_table::{Queue, QueueTable, limit};
 use crate::model::{Error, QueueInfo, ScheduleInfo, TaskFilter, TaskPhase, TaskStatus};
 use crate::web::call::Call;
 use crate::web::dashboard::chart::Throughput;
@@ -132,7 +132,7 @@ fn of_queue(queue: &QueueInfo, found: &mut Vec<Attention>) {
         push("rejected", "Nobody", format!(": {waiting} due, and no process runs this queue"));
         return;
     }
-    if is_full(queue) {
+    if queue.is_full() {
         push("failed", "Full", format!(" is full: it refuses tasks, {waiting} wait"));
     }
     if let Some(oldest) = queue.oldest_waiting.filter(|oldest| oldest.as_secs() >= 60) {

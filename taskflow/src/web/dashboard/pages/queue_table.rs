@@ -59,11 +59,6 @@ pub(crate) fn limit(queue: &QueueInfo) -> Option<usize> {
     [queue.global_concurrency, together].into_iter().flatten().min()
 }
 
-/// Whether an add to it is refused now.
-pub(crate) fn is_full(queue: &QueueInfo) -> bool {
-    queue.max_size.is_some_and(|max| queue.waiting() >= max as u64)
-}
-
 /// What is special about a queue now.
 pub(crate) fn states(queue: &QueueInfo) -> Vec<Mark> {
     let mark = |class, word| Mark { class, word };
@@ -74,7 +69,7 @@ pub(crate) fn states(queue: &QueueInfo) -> Vec<Mark> {
     if queue.served_by == 0 && queue.pending > 0 {
         states.push(mark("rejected", "no worker"));
     }
-    if is_full(queue) {
+    if queue.is_full() {
         states.push(mark("failed", "full"));
     }
     if queue.waiting() > 0 && limit(queue).is_some_and(|limit| queue.running >= limit as u64) {

@@ -7,7 +7,7 @@ use askama::Template;
 use axum::response::Response;
 use http::StatusCode;
 
-use super::queue_table::{Queue, QueueTable, is_full, limit};
+use super::queue_table::{Queue, QueueTable, limit};
 use super::task::worker;
 use crate::admin::{AuditEntry, AuditFilter, AuditOutcome, Permission, grammar};
 use crate::model::{LimitsFrom, QueueConfig, QueueInfo, TaskFilter, TaskStatus};
@@ -257,14 +257,11 @@ fn facts(info: &QueueInfo) -> Vec<Fact> {
         let text = format!("{} of {} slots", number(info.running), number(limit as u64));
         facts.push(Fact { label: "Busy", text });
     }
-    facts.push(Fact {
-        label: "Served by",
-        text: counted(info.served_by as u64, "process").replace("processs", "processes"),
-    });
+    facts.push(Fact { label: "Served by", text: counted(info.served_by as u64, "process") });
     if info.rejected > 0 {
         facts.push(Fact { label: "Refused since it exists", text: number(info.rejected) });
     }
-    if is_full(info) {
+    if info.is_full() {
         facts.push(Fact { label: "Full", text: "adds are refused until a task of it begins".to_owned() });
     }
     facts

@@ -101,7 +101,7 @@ pub(crate) async fn list(call: Call) -> Result<Response, Problem> {
             failed: of_day(history::Day::failed_share),
             p50: of_day(|day| day.p50.map_or("–".to_owned(), length)),
             p95: of_day(|day| day.p95.map_or("–".to_owned(), length)),
-            known_by: counted(it.known_by as u64, "process").replace("processs", "processes"),
+            known_by: counted(it.known_by as u64, "process"),
             is_failing: day.as_ref().is_some_and(|day| day.failed * 20 > day.runs),
             differs: it.differs,
         }
@@ -207,7 +207,7 @@ fn facts(info: &TaskInfo) -> Vec<Fact> {
     if !info.aliases.is_empty() {
         facts.push(fact("Former names", info.aliases.join(", ")));
     }
-    facts.push(fact("Known by", counted(info.known_by as u64, "process").replace("processs", "processes")));
+    facts.push(fact("Known by", counted(info.known_by as u64, "process")));
     facts
 }
 

@@ -81,7 +81,7 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
         f: Frame::new(&call, "Workers", "workers", Some(&beat)),
         summary: format!(
             "{}, {} running",
-            counted(workers.len() as u64, "process").replace("processs", "processes"),
+            counted(workers.len() as u64, "process"),
             counted(running, "task")
         ),
         warnings,
