@@ -1,7 +1,7 @@
 //! `taskflow bench` measures every scenario on every store beside a baseline, and leaves nothing behind.
 //!
 //! It is a test of the package `taskflow`, since only a package's own tests are given its command to run:
-//! `cargo test -p taskflow --features cli,axum,postgres,redis --test bench`.
+//! `cargo test -p taskflow --features cli,postgres,redis --test bench`.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 #![allow(clippy::disallowed_methods, reason = "it waits for real servers")]
@@ -18,7 +18,7 @@ use serde_json::Value;
 use taskflow::TaskManager;
 
 /// Those that every store has.
-const SCENARIOS: [&str; 11] = [
+const SCENARIOS: [&str; 13] = [
     "add",
     "add_all",
     "drain",
@@ -30,6 +30,8 @@ const SCENARIOS: [&str; 11] = [
     "latency",
     "history",
     "memory",
+    "http",
+    "watched",
 ];
 
 #[taskflow::task]
@@ -54,13 +56,7 @@ fn measure_everything(store: &str) -> Value {
     assert_eq!(errors, "", "there is no progress bar where there is no terminal");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
 
-    let mut expected: BTreeSet<&str> = SCENARIOS.into();
-    if cfg!(feature = "axum") {
-        expected.insert("http");
-    }
-    if cfg!(feature = "dashboard") {
-        expected.insert("watched");
-    }
+    let expected: BTreeSet<&str> = SCENARIOS.into();
     let figures = report["figures"].as_array().unwrap();
     let measured: BTreeSet<&str> = figures.iter().map(|it| it["scenario"].as_str().unwrap()).collect();
     assert_eq!(measured, expected);

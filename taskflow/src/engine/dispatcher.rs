@@ -238,8 +238,7 @@ impl Dispatcher {
         let rest = rest.map(|rest| {
             let mut queues = budget.queues.clone();
             for task in &claims.tasks {
-                let room = queues.get(&task.queue).map_or(0, |queue| queue.limit);
-                queues.lower(&task.queue, room.saturating_sub(1));
+                queues.take(&task.queue);
             }
             rest.claim(&worker, &queues)
         });

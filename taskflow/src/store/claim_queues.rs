@@ -132,10 +132,19 @@ impl ClaimQueues {
         }
     }
 
-    pub(crate) fn lower_at(&mut self, place: usize, room: usize) {
-        let before = self.room_at(place);
+    /// Takes the room of one task of a queue.
+    pub(crate) fn take(&mut self, name: &str) {
+        let Some(place) = self.served.places.get(name) else { return };
+        let limit = self.served.queues[*place].limit;
         // Queues without room from the start are not among the open ones.
-        if room < before {
+        if limit > 0 {
+            let room = self.room.entry(*place).or_insert(limit);
+            *room = room.saturating_sub(1);
+        }
+    }
+
+    pub(crate) fn lower_at(&mut self, place: usize, room: usize) {
+        if room < self.room_at(place) {
             self.room.insert(place, room);
         }
     }
@@ -176,5 +185,30 @@ impl From<Vec<ClaimQueue>> for ClaimQueues {
 impl FromIterator<ClaimQueue> for ClaimQueues {
     fn from_iter<I: IntoIterator<Item = ClaimQueue>>(queues: I) -> Self {
         Self::new(queues.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_only_shrinks_and_the_list_is_shared() {
+        let queue = |name: &str, limit| ClaimQueue::new(name.into(), limit);
+        let all = ClaimQueues::new(vec![queue("mail", 2), queue("closed", 0), queue("mail", 9)]);
+        assert_eq!((all.len(), all.get("mail").map(|queue| queue.limit)), (2, Some(2)));
+
+        let mut taken = all.clone();
+        taken.take("mail");
+        taken.take("closed");
+        taken.take("of nobody");
+        assert_eq!(taken.get("mail").map(|queue| queue.limit), Some(1));
+        assert!(taken.have_room());
+        taken.lower("mail", 5);
+        assert_eq!(taken.get("mail").map(|queue| queue.limit), Some(1), "room never grows");
+        taken.take("mail");
+        taken.take("mail");
+        assert!(!taken.have_room(), "{taken:?}");
+        assert!(all.have_room(), "a clone has its own room");
     }
 }

@@ -16,6 +16,8 @@ mod gated;
 #[cfg(feature = "testing")]
 mod length;
 #[cfg(feature = "testing")]
+mod mishaps;
+#[cfg(feature = "testing")]
 mod process;
 #[cfg(feature = "testing")]
 mod ran;
@@ -33,6 +35,8 @@ pub use self::faulty::FaultyStore;
 #[cfg(feature = "testing")]
 pub use self::length::{Length, Moment};
 #[cfg(feature = "testing")]
+pub use self::mishaps::Held;
+#[cfg(feature = "testing")]
 pub use self::ran::{Drain, Drained, Ran};
 #[cfg(feature = "testing")]
-pub use self::tasks::{Held, Spy, TestTasks, TestTasksBuilder};
+pub use self::tasks::{Spy, TestTasks, TestTasksBuilder};

@@ -8,7 +8,6 @@ mod backend;
 mod failure;
 mod figure;
 mod history;
-#[cfg(feature = "axum")]
 mod http;
 mod machine;
 mod memory;
@@ -100,7 +99,7 @@ async fn stopped() {
 
 async fn measure_all<B: Backend>(whole: &Whole<'_>, backend: &B) -> Result<Report> {
     let Whole { options, target } = *whole;
-    let scenarios = options.scenarios()?;
+    let scenarios = options.scenarios();
     let mut machine = Machine::before();
     let facts = backend.facts().await?;
     let progress = progress(scenarios.len() as u64 * u64::from(options.runs))?;
@@ -140,7 +139,6 @@ impl<B: Backend> Bench<'_, B> {
         self.progress.set_message(scenario.name());
         match scenario {
             Scenario::History => return self.measure_history().await,
-            #[cfg(feature = "dashboard")]
             Scenario::Watched => return self.measure_watched().await,
             _ => {}
         }
@@ -183,9 +181,7 @@ impl<B: Backend> Bench<'_, B> {
     ) -> Result<Vec<Sample>> {
         let samples = match (scenario, is_ours) {
             (Scenario::Memory, _) => memory::measure(self.target, !is_ours, load).await,
-            #[cfg(feature = "axum")]
             (Scenario::Http, true) => http::measure(self.ours().await?, load).await,
-            #[cfg(feature = "axum")]
             (Scenario::Http, false) => http::measure_plain(load).await,
             (Scenario::DrainAwaited, is_awaited) => {
                 ours::drain_awaited(self.ours().await?, load, is_awaited).await
@@ -240,7 +236,6 @@ impl<B: Backend> Bench<'_, B> {
 
     /// Measures the same work with and without open tabs of the dashboard, in turns, on one store that was filled with
     /// finished tasks before.
-    #[cfg(feature = "dashboard")]
     async fn measure_watched(&self) -> Result<Vec<Figure>> {
         use self::queue::Queue;
 

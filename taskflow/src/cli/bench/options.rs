@@ -145,30 +145,10 @@ impl Scenario {
 }
 
 impl Options {
-    /// The requested scenarios, each once, or all that this program can measure.
-    pub(super) fn scenarios(&self) -> super::Result<Vec<Scenario>> {
-        for (scenario, feature, can) in [
-            (Scenario::Http, "axum", cfg!(feature = "axum")),
-            (Scenario::Watched, "dashboard", cfg!(feature = "dashboard")),
-        ] {
-            if self.scenario.contains(&scenario) && !can {
-                return Err(format!(
-                    "the scenario `{}` needs the feature `{feature}`: build with `--features cli,{feature}`",
-                    scenario.name()
-                )
-                .into());
-            }
-        }
-        let all = Scenario::value_variants().iter().copied();
-        let asked = |one: &Scenario| match self.scenario.as_slice() {
-            [] => match one {
-                Scenario::Http => cfg!(feature = "axum"),
-                Scenario::Watched => cfg!(feature = "dashboard"),
-                _ => true,
-            },
-            some => some.contains(one),
-        };
-        Ok(all.filter(asked).collect())
+    /// The requested scenarios, each once, or all.
+    pub(super) fn scenarios(&self) -> Vec<Scenario> {
+        let is_asked = |one: &Scenario| self.scenario.is_empty() || self.scenario.contains(one);
+        Scenario::value_variants().iter().copied().filter(is_asked).collect()
     }
 }
 

@@ -44,7 +44,6 @@ pub(super) async fn ask(
 }
 
 /// Asks for a page again and again over one connection. Returns the microseconds that each answer took.
-#[cfg(feature = "dashboard")]
 pub(super) async fn open_repeatedly(address: SocketAddr, path: &str, times: u64) -> Result<Vec<f64>> {
     let mut client = Client::connect(address).await?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n");

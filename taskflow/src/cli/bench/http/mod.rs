@@ -2,9 +2,7 @@
 //! an add.
 
 mod client;
-#[cfg(feature = "dashboard")]
 mod tab;
-#[cfg(feature = "dashboard")]
 pub(super) mod watched;
 
 use std::net::SocketAddr;

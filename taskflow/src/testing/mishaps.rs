@@ -1,0 +1,143 @@
+//! What a test makes go wrong: the store, the next attempt of a task, and workers.
+
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "a task is named by its function, which is passed as everywhere"
+)]
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::fault::Fault;
+use super::tasks::TestTasks;
+use crate::engine::staged::{Gate, Scene};
+use crate::task::{Task, TaskFn};
+
+impl TestTasks {
+    /// Gives the store a fault. See [`Fault`].
+    pub fn fault(&self, fault: Fault) {
+        self.faulty.fault(fault);
+    }
+
+    /// Clears all faults of the store.
+    pub fn back(&self) {
+        self.faulty.back();
+    }
+
+    /// The next attempt of this task fails with that error; its body does not run. The options of the task decide about a
+    /// retry, as for an error of the body.
+    pub fn fail_next<P, T, V, E>(&self, task: impl TaskFn<P, Task = T>, error: E)
+    where
+        T: Task<Output = Result<V, E>>,
+    {
+        let _ = task;
+        self.stage::<T>(Scene::End(T::outcome(Err(error))));
+    }
+
+    /// The next attempt of this task panics with that message; its body does not run.
+    pub fn panic_next<P, T: Task>(&self, task: impl TaskFn<P, Task = T>, message: impl Into<String>) {
+        let _ = task;
+        self.stage::<T>(Scene::Panic(message.into()));
+    }
+
+    /// The next attempt of this task does not end by itself; its body does not run. Its timeout, a cancel or a shutdown ends
+    /// it.
+    pub fn hang_next<P, T: Task>(&self, task: impl TaskFn<P, Task = T>) {
+        let _ = task;
+        self.stage::<T>(Scene::Hang);
+    }
+
+    /// The next attempt of this task begins, and waits before its body until the test opens the gate.
+    #[must_use = "the gate opens when it is dropped"]
+    pub fn hold_next<P, T: Task>(&self, task: impl TaskFn<P, Task = T>) -> Held {
+        let _ = task;
+        let gate = Gate::new();
+        self.stage::<T>(Scene::Hold(gate.clone()));
+        Held(gate)
+    }
+
+    fn stage<T: Task>(&self, scene: Scene) {
+        self.staged.add(T::DESCRIPTOR.config().name, scene);
+    }
+
+    /// Starts one more worker, a process of its own.
+    ///
+    /// # Panics
+    /// If it cannot start, as while the store is away.
+    pub async fn second_worker(&self) {
+        if let Err(error) = self.start_worker().await {
+            panic!("the worker cannot start: {error}");
+        }
+        self.clock.quiet().await;
+    }
+
+    /// The number of workers that were started and not killed.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// The number of those that are not frozen.
+    #[must_use]
+    pub fn awake_workers(&self) -> usize {
+        self.workers.awake()
+    }
+
+    /// Kills the oldest worker as `kill -9` does: it hands nothing back, and its leases are left to end.
+    ///
+    /// # Panics
+    /// If there is no worker.
+    pub async fn kill_worker(&self) {
+        assert!(self.workers.kill(), "there is no worker to kill; `second_worker` starts one");
+        self.clock.quiet().await;
+    }
+
+    /// Freezes the oldest worker that goes on, as a long pause of its machine does: it renews nothing and ends nothing.
+    ///
+    /// # Panics
+    /// If there is no worker that goes on.
+    pub async fn freeze_worker(&self) {
+        assert!(self.workers.freeze(), "there is no worker to freeze; `second_worker` starts one");
+        self.clock.quiet().await;
+    }
+
+    /// Lets all frozen workers go on. What they ended too late must lose.
+    pub async fn thaw(&self) {
+        self.workers.thaw();
+        self.clock.quiet().await;
+    }
+
+    /// Lets all leases end now, and moves on the runs that are lost thereby.
+    pub async fn expire_leases(&self) {
+        self.store.memory.expire_leases();
+        self.manager.recover().await;
+        self.clock.quiet().await;
+    }
+}
+
+/// A body that waits for the test. Dropping it lets the body go on.
+pub struct Held(Arc<Gate>);
+
+impl Held {
+    /// Waits until the attempt has begun.
+    pub async fn reached(&self) {
+        self.0.reached().await;
+    }
+
+    /// Lets the body go on.
+    pub fn open(&self) {
+        self.0.open();
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Held")
+    }
+}
