@@ -76,7 +76,8 @@ const INSERT: &str = concat!(
 );
 
 /// Inserts a batch in which some tasks may run from the start, unless their queue is paused. Tasks that start only if the
-/// queue is idle do not run if a due task waits in it, including one of this very batch.
+/// queue is idle do not run if a due task waits in it, including one that this very batch adds before it. A task that is
+/// there already, by its id or its key, is not added.
 const INSERT_TO_START: &str = concat!(
     "WITH ",
     given!(),
@@ -96,7 +97,12 @@ const INSERT_TO_START: &str = concat!(
     FROM (SELECT DISTINCT queue FROM given WHERE start IN (1, 2)) AS asked
 ), ordered AS (
     SELECT given.*,
-           bool_or(start = 0 AND run_at <= now() AND (expires_at IS NULL OR expires_at > now())) OVER (PARTITION BY queue ORDER BY n) AS is_behind
+           bool_or(start = 0 AND run_at <= now() AND (expires_at IS NULL OR expires_at > now()) AND NOT EXISTS (
+               SELECT 1 FROM taskflow_tasks t WHERE t.id = given.id
+           ) AND (idempotency_key IS NULL OR NOT EXISTS (
+               SELECT 1 FROM taskflow_tasks t
+               WHERE t.idempotency_key = given.idempotency_key AND t.name = given.name AND t.state <= 4
+           ))) OVER (PARTITION BY queue ORDER BY n) AS is_behind
     FROM given
 ), begun AS (
     SELECT o.*, (CASE

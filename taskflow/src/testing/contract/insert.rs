@@ -266,6 +266,22 @@ pub(crate) async fn a_lease_if_idle_never_overtakes_who_is_due(lab: Lab) {
     assert!(matches!(lab.begin(task("alpha"), Start::Lease).await.kind, InsertedAs::Leased { .. }));
 }
 
+pub(crate) async fn a_duplicate_does_not_keep_its_queue_from_being_idle(lab: Lab) {
+    lab.ended(with_key("alpha", "key"), TaskStatus::Success).await;
+    let lost = task("alpha");
+    lab.ended(lost.clone(), TaskStatus::Success).await;
+    let groups = vec![
+        vec![waiting(with_key("alpha", "key"))],
+        vec![waiting(lost)],
+        vec![InsertTask::new(task("beta"), Start::LeaseIfIdle)],
+        vec![waiting(task("alpha"))],
+        vec![InsertTask::new(task("beta"), Start::LeaseIfIdle)],
+    ];
+    let kinds = lab.insert_groups(groups).await.into_iter().map(|answers| only(answers.unwrap()).kind);
+    let is_leased: Vec<bool> = kinds.map(|kind| matches!(kind, InsertedAs::Leased { .. })).collect();
+    assert_eq!(is_leased, [false, false, true, false, false], "only the third finds nobody before it");
+}
+
 pub(crate) async fn nobody_claims_a_held_task_until_it_is_released(lab: Lab) {
     let hold = lab.hold(task("alpha")).await;
     let later = lab.hold(with(task("alpha"), |task| task.when = When::In(LONG))).await;

@@ -21,6 +21,7 @@ macro_rules! __store_contract_cases {
                 insert: a_task_leased_at_insert_runs_from_the_start;
                 insert: a_lease_at_insert_respects_pauses_and_times;
                 insert: a_lease_if_idle_never_overtakes_who_is_due;
+                insert: a_duplicate_does_not_keep_its_queue_from_being_idle;
                 insert: nobody_claims_a_held_task_until_it_is_released;
                 insert: a_hold_can_end_in_a_cancel_with_its_reason;
                 insert: a_hold_that_nobody_ends_is_ended_by_its_lease;
