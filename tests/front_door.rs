@@ -24,6 +24,7 @@ const ROOT: &[&str] = &[
     "mod admin",
     "mod manager",
     "mod model",
+    "mod observe",
     "mod store",
     "mod task",
     "mod testing",

@@ -23,7 +23,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("store", &["seam", "model"]),
     ("observe", &["seam", "model"]),
     ("engine", &["seam", "model", "task", "store", "observe"]),
-    ("manager", &["seam", "model", "task", "store", "engine"]),
+    ("manager", &["seam", "model", "task", "store", "observe", "engine"]),
     ("admin", &["seam", "model", "task", "store", "engine", "manager"]),
     ("web", &["seam", "model", "task", "store", "engine", "manager", "admin"]),
     ("testing", &["seam", "model", "task", "store", "engine", "manager"]),

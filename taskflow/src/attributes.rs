@@ -80,6 +80,7 @@
 /// | `requeue_on_interrupt` | a run cut short by a crash or a shutdown is repeated, and does not count as an attempt | `false` |
 /// | `max_snoozes = 100` | how often it may ask to run later ([`TaskError::snooze`](crate::TaskError::snooze)); one more is a failed attempt | 100 |
 /// | `max_lost_runs = 3` | after this many runs in a row lost with their process, it is failed as poison; at least 1 | 3 |
+/// | `middleware = [Audit]` | the [middleware](crate::observe::Middleware) around its attempts, inside the global ones, the first outermost; unit structs and `static`s | none |
 /// | `crate = path` | path of the `taskflow` crate, for crates that re-export it | `::taskflow` |
 ///
 /// Other attributes keep working: documentation, `#[deprecated]`, lints and `#[cfg]` apply to the function, all others,

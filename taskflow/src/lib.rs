@@ -73,6 +73,12 @@
 //! runs a task by the clock, each tick once over all processes; [`schedule`](TaskManager::schedule) does the same at run
 //! time.
 //!
+//! # Hooks
+//!
+//! A [`Middleware`](observe::Middleware) is around each attempt and may change its outcome. An [`OnAdd`](observe::OnAdd)
+//! tags, routes or refuses tasks before they are stored. An [`Observer`](observe::Observer) hears of everything beside the
+//! path of tasks. See [`observe`].
+//!
 //! # Where tasks are kept
 //!
 //! | URL | for | an accepted task survives |
@@ -117,7 +123,7 @@ mod attributes;
 mod engine;
 pub mod manager;
 pub mod model;
-mod observe;
+pub mod observe;
 mod seam;
 pub mod store;
 pub mod task;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
 
 use crate::options::{Missed, Options, Overlap, Schedule, Trigger};
 
@@ -24,6 +25,9 @@ pub(super) fn config(options: &Options, name: &str, krate: &TokenStream) -> Toke
     options.requeue_on_interrupt.iter().for_each(|it| set(quote!(.requeue_on_interrupt(#it))));
     options.max_snoozes.iter().for_each(|it| set(quote!(.max_snoozes(#it))));
     options.max_lost_runs.iter().for_each(|it| set(quote!(.max_lost_runs(#it))));
+    if !options.middleware.is_empty() {
+        set(quote!(.middleware(__TASKFLOW_MIDDLEWARE)));
+    }
     for (length, setter) in [
         (options.delay, quote!(delay)),
         (options.max_delay, quote!(max_delay)),
@@ -34,6 +38,20 @@ pub(super) fn config(options: &Options, name: &str, krate: &TokenStream) -> Toke
         }
     }
     config
+}
+
+/// The item with the middleware of the task, if it has any. It is outside the task's type, whose names could hide the paths.
+pub(super) fn middleware(options: &Options, krate: &TokenStream) -> Option<TokenStream> {
+    let values = options.middleware.iter().map(|path| {
+        quote_spanned! { path.span()=>
+            || -> &'static dyn #krate::observe::Middleware { &#path }
+        }
+    });
+    (!options.middleware.is_empty()).then(|| {
+        quote! {
+            const __TASKFLOW_MIDDLEWARE: &[#krate::model::TaskMiddleware] = &[#(#values),*];
+        }
+    })
 }
 
 /// `ScheduleSpec::new(..)` with its setters; `None` if there is no trigger.

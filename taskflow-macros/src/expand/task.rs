@@ -283,6 +283,7 @@ impl ToTokens for Expansion<'_> {
         let coding = self.coding();
         let injection = self.injection();
         let outcome = self.outcome();
+        let middleware = config::middleware(self.options, krate);
 
         tokens.append_all(quote! {
             #(#attrs)*
@@ -290,6 +291,8 @@ impl ToTokens for Expansion<'_> {
             #[allow(clippy::too_many_arguments, clippy::type_complexity)]
             #vis fn #name(#(#parameters),*) -> #returned {
                 struct __TaskflowTask;
+
+                #middleware
 
                 #body
 

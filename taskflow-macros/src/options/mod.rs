@@ -44,6 +44,7 @@ pub(crate) struct Options {
     pub(crate) requeue_on_interrupt: Option<bool>,
     pub(crate) max_snoozes: Option<u32>,
     pub(crate) max_lost_runs: Option<u32>,
+    pub(crate) middleware: Vec<Path>,
     pub(crate) krate: Option<Path>,
     pub(crate) schedule: Schedule,
 }
@@ -64,6 +65,7 @@ const OPTIONS: &[&str] = &[
     "requeue_on_interrupt",
     "max_snoozes",
     "max_lost_runs",
+    "middleware",
     "crate",
 ];
 
@@ -113,6 +115,7 @@ impl Options {
             "max_lost_runs" => {
                 self.max_lost_runs = Some(entry.whole(limits::LOST_RUNS_MIN, u32::MAX, "3")?)
             }
+            "middleware" => self.middleware = entry.paths("[Audit]")?,
             "crate" => self.krate = Some(entry.path("::facade::taskflow")?),
             _ if Schedule::OPTIONS.contains(&name) && attribute == Attribute::Schedule => {
                 self.schedule.read(entry)?;

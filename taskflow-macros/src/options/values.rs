@@ -149,6 +149,21 @@ impl Entry {
         }
     }
 
+    /// A list of paths of values.
+    pub(super) fn paths(&self, example: &str) -> Result<Vec<Path>> {
+        let Expr::Array(list) = self.value(example)? else {
+            return Err(self.expected("a list of paths", example));
+        };
+        let path = |item| match ungroup(item) {
+            Expr::Path(path) if path.path.segments.first().is_some_and(|first| first.ident == "Self") => {
+                Err(Error::new_spanned(path, "`Self` has no meaning here: write the type's name"))
+            }
+            Expr::Path(path) if path.qself.is_none() => Ok(path.path.clone()),
+            _ => Err(Error::new_spanned(item, "expected the path of a value: a unit struct or a `static`")),
+        };
+        list.elems.iter().map(path).collect()
+    }
+
     /// The path of a function, qualified or not.
     pub(super) fn function(&self, example: &str) -> Result<Expr> {
         match self.value(example)? {

@@ -103,6 +103,8 @@ fn add_code(error: &AddError) -> &'static str {
         AddError::UnknownQueue { .. } => "unknown_queue",
         AddError::Argument { .. } | AddError::Option { .. } => "invalid",
         AddError::TooLarge { .. } => "too_large",
+        AddError::Refused { .. } => "refused",
+        AddError::Hook { .. } => "hook_failed",
         _ => "degraded",
     }
 }

@@ -128,11 +128,11 @@ impl From<Error> for Failure {
 impl From<AddError> for Failure {
     fn from(error: AddError) -> Self {
         let code = match &error {
-            AddError::QueueFull { .. } => Code::Nothing,
+            AddError::QueueFull { .. } | AddError::Refused { .. } => Code::Nothing,
             AddError::UnknownQueue { .. } => Code::NotFound,
             AddError::Store(error) => Self::from(error.clone()).code,
             AddError::Unknown { .. } => Code::StoreAway,
-            AddError::ShutDown => Code::Failed,
+            AddError::ShutDown | AddError::Hook { .. } => Code::Failed,
             _ => Code::Usage,
         };
         Self::new(code, error.to_string())

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::run::{Ended, permits};
 use super::tally::Ends;
 use super::worker::Worker;
-use crate::model::{AttemptOutcome, TaskEventKind, TaskStatus};
+use crate::model::{AttemptOutcome, EventKind, TaskEventKind, TaskStatus};
 use crate::observe::{CellId, Counter, Meter};
 use crate::store::{Finish, FinishKind, Finished, TaskEnd};
 
@@ -78,8 +78,8 @@ pub(super) fn complete(
         {
             next = Some(next.map_or(*delay, |next| next.min(*delay)));
         }
-        if began || status.is_final() {
-            worker.core.events.send(ended.run.id, &ended.name, || event(&finish.kind, status));
+        if worker.core.events.has_listeners() && (began || status.is_final()) {
+            tell(worker, ended, finish, status);
         }
         if status.is_final() {
             let waiters = &worker.core.waiters;
@@ -90,6 +90,21 @@ pub(super) fn complete(
         }
     }
     next
+}
+
+/// Sends the events of an end: the log lines that were stored with it, and the end itself.
+fn tell(worker: &Worker, ended: &Ended, finish: &Finish, status: TaskStatus) {
+    let events = &worker.core.events;
+    let make = |at, kind| ended.ran.event(at, ended.run.id, ended.name.clone(), kind);
+    for line in &finish.lines {
+        events.send(EventKind::Log, |_| ended.ran.line(ended.run.id, ended.name.clone(), line));
+    }
+    let kind = event(&finish.kind, status);
+    events.send(kind.kind(), |at| {
+        let mut event = make(at, kind);
+        event.duration = ended.ran.took;
+        event
+    });
 }
 
 /// The result for waiting callers, if the finish contains all of it.

@@ -13,6 +13,8 @@ use super::events::Events;
 use super::guarded::{answered, guarded};
 use super::health::HealthMeter;
 use super::holds::Holds;
+use super::hooks::{Around, Hooks, OnAdds};
+use super::observers::Observers;
 use super::presence::Presence;
 use super::queue_limits::Queues;
 use super::runs::Runs;
@@ -20,7 +22,9 @@ use super::statistics::Recorder;
 use super::waiters::Waiters;
 use super::watching::Watches;
 use super::written::Written;
-use crate::model::{AddError, InstanceInfo, NewTask, StoreError, StoreErrorKind, TaskEventKind, TaskId};
+use crate::model::{
+    AddError, EventKind, InstanceInfo, NewTask, StoreError, StoreErrorKind, TaskEventKind, TaskId,
+};
 use crate::observe::Meter;
 use crate::seam::Seam;
 use crate::store::{InsertTask, Retention, Start, Store, StoreFuture};
@@ -37,6 +41,10 @@ pub(crate) struct Core {
     #[cfg(feature = "testing")]
     pub(crate) staged: Arc<super::staged::Staged>,
     pub(crate) runtime: Handle,
+    /// The middleware of all tasks, the outermost first.
+    pub(crate) middleware: Around,
+    pub(crate) on_add: OnAdds,
+    pub(crate) observers: Observers,
     pub(crate) events: Events,
     pub(crate) waiters: Waiters,
     pub(crate) health: HealthMeter,
@@ -76,15 +84,20 @@ impl Core {
         instance: InstanceInfo,
         settings: Settings,
         queues: Queues,
+        hooks: Hooks,
         (seam, runtime): (Seam, Handle),
         #[cfg(feature = "testing")] staged: Arc<super::staged::Staged>,
     ) -> Self {
+        let observers = Observers::new(seam.clone(), hooks.observers);
         Self {
             store: guarded(store),
             instance,
             settings,
             queues,
-            events: Events::new(seam.clone()),
+            middleware: hooks.middleware,
+            on_add: hooks.on_add,
+            events: Events::new(seam.clone(), observers.clone()),
+            observers,
             waiters: Waiters::default(),
             health: HealthMeter::new(seam.clone()),
             runs: Runs::default(),
@@ -158,10 +171,10 @@ impl Core {
     /// Tells subscribers and waiting callers that a pending task was cancelled.
     pub(crate) async fn announce_cancelled(&self, id: TaskId) {
         self.waiters.ended_somehow(id);
-        if self.events.has_subscribers()
+        if self.events.want(EventKind::Cancelled)
             && let Ok(Some(task)) = self.store.get(id).await
         {
-            self.events.send_named(id, &task.name, || TaskEventKind::Cancelled);
+            self.events.of_record(&task, TaskEventKind::Cancelled);
         }
     }
 
@@ -190,12 +203,29 @@ impl Core {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Checks a task against every limit and looks up its queue. Returns it ready to be inserted.
-    pub(crate) fn prepare(&self, task: NewTask, start: Start) -> Result<InsertTask, AddError> {
-        task.check()?;
-        let (max_size, record_rejected) = self.queues.admission(&task.queue)?;
+    /// Calls the hooks on adds, then checks the task against every limit and looks up its queue. Returns it ready to be
+    /// inserted, and held if it `may_be_held`.
+    pub(crate) fn prepare(&self, mut task: NewTask, may_be_held: bool) -> Result<InsertTask, AddError> {
+        let admitted = self.hooked(&mut task).and_then(|()| {
+            task.check()?;
+            self.queues.admission(&task.queue)
+        });
+        let (max_size, record_rejected) = admitted.inspect_err(|error| self.rejected(&task, error))?;
+        let start = if may_be_held && !task.eager { Start::Hold } else { Start::Wait };
         let mut insert = InsertTask::new(task, start);
         (insert.max_size, insert.record_rejected) = (max_size, record_rejected);
         Ok(insert)
+    }
+
+    /// Calls the hooks on adds.
+    pub(crate) fn hooked(&self, task: &mut NewTask) -> Result<(), AddError> {
+        if self.on_add.is_empty() { Ok(()) } else { self.on_add.call(task) }
+    }
+
+    /// Sends the event of a refused add.
+    pub(crate) fn rejected(&self, task: &NewTask, error: &AddError) {
+        if self.events.want(EventKind::Rejected) {
+            self.events.of_new(task.id, task, TaskEventKind::Rejected { error: error.to_string() });
+        }
     }
 }

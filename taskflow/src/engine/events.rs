@@ -1,16 +1,20 @@
-//! Sends task events to subscribers.
+//! Sends task events to subscribers and observers.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
-use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Notify, broadcast};
 
-use crate::model::{TaskEvent, TaskEventKind, TaskId};
-use crate::seam::Seam;
+use super::observers::Observers;
+use crate::model::{AttemptOutcome, EventKind, NewTask, Tags, TaskEvent, TaskEventKind, TaskId, TaskRecord};
+use crate::seam::{Instant, Seam};
+use crate::store::Claimed;
 
-/// Sends task events to subscribers.
+/// Sends task events to subscribers and observers.
 #[derive(Debug)]
 pub(crate) struct Events {
     seam: Seam,
@@ -18,6 +22,10 @@ pub(crate) struct Events {
     /// Shared with each subscriber, so that its count shows whether there is one. This is checked for every task, and the
     /// channel would take a lock for it.
     listening: Arc<()>,
+    observers: Observers,
+    /// The parts of the engine that are about to send events of what they have stored.
+    telling: AtomicUsize,
+    told: Notify,
     /// Adds in flight, not announced to subscribers yet: a run may start before the add is answered.
     unannounced: Mutex<HashSet<TaskId>>,
 }
@@ -48,11 +56,14 @@ impl Events {
     /// How many events a subscriber may be behind before it misses some.
     const CAPACITY: usize = 4096;
 
-    pub(crate) fn new(seam: Seam) -> Self {
+    pub(crate) fn new(seam: Seam, observers: Observers) -> Self {
         Self {
             seam,
             subscribers: broadcast::channel(Self::CAPACITY).0,
             listening: Arc::default(),
+            observers,
+            telling: AtomicUsize::new(0),
+            told: Notify::new(),
             unannounced: Mutex::default(),
         }
     }
@@ -62,49 +73,135 @@ impl Events {
         Subscriber { events: self.subscribers.subscribe(), _listening }
     }
 
-    pub(crate) fn has_subscribers(&self) -> bool {
+    fn has_subscribers(&self) -> bool {
         Arc::strong_count(&self.listening) > 1
     }
 
-    /// Sends an event, if there are subscribers.
-    pub(crate) fn send(&self, id: TaskId, name: &Arc<str>, kind: impl FnOnce() -> TaskEventKind) {
-        if self.has_subscribers() {
-            // The only possible error is that no subscriber is left.
-            let _ = self.subscribers.send(TaskEvent::at(self.seam.now(), id, name.clone(), kind()));
+    /// Whether there is a subscriber, or an observer that wants any event.
+    pub(crate) fn has_listeners(&self) -> bool {
+        self.observers.want_some() || self.has_subscribers()
+    }
+
+    /// Whether a subscriber or an observer wants events of this kind.
+    pub(crate) fn want(&self, kind: EventKind) -> bool {
+        self.observers.want(kind) || self.has_subscribers()
+    }
+
+    /// Sends an event of this kind, if a subscriber or an observer wants it. `make` gets the time.
+    pub(crate) fn send(&self, kind: EventKind, make: impl FnOnce(SystemTime) -> TaskEvent) {
+        if self.want(kind) {
+            let event = make(self.seam.now());
+            self.observers.put(&event);
+            if self.has_subscribers() {
+                // The only possible error is that no subscriber is left.
+                let _ = self.subscribers.send(event);
+            }
         }
     }
 
-    /// Announces tasks that are about to be added. Returns whether there are subscribers; if so, the caller must call
+    /// Announces tasks that are about to be added. Returns whether somebody wants to hear of it; if so, the caller must call
     /// [`added`](Self::added) for each task.
     pub(crate) fn adding(&self, ids: impl Iterator<Item = TaskId>) -> bool {
-        let listening = self.has_subscribers();
+        let listening = self.want(EventKind::Added);
         if listening {
             self.unannounced.lock().extend(ids);
         }
         listening
     }
 
-    /// Completes an announced add. Sends the added event if `name` is given, which means that a task was added.
-    pub(crate) fn added(&self, id: TaskId, name: Option<&str>) {
+    /// Completes an announced add. Sends the added event if `task` is given, which means that a task was added.
+    pub(crate) fn added(&self, id: TaskId, task: Option<&NewTask>) {
         if self.unannounced.lock().remove(&id)
-            && let Some(name) = name
+            && let Some(task) = task
         {
-            self.send_named(id, name, || TaskEventKind::Added);
+            self.of_new(id, task, TaskEventKind::Added);
         }
+    }
+
+    /// Sends an event of a task that has no record yet.
+    pub(crate) fn of_new(&self, id: TaskId, task: &NewTask, kind: TaskEventKind) {
+        self.send(kind.kind(), |at| {
+            let mut event = TaskEvent::at(at, id, Arc::from(&*task.name), kind);
+            event.queue = Arc::from(&*task.queue);
+            event.tags = Tags::from(&task.tags);
+            event
+        });
     }
 
     /// Sends the started event of an attempt. If the add has not been answered yet, its added event is sent first.
-    pub(crate) fn started(&self, id: TaskId, name: &Arc<str>, attempt: u32) {
-        if self.has_subscribers() {
-            self.added(id, Some(name));
-            self.send(id, name, || TaskEventKind::Started { attempt });
+    pub(crate) fn started(&self, task: &Claimed, tags: &Tags) {
+        if !(self.want(EventKind::Started) || self.want(EventKind::Added)) {
+            return;
         }
+        let event = |at, kind| {
+            let mut event = TaskEvent::at(at, task.run.id, task.name.clone(), kind);
+            (event.queue, event.tags) = (task.queue.clone(), tags.clone());
+            event
+        };
+        if self.unannounced.lock().remove(&task.run.id) {
+            self.send(EventKind::Added, |at| event(at, TaskEventKind::Added));
+        }
+        self.send(EventKind::Started, |at| {
+            let attempt = task.attempt;
+            let mut started = event(at, TaskEventKind::Started { attempt });
+            started.attempt = attempt;
+            started
+        });
     }
 
-    /// Like [`send`](Self::send), for a name that is not shared yet.
-    pub(crate) fn send_named(&self, id: TaskId, name: &str, kind: impl FnOnce() -> TaskEventKind) {
-        if self.has_subscribers() {
-            self.send(id, &Arc::from(name), kind);
+    /// Sends the event of a task whose record was read. An attempt that was lost is the one that the event is about.
+    pub(crate) fn of_record(&self, record: &TaskRecord, kind: TaskEventKind) {
+        let lost = match kind {
+            TaskEventKind::Lost => record.attempts.iter().rfind(|it| it.outcome == AttemptOutcome::Lost),
+            _ => None,
+        };
+        self.send(kind.kind(), |at| {
+            let mut event = TaskEvent::at(at, record.id, Arc::from(&*record.name), kind);
+            event.queue = Arc::from(&*record.queue);
+            event.attempt = lost.map_or(record.attempt, |lost| lost.number);
+            event.tags = Tags::from(&record.tags);
+            event
+        });
+    }
+
+    /// Begins to store what events tell of. A [`flush`](Self::flush) waits until this has been dropped.
+    pub(crate) fn telling(&self) -> Telling<'_> {
+        self.telling.fetch_add(1, Ordering::SeqCst);
+        Telling(self)
+    }
+
+    /// Waits until the observers have heard of all events, but no longer than until `by`.
+    pub(crate) async fn flush(&self, by: Instant) {
+        if self.observers.want_some() {
+            let all_told = async {
+                loop {
+                    let told = self.told.notified();
+                    if self.telling.load(Ordering::SeqCst) == 0 {
+                        return;
+                    }
+                    told.await;
+                }
+            };
+            let _ = self.seam.timeout_at(by, all_told).await;
         }
+        self.observers.flush(by).await;
+    }
+}
+
+/// A part of the engine is about to send events.
+#[derive(Debug)]
+pub(crate) struct Telling<'a>(&'a Events);
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        if self.0.telling.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.told.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.observers.close();
     }
 }

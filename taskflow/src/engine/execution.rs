@@ -1,28 +1,24 @@
 //! Runs one claimed task, from decoding its stored arguments to its result.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio_util::sync::{CancellationToken, DropGuard};
+
 use super::blocking::BlockingPool;
+use super::body_end::{BodyEnd, limit, within};
 use super::core::Core;
-use super::panics;
-use super::retry;
-use super::run::{Admitted, Ended};
+use super::middleware;
+use super::run::{Admitted, Ended, Ran};
 use super::runs::StopReason;
 use super::slots::Permit;
-use crate::model::{AttemptOutcome, time};
+use crate::model::{TaskMiddleware, time};
 use crate::observe::CellId;
-use crate::seam::{Instant, Seam, Sleep};
+use crate::seam::{Instant, Seam};
 use crate::store::{Claimed, Finish, FinishKind};
-use crate::task::{
-    BlockingBody, BoxFuture, Prepare, RunError, RunTask, Said, Steering, TaskContext, TaskOutcome,
-};
-
-/// The delay before a synchronous task is claimed again after no thread could be started for it.
-const NO_THREAD: Duration = Duration::from_secs(1);
+use crate::task::{BlockingBody, BoxFuture, Prepare, RunTask, Said, TaskContext, TaskOutcome};
 
 /// Starts a task. When its body has ended, calls `then` with the end of the run and the time the body took.
 pub(super) fn begin(
@@ -37,12 +33,13 @@ pub(super) fn begin(
         context.set_timeout(core.seam.now(), timeout);
     }
     core.runs.begin();
-    core.events.started(task.run.id, &task.name, task.attempt);
+    core.events.started(&task, context.shared_tags());
+    let own = descriptor.config().middleware;
     let executing = Executing { core: core.clone(), context, cell };
     match descriptor.run() {
-        RunTask::Async(prepare) => core.spawn(run(executing, prepare, task, permit, then)),
+        RunTask::Async(prepare) => core.spawn(run(executing, own, prepare, task, permit, then)),
         RunTask::Blocking(prepare) => {
-            core.spawn(run_blocking(executing, pool.clone(), prepare, task, permit, then))
+            core.spawn(run_blocking(executing, own, pool.clone(), prepare, task, permit, then))
         }
     };
 }
@@ -65,6 +62,11 @@ impl Executing {
         now
     }
 
+    /// Whether middleware is around this run.
+    fn is_wrapped(&self, own: &[TaskMiddleware]) -> bool {
+        !self.core.middleware.is_empty() || !own.is_empty()
+    }
+
     fn end_body(&self) {
         if self.context.end_body() {
             self.core.runs.executed();
@@ -82,6 +84,7 @@ impl Drop for Executing {
 #[expect(clippy::manual_async_fn, reason = "an async function holds what it is given twice, for each run")]
 fn run(
     executing: Executing,
+    own: &'static [TaskMiddleware],
     prepare: Prepare<BoxFuture<'static, TaskOutcome>>,
     task: Claimed,
     permit: Permit,
@@ -89,23 +92,41 @@ fn run(
 ) -> impl Future<Output = ()> + Send {
     async move {
         let since = executing.started(&task);
-        let kind = match prepared(prepare, &executing.context, &task) {
-            #[cfg(feature = "testing")]
-            Ok(body) => drive(executing.core.staged.body(&task.name, body), &executing, &task, since).await,
-            #[cfg(not(feature = "testing"))]
-            Ok(body) => drive(body, &executing, &task, since).await,
-            Err(kind) => Some(kind),
+        let kind = if executing.is_wrapped(own) {
+            // In a box: without middleware no run reserves memory for it.
+            let Executing { core, context, .. } = &executing;
+            let body = body(&executing, prepare, &task, since);
+            Box::pin(middleware::around(core, context, own, &task, since, body)).await
+        } else {
+            body(&executing, prepare, &task, since).await.finish(&task, &executing.context)
         };
         executing.end_body();
         let words = executing.context.final_report().await;
         let took = executing.core.seam.since(since);
-        then(ended(task, executing.cell, permit, kind, words), took);
+        then(ended(task, &executing.context, executing.cell, permit, kind, (words, took)), took);
+    }
+}
+
+/// Prepares an async body and drives it to its end.
+async fn body(
+    executing: &Executing,
+    prepare: Prepare<BoxFuture<'static, TaskOutcome>>,
+    task: &Claimed,
+    since: Instant,
+) -> BodyEnd {
+    match prepared(prepare, &executing.context, task) {
+        #[cfg(feature = "testing")]
+        Ok(body) => drive(executing.core.staged.body(&task.name, body), executing, task, since).await,
+        #[cfg(not(feature = "testing"))]
+        Ok(body) => drive(body, executing, task, since).await,
+        Err(end) => end,
     }
 }
 
 /// Runs a synchronous task on a thread of the pool, waits for it, and hands its end to `then`.
 async fn run_blocking(
     executing: Executing,
+    own: &'static [TaskMiddleware],
     pool: BlockingPool,
     prepare: Prepare<BlockingBody>,
     task: Claimed,
@@ -113,57 +134,99 @@ async fn run_blocking(
     then: impl FnOnce(Ended, Duration) + Send,
 ) {
     let (context, cell, since) = (executing.context.clone(), executing.cell, executing.started(&task));
-    let seam = executing.core.seam.clone();
-    let kind = match prepared(prepare, &context, &task) {
-        #[cfg(feature = "testing")]
-        Ok(body) => {
-            let body = executing.core.staged.blocking(&task.name, &context, body);
-            attend(&pool, body, &context, &task, executing).await
-        }
-        #[cfg(not(feature = "testing"))]
-        Ok(body) => attend(&pool, body, &context, &task, executing).await,
-        Err(kind) => {
-            drop(executing);
-            Some(kind)
-        }
+    let core = executing.core.clone();
+    let kind = if executing.is_wrapped(own) {
+        // The middleware and the thread share it: the run ends when both are over.
+        let (executing, thread) = (Arc::new(executing), Thread::default());
+        let running = (since, (executing.clone(), thread.begin()));
+        let body = blocking_body(&core, &pool, prepare, &context, &task, running);
+        let kind = Box::pin(middleware::around(&core, &context, own, &task, since, body)).await;
+        // A middleware may have dropped the future of the body, which goes on.
+        thread.is_over().await;
+        kind
+    } else {
+        blocking_body(&core, &pool, prepare, &context, &task, (since, executing))
+            .await
+            .finish(&task, &context)
     };
     let words = context.final_report().await;
-    then(ended(task, cell, permit, kind, words), seam.since(since));
+    let took = core.seam.since(since);
+    then(ended(task, &context, cell, permit, kind, (words, took)), took);
+}
+
+/// Prepares a synchronous body and waits until its thread has run it. `running` is dropped when the body has returned.
+async fn blocking_body(
+    core: &Core,
+    pool: &BlockingPool,
+    prepare: Prepare<BlockingBody>,
+    context: &TaskContext,
+    task: &Claimed,
+    (since, running): (Instant, impl Send + 'static),
+) -> BodyEnd {
+    match prepared(prepare, context, task) {
+        #[cfg(feature = "testing")]
+        Ok(body) => {
+            let body = core.staged.blocking(&task.name, context, body);
+            attend(&core.seam, pool, body, context, task, (since, running)).await
+        }
+        #[cfg(not(feature = "testing"))]
+        Ok(body) => attend(&core.seam, pool, body, context, task, (since, running)).await,
+        Err(end) => end,
+    }
+}
+
+/// Shows whether a thread still runs a synchronous body.
+#[derive(Default)]
+struct Thread(CancellationToken);
+
+impl Thread {
+    /// The body is over when this has been dropped.
+    fn begin(&self) -> DropGuard {
+        self.0.clone().drop_guard()
+    }
+
+    async fn is_over(&self) {
+        self.0.cancelled().await;
+    }
 }
 
 /// The end of a run, with the progress and log lines that have not been stored yet.
-fn ended(task: Claimed, cell: CellId, permit: Permit, kind: Option<FinishKind>, words: Said) -> Ended {
+fn ended(
+    task: Claimed,
+    context: &TaskContext,
+    cell: CellId,
+    permit: Permit,
+    kind: Option<FinishKind>,
+    (words, took): (Said, Duration),
+) -> Ended {
     let finish = kind.map(|kind| {
         let mut finish = Finish::new(task.run, kind);
         (finish.progress, finish.lines) = (words.progress, words.lines);
         finish.lines_before = Some(words.lines_before);
         finish
     });
-    Ended { run: task.run, name: task.name, cell, permit, finish }
+    let tags = context.shared_tags().clone();
+    let ran = Ran { queue: task.queue, attempt: task.attempt, took: Some(took), tags };
+    Ended { run: task.run, name: task.name, ran, cell, permit, finish }
 }
 
-/// Runs code of the task; a panic becomes an error with its text.
-fn within<T>(context: &TaskContext, code: impl FnOnce() -> T) -> Result<T, String> {
-    panics::catch(|| context.clone().sync_scope(code))
-}
-
-/// Prepares the body with its arguments. If that fails, returns how the run ends.
-fn prepared<B>(prepare: Prepare<B>, context: &TaskContext, task: &Claimed) -> Result<B, FinishKind> {
+/// Prepares the body with its arguments. If that fails, returns how the body ends.
+fn prepared<B>(prepare: Prepare<B>, context: &TaskContext, task: &Claimed) -> Result<B, BodyEnd> {
     match within(context, || prepare(context, &task.args)) {
         Ok(Ok(body)) => Ok(body),
-        Ok(Err(error)) => Err(not_begun(task, error)),
-        Err(panic) => Err(panicked(task, panic)),
+        Ok(Err(error)) => Err(error.into()),
+        Err(panic) => Err(BodyEnd::Panicked(panic)),
     }
 }
 
 /// Drives an async body: polls it until it is ready, or until it must stop and its time to clean up is over; then drops
-/// it. `None` means the run was lost.
+/// it.
 async fn drive(
     mut body: BoxFuture<'static, TaskOutcome>,
     executing: &Executing,
     task: &Claimed,
     since: Instant,
-) -> Option<FinishKind> {
+) -> BodyEnd {
     let (context, seam) = (&executing.context, &executing.core.seam);
     let mut polled = poll_fn(|cx| {
         if context.stop().is_lost() {
@@ -179,7 +242,7 @@ async fn drive(
         biased;
         ended = &mut polled => Some(ended),
         () = context.stop().asked() => None,
-        () = limit(seam, task) => {
+        () = limit(seam, task, since) => {
             context.stop().ask(StopReason::Timeout);
             None
         }
@@ -195,16 +258,16 @@ async fn drive(
             if let Err(panic) = ended {
                 tracing::warn!(task = %task.run.id, name = %task.name, "{panic} (after the task was asked to stop)");
             }
-            cut_short(task, context)
+            BodyEnd::CutShort
         }
-        Some(Ok(outcome)) => Some(returned(task, outcome)),
-        Some(Err(panic)) => Some(panicked(task, panic)),
+        Some(Ok(outcome)) => BodyEnd::Returned(outcome),
+        Some(Err(panic)) => BodyEnd::Panicked(panic),
         None => {
             // Dropping runs the task's destructors, which are its code too. A body that has ended has already run them.
             if let Err(panic) = within(context, || drop(body)) {
                 tracing::warn!(task = %task.run.id, name = %task.name, "{panic} (while the task was being dropped)");
             }
-            cut_short(task, context)
+            BodyEnd::CutShort
         }
     }
 }
@@ -233,26 +296,27 @@ async fn clean_up<T>(
     }
 }
 
-/// Runs a synchronous body on a thread of the pool, asks it to stop at its timeout, and waits until it returns. `None`
-/// means the run was lost.
+/// Runs a synchronous body on a thread of the pool, asks it to stop at its timeout, and waits until it returns.
 async fn attend(
+    seam: &Seam,
     pool: &BlockingPool,
     body: BlockingBody,
     context: &TaskContext,
     task: &Claimed,
-    executing: Executing,
-) -> Option<FinishKind> {
-    let seam = &executing.core.seam.clone();
+    (since, running): (Instant, impl Send + 'static),
+) -> BodyEnd {
+    let its_context = context.clone();
     let mut returns = pool.run(move || {
-        let returned = within(&executing.context, body);
+        let returned = within(&its_context, body);
+        drop(its_context);
         // Dropped on the thread, which goes on even if this future is dropped.
-        drop(executing);
+        drop(running);
         returned
     });
     let ended = tokio::select! {
         biased;
         ended = &mut returns => ended,
-        () = limit(seam, task) => {
+        () = limit(seam, task, since) => {
             context.stop().ask(StopReason::Timeout);
             tracing::warn!(
                 task = %task.run.id, name = %task.name,
@@ -263,71 +327,22 @@ async fn attend(
     };
     let noticed = context.noticed_stop();
     match context.stop().reason() {
-        Some(StopReason::Lost) => return None,
+        Some(StopReason::Lost) => return BodyEnd::Lost,
         _ if ended.is_err() => {
             tracing::warn!(
                 task = %task.run.id, name = %task.name,
                 "no thread could be started for a synchronous task: it goes back to the queue without having started"
             );
-            return Some(FinishKind::GiveBack { delay: NO_THREAD, outcome: None });
+            return BodyEnd::NoThread;
         }
-        Some(StopReason::Timeout) => return cut_short(task, context),
+        Some(StopReason::Timeout) => return BodyEnd::CutShort,
         // It returned because it was asked to.
-        Some(_) if noticed => return cut_short(task, context),
+        Some(_) if noticed => return BodyEnd::CutShort,
         _ => {}
     }
     match ended {
-        Ok(Ok(outcome)) => Some(returned(task, outcome)),
-        Ok(Err(panic)) => Some(panicked(task, panic)),
-        Err(_) => None,
-    }
-}
-
-/// Resolves at the task's timeout. Most tasks have none, and then no timer is created.
-async fn limit(seam: &Seam, task: &Claimed) {
-    let sleep: Option<Pin<Box<Sleep>>> = task.policy.timeout.map(|limit| Box::pin(seam.sleep(limit)));
-    match sleep {
-        Some(sleep) => sleep.await,
-        None => std::future::pending().await,
-    }
-}
-
-fn cut_short(task: &Claimed, context: &TaskContext) -> Option<FinishKind> {
-    match context.stop().reason() {
-        Some(StopReason::Lost) => None,
-        Some(StopReason::Cancel) => Some(retry::after_cancel()),
-        Some(StopReason::Timeout) => {
-            let limit = task.policy.timeout.unwrap_or_default();
-            let error = format!("timed out: it took longer than its timeout of {limit:?}");
-            Some(retry::after_failure(task, AttemptOutcome::TimedOut, error, Steering::Policy))
-        }
-        Some(StopReason::LeaseEnding) => Some(retry::after_interruption(
-            task,
-            "because its lease could not be renewed: the store did not answer",
-        )),
-        Some(StopReason::Shutdown) | None => Some(retry::after_interruption(task, "by a shutdown")),
-    }
-}
-
-fn returned(task: &Claimed, outcome: TaskOutcome) -> FinishKind {
-    match outcome {
-        TaskOutcome::Success { result } => FinishKind::Success { result },
-        TaskOutcome::Failure { error, steering } => {
-            retry::after_failure(task, AttemptOutcome::Failed, error, steering)
-        }
-    }
-}
-
-fn panicked(task: &Claimed, panic: String) -> FinishKind {
-    retry::after_failure(task, AttemptOutcome::Panicked, panic, Steering::Policy)
-}
-
-fn not_begun(task: &Claimed, error: RunError) -> FinishKind {
-    match error {
-        // No further attempt would succeed. The stored arguments stay as they are, for a program that can decode them.
-        RunError::Arguments(error) => retry::after_refusal(error),
-        RunError::Injection(error) => {
-            retry::after_failure(task, AttemptOutcome::Failed, error, Steering::Policy)
-        }
+        Ok(Ok(outcome)) => BodyEnd::Returned(outcome),
+        Ok(Err(panic)) => BodyEnd::Panicked(panic),
+        Err(_) => BodyEnd::NoThread,
     }
 }

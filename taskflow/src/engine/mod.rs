@@ -8,6 +8,8 @@
 //!
 //! Beside them:
 //!
+//! - [`middleware`] is around the body of a task that has some; [`hooks`] holds the code that the user gave to the builder.
+//! - [`observers`] tells the observers of [`events`], on a thread of its own.
 //! - [`lease`] renews the leases of runs on a thread of its own, and shows other processes that this one is alive.
 //! - [`recovery`] recovers runs that other processes lost.
 //! - [`reporter`] stores the progress and log lines of running tasks.
@@ -27,6 +29,7 @@
 pub(crate) mod adder;
 pub(crate) mod backoff;
 pub(crate) mod blocking;
+mod body_end;
 pub(crate) mod catalogue;
 pub(crate) mod completion;
 pub(crate) mod core;
@@ -37,9 +40,12 @@ pub(crate) mod execution;
 mod guarded;
 pub(crate) mod health;
 pub(crate) mod holds;
+pub(crate) mod hooks;
 pub(crate) mod joining;
 pub(crate) mod lease;
 pub(crate) mod listener;
+mod middleware;
+pub(crate) mod observers;
 pub(crate) mod panics;
 mod prefetch;
 pub(crate) mod presence;

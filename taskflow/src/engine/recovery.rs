@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::backoff::jittered;
 use super::core::Core;
 use super::worker::Worker;
-use crate::model::{StoreError, TaskEventKind, TaskStatus};
+use crate::model::{StoreError, TaskEvent, TaskEventKind, TaskStatus};
 use crate::observe::Counter;
-use crate::store::RecoveredFrom;
+use crate::store::{Recovered, RecoveredFrom};
 
 /// Recovers lost runs until the process ends. A process that runs no tasks does so too: its callers may wait for them.
 pub(crate) async fn watch(core: Arc<Core>, worker: Option<Arc<Worker>>) {
@@ -49,19 +49,32 @@ pub(crate) async fn recover(core: &Core) -> Result<bool, StoreError> {
                 RecoveredFrom::Run => {
                     tracing::warn!(task = %id, %name, status = %task.status, "a run was lost with its process");
                     core.meter.count(core.meter.cell_by_name(name), Counter::Lost);
-                    core.events.send(id, name, || TaskEventKind::Lost);
+                    tell(core, &task, TaskEventKind::Lost).await;
                 }
             }
             let ended = match task.status {
-                TaskStatus::Failed => Some(TaskEventKind::Failed { error: task.error.unwrap_or_default() }),
+                TaskStatus::Failed => {
+                    Some(TaskEventKind::Failed { error: task.error.clone().unwrap_or_default() })
+                }
                 TaskStatus::Interrupted => Some(TaskEventKind::Interrupted),
                 TaskStatus::Cancelled => Some(TaskEventKind::Cancelled),
                 _ => None,
             };
             if let Some(kind) = ended {
-                core.events.send(task.id, &task.name, || kind);
+                tell(core, &task, kind).await;
                 core.waiters.ended_somehow(task.id);
             }
         }
+    }
+}
+
+/// Sends an event of a recovered task. Its record is read only if somebody listens.
+async fn tell(core: &Core, task: &Recovered, kind: TaskEventKind) {
+    if !core.events.want(kind.kind()) {
+        return;
+    }
+    match core.store.get(task.id).await {
+        Ok(Some(record)) => core.events.of_record(&record, kind),
+        _ => core.events.send(kind.kind(), |at| TaskEvent::at(at, task.id, task.name.clone(), kind)),
     }
 }

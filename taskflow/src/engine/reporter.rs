@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::panics::caught;
+use super::run::Ran;
 use super::worker::Worker;
+use crate::model::{EventKind, LogLine};
 use crate::store::Report;
+use crate::task::TaskContext;
 
 /// How long progress and log lines collect before they are stored.
 const COLLECT: Duration = Duration::from_millis(200);
@@ -36,12 +39,25 @@ pub(crate) async fn report(worker: Arc<Worker>) {
         // A stale report belongs to a run whose lease is lost, which its renewal reports too.
         let answer = caught(core.call("a report", core.store.report(Arc::new(reports)))).await;
         let is_stored = matches!(answer, Ok(Ok(_)));
-        for (context, said) in with_reports {
+        for (at, (context, said)) in with_reports.into_iter().enumerate() {
+            if core.events.want(EventKind::Log)
+                && matches!(&answer, Ok(Ok(stored)) if stored.get(at) == Some(&true))
+            {
+                tell(&worker, &context, &said.lines);
+            }
             context.reported(said, is_stored);
         }
         if let Err(panic) = answer {
             // Recorded here and not by the supervision: the reporting runs wait for the answer above.
             core.health.restarted("the reporter", &panic);
         }
+    }
+}
+
+/// Sends the events of lines that have been stored.
+fn tell(worker: &Worker, context: &TaskContext, lines: &[LogLine]) {
+    let (ran, name) = (Ran::of(context), Arc::<str>::from(context.name()));
+    for line in lines {
+        worker.core.events.send(EventKind::Log, |_| ran.line(context.id(), name.clone(), line));
     }
 }

@@ -55,11 +55,6 @@ pub(crate) fn after_interruption(task: &Claimed, why: &str) -> FinishKind {
     }
 }
 
-/// Ends a task whose attempt could not start and that no retry can fix.
-pub(crate) fn after_refusal(error: String) -> FinishKind {
-    FinishKind::End { status: TaskStatus::Failed, outcome: AttemptOutcome::Failed, error: shortened(error) }
-}
-
 /// Shortens an error to the stored length. A shortened error says so.
 pub(crate) fn shortened(mut error: String) -> String {
     let length = error.len();

@@ -1,10 +1,11 @@
 //! A run in this process: before its body starts and after its body has ended.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::runs::{Live, StopReason};
 use super::slots::Permit;
+use crate::model::{LogLine, Tags, TaskEvent, TaskEventKind, TaskId};
 use crate::observe::CellId;
 use crate::seam::{Instant, Seam};
 use crate::store::{Claimed, Finish, FinishKind, RunRef};
@@ -32,9 +33,10 @@ impl Admitted {
         let context = TaskContext::new(ContextParts {
             id: task.run.id,
             name: known.key,
+            queue: task.queue.clone(),
             attempt: task.attempt,
             max_attempts: task.max_attempts,
-            tags: std::mem::take(&mut task.tags),
+            tags: std::mem::take(&mut task.tags).into(),
             scheduled_for: task.scheduled_for,
             env,
             // The line that reports the limit is itself allowed beyond the limit.
@@ -72,7 +74,15 @@ impl Admitted {
             _ => Some(FinishKind::GiveBack { delay: Duration::ZERO, outcome: None }),
         };
         let (run, cell) = (self.task.run, self.cell);
-        Ended { run, name: self.task.name, cell, permit, finish: kind.map(|kind| Finish::new(run, kind)) }
+        let ran = Ran::of(&self.context);
+        Ended {
+            run,
+            name: self.task.name,
+            ran,
+            cell,
+            permit,
+            finish: kind.map(|kind| Finish::new(run, kind)),
+        }
     }
 
     /// Whether the run was asked to stop before it started, or the task has expired.
@@ -86,11 +96,41 @@ impl Admitted {
 pub(crate) struct Ended {
     pub(crate) run: RunRef,
     pub(crate) name: Arc<str>,
+    pub(crate) ran: Ran,
     /// Where the meter counts this run.
     pub(crate) cell: CellId,
     pub(crate) permit: Permit,
     /// The result to store; `None` if the run was lost and this process may no longer end it.
     pub(crate) finish: Option<Finish>,
+}
+
+/// What events tell of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Ran {
+    pub(super) queue: Arc<str>,
+    pub(super) attempt: u32,
+    /// How long the body took; `None` if it has not begun.
+    pub(super) took: Option<Duration>,
+    pub(super) tags: Tags,
+}
+
+impl Ran {
+    pub(super) fn of(context: &TaskContext) -> Self {
+        let tags = context.shared_tags().clone();
+        Self { queue: context.shared_queue().clone(), attempt: context.attempt(), took: None, tags }
+    }
+
+    pub(super) fn event(&self, at: SystemTime, id: TaskId, name: Arc<str>, kind: TaskEventKind) -> TaskEvent {
+        let mut event = TaskEvent::at(at, id, name, kind);
+        (event.queue, event.attempt, event.tags) = (self.queue.clone(), self.attempt, self.tags.clone());
+        event
+    }
+
+    /// The event of a line that this run has logged.
+    pub(super) fn line(&self, id: TaskId, name: Arc<str>, line: &LogLine) -> TaskEvent {
+        let kind = TaskEventKind::Log { level: line.level, message: line.message.clone() };
+        self.event(line.at, id, name, kind)
+    }
 }
 
 /// The permits of these runs.

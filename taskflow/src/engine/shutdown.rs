@@ -68,7 +68,10 @@ impl Ending {
         self.drain(drained_by).await;
         let recorded_by =
             drained_by.min(core.seam.instant() + RECORD).max(core.seam.instant() + RECORD_LEAST);
-        if core.seam.timeout_at(recorded_by, statistics::flush(core)).await.is_err() {
+        // Observers have the rest of the whole time. All that they should hear of has been stored by now.
+        let told_by = drained_by.max(core.seam.instant() + RECORD_LEAST);
+        let record = core.seam.timeout_at(recorded_by, statistics::flush(core));
+        if tokio::join!(record, core.events.flush(told_by)).0.is_err() {
             tracing::debug!("the last statistics could not be written in time");
         }
         if report.abandoned > 0 {

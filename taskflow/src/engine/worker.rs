@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use super::blocking::BlockingPool;
 use super::core::Core;
 use super::execution;
-use super::run::{Admitted, Ended};
+use super::run::{Admitted, Ended, Ran};
 use super::slots::{Permit, Slots};
 use super::tally::Tally;
 use crate::model::NewTask;
@@ -134,7 +134,8 @@ impl Worker {
         let finish = Some(Finish::new(run, back));
         // It has not begun, so the meter counts nothing.
         let cell = CellId::REST;
-        self.end(Ended { run, name: Arc::from(&*task.name), cell, permit, finish }, Duration::ZERO);
+        let ran = Ran { queue: self.slots.queue(&permit), tags: (&task.tags).into(), ..Ran::default() };
+        self.end(Ended { run, name: Arc::from(&*task.name), ran, cell, permit, finish }, Duration::ZERO);
     }
 
     /// Starts a task in its slot.

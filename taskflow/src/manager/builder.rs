@@ -12,6 +12,7 @@ use super::starting::{could_not_be_opened, join, log_start, spawn, watch_others}
 use crate::engine::blocking::BlockingPool;
 use crate::engine::catalogue::{self, Catalogue, DeclaredQueue};
 use crate::engine::core::{Core, Settings};
+use crate::engine::hooks::Hooks;
 use crate::engine::joining::Starting;
 use crate::engine::queue_limits::Queues;
 use crate::engine::queue_watch;
@@ -62,6 +63,7 @@ pub struct TaskManagerBuilder {
     run_queues: Option<Vec<String>>,
     schedules: bool,
     stats: bool,
+    pub(super) hooks: Hooks,
     seam: Seam,
     #[cfg(feature = "testing")]
     staged: Arc<crate::engine::staged::Staged>,
@@ -85,6 +87,7 @@ impl Default for TaskManagerBuilder {
             run_queues: None,
             schedules: true,
             stats: true,
+            hooks: Hooks::default(),
             seam: Seam::default(),
             #[cfg(feature = "testing")]
             staged: Arc::default(),
@@ -410,6 +413,7 @@ impl TaskManagerBuilder {
             instance,
             settings,
             queues,
+            std::mem::take(&mut self.hooks),
             (seam, runtime),
             #[cfg(feature = "testing")]
             self.staged.clone(),

@@ -8,6 +8,7 @@ mod controls;
 mod documents;
 mod handle;
 mod hold;
+mod hooks;
 mod lifecycle;
 mod provided;
 mod queues;

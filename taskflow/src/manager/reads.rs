@@ -202,7 +202,9 @@ impl TaskManager {
     #[must_use]
     pub fn health(&self) -> Health {
         let (claimed, running) = self.0.core.runs.count();
-        self.0.core.health.show(claimed, running)
+        let mut health = self.0.core.health.show(claimed, running);
+        health.dropped_events = self.0.core.observers.dropped();
+        health
     }
 
     /// A stream of the task events of this process from now on. A subscriber that falls more than 4,096 events behind

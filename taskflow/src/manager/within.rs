@@ -4,7 +4,7 @@ use std::any::{Any, type_name};
 
 use super::{AddTask, TaskHandle, TaskManager};
 use crate::model::AddError;
-use crate::store::{InsertBatch, InsertGroup, Inserted, Refusal, Start, Store};
+use crate::store::{InsertBatch, InsertGroup, Inserted, Refusal, Store};
 
 impl<V> AddTask<V> {
     /// Adds the task through your own connection to the store's SQLite file, as part of the transaction that is open on
@@ -106,7 +106,7 @@ impl<V> AddTask<V> {
         if core.is_closed() {
             return Err(AddError::ShutDown);
         }
-        let group = InsertGroup::new(vec![core.prepare(task, Start::Wait)?]);
+        let group = InsertGroup::new(vec![core.prepare(task, false)?]);
         let batch = InsertBatch::new(core.instance.id, core.settings.lease, vec![group]);
         Ok((manager, batch))
     }

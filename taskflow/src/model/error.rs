@@ -219,6 +219,20 @@ pub enum AddError {
         /// Why it is invalid, and what is valid.
         message: String,
     },
+    /// A hook on adds ([`OnAdd`](crate::observe::OnAdd)) refused the task. Make this error with [`refused`](Self::refused).
+    #[error("the add was refused: {reason}")]
+    Refused {
+        /// Why.
+        reason: String,
+    },
+    /// A hook on adds panicked, so the task was not added. This is a bug of the hook.
+    #[error("the hook on adds `{hook}` {message}; the task was not added")]
+    Hook {
+        /// The type of the hook.
+        hook: &'static str,
+        /// The message and the place of the panic.
+        message: String,
+    },
     /// The manager has been shut down, or its process is ending.
     #[error("this task manager has been shut down: nothing can be added through it")]
     ShutDown,
@@ -237,6 +251,11 @@ pub enum AddError {
 }
 
 impl AddError {
+    /// The refusal of an add by a hook ([`OnAdd`](crate::observe::OnAdd)), with its reason.
+    pub fn refused(reason: impl fmt::Display) -> Self {
+        Self::Refused { reason: reason.to_string() }
+    }
+
     /// Whether the same add may succeed if it is made again later.
     #[must_use]
     pub fn is_transient(&self) -> bool {

@@ -79,6 +79,9 @@ pub struct Health {
     pub claimed: u64,
     /// Tasks that are running now.
     pub running: u64,
+    /// Events that were dropped because the [observers](crate::observe::Observer) of this process were too slow for them.
+    #[serde(default)]
+    pub dropped_events: u64,
 }
 
 impl Health {

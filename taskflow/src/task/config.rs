@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::RetryPolicy;
+use crate::model::{RetryPolicy, TaskMiddleware};
 
 /// The options of `#[task(..)]`, with defaults for those not given. Every add uses them unless it overrides them.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct TaskConfig {
     pub eager: bool,
     /// How often and when it is retried.
     pub policy: RetryPolicy,
+    /// Its own middleware, the outermost first.
+    pub(crate) middleware: &'static [TaskMiddleware],
 }
 
 /// Used by the code that the attribute generates, in a constant.
@@ -28,7 +30,15 @@ pub struct TaskConfig {
 impl TaskConfig {
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
-        Self { name, aliases: &[], priority: 0, queue: "default", eager: false, policy: RetryPolicy::DEFAULT }
+        Self {
+            name,
+            aliases: &[],
+            priority: 0,
+            queue: "default",
+            eager: false,
+            policy: RetryPolicy::DEFAULT,
+            middleware: &[],
+        }
     }
 
     #[must_use]
@@ -52,6 +62,12 @@ impl TaskConfig {
     #[must_use]
     pub const fn eager(mut self, eager: bool) -> Self {
         self.eager = eager;
+        self
+    }
+
+    #[must_use]
+    pub const fn middleware(mut self, middleware: &'static [TaskMiddleware]) -> Self {
+        self.middleware = middleware;
         self
     }
 

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{States, Stop};
-use crate::model::{LogLevel, LogLine, NewTask, Progress, TaskId};
+use crate::model::{Extensions, LogLevel, LogLine, NewTask, Progress, Tags, TaskId};
 use crate::seam::Seam;
 
 /// The context of a running task: its id, attempt and deadline, functions to log and to report progress, and the request to
@@ -40,6 +40,8 @@ pub struct TaskContext(Arc<Inner>);
 struct Inner {
     parts: ContextParts,
     deadline: OnceLock<SystemTime>,
+    /// What middleware puts in for the body.
+    extensions: OnceLock<Extensions>,
     stop: Stop,
     pending: Mutex<PendingReport>,
     /// Notified when a report has been stored or put back.
@@ -53,9 +55,10 @@ struct Inner {
 pub(crate) struct ContextParts {
     pub(crate) id: TaskId,
     pub(crate) name: &'static str,
+    pub(crate) queue: Arc<str>,
     pub(crate) attempt: u32,
     pub(crate) max_attempts: u32,
-    pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) tags: Tags,
     pub(crate) scheduled_for: Option<SystemTime>,
     pub(crate) env: Arc<RunEnv>,
     /// The number of log lines and of message bytes that this run may still log; `None` if an earlier run has already logged
@@ -130,6 +133,7 @@ impl TaskContext {
         Self(Arc::new(Inner {
             parts,
             deadline: OnceLock::new(),
+            extensions: OnceLock::new(),
             stop: Stop::default(),
             pending: Mutex::default(),
             reported: Notify::new(),
@@ -162,6 +166,17 @@ impl TaskContext {
         self.0.parts.name
     }
 
+    /// The queue that the task ran from.
+    #[must_use]
+    pub fn queue(&self) -> &str {
+        &self.0.parts.queue
+    }
+
+    /// The queue, to share it.
+    pub(crate) fn shared_queue(&self) -> &Arc<str> {
+        &self.0.parts.queue
+    }
+
     /// The number of this attempt: 1 for the first.
     #[must_use]
     pub fn attempt(&self) -> u32 {
@@ -178,6 +193,23 @@ impl TaskContext {
     #[must_use]
     pub fn tags(&self) -> &BTreeMap<String, String> {
         &self.0.parts.tags
+    }
+
+    /// The tags, to share them.
+    pub(crate) fn shared_tags(&self) -> &Tags {
+        &self.0.parts.tags
+    }
+
+    /// The value of this type that a [`Middleware`](crate::observe::Middleware) has put into the
+    /// [extensions](crate::observe::Run::extensions) of this run.
+    #[must_use]
+    pub fn extension<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.0.extensions.get()?.get()
+    }
+
+    /// The extensions, which only a run with middleware has.
+    pub(crate) fn extensions(&self) -> &Extensions {
+        self.0.extensions.get_or_init(Extensions::default)
     }
 
     /// When this attempt times out; `None` if it has no timeout.

@@ -1,13 +1,8 @@
 //! Task descriptors: tasks without their types, as the registry holds and the engine runs them.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 
-use super::{Needs, ScheduleSpec, TaskConfig, TaskContext, TaskOutcome};
-
-/// A boxed future.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+use super::{BoxFuture, Needs, ScheduleSpec, TaskConfig, TaskContext, TaskOutcome};
 
 /// A task without its types: its name, options and location, and how to run it. `#[task]` makes it, in a constant.
 #[derive(Clone, Copy, Debug)]

@@ -76,6 +76,18 @@ impl Stop {
         }
     }
 
+    /// Waits until this process no longer holds the run's lease.
+    pub(crate) async fn lost(&self) {
+        loop {
+            // Registered before the check, so that no request in between is missed.
+            let asked = self.asked.notified();
+            if self.is_lost() {
+                return;
+            }
+            asked.await;
+        }
+    }
+
     /// Waits until the run is asked to stop.
     pub(crate) async fn asked(&self) {
         // Registered before the check, so that no request in between is missed.

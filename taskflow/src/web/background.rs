@@ -97,7 +97,8 @@ impl IntoResponse for BackgroundTasksRejection {
     }
 }
 
-/// Answers 429 with `Retry-After` for a full queue and 413 for a task that is too large, both with the error's text. Answers
+/// Answers 429 with `Retry-After` for a full queue, 413 for a task that is too large, and 422 for a task that a hook refused,
+/// each with the error's text. Answers
 /// 503 for an unreachable store and 500 for a mistake in the program; their text goes only to the log.
 impl IntoResponse for AddError {
     fn into_response(self) -> Response {
@@ -120,8 +121,10 @@ fn status_code(error: &AddError) -> StatusCode {
         AddError::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
         AddError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         AddError::Store(_) | AddError::Unknown { .. } | AddError::ShutDown => StatusCode::SERVICE_UNAVAILABLE,
-        AddError::UnknownQueue { .. } | AddError::Argument { .. } | AddError::Option { .. } => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
+        AddError::Refused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        AddError::UnknownQueue { .. }
+        | AddError::Argument { .. }
+        | AddError::Option { .. }
+        | AddError::Hook { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

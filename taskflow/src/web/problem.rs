@@ -148,6 +148,8 @@ impl From<AdminError> for Problem {
             "key_taken" => (StatusCode::CONFLICT, "Another task has the key"),
             "not_ended" => (StatusCode::CONFLICT, "The task has not ended"),
             "queue_full" => (StatusCode::TOO_MANY_REQUESTS, "The queue is full"),
+            "refused" => (StatusCode::UNPROCESSABLE_ENTITY, "A hook of the program refused the task"),
+            "hook_failed" => (StatusCode::INTERNAL_SERVER_ERROR, "A hook of the program panicked"),
             "too_large" => (StatusCode::PAYLOAD_TOO_LARGE, "It is too large"),
             _ => return Self::degraded(detail),
         };

@@ -17,6 +17,31 @@ mod errors {
     }
 }
 
+mod around {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use taskflow::observe::{BoxFuture, Middleware, Next, Run, RunOutcome};
+
+    pub struct Quiet;
+
+    impl Middleware for Quiet {
+        fn run<'a>(&'a self, _: &'a Run, next: Next<'a>) -> BoxFuture<'a, RunOutcome> {
+            next.run()
+        }
+    }
+
+    pub struct Counter(AtomicU32);
+
+    pub static COUNTER: Counter = Counter(AtomicU32::new(0));
+
+    impl Middleware for Counter {
+        fn run<'a>(&'a self, _: &'a Run, next: Next<'a>) -> BoxFuture<'a, RunOutcome> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            next.run()
+        }
+    }
+}
+
 mod facade {
     pub use taskflow;
 }
@@ -36,11 +61,15 @@ mod facade {
     eager = false,
     requeue_on_interrupt,
     max_lost_runs = 10,
+    middleware = [around::Quiet, around::COUNTER],
     crate = facade::taskflow,
 )]
 async fn everything() -> Result<u8, errors::MailError> {
     Err(errors::MailError)
 }
+
+#[taskflow::task(middleware = [])]
+fn no_middleware() {}
 
 #[taskflow::task()]
 fn nothing() {}
@@ -69,5 +98,5 @@ tasks! {
 }
 
 fn main() {
-    let _ = (everything, nothing, generic_judge, first, second);
+    let _ = (everything, no_middleware, nothing, generic_judge, first, second);
 }

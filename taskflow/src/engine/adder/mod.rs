@@ -52,8 +52,7 @@ impl Adder {
             if let Some(hold_owner) = &hold_owner {
                 task.source = hold_owner.source();
             }
-            let start = if holds && !task.eager { Start::Hold } else { Start::Wait };
-            inserts.push(core.prepare(task, start)?);
+            inserts.push(core.prepare(task, holds)?);
         }
         let permits = self.permits(&mut inserts);
         let (reply, answer) = oneshot::channel();

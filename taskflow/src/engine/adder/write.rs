@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::group::{Group, Size};
 use super::queue::AddQueue;
 use crate::engine::backoff::Backoff;
+use crate::engine::core::Core;
 use crate::model::{AddError, NewTask, StoreError, StoreErrorKind};
 use crate::observe::{Counter, InRow, Meter};
 use crate::store::{InsertBatch, InsertGroup, Inserted, InsertedAs, Refusal, RunRef};
@@ -186,14 +187,16 @@ impl Writer {
             Err(Refusal::QueueFull { queue: name, max_size }) => {
                 queue.forget(group.announced, tasks);
                 queue.free(permits);
-                return group.answer(Err(AddError::QueueFull { queue: name, max_size }));
+                let full = AddError::QueueFull { queue: name, max_size };
+                refused(&queue.core, tasks, &full);
+                return group.answer(Err(full));
             }
         };
         let mut holds = Vec::new();
         for ((insert, inserted), permit) in tasks.tasks.iter().zip(&inserted).zip(permits.each()) {
             if group.announced {
-                let name = inserted.kind.is_new().then_some(&*insert.task.name);
-                queue.core.events.added(insert.task.id, name);
+                let task = inserted.kind.is_new().then_some(&insert.task);
+                queue.core.events.added(insert.task.id, task);
             }
             match (inserted.kind, permit, &queue.worker) {
                 (InsertedAs::Leased { fence }, Some(permit), Some(worker)) => {
@@ -227,6 +230,15 @@ impl Writer {
             let answer = group.error(error.clone());
             group.answer(Err(answer));
         }
+    }
+}
+
+/// Sends the event of a group that a full queue refused: of its first task in that queue.
+fn refused(core: &Core, tasks: &InsertGroup, full: &AddError) {
+    let AddError::QueueFull { queue, .. } = full else { return };
+    let in_queue = tasks.tasks.iter().find(|insert| insert.task.queue == **queue);
+    if let Some(insert) = in_queue {
+        core.rejected(&insert.task, full);
     }
 }
 

@@ -8,9 +8,9 @@ use tokio::sync::OnceCell;
 use super::Plan;
 use super::missed::{Due, Step};
 use crate::engine::worker::Worker;
-use crate::model::{StoreError, TaskEventKind, When};
+use crate::model::{AddError, NewTask, StoreError, TaskEventKind, When};
 use crate::observe::Counter;
-use crate::store::{Fire, Fired, InsertBatch, InsertGroup, InsertTask, ScheduleState, Start};
+use crate::store::{Fire, Fired, InsertBatch, InsertGroup, InsertTask, Refusal, ScheduleState, Start};
 use crate::task::Overlap;
 
 /// The state that all schedules of a process share.
@@ -87,17 +87,25 @@ impl Schedule {
         let Step { tick, runs, skipped } = step;
         let core = &self.shared.worker.core;
         let overlaps = runs && self.plan.overlap == Overlap::Skip && self.is_under_way().await?;
-        let batch = (runs && !overlaps).then(|| Arc::new(self.batch(When::At(tick))));
-        let mut fire = Fire::new(self.plan.name.clone(), tick, batch);
+        let (batch, refused) = match runs && !overlaps {
+            true => {
+                self.batch(When::At(tick)).map_or_else(|refused| (None, Some(refused)), |it| (Some(it), None))
+            }
+            false => (None, None),
+        };
+        let mut fire = Fire::new(self.plan.name.clone(), tick, batch.clone());
         fire.definition.clone_from(&self.plan.definition);
         fire.declared.clone_from(&self.plan.declared);
-        fire.skipped = skipped + u64::from(overlaps);
+        fire.skipped = skipped + u64::from(overlaps || refused.is_some());
         fire.ahead = self.plan.ticks.ahead(core.seam.now());
         let fired = core.store.fire(fire).await?;
         if fired.outcome().is_some() {
             self.announce_skipped(skipped, overlaps);
+            if let Some((task, error)) = refused {
+                self.announce_refused(&task, &error);
+            }
         }
-        self.announce(&fired);
+        self.announce(&fired, batch.as_deref());
         Ok(fired)
     }
 
@@ -115,14 +123,41 @@ impl Schedule {
         }
     }
 
-    pub(super) fn batch(&self, when: When) -> InsertBatch {
+    /// The batch with the task of a tick, or the task and why a hook refused it.
+    pub(super) fn batch(&self, when: When) -> Result<Arc<InsertBatch>, (Box<NewTask>, AddError)> {
         let core = &self.shared.worker.core;
-        let task = self.plan.task(when);
-        // A queue that this program does not know has no limits to enforce here.
-        let admission = core.queues.admission(&task.queue).unwrap_or_default();
+        let mut task = self.plan.task(when);
+        let queue = task.queue.clone();
+        let hooked = core.hooked(&mut task).and_then(|()| {
+            let admission = core.queues.admission(&task.queue);
+            match task.queue == queue {
+                // A queue that this program does not know has no limits to enforce here.
+                true => Ok(admission.unwrap_or_default()),
+                // But a hook may not move a task there.
+                false => admission,
+            }
+        });
+        let checked = match hooked {
+            // What was checked when the schedule was defined, a hook may have changed.
+            Ok(admission) if !core.on_add.is_empty() => task.check().map(|_| admission),
+            hooked => hooked,
+        };
+        let admission = match checked {
+            Ok(admission) => admission,
+            Err(error) => return Err((Box::new(task), error)),
+        };
         let mut insert = InsertTask::new(task, Start::Wait);
         (insert.max_size, insert.record_rejected) = admission;
-        InsertBatch::new(core.instance.id, core.settings.lease, vec![InsertGroup::new(vec![insert])])
+        let group = InsertGroup::new(vec![insert]);
+        Ok(Arc::new(InsertBatch::new(core.instance.id, core.settings.lease, vec![group])))
+    }
+
+    /// Reports a tick that a hook refused.
+    pub(super) fn announce_refused(&self, task: &NewTask, error: &AddError) {
+        let core = &self.shared.worker.core;
+        core.meter.count(core.meter.cell(&task.name, &task.queue), Counter::Rejected);
+        core.rejected(task, error);
+        tracing::warn!(schedule = self.plan.name, %error, "a hook refused the task of a tick; the tick is skipped");
     }
 
     pub(super) async fn state(&self) -> Result<ScheduleState, StoreError> {
@@ -136,23 +171,31 @@ impl Schedule {
         Ok(record.is_some_and(|record| !record.status.is_final()))
     }
 
-    fn count(&self, counter: Counter) {
-        let (task, meter) = (self.plan.task(When::Now), &self.shared.worker.core.meter);
-        meter.count(meter.cell(&task.name, &task.queue), counter);
-    }
-
-    pub(super) fn announce(&self, fired: &Fired) {
+    pub(super) fn announce(&self, fired: &Fired, batch: Option<&InsertBatch>) {
         let (worker, schedule) = (&self.shared.worker, &self.plan.name);
+        let core = &worker.core;
+        let task = batch.and_then(|batch| batch.groups.first()?.tasks.first()).map(|insert| &insert.task);
+        let count = |counter| {
+            if let Some(task) = task {
+                core.meter.count(core.meter.cell(&task.name, &task.queue), counter);
+            }
+        };
         match fired {
             Fired::Inserted(inserted) => {
                 if inserted.kind.is_new() {
-                    self.count(Counter::Added);
+                    count(Counter::Added);
                 }
-                worker.core.events.send_named(inserted.id, schedule, || TaskEventKind::Added);
+                if let Some(task) = task {
+                    core.events.of_new(inserted.id, task, TaskEventKind::Added);
+                }
                 worker.may_have_work();
             }
             Fired::Refused(refusal) => {
-                self.count(Counter::Rejected);
+                count(Counter::Rejected);
+                if let Some(task) = task {
+                    let Refusal::QueueFull { queue, max_size } = refusal.clone();
+                    core.rejected(task, &AddError::QueueFull { queue, max_size });
+                }
                 tracing::warn!(
                     schedule,
                     ?refusal,

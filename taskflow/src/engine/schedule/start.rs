@@ -1,6 +1,5 @@
 //! The start of a schedule, before its first tick: its startup run, and its declaration.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::fire::Schedule;
@@ -24,13 +23,20 @@ impl Schedule {
             let is_first = !instances.iter().filter(runs_schedule).any(is_marked);
             let after =
                 mark.map_or(own.started_at, |mark| own.started_at.max(mark + Duration::from_micros(1)));
-            let batch = is_first.then(|| Arc::new(self.batch(When::Now)));
-            let mut fire = Fire::new(self.plan.name.clone(), after, batch);
+            let (batch, refused) = match is_first.then(|| self.batch(When::Now)) {
+                Some(Ok(batch)) => (Some(batch), None),
+                Some(Err(refused)) => (None, Some(refused)),
+                None => (None, None),
+            };
+            let mut fire = Fire::new(self.plan.name.clone(), after, batch.clone());
             fire.after = FireAfter::Start(mark);
             match core.store.fire(fire).await? {
                 Fired::Before => {}
                 fired => {
-                    self.announce(&fired);
+                    if let Some((task, error)) = refused {
+                        self.announce_refused(&task, &error);
+                    }
+                    self.announce(&fired, batch.as_deref());
                     return Ok(());
                 }
             }

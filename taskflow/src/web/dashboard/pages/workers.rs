@@ -130,6 +130,9 @@ fn health(health: Health, now: SystemTime) -> Vec<Fact> {
         fact("Lost leases", number(health.lost_leases)),
         fact("Late writes refused", number(health.stale_writes)),
     ];
+    if health.dropped_events > 0 {
+        facts.push(fact("Events that observers missed", number(health.dropped_events)));
+    }
     if let Some(panic) = health.last_engine_panic {
         facts.push(fact("Engine panics", format!("{}, the last: {panic}", number(health.engine_restarts))));
     }

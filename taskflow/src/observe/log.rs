@@ -1,0 +1,139 @@
+//! An observer that writes a line for each event.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::mem;
+
+use parking_lot::Mutex;
+
+use super::line::{self, COLLECT};
+use super::{Interest, Observer};
+use crate::model::{LogLevel, TaskEvent, TaskEventKind};
+
+/// Writes each event as one line of JSON, or as a `tracing` event.
+///
+/// ```
+/// use taskflow::{LogLevel, TaskManager};
+/// use taskflow::observe::{Interest, LogObserver};
+///
+/// let builder = TaskManager::builder()
+///     .observer(LogObserver::stderr().interest(Interest::ALL.min_level(LogLevel::Warn)));
+/// # drop(builder);
+/// ```
+///
+/// A line has `at`, `level`, `event`, `id`, `name`, `queue` and `attempt`, and as far as they apply `duration` and `delay` in
+/// seconds, `error`, `message` and `tags`:
+///
+/// ```json
+/// {"at":"2026-03-01T09:30:00.000125Z","level":"info","event":"succeeded","id":"0197c7a8-2f5e-7cc0-8a4f-4d1f0a6b2f10","name":"send_email","queue":"default","attempt":1,"duration":0.184}
+/// ```
+///
+/// A line that cannot be written is dropped.
+pub struct LogObserver {
+    to: To,
+    interest: Interest,
+}
+
+enum To {
+    Writer(Mutex<(Box<dyn Write + Send>, Vec<u8>)>),
+    Tracing,
+}
+
+impl LogObserver {
+    /// Writes lines to the standard error.
+    #[must_use]
+    pub fn stderr() -> Self {
+        Self::new(io::stderr())
+    }
+
+    /// Writes lines to `writer`, and flushes it when no event waits.
+    #[must_use]
+    pub fn new(writer: impl Write + Send + 'static) -> Self {
+        Self { to: To::Writer(Mutex::new((Box::new(writer), Vec::new()))), interest: Interest::ALL }
+    }
+
+    /// Emits `tracing` events with the target `taskflow::events` and the level of the event.
+    #[must_use]
+    pub fn tracing() -> Self {
+        Self { to: To::Tracing, interest: Interest::ALL }
+    }
+
+    /// Sets the events that it writes. Default: all.
+    #[must_use]
+    pub fn interest(mut self, interest: Interest) -> Self {
+        self.interest = interest;
+        self
+    }
+}
+
+impl Observer for LogObserver {
+    fn on_event(&self, event: &TaskEvent) {
+        match &self.to {
+            To::Writer(writer) => {
+                let mut writer = writer.lock();
+                line::append(&mut writer.1, event);
+                if writer.1.len() >= COLLECT {
+                    write(&mut writer);
+                }
+            }
+            To::Tracing => trace(event),
+        }
+    }
+
+    fn interest(&self) -> Interest {
+        self.interest.clone()
+    }
+
+    fn flush(&self) {
+        if let To::Writer(writer) = &self.to {
+            let mut writer = writer.lock();
+            write(&mut writer);
+            let _ = writer.0.flush();
+        }
+    }
+}
+
+fn write((writer, lines): &mut (Box<dyn Write + Send>, Vec<u8>)) {
+    let _ = writer.write_all(lines);
+    lines.clear();
+    // One large event does not keep its memory.
+    if lines.capacity() > 2 * COLLECT {
+        mem::take(lines);
+    }
+}
+
+fn trace(event: &TaskEvent) {
+    let kind = event.kind.kind().as_str();
+    let text = match &event.kind {
+        TaskEventKind::Log { message, .. } => Some(message.as_str()),
+        _ => event.error(),
+    };
+    macro_rules! emit {
+        ($level:ident) => {
+            tracing::event!(
+                target: "taskflow::events",
+                tracing::Level::$level,
+                event = kind,
+                task = %event.id,
+                name = %event.name,
+                queue = %event.queue,
+                attempt = event.attempt,
+                duration = event.duration.map(|it| it.as_secs_f64()),
+                "{}",
+                text.unwrap_or(kind)
+            )
+        };
+    }
+    match event.level() {
+        LogLevel::Debug => emit!(DEBUG),
+        LogLevel::Info => emit!(INFO),
+        LogLevel::Warn => emit!(WARN),
+        LogLevel::Error => emit!(ERROR),
+    }
+}
+
+impl fmt::Debug for LogObserver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogObserver").field("interest", &self.interest).finish_non_exhaustive()
+    }
+}
