@@ -22,6 +22,7 @@ use taskflow::{Counts, QueueConfig, TaskContext, TaskFilter, TaskHandle, TaskMan
 /// The names of the root, modules first. What is written every day is here; the rest is in a module.
 const ROOT: &[&str] = &[
     "mod admin",
+    "mod crypt",
     "mod manager",
     "mod model",
     "mod observe",

@@ -16,15 +16,16 @@ use knots::knots;
 use modules::{Modules, Sources};
 
 /// Each room, and all it may use.
-const ROOMS: [(&str, &[&str]); 12] = [
+const ROOMS: [(&str, &[&str]); 13] = [
     ("seam", &[]),
     ("model", &[]),
     ("task", &["seam", "model"]),
     ("store", &["seam", "model"]),
     ("observe", &["seam", "model"]),
-    ("engine", &["seam", "model", "task", "store", "observe"]),
-    ("manager", &["seam", "model", "task", "store", "observe", "engine"]),
-    ("admin", &["seam", "model", "task", "store", "engine", "manager"]),
+    ("crypt", &["seam", "model"]),
+    ("engine", &["seam", "model", "task", "store", "observe", "crypt"]),
+    ("manager", &["seam", "model", "task", "store", "observe", "crypt", "engine"]),
+    ("admin", &["seam", "model", "task", "store", "crypt", "engine", "manager"]),
     ("web", &["seam", "model", "task", "store", "engine", "manager", "admin"]),
     ("testing", &["seam", "model", "task", "store", "engine", "manager"]),
     // The command is a program of its own: it sees of the library only what is public, and no room by its own name.

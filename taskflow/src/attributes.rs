@@ -81,6 +81,7 @@
 /// | `max_snoozes = 100` | how often it may ask to run later ([`TaskError::snooze`](crate::TaskError::snooze)); one more is a failed attempt | 100 |
 /// | `max_lost_runs = 3` | after this many runs in a row lost with their process, it is failed as poison; at least 1 | 3 |
 /// | `middleware = [Audit]` | the [middleware](crate::observe::Middleware) around its attempts, inside the global ones, the first outermost; unit structs and `static`s | none |
+/// | `encrypt` | whether it is [encrypted](crate::TaskManagerBuilder#method.encrypt); a marked task is never stored in the clear | the manager's choice |
 /// | `crate = path` | path of the `taskflow` crate, for crates that re-export it | `::taskflow` |
 ///
 /// Other attributes keep working: documentation, `#[deprecated]`, lints and `#[cfg]` apply to the function, all others,

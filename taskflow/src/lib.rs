@@ -97,7 +97,8 @@
 //!   options allow that; make such a task idempotent, or do not allow it.
 //! - **Workflows.** There are no dependencies between tasks; a task can add the next one.
 //! - **Other runtimes.** It runs on tokio.
-//! - **Secrets.** Arguments are stored in plain text. Pass a reference to the secret, not the secret.
+//! - **Secrets.** Arguments are stored in plain text without the feature `encryption`. Pass a reference to the secret, not
+//!   the secret, or [encrypt](TaskManagerBuilder#method.encrypt) them.
 //!
 //! # Features
 //!
@@ -112,6 +113,7 @@
 //! | `testing` | | `testing::TestTasks`: what users test their tasks with |
 //! | `api` | | the REST API: `web::Admin` and the module `admin` |
 //! | `dashboard` | | the dashboard, with the API |
+//! | `encryption` | | `crypt`: arguments, results, errors and log lines are stored sealed |
 //! | `store-contract` | | `testing::contract`: the tests that every store passes |
 //! | `cli` | | the `taskflow` command, with the dashboard; it adds nothing to the library. Name the stores besides |
 
@@ -120,6 +122,8 @@
 #[cfg(feature = "api")]
 pub mod admin;
 mod attributes;
+#[cfg(feature = "encryption")]
+pub mod crypt;
 mod engine;
 pub mod manager;
 pub mod model;

@@ -28,6 +28,7 @@ pub(super) fn config(options: &Options, name: &str, krate: &TokenStream) -> Toke
     if !options.middleware.is_empty() {
         set(quote!(.middleware(__TASKFLOW_MIDDLEWARE)));
     }
+    options.encrypt.iter().for_each(|it| set(quote!(.encrypt(#it))));
     for (length, setter) in [
         (options.delay, quote!(delay)),
         (options.max_delay, quote!(max_delay)),

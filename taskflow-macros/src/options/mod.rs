@@ -45,6 +45,7 @@ pub(crate) struct Options {
     pub(crate) max_snoozes: Option<u32>,
     pub(crate) max_lost_runs: Option<u32>,
     pub(crate) middleware: Vec<Path>,
+    pub(crate) encrypt: Option<bool>,
     pub(crate) krate: Option<Path>,
     pub(crate) schedule: Schedule,
 }
@@ -66,6 +67,7 @@ const OPTIONS: &[&str] = &[
     "max_snoozes",
     "max_lost_runs",
     "middleware",
+    "encrypt",
     "crate",
 ];
 
@@ -116,6 +118,7 @@ impl Options {
                 self.max_lost_runs = Some(entry.whole(limits::LOST_RUNS_MIN, u32::MAX, "3")?)
             }
             "middleware" => self.middleware = entry.paths("[Audit]")?,
+            "encrypt" => self.encrypt = Some(entry.flag()?),
             "crate" => self.krate = Some(entry.path("::facade::taskflow")?),
             _ if Schedule::OPTIONS.contains(&name) && attribute == Attribute::Schedule => {
                 self.schedule.read(entry)?;

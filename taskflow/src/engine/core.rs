@@ -18,6 +18,7 @@ use super::observers::Observers;
 use super::presence::Presence;
 use super::queue_limits::Queues;
 use super::runs::Runs;
+use super::sealing::Sealing;
 use super::statistics::Recorder;
 use super::waiters::Waiters;
 use super::watching::Watches;
@@ -36,6 +37,8 @@ pub(crate) struct Core {
     pub(crate) instance: InstanceInfo,
     pub(crate) settings: Settings,
     pub(crate) queues: Queues,
+    /// What is sealed, if this manager has keys or a task of the program must be sealed.
+    pub(crate) sealing: Option<Sealing>,
     pub(crate) seam: Seam,
     /// What a test has in mind for the next runs.
     #[cfg(feature = "testing")]
@@ -85,6 +88,7 @@ impl Core {
         settings: Settings,
         queues: Queues,
         hooks: Hooks,
+        sealing: Option<Sealing>,
         (seam, runtime): (Seam, Handle),
         #[cfg(feature = "testing")] staged: Arc<super::staged::Staged>,
     ) -> Self {
@@ -98,6 +102,7 @@ impl Core {
             on_add: hooks.on_add,
             events: Events::new(seam.clone(), observers.clone()),
             observers,
+            sealing,
             waiters: Waiters::default(),
             health: HealthMeter::new(seam.clone()),
             runs: Runs::default(),
@@ -203,12 +208,14 @@ impl Core {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Calls the hooks on adds, then checks the task against every limit and looks up its queue. Returns it ready to be
-    /// inserted, and held if it `may_be_held`.
+    /// Calls the hooks on adds, checks the task against every limit, looks up its queue and seals its arguments. Returns it
+    /// ready to be inserted, and held if it `may_be_held`.
     pub(crate) fn prepare(&self, mut task: NewTask, may_be_held: bool) -> Result<InsertTask, AddError> {
         let admitted = self.hooked(&mut task).and_then(|()| {
             task.check()?;
-            self.queues.admission(&task.queue)
+            let admission = self.queues.admission(&task.queue)?;
+            self.sealing.as_ref().map_or(Ok(()), |sealing| sealing.seal_new(&mut task))?;
+            Ok(admission)
         });
         let (max_size, record_rejected) = admitted.inspect_err(|error| self.rejected(&task, error))?;
         let start = if may_be_held && !task.eager { Start::Hold } else { Start::Wait };

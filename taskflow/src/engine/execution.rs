@@ -86,22 +86,27 @@ fn run(
     executing: Executing,
     own: &'static [TaskMiddleware],
     prepare: Prepare<BoxFuture<'static, TaskOutcome>>,
-    task: Claimed,
+    mut task: Claimed,
     permit: Permit,
     then: impl FnOnce(Ended, Duration) + Send,
 ) -> impl Future<Output = ()> + Send {
     async move {
         let since = executing.started(&task);
-        let kind = if executing.is_wrapped(own) {
-            // In a box: without middleware no run reserves memory for it.
-            let Executing { core, context, .. } = &executing;
-            let body = body(&executing, prepare, &task, since);
-            Box::pin(middleware::around(core, context, own, &task, since, body)).await
-        } else {
-            body(&executing, prepare, &task, since).await.finish(&task, &executing.context)
+        let unopened = open(&executing.core, &mut task).await;
+        let is_ours = unopened.is_err();
+        let kind = match unopened {
+            Err(kind) => Some(kind),
+            Ok(()) if executing.is_wrapped(own) => {
+                // In a box: without middleware no run reserves memory for it.
+                let Executing { core, context, .. } = &executing;
+                let body = body(&executing, prepare, &task, since);
+                Box::pin(middleware::around(core, context, own, &task, since, body)).await
+            }
+            Ok(()) => body(&executing, prepare, &task, since).await.finish(&task, &executing.context),
         };
         executing.end_body();
         let words = executing.context.final_report().await;
+        let (kind, words) = executing.core.sealed(&task, kind, words, is_ours);
         let took = executing.core.seam.since(since);
         then(ended(task, &executing.context, executing.cell, permit, kind, (words, took)), took);
     }
@@ -129,13 +134,18 @@ async fn run_blocking(
     own: &'static [TaskMiddleware],
     pool: BlockingPool,
     prepare: Prepare<BlockingBody>,
-    task: Claimed,
+    mut task: Claimed,
     permit: Permit,
     then: impl FnOnce(Ended, Duration) + Send,
 ) {
     let (context, cell, since) = (executing.context.clone(), executing.cell, executing.started(&task));
     let core = executing.core.clone();
-    let kind = if executing.is_wrapped(own) {
+    let unopened = open(&core, &mut task).await;
+    let is_ours = unopened.is_err();
+    let kind = if let Err(kind) = unopened {
+        drop(executing);
+        Some(kind)
+    } else if executing.is_wrapped(own) {
         // The middleware and the thread share it: the run ends when both are over.
         let (executing, thread) = (Arc::new(executing), Thread::default());
         let running = (since, (executing.clone(), thread.begin()));
@@ -150,6 +160,7 @@ async fn run_blocking(
             .finish(&task, &context)
     };
     let words = context.final_report().await;
+    let (kind, words) = core.sealed(&task, kind, words, is_ours);
     let took = core.seam.since(since);
     then(ended(task, &context, cell, permit, kind, (words, took)), took);
 }
@@ -188,6 +199,15 @@ impl Thread {
     async fn is_over(&self) {
         self.0.cancelled().await;
     }
+}
+
+/// Opens sealed arguments. An error is the end of the run.
+async fn open(core: &Core, task: &mut Claimed) -> Result<(), FinishKind> {
+    if core.must_open(task) {
+        // In a box: this is rare, and every run would reserve memory for it.
+        task.args = Box::pin(core.opened(task)).await?;
+    }
+    Ok(())
 }
 
 /// The end of a run, with the progress and log lines that have not been stored yet.

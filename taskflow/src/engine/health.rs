@@ -1,5 +1,6 @@
 //! The health of the store, as this process sees it.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -17,6 +18,9 @@ const REMINDER: Duration = Duration::from_secs(60);
 /// succeeded since: a refused caller may never ask again. It is longer than any back-off.
 const NO_RECENT_FAILURE: Duration = Duration::from_secs(10);
 
+/// The most ids of missing keys that are kept.
+const MAX_MISSING: usize = 32;
+
 /// Counts store errors, and records since when the store is degraded.
 #[derive(Debug, Default)]
 pub(crate) struct HealthMeter {
@@ -29,6 +33,8 @@ pub(crate) struct HealthMeter {
     store_errors: AtomicU64,
     /// How often a part of the engine panicked and was restarted, and the text of the last panic.
     restarts: Mutex<(u64, Option<String>)>,
+    /// The ids of keys that a task needed and this process lacks.
+    missing_keys: Mutex<BTreeSet<String>>,
 }
 
 /// A time during which the store is unreachable or refuses writes.
@@ -171,6 +177,16 @@ impl HealthMeter {
         let _ = panics::catch(|| tracing::error!("{part} {panic}; restarting it"));
     }
 
+    /// Records that a task needs a key that this process lacks.
+    pub(crate) fn missing_key(&self, id: &str) {
+        let mut missing = self.missing_keys.lock();
+        // Ids come from the store, where somebody may have damaged them.
+        if missing.len() < MAX_MISSING && missing.insert(id.to_owned()) {
+            drop(missing);
+            tracing::warn!(key = id, "a task is sealed with a key that is not in this process's key ring");
+        }
+    }
+
     pub(crate) fn stale_write(&self) {
         self.stale_writes.fetch_add(1, Ordering::Relaxed);
     }
@@ -188,6 +204,7 @@ impl HealthMeter {
         health.lost_leases = self.lost_leases.load(Ordering::Relaxed);
         health.store_errors = self.store_errors.load(Ordering::Relaxed);
         (health.engine_restarts, health.last_engine_panic) = self.restarts.lock().clone();
+        health.missing_keys = self.missing_keys.lock().iter().cloned().collect();
         health.claimed = claimed as u64;
         health.running = running as u64;
         health

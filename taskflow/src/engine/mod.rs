@@ -21,6 +21,8 @@
 //! - [`statistics`] writes what the meter of this process counted, and reads what all have written.
 //! - [`schedule`] fires the ticks of schedules.
 //! - [`unknown_tasks`] warns of tasks and queues that this program does not know.
+//! - [`sealing`] seals what is stored, for a manager with keys, and [`opening`] opens it. `key_check` warns of waiting tasks
+//!   whose key is missing.
 //! - [`shutdown`] stops everything in order.
 //! - [`joining`] registers the process with the store, and [`presence`] tracks it from then until it has left.
 //! - [`supervision`] restarts a part of the engine that panicked.
@@ -42,10 +44,13 @@ pub(crate) mod health;
 pub(crate) mod holds;
 pub(crate) mod hooks;
 pub(crate) mod joining;
+#[cfg(feature = "encryption")]
+pub(crate) mod key_check;
 pub(crate) mod lease;
 pub(crate) mod listener;
 mod middleware;
 pub(crate) mod observers;
+pub(crate) mod opening;
 pub(crate) mod panics;
 mod prefetch;
 pub(crate) mod presence;
@@ -59,6 +64,7 @@ pub(crate) mod retry;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod schedule;
+pub(crate) mod sealing;
 pub(crate) mod shutdown;
 pub(crate) mod slots;
 #[cfg(feature = "testing")]

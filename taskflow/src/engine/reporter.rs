@@ -29,6 +29,10 @@ pub(crate) async fn report(worker: Arc<Worker>) {
             if let Some(said) = context.begin_report() {
                 let mut report = Report::new(run, said.progress.clone(), said.lines.clone());
                 report.lines_before = Some(said.lines_before);
+                #[cfg(feature = "encryption")]
+                if let Some(sealing) = &core.sealing {
+                    sealing.seal_lines(run.id, context.name(), &mut report.lines);
+                }
                 reports.push(report);
                 with_reports.push((context, said));
             }

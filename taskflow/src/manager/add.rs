@@ -77,10 +77,12 @@ impl TaskManager {
         }
         let adder = &self.0.adder;
         let held_by = hold_owner.as_ref().map(Arc::downgrade);
+        let names: Vec<_> = tasks.iter().map(|task| task.name.clone()).collect();
         let mut sent = adder.send(tasks.into_iter(), hold_owner)?;
         let inserted = poll_fn(|cx| adder.poll(&mut sent, cx)).await?;
-        let handle = |inserted| TaskHandle::of(self.0.core.clone(), held_by.clone(), inserted);
-        Ok(inserted.into_iter().map(handle).collect())
+        let handle =
+            |(inserted, name)| TaskHandle::of(self.0.core.clone(), held_by.clone(), Some(name), inserted);
+        Ok(inserted.into_iter().zip(names).map(handle).collect())
     }
 }
 
@@ -267,7 +269,7 @@ pub struct AddFuture<V>(Step<V>);
 )]
 enum Step<V> {
     Described(Option<AddTask<V>>),
-    Sent(TaskManager, Sent, Option<Weak<dyn HoldOwner>>),
+    Sent(TaskManager, Sent, Option<Weak<dyn HoldOwner>>, Option<Cow<'static, str>>),
 }
 
 impl<V> AddFuture<V> {
@@ -284,15 +286,16 @@ impl<V> Future for AddFuture<V> {
             let AddTask { manager, hold_owner, task, .. } =
                 add.take().expect("an add is sent by its first poll");
             let held_by = hold_owner.as_ref().map(Arc::downgrade);
+            let name = Some(task.name.clone());
             let sent = manager.0.adder.send(iter::once(task), hold_owner)?;
-            self.0 = Step::Sent(manager, sent, held_by);
+            self.0 = Step::Sent(manager, sent, held_by, name);
         }
-        let Step::Sent(manager, sent, held_by) = &mut self.0 else {
+        let Step::Sent(manager, sent, held_by, name) = &mut self.0 else {
             unreachable!("the first poll has sent it")
         };
         let inserted = ready!(manager.0.adder.poll(sent, cx))?;
         let inserted = inserted.first().expect("the adder accepts no answer that lacks a task");
-        Poll::Ready(Ok(TaskHandle::of(manager.0.core.clone(), held_by.take(), *inserted)))
+        Poll::Ready(Ok(TaskHandle::of(manager.0.core.clone(), held_by.take(), name.take(), *inserted)))
     }
 }
 

@@ -16,6 +16,7 @@ use crate::engine::hooks::Hooks;
 use crate::engine::joining::Starting;
 use crate::engine::queue_limits::Queues;
 use crate::engine::queue_watch;
+use crate::engine::sealing::Sealing;
 use crate::engine::slots::Slots;
 use crate::engine::worker::Worker;
 use crate::engine::{panics, prune, recovery, reporter, schedule, unknown_tasks, viewer};
@@ -65,6 +66,8 @@ pub struct TaskManagerBuilder {
     stats: bool,
     pub(super) hooks: Hooks,
     seam: Seam,
+    #[cfg(feature = "encryption")]
+    pub(super) encrypt: Option<crate::crypt::Encrypt>,
     #[cfg(feature = "testing")]
     staged: Arc<crate::engine::staged::Staged>,
 }
@@ -89,6 +92,8 @@ impl Default for TaskManagerBuilder {
             stats: true,
             hooks: Hooks::default(),
             seam: Seam::default(),
+            #[cfg(feature = "encryption")]
+            encrypt: None,
             #[cfg(feature = "testing")]
             staged: Arc::default(),
         }
@@ -414,6 +419,10 @@ impl TaskManagerBuilder {
             settings,
             queues,
             std::mem::take(&mut self.hooks),
+            Sealing::new(
+                #[cfg(feature = "encryption")]
+                self.encrypt.take(),
+            ),
             (seam, runtime),
             #[cfg(feature = "testing")]
             self.staged.clone(),

@@ -1,5 +1,6 @@
 //! [`TaskHandle`]: the result of an add.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, Weak};
@@ -9,9 +10,9 @@ use serde::{Serialize, Serializer};
 
 use crate::engine::core::Core;
 use crate::engine::holds::HoldOwner;
-use crate::model::{FailureKind, TaskFailure, TaskId, TaskStatus};
+use crate::model::{FailureKind, TaskFailure, TaskId, TaskStatus, sealed};
 use crate::store::{Inserted, InsertedAs, TaskEnd};
-use crate::task::TaskValue;
+use crate::task::{BoxFuture, TaskValue};
 
 /// How long `wait` waits for one last read after a shutdown.
 const LAST_READ: Duration = Duration::from_secs(1);
@@ -24,13 +25,20 @@ pub struct TaskHandle<V> {
     /// The hold that the task may be under.
     held_by: Option<Weak<dyn HoldOwner>>,
     id: TaskId,
+    /// The name of the task, if this handle comes from its add. A sealed result is bound to it.
+    name: Option<Cow<'static, str>>,
     kind: InsertedAs,
     value: PhantomData<fn() -> V>,
 }
 
 impl<V> TaskHandle<V> {
-    pub(super) fn of(core: Arc<Core>, held_by: Option<Weak<dyn HoldOwner>>, inserted: Inserted) -> Self {
-        Self { core, held_by, id: inserted.id, kind: inserted.kind, value: PhantomData }
+    pub(super) fn of(
+        core: Arc<Core>,
+        held_by: Option<Weak<dyn HoldOwner>>,
+        name: Option<Cow<'static, str>>,
+        inserted: Inserted,
+    ) -> Self {
+        Self { core, held_by, id: inserted.id, name, kind: inserted.kind, value: PhantomData }
     }
 
     /// The task's id.
@@ -79,7 +87,8 @@ impl<V: TaskValue> TaskHandle<V> {
     ///
     /// # Errors
     /// [`TaskFailure::kind`] says which: the task ended without success, its record was deleted or pruned before its result
-    /// was read, its value does not decode as `V`, or the manager was shut down first.
+    /// was read, its value does not decode as `V`, its value or its error is sealed and cannot be opened here, or the manager
+    /// was shut down first.
     pub async fn wait(&self) -> Result<V, TaskFailure> {
         let core = &self.core;
         if let Some(hold_owner) = self.held_by.as_ref().and_then(Weak::upgrade) {
@@ -99,10 +108,26 @@ impl<V: TaskValue> TaskHandle<V> {
         let fail = |status, kind, message: String| Err(TaskFailure::new(self.id, status, kind, message));
         match end {
             TaskEnd::Ended { status: TaskStatus::Success, result, .. } => {
-                V::from_json(result.as_deref().unwrap_or("null")).map_err(|error| {
+                let mut json = Cow::Borrowed(result.as_deref().unwrap_or("null"));
+                if sealed::is_sealed(&json) {
+                    match self.open(&json).await {
+                        Ok(opened) => json = Cow::Owned(opened),
+                        Err(why) => {
+                            let message = format!("its value is sealed: {why}");
+                            return fail(TaskStatus::Success, FailureKind::Sealed, message);
+                        }
+                    }
+                }
+                V::from_json(&json).map_err(|error| {
                     let message = format!("its value does not decode: {error}");
                     TaskFailure::new(self.id, TaskStatus::Success, FailureKind::Undecodable, message)
                 })
+            }
+            TaskEnd::Ended { status, error: Some(error), .. } if sealed::is_sealed(&error) => {
+                match self.open(&error).await {
+                    Ok(error) => fail(status, FailureKind::Ended, error),
+                    Err(why) => fail(status, FailureKind::Sealed, format!("its error is sealed: {why}")),
+                }
             }
             TaskEnd::Ended { status, error, .. } => {
                 fail(status, FailureKind::Ended, error.unwrap_or_else(|| status.to_string()))
@@ -116,6 +141,11 @@ impl<V: TaskValue> TaskHandle<V> {
                 fail(status, FailureKind::ShutDown, message.to_owned())
             }
         }
+    }
+
+    /// Opens a sealed value or error. In a box: this is rare, and every caller that waits would reserve memory for it.
+    fn open<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<String, String>> {
+        Box::pin(self.core.open_end(self.id, self.name.as_deref(), text))
     }
 
     /// Reads the task once more after the manager has shut down. If the store does not answer in time, the task counts as
@@ -145,6 +175,7 @@ impl<V> Clone for TaskHandle<V> {
             core: self.core.clone(),
             held_by: self.held_by.clone(),
             id: self.id,
+            name: self.name.clone(),
             kind: self.kind,
             value: PhantomData,
         }

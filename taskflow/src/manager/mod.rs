@@ -16,6 +16,8 @@ mod queues;
 mod reach;
 mod reads;
 mod schedules;
+#[cfg(feature = "encryption")]
+mod sealed;
 mod starting;
 mod statistics;
 mod watch;

@@ -6,7 +6,16 @@ impl TaskManager {
     /// A handle to a task that was added elsewhere.
     pub(crate) fn handle_of<V>(&self, id: crate::TaskId) -> super::TaskHandle<V> {
         let inserted = crate::store::Inserted::new(id, crate::store::InsertedAs::Pending);
-        super::TaskHandle::of(self.0.core.clone(), None, inserted)
+        super::TaskHandle::of(self.0.core.clone(), None, None, inserted)
+    }
+
+    /// The record with what is sealed opened, as far as this manager has the keys.
+    pub(crate) fn opened(&self, record: crate::model::TaskRecord) -> crate::model::TaskRecord {
+        #[cfg(feature = "encryption")]
+        if let Ok(opened) = self.open(&record) {
+            return opened;
+        }
+        record
     }
 
     /// Wakes the dispatcher.

@@ -226,6 +226,7 @@ fn show_timing(info: &mut ScheduleInfo, timing: Timing, now: SystemTime) {
 /// Fills in the stored state of a schedule.
 fn show(info: &mut ScheduleInfo, state: &ScheduleState, now: SystemTime) {
     if let Some(Ok(definition)) = state.definition.as_deref().map(Definition::read) {
+        info.sealed_with = definition.sealed_with().map(str::to_owned);
         info.task = Some(definition.task);
         show_timing(info, definition.timing, now);
     }
@@ -282,8 +283,13 @@ impl AddSchedule {
         limits::name(&name).map_err(|refused| refused.in_add("schedule name", &name))?;
         refuse_declared(&name)?;
         self.manager.0.core.queues.admission(&self.task.queue)?;
-        let definition = Definition::new(self.timing, self.missed, self.overlap, self.task)?.text();
-        let from = self.manager.0.core.seam.now();
+        let core = &self.manager.0.core;
+        let mut task = self.task;
+        // Before it is sealed: the limit is that of the arguments themselves.
+        task.check()?;
+        core.sealing.as_ref().map_or(Ok(()), |sealing| sealing.seal_scheduled(&mut task))?;
+        let definition = Definition::new(self.timing, self.missed, self.overlap, task)?.text();
+        let from = core.seam.now();
         self.manager.change_schedule(&name, ScheduleChange::Defined { definition, from }).await
     }
 }

@@ -52,6 +52,11 @@ pub(super) fn watch_others(core: &Arc<Core>, worker: Option<&Arc<Worker>>) {
         let shared = core.clone();
         spawn(core, "the statistics", move || statistics::keep(shared.clone()));
     }
+    #[cfg(feature = "encryption")]
+    if worker.is_some() && core.has_keys() {
+        let shared = core.clone();
+        spawn(core, "the check for keys", move || crate::engine::key_check::warn(shared.clone()));
+    }
     let parts = with(core);
     spawn(core, "the recovery", move || recovery::watch(parts.0.clone(), parts.1.clone()));
 }

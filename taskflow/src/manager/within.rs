@@ -51,7 +51,7 @@ impl<V> AddTask<V> {
         let (manager, batch) = self.into_batch()?;
         let store: &crate::store::SqliteStore = manager.store_as("within_sqlite")?;
         let answers = store.insert_within(connection, &batch)?;
-        manager.clone().handle(answers)
+        manager.clone().handle(&batch, answers)
     }
 
     /// Adds the task through your own connection to the store's PostgreSQL database, as part of the transaction that is
@@ -96,7 +96,7 @@ impl<V> AddTask<V> {
             }
             _ => AddError::Store(source),
         })?;
-        manager.clone().handle(answers)
+        manager.clone().handle(&batch, answers)
     }
 
     /// The manager, and a batch with only this task.
@@ -128,12 +128,17 @@ impl TaskManager {
     }
 
     /// The handle of the one inserted task.
-    fn handle<V>(self, mut answers: Vec<Result<Vec<Inserted>, Refusal>>) -> Result<TaskHandle<V>, AddError> {
+    fn handle<V>(
+        self,
+        batch: &InsertBatch,
+        mut answers: Vec<Result<Vec<Inserted>, Refusal>>,
+    ) -> Result<TaskHandle<V>, AddError> {
+        let name = batch.groups.iter().flat_map(|group| &group.tasks).next().map(|it| it.task.name.clone());
         match answers.pop() {
             Some(Ok(mut inserted)) => {
                 let inserted =
                     inserted.pop().expect("the SQLite and PostgreSQL stores answer for every task");
-                Ok(TaskHandle::of(self.0.core.clone(), None, inserted))
+                Ok(TaskHandle::of(self.0.core.clone(), None, name, inserted))
             }
             Some(Err(Refusal::QueueFull { queue, max_size })) => Err(AddError::QueueFull { queue, max_size }),
             None => unreachable!("the SQLite and PostgreSQL stores answer for every group"),

@@ -377,6 +377,9 @@ pub enum FailureKind {
     Ended,
     /// The task succeeded, but its value does not decode as the requested type. Request the type that the task returns.
     Undecodable,
+    /// The task has ended, but its value or its error is sealed, and this process cannot open it: it lacks the key, or the
+    /// value was changed. The [`message`](TaskFailure::message) says which.
+    Sealed,
     /// The record was deleted or pruned before the outcome was read, so the outcome is not known. Keep records for longer with
     /// [`TaskManagerBuilder::retention`](crate::TaskManagerBuilder::retention).
     Gone,
@@ -394,7 +397,9 @@ impl TaskFailure {
     fn describe(&self) -> String {
         let Self { id, status, message, .. } = self;
         match self.kind {
-            FailureKind::Ended | FailureKind::Undecodable => format!("task {id} is {status}: {message}"),
+            FailureKind::Ended | FailureKind::Undecodable | FailureKind::Sealed => {
+                format!("task {id} is {status}: {message}")
+            }
             FailureKind::Gone | FailureKind::ShutDown => {
                 format!("the outcome of task {id} is not known (last seen {status}): {message}")
             }

@@ -140,6 +140,8 @@ impl TaskFilter {
     ///
     /// A value that JSON cannot represent (NaN, an infinity) matches no task, because an add refuses it. Integers are compared
     /// exactly, up to 128 bits; an integer never equals a float.
+    ///
+    /// It finds nothing in arguments that are [sealed](crate::TaskManagerBuilder#method.encrypt): use tags for what is searched.
     #[must_use]
     pub fn arg(mut self, path: &str, value: impl Serialize) -> Self {
         self.args.push(ArgCondition::new(path, value));

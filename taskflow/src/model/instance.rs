@@ -74,6 +74,9 @@ pub struct Health {
     pub engine_restarts: u64,
     /// The message and source location of the last engine panic.
     pub last_engine_panic: Option<String>,
+    /// The ids of keys that this process needed to open a task, and did not have. A task that names one of them ends as
+    /// failed: add the key to the ring, then retry the task.
+    pub missing_keys: Vec<String>,
     /// Tasks that are claimed and not yet finished in the store: running tasks, tasks with an outcome that is being written,
     /// and prefetched tasks that wait for a slot.
     pub claimed: u64,

@@ -27,6 +27,9 @@ pub(crate) const KEYED_WORDS: usize = 2560;
 pub(crate) const TAGS: usize = 32;
 /// The longest payload, in bytes of JSON.
 pub(crate) const PAYLOAD: usize = 1 << 20;
+/// The longest sealed payload: what becomes of the longest payload. Only the arguments of a schedule are sealed before they are
+/// checked.
+pub(crate) const SEALED_PAYLOAD: usize = PAYLOAD / 3 * 4 + 512;
 /// The longest result, in bytes of JSON.
 pub(crate) const RESULT: usize = 1 << 20;
 /// The most arrays and objects that an argument or a result may nest. `serde_json` cannot read deeper JSON.

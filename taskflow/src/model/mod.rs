@@ -24,6 +24,7 @@ mod record;
 pub(crate) mod recovery_policy;
 mod run_outcome;
 mod schedule;
+pub(crate) mod sealed;
 mod statistics;
 mod status;
 mod steering;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::value::RawValue;
 
-use super::{AddError, RetryPolicy, TaskId, TaskRecord, TaskSource, TaskStatus, limits, time};
+use super::{AddError, RetryPolicy, TaskId, TaskRecord, TaskSource, TaskStatus, limits, sealed, time};
 
 /// A task to add, without its Rust type. [`add_all`](crate::TaskManager::add_all) takes it to add tasks of different kinds at
 /// once, and stores receive it to insert it.
@@ -162,7 +162,8 @@ impl NewTask {
         };
         let word = |field, text: &str| limits::word(text).map_err(|refused| refused.in_add(field, &text));
         let name = |field, text: &str| limits::name(text).map_err(|refused| refused.in_add(field, &text));
-        size("payload", args.len(), limits::PAYLOAD)?;
+        let longest = if sealed::is_sealed(args) { limits::SEALED_PAYLOAD } else { limits::PAYLOAD };
+        size("payload", args.len(), longest)?;
         if !self.written.as_ref().is_some_and(|written| Arc::ptr_eq(written, args)) {
             limits::arguments(args).map_err(|message| AddError::Option { option: "args", message })?;
         }

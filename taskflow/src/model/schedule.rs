@@ -39,6 +39,8 @@ pub struct ScheduleInfo {
     /// The latest handled tick that was skipped, or that came after skipped ticks.
     #[serde(with = "time::rfc3339_option")]
     pub last_skipped: Option<SystemTime>,
+    /// The id of the key with which the arguments of its tasks are sealed, if it was added at run time with sealed ones.
+    pub sealed_with: Option<String>,
 }
 
 impl ScheduleInfo {
@@ -58,6 +60,7 @@ impl ScheduleInfo {
             last_task: None,
             skipped: 0,
             last_skipped: None,
+            sealed_with: None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LogLine, Progress, TaskStatus, time};
+use super::{LogLine, Progress, TaskStatus, sealed, time};
 
 /// One thing that a [watch](crate::TaskManager::watch) of a task tells.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,7 +40,7 @@ pub struct StatusUpdate {
     pub run_at: SystemTime,
     /// Whether the running attempt has been asked to stop.
     pub cancel_requested: bool,
-    /// Why its last attempt failed, or why the task ended.
+    /// Why its last attempt failed, or why the task ended; `sealed with key ..` for an error that is sealed.
     pub error: Option<String>,
 }
 
@@ -53,7 +53,7 @@ impl StatusUpdate {
             attempt: record.attempt,
             run_at: record.run_at,
             cancel_requested: record.cancel_requested,
-            error: record.error.clone(),
+            error: record.error.as_deref().map(|error| sealed::shown(error).into_owned()),
         }
     }
 }

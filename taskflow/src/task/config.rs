@@ -22,6 +22,8 @@ pub struct TaskConfig {
     pub policy: RetryPolicy,
     /// Its own middleware, the outermost first.
     pub(crate) middleware: &'static [TaskMiddleware],
+    /// Whether its arguments and results are encrypted; `None` leaves it to the manager.
+    pub encrypt: Option<bool>,
 }
 
 /// Used by the code that the attribute generates, in a constant.
@@ -38,6 +40,7 @@ impl TaskConfig {
             eager: false,
             policy: RetryPolicy::DEFAULT,
             middleware: &[],
+            encrypt: None,
         }
     }
 
@@ -122,6 +125,12 @@ impl TaskConfig {
     #[must_use]
     pub const fn max_lost_runs(mut self, runs: u32) -> Self {
         self.policy.max_lost_runs = runs;
+        self
+    }
+
+    #[must_use]
+    pub const fn encrypt(mut self, encrypt: bool) -> Self {
+        self.encrypt = Some(encrypt);
         self
     }
 }

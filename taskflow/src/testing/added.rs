@@ -101,7 +101,7 @@ impl<'t, T: Task> AssertAdded<'t, T> {
     }
 
     fn found(&self) -> Vec<TaskHandle<T::Value>> {
-        let records = records_of::<T>(self.memory).into_iter();
+        let records = records_of::<T>(self.memory, self.manager).into_iter();
         let fits = |record: &TaskRecord| self.wishes.iter().all(|wish| (wish.check)(record).is_none());
         records.filter(fits).map(|record| self.manager.handle_of(record.id)).collect()
     }
@@ -217,8 +217,9 @@ pub(super) fn decoded<T: Task>(record: &TaskRecord) -> T::Args {
     }
 }
 
-/// The records of the tasks of this type, in the order of their adds.
-pub(super) fn records_of<T: Task>(memory: &MemoryStore) -> Vec<TaskRecord> {
+/// The records of the tasks of this type, in the order of their adds, with what is sealed opened.
+pub(super) fn records_of<T: Task>(memory: &MemoryStore, manager: &TaskManager) -> Vec<TaskRecord> {
     let name = T::DESCRIPTOR.config().name;
-    memory.records().into_iter().filter(|record| record.name == name).collect()
+    let records = memory.records().into_iter().filter(|record| record.name == name);
+    records.map(|record| manager.opened(record)).collect()
 }

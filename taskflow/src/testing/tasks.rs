@@ -243,10 +243,10 @@ impl TestTasks {
     #[track_caller]
     pub fn added<P, T: Task>(&self, task: impl TaskFn<P, Task = T>) -> Vec<T::Args> {
         let _ = task;
-        records_of::<T>(&self.store.memory).iter().map(decoded::<T>).collect()
+        records_of::<T>(&self.store.memory, &self.manager).iter().map(decoded::<T>).collect()
     }
 
-    /// All records, in the order of their adds.
+    /// All records as they are stored, in the order of their adds.
     #[must_use]
     pub fn records(&self) -> Vec<TaskRecord> {
         self.store.memory.records()
@@ -277,7 +277,7 @@ impl TestTasks {
     #[must_use]
     #[track_caller]
     pub fn ran(&self, task: impl Into<TaskId>) -> Ran {
-        Ran { record: self.record(task) }
+        Ran { record: self.manager.opened(self.record(task)) }
     }
 
     /// The log lines of a task.
@@ -293,7 +293,7 @@ impl TestTasks {
     #[must_use]
     #[track_caller]
     pub fn result<V: DeserializeOwned>(&self, task: impl Into<TaskId>) -> V {
-        ran::result(&self.record(task))
+        ran::result(&self.manager.opened(self.record(task)))
     }
 
     // Running.
@@ -329,7 +329,7 @@ impl TestTasks {
             );
         }
         self.clock.quiet().await;
-        Ran { record: self.record(id) }
+        Ran { record: self.manager.opened(self.record(id)) }
     }
 
     /// Runs all that is due, and what that adds.
@@ -490,7 +490,9 @@ impl<T: Task> Spy<'_, T> {
         let mut changes = t.store.memory.changes();
         loop {
             let ended = |record: &TaskRecord| record.status.is_final() && with(&decoded::<T>(record));
-            if let Some(record) = records_of::<T>(&t.store.memory).into_iter().find(|record| ended(record)) {
+            if let Some(record) =
+                records_of::<T>(&t.store.memory, &t.manager).into_iter().find(|record| ended(record))
+            {
                 return Ran { record };
             }
             if Seam::default().timeout(t.patience, changes.changed()).await.is_err() {

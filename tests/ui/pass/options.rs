@@ -62,6 +62,7 @@ mod facade {
     requeue_on_interrupt,
     max_lost_runs = 10,
     middleware = [around::Quiet, around::COUNTER],
+    encrypt = false,
     crate = facade::taskflow,
 )]
 async fn everything() -> Result<u8, errors::MailError> {

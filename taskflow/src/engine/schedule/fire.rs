@@ -123,7 +123,7 @@ impl Schedule {
         }
     }
 
-    /// The batch with the task of a tick, or the task and why a hook refused it.
+    /// The batch with the task of a tick, or the task and why it is refused.
     pub(super) fn batch(&self, when: When) -> Result<Arc<InsertBatch>, (Box<NewTask>, AddError)> {
         let core = &self.shared.worker.core;
         let mut task = self.plan.task(when);
@@ -142,6 +142,10 @@ impl Schedule {
             Ok(admission) if !core.on_add.is_empty() => task.check().map(|_| admission),
             hooked => hooked,
         };
+        let checked = checked.and_then(|admission| {
+            core.sealing.as_ref().map_or(Ok(()), |sealing| sealing.seal_new(&mut task))?;
+            Ok(admission)
+        });
         let admission = match checked {
             Ok(admission) => admission,
             Err(error) => return Err((Box::new(task), error)),
@@ -152,12 +156,12 @@ impl Schedule {
         Ok(Arc::new(InsertBatch::new(core.instance.id, core.settings.lease, vec![group])))
     }
 
-    /// Reports a tick that a hook refused.
+    /// Reports a tick whose task is refused.
     pub(super) fn announce_refused(&self, task: &NewTask, error: &AddError) {
         let core = &self.shared.worker.core;
         core.meter.count(core.meter.cell(&task.name, &task.queue), Counter::Rejected);
         core.rejected(task, error);
-        tracing::warn!(schedule = self.plan.name, %error, "a hook refused the task of a tick; the tick is skipped");
+        tracing::warn!(schedule = self.plan.name, %error, "the task of a tick is refused; the tick is skipped");
     }
 
     pub(super) async fn state(&self) -> Result<ScheduleState, StoreError> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::model::{AddError, NewTask, RetryPolicy, TaskSource, When};
+use crate::model::{AddError, NewTask, RetryPolicy, TaskSource, When, sealed};
 use crate::task::{Descriptor, Missed, Overlap, ScheduleSpec, Ticks, Timing};
 
 /// The description of a schedule.
@@ -163,6 +163,11 @@ impl Definition {
     /// If it is not valid, for example because a newer version wrote it in another form.
     pub(crate) fn read(text: &str) -> Result<Self, String> {
         serde_json::from_str(text).map_err(|error| format!("its definition cannot be read: {error}"))
+    }
+
+    /// The id of the key with which its arguments are sealed.
+    pub(crate) fn sealed_with(&self) -> Option<&str> {
+        sealed::key_of(self.args.get())
     }
 
     pub(crate) fn text(&self) -> String {

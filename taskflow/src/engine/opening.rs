@@ -1,0 +1,220 @@
+//! Sealed values on their way through a process: the arguments of a run are opened, its end is sealed, and a result or a
+//! record is opened for its reader.
+
+use std::sync::Arc;
+#[cfg(feature = "encryption")]
+use std::time::Duration;
+
+use super::core::Core;
+#[cfg(feature = "encryption")]
+use crate::crypt::{Bound, Envelope, Field, Keys, OpenError, Owner, Place};
+use crate::model::{AttemptOutcome, TaskId, TaskStatus, sealed};
+#[cfg(feature = "encryption")]
+use crate::model::{LogLine, TaskRecord, TaskSource};
+use crate::store::{Claimed, FinishKind};
+use crate::task::Said;
+
+/// How long a task waits whose record could not be read.
+#[cfg(feature = "encryption")]
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The end of a run that did not begin: no further attempt would succeed here.
+fn refusal(error: String) -> FinishKind {
+    FinishKind::End { status: TaskStatus::Failed, outcome: AttemptOutcome::Failed, error }
+}
+
+impl Core {
+    /// Whether the arguments of this run are sealed, or should be.
+    pub(super) fn must_open(&self, task: &Claimed) -> bool {
+        self.sealing.is_some() || sealed::is_sealed(&task.args)
+    }
+
+    /// The arguments of a run. An error is the end of the run: no further attempt would succeed, and the stored arguments
+    /// stay as they are for a process with the right keys.
+    pub(super) async fn opened(&self, task: &Claimed) -> Result<Arc<str>, FinishKind> {
+        if !sealed::is_sealed(&task.args) {
+            return self.unsealed(task);
+        }
+        let refuse = |why: String| refusal(format!("its arguments are sealed: {why}"));
+        #[cfg(not(feature = "encryption"))]
+        return Err(refuse(self.no_key(&task.args)));
+        #[cfg(feature = "encryption")]
+        {
+            let opened = match Envelope::read(&task.args) {
+                Ok(envelope) if envelope.bound().is_some() => {
+                    // A claim does not carry what these are bound to.
+                    let Ok(record) = self.read("a read", self.store.get(task.run.id)).await else {
+                        return Err(FinishKind::GiveBack { delay: AGAIN, outcome: None });
+                    };
+                    record
+                        .map_or_else(|| Err(envelope.refused()), |record| self.open_args(&envelope, &record))
+                }
+                Ok(envelope) => {
+                    let owner = Owner::Task(task.run.id);
+                    envelope.open(self.keys(), &Place { owner, name: &task.name, field: Field::Args })
+                }
+                Err(error) => Err(error),
+            };
+            opened.map(Arc::from).map_err(|error| {
+                self.note_missing(&error);
+                refuse(error.to_string())
+            })
+        }
+    }
+
+    /// The end of a run and what it said, as they are stored. `is_ours` marks an error of taskflow itself, which an operator
+    /// must be able to read.
+    pub(super) fn sealed(
+        &self,
+        task: &Claimed,
+        kind: Option<FinishKind>,
+        said: Said,
+        is_ours: bool,
+    ) -> (Option<FinishKind>, Said) {
+        #[cfg(feature = "encryption")]
+        if let Some(sealing) = &self.sealing {
+            let kind = if is_ours { kind } else { kind.map(|kind| sealing.seal_end(task, kind)) };
+            let mut said = said;
+            sealing.seal_lines(task.run.id, &task.name, &mut said.lines);
+            return (kind, said);
+        }
+        let _ = (task, is_ours);
+        (kind, said)
+    }
+
+    /// Arguments that are not sealed: a strict process refuses them.
+    fn unsealed(&self, task: &Claimed) -> Result<Arc<str>, FinishKind> {
+        #[cfg(feature = "encryption")]
+        {
+            let encrypt = self.sealing.as_ref().and_then(|sealing| sealing.of(&task.name));
+            if encrypt.is_some_and(|encrypt| encrypt.is_strict() && encrypt.parts().args) {
+                let why = "its arguments are not sealed, and this process is strict: add the task through a manager with keys";
+                return Err(refusal(why.to_owned()));
+            }
+        }
+        Ok(task.args.clone())
+    }
+
+    /// The result of a task as JSON, or its error, for a caller that waits. `name` is that of the task, if it is known.
+    ///
+    /// # Errors
+    /// Why it cannot be opened.
+    pub(crate) async fn open_end(
+        &self,
+        id: TaskId,
+        name: Option<&str>,
+        text: &str,
+    ) -> Result<String, String> {
+        #[cfg(not(feature = "encryption"))]
+        {
+            let _ = (id, name);
+            Err(self.no_key(text))
+        }
+        #[cfg(feature = "encryption")]
+        {
+            let read;
+            let name = match name {
+                Some(name) => name,
+                None => {
+                    let record = self.read("a read", self.store.get(id)).await;
+                    read = record.map_err(|error| error.to_string())?.ok_or("its record is gone")?;
+                    &read.name
+                }
+            };
+            let opened = Envelope::read(text).and_then(|envelope| {
+                let field = match envelope.attempt() {
+                    None => Field::Result,
+                    Some(attempt) => Field::Error { attempt },
+                };
+                envelope.open(self.keys(), &Place { owner: Owner::Task(id), name, field })
+            });
+            opened.map_err(|error| {
+                self.note_missing(&error);
+                error.to_string()
+            })
+        }
+    }
+
+    #[cfg(not(feature = "encryption"))]
+    fn no_key(&self, text: &str) -> String {
+        let key = sealed::key_of(text).unwrap_or_default();
+        self.health.missing_key(key);
+        format!(
+            "key `{key}` is not in this process's key ring: this program was built without the feature `encryption`"
+        )
+    }
+}
+
+#[cfg(feature = "encryption")]
+impl Core {
+    fn keys(&self) -> Option<&dyn Keys> {
+        Some(self.sealing.as_ref()?.encrypt()?.keys())
+    }
+
+    /// Whether this process has keys.
+    pub(crate) fn has_keys(&self) -> bool {
+        self.keys().is_some()
+    }
+
+    fn note_missing(&self, error: &OpenError) {
+        if let Some(key) = error.missing_key() {
+            self.health.missing_key(key);
+        }
+    }
+
+    /// Whether this process has the key with which a text is sealed.
+    pub(super) fn has_key_of(&self, text: &str) -> bool {
+        sealed::key_of(text).is_none_or(|id| self.keys().is_some_and(|keys| keys.by_id(id).is_some()))
+    }
+
+    fn open_args(&self, envelope: &Envelope<'_>, record: &TaskRecord) -> Result<String, OpenError> {
+        let owner = match envelope.bound() {
+            None => Some(Owner::Task(record.id)),
+            Some(Bound::RunKey) => record.run_key.as_deref().map(Owner::RunKey),
+            Some(Bound::Schedule) => (record.source == TaskSource::Schedule).then_some(Owner::Schedule),
+        };
+        let owner = owner.ok_or_else(|| envelope.refused())?;
+        envelope.open(self.keys(), &Place { owner, name: &record.name, field: Field::Args })
+    }
+
+    /// The record with its sealed parts opened.
+    pub(crate) fn open_record(&self, record: &TaskRecord) -> Result<TaskRecord, OpenError> {
+        let mut opened = record.clone();
+        let json =
+            |text: String| serde_json::value::RawValue::from_string(text).map_err(|_| OpenError::Damaged);
+        let place = |field| Place { owner: Owner::Task(record.id), name: &record.name, field };
+        if sealed::is_sealed(record.args.get()) {
+            opened.args = json(self.open_args(&Envelope::read(record.args.get())?, record)?)?;
+        }
+        if let Some(result) = record.result.as_ref().filter(|result| sealed::is_sealed(result.get())) {
+            let envelope = Envelope::read(result.get())?;
+            opened.result = Some(json(envelope.open(self.keys(), &place(Field::Result))?)?);
+        }
+        if let Some(error) = opened.error.as_mut().filter(|error| sealed::is_sealed(error)) {
+            let envelope = Envelope::read(error)?;
+            let attempt = envelope.attempt().ok_or_else(|| envelope.refused())?;
+            *error = envelope.open(self.keys(), &place(Field::Error { attempt }))?;
+        }
+        for attempt in &mut opened.attempts {
+            if let Some(error) = attempt.error.as_mut().filter(|error| sealed::is_sealed(error)) {
+                let field = Field::Error { attempt: attempt.number };
+                *error = Envelope::read(error)?.open(self.keys(), &place(field))?;
+            }
+        }
+        Ok(opened)
+    }
+
+    /// Log lines of that task, opened.
+    pub(crate) fn open_lines(
+        &self,
+        record: &TaskRecord,
+        mut lines: Vec<LogLine>,
+    ) -> Result<Vec<LogLine>, OpenError> {
+        for line in lines.iter_mut().filter(|line| sealed::is_sealed(&line.message)) {
+            let field = Field::Log { attempt: line.attempt };
+            let place = Place { owner: Owner::Task(record.id), name: &record.name, field };
+            line.message = Envelope::read(&line.message)?.open(self.keys(), &place)?;
+        }
+        Ok(lines)
+    }
+}

@@ -1,0 +1,96 @@
+//! Recognizes sealed values. Their format is that of the room `crypt`; this part needs no key and is in every build.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::{LogLine, TaskRecord};
+
+/// How every sealed value begins. No parameter of a function has such a name.
+const BEGINNING: &str = r#"{"$tf":"enc1","k":""#;
+
+/// The shortest beginning that no other value has, so that a damaged one is not taken for plain JSON.
+const MARK: &[u8] = br#"{"$tf""#;
+
+/// Whether this text, of JSON or of an error or a log line, is sealed.
+pub(crate) fn is_sealed(text: &str) -> bool {
+    text.as_bytes().starts_with(MARK)
+}
+
+/// The id of the key with which this text is sealed; `None` if it is not sealed.
+pub(crate) fn key_of(text: &str) -> Option<&str> {
+    if !is_sealed(text) {
+        return None;
+    }
+    let id = text.strip_prefix(BEGINNING).and_then(|rest| rest.split('"').next());
+    Some(id.filter(|id| id.len() == 8 && id.bytes().all(|b| b.is_ascii_hexdigit())).unwrap_or("unknown"))
+}
+
+/// The text as everybody may see it: instead of a sealed text, the words `sealed with key ..`.
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+    match key_of(text) {
+        None => Cow::Borrowed(text),
+        Some(key) => Cow::Owned(format!("sealed with key {key}")),
+    }
+}
+
+impl TaskRecord {
+    /// The id of the key with which a part of this record is [sealed](crate::TaskManagerBuilder#method.encrypt): its
+    /// arguments, else its result, else an error. `None` if nothing of it is sealed.
+    #[must_use]
+    pub fn sealed_with(&self) -> Option<&str> {
+        self.sealing_keys().next()
+    }
+
+    /// The ids of the keys with which its sealed parts are sealed, one for each part: after a rotation the arguments and the
+    /// result of a task may name different keys.
+    pub fn sealing_keys(&self) -> impl Iterator<Item = &str> {
+        let errors = self.attempts.iter().map(|attempt| attempt.error.as_deref());
+        let texts = [Some(self.args.get()), self.result.as_deref().map(RawValue::get), self.error.as_deref()];
+        texts.into_iter().chain(errors).flatten().filter_map(key_of)
+    }
+
+    /// Replaces each sealed part by the words `sealed with key ..`, for people. The parts that are not sealed stay.
+    pub fn hide_sealed(&mut self) {
+        let words = |text: &str| {
+            let words = serde_json::to_string(&shown(text)).expect("a text is JSON");
+            RawValue::from_string(words).expect("a text is JSON")
+        };
+        if is_sealed(self.args.get()) {
+            self.args = words(self.args.get());
+        }
+        if let Some(result) = self.result.as_mut().filter(|result| is_sealed(result.get())) {
+            *result = words(result.get());
+        }
+        let errors = self.attempts.iter_mut().map(|attempt| &mut attempt.error);
+        for error in errors.chain([&mut self.error]).flatten().filter(|error| is_sealed(error)) {
+            *error = shown(error).into_owned();
+        }
+    }
+}
+
+impl LogLine {
+    /// Replaces a sealed message by the words `sealed with key ..`, for people.
+    pub fn hide_sealed(&mut self) {
+        if is_sealed(&self.message) {
+            self.message = shown(&self.message).into_owned();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sealed_text_names_its_key_and_any_other_stays() {
+        let sealed = r#"{"$tf":"enc1","k":"a1b2c3d4","n":"..","c":".."}"#;
+        assert_eq!(key_of(sealed), Some("a1b2c3d4"));
+        assert_eq!(shown(sealed), "sealed with key a1b2c3d4");
+        assert_eq!(key_of(r#"{"$tf":"enc9"}"#), Some("unknown"));
+        for plain in ["", "{}", r#"{"to":"ada"}"#, "no route to host"] {
+            assert_eq!(key_of(plain), None);
+            assert_eq!(shown(plain), plain);
+        }
+    }
+}
