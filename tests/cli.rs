@@ -12,6 +12,8 @@
 mod acting;
 #[path = "cli/command.rs"]
 mod command;
+#[path = "cli/keys.rs"]
+mod keys;
 #[path = "cli/looking.rs"]
 mod looking;
 #[path = "cli/page.rs"]

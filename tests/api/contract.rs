@@ -134,6 +134,7 @@ async fn every_route_is_in_the_document_and_answers_as_it_says() {
     api.ask("GET", &task, &running.to_string(), "", None).await;
     api.ask("GET", &task, &failed, "", None).await;
     api.ask("GET", &v1("tasks/{id}/logs"), &failed, "", None).await;
+    api.ask("POST", &v1("tasks/{id}/open"), &failed, "", None).await;
     api.ask("GET", &v1("tasks/{id}/events"), &failed, "", None).await;
     api.ask("POST", &v1("tasks"), "", "", Some(json!({ "name": "api.wait", "run_in": 60 }))).await;
     api.ask("POST", &v1("tasks/{id}/retry"), &failed, "", None).await;

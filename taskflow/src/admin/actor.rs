@@ -57,7 +57,7 @@ permissions! {
     SetLimits = "set_limits",
     /// Read the audit log.
     Audit = "audit",
-    /// See values that redaction hides.
+    /// See values that redaction hides, and open sealed ones in a process that has their keys.
     ViewSecrets = "view_secrets",
     /// Read the metrics.
     Metrics = "metrics",

@@ -2,6 +2,8 @@
 
 use serde_json::value::RawValue;
 
+use crate::model::sealed;
+
 /// Which arguments and results are shown.
 ///
 /// Values under a redacted key are replaced by `"•••"`, at any depth, unless the actor has
@@ -36,7 +38,7 @@ impl Args {
         if self.hidden {
             return None;
         }
-        if self.keys.is_empty() {
+        if self.keys.is_empty() || sealed::is_sealed(json.get()) {
             return Some(json.to_owned());
         }
         let mut out = String::with_capacity(json.get().len());

@@ -43,6 +43,12 @@ pub enum AdminError {
         /// What is wrong, and what is valid.
         message: String,
     },
+    /// A sealed value cannot be opened here.
+    #[error("{message}")]
+    Sealed {
+        /// Why, and the remedy.
+        message: String,
+    },
     /// The number of matching tasks has changed by more than a tenth since the preview.
     #[error("{now} tasks match now, but {expected} did in the preview: look again")]
     Changed {
@@ -74,6 +80,7 @@ impl AdminError {
             Self::NoTask { .. } | Self::NotFound { .. } | Self::Task(Error::NotFound { .. }) => "not_found",
             Self::Invalid { .. } => "invalid",
             Self::Changed { .. } => "changed",
+            Self::Sealed { .. } => "sealed",
             Self::UnknownTask { .. } => "unknown_task",
             Self::Task(error) => match error {
                 Error::NotATaskId { .. } => "invalid",

@@ -7,7 +7,7 @@ use super::bench;
 use super::options::Global;
 use super::top;
 use super::verbs::{
-    add, audit, catalogue, export, failures, list, logs, many, migrate, queues, schedules, serve, show,
+    add, audit, catalogue, export, failures, keys, list, logs, many, migrate, queues, schedules, serve, show,
     stats, status,
 };
 
@@ -139,6 +139,17 @@ Examples:
     /// Print a new bearer token and its hash, for `serve --token-file` and `Access::tokens`
     #[command(after_help = "Example: taskflow token")]
     Token,
+    /// Print a new key, for `taskflow::crypt::Key` and encryption at rest
+    #[command(after_help = "Example: taskflow keygen")]
+    Keygen,
+    /// The keys with which tasks are sealed
+    #[command(after_help = "\
+Examples:
+  taskflow keys use
+  taskflow keys use status:pending
+
+Log lines are not counted: they have the key of their run. A key may be dropped from the key ring when it is not listed.")]
+    Keys(keys::Options),
     /// Make the store, or bring its tables up to date
     #[command(after_help = "\
 No other verb makes a store or changes its tables. Programs that run tasks do the same when they start, so this is for a

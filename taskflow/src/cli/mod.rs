@@ -37,8 +37,8 @@ use self::arguments::{Arguments, Command};
 use self::failure::{Code, Failure, Result};
 use self::output::{Color, clean_lines};
 use self::verbs::{
-    add, audit, catalogue, contexts, export, failures, list, logs, many, migrate, queues, schedules, secrets,
-    serve, show, stats, status,
+    add, audit, catalogue, contexts, export, failures, keys, list, logs, many, migrate, queues, schedules,
+    secrets, serve, show, stats, status,
 };
 
 /// Parses the process's arguments and runs the command.
@@ -107,6 +107,8 @@ async fn run(global: &options::Global, command: Command) -> Result<()> {
         Command::Migrate(options) => migrate::run(global, &options).await,
         Command::Password => secrets::password(global),
         Command::Token => secrets::token(global),
+        Command::Keygen => keys::keygen(global),
+        Command::Keys(options) => keys::run(global, &options).await,
         Command::Contexts => contexts::run(global),
         Command::Completions { shell } => {
             let mut script = Vec::new();

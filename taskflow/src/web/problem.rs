@@ -139,6 +139,7 @@ impl From<AdminError> for Problem {
             "invalid" => (StatusCode::UNPROCESSABLE_ENTITY, "A field is invalid"),
             "empty_filter" => (StatusCode::UNPROCESSABLE_ENTITY, "The filter has no condition"),
             "changed" => (StatusCode::CONFLICT, "The matching tasks have changed"),
+            "sealed" => (StatusCode::CONFLICT, "It cannot be opened here"),
             "declared" => (StatusCode::CONFLICT, "The program declares this schedule"),
             "unknown_task" => {
                 detail.push_str(" (`\"force\": true` adds it nevertheless)");

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Actor, AdminError, Console, grammar};
 use crate::manager::TaskManager;
-use crate::model::{Error, TaskFilter, TaskId, TaskRecord, TaskStatus};
+use crate::model::{Error, TaskFilter, TaskId, TaskRecord, TaskStatus, sealed};
 
 use fingerprint::fingerprint;
 
@@ -78,7 +78,8 @@ pub(crate) async fn read(
     loop {
         let page = tasks.list_outlines(&filter).await?;
         for record in &page.items {
-            let error = record.error.as_deref().unwrap_or_default();
+            // The words of a sealed error are its key's.
+            let error = &sealed::shown(record.error.as_deref().unwrap_or_default());
             let key = (record.name.clone(), record.status, fingerprint(error));
             let at = *by_key.entry(key).or_insert_with_key(|(_, _, print)| {
                 found.groups.push(FailureGroup::new(record, error, print));
@@ -133,12 +134,14 @@ impl FailureGroup {
     fn new(record: &TaskRecord, error: &str, print: &str) -> Self {
         let at = ended(record);
         let line = error.lines().next().unwrap_or_default();
+        let is_sealed = record.error.as_deref().is_some_and(sealed::is_sealed);
         Self {
             fingerprint: print.to_owned(),
             name: record.name.clone(),
             status: record.status,
             message: line[..line.floor_char_boundary(MAX_MESSAGE)].to_owned(),
-            common: common(error, print),
+            // The words are in no record, so they select none.
+            common: if is_sealed { String::new() } else { common(error, print) },
             count: 0,
             first: at,
             last: at,

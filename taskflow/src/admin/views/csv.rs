@@ -1,6 +1,6 @@
 //! Tasks as CSV that every spreadsheet reads.
 
-use crate::model::{TaskRecord, time};
+use crate::model::{TaskRecord, sealed, time};
 
 const COLUMNS: [&str; 23] = [
     "id",
@@ -43,6 +43,7 @@ pub fn row(record: &TaskRecord) -> Vec<u8> {
 fn cells(record: &TaskRecord) -> [String; COLUMNS.len()] {
     let at = |at: Option<std::time::SystemTime>| at.map(time::rfc3339).unwrap_or_default();
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let shown = |text: &str| sealed::shown(text).into_owned();
     [
         record.id.to_string(),
         record.name.clone(),
@@ -64,9 +65,9 @@ fn cells(record: &TaskRecord) -> [String; COLUMNS.len()] {
         text(&record.run_key),
         text(&record.concurrency_key),
         serde_json::to_string(&record.tags).expect("texts are JSON"),
-        record.args.get().to_owned(),
-        record.result.as_ref().map(|result| result.get().to_owned()).unwrap_or_default(),
-        text(&record.error),
+        shown(record.args.get()),
+        record.result.as_ref().map(|result| shown(result.get())).unwrap_or_default(),
+        record.error.as_deref().map(shown).unwrap_or_default(),
     ]
 }
 

@@ -16,9 +16,10 @@ pub struct NumberedLine {
 }
 
 impl NumberedLine {
-    /// That line under that number.
+    /// That line under that number. A sealed message is hidden.
     #[must_use]
-    pub fn new(n: usize, line: LogLine) -> Self {
+    pub fn new(n: usize, mut line: LogLine) -> Self {
+        line.hide_sealed();
         let LogLine { at, level, message, attempt } = line;
         Self { n, at, level, message, attempt }
     }

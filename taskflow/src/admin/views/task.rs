@@ -1,5 +1,6 @@
 //! Tasks.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +8,7 @@ use serde::Serialize;
 
 use super::Listed;
 use crate::admin::{Actor, Permission, Verb};
-use crate::model::{Page, TaskId, TaskPhase, TaskRecord, TaskSource, TaskStatus, time};
+use crate::model::{Page, TaskId, TaskPhase, TaskRecord, TaskSource, TaskStatus, sealed, time};
 
 /// A task in a list: without its arguments, result, progress and attempts, which may be large.
 #[derive(Debug, Serialize)]
@@ -40,7 +41,7 @@ pub struct TaskRow<'a> {
     started_at: Option<SystemTime>,
     #[serde(with = "time::rfc3339_option")]
     finished_at: Option<SystemTime>,
-    error: Option<&'a str>,
+    error: Option<Cow<'a, str>>,
     cancel_requested: bool,
 }
 
@@ -70,7 +71,7 @@ impl<'a> TaskRow<'a> {
             snoozes: record.snoozes,
             started_at: record.started_at,
             finished_at: record.finished_at,
-            error: record.error.as_deref(),
+            error: record.error.as_deref().map(sealed::shown),
             cancel_requested: record.cancel_requested,
         }
     }
@@ -90,15 +91,19 @@ pub struct WholeTask {
     #[serde(flatten)]
     record: TaskRecord,
     phase: TaskPhase,
+    /// The id of the key with which a part of it is sealed.
+    sealed_with: Option<String>,
     #[serde(with = "time::rfc3339_option")]
     next_attempt_at: Option<SystemTime>,
     can: Can,
 }
 
 impl WholeTask {
-    /// That task at this moment, and what this actor may do to it.
+    /// That task at this moment, and what this actor may do to it. Sealed parts are hidden.
     #[must_use]
-    pub fn of(actor: &Actor, record: TaskRecord) -> Self {
+    pub fn of(actor: &Actor, mut record: TaskRecord) -> Self {
+        let sealed_with = record.sealed_with().map(str::to_owned);
+        record.hide_sealed();
         let can = |verb: Verb, permission| verb.applies_to(record.status) && actor.may(permission);
         let can = Can {
             retry: can(Verb::Retry, Permission::Retry),
@@ -107,7 +112,7 @@ impl WholeTask {
         };
         let phase = record.phase();
         let next_attempt_at = Some(record.run_at).filter(|_| phase == TaskPhase::Retrying);
-        Self { record, phase, next_attempt_at, can }
+        Self { record, phase, sealed_with, next_attempt_at, can }
     }
 }
 

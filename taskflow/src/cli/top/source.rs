@@ -39,8 +39,10 @@ pub(super) async fn read(session: &Session, state: &State) -> Event {
 async fn event(session: &Session, state: &State) -> Result<Event> {
     let tasks = session.tasks();
     if let Some(open) = &state.open {
-        let record = tasks.get(open.id).await?;
-        let log = tasks.logs(open.id).await?.unwrap_or_default();
+        let mut record = tasks.get(open.id).await?;
+        let mut log = tasks.logs(open.id).await?.unwrap_or_default();
+        record.iter_mut().for_each(taskflow::TaskRecord::hide_sealed);
+        log.iter_mut().for_each(taskflow::LogLine::hide_sealed);
         return Ok(Event::Task(open.id, record.map(Box::new), log));
     }
     let mut data = state.data.clone();

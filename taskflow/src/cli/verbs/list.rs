@@ -76,6 +76,7 @@ async fn read(
         let page = session.tasks().list_outlines(&filter).await?;
         let found = page.items.len();
         records.extend(page.items);
+        records.iter_mut().for_each(TaskRecord::hide_sealed);
         match page.next {
             // A page without any match has examined a great many tasks: the reader decides whether to go on.
             Some(next) if records.len() < limit && found > 0 => filter.after = Some(next),

@@ -93,7 +93,8 @@ async fn follow(session: &Session, id: TaskId, options: &LogsOptions) -> Result<
 }
 
 /// One line in the format of the output.
-fn one(out: Out, number: usize, line: LogLine) -> Result<()> {
+fn one(out: Out, number: usize, mut line: LogLine) -> Result<()> {
+    line.hide_sealed();
     match out.format {
         Format::Table => self::line(out, &line),
         Format::Tabs => {

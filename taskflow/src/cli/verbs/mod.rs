@@ -7,6 +7,7 @@ pub(super) mod catalogue;
 pub(super) mod contexts;
 pub(super) mod export;
 pub(super) mod failures;
+pub(super) mod keys;
 pub(super) mod list;
 pub(super) mod logs;
 pub(super) mod many;

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use clap::Args;
 use taskflow::admin::views::WholeTask;
-use taskflow::{AttemptOutcome, TaskRecord};
+use taskflow::{AttemptOutcome, LogLine, TaskRecord};
 
 use super::logs;
 use crate::cli::failure::Result;
@@ -33,12 +33,14 @@ pub(in crate::cli) struct Options {
 pub(in crate::cli) async fn run(global: &Global, options: &Options) -> Result<()> {
     let session = Session::look(global).await?;
     let id = select::id(&session, &options.id).await?;
-    let record = session.console.task(session.actor(), id).await?;
+    let mut record = session.console.task(session.actor(), id).await?;
     if session.out.is_for_people() {
+        record.hide_sealed();
         people(&session, &record, options.args).await?;
     } else if session.out.is_json() {
         session.out.json(&WholeTask::of(session.actor(), record))?;
     } else {
+        record.hide_sealed();
         facts(&record).iter().try_for_each(|(word, text, raw)| {
             let mut table = Table::new([Column::text("")]);
             table.push([Cell::new(raw.as_ref().unwrap_or(text))]);
@@ -138,7 +140,8 @@ async fn people(session: &Session, record: &TaskRecord, is_whole: bool) -> Resul
         heading(out, "attempts")?;
         out.table(&attempts(record))?;
     }
-    let lines = session.tasks().logs(record.id).await?.unwrap_or_default();
+    let mut lines = session.tasks().logs(record.id).await?.unwrap_or_default();
+    lines.iter_mut().for_each(LogLine::hide_sealed);
     if !lines.is_empty() {
         let first = lines.len().saturating_sub(LINES);
         heading(

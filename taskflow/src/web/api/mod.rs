@@ -42,6 +42,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(Api, DELETE "/api/v1/tasks/{id}", DeleteOne => tasks::delete; "Deletes an ended task" [] ("Reason") 204 EMPTY),
     route!(Api, POST "/api/v1/tasks/{id}/cancel", Cancel => tasks::cancel; "Cancels a task" [] ("Reason") 200 "Cancelled"),
     route!(Api, POST "/api/v1/tasks/{id}/retry", Retry => tasks::retry; "Retries an ended task" [] ("Reason") 200 "Row"),
+    route!(Api, POST "/api/v1/tasks/{id}/open", ViewSecrets => tasks::open; "Opens the sealed parts of a task, with an entry in the audit log" [] ("Reason") 200 "Opened"),
     route!(Api, GET "/api/v1/tasks/{id}/logs", ViewLogs => logs::show; "Log lines of a task; as text with `Accept: text/plain`" ["after", "limit", "attempt", "level"] 200 "Lines"),
     route!(Api, GET "/api/v1/tasks/{id}/events", ViewLogs => follow::follow; "Log lines, progress and status as they come, until the task ends" ["after"] 200 "text/event-stream"),
     route!(Api, GET "/api/v1/operations", View => many::list; "The latest 100 acts on many tasks" [] 200 "OperationPage"),

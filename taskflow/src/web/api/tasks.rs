@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::body;
 use super::query::{cursor, filter, limit, number, word};
-use crate::admin::views::{Listed, TaskRow, WholeTask};
+use crate::admin::views::{Listed, NumberedLine, TaskRow, WholeTask};
 use crate::model::{CancelOutcome, Count, TaskFilter, TaskRecord};
 use crate::web::call::{Call, json};
 use crate::web::problem::Problem;
@@ -98,6 +98,21 @@ pub(super) async fn retry(call: Call) -> Result<Response, Problem> {
     call.console().retry(&by, id).await?;
     let task = call.console().task(&call.actor, id).await?;
     Ok(json(StatusCode::OK, &TaskRow::of(&task)))
+}
+
+#[derive(Serialize)]
+struct Opened {
+    task: WholeTask,
+    lines: Vec<NumberedLine>,
+}
+
+/// Whoever may do this may see everything, so nothing is redacted.
+pub(super) async fn open(call: Call) -> Result<Response, Problem> {
+    let (id, by) = (call.id()?, body::by(&call).await?);
+    let opened = call.console().open(&by, id).await?;
+    let lines = opened.lines.into_iter().enumerate().map(|(at, line)| NumberedLine::new(at + 1, line));
+    let task = WholeTask::of(&call.actor, opened.record);
+    Ok(json(StatusCode::OK, &Opened { task, lines: lines.collect() }))
 }
 
 pub(super) async fn delete(call: Call) -> Result<Response, Problem> {

@@ -37,6 +37,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(Dashboard, GET "/tasks/{id}/log.txt", ViewLogs => task::log_file),
     route!(Dashboard, GET "/tasks/{id}/events", View => events::task),
     route!(Dashboard, POST "/tasks/{id}/retry", Retry => task::retry),
+    route!(Dashboard, POST "/tasks/{id}/open", ViewSecrets => task::open),
     route!(Dashboard, POST "/tasks/{id}/cancel", Cancel => task::cancel),
     route!(Dashboard, POST "/tasks/{id}/delete", DeleteOne => task::delete),
     route!(Dashboard, GET "/failures", View => failures::show),

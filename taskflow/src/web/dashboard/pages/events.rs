@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::rows::percent;
 use crate::admin::Permission;
-use crate::model::{LogLine, StatusUpdate, TaskUpdate, time};
+use crate::model::{LogLine, StatusUpdate, TaskUpdate, sealed, time};
 use crate::web::call::Call;
 use crate::web::dashboard::frame::{degraded, values};
 use crate::web::dashboard::words;
@@ -77,7 +77,7 @@ fn log(line: &LogLine) -> Bytes {
         "at": time::rfc3339(line.at),
         "clock": words::clock(line.at),
         "level": line.level,
-        "message": line.message,
+        "message": sealed::shown(&line.message),
         "attempt": line.attempt,
     });
     event("log", None, &value)

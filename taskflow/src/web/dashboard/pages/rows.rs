@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use askama::Template;
 use askama::filters::HtmlSafe;
 
-use crate::model::{Error, TaskRecord, TaskStatus};
+use crate::model::{Error, TaskRecord, TaskStatus, sealed};
 use crate::web::call::Call;
 use crate::web::dashboard::frame::query;
 use crate::web::dashboard::words::{self, Mark, When, between, length};
@@ -72,7 +72,11 @@ impl Row {
             took: took(record, now),
             progress: progress.map(|it| percent(it.fraction)),
             progress_text: progress.map(|it| it.message.clone()).unwrap_or_default(),
-            error: record.error.as_deref().map(|error| words::first_line(error, 160)).unwrap_or_default(),
+            error: record
+                .error
+                .as_deref()
+                .map(|error| words::first_line(&sealed::shown(error), 160))
+                .unwrap_or_default(),
             id,
         }
     }

@@ -12,7 +12,8 @@ use super::events;
 use super::rows::{Tag, percent, tags};
 use crate::admin::Permission;
 use crate::model::{
-    CancelOutcome, LogLevel, LogLine, StatusUpdate, TaskInfo, TaskRecord, TaskSource, TaskStatus, time,
+    CancelOutcome, LogLevel, LogLine, StatusUpdate, TaskInfo, TaskRecord, TaskSource, TaskStatus, sealed,
+    time,
 };
 use crate::web::call::{Call, see_other};
 use crate::web::dashboard::chart::{self, Histogram, Life};
@@ -66,6 +67,7 @@ struct TaskBody {
     links: Vec<(String, String)>,
     histogram: Option<Histogram>,
     histogram_text: String,
+    may_open: bool,
     may_retry: bool,
     may_cancel: bool,
     may_delete: bool,
@@ -113,22 +115,44 @@ struct Fact {
 
 pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
     let id = call.id()?;
-    let tasks = call.console().tasks();
-    let record = call.console().task(&call.actor, id).await?;
+    let mut record = call.console().task(&call.actor, id).await?;
     let may_logs = call.may(Permission::ViewLogs);
-    let logs = if may_logs { tasks.logs(id).await?.unwrap_or_default() } else { Vec::new() };
+    let logs = if may_logs { call.console().tasks().logs(id).await? } else { None };
+    let mut logs = logs.unwrap_or_default();
+    let has_keys = call.console().can_open() && call.may(Permission::ViewSecrets);
+    let may_open = has_keys
+        && (record.sealed_with().is_some() || logs.iter().any(|line| sealed::is_sealed(&line.message)));
+    record.hide_sealed();
+    logs.iter_mut().for_each(LogLine::hide_sealed);
+    page(&call, record, &logs, may_open).await
+}
+
+/// The page with the sealed parts opened. It is the answer to a POST, so no address shows it again.
+pub(crate) async fn open(call: Call) -> Result<Response, Problem> {
+    let opened = call.console().open(&call.by(), call.id()?).await?;
+    page(&call, opened.record, &opened.lines, false).await
+}
+
+async fn page(
+    call: &Call,
+    record: TaskRecord,
+    logs: &[LogLine],
+    may_open: bool,
+) -> Result<Response, Problem> {
+    let tasks = call.console().tasks();
     let now = call.now();
     let beat = call.desk.live.beat(tasks).await?;
     let info =
         beat.rare.types.iter().find(|task| task.name == record.name || task.aliases.contains(&record.name));
     let ran = record.attempts.last().and_then(|it| it.finished_at.map(|end| between(it.started_at, end)));
-    let (histogram, histogram_text) = history::run_times(&call, &record.name, ran).await;
-    let body = TaskBody { histogram, histogram_text, ..TaskBody::new(&call, record, &logs, info, now)? };
+    let (histogram, histogram_text) = history::run_times(call, &record.name, ran).await;
+    let body =
+        TaskBody { histogram, histogram_text, may_open, ..TaskBody::new(call, record, logs, info, now)? };
     if call.field("part") == Some("body") {
-        return frame::part(&call, &body);
+        return frame::part(call, &body);
     }
-    let f = Frame::new(&call, body.name.clone(), "tasks", Some(&beat));
-    frame::answer(&call, &View { f, body })
+    let f = Frame::new(call, body.name.clone(), "tasks", Some(&beat));
+    frame::answer(call, &View { f, body })
 }
 
 impl TaskBody {
@@ -183,6 +207,7 @@ impl TaskBody {
             links,
             histogram: None,
             histogram_text: String::new(),
+            may_open: false,
             may_retry: call.may(Permission::Retry) && is_ended && record.status != TaskStatus::Success,
             may_cancel: call.may(Permission::Cancel) && !is_ended && !record.cancel_requested,
             may_delete: call.may(Permission::DeleteOne) && is_ended,
@@ -338,7 +363,8 @@ pub(crate) async fn log_file(call: Call) -> Result<Response, Problem> {
     call.console().task(&call.actor, id).await?;
     let logs = call.console().tasks().logs(id).await?.unwrap_or_default();
     let mut text = String::new();
-    for line in logs {
+    for mut line in logs {
+        line.hide_sealed();
         let at = time::rfc3339(line.at);
         text.push_str(&format!("{at} {:5} attempt {} {}\n", line.level.as_str(), line.attempt, line.message));
     }

@@ -1,0 +1,59 @@
+//! Opening sealed tasks for people, one at a time, with an entry in the audit log.
+
+use super::{AdminError, By, Console, Permission};
+use crate::model::{LogLine, TaskId, TaskRecord};
+
+/// A task with its sealed parts opened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Opened {
+    /// The record.
+    pub record: TaskRecord,
+    /// Its log lines, if the actor may see them.
+    pub lines: Vec<LogLine>,
+}
+
+impl Console {
+    /// Opens the sealed parts of a task: arguments, result, errors and log lines. Needs
+    /// [`Permission::ViewSecrets`], and keys in this process. The audit log says who opened which task.
+    ///
+    /// # Errors
+    /// [`AdminError::Forbidden`], [`AdminError::NoTask`], [`AdminError::Sealed`] when this process lacks a key or a part was
+    /// changed, and when the store fails.
+    pub async fn open(&self, by: &By, id: TaskId) -> Result<Opened, AdminError> {
+        let act = async {
+            let record = self.task(&by.actor, id).await?;
+            let may_logs = by.actor.may(Permission::ViewLogs);
+            let lines = if may_logs { self.tasks().logs(id).await?.unwrap_or_default() } else { Vec::new() };
+            self.opened(&record, lines)
+        };
+        self.audited(by, Permission::ViewSecrets, "open", &id.to_string(), None, act).await
+    }
+
+    /// Whether this process has keys.
+    #[cfg(feature = "dashboard")]
+    pub(crate) fn can_open(&self) -> bool {
+        #[cfg(feature = "encryption")]
+        let can = self.tasks().has_keys();
+        #[cfg(not(feature = "encryption"))]
+        let can = false;
+        can
+    }
+
+    #[cfg(feature = "encryption")]
+    fn opened(&self, record: &TaskRecord, lines: Vec<LogLine>) -> Result<Opened, AdminError> {
+        let refused = |error: crate::crypt::OpenError| AdminError::Sealed { message: error.to_string() };
+        let lines = self.tasks().open_logs(record, lines).map_err(refused)?;
+        Ok(Opened { record: self.tasks().open(record).map_err(refused)?, lines })
+    }
+
+    #[cfg(not(feature = "encryption"))]
+    fn opened(&self, record: &TaskRecord, lines: Vec<LogLine>) -> Result<Opened, AdminError> {
+        let is_sealed = |line: &LogLine| crate::model::sealed::is_sealed(&line.message);
+        if record.sealed_with().is_some() || lines.iter().any(is_sealed) {
+            let message = "this program was built without the feature `encryption`".to_owned();
+            return Err(AdminError::Sealed { message });
+        }
+        Ok(Opened { record: record.clone(), lines })
+    }
+}

@@ -1,0 +1,142 @@
+//! `taskflow keygen` and `taskflow keys`: keys for encryption at rest, and where they are in use.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use serde_json::json;
+use taskflow::crypt::Key;
+use taskflow::{TaskFilter, TaskStatus};
+
+use crate::cli::failure::Result;
+use crate::cli::options::Global;
+use crate::cli::output::words::number;
+use crate::cli::output::{Cell, Column, Table};
+use crate::cli::select;
+use crate::cli::session::Session;
+
+/// How many records are in memory at once.
+const PAGE: usize = 100;
+
+/// The options of `taskflow keys`.
+#[derive(Args, Clone, Debug)]
+pub(in crate::cli) struct Options {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+enum Verb {
+    /// How many tasks and schedules are sealed with each key. It reads every matching record, and needs no key
+    Use(UseOptions),
+}
+
+#[derive(Args, Clone, Debug)]
+struct UseOptions {
+    /// Words that all must match: `status:pending queue:mail`; without any, every task
+    #[arg(value_name = "FILTER")]
+    words: Vec<String>,
+}
+
+/// Prints a new key.
+pub(in crate::cli) fn keygen(global: &Global) -> Result<()> {
+    let key = Key::generate();
+    let out = global.out();
+    if out.is_json() {
+        return out.json(&json!({ "id": key.id(), "key": key.secret_text() }));
+    }
+    out.line(&key.secret_text())?;
+    if out.is_for_people() {
+        eprintln!(
+            "keep it where you keep the password of the store; what it seals cannot be read without it"
+        );
+    }
+    Ok(())
+}
+
+pub(in crate::cli) async fn run(global: &Global, options: &Options) -> Result<()> {
+    let Verb::Use(options) = &options.verb;
+    used(global, options).await
+}
+
+/// What one key seals.
+#[derive(Clone, Debug, Default, Serialize)]
+struct Used {
+    waiting: u64,
+    running: u64,
+    ended: u64,
+    schedules: u64,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    /// `null`: not sealed at all.
+    key: Option<&'a str>,
+    #[serde(flatten)]
+    used: &'a Used,
+}
+
+async fn used(global: &Global, options: &UseOptions) -> Result<()> {
+    let session = Session::look(global).await?;
+    let mut filter = match options.words.is_empty() {
+        true => TaskFilter::all(),
+        false => select::filter(&session, &options.words).await?,
+    };
+    filter = filter.limit(PAGE);
+    let mut keys: BTreeMap<Option<String>, Used> = BTreeMap::new();
+    loop {
+        let page = session.tasks().list(filter.clone()).await?;
+        for record in &page.items {
+            let mut named: Vec<_> = record.sealing_keys().map(|key| Some(key.to_owned())).collect();
+            named.sort_unstable();
+            named.dedup();
+            if named.is_empty() {
+                named.push(None);
+            }
+            for key in named {
+                let used = keys.entry(key).or_default();
+                match record.status {
+                    TaskStatus::Pending => used.waiting += 1,
+                    TaskStatus::Running => used.running += 1,
+                    _ => used.ended += 1,
+                }
+            }
+        }
+        let Some(next) = page.next else { break };
+        filter.after = Some(next);
+    }
+    if options.words.is_empty() {
+        for schedule in session.tasks().schedules().await?.into_iter().filter(|schedule| schedule.stored) {
+            keys.entry(schedule.sealed_with).or_default().schedules += 1;
+        }
+    }
+    let rows: Vec<_> = keys.iter().map(|(key, used)| Row { key: key.as_deref(), used }).collect();
+    if session.out.is_for_people() && rows.is_empty() {
+        eprintln!("no task matches");
+    } else {
+        session.out.list(|| table(&keys), &json!({ "items": rows }), &rows)?;
+    }
+    session.end().await;
+    Ok(())
+}
+
+fn table(keys: &BTreeMap<Option<String>, Used>) -> Table {
+    let mut table = Table::new([
+        Column::text("KEY"),
+        Column::number("WAITING"),
+        Column::number("RUNNING"),
+        Column::number("ENDED"),
+        Column::number("SCHEDULES"),
+    ]);
+    for (key, used) in keys {
+        let count = |n: u64| Cell::new(number(n)).raw(n.to_string());
+        table.push([
+            Cell::new(key.as_deref().unwrap_or("not sealed")),
+            count(used.waiting),
+            count(used.running),
+            count(used.ended),
+            count(used.schedules),
+        ]);
+    }
+    table
+}

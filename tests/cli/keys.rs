@@ -1,0 +1,50 @@
+//! Keys for encryption at rest, and what the command shows of sealed tasks.
+
+use taskflow::crypt::{Encrypt, Key};
+
+use crate::command::{aside, run, table};
+use crate::shop::{Shop, places};
+
+#[test]
+fn a_new_key_is_one_that_programs_read() {
+    let first = run("memory:", &["keygen"]).exits(0).out;
+    let key: Key = first.parse().unwrap();
+    let second = run("memory:", &["keygen", "--json"]).exits(0).json();
+    let other: Key = second["key"].as_str().unwrap().parse().unwrap();
+    assert_eq!(second["id"], other.id());
+    assert_ne!(key.id(), other.id());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_counts_by_key_and_shows_no_sealed_text() {
+    for place in places() {
+        let shop = Shop::open(place).await;
+        shop.greeting("Grace").await;
+        let url = shop.url();
+        let all = Encrypt::new(Key::from_parts([1; 4], [1; 32]));
+        let sealing = taskflow::TaskManager::builder().store(&*url).encrypt(all).connect().await.unwrap();
+        let task = taskflow::NewTask::new("send_email", Ok(r#"{"to":"ada@example.com"}"#.into()));
+        let mut task = task;
+        task.when = taskflow::model::When::In(std::time::Duration::from_secs(3600));
+        let id = sealing.add_all([task]).await.unwrap()[0].id().to_string();
+        aside(move || {
+            let counted = run(&url, &["keys", "use", "--json"]).exits(0).json();
+            assert_eq!(counted["items"][0]["key"], serde_json::Value::Null);
+            assert_eq!(counted["items"][0]["ended"], 1);
+            assert_eq!(counted["items"][1]["key"], "01010101");
+            assert_eq!(counted["items"][1]["waiting"], 1);
+            let shown = table(&url, &["show", &id]).exits(0).out;
+            assert!(shown.contains("sealed with key 01010101") && !shown.contains("ada@"), "{shown}");
+            let shown = run(&url, &["show", &id, "--json"]).exits(0).json();
+            assert_eq!(
+                (&shown["args"], &shown["sealed_with"]),
+                (&"sealed with key 01010101".into(), &"01010101".into())
+            );
+            let nothing = run(&url, &["keys", "use", "status:failed"]).exits(0).out;
+            assert!(!nothing.contains("01010101"), "{nothing}");
+        })
+        .await;
+        sealing.shutdown(std::time::Duration::ZERO).await.unwrap();
+        shop.close().await;
+    }
+}
