@@ -35,14 +35,15 @@ fn meter(meter: &Meter, cell: CellId, kind: &FinishKind, status: TaskStatus) {
         (FinishKind::Retry { .. }, _) => Counter::Retried,
         (FinishKind::End { .. }, _) => Counter::Failed,
     };
-    meter.count(cell, counter);
-    let (FinishKind::Retry { outcome, .. } | FinishKind::End { outcome, .. }) = kind else { return };
-    match outcome {
-        _ if !matches!(counter, Counter::Retried | Counter::Failed) => {}
-        AttemptOutcome::Panicked => meter.count(cell, Counter::Panicked),
-        AttemptOutcome::TimedOut => meter.count(cell, Counter::TimedOut),
-        _ => {}
-    }
+    let cause = match kind {
+        _ if !matches!(counter, Counter::Retried | Counter::Failed) => None,
+        FinishKind::Retry { outcome: AttemptOutcome::Panicked, .. }
+        | FinishKind::End { outcome: AttemptOutcome::Panicked, .. } => Some(Counter::Panicked),
+        FinishKind::Retry { outcome: AttemptOutcome::TimedOut, .. }
+        | FinishKind::End { outcome: AttemptOutcome::TimedOut, .. } => Some(Counter::TimedOut),
+        _ => None,
+    };
+    meter.ended(cell, counter, cause);
 }
 
 /// Removes these runs and releases their permits.

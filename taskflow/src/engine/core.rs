@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+use tracing::field::Empty;
 
 use super::catalogue::Known;
 use super::events::Events;
@@ -26,7 +28,7 @@ use super::written::Written;
 use crate::model::{
     AddError, EventKind, InstanceInfo, NewTask, StoreError, StoreErrorKind, TaskEventKind, TaskId,
 };
-use crate::observe::Meter;
+use crate::observe::{Calls, Meter, Refusals, TraceSettings};
 use crate::seam::Seam;
 use crate::store::{InsertTask, Retention, Start, Store, StoreFuture};
 
@@ -55,6 +57,10 @@ pub(crate) struct Core {
     pub(crate) holds: Holds,
     pub(crate) catalogues: Known,
     pub(crate) meter: Meter,
+    pub(crate) calls: Calls,
+    pub(crate) refusals: Refusals,
+    #[cfg(any(feature = "api", feature = "metrics"))]
+    pub(crate) last_gauges: crate::observe::LastRead,
     pub(crate) recorder: Recorder,
     pub(crate) watches: Watches,
     /// Cancelled when every part of this manager must stop.
@@ -79,6 +85,10 @@ pub(crate) struct Settings {
     pub(crate) cancel_grace: Duration,
     /// Whether this process writes statistics.
     pub(crate) stats: bool,
+    pub(crate) trace: TraceSettings,
+    /// Whether this process reads the store for its metrics.
+    #[cfg(any(feature = "api", feature = "metrics"))]
+    pub(crate) store_gauges: bool,
 }
 
 impl Core {
@@ -109,6 +119,10 @@ impl Core {
             holds: Holds::default(),
             catalogues: Known::default(),
             meter: Meter::new(&seam),
+            calls: Calls::default(),
+            refusals: Refusals::default(),
+            #[cfg(any(feature = "api", feature = "metrics"))]
+            last_gauges: Default::default(),
             recorder: Recorder::new(seam.now()),
             seam,
             #[cfg(feature = "testing")]
@@ -138,7 +152,7 @@ impl Core {
         call: StoreFuture<'_, T>,
     ) -> Result<T, StoreError> {
         let began = self.health.begin();
-        self.health.note(what, began, self.answer_of(call).await)
+        self.health.note(what, began, self.counted(what, self.answer_of(call), Written::rows).await)
     }
 
     /// Makes a store call that only reads, and records its outcome in the health.
@@ -148,7 +162,20 @@ impl Core {
         call: StoreFuture<'_, T>,
     ) -> Result<T, StoreError> {
         let began = self.health.begin();
-        self.health.note_read(what, began, self.answer_of(call).await)
+        self.health.note_read(what, began, self.counted(what, self.answer_of(call), |_| 0).await)
+    }
+
+    /// Makes a store call, counts it, and shows it as a span.
+    pub(super) async fn counted<T>(
+        &self,
+        what: &'static str,
+        call: impl Future<Output = Result<T, StoreError>>,
+        rows: impl FnOnce(&T) -> usize,
+    ) -> Result<T, StoreError> {
+        let since = self.seam.instant();
+        let answer = store_call(what, call, rows).await;
+        self.calls.count(what, self.seam.since(since), answer.is_err());
+        answer
     }
 
     /// Makes a store call whose failure says nothing about tasks, such as one of documents. The health does not show it.
@@ -235,4 +262,30 @@ impl Core {
             self.events.of_new(task.id, task, TaskEventKind::Rejected { error: error.to_string() });
         }
     }
+}
+
+/// Makes a store call in a span of its own, if anybody records it.
+async fn store_call<T>(
+    what: &'static str,
+    call: impl Future<Output = Result<T, StoreError>>,
+    rows: impl FnOnce(&T) -> usize,
+) -> Result<T, StoreError> {
+    let span = tracing::trace_span!(
+        target: "taskflow", "taskflow.store",
+        otel.name = what, otel.kind = "client", operation = what, batch = Empty, outcome = Empty,
+    );
+    if span.is_disabled() {
+        return call.await;
+    }
+    let answer = call.instrument(span.clone()).await;
+    match &answer {
+        Ok(answer) => {
+            span.record("batch", rows(answer));
+            span.record("outcome", "ok");
+        }
+        Err(error) => {
+            span.record("outcome", error.kind().as_str());
+        }
+    }
+    answer
 }

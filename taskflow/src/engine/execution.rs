@@ -14,6 +14,7 @@ use super::middleware;
 use super::run::{Admitted, Ended, Ran};
 use super::runs::StopReason;
 use super::slots::Permit;
+use super::spans;
 use crate::model::{TaskMiddleware, time};
 use crate::observe::CellId;
 use crate::seam::{Instant, Seam};
@@ -34,6 +35,7 @@ pub(super) fn begin(
     }
     core.runs.begin();
     core.events.started(&task, context.shared_tags());
+    spans::begin(core, &context, &task);
     let own = descriptor.config().middleware;
     let executing = Executing { core: core.clone(), context, cell };
     match descriptor.run() {
@@ -105,6 +107,7 @@ fn run(
             Ok(()) => body(&executing, prepare, &task, since).await.finish(&task, &executing.context),
         };
         executing.end_body();
+        spans::end(&executing.context, kind.as_ref());
         let words = executing.context.final_report().await;
         let (kind, words) = executing.core.sealed(&task, kind, words, is_ours);
         let took = executing.core.seam.since(since);
@@ -159,6 +162,7 @@ async fn run_blocking(
             .await
             .finish(&task, &context)
     };
+    spans::end(&context, kind.as_ref());
     let words = context.final_report().await;
     let (kind, words) = core.sealed(&task, kind, words, is_ours);
     let took = core.seam.since(since);

@@ -5,13 +5,15 @@ use std::fmt;
 
 use parking_lot::Mutex;
 
-use crate::model::{TaskId, TaskSource};
+use crate::model::{TaskId, TaskSource, TraceContext};
 use crate::store::RunRef;
 
 /// The owner of held tasks.
 pub(crate) trait HoldOwner: fmt::Debug + Send + Sync {
     /// The source that the task records show.
     fn source(&self) -> TaskSource;
+    /// The trace of the request whose handler adds them.
+    fn trace(&self) -> Option<TraceContext>;
     /// Whether new adds are still held back.
     fn holds(&self) -> bool;
     /// Takes over tasks that are now held. Only the owner releases them, even if the caller that added them has given up

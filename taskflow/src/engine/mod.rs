@@ -48,6 +48,8 @@ pub(crate) mod joining;
 pub(crate) mod key_check;
 pub(crate) mod lease;
 pub(crate) mod listener;
+#[cfg(any(feature = "api", feature = "metrics"))]
+pub(crate) mod metrics;
 mod middleware;
 pub(crate) mod observers;
 pub(crate) mod opening;
@@ -67,6 +69,7 @@ pub(crate) mod schedule;
 pub(crate) mod sealing;
 pub(crate) mod shutdown;
 pub(crate) mod slots;
+pub(crate) mod spans;
 #[cfg(feature = "testing")]
 pub(crate) mod staged;
 pub(crate) mod statistics;

@@ -38,6 +38,7 @@ impl Admitted {
             max_attempts: task.max_attempts,
             tags: std::mem::take(&mut task.tags).into(),
             scheduled_for: task.scheduled_for,
+            added_in: task.trace.clone(),
             env,
             // The line that reports the limit is itself allowed beyond the limit.
             log_room: TaskContext::MAX_LOG_LINES

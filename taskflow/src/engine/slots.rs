@@ -212,6 +212,12 @@ impl<T: Send + 'static> Slots<T> {
         self.state.lock().closed = true;
     }
 
+    /// The number of slots.
+    #[cfg(any(feature = "api", feature = "metrics"))]
+    pub(crate) fn total(&self) -> usize {
+        self.total
+    }
+
     /// The number of runs, plus one if a claim is in flight. An add that holds a permit counts as a run.
     pub(crate) fn taken(&self) -> usize {
         let state = self.state.lock();

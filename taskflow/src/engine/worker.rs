@@ -62,7 +62,8 @@ impl Worker {
         let tasks = registry.all().iter().map(|task| task.config());
         let cells = tasks.map(|config| core.meter.cell(config.name, config.queue)).collect();
         let seam = core.seam.clone();
-        let env = Arc::new(RunEnv { seam, states, report_queue: ReportQueue::default() });
+        let log_events = core.settings.trace.logs;
+        let env = Arc::new(RunEnv { seam, states, report_queue: ReportQueue::default(), log_events });
         Arc::new(Self {
             core,
             registry,
@@ -120,6 +121,7 @@ impl Worker {
         };
         let mut claimed = Claimed::new(run, known.name.clone(), self.slots.queue(&permit), args, policy);
         claimed.tags = task.tags.clone();
+        claimed.trace = task.trace.clone();
         let cell = self.cell(known, &task.queue);
         let admitted = Admitted::new(&self.core.seam, self.env.clone(), known, claimed, cell);
         self.core.runs.admit([admitted.live()]);

@@ -8,6 +8,11 @@ use crate::store::{Claims, Finished, Fired, Inserted, Recovered, Refusal, Renewe
 pub(crate) trait Written {
     /// Whether something was written.
     fn is_written(&self) -> bool;
+
+    /// How many tasks the answer is about.
+    fn rows(&self) -> usize {
+        usize::from(self.is_written())
+    }
 }
 
 /// Calls that always write.
@@ -28,6 +33,10 @@ impl Written for Claims {
     fn is_written(&self) -> bool {
         !self.tasks.is_empty()
     }
+
+    fn rows(&self) -> usize {
+        self.tasks.len()
+    }
 }
 
 impl Written for Finished {
@@ -40,6 +49,10 @@ impl Written for Finished {
 impl Written for (Vec<Finished>, Claims) {
     fn is_written(&self) -> bool {
         self.0.is_written() || self.1.is_written()
+    }
+
+    fn rows(&self) -> usize {
+        self.0.len() + self.1.rows()
     }
 }
 
@@ -94,10 +107,18 @@ impl Written for Result<Vec<Inserted>, Refusal> {
     fn is_written(&self) -> bool {
         self.as_ref().is_ok_and(|inserted| inserted.iter().any(|one| one.kind.is_new()))
     }
+
+    fn rows(&self) -> usize {
+        self.as_ref().map_or(1, Vec::len)
+    }
 }
 
 impl<T: Written> Written for Vec<T> {
     fn is_written(&self) -> bool {
         self.iter().any(Written::is_written)
+    }
+
+    fn rows(&self) -> usize {
+        self.iter().map(Written::rows).sum()
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use super::{TaskHandle, TaskManager};
 use crate::engine::adder::Sent;
 use crate::engine::holds::HoldOwner;
-use crate::model::{AddError, NewTask, RetryPolicy, StoreError, StoreErrorKind, When, limits};
+use crate::model::{AddError, NewTask, RetryPolicy, StoreError, StoreErrorKind, TraceContext, When, limits};
 use crate::task::{Call, IntoNewTask, Standalone, Task, TaskFn, new_task};
 
 impl TaskManager {
@@ -187,6 +187,12 @@ impl<V> AddTask<V> {
     /// adds a new task. At most 1,024 bytes.
     pub fn run_key(mut self, key: impl Into<String>) -> Self {
         self.task.run_key = Some(key.into());
+        self
+    }
+
+    /// Puts the task into this trace. By default it belongs to the trace of the code that adds it; see [`TraceContext`].
+    pub fn trace_context(mut self, trace: TraceContext) -> Self {
+        self.task.trace = Some(trace);
         self
     }
 

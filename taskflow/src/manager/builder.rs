@@ -21,6 +21,7 @@ use crate::engine::slots::Slots;
 use crate::engine::worker::Worker;
 use crate::engine::{panics, prune, recovery, reporter, schedule, unknown_tasks, viewer};
 use crate::model::{Error, InstanceInfo, QueueConfig, TaskStatus, limits};
+use crate::observe::TraceSettings;
 use crate::seam::Seam;
 use crate::store::{IntoStore, Retention, StoreSource};
 use crate::task::{Registry, States};
@@ -65,6 +66,9 @@ pub struct TaskManagerBuilder {
     schedules: bool,
     stats: bool,
     pub(super) hooks: Hooks,
+    pub(super) trace: TraceSettings,
+    #[cfg(any(feature = "api", feature = "metrics"))]
+    pub(super) store_gauges: bool,
     seam: Seam,
     #[cfg(feature = "encryption")]
     pub(super) encrypt: Option<crate::crypt::Encrypt>,
@@ -91,6 +95,9 @@ impl Default for TaskManagerBuilder {
             schedules: true,
             stats: true,
             hooks: Hooks::default(),
+            trace: TraceSettings::default(),
+            #[cfg(any(feature = "api", feature = "metrics"))]
+            store_gauges: true,
             seam: Seam::default(),
             #[cfg(feature = "encryption")]
             encrypt: None,
@@ -409,6 +416,9 @@ impl TaskManagerBuilder {
             add_timeout: self.add_timeout,
             cancel_grace: self.cancel_grace,
             stats: self.stats,
+            trace: self.trace.clone(),
+            #[cfg(any(feature = "api", feature = "metrics"))]
+            store_gauges: self.store_gauges,
         };
         let queues = Queues::new(std::mem::take(&mut self.queues));
         let mut instance = InstanceInfo::of_this_process(runs);

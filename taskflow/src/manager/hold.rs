@@ -11,7 +11,7 @@ use super::{AddTask, TaskHandle, TaskManager};
 use crate::engine::holds::HoldOwner;
 use crate::engine::release::Ending;
 use crate::engine::retry::shortened;
-use crate::model::{AddError, Error, TaskId, TaskSource};
+use crate::model::{AddError, Error, TaskId, TaskSource, TraceContext};
 use crate::store::{HoldOutcome, RunRef};
 use crate::task::{BoxFuture, Call, IntoNewTask, Standalone, Task, TaskFn, new_task};
 
@@ -19,13 +19,13 @@ impl TaskManager {
     /// A [`Hold`]: tasks that are added through it are stored at once and run when it is released.
     #[must_use]
     pub fn hold(&self) -> Hold {
-        self.hold_as(TaskSource::Manager)
+        self.hold_as(TaskSource::Manager, None)
     }
 
-    /// A hold whose records say that this added them.
-    pub(crate) fn hold_as(&self, source: TaskSource) -> Hold {
+    /// A hold whose tasks were added by this, and belong to this trace.
+    pub(crate) fn hold_as(&self, source: TaskSource, trace: Option<TraceContext>) -> Hold {
         let state = Mutex::new(State::Open(Vec::new()));
-        Hold(Arc::new(HeldTasks { manager: self.clone(), source, state }))
+        Hold(Arc::new(HeldTasks { manager: self.clone(), source, trace, state }))
     }
 }
 
@@ -163,6 +163,7 @@ impl IntoFuture for EndHold {
 struct HeldTasks {
     manager: TaskManager,
     source: TaskSource,
+    trace: Option<TraceContext>,
     state: Mutex<State>,
 }
 
@@ -195,6 +196,10 @@ impl HeldTasks {
 impl HoldOwner for HeldTasks {
     fn source(&self) -> TaskSource {
         self.source
+    }
+
+    fn trace(&self) -> Option<TraceContext> {
+        self.trace.clone()
     }
 
     fn holds(&self) -> bool {

@@ -10,6 +10,8 @@ mod handle;
 mod hold;
 mod hooks;
 mod lifecycle;
+#[cfg(any(feature = "api", feature = "metrics"))]
+mod metrics;
 mod provided;
 mod queues;
 #[cfg(feature = "testing")]
@@ -20,6 +22,7 @@ mod schedules;
 mod sealed;
 mod starting;
 mod statistics;
+mod tracing;
 mod watch;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod within;

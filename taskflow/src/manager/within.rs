@@ -3,6 +3,7 @@
 use std::any::{Any, type_name};
 
 use super::{AddTask, TaskHandle, TaskManager};
+use crate::engine::spans::AddSpan;
 use crate::model::AddError;
 use crate::store::{InsertBatch, InsertGroup, Inserted, Refusal, Store};
 
@@ -106,7 +107,9 @@ impl<V> AddTask<V> {
         if core.is_closed() {
             return Err(AddError::ShutDown);
         }
-        let group = InsertGroup::new(vec![core.prepare(task, false)?]);
+        let mut inserts = vec![core.prepare(task, false)?];
+        let _span = AddSpan::begin(core, &mut inserts, None);
+        let group = InsertGroup::new(inserts);
         let batch = InsertBatch::new(core.instance.id, core.settings.lease, vec![group]);
         Ok((manager, batch))
     }

@@ -73,3 +73,22 @@ pub enum AttemptOutcome {
     /// It asked to run later ([`TaskError::snooze`](crate::TaskError::snooze)). The attempt does not count.
     Snoozed,
 }
+
+impl AttemptOutcome {
+    /// The word used in JSON, stores, spans and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Success => "success",
+            Self::Failed => "failed",
+            Self::Panicked => "panicked",
+            Self::TimedOut => "timed_out",
+            Self::Lost => "lost",
+            Self::HandedBack => "handed_back",
+            Self::Interrupted => "interrupted",
+            Self::Cancelled => "cancelled",
+            Self::Snoozed => "snoozed",
+        }
+    }
+}

@@ -299,6 +299,22 @@ pub enum StoreErrorKind {
     Other,
 }
 
+impl StoreErrorKind {
+    /// The word used in spans.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::Unknown => "unknown",
+            Self::Full => "full",
+            Self::NewerSchema => "newer_schema",
+            Self::NotAStore => "not_a_store",
+            Self::Denied => "denied",
+            Self::Unsupported => "unsupported",
+            Self::Other => "other",
+        }
+    }
+}
+
 impl StoreError {
     /// An error of this kind. The message should name the affected thing and the remedy.
     #[must_use]

@@ -30,6 +30,7 @@ mod status;
 mod steering;
 mod tags;
 pub(crate) mod time;
+mod trace;
 mod update;
 
 pub use attempt::{Attempt, AttemptOutcome};
@@ -55,4 +56,5 @@ pub use statistics::{RunCounts, RunStats, Stats, StatsBy, StatsFilter, StatsPoin
 pub use status::{TaskPhase, TaskStatus};
 pub use steering::Steering;
 pub use tags::Tags;
+pub use trace::{InvalidTraceparent, TraceContext};
 pub use update::{StatusUpdate, TaskUpdate};

@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::value::RawValue;
 
-use super::{AddError, RetryPolicy, TaskId, TaskRecord, TaskSource, TaskStatus, limits, sealed, time};
+use super::{
+    AddError, RetryPolicy, TaskId, TaskRecord, TaskSource, TaskStatus, TraceContext, limits, sealed, time,
+};
 
 /// A task to add, without its Rust type. [`add_all`](crate::TaskManager::add_all) takes it to add tasks of different kinds at
 /// once, and stores receive it to insert it.
@@ -46,6 +48,8 @@ pub struct NewTask {
     pub eager: bool,
     /// The source of the task.
     pub source: TaskSource,
+    /// The trace that it belongs to.
+    pub trace: Option<TraceContext>,
     /// The arguments as a task call wrote them. While `args` is this same `Arc`, they need not be checked again.
     pub(crate) written: Option<Arc<str>>,
 }
@@ -93,6 +97,7 @@ impl NewTask {
             policy: Cow::Borrowed(&RetryPolicy::DEFAULT),
             eager: false,
             source: TaskSource::Manager,
+            trace: None,
             written: None,
         }
     }
@@ -136,6 +141,7 @@ impl NewTask {
             run_key: self.run_key.clone(),
             concurrency_key: self.concurrency_key.clone(),
             source: self.source,
+            trace: self.trace.clone(),
             attempt: 0,
             max_attempts: self.policy.max_attempts(),
             attempts: Vec::new(),

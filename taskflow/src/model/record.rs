@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Attempt, TaskId, TaskPhase, TaskStatus, time};
+use super::{Attempt, TaskId, TaskPhase, TaskStatus, TraceContext, time};
 
 /// Everything the store knows about one task. In JSON, instants are RFC 3339 and durations are seconds. Arguments and the
 /// result are kept as raw JSON, so a record can be deserialized only by `serde_json`.
@@ -35,6 +35,9 @@ pub struct TaskRecord {
     pub concurrency_key: Option<String>,
     /// What added the task.
     pub source: TaskSource,
+    /// The trace that it was added in.
+    #[serde(default)]
+    pub trace: Option<TraceContext>,
     /// The number of its current or last counted attempt; 0 before the first.
     pub attempt: u32,
     /// The number of its last possible attempt.
@@ -119,7 +122,7 @@ impl PartialEq for TaskRecord {
             }};
         }
         all_equal!(
-            id name queue status priority tags idempotency_key run_key concurrency_key source attempt max_attempts attempts
+            id name queue status priority tags idempotency_key run_key concurrency_key source trace attempt max_attempts attempts
             created_at run_at scheduled_for expires_at timeout snoozes started_at finished_at error progress cancel_requested
         )
     }

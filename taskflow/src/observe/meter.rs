@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 
+use super::counter::Counter;
 use crate::model::{Histogram, RunCounts, RunStats, TaskId, time};
 use crate::seam::Seam;
 
@@ -44,24 +45,6 @@ impl CellId {
     pub(crate) const REST: Self = Self(0);
 }
 
-/// What a cell counts. The values are positions in [`Values`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub(crate) enum Counter {
-    Added,
-    Started,
-    Succeeded,
-    Failed,
-    Retried,
-    Snoozed,
-    Cancelled,
-    Interrupted,
-    Lost,
-    Panicked,
-    TimedOut,
-    Rejected,
-}
-
 /// The number of counters.
 const COUNTERS: usize = Counter::Rejected as usize + 1;
 
@@ -75,6 +58,8 @@ struct Cell {
     name: Arc<str>,
     queue: Arc<str>,
     values: [AtomicU64; LENGTH],
+    #[cfg(feature = "metrics")]
+    facade: super::facade::Facade,
 }
 
 /// The numbers of one cell at some instant, or the difference between two instants.
@@ -132,8 +117,13 @@ impl Meter {
     fn fill(&self, by_name: &mut ByName, name: &str, queue: &str) -> CellId {
         let free = self.cells.iter().zip(0..).find(|(cell, _)| cell.get().is_none());
         let Some((free, id)) = free else { return CellId::REST };
-        let cell =
-            Cell { name: name.into(), queue: queue.into(), values: [const { AtomicU64::new(0) }; LENGTH] };
+        let cell = Cell {
+            name: name.into(),
+            queue: queue.into(),
+            values: [const { AtomicU64::new(0) }; LENGTH],
+            #[cfg(feature = "metrics")]
+            facade: super::facade::Facade::new(name, queue),
+        };
         let _ = free.set(Box::new(cell));
         by_name.entry(name.into()).or_default().push((queue.into(), CellId(id)));
         CellId(id)
@@ -146,6 +136,19 @@ impl Meter {
     pub(crate) fn count(&self, id: CellId, counter: Counter) {
         if let Some(cell) = self.at(id) {
             cell.values[counter as usize].fetch_add(1, Ordering::Relaxed);
+            #[cfg(feature = "metrics")]
+            cell.facade.count(counter);
+        }
+    }
+
+    /// Counts an attempt that ended so, for this reason if it failed.
+    pub(crate) fn ended(&self, id: CellId, counter: Counter, cause: Option<Counter>) {
+        if let Some(cell) = self.at(id) {
+            for counter in std::iter::once(counter).chain(cause) {
+                cell.values[counter as usize].fetch_add(1, Ordering::Relaxed);
+            }
+            #[cfg(feature = "metrics")]
+            cell.facade.attempt(counter, cause);
         }
     }
 
@@ -158,7 +161,10 @@ impl Meter {
             let since = now.saturating_duration_since(self.base);
             let now = self.base_micros.load(Ordering::Relaxed) + time::micros(since);
             let made = i64::try_from(made.saturating_mul(1000)).unwrap_or(i64::MAX);
-            cell.record(WAIT, time::left(now, due.map_or(made, |due| due.max(made))));
+            let waited = time::left(now, due.map_or(made, |due| due.max(made)));
+            cell.record(WAIT, waited);
+            #[cfg(feature = "metrics")]
+            cell.facade.waited(waited);
         }
     }
 
@@ -166,6 +172,8 @@ impl Meter {
     pub(crate) fn ran(&self, id: CellId, took: Duration) {
         if let Some(cell) = self.at(id) {
             cell.record(RUN, took);
+            #[cfg(feature = "metrics")]
+            cell.facade.ran(took);
         }
     }
 

@@ -1,14 +1,23 @@
 //! Code around tasks: [`Middleware`], hooks on adds ([`OnAdd`]) and observers ([`Observer`]), with observers that write JSON
-//! lines to a log ([`LogObserver`]) or a file ([`FileObserver`]) or keep events for a test ([`MemoryObserver`]).
+//! lines to a log ([`LogObserver`]) or a file ([`FileObserver`]) or keep events for a test ([`MemoryObserver`]); and the bridge
+//! to a tracing system ([`Tracing`]).
 //!
 //! | to | write |
 //! |---|---|
 //! | do something around each attempt, change its outcome, hand values to the body | a [`Middleware`] |
 //! | tag, route, change or refuse tasks before they are stored | an [`OnAdd`], or a closure |
 //! | hear of what has happened, without being on the path of tasks | an [`Observer`] |
+//! | connect the spans of tasks with a tracing system | a [`Tracing`], or install the one for OpenTelemetry |
 //!
-//! The guide `docs/hooks.md` in the repository compares them, and the example `hooks` shows them all.
+//! The guide `docs/hooks.md` in the repository compares the first three, and the example `hooks` shows them all. Spans, traces
+//! and metrics are in `docs/observability.md`.
 
+mod calls;
+mod counter;
+#[cfg(feature = "metrics")]
+mod facade;
+#[cfg(any(feature = "api", feature = "metrics"))]
+mod families;
 mod file;
 mod interest;
 mod line;
@@ -17,13 +26,32 @@ mod memory;
 mod meter;
 mod observer;
 mod on_add;
+#[cfg(feature = "otel")]
+mod otel;
+#[cfg(any(feature = "api", feature = "metrics"))]
+mod prometheus;
+mod refusals;
+mod trace;
 
+pub(crate) use self::calls::Calls;
+pub(crate) use self::counter::Counter;
+#[cfg(any(feature = "api", feature = "metrics"))]
+pub(crate) use self::families::{Family, Labels, LastRead};
 pub use self::file::FileObserver;
 pub use self::interest::Interest;
 pub use self::log::LogObserver;
 pub use self::memory::MemoryObserver;
-pub(crate) use self::meter::{CellId, Counter, InRow, Meter, Values};
+pub(crate) use self::meter::{CellId, InRow, Meter, Values};
 pub use self::observer::Observer;
 pub use self::on_add::OnAdd;
+#[cfg(feature = "otel")]
+pub use self::otel::OpenTelemetry;
+#[cfg(any(feature = "api", feature = "metrics"))]
+pub(crate) use self::prometheus::text;
+pub(crate) use self::refusals::{Refusals, reason};
+pub(crate) use self::trace::TraceSettings;
+pub use self::trace::{Traces, Tracing};
 #[doc(inline)]
-pub use crate::model::{BoxFuture, EventKind, Extensions, Middleware, Next, Run, RunOutcome, Tags};
+pub use crate::model::{
+    BoxFuture, EventKind, Extensions, Middleware, Next, Run, RunOutcome, Tags, TraceContext,
+};

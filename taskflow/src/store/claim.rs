@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::claim_queues::{ClaimQueue, ClaimQueues, SharedLimits};
-use crate::model::{InstanceId, RetryPolicy, TaskId, TaskStatus};
+use crate::model::{InstanceId, RetryPolicy, TaskId, TaskStatus, TraceContext};
 
 /// The identity of one run, or one hold, of a task. Every write of that run must name it.
 ///
@@ -131,6 +131,8 @@ pub struct Claimed {
     pub args: Arc<str>,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
+    /// The trace that it was added in.
+    pub trace: Option<TraceContext>,
     /// The number of this attempt.
     pub attempt: u32,
     /// The number of the last attempt that it may make.
@@ -165,6 +167,7 @@ impl Claimed {
             queue,
             args,
             tags: BTreeMap::new(),
+            trace: None,
             attempt: 1,
             max_attempts: policy.max_attempts(),
             policy,

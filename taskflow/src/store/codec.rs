@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use crate::model::{AttemptOutcome, Progress, RetryPolicy};
+use crate::model::{AttemptOutcome, Progress, RetryPolicy, TraceContext};
 
 /// A length as a database stores it; one that does not fit becomes `i64::MAX`.
 pub(super) fn to_i64(length: usize) -> i64 {
@@ -56,24 +56,17 @@ pub(super) fn tags(json: Option<&str>) -> BTreeMap<String, String> {
     json.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
 }
 
-pub(super) fn progress_json(progress: &Progress) -> String {
-    serde_json::to_string(progress).expect("a number and a string can be written as JSON")
+/// The column of a trace.
+pub(super) fn trace_text(trace: Option<&TraceContext>) -> Option<String> {
+    trace.map(TraceContext::to_stored)
 }
 
-/// The word for an outcome in a database.
-pub(super) fn outcome_word(outcome: AttemptOutcome) -> &'static str {
-    match outcome {
-        AttemptOutcome::Running => "running",
-        AttemptOutcome::Success => "success",
-        AttemptOutcome::Failed => "failed",
-        AttemptOutcome::Panicked => "panicked",
-        AttemptOutcome::TimedOut => "timed_out",
-        AttemptOutcome::Lost => "lost",
-        AttemptOutcome::HandedBack => "handed_back",
-        AttemptOutcome::Interrupted => "interrupted",
-        AttemptOutcome::Cancelled => "cancelled",
-        AttemptOutcome::Snoozed => "snoozed",
-    }
+pub(super) fn trace(text: Option<&str>) -> Option<TraceContext> {
+    text.and_then(TraceContext::from_stored)
+}
+
+pub(super) fn progress_json(progress: &Progress) -> String {
+    serde_json::to_string(progress).expect("a number and a string can be written as JSON")
 }
 
 /// The outcome for a stored word. An unknown word, which only a later version writes, becomes `Failed`.
@@ -83,7 +76,7 @@ pub(super) fn outcome(word: &str) -> AttemptOutcome {
     };
     [Running, Success, Panicked, TimedOut, Lost, HandedBack, Interrupted, Cancelled, Snoozed]
         .into_iter()
-        .find(|outcome| outcome_word(*outcome) == word)
+        .find(|outcome| outcome.as_str() == word)
         .unwrap_or(Failed)
 }
 

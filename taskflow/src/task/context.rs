@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tracing::Span;
 
 use super::{States, Stop};
-use crate::model::{Extensions, LogLevel, LogLine, NewTask, Progress, Tags, TaskId};
+use crate::model::{Extensions, LogLevel, LogLine, NewTask, Progress, Tags, TaskId, TraceContext};
 use crate::seam::Seam;
 
 /// The context of a running task: its id, attempt and deadline, functions to log and to report progress, and the request to
@@ -42,6 +43,10 @@ struct Inner {
     deadline: OnceLock<SystemTime>,
     /// What middleware puts in for the body.
     extensions: OnceLock<Extensions>,
+    /// The span of this run, until the run ends, if anybody records it.
+    span: OnceLock<Box<Mutex<Span>>>,
+    /// Its ids, if an adapter knows them.
+    trace: OnceLock<TraceContext>,
     stop: Stop,
     pending: Mutex<PendingReport>,
     /// Notified when a report has been stored or put back.
@@ -60,6 +65,8 @@ pub(crate) struct ContextParts {
     pub(crate) max_attempts: u32,
     pub(crate) tags: Tags,
     pub(crate) scheduled_for: Option<SystemTime>,
+    /// The trace in which the task was added.
+    pub(crate) added_in: Option<TraceContext>,
     pub(crate) env: Arc<RunEnv>,
     /// The number of log lines and of message bytes that this run may still log; `None` if an earlier run has already logged
     /// the note that further lines are dropped.
@@ -97,6 +104,8 @@ pub(crate) struct RunEnv {
     pub(crate) seam: Seam,
     pub(crate) states: States,
     pub(crate) report_queue: ReportQueue,
+    /// Whether log lines are `tracing` events too.
+    pub(crate) log_events: bool,
 }
 
 /// The queue of runs that have something to report.
@@ -134,6 +143,8 @@ impl TaskContext {
             parts,
             deadline: OnceLock::new(),
             extensions: OnceLock::new(),
+            span: OnceLock::new(),
+            trace: OnceLock::new(),
             stop: Stop::default(),
             pending: Mutex::default(),
             reported: Notify::new(),
@@ -151,7 +162,24 @@ impl TaskContext {
 
     /// Runs `body` as part of this task.
     pub(crate) fn sync_scope<T>(self, body: impl FnOnce() -> T) -> T {
-        CURRENT.sync_scope(self, body)
+        match self.0.span.get() {
+            None => CURRENT.sync_scope(self, body),
+            Some(span) => {
+                let span = span.lock().clone();
+                span.in_scope(|| CURRENT.sync_scope(self, body))
+            }
+        }
+    }
+
+    /// Sets the span of an attempt that begins now.
+    pub(crate) fn set_span(&self, span: Span) {
+        // An attempt begins only once, so the cell is empty.
+        let _ = self.0.span.set(Box::new(Mutex::new(span)));
+    }
+
+    /// Takes the span of this attempt, whose last part it is.
+    pub(crate) fn take_span(&self) -> Option<Span> {
+        self.0.span.get().map(|span| mem::replace(&mut *span.lock(), Span::none()))
     }
 
     /// The task's id.
@@ -230,6 +258,32 @@ impl TaskContext {
     #[must_use]
     pub fn scheduled_for(&self) -> Option<SystemTime> {
         self.0.parts.scheduled_for
+    }
+
+    /// The trace that this run belongs to, for the headers of outgoing calls: the span of this attempt if a
+    /// [`Tracing`](crate::observe::Tracing) is installed and records it, and otherwise the trace in which the task was added.
+    /// `None` if there is neither. A task that this one adds gets it by itself.
+    ///
+    /// ```
+    /// # #[taskflow::task]
+    /// # async fn notify(context: taskflow::TaskContext, url: String) {
+    /// # let mut headers: Vec<(&str, String)> = Vec::new();
+    /// if let Some(trace) = context.trace() {
+    ///     headers.push(("traceparent", trace.traceparent()));
+    ///     headers.extend(trace.tracestate().map(|state| ("tracestate", state.to_owned())));
+    /// }
+    /// # let _ = (url, headers);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn trace(&self) -> Option<TraceContext> {
+        self.0.trace.get().or(self.0.parts.added_in.as_ref()).cloned()
+    }
+
+    /// Sets the trace of an attempt that begins now.
+    pub(crate) fn set_trace(&self, trace: TraceContext) {
+        // An attempt begins only once, so the cell is empty.
+        let _ = self.0.trace.set(trace);
     }
 
     /// Waits until this run is asked to stop: by a cancel request, its timeout, a shutdown past its deadline, or the loss of its
@@ -311,9 +365,16 @@ impl TaskContext {
     ///
     /// A task keeps at most [`MAX_LOG_LINES`](Self::MAX_LOG_LINES) lines and [`MAX_LOG_BYTES`](Self::MAX_LOG_BYTES)
     /// bytes of messages, over all its attempts. After that, one more line says that further lines are dropped.
+    ///
+    /// Each line is also a `tracing` event with the target `taskflow::log` and the id of the task, unless
+    /// [`log_events`](crate::TaskManagerBuilder::log_events) is off.
     pub fn log(&self, level: LogLevel, message: impl Into<String>) {
+        let mut message = message.into();
+        if self.0.parts.env.log_events {
+            self.log_event(level, &message);
+        }
         let Some((most_lines, most_bytes)) = self.0.parts.log_room else { return };
-        let (mut message, at, attempt) = (message.into(), self.0.parts.env.seam.now(), self.attempt());
+        let (at, attempt) = (self.0.parts.env.seam.now(), self.attempt());
         self.add_to_report(|pending| {
             if pending.truncated {
                 return;
@@ -335,6 +396,23 @@ impl TaskContext {
                 pending.lines.push(LogLine::new(at, LogLevel::Warn, note, attempt));
             }
         });
+    }
+
+    fn log_event(&self, level: LogLevel, message: &str) {
+        macro_rules! event {
+            ($level:ident) => {
+                tracing::event!(
+                    target: "taskflow::log", tracing::Level::$level,
+                    task = %self.id(), name = self.name(), attempt = self.attempt(), "{message}"
+                )
+            };
+        }
+        match level {
+            LogLevel::Debug => event!(DEBUG),
+            LogLevel::Info => event!(INFO),
+            LogLevel::Warn => event!(WARN),
+            LogLevel::Error => event!(ERROR),
+        }
     }
 
     fn add_to_report(&self, add: impl FnOnce(&mut PendingReport)) {

@@ -1,4 +1,4 @@
-//! For load balancers: whether the process answers, and whether its store does.
+//! For load balancers: whether the process answers, and whether its store does. For Prometheus: the metrics.
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::route::{Route, route};
 pub(crate) static ROUTES: &[Route] = &[
     route!(Api, GET "/healthz", Nothing => alive; "Whether the process answers" [] 200 "text/plain"),
     route!(Api, GET "/readyz", Nothing => ready; "Whether the process is healthy and its store answers" [] 200 "text/plain"),
+    route!(Api, GET "/metrics", Metrics => metrics; "The metrics of this process and of its store, for Prometheus" [] 200 "text/plain"),
 ];
 
 /// How long the store may take.
@@ -33,10 +34,18 @@ async fn ready(call: Call) -> Result<Response, Problem> {
     })
 }
 
+async fn metrics(call: Call) -> Result<Response, Problem> {
+    let text = call.console().tasks().metrics().await;
+    Ok(of_type(StatusCode::OK, text, "text/plain; version=0.0.4; charset=utf-8"))
+}
+
 fn plain(status: StatusCode, text: &'static str) -> Response {
-    let mut response = Response::new(Body::from(text));
+    of_type(status, text, "text/plain; charset=utf-8")
+}
+
+fn of_type(status: StatusCode, text: impl Into<Body>, content: &'static str) -> Response {
+    let mut response = Response::new(text.into());
     *response.status_mut() = status;
-    let text = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, text);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content));
     response
 }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -12,7 +12,7 @@ use super::background::BackgroundTasks;
 use super::request::EndGuard;
 use super::response::ResponseBody;
 use crate::manager::TaskManager;
-use crate::model::TaskSource;
+use crate::model::{TaskSource, TraceContext};
 
 impl TaskManager {
     /// The layer that lets axum handlers take [`BackgroundTasks`](crate::BackgroundTasks).
@@ -59,10 +59,23 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let hold = self.manager.hold_as(TaskSource::Request);
+        let hold = self.manager.hold_as(TaskSource::Request, trace_of(request.headers()));
         request.extensions_mut().insert(BackgroundTasks(hold.clone()));
         ResponseFuture { guard: Some(EndGuard(hold)), inner: Box::pin(self.inner.call(request)) }
     }
+}
+
+/// The trace that the caller of a request names. Several `tracestate` headers are one list.
+fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
+    let mut parents = headers.get_all("traceparent").iter();
+    let parent = parents.next()?.to_str().ok()?;
+    if parents.next().is_some() {
+        // Which of them is true, nobody knows.
+        return None;
+    }
+    let states = headers.get_all("tracestate").iter().map(|state| state.to_str().ok());
+    let state = states.collect::<Option<Vec<_>>>().map(|states| states.join(","));
+    TraceContext::from_headers(parent, state.as_deref())
 }
 
 /// The response of a handler, which ends the request's hold. The future of [`BackgroundTasksService`].

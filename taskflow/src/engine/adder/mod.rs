@@ -18,6 +18,7 @@ pub(crate) use self::sent::Sent;
 use super::core::Core;
 use super::holds::HoldOwner;
 use super::slots::Permit;
+use super::spans::AddSpan;
 use super::worker::Worker;
 use crate::model::{AddError, NewTask, TaskId, When, limits};
 use crate::store::{InsertGroup, InsertTask, Start};
@@ -40,6 +41,14 @@ impl Adder {
         tasks: impl ExactSizeIterator<Item = NewTask>,
         hold_owner: Option<Arc<dyn HoldOwner>>,
     ) -> Result<Sent, AddError> {
+        self.sent(tasks, hold_owner).inspect_err(|refused| self.queue.core.refusals.count(refused))
+    }
+
+    fn sent(
+        &self,
+        tasks: impl ExactSizeIterator<Item = NewTask>,
+        hold_owner: Option<Arc<dyn HoldOwner>>,
+    ) -> Result<Sent, AddError> {
         let core = &self.queue.core;
         if core.is_closed() {
             return Err(AddError::ShutDown);
@@ -54,6 +63,8 @@ impl Adder {
             }
             inserts.push(core.prepare(task, holds)?);
         }
+        let of_request = hold_owner.as_ref().and_then(|hold_owner| hold_owner.trace());
+        let span = AddSpan::begin(core, &mut inserts, of_request);
         let permits = self.permits(&mut inserts);
         let (reply, answer) = oneshot::channel();
         let announced = core.events.adding(inserts.iter().map(|insert| insert.task.id));
@@ -64,7 +75,7 @@ impl Adder {
         let reply = Some(reply);
         let group =
             Group { tasks, id, size, permits, deadline, in_doubt: false, announced, hold_owner, reply };
-        let mut sent = Sent::new(id, answer);
+        let mut sent = Sent::new(id, answer, span);
         match self.queue.put(group) {
             Put::Waits => {}
             Put::NeedsWriter => write::start(self.queue.clone()),

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::group::{Answer, Group};
 use super::queue::{AddQueue, Put, unavailable};
 use super::write;
+use crate::engine::spans::AddSpan;
 use crate::model::{AddError, StoreError, StoreErrorKind, TaskId};
 use crate::seam::Sleep;
 use crate::store::Start;
@@ -30,6 +31,7 @@ pub(crate) struct Sent {
     /// Set until the queue has room for the add.
     room: Option<Room>,
     watch: Watch,
+    span: AddSpan,
 }
 
 /// How a caller enforces `add_timeout` itself. The writer enforces it as long as the writer's runtime runs, so a caller
@@ -41,8 +43,8 @@ enum Watch {
 }
 
 impl Sent {
-    pub(super) fn new(id: TaskId, answer: oneshot::Receiver<Answer>) -> Self {
-        Self { id, answer, room: None, watch: Watch::Unknown }
+    pub(super) fn new(id: TaskId, answer: oneshot::Receiver<Answer>, span: AddSpan) -> Self {
+        Self { id, answer, room: None, watch: Watch::Unknown, span }
     }
 
     /// Makes the add wait for room in the queue when it is polled.
@@ -51,6 +53,15 @@ impl Sent {
     }
 
     pub(super) fn poll(&mut self, queue: &AddQueue, cx: &mut Context<'_>) -> Poll<Answer> {
+        let answer = ready!(self.poll_answer(queue, cx));
+        if let Err(refused) = &answer {
+            queue.core.refusals.count(refused);
+        }
+        self.span.answered(&answer);
+        Poll::Ready(answer)
+    }
+
+    fn poll_answer(&mut self, queue: &AddQueue, cx: &mut Context<'_>) -> Poll<Answer> {
         if let Some(room) = &mut self.room {
             let ready = ready!(room.as_mut().poll(cx));
             self.room = None;

@@ -8,6 +8,7 @@ use super::group::{Group, Size};
 use super::queue::AddQueue;
 use crate::engine::backoff::Backoff;
 use crate::engine::core::Core;
+use crate::engine::written::Written;
 use crate::model::{AddError, NewTask, StoreError, StoreErrorKind};
 use crate::observe::{Counter, InRow, Meter};
 use crate::store::{InsertBatch, InsertGroup, Inserted, InsertedAs, Refusal, RunRef};
@@ -125,7 +126,8 @@ impl Writer {
         let until = |group: &Group| group.deadline + patience;
         self.queue.busy_until(self.groups.iter().map(until).max().unwrap_or_else(|| core.seam.instant()));
         let began = core.health.begin();
-        let mut write = core.store.insert(batch.clone());
+        let write = core.store.insert(batch.clone());
+        let mut write = Box::pin(core.counted("an insert", write, Written::rows));
         let mut check_at = self.groups.iter().map(until).min().unwrap_or_else(|| core.seam.instant());
         let answer = loop {
             tokio::select! {

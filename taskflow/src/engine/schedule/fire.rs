@@ -98,7 +98,7 @@ impl Schedule {
         fire.declared.clone_from(&self.plan.declared);
         fire.skipped = skipped + u64::from(overlaps || refused.is_some());
         fire.ahead = self.plan.ticks.ahead(core.seam.now());
-        let fired = core.store.fire(fire).await?;
+        let fired = core.counted("a tick", core.store.fire(fire), |_| 1).await?;
         if fired.outcome().is_some() {
             self.announce_skipped(skipped, overlaps);
             if let Some((task, error)) = refused {

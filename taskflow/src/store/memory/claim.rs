@@ -190,6 +190,7 @@ fn claimed(task: &Task, run: RunRef, name: Arc<str>, queue: Arc<str>) -> Claimed
         queue,
         args: Arc::clone(&task.args),
         tags: task.rare.tags.clone(),
+        trace: task.rare.trace.clone(),
         attempt: task.attempt,
         max_attempts: task.max_attempts,
         policy: Arc::clone(&task.policy),

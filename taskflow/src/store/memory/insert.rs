@@ -193,6 +193,7 @@ fn replace(waiting: &mut Task, new: Task) {
     waiting.max_attempts = max_attempts;
     waiting.run_at = run_at;
     waiting.rare.tags = rare.tags.clone();
+    waiting.rare.trace = rare.trace.clone();
     waiting.rare.scheduled_for = rare.scheduled_for;
     waiting.rare.expires_at = rare.expires_at;
     waiting.rare.concurrency_key = rare.concurrency_key.clone();

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::model::{
     Attempt, AttemptOutcome, InstanceId, LogLine, NewTask, Progress, RetryPolicy, TaskId, TaskRecord,
-    TaskSource, TaskStatus, time,
+    TaskSource, TaskStatus, TraceContext, time,
 };
 use crate::store::RunRef;
 use crate::store::transition::{Change, EndedRun, ErrorChange, Stage as To, TaskState};
@@ -56,6 +56,7 @@ pub(super) struct Rare(Option<Box<Extra>>);
 #[derive(Clone, Debug)]
 pub(super) struct Extra {
     pub(super) tags: BTreeMap<String, String>,
+    pub(super) trace: Option<TraceContext>,
     pub(super) idempotency_key: Option<Arc<str>>,
     pub(super) run_key: Option<Arc<str>>,
     pub(super) concurrency_key: Option<Arc<str>>,
@@ -71,6 +72,7 @@ pub(super) struct Extra {
 impl Extra {
     const NOTHING: Self = Self {
         tags: BTreeMap::new(),
+        trace: None,
         idempotency_key: None,
         run_key: None,
         concurrency_key: None,
@@ -92,9 +94,11 @@ impl Rare {
             || new.idempotency_key.is_some()
             || new.run_key.is_some()
             || new.concurrency_key.is_some()
+            || new.trace.is_some()
             || !new.tags.is_empty();
         let extra = || Extra {
             tags: new.tags.clone(),
+            trace: new.trace.clone(),
             idempotency_key: new.idempotency_key.as_deref().map(Arc::from),
             run_key: new.run_key.as_deref().map(Arc::from),
             concurrency_key: new.concurrency_key.as_deref().map(Arc::from),
@@ -329,6 +333,7 @@ impl Task {
             run_key: self.rare.run_key.as_deref().map(str::to_owned),
             concurrency_key: self.rare.concurrency_key.as_deref().map(str::to_owned),
             source: self.source,
+            trace: self.rare.trace.clone(),
             attempt: self.attempt,
             max_attempts: self.max_attempts,
             attempts: if is_whole { self.attempts() } else { Vec::new() },

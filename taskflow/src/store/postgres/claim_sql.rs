@@ -49,7 +49,7 @@ macro_rules! take_due {
     RETURNING t.id, t.fence, t.name, t.queue, t.priority, t.seq, t.attempt, t.max_attempts, t.scheduled_for,
               t.log_lines, t.log_bytes, t.policy, t.tags, t.args, t.snoozes,
               (CASE WHEN isfinite(t.expires_at) THEN extract(epoch FROM t.expires_at - now()) * 1000000
-                    WHEN t.expires_at IS NOT NULL THEN -1 END)::bigint
+                    WHEN t.expires_at IS NOT NULL THEN -1 END)::bigint, t.trace
 )"
         )
     };
@@ -139,7 +139,7 @@ macro_rules! answer {
             ") * 1000000)::bigint END,
        NULL::uuid, NULL::bigint, NULL::text, NULL::text, NULL::smallint, NULL::bigint, NULL::bigint, NULL::bigint,
        NULL::timestamptz, NULL::integer, NULL::bigint, NULL::text, NULL::text, NULL::text,
-       NULL::integer, NULL::bigint, ",
+       NULL::integer, NULL::bigint, NULL::text, ",
             $needs_slot,
             "
 UNION ALL

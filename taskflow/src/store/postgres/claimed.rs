@@ -16,7 +16,7 @@ use crate::model::{RetryPolicy, TaskId, time};
 use crate::store::{Claim, Claimed, Claims, RunRef, codec};
 
 /// The column that says whether a claim stopped at a task that may not be prefetched.
-const NEEDS_SLOT: usize = 19;
+const NEEDS_SLOT: usize = 20;
 
 /// A column of the row that holds the values of the statement as a whole.
 pub(super) fn says<'r, T>(rows: &'r [PgRow], column: usize) -> Result<Option<T>, Fault>
@@ -139,6 +139,7 @@ impl Words {
             queue: self.queue(row.try_get(6)?),
             args: Arc::from(row.try_get::<&str, _>(16)?),
             tags,
+            trace: codec::trace(row.try_get(19)?),
             attempt: codec::to_u32(attempt),
             max_attempts: codec::to_u32(max_attempts),
             policy,

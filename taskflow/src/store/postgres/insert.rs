@@ -28,9 +28,9 @@ macro_rules! given {
            coalesce(g.at, now() + g.delay * interval '1 microsecond', now()) AS run_at
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::smallint[], $5::text[], $6::text[], $7::text[],
                 $8::text[], $9::bigint[], $10::bigint[], $11::timestamptz[], $12::smallint[], $13::text[],
-                $14::text[], $15::timestamptz[])
+                $14::text[], $15::timestamptz[], $16::text[])
         WITH ORDINALITY AS g (id, queue, name, priority, args, tags, source, policy, max_attempts, delay, at,
-                              start, idempotency_key, concurrency_key, expires_at, n)
+                              start, idempotency_key, concurrency_key, expires_at, trace, n)
 )"
     };
 }
@@ -41,12 +41,12 @@ macro_rules! write_begun {
         "written AS (
     INSERT INTO taskflow_tasks
         (id, state, queue, priority, name, attempt, max_attempts, fence, instance, lease_until, run_at, scheduled_for,
-         expires_at, started_at, source, idempotency_key, concurrency_key, policy, tags, args)
+         expires_at, started_at, source, idempotency_key, concurrency_key, policy, tags, trace, args)
     SELECT id, state, queue, priority, name, (state = 3)::integer, max_attempts, (state IN (2, 3))::integer,
-           CASE WHEN state IN (2, 3) THEN $16::uuid END,
-           CASE WHEN state IN (2, 3) THEN now() + $17::bigint * interval '1 microsecond' END,
+           CASE WHEN state IN (2, 3) THEN $17::uuid END,
+           CASE WHEN state IN (2, 3) THEN now() + $18::bigint * interval '1 microsecond' END,
            run_at, scheduled_for, expires_at, CASE WHEN state = 3 THEN now() END, source, idempotency_key,
-           concurrency_key, policy, tags, args
+           concurrency_key, policy, tags, trace, args
     FROM begun ORDER BY n
     ON CONFLICT DO NOTHING
     RETURNING id, state, queue
@@ -302,4 +302,5 @@ fn bind_tasks(statement: Statement, tasks: &[&InsertTask]) -> Statement {
         .bind(each().map(|new| new.idempotency_key.as_deref().map(escape_nul)).collect::<Vec<_>>())
         .bind(each().map(|new| new.concurrency_key.as_deref().map(escape_nul)).collect::<Vec<_>>())
         .bind(each().map(expires_at).collect::<Vec<_>>())
+        .bind(each().map(|new| codec::trace_text(new.trace.as_ref())).collect::<Vec<_>>())
 }

@@ -29,7 +29,7 @@ macro_rules! given {
            unnest($4::text[]) AS args, unnest($5::smallint[]) AS priority, unnest($6::text[]) AS tags,
            unnest($7::text[]) AS source, unnest($8::text[]) AS policy, unnest($9::bigint[]) AS max_attempts,
            unnest($10::bigint[]) AS delay, unnest($11::timestamptz[]) AS at, unnest($12::text[]) AS concurrency_key,
-           unnest($13::timestamptz[]) AS expires_at, unnest($14::smallint[]) AS start
+           unnest($13::timestamptz[]) AS expires_at, unnest($14::smallint[]) AS start, unnest($15::text[]) AS trace
 ) AS g"
     };
 }
@@ -72,13 +72,13 @@ const WAIT: &str = concat!(
     "WITH written AS (
     INSERT INTO taskflow_tasks
         (id, state, queue, priority, name, max_attempts, run_at, scheduled_for, expires_at, source, concurrency_key,
-         policy, tags, args)
+         policy, tags, trace, args)
     SELECT id, CASE WHEN ",
     given_time!(),
     " > now() THEN 1 ELSE 0 END, queue, coalesce(priority, 0), name, coalesce(max_attempts, 1),
            coalesce(at, now() + delay * interval '1 microsecond', now()), ",
     given_time!(),
-    ", expires_at, coalesce(source, 'manager'), concurrency_key, policy, tags, args
+    ", expires_at, coalesce(source, 'manager'), concurrency_key, policy, tags, trace, args
     FROM ",
     given!(),
     "
@@ -87,7 +87,7 @@ INSERT INTO taskflow_counts AS c (shard, queue, pending, running, waiting_first,
 SELECT pg_backend_pid() % 1024, a.queue, a.tasks, 0, a.tasks, ",
     later!(),
     "
-FROM unnest($15::text[], $16::bigint[], $17::boolean[]) AS a (queue, tasks, timed)",
+FROM unnest($16::text[], $17::bigint[], $18::boolean[]) AS a (queue, tasks, timed)",
     into_counts!(),
 );
 
@@ -106,7 +106,7 @@ const BEGIN: &str = concat!(
     moment!(),
     " <= now() AND t.queue = a.queue AND (t.expires_at IS NULL OR t.expires_at > now())
            ) AS is_idle
-    FROM unnest($15::text[], $16::bigint[], $17::boolean[], $18::bigint[], $19::bigint[])
+    FROM unnest($16::text[], $17::bigint[], $18::boolean[], $19::bigint[], $20::bigint[])
         AS a (queue, tasks, timed, if_idle, at_once)
 ), begun AS (
     SELECT *, (CASE
@@ -124,13 +124,13 @@ const BEGIN: &str = concat!(
 ), written AS (
     INSERT INTO taskflow_tasks
         (id, state, queue, priority, name, attempt, max_attempts, fence, instance, lease_until, run_at, scheduled_for,
-         expires_at, started_at, source, concurrency_key, policy, tags, args)
+         expires_at, started_at, source, concurrency_key, policy, tags, trace, args)
     SELECT id, state, queue, coalesce(priority, 0), name, (state = 3)::integer, coalesce(max_attempts, 1),
-           (state > 1)::integer, CASE WHEN state > 1 THEN $20::uuid END,
-           CASE WHEN state > 1 THEN now() + $21::bigint * interval '1 microsecond' END,
+           (state > 1)::integer, CASE WHEN state > 1 THEN $21::uuid END,
+           CASE WHEN state > 1 THEN now() + $22::bigint * interval '1 microsecond' END,
            coalesce(at, now() + delay * interval '1 microsecond', now()), ",
     given_time!(),
-    ", expires_at, CASE WHEN state = 3 THEN now() END, coalesce(source, 'manager'), concurrency_key, policy, tags, args
+    ", expires_at, CASE WHEN state = 3 THEN now() END, coalesce(source, 'manager'), concurrency_key, policy, tags, trace, args
     FROM begun
 ), counted AS (
     INSERT INTO taskflow_counts AS c (shard, queue, pending, running, waiting_first, later)
@@ -237,6 +237,7 @@ impl<'b> Fresh<'b> {
             .bind(column(each().map(|new| new.concurrency_key.as_deref().map(escape_nul))))
             .bind(column(each().map(expires_at)))
             .bind(column(self.starts.iter().map(|start| unless(start_number(*start), 0))))
+            .bind(column(each().map(|new| codec::trace_text(new.trace.as_ref()))))
             .bind(self.queues.keys().map(|queue| escape_nul(queue)).collect::<Vec<Cow<'_, str>>>())
             .bind(number(|it| it.tasks))
             .bind(self.queues.values().map(|it| it.timed).collect::<Vec<_>>())

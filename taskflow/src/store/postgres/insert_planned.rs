@@ -69,19 +69,19 @@ WHERE id = ANY($1::uuid[]) AND state <= 2 AND attempt = 0 ORDER BY id FOR UPDATE
 const INSERT: &str = "
 INSERT INTO taskflow_tasks
     (id, state, queue, priority, name, attempt, max_attempts, fence, instance, lease_until, run_at, scheduled_for,
-     started_at, source, idempotency_key, run_key, policy, tags, args, concurrency_key, expires_at, error, finished_at)
+     started_at, source, idempotency_key, run_key, policy, tags, args, concurrency_key, expires_at, error, trace, finished_at)
 SELECT g.id, g.state, g.queue, g.priority, g.name, (g.state = 3)::integer, g.max_attempts,
        (g.state IN (2, 3))::integer,
-       CASE WHEN g.state IN (2, 3) THEN $18::uuid END,
-       CASE WHEN g.state IN (2, 3) THEN now() + $19::bigint * interval '1 microsecond' END,
+       CASE WHEN g.state IN (2, 3) THEN $19::uuid END,
+       CASE WHEN g.state IN (2, 3) THEN now() + $20::bigint * interval '1 microsecond' END,
        g.run_at, g.scheduled_for, CASE WHEN g.state = 3 THEN now() END, g.source, g.idempotency_key, g.run_key,
-       g.policy, g.tags, g.args, g.concurrency_key, g.expires_at, g.error, CASE WHEN g.state = 8 THEN now() END
+       g.policy, g.tags, g.args, g.concurrency_key, g.expires_at, g.error, g.trace, CASE WHEN g.state = 8 THEN now() END
 FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::smallint[], $5::text[], $6::bigint[], $7::timestamptz[],
             $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[],
-            $15::text[], $16::timestamptz[], $17::text[])
+            $15::text[], $16::timestamptz[], $17::text[], $18::text[])
     WITH ORDINALITY
     AS g (id, state, queue, priority, name, max_attempts, run_at, scheduled_for, source, idempotency_key, run_key,
-          policy, tags, args, concurrency_key, expires_at, error, n)
+          policy, tags, args, concurrency_key, expires_at, error, trace, n)
 ORDER BY g.n
 ON CONFLICT DO NOTHING";
 
@@ -89,11 +89,11 @@ const REPLACE: &str = "
 UPDATE taskflow_tasks t
 SET state = g.state, queue = g.queue, priority = g.priority, max_attempts = g.max_attempts, run_at = g.run_at,
     scheduled_for = g.scheduled_for, policy = g.policy, tags = g.tags, args = g.args,
-    concurrency_key = g.concurrency_key, expires_at = g.expires_at
+    concurrency_key = g.concurrency_key, expires_at = g.expires_at, trace = g.trace
 FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::smallint[], $5::bigint[], $6::timestamptz[],
-            $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::text[], $12::timestamptz[])
+            $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::text[], $12::timestamptz[], $13::text[])
     AS g (id, state, queue, priority, max_attempts, run_at, scheduled_for, policy, tags, args, concurrency_key,
-          expires_at)
+          expires_at, trace)
 WHERE t.id = g.id";
 
 pub(super) async fn insert(session: &mut Session<'_>, batch: &InsertBatch) -> Result<Answers, Fault> {
@@ -206,7 +206,8 @@ impl<'b> Plan<'b> {
                 .bind(each().map(|new| codec::tags_json(&new.tags)).collect::<Vec<_>>())
                 .bind(each().map(|new| escape_json(args(new))).collect::<Vec<_>>())
                 .bind(each().map(|new| new.concurrency_key.as_deref().map(escape_nul)).collect::<Vec<_>>())
-                .bind(each().map(expires_at).collect::<Vec<_>>());
+                .bind(each().map(expires_at).collect::<Vec<_>>())
+                .bind(each().map(|new| codec::trace_text(new.trace.as_ref())).collect::<Vec<_>>());
             session.execute(replace).await?;
         }
         for part in parts(&self.new, |new| new.with) {
@@ -231,6 +232,7 @@ impl<'b> Plan<'b> {
                 .bind(each().map(|new| new.concurrency_key.as_deref().map(escape_nul)).collect::<Vec<_>>())
                 .bind(each().map(expires_at).collect::<Vec<_>>())
                 .bind(part.iter().map(|it| it.error.as_deref().map(escape_nul)).collect::<Vec<_>>())
+                .bind(each().map(|new| codec::trace_text(new.trace.as_ref())).collect::<Vec<_>>())
                 .bind(Uuid::from(batch.instance))
                 .bind(length(batch.lease));
             if session.execute(insert).await? != part.len() as u64 {

@@ -18,7 +18,7 @@ macro_rules! record_query {
             "SELECT t.id, t.name, t.queue, t.state, t.priority, t.attempt, t.max_attempts, t.created_at, t.run_at,
        t.scheduled_for, t.started_at, t.finished_at, t.outcome, t.cancel_requested, t.source, t.idempotency_key,
        t.run_key, t.tags, t.progress, t.error, t.result, t.args, t.instance, i.host, i.pid,
-       t.expires_at, t.concurrency_key, t.snoozes, t.policy,
+       t.expires_at, t.concurrency_key, t.snoozes, t.policy, t.trace,
        (SELECT json_agg(json_build_object(
             'number', a.number, 'instance', a.instance,
             'started_at', ",
@@ -44,7 +44,7 @@ macro_rules! outline_query {
             "SELECT t.id, t.name, t.queue, t.state, t.priority, t.attempt, t.max_attempts, t.created_at, t.run_at,
        t.scheduled_for, t.started_at, t.finished_at, t.outcome, t.cancel_requested, t.source, t.idempotency_key,
        t.run_key, t.tags, NULL::text, t.error, NULL::text, 'null'::text, NULL::uuid, NULL::text, NULL::bigint,
-       t.expires_at, t.concurrency_key, t.snoozes, t.policy,
+       t.expires_at, t.concurrency_key, t.snoozes, t.policy, t.trace,
        NULL::text
 FROM taskflow_tasks t ",
             $rest
@@ -75,7 +75,7 @@ pub(super) fn record(row: &PgRow) -> Result<TaskRecord, Fault> {
     let text = |column: usize| row.try_get::<Option<String>, _>(column).map(|text| text.map(unescape_nul));
     let created_at = instant(7)?.unwrap_or(std::time::UNIX_EPOCH);
     let past: Vec<Past> = row
-        .try_get::<Option<&str>, _>(29)?
+        .try_get::<Option<&str>, _>(30)?
         .and_then(|json| serde_json::from_str(json).ok())
         .unwrap_or_default();
     let mut record = TaskRecord {
@@ -90,6 +90,7 @@ pub(super) fn record(row: &PgRow) -> Result<TaskRecord, Fault> {
         run_key: text(16)?,
         concurrency_key: text(26)?,
         source: TaskSource::from_word(row.try_get(14)?),
+        trace: codec::trace(row.try_get(29)?),
         attempt: codec::to_u32(row.try_get(5)?),
         max_attempts: codec::to_u32(row.try_get(6)?),
         attempts: past.into_iter().map(former).collect(),

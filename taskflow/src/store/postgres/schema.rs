@@ -69,6 +69,7 @@ CREATE TABLE IF NOT EXISTS taskflow_tasks (
         ELSE 1
     END) STORED,                                    -- which attempts may be: 0 none, 1 all but the last, 2 all
     tags text,                                      -- JSON, without spaces; null for none
+    trace text,                                     -- traceparent, and after a space tracestate; null for none
     progress text,                                  -- JSON
     error text,
     result text,                                    -- JSON

@@ -180,7 +180,7 @@ impl UnitOfWork {
         row.instance = last.and(row.instance);
         // Success is already recorded by the state.
         let outcome = last.map(|run| run.outcome).filter(|outcome| *outcome != AttemptOutcome::Success);
-        row.outcome = outcome.map(|outcome| codec::outcome_word(outcome).to_owned());
+        row.outcome = outcome.map(|outcome| outcome.as_str().to_owned());
         match &change.error {
             ErrorChange::Set(error) => row.error = Some(error.as_ref().to_owned()),
             ErrorChange::Clear => row.error = None,
@@ -240,7 +240,7 @@ impl UnitOfWork {
             instance: row.instance.unwrap_or_default(),
             started_at: row.started_at.unwrap_or(at),
             finished_at: at,
-            outcome: codec::outcome_word(outcome),
+            outcome: outcome.as_str(),
             error,
         });
     }

@@ -217,6 +217,7 @@ fn claimed(claim: &Claim, policies: &mut Policies, id: TaskId, state: &PackedRow
         queue,
         args: Arc::from(body.args),
         tags: body.tags,
+        trace: body.trace,
         attempt: state.attempt,
         max_attempts: state.max_attempts,
         policy: policies.get(body.policy)?,

@@ -104,7 +104,8 @@ const LONG_BODY: usize = 512;
 pub(super) fn all_plain(groups: &[InsertGroup]) -> bool {
     let is_short = |task: &NewTask| {
         let tags: usize = task.tags.iter().map(|(key, value)| key.len() + value.len() + 8).sum();
-        task.args.as_ref().is_ok_and(|args| args.len() + tags <= LONG_BODY)
+        let trace = task.trace.as_ref().map_or(0, |trace| trace.to_stored().len());
+        task.args.as_ref().is_ok_and(|args| args.len() + tags + trace <= LONG_BODY)
     };
     groups.len() <= AT_ONCE
         && groups.iter().all(|group| match &group.tasks[..] {
@@ -159,7 +160,7 @@ fn tasks(groups: &[InsertGroup]) -> impl Iterator<Item = &InsertTask> {
 
 fn body(task: &NewTask) -> Vec<u8> {
     let mut body = Vec::with_capacity(64);
-    pack_body(&mut body, &task.policy, &task.tags, args(task));
+    pack_body(&mut body, task);
     body
 }
 
@@ -167,14 +168,9 @@ fn body(task: &NewTask) -> Vec<u8> {
 fn put_body(bytes: &mut Vec<u8>, task: &NewTask) {
     let begin = bytes.len();
     bytes.extend([0; 4]);
-    pack_body(bytes, &task.policy, &task.tags, args(task));
+    pack_body(bytes, task);
     let long = length(bytes.len() - begin - 4);
     bytes[begin..begin + 4].copy_from_slice(&long);
-}
-
-fn args(task: &NewTask) -> &str {
-    // The code that builds an `InsertTask` has checked the arguments.
-    task.args.as_ref().map_or("null", |args| args)
 }
 
 /// The classes of these tasks, and the number of each task's class, from 1 on.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{AttemptOutcome, InstanceId, RetryPolicy, TaskSource, TaskStatus};
+use crate::model::{AttemptOutcome, InstanceId, NewTask, RetryPolicy, TaskSource, TaskStatus, TraceContext};
+use crate::store::codec;
 use crate::store::prefetch::{Prefetch, prefetch};
 use crate::store::transition::{Stage, TaskState};
 
@@ -229,7 +230,7 @@ impl<'a> PackedRow<'a> {
 
     /// The policy as JSON, if only that part of the body was read; `None` if it is not text.
     pub(super) fn policy(&self) -> Option<&'a str> {
-        Unpack(self.body).text()
+        Unpack(self.body).text().map(|policy| without_trace(policy).0)
     }
 }
 
@@ -259,21 +260,28 @@ fn ready_list_parts(ready_list: &str) -> Option<(&str, &str)> {
     rest.split_at_checked(length.parse().ok()?)
 }
 
-/// Appends policy, tags and arguments; the policy and each tag have their length before them.
-pub(super) fn pack_body(
-    body: &mut Vec<u8>,
-    policy: &RetryPolicy,
-    tags: &BTreeMap<String, String>,
-    args: &str,
-) {
-    let policy = (*policy != RetryPolicy::DEFAULT)
-        .then(|| serde_json::to_string(policy).expect("numbers and lengths can be written as JSON"));
-    put(body, policy.as_deref().unwrap_or_default());
-    body.extend(length(tags.len()));
-    for (key, value) in tags {
+/// Between the policy, which has no line break, and the trace.
+const TRACE: char = '\n';
+
+/// A policy, and the trace behind it.
+fn without_trace(policy: &str) -> (&str, Option<&str>) {
+    policy.split_once(TRACE).map_or((policy, None), |(policy, trace)| (policy, Some(trace)))
+}
+
+/// Appends policy with trace, tags and arguments; the policy and each tag have their length before them.
+pub(super) fn pack_body(body: &mut Vec<u8>, task: &NewTask) {
+    let mut policy = codec::policy_json(&task.policy).unwrap_or_default();
+    if let Some(trace) = &task.trace {
+        policy.push(TRACE);
+        policy.push_str(&trace.to_stored());
+    }
+    put(body, &policy);
+    body.extend(length(task.tags.len()));
+    for (key, value) in &task.tags {
         body.extend(pack_tag(key, value));
     }
-    body.extend_from_slice(args.as_bytes());
+    // The code that builds an `InsertTask` has checked the arguments.
+    body.extend_from_slice(task.args.as_deref().unwrap_or("null").as_bytes());
 }
 
 pub(super) fn pack_tag(key: &str, value: &str) -> Vec<u8> {
@@ -287,6 +295,7 @@ pub(super) fn pack_tag(key: &str, value: &str) -> Vec<u8> {
 pub(super) struct Body<'a> {
     /// As JSON, for [`policy`]; empty for the default.
     pub(super) policy: &'a str,
+    pub(super) trace: Option<TraceContext>,
     pub(super) tags: BTreeMap<String, String>,
     pub(super) args: &'a str,
 }
@@ -294,12 +303,13 @@ pub(super) struct Body<'a> {
 impl<'a> Body<'a> {
     pub(super) fn unpack(bytes: &'a [u8]) -> Option<Self> {
         let mut at = Unpack(bytes);
-        let policy = at.text()?;
+        let (policy, trace) = without_trace(at.text()?);
         let mut tags = BTreeMap::new();
         for _ in 0..at.u32()? {
             tags.insert(at.text()?.to_owned(), at.text()?.to_owned());
         }
-        Some(Self { policy, tags, args: std::str::from_utf8(at.0).ok()? })
+        let trace = trace.and_then(TraceContext::from_stored);
+        Some(Self { policy, trace, tags, args: std::str::from_utf8(at.0).ok()? })
     }
 
     /// Repairs a body that cannot be read in full: keeps what can be read, and replaces bytes that are not UTF-8.

@@ -90,6 +90,7 @@ impl Row {
             priority: state.priority,
             args: raw(body.args),
             tags: body.tags,
+            trace: body.trace,
             // Skips the name and its length, which come first.
             idempotency_key: self.key.and_then(|key| key_in(&text(key))),
             run_key: self.run_key.map(text),

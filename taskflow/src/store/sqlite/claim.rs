@@ -20,7 +20,7 @@ use crate::store::{Claim, Claimed, Claims, RunRef};
 /// list.
 const READ: &str = "
 SELECT t.seq, t.id, t.attempt, t.max_attempts, t.fence, t.scheduled_for, t.run_key IS NOT NULL, t.policy, t.tags,
-       t.args, t.started_at IS NOT NULL, t.snoozes, t.concurrency_key, t.expires_at
+       t.args, t.started_at IS NOT NULL, t.snoozes, t.concurrency_key, t.expires_at, t.trace
 FROM json_each(?1) AS claimed CROSS JOIN taskflow_tasks t ON t.seq = claimed.value";
 
 const CLAIM: &str = "
@@ -150,6 +150,7 @@ fn read_one(tx: &mut Transaction<'_, '_>, candidate: Candidate, row: &Row<'_>) -
         queue,
         args: row.get(9)?,
         tags,
+        trace: row::trace(row.get_ref(14)?.as_str_or_null()?),
         attempt: row::to_u32(attempt + 1),
         max_attempts: row::to_u32(row.get(3)?),
         policy: tx.policy(row, 7)?,

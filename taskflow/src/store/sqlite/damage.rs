@@ -32,7 +32,7 @@ enum Form {
 const COUNT: Form = Form::Number(0, u32::MAX as i64 + 1, 0);
 
 /// The columns of a row, in the order of [`ROW`] and of [`MEND`].
-const COLUMNS: [(&str, Form); 28] = [
+const COLUMNS: [(&str, Form); 29] = [
     ("id", Form::Id),
     ("state", Form::State),
     ("queue", Form::Text),
@@ -57,6 +57,7 @@ const COLUMNS: [(&str, Form); 28] = [
     ("concurrency_key", Form::Maybe(&Form::Text)),
     ("policy", Form::Maybe(&Form::Policy)),
     ("tags", Form::Maybe(&Form::Tags)),
+    ("trace", Form::Maybe(&Form::Text)),
     ("progress", Form::Maybe(&Form::Progress)),
     ("error", Form::Maybe(&Form::Text)),
     ("result", Form::Maybe(&Form::Text)),
@@ -64,12 +65,12 @@ const COLUMNS: [(&str, Form); 28] = [
 ];
 
 /// The number of small columns, which come first.
-const SMALL: usize = 24;
+const SMALL: usize = 25;
 
 const ROW: &str = "
 SELECT id, state, queue, priority, name, attempt, max_attempts, fence, lost_runs, snoozes, cancel_requested, instance,
        run_at, created_at, scheduled_for, expires_at, started_at, finished_at, source, idempotency_key, run_key,
-       concurrency_key, policy, tags, progress, error, result, args
+       concurrency_key, policy, tags, trace, progress, error, result, args
 FROM taskflow_tasks WHERE seq = ?1";
 
 const MEND: &str = "
@@ -77,15 +78,15 @@ UPDATE taskflow_tasks
 SET id = ?1, state = ?2, queue = ?3, priority = ?4, name = ?5, attempt = ?6, max_attempts = ?7, fence = ?8,
     lost_runs = ?9, snoozes = ?10, cancel_requested = ?11, instance = ?12, run_at = ?13, created_at = ?14,
     scheduled_for = ?15, expires_at = ?16, started_at = ?17, finished_at = ?18, source = ?19, idempotency_key = ?20,
-    run_key = ?21, concurrency_key = ?22, policy = ?23, tags = ?24, progress = ?25, error = ?26, result = ?27,
-    args = ?28, lease_until = NULL
-WHERE seq = ?29";
+    run_key = ?21, concurrency_key = ?22, policy = ?23, tags = ?24, trace = ?25, progress = ?26, error = ?27,
+    result = ?28, args = ?29, lease_until = NULL
+WHERE seq = ?30";
 
 /// The small columns of up to `?2` rows after row number `?1`, in the order of [`COLUMNS`], and the number of each row.
 const SLICE: &str = "
 SELECT id, state, queue, priority, name, attempt, max_attempts, fence, lost_runs, snoozes, cancel_requested, instance,
        run_at, created_at, scheduled_for, expires_at, started_at, finished_at, source, idempotency_key, run_key,
-       concurrency_key, policy, tags, seq
+       concurrency_key, policy, tags, trace, seq
 FROM taskflow_tasks WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 
 const IS_TAKEN: &str = "SELECT 1 FROM taskflow_tasks WHERE id = ?1 AND seq <> ?2";

@@ -19,8 +19,8 @@ const INSERT: &str = "
 INSERT INTO taskflow_tasks
     (id, state, queue, priority, name, attempt, max_attempts, fence, instance, lease_until, run_at, created_at,
      scheduled_for, expires_at, started_at, source, idempotency_key, run_key, concurrency_key, policy, tags, args,
-     prefetch)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)
+     prefetch, trace)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)
 ON CONFLICT DO NOTHING";
 
 const INSERT_LATER: &str = "
@@ -29,7 +29,7 @@ INSERT OR REPLACE INTO taskflow_later (run_at, task, queue, name) VALUES (?1, ?2
 const REPLACE: &str = "
 UPDATE taskflow_tasks
 SET state = ?2, queue = ?3, priority = ?4, args = ?5, tags = ?6, policy = ?7, max_attempts = ?8, run_at = ?9,
-    scheduled_for = ?10, expires_at = ?11, concurrency_key = ?12, prefetch = ?13
+    scheduled_for = ?10, expires_at = ?11, concurrency_key = ?12, prefetch = ?13, trace = ?14
 WHERE seq = ?1";
 
 /// The fence of a run or hold that begins with the insert. The fence of a claim is greater, so a run under this one
@@ -173,6 +173,7 @@ fn write(
             // The code that builds an `InsertTask` has checked the arguments.
             new.args.as_deref().unwrap_or("null"),
             row::prefetch(&new.policy) as i64,
+            row::trace_text(new.trace.as_ref()),
         ],
     )?;
     tx.counts.bytes += new.args.as_ref().map_or(0, |args| args.len());
@@ -335,6 +336,7 @@ fn replace(tx: &mut Transaction<'_, '_>, waiting: TaskId, new: &NewTask) -> rusq
             new.expires_at.map(time::to_micros),
             new.concurrency_key,
             row::prefetch(&new.policy) as i64,
+            row::trace_text(new.trace.as_ref()),
         ],
     )?;
     wait(tx, row.seq, new, state)?;

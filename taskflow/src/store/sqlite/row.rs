@@ -8,8 +8,8 @@ use super::readable::{self, is_unreadable};
 use super::row_state::RowState;
 use crate::model::{Attempt, AttemptOutcome, InstanceId, TaskId, TaskRecord, TaskSource, TaskStatus, time};
 pub(super) use crate::store::codec::{
-    outcome, outcome_word, policy, policy_json, progress_json, raw, readable_policy, readable_tags, tags,
-    tags_json, to_i64, to_u32, to_u64,
+    outcome, policy, policy_json, progress_json, raw, readable_policy, readable_tags, tags, tags_json,
+    to_i64, to_u32, to_u64, trace, trace_text,
 };
 pub(super) use crate::store::prefetch::prefetch;
 
@@ -21,7 +21,7 @@ macro_rules! record_query {
                     t.run_at, t.scheduled_for, t.started_at, t.finished_at, t.cancel_requested, t.source,
                     t.idempotency_key, t.run_key, t.tags, t.progress, t.error, t.result, t.args,
                     t.instance, i.id, i.host, i.pid,
-                    t.expires_at, t.concurrency_key, t.snoozes, t.policy
+                    t.expires_at, t.concurrency_key, t.snoozes, t.policy, t.trace
              FROM taskflow_tasks t LEFT JOIN taskflow_instances i ON i.number = t.instance ",
             $($rest),*
         )
@@ -37,7 +37,7 @@ macro_rules! outline_query {
                     t.run_at, t.scheduled_for, t.started_at, t.finished_at, t.cancel_requested, t.source,
                     t.idempotency_key, t.run_key, t.tags, NULL, t.error, NULL, 'null',
                     NULL, NULL, NULL, NULL,
-                    t.expires_at, t.concurrency_key, t.snoozes, t.policy
+                    t.expires_at, t.concurrency_key, t.snoozes, t.policy, t.trace
              FROM taskflow_tasks t ",
             $($rest),*
         )
@@ -66,6 +66,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<(i64, TaskRecord)> {
         run_key: row.get(16)?,
         concurrency_key: row.get(27)?,
         source: TaskSource::from_word(row.get_ref(14)?.as_str()?),
+        trace: trace(row.get_ref(30)?.as_str_or_null()?),
         attempt: to_u32(row.get(6)?),
         max_attempts: to_u32(row.get(7)?),
         attempts: Vec::new(),
@@ -129,6 +130,7 @@ fn damaged(row: &Row<'_>, error: &rusqlite::Error) -> rusqlite::Result<(i64, Tas
         run_key: text(16)?,
         concurrency_key: text(27)?,
         source: TaskSource::from_word(&text(14)?.unwrap_or_default()),
+        trace: trace(text(30)?.as_deref()),
         attempt: to_u32(number(6)?),
         max_attempts: to_u32(number(7)?),
         attempts: Vec::new(),

@@ -54,6 +54,7 @@ CREATE TABLE taskflow_tasks (
     concurrency_key TEXT,
     policy TEXT,                        -- JSON; null for the default
     tags TEXT,                          -- JSON; null for none
+    trace TEXT,                         -- traceparent, and after a space tracestate; null for none
     progress TEXT,                      -- JSON
     error TEXT,
     result TEXT,

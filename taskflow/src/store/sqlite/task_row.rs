@@ -264,7 +264,7 @@ impl Transaction<'_, '_> {
     /// Records the current run as an attempt that ended now.
     fn record(&mut self, row: &TaskRow, run: &EndedRun<'_>) -> rusqlite::Result<()> {
         let started_at = row.started_at.unwrap_or(self.now);
-        let outcome = row::outcome_word(run.outcome);
+        let outcome = run.outcome.as_str();
         self.sql.execute(
             RECORD,
             params![row.seq, row.attempt, row.instance, started_at, self.now, outcome, run.error],

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::model::{
-    AttemptOutcome, LogLevel, LogLine, NewTask, Progress, TaskPhase, TaskSource, TaskStatus, When,
+    AttemptOutcome, LogLevel, LogLine, NewTask, Progress, TaskFilter, TaskId, TaskPhase, TaskSource,
+    TaskStatus, TraceContext, When,
 };
 use crate::store::{
     Finished, HoldOutcome, InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Release,
@@ -22,6 +23,7 @@ pub(crate) async fn a_task_is_read_back_as_it_was_added(lab: Lab) {
         task.idempotency_key = Some("key".to_owned());
         task.run_key = Some("run".to_owned());
         task.source = TaskSource::Request;
+        task.trace = Some(trace());
         task.policy.to_mut().retries = 4;
     });
     let id = lab.add(new.clone()).await;
@@ -31,7 +33,7 @@ pub(crate) async fn a_task_is_read_back_as_it_was_added(lab: Lab) {
     assert_eq!(record.args.get(), &**new.args.as_ref().unwrap());
     assert_eq!(record.tags, new.tags);
     assert_eq!((record.idempotency_key.as_deref(), record.run_key.as_deref()), (Some("key"), Some("run")));
-    assert_eq!(record.source, TaskSource::Request);
+    assert_eq!((record.source, record.trace.clone()), (TaskSource::Request, Some(trace())));
     assert_eq!((record.attempt, record.max_attempts, record.attempts.len()), (0, 5, 0));
     assert!(
         record.created_at.elapsed().unwrap() < DEADLINE && record.run_at == record.created_at,
@@ -40,6 +42,39 @@ pub(crate) async fn a_task_is_read_back_as_it_was_added(lab: Lab) {
     assert_eq!((record.scheduled_for, record.started_at, record.finished_at), (None, None, None));
     assert!(record.error.is_none() && record.result.is_none() && record.progress.is_none());
     assert!(!record.cancel_requested);
+}
+
+fn trace() -> TraceContext {
+    let trace: TraceContext = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().unwrap();
+    trace.with_state("vendor=opaque,other=1")
+}
+
+pub(crate) async fn a_trace_comes_with_every_claim_and_stays_in_the_record(lab: Lab) {
+    let traced = |name| with(task(name), |task| task.trace = Some(trace()));
+    let keyed = with(with_key("alpha", "key"), |task| task.trace = Some(trace()));
+    let long =
+        with(traced("beta"), |task| task.args = Ok(format!(r#"{{"long":"{}"}}"#, "x".repeat(5000)).into()));
+    let groups = [traced("alpha"), keyed, long, task("alpha")].map(|task| vec![waiting(task)]);
+    let ids: Vec<TaskId> =
+        lab.insert_groups(groups.into()).await.into_iter().map(|group| only(group.unwrap()).id).collect();
+    for attempt in 1..=2 {
+        let claimed = lab.claim(10).await;
+        assert_eq!(claimed.iter().map(|task| task.run.id).collect::<Vec<_>>(), ids);
+        let traces: Vec<_> = claimed.iter().map(|task| (task.attempt, task.trace.clone())).collect();
+        let expected = [Some(trace()), Some(trace()), Some(trace()), None].map(|trace| (attempt, trace));
+        assert_eq!(traces, expected);
+        for task in claimed {
+            lab.finish(task.run, retry(Duration::ZERO)).await;
+        }
+    }
+    let listed = lab.store.list(TaskFilter::all()).await.unwrap().items;
+    assert_eq!(listed.iter().filter(|record| record.trace == Some(trace())).count(), 3);
+
+    let first = lab
+        .begin(with(with_run_key("alpha", "report"), |task| task.trace = Some(trace())), Start::Wait)
+        .await;
+    lab.begin(with_run_key("alpha", "report"), Start::Wait).await;
+    assert_eq!(lab.get(first.id).await.trace, None, "the replacement brings its own");
 }
 
 pub(crate) async fn an_insert_that_is_repeated_inserts_once(lab: Lab) {

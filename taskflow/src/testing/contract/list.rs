@@ -14,6 +14,7 @@ macro_rules! __store_contract_cases {
             $($with)*
             basic {
                 insert: a_task_is_read_back_as_it_was_added;
+                insert: a_trace_comes_with_every_claim_and_stays_in_the_record;
                 insert: an_insert_that_is_repeated_inserts_once;
                 insert: a_repeated_insert_answers_as_the_first_did_while_that_holds;
                 insert: text_of_every_kind_comes_back_intact;

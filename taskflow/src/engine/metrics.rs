@@ -1,0 +1,268 @@
+//! What this process and its store have to tell, as metrics.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::core::Core;
+use super::worker::Worker;
+use crate::model::{Error, InstanceInfo, QueueInfo, RunCounts, ScheduleInfo, time};
+use crate::observe::{Family, Labels};
+
+/// The most queues and the most schedules with samples of their own. `taskflow_queues` and `taskflow_schedules` tell how many
+/// there are.
+const MOST: usize = 1_000;
+
+/// How long what was read from the store is shown again: scrapers of a process share one read.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// How long a scrape waits for the store. Without its answer it shows what the process itself knows.
+const WITHIN: Duration = Duration::from_secs(2);
+
+/// The state of the store, from which its gauges are made.
+#[derive(Debug)]
+pub(crate) struct StoreState {
+    pub(crate) queues: Vec<QueueInfo>,
+    pub(crate) schedules: Vec<ScheduleInfo>,
+    pub(crate) instances: Vec<InstanceInfo>,
+}
+
+/// The counters and histograms of this process.
+pub(crate) fn of_process(core: &Core, worker: Option<&Worker>) -> Vec<Family> {
+    let cells = core.meter.read();
+    let labels = |at: usize| -> Labels {
+        let (name, queue, _) = &cells[at];
+        vec![("task", name.to_string()), ("queue", queue.to_string())]
+    };
+    let stats: Vec<_> = cells.iter().map(|(.., values)| values.stats()).collect();
+    let counter = |name, help, value: fn(&RunCounts) -> u64| {
+        let used = stats.iter().enumerate().filter(|(_, stats)| value(&stats.counts) > 0);
+        Family::counter(name, help, used.map(|(at, stats)| (labels(at), value(&stats.counts))).collect())
+    };
+    // One of few words more: how it ended.
+    let split = |name, help, label: &'static str, words: &[(&str, fn(&RunCounts) -> u64)]| {
+        let mut samples = Vec::new();
+        for (at, stats) in stats.iter().enumerate() {
+            for (word, value) in words.iter().filter(|(_, value)| value(&stats.counts) > 0) {
+                let mut labels = labels(at);
+                labels.push((label, (*word).to_owned()));
+                samples.push((labels, value(&stats.counts)));
+            }
+        }
+        Family::counter(name, help, samples)
+    };
+    let lengths = |name, help, of: fn(&crate::model::RunStats) -> &crate::model::Histogram| {
+        let used = stats.iter().enumerate().filter(|(_, stats)| of(stats).count() > 0);
+        Family::histogram(name, help, used.map(|(at, stats)| (labels(at), of(stats).clone())).collect())
+    };
+    let plain = |name, help, value: u64| Family::counter(name, help, vec![(Vec::new(), value)]);
+    let gauge = |name, help, value: f64| Family::gauge(name, help, vec![(Vec::new(), value)]);
+    let (claimed, running) = core.runs.count();
+    let health = core.health.show(claimed, running);
+    let calls = core.calls.read();
+    let operation = |what: &str| {
+        // The phrase of a log line without its article: "an insert".
+        let words = what.split_once(' ').map_or(what, |(_, words)| words);
+        vec![("operation", words.replace(' ', "_"))]
+    };
+    let mut families = vec![
+        counter("taskflow_tasks_added_total", "Tasks that this process added.", |counts| counts.added),
+        Family::counter(
+            "taskflow_adds_refused_total",
+            "Adds of this process that were refused, by reason.",
+            core.refusals
+                .read()
+                .into_iter()
+                .map(|(reason, count)| (vec![("reason", reason.to_owned())], count))
+                .collect(),
+        ),
+        split(
+            "taskflow_attempts_total",
+            "Attempts of this process that ended, by outcome. The process that finds an attempt lost counts it.",
+            "outcome",
+            &[
+                ("success", |counts| counts.succeeded),
+                ("failed", |counts| {
+                    (counts.failed + counts.retried).saturating_sub(counts.panicked + counts.timed_out)
+                }),
+                ("panicked", |counts| counts.panicked),
+                ("timed_out", |counts| counts.timed_out),
+                ("cancelled", |counts| counts.cancelled),
+                ("snoozed", |counts| counts.snoozed),
+                ("interrupted", |counts| counts.interrupted),
+                ("lost", |counts| counts.lost),
+            ],
+        ),
+        counter(
+            "taskflow_retries_total",
+            "Attempts of this process that failed and are followed by another.",
+            |counts| counts.retried,
+        ),
+        split(
+            "taskflow_tasks_ended_total",
+            "Tasks that an attempt of this process ended, by status.",
+            "status",
+            &[
+                ("success", |counts| counts.succeeded),
+                ("failed", |counts| counts.failed),
+                ("cancelled", |counts| counts.cancelled),
+            ],
+        ),
+        lengths(
+            "taskflow_task_wait_seconds",
+            "How long tasks waited for their first attempt, since they were added or due.",
+            |stats| &stats.wait,
+        ),
+        lengths("taskflow_task_run_seconds", "How long the bodies of attempts ran.", |stats| &stats.run),
+        gauge("taskflow_running", "Tasks that run in this process now.", count(running)),
+        Family::histogram(
+            "taskflow_store_seconds",
+            "How long calls of the store took, by operation. One call is of many tasks.",
+            calls.iter().map(|(name, counted)| (operation(name), counted.took.clone())).collect(),
+        ),
+        Family::counter(
+            "taskflow_store_errors_total",
+            "Calls of the store that failed, by operation.",
+            calls.iter().map(|(name, counted)| (operation(name), counted.errors)).collect(),
+        ),
+        plain(
+            "taskflow_stale_writes_total",
+            "Results that the store dropped because their attempt had lost its lease.",
+            health.stale_writes,
+        ),
+        plain(
+            "taskflow_lost_leases_total",
+            "Attempts of this process that lost their lease.",
+            health.lost_leases,
+        ),
+        gauge(
+            "taskflow_degraded",
+            "1 while the store cannot be reached or refuses writes.",
+            f64::from(u8::from(health.degraded_since.is_some())),
+        ),
+        plain(
+            "taskflow_engine_restarts_total",
+            "Parts of the engine that panicked and were restarted.",
+            health.engine_restarts,
+        ),
+    ];
+    if let Some(worker) = worker {
+        families.push(gauge(
+            "taskflow_slots",
+            "How many tasks this process can run at once.",
+            count(worker.slots.total()),
+        ));
+    }
+    families
+}
+
+/// The gauges of the store. Those of all processes are the same.
+pub(crate) fn of_store(state: &StoreState, now: SystemTime) -> Vec<Family> {
+    let StoreState { queues, schedules, instances } = state;
+    let queue = |queue: &QueueInfo| ("queue", queue.name.clone());
+    let shown = || queues.iter().take(MOST);
+    let phases = shown().flat_map(|info| {
+        let phases = [("waiting", info.waiting()), ("scheduled", info.scheduled), ("running", info.running)];
+        phases.map(|(phase, tasks)| (vec![queue(info), ("phase", phase.to_owned())], tasks as f64))
+    });
+    let limits = shown().flat_map(|info| {
+        let limits = [
+            ("concurrency", info.concurrency),
+            ("global_concurrency", info.global_concurrency),
+            ("key_concurrency", info.key_concurrency),
+            ("max_size", info.max_size),
+        ];
+        let set = limits.into_iter().filter_map(|(limit, most)| Some((limit, most?)));
+        set.map(|(limit, most)| (vec![queue(info), ("limit", limit.to_owned())], count(most)))
+            .collect::<Vec<_>>()
+    });
+    let mut versions = std::collections::BTreeMap::<&str, usize>::new();
+    for instance in instances.iter().filter(|instance| instance.runs) {
+        *versions.entry(&instance.version).or_default() += 1;
+    }
+    let named = || schedules.iter().take(MOST);
+    let seconds = |at: SystemTime| time::to_micros(at) as f64 / 1e6;
+    let schedule = |info: &ScheduleInfo| vec![("schedule", info.name.clone())];
+    let late = |info: &ScheduleInfo| {
+        let due = info.next_run.filter(|_| !info.paused)?;
+        Some((schedule(info), now.duration_since(due).unwrap_or_default().as_secs_f64()))
+    };
+    vec![
+        Family::gauge(
+            "taskflow_queue_tasks",
+            "Tasks of a queue that have not ended, by phase. A task that waits for another attempt is scheduled until it is due.",
+            phases.collect(),
+        ),
+        Family::gauge(
+            "taskflow_queue_oldest_waiting_seconds",
+            "Since when the oldest waiting task of a queue could run; 0 if none waits.",
+            shown()
+                .map(|info| (vec![queue(info)], info.oldest_waiting.unwrap_or_default().as_secs_f64()))
+                .collect(),
+        ),
+        Family::gauge(
+            "taskflow_queue_paused",
+            "1 while a queue is paused.",
+            shown().map(|info| (vec![queue(info)], f64::from(u8::from(info.paused)))).collect(),
+        ),
+        Family::gauge("taskflow_queue_limit", "The limits of a queue, by limit.", limits.collect()),
+        Family::gauge(
+            "taskflow_queue_workers",
+            "Processes that run tasks of a queue.",
+            shown().map(|info| (vec![queue(info)], count(info.served_by))).collect(),
+        ),
+        Family::gauge("taskflow_queues", "All queues of the store.", vec![(Vec::new(), count(queues.len()))]),
+        Family::gauge(
+            "taskflow_instances",
+            "Live processes that run tasks, by their version of taskflow.",
+            versions
+                .into_iter()
+                .map(|(version, of)| (vec![("version", version.to_owned())], count(of)))
+                .collect(),
+        ),
+        Family::gauge(
+            "taskflow_schedule_last_tick_timestamp_seconds",
+            "When a schedule last ticked, in seconds since 1970.",
+            named().filter_map(|info| Some((schedule(info), seconds(info.last_run?)))).collect(),
+        ),
+        Family::gauge(
+            "taskflow_schedule_late_seconds",
+            "How long the next tick of a schedule has been due; 0 if it is not. A paused schedule has none.",
+            named().filter_map(late).collect(),
+        ),
+        Family::gauge(
+            "taskflow_schedules",
+            "All schedules of the store.",
+            vec![(Vec::new(), count(schedules.len()))],
+        ),
+    ]
+}
+
+fn count(number: usize) -> f64 {
+    number as f64
+}
+
+/// The gauges of the store, at most [`FRESH`] old. Empty if the store does not answer in time.
+pub(crate) async fn last_gauges(
+    core: &Core,
+    read: impl Future<Output = Result<StoreState, Error>>,
+) -> Arc<[Family]> {
+    let mut last = core.last_gauges.lock().await;
+    if let Some((at, families)) = &*last
+        && core.seam.instant().duration_since(*at) < FRESH
+    {
+        return families.clone();
+    }
+    let families: Arc<[Family]> = match core.seam.timeout(WITHIN, read).await {
+        Ok(Ok(state)) => of_store(&state, core.seam.now()).into(),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the metrics lack those of the store, which could not be read");
+            Arc::default()
+        }
+        Err(_) => {
+            tracing::warn!("the metrics lack those of the store, which did not answer within {WITHIN:?}");
+            Arc::default()
+        }
+    };
+    *last = Some((core.seam.instant(), families.clone()));
+    families
+}

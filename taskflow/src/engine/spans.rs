@@ -1,0 +1,188 @@
+//! The `tracing` spans of adds and runs. Their names and fields follow the conventions of OpenTelemetry for messaging, where
+//! the queue is the destination and a task is a message. Nothing is computed for a span that nobody records.
+
+use std::fmt;
+use std::time::Duration;
+
+use tracing::Span;
+use tracing::field::{Empty, display};
+
+use super::core::Core;
+use crate::model::{AddError, AttemptOutcome, NewTask, TaskStatus, TraceContext, time};
+use crate::observe::reason;
+use crate::store::{Claimed, FinishKind, InsertTask, Inserted, InsertedAs};
+use crate::task::TaskContext;
+
+/// The span of an add, until the add is answered.
+#[derive(Debug)]
+pub(crate) struct AddSpan(Span);
+
+impl AddSpan {
+    /// Begins the span of an add, and puts these tasks into its trace. A task that names a trace itself keeps that one.
+    pub(crate) fn begin(core: &Core, tasks: &mut [InsertTask], of_request: Option<TraceContext>) -> Self {
+        let settings = &core.settings.trace;
+        let span = match tasks {
+            [insert] => of_one(&insert.task),
+            _ => tracing::debug_span!(
+                target: "taskflow", "taskflow.add_all",
+                otel.name = "send batch", otel.kind = "client", messaging.system = "taskflow",
+                messaging.operation.r#type = "send", messaging.operation.name = "add_all",
+                messaging.batch.message_count = tasks.len(), error.r#type = Empty,
+            ),
+        };
+        let named = match tasks {
+            [insert] => insert.task.trace.clone(),
+            _ => None,
+        };
+        let around = settings.current().filter(|_| named.is_none());
+        // An adapter has made the span a child of what is around it.
+        let outer = match &around {
+            Some(_) => None,
+            None => named.or(of_request).or_else(|| TaskContext::current()?.trace()),
+        };
+        if let Some(parent) = &outer {
+            settings.attach_add(&span, parent);
+        }
+        let trace = if span.is_disabled() { None } else { span.in_scope(|| settings.current()) };
+        if let Some(trace) = trace.or(around).or(outer) {
+            for insert in tasks.iter_mut().filter(|insert| insert.task.trace.is_none()) {
+                insert.task.trace = Some(trace.clone());
+            }
+        }
+        Self(span)
+    }
+
+    /// Records the answer.
+    pub(crate) fn answered(&mut self, answer: &Result<Vec<Inserted>, AddError>) {
+        if self.0.is_disabled() {
+            return;
+        }
+        match answer {
+            Ok(inserted) => {
+                if let [Inserted { id, kind: InsertedAs::Duplicate, .. }] = inserted[..] {
+                    self.0.record("taskflow.duplicate", true);
+                    self.0.record("messaging.message.id", display(id));
+                }
+            }
+            Err(error) => {
+                self.0.record("error.type", reason(error));
+                self.0.in_scope(|| tracing::debug!(target: "taskflow", %error, "the add was refused"));
+            }
+        }
+        self.0 = Span::none();
+    }
+}
+
+fn of_one(task: &NewTask) -> Span {
+    tracing::debug_span!(
+        target: "taskflow", "taskflow.add",
+        otel.name = %format_args!("send {}", task.queue), otel.kind = "producer", messaging.system = "taskflow",
+        messaging.operation.r#type = "send", messaging.operation.name = "add",
+        messaging.destination.name = %task.queue, messaging.message.id = %task.id, taskflow.task.name = %task.name,
+        taskflow.duplicate = Empty, error.r#type = Empty,
+    )
+}
+
+/// Begins the span of an attempt, in which the code of the task runs. It belongs to the trace of the task.
+pub(super) fn begin(core: &Core, context: &TaskContext, task: &Claimed) {
+    let span = tracing::info_span!(
+        target: "taskflow", parent: None, "taskflow.run",
+        otel.name = %format_args!("process {}", task.name), otel.kind = "consumer", messaging.system = "taskflow",
+        messaging.operation.r#type = "process", messaging.operation.name = "run",
+        messaging.destination.name = %task.queue, messaging.message.id = %task.run.id,
+        taskflow.task.name = %task.name, taskflow.attempt = task.attempt,
+        taskflow.max_attempts = task.max_attempts, taskflow.wait_s = Empty, taskflow.tags = Empty,
+        taskflow.outcome = Empty, otel.status_code = Empty, error.r#type = Empty,
+    );
+    if span.is_disabled() {
+        return;
+    }
+    let settings = &core.settings.trace;
+    let (age, wait) = since_add(core, task);
+    if let Some(wait) = wait {
+        span.record("taskflow.wait_s", wait.as_secs_f64());
+    }
+    let shown = Shown(context, &settings.tags);
+    if shown.any() {
+        span.record("taskflow.tags", display(shown));
+    }
+    settings.attach_run(&span, task.trace.as_ref(), age);
+    if let Some(trace) = settings.adapter.as_ref().and_then(|adapter| span.in_scope(|| adapter.current())) {
+        context.set_trace(trace);
+    }
+    context.set_span(span);
+}
+
+/// Records how the attempt ended, and ends its span. `None`: its lease was lost.
+pub(super) fn end(context: &TaskContext, finish: Option<&FinishKind>) {
+    let Some(span) = context.take_span() else { return };
+    let (outcome, error_type, error) = match finish {
+        None => (AttemptOutcome::Lost, Some("lost_lease"), None),
+        Some(FinishKind::Success { .. }) => (AttemptOutcome::Success, None, None),
+        Some(FinishKind::GiveBack { outcome, .. }) => {
+            (outcome.unwrap_or(AttemptOutcome::HandedBack), None, None)
+        }
+        Some(FinishKind::End { status: TaskStatus::Cancelled, outcome, .. }) => {
+            (*outcome, Some("cancelled"), None)
+        }
+        Some(FinishKind::Retry { outcome, error, .. } | FinishKind::End { outcome, error, .. }) => {
+            (*outcome, type_of(*outcome), Some(error))
+        }
+    };
+    span.record("taskflow.outcome", outcome.as_str());
+    match error_type {
+        Some(kind) => {
+            span.record("error.type", kind);
+            span.record("otel.status_code", "ERROR");
+        }
+        None => {
+            span.record("otel.status_code", "OK");
+        }
+    }
+    if let Some(error) = error {
+        // The text has no bound, so it is an event and no attribute.
+        span.in_scope(|| tracing::warn!(target: "taskflow", %error, "the attempt failed"));
+    }
+}
+
+/// The time since the add, and since the task was due. Only a first attempt knows them.
+fn since_add(core: &Core, task: &Claimed) -> (Option<Duration>, Option<Duration>) {
+    let made = task.run.id.made_at_millis().filter(|_| task.attempt == 1 && task.snoozes == 0);
+    let Some(made) = made.and_then(|millis| i64::try_from(millis.saturating_mul(1000)).ok()) else {
+        return (None, None);
+    };
+    let now = time::to_micros(core.seam.now());
+    let due = task.scheduled_for.map_or(made, |at| time::to_micros(at).max(made));
+    (Some(time::left(now, made)), Some(time::left(now, due)))
+}
+
+fn type_of(outcome: AttemptOutcome) -> Option<&'static str> {
+    match outcome {
+        AttemptOutcome::Panicked => Some("panic"),
+        AttemptOutcome::TimedOut => Some("timeout"),
+        AttemptOutcome::Interrupted => Some("interrupted"),
+        AttemptOutcome::Cancelled => Some("cancelled"),
+        AttemptOutcome::Snoozed | AttemptOutcome::HandedBack | AttemptOutcome::Success => None,
+        _ => Some("error"),
+    }
+}
+
+/// The tags of a task that a span shows: `tenant=42, plan=pro`.
+struct Shown<'a>(&'a TaskContext, &'a [String]);
+
+impl Shown<'_> {
+    fn any(&self) -> bool {
+        self.1.iter().any(|name| self.0.tags().contains_key(name))
+    }
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.1.iter().filter_map(|name| Some((name, self.0.tags().get(name)?)));
+        for (at, (name, value)) in shown.enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            write!(f, "{comma}{name}={value}")?;
+        }
+        Ok(())
+    }
+}

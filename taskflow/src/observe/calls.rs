@@ -1,0 +1,61 @@
+//! How long the calls of the store take, and how often they fail.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::RwLock;
+
+use crate::model::Histogram;
+
+/// Counts the calls of the store by their operation. There are a few dozen operations, and a call is of many tasks, so a lock
+/// costs a task nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Calls(RwLock<BTreeMap<&'static str, Arc<Operation>>>);
+
+#[derive(Debug, Default)]
+struct Operation {
+    buckets: [AtomicU64; Histogram::BUCKETS],
+    micros: AtomicU64,
+    errors: AtomicU64,
+}
+
+/// What was counted of one operation.
+#[cfg(any(feature = "api", feature = "metrics"))]
+#[derive(Debug)]
+pub(crate) struct Counted {
+    pub(crate) took: Histogram,
+    pub(crate) errors: u64,
+}
+
+impl Calls {
+    /// Counts a call that took so long.
+    pub(crate) fn count(&self, operation: &'static str, took: Duration, is_error: bool) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let of = self.of(operation);
+        of.buckets[Histogram::bucket(micros)].fetch_add(1, Ordering::Relaxed);
+        of.micros.fetch_add(micros, Ordering::Relaxed);
+        of.errors.fetch_add(u64::from(is_error), Ordering::Relaxed);
+    }
+
+    fn of(&self, operation: &'static str) -> Arc<Operation> {
+        if let Some(of) = self.0.read().get(operation) {
+            return of.clone();
+        }
+        self.0.write().entry(operation).or_default().clone()
+    }
+
+    #[cfg(any(feature = "api", feature = "metrics"))]
+    /// Each operation, in the order of their names.
+    pub(crate) fn read(&self) -> Vec<(&'static str, Counted)> {
+        let counted = |(operation, of): (&&'static str, &Arc<Operation>)| {
+            let took = Histogram {
+                buckets: std::array::from_fn(|at| of.buckets[at].load(Ordering::Relaxed)),
+                sum: Duration::from_micros(of.micros.load(Ordering::Relaxed)),
+            };
+            (*operation, Counted { took, errors: of.errors.load(Ordering::Relaxed) })
+        };
+        self.0.read().iter().map(counted).collect()
+    }
+}

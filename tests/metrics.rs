@@ -1,0 +1,262 @@
+//! What the metrics say is true, complete and in the format of Prometheus.
+
+#![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
+#[path = "support/everywhere.rs"]
+mod everywhere;
+#[path = "support/servers/mod.rs"]
+mod servers;
+mod support;
+#[path = "support/wrapper.rs"]
+mod wrapper;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::http::Request;
+use everywhere::everywhere;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use support::{Place, ends, eventually, soon};
+use taskflow::admin::{Actor, Role};
+use taskflow::web::{Access, Admin};
+use taskflow::{QueueConfig, TaskManager, TaskManagerBuilder};
+use tower::ServiceExt;
+use wrapper::{Wrapper, go_on};
+
+const NAUGHTY: &str = "a \"queue\"\\ é";
+
+#[taskflow::task(retries = 1, delay = "1ms")]
+async fn work(what: String) -> Result<(), String> {
+    match &*what {
+        "fails" => Err("as asked".to_owned()),
+        "panics" => panic!("as asked"),
+        "too long" => std::future::pending().await,
+        _ => Ok(()),
+    }
+}
+
+#[taskflow::schedule(every = "1h", run_on_startup)]
+async fn hourly() {}
+
+fn builder(place: &Place) -> TaskManagerBuilder {
+    place
+        .builder()
+        .queue("small", QueueConfig::new().max_size(1).concurrency(1))
+        .queue(NAUGHTY, QueueConfig::new())
+}
+
+/// The samples of a page: each line without its value, and the value.
+fn samples(page: &str) -> BTreeMap<String, f64> {
+    let lines = page.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| line.rsplit_once(' ').unwrap())
+        .map(|(of, value)| (of.to_owned(), value.parse().unwrap()))
+        .collect()
+}
+
+/// The names of metrics in a text.
+fn names(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));
+    let bare = |word: &str| {
+        let bare = ["_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end));
+        bare.unwrap_or(word).to_owned()
+    };
+    words.filter(|word| word.starts_with("taskflow_")).map(bare).collect()
+}
+
+/// Prometheus's own tool; `None`, once said aloud, where it is not installed.
+fn promtool(args: &[&str], input: &str) -> Option<()> {
+    let Some(tool) = servers::find_program("promtool", &[]) else {
+        servers::missing("promtool", "Debian's package `prometheus` is not installed here");
+        return None;
+    };
+    let mut tool = Command::new(tool);
+    let mut tool =
+        tool.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    tool.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = tool.wait_with_output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "promtool {args:?}: {said}");
+    Some(())
+}
+
+fn docs(file: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(file)).unwrap()
+}
+
+/// Adds tasks that end in every way, and waits for them.
+async fn a_day(tasks: &TaskManager) {
+    for what in ["well", "well", "well", "fails", "panics"] {
+        let task = tasks.add_task(work, (what.to_owned(),)).queue(NAUGHTY).await.unwrap();
+        soon(ends(tasks, task.id())).await;
+    }
+    let too_long =
+        tasks.add_task(work, ("too long".to_owned(),)).retries(0).timeout(Duration::from_millis(5));
+    soon(ends(tasks, too_long.await.unwrap().id())).await;
+    tasks.pause_queue("small").await.unwrap();
+    let later = |queue| tasks.add_task(work, ("well".to_owned(),)).queue(queue);
+    later("small").await.unwrap();
+    assert!(later("small").await.is_err(), "it is full");
+    assert!(later("nowhere").await.is_err());
+    later(NAUGHTY).run_in(Duration::from_secs(3600)).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_page_says_what_happened_in_a_format_that_prometheus_reads() {
+    for place in everywhere() {
+        let tasks = builder(&place).max_concurrent_tasks(7).start().await.unwrap();
+        a_day(&tasks).await;
+        eventually("the schedule ticked", || async {
+            tasks.schedules().await.unwrap().iter().any(|schedule| schedule.last_run.is_some()).then_some(())
+        })
+        .await;
+        let page = tasks.metrics().await;
+        promtool(&["check", "metrics"], &page);
+        let found = samples(&page);
+        let naughty = r#"queue="a \"queue\"\\ é""#;
+        let expected = [
+            (format!(r#"taskflow_tasks_added_total{{task="work",{naughty}}}"#), 6.0),
+            (format!(r#"taskflow_attempts_total{{task="work",{naughty},outcome="success"}}"#), 3.0),
+            (format!(r#"taskflow_attempts_total{{task="work",{naughty},outcome="failed"}}"#), 2.0),
+            (format!(r#"taskflow_attempts_total{{task="work",{naughty},outcome="panicked"}}"#), 2.0),
+            (r#"taskflow_attempts_total{task="work",queue="default",outcome="timed_out"}"#.to_owned(), 1.0),
+            (format!(r#"taskflow_retries_total{{task="work",{naughty}}}"#), 2.0),
+            (format!(r#"taskflow_tasks_ended_total{{task="work",{naughty},status="success"}}"#), 3.0),
+            (format!(r#"taskflow_tasks_ended_total{{task="work",{naughty},status="failed"}}"#), 2.0),
+            (format!(r#"taskflow_task_run_seconds_count{{task="work",{naughty}}}"#), 7.0),
+            (format!(r#"taskflow_task_wait_seconds_count{{task="work",{naughty}}}"#), 5.0),
+            (r#"taskflow_adds_refused_total{reason="full"}"#.to_owned(), 1.0),
+            (r#"taskflow_adds_refused_total{reason="unknown_queue"}"#.to_owned(), 1.0),
+            (r#"taskflow_adds_refused_total{reason="store"}"#.to_owned(), 0.0),
+            (r#"taskflow_queue_tasks{queue="small",phase="waiting"}"#.to_owned(), 1.0),
+            (format!(r#"taskflow_queue_tasks{{{naughty},phase="scheduled"}}"#), 1.0),
+            (r#"taskflow_queue_paused{queue="small"}"#.to_owned(), 1.0),
+            (r#"taskflow_queue_paused{queue="default"}"#.to_owned(), 0.0),
+            (r#"taskflow_queue_limit{queue="small",limit="max_size"}"#.to_owned(), 1.0),
+            (r#"taskflow_queue_workers{queue="small"}"#.to_owned(), 1.0),
+            (format!(r#"taskflow_instances{{version="{}"}}"#, env!("CARGO_PKG_VERSION")), 1.0),
+            ("taskflow_slots".to_owned(), 7.0),
+            ("taskflow_running".to_owned(), 0.0),
+            ("taskflow_degraded".to_owned(), 0.0),
+            (r#"taskflow_schedule_late_seconds{schedule="hourly"}"#.to_owned(), 0.0),
+        ];
+        for (sample, value) in expected {
+            assert_eq!(found.get(&sample), Some(&value), "{sample} in {page}");
+        }
+        let inserts = found[r#"taskflow_store_seconds_count{operation="insert"}"#];
+        assert!(inserts >= 8.0, "one for each add that came alone: {inserts}");
+        let ticked = found[r#"taskflow_schedule_last_tick_timestamp_seconds{schedule="hourly"}"#];
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+        assert!((now - 60.0..=now + 1.0).contains(&ticked), "{ticked}");
+
+        let written = names(&docs("observability.md"));
+        let unknown: Vec<_> = names(&page).difference(&written).cloned().collect();
+        assert_eq!(unknown, Vec::<String>::new(), "docs/observability.md does not list them");
+        tasks.shutdown(Duration::ZERO).await.unwrap();
+    }
+}
+
+#[test]
+fn rules_and_boards_use_metrics_that_exist_and_are_valid() {
+    let (page, alerts, board) = (docs("observability.md"), docs("alerts.yaml"), docs("grafana.json"));
+    let table: String = page.lines().filter(|line| line.starts_with("| `taskflow_")).collect();
+    let known = names(&table);
+    for (file, text) in [("alerts.yaml", &alerts), ("grafana.json", &board)] {
+        let unknown: Vec<_> = names(text).difference(&known).cloned().collect();
+        assert_eq!(unknown, Vec::<String>::new(), "{file}");
+    }
+    serde_json::from_str::<serde_json::Value>(&board).unwrap();
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    promtool(&["check", "rules", docs.join("alerts.yaml").to_str().unwrap()], "");
+    promtool(&["test", "rules", docs.join("alerts.test.yaml").to_str().unwrap()], "");
+}
+
+#[tokio::test]
+async fn only_who_may_read_metrics_gets_the_page() {
+    let tasks = builder(&Place::memory()).start().await.unwrap();
+    let named = |parts: &axum::http::request::Parts| {
+        let word = parts.headers.get("x-role").and_then(|word| word.to_str().ok()).unwrap_or_default();
+        let role = Role::ALL.into_iter().find(|role| role.as_str() == word);
+        std::future::ready(role.map(|role| Actor::new("somebody", role)))
+    };
+    let router = Admin::new(&tasks, Access::from_request(named)).router();
+    let ask = async |role: Option<&str>| {
+        let mut request = Request::get("/metrics");
+        request = role.into_iter().fold(request, |request, role| request.header("x-role", role));
+        soon(router.clone().oneshot(request.body(Body::empty()).unwrap())).await.unwrap()
+    };
+    assert_eq!(ask(None).await.status(), 401);
+    assert_eq!(ask(Some("viewer")).await.status(), 403);
+    let answer = ask(Some("metrics")).await;
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["content-type"].to_str().unwrap()[..25]),
+        (200, "text/plain; version=0.0.4")
+    );
+    let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    assert!(std::str::from_utf8(&body).unwrap().contains("taskflow_running 0"));
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_leaves_out_only_its_own_gauges() {
+    let place = Place::memory();
+    let (hangs, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let store = Wrapper::new(place.store(), {
+        let (hangs, reads) = (hangs.clone(), reads.clone());
+        move |call| {
+            let is_read = call == "queues";
+            reads.fetch_add(usize::from(is_read), Ordering::Relaxed);
+            if is_read && hangs.load(Ordering::Relaxed) { Box::pin(std::future::pending()) } else { go_on() }
+        }
+    });
+    let tasks = TaskManager::builder().store(Arc::new(store) as Arc<dyn taskflow::Store>);
+    let tasks =
+        tasks.queue("small", QueueConfig::new()).queue(NAUGHTY, QueueConfig::new()).start().await.unwrap();
+    hangs.store(true, Ordering::Relaxed);
+    let before = reads.load(Ordering::Relaxed);
+    let begin = Instant::now();
+    let pages = [tasks.metrics(), tasks.metrics(), tasks.metrics()];
+    for page in soon(futures_util::future::join_all(pages)).await {
+        assert!(page.contains("taskflow_running 0") && !page.contains("taskflow_queue_tasks"), "{page}");
+    }
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    assert_eq!(reads.load(Ordering::Relaxed), before + 1, "scrapers share a read");
+}
+
+#[tokio::test]
+async fn one_process_can_leave_the_gauges_of_the_store_to_others() {
+    let tasks = builder(&Place::memory()).metrics_store_gauges(false).start().await.unwrap();
+    let page = tasks.metrics().await;
+    assert!(page.contains("taskflow_slots 64") && !page.contains("taskflow_queue"), "{page}");
+}
+
+#[tokio::test]
+async fn the_facade_counts_as_the_page_does() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _here = metrics::set_default_local_recorder(&recorder);
+    let tasks = builder(&Place::memory()).start().await.unwrap();
+    a_day(&tasks).await;
+    let page = samples(&tasks.metrics().await);
+    let mut compared = 0;
+    for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+        let quote = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+        let labels = key.key().labels().map(|label| format!("{}=\"{}\"", label.key(), quote(label.value())));
+        let labels = labels.collect::<Vec<_>>().join(",");
+        let (name, counted) = match value {
+            DebugValue::Counter(count) => (key.key().name().to_owned(), count),
+            DebugValue::Histogram(values) => (format!("{}_count", key.key().name()), values.len() as u64),
+            DebugValue::Gauge(_) => panic!("{key:?}"),
+        };
+        let on_page = page.get(&format!("{name}{{{labels}}}")).copied().unwrap_or_default();
+        assert_eq!(on_page, counted as f64, "{name}{{{labels}}}");
+        compared += u64::from(counted > 0);
+    }
+    assert!(compared >= 12, "{compared}");
+}
