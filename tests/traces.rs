@@ -20,8 +20,10 @@ use everywhere::everywhere;
 use opentelemetry::trace::{SpanId, SpanKind, TracerProvider};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
 use support::{Place, ends, eventually, record, soon};
+use taskflow::admin::{Actor, Role};
 use taskflow::model::TraceContext;
 use taskflow::observe::{OpenTelemetry, Traces};
+use taskflow::web::{Access, Admin};
 use taskflow::{BackgroundTasks, LogLevel, State, TaskContext, TaskFilter, TaskId, TaskManager, TaskStatus};
 use tower::ServiceExt;
 use tracing_subscriber::layer::SubscriberExt;
@@ -333,6 +335,31 @@ async fn without_opentelemetry_the_trace_of_a_request_reaches_outgoing_calls() {
         Some(ticks).filter(|ticks| !ticks.is_empty())
     });
     assert_eq!(ticks.await[0].trace, None, "a tick begins a trace");
+}
+
+#[tokio::test]
+async fn the_page_of_a_task_links_to_its_trace() {
+    let tasks =
+        Place::memory().builder().queue("mail", taskflow::QueueConfig::new()).connect().await.unwrap();
+    let traced = tasks.add_task(tell, ()).trace_context(CALLER.parse().unwrap()).await.unwrap();
+    let other = tasks.add_task(tell, ()).await.unwrap();
+    let everybody = |_: &axum::http::request::Parts| std::future::ready(Some(Actor::new("Ada", Role::Admin)));
+    let admin = Admin::new(&tasks, Access::from_request(everybody))
+        .link("trace", "https://traces.example/{trace_id}");
+    let router = admin.router();
+    let page = async |path: String| {
+        let answer =
+            soon(router.clone().oneshot(Request::get(path).body(Body::empty()).unwrap())).await.unwrap();
+        let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        String::from_utf8(body.to_vec()).unwrap()
+    };
+    let link = format!("https://traces.example/{TRACE}");
+    let shown = page(format!("/tasks/{traced}")).await;
+    assert!(shown.contains(&link) && shown.contains(TRACE), "{shown}");
+    assert!(!page(format!("/tasks/{other}")).await.contains("traces.example"));
+    let json: serde_json::Value =
+        serde_json::from_str(&page(format!("/api/v1/tasks/{traced}")).await).unwrap();
+    assert_eq!(json["trace"]["traceparent"], CALLER, "{json}");
 }
 
 #[tokio::test]

@@ -18,6 +18,9 @@ const FRESH: Duration = Duration::from_secs(5);
 /// How long a scrape waits for the store. Without its answer it shows what the process itself knows.
 const WITHIN: Duration = Duration::from_secs(2);
 
+/// One number of a cell.
+type Count = fn(&RunCounts) -> u64;
+
 /// The state of the store, from which its gauges are made.
 #[derive(Debug)]
 pub(crate) struct StoreState {
@@ -39,7 +42,7 @@ pub(crate) fn of_process(core: &Core, worker: Option<&Worker>) -> Vec<Family> {
         Family::counter(name, help, used.map(|(at, stats)| (labels(at), value(&stats.counts))).collect())
     };
     // One of few words more: how it ended.
-    let split = |name, help, label: &'static str, words: &[(&str, fn(&RunCounts) -> u64)]| {
+    let split = |name, help, label: &'static str, words: &[(&str, Count)]| {
         let mut samples = Vec::new();
         for (at, stats) in stats.iter().enumerate() {
             for (word, value) in words.iter().filter(|(_, value)| value(&stats.counts) > 0) {

@@ -51,7 +51,7 @@ fn family(of: &Family) -> proto::MetricFamily {
         }
     };
     family.set_field_type(kind);
-    family.set_metric(metrics.into());
+    family.set_metric(metrics);
     family
 }
 

@@ -82,7 +82,8 @@ impl Admin {
         self
     }
 
-    /// A link on the page of each task. `{name}`, `{queue}`, `{id}` and `{tag.k}` in the URL are replaced.
+    /// A link on the page of each task. `{name}`, `{queue}`, `{id}`, `{trace_id}` and `{tag.k}` in the URL are replaced. A task
+    /// without a trace has no link with `{trace_id}`.
     pub fn link(mut self, label: impl Into<String>, url: impl Into<String>) -> Self {
         self.desk.links.push(Link { label: label.into(), template: url.into() });
         self

@@ -66,7 +66,7 @@ where
 }
 
 /// The trace that the caller of a request names. Several `tracestate` headers are one list.
-fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
+pub(super) fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
     let mut parents = headers.get_all("traceparent").iter();
     let parent = parents.next()?.to_str().ok()?;
     if parents.next().is_some() {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Listed;
 use crate::admin::{Actor, Permission, Verb};
-use crate::model::{Page, TaskId, TaskPhase, TaskRecord, TaskSource, TaskStatus, sealed, time};
+use crate::model::{Page, TaskId, TaskPhase, TaskRecord, TaskSource, TaskStatus, TraceContext, sealed, time};
 
 /// A task in a list: without its arguments, result, progress and attempts, which may be large.
 #[derive(Debug, Serialize)]
@@ -24,6 +24,7 @@ pub struct TaskRow<'a> {
     run_key: Option<&'a str>,
     concurrency_key: Option<&'a str>,
     source: TaskSource,
+    trace: Option<&'a TraceContext>,
     attempt: u32,
     max_attempts: u32,
     #[serde(with = "time::rfc3339_serde")]
@@ -61,6 +62,7 @@ impl<'a> TaskRow<'a> {
             run_key: record.run_key.as_deref(),
             concurrency_key: record.concurrency_key.as_deref(),
             source: record.source,
+            trace: record.trace.as_ref(),
             attempt: record.attempt,
             max_attempts: record.max_attempts,
             created_at: record.created_at,

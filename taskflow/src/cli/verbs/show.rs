@@ -100,6 +100,9 @@ pub(in crate::cli) fn facts(record: &TaskRecord) -> Vec<(&'static str, String, O
             push(word, (key.clone(), None));
         }
     }
+    if let Some(trace) = &record.trace {
+        push("trace", (trace.trace_id(), None));
+    }
     if !record.tags.is_empty() {
         let tags: Vec<_> = record.tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
         push("tags", (tags.join(" "), None));

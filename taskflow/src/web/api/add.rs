@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::body::Fields;
 use crate::model::{NewTask, TaskId, When};
 use crate::web::call::{Call, json};
+use crate::web::layer::trace_of;
 use crate::web::problem::Problem;
 
 const FIELDS: [&str; 16] = [
@@ -86,6 +87,7 @@ async fn new_task(call: &Call, fields: &mut Fields) -> Result<NewTask, Problem> 
     task.run_key = fields.text("run_key")?;
     task.concurrency_key = fields.text("concurrency_key")?;
     task.tags = fields.take("tags", "an object of texts")?.unwrap_or_default();
+    task.trace = trace_of(&call.parts.headers);
     if let Some(retries) = fields.take("retries", "a whole number, at least 0")? {
         task.policy.to_mut().retries = retries;
     }

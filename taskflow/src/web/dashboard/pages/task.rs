@@ -12,8 +12,8 @@ use super::events;
 use super::rows::{Tag, percent, tags};
 use crate::admin::Permission;
 use crate::model::{
-    CancelOutcome, LogLevel, LogLine, StatusUpdate, TaskInfo, TaskRecord, TaskSource, TaskStatus, sealed,
-    time,
+    CancelOutcome, LogLevel, LogLine, StatusUpdate, TaskInfo, TaskRecord, TaskSource, TaskStatus,
+    TraceContext, sealed, time,
 };
 use crate::web::call::{Call, see_other};
 use crate::web::dashboard::chart::{self, Histogram, Life};
@@ -173,7 +173,9 @@ impl TaskBody {
         let is_ended = record.status.is_final();
         let is_blocking = info.map(|info| info.is_blocking);
         let facts = facts(&record, now);
-        let links = call.desk.links.iter().map(|link| (link.label.clone(), filled(&link.template, &record)));
+        let links = call.desk.links.iter();
+        let links = links.filter(|link| record.trace.is_some() || !link.template.contains("{trace_id}"));
+        let links = links.map(|link| (link.label.clone(), filled(&link.template, &record)));
         let links =
             links.filter(|(_, url)| url.starts_with("https://") || url.starts_with("http://")).collect();
         let progress = record.progress.as_ref().filter(|_| record.status == TaskStatus::Running);
@@ -320,6 +322,7 @@ fn facts(record: &TaskRecord, now: SystemTime) -> Vec<Fact> {
     }
     facts.extend(record.run_key.as_ref().map(|key| plain("Run key", key.clone())));
     facts.extend(record.concurrency_key.as_ref().map(|key| plain("Concurrency key", key.clone())));
+    facts.extend(record.trace.as_ref().map(|trace| plain("Trace", trace.trace_id())));
     if record.snoozes > 0 {
         facts.push(plain("Snoozes", number(u64::from(record.snoozes))));
     }
@@ -345,6 +348,7 @@ fn filled(template: &str, record: &TaskRecord) -> String {
             "name" => Some(record.name.clone()),
             "queue" => Some(record.queue.clone()),
             "id" => Some(record.id.to_string()),
+            "trace_id" => record.trace.as_ref().map(TraceContext::trace_id),
             word => word.strip_prefix("tag.").map(|key| record.tags.get(key).cloned().unwrap_or_default()),
         };
         match value {
