@@ -143,6 +143,11 @@ pub(crate) fn of_process(core: &Core, worker: Option<&Worker>) -> Vec<Family> {
             f64::from(u8::from(health.degraded_since.is_some())),
         ),
         plain(
+            "taskflow_observer_dropped_total",
+            "Events that were dropped because an observer was too slow.",
+            core.observers.dropped(),
+        ),
+        plain(
             "taskflow_engine_restarts_total",
             "Parts of the engine that panicked and were restarted.",
             health.engine_restarts,

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::model::{AddError, StoreErrorKind};
 
 /// The reasons, in the order in which they are counted.
-const REASONS: [&str; 7] =
-    ["full", "too_large", "unknown_queue", "store_full", "store", "shut_down", "invalid"];
+const REASONS: [&str; 8] =
+    ["full", "too_large", "unknown_queue", "store_full", "store", "shut_down", "hook", "invalid"];
 
 /// Counts refused adds.
 #[derive(Debug, Default)]
@@ -36,6 +36,7 @@ pub(crate) fn reason(error: &AddError) -> &'static str {
         AddError::Store(error) if error.kind() == StoreErrorKind::Full => "store_full",
         AddError::Store(_) | AddError::Unknown { .. } => "store",
         AddError::ShutDown => "shut_down",
+        AddError::Refused { .. } => "hook",
         _ => "invalid",
     }
 }
