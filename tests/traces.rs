@@ -78,6 +78,13 @@ async fn mail() {}
 #[taskflow::schedule(every = "1h", run_on_startup)]
 async fn hourly() {}
 
+/// One test at a time: where some threads have a subscriber and others have none, `tracing` may take the first span of a kind for
+/// one that nobody wants.
+async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
+    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    ALONE.lock().await
+}
+
 /// Spans as OpenTelemetry exports them.
 #[derive(Clone)]
 struct Traced {
@@ -150,6 +157,7 @@ async fn ask(router: Router, headers: &[(&str, &str)]) -> TaskId {
 
 #[tokio::test]
 async fn a_trace_goes_from_the_request_over_a_retry_to_a_task_that_the_task_adds() {
+    let _alone = alone().await;
     for place in everywhere() {
         let traced = Traced::new();
         let _here = traced.here();
@@ -252,6 +260,7 @@ fn the_worker_of_another_process() {
 
 #[tokio::test]
 async fn two_processes_share_a_trace() {
+    let _alone = alone().await;
     let stores = everywhere().into_iter().filter(|place| !matches!(place, Place::Memory(_)));
     for place in stores {
         let mut worker = Command::new(std::env::current_exe().unwrap())
@@ -299,6 +308,7 @@ async fn two_processes_share_a_trace() {
 
 #[tokio::test]
 async fn without_opentelemetry_the_trace_of_a_request_reaches_outgoing_calls() {
+    let _alone = alone().await;
     let tasks = Place::memory().builder().queue("mail", taskflow::QueueConfig::new()).start().await.unwrap();
     let handler = async |tasks: BackgroundTasks| {
         let told = tasks.add_task(tell_through, ()).await.unwrap();
@@ -339,6 +349,7 @@ async fn without_opentelemetry_the_trace_of_a_request_reaches_outgoing_calls() {
 
 #[tokio::test]
 async fn the_page_of_a_task_links_to_its_trace() {
+    let _alone = alone().await;
     let tasks =
         Place::memory().builder().queue("mail", taskflow::QueueConfig::new()).connect().await.unwrap();
     let traced = tasks.add_task(tell, ()).trace_context(CALLER.parse().unwrap()).await.unwrap();
@@ -364,6 +375,7 @@ async fn the_page_of_a_task_links_to_its_trace() {
 
 #[tokio::test]
 async fn an_add_can_name_its_trace_itself() {
+    let _alone = alone().await;
     for place in everywhere() {
         let builder = place.builder().queue("mail", taskflow::QueueConfig::new());
         let tasks = builder.only(["tell"]).start().await.unwrap();
@@ -382,6 +394,7 @@ async fn an_add_can_name_its_trace_itself() {
 
 #[tokio::test]
 async fn whether_a_run_is_a_child_is_chosen() {
+    let _alone = alone().await;
     let late = Traces::Auto { within: Duration::ZERO };
     let auto = Traces::default();
     for (traces, is_child) in [(Traces::Parent, true), (Traces::Link, false), (auto, true), (late, false)] {
@@ -402,6 +415,7 @@ async fn whether_a_run_is_a_child_is_chosen() {
 
 #[tokio::test]
 async fn a_span_says_how_its_attempt_ended() {
+    let _alone = alone().await;
     let traced = Traced::new();
     let _here = traced.here();
     let tasks = TaskManager::builder().queue("mail", taskflow::QueueConfig::new()).tracing(OpenTelemetry);
@@ -434,6 +448,7 @@ async fn a_span_says_how_its_attempt_ended() {
 
 #[tokio::test]
 async fn nobody_needs_to_listen() {
+    let _alone = alone().await;
     let tasks = Place::memory().builder().queue("mail", taskflow::QueueConfig::new());
     let tasks = tasks.state(State(())).tracing(OpenTelemetry).start().await.unwrap();
     let told = tasks.add_task(tell, ()).await.unwrap();

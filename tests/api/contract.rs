@@ -125,7 +125,7 @@ async fn every_route_is_in_the_document_and_answers_as_it_says() {
     ] {
         api.ask("GET", &v1(path), "", "", None).await;
     }
-    for path in ["/healthz", "/readyz"] {
+    for path in ["/healthz", "/readyz", "/metrics"] {
         api.ask("GET", path, "", "", None).await;
     }
     api.ask("GET", &v1("tasks"), "", "?view=full", None).await;
