@@ -164,7 +164,11 @@ struct Bench {
 
 /// Starts a manager with this middleware inside two that note.
 async fn start(place: &Place, inner: impl Middleware, grace: Duration) -> Bench {
-    let (notes, gate, peak) = (Notes::default(), Gate::default(), Peak::default());
+    start_noting(place, Notes::default(), inner, grace).await
+}
+
+async fn start_noting(place: &Place, notes: Notes<String>, inner: impl Middleware, grace: Duration) -> Bench {
+    let (gate, peak) = (Gate::default(), Peak::default());
     let shared = notes.clone();
     let tasks = place
         .builder()
@@ -199,7 +203,9 @@ const GRACE: Duration = Duration::from_millis(20);
 async fn the_first_is_the_outermost_and_those_of_a_task_are_inside() {
     for place in Place::each() {
         for is_sync in [false, true] {
-            let Bench { tasks, notes, .. } = start(&place, around(|_, next| next.run()), GRACE).await;
+            let notes = Notes::default();
+            let inner = Noting("inner", notes.clone());
+            let Bench { tasks, notes, .. } = start_noting(&place, notes, inner, GRACE).await;
             let add = if is_sync {
                 tasks.add_task(layered_sync, (None,))
             } else {
@@ -208,11 +214,13 @@ async fn the_first_is_the_outermost_and_those_of_a_task_are_inside() {
             assert_eq!(soon(add.await.unwrap().wait()).await.unwrap(), 7);
             let expected = [
                 "outer begins",
+                "inner begins",
                 "first begins",
                 "second begins",
                 "the body",
                 "second Success",
                 "first Success",
+                "inner Success",
                 "outer Success",
             ];
             assert_eq!(notes.read(), expected);

@@ -203,11 +203,14 @@ async fn it_hears_only_what_it_is_interested_in() {
 struct Slow {
     may_go: Mutex<bool>,
     goes: Condvar,
-    heard: AtomicUsize,
-    last: Mutex<Option<TaskId>>,
+    heard: Mutex<Vec<TaskId>>,
 }
 
 impl Slow {
+    fn heard(&self) -> Vec<TaskId> {
+        self.heard.lock().unwrap().clone()
+    }
+
     fn go(&self) {
         *self.may_go.lock().unwrap() = true;
         self.goes.notify_all();
@@ -220,8 +223,7 @@ impl Observer for Slow {
         while !*may_go {
             may_go = self.goes.wait(may_go).unwrap();
         }
-        self.heard.fetch_add(1, Ordering::SeqCst);
-        *self.last.lock().unwrap() = Some(event.id);
+        self.heard.lock().unwrap().push(event.id);
     }
 }
 
@@ -231,7 +233,7 @@ async fn a_slow_one_delays_no_task_and_the_oldest_events_are_dropped_and_counted
     let (tasks, _) = start(&Place::memory(), slow.clone()).await;
     let handles = tasks.add_all((0..3000).map(|_| tasks.add_task(ping, ()))).await.unwrap();
     eventually("all ran", || async { (tasks.counts().await.unwrap().success == 3000).then_some(()) }).await;
-    assert_eq!(slow.heard.load(Ordering::SeqCst), 0);
+    assert!(slow.heard().is_empty());
     let last = end(tasks.add_task(ping, ()).await.unwrap()).await;
     // One is being delivered, 4,096 wait, the other ones are gone.
     let all = 3 * (handles.len() + 1);
@@ -242,8 +244,34 @@ async fn a_slow_one_delays_no_task_and_the_oldest_events_are_dropped_and_counted
     .await;
     slow.go();
     tasks.shutdown(DEADLINE).await.unwrap();
-    assert_eq!(slow.heard.load(Ordering::SeqCst), all - dropped);
-    assert_eq!(*slow.last.lock().unwrap(), Some(last));
+    let heard = slow.heard();
+    assert_eq!(heard.len(), all - dropped);
+    // The latest are kept.
+    assert_eq!(heard.iter().filter(|id| **id == last).count(), 3);
+}
+
+/// An observer that takes its time.
+#[derive(Default)]
+struct Unhurried(AtomicUsize);
+
+impl Observer for Unhurried {
+    fn on_event(&self, _: &TaskEvent) {
+        std::thread::sleep(Duration::from_millis(1));
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_delivers_what_was_queued() {
+    for place in Place::each() {
+        let unhurried = Arc::new(Unhurried::default());
+        let (tasks, _) = start(&place, unhurried.clone()).await;
+        tasks.add_all((0..300).map(|_| tasks.add_task(ping, ()))).await.unwrap();
+        eventually("all ran", || async { (tasks.counts().await.unwrap().success == 300).then_some(()) })
+            .await;
+        tasks.shutdown(DEADLINE).await.unwrap();
+        assert_eq!(unhurried.0.load(Ordering::SeqCst), 900);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -258,7 +286,7 @@ async fn one_that_never_returns_does_not_hold_up_the_shutdown() {
     assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
     // What was queued is not lost while the process lives.
     slow.go();
-    eventually("it heard all", || async { (slow.heard.load(Ordering::SeqCst) == 3).then_some(()) }).await;
+    eventually("it heard all", || async { (slow.heard().len() == 3).then_some(()) }).await;
 }
 
 /// It panics at the first start.
@@ -466,10 +494,27 @@ async fn an_external_rotator_is_noticed_while_ten_thousand_events_flow() {
     }
     is_over.store(true, Ordering::SeqCst);
     let moved = tokio::task::spawn_blocking(|| rotator.join().unwrap()).await.unwrap();
+    // The old file is never written to again, also if the new one was put in its place.
+    flow.run(10).await;
+    let written = || {
+        let texts = files(&directory).into_iter().map(|file| fs::read_to_string(file).unwrap_or_default());
+        texts.map(|text| text.lines().count()).sum::<usize>()
+    };
+    eventually("all is written", || async { (written() == 3 * 4010).then_some(()) }).await;
+    let last = path.with_extension("last");
+    fs::rename(&path, &last).unwrap();
+    fs::File::create(&path).unwrap();
+    let length = fs::metadata(&last).unwrap().len();
+    flow.run(10).await;
+    eventually("it was written to the new file", || async {
+        (fs::read_to_string(&path).unwrap().lines().count() == 30).then_some(())
+    })
+    .await;
+    assert_eq!(fs::metadata(&last).unwrap().len(), length);
     let dropped = flow.end().await;
     assert!(moved > 2, "moved {moved} times");
     let events = events_by_task(&files(&directory));
-    assert_eq!((events.len(), observer.unwritten(), dropped), (4000, 0, 0));
+    assert_eq!((events.len(), observer.unwritten(), dropped), (4020, 0, 0));
     assert!(events.values().all(|count| *count == 3));
 }
 

@@ -207,7 +207,8 @@ impl TaskManager {
         health
     }
 
-    /// A stream of the task events of this process from now on. A subscriber that falls more than 4,096 events behind
+    /// A stream of the task events of this process from now on, with the lines that tasks log. To hear of events outside
+    /// async code, give the builder an [`Observer`](crate::observe::Observer). A subscriber that falls more than 4,096 events behind
     /// misses the oldest.
     ///
     /// ```standalone_crate

@@ -16,6 +16,7 @@
 //! | `changed` | 409 | the number of matching tasks is not the expected one |
 //! | `unknown_task` | 409 | no live process knows the task that is to be added |
 //! | `invalid`, `empty_filter` | 400, 415, 422 | a field or the body is invalid |
+//! | `refused`, `hook_failed` | 422, 500 | a hook on adds refused the task, or panicked |
 //! | `too_large` | 413, 414 | the body is over 2 MiB, the query string over 8 KiB, or the task too large |
 //! | `too_many`, `queue_full` | 429, 503 | too many tries to log in, streams or tasks |
 //! | `degraded` | 503 | the store does not answer |
