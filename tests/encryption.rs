@@ -8,12 +8,14 @@ mod everywhere;
 mod servers;
 mod support;
 
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use everywhere::everywhere;
 use support::{Place, ends, eventually, reaches, record, soon};
 use taskflow::crypt::{Encrypt, Key, Keyring, OpenError};
 use taskflow::model::FailureKind;
+use taskflow::observe::{BoxFuture, EventKind, MemoryObserver, Middleware, Next, Run, RunOutcome};
 use taskflow::rusqlite::{self, Connection};
 use taskflow::{
     AddError, Every, LogLevel, NewTask, TaskContext, TaskFilter, TaskId, TaskManager, TaskRecord, TaskStatus,
@@ -442,4 +444,48 @@ async fn what_was_sealed_once_opens_for_ever() {
     assert_eq!(tasks.open(&record).unwrap().args.get(), r#"{"to":"ada@example.com"}"#);
     task.id = TaskId::new();
     assert!(tasks.open(&task.record(SystemTime::now())).is_err());
+}
+
+static SEEN: LazyLock<MemoryObserver> = LazyLock::new(MemoryObserver::new);
+
+/// It logs, waits until the line is stored, and fails with the secret.
+#[taskflow::task(name = "encryption.lingers")]
+async fn lingers(context: TaskContext, secret: String) -> Result<(), String> {
+    context.log(LogLevel::Info, format!("I know {secret}"));
+    SEEN.wait_for(|event| event.id == context.id() && event.kind.kind() == EventKind::Log).await;
+    context.log(LogLevel::Info, format!("I told {secret}"));
+    Err(secret)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn observers_hear_of_a_sealed_task_only_what_is_stored() {
+    for place in Place::each() {
+        SEEN.clear();
+        let encrypt = Encrypt::new(Keyring::new(key(1))).args().errors().logs();
+        let builder = place.builder().encrypt(encrypt).observer(SEEN.clone());
+        // Middleware is beside the body: it sees what the body sees.
+        let tasks = builder.middleware(SeesSecret).start().await.unwrap();
+        let handle = tasks.add_task(lingers, (SECRET.to_owned(),)).await.unwrap();
+        soon(SEEN.wait_for(|event| event.kind.kind() == EventKind::Failed)).await;
+        let kinds: Vec<_> = SEEN.events().iter().map(|event| event.kind.kind()).collect();
+        use EventKind::{Added, Failed, Log, Started};
+        assert_eq!(kinds, [Added, Started, Log, Log, Failed]);
+        let json = serde_json::to_string(&SEEN.events()).unwrap();
+        assert!(!json.contains(SECRET), "{json}");
+        let task = ends(&tasks, handle.id()).await;
+        assert_eq!(SEEN.events()[4].error(), task.error.as_deref());
+    }
+}
+
+struct SeesSecret;
+
+impl Middleware for SeesSecret {
+    fn run<'a>(&'a self, run: &'a Run, next: Next<'a>) -> BoxFuture<'a, RunOutcome> {
+        Box::pin(async move {
+            assert!(run.args().contains(SECRET), "{}", run.args());
+            let outcome = next.run().await;
+            assert_eq!(outcome.error(), Some(SECRET));
+            outcome
+        })
+    }
 }

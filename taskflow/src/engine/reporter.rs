@@ -41,13 +41,15 @@ pub(crate) async fn report(worker: Arc<Worker>) {
             continue;
         }
         // A stale report belongs to a run whose lease is lost, which its renewal reports too.
-        let answer = caught(core.call("a report", core.store.report(Arc::new(reports)))).await;
+        let reports = Arc::new(reports);
+        let answer = caught(core.call("a report", core.store.report(reports.clone()))).await;
         let is_stored = matches!(answer, Ok(Ok(_)));
         for (at, (context, said)) in with_reports.into_iter().enumerate() {
             if core.events.want(EventKind::Log)
                 && matches!(&answer, Ok(Ok(stored)) if stored.get(at) == Some(&true))
             {
-                tell(&worker, &context, &said.lines);
+                // As they are stored: the lines of a sealed task are sealed.
+                tell(&worker, &context, &reports[at].lines);
             }
             context.reported(said, is_stored);
         }
