@@ -58,6 +58,10 @@ async fn panics(secret: String) {
     panic!("not {secret}");
 }
 
+/// It takes nothing and returns nothing, and is sealed all the same.
+#[taskflow::schedule(every = "1h", run_on_startup)]
+async fn hourly() {}
+
 #[taskflow::task(encrypt)]
 async fn marked(secret: String) -> Result<String, String> {
     Ok(secret)
@@ -74,7 +78,7 @@ fn key(n: u8) -> Key {
 
 /// Runs tasks with this key.
 async fn start(place: &Place, encrypt: Encrypt) -> TaskManager {
-    place.builder().encrypt(encrypt).start().await.unwrap()
+    place.builder().schedules(false).encrypt(encrypt).start().await.unwrap()
 }
 
 /// Adds tasks, and runs none.
@@ -306,7 +310,13 @@ async fn a_strict_process_refuses_what_is_not_sealed() {
 #[tokio::test]
 async fn a_schedule_hands_its_sealed_arguments_to_each_tick() {
     let place = Place::sqlite();
-    let tasks = start(&place, Encrypt::new(key(1)).strict()).await;
+    let strict = place.builder().encrypt(Encrypt::new(key(1)).strict());
+    let tasks = soon(strict.start()).await.unwrap();
+    let declared = eventually("the declared schedule has run", || async {
+        let page = tasks.list(TaskFilter::new().name("hourly").status(TaskStatus::Success)).await.unwrap();
+        page.items.into_iter().next()
+    });
+    assert_eq!(tasks.open(&declared.await).unwrap().args.get(), "{}");
     let schedule = || {
         let add = tasks.add_task(greet, (secret(),));
         tasks.schedule(add, Every::new(Duration::from_millis(200)).unwrap()).named("greeting")
@@ -317,7 +327,7 @@ async fn a_schedule_hands_its_sealed_arguments_to_each_tick() {
     let first = definition().await;
     assert!(!first.contains(SECRET) && first.contains("enc1"), "{first}");
     let ticked = eventually("a tick runs", || async {
-        let page = tasks.list(TaskFilter::new().status(TaskStatus::Success)).await.unwrap();
+        let page = tasks.list(TaskFilter::new().name("greet").status(TaskStatus::Success)).await.unwrap();
         page.items.into_iter().next()
     });
     let ticked = ticked.await;

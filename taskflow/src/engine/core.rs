@@ -97,8 +97,7 @@ impl Core {
         instance: InstanceInfo,
         settings: Settings,
         queues: Queues,
-        hooks: Hooks,
-        sealing: Option<Sealing>,
+        (hooks, sealing): (Hooks, Option<Sealing>),
         (seam, runtime): (Seam, Handle),
         #[cfg(feature = "testing")] staged: Arc<super::staged::Staged>,
     ) -> Self {

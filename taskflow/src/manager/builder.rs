@@ -423,16 +423,16 @@ impl TaskManagerBuilder {
         let queues = Queues::new(std::mem::take(&mut self.queues));
         let mut instance = InstanceInfo::of_this_process(runs);
         instance.schedules = schedules;
+        let sealing = Sealing::new(
+            #[cfg(feature = "encryption")]
+            self.encrypt.take(),
+        );
         Ok(Arc::new(Core::new(
             store,
             instance,
             settings,
             queues,
-            std::mem::take(&mut self.hooks),
-            Sealing::new(
-                #[cfg(feature = "encryption")]
-                self.encrypt.take(),
-            ),
+            (std::mem::take(&mut self.hooks), sealing),
             (seam, runtime),
             #[cfg(feature = "testing")]
             self.staged.clone(),
