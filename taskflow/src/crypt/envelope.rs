@@ -326,6 +326,23 @@ mod tests {
     }
 
     #[test]
+    fn what_an_envelope_says_of_its_place_cannot_be_rewritten() {
+        let error = |attempt| Place { owner: Owner::Task(id()), name: "b", field: Field::Error { attempt } };
+        let sealed = seal(&key(), &error(3), "no");
+        let rewritten = sealed.replace(r#""a":3"#, r#""a":2"#);
+        assert_ne!(rewritten, sealed);
+        assert_eq!(open(&rewritten, &error(2)), Err(OpenError::Refused { key: "a1b2c3d4".to_owned() }));
+
+        let args = |owner| Place { owner, name: "b", field: Field::Args };
+        let sealed = seal(&key(), &args(Owner::RunKey("")), "{}");
+        let rewritten = sealed.replace("run_key", "schedule");
+        assert_eq!(
+            open(&rewritten, &args(Owner::Schedule)),
+            Err(OpenError::Refused { key: "a1b2c3d4".to_owned() })
+        );
+    }
+
+    #[test]
     fn only_a_schedule_has_the_same_envelope_twice() {
         let sealed = |owner| {
             let place = Place { owner, name: "b", field: Field::Args };
