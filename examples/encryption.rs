@@ -40,10 +40,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let stamps = tasks.add(count_stamps(3)).await?;
     let plain = tasks.get(stamps.id()).await?.ok_or("it is kept for a week")?;
     println!("not encrypted:    {}", plain.args);
-    // This one still waits when the key is replaced.
-    let waiting = tasks.add_task(send_letter, ("Grace".to_owned(), "bring the moth".to_owned()));
-    let waiting = waiting.run_in(Duration::from_millis(500)).await?;
     tasks.shutdown(Duration::from_secs(5)).await?;
+
+    // This one still waits when the key is replaced: a manager that only connects runs nothing.
+    let adder = builder().encrypt(Encrypt::new(old.clone())).connect().await?;
+    let waiting = adder.add(send_letter("Grace".to_owned(), "bring the moth".to_owned())).await?;
+    adder.shutdown(Duration::from_secs(5)).await?;
 
     let new = Key::generate();
     lost(builder(), new.clone(), waiting.id()).await?;
