@@ -18,7 +18,7 @@ use serde_json::Value;
 use taskflow::TaskManager;
 
 /// Those that every store has.
-const SCENARIOS: [&str; 13] = [
+const SCENARIOS: [&str; 14] = [
     "add",
     "add_all",
     "drain",
@@ -27,6 +27,7 @@ const SCENARIOS: [&str; 13] = [
     "flow_once",
     "drain_failing",
     "drain_awaited",
+    "observed",
     "latency",
     "history",
     "memory",

@@ -11,6 +11,7 @@ mod history;
 mod http;
 mod machine;
 mod memory;
+mod observed;
 mod options;
 mod ours;
 mod queue;
@@ -155,6 +156,7 @@ impl<B: Backend> Bench<'_, B> {
         let what = match scenario {
             Scenario::Http => "plain route",
             Scenario::DrainAwaited => "nobody waits",
+            Scenario::Observed => "nobody listens",
             _ => "floor",
         };
         Ok(figures_of_pairs(scenario.name(), what, &ours, &baseline))
@@ -185,6 +187,13 @@ impl<B: Backend> Bench<'_, B> {
             (Scenario::Http, false) => http::measure_plain(load).await,
             (Scenario::DrainAwaited, is_awaited) => {
                 ours::drain_awaited(self.ours().await?, load, is_awaited).await
+            }
+            (Scenario::Observed, is_observed) => {
+                let ours = self.ours().await?.observed(is_observed);
+                observed::record_spans(is_observed);
+                let samples = scenario::measure(ours, scenario, load).await;
+                observed::record_spans(false);
+                samples
             }
             (_, true) => {
                 let ours = self.ours().await?.of(scenario.task());

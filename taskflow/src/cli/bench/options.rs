@@ -100,6 +100,8 @@ pub(super) enum Scenario {
     DrainFailing,
     /// `drain` while 1,000 callers wait for other tasks, compared with nobody waiting
     DrainAwaited,
+    /// `flow` while spans are recorded, with one middleware and one observer, compared with nobody listening
+    Observed,
     /// One add each 5 ms on an idle worker: from the call to the start of the handler
     Latency,
     /// Adds, claims, counts and lists with many finished tasks, starts while these are deleted, and claims with many tasks
@@ -135,6 +137,7 @@ impl Scenario {
             Self::FlowOnce => "flow_once",
             Self::DrainFailing => "drain_failing",
             Self::DrainAwaited => "drain_awaited",
+            Self::Observed => "observed",
             Self::Latency => "latency",
             Self::History => "history",
             Self::Memory => "memory",

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use super::Result;
 use super::figure::Sample;
+use super::observed;
 use super::options::{BenchTask, Load, Scenario};
 use super::queue::Queue;
 use super::scenario::{BULK, add_in_bulk, drain};
@@ -40,6 +41,7 @@ pub(super) struct Ours {
     /// Tasks that are not due before the bench is over.
     later: u64,
     task: BenchTask,
+    is_observed: bool,
 }
 
 impl Ours {
@@ -47,12 +49,17 @@ impl Ours {
     pub(super) async fn open(place: Place, slots: usize) -> Result<Self> {
         place.0()?.migrate().await?;
         let manager = builder(&place, slots)?.connect().await?;
-        Ok(Self { place, slots, manager, later: 0, task: BenchTask::Repeatable })
+        Ok(Self { place, slots, manager, later: 0, task: BenchTask::Repeatable, is_observed: false })
     }
 
     /// The same, but it adds this kind of task.
     pub(super) fn of(self, task: BenchTask) -> Self {
         Self { task, ..self }
+    }
+
+    /// The same, but with middleware and an observer where it runs tasks.
+    pub(super) fn observed(self, is_observed: bool) -> Self {
+        Self { is_observed, ..self }
     }
 
     /// Opens the same store again, for adds.
@@ -149,7 +156,9 @@ impl Queue for Ours {
     /// Starts a new manager, as another process would, while the queue is paused.
     async fn prepare(self) -> Result<Self> {
         self.manager.pause_queue(QUEUE).await?;
-        let manager = builder(&self.place, self.slots)?.start().await?;
+        let builder = builder(&self.place, self.slots)?;
+        let builder = if self.is_observed { observed::listens(builder) } else { builder };
+        let manager = builder.start().await?;
         self.manager.shutdown(SHUTDOWN_TIMEOUT).await?;
         Ok(Self { manager, ..self })
     }

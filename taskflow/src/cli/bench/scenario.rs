@@ -44,7 +44,7 @@ pub(super) async fn measure<Q: Queue>(queue: Q, scenario: Scenario, load: &Load)
             queue.close().await?;
             Ok(vec![Sample::rate(scenario.name(), tasks, took)])
         }
-        Scenario::Flow | Scenario::FlowOnce => {
+        Scenario::Flow | Scenario::FlowOnce | Scenario::Observed => {
             let queue = queue.prepare().await?;
             queue.run().await?;
             RUNS.expect(tasks);
