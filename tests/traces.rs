@@ -381,8 +381,10 @@ async fn an_add_can_name_its_trace_itself() {
         let tasks = builder.only(["tell"]).start().await.unwrap();
         let named: TraceContext = CALLER.parse().unwrap();
         let named = named.with_state("vendor=1");
-        for eager in [false, true] {
-            let told = tasks.add_task(tell, ()).trace_context(named.clone()).eager(eager).await.unwrap();
+        let add = || tasks.add_task(tell, ()).trace_context(named.clone());
+        // The first two begin with their add; the third is claimed.
+        for add in [add(), add().eager(true), add().run_in(Duration::from_millis(1))] {
+            let told = add.await.unwrap();
             assert_eq!(record(&tasks, told.id()).await.trace, Some(named.clone()));
             assert_eq!(soon(told.wait()).await.unwrap(), Some(named.clone()));
         }
