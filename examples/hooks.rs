@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo run -p examples --example hooks
 //! ```
+#![allow(clippy::print_stdout, reason = "it shows what it hears")]
 
 use std::error::Error;
 use std::time::{Duration, Instant};

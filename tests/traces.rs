@@ -245,7 +245,7 @@ fn the_worker_of_another_process() {
             let _ = std::io::stdin().lines().next();
             let _ = done.send(());
         });
-        println!("ready");
+        writeln!(std::io::stdout(), "ready").unwrap();
         ended.await.unwrap();
         tasks.shutdown(Duration::from_secs(5)).await.unwrap();
     });
@@ -253,7 +253,14 @@ fn the_worker_of_another_process() {
         let links: Vec<_> = links(&span).iter().map(ToString::to_string).collect();
         let context = &span.span_context;
         let (trace, id) = (context.trace_id(), context.span_id());
-        println!("SPAN|{}|{trace}|{id}|{}|{}", span.name, span.parent_span_id, links.join(","));
+        writeln!(
+            std::io::stdout(),
+            "SPAN|{}|{trace}|{id}|{}|{}",
+            span.name,
+            span.parent_span_id,
+            links.join(",")
+        )
+        .unwrap();
     }
     std::io::stdout().flush().unwrap();
 }
