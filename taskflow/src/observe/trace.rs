@@ -11,8 +11,8 @@ use crate::model::TraceContext;
 ///
 /// taskflow makes `tracing` spans (`taskflow.add`, `taskflow.run`, `taskflow.store`), and stores the trace of an add with the
 /// task. Only an adapter can say which trace a span belongs to, since that is decided outside of the crate `tracing`. The
-/// feature `otel` has the adapter for OpenTelemetry, [`OpenTelemetry`](crate::observe::OpenTelemetry). For another version of
-/// OpenTelemetry, or another system, write these two methods.
+/// feature `otel` has the adapter for OpenTelemetry, `taskflow::observe::OpenTelemetry`. For another version of OpenTelemetry,
+/// or another system, write these two methods.
 ///
 /// ```
 /// use taskflow::model::TraceContext;
