@@ -232,6 +232,33 @@ async fn a_store_that_does_not_answer_leaves_out_only_its_own_gauges() {
 }
 
 #[tokio::test]
+async fn a_schedule_that_nobody_ticks_is_late() {
+    for place in Place::each() {
+        let ticked = builder(&place).start().await.unwrap();
+        eventually("the schedule ticked", || async {
+            ticked.schedules().await.unwrap().iter().any(|schedule| schedule.last_run.is_some()).then_some(())
+        })
+        .await;
+        ticked.shutdown(Duration::ZERO).await.unwrap();
+        // It declares the schedule, and does not tick it.
+        let tasks = builder(&place).schedules(false).start().await.unwrap();
+        let late = eventually("a tick that is due for more than a second", || async {
+            let page = samples(&tasks.metrics().await);
+            let late = page.get(r#"taskflow_schedule_late_seconds{schedule="often"}"#).copied();
+            late.filter(|late| *late > 1.0)
+        });
+        assert!(late.await < 60.0);
+        tasks.pause_schedule("often").await.unwrap();
+        eventually("a paused one is not late", || async {
+            let page = tasks.metrics().await;
+            (!page.contains("taskflow_schedule_late_seconds")).then_some(())
+        })
+        .await;
+        tasks.shutdown(Duration::ZERO).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn one_process_can_leave_the_gauges_of_the_store_to_others() {
     let tasks = builder(&Place::memory()).metrics_store_gauges(false).start().await.unwrap();
     let page = tasks.metrics().await;

@@ -668,7 +668,8 @@ async fn a_lost_lease_drops_the_middleware_and_the_body_at_once() {
             .start()
             .await
             .unwrap();
-        let handle = tasks.add_task(waits, ()).await.unwrap();
+        // Leased by its add for certain, so that its fence is known.
+        let handle = tasks.add_task(waits, ()).eager(true).await.unwrap();
         gate.reached(1).await;
         // Somebody else ends the run, as if this process had been taken for dead.
         let run = RunRef::new(handle.id(), RunRef::FIRST_FENCE);

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use super::key::Purpose;
 use super::{Key, Keys, OpenError};
 use crate::model::TaskId;
+use crate::model::sealed::is_key_id;
 
 /// The place of a value, to which it is bound.
 #[derive(Clone, Copy, Debug)]
@@ -175,8 +176,9 @@ impl<'a> Envelope<'a> {
     /// [`OpenError::Damaged`].
     pub(crate) fn read(text: &'a str) -> Result<Self, OpenError> {
         let read = || {
-            let written: Written<'a> =
-                serde_json::from_str(text).ok().filter(|it: &Written<'_>| it.format == "enc1")?;
+            let written: Written<'a> = serde_json::from_str(text)
+                .ok()
+                .filter(|it: &Written<'_>| it.format == "enc1" && is_key_id(it.k))?;
             let bound = match written.b {
                 None => None,
                 Some("run_key") => Some(Bound::RunKey),

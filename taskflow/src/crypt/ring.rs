@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::Key;
 
 /// The keys of a process. [`Keyring`] and a single [`Key`] implement it; implement it yourself for keys that come from
-/// elsewhere and change while the process runs. Both methods are called for each value, so they must not block.
+/// elsewhere and change while the process runs. Both methods are called for each value, so they
+/// must not block, and they must not panic: what cannot be sealed is not stored, and its run fails.
 pub trait Keys: Send + Sync + 'static {
     /// The key that seals new values.
     fn current(&self) -> Key;

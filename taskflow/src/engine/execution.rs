@@ -107,10 +107,10 @@ fn run(
             Ok(()) => body(&executing, prepare, &task, since).await.finish(&task, &executing.context),
         };
         executing.end_body();
-        spans::end(&executing.context, kind.as_ref());
+        let took = executing.core.seam.since(since);
         let words = executing.context.final_report().await;
         let (kind, words) = executing.core.sealed(&task, kind, words, is_ours);
-        let took = executing.core.seam.since(since);
+        spans::end(&executing.context, kind.as_ref());
         then(ended(task, &executing.context, executing.cell, permit, kind, (words, took)), took);
     }
 }
@@ -162,10 +162,10 @@ async fn run_blocking(
             .await
             .finish(&task, &context)
     };
-    spans::end(&context, kind.as_ref());
+    let took = core.seam.since(since);
     let words = context.final_report().await;
     let (kind, words) = core.sealed(&task, kind, words, is_ours);
-    let took = core.seam.since(since);
+    spans::end(&context, kind.as_ref());
     then(ended(task, &context, cell, permit, kind, (words, took)), took);
 }
 
@@ -280,6 +280,7 @@ async fn drive(
         // It returned because it was asked to.
         Some(ended) if context.noticed_stop() => {
             if let Err(panic) = ended {
+                let panic = executing.core.tellable(&task.name, &panic);
                 tracing::warn!(task = %task.run.id, name = %task.name, "{panic} (after the task was asked to stop)");
             }
             BodyEnd::CutShort
@@ -289,6 +290,7 @@ async fn drive(
         None => {
             // Dropping runs the task's destructors, which are its code too. A body that has ended has already run them.
             if let Err(panic) = within(context, || drop(body)) {
+                let panic = executing.core.tellable(&task.name, &panic);
                 tracing::warn!(task = %task.run.id, name = %task.name, "{panic} (while the task was being dropped)");
             }
             BodyEnd::CutShort

@@ -4,18 +4,29 @@ use std::sync::Arc;
 
 use super::core::Core;
 use crate::model::{TaskFilter, TaskStatus, sealed};
+use crate::task::Registry;
 
 /// How many waiting tasks are looked at, the newest.
 const LOOKED_AT: usize = 100;
 
+/// How many of them are read at once: their arguments may be long.
+const AT_ONCE: usize = 10;
+
 /// Reads the newest waiting tasks once, and logs how many of them name a key that this process lacks.
 pub(crate) async fn warn(core: Arc<Core>) {
-    let filter = TaskFilter::new().status(TaskStatus::Pending).limit(LOOKED_AT);
-    let Ok(page) = core.read("a read", core.store.list(filter)).await else { return };
+    // Other programs have keys of their own.
+    let Ok(registry) = Registry::collect() else { return };
+    let mut filter = TaskFilter::new().status(TaskStatus::Pending).limit(AT_ONCE);
     let mut count = 0;
-    for task in page.items.iter().filter(|task| !core.has_key_of(task.args.get())) {
-        count += 1;
-        core.health.missing_key(sealed::key_of(task.args.get()).unwrap_or_default());
+    for _ in 0..LOOKED_AT / AT_ONCE {
+        let Ok(page) = core.read("a read", core.store.list(filter.clone())).await else { return };
+        let known = page.items.iter().filter(|task| registry.get(&task.name).is_some());
+        for task in known.filter(|task| !core.has_key_of(task.args.get())) {
+            count += 1;
+            core.health.missing_key(sealed::key_of(task.args.get()).unwrap_or_default());
+        }
+        let Some(next) = page.next else { break };
+        filter = filter.after(next);
     }
     if count > 0 {
         let keys = core.health.show(0, 0).missing_keys;

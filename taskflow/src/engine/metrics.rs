@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use super::core::Core;
 use super::worker::Worker;
-use crate::model::{Error, InstanceInfo, QueueInfo, RunCounts, ScheduleInfo, time};
-use crate::observe::{Family, Labels};
+use crate::model::{Error, InstanceInfo, QueueInfo, ScheduleInfo, time};
+use crate::observe::{Counter, Family, Labels};
 
 /// The most queues and the most schedules with samples of their own. `taskflow_queues` and `taskflow_schedules` tell how many
 /// there are.
@@ -18,14 +18,12 @@ const FRESH: Duration = Duration::from_secs(5);
 /// How long a scrape waits for the store. Without its answer it shows what the process itself knows.
 const WITHIN: Duration = Duration::from_secs(2);
 
-/// One number of a cell.
-type Count = fn(&RunCounts) -> u64;
-
 /// The state of the store, from which its gauges are made.
 #[derive(Debug)]
 pub(crate) struct StoreState {
     pub(crate) queues: Vec<QueueInfo>,
-    pub(crate) schedules: Vec<ScheduleInfo>,
+    /// Each with the tick after its last handled one.
+    pub(crate) schedules: Vec<(ScheduleInfo, Option<SystemTime>)>,
     pub(crate) instances: Vec<InstanceInfo>,
 }
 
@@ -36,23 +34,23 @@ pub(crate) fn of_process(core: &Core, worker: Option<&Worker>) -> Vec<Family> {
         let (name, queue, _) = &cells[at];
         vec![("task", name.to_string()), ("queue", queue.to_string())]
     };
-    let stats: Vec<_> = cells.iter().map(|(.., values)| values.stats()).collect();
-    let counter = |name, help, value: fn(&RunCounts) -> u64| {
-        let used = stats.iter().enumerate().filter(|(_, stats)| value(&stats.counts) > 0);
-        Family::counter(name, help, used.map(|(at, stats)| (labels(at), value(&stats.counts))).collect())
+    let counter = |name, help, of: Counter| {
+        let used = cells.iter().enumerate().filter(|(_, (.., values))| values.get(of) > 0);
+        Family::counter(name, help, used.map(|(at, (.., values))| (labels(at), values.get(of))).collect())
     };
-    // One of few words more: how it ended.
-    let split = |name, help, label: &'static str, words: &[(&str, Count)]| {
+    // With one of few words more: how it ended.
+    let split = |name, help, label: &'static str, words: &[(&str, Counter)]| {
         let mut samples = Vec::new();
-        for (at, stats) in stats.iter().enumerate() {
-            for (word, value) in words.iter().filter(|(_, value)| value(&stats.counts) > 0) {
+        for (at, (.., values)) in cells.iter().enumerate() {
+            for (word, of) in words.iter().filter(|(_, of)| values.get(*of) > 0) {
                 let mut labels = labels(at);
                 labels.push((label, (*word).to_owned()));
-                samples.push((labels, value(&stats.counts)));
+                samples.push((labels, values.get(*of)));
             }
         }
         Family::counter(name, help, samples)
     };
+    let stats: Vec<_> = cells.iter().map(|(.., values)| values.stats()).collect();
     let lengths = |name, help, of: fn(&crate::model::RunStats) -> &crate::model::Histogram| {
         let used = stats.iter().enumerate().filter(|(_, stats)| of(stats).count() > 0);
         Family::histogram(name, help, used.map(|(at, stats)| (labels(at), of(stats).clone())).collect())
@@ -68,7 +66,7 @@ pub(crate) fn of_process(core: &Core, worker: Option<&Worker>) -> Vec<Family> {
         vec![("operation", words.replace(' ', "_"))]
     };
     let mut families = vec![
-        counter("taskflow_tasks_added_total", "Tasks that this process added.", |counts| counts.added),
+        counter("taskflow_tasks_added_total", "Tasks that this process added.", Counter::Added),
         Family::counter(
             "taskflow_adds_refused_total",
             "Adds of this process that were refused, by reason.",
@@ -83,31 +81,29 @@ pub(crate) fn of_process(core: &Core, worker: Option<&Worker>) -> Vec<Family> {
             "Attempts of this process that ended, by outcome. The process that finds an attempt lost counts it.",
             "outcome",
             &[
-                ("success", |counts| counts.succeeded),
-                ("failed", |counts| {
-                    (counts.failed + counts.retried).saturating_sub(counts.panicked + counts.timed_out)
-                }),
-                ("panicked", |counts| counts.panicked),
-                ("timed_out", |counts| counts.timed_out),
-                ("cancelled", |counts| counts.cancelled),
-                ("snoozed", |counts| counts.snoozed),
-                ("interrupted", |counts| counts.interrupted),
-                ("lost", |counts| counts.lost),
+                ("success", Counter::Succeeded),
+                ("failed", Counter::Errored),
+                ("panicked", Counter::Panicked),
+                ("timed_out", Counter::TimedOut),
+                ("cancelled", Counter::Cancelled),
+                ("snoozed", Counter::Snoozed),
+                ("interrupted", Counter::Interrupted),
+                ("lost", Counter::Lost),
             ],
         ),
         counter(
             "taskflow_retries_total",
             "Attempts of this process that failed and are followed by another.",
-            |counts| counts.retried,
+            Counter::Retried,
         ),
         split(
             "taskflow_tasks_ended_total",
             "Tasks that an attempt of this process ended, by status.",
             "status",
             &[
-                ("success", |counts| counts.succeeded),
-                ("failed", |counts| counts.failed),
-                ("cancelled", |counts| counts.cancelled),
+                ("success", Counter::Succeeded),
+                ("failed", Counter::Failed),
+                ("cancelled", Counter::Cancelled),
             ],
         ),
         lengths(
@@ -190,9 +186,8 @@ pub(crate) fn of_store(state: &StoreState, now: SystemTime) -> Vec<Family> {
     let named = || schedules.iter().take(MOST);
     let seconds = |at: SystemTime| time::to_micros(at) as f64 / 1e6;
     let schedule = |info: &ScheduleInfo| vec![("schedule", info.name.clone())];
-    let late = |info: &ScheduleInfo| {
-        let due = info.next_run.filter(|_| !info.paused)?;
-        Some((schedule(info), now.duration_since(due).unwrap_or_default().as_secs_f64()))
+    let late = |(info, due): &(ScheduleInfo, Option<SystemTime>)| {
+        Some((schedule(info), now.duration_since((*due)?).unwrap_or_default().as_secs_f64()))
     };
     vec![
         Family::gauge(
@@ -230,11 +225,11 @@ pub(crate) fn of_store(state: &StoreState, now: SystemTime) -> Vec<Family> {
         Family::gauge(
             "taskflow_schedule_last_tick_timestamp_seconds",
             "When a schedule last ticked, in seconds since 1970.",
-            named().filter_map(|info| Some((schedule(info), seconds(info.last_run?)))).collect(),
+            named().filter_map(|(info, _)| Some((schedule(info), seconds(info.last_run?)))).collect(),
         ),
         Family::gauge(
             "taskflow_schedule_late_seconds",
-            "How long the next tick of a schedule has been due; 0 if it is not. A paused schedule has none.",
+            "How long the tick after the last handled one has been due; 0 if it is not. A paused schedule has none, nor one that no live program has.",
             named().filter_map(late).collect(),
         ),
         Family::gauge(

@@ -76,6 +76,7 @@ pub(super) async fn around(
     };
     // Dropping runs destructors of the middleware, which are code of the user too.
     if let Err(panic) = within(context, || drop(chain)) {
+        let panic = core.tellable(&task.name, &panic);
         tracing::warn!(task = %task.run.id, name = %task.name, "{panic} (while its middleware was being dropped)");
     }
     if context.stop().is_lost() {

@@ -10,12 +10,13 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::panics;
-use crate::model::{EventKind, TaskEvent};
+use crate::model::{EventKind, TaskEvent, TaskEventKind};
 use crate::observe::{Interest, Observer};
 use crate::seam::{Instant, Seam};
 
-/// How many events may wait for the observers.
+/// How many events may wait for the observers, and how many bytes of their errors and log lines.
 const CAPACITY: usize = 4096;
+const CAPACITY_BYTES: usize = 16 << 20;
 
 /// The observers of this process.
 #[derive(Clone, Debug)]
@@ -45,12 +46,33 @@ struct Shared {
 #[derive(Default)]
 struct Ring {
     events: VecDeque<TaskEvent>,
+    /// The bytes of their errors and log lines.
+    bytes: usize,
     /// Whether the thread lives. It starts with the first event.
     has_thread: bool,
     /// Whether the thread has events to deliver, or is delivering one.
     is_busy: bool,
     /// Whether the thread ends when no event is left.
     is_closed: bool,
+}
+
+impl Ring {
+    fn pop(&mut self) -> Option<TaskEvent> {
+        let event = self.events.pop_front()?;
+        self.bytes -= bytes(&event);
+        Some(event)
+    }
+}
+
+/// The length of the text of an event.
+fn bytes(event: &TaskEvent) -> usize {
+    match &event.kind {
+        TaskEventKind::Rejected { error }
+        | TaskEventKind::Retrying { error, .. }
+        | TaskEventKind::Failed { error } => error.len(),
+        TaskEventKind::Log { message, .. } => message.len(),
+        _ => 0,
+    }
 }
 
 impl Plugged {
@@ -95,7 +117,7 @@ impl Shared {
         let mut has_written = false;
         let mut ring = self.ring.lock();
         loop {
-            if let Some(event) = ring.events.pop_front() {
+            if let Some(event) = ring.pop() {
                 MutexGuard::unlocked(&mut ring, || self.tell(&event));
                 has_written = true;
             } else if has_written {
@@ -154,11 +176,12 @@ impl Observers {
             return;
         }
         let mut ring = shared.ring.lock();
-        if ring.events.len() == CAPACITY {
-            ring.events.pop_front();
+        ring.events.push_back(event.clone());
+        ring.bytes += bytes(event);
+        while ring.events.len() > CAPACITY || (ring.bytes > CAPACITY_BYTES && ring.events.len() > 1) {
+            ring.pop();
             shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
-        ring.events.push_back(event.clone());
         ring.is_busy = true;
         if ring.has_thread {
             shared.wake.notify_one();

@@ -1,18 +1,21 @@
 //! Sealed values on their way through a process: the arguments of a run are opened, its end is sealed, and a result or a
 //! record is opened for its reader.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 #[cfg(feature = "encryption")]
 use std::time::Duration;
 
 use super::core::Core;
 #[cfg(feature = "encryption")]
-use crate::crypt::{Bound, Envelope, Field, Keys, OpenError, Owner, Place};
-use crate::model::{AttemptOutcome, TaskId, TaskStatus, sealed};
+use super::panics;
 #[cfg(feature = "encryption")]
-use crate::model::{LogLine, TaskRecord, TaskSource};
+use crate::crypt::{Bound, Envelope, Field, Keys, OpenError, Owner, Place};
+use crate::model::{AttemptOutcome, LogLine, TaskId, TaskStatus, sealed};
+#[cfg(feature = "encryption")]
+use crate::model::{TaskRecord, TaskSource};
 use crate::store::{Claimed, FinishKind};
-use crate::task::Said;
+use crate::task::{Registry, Said};
 
 /// How long a task waits whose record could not be read.
 #[cfg(feature = "encryption")]
@@ -21,6 +24,29 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// The end of a run that did not begin: no further attempt would succeed here.
 fn refusal(error: String) -> FinishKind {
     FinishKind::End { status: TaskStatus::Failed, outcome: AttemptOutcome::Failed, error }
+}
+
+/// A text that a task only passes on may begin as a sealed one does. A space makes it any other: JSON stays the same JSON.
+fn mark_as_plain(text: &str) -> String {
+    format!("{{ {}", &text[1..])
+}
+
+/// Lets nothing that a task returned pass for sealed.
+fn not_sealed(kind: &mut FinishKind) {
+    match kind {
+        FinishKind::Success { result } if sealed::is_sealed(result) => *result = mark_as_plain(result).into(),
+        FinishKind::Retry { error, .. } | FinishKind::End { error, .. } if sealed::is_sealed(error) => {
+            *error = mark_as_plain(error);
+        }
+        _ => {}
+    }
+}
+
+/// Lets no line that a task logged pass for sealed.
+pub(super) fn lines_not_sealed(lines: &mut [LogLine]) {
+    for line in lines.iter_mut().filter(|line| sealed::is_sealed(&line.message)) {
+        line.message = mark_as_plain(&line.message);
+    }
 }
 
 impl Core {
@@ -46,12 +72,19 @@ impl Core {
                     let Ok(record) = self.read("a read", self.store.get(task.run.id)).await else {
                         return Err(FinishKind::GiveBack { delay: AGAIN, outcome: None });
                     };
-                    record
-                        .map_or_else(|| Err(envelope.refused()), |record| self.open_args(&envelope, &record))
+                    let open = || {
+                        record.map_or_else(
+                            || Err(envelope.refused()),
+                            |record| self.open_args(&envelope, &record),
+                        )
+                    };
+                    panics::catch(open).map_err(|panic| refuse(format!("the key ring {panic}")))?
                 }
                 Ok(envelope) => {
-                    let owner = Owner::Task(task.run.id);
-                    envelope.open(self.keys(), &Place { owner, name: &task.name, field: Field::Args })
+                    let place =
+                        Place { owner: Owner::Task(task.run.id), name: &task.name, field: Field::Args };
+                    let opened = panics::catch(|| envelope.open(self.keys(), &place));
+                    opened.map_err(|panic| refuse(format!("the key ring {panic}")))?
                 }
                 Err(error) => Err(error),
             };
@@ -71,15 +104,57 @@ impl Core {
         said: Said,
         is_ours: bool,
     ) -> (Option<FinishKind>, Said) {
+        let (mut kind, mut said) = (kind, said);
+        if let Some(kind) = &mut kind {
+            not_sealed(kind);
+        }
+        lines_not_sealed(&mut said.lines);
         #[cfg(feature = "encryption")]
         if let Some(sealing) = &self.sealing {
-            let kind = if is_ours { kind } else { kind.map(|kind| sealing.seal_end(task, kind)) };
-            let mut said = said;
-            sealing.seal_lines(task.run.id, &task.name, &mut said.lines);
-            return (kind, said);
+            let lines_before = said.lines_before;
+            let is_lost = kind.is_none();
+            let sealed = panics::catch(|| {
+                let kind = if is_ours { kind } else { kind.map(|kind| sealing.seal_end(task, kind)) };
+                sealing.seal_lines(task.run.id, &task.name, &mut said.lines);
+                (kind, said)
+            });
+            return sealed.unwrap_or_else(|panic| {
+                let end = refusal(format!("what it returned could not be sealed: the key ring {panic}"));
+                let nothing = Said { progress: None, lines: Vec::new(), lines_before };
+                ((!is_lost).then_some(end), nothing)
+            });
         }
         let _ = (task, is_ours);
         (kind, said)
+    }
+
+    /// A text of a task for the log of this process: nothing of it if its errors are sealed.
+    pub(super) fn tellable<'a>(&self, name: &str, text: &'a str) -> &'a str {
+        #[cfg(feature = "encryption")]
+        if self
+            .sealing
+            .as_ref()
+            .and_then(|sealing| sealing.of(name))
+            .is_some_and(|encrypt| encrypt.parts().errors)
+        {
+            return "it panicked, and its errors are sealed";
+        }
+        let _ = name;
+        text
+    }
+
+    /// The names and aliases of the tasks of this program with sealed log lines.
+    pub(super) fn with_sealed_logs(&self, registry: &Registry) -> HashSet<&'static str> {
+        #[cfg(feature = "encryption")]
+        if let Some(sealing) = &self.sealing {
+            let names = registry.all().iter().map(|task| task.config());
+            let names =
+                names.flat_map(|config| std::iter::once(config.name).chain(config.aliases.iter().copied()));
+            let is_sealed = |name: &&str| sealing.of(name).is_some_and(|encrypt| encrypt.parts().logs);
+            return names.filter(is_sealed).collect();
+        }
+        let _ = registry;
+        HashSet::new()
     }
 
     /// Arguments that are not sealed: a strict process refuses them.

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::opening::lines_not_sealed;
+#[cfg(feature = "encryption")]
+use super::panics::catch;
 use super::panics::caught;
 use super::run::Ran;
 use super::worker::Worker;
@@ -29,9 +32,15 @@ pub(crate) async fn report(worker: Arc<Worker>) {
             if let Some(said) = context.begin_report() {
                 let mut report = Report::new(run, said.progress.clone(), said.lines.clone());
                 report.lines_before = Some(said.lines_before);
+                lines_not_sealed(&mut report.lines);
                 #[cfg(feature = "encryption")]
-                if let Some(sealing) = &core.sealing {
-                    sealing.seal_lines(run.id, context.name(), &mut report.lines);
+                if let Some(sealing) = &core.sealing
+                    && let Err(panic) =
+                        catch(|| sealing.seal_lines(run.id, context.name(), &mut report.lines))
+                {
+                    // Never in the clear.
+                    report.lines.clear();
+                    tracing::error!(task = %run.id, "log lines are dropped, since they cannot be sealed: the key ring {panic}");
                 }
                 reports.push(report);
                 with_reports.push((context, said));

@@ -8,7 +8,8 @@ use tracing::Span;
 use tracing::field::{Empty, display};
 
 use super::core::Core;
-use crate::model::{AddError, AttemptOutcome, NewTask, TaskStatus, TraceContext, time};
+use super::panics;
+use crate::model::{AddError, AttemptOutcome, NewTask, TaskStatus, TraceContext, sealed, time};
 use crate::observe::reason;
 use crate::store::{Claimed, FinishKind, InsertTask, Inserted, InsertedAs};
 use crate::task::TaskContext;
@@ -85,6 +86,11 @@ fn of_one(task: &NewTask) -> Span {
 
 /// Begins the span of an attempt, in which the code of the task runs. It belongs to the trace of the task.
 pub(super) fn begin(core: &Core, context: &TaskContext, task: &Claimed) {
+    // A log layer that panics must not take the run with it.
+    let _ = panics::catch(|| begin_span(core, context, task));
+}
+
+fn begin_span(core: &Core, context: &TaskContext, task: &Claimed) {
     let span = tracing::info_span!(
         target: "taskflow", parent: None, "taskflow.run",
         otel.name = %format_args!("process {}", task.name), otel.kind = "consumer", messaging.system = "taskflow",
@@ -113,9 +119,15 @@ pub(super) fn begin(core: &Core, context: &TaskContext, task: &Claimed) {
     context.set_span(span);
 }
 
-/// Records how the attempt ended, and ends its span. `None`: its lease was lost.
+/// Records how the attempt ended, as it is stored, and ends its span. `None`: its lease was lost.
 pub(super) fn end(context: &TaskContext, finish: Option<&FinishKind>) {
-    let Some(span) = context.take_span() else { return };
+    if let Some(span) = context.take_span() {
+        // It is closed in there too.
+        let _ = panics::catch(move || end_span(&span, finish));
+    }
+}
+
+fn end_span(span: &Span, finish: Option<&FinishKind>) {
     let (outcome, error_type, error) = match finish {
         None => (AttemptOutcome::Lost, Some("lost_lease"), None),
         Some(FinishKind::Success { .. }) => (AttemptOutcome::Success, None, None),
@@ -141,6 +153,7 @@ pub(super) fn end(context: &TaskContext, finish: Option<&FinishKind>) {
     }
     if let Some(error) = error {
         // The text has no bound, so it is an event and no attribute.
+        let error = sealed::shown(error);
         span.in_scope(|| tracing::warn!(target: "taskflow", %error, "the attempt failed"));
     }
 }

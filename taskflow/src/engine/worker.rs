@@ -63,7 +63,9 @@ impl Worker {
         let cells = tasks.map(|config| core.meter.cell(config.name, config.queue)).collect();
         let seam = core.seam.clone();
         let log_events = core.settings.trace.logs;
-        let env = Arc::new(RunEnv { seam, states, report_queue: ReportQueue::default(), log_events });
+        let sealed_logs = core.with_sealed_logs(&registry);
+        let env =
+            Arc::new(RunEnv { seam, states, report_queue: ReportQueue::default(), log_events, sealed_logs });
         Arc::new(Self {
             core,
             registry,

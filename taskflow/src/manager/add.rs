@@ -77,11 +77,12 @@ impl TaskManager {
         }
         let adder = &self.0.adder;
         let held_by = hold_owner.as_ref().map(Arc::downgrade);
-        let names: Vec<_> = tasks.iter().map(|task| task.name.clone()).collect();
+        // A hook may change a name. Whoever needs it then reads the record.
+        let is_kept = self.0.core.on_add.is_empty();
+        let names: Vec<_> = tasks.iter().map(|task| is_kept.then(|| task.name.clone())).collect();
         let mut sent = adder.send(tasks.into_iter(), hold_owner)?;
         let inserted = poll_fn(|cx| adder.poll(&mut sent, cx)).await?;
-        let handle =
-            |(inserted, name)| TaskHandle::of(self.0.core.clone(), held_by.clone(), Some(name), inserted);
+        let handle = |(inserted, name)| TaskHandle::of(self.0.core.clone(), held_by.clone(), name, inserted);
         Ok(inserted.into_iter().zip(names).map(handle).collect())
     }
 }
@@ -292,7 +293,7 @@ impl<V> Future for AddFuture<V> {
             let AddTask { manager, hold_owner, task, .. } =
                 add.take().expect("an add is sent by its first poll");
             let held_by = hold_owner.as_ref().map(Arc::downgrade);
-            let name = Some(task.name.clone());
+            let name = manager.0.core.on_add.is_empty().then(|| task.name.clone());
             let sent = manager.0.adder.send(iter::once(task), hold_owner)?;
             self.0 = Step::Sent(manager, sent, held_by, name);
         }

@@ -42,7 +42,7 @@ impl TaskManager {
 
     async fn store_state(&self) -> Result<StoreState, crate::Error> {
         let queues = self.queues().await?;
-        let schedules = self.schedules().await?;
+        let schedules = self.schedules_due().await?;
         let instances = self.instances().await?;
         Ok(StoreState { queues, schedules, instances })
     }

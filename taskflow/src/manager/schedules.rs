@@ -20,9 +20,15 @@ impl TaskManager {
     /// # Errors
     /// When the store fails, and when two tasks of this program have one name.
     pub async fn schedules(&self) -> Result<Vec<ScheduleInfo>, Error> {
+        Ok(self.schedules_due().await?.into_iter().map(|(info, _)| info).collect())
+    }
+
+    /// The same, each with the tick that is due next after the last handled one. It lies in the past if nobody ticks.
+    pub(super) async fn schedules_due(&self) -> Result<Vec<(ScheduleInfo, Option<SystemTime>)>, Error> {
         let core = &self.0.core;
         let now = core.seam.now();
         let mut schedules: BTreeMap<String, ScheduleInfo> = BTreeMap::new();
+        let mut due = BTreeMap::new();
         for task in declared()? {
             let Some(spec) = task.schedule() else { continue };
             let mut info = ScheduleInfo::new(task.config().name.to_owned());
@@ -50,15 +56,21 @@ impl TaskManager {
                 continue;
             }
             let info = schedules.entry(name.clone()).or_insert_with(|| ScheduleInfo::new(name));
-            show(info, &state, now);
+            let next = show(info, &state, now);
             let is_declared =
                 info.task.is_some() || there.iter().any(|it| it.schedules.contains(&state.name));
             if !is_declared {
                 // No running program ticks this schedule.
                 info.next_run = None;
+            } else if let Some(next) = next {
+                due.insert(state.name, next);
             }
         }
-        Ok(schedules.into_values().collect())
+        let with_due = |info: ScheduleInfo| {
+            let due = due.get(&info.name).copied();
+            (info, due)
+        };
+        Ok(schedules.into_values().map(with_due).collect())
     }
 
     /// Adds a schedule at run time, or replaces the one that was added under the same name. Each tick adds the given task.
@@ -223,15 +235,20 @@ fn show_timing(info: &mut ScheduleInfo, timing: Timing, now: SystemTime) {
     info.timezone = timing.timezone;
 }
 
-/// Fills in the stored state of a schedule.
-fn show(info: &mut ScheduleInfo, state: &ScheduleState, now: SystemTime) {
+/// Fills in the stored state of a schedule. Returns the tick after its last handled one, unless it is paused.
+fn show(info: &mut ScheduleInfo, state: &ScheduleState, now: SystemTime) -> Option<SystemTime> {
+    let last = state.last_tick.filter(|_| !state.paused);
+    let after_last = |timing: &Timing| Ticks::at(timing).ok()?.after(last?);
+    let mut next = None;
     if let Some(Ok(definition)) = state.definition.as_deref().map(Definition::read) {
         info.sealed_with = definition.sealed_with().map(str::to_owned);
         info.task = Some(definition.task);
+        next = after_last(&definition.timing);
         show_timing(info, definition.timing, now);
     }
     // In a rolling deploy another process may have declared a different timing; the stored declaration is the one that ticks.
     if let Some(timing) = state.declared.as_ref().and_then(|declared| Timing::read(&declared.timing)) {
+        next = after_last(&timing);
         show_timing(info, timing, now);
     }
     info.skipped = state.skipped;
@@ -244,6 +261,7 @@ fn show(info: &mut ScheduleInfo, state: &ScheduleState, now: SystemTime) {
     if state.paused {
         info.next_run = None;
     }
+    next
 }
 
 /// A schedule about to be added. Set its options, then await it: that stores the schedule and returns whether it replaced

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "api")]
+use super::TaskManager;
 use super::TaskManagerBuilder;
 use crate::observe::{Traces, Tracing};
 
@@ -33,5 +35,13 @@ impl TaskManagerBuilder {
     pub fn log_events(mut self, events: bool) -> Self {
         self.trace.logs = events;
         self
+    }
+}
+
+#[cfg(feature = "api")]
+impl TaskManager {
+    /// Whether a span is entered now that belongs to a trace.
+    pub(crate) fn is_in_a_trace(&self) -> bool {
+        self.0.core.settings.trace.current().is_some()
     }
 }

@@ -49,10 +49,10 @@ impl<V> AddTask<V> {
     /// an error your transaction contains nothing of the add and can go on.
     #[cfg(feature = "sqlite")]
     pub fn within_sqlite(self, connection: &rusqlite::Connection) -> Result<TaskHandle<V>, AddError> {
-        let (manager, batch) = self.into_batch()?;
-        let store: &crate::store::SqliteStore = manager.store_as("within_sqlite")?;
-        let answers = store.insert_within(connection, &batch)?;
-        manager.clone().handle(&batch, answers)
+        let (manager, batch, span) = self.into_batch()?;
+        let store = manager.store_as::<crate::store::SqliteStore>("within_sqlite");
+        let answers = store.and_then(|store| Ok(store.insert_within(connection, &batch)?));
+        manager.handle(&batch, span, answers)
     }
 
     /// Adds the task through your own connection to the store's PostgreSQL database, as part of the transaction that is
@@ -88,30 +88,33 @@ impl<V> AddTask<V> {
         self,
         connection: &mut sqlx::PgConnection,
     ) -> Result<TaskHandle<V>, AddError> {
-        let (manager, batch) = self.into_batch()?;
-        let store: &crate::store::PostgresStore = manager.store_as("within_postgres")?;
+        let (manager, batch, span) = self.into_batch()?;
         let id = batch.groups.iter().flat_map(|group| &group.tasks).next().map(|insert| insert.task.id);
-        let answers = store.insert_within(connection, &batch).await.map_err(|source| match id {
-            Some(id) if source.kind() == crate::model::StoreErrorKind::Unknown => {
-                AddError::Unknown { id, source }
-            }
-            _ => AddError::Store(source),
-        })?;
-        manager.clone().handle(&batch, answers)
+        let answers = match manager.store_as::<crate::store::PostgresStore>("within_postgres") {
+            Ok(store) => store.insert_within(connection, &batch).await.map_err(|source| match id {
+                Some(id) if source.kind() == crate::model::StoreErrorKind::Unknown => {
+                    AddError::Unknown { id, source }
+                }
+                _ => AddError::Store(source),
+            }),
+            Err(error) => Err(error),
+        };
+        manager.handle(&batch, span, answers)
     }
 
-    /// The manager, and a batch with only this task.
-    fn into_batch(self) -> Result<(TaskManager, InsertBatch), AddError> {
+    /// The manager, a batch with only this task, and the span of the add.
+    fn into_batch(self) -> Result<(TaskManager, InsertBatch, AddSpan), AddError> {
         let (manager, task) = self.into_parts();
         let core = &manager.0.core;
         if core.is_closed() {
             return Err(AddError::ShutDown);
         }
-        let mut inserts = vec![core.prepare(task, false)?];
-        let _span = AddSpan::begin(core, &mut inserts, None);
+        let prepared = core.prepare(task, false).inspect_err(|refused| core.refusals.count(refused));
+        let mut inserts = vec![prepared?];
+        let span = AddSpan::begin(core, &mut inserts, None);
         let group = InsertGroup::new(inserts);
         let batch = InsertBatch::new(core.instance.id, core.settings.lease, vec![group]);
-        Ok((manager, batch))
+        Ok((manager, batch, span))
     }
 }
 
@@ -132,19 +135,21 @@ impl TaskManager {
 
     /// The handle of the one inserted task.
     fn handle<V>(
-        self,
+        &self,
         batch: &InsertBatch,
-        mut answers: Vec<Result<Vec<Inserted>, Refusal>>,
+        mut span: AddSpan,
+        answers: Result<Vec<Result<Vec<Inserted>, Refusal>>, AddError>,
     ) -> Result<TaskHandle<V>, AddError> {
-        let name = batch.groups.iter().flat_map(|group| &group.tasks).next().map(|it| it.task.name.clone());
-        match answers.pop() {
-            Some(Ok(mut inserted)) => {
-                let inserted =
-                    inserted.pop().expect("the SQLite and PostgreSQL stores answer for every task");
-                Ok(TaskHandle::of(self.0.core.clone(), None, name, inserted))
-            }
+        let core = &self.0.core;
+        let answer = answers.and_then(|mut answers| match answers.pop() {
+            Some(Ok(inserted)) => Ok(inserted),
             Some(Err(Refusal::QueueFull { queue, max_size })) => Err(AddError::QueueFull { queue, max_size }),
             None => unreachable!("the SQLite and PostgreSQL stores answer for every group"),
-        }
+        });
+        span.answered(&answer);
+        let inserted = answer.inspect_err(|refused| core.refusals.count(refused))?;
+        let inserted = inserted.first().expect("the SQLite and PostgreSQL stores answer for every task");
+        let name = batch.groups.iter().flat_map(|group| &group.tasks).next().map(|it| it.task.name.clone());
+        Ok(TaskHandle::of(core.clone(), None, name, *inserted))
     }
 }

@@ -76,7 +76,6 @@ impl<M: Middleware + ?Sized> Middleware for Arc<M> {
 pub type TaskMiddleware = fn() -> &'static dyn Middleware;
 
 /// The attempt that a [`Middleware`] runs.
-#[derive(Debug)]
 pub struct Run {
     pub(crate) id: TaskId,
     pub(crate) name: Arc<str>,
@@ -86,6 +85,18 @@ pub struct Run {
     pub(crate) tags: Tags,
     pub(crate) args: Arc<str>,
     pub(crate) extensions: Extensions,
+}
+
+/// Without the arguments, which may be secret.
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .field("queue", &self.queue)
+            .field("attempt", &self.attempt)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Run {

@@ -23,7 +23,12 @@ pub(crate) fn key_of(text: &str) -> Option<&str> {
         return None;
     }
     let id = text.strip_prefix(BEGINNING).and_then(|rest| rest.split('"').next());
-    Some(id.filter(|id| id.len() == 8 && id.bytes().all(|b| b.is_ascii_hexdigit())).unwrap_or("unknown"))
+    Some(id.filter(|id| is_key_id(id)).unwrap_or("unknown"))
+}
+
+/// Whether this is the id of a key: 8 hexadecimal digits.
+pub(crate) fn is_key_id(id: &str) -> bool {
+    id.len() == 8 && id.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// The text as everybody may see it: instead of a sealed text, the words `sealed with key ..`.

@@ -16,4 +16,6 @@ pub(crate) enum Counter {
     Panicked,
     TimedOut,
     Rejected,
+    /// An attempt that failed, and neither panicked nor timed out.
+    Errored,
 }

@@ -22,7 +22,7 @@ pub(super) struct Facade {
 
 const OUTCOMES: [(Of, &str); 8] = [
     (Of::Succeeded, "success"),
-    (Of::Failed, "failed"),
+    (Of::Errored, "failed"),
     (Of::Panicked, "panicked"),
     (Of::TimedOut, "timed_out"),
     (Of::Cancelled, "cancelled"),
@@ -64,11 +64,7 @@ impl Facade {
 
     /// Counts an attempt that ended so, for this reason if it failed.
     pub(super) fn attempt(&self, counter: Of, cause: Option<Of>) {
-        let outcome = match (cause, counter) {
-            (Some(cause), _) => cause,
-            (None, Of::Retried) => Of::Failed,
-            (None, counter) => counter,
-        };
+        let outcome = cause.unwrap_or(counter);
         if let Some(at) = OUTCOMES.iter().position(|(of, _)| *of == outcome) {
             self.attempts[at].increment(1);
         }

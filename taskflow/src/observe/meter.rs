@@ -46,7 +46,7 @@ impl CellId {
 }
 
 /// The number of counters.
-const COUNTERS: usize = Counter::Rejected as usize + 1;
+const COUNTERS: usize = Counter::Errored as usize + 1;
 
 /// The place of each histogram: its buckets, then the sum in microseconds.
 const WAIT: usize = COUNTERS;
@@ -144,6 +144,8 @@ impl Meter {
     /// Counts an attempt that ended so, for this reason if it failed.
     pub(crate) fn ended(&self, id: CellId, counter: Counter, cause: Option<Counter>) {
         if let Some(cell) = self.at(id) {
+            let is_failure = matches!(counter, Counter::Failed | Counter::Retried);
+            let cause = cause.or_else(|| is_failure.then_some(Counter::Errored));
             for counter in std::iter::once(counter).chain(cause) {
                 cell.values[counter as usize].fetch_add(1, Ordering::Relaxed);
             }
@@ -224,6 +226,11 @@ impl Values {
     /// What has been counted since `before`.
     pub(crate) fn since(&self, before: &Self) -> Self {
         Self(std::array::from_fn(|at| self.0[at].wrapping_sub(before.0[at])))
+    }
+
+    #[cfg(any(feature = "api", feature = "metrics"))]
+    pub(crate) fn get(&self, counter: Counter) -> u64 {
+        self.0[counter as usize]
     }
 
     pub(crate) fn is_zero(&self) -> bool {

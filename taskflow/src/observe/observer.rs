@@ -28,7 +28,7 @@ use crate::model::TaskEvent;
 /// # drop(builder);
 /// ```
 ///
-/// All observers of a process run on one thread of its own, behind a ring of 4,096 events. A slow observer delays the other
+/// All observers of a process run on one thread of its own, behind a ring of 4,096 events with at most 16 MiB of text. A slow observer delays the other
 /// observers, never a task. When the ring is full the oldest event is dropped and counted
 /// ([`Health::dropped_events`](crate::Health::dropped_events)). An observer that panics is named in the log and gets no more
 /// events; the others go on. A shutdown waits until the ring is empty, within its own time.

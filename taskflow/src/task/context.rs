@@ -1,6 +1,6 @@
 //! The context of a run: what a task can read about itself, and how it logs and reports progress.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -106,6 +106,8 @@ pub(crate) struct RunEnv {
     pub(crate) report_queue: ReportQueue,
     /// Whether log lines are `tracing` events too.
     pub(crate) log_events: bool,
+    /// The names of tasks with sealed log lines, which are no events.
+    pub(crate) sealed_logs: HashSet<&'static str>,
 }
 
 /// The queue of runs that have something to report.
@@ -370,7 +372,8 @@ impl TaskContext {
     /// [`log_events`](crate::TaskManagerBuilder::log_events) is off.
     pub fn log(&self, level: LogLevel, message: impl Into<String>) {
         let mut message = message.into();
-        if self.0.parts.env.log_events {
+        let env = &self.0.parts.env;
+        if env.log_events && !env.sealed_logs.contains(self.name()) {
             self.log_event(level, &message);
         }
         let Some((most_lines, most_bytes)) = self.0.parts.log_room else { return };

@@ -160,6 +160,7 @@ impl Schedule {
     pub(super) fn announce_refused(&self, task: &NewTask, error: &AddError) {
         let core = &self.shared.worker.core;
         core.meter.count(core.meter.cell(&task.name, &task.queue), Counter::Rejected);
+        core.refusals.count(error);
         core.rejected(task, error);
         tracing::warn!(schedule = self.plan.name, %error, "the task of a tick is refused; the tick is skipped");
     }
@@ -188,9 +189,9 @@ impl Schedule {
             Fired::Inserted(inserted) => {
                 if inserted.kind.is_new() {
                     count(Counter::Added);
-                }
-                if let Some(task) = task {
-                    core.events.of_new(inserted.id, task, TaskEventKind::Added);
+                    if let Some(task) = task {
+                        core.events.of_new(inserted.id, task, TaskEventKind::Added);
+                    }
                 }
                 worker.may_have_work();
             }
@@ -198,7 +199,9 @@ impl Schedule {
                 count(Counter::Rejected);
                 if let Some(task) = task {
                     let Refusal::QueueFull { queue, max_size } = refusal.clone();
-                    core.rejected(task, &AddError::QueueFull { queue, max_size });
+                    let full = AddError::QueueFull { queue, max_size };
+                    core.refusals.count(&full);
+                    core.rejected(task, &full);
                 }
                 tracing::warn!(
                     schedule,

@@ -67,6 +67,9 @@ const COLUMNS: [(&str, Form); 29] = [
 /// The number of small columns, which come first.
 const SMALL: usize = 25;
 
+/// The place of the column `error`.
+const ERROR: usize = 26;
+
 const ROW: &str = "
 SELECT id, state, queue, priority, name, attempt, max_attempts, fence, lost_runs, snoozes, cancel_requested, instance,
        run_at, created_at, scheduled_for, expires_at, started_at, finished_at, source, idempotency_key, run_key,
@@ -227,12 +230,12 @@ impl Transaction<'_, '_> {
         if ended.is_none() {
             values[11] = Value::Null;
             values[17] = Value::Integer(self.now);
-            values[25] = Value::Text(error.clone());
+            values[ERROR] = Value::Text(error.clone());
             for leave in LEAVE {
                 self.sql.execute(leave, [seq])?;
             }
-        } else if values[25] == Value::Null {
-            values[25] = Value::Text(error.clone());
+        } else if values[ERROR] == Value::Null {
+            values[ERROR] = Value::Text(error.clone());
         }
         let Value::Blob(id) = &values[0] else { unreachable!("an id is mended to bytes") };
         if self.sql.get(IS_TAKEN)?.exists(rusqlite::params![id, seq])? {

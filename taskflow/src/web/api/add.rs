@@ -87,7 +87,10 @@ async fn new_task(call: &Call, fields: &mut Fields) -> Result<NewTask, Problem> 
     task.run_key = fields.text("run_key")?;
     task.concurrency_key = fields.text("concurrency_key")?;
     task.tags = fields.take("tags", "an object of texts")?.unwrap_or_default();
-    task.trace = trace_of(&call.parts.headers);
+    // The span of the request comes first, if there is one.
+    if !call.console().tasks().is_in_a_trace() {
+        task.trace = trace_of(&call.parts.headers);
+    }
     if let Some(retries) = fields.take("retries", "a whole number, at least 0")? {
         task.policy.to_mut().retries = retries;
     }

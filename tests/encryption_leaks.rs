@@ -1,0 +1,150 @@
+//! What is sealed does not leak into the log of the process, what is not sealed does not pass for it, and a key ring that
+//! panics takes nothing with it.
+
+#![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
+mod support;
+
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+
+use serde_json::Value;
+use support::{Place, ends, soon};
+use taskflow::crypt::{Encrypt, Key, Keys};
+use taskflow::model::FailureKind;
+use taskflow::{LogLevel, TaskContext, TaskStatus};
+
+const SECRET: &str = "correct-horse-battery";
+
+/// What a sealed value looks like, by somebody who has no key.
+const FORGED: &str = r#"{"$tf":"enc1","k":"deadbeef","n":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","c":"AAAA"}"#;
+
+#[taskflow::task]
+async fn talk(context: TaskContext, secret: String) -> Result<(), String> {
+    context.log(LogLevel::Warn, format!("I know {secret}"));
+    Err(format!("I told {secret}"))
+}
+
+#[taskflow::task]
+async fn panics(secret: String) {
+    panic!("not {secret}");
+}
+
+/// It passes on what it was given: as its value, or as its line and its error.
+#[taskflow::task]
+async fn pass_on(context: TaskContext, text: String, fails: bool) -> Result<Value, String> {
+    context.log(LogLevel::Info, text.clone());
+    if fails { Err(text) } else { Ok(serde_json::from_str(&text).unwrap()) }
+}
+
+#[taskflow::task]
+async fn well() -> Result<String, String> {
+    Ok("well".to_owned())
+}
+
+/// All that is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The log of this program. Each test begins with it, so that no test logs before it is there.
+fn log() -> Log {
+    static LOG: LazyLock<Log> = LazyLock::new(|| {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
+        subscriber.with_writer(move || writer.clone()).init();
+        log
+    });
+    LOG.clone()
+}
+
+#[tokio::test]
+async fn the_log_shows_no_sealed_error_and_no_sealed_line() {
+    let log = log();
+    let encrypt = Encrypt::new(Key::from_parts([1; 4], [1; 32])).args().results().errors().logs();
+    let place = Place::sqlite();
+    let tasks = place.builder().encrypt(encrypt).start().await.unwrap();
+    let told = tasks.add_task(talk, (SECRET.to_owned(),)).await.unwrap();
+    let panicked = tasks.add_task(panics, (SECRET.to_owned(),)).await.unwrap();
+    for id in [told.id(), panicked.id()] {
+        assert_eq!(soon(ends(&tasks, id)).await.status, TaskStatus::Failed);
+    }
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(text.contains("the attempt failed error=sealed with key 01010101"), "{text}");
+    assert!(!text.contains(SECRET), "{text}");
+}
+
+#[tokio::test]
+async fn what_a_task_passes_on_does_not_pass_for_sealed() {
+    log();
+    for encrypt in [None, Some(Encrypt::new(Key::from_parts([1; 4], [1; 32])).args().logs())] {
+        for place in Place::each() {
+            let builder = place.builder();
+            let builder =
+                encrypt.clone().into_iter().fold(builder, |builder, encrypt| builder.encrypt(encrypt));
+            let tasks = builder.start().await.unwrap();
+            let passed = tasks.add_task(pass_on, (FORGED.to_owned(), false)).await.unwrap();
+            assert_eq!(soon(passed.wait()).await.unwrap(), serde_json::from_str::<Value>(FORGED).unwrap());
+            let failed = tasks.add_task(pass_on, (FORGED.to_owned(), true)).await.unwrap();
+            let failure = soon(failed.wait()).await.unwrap_err();
+            assert_eq!(failure.kind(), FailureKind::Ended, "{failure}");
+            let mut record = tasks.get(failed.id()).await.unwrap().unwrap();
+            record.hide_sealed();
+            assert!(record.error.unwrap().contains("deadbeef"));
+            if encrypt.is_none() {
+                let mut line = tasks.logs(failed.id()).await.unwrap().unwrap().remove(0);
+                line.hide_sealed();
+                assert!(line.message.contains("deadbeef"), "{line:?}");
+            }
+            assert_eq!(tasks.health().missing_keys, Vec::<String>::new());
+        }
+    }
+}
+
+/// It panics once it is told to.
+struct Cracks(Key, Arc<AtomicBool>);
+
+impl Keys for Cracks {
+    fn current(&self) -> Key {
+        assert!(!self.1.load(Ordering::Relaxed), "the vault is sealed");
+        self.0.clone()
+    }
+
+    fn by_id(&self, id: &str) -> Option<Key> {
+        self.0.by_id(id)
+    }
+}
+
+#[tokio::test]
+async fn a_key_ring_that_panics_ends_the_run_and_takes_no_slot_with_it() {
+    log();
+    let cracks = Arc::new(AtomicBool::new(false));
+    let encrypt = Encrypt::new(Cracks(Key::from_parts([1; 4], [1; 32]), cracks.clone()));
+    let tasks = Place::memory().builder().encrypt(encrypt).max_concurrent_tasks(1).start().await.unwrap();
+    tasks.pause_queue("default").await.unwrap();
+    let first = tasks.add_task(well, ()).await.unwrap();
+    let second = tasks.add_task(well, ()).await.unwrap();
+    cracks.store(true, Ordering::Relaxed);
+    tasks.resume_queue("default").await.unwrap();
+    for task in [first, second] {
+        let record = soon(ends(&tasks, task.id())).await;
+        assert_eq!(record.status, TaskStatus::Failed);
+        let error = record.error.unwrap();
+        assert!(error.contains("key ring") && error.contains("the vault is sealed"), "{error}");
+    }
+    cracks.store(false, Ordering::Relaxed);
+    let third = tasks.add_task(well, ()).await.unwrap();
+    assert_eq!(soon(third.wait()).await.unwrap(), "well");
+}
