@@ -135,6 +135,7 @@ impl TraceContext {
     }
 
     /// Reads what [`to_stored`](Self::to_stored) wrote. A text that cannot be read is no trace: no run depends on it.
+    #[cfg(any(test, feature = "sqlite", feature = "postgres", feature = "redis"))]
     pub(crate) fn from_stored(text: &str) -> Option<Self> {
         match text.split_once(' ') {
             Some((traceparent, state)) => Self::from_headers(traceparent, Some(state)),

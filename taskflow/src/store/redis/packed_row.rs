@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use crate::model::{AttemptOutcome, InstanceId, NewTask, RetryPolicy, TaskSource, TaskStatus, TraceContext};
-use crate::store::codec;
 use crate::store::prefetch::{Prefetch, prefetch};
 use crate::store::transition::{Stage, TaskState};
 
@@ -270,7 +269,10 @@ fn without_trace(policy: &str) -> (&str, Option<&str>) {
 
 /// Appends policy with trace, tags and arguments; the policy and each tag have their length before them.
 pub(super) fn pack_body(body: &mut Vec<u8>, task: &NewTask) {
-    let mut policy = codec::policy_json(&task.policy).unwrap_or_default();
+    let mut policy = match &*task.policy {
+        policy if *policy == RetryPolicy::DEFAULT => String::new(),
+        policy => serde_json::to_string(policy).expect("numbers and lengths can be written as JSON"),
+    };
     if let Some(trace) = &task.trace {
         policy.push(TRACE);
         policy.push_str(&trace.to_stored());
