@@ -241,6 +241,7 @@ impl Tables {
         let (name, queue, args) = (&*task.name, &*task.queue, task.args.get());
         let mut claimed = Claimed::new(run, name.into(), queue.into(), args.into(), Arc::clone(&row.policy));
         claimed.tags.clone_from(&task.tags);
+        claimed.trace.clone_from(&task.trace);
         (claimed.attempt, claimed.max_attempts) = (task.attempt, task.max_attempts);
         (claimed.scheduled_for, claimed.snoozes) = (task.scheduled_for, task.snoozes);
         let bytes: usize = row.lines.iter().map(|line| line.message.len()).sum();

@@ -3,12 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
+#[path = "support/log.rs"]
+mod log;
 mod support;
 
-use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock};
 
+use log::Log;
 use serde_json::Value;
 use support::{Place, ends, soon};
 use taskflow::crypt::{Encrypt, Key, Keys};
@@ -43,23 +45,8 @@ async fn well() -> Result<String, String> {
     Ok("well".to_owned())
 }
 
-/// All that is logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// The log of this program. Each test begins with it, so that no test logs before it is there.
-fn log() -> Log {
+fn the_log() -> Log {
     static LOG: LazyLock<Log> = LazyLock::new(|| {
         let log = Log::default();
         let writer = log.clone();
@@ -72,7 +59,7 @@ fn log() -> Log {
 
 #[tokio::test]
 async fn the_log_shows_no_sealed_error_and_no_sealed_line() {
-    let log = log();
+    let log = the_log();
     let encrypt = Encrypt::new(Key::from_parts([1; 4], [1; 32])).args().results().errors().logs();
     let place = Place::sqlite();
     let tasks = place.builder().encrypt(encrypt).start().await.unwrap();
@@ -81,14 +68,14 @@ async fn the_log_shows_no_sealed_error_and_no_sealed_line() {
     for id in [told.id(), panicked.id()] {
         assert_eq!(soon(ends(&tasks, id)).await.status, TaskStatus::Failed);
     }
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = log.text();
     assert!(text.contains("the attempt failed error=sealed with key 01010101"), "{text}");
     assert!(!text.contains(SECRET), "{text}");
 }
 
 #[tokio::test]
 async fn what_a_task_passes_on_does_not_pass_for_sealed() {
-    log();
+    the_log();
     for encrypt in [None, Some(Encrypt::new(Key::from_parts([1; 4], [1; 32])).args().logs())] {
         for place in Place::each() {
             let builder = place.builder();
@@ -129,7 +116,7 @@ impl Keys for Cracks {
 
 #[tokio::test]
 async fn a_key_ring_that_panics_ends_the_run_and_takes_no_slot_with_it() {
-    log();
+    the_log();
     let cracks = Arc::new(AtomicBool::new(false));
     let encrypt = Encrypt::new(Cracks(Key::from_parts([1; 4], [1; 32]), cracks.clone()));
     let tasks = Place::memory().builder().encrypt(encrypt).max_concurrent_tasks(1).start().await.unwrap();

@@ -4,6 +4,8 @@
 
 #[path = "support/everywhere.rs"]
 mod everywhere;
+#[path = "support/log.rs"]
+mod log;
 #[path = "support/servers/mod.rs"]
 mod servers;
 mod support;
@@ -13,11 +15,10 @@ mod watched;
 mod wrapper;
 
 use std::collections::BTreeSet;
-use std::io::Write;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use everywhere::everywhere;
+use log::Log;
 use support::eventually;
 use taskflow::store::Fire;
 use taskflow::{InstanceInfo, MemoryStore, TaskFilter, TaskManager};
@@ -60,24 +61,9 @@ async fn every_tick_runs_while_the_store_stands_still_for_three_seconds() {
     assert_eq!((shown.skipped, shown.last_skipped), (0, None));
 }
 
-/// What the log says.
-#[derive(Clone, Default)]
-struct Said(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Said {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[test]
 fn ticks_that_are_left_out_are_counted_shown_and_logged() {
-    let said = Said::default();
+    let said = Log::default();
     let writer = said.clone();
     let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
     tracing::subscriber::set_global_default(log).unwrap();
@@ -106,7 +92,7 @@ fn ticks_that_are_left_out_are_counted_shown_and_logged() {
             for tasks in managers {
                 tasks.shutdown(Duration::from_secs(5)).await.unwrap();
             }
-            let log = String::from_utf8(std::mem::take(&mut *said.0.lock().unwrap())).unwrap();
+            let log = said.take();
             let lines = log.lines().filter(|line| line.contains("are skipped"));
             assert_eq!(lines.count(), 1, "{place:?}: once, and by one process: {log}");
             store.leave(me.id).await.unwrap();

@@ -2,37 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
+#[path = "support/log.rs"]
+mod log;
 mod support;
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use log::Log;
 use support::{Place, eventually, record, soon};
 use taskflow::{NewTask, TaskStatus};
 
 #[taskflow::task]
 async fn known() {}
-
-/// What the log said.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn lines_with(&self, text: &str) -> usize {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).lines().filter(|line| line.contains(text)).count()
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_nobody_here_knows_waits_unharmed_and_is_told_once() {
@@ -57,7 +38,7 @@ async fn a_task_nobody_here_knows_waits_unharmed_and_is_told_once() {
             assert!(stranger.attempts.is_empty() && stranger.error.is_none());
         }
         assert_eq!(log.lines_with("from_the_future"), 1, "once, not for each task");
-        log.0.lock().unwrap().clear();
+        log.take();
         tasks.shutdown(Duration::ZERO).await.unwrap();
     }
 }

@@ -3,28 +3,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
+#[path = "support/log.rs"]
+mod log;
 mod support;
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
+use log::Log;
 use support::{Place, soon};
 use taskflow::{QueueConfig, TaskFilter, TaskManager};
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
 
 #[taskflow::task(name = "quiet.work", queue = "busy", retries = 2, delay = "50ms")]
 async fn work(number: u32) -> Result<u32, String> {
@@ -81,7 +68,7 @@ async fn what_taskflow_writes_is_never_taken_for_other_hands() {
     soon(first.shutdown(Duration::from_millis(50))).await.unwrap();
     tokio::time::sleep(Duration::from_millis(700)).await;
     soon(second.shutdown(Duration::from_secs(2))).await.unwrap();
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     assert!(log.contains("taskflow"), "the log is heard");
     for line in log.lines() {
         assert!(!line.contains("another program") && !line.contains("was damaged"), "{line}");

@@ -36,11 +36,15 @@ fn meter(meter: &Meter, cell: CellId, kind: &FinishKind, status: TaskStatus) {
         (FinishKind::End { .. }, _) => Counter::Failed,
     };
     let cause = match kind {
-        _ if !matches!(counter, Counter::Retried | Counter::Failed) => None,
-        FinishKind::Retry { outcome: AttemptOutcome::Panicked, .. }
-        | FinishKind::End { outcome: AttemptOutcome::Panicked, .. } => Some(Counter::Panicked),
-        FinishKind::Retry { outcome: AttemptOutcome::TimedOut, .. }
-        | FinishKind::End { outcome: AttemptOutcome::TimedOut, .. } => Some(Counter::TimedOut),
+        FinishKind::Retry { outcome, .. } | FinishKind::End { outcome, .. }
+            if matches!(counter, Counter::Retried | Counter::Failed) =>
+        {
+            Some(match outcome {
+                AttemptOutcome::Panicked => Counter::Panicked,
+                AttemptOutcome::TimedOut => Counter::TimedOut,
+                _ => Counter::Errored,
+            })
+        }
         _ => None,
     };
     meter.ended(cell, counter, cause);

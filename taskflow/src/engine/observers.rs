@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::Notify;
@@ -17,6 +18,10 @@ use crate::seam::{Instant, Seam};
 /// How many events may wait for the observers, and how many bytes of their errors and log lines.
 const CAPACITY: usize = 4096;
 const CAPACITY_BYTES: usize = 16 << 20;
+
+/// How long the thread rests once it has delivered everything. Nobody wakes it meanwhile: a wake-up for each event costs the
+/// tasks more than the event.
+const REST: Duration = Duration::from_millis(5);
 
 /// The observers of this process.
 #[derive(Clone, Debug)]
@@ -52,6 +57,8 @@ struct Ring {
     has_thread: bool,
     /// Whether the thread has events to deliver, or is delivering one.
     is_busy: bool,
+    /// Whether the thread looks for events by itself soon.
+    rests: bool,
     /// Whether the thread ends when no event is left.
     is_closed: bool,
 }
@@ -114,12 +121,12 @@ impl Shared {
 
     /// Delivers events until the ring is empty and closed.
     fn deliver(&self) {
-        let mut has_written = false;
+        let (mut has_written, mut has_rested) = (false, false);
         let mut ring = self.ring.lock();
         loop {
             if let Some(event) = ring.pop() {
                 MutexGuard::unlocked(&mut ring, || self.tell(&event));
-                has_written = true;
+                (has_written, has_rested) = (true, false);
             } else if has_written {
                 MutexGuard::unlocked(&mut ring, || {
                     self.plugged().for_each(|it| it.call(self, |observer| observer.flush()));
@@ -132,7 +139,13 @@ impl Shared {
                     ring.has_thread = false;
                     return;
                 }
-                self.wake.wait(&mut ring);
+                if has_rested {
+                    self.wake.wait(&mut ring);
+                } else {
+                    ring.rests = true;
+                    self.wake.wait_for(&mut ring, REST);
+                    (ring.rests, has_rested) = (false, true);
+                }
             }
         }
     }
@@ -184,7 +197,9 @@ impl Observers {
         }
         ring.is_busy = true;
         if ring.has_thread {
-            shared.wake.notify_one();
+            if !ring.rests {
+                shared.wake.notify_one();
+            }
             return;
         }
         ring.has_thread = true;

@@ -1,7 +1,6 @@
 //! How long the calls of the store take, and how often they fail.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use crate::model::Histogram;
 /// Counts the calls of the store by their operation. There are a few dozen operations, and a call is of many tasks, so a lock
 /// costs a task nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Calls(RwLock<BTreeMap<&'static str, Arc<Operation>>>);
+pub(crate) struct Calls(RwLock<BTreeMap<&'static str, Operation>>);
 
 #[derive(Debug, Default)]
 struct Operation {
@@ -33,23 +32,21 @@ impl Calls {
     /// Counts a call that took so long.
     pub(crate) fn count(&self, operation: &'static str, took: Duration, is_error: bool) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let of = self.of(operation);
-        of.buckets[Histogram::bucket(micros)].fetch_add(1, Ordering::Relaxed);
-        of.micros.fetch_add(micros, Ordering::Relaxed);
-        of.errors.fetch_add(u64::from(is_error), Ordering::Relaxed);
-    }
-
-    fn of(&self, operation: &'static str) -> Arc<Operation> {
+        let count = |of: &Operation| {
+            of.buckets[Histogram::bucket(micros)].fetch_add(1, Ordering::Relaxed);
+            of.micros.fetch_add(micros, Ordering::Relaxed);
+            of.errors.fetch_add(u64::from(is_error), Ordering::Relaxed);
+        };
         if let Some(of) = self.0.read().get(operation) {
-            return of.clone();
+            return count(of);
         }
-        self.0.write().entry(operation).or_default().clone()
+        count(self.0.write().entry(operation).or_default());
     }
 
     #[cfg(any(feature = "api", feature = "metrics"))]
     /// Each operation, in the order of their names.
     pub(crate) fn read(&self) -> Vec<(&'static str, Counted)> {
-        let counted = |(operation, of): (&&'static str, &Arc<Operation>)| {
+        let counted = |(operation, of): (&&'static str, &Operation)| {
             let took = Histogram {
                 buckets: std::array::from_fn(|at| of.buckets[at].load(Ordering::Relaxed)),
                 sum: Duration::from_micros(of.micros.load(Ordering::Relaxed)),

@@ -144,8 +144,6 @@ impl Meter {
     /// Counts an attempt that ended so, for this reason if it failed.
     pub(crate) fn ended(&self, id: CellId, counter: Counter, cause: Option<Counter>) {
         if let Some(cell) = self.at(id) {
-            let is_failure = matches!(counter, Counter::Failed | Counter::Retried);
-            let cause = cause.or_else(|| is_failure.then_some(Counter::Errored));
             for counter in std::iter::once(counter).chain(cause) {
                 cell.values[counter as usize].fetch_add(1, Ordering::Relaxed);
             }
