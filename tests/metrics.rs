@@ -25,7 +25,7 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use support::{Place, ends, eventually, soon};
 use taskflow::admin::{Actor, Role};
 use taskflow::web::{Access, Admin};
-use taskflow::{QueueConfig, TaskManager, TaskManagerBuilder};
+use taskflow::{AddError, NewTask, QueueConfig, TaskManager, TaskManagerBuilder};
 use tower::ServiceExt;
 use wrapper::{Wrapper, go_on};
 
@@ -229,6 +229,29 @@ async fn a_store_that_does_not_answer_leaves_out_only_its_own_gauges() {
     }
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
     assert_eq!(reads.load(Ordering::Relaxed), before + 1, "scrapers share a read");
+}
+
+#[tokio::test]
+async fn refusals_of_transactions_and_ticks_are_counted_too() {
+    let place = Place::sqlite();
+    let hook = |task: &mut NewTask| match &*task.name {
+        "often" => Err(AddError::refused("no ticks today")),
+        _ => Ok(()),
+    };
+    let tasks = builder(&place).on_add(hook).start().await.unwrap();
+    tasks.pause_queue("small").await.unwrap();
+    let file = place.url().trim_start_matches("sqlite://").split('?').next().unwrap().to_owned();
+    let connection = taskflow::rusqlite::Connection::open(file).unwrap();
+    let add = || tasks.add_task(work, ("well".to_owned(),)).queue("small").within_sqlite(&connection);
+    add().unwrap();
+    assert!(add().is_err(), "it is full");
+    eventually("both are counted", || async {
+        let page = samples(&tasks.metrics().await);
+        let counted = |reason: &str| page[&format!(r#"taskflow_adds_refused_total{{reason="{reason}"}}"#)];
+        (counted("full") == 1.0 && counted("hook") >= 1.0).then_some(())
+    })
+    .await;
+    tasks.shutdown(Duration::ZERO).await.unwrap();
 }
 
 #[tokio::test]

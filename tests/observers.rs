@@ -367,6 +367,28 @@ async fn a_log_has_one_line_of_json_for_each_event() {
     assert!(lines[6].get("error").is_none());
 }
 
+/// It takes no line.
+struct Broken;
+
+impl Write for Broken {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn lines_that_a_log_does_not_take_are_counted() {
+    let log = Arc::new(LogObserver::new(Broken));
+    let (tasks, _) = start(&Place::memory(), log.clone()).await;
+    end(tasks.add_task(ping, ()).await.unwrap()).await;
+    tasks.shutdown(DEADLINE).await.unwrap();
+    assert_eq!(log.unwritten(), 3, "added, started, succeeded");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn subscribers_and_observers_hear_the_same() {
     use futures_util::StreamExt;

@@ -202,7 +202,7 @@ impl<S: tracing::Subscriber> Layer<S> for Panicking {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_in_each_part_of_the_engine_stops_nothing_and_is_shown() {
     let _alone = ALONE.lock().await;
-    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Panicking)).unwrap();
+    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Panicking));
     let (calls, world) = (Calls::default(), World::default());
     // Each part logs that its calls fail, and the log panics.
     let fails = Arc::new(AtomicBool::new(false));
@@ -231,4 +231,24 @@ async fn a_panic_in_each_part_of_the_engine_stops_nothing_and_is_shown() {
     let last = health.last_engine_panic.unwrap();
     assert!(last.contains("panicked"), "{last}");
     tasks.shutdown(Duration::from_secs(5)).await.unwrap();
+}
+
+#[taskflow::task]
+async fn fails() -> Result<(), String> {
+    Err("as it must".to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_panics_at_the_end_of_a_run_keeps_no_slot() {
+    let _alone = ALONE.lock().await;
+    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Panicking));
+    let tasks = TaskManager::builder().only(["fails"]).max_concurrent_tasks(1).start().await.unwrap();
+    *PANICS.lock().unwrap() = Some(HashMap::new());
+    for _ in 0..4 {
+        let failure = soon(tasks.add_task(fails, ()).await.unwrap().wait()).await.unwrap_err();
+        assert!(failure.to_string().contains("as it must"), "{failure}");
+    }
+    let panicked = PANICS.lock().unwrap().take().unwrap();
+    assert_eq!(panicked.get("the attempt failed"), Some(&4), "{panicked:?}");
+    tasks.shutdown(Duration::ZERO).await.unwrap();
 }

@@ -101,7 +101,7 @@ impl Traced {
 
     fn subscriber(&self) -> impl tracing::Subscriber + Send + Sync + 'static {
         let layer = tracing_opentelemetry::layer().with_tracer(self.provider.tracer("test"));
-        let wanted = tracing_subscriber::EnvFilter::new("off,taskflow=debug,traces=debug");
+        let wanted = tracing_subscriber::EnvFilter::new("off,taskflow=trace,traces=debug");
         tracing_subscriber::registry().with(wanted).with(layer)
     }
 
@@ -448,11 +448,63 @@ async fn a_span_says_how_its_attempt_ended() {
     assert!(refused.is_err());
     let many = tasks.add_all((0..3).map(|_| child())).await.unwrap();
     soon(many[2].wait()).await.unwrap();
+    let duplicate = || tasks.add_task(child, ()).idempotency_key("once").run_in(Duration::from_secs(60));
+    let (first, second) = (duplicate().await.unwrap(), duplicate().await.unwrap());
+    assert_eq!(first.id(), second.id());
+    let adds = traced.spans("send default", 6).await;
+    let marked = adds.iter().filter(|add| value(add, "taskflow.duplicate").as_deref() == Some("true"));
+    assert_eq!(
+        marked.map(|add| value(add, "messaging.message.id")).collect::<Vec<_>>(),
+        [Some(first.to_string())]
+    );
+    let inserts = traced.spans("an insert", 4).await;
+    assert!(inserts.iter().all(|call| value(call, "outcome").as_deref() == Some("ok")), "{inserts:#?}");
+    assert!(inserts.iter().any(|call| value(call, "batch").as_deref() == Some("3")), "{inserts:#?}");
     let batch = traced.span("send batch").await;
     assert_eq!(value(&batch, "messaging.batch.message_count").as_deref(), Some("3"));
     let runs = traced.spans("process child", 4).await;
     let of_batch = runs.iter().filter(|run| run.parent_span_id == batch.span_context.span_id());
     assert_eq!(of_batch.count(), 3);
+}
+
+#[tokio::test]
+async fn lines_of_tasks_are_events_unless_that_is_turned_off() {
+    let _alone = alone().await;
+    for is_on in [true, false] {
+        let traced = Traced::new();
+        let _here = traced.here();
+        let tasks = TaskManager::builder().tracing(OpenTelemetry).log_events(is_on);
+        let tasks = tasks.queue("mail", taskflow::QueueConfig::new()).start().await.unwrap();
+        soon(tasks.add_task(twice, ()).await.unwrap().wait()).await.unwrap();
+        for run in traced.spans("process twice", 2).await {
+            assert_eq!(
+                format!("{:?}", run.events).contains("a line of the task"),
+                is_on,
+                "{:#?}",
+                run.events
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_add_in_a_transaction_belongs_to_the_span_around_it() {
+    let _alone = alone().await;
+    let traced = Traced::new();
+    let _here = traced.here();
+    let place = Place::sqlite();
+    let tasks = place.builder().queue("mail", taskflow::QueueConfig::new()).tracing(OpenTelemetry);
+    let tasks = tasks.connect().await.unwrap();
+    let file = place.url().trim_start_matches("sqlite://").split('?').next().unwrap().to_owned();
+    let connection = taskflow::rusqlite::Connection::open(file).unwrap();
+    let around = tracing::info_span!("an order");
+    let added = around.in_scope(|| tasks.add_task(child, ()).within_sqlite(&connection)).unwrap();
+    drop(around);
+    let (order, add) = (traced.span("an order").await, traced.span("send default").await);
+    assert_eq!(add.parent_span_id, order.span_context.span_id());
+    let stored = record(&tasks, added.id()).await.trace.unwrap();
+    assert_eq!(stored.span_id(), add.span_context.span_id().to_string());
+    drop(tasks.add_task(child, ()).queue("nowhere").within_sqlite(&connection).unwrap_err());
 }
 
 #[tokio::test]

@@ -91,11 +91,11 @@ impl Events {
     pub(crate) fn send(&self, kind: EventKind, make: impl FnOnce(SystemTime) -> TaskEvent) {
         if self.want(kind) {
             let event = make(self.seam.now());
-            self.observers.put(&event);
             if self.has_subscribers() {
                 // The only possible error is that no subscriber is left.
-                let _ = self.subscribers.send(event);
+                let _ = self.subscribers.send(event.clone());
             }
+            self.observers.put(event);
         }
     }
 

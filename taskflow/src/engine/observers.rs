@@ -183,14 +183,14 @@ impl Observers {
     }
 
     /// Puts an event into the ring, if an observer wants it.
-    pub(super) fn put(&self, event: &TaskEvent) {
+    pub(super) fn put(&self, event: TaskEvent) {
         let shared = &self.0;
-        if !shared.plugged().any(|it| it.interest.wants(event)) {
+        if !shared.plugged().any(|it| it.interest.wants(&event)) {
             return;
         }
         let mut ring = shared.ring.lock();
-        ring.events.push_back(event.clone());
-        ring.bytes += bytes(event);
+        ring.bytes += bytes(&event);
+        ring.events.push_back(event);
         while ring.events.len() > CAPACITY || (ring.bytes > CAPACITY_BYTES && ring.events.len() > 1) {
             ring.pop();
             shared.dropped.fetch_add(1, Ordering::Relaxed);
@@ -260,5 +260,46 @@ impl fmt::Debug for Shared {
             .field("observers", &self.observers)
             .field("dropped", &self.dropped)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::model::TaskId;
+
+    /// It waits at each event until it is let go on.
+    struct Slow(Mutex<mpsc::Receiver<()>>);
+
+    impl Observer for Slow {
+        fn on_event(&self, _: &TaskEvent) {
+            let _ = self.0.lock().recv();
+        }
+    }
+
+    #[test]
+    fn long_texts_do_not_fill_the_memory() {
+        let (go_on, wait) = mpsc::channel();
+        let seam = Seam::default();
+        let observers = Observers::new(seam.clone(), vec![Plugged::new(Slow(Mutex::new(wait)))]);
+        let event = |length: usize| {
+            let kind = TaskEventKind::Failed { error: "x".repeat(length) };
+            TaskEvent::at(seam.now(), TaskId::new(), Arc::from("task"), kind)
+        };
+        for _ in 0..40 {
+            observers.put(event(1 << 20));
+            assert!(observers.0.ring.lock().bytes <= CAPACITY_BYTES);
+        }
+        // One may be with the observer; the latest are kept.
+        assert!((23..=24).contains(&observers.dropped()), "{}", observers.dropped());
+        observers.put(event(2 * CAPACITY_BYTES));
+        assert_eq!(
+            observers.0.ring.lock().events.len(),
+            1,
+            "the latest is kept even if it is too long by itself"
+        );
+        drop(go_on);
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -28,10 +29,12 @@ use crate::model::{LogLevel, TaskEvent, TaskEventKind};
 /// {"at":"2026-03-01T09:30:00.000125Z","level":"info","event":"succeeded","id":"0197c7a8-2f5e-7cc0-8a4f-4d1f0a6b2f10","name":"send_email","queue":"default","attempt":1,"duration":0.184}
 /// ```
 ///
-/// A line that cannot be written is dropped.
+/// A line that cannot be written is dropped and counted ([`unwritten`](Self::unwritten)), and the first of them is a warning in
+/// the log.
 pub struct LogObserver {
     to: To,
     interest: Interest,
+    unwritten: AtomicU64,
 }
 
 enum To {
@@ -49,13 +52,24 @@ impl LogObserver {
     /// Writes lines to `writer`, and flushes it when no event waits.
     #[must_use]
     pub fn new(writer: impl Write + Send + 'static) -> Self {
-        Self { to: To::Writer(Mutex::new((Box::new(writer), Vec::new()))), interest: Interest::ALL }
+        Self::to(To::Writer(Mutex::new((Box::new(writer), Vec::new()))))
     }
 
     /// Emits `tracing` events with the target `taskflow::events` and the level of the event.
     #[must_use]
     pub fn tracing() -> Self {
-        Self { to: To::Tracing, interest: Interest::ALL }
+        Self::to(To::Tracing)
+    }
+
+    fn to(to: To) -> Self {
+        Self { to, interest: Interest::ALL, unwritten: AtomicU64::new(0) }
+    }
+
+    /// How many lines were dropped because they could not be written. Share the observer in an [`Arc`](std::sync::Arc) to
+    /// read it.
+    #[must_use]
+    pub fn unwritten(&self) -> u64 {
+        self.unwritten.load(Ordering::Relaxed)
     }
 
     /// Sets the events that it writes. Default: all.
@@ -73,7 +87,7 @@ impl Observer for LogObserver {
                 let mut writer = writer.lock();
                 line::append(&mut writer.1, event);
                 if writer.1.len() >= COLLECT {
-                    write(&mut writer);
+                    self.write(&mut writer);
                 }
             }
             To::Tracing => trace(event),
@@ -87,18 +101,25 @@ impl Observer for LogObserver {
     fn flush(&self) {
         if let To::Writer(writer) = &self.to {
             let mut writer = writer.lock();
-            write(&mut writer);
+            self.write(&mut writer);
             let _ = writer.0.flush();
         }
     }
 }
 
-fn write((writer, lines): &mut (Box<dyn Write + Send>, Vec<u8>)) {
-    let _ = writer.write_all(lines);
-    lines.clear();
-    // One large event does not keep its memory.
-    if lines.capacity() > 2 * COLLECT {
-        mem::take(lines);
+impl LogObserver {
+    fn write(&self, (writer, lines): &mut (Box<dyn Write + Send>, Vec<u8>)) {
+        if let Err(error) = writer.write_all(lines) {
+            let dropped = lines.iter().filter(|byte| **byte == b'\n').count() as u64;
+            if self.unwritten.fetch_add(dropped, Ordering::Relaxed) == 0 {
+                tracing::warn!(%error, "events cannot be written by a log observer; they are dropped and counted");
+            }
+        }
+        lines.clear();
+        // One large event does not keep its memory.
+        if lines.capacity() > 2 * COLLECT {
+            mem::take(lines);
+        }
     }
 }
 
