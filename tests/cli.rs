@@ -16,6 +16,8 @@ mod command;
 mod keys;
 #[path = "cli/looking.rs"]
 mod looking;
+#[path = "cli/outside.rs"]
+mod outside;
 #[path = "cli/page.rs"]
 mod page;
 #[path = "cli/refusals.rs"]

@@ -10,6 +10,8 @@ mod support;
 #[path = "support/wrapper.rs"]
 mod wrapper;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use everywhere::everywhere;
@@ -18,6 +20,7 @@ use taskflow::admin::{
     Actor, AdminError, AuditFilter, AuditOutcome, By, Console, Face, OperationState, Permission, Role,
     Selection, Verb,
 };
+use taskflow::model::{StoreError, StoreErrorKind};
 use taskflow::task::IntoNewTask;
 use taskflow::{QueueConfig, TaskFilter, TaskId, TaskManager, TaskManagerBuilder, TaskStatus};
 use wrapper::{Wrapper, go_on};
@@ -192,6 +195,52 @@ async fn an_operation_of_a_process_that_is_gone_is_broken_off_and_goes_on_elsewh
     let done = running.within(support::DEADLINE * 3).await;
     assert_eq!(done.state, OperationState::Done, "{done:?}");
     assert_eq!(soon(tasks.counts()).await.unwrap().cancelled, 3_000);
+}
+
+/// A manager whose store takes 20 ms to cancel a batch, and takes no signs of life while it is `mute`.
+fn mute(place: &Place, mute: &Arc<AtomicBool>) -> TaskManagerBuilder {
+    let mute = mute.clone();
+    let store = Wrapper::new(place.store(), move |call| match call {
+        "cancel" => Box::pin(async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Ok(())
+        }),
+        "write_documents" if mute.load(Ordering::SeqCst) => {
+            Box::pin(async { Err(StoreError::new(StoreErrorKind::Unavailable, "it is mute")) })
+        }
+        _ => go_on(),
+    });
+    TaskManager::builder().store(store)
+}
+
+#[tokio::test]
+async fn a_process_that_was_taken_for_dead_leaves_its_operation_to_the_one_that_goes_on() {
+    let place = Place::memory();
+    let tasks = paused(&place).await;
+    add(&tasks, 20_000).await;
+    let admin = by(Role::Admin);
+    let is_mute = Arc::new(AtomicBool::new(false));
+    // It is no instance: its signs of life are all that others see of it.
+    let here = Console::new(&soon(mute(&place, &is_mute).view()).await.unwrap());
+    let mut old = soon(here.begin(&admin, Verb::Cancel, all(), None, None)).await.unwrap();
+    let id = old.now().id;
+    let elsewhere = Console::new(&tasks);
+    let state = || async { soon(elsewhere.operation(&admin.actor, id)).await.unwrap().state };
+    assert_eq!(state().await, OperationState::Running);
+    is_mute.store(true, Ordering::SeqCst);
+    eventually("it is taken for dead", || async {
+        (state().await == OperationState::BrokenOff).then_some(())
+    })
+    .await;
+    let mut new = soon(elsewhere.resume_operation(&admin, id)).await.unwrap();
+    is_mute.store(false, Ordering::SeqCst);
+    let left = old.within(support::DEADLINE).await;
+    assert_eq!(left.state, OperationState::BrokenOff, "{left:?}");
+    assert!(left.error.unwrap().contains("another one has gone on with it"));
+    let done = new.within(support::DEADLINE * 3).await;
+    assert_eq!(done.state, OperationState::Done, "{done:?}");
+    assert_eq!(state().await, OperationState::Done);
+    assert_eq!(soon(tasks.counts()).await.unwrap().pending, 0);
 }
 
 #[tokio::test]

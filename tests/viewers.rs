@@ -5,13 +5,21 @@
 #[path = "support/servers/mod.rs"]
 mod servers;
 mod support;
+#[path = "support/wrapper.rs"]
+mod wrapper;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use servers::postgres::PostgresServer;
 use servers::redis::RedisServer;
 use support::{eventually, soon};
-use taskflow::{AddError, Error, TaskFilter, TaskId, TaskManager, TaskStatus, model::StoreErrorKind};
+use taskflow::{
+    AddError, Error, TaskFilter, TaskId, TaskManager, TaskStatus,
+    model::{StoreError, StoreErrorKind},
+};
+use wrapper::{Wrapper, go_on};
 
 #[taskflow::task(name = "viewers.keep")]
 async fn keep() {}
@@ -151,4 +159,27 @@ async fn a_redis_replica_is_looked_at() {
     .await;
     cannot_start(&replica.url()).await;
     soon(looks(&replica.url(), id).await.shutdown(Duration::ZERO)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_outside_is_healthy_again_as_soon_as_the_store_answers() {
+    let place = support::Place::memory();
+    let is_away = Arc::new(AtomicBool::new(false));
+    let store = {
+        let is_away = is_away.clone();
+        Wrapper::new(place.store(), move |_| match is_away.load(Ordering::SeqCst) {
+            true => Box::pin(async { Err(StoreError::new(StoreErrorKind::Unavailable, "it is away")) }),
+            false => go_on(),
+        })
+    };
+    let outside = soon(TaskManager::builder().store(store).view()).await.unwrap();
+    assert!(outside.health().is_healthy());
+    is_away.store(true, Ordering::SeqCst);
+    soon(outside.counts()).await.unwrap_err();
+    assert!(!outside.health().is_healthy());
+    is_away.store(false, Ordering::SeqCst);
+    // It writes nothing by itself that could show it.
+    soon(outside.counts()).await.unwrap();
+    assert!(outside.health().is_healthy(), "{:?}", outside.health());
+    assert_eq!(soon(outside.instances()).await.unwrap(), []);
 }

@@ -8,13 +8,13 @@ use crate::command::{Ran, aside, run, taskflow};
 use crate::shop::{Shop, places};
 
 /// A server that is ended with the test.
-struct Served {
+pub(crate) struct Served {
     child: Child,
     address: String,
 }
 
 impl Served {
-    fn start(url: &str, arguments: &[&str]) -> Self {
+    pub(crate) fn start(url: &str, arguments: &[&str]) -> Self {
         let mut child = taskflow(url)
             .args(["serve", "--listen", "127.0.0.1:0"])
             .args(arguments)
@@ -29,10 +29,26 @@ impl Served {
     }
 
     /// The status and the body of an answer.
-    fn get(&self, path: &str, header: &str) -> (u16, String) {
+    pub(crate) fn get(&self, path: &str, header: &str) -> (u16, String) {
+        self.ask("GET", path, header, "")
+    }
+
+    /// The same of a request with a JSON body.
+    pub(crate) fn post(&self, path: &str, body: &str) -> (u16, String) {
+        let header = format!(
+            "Origin: http://{}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
+            self.address,
+            body.len()
+        );
+        self.ask("POST", path, &header, body)
+    }
+
+    fn ask(&self, method: &str, path: &str, header: &str, body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{header}Connection: close\r\n\r\n", self.address);
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{header}Connection: close\r\n\r\n{body}",
+            self.address
+        );
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
@@ -40,7 +56,7 @@ impl Served {
         (status, answer)
     }
 
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         assert!(self.child.wait().unwrap().success());

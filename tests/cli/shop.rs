@@ -8,7 +8,7 @@ use taskflow::model::{NewTask, TaskSource};
 use taskflow::task::IntoNewTask;
 use taskflow::{Cron, LogLevel, QueueConfig, State, TaskContext, TaskId, TaskManager, TaskStatus};
 
-use crate::servers::postgres;
+use crate::servers::{postgres, redis};
 use crate::support::{Gate, Place, reaches, soon};
 
 /// Whether the mail server answers.
@@ -130,10 +130,10 @@ pub(crate) fn new_import(tasks: &TaskManager, customer: u64) -> NewTask {
     tasks.add_task(import, (customer,)).into_new_task()
 }
 
-/// A file, and a PostgreSQL server if there is one.
+/// A file, and the servers that there are.
 pub(crate) fn places() -> Vec<Place> {
-    let server = postgres::shared_url().map(Place::Server);
-    [Place::sqlite()].into_iter().chain(server).collect()
+    let servers = [postgres::shared_url(), redis::shared_url()];
+    [Place::sqlite()].into_iter().chain(servers.into_iter().flatten().map(Place::Server)).collect()
 }
 
 /// The source of a task of a schedule.

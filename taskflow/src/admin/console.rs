@@ -138,6 +138,7 @@ impl Console {
             if !by.actor.sees_queue(&queue) {
                 return Err(AdminError::NotFound { what: "queue", name: queue });
             }
+            self.tasks.learn_queues().await?;
             let added = self.tasks.add_all([task]).await?;
             Ok(added.into_iter().next().expect("one handle for each task"))
         };
@@ -260,6 +261,7 @@ impl Console {
     pub async fn run_schedule(&self, by: &By, schedule: &str) -> Result<TaskId, AdminError> {
         let act = async {
             self.seen_schedule(&by.actor, schedule).await?;
+            self.tasks.learn_queues().await?;
             Ok(self.tasks.run_now(schedule).await?.id())
         };
         self.audited(by, Permission::RunSchedule, "run_schedule", schedule, None, act).await

@@ -38,32 +38,17 @@ impl Session {
 
     /// To change something. Asks first if the store is marked as production.
     pub(super) async fn act(global: &Global, acting: &Acting) -> Result<Self> {
-        let target = self::target(global)?;
-        check_named(&target)?;
-        let tasks = builder(&target).view().await?;
-        let session = Self::of(global, target, &tasks, acting)?;
+        let session = Self::begin(global, acting).await?;
         session.ask_if_production()?;
         Ok(session)
     }
 
-    /// To change something of many tasks, or to serve the dashboard: this process is seen among the others, which notice if it
-    /// dies half-way.
-    pub(super) async fn join(global: &Global, acting: &Acting) -> Result<Self> {
+    /// To change something after a question of the caller's own, or to serve the dashboard.
+    pub(super) async fn begin(global: &Global, acting: &Acting) -> Result<Self> {
         let target = self::target(global)?;
         check_named(&target)?;
-        let tasks = builder(&target).stats(false).connect().await?;
+        let tasks = builder(&target).view().await?;
         Self::of(global, target, &tasks, acting)
-    }
-
-    /// To add tasks: to any queue that the running programs or the store have.
-    pub(super) async fn add(global: &Global, acting: &Acting) -> Result<Self> {
-        let seen = Self::act(global, acting).await?;
-        let queues = seen.tasks().queues().await?;
-        seen.end().await;
-        let configured =
-            queues.iter().fold(builder(&seen.target), |it, queue| it.queue(&queue.name, queue.config()));
-        let tasks = configured.view().await?;
-        Ok(Self { console: Console::new(&tasks), ..seen })
     }
 
     fn of(global: &Global, target: Target, tasks: &TaskManager, acting: &Acting) -> Result<Self> {

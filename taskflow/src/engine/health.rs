@@ -28,6 +28,8 @@ pub(crate) struct HealthMeter {
     degraded: Mutex<Option<Degraded>>,
     /// Whether `degraded` is set. Every call reads this, and taking the lock each time would be slow.
     is_degraded: AtomicBool,
+    /// Whether a read that succeeds ends a degraded time: this process writes nothing by itself.
+    reads_suffice: AtomicBool,
     pub(crate) stale_writes: AtomicU64,
     pub(crate) lost_leases: AtomicU64,
     store_errors: AtomicU64,
@@ -69,6 +71,11 @@ impl HealthMeter {
         Self { seam, ..Self::default() }
     }
 
+    /// Lets a read that succeeds end a degraded time, in a process that writes nothing by itself.
+    pub(crate) fn reads_suffice(&self) {
+        self.reads_suffice.store(true, Ordering::Relaxed);
+    }
+
     /// Marks the start of a call.
     pub(crate) fn begin(&self) -> Began {
         Began(self.store_errors.load(Ordering::Relaxed))
@@ -97,7 +104,7 @@ impl HealthMeter {
         answer: Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         match &answer {
-            Ok(_) => self.succeeded(what, began, false),
+            Ok(_) => self.succeeded(what, began, self.reads_suffice.load(Ordering::Relaxed)),
             Err(error) => self.failed(what, error),
         }
         answer

@@ -17,6 +17,7 @@ pub(crate) struct Presence {
     pub(super) may_be_known: AtomicBool,
     /// The latest end of the shutdown, once one has begun.
     ends_by: watch::Sender<Option<Instant>>,
+    is_outside: AtomicBool,
     /// Cancelled when the shutdown has returned its report.
     shut_down: CancellationToken,
     /// Cancelled when this process has left the store, or could not.
@@ -29,6 +30,7 @@ impl Default for Presence {
             join_over: CancellationToken::new(),
             may_be_known: AtomicBool::new(false),
             ends_by: watch::Sender::new(None),
+            is_outside: AtomicBool::new(false),
             shut_down: CancellationToken::new(),
             left: CancellationToken::new(),
         }
@@ -38,8 +40,14 @@ impl Default for Presence {
 impl Presence {
     /// Records that this process is never registered in the store, so that there is nothing to leave.
     pub(crate) fn stays_outside(&self) {
+        self.is_outside.store(true, Ordering::Release);
         self.join_over.cancel();
         self.left.cancel();
+    }
+
+    /// Whether this process is never registered in the store.
+    pub(crate) fn is_outside(&self) -> bool {
+        self.is_outside.load(Ordering::Acquire)
     }
 
     /// Records that the store has accepted this process, which it had refused before.

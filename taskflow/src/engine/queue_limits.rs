@@ -1,4 +1,5 @@
-//! The current limits of each queue: those of this program, unless the store has others.
+//! The current limits of each queue: those of this program, unless the store has others. A process that is no program of its
+//! own, such as the command line, learns the queues from the store.
 
 use std::collections::HashMap;
 
@@ -20,11 +21,14 @@ struct Now {
     stored: Vec<QueueState>,
     /// The stored configurations by queue.
     configs: HashMap<String, QueueConfig>,
+    /// The queues of other programs, in a process that may add to them.
+    learned: HashMap<String, QueueConfig>,
 }
 
 impl Queues {
     pub(crate) fn new(program: HashMap<String, QueueConfig>) -> Self {
-        Self { program, now: RwLock::new(Now { stored: Vec::new(), configs: HashMap::new() }) }
+        let now = Now { stored: Vec::new(), configs: HashMap::new(), learned: HashMap::new() };
+        Self { program, now: RwLock::new(now) }
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
@@ -48,15 +52,13 @@ impl Queues {
     /// The limits for an add to this queue: how many tasks may wait in it, and whether a refusal is recorded.
     ///
     /// # Errors
-    /// If this program does not configure the queue.
+    /// If this program neither configures the queue nor has learned of it.
     pub(crate) fn admission(&self, name: &str) -> Result<(Option<usize>, bool), AddError> {
-        let Some(own) = self.program.get(name) else {
-            return Err(AddError::UnknownQueue {
-                queue: name.to_owned(),
-                suggestion: closest(name, self.names()),
-            });
-        };
         let now = self.now.read();
+        let Some(own) = self.program.get(name).or_else(|| now.learned.get(name)) else {
+            let known = self.names().chain(now.learned.keys().map(String::as_str));
+            return Err(AddError::UnknownQueue { queue: name.to_owned(), suggestion: closest(name, known) });
+        };
         let config = now.configs.get(name).unwrap_or(own);
         Ok((config.max_size, config.record_rejected))
     }
@@ -76,7 +78,13 @@ impl Queues {
         }
         let configs = stored.iter().filter_map(|state| Some((state.name.clone(), state.config.clone()?)));
         let configs: HashMap<_, _> = configs.collect();
-        *self.now.write() = Now { stored, configs };
+        let mut now = self.now.write();
+        (now.stored, now.configs) = (stored, configs);
         true
+    }
+
+    /// Admits tasks also to these queues, which other programs configure.
+    pub(crate) fn admit(&self, queues: impl IntoIterator<Item = (String, QueueConfig)>) {
+        self.now.write().learned = queues.into_iter().collect();
     }
 }

@@ -380,8 +380,8 @@ impl TaskManagerBuilder {
 
     /// Connects to the store without registering this process in it: to look, and to act now and then, as the `taskflow`
     /// command does. Others do not see the process among the [instances](TaskManager::instances), and it does nothing in the store
-    /// but what its caller asks for: it recovers no lost runs, writes no statistics, and neither makes nor changes a schema.
-    /// [`TaskManager::watch`] works; a [`TaskHandle::wait`](crate::TaskHandle::wait) does not end before the manager shuts down.
+    /// but what its caller asks for: it recovers no lost runs, writes no statistics, and neither makes nor changes a schema. A
+    /// dashboard on it is whole, and adds also to queues that only other programs configure. [`TaskManager::watch`] works; a [`TaskHandle::wait`](crate::TaskHandle::wait) does not end before the manager shuts down.
     ///
     /// # Errors
     /// When the store cannot be opened or read, or a limit is invalid.
@@ -390,6 +390,7 @@ impl TaskManagerBuilder {
         self.stats = false;
         let core = self.core(false, Vec::new()).await?;
         core.presence.stays_outside();
+        core.health.reads_suffice();
         core.read("the look at the schema", core.store.check()).await?;
         let manager = TaskManager::new(core.clone(), None);
         queue_watch::refresh(&core, None).await?;

@@ -1,7 +1,7 @@
 //! Documents in the store, for the faces of taskflow.
 
 use super::TaskManager;
-use crate::model::{Error, InstanceId};
+use crate::model::Error;
 use crate::seam::Seam;
 use crate::store::{Document, DocumentQuery, DocumentWrite};
 
@@ -14,11 +14,6 @@ impl TaskManager {
     /// Spawns a task on this manager's runtime.
     pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.0.core.spawn(future);
-    }
-
-    /// The id of this process as an instance.
-    pub(crate) fn instance(&self) -> InstanceId {
-        self.0.core.instance.id
     }
 
     pub(crate) async fn documents(&self, query: DocumentQuery) -> Result<Vec<Document>, Error> {

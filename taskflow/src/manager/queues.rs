@@ -36,6 +36,18 @@ impl TaskManager {
         Ok(queues.into_values().collect())
     }
 
+    /// Lets a process that is [outside](crate::TaskManagerBuilder::view), and so has no queues of its own, add to those that
+    /// others have. In any other process a queue that its program does not configure is most likely misspelt.
+    pub(crate) async fn learn_queues(&self) -> Result<(), Error> {
+        let core = &self.0.core;
+        if core.presence.is_outside() {
+            queue_watch::refresh(core, None).await?;
+            let known = self.queues().await?;
+            core.queues.admit(known.into_iter().map(|queue| (queue.name.clone(), queue.config())));
+        }
+        Ok(())
+    }
+
     /// Pauses a queue in all processes until it is [resumed](Self::resume_queue), also over restarts. None of its tasks
     /// start, not even eager ones. Running tasks go on, and new tasks wait.
     ///

@@ -27,7 +27,7 @@ async fn alive(_call: Call) -> Result<Response, Problem> {
 /// ask.
 async fn ready(call: Call) -> Result<Response, Problem> {
     let tasks = call.console().tasks();
-    let answers = async { tasks.health().is_healthy() && tasks.counts().await.is_ok() };
+    let answers = async { tasks.counts().await.is_ok() && tasks.health().is_healthy() };
     Ok(match tasks.seam().timeout(WITHIN, answers).await {
         Ok(true) => plain(StatusCode::OK, "ready"),
         _ => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready"),

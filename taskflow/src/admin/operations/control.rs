@@ -1,6 +1,7 @@
+use super::life;
 use super::operation::{KIND, Operation, OperationState};
 use crate::admin::{Actor, AdminError, By, Console};
-use crate::model::{InstanceId, TaskId};
+use crate::model::TaskId;
 use crate::store::{Document, DocumentQuery};
 
 impl Console {
@@ -13,10 +14,15 @@ impl Console {
         query.descending = true;
         query.limit = 100;
         let documents = self.tasks().documents(query).await?;
-        let live = self.live_runners().await?;
         // An operation that this version cannot read is skipped.
-        let all = documents.iter().filter_map(|document| read(document, &live));
-        Ok(all.filter(|operation| operation.is_seen_by(actor)).collect())
+        let mut all: Vec<Operation> = documents.iter().filter_map(read).collect();
+        all.retain(|operation| operation.is_seen_by(actor));
+        // The signs of life are read after the operations, so that none that has just begun lacks one.
+        if all.iter().any(|operation| !operation.state.is_over()) {
+            let live = life::all(self).await?;
+            all.iter_mut().for_each(|it| it.seen_with(live.contains(&it.runner.to_string())));
+        }
+        Ok(all)
     }
 
     /// One operation that this actor may see.
@@ -27,12 +33,12 @@ impl Console {
         let (operation, _) = self.stored_operation(id).await?;
         match operation.is_seen_by(actor) {
             true => Ok(operation),
-            false => Err(AdminError::NotFound { what: "operation", name: id.to_string() }),
+            false => Err(no_operation(id)),
         }
     }
 
     /// Asks an operation to stop, in whatever process it runs. It stops after its current batch of at most 100
-    /// tasks; what it has done stays.
+    /// tasks; what it has done stays. One that was broken off counts as stopped from now on.
     ///
     /// # Errors
     /// [`AdminError::Forbidden`] without the permission of its verb, [`AdminError::NotFound`], and when the store fails.
@@ -40,14 +46,17 @@ impl Console {
         let verb = self.operation(&by.actor, id).await?.verb;
         let act = async {
             loop {
-                let (mut operation, version) = self.stored_operation(id).await?;
+                let (mut operation, version) = self.written_operation(id).await?;
                 if operation.state.is_over() {
                     return Ok(operation);
                 }
+                // A runner that was only slow with its sign of life stops too.
                 operation.state = OperationState::Stopping;
                 operation.updated_at = self.now();
                 let write = operation.write().expected(version);
                 if self.tasks().write_documents(vec![write]).await?.first() != Some(&None) {
+                    let lives = life::shows(self, operation.runner).await?;
+                    operation.seen_with(lives);
                     return Ok(operation);
                 }
             }
@@ -55,25 +64,28 @@ impl Console {
         self.audited(by, verb.permission(), "stop_operation", &id.to_string(), None, act).await
     }
 
+    /// An operation as others see it, and the version of its document.
     pub(super) async fn stored_operation(&self, id: TaskId) -> Result<(Operation, u64), AdminError> {
-        let document = self.tasks().documents(DocumentQuery::one(KIND, id.to_string())).await?.pop();
-        let live = self.live_runners().await?;
-        let found = document.and_then(|document| Some((read(&document, &live)?, document.version)));
-        found.ok_or_else(|| AdminError::NotFound { what: "operation", name: id.to_string() })
+        let (mut operation, version) = self.written_operation(id).await?;
+        if !operation.state.is_over() {
+            let lives = life::shows(self, operation.runner).await?;
+            operation.seen_with(lives);
+        }
+        Ok((operation, version))
     }
 
-    async fn live_runners(&self) -> Result<Vec<InstanceId>, AdminError> {
-        Ok(self.tasks().instances().await?.into_iter().map(|instance| instance.id).collect())
+    /// An operation as its document has it, whether or not its runner lives.
+    pub(super) async fn written_operation(&self, id: TaskId) -> Result<(Operation, u64), AdminError> {
+        let document = self.tasks().documents(DocumentQuery::one(KIND, id.to_string())).await?.pop();
+        let found = document.and_then(|document| Some((read(&document)?, document.version)));
+        found.ok_or_else(|| no_operation(id))
     }
 }
 
-fn read(document: &Document, live: &[InstanceId]) -> Option<Operation> {
-    let mut operation: Operation = serde_json::from_slice(&document.value).ok()?;
-    if !operation.state.is_over() && !live.contains(&operation.runner) {
-        operation.state = match operation.state {
-            OperationState::Stopping => OperationState::Stopped,
-            _ => OperationState::BrokenOff,
-        };
-    }
-    Some(operation)
+fn no_operation(id: TaskId) -> AdminError {
+    AdminError::NotFound { what: "operation", name: id.to_string() }
+}
+
+pub(super) fn read(document: &Document) -> Option<Operation> {
+    serde_json::from_slice(&document.value).ok()
 }

@@ -5,6 +5,7 @@
 //! store's time. The state of an operation is a document in the store, so every process shows it and can stop it.
 
 mod control;
+mod life;
 mod operation;
 mod preview;
 mod runner;

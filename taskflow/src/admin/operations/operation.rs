@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::admin::{Actor, Permission};
-use crate::model::{InstanceId, TaskFilter, TaskId, TaskStatus, time};
+use crate::model::{TaskFilter, TaskId, TaskStatus, time};
 use crate::store::DocumentWrite;
 
 pub(super) const KIND: &str = "operation";
@@ -151,8 +151,8 @@ pub struct Operation {
     pub updated_at: SystemTime,
     /// The last error of the store.
     pub error: Option<String>,
-    /// The process that runs it.
-    pub(super) runner: InstanceId,
+    /// The key of the [sign of life](super::life) of what runs it: another one each time that somebody goes on with it.
+    pub(super) runner: TaskId,
     /// After which task it goes on.
     pub(super) cursor: Option<TaskId>,
 }
@@ -171,6 +171,15 @@ impl Operation {
         let left = self.of.saturating_sub(self.acted + self.skipped);
         let is_known = self.state == OperationState::Running && self.of_exact && self.rate() > 0.0;
         is_known.then(|| Duration::try_from_secs_f64(left as f64 / self.rate()).unwrap_or(Duration::MAX))
+    }
+
+    /// The state as others see it, who know whether its runner lives.
+    pub(super) fn seen_with(&mut self, lives: bool) {
+        self.state = match self.state {
+            OperationState::Running if !lives => OperationState::BrokenOff,
+            OperationState::Stopping if !lives => OperationState::Stopped,
+            state => state,
+        };
     }
 
     pub(super) fn is_seen_by(&self, actor: &Actor) -> bool {

@@ -2,13 +2,15 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
+use super::control;
+use super::life;
 use super::operation::{KIND, Operation, OperationState, Selection, Verb, freeze};
 use super::preview::{check_number, deliberate};
 
 use crate::admin::{Actor, AdminError, AuditOutcome, By, Console, grammar};
 use crate::model::{CancelOutcome, Cursor, Error, TaskId};
 use crate::seam::{Instant, Seam};
-use crate::store::DocumentQuery;
+use crate::store::{Document, DocumentQuery};
 
 /// How many tasks one batch acts on.
 const BATCH: usize = 100;
@@ -16,7 +18,7 @@ const BATCH: usize = 100;
 /// How often the state is written.
 const WRITE_EVERY: Duration = Duration::from_millis(500);
 
-/// How often the end is written while others write the operation at the same time.
+/// How often the end is tried to be written, while others write the operation at the same time or the store fails.
 const END_WRITES: usize = 10;
 
 /// How long a store that fails is tried again before the operation fails.
@@ -98,10 +100,11 @@ impl Console {
                 started_at: now,
                 updated_at: now,
                 error: None,
-                runner: self.tasks().instance(),
+                runner: TaskId::new(),
                 cursor: None,
             };
-            let version = self.tasks().write_documents(vec![operation.write().expected(0)]).await?;
+            let writes = vec![operation.write().expected(0), life::sign(&operation)];
+            let version = self.tasks().write_documents(writes).await?;
             Ok((operation, version.into_iter().next().flatten().unwrap_or(1)))
         };
         let (operation, version) = act.await.inspect_err(|error| {
@@ -135,11 +138,11 @@ impl Console {
                 }
             }
             operation.state = OperationState::Running;
-            operation.runner = self.tasks().instance();
+            operation.runner = TaskId::new();
             operation.updated_at = self.now();
             operation.error = None;
-            let write = operation.write().expected(version);
-            match self.tasks().write_documents(vec![write]).await?.into_iter().next().flatten() {
+            let writes = vec![operation.write().expected(version), life::sign(&operation)];
+            match self.tasks().write_documents(writes).await?.into_iter().next().flatten() {
                 Some(version) => Ok(version),
                 None => {
                     let message = "somebody else has gone on with it at this moment".to_owned();
@@ -174,39 +177,25 @@ struct Runner {
     written: Instant,
 }
 
+/// What the stored operation says to the runner that has written it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    GoOn,
+    /// Somebody has asked it to stop.
+    Stop,
+    /// It was taken for dead, and another runner goes on.
+    Leave,
+    /// The store did not take what was to be written.
+    Unwritten,
+}
+
 impl Runner {
     async fn run(mut self) {
-        let seam = self.console.seam().clone();
-        let mut failing_since: Option<Instant> = None;
-        let end = loop {
-            let began = seam.instant();
-            match self.batch().await {
-                Ok(false) => break OperationState::Done,
-                Ok(true) => failing_since = None,
-                Err(error) => {
-                    self.operation.error = Some(error.to_string());
-                    if seam.since(*failing_since.get_or_insert(began)) > PATIENCE {
-                        break OperationState::Failed;
-                    }
-                    seam.sleep(BACKOFF).await;
-                }
-            }
-            let took = seam.since(began);
-            if self.is_asked_to_stop().await {
-                break OperationState::Stopped;
-            }
-            if seam.since(self.written) >= WRITE_EVERY && self.save(OperationState::Running).await {
-                break OperationState::Stopped;
-            }
-            // At most half of the time, so that the workers go on between.
-            seam.sleep(took).await;
+        let beating = life::keep(self.console.clone(), self.operation.clone());
+        let end = tokio::select! {
+            end = self.work() => end,
+            () = beating => unreachable!("signs of life are given for ever"),
         };
-        // Its end is written over requests to stop.
-        for _ in 0..END_WRITES {
-            if !self.save(end).await {
-                break;
-            }
-        }
         self.shown.send_replace(self.operation.clone());
         let operation = &self.operation;
         let mut entry = self.by.entry(&format!("{}_many", operation.verb.as_str()));
@@ -214,10 +203,69 @@ impl Runner {
         entry.target = Some(operation.id.to_string());
         entry.count = Some(operation.acted);
         entry.detail = Some(end.as_str().to_owned());
-        if end == OperationState::Failed {
+        if matches!(end, OperationState::Failed | OperationState::BrokenOff) {
             entry.outcome = AuditOutcome::Failed;
         }
         self.console.record(entry).await;
+    }
+
+    /// Acts on all tasks, writes how that ended, and answers it.
+    async fn work(&mut self) -> OperationState {
+        let Some(end) = self.act_on_all().await else { return self.leave() };
+        let seam = self.console.seam().clone();
+        // Its end is written over requests to stop.
+        for _ in 0..END_WRITES {
+            match self.save(end).await {
+                Word::GoOn => break,
+                Word::Stop => {}
+                Word::Leave => return self.leave(),
+                Word::Unwritten => seam.sleep(BACKOFF).await,
+            }
+        }
+        end
+    }
+
+    /// Answers how it ended; `None` if another runner goes on with it.
+    async fn act_on_all(&mut self) -> Option<OperationState> {
+        let seam = self.console.seam().clone();
+        let mut failing_since: Option<Instant> = None;
+        loop {
+            let began = seam.instant();
+            match self.batch().await {
+                Ok(false) => return Some(OperationState::Done),
+                Ok(true) => failing_since = None,
+                Err(error) => {
+                    self.operation.error = Some(error.to_string());
+                    if seam.since(*failing_since.get_or_insert(began)) > PATIENCE {
+                        return Some(OperationState::Failed);
+                    }
+                    seam.sleep(BACKOFF).await;
+                }
+            }
+            let took = seam.since(began);
+            let is_due = seam.since(self.written) >= WRITE_EVERY;
+            let word = match self.word().await {
+                Word::GoOn if is_due => self.save(OperationState::Running).await,
+                word => word,
+            };
+            match word {
+                Word::Stop => return Some(OperationState::Stopped),
+                Word::Leave => return None,
+                Word::GoOn | Word::Unwritten => {}
+            }
+            // At most half of the time, so that the workers go on between.
+            seam.sleep(took).await;
+        }
+    }
+
+    /// Leaves the operation to the runner that has taken it over.
+    fn leave(&mut self) -> OperationState {
+        self.operation.state = OperationState::BrokenOff;
+        self.operation.error = Some(
+            "this process gave no sign of life for some seconds, and another one has gone on with it"
+                .to_owned(),
+        );
+        self.operation.state
     }
 
     /// Acts on the next tasks. Answers `false` if there are no more.
@@ -280,36 +328,54 @@ impl Runner {
         Ok(())
     }
 
-    /// Whether somebody else has written the operation: the only ones who do ask it to stop.
-    async fn is_asked_to_stop(&self) -> bool {
+    /// What others have written meanwhile.
+    async fn word(&mut self) -> Word {
         let query = DocumentQuery::one(KIND, self.operation.id.to_string());
-        // A request that is not seen now is seen after the next batch.
+        // A word that is not seen now is seen after the next batch.
         let documents = self.console.tasks().documents(query).await.unwrap_or_default();
-        documents.first().is_some_and(|document| document.version != self.version)
+        documents.first().map_or(Word::GoOn, |document| self.said(document))
     }
 
-    /// Writes the state. Answers `true` if somebody has asked the operation to stop.
-    async fn save(&mut self, state: OperationState) -> bool {
+    /// What a stored operation says. The only others that write it ask it to stop, or go on with it.
+    fn said(&mut self, document: &Document) -> Word {
+        let is_known = document.version == self.version;
+        let stored = control::read(document);
+        if stored.as_ref().is_some_and(|stored| stored.runner != self.operation.runner) {
+            return Word::Leave;
+        }
+        self.version = document.version;
+        // A write of its own whose answer was lost says nothing.
+        let is_own = stored.is_some_and(|stored| stored.state != OperationState::Stopping);
+        if is_known || is_own { Word::GoOn } else { Word::Stop }
+    }
+
+    /// Writes the state, unless others have written meanwhile.
+    async fn save(&mut self, state: OperationState) -> Word {
         self.written = self.console.seam().instant();
         self.operation.state = state;
         self.operation.updated_at = self.console.now();
         let write = self.operation.write().expected(self.version);
-        match self.console.tasks().write_documents(vec![write]).await {
+        let tasks = self.console.tasks().clone();
+        match tasks.write_documents(vec![write]).await {
             Ok(versions) => match versions.into_iter().next().flatten() {
                 Some(version) => self.version = version,
                 None => {
-                    // The only others that write it ask it to stop.
-                    if let Ok((_, version)) = self.console.stored_operation(self.operation.id).await {
-                        self.version = version;
-                    }
-                    return true;
+                    let query = DocumentQuery::one(KIND, self.operation.id.to_string());
+                    let documents = tasks.documents(query).await.unwrap_or_default();
+                    return match documents.first().map_or(Word::Stop, |document| self.said(document)) {
+                        Word::GoOn => Word::Unwritten,
+                        word => word,
+                    };
                 }
             },
             // A state that is not written now is written after a later batch.
-            Err(error) => tracing::debug!(%error, "the state of an operation was not written"),
+            Err(error) => {
+                tracing::debug!(%error, "the state of an operation was not written");
+                return Word::Unwritten;
+            }
         }
         self.shown.send_replace(self.operation.clone());
-        false
+        Word::GoOn
     }
 }
 

@@ -64,7 +64,7 @@ pub(in crate::cli) async fn run(global: &Global, options: &Options) -> Result<()
     let mut state = State::new(target.shown(), target.context.clone(), target.accent);
     let keys = Keys::listen();
     let mut screen = Screen::open()?;
-    let outcome = live(global, &session, &mut state, keys, &mut screen).await;
+    let outcome = live(&session, &mut state, keys, &mut screen).await;
     drop(screen);
     session.end().await;
     outcome
@@ -113,13 +113,7 @@ impl Keys {
     }
 }
 
-async fn live(
-    global: &Global,
-    session: &Session,
-    state: &mut State,
-    mut keys: Keys,
-    screen: &mut Screen,
-) -> Result<()> {
+async fn live(session: &Session, state: &mut State, mut keys: Keys, screen: &mut Screen) -> Result<()> {
     let (events, mut arrived) = mpsc::unbounded_channel::<Event>();
     let mut next_read = Instant::now();
     let mut read_began: Option<Instant> = None;
@@ -172,9 +166,9 @@ async fn live(
                     });
                 }
                 Request::Act(act) => {
-                    let (global, session, events) = (global.clone(), session.clone(), events.clone());
+                    let (session, events) = (session.clone(), events.clone());
                     tokio::spawn(async move {
-                        let _ = events.send(source::act(&global, &session, act).await);
+                        let _ = events.send(source::act(&session, act).await);
                     });
                 }
                 Request::Command(line) => {

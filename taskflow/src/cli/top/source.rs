@@ -8,7 +8,6 @@ use taskflow::{CancelOutcome, TaskFilter};
 
 use super::state::{Act, Event, State, Tab};
 use crate::cli::failure::{Failure, Result};
-use crate::cli::options::{Acting, Global};
 use crate::cli::output::words::counted;
 use crate::cli::select;
 use crate::cli::session::Session;
@@ -112,14 +111,14 @@ pub(super) async fn count(session: &Session, verb: Verb, text: &str) -> Event {
 }
 
 /// Acts, and answers what was done.
-pub(super) async fn act(global: &Global, session: &Session, act: Act) -> Event {
-    match acted(global, session, act).await {
+pub(super) async fn act(session: &Session, act: Act) -> Event {
+    match acted(session, act).await {
         Ok(text) => Event::Done(text),
         Err(failure) => Event::Failed(failure.message),
     }
 }
 
-async fn acted(global: &Global, session: &Session, act: Act) -> Result<String> {
+async fn acted(session: &Session, act: Act) -> Result<String> {
     let (console, by) = (&session.console, &session.by);
     match act {
         Act::Tasks(verb, ids) => {
@@ -152,15 +151,12 @@ async fn acted(global: &Global, session: &Session, act: Act) -> Result<String> {
             }
         }
         Act::Matching(verb, text) => {
-            // Others must see this process, so that they notice if it dies half-way.
-            let joined = Session::join(global, &Acting::default()).await?;
-            let selection = Selection::Filter(deliberate(&joined, &text).await?);
-            let mut running = joined.console.begin(&joined.by, verb, selection, None, None).await?;
+            let selection = Selection::Filter(deliberate(session, &text).await?);
+            let mut running = console.begin(by, verb, selection, None, None).await?;
             let mut operation = running.now();
             while !operation.state.is_over() {
                 operation = running.within(Duration::from_secs(60)).await;
             }
-            joined.end().await;
             Ok(format!("{}: {}", done(verb, operation.acted), operation.state.as_str().replace('_', " ")))
         }
         Act::PauseQueue(name) => {
@@ -176,9 +172,7 @@ async fn acted(global: &Global, session: &Session, act: Act) -> Result<String> {
             Ok(console.resume_schedule(by, &name).await.map(|()| format!("schedule {name} goes on"))?)
         }
         Act::RunSchedule(name) => {
-            let adding = Session::add(global, &Acting { yes: true, ..Acting::default() }).await?;
-            let task = adding.console.run_schedule(&adding.by, &name).await?;
-            adding.end().await;
+            let task = console.run_schedule(by, &name).await?;
             Ok(format!("schedule {name} has added task {task}"))
         }
     }

@@ -73,7 +73,7 @@ struct Added {
 
 pub(in crate::cli) async fn run(global: &Global, options: &Options) -> Result<()> {
     let args = arguments(options)?;
-    let session = Session::add(global, &options.acting).await?;
+    let session = Session::act(global, &options.acting).await?;
     let mut task = session.console.new_task(&options.name, args, options.force).await?;
     if let Some(queue) = &options.queue {
         task.queue = queue.clone().into();

@@ -151,7 +151,7 @@ pub(in crate::cli) async fn operations(global: &Global, options: &OperationsOpti
             Ok(())
         }
         Some(Verb::Resume(one)) => {
-            let session = Session::join(global, &one.acting).await?;
+            let session = Session::begin(global, &one.acting).await?;
             let id = find(&session, &one.id).await?;
             let operation = session.console.operation(session.actor(), id).await?;
             session.confirm(&format!(

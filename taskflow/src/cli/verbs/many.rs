@@ -104,7 +104,7 @@ async fn matching(global: &Global, verb: Verb, options: &Options, filter: TaskFi
     let selection = Selection::Filter(filter);
     let session = match options.dry_run {
         true => Session::look(global).await?,
-        false => Session::join(global, &options.acting).await?,
+        false => Session::begin(global, &options.acting).await?,
     };
     let preview = session.console.preview(session.actor(), verb, &selection).await?;
     if preview.matching == 0 && preview.exact {

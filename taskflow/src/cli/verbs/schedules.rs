@@ -67,11 +67,7 @@ pub(in crate::cli) async fn run(global: &Global, options: &Options) -> Result<()
         return Ok(());
     };
     let One { name, acting } = verb.one();
-    // A run is an add, for which the queue of the task must be known here.
-    let session = match verb {
-        Verb::Run(_) => Session::add(global, acting).await?,
-        _ => Session::act(global, acting).await?,
-    };
+    let session = Session::act(global, acting).await?;
     let (console, by) = (&session.console, &session.by);
     match verb {
         Verb::Run(_) => {

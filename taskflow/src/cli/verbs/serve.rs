@@ -55,7 +55,7 @@ pub(in crate::cli) struct Options {
 
 pub(in crate::cli) async fn run(global: &Global, options: &Options) -> Result<()> {
     let access = access(options)?;
-    let session = Session::join(global, &Acting::default()).await?;
+    let session = Session::begin(global, &Acting::default()).await?;
     let mut admin = Admin::new(session.tasks(), access).title(options.title.as_str());
     if let Some(context) = &session.target.context {
         admin = admin.environment(context.as_str(), session.target.accent);
