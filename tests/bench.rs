@@ -49,9 +49,15 @@ fn errors(output: &Output) -> String {
 
 /// Measures a little of everything, and checks what is said of it.
 fn measure_everything(store: &str) -> Value {
-    let little =
-        ["--tasks", "100", "--history", "600", "--waiting", "600", "--runs", "2", "--tabs", "3", "--json"];
-    let output = bench(&[&["--store", store], little.as_slice()].concat());
+    let little = [
+        ["--tasks", "100"],
+        ["--history", "600"],
+        ["--waiting", "600"],
+        ["--runs", "2"],
+        ["--tabs", "3"],
+        ["--samples", "20"],
+    ];
+    let output = bench(&[&["--store", store, "--json"], little.as_flattened()].concat());
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
     assert_eq!(errors, "", "there is no progress bar where there is no terminal");
@@ -106,8 +112,15 @@ fn each_scenario_can_be_measured_alone() {
     let directory = tempfile::tempdir().unwrap();
     let store = format!("sqlite://{}", directory.path().join("new.db").display());
     for scenario in SCENARIOS {
-        let little = ["--tasks", "20", "--history", "50", "--waiting", "50", "--runs", "1", "--json"];
-        let output = bench(&[&["--store", &store, "--scenario", scenario], little.as_slice()].concat());
+        let little = [
+            ["--tasks", "20"],
+            ["--history", "50"],
+            ["--waiting", "50"],
+            ["--samples", "10"],
+            ["--runs", "1"],
+        ];
+        let output =
+            bench(&[&["--store", &store, "--scenario", scenario, "--json"], little.as_flattened()].concat());
         assert!(output.status.success(), "{scenario}: {}", String::from_utf8_lossy(&output.stderr));
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         let figures = report["figures"].as_array().unwrap();

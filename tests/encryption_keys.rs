@@ -16,7 +16,9 @@ use everywhere::everywhere;
 use support::{Place, ends, eventually, record, soon};
 use taskflow::crypt::{Encrypt, Key, Keyring, Keys};
 use taskflow::model::FailureKind;
-use taskflow::{Counts, TaskFilter, TaskManager, TaskStatus};
+use taskflow::{Counts, Every, TaskFilter, TaskManager, TaskStatus};
+
+const LATER: Duration = Duration::from_secs(3600);
 
 #[taskflow::task(retries = 5, delay = "1ms", jitter = 0.0, requeue_on_interrupt)]
 async fn echo(text: String) -> Result<String, String> {
@@ -100,6 +102,66 @@ async fn a_start_tells_of_waiting_tasks_that_it_cannot_open() {
     let other = with.add_task(echo, ("text".to_owned(),)).await.unwrap();
     soon(other.wait()).await.unwrap();
     assert!(with.health().missing_keys.is_empty());
+}
+
+#[tokio::test]
+async fn arguments_that_wait_are_sealed_anew_and_the_old_key_can_go() {
+    for place in everywhere() {
+        let old = place.builder().encrypt(Encrypt::new(key(1))).connect().await.unwrap();
+        old.pause_queue("default").await.unwrap();
+        let add = |text: &str| old.add_task(echo, (text.to_owned(),));
+        let plain = add("plain").await.unwrap().id();
+        let long = add(&"long ".repeat(2000)).await.unwrap().id();
+        let keyed = add("first").run_key("report").await.unwrap().id();
+        assert_eq!(add("replaced").run_key("report").await.unwrap().id(), keyed);
+        old.schedule(echo("tick".to_owned()), Every::new(LATER).unwrap()).named("hourly").await.unwrap();
+        let tick = old.run_now("hourly").await.unwrap().id();
+        let many = old.add_all((0..230).map(|n| echo(n.to_string()))).await.unwrap();
+        let keyless = place.builder().connect().await.unwrap();
+        let open = keyless.add_task(echo, ("in the clear".to_owned(),)).await.unwrap().id();
+        let next = old.schedules().await.unwrap()[0].next_run;
+        old.shutdown(Duration::ZERO).await.unwrap();
+
+        let refused = keyless.rewrap(TaskFilter::all()).await.unwrap_err();
+        assert!(refused.to_string().contains("`encrypt` cannot be left out"), "{refused}");
+        keyless.shutdown(Duration::ZERO).await.unwrap();
+        let new = place.builder().encrypt(Encrypt::new(key(2))).connect().await.unwrap();
+        let done = new.rewrap(TaskFilter::all()).await.unwrap();
+        assert_eq!((done.sealed, done.refused, done.unchanged), (0, 234, 1), "{done:?}");
+        assert_eq!(done.errors.len(), 1);
+        assert!(done.errors[0].contains("key `01010101` is not in this process's key ring"), "{done:?}");
+        assert_eq!(new.rewrap_schedules().await.unwrap().refused, 1);
+        new.shutdown(Duration::ZERO).await.unwrap();
+
+        let both = Encrypt::new(Keyring::new(key(2)).also(key(1)));
+        let both = place.builder().encrypt(both).connect().await.unwrap();
+        let done = both.rewrap(TaskFilter::all()).await.unwrap();
+        assert_eq!((done.sealed, done.unchanged, done.missed, done.refused), (234, 1, 0, 0));
+        assert_eq!(both.rewrap_schedules().await.unwrap().sealed, 1);
+        let again = both.rewrap(TaskFilter::all()).await.unwrap();
+        assert_eq!((again.sealed, again.unchanged), (0, 235), "there is nothing left to do");
+        assert_eq!(both.rewrap_schedules().await.unwrap().unchanged, 1);
+        for id in [plain, long, keyed, tick, many[0].id(), many[229].id()] {
+            assert_eq!(record(&both, id).await.sealed_with(), Some("02020202"));
+        }
+        assert_eq!(record(&both, open).await.args.get(), r#"{"text":"in the clear"}"#);
+        let hourly = &both.schedules().await.unwrap()[0];
+        assert_eq!((hourly.sealed_with.as_deref(), hourly.next_run), (Some("02020202"), next));
+        both.resume_queue("default").await.unwrap();
+        both.shutdown(Duration::ZERO).await.unwrap();
+
+        // The old key is gone, and everything runs.
+        let new = start(&place, key(2)).await;
+        let tick = new.run_now("hourly").await.unwrap().id();
+        assert_eq!(ends(&new, tick).await.status, TaskStatus::Success);
+        eventually("all have succeeded", || async {
+            let counts = new.counts().await.unwrap();
+            ((counts.success, counts.total()) == (236, 236)).then_some(())
+        })
+        .await;
+        assert_eq!(new.open(&record(&new, keyed).await).unwrap().result.unwrap().get(), "\"replaced\"");
+        new.shutdown(Duration::ZERO).await.unwrap();
+    }
 }
 
 /// A ring of one's own, whose current key changes while the process runs.

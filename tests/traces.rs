@@ -451,7 +451,7 @@ async fn a_span_says_how_its_attempt_ended() {
     let duplicate = || tasks.add_task(child, ()).idempotency_key("once").run_in(Duration::from_secs(60));
     let (first, second) = (duplicate().await.unwrap(), duplicate().await.unwrap());
     assert_eq!(first.id(), second.id());
-    let adds = traced.spans("send default", 6).await;
+    let adds = traced.spans("send default", 5).await;
     let marked = adds.iter().filter(|add| value(add, "taskflow.duplicate").as_deref() == Some("true"));
     assert_eq!(
         marked.map(|add| value(add, "messaging.message.id")).collect::<Vec<_>>(),

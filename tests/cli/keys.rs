@@ -2,7 +2,7 @@
 
 use taskflow::crypt::{Encrypt, Key};
 
-use crate::command::{aside, run, table};
+use crate::command::{Ran, aside, run, table, taskflow};
 use crate::shop::{Shop, places};
 
 #[test]
@@ -40,11 +40,43 @@ async fn the_command_counts_by_key_and_shows_no_sealed_text() {
                 (&shown["args"], &shown["sealed_with"]),
                 (&"sealed with key 01010101".into(), &"01010101".into())
             );
+            rewrap(&url);
             let nothing = run(&url, &["keys", "use", "status:failed"]).exits(0).out;
             assert!(!nothing.contains("01010101"), "{nothing}");
         })
         .await;
         sealing.shutdown(std::time::Duration::ZERO).await.unwrap();
         shop.close().await;
+    }
+}
+
+/// Seals what `shop` has with another key.
+fn rewrap(url: &str) {
+    let (old, new) = (Key::from_parts([1; 4], [1; 32]), Key::from_parts([2; 4], [2; 32]));
+    let secrets =
+        [("OLD", old.secret_text()), ("NEW", new.secret_text()), ("OTHER", Key::generate().secret_text())];
+    let rewrap = |words: &[&str]| {
+        let mut command = taskflow(url);
+        command.envs(secrets.iter().map(|(name, text)| (*name, text.as_str())));
+        Ran::of(words, command.args(["keys", "rewrap"]).args(words).output().unwrap())
+    };
+    let unset = rewrap(&["--key", "NEW", "--also", "LOST"]).exits(2).err;
+    assert!(unset.contains("LOST") && unset.contains("names of environment variables"), "{unset}");
+    let refused = rewrap(&["--key", "NEW", "--also", "OTHER"]).exits(1).err;
+    assert!(refused.contains("1 value cannot be opened") && refused.contains("`01010101`"), "{refused}");
+    assert!(refused.contains("with `--also`"), "{refused}");
+    let none = rewrap(&["--key", "NEW", "--also", "OLD", "queue:other", "--json"]).exits(0).json();
+    assert_eq!(none["sealed"], 0);
+    let done = rewrap(&["--key", "NEW", "--also", "OLD"]).exits(0).out;
+    assert_eq!(done.trim_end(), "1 sealed anew, 1 left as they were");
+    let counted = run(url, &["keys", "use", "--json"]).exits(0).json();
+    assert_eq!(
+        (&counted["items"][1]["key"], &counted["items"][1]["waiting"]),
+        (&"02020202".into(), &1.into())
+    );
+    let audit = run(url, &["audit", "--json"]).exits(0).out;
+    assert!(audit.contains("rewrap") && audit.contains("queue:other"), "{audit}");
+    for (_, secret) in &secrets {
+        assert!(!audit.contains(secret.as_str()) && !refused.contains(secret.as_str()));
     }
 }

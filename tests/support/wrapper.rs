@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use taskflow::store::{
     Capabilities, Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired,
-    HintStream, InsertBatch, Inserted, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report,
-    Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, StoreFuture, TaskEnd,
+    HintStream, InsertBatch, Inserted, QueueState, Recovered, Refusal, Release, Renewal, Renewed,
+    ReplaceArgs, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, StoreFuture,
+    TaskEnd,
 };
 use taskflow::{
     CancelOutcome, Counts, Error, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo, Store, TaskFilter,
@@ -173,6 +174,7 @@ impl Store for Wrapper {
         set_queue(queue: String, config: Option<QueueConfig>) -> ();
         replace_queue(queue: String, from: Option<QueueConfig>, to: Option<QueueConfig>) -> bool;
         set_schedule(schedule: String, change: ScheduleChange) -> bool;
+        replace_args(replacements: Arc<Vec<ReplaceArgs>>) -> Vec<bool>;
         set_paused(queue: String, paused: bool) -> ();
         prune(retention: Retention, limit: usize) -> usize;
         write_documents(writes: Vec<DocumentWrite>) -> Vec<Option<u64>>;

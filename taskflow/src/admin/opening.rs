@@ -1,6 +1,12 @@
 //! Opening sealed tasks for people, one at a time, with an entry in the audit log.
 
+#[cfg(feature = "encryption")]
+use super::grammar::pairs;
 use super::{AdminError, By, Console, Permission};
+#[cfg(feature = "encryption")]
+use crate::crypt::Rewrapped;
+#[cfg(feature = "encryption")]
+use crate::model::TaskFilter;
 use crate::model::{LogLine, TaskId, TaskRecord};
 
 /// A task with its sealed parts opened.
@@ -28,6 +34,32 @@ impl Console {
             self.opened(&record, lines)
         };
         self.audited(by, Permission::ViewSecrets, "open", &id.to_string(), None, act).await
+    }
+
+    /// [Seals](crate::TaskManager::rewrap) the arguments of the tasks that match anew, and those of all
+    /// [schedules](crate::TaskManager::rewrap_schedules) if asked to and if the actor sees all queues. Needs
+    /// [`Permission::ViewSecrets`].
+    ///
+    /// # Errors
+    /// [`AdminError::Forbidden`], when this process has no keys, and when the store fails.
+    #[cfg(feature = "encryption")]
+    pub async fn rewrap(
+        &self,
+        by: &By,
+        tasks: TaskFilter,
+        with_schedules: bool,
+    ) -> Result<Rewrapped, AdminError> {
+        let words: Vec<_> =
+            pairs(&tasks).into_iter().map(|(word, value)| format!("{word}:{value}")).collect();
+        let act = async {
+            let mut done = self.tasks().rewrap(by.actor.narrow(tasks)).await?;
+            if with_schedules && by.actor.sees_all_queues() {
+                done += self.tasks().rewrap_schedules().await?;
+            }
+            Ok(done)
+        };
+        let target = if words.is_empty() { "all tasks".to_owned() } else { words.join(" ") };
+        self.audited(by, Permission::ViewSecrets, "rewrap", &target, None, act).await
     }
 
     /// Whether this process has keys.

@@ -147,6 +147,7 @@ Examples:
 Examples:
   taskflow keys use
   taskflow keys use status:pending
+  taskflow keys rewrap --key TASKFLOW_KEY_2026 --also TASKFLOW_KEY_2025
 
 Log lines are not counted: they have the key of their run. A key may be dropped from the key ring when it is not listed.")]
     Keys(keys::Options),

@@ -38,16 +38,33 @@ impl Session {
 
     /// To change something. Asks first if the store is marked as production.
     pub(super) async fn act(global: &Global, acting: &Acting) -> Result<Self> {
-        let session = Self::begin(global, acting).await?;
+        Self::act_with(global, acting, |builder| builder).await
+    }
+
+    /// The same with something else that the builder of the manager has.
+    pub(super) async fn act_with(
+        global: &Global,
+        acting: &Acting,
+        with: impl FnOnce(TaskManagerBuilder) -> TaskManagerBuilder,
+    ) -> Result<Self> {
+        let session = Self::begin_with(global, acting, with).await?;
         session.ask_if_production()?;
         Ok(session)
     }
 
     /// To change something after a question of the caller's own, or to serve the dashboard.
     pub(super) async fn begin(global: &Global, acting: &Acting) -> Result<Self> {
+        Self::begin_with(global, acting, |builder| builder).await
+    }
+
+    async fn begin_with(
+        global: &Global,
+        acting: &Acting,
+        with: impl FnOnce(TaskManagerBuilder) -> TaskManagerBuilder,
+    ) -> Result<Self> {
         let target = self::target(global)?;
         check_named(&target)?;
-        let tasks = builder(&target).view().await?;
+        let tasks = with(builder(&target)).view().await?;
         Self::of(global, target, &tasks, acting)
     }
 

@@ -201,6 +201,11 @@ impl<'a> Envelope<'a> {
         OpenError::Refused { key: self.key.to_owned() }
     }
 
+    /// The id of the key.
+    pub(crate) fn key(&self) -> &str {
+        self.key
+    }
+
     /// What the arguments are bound to, if not to the id of their task.
     pub(crate) fn bound(&self) -> Option<Bound> {
         self.bound

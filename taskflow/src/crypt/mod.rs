@@ -30,10 +30,12 @@ mod encrypt;
 mod envelope;
 mod error;
 mod key;
+mod rewrapped;
 mod ring;
 
 pub use encrypt::Encrypt;
 pub(crate) use envelope::{Bound, Envelope, Field, Owner, Place, seal};
 pub use error::{KeyError, OpenError};
 pub use key::Key;
+pub use rewrapped::Rewrapped;
 pub use ring::{Keyring, Keys};

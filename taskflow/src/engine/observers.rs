@@ -19,6 +19,11 @@ use crate::seam::{Instant, Seam};
 const CAPACITY: usize = 4096;
 const CAPACITY_BYTES: usize = 16 << 20;
 
+/// How many events the thread takes at once, and after how many of those bytes it stops: a lock for each event costs the tasks
+/// more than the event.
+const TAKEN: usize = 64;
+const TAKEN_BYTES: usize = 64 << 10;
+
 /// How long the thread rests once it has delivered everything. Nobody wakes it meanwhile: a wake-up for each event costs the
 /// tasks more than the event.
 const REST: Duration = Duration::from_millis(5);
@@ -68,6 +73,19 @@ impl Ring {
         let event = self.events.pop_front()?;
         self.bytes -= bytes(&event);
         Some(event)
+    }
+
+    /// Takes the events to deliver before the lock is taken again: a few, since those that were taken are not among those that
+    /// the ring may drop.
+    fn pop_some(&mut self, events: &mut Vec<TaskEvent>) {
+        let mut length = 0;
+        while events.len() < TAKEN
+            && length < TAKEN_BYTES
+            && let Some(event) = self.pop()
+        {
+            length += bytes(&event);
+            events.push(event);
+        }
     }
 }
 
@@ -122,10 +140,12 @@ impl Shared {
     /// Delivers events until the ring is empty and closed.
     fn deliver(&self) {
         let (mut has_written, mut has_rested) = (false, false);
+        let mut taken = Vec::new();
         let mut ring = self.ring.lock();
         loop {
-            if let Some(event) = ring.pop() {
-                MutexGuard::unlocked(&mut ring, || self.tell(&event));
+            ring.pop_some(&mut taken);
+            if !taken.is_empty() {
+                MutexGuard::unlocked(&mut ring, || taken.drain(..).for_each(|event| self.tell(&event)));
                 (has_written, has_rested) = (true, false);
             } else if has_written {
                 MutexGuard::unlocked(&mut ring, || {

@@ -10,7 +10,7 @@ use super::core::Core;
 #[cfg(feature = "encryption")]
 use super::panics;
 #[cfg(feature = "encryption")]
-use crate::crypt::{Bound, Envelope, Field, Keys, OpenError, Owner, Place};
+use crate::crypt::{Bound, Envelope, Field, Keys, OpenError, Owner, Place, seal};
 use crate::model::{AttemptOutcome, LogLine, TaskId, TaskStatus, sealed};
 #[cfg(feature = "encryption")]
 use crate::model::{TaskRecord, TaskSource};
@@ -243,15 +243,54 @@ impl Core {
     }
 
     fn open_args(&self, envelope: &Envelope<'_>, record: &TaskRecord) -> Result<String, OpenError> {
-        let owner = match envelope.bound() {
-            None => Some(Owner::Task(record.id)),
-            Some(Bound::RunKey) => record.run_key.as_deref().map(Owner::RunKey),
-            Some(Bound::Schedule) => (record.source == TaskSource::Schedule).then_some(Owner::Schedule),
-        };
-        let owner = owner.ok_or_else(|| envelope.refused())?;
-        envelope.open(self.keys(), &Place { owner, name: &record.name, field: Field::Args })
+        envelope.open(self.keys(), &place_of_args(envelope, record)?)
     }
 
+    /// The arguments of a task, sealed with the current key; `None` if they are, if they are not sealed at all, or if the
+    /// task has succeeded and so never runs again.
+    pub(crate) fn resealed(&self, record: &TaskRecord) -> Result<Option<String>, OpenError> {
+        let args = record.args.get();
+        if record.status == TaskStatus::Success || !sealed::is_sealed(args) {
+            return Ok(None);
+        }
+        let envelope = Envelope::read(args)?;
+        self.reseal(&envelope, &place_of_args(&envelope, record)?)
+    }
+
+    /// The same for the arguments of a schedule.
+    pub(crate) fn resealed_schedule(&self, task: &str, args: &str) -> Result<Option<String>, OpenError> {
+        if !sealed::is_sealed(args) {
+            return Ok(None);
+        }
+        let place = Place { owner: Owner::Schedule, name: task, field: Field::Args };
+        self.reseal(&Envelope::read(args)?, &place)
+    }
+
+    fn reseal(&self, envelope: &Envelope<'_>, place: &Place<'_>) -> Result<Option<String>, OpenError> {
+        let keys = self.keys();
+        match keys.map(Keys::current) {
+            Some(current) if current.id() != envelope.key() => {
+                Ok(Some(seal(&current, place, &envelope.open(keys, place)?)))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// What the arguments of a task are bound to.
+#[cfg(feature = "encryption")]
+fn place_of_args<'a>(envelope: &Envelope<'_>, record: &'a TaskRecord) -> Result<Place<'a>, OpenError> {
+    let owner = match envelope.bound() {
+        None => Some(Owner::Task(record.id)),
+        Some(Bound::RunKey) => record.run_key.as_deref().map(Owner::RunKey),
+        Some(Bound::Schedule) => (record.source == TaskSource::Schedule).then_some(Owner::Schedule),
+    };
+    let owner = owner.ok_or_else(|| envelope.refused())?;
+    Ok(Place { owner, name: &record.name, field: Field::Args })
+}
+
+#[cfg(feature = "encryption")]
+impl Core {
     /// The record with its sealed parts opened.
     pub(crate) fn open_record(&self, record: &TaskRecord) -> Result<TaskRecord, OpenError> {
         let mut opened = record.clone();

@@ -16,12 +16,18 @@ use crate::task::TaskContext;
 
 /// The span of an add, until the add is answered.
 #[derive(Debug)]
-pub(crate) struct AddSpan(Span);
+pub(crate) struct AddSpan {
+    span: Span,
+    /// The id of the task is known, and recorded.
+    is_named: bool,
+}
 
 impl AddSpan {
     /// Begins the span of an add, and puts these tasks into its trace. A task that names a trace itself keeps that one.
     pub(crate) fn begin(core: &Core, tasks: &mut [InsertTask], of_request: Option<TraceContext>) -> Self {
         let settings = &core.settings.trace;
+        // The answer to an add with a key may be another task. An attribute that is recorded twice is exported twice.
+        let is_named = tasks.iter().all(|it| it.task.idempotency_key.is_none() && it.task.run_key.is_none());
         let span = match tasks {
             [insert] => of_one(&insert.task),
             _ => tracing::debug_span!(
@@ -50,27 +56,34 @@ impl AddSpan {
                 insert.task.trace = Some(trace.clone());
             }
         }
-        Self(span)
+        if let ([insert], true) = (&*tasks, is_named) {
+            span.record("messaging.message.id", display(insert.task.id));
+        }
+        Self { span, is_named }
     }
 
     /// Records the answer.
     pub(crate) fn answered(&mut self, answer: &Result<Vec<Inserted>, AddError>) {
-        if self.0.is_disabled() {
+        if self.span.is_disabled() {
             return;
         }
         match answer {
             Ok(inserted) => {
-                if let [Inserted { id, kind: InsertedAs::Duplicate, .. }] = inserted[..] {
-                    self.0.record("taskflow.duplicate", true);
-                    self.0.record("messaging.message.id", display(id));
+                if let [Inserted { id, kind, .. }] = &inserted[..] {
+                    if *kind == InsertedAs::Duplicate {
+                        self.span.record("taskflow.duplicate", true);
+                    }
+                    if !self.is_named {
+                        self.span.record("messaging.message.id", display(id));
+                    }
                 }
             }
             Err(error) => {
-                self.0.record("error.type", reason(error));
-                self.0.in_scope(|| tracing::debug!(target: "taskflow", %error, "the add was refused"));
+                self.span.record("error.type", reason(error));
+                self.span.in_scope(|| tracing::debug!(target: "taskflow", %error, "the add was refused"));
             }
         }
-        self.0 = Span::none();
+        self.span = Span::none();
     }
 }
 
@@ -79,7 +92,7 @@ fn of_one(task: &NewTask) -> Span {
         target: "taskflow", "taskflow.add",
         otel.name = %format_args!("send {}", task.queue), otel.kind = "producer", messaging.system = "taskflow",
         messaging.operation.r#type = "send", messaging.operation.name = "add",
-        messaging.destination.name = %task.queue, messaging.message.id = %task.id, taskflow.task.name = %task.name,
+        messaging.destination.name = %task.queue, messaging.message.id = Empty, taskflow.task.name = %task.name,
         taskflow.duplicate = Empty, error.r#type = Empty,
     )
 }

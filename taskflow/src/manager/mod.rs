@@ -17,6 +17,8 @@ mod queues;
 #[cfg(feature = "testing")]
 mod reach;
 mod reads;
+#[cfg(feature = "encryption")]
+mod rewrap;
 mod schedules;
 #[cfg(feature = "encryption")]
 mod sealed;

@@ -180,7 +180,7 @@ impl TaskManager {
         Ok(added.into_iter().next().expect("the adder accepts no answer that lacks a task"))
     }
 
-    async fn change_schedule(&self, name: &str, change: ScheduleChange) -> Result<bool, Error> {
+    pub(super) async fn change_schedule(&self, name: &str, change: ScheduleChange) -> Result<bool, Error> {
         let core = &self.0.core;
         Ok(core.call("a change of a schedule", core.store.set_schedule(name.to_owned(), change)).await?)
     }

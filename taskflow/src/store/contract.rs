@@ -288,6 +288,16 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// Deletes the records of those of these tasks that have ended, with their logs. Answers how many.
     fn delete(&self, ids: Vec<TaskId>) -> StoreFuture<'_, usize>;
 
+    /// Replaces the arguments of tasks, if they still are what the caller has read. A run that is under way keeps those that
+    /// it was given. Each task occurs once. Answers for each, in order,
+    /// whether its task was there with these arguments.
+    ///
+    /// The default implementation answers [`StoreErrorKind::Unsupported`]; only
+    /// [`rewrap`](crate::TaskManager#method.rewrap) needs this call.
+    fn replace_args(&self, _replacements: Arc<Vec<ReplaceArgs>>) -> StoreFuture<'_, Vec<bool>> {
+        unsupported(self, "cannot replace arguments")
+    }
+
     /// Pauses or resumes a queue for all processes. It stays so until the next call.
     fn set_paused(&self, queue: String, paused: bool) -> StoreFuture<'_, ()>;
 
@@ -307,7 +317,7 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// The default implementations of this call and of the four below are those of a store without schedules: it knows none,
     /// and answers [`StoreErrorKind::Unsupported`] to a tick or a change.
     fn fire(&self, _fire: Fire) -> StoreFuture<'_, Fired> {
-        unsupported(self, "schedules")
+        unsupported(self, "keeps no schedules")
     }
 
     /// Every schedule that has had a tick handled, is or was paused, has a definition, or is declared, by name.
@@ -335,7 +345,7 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
 
     /// Changes a schedule. Answers whether the store knew the schedule.
     fn set_schedule(&self, _schedule: String, _change: ScheduleChange) -> StoreFuture<'_, bool> {
-        unsupported(self, "schedules")
+        unsupported(self, "keeps no schedules")
     }
 
     /// Deletes up to `limit` records of tasks that ended longer ago than `retention` says for their status, with their
@@ -357,7 +367,7 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// that have expired. The default implementation keeps none and answers [`StoreErrorKind::Unsupported`]; then the
     /// faces of taskflow show no statistics, no audit log and no sessions.
     fn write_documents(&self, _writes: Vec<DocumentWrite>) -> StoreFuture<'_, Vec<Option<u64>>> {
-        unsupported(self, "documents")
+        unsupported(self, "keeps no documents")
     }
 
     /// The documents that match, at most [`Document::MAX_BATCH`](super::Document::MAX_BATCH), in the order of their
@@ -365,14 +375,34 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// that have expired since the last [`prune`](Self::prune), but not on how many others there are. A store may read
     /// a large answer in several steps; then documents that are written meanwhile may be in it or not.
     fn documents(&self, _query: DocumentQuery) -> StoreFuture<'_, Vec<Document>> {
-        unsupported(self, "documents")
+        unsupported(self, "keeps no documents")
     }
 }
 
 /// The answer of a store that does not keep these.
-fn unsupported<'a, T: Send + 'a>(store: &(impl Store + ?Sized), what: &str) -> StoreFuture<'a, T> {
-    let message = format!("the store {} keeps no {what}", store.location());
+fn unsupported<'a, T: Send + 'a>(store: &(impl Store + ?Sized), fact: &str) -> StoreFuture<'a, T> {
+    let message = format!("the store {} {fact}", store.location());
     Box::pin(std::future::ready(Err(StoreError::new(StoreErrorKind::Unsupported, message))))
+}
+
+/// Arguments to store instead of others.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ReplaceArgs {
+    /// The task.
+    pub id: TaskId,
+    /// The arguments that are stored, as the store answered them.
+    pub from: Arc<str>,
+    /// The arguments to store, as JSON.
+    pub to: Arc<str>,
+}
+
+impl ReplaceArgs {
+    /// Stores `to` for that task, if `from` is stored.
+    #[must_use]
+    pub fn new(id: TaskId, from: impl Into<Arc<str>>, to: impl Into<Arc<str>>) -> Self {
+        Self { id, from: from.into(), to: to.into() }
+    }
 }
 
 /// The state of a queue that applies to all processes.

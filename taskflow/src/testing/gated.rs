@@ -16,8 +16,8 @@ use crate::model::{
 use crate::store::{
     Capabilities, Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, FinishKind, Finished, Fire,
     Fired, HintStream, HoldOutcome, InsertBatch, Inserted, InsertedAs, MemoryStore, QueueState, Recovered,
-    Refusal, Release, Renewal, Renewed, Report, Retention, RunRef, ScheduleChange, ScheduleChanges,
-    ScheduleState, Start, Store, StoreFuture, TaskEnd,
+    Refusal, Release, Renewal, Renewed, ReplaceArgs, Report, Retention, RunRef, ScheduleChange,
+    ScheduleChanges, ScheduleState, Start, Store, StoreFuture, TaskEnd,
 };
 
 /// When tasks run.
@@ -272,6 +272,7 @@ impl Store for GatedStore {
         cancel_by_run_key(run_key: String) -> Vec<TaskId>;
         retry(ids: Vec<TaskId>) -> Vec<Result<(), Error>>;
         delete(ids: Vec<TaskId>) -> usize;
+        replace_args(replacements: Arc<Vec<ReplaceArgs>>) -> Vec<bool>;
         set_paused(queue: String, paused: bool) -> ();
         fire(fire: Fire) -> Fired;
         schedules() -> Vec<ScheduleState>;

@@ -47,8 +47,8 @@ impl Sample {
         Self { name, value: count as f64 / took.as_secs_f64(), meaning: Meaning::PerSecond }
     }
 
-    pub(super) fn micros(name: &'static str, took: Duration, calls: u32) -> Self {
-        Self { name, value: took.as_secs_f64() * 1e6 / f64::from(calls), meaning: Meaning::Micros }
+    pub(super) fn micros(name: &'static str, took: Duration, calls: u64) -> Self {
+        Self { name, value: took.as_secs_f64() * 1e6 / calls as f64, meaning: Meaning::Micros }
     }
 }
 

@@ -9,24 +9,23 @@ use super::figure::Sample;
 use super::options::Load;
 use super::ours::Ours;
 use super::queue::Queue;
-use super::scenario::{
-    LATENCY_SAMPLES, add_concurrently, add_in_bulk, drain, finished, parts, starts, timed,
-};
+use super::scenario::{add_concurrently, add_in_bulk, drain, finished, parts, starts, timed};
 use super::work::RUNS;
 
 /// Reads of each kind. A page is 100 records.
-const READS: u32 = 200;
+const READS: u64 = 200;
 
 /// Adds, reads and runs tasks on a store with any content. Returns the store, open for adds.
 pub(super) async fn measure(ours: Ours, load: &Load) -> Result<(Ours, Vec<Sample>)> {
     let adding = timed(add_concurrently(&ours, load.callers, 0..load.tasks)).await?;
+    let reads = READS.min(load.samples);
     let since = Instant::now();
-    for _ in 0..READS {
+    for _ in 0..reads {
         ours.manager().counts().await?;
     }
     let counts = since.elapsed();
     let since = Instant::now();
-    for _ in 0..READS {
+    for _ in 0..reads {
         ours.manager().list(TaskFilter::new()).await?;
     }
     let lists = since.elapsed();
@@ -35,8 +34,8 @@ pub(super) async fn measure(ours: Ours, load: &Load) -> Result<(Ours, Vec<Sample
     let samples = vec![
         Sample::rate("history/add", load.tasks, adding),
         Sample::rate("history/claim", load.tasks, draining),
-        Sample::micros("history/counts", counts, READS),
-        Sample::micros("history/list", lists, READS),
+        Sample::micros("history/counts", counts, reads),
+        Sample::micros("history/list", lists, reads),
     ];
     Ok((ours.reopen().await?, samples))
 }
@@ -52,11 +51,11 @@ pub(super) async fn claim_beside_later(ours: Ours, load: &Load, later: u64) -> R
 }
 
 /// Measures how soon tasks start while all ended tasks are being deleted.
-pub(super) async fn start_while_pruned(ours: Ours) -> Result<Vec<Sample>> {
+pub(super) async fn start_while_pruned(ours: Ours, load: &Load) -> Result<Vec<Sample>> {
     let ours = ours.prune().await?;
     let mut micros = Vec::new();
     loop {
-        micros.extend(starts(&ours, LATENCY_SAMPLES).await?);
+        micros.extend(starts(&ours, load.samples).await?);
         // The old tasks have been deleted; only tasks of this measurement are left.
         if ours.manager().counts().await?.total() <= micros.len() as u64 {
             break;

@@ -229,7 +229,7 @@ impl<B: Backend> Bench<'_, B> {
             ours.close().await?;
             self.backend.remove().await?;
         }
-        empty.push(history::start_while_pruned(self.ours().await?).await?);
+        empty.push(history::start_while_pruned(self.ours().await?, load).await?);
         self.backend.remove().await?;
         let mut ours = history::fill(self.ours().await?, load.history.min(self.backend.keeps())).await?;
         for _ in 0..self.options.runs {
@@ -238,7 +238,7 @@ impl<B: Backend> Bench<'_, B> {
             full.push(samples);
             self.progress.inc(1);
         }
-        full.push(history::start_while_pruned(ours).await?);
+        full.push(history::start_while_pruned(ours, load).await?);
         self.backend.remove().await?;
         Ok(figures(Scenario::History.name(), "empty store", &full, &empty))
     }

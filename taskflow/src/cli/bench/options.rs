@@ -56,6 +56,9 @@ pub(crate) struct Load {
     /// `watched`: number of open tabs of the dashboard
     #[arg(long, default_value_t = 10, value_parser = at_least_one())]
     pub(super) tabs: u64,
+    /// At most how often one length of time is measured: the start of a task, a read, a page
+    #[arg(long, default_value_t = 400, value_parser = at_least_one())]
+    pub(super) samples: u64,
 }
 
 impl Load {

@@ -32,12 +32,13 @@ pub(super) struct Settings {
     pub(super) waiting: u64,
     pub(super) connections: u64,
     pub(super) tabs: u64,
+    pub(super) samples: u64,
 }
 
 impl Settings {
     pub(super) fn of(options: &Options) -> Self {
-        let Load { tasks, callers, slots, history, waiting, connections, tabs } = options.load;
-        Self { runs: options.runs, tasks, callers, slots, history, waiting, connections, tabs }
+        let Load { tasks, callers, slots, history, waiting, connections, tabs, samples } = options.load;
+        Self { runs: options.runs, tasks, callers, slots, history, waiting, connections, tabs, samples }
     }
 }
 

@@ -18,9 +18,6 @@ pub(super) const BULK: u64 = 500;
 /// The time between two adds of `latency`.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// The most samples of `latency`: more would take longer and not improve the result.
-pub(super) const LATENCY_SAMPLES: u64 = 400;
-
 /// Measures one scenario once, on an empty queue.
 pub(super) async fn measure<Q: Queue>(queue: Q, scenario: Scenario, load: &Load) -> Result<Vec<Sample>> {
     let tasks = load.tasks;
@@ -58,7 +55,7 @@ pub(super) async fn measure<Q: Queue>(queue: Q, scenario: Scenario, load: &Load)
             Ok(vec![Sample::rate(scenario.name(), tasks, took)])
         }
         Scenario::DrainFailing => drain_failing(queue, load, 1).await,
-        Scenario::Latency => latency(queue, tasks.min(LATENCY_SAMPLES)).await,
+        Scenario::Latency => latency(queue, tasks.min(load.samples)).await,
         Scenario::DrainAwaited
         | Scenario::History
         | Scenario::Memory

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
-use taskflow::crypt::Key;
+use taskflow::crypt::{Encrypt, Key, Keyring};
 use taskflow::{TaskFilter, TaskStatus};
 
-use crate::cli::failure::Result;
-use crate::cli::options::Global;
-use crate::cli::output::words::number;
+use crate::cli::failure::{Failure, Result};
+use crate::cli::options::{Acting, Global};
+use crate::cli::output::words::{counted, number};
 use crate::cli::output::{Cell, Column, Table};
 use crate::cli::select;
 use crate::cli::session::Session;
@@ -29,6 +29,27 @@ pub(in crate::cli) struct Options {
 enum Verb {
     /// How many tasks and schedules are sealed with each key. It reads every matching record, and needs no key
     Use(UseOptions),
+    /// Seal the arguments of tasks that may still run, and of schedules, with another key
+    #[command(after_help = "\
+Keys are read from environment variables, so that no other user of the machine sees them.
+
+Example: taskflow keys rewrap --key TASKFLOW_KEY_2026 --also TASKFLOW_KEY_2025 status:pending")]
+    Rewrap(RewrapOptions),
+}
+
+#[derive(Args, Clone, Debug)]
+struct RewrapOptions {
+    /// Words that all must match: `status:pending queue:mail`; without any, every task that has not succeeded and every schedule
+    #[arg(value_name = "FILTER")]
+    words: Vec<String>,
+    /// The environment variable with the key to seal with
+    #[arg(long, value_name = "VARIABLE")]
+    key: String,
+    /// An environment variable with a key to replace; may be repeated
+    #[arg(long, value_name = "VARIABLE", required = true)]
+    also: Vec<String>,
+    #[command(flatten)]
+    acting: Acting,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -55,8 +76,53 @@ pub(in crate::cli) fn keygen(global: &Global) -> Result<()> {
 }
 
 pub(in crate::cli) async fn run(global: &Global, options: &Options) -> Result<()> {
-    let Verb::Use(options) = &options.verb;
-    used(global, options).await
+    match &options.verb {
+        Verb::Use(options) => used(global, options).await,
+        Verb::Rewrap(options) => rewrap(global, options).await,
+    }
+}
+
+async fn rewrap(global: &Global, options: &RewrapOptions) -> Result<()> {
+    let read = |variable: &String| {
+        Key::from_env(variable).map_err(|error| {
+            Failure::usage(error.to_string())
+                .hint("`--key` and `--also` take the names of environment variables")
+        })
+    };
+    let mut keys = Keyring::new(read(&options.key)?);
+    for variable in &options.also {
+        keys = keys.also(read(variable)?);
+    }
+    let session = Session::act_with(global, &options.acting, |it| it.encrypt(Encrypt::new(keys))).await?;
+    let is_all = options.words.is_empty();
+    let filter = match is_all {
+        true => TaskFilter::all(),
+        false => select::filter(&session, &options.words).await?,
+    };
+    let done = session.console.rewrap(&session.by, filter, is_all).await?;
+    session.end().await;
+    if session.out.is_json() {
+        session.out.json(&done)?;
+    } else {
+        let missed = match done.missed {
+            0 => String::new(),
+            missed => format!(", {} changed meanwhile: run it again", number(missed)),
+        };
+        session.out.line(&format!(
+            "{} sealed anew, {} left as they were{missed}",
+            number(done.sealed),
+            number(done.unchanged)
+        ))?;
+    }
+    if done.refused == 0 {
+        return Ok(());
+    }
+    let why = done.errors.join("; ");
+    let mut failure = Failure::failed(format!("{} cannot be opened: {why}", counted(done.refused, "value")));
+    if done.errors.iter().any(|error| error.contains("key ring")) {
+        failure = failure.hint("name the variable of that key with `--also`");
+    }
+    Err(failure)
 }
 
 /// What one key seals.

@@ -170,6 +170,18 @@ impl Definition {
         sealed::key_of(self.args.get())
     }
 
+    /// Its arguments, sealed or not.
+    #[cfg(feature = "encryption")]
+    pub(crate) fn args(&self) -> &str {
+        self.args.get()
+    }
+
+    /// The same definition with these arguments, which are JSON.
+    #[cfg(feature = "encryption")]
+    pub(crate) fn with_args(self, args: String) -> Self {
+        Self { args: RawValue::from_string(args).expect("sealed arguments are JSON"), ..self }
+    }
+
     pub(crate) fn text(&self) -> String {
         serde_json::to_string(self).expect("words, numbers and JSON can be written as JSON")
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::state::Tables;
 use super::task::Stage;
 use crate::model::{CancelOutcome, Error, QueueConfig, TaskId, time};
-use crate::store::{Retention, transition};
+use crate::store::{ReplaceArgs, Retention, transition};
 
 impl Tables {
     pub(super) fn cancel(&mut self, ids: &[TaskId], reason: &str) -> Vec<CancelOutcome> {
@@ -52,6 +52,14 @@ impl Tables {
             }
         }
         deleted
+    }
+
+    pub(super) fn replace_args(&mut self, replacements: &[ReplaceArgs]) -> Vec<bool> {
+        let replace = |it: &ReplaceArgs| {
+            let task = self.tasks.get_mut(&it.id).filter(|task| task.args == it.from);
+            task.map(|task| task.args = Arc::clone(&it.to)).is_some()
+        };
+        replacements.iter().map(replace).collect()
     }
 
     pub(super) fn set_paused(&mut self, queue: &str, paused: bool) {

@@ -15,8 +15,8 @@ use crate::model::{
 use crate::seam::Seam;
 use crate::store::{
     Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired, Hint, HintStream,
-    InsertBatch, Inserted, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention,
-    RunRef, ScheduleChange, ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd, document,
+    InsertBatch, Inserted, QueueState, Recovered, Refusal, Release, Renewal, Renewed, ReplaceArgs, Report,
+    Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd, document,
 };
 
 /// A store in this process's memory, for tests and work that may be lost. Its tasks are lost when the process ends.
@@ -280,6 +280,10 @@ impl Store for MemoryStore {
 
     fn delete(&self, ids: Vec<TaskId>) -> StoreFuture<'_, usize> {
         self.write(move |state| (state.delete(&ids), false))
+    }
+
+    fn replace_args(&self, replacements: Arc<Vec<ReplaceArgs>>) -> StoreFuture<'_, Vec<bool>> {
+        self.write(move |state| (state.replace_args(&replacements), false))
     }
 
     fn set_paused(&self, queue: String, paused: bool) -> StoreFuture<'_, ()> {

@@ -1,6 +1,6 @@
 //! What an operator asks for: cancel, retry, delete.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::Row;
 use uuid::Uuid;
@@ -14,16 +14,24 @@ use super::session::Session;
 use super::sql::{moment, total};
 use super::task_row::WITH_RUN_KEY;
 use super::unit_of_work::UnitOfWork;
-use super::value::{escape_nul, unescape_nul};
+use super::value::{escape_json, escape_nul, unescape_nul};
 use crate::model::{CancelOutcome, Error, TaskId};
 use crate::store::row_state::RowState;
-use crate::store::{Retention, codec, transition};
+use crate::store::{ReplaceArgs, Retention, codec, transition};
 
 const DELETE: &str = "
 DELETE FROM taskflow_tasks WHERE id = ANY (ARRAY(
     SELECT id FROM taskflow_tasks WHERE id = ANY($1::uuid[]) AND state >= 4 ORDER BY id FOR UPDATE
 ))
 RETURNING id, queue, state";
+
+/// Locks the rows in one order, as all statements on several tasks do.
+const REPLACE_ARGS: &str = "
+UPDATE taskflow_tasks t SET args = r.new
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS r (id, old, new)
+WHERE t.id = ANY (ARRAY(SELECT id FROM taskflow_tasks WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE))
+  AND t.id = r.id AND t.args = r.old
+RETURNING t.id";
 
 /// Reads each final state by itself, because each is one range of the index.
 const DELETE_OLD: &str = concat!(
@@ -176,6 +184,25 @@ pub(super) async fn delete(session: &mut Session<'_>, ids: &[TaskId]) -> Result<
     session.begin().await?;
     let ids: Vec<Uuid> = ids.iter().copied().map(Uuid::from).collect();
     forget(session, session.query(DELETE).bind(ids)).await
+}
+
+pub(super) async fn replace_args(
+    session: &mut Session<'_>,
+    replacements: &[ReplaceArgs],
+) -> Result<Vec<bool>, Fault> {
+    if replacements.is_empty() {
+        return Ok(Vec::new());
+    }
+    session.begin().await?;
+    let each = || replacements.iter();
+    let query = session
+        .query(REPLACE_ARGS)
+        .bind(each().map(|it| Uuid::from(it.id)).collect::<Vec<_>>())
+        .bind(each().map(|it| escape_json(&it.from)).collect::<Vec<_>>())
+        .bind(each().map(|it| escape_json(&it.to)).collect::<Vec<_>>());
+    let replaced =
+        session.all(query).await?.iter().map(|row| row.try_get(0)).collect::<Result<HashSet<Uuid>, _>>()?;
+    Ok(each().map(|it| replaced.contains(&Uuid::from(it.id))).collect())
 }
 
 /// Deletes the rows of a statement, together with their attempts and log lines.

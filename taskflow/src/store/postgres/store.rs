@@ -24,8 +24,9 @@ use crate::model::{
 };
 use crate::store::{
     Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired, HintStream,
-    InsertBatch, Inserted, LivenessStream, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report,
-    Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd, document,
+    InsertBatch, Inserted, LivenessStream, QueueState, Recovered, Refusal, Release, Renewal, Renewed,
+    ReplaceArgs, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, Store,
+    StoreFuture, TaskEnd, document,
 };
 
 /// A store in a PostgreSQL database, version 13 or later.
@@ -358,6 +359,10 @@ impl Store for PostgresStore {
 
     fn delete(&self, ids: Vec<TaskId>) -> StoreFuture<'_, usize> {
         call!(self, Write, ids => control::delete)
+    }
+
+    fn replace_args(&self, replacements: Arc<Vec<ReplaceArgs>>) -> StoreFuture<'_, Vec<bool>> {
+        call!(self, Write, replacements => control::replace_args)
     }
 
     fn set_paused(&self, queue: String, paused: bool) -> StoreFuture<'_, ()> {

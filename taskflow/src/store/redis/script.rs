@@ -120,6 +120,8 @@ pub(super) static LOGS: Script = script!(reads: "logs_main");
 pub(super) static FIND: Script = script!(reads: "find_main");
 pub(super) static INSTANCES: Script = script!(reads: "instances_main");
 pub(super) static DELETE: Script = script!(writes: "concurrency_groups", "task_rows", "delete_main");
+pub(super) static REPLACE_ARGS: Script =
+    script!(writes: "concurrency_groups", "task_rows", "replace_args_main");
 pub(super) static PAUSE: Script = script!(writes: "pause_main");
 pub(super) static SET_QUEUE: Script = script!(writes: "set_queue_main");
 pub(super) static QUEUE_CONFIG: Script = script!(reads: "queue_config_main");
@@ -329,6 +331,7 @@ mod tests {
             &FIND,
             &INSTANCES,
             &DELETE,
+            &REPLACE_ARGS,
             &PAUSE,
             &SET_QUEUE,
             &QUEUE_CONFIG,

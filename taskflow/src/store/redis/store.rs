@@ -21,8 +21,8 @@ use crate::store::suspects::Suspects;
 use crate::store::{
     Capabilities, Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired,
     HintStream, InsertBatch, Inserted, LivenessStream, QueueState, Recovered, Refusal, Release, Renewal,
-    Renewed, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, Store, StoreFuture,
-    TaskEnd, document,
+    Renewed, ReplaceArgs, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, Store,
+    StoreFuture, TaskEnd, document,
 };
 
 /// A store on a Redis server, version 7 or later, or Valkey.
@@ -360,6 +360,17 @@ impl Store for RedisStore {
             }
             let deleted = self.shared.ask(&call).await?.number()?;
             Ok(usize::try_from(deleted).unwrap_or(0))
+        })
+    }
+
+    fn replace_args(&self, replacements: Arc<Vec<ReplaceArgs>>) -> StoreFuture<'_, Vec<bool>> {
+        Box::pin(async move {
+            let mut call = self.shared.quiet(&script::REPLACE_ARGS);
+            for ReplaceArgs { id, from, to } in &*replacements {
+                call.arg(id.as_bytes()).arg(&**from).arg(&**to);
+            }
+            let replaced = self.shared.ask(&call).await?.bytes()?;
+            Ok(replaced.iter().map(|byte| *byte == b'1').collect())
         })
     }
 

@@ -5,9 +5,11 @@ use super::task_row::TaskRow;
 use super::transaction::Transaction;
 use super::unique_keys::{self, KeyKind};
 use crate::model::{CancelOutcome, Error, TaskId};
-use crate::store::transition;
+use crate::store::{ReplaceArgs, transition};
 
 const RETRIED: &str = "SELECT name, idempotency_key, policy FROM taskflow_tasks WHERE seq = ?1";
+
+const REPLACE_ARGS: &str = "UPDATE taskflow_tasks SET args = ?3 WHERE seq = ?1 AND args = ?2";
 
 const DELETE: &str = "DELETE FROM taskflow_tasks WHERE seq = ?1";
 const DELETE_ATTEMPTS: &str = "DELETE FROM taskflow_attempts WHERE task = ?1";
@@ -73,6 +75,23 @@ pub(super) fn delete(tx: &mut Transaction<'_, '_>, ids: &[TaskId]) -> rusqlite::
         }
     }
     Ok(deleted)
+}
+
+pub(super) fn replace_args(
+    tx: &mut Transaction<'_, '_>,
+    replacements: &[ReplaceArgs],
+) -> rusqlite::Result<Vec<bool>> {
+    let mut replaced = Vec::with_capacity(replacements.len());
+    for ReplaceArgs { id, from, to } in replacements {
+        let row = tx.row(*id)?;
+        let changed = match &row {
+            Some(row) => tx.sql.execute(REPLACE_ARGS, (row.seq, &**from, &**to))?,
+            None => 0,
+        };
+        tx.counts.bytes += if changed > 0 { to.len() } else { 0 };
+        replaced.push(changed > 0);
+    }
+    Ok(replaced)
 }
 
 /// Deletes the row of an ended task, with its attempts, logs and keys.

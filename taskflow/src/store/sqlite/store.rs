@@ -23,8 +23,9 @@ use crate::model::{
 };
 use crate::store::{
     Capabilities, Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired, Hint,
-    HintStream, InsertBatch, Inserted, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report,
-    Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd, document,
+    HintStream, InsertBatch, Inserted, QueueState, Recovered, Refusal, Release, Renewal, Renewed,
+    ReplaceArgs, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, Store,
+    StoreFuture, TaskEnd, document,
 };
 
 /// A store in one SQLite file.
@@ -378,6 +379,10 @@ impl Store for SqliteStore {
 
     fn delete(&self, ids: Vec<TaskId>) -> StoreFuture<'_, usize> {
         self.write(move |tx| control::delete(tx, &ids))
+    }
+
+    fn replace_args(&self, replacements: Arc<Vec<ReplaceArgs>>) -> StoreFuture<'_, Vec<bool>> {
+        self.write(move |tx| control::replace_args(tx, &replacements))
     }
 
     fn set_paused(&self, queue: String, paused: bool) -> StoreFuture<'_, ()> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{AttemptOutcome, CancelOutcome, Error, TaskFilter, TaskId, TaskStatus, When};
-use crate::store::{Finished, Hint, HoldOutcome, Retention};
+use crate::store::{Finished, Hint, HoldOutcome, ReplaceArgs, Retention};
 use futures_util::StreamExt;
 
 use super::lab::*;
@@ -29,6 +29,50 @@ pub(crate) async fn a_cancel_answers_by_what_it_found(lab: Lab) {
     assert_eq!(lab.get(ended).await.error.as_deref(), Some("the end"), "untouched");
     assert!(!lab.release(hold, HoldOutcome::Run).await);
     assert!(lab.claim(10).await.is_empty());
+    lab.assert_counts_are_true().await;
+}
+
+pub(crate) async fn arguments_are_replaced_if_they_still_are_what_was_read(lab: Lab) {
+    let (short, long): (Arc<str>, Arc<str>) =
+        (r#"{"n":1}"#.into(), format!(r#"{{"n":"{}"}}"#, "ü".repeat(900)).into());
+    let with_args =
+        |name: &'static str, args: &Arc<str>| with(task(name), |task| task.args = Ok(Arc::clone(args)));
+    let tagged = with(with_args("alpha", &short), |task| {
+        task.tags.extend([("tenant".to_owned(), "a".to_owned()), (String::from("k"), "ü\"".to_owned())]);
+    });
+    let waits = lab.add(tagged).await;
+    let later = lab.add(with(with_args("alpha", &long), |task| task.when = When::In(LONG))).await;
+    let hold = lab.hold(with_args("alpha", &short)).await;
+    let run = lab.run(with(with_attempts("beta", 2), |task| task.args = Ok(Arc::clone(&short)))).await;
+    let ended = lab.ended(with_args("alpha", &short), TaskStatus::Failed).await;
+    let before = lab.get(waits).await;
+
+    let replace = async |items: Vec<(TaskId, &Arc<str>, &Arc<str>)>| {
+        let items = items.into_iter().map(|(id, from, to)| ReplaceArgs::new(id, &**from, &**to)).collect();
+        lab.store.replace_args(Arc::new(items)).await.unwrap()
+    };
+    assert!(replace(Vec::new()).await.is_empty());
+    let items = vec![
+        (ended, &short, &long),
+        (TaskId::new(), &short, &long),
+        (run.id, &short, &long),
+        (later, &long, &short),
+        (hold.id, &long, &short),
+        (waits, &short, &long),
+    ];
+    assert_eq!(replace(items).await, [true, false, true, true, false, true]);
+    for (id, args) in [(ended, &long), (run.id, &long), (later, &short), (hold.id, &short), (waits, &long)] {
+        assert_eq!(lab.get(id).await.args.get(), &**args);
+    }
+    let after = lab.get(waits).await;
+    assert_eq!((after.tags, after.priority, after.status), (before.tags, before.priority, before.status));
+    assert_eq!(replace(vec![(waits, &short, &long)]).await, [false], "they have been replaced");
+    assert_eq!(replace(vec![(waits, &long, &short)]).await, [true]);
+
+    let claimed = only(lab.claim(10).await);
+    assert_eq!((claimed.run.id, &*claimed.args), (waits, &*short));
+    lab.finish(run, retry(Duration::ZERO)).await;
+    assert_eq!(only(lab.claim(10).await).args, long, "the next attempt gets the new arguments");
     lab.assert_counts_are_true().await;
 }
 

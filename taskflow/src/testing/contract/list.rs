@@ -136,6 +136,8 @@ macro_rules! __store_contract_cases {
                 queue_infos: a_configuration_is_replaced_only_if_it_is_the_expected_one;
                 queue_infos: queues_tell_what_waits_for_how_long_and_what_ended_lately;
 
+                controls: arguments_are_replaced_if_they_still_are_what_was_read;
+
                 expiry: a_task_that_has_expired_is_never_started;
                 expiry: a_manual_retry_forgets_an_expiry_that_has_passed;
                 expiry: a_replacement_brings_its_expiry_and_its_key;

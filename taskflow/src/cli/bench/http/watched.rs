@@ -32,9 +32,10 @@ pub(in crate::cli::bench) async fn measure(
     let adding = client::ask(server.address, "/", load.connections, load.tasks).await?;
     finished(&ours).await?;
     RUNS.check()?;
-    let page = client::open_repeatedly(server.address, "/admin/tasks?status=success", PAGES).await?;
+    let pages = PAGES.min(load.samples);
+    let page = client::open_repeatedly(server.address, "/admin/tasks?status=success", pages).await?;
     // Hardly a task has this argument: a page looks at as many tasks as it may.
-    let search = client::open_repeatedly(server.address, "/admin/tasks?arg.email=nobody", PAGES).await?;
+    let search = client::open_repeatedly(server.address, "/admin/tasks?arg.email=nobody", pages).await?;
     tabs.check()?;
     drop((tabs, server));
     let mut samples = vec![Sample::rate("watched/drain", load.tasks, draining)];

@@ -11,11 +11,7 @@ local function without_args(id, task)
   else
     head = sub(task, 1, body_at - 1)
   end
-  local _, tags, args_at = unpack_bytes('<I4c0I4', body, at)
-  for _ = 1, 2 * tags do
-    _, args_at = unpack_bytes('<I4c0', body, args_at)
-  end
-  return head .. sub(body, at, args_at - 1) .. 'null'
+  return head .. sub(body, at, args_of(body, at) - 1) .. 'null'
 end
 
 local ids = {}

@@ -271,3 +271,12 @@ local function as_it_is(id, blob)
   local is_whole, whole = pcall(with_body, id, blob)
   return is_whole and whole or blob
 end
+
+-- Where the arguments begin in a body that begins at `at`: behind its policy and its tags.
+local function args_of(body, at)
+  local _, tags, args_at = unpack_bytes('<I4c0I4', body, at or 1)
+  for _ = 1, 2 * tags do
+    _, args_at = unpack_bytes('<I4c0', body, args_at)
+  end
+  return args_at
+end
