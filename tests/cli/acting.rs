@@ -6,7 +6,7 @@ use taskflow::{TaskId, TaskStatus};
 
 use crate::command::{Ran, aside, run, table, taskflow};
 use crate::shop::{BY_SCHEDULE, Shop, places};
-use crate::support::{Place, ends, eventually, reaches, record, soon};
+use crate::support::{ends, eventually, reaches, record, soon};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_is_retried_cancelled_and_deleted_by_its_id() {
@@ -109,37 +109,39 @@ async fn many_are_retried_by_a_filter_after_a_preview() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ctrl_c_stops_an_act_on_many_tasks_and_it_can_be_gone_on_with() {
-    let shop = Shop::open(Place::sqlite()).await;
-    shop.tasks.pause_queue("slow").await.unwrap();
-    let later = (0..4000).map(|customer| crate::shop::new_import(&shop.tasks, customer));
-    soon(shop.tasks.add_all(later)).await.unwrap();
-    let url = shop.url();
-    let child = taskflow(&url)
-        .args(["cancel", "name:import", "--yes", "--table"])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let begun = || async { soon(shop.tasks.counts()).await.unwrap().cancelled > 0 };
-    eventually("it has begun", || async { begun().await.then_some(()) }).await;
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    let ran = aside(move || Ran::of(&["cancel"], child.wait_with_output().unwrap())).await;
-    let left = soon(shop.tasks.counts()).await.unwrap().pending;
-    assert!(left > 0, "it had ended before it was stopped: {ran:?}");
-    let ran = ran.exits(1).says("stopped after").says("taskflow operations resume");
-    let id = ran
-        .err
-        .lines()
-        .find_map(|line| line.split("resume ").nth(1))
-        .unwrap()
-        .split('`')
-        .next()
-        .unwrap()
-        .to_owned();
-    aside(move || run(&url, &["operations", "resume", &id, "--yes"]).exits(0)).await;
-    assert_eq!(soon(shop.tasks.counts()).await.unwrap().pending, 0);
-    shop.close().await;
+    for place in places() {
+        let shop = Shop::open(place).await;
+        shop.tasks.pause_queue("slow").await.unwrap();
+        let later = (0..2000).map(|customer| crate::shop::new_import(&shop.tasks, customer));
+        soon(shop.tasks.add_all(later)).await.unwrap();
+        let url = shop.url();
+        let child = taskflow(&url)
+            .args(["cancel", "name:import", "--yes", "--table"])
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let begun = || async { soon(shop.tasks.counts()).await.unwrap().cancelled > 0 };
+        eventually("it has begun", || async { begun().await.then_some(()) }).await;
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        let ran = aside(move || Ran::of(&["cancel"], child.wait_with_output().unwrap())).await;
+        let left = soon(shop.tasks.counts()).await.unwrap().pending;
+        assert!(left > 0, "it had ended before it was stopped: {ran:?}");
+        let ran = ran.exits(1).says("stopped after").says("taskflow operations resume");
+        let id = ran
+            .err
+            .lines()
+            .find_map(|line| line.split("resume ").nth(1))
+            .unwrap()
+            .split('`')
+            .next()
+            .unwrap()
+            .to_owned();
+        aside(move || run(&url, &["operations", "resume", &id, "--yes"]).exits(0)).await;
+        assert_eq!(soon(shop.tasks.counts()).await.unwrap().pending, 0);
+        shop.close().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -114,21 +114,23 @@ async fn programs_get_json_of_every_verb_that_looks() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_is_shown_with_its_attempts_arguments_and_log() {
-    let shop = Shop::open(crate::support::Place::sqlite()).await;
-    let id = shop.failed_mail("a@example.com").await.to_string();
-    let url = shop.url();
-    aside(move || {
-        let shown = table(&url, &["show", &id]).exits(0);
-        insta::assert_snapshot!("show", shown.settled());
-        // A pipe gets a fact a line.
-        let facts = run(&url, &["show", &id]).exits(0).prints(&format!("id\t{id}\n"));
-        assert!(facts.out.contains("error\tconnection refused by smtp.example.com:587\n"), "{facts:?}");
-        run(&url, &["show", &id[..18].to_uppercase()]).exits(0).prints(&id);
-        run(&url, &["show", &id.replace('-', "")]).exits(0).prints(&id);
-        insta::assert_snapshot!("logs", table(&url, &["logs", &id]).exits(0).settled());
-    })
-    .await;
-    shop.close().await;
+    for place in places() {
+        let shop = Shop::open(place).await;
+        let id = shop.failed_mail("a@example.com").await.to_string();
+        let url = shop.url();
+        aside(move || {
+            let shown = table(&url, &["show", &id]).exits(0);
+            insta::assert_snapshot!("show", shown.settled());
+            // A pipe gets a fact a line.
+            let facts = run(&url, &["show", &id]).exits(0).prints(&format!("id\t{id}\n"));
+            assert!(facts.out.contains("error\tconnection refused by smtp.example.com:587\n"), "{facts:?}");
+            run(&url, &["show", &id[..18].to_uppercase()]).exits(0).prints(&id);
+            run(&url, &["show", &id.replace('-', "")]).exits(0).prints(&id);
+            insta::assert_snapshot!("logs", table(&url, &["logs", &id]).exits(0).settled());
+        })
+        .await;
+        shop.close().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -203,6 +205,53 @@ async fn who_looks_is_not_seen_and_changes_nothing() {
         child.kill().unwrap();
         child.wait().unwrap();
         reaches(&shop.tasks, id, TaskStatus::Running).await;
+        shop.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_word_of_a_filter_selects() {
+    for place in places() {
+        let shop = filled(place).await;
+        let url = shop.url();
+        aside(move || {
+            let cases: [(&[&str], u64); 27] = [
+                (&[], 5),
+                (&["all:true"], 5),
+                (&["status:failed"], 2),
+                (&["status:failed,success"], 3),
+                (&["status:failed", "status:success"], 3),
+                (&["phase:scheduled"], 1),
+                (&["phase:running"], 1),
+                (&["phase:ended"], 3),
+                (&["name:greet"], 1),
+                (&["mail"], 2),
+                (&["queue:slow"], 2),
+                (&["queue:slow", "status:running"], 1),
+                (&["error:connection refused"], 2),
+                (&["error:'connection refused'"], 0),
+                (&["error:refused by smtp"], 2),
+                (&["error:\"refused by smtp\""], 2),
+                (&["key:none"], 0),
+                (&["source:manager"], 5),
+                (&["source:schedule"], 0),
+                (&["since:6h"], 5),
+                (&["created_after:-1h"], 5),
+                (&["created_before:-1h"], 0),
+                (&["finished_after:2020-01-01"], 3),
+                (&["finished_before:2020-01-01"], 0),
+                (&["tag.plan:pro"], 2),
+                (&["arg.customer:43"], 1),
+                (&["arg.to:a@example.com"], 1),
+            ];
+            for (words, number) in cases {
+                let counted = run(&url, &[&["count", "--json"], words].concat()).exits(0).json();
+                assert_eq!(counted["n"], number, "{words:?}");
+                let listed = run(&url, &[&["list", "--ndjson"], words].concat()).exits(0).out;
+                assert_eq!(listed.lines().count() as u64, number, "{words:?}");
+            }
+        })
+        .await;
         shop.close().await;
     }
 }

@@ -157,7 +157,7 @@ async fn a_served_dashboard_acts_without_being_seen() {
 async fn begun(place: Place) -> (Shop, Child) {
     let shop = Shop::open(place).await;
     shop.tasks.pause_queue("slow").await.unwrap();
-    soon(shop.tasks.add_all((0..4000).map(|customer| new_import(&shop.tasks, customer)))).await.unwrap();
+    soon(shop.tasks.add_all((0..2000).map(|customer| new_import(&shop.tasks, customer)))).await.unwrap();
     let child = taskflow(&shop.url())
         .args(["cancel", "name:import", "--yes", "--table"])
         .stdout(Stdio::piped())
@@ -196,7 +196,7 @@ async fn an_operation_of_the_command_is_shown_and_stopped_elsewhere() {
         ran.exits(1).says("stopped after").says("taskflow operations resume");
         let (_, state, acted) = operation(&url).await;
         assert_eq!((state.as_str(), acted), ("stopped", cancelled(&shop.tasks).await));
-        assert!(acted < 4000);
+        assert!(acted < 2000);
         shop.close().await;
     }
 }
@@ -214,10 +214,10 @@ async fn an_operation_of_a_command_that_was_killed_is_broken_off_and_can_be_gone
             (state == "broken_off").then_some(id)
         })
         .await;
-        assert!(cancelled(&shop.tasks).await < 4000, "it had ended before it was killed");
+        assert!(cancelled(&shop.tasks).await < 2000, "it had ended before it was killed");
         let goes_on = url.clone();
         aside(move || run(&goes_on, &["operations", "resume", &id, "--yes"]).exits(0)).await;
-        assert_eq!(cancelled(&shop.tasks).await, 4000);
+        assert_eq!(cancelled(&shop.tasks).await, 2000);
         assert_eq!(operation(&url).await.1, "done");
         shop.close().await;
     };

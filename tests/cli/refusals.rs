@@ -6,56 +6,57 @@ use std::time::{Duration, Instant};
 use taskflow::TaskManager;
 
 use crate::command::{aside, run, run_with, table};
-use crate::shop::Shop;
+use crate::shop::{Shop, places};
 use crate::support::{Gate, Place, eventually, soon};
 use crate::terminal::Disk;
 
-/// A file with one waiting task, which no process has open.
-async fn resting() -> (Place, String) {
-    let place = Place::sqlite();
+/// The id of the one task of a store, which waits and which no process has open.
+async fn resting(place: &Place) -> String {
     let shop = Shop::open(place.clone()).await;
     let id = shop.later(1).await.to_string();
     shop.close().await;
-    (place, id)
+    id
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bad_input_is_answered_with_what_is_valid() {
-    let (place, id) = resting().await;
-    let url = place.url();
-    aside(move || {
-        for (arguments, code, text) in [
-            (&["lits"][..], 2, "'list'"),
-            (&[], 2, "Usage"),
-            (&["list", "stauts:failed"], 2, "did you mean `status`?"),
-            (&["list", "status:faild"], 2, "did you mean `failed`?"),
-            (&["list", "since:yesterday"], 2, "is not a length"),
-            (&["list", "nobody_knows"], 2, "no known task is named like"),
-            (&["list", &id], 2, "taskflow show"),
-            (&["list", "--limit", "0"], 2, "1..=100000"),
-            (&["count", "tag:pro"], 2, "write `tag.<name>`"),
-            (&["show", "0193"], 2, "is not the id of a task"),
-            (&["show", "no-such-thing"], 2, "is not the id of a task"),
-            (&["show", "ffffffff"], 3, "no task whose id begins with"),
-            (&["show", "01937c7a-2f5e-7cc0-8a4f-4d1f0a6b2f10"], 3, "there is no task"),
-            (&["logs", "01937c7a-2f5e-7cc0-8a4f-4d1f0a6b2f10", "-f"], 3, "there is no task"),
-            (&["wait", "01937c7a-2f5e-7cc0-8a4f-4d1f0a6b2f10"], 3, "there is no task"),
-            (&["logs", &id, "--level", "loud"], 2, "`debug`, `info`, `warn` or `error`"),
-            (&["retry", &id], 4, "only a failed, interrupted, cancelled or rejected task"),
-            (&["retry", &id, "status:failed"], 2, "either ids or the words"),
-            (&["stats", "--step", "90s"], 2, "whole number of minutes"),
-            (&["stats", "--range", "0s"], 2, "write `30s`"),
-            (&["status", "--json", "--ndjson"], 2, "cannot be used with"),
-            (&["types", "no_such"], 3, "no process knows the task"),
-            (&["retry", &id, "--reason", &"x".repeat(501)], 2, "at most 500 characters"),
-        ] {
-            let ran = run(&url, arguments).exits(code).says(text);
-            assert_eq!(ran.out, "", "{ran:?}");
-        }
-    })
-    .await;
-    let tasks = soon(place.builder().view()).await.unwrap();
-    assert_eq!(soon(tasks.counts()).await.unwrap().pending, 1);
+    for place in places() {
+        let id = resting(&place).await;
+        let url = place.url();
+        aside(move || {
+            for (arguments, code, text) in [
+                (&["lits"][..], 2, "'list'"),
+                (&[], 2, "Usage"),
+                (&["list", "stauts:failed"], 2, "did you mean `status`?"),
+                (&["list", "status:faild"], 2, "did you mean `failed`?"),
+                (&["list", "since:yesterday"], 2, "is not a length"),
+                (&["list", "nobody_knows"], 2, "no known task is named like"),
+                (&["list", &id], 2, "taskflow show"),
+                (&["list", "--limit", "0"], 2, "1..=100000"),
+                (&["count", "tag:pro"], 2, "write `tag.<name>`"),
+                (&["show", "0193"], 2, "is not the id of a task"),
+                (&["show", "no-such-thing"], 2, "is not the id of a task"),
+                (&["show", "ffffffff"], 3, "no task whose id begins with"),
+                (&["show", "01937c7a-2f5e-7cc0-8a4f-4d1f0a6b2f10"], 3, "there is no task"),
+                (&["logs", "01937c7a-2f5e-7cc0-8a4f-4d1f0a6b2f10", "-f"], 3, "there is no task"),
+                (&["wait", "01937c7a-2f5e-7cc0-8a4f-4d1f0a6b2f10"], 3, "there is no task"),
+                (&["logs", &id, "--level", "loud"], 2, "`debug`, `info`, `warn` or `error`"),
+                (&["retry", &id], 4, "only a failed, interrupted, cancelled or rejected task"),
+                (&["retry", &id, "status:failed"], 2, "either ids or the words"),
+                (&["stats", "--step", "90s"], 2, "whole number of minutes"),
+                (&["stats", "--range", "0s"], 2, "write `30s`"),
+                (&["status", "--json", "--ndjson"], 2, "cannot be used with"),
+                (&["types", "no_such"], 3, "no process knows the task"),
+                (&["retry", &id, "--reason", &"x".repeat(501)], 2, "at most 500 characters"),
+            ] {
+                let ran = run(&url, arguments).exits(code).says(text);
+                assert_eq!(ran.out, "", "{ran:?}");
+            }
+        })
+        .await;
+        let tasks = soon(place.builder().view()).await.unwrap();
+        assert_eq!(soon(tasks.counts()).await.unwrap().pending, 1);
+    }
 }
 
 #[test]
@@ -105,13 +106,37 @@ fn looking_at_a_file_that_is_not_there_makes_none_and_only_migrate_makes_a_store
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_of_a_newer_version_is_left_alone() {
-    let (place, _) = resting().await;
+    let place = Place::sqlite();
+    let id = resting(&place).await;
     let Place::Sqlite(directory) = &place else { unreachable!("it is a file") };
     let connection = rusqlite_open(&directory.path().join("tasks.db"));
     connection.execute("INSERT INTO taskflow_migrations VALUES (999, 0, 'of another time')", []).unwrap();
     drop(connection);
-    let url = place.url();
-    aside(move || run(&url, &["list"]).exits(2).says("newer")).await;
+    let left_alone = |url: String, id: String| {
+        aside(move || {
+            for arguments in [
+                &["list"][..],
+                &["status", "--check"],
+                &["cancel", &id],
+                &["delete", "--all", "--yes"],
+                &["migrate"],
+            ] {
+                run(&url, arguments).exits(2).says("newer").says("update this program");
+            }
+        })
+    };
+    left_alone(place.url(), id).await;
+
+    if let Some(server) = crate::servers::postgres::PostgresServer::start() {
+        let id = resting(&Place::Server(server.url())).await;
+        server.query("INSERT INTO taskflow_migrations (version) VALUES (999)");
+        left_alone(server.url(), id).await;
+    }
+    if let Some(server) = crate::servers::redis::RedisServer::start() {
+        let id = resting(&Place::Server(server.url())).await;
+        server.ask(&["HSET", "{taskflow:default}:meta", "schema", "999"]).unwrap();
+        left_alone(server.url(), id).await;
+    }
 }
 
 fn rusqlite_open(path: &std::path::Path) -> taskflow::rusqlite::Connection {
@@ -200,40 +225,42 @@ async fn a_server_that_only_reads_is_looked_at() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn contexts_name_stores_and_production_asks() {
-    let (place, id) = resting().await;
-    let directory = tempfile::tempdir().unwrap();
-    let config = directory.path().join("config.toml");
-    let write = |text: &str| fs::write(&config, text.replace("URL", &place.url())).unwrap();
-    let ask = |arguments: &[&str]| run_with(&config, arguments);
+    for place in places() {
+        let id = resting(&place).await;
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("config.toml");
+        let write = |text: &str| fs::write(&config, text.replace("URL", &place.url())).unwrap();
+        let ask = |arguments: &[&str]| run_with(&config, arguments);
 
-    write("[contexts.dev]\nstore = \"URL\"\n");
-    ask(&["count"]).exits(0).prints("1\n");
-    ask(&["cancel", &id]).exits(0);
+        write("[contexts.dev]\nstore = \"URL\"\n");
+        ask(&["count"]).exits(0).prints("1\n");
+        ask(&["cancel", &id]).exits(0);
 
-    write(
-        "default = \"dev\"\n[contexts.dev]\nstore = \"URL\"\n[contexts.prod]\nstore = \"URL\"\nproduction = true\naccent = \"red\"\n\
-         [contexts.env]\nstore = \"env:NO_SUCH_STORE\"\n[contexts.secret]\nstore = \"postgres://ada:s3cret@db/shop\"\n",
-    );
-    ask(&["count"]).exits(0);
-    ask(&["retry", &id]).exits(2).says("several contexts").says("--context dev");
-    ask(&["retry", &id, "--context", "prod"]).exits(2).says("`prod` is production").says("--yes");
-    ask(&["retry", "all:true", "--context", "prod"])
-        .exits(2)
-        .says("Retry 1 task in `prod`, which is production?");
-    ask(&["retry", &id, "--context", "prod", "--yes"]).exits(0);
-    // A store stays production, whatever way it is named.
-    ask(&["cancel", &id, "--store", &place.url()]).exits(2).says("is production");
-    ask(&["cancel", &id, "-c", "dev"]).exits(0);
-    ask(&["count", "-c", "prdo"]).exits(2).says("there is no context `prdo`").says("`prod`");
-    ask(&["count", "-c", "env"]).exits(2).says("NO_SUCH_STORE");
-    let contexts = ask(&["contexts", "--json"]).exits(0);
-    assert_eq!(contexts.json()["items"].as_array().unwrap().len(), 4);
-    assert!(contexts.out.contains("ada:***@db") && !contexts.out.contains("s3cret"), "{contexts:?}");
+        write(
+            "default = \"dev\"\n[contexts.dev]\nstore = \"URL\"\n[contexts.prod]\nstore = \"URL\"\nproduction = true\naccent = \"red\"\n\
+             [contexts.env]\nstore = \"env:NO_SUCH_STORE\"\n[contexts.secret]\nstore = \"postgres://ada:s3cret@db/shop\"\n",
+        );
+        ask(&["count"]).exits(0);
+        ask(&["retry", &id]).exits(2).says("several contexts").says("--context dev");
+        ask(&["retry", &id, "--context", "prod"]).exits(2).says("`prod` is production").says("--yes");
+        ask(&["retry", "all:true", "--context", "prod"])
+            .exits(2)
+            .says("Retry 1 task in `prod`, which is production?");
+        ask(&["retry", &id, "--context", "prod", "--yes"]).exits(0);
+        // A store stays production, whatever way it is named.
+        ask(&["cancel", &id, "--store", &place.url()]).exits(2).says("is production");
+        ask(&["cancel", &id, "-c", "dev"]).exits(0);
+        ask(&["count", "-c", "prdo"]).exits(2).says("there is no context `prdo`").says("`prod`");
+        ask(&["count", "-c", "env"]).exits(2).says("NO_SUCH_STORE");
+        let contexts = ask(&["contexts", "--json"]).exits(0);
+        assert_eq!(contexts.json()["items"].as_array().unwrap().len(), 4);
+        assert!(contexts.out.contains("ada:***@db") && !contexts.out.contains("s3cret"), "{contexts:?}");
 
-    write("[contexts.dev]\nstroe = \"s3cret\"\n");
-    let wrong = ask(&["count"]).exits(2).says("line 2").says("stroe");
-    assert!(!wrong.err.contains("s3cret"), "{wrong:?}");
-    write("default = \"none\"\n");
-    ask(&["count"]).exits(2).says("names the context `none`");
-    run_with(&directory.path().join("missing"), &["count"]).exits(2).says("cannot read");
+        write("[contexts.dev]\nstroe = \"s3cret\"\n");
+        let wrong = ask(&["count"]).exits(2).says("line 2").says("stroe");
+        assert!(!wrong.err.contains("s3cret"), "{wrong:?}");
+        write("default = \"none\"\n");
+        ask(&["count"]).exits(2).says("names the context `none`");
+        run_with(&directory.path().join("missing"), &["count"]).exits(2).says("cannot read");
+    }
 }

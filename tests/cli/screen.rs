@@ -11,7 +11,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::command::{aside, run, taskflow};
-use crate::shop::Shop;
+use crate::shop::{Shop, places};
 use crate::support::{DEADLINE, Place};
 
 /// The command in a terminal of 80 columns and 24 lines.
@@ -96,35 +96,37 @@ fn letters(drawn: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn top_shows_the_store_acts_and_gives_the_terminal_back() {
-    let shop = Shop::open(Place::sqlite()).await;
-    shop.failed_mail("a@example.com").await;
-    let url = shop.url();
-    aside(move || {
-        let mut terminal = Terminal::start(&url, false);
-        terminal.sees("1 process");
-        assert!(terminal.is_raw());
-        terminal.press("2");
-        terminal.sees("1 shown");
-        terminal.press("D");
-        terminal.sees("Delete this task? y/n");
-        terminal.press("y");
-        terminal.sees("deleted: 1 task");
-        terminal.press(":count\r");
-        terminal.sees("Enter returns");
-        assert!(terminal.seen.contains('0') && !terminal.is_raw(), "{}", terminal.seen);
-        terminal.press("\r");
-        terminal.sees("Tasks");
-        terminal.press("q");
-        assert_eq!(terminal.ends(), 0);
-        assert_eq!(run(&url, &["count"]).exits(0).out, "0\n");
-        let audit = run(&url, &["audit", "--json"]).exits(0).json();
-        assert_eq!(
-            (&audit["items"][0]["action"], &audit["items"][0]["via"]),
-            (&"delete".into(), &"cli".into())
-        );
-    })
-    .await;
-    shop.close().await;
+    for place in places() {
+        let shop = Shop::open(place).await;
+        shop.failed_mail("a@example.com").await;
+        let url = shop.url();
+        aside(move || {
+            let mut terminal = Terminal::start(&url, false);
+            terminal.sees("1 process");
+            assert!(terminal.is_raw());
+            terminal.press("2");
+            terminal.sees("1 shown");
+            terminal.press("D");
+            terminal.sees("Delete this task? y/n");
+            terminal.press("y");
+            terminal.sees("deleted: 1 task");
+            terminal.press(":count\r");
+            terminal.sees("Enter returns");
+            assert!(terminal.seen.contains('0') && !terminal.is_raw(), "{}", terminal.seen);
+            terminal.press("\r");
+            terminal.sees("Tasks");
+            terminal.press("q");
+            assert_eq!(terminal.ends(), 0);
+            assert_eq!(run(&url, &["count"]).exits(0).out, "0\n");
+            let audit = run(&url, &["audit", "--json"]).exits(0).json();
+            assert_eq!(
+                (&audit["items"][0]["action"], &audit["items"][0]["via"]),
+                (&"delete".into(), &"cli".into())
+            );
+        })
+        .await;
+        shop.close().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

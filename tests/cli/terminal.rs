@@ -8,88 +8,95 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::command::{aside, run, table, taskflow};
 use crate::servers::missing;
-use crate::shop::Shop;
-use crate::support::{Place, soon};
+use crate::shop::{Shop, places};
+use crate::support::soon;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_has_seen_enough_is_no_error() {
-    let shop = Shop::open(Place::sqlite()).await;
-    shop.tasks.pause_queue("slow").await.unwrap();
-    soon(shop.tasks.add_all((0..2000).map(|n| crate::shop::new_import(&shop.tasks, n)))).await.unwrap();
-    for arguments in [&["export"][..], &["list", "--limit", "2000"], &["list", "--limit", "2000", "--ndjson"]]
-    {
-        let mut child = taskflow(&shop.url())
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut out = child.stdout.take().unwrap();
-        let output = aside(move || {
-            out.read_exact(&mut [0; 10]).unwrap();
-            drop(out);
-            child.wait_with_output().unwrap()
-        });
-        let output = output.await;
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
-        assert_eq!(String::from_utf8(output.stderr).unwrap(), "", "{arguments:?}");
+    for place in places() {
+        let shop = Shop::open(place).await;
+        shop.tasks.pause_queue("slow").await.unwrap();
+        soon(shop.tasks.add_all((0..2000).map(|n| crate::shop::new_import(&shop.tasks, n)))).await.unwrap();
+        for arguments in
+            [&["export"][..], &["list", "--limit", "2000"], &["list", "--limit", "2000", "--ndjson"]]
+        {
+            let mut child = taskflow(&shop.url())
+                .args(arguments)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut out = child.stdout.take().unwrap();
+            let output = aside(move || {
+                out.read_exact(&mut [0; 10]).unwrap();
+                drop(out);
+                child.wait_with_output().unwrap()
+            });
+            let output = output.await;
+            assert!(output.status.success(), "{arguments:?}: {output:?}");
+            assert_eq!(String::from_utf8(output.stderr).unwrap(), "", "{arguments:?}");
+        }
+        shop.close().await;
     }
-    shop.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ctrl_c_is_quiet() {
-    let shop = Shop::open(Place::sqlite()).await;
-    let id = shop.import(1).await.to_string();
-    for arguments in [&["logs", "-f", &id][..], &["wait", &id], &["status", "--watch"]] {
-        let mut child = taskflow(&shop.url())
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // A line shows that it has begun; `wait` prints none before the end.
-        let mut out = child.stdout.take().unwrap();
-        let begins = arguments[0] != "wait";
-        let pid = Pid::from_child(&child);
-        let output = aside(move || {
-            if begins {
-                out.read_exact(&mut [0; 4]).unwrap();
-            }
-            kill_process(pid, Signal::INT).unwrap();
-            child.wait_with_output().unwrap()
-        });
-        let output = output.await;
-        assert!(!output.status.success());
-        assert_eq!(String::from_utf8(output.stderr).unwrap(), "", "{arguments:?}");
+    for place in places() {
+        let shop = Shop::open(place).await;
+        let id = shop.import(1).await.to_string();
+        for arguments in [&["logs", "-f", &id][..], &["wait", &id], &["status", "--watch"]] {
+            let mut child = taskflow(&shop.url())
+                .args(arguments)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            // A line shows that it has begun; `wait` prints none before the end.
+            let mut out = child.stdout.take().unwrap();
+            let begins = arguments[0] != "wait";
+            let pid = Pid::from_child(&child);
+            let output = aside(move || {
+                if begins {
+                    out.read_exact(&mut [0; 4]).unwrap();
+                }
+                kill_process(pid, Signal::INT).unwrap();
+                child.wait_with_output().unwrap()
+            });
+            let output = output.await;
+            assert!(!output.status.success());
+            assert_eq!(String::from_utf8(output.stderr).unwrap(), "", "{arguments:?}");
+        }
+        shop.close().await;
     }
-    shop.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn texts_of_tasks_do_not_control_the_terminal() {
-    let shop = Shop::open(Place::sqlite()).await;
-    let id = shop.failed_mail("\u{1b}]0;owned\u{7}\u{1b}[2J@example.com").await.to_string();
-    let url = shop.url();
-    aside(move || {
-        let actor = "\u{1b}[31meve";
-        run(&url, &["retry", &id, "--actor", actor]).exits(0);
-        for arguments in
-            [&["show", &id][..], &["logs", &id], &["list"], &["audit"], &["failures"], &["status"]]
-        {
-            let ran = table(&url, arguments).exits(0);
-            assert!(!ran.out.contains('\u{1b}') && !ran.out.contains('\u{7}'), "{ran:?}");
-            let ran = table(&url, &[arguments, &["--color", "always"]].concat()).exits(0);
-            assert!(
-                ran.out.contains("\u{1b}[")
-                    && !ran.out.contains("\u{1b}]0")
-                    && !ran.out.contains("\u{1b}[2J"),
-                "{ran:?}"
-            );
-        }
-    })
-    .await;
-    shop.close().await;
+    for place in places() {
+        let shop = Shop::open(place).await;
+        let id = shop.failed_mail("\u{1b}]0;owned\u{7}\u{1b}[2J@example.com").await.to_string();
+        let url = shop.url();
+        aside(move || {
+            let actor = "\u{1b}[31meve";
+            run(&url, &["retry", &id, "--actor", actor]).exits(0);
+            for arguments in
+                [&["show", &id][..], &["logs", &id], &["list"], &["audit"], &["failures"], &["status"]]
+            {
+                let ran = table(&url, arguments).exits(0);
+                assert!(!ran.out.contains('\u{1b}') && !ran.out.contains('\u{7}'), "{ran:?}");
+                let ran = table(&url, &[arguments, &["--color", "always"]].concat()).exits(0);
+                assert!(
+                    ran.out.contains("\u{1b}[")
+                        && !ran.out.contains("\u{1b}]0")
+                        && !ran.out.contains("\u{1b}[2J"),
+                    "{ran:?}"
+                );
+            }
+        })
+        .await;
+        shop.close().await;
+    }
 }
 
 #[test]
