@@ -15,8 +15,8 @@ use taskflow::model::{Cursor, InstanceId, RetryPolicy, StoreError, StoreErrorKin
 use taskflow::store::transition::{self, Decision, TaskState, instant, micros};
 use taskflow::store::{
     Claim, Claimed, Claims, Finish, Finished, Hint, HintStream, InsertBatch, InsertTask, Inserted,
-    InsertedAs, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, RunRef, Start,
-    StoreFuture,
+    InsertedAs, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Reopen, Report, Retention, RunRef,
+    Start, StoreFuture,
 };
 use taskflow::testing::contract::{Fixture, Part, Suite};
 use taskflow::{
@@ -533,17 +533,17 @@ impl Store for OwnStore {
         })
     }
 
-    fn retry(&self, ids: Vec<TaskId>) -> StoreFuture<'_, Vec<Result<(), taskflow::Error>>> {
+    fn retry(&self, tasks: Vec<Reopen>) -> StoreFuture<'_, Vec<Result<(), taskflow::Error>>> {
         self.write(move |tables| {
-            let retry = |id| {
+            let retry = |Reopen { id, delay, .. }| {
                 let row = tables.rows.get(&id);
                 let attempts = row.map_or(0, |row| row.policy.max_attempts());
                 let key = row.and_then(|row| {
                     tables.holder_of(&row.record.name, row.record.idempotency_key.as_deref(), id)
                 });
-                tables.decide(id, |task, now| transition::retry(id, task, attempts, key, now))
+                tables.decide(id, |task, now| transition::retry(id, task, attempts, key, delay, now))
             };
-            ids.into_iter().map(retry).collect()
+            tasks.into_iter().map(retry).collect()
         })
     }
 

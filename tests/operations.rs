@@ -244,6 +244,31 @@ async fn a_process_that_was_taken_for_dead_leaves_its_operation_to_the_one_that_
 }
 
 #[tokio::test]
+async fn tries_are_spread_evenly_also_when_there_are_more_than_a_preview_counts() {
+    let place = Place::sqlite();
+    let tasks = paused(&place).await;
+    let console = Console::new(&tasks);
+    let admin = by(Role::Admin);
+    let ids = add(&tasks, 21_000).await;
+    assert_eq!(soon(tasks.cancel_all(TaskFilter::all())).await.unwrap(), 21_000);
+    assert!(!soon(console.preview(&admin.actor, Verb::Retry, &all())).await.unwrap().exact);
+    let time = Duration::from_secs(21_000);
+    let begin = |spread| console.begin_retry_over(&admin, spread, all(), None, None);
+    let too_long = soon(begin(Duration::MAX)).await.unwrap_err();
+    assert_eq!(too_long.code(), "invalid", "{too_long}");
+    let began = std::time::SystemTime::now();
+    let operation = soon(begin(time)).await.unwrap().within(support::DEADLINE * 3).await;
+    assert_eq!((operation.state, operation.acted, operation.of), (OperationState::Done, 21_000, 21_000));
+    assert_eq!((operation.spread, operation.of_exact), (Some(time), true));
+    // One each second, the newest first. The operation itself takes some seconds.
+    for (number, id) in (0..).zip(ids.iter().rev()).step_by(1_000) {
+        let due = support::record(&tasks, *id).await.run_at.duration_since(began).unwrap();
+        let expected = Duration::from_secs(number);
+        assert!(due.abs_diff(expected) < Duration::from_secs(60), "{number}: {due:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_actor_acts_only_on_its_queues_and_only_as_it_may() {
     let place = Place::memory();
     let tasks = paused(&place).await;

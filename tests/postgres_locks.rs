@@ -15,8 +15,8 @@ use servers::postgres::shared_url;
 use taskflow::sqlx::postgres::PgPoolOptions;
 use taskflow::sqlx::{self, Connection, PgConnection, Row};
 use taskflow::store::{
-    Claim, Finish, FinishKind, Finished, InsertBatch, InsertGroup, InsertTask, Renewal, RunRef, SharedLimits,
-    Start, Store,
+    Claim, Finish, FinishKind, Finished, InsertBatch, InsertGroup, InsertTask, Renewal, Reopen, RunRef,
+    SharedLimits, Start, Store,
 };
 use taskflow::{PostgresStore, QueueConfig, TaskStatus};
 
@@ -170,7 +170,7 @@ async fn nothing_of_ours_is_compiled_by_the_server() {
     // Where sessions are not ours, it is so for each transaction.
     for store in [&own, &behind_a_pooler, &of_the_application] {
         store.cancel(vec![id], String::new()).await.unwrap();
-        store.retry(vec![id]).await.unwrap().remove(0).unwrap();
+        store.retry(Reopen::at_once([id])).await.unwrap().remove(0).unwrap();
         assert_eq!(seen().await, [off("UPDATE"), off("UPDATE")]);
     }
     let on: String =

@@ -15,7 +15,7 @@ use servers::redis::{RedisServer, shared_url};
 use support::eventually;
 use taskflow::store::{
     Claim, Claimed, Finish, FinishKind, HoldOutcome, InsertBatch, InsertGroup, InsertTask, MemoryStore,
-    RecoveredFrom, Release, RunRef, SharedLimits, Start, StartWindow,
+    RecoveredFrom, Release, Reopen, RunRef, SharedLimits, Start, StartWindow,
 };
 use taskflow::{
     AttemptOutcome, InstanceInfo, NewTask, QueueConfig, RedisStore, Store, TaskFilter, TaskId, TaskStatus,
@@ -259,7 +259,7 @@ impl Pair {
             Op::Retry { which } => {
                 let Some(at) = self.pick(which) else { return Ok(()) };
                 for store in &self.stores {
-                    let _ = store.retry(vec![self.tasks[at].0]).await.unwrap();
+                    let _ = store.retry(Reopen::at_once([self.tasks[at].0])).await.unwrap();
                 }
             }
             Op::Delete { which } => {

@@ -108,6 +108,48 @@ async fn many_are_retried_by_a_filter_after_a_preview() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tries_are_spread_over_a_time() {
+    for place in places() {
+        let shop = Shop::open(place).await;
+        let mut mails = Vec::new();
+        for number in 0..4 {
+            mails.push(shop.failed_mail(&format!("{number}@example.com")).await);
+        }
+        shop.mail.comes_back();
+        let (url, ids) = (shop.url(), mails.iter().map(ToString::to_string).collect::<Vec<_>>());
+        aside(move || {
+            let retry = ["retry", "status:failed", "--spread", "4h"];
+            run(&url, &retry).exits(2).says("Retry 4 tasks, spread over 4h?");
+            run(&url, &["retry", "status:failed", "--spread", "soon"]).exits(2).says("write `30s`");
+            run(&url, &["cancel", "status:failed", "--spread", "4h"]).exits(2).says("--spread");
+            let done = table(&url, &[&retry[..], &["--yes"]].concat()).exits(0);
+            assert_eq!(done.out, "retried: 4 tasks, spread over 4h\n");
+            let shown = run(&url, &["operations", "--json"]).exits(0).json();
+            assert_eq!(shown["items"][0]["spread"], 14_400.0);
+            assert_eq!(run(&url, &["count", "status:pending", "name:send_email"]).exits(0).out, "3\n");
+            // The same for named tasks.
+            let named = |verb: &'static str, more: &[&'static str]| {
+                let ids = ids[..2].iter().map(String::as_str);
+                let words: Vec<_> = std::iter::once(verb).chain(ids).chain(more.iter().copied()).collect();
+                run(&url, &words).exits(0);
+            };
+            named("cancel", &[]);
+            named("retry", &["--spread", "2h", "--yes"]);
+        })
+        .await;
+        // The newest is first, and the others follow at equal distances.
+        assert_eq!(ends(&shop.tasks, mails[3]).await.status, TaskStatus::Success);
+        let second = record(&shop.tasks, mails[2]).await;
+        let until = second.run_at.duration_since(std::time::SystemTime::now()).unwrap();
+        assert!(until > Duration::from_secs(3300) && until < Duration::from_secs(3600), "{until:?}");
+        let named = ends(&shop.tasks, mails[0]).await;
+        assert_eq!(named.status, TaskStatus::Success, "the first of the two that were named");
+        assert_eq!(record(&shop.tasks, mails[1]).await.status, TaskStatus::Pending);
+        shop.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ctrl_c_stops_an_act_on_many_tasks_and_it_can_be_gone_on_with() {
     for place in places() {
         let shop = Shop::open(place).await;

@@ -120,6 +120,7 @@ async fn a_store_of_a_newer_version_is_left_alone() {
                 &["cancel", &id],
                 &["delete", "--all", "--yes"],
                 &["migrate"],
+                &["migrate", "--dry-run"],
             ] {
                 run(&url, arguments).exits(2).says("newer").says("update this program");
             }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use taskflow::store::{
     Capabilities, Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired,
-    HintStream, InsertBatch, Inserted, QueueState, Recovered, Refusal, Release, Renewal, Renewed,
+    HintStream, InsertBatch, Inserted, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Reopen,
     ReplaceArgs, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, StoreFuture,
     TaskEnd,
 };
@@ -168,7 +168,7 @@ impl Store for Wrapper {
         instances() -> Vec<InstanceInfo>;
         cancel(ids: Vec<TaskId>, reason: String) -> Vec<CancelOutcome>;
         cancel_by_run_key(run_key: String) -> Vec<TaskId>;
-        retry(ids: Vec<TaskId>) -> Vec<Result<(), Error>>;
+        retry(tasks: Vec<Reopen>) -> Vec<Result<(), Error>>;
         delete(ids: Vec<TaskId>) -> usize;
         queue_states() -> Vec<QueueState>;
         set_queue(queue: String, config: Option<QueueConfig>) -> ();

@@ -17,6 +17,7 @@ mod sessions;
 pub(crate) mod throttle;
 mod ticks;
 pub mod views;
+pub mod words;
 
 pub use actor::{Actor, Permission, Role};
 pub use args::Args;

@@ -80,9 +80,10 @@ Examples:
   taskflow retry 0193a1b2-c3d4-7abc
   taskflow retry status:failed error:'connection refused' since:6h --reason INC-311
   taskflow retry status:failed queue:mail --dry-run
+  taskflow retry status:failed queue:mail --spread 10m
 
 {FILTERS}"))]
-    Retry(many::Options),
+    Retry(many::Retry),
     /// Cancel tasks that wait or run
     #[command(after_help = format!("Example: taskflow cancel name:import tag.customer:42\n\n{FILTERS}"))]
     Cancel(many::Options),
@@ -156,7 +157,9 @@ Log lines are not counted: they have the key of their run. A key may be dropped 
 No other verb makes a store or changes its tables. Programs that run tasks do the same when they start, so this is for a
 deployment that migrates first. Any number of processes may do so at once.
 
-Example: taskflow --store sqlite://tasks.db migrate")]
+Examples:
+  taskflow --store sqlite://tasks.db migrate
+  taskflow --store sqlite://tasks.db migrate --dry-run")]
     Migrate(migrate::Options),
     /// The stores that this machine knows by name
     #[command(after_help = "\

@@ -91,7 +91,7 @@ async fn run(global: &options::Global, command: Command) -> Result<()> {
         Command::Logs(options) => logs::logs(global, &options).await,
         Command::Wait(options) => logs::wait(global, &options).await,
         Command::Add(options) => add::run(global, &options).await,
-        Command::Retry(options) => many::run(global, Verb::Retry, &options).await,
+        Command::Retry(options) => many::retry(global, &options).await,
         Command::Cancel(options) => many::run(global, Verb::Cancel, &options).await,
         Command::Delete(options) => many::run(global, Verb::Delete, &options).await,
         Command::Failures(options) => failures::run(global, &options).await,

@@ -14,8 +14,8 @@ use crate::model::{
 use crate::store::{
     Capabilities, Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired,
     HintStream, InsertBatch, Inserted, LivenessStream, QueueState, Recovered, Refusal, Release, Renewal,
-    Renewed, ReplaceArgs, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, Store,
-    StoreFuture, TaskEnd,
+    Renewed, Reopen, ReplaceArgs, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState,
+    Store, StoreFuture, TaskEnd,
 };
 
 /// Wraps a custom store for the engine. The built-in stores are not wrapped: all their work is done in their futures,
@@ -120,7 +120,7 @@ impl Store for Guarded {
         instances() -> Vec<InstanceInfo>;
         cancel(ids: Vec<TaskId>, reason: String) -> Vec<CancelOutcome>;
         cancel_by_run_key(run_key: String) -> Vec<TaskId>;
-        retry(ids: Vec<TaskId>) -> Vec<Result<(), Error>>;
+        retry(tasks: Vec<Reopen>) -> Vec<Result<(), Error>>;
         delete(ids: Vec<TaskId>) -> usize;
         replace_args(replacements: Arc<Vec<ReplaceArgs>>) -> Vec<bool>;
         set_paused(queue: String, paused: bool) -> ();

@@ -345,6 +345,26 @@ impl TaskManagerBuilder {
         Ok(store.migrate().await?)
     }
 
+    /// Whether [`migrate`](Self::migrate) would change something: whether there is no store yet, or one with older tables. It
+    /// changes nothing itself.
+    ///
+    /// # Errors
+    /// Where `migrate` would refuse: the store cannot be opened, was made by a newer version, or is none.
+    pub async fn would_migrate(mut self) -> Result<bool, Error> {
+        let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        let source = self.store.take().unwrap_or_else(|| "memory:".into_source());
+        let opened = self.seam.spawn_blocking(&runtime, || source.open_existing()).await;
+        let checked = match opened.map_err(|_| could_not_be_opened())? {
+            Ok(store) => store.check().await.map_err(Error::from),
+            Err(error) => Err(error),
+        };
+        match checked {
+            Ok(()) => Ok(false),
+            Err(Error::Store(error)) if error.is_missing() => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Puts the manager into the surroundings of a test.
     #[cfg(feature = "testing")]
     pub(crate) fn in_test(mut self, seam: Seam, staged: Arc<crate::engine::staged::Staged>) -> Self {

@@ -3,6 +3,7 @@
 use super::TaskManager;
 use crate::engine::runs::StopReason;
 use crate::model::{CancelOutcome, Error, TaskFilter, TaskId, TaskRecord, TaskStatus};
+use crate::store::Reopen;
 
 /// The statuses on which `cancel_all`, `retry_all` and `delete_all` can act.
 const UNFINISHED: [TaskStatus; 2] = [TaskStatus::Pending, TaskStatus::Running];
@@ -62,12 +63,16 @@ impl TaskManager {
     /// # Errors
     /// [`Error::NotFound`], [`Error::NotRetryable`], [`Error::KeyTaken`], and when the store fails.
     pub async fn retry(&self, id: TaskId) -> Result<(), Error> {
-        self.retry_these(vec![id]).await?.into_iter().next().unwrap_or(Err(Error::NotFound { id }))
+        self.retry_these(Reopen::at_once([id]))
+            .await?
+            .into_iter()
+            .next()
+            .unwrap_or(Err(Error::NotFound { id }))
     }
 
-    pub(crate) async fn retry_these(&self, ids: Vec<TaskId>) -> Result<Vec<Result<(), Error>>, Error> {
+    pub(crate) async fn retry_these(&self, tasks: Vec<Reopen>) -> Result<Vec<Result<(), Error>>, Error> {
         let core = &self.0.core;
-        let answers = core.call("a retry", core.store.retry(ids)).await?;
+        let answers = core.call("a retry", core.store.retry(tasks)).await?;
         if let Some(worker) = &self.0.worker {
             worker.may_have_work();
         }
@@ -99,7 +104,8 @@ impl TaskManager {
         let mut count = 0;
         let mut pages = Pages::of(self, filter, &RETRYABLE)?;
         while let Some(ids) = pages.next().await? {
-            count += self.retry_these(ids).await?.iter().filter(|answer| answer.is_ok()).count();
+            count +=
+                self.retry_these(Reopen::at_once(ids)).await?.iter().filter(|answer| answer.is_ok()).count();
         }
         Ok(count)
     }

@@ -275,6 +275,7 @@ struct StoreErrorInner {
     kind: StoreErrorKind,
     message: String,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    is_missing: bool,
 }
 
 /// The kind of a [`StoreError`].
@@ -319,7 +320,21 @@ impl StoreError {
     /// An error of this kind. The message should name the affected thing and the remedy.
     #[must_use]
     pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
-        Self(Arc::new(StoreErrorInner { kind, message: message.into(), source: None }))
+        Self(Arc::new(StoreErrorInner { kind, message: message.into(), source: None, is_missing: false }))
+    }
+
+    /// The error of a place where there is no store yet, and where a migration makes one. Its kind is
+    /// [`NotAStore`](StoreErrorKind::NotAStore).
+    #[must_use]
+    pub fn missing(message: impl Into<String>) -> Self {
+        let (kind, message) = (StoreErrorKind::NotAStore, message.into());
+        Self(Arc::new(StoreErrorInner { kind, message, source: None, is_missing: true }))
+    }
+
+    /// Whether there is no store yet, and a [migration](crate::TaskManagerBuilder::migrate) makes one.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.0.is_missing
     }
 
     /// An error of this kind with a cause. The message must not repeat the text of the cause.
@@ -329,7 +344,8 @@ impl StoreError {
         message: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self(Arc::new(StoreErrorInner { kind, message: message.into(), source: Some(source.into()) }))
+        let (message, source) = (message.into(), Some(source.into()));
+        Self(Arc::new(StoreErrorInner { kind, message, source, is_missing: false }))
     }
 
     /// The kind of this error.

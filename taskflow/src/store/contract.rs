@@ -12,8 +12,8 @@ use serde_json::value::RawValue;
 
 use super::{
     Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired, InsertBatch,
-    Inserted, LivenessStream, Recovered, Refusal, Release, Renewal, Renewed, Report, Retention, RunRef,
-    ScheduleChange, ScheduleChanges, ScheduleState, TaskEnd,
+    Inserted, LivenessStream, Recovered, Refusal, Release, Renewal, Renewed, Reopen, Report, Retention,
+    RunRef, ScheduleChange, ScheduleChanges, ScheduleState, TaskEnd,
 };
 use crate::model::{
     CancelOutcome, Counts, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo, StoreError,
@@ -87,8 +87,8 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// Fails where there is no store of this version, as a [`join`](Self::join) of a process that runs no tasks does. It
-    /// writes nothing: a process that only looks calls it instead of a join. The default is that of a store that needs no
+    /// Fails where there is no store of this version, as a [`join`](Self::join) of a process that runs no tasks does; with
+    /// [`StoreError::missing`] where [`migrate`](Self::migrate) would make one. It writes nothing: a process that only looks calls it instead of a join. The default is that of a store that needs no
     /// schema, or that has checked it when it was opened.
     fn check(&self) -> StoreFuture<'_, ()> {
         Box::pin(std::future::ready(Ok(())))
@@ -280,10 +280,10 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// Cancels the tasks with this run key that wait for their first attempt. Answers their ids.
     fn cancel_by_run_key(&self, run_key: String) -> StoreFuture<'_, Vec<TaskId>>;
 
-    /// Reopens ended tasks that did not succeed. A reopened task is pending and due at once; it keeps its attempts,
-    /// gets as many new attempts as its policy allows, and loses an `expires_at` that has passed. Answers for each, in
-    /// order: `Ok`, or why it cannot be reopened.
-    fn retry(&self, ids: Vec<TaskId>) -> StoreFuture<'_, Vec<Result<(), crate::model::Error>>>;
+    /// Reopens ended tasks that did not succeed. A reopened task is pending, and due after the [delay](Reopen::delay); it
+    /// keeps its attempts, gets as many new attempts as its policy allows, and loses an `expires_at` that has passed.
+    /// Answers for each, in order: `Ok`, or why it cannot be reopened.
+    fn retry(&self, tasks: Vec<Reopen>) -> StoreFuture<'_, Vec<Result<(), crate::model::Error>>>;
 
     /// Deletes the records of those of these tasks that have ended, with their logs. Answers how many.
     fn delete(&self, ids: Vec<TaskId>) -> StoreFuture<'_, usize>;

@@ -15,13 +15,10 @@ pub(super) fn of<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
 
 /// The error of a place where nobody has made a store yet, for a process that only connects.
 pub(super) fn missing(location: &str) -> StoreError {
-    StoreError::new(
-        StoreErrorKind::NotAStore,
-        format!(
-            "there is no store at {location} yet; start a manager on it with `.start()`, or run `taskflow migrate`: \
-             only these make the tables"
-        ),
-    )
+    StoreError::missing(format!(
+        "there is no store at {location} yet; start a manager on it with `.start()`, or run `taskflow migrate`: \
+         only these make the tables"
+    ))
 }
 
 /// The error of a store that another development version made.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::RunRef;
-use crate::model::{AttemptOutcome, LogLine, Progress, TaskStatus};
+use crate::model::{AttemptOutcome, LogLine, Progress, TaskId, TaskStatus};
 
 /// The end of one run, under its fence, for [`Store::finish`](super::Store::finish).
 #[derive(Clone, Debug)]
@@ -150,4 +150,27 @@ pub enum HoldOutcome {
         /// The reason, which becomes the task's error.
         reason: String,
     },
+}
+
+/// An ended task to reopen, for [`Store::retry`](super::Store::retry).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reopen {
+    /// The task.
+    pub id: TaskId,
+    /// After which time it is due, by the store's clock.
+    pub delay: Duration,
+}
+
+impl Reopen {
+    /// Reopens the task `id`, due after `delay`.
+    #[must_use]
+    pub fn after(id: TaskId, delay: Duration) -> Self {
+        Self { id, delay }
+    }
+
+    /// Reopens these tasks, due at once.
+    pub fn at_once(ids: impl IntoIterator<Item = TaskId>) -> Vec<Self> {
+        ids.into_iter().map(|id| Self::after(id, Duration::ZERO)).collect()
+    }
 }

@@ -42,7 +42,7 @@ pub use claim_queues::{ClaimQueue, ClaimQueues, SharedLimits};
 pub use contract::{Capabilities, Hint, HintStream, QueueState, ReplaceArgs, Store, StoreFuture};
 pub use document::{Document, DocumentQuery, DocumentWrite};
 pub use end::TaskEnd;
-pub use finish::{Finish, FinishKind, Finished, HoldOutcome, Release, Report};
+pub use finish::{Finish, FinishKind, Finished, HoldOutcome, Release, Reopen, Report};
 pub use insert::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
 pub use liveness::{Liveness, LivenessStream};
 pub use memory::MemoryStore;

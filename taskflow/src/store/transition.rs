@@ -340,14 +340,15 @@ pub fn cancel_by_run_key(task: Option<&TaskState>) -> Decision<'static, bool> {
     }
 }
 
-/// Reopens an ended task at a user's request, with `attempts` more attempts: as many as its policy allows. `key_holder`
-/// is another task that holds its idempotency key now.
+/// Reopens an ended task at a user's request, with `attempts` more attempts: as many as its policy allows. It is due after
+/// `delay`. `key_holder` is another task that holds its idempotency key now.
 #[must_use]
 pub fn retry(
     id: TaskId,
     task: Option<&TaskState>,
     attempts: u32,
     key_holder: Option<TaskId>,
+    delay: std::time::Duration,
     now: i64,
 ) -> Decision<'static, Result<(), Error>> {
     let Some(task) = task else { return Decision::nothing(Err(Error::NotFound { id })) };
@@ -362,7 +363,7 @@ pub fn retry(
         lost_runs: 0,
         snoozes: 0,
         expires_at: task.expires_at.filter(|_| !task.has_expired(now)),
-        ..task.waiting(now)
+        ..task.waiting(later(now, delay))
     };
     let change = Change { reopens: true, ..Change::of(next, ErrorChange::Clear) };
     Decision { answer: Ok(()), change: Some(change) }

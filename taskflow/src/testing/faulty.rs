@@ -13,8 +13,8 @@ use crate::seam::Seam;
 use crate::store::{
     Capabilities, Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired,
     HintStream, InsertBatch, Inserted, IntoStore, LivenessStream, QueueState, Recovered, Refusal, Release,
-    Renewal, Renewed, ReplaceArgs, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState,
-    Store, StoreFuture, TaskEnd,
+    Renewal, Renewed, Reopen, ReplaceArgs, Report, Retention, RunRef, ScheduleChange, ScheduleChanges,
+    ScheduleState, Store, StoreFuture, TaskEnd,
 };
 
 /// A store around any other, also a real one, with the faults that a test gives it. A clone is the same store.
@@ -156,7 +156,7 @@ impl Store for FaultyStore {
         false [Read] instances() -> Vec<InstanceInfo>;
         true [Control] cancel(ids: Vec<TaskId>, reason: String) -> Vec<CancelOutcome>;
         true [Control] cancel_by_run_key(run_key: String) -> Vec<TaskId>;
-        true [Control] retry(ids: Vec<TaskId>) -> Vec<Result<(), Error>>;
+        true [Control] retry(tasks: Vec<Reopen>) -> Vec<Result<(), Error>>;
         true [Control] delete(ids: Vec<TaskId>) -> usize;
         true [Control] replace_args(replacements: Arc<Vec<ReplaceArgs>>) -> Vec<bool>;
         true [Control] set_paused(queue: String, paused: bool) -> ();

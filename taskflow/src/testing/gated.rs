@@ -16,7 +16,7 @@ use crate::model::{
 use crate::store::{
     Capabilities, Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, FinishKind, Finished, Fire,
     Fired, HintStream, HoldOutcome, InsertBatch, Inserted, InsertedAs, MemoryStore, QueueState, Recovered,
-    Refusal, Release, Renewal, Renewed, ReplaceArgs, Report, Retention, RunRef, ScheduleChange,
+    Refusal, Release, Renewal, Renewed, Reopen, ReplaceArgs, Report, Retention, RunRef, ScheduleChange,
     ScheduleChanges, ScheduleState, Start, Store, StoreFuture, TaskEnd,
 };
 
@@ -270,7 +270,7 @@ impl Store for GatedStore {
         instances() -> Vec<InstanceInfo>;
         cancel(ids: Vec<TaskId>, reason: String) -> Vec<CancelOutcome>;
         cancel_by_run_key(run_key: String) -> Vec<TaskId>;
-        retry(ids: Vec<TaskId>) -> Vec<Result<(), Error>>;
+        retry(tasks: Vec<Reopen>) -> Vec<Result<(), Error>>;
         delete(ids: Vec<TaskId>) -> usize;
         replace_args(replacements: Arc<Vec<ReplaceArgs>>) -> Vec<bool>;
         set_paused(queue: String, paused: bool) -> ();

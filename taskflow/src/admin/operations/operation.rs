@@ -143,6 +143,9 @@ pub struct Operation {
     pub actor: String,
     /// The reason that the actor gave.
     pub reason: Option<String>,
+    /// Over which time the tries of a retry are spread; `None`: all at once.
+    #[serde(with = "time::seconds_option", skip_serializing_if = "Option::is_none", default)]
+    pub spread: Option<Duration>,
     /// When it began.
     #[serde(with = "time::rfc3339_serde")]
     pub started_at: SystemTime,

@@ -7,10 +7,11 @@ use super::life;
 use super::operation::{KIND, Operation, OperationState, Selection, Verb, freeze};
 use super::preview::{check_number, deliberate};
 
+use crate::admin::words::Words;
 use crate::admin::{Actor, AdminError, AuditOutcome, By, Console, grammar};
-use crate::model::{CancelOutcome, Cursor, Error, TaskId};
+use crate::model::{CancelOutcome, Cursor, Error, TaskFilter, TaskId, limits};
 use crate::seam::{Instant, Seam};
-use crate::store::{Document, DocumentQuery};
+use crate::store::{Document, DocumentQuery, Reopen};
 
 /// How many tasks one batch acts on.
 const BATCH: usize = 100;
@@ -64,6 +65,39 @@ impl Console {
         frozen_at: Option<SystemTime>,
         expect: Option<u64>,
     ) -> Result<Running, AdminError> {
+        self.begin_spread(by, verb, selection, frozen_at, expect, None).await
+    }
+
+    /// Begins to retry tasks, and spreads their tries evenly over this time, the newest task first: so many tries do not
+    /// storm what has only just come back. The rest is as for [`begin`](Self::begin).
+    ///
+    /// # Errors
+    /// Those of [`begin`](Self::begin), and [`AdminError::Invalid`] for more than a century.
+    pub async fn begin_retry_over(
+        &self,
+        by: &By,
+        spread: Duration,
+        selection: Selection,
+        frozen_at: Option<SystemTime>,
+        expect: Option<u64>,
+    ) -> Result<Running, AdminError> {
+        limits::length(spread).map_err(|_| AdminError::Invalid {
+            field: "spread".to_owned(),
+            message: "a length of time is at most a century (36525 days)".to_owned(),
+        })?;
+        let spread = Some(spread).filter(|spread| !spread.is_zero());
+        self.begin_spread(by, Verb::Retry, selection, frozen_at, expect, spread).await
+    }
+
+    async fn begin_spread(
+        &self,
+        by: &By,
+        verb: Verb,
+        selection: Selection,
+        frozen_at: Option<SystemTime>,
+        expect: Option<u64>,
+        spread: Option<Duration>,
+    ) -> Result<Running, AdminError> {
         let frozen_at = frozen_at.unwrap_or_else(|| self.now());
         let act = async {
             let preview = self.preview_at(&by.actor, verb, &selection, frozen_at).await?;
@@ -97,6 +131,7 @@ impl Console {
                 of_exact: preview.exact,
                 actor: by.actor.name().to_owned(),
                 reason: by.reason.clone(),
+                spread,
                 started_at: now,
                 updated_at: now,
                 error: None,
@@ -113,7 +148,8 @@ impl Console {
         let mut entry = by.entry(&format!("{}_many", verb.as_str()));
         entry.filter = Some(words(&operation)).filter(|words| !words.is_empty());
         entry.target = Some(operation.id.to_string());
-        entry.detail = Some(format!("begins with {} tasks", operation.of));
+        let over = operation.spread.map(|spread| format!(", spread over {}", Words::TERMINAL.length(spread)));
+        entry.detail = Some(format!("begins with {} tasks{}", operation.of, over.unwrap_or_default()));
         self.record(entry).await;
         Ok(self.spawn(by.clone(), operation, version))
     }
@@ -156,8 +192,15 @@ impl Console {
 
     fn spawn(&self, by: By, operation: Operation, version: u64) -> Running {
         let (shown, watched) = watch::channel(operation.clone());
-        let runner =
-            Runner { console: self.clone(), by, operation, version, shown, written: self.seam().instant() };
+        let runner = Runner {
+            console: self.clone(),
+            by,
+            operation,
+            version,
+            shown,
+            written: self.seam().instant(),
+            pace: None,
+        };
         self.tasks().spawn(runner.run());
         Running { operation: watched, seam: self.seam().clone() }
     }
@@ -175,6 +218,27 @@ struct Runner {
     version: u64,
     shown: watch::Sender<Operation>,
     written: Instant,
+    pace: Option<Pace>,
+}
+
+/// The pace of a retry that is spread over a time. Whoever goes on with one keeps the pace: the tries that are left are
+/// spread over as much time as they were to take.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    since: Instant,
+    /// How many tasks came before.
+    first: u64,
+    /// The time from one try to the next.
+    each: Duration,
+}
+
+impl Pace {
+    /// How long after `since` that try begins.
+    fn offset(&self, number: u64) -> Duration {
+        let count = number.saturating_sub(self.first);
+        // An operation on more tasks than that is far beyond any store.
+        self.each.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX))
+    }
 }
 
 /// What the stored operation says to the runner that has written it.
@@ -270,6 +334,11 @@ impl Runner {
 
     /// Acts on the next tasks. Answers `false` if there are no more.
     async fn batch(&mut self) -> Result<bool, Error> {
+        if let (Some(spread), None) = (self.operation.spread, self.pace) {
+            self.count().await?;
+            let each = spread.div_f64(self.operation.of.max(1) as f64);
+            self.pace = Some(Pace { since: self.console.seam().instant(), first: self.seen(), each });
+        }
         if !self.operation.ids.is_empty() {
             let number = self.operation.ids.len().min(BATCH);
             let ids = self.operation.ids[..number].to_vec();
@@ -281,16 +350,53 @@ impl Runner {
         if self.operation.filter.is_empty() {
             return Ok(false);
         }
-        let pairs = self.operation.filter.iter().map(|(word, value)| (&**word, &**value));
-        // It was made from a filter, so it reads back.
-        let Ok(mut filter) = grammar::filter(pairs, self.operation.frozen_at) else { return Ok(false) };
-        filter = self.by.actor.narrow(filter);
-        filter.limit = BATCH;
-        filter.after = self.operation.cursor.map(Cursor::after);
+        let Some(filter) = self.rest(BATCH) else { return Ok(false) };
         let page = self.console.tasks().list_outlines(&filter).await?;
         self.act(page.items.iter().map(|record| record.id).collect()).await?;
         self.operation.cursor = page.next.map(Cursor::id).or(self.operation.cursor);
         Ok(page.next.is_some())
+    }
+
+    /// The filter for the tasks that are left; `None` if it acts on chosen ids.
+    fn rest(&self, limit: usize) -> Option<TaskFilter> {
+        if self.operation.filter.is_empty() {
+            return None;
+        }
+        let pairs = self.operation.filter.iter().map(|(word, value)| (&**word, &**value));
+        // It was made from a filter, so it reads back.
+        let filter = grammar::filter(pairs, self.operation.frozen_at).ok()?;
+        let mut filter = self.by.actor.narrow(filter).limit(limit);
+        filter.after = self.operation.cursor.map(Cursor::after);
+        Some(filter)
+    }
+
+    /// How many tasks it has come past.
+    fn seen(&self) -> u64 {
+        self.operation.acted + self.operation.skipped
+    }
+
+    /// Finds out how many tasks there are, if the preview had too many to count them all.
+    async fn count(&mut self) -> Result<(), Error> {
+        let Some(mut filter) = self.rest(TaskFilter::MAX_LIMIT).filter(|_| !self.operation.of_exact) else {
+            return Ok(());
+        };
+        let mut of = self.seen();
+        loop {
+            let page = self.console.tasks().list_outlines(&filter).await?;
+            of += page.items.len() as u64;
+            let Some(next) = page.next else { break };
+            filter.after = Some(next);
+        }
+        (self.operation.of, self.operation.of_exact) = (of, true);
+        Ok(())
+    }
+
+    /// These tasks to be retried, each when it is its turn.
+    fn in_turn(&self, ids: Vec<TaskId>) -> Vec<Reopen> {
+        let Some(pace) = &self.pace else { return Reopen::at_once(ids) };
+        let passed = self.console.seam().since(pace.since);
+        let turn = |(number, id)| Reopen::after(id, pace.offset(number).saturating_sub(passed));
+        (self.seen()..).zip(ids).map(turn).collect()
     }
 
     /// Those of these tasks that the actor may see.
@@ -315,7 +421,9 @@ impl Runner {
         let tasks = self.console.tasks();
         let number = ids.len();
         let acted = match self.operation.verb {
-            Verb::Retry => tasks.retry_these(ids).await?.iter().filter(|answer| answer.is_ok()).count(),
+            Verb::Retry => {
+                tasks.retry_these(self.in_turn(ids)).await?.iter().filter(|answer| answer.is_ok()).count()
+            }
             Verb::Cancel => {
                 let acted =
                     |it: &&CancelOutcome| matches!(it, CancelOutcome::Cancelled | CancelOutcome::Requested);

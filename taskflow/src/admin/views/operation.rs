@@ -56,6 +56,9 @@ pub struct OperationView<'a> {
     left: Option<Duration>,
     actor: &'a str,
     reason: Option<&'a str>,
+    /// Over how many seconds the tries of a retry are spread; `null`: all at once.
+    #[serde(with = "time::seconds_option")]
+    spread: Option<Duration>,
     #[serde(with = "time::rfc3339_serde")]
     started_at: SystemTime,
     #[serde(with = "time::rfc3339_serde")]
@@ -82,6 +85,7 @@ impl<'a> OperationView<'a> {
             left: operation.left(),
             actor: &operation.actor,
             reason: operation.reason.as_deref(),
+            spread: operation.spread,
             started_at: operation.started_at,
             updated_at: operation.updated_at,
             error: operation.error.as_deref(),

@@ -7,9 +7,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use taskflow::admin::views::{OperationView, PreviewView};
 use taskflow::admin::{Console, Operation, OperationState, Preview, Running, Selection, Verb};
-use taskflow::{CancelOutcome, TaskFilter, TaskId};
+use taskflow::{CancelOutcome, TaskId};
 
-use super::list;
+use super::{list, parse};
 use crate::cli::failure::{Code, Failure, Result};
 use crate::cli::options::{Acting, Global};
 use crate::cli::output::clean;
@@ -36,13 +36,34 @@ pub(in crate::cli) struct Options {
     acting: Acting,
 }
 
+/// The options of `taskflow retry`.
+#[derive(Args, Clone, Debug)]
+pub(in crate::cli) struct Retry {
+    #[command(flatten)]
+    options: Options,
+    /// Spread the tries evenly over this time, so that they do not storm what has only just come back: `10m`
+    #[arg(long, value_name = "LENGTH", value_parser = parse::length)]
+    spread: Option<Duration>,
+}
+
+pub(in crate::cli) async fn retry(global: &Global, retry: &Retry) -> Result<()> {
+    act(global, Verb::Retry, &retry.options, retry.spread).await
+}
+
 pub(in crate::cli) async fn run(global: &Global, verb: Verb, options: &Options) -> Result<()> {
+    act(global, verb, options, None).await
+}
+
+async fn act(global: &Global, verb: Verb, options: &Options, spread: Option<Duration>) -> Result<()> {
     let looks = Session::look(global).await?;
     let selected = select::select(&looks, &options.words, options.all).await;
     looks.end().await;
     match selected? {
-        Selected::Ids(ids) => each(global, verb, options, ids).await,
-        Selected::Filter(filter) => matching(global, verb, options, *filter).await,
+        Selected::Ids(ids) => match spread {
+            Some(_) => matching(global, verb, options, Selection::Ids(ids), spread).await,
+            None => each(global, verb, options, ids).await,
+        },
+        Selected::Filter(filter) => matching(global, verb, options, Selection::Filter(*filter), spread).await,
     }
 }
 
@@ -100,8 +121,13 @@ async fn one(session: &Session, verb: Verb, id: TaskId) -> Result<&'static str> 
 }
 
 /// Acts on all tasks that match: shows which, asks, and does it in batches.
-async fn matching(global: &Global, verb: Verb, options: &Options, filter: TaskFilter) -> Result<()> {
-    let selection = Selection::Filter(filter);
+async fn matching(
+    global: &Global,
+    verb: Verb,
+    options: &Options,
+    selection: Selection,
+    spread: Option<Duration>,
+) -> Result<()> {
     let session = match options.dry_run {
         true => Session::look(global).await?,
         false => Session::begin(global, &options.acting).await?,
@@ -129,10 +155,14 @@ async fn matching(global: &Global, verb: Verb, options: &Options, filter: TaskFi
         Some(context) if session.target.is_production => format!(" in `{context}`, which is production"),
         _ => String::new(),
     };
-    session.confirm(&format!("{} {number}{place}?", capital(verb.as_str())))?;
-    let begun =
-        session.console.begin(&session.by, verb, selection, Some(preview.frozen_at), Some(preview.matching));
-    let operation = finish(&session, begun.await?).await?;
+    let over = spread.map(|spread| format!(", spread over {}", length(spread))).unwrap_or_default();
+    session.confirm(&format!("{} {number}{over}{place}?", capital(verb.as_str())))?;
+    let (by, frozen_at, expect) = (&session.by, Some(preview.frozen_at), Some(preview.matching));
+    let running = match spread {
+        Some(spread) => session.console.begin_retry_over(by, spread, selection, frozen_at, expect).await?,
+        None => session.console.begin(by, verb, selection, frozen_at, expect).await?,
+    };
+    let operation = finish(&session, running).await?;
     session.end().await;
     outcome(&operation)
 }
@@ -221,11 +251,12 @@ fn told_end(session: &Session, operation: &Operation) -> Result<()> {
         Verb::Cancel => "cancelled or asked to stop",
         _ => "deleted",
     };
+    let over = operation.spread.map(|spread| format!(", spread over {}", length(spread))).unwrap_or_default();
     let skipped = match skipped {
         0 => String::new(),
         n => format!("; {} had changed meanwhile", counted(*n, "task")),
     };
-    out.line(&format!("{done}: {}{skipped}", counted(*acted, "task")))
+    out.line(&format!("{done}: {}{over}{skipped}", counted(*acted, "task")))
 }
 
 /// The exit code of an operation.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::state::Tables;
 use super::task::Stage;
 use crate::model::{CancelOutcome, Error, QueueConfig, TaskId, time};
-use crate::store::{ReplaceArgs, Retention, transition};
+use crate::store::{Reopen, ReplaceArgs, Retention, transition};
 
 impl Tables {
     pub(super) fn cancel(&mut self, ids: &[TaskId], reason: &str) -> Vec<CancelOutcome> {
@@ -29,17 +29,17 @@ impl Tables {
         ids
     }
 
-    pub(super) fn retry(&mut self, ids: &[TaskId]) -> Vec<Result<(), Error>> {
+    pub(super) fn retry(&mut self, tasks: &[Reopen]) -> Vec<Result<(), Error>> {
         let now = self.now();
-        ids.iter().map(|id| self.retry_one(*id, now)).collect()
+        tasks.iter().map(|task| self.retry_one(*task, now)).collect()
     }
 
-    fn retry_one(&mut self, id: TaskId, now: i64) -> Result<(), Error> {
+    fn retry_one(&mut self, Reopen { id, delay }: Reopen, now: i64) -> Result<(), Error> {
         self.decide(id, now, |store, state| {
             let task = store.tasks.get(&id);
             let attempts = task.map_or(0, |task| task.policy.max_attempts());
             let key_holder = task.and_then(|task| store.index.key_holder(task));
-            transition::retry(id, state, attempts, key_holder, now)
+            transition::retry(id, state, attempts, key_holder, delay, now)
         })
     }
 

@@ -15,8 +15,9 @@ use crate::model::{
 use crate::seam::Seam;
 use crate::store::{
     Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired, Hint, HintStream,
-    InsertBatch, Inserted, QueueState, Recovered, Refusal, Release, Renewal, Renewed, ReplaceArgs, Report,
-    Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd, document,
+    InsertBatch, Inserted, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Reopen, ReplaceArgs,
+    Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd,
+    document,
 };
 
 /// A store in this process's memory, for tests and work that may be lost. Its tasks are lost when the process ends.
@@ -274,8 +275,8 @@ impl Store for MemoryStore {
         self.write(move |state| (state.cancel_by_run_key(&run_key), true))
     }
 
-    fn retry(&self, ids: Vec<TaskId>) -> StoreFuture<'_, Vec<Result<(), Error>>> {
-        self.write(move |state| (state.retry(&ids), true))
+    fn retry(&self, tasks: Vec<Reopen>) -> StoreFuture<'_, Vec<Result<(), Error>>> {
+        self.write(move |state| (state.retry(&tasks), true))
     }
 
     fn delete(&self, ids: Vec<TaskId>) -> StoreFuture<'_, usize> {

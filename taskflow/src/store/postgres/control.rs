@@ -17,7 +17,7 @@ use super::unit_of_work::UnitOfWork;
 use super::value::{escape_json, escape_nul, unescape_nul};
 use crate::model::{CancelOutcome, Error, TaskId};
 use crate::store::row_state::RowState;
-use crate::store::{ReplaceArgs, Retention, codec, transition};
+use crate::store::{Reopen, ReplaceArgs, Retention, codec, transition};
 
 const DELETE: &str = "
 DELETE FROM taskflow_tasks WHERE id = ANY (ARRAY(
@@ -147,15 +147,15 @@ pub(super) async fn cancel_by_run_key(
 
 pub(super) async fn retry(
     session: &mut Session<'_>,
-    ids: &[TaskId],
+    tasks: &[Reopen],
 ) -> Result<Vec<Result<(), Error>>, Fault> {
-    if ids.is_empty() {
+    if tasks.is_empty() {
         return Ok(Vec::new());
     }
-    let mut work = UnitOfWork::of(session, ids.iter().copied()).await?;
+    let mut work = UnitOfWork::of(session, tasks.iter().map(|task| task.id)).await?;
     // Keys taken by this very call, by key and name.
     let mut taken = HashMap::new();
-    let answers: Vec<_> = ids.iter().map(|id| retry_one(&mut work, &mut taken, *id)).collect();
+    let answers: Vec<_> = tasks.iter().map(|task| retry_one(&mut work, &mut taken, *task)).collect();
     session.should_notify |= answers.iter().any(Result::is_ok);
     work.write(session).await?;
     Ok(answers)
@@ -164,7 +164,7 @@ pub(super) async fn retry(
 fn retry_one(
     work: &mut UnitOfWork,
     keys: &mut HashMap<(String, String), TaskId>,
-    id: TaskId,
+    Reopen { id, delay }: Reopen,
 ) -> Result<(), Error> {
     let row = work.row(id).ok_or(Error::NotFound { id })?;
     let key = row.idempotency_key.clone().map(|key| (key, row.name.clone()));
@@ -172,7 +172,7 @@ fn retry_one(
     // A policy that cannot be read fails the task again when it is claimed.
     let attempts = codec::policy(row.policy.as_deref()).max_attempts();
     let now = work.now;
-    work.decide(id, |task| transition::retry(id, task, attempts, holder, now))?;
+    work.decide(id, |task| transition::retry(id, task, attempts, holder, delay, now))?;
     keys.extend(key.map(|key| (key, id)));
     Ok(())
 }

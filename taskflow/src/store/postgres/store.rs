@@ -24,7 +24,7 @@ use crate::model::{
 };
 use crate::store::{
     Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired, HintStream,
-    InsertBatch, Inserted, LivenessStream, QueueState, Recovered, Refusal, Release, Renewal, Renewed,
+    InsertBatch, Inserted, LivenessStream, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Reopen,
     ReplaceArgs, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, Store,
     StoreFuture, TaskEnd, document,
 };
@@ -353,8 +353,8 @@ impl Store for PostgresStore {
         call!(self, Write, run_key => control::cancel_by_run_key)
     }
 
-    fn retry(&self, ids: Vec<TaskId>) -> StoreFuture<'_, Vec<Result<(), Error>>> {
-        call!(self, Write, ids => control::retry)
+    fn retry(&self, tasks: Vec<Reopen>) -> StoreFuture<'_, Vec<Result<(), Error>>> {
+        call!(self, Write, tasks => control::retry)
     }
 
     fn delete(&self, ids: Vec<TaskId>) -> StoreFuture<'_, usize> {

@@ -9,7 +9,7 @@ use super::executor::Shared;
 use super::packed_row::PackedRow;
 use super::script::{self, Call};
 use crate::model::{CancelOutcome, Error, StoreError, StoreErrorKind, TaskId};
-use crate::store::{Release, transition};
+use crate::store::{Release, Reopen, transition};
 
 /// How often a retry is decided anew because other calls change the same tasks at the same time.
 const ROUNDS: usize = 16;
@@ -56,14 +56,14 @@ impl Shared {
         Ok(rows.iter().zip(releases).map(was_released).collect())
     }
 
-    pub(super) async fn retry(&self, ids: &[TaskId]) -> Result<Retried, StoreError> {
+    pub(super) async fn retry(&self, tasks: &[Reopen]) -> Result<Retried, StoreError> {
         for _ in 0..ROUNDS {
             let mut read = self.quiet(&script::ROWS);
-            for id in ids {
-                read.arg(id.as_bytes());
+            for task in tasks {
+                read.arg(task.id.as_bytes());
             }
             let mut call = self.loud(&script::APPLY);
-            let (answers, damaged) = decide_retries(&mut call, ids, self.ask(&read).await?)?;
+            let (answers, damaged) = decide_retries(&mut call, tasks, self.ask(&read).await?)?;
             if !damaged.is_empty() {
                 self.fail_damaged(&damaged).await?;
                 continue;
@@ -90,15 +90,15 @@ type Retried = Vec<Result<(), Error>>;
 /// Answers also which of them cannot be read.
 fn decide_retries(
     call: &mut Call,
-    ids: &[TaskId],
+    tasks: &[Reopen],
     answer: Answer<'_>,
 ) -> Result<(Retried, Vec<Damaged>), StoreError> {
     let mut rows = answer.list()?;
     let now = rows.number()?;
-    let (mut answers, mut damaged) = (Vec::with_capacity(ids.len()), Vec::new());
+    let (mut answers, mut damaged) = (Vec::with_capacity(tasks.len()), Vec::new());
     // The tasks that this call reopens, and the keys they take.
     let (mut reopened, mut taken) = (HashMap::new(), HashMap::new());
-    for &id in ids {
+    for &Reopen { id, delay } in tasks {
         let (bytes, key, holder) = (rows.option()?, rows.option()?, rows.option()?);
         let state = bytes.as_deref().map(PackedRow::unpack);
         if let Some(None) = state {
@@ -111,7 +111,7 @@ fn decide_retries(
         let holder = holder.and_then(|holder| super::answer::id(&holder)).map(TaskId::from_bytes);
         let holder = holder.or_else(|| taken.get(key.as_ref()?).copied());
         let attempts = state.as_ref().map_or(0, |state| state.tries);
-        let decision = transition::retry(id, task, attempts, holder, now);
+        let decision = transition::retry(id, task, attempts, holder, delay, now);
         if let (Some(&from), Some(change)) = (task, decision.change) {
             let (fence, next) = (from.fence, change.next);
             let offer = Offer { from, change, only: Only::Anything };

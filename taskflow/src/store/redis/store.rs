@@ -21,8 +21,8 @@ use crate::store::suspects::Suspects;
 use crate::store::{
     Capabilities, Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired,
     HintStream, InsertBatch, Inserted, LivenessStream, QueueState, Recovered, Refusal, Release, Renewal,
-    Renewed, ReplaceArgs, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, Store,
-    StoreFuture, TaskEnd, document,
+    Renewed, Reopen, ReplaceArgs, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState,
+    Store, StoreFuture, TaskEnd, document,
 };
 
 /// A store on a Redis server, version 7 or later, or Valkey.
@@ -348,8 +348,8 @@ impl Store for RedisStore {
         Box::pin(async move { self.shared.cancel_by_run_key(&run_key).await })
     }
 
-    fn retry(&self, ids: Vec<TaskId>) -> StoreFuture<'_, Vec<Result<(), Error>>> {
-        Box::pin(async move { self.shared.retry(&ids).await })
+    fn retry(&self, tasks: Vec<Reopen>) -> StoreFuture<'_, Vec<Result<(), Error>>> {
+        Box::pin(async move { self.shared.retry(&tasks).await })
     }
 
     fn delete(&self, ids: Vec<TaskId>) -> StoreFuture<'_, usize> {

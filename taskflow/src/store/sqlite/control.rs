@@ -5,7 +5,7 @@ use super::task_row::TaskRow;
 use super::transaction::Transaction;
 use super::unique_keys::{self, KeyKind};
 use crate::model::{CancelOutcome, Error, TaskId};
-use crate::store::{ReplaceArgs, transition};
+use crate::store::{Reopen, ReplaceArgs, transition};
 
 const RETRIED: &str = "SELECT name, idempotency_key, policy FROM taskflow_tasks WHERE seq = ?1";
 
@@ -38,12 +38,15 @@ pub(super) fn cancel_by_run_key(
 
 pub(super) fn retry(
     tx: &mut Transaction<'_, '_>,
-    ids: &[TaskId],
+    tasks: &[Reopen],
 ) -> rusqlite::Result<Vec<Result<(), Error>>> {
-    ids.iter().map(|id| retry_one(tx, *id)).collect()
+    tasks.iter().map(|task| retry_one(tx, *task)).collect()
 }
 
-fn retry_one(tx: &mut Transaction<'_, '_>, id: TaskId) -> rusqlite::Result<Result<(), Error>> {
+fn retry_one(
+    tx: &mut Transaction<'_, '_>,
+    Reopen { id, delay }: Reopen,
+) -> rusqlite::Result<Result<(), Error>> {
     let Some(row) = tx.row(id)? else { return Ok(Err(Error::NotFound { id })) };
     let sql = tx.sql;
     let mut retried = sql.get(RETRIED)?;
@@ -56,7 +59,7 @@ fn retry_one(tx: &mut Transaction<'_, '_>, id: TaskId) -> rusqlite::Result<Resul
         .transpose()?
         .flatten();
     let attempts = row::policy(columns.get_ref(2)?.as_str_or_null().unwrap_or_default()).max_attempts();
-    let decision = transition::retry(id, Some(&row.task()), attempts, holder, tx.now);
+    let decision = transition::retry(id, Some(&row.task()), attempts, holder, delay, tx.now);
     if let Some(change) = decision.change {
         if let Some((key, name)) = key {
             unique_keys::take(tx, key, name, KeyKind::Idempotency, row.seq)?;

@@ -23,7 +23,7 @@ use crate::model::{
 };
 use crate::store::{
     Capabilities, Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired, Hint,
-    HintStream, InsertBatch, Inserted, QueueState, Recovered, Refusal, Release, Renewal, Renewed,
+    HintStream, InsertBatch, Inserted, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Reopen,
     ReplaceArgs, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, Store,
     StoreFuture, TaskEnd, document,
 };
@@ -373,8 +373,8 @@ impl Store for SqliteStore {
         self.write(move |tx| control::cancel_by_run_key(tx, &run_key))
     }
 
-    fn retry(&self, ids: Vec<TaskId>) -> StoreFuture<'_, Vec<Result<(), Error>>> {
-        self.write(move |tx| control::retry(tx, &ids))
+    fn retry(&self, tasks: Vec<Reopen>) -> StoreFuture<'_, Vec<Result<(), Error>>> {
+        self.write(move |tx| control::retry(tx, &tasks))
     }
 
     fn delete(&self, ids: Vec<TaskId>) -> StoreFuture<'_, usize> {

@@ -115,7 +115,7 @@ fn decide<'c>(task: &TaskState, command: &'c Command) -> Option<Change<'c>> {
         Command::Release(fence, outcome) => release(there, *fence, outcome).change,
         Command::Cancel => cancel(there, "no more").change,
         Command::CancelByRunKey => cancel_by_run_key(there).change,
-        Command::Retry(holder) => retry(TaskId::new(), there, 3, *holder, NOW).change,
+        Command::Retry(holder) => retry(TaskId::new(), there, 3, *holder, Duration::ZERO, NOW).change,
         Command::Recover(policy) => recover(task, policy, 0.5, NOW),
     }
 }
@@ -360,7 +360,7 @@ fn a_cancel_ends_waiting_tasks_asks_running_ones_and_leaves_ended_ones() {
 #[test]
 fn a_manual_retry_gives_new_attempts_and_clears_the_error() {
     let failed = TaskState { expires_at: Some(NOW), ..task(Stage::Ended(TaskStatus::Failed)) };
-    let change = retry(TaskId::new(), Some(&failed), 4, None, NOW).change.unwrap();
+    let change = retry(TaskId::new(), Some(&failed), 4, None, Duration::ZERO, NOW).change.unwrap();
     let expected = TaskState {
         stage: Stage::Waiting,
         max_attempts: 6,
@@ -373,16 +373,16 @@ fn a_manual_retry_gives_new_attempts_and_clears_the_error() {
     assert_eq!(change.next, expected);
     assert_eq!((change.error, change.reopens), (ErrorChange::Clear, true));
     let later = TaskState { expires_at: Some(NOW + 1), ..failed };
-    let change = retry(TaskId::new(), Some(&later), u32::MAX, None, NOW).change.unwrap();
+    let change = retry(TaskId::new(), Some(&later), u32::MAX, None, Duration::ZERO, NOW).change.unwrap();
     assert_eq!((change.next.expires_at, change.next.max_attempts), (Some(NOW + 1), u32::MAX));
 }
 
 #[test]
 fn a_manual_retry_is_refused_for_missing_open_or_succeeded_tasks_and_for_taken_keys() {
     let (id, holder) = (TaskId::new(), TaskId::new());
-    assert!(matches!(retry(id, None, 1, None, NOW).answer, Err(Error::NotFound { .. })));
+    assert!(matches!(retry(id, None, 1, None, Duration::ZERO, NOW).answer, Err(Error::NotFound { .. })));
     for state in states() {
-        let decision = retry(id, Some(&state), 1, Some(holder), NOW);
+        let decision = retry(id, Some(&state), 1, Some(holder), Duration::ZERO, NOW);
         assert!(decision.change.is_none());
         match (decision.answer, state.stage) {
             (Err(Error::KeyTaken { holder: it, .. }), Stage::Ended(status)) => {

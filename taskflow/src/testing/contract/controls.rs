@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{AttemptOutcome, CancelOutcome, Error, TaskFilter, TaskId, TaskStatus, When};
-use crate::store::{Finished, Hint, HoldOutcome, ReplaceArgs, Retention};
+use crate::store::{Finished, Hint, HoldOutcome, Reopen, ReplaceArgs, Retention};
 use futures_util::StreamExt;
 
 use super::lab::*;
@@ -106,7 +106,7 @@ pub(crate) async fn a_running_task_is_asked_to_stop_through_its_own_process(lab:
     assert!(lab.store.asked_to_stop(lab.me.id).await.unwrap().is_empty());
 
     // A task that is retried after that is a task that nobody asked to stop.
-    assert!(only(lab.store.retry(vec![run.id]).await.unwrap()).is_ok());
+    assert!(only(lab.store.retry(Reopen::at_once([run.id])).await.unwrap()).is_ok());
     let again = lab.claim_one().await.run;
     assert!(!lab.get(run.id).await.cancel_requested);
     assert_eq!(lab.finish(again, retry(Duration::ZERO)).await, Finished::Applied(TaskStatus::Pending));
@@ -118,7 +118,7 @@ pub(crate) async fn a_manual_retry_reopens_the_same_record(lab: Lab) {
         lab.finish(first, retry(Duration::ZERO)).await;
         let second = lab.claim_one().await.run;
         lab.finish(second, end(status)).await;
-        assert!(only(lab.store.retry(vec![first.id]).await.unwrap()).is_ok());
+        assert!(only(lab.store.retry(Reopen::at_once([first.id])).await.unwrap()).is_ok());
         let record = lab.get(first.id).await;
         assert_eq!((record.status, record.finished_at), (TaskStatus::Pending, None));
         assert_eq!((record.attempt, record.max_attempts, record.attempts.len()), (2, 4, 2));
@@ -137,9 +137,35 @@ pub(crate) async fn a_manual_retry_reopens_the_same_record(lab: Lab) {
 pub(crate) async fn a_task_cancelled_while_it_was_not_due_is_retried_at_once(lab: Lab) {
     let id = lab.add(with(task("alpha"), |task| task.when = When::In(LONG))).await;
     lab.store.cancel(vec![id], String::new()).await.unwrap();
-    assert!(only(lab.store.retry(vec![id]).await.unwrap()).is_ok());
+    assert!(only(lab.store.retry(Reopen::at_once([id])).await.unwrap()).is_ok());
     let claimed = lab.claim_one().await;
     assert_eq!((claimed.run.id, claimed.attempt), (id, 1));
+}
+
+pub(crate) async fn a_retry_with_a_delay_is_due_after_it(lab: Lab) {
+    let (now, soon, later) = (
+        lab.ended(task("alpha"), TaskStatus::Failed).await,
+        lab.ended(task("alpha"), TaskStatus::Cancelled).await,
+        lab.ended(task("alpha"), TaskStatus::Failed).await,
+    );
+    let delays = [(later, LONG), (now, Duration::ZERO), (soon, Duration::from_millis(300))];
+    let reopen = delays.map(|(id, delay)| Reopen::after(id, delay)).to_vec();
+    let answers = lab.store.retry(reopen).await.unwrap();
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    assert_eq!(lab.get(later).await.status, TaskStatus::Pending);
+    lab.assert_counts_are_true().await;
+    assert_eq!(lab.claim_one().await.run.id, now, "the others are not due");
+    let patience = Patience::new("the second task to be due");
+    loop {
+        match lab.claim_ids(1).await[..] {
+            [id] => break assert_eq!(id, soon),
+            _ => patience.wait().await,
+        }
+    }
+    assert_eq!(lab.claim(10).await.len(), 0);
+    let record = lab.get(later).await;
+    assert!(record.run_at > record.created_at + LONG / 2, "{record:?}");
+    lab.assert_counts_are_true().await;
 }
 
 pub(crate) async fn what_cannot_be_retried_says_why(lab: Lab) {
@@ -151,7 +177,11 @@ pub(crate) async fn what_cannot_be_retried_says_why(lab: Lab) {
         lab.ended(with_key("alpha", "key"), TaskStatus::Failed).await,
     );
     let unknown = TaskId::new();
-    let answers = lab.store.retry(vec![waits, runs, succeeded, unknown, first, second, first]).await.unwrap();
+    let answers = lab
+        .store
+        .retry(Reopen::at_once([waits, runs, succeeded, unknown, first, second, first]))
+        .await
+        .unwrap();
     let why = |n: usize| answers[n].as_ref().unwrap_err();
     for (n, id, expected) in
         [(0, waits, TaskStatus::Pending), (1, runs, TaskStatus::Running), (2, succeeded, TaskStatus::Success)]
@@ -179,7 +209,7 @@ pub(crate) async fn of_many_who_retry_at_once_one_reopens_each_task(lab: Lab) {
             let (store, mut ids) = (Arc::clone(&lab.store), ids.clone());
             ids.rotate_left(n);
             tokio::spawn(async move {
-                let answers = store.retry(ids.clone()).await.unwrap();
+                let answers = store.retry(Reopen::at_once(ids.clone())).await.unwrap();
                 ids.into_iter().zip(answers).filter(|(_, answer)| answer.is_ok()).map(|(id, _)| id).collect()
             })
         })
@@ -198,7 +228,7 @@ pub(crate) async fn of_many_who_retry_at_once_one_reopens_each_task(lab: Lab) {
 
 pub(crate) async fn a_retried_task_holds_its_key_again(lab: Lab) {
     let id = lab.ended(with_key("alpha", "key"), TaskStatus::Failed).await;
-    lab.store.retry(vec![id]).await.unwrap();
+    lab.store.retry(Reopen::at_once([id])).await.unwrap();
     let again = lab.begin(with_key("alpha", "key"), crate::store::Start::Wait).await;
     assert_eq!((again.id, again.kind), (id, crate::store::InsertedAs::Duplicate));
 }
@@ -280,7 +310,7 @@ pub(crate) async fn a_status_has_a_retention_of_its_own(lab: Lab) {
     lab.assert_counts_are_true().await;
 
     // What was kept, and then ended in another way, is of that other status.
-    lab.store.retry(vec![failed[0]]).await.unwrap();
+    lab.store.retry(Reopen::at_once([failed[0]])).await.unwrap();
     let run = lab.claim_one().await.run;
     assert_eq!((run.id, lab.finish(run, success()).await), (failed[0], Finished::Applied(Success)));
     assert_eq!(lab.store.prune(long, 100).await.unwrap(), 0);

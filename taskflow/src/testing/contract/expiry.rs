@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::model::{AttemptOutcome, TaskStatus};
-use crate::store::{Finished, HoldOutcome, InsertedAs, Start};
+use crate::store::{Finished, HoldOutcome, InsertedAs, Reopen, Start};
 
 use super::lab::*;
 
@@ -61,7 +61,7 @@ pub(crate) async fn a_manual_retry_forgets_an_expiry_that_has_passed(lab: Lab) {
     assert_eq!(recovered.iter().map(|it| it.id).collect::<Vec<_>>(), [late]);
     let (cancelled_late, cancelled) = (add_cancelled(past).await, add_cancelled(far).await);
     let ids = vec![late, cancelled_late, cancelled];
-    let answers = lab.store.retry(ids.clone()).await.expect("retry");
+    let answers = lab.store.retry(Reopen::at_once(ids.clone())).await.expect("retry");
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
     assert_eq!(lab.store.recover(lab.other.id).await.expect("recover").len(), 0);
     assert_eq!(lab.get(late).await.expires_at, None);

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use crate::model::{
     AttemptOutcome, CancelOutcome, LogLevel, LogLine, Progress, TaskId, TaskPhase, TaskStatus,
 };
-use crate::store::{Finish, FinishKind, Finished, Report, RunRef};
+use crate::store::{Finish, FinishKind, Finished, Reopen, Report, RunRef};
 
 use super::lab::*;
 
@@ -167,7 +167,7 @@ pub(crate) async fn a_finish_under_a_fence_that_no_run_had_is_no_repetition(lab:
     // A lost run was not finished, whatever became of its task.
     let lost = [lab.run(task("beta")).await, lab.run(with_attempts("beta", 2)).await];
     lab.lose(&lost).await;
-    lab.store.retry(vec![lost[0].id]).await.unwrap()[0].as_ref().unwrap();
+    lab.store.retry(Reopen::at_once([lost[0].id])).await.unwrap()[0].as_ref().unwrap();
     for run in lost {
         assert_eq!(lab.status(run.id).await, TaskStatus::Pending);
         assert_eq!(lab.finish(run, success()).await, Finished::Stale);

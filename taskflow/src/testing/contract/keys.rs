@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{AttemptOutcome, CancelOutcome, NewTask, TaskStatus, When};
-use crate::store::{Finished, InsertBatch, InsertGroup, Inserted, InsertedAs, Retention, Start};
+use crate::store::{Finished, InsertBatch, InsertGroup, Inserted, InsertedAs, Reopen, Retention, Start};
 
 use super::lab::*;
 
@@ -139,7 +139,7 @@ pub(crate) async fn a_task_that_comes_back_finds_its_run_key_taken_and_both_run(
     let cancelled = lab.add(with_run_key("beta", "report")).await;
     lab.store.cancel(vec![cancelled], String::new()).await.unwrap();
     lab.add(with_run_key("beta", "report")).await;
-    assert!(only(lab.store.retry(vec![cancelled]).await.unwrap()).is_ok());
+    assert!(only(lab.store.retry(Reopen::at_once([cancelled])).await.unwrap()).is_ok());
     let run = with(with_run_key("gamma", "report"), |task| task.policy.to_mut().requeue_on_interrupt = true);
     let run = lab.run(run).await;
     lab.add(with_run_key("gamma", "report")).await;

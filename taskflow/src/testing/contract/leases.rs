@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{AttemptOutcome, CancelOutcome, NewTask, TaskId, TaskStatus};
-use crate::store::{Finished, InsertTask, Inserted, InsertedAs, Report, RunRef, Start};
+use crate::store::{Finished, InsertTask, Inserted, InsertedAs, Reopen, Report, RunRef, Start};
 
 use super::lab::*;
 
@@ -147,7 +147,7 @@ pub(crate) async fn only_lost_runs_in_a_row_make_poison(lab: Lab) {
         let ended = matches!(kind, crate::store::FinishKind::End { .. });
         lab.finish(lab.claim_one().await.run, kind).await;
         if ended {
-            assert!(only(lab.store.retry(vec![id]).await.unwrap()).is_ok());
+            assert!(only(lab.store.retry(Reopen::at_once([id])).await.unwrap()).is_ok());
         }
         assert_eq!(lose().await, TaskStatus::Pending, "the row was broken");
         assert_eq!(lose().await, TaskStatus::Failed);
@@ -159,7 +159,7 @@ pub(crate) async fn a_manual_retry_ends_a_row_of_lost_runs(lab: Lab) {
     let lose = async || only(lab.lose(&[lab.claim_one().await.run]).await).status;
     for _ in 0..2 {
         assert_eq!((lose().await, lose().await), (TaskStatus::Pending, TaskStatus::Failed));
-        assert!(only(lab.store.retry(vec![id]).await.unwrap()).is_ok());
+        assert!(only(lab.store.retry(Reopen::at_once([id])).await.unwrap()).is_ok());
     }
     assert_eq!(
         lab.finish(lab.claim_one().await.run, success()).await,

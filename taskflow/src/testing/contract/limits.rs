@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::model::{AttemptOutcome, NewTask, QueueConfig, TaskFilter, TaskStatus};
 use crate::store::{
-    Claim, Claimed, FinishKind, Finished, HoldOutcome, Inserted, InsertedAs, Refusal, Release, SharedLimits,
-    Start,
+    Claim, Claimed, FinishKind, Finished, HoldOutcome, Inserted, InsertedAs, Refusal, Release, Reopen,
+    SharedLimits, Start,
 };
 
 use super::lab::*;
@@ -200,9 +200,9 @@ pub(crate) async fn what_a_full_queue_refuses_is_counted_and_kept_if_asked_for(l
     assert_eq!((info.rejected, info.pending, info.finished, info.running), (4, 1, 1, 2));
     lab.assert_counts_are_true().await;
     // By hand it can be tried again, once its key is free.
-    assert!(lab.store.retry(vec![kept]).await.expect("retry")[0].is_err());
+    assert!(lab.store.retry(Reopen::at_once([kept])).await.expect("retry")[0].is_err());
     lab.store.cancel(vec![holder], "no".to_owned()).await.expect("cancel");
-    lab.store.retry(vec![kept]).await.expect("retry")[0].as_ref().expect("retried");
+    lab.store.retry(Reopen::at_once([kept])).await.expect("retry")[0].as_ref().expect("retried");
     assert_eq!(lab.claim_ids(10).await, [kept]);
     lab.assert_counts_are_true().await;
 }
@@ -222,7 +222,7 @@ pub(crate) async fn snoozes_are_counted_until_a_manual_retry(lab: Lab) {
     let claimed = lab.claim_one().await;
     assert_eq!(claimed.snoozes, 3);
     lab.finish(claimed.run, end(TaskStatus::Failed)).await;
-    lab.store.retry(vec![id]).await.expect("retry")[0].as_ref().expect("retried");
+    lab.store.retry(Reopen::at_once([id])).await.expect("retry")[0].as_ref().expect("retried");
     assert_eq!(lab.claim_one().await.snoozes, 0);
 }
 

@@ -81,6 +81,7 @@ macro_rules! __store_contract_cases {
                 controls: a_running_task_is_asked_to_stop_through_its_own_process;
                 controls: a_manual_retry_reopens_the_same_record;
                 controls: a_task_cancelled_while_it_was_not_due_is_retried_at_once;
+                controls: a_retry_with_a_delay_is_due_after_it;
                 controls: what_cannot_be_retried_says_why;
                 controls: of_many_who_retry_at_once_one_reopens_each_task;
                 controls: a_retried_task_holds_its_key_again;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{AttemptOutcome, NewTask, QueueConfig, TaskId, TaskStatus};
-use crate::store::{Claim, Claims, Finish, Finished, RunRef, SharedLimits, Start};
+use crate::store::{Claim, Claims, Finish, Finished, Reopen, RunRef, SharedLimits, Start};
 
 use super::lab::*;
 
@@ -151,7 +151,7 @@ pub(crate) async fn what_may_be_prefetched_is_what_a_lost_run_may_repeat(lab: La
     let (last, prefetched) = claim_only(&lab).await;
     assert!(prefetched);
     assert_eq!(lab.finish(last, end(TaskStatus::Failed)).await, Finished::Applied(TaskStatus::Failed));
-    lab.store.retry(vec![last.id]).await.unwrap()[0].as_ref().unwrap();
+    lab.store.retry(Reopen::at_once([last.id])).await.unwrap()[0].as_ref().unwrap();
     let (reopened, prefetched) = claim_only(&lab).await;
     assert!(prefetched, "a manual retry gives it as many attempts again");
     assert_eq!(reopened.id, last.id);

@@ -7,7 +7,7 @@ use crate::model::{InstanceInfo, LogLevel, LogLine, TaskFilter, TaskId, TickOutc
 use crate::store::{
     Claim, ClaimQueue, Claims, Declaration, Finish, FinishKind, Finished, Fire, FireAfter, Fired,
     HoldOutcome, InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, RecoveredFrom, Refusal, Release,
-    Renewal, Report, RunRef, ScheduleChange, Start, Store,
+    Renewal, Reopen, Report, RunRef, ScheduleChange, Start, Store,
 };
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
@@ -121,7 +121,7 @@ impl<'a> World<'a> {
             }
             Op::Retry(tasks) => {
                 let ids = self.ids(&tasks);
-                let answers = self.store.retry(ids.clone()).await.unwrap();
+                let answers = self.store.retry(Reopen::at_once(ids.clone())).await.unwrap();
                 let answers: Vec<_> = answers.into_iter().map(|answer| answer.map_err(why_not)).collect();
                 let expected = ids.into_iter().map(|id| self.model.retry(id)).collect();
                 agree("retry", answers, expected)

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::model::{Cursor, InstanceInfo, TaskFilter, TaskId, TaskStatus, When};
-use crate::store::TaskEnd;
+use crate::store::{Reopen, TaskEnd};
 
 use super::lab::*;
 
@@ -14,7 +14,7 @@ pub(crate) async fn who_is_not_there_is_none_not_an_error(lab: Lab) {
     assert_eq!(lab.store.counts().await.unwrap().total(), 0);
     assert!(lab.store.queues().await.unwrap().is_empty());
     assert_eq!(lab.store.cancel(Vec::new(), String::new()).await.unwrap(), []);
-    assert!(lab.store.retry(Vec::new()).await.unwrap().is_empty());
+    assert!(lab.store.retry(Reopen::at_once([])).await.unwrap().is_empty());
     assert_eq!(lab.store.delete(Vec::new()).await.unwrap(), 0);
     assert!(lab.insert_groups(Vec::new()).await.is_empty());
     assert_eq!(lab.try_insert(Vec::new()).await, Ok(Vec::new()));
@@ -190,7 +190,7 @@ pub(crate) async fn numbers_are_true_after_every_kind_of_write(lab: Lab) {
     lab.release(hold, crate::store::HoldOutcome::Run).await;
     lab.store.cancel(vec![later, runs[8].id], String::new()).await.unwrap();
     lab.assert_counts_are_true().await;
-    lab.store.retry(vec![later, runs[3].id]).await.unwrap();
+    lab.store.retry(Reopen::at_once([later, runs[3].id])).await.unwrap();
     lab.assert_counts_are_true().await;
     lab.store.delete(vec![runs[0].id]).await.unwrap();
     lab.assert_counts_are_true().await;

@@ -31,8 +31,11 @@ pub(super) async fn delete(call: Call) -> Result<Response, Problem> {
 }
 
 async fn act(call: Call, verb: Verb) -> Result<Response, Problem> {
-    let mut fields =
-        Fields::read(&call, &["filter", "ids", "dry_run", "frozen_at", "expect", "reason"]).await?;
+    let fields = ["filter", "ids", "dry_run", "frozen_at", "expect", "reason", "spread"];
+    // Only tries are spread.
+    let number = fields.len() - usize::from(verb != Verb::Retry);
+    let mut fields = Fields::read(&call, &fields[..number]).await?;
+    let spread = fields.seconds("spread")?;
     let frozen_at = fields.instant("frozen_at")?;
     // Relative times mean the same as in the preview.
     let selection = selection(&mut fields, frozen_at.unwrap_or_else(|| call.now()))?;
@@ -44,7 +47,10 @@ async fn act(call: Call, verb: Verb) -> Result<Response, Problem> {
         let preview = console.preview(&call.actor, verb, &selection).await?;
         return Ok(json(StatusCode::OK, &PreviewView::of(&preview)));
     }
-    let mut running = console.begin(&by, verb, selection, frozen_at, expect).await?;
+    let mut running = match spread {
+        Some(spread) => console.begin_retry_over(&by, spread, selection, frozen_at, expect).await?,
+        None => console.begin(&by, verb, selection, frozen_at, expect).await?,
+    };
     let operation = running.within(WITHIN).await;
     let status = if operation.state.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
     let mut response = json(status, &OperationView::of(&operation));

@@ -1,10 +1,12 @@
-//! Numbers, lengths, ages and states in words.
+//! States, sizes and triggers in words; numbers and lengths of time are those of [`words`].
 
 use std::time::{Duration, SystemTime};
 
 use askama::Template;
 use askama::filters::HtmlSafe;
 
+use crate::admin::words::{self, Words};
+pub(crate) use crate::admin::words::{between, clock, counted, instant, number};
 use crate::model::{AttemptOutcome, TaskPhase, TaskRecord, TaskStatus, time};
 
 /// A state: the class of its colour and the word beside the dot.
@@ -60,74 +62,14 @@ pub(crate) fn outcome(outcome: AttemptOutcome) -> Mark {
     }
 }
 
-/// A number with a comma between thousands.
-pub(crate) fn number(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// `1 task`, `2 tasks`, `2 processes`.
-pub(crate) fn counted(n: u64, thing: &str) -> String {
-    let ending = match thing.ends_with('s') {
-        _ if n == 1 => "",
-        true => "es",
-        false => "s",
-    };
-    format!("{} {thing}{ending}", number(n))
-}
-
-/// A length of time with at most two units: `340 ms`, `1.2 s`, `48 s`, `1 m 52 s`, `3 h 4 m`, `2 d 3 h`.
+/// A length of time with at most two units: `1 m 52 s`.
 pub(crate) fn length(length: Duration) -> String {
-    let (seconds, millis) = (length.as_secs(), length.as_millis());
-    match seconds {
-        _ if length == Duration::MAX => "for ever".to_owned(),
-        _ if length.is_zero() => "0 s".to_owned(),
-        0 if millis < 10 => format!("{:.1} ms", length.as_secs_f64() * 1000.0),
-        0 => format!("{millis} ms"),
-        1..10 if millis.is_multiple_of(1000) => format!("{seconds} s"),
-        1..10 => format!("{:.1} s", (millis / 100) as f64 / 10.0),
-        10..60 => format!("{seconds} s"),
-        60..3_600 => two((seconds / 60, "m"), (seconds % 60, "s")),
-        3_600..86_400 => two((seconds / 3_600, "h"), (seconds % 3_600 / 60, "m")),
-        _ => two((seconds / 86_400, "d"), (seconds % 86_400 / 3_600, "h")),
-    }
+    Words::PAGE.length(length)
 }
 
-fn two(big: (u64, &str), small: (u64, &str)) -> String {
-    match small.0 {
-        0 => format!("{} {}", number(big.0), big.1),
-        n => format!("{} {} {n} {}", number(big.0), big.1, small.1),
-    }
-}
-
-/// The time between two instants; zero if `to` is the earlier one, because clocks of machines differ.
-pub(crate) fn between(from: SystemTime, to: SystemTime) -> Duration {
-    to.duration_since(from).unwrap_or_default()
-}
-
-/// An instant as seen from now: `now`, `12 s ago`, `3 min ago`, `in 2 h`.
+/// An instant as seen from now: `3 min ago`.
 pub(crate) fn ago(at: SystemTime, now: SystemTime) -> String {
-    match now.duration_since(at) {
-        Ok(since) if since.as_secs() == 0 => "now".to_owned(),
-        Ok(since) => format!("{} ago", rough(since.as_secs())),
-        Err(ahead) => format!("in {}", rough(ahead.duration().as_secs().saturating_add(1))),
-    }
-}
-
-fn rough(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3_600 => format!("{} min", seconds / 60),
-        3_600..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} d", number(seconds / 86_400)),
-    }
+    Words::PAGE.ago(at, now)
 }
 
 // The templates escape their own fields.
@@ -153,21 +95,6 @@ pub(crate) fn when(at: SystemTime, now: SystemTime) -> When {
     When { ago: ago(at, now), exact: time::rfc3339(at), title: instant(at) }
 }
 
-/// `2026-11-28 16:41:02 UTC`.
-pub(crate) fn instant(at: SystemTime) -> String {
-    let text = time::rfc3339(at);
-    let (date, clock) = text.split_once('T').unwrap_or((&text, ""));
-    format!("{date} {} UTC", clock.get(..8).unwrap_or(clock))
-}
-
-/// `16:41:28.101`, in UTC.
-pub(crate) fn clock(at: SystemTime) -> String {
-    let text = time::rfc3339(at);
-    let clock = text.split_once('T').map_or("", |(_, clock)| clock);
-    let millis = time::to_micros(at).rem_euclid(1_000_000) / 1000;
-    format!("{}.{millis:03}", clock.get(..8).unwrap_or(clock))
-}
-
 /// A size: `812 bytes`, `64 KiB`, `1.4 MiB`.
 pub(crate) fn size(bytes: usize) -> String {
     match bytes {
@@ -179,7 +106,7 @@ pub(crate) fn size(bytes: usize) -> String {
 
 /// The first line of a text, at most `max` characters of it.
 pub(crate) fn first_line(text: &str, max: usize) -> String {
-    let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
+    let line = words::first_line(text);
     match line.char_indices().nth(max) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line.to_owned(),
@@ -246,39 +173,6 @@ fn name_of(weekday: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_have_commas_between_thousands() {
-        let shown = [0, 999, 1_000, 12_345, 1_482_093, u64::MAX].map(number);
-        assert_eq!(shown, ["0", "999", "1,000", "12,345", "1,482,093", "18,446,744,073,709,551,615"]);
-    }
-
-    #[test]
-    fn lengths_have_at_most_two_units() {
-        let millis = [0, 4, 340, 1_000, 1_250, 48_900, 112_000, 120_000, 11_040_000, 183_600_000];
-        let shown = millis.map(|n| length(Duration::from_millis(n)));
-        let expected =
-            ["0 s", "4.0 ms", "340 ms", "1 s", "1.2 s", "48 s", "1 m 52 s", "2 m", "3 h 4 m", "2 d 3 h"];
-        assert_eq!(shown, expected);
-        assert_eq!(length(Duration::MAX), "for ever");
-    }
-
-    #[test]
-    fn ages_reach_into_the_past_and_the_future() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-        let past = [0, 12, 180, 7_200, 500_000].map(|s| ago(now - Duration::from_secs(s), now));
-        assert_eq!(past, ["now", "12 s ago", "3 min ago", "2 h ago", "5 d ago"]);
-        assert_eq!(ago(now + Duration::from_millis(11_500), now), "in 12 s");
-        assert_eq!(between(now, now - Duration::from_secs(5)), Duration::ZERO);
-    }
-
-    #[test]
-    fn instants_are_shown_in_utc() {
-        let at = time::from_micros(1_700_000_000_123_456);
-        assert_eq!(instant(at), "2023-11-14 22:13:20 UTC");
-        assert_eq!(clock(at), "22:13:20.123");
-        assert_eq!(clock(time::from_micros(1_700_000_000_000_000)), "22:13:20.000");
-    }
 
     #[test]
     fn common_triggers_are_plain_sentences() {

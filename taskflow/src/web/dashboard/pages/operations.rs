@@ -108,6 +108,7 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
         ("Frozen at", words::instant(operation.frozen_at)),
         ("By", operation.actor.clone()),
         ("Reason", it.reason.clone()),
+        ("Spread over", operation.spread.map(length).unwrap_or_default()),
         ("Began", words::instant(operation.started_at)),
         ("Last change", words::instant(operation.updated_at)),
         ("Error", operation.error.clone().unwrap_or_default()),

@@ -171,9 +171,23 @@ pub(crate) async fn act(call: Call) -> Result<Response, Problem> {
     let frozen_at = grammar::instant("frozen_at", frozen_at, call.now())?;
     let expect = field("expect").unwrap_or_default();
     let expect = expect.parse().map_err(|_| Problem::invalid("expect", "it is not a number"))?;
+    let spread = match field("spread").filter(|spread| !spread.is_empty()) {
+        Some(_) if chosen.verb != Verb::Retry => {
+            return Err(Problem::invalid("spread", "only tries are spread"));
+        }
+        Some(spread) => Some(
+            grammar::length(spread)
+                .ok_or_else(|| Problem::invalid("spread", "it is not a length of time: write `10m`"))?,
+        ),
+        None => None,
+    };
     let by = call.by().reason(field("reason").map(str::to_owned));
-    let mut running =
-        call.console().begin(&by, chosen.verb, chosen.selection, Some(frozen_at), Some(expect)).await?;
+    let (console, selection) = (call.console(), chosen.selection);
+    let (frozen_at, expect) = (Some(frozen_at), Some(expect));
+    let mut running = match spread {
+        Some(spread) => console.begin_retry_over(&by, spread, selection, frozen_at, expect).await?,
+        None => console.begin(&by, chosen.verb, selection, frozen_at, expect).await?,
+    };
     let operation = running.within(WITHIN).await;
     Ok(see_other(&format!("{}/operations/{}", call.base, operation.id)))
 }
