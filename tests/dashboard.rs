@@ -157,7 +157,7 @@ async fn every_page_shows_what_the_store_holds() {
             }
         }
         let home = get(&router, if base.is_empty() { "/" } else { base }).await;
-        for part in ["Needs attention", "no route to the moon", "2 in the last hour"] {
+        for part in ["Needs attention", "no route to the moon", "2 failed in the last hour"] {
             assert!(home.text.contains(part), "the overview lacks `{part}`");
         }
         for link in Html::parse_document(&home.text).select(&Selector::parse("nav a").unwrap()) {
@@ -285,15 +285,34 @@ async fn forms_act_and_lead_back_by_303() {
     let preview = post(&router, "/x/y/tasks/preview", "verb=delete&all=true&filter=?status=success").await;
     assert_eq!(preview.status, StatusCode::OK);
     assert!(preview.text.contains("Delete 2 tasks?"), "{}", preview.text);
-    let page = Html::parse_document(&preview.text);
-    let mut form = form_urlencoded::Serializer::new(String::new());
-    for field in page.select(&Selector::parse("main form input[type=hidden]").unwrap()) {
-        form.append_pair(field.attr("name").unwrap(), field.attr("value").unwrap());
-    }
-    let answer = post(&router, "/x/y/tasks/act", &form.finish()).await;
+    assert!(!preview.text.contains("Spread over"), "only tries are spread");
+    let spread = post(&router, "/x/y/tasks/act", &format!("{}&spread=10m", filled(&preview.text))).await;
+    assert_eq!(spread.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let answer = post(&router, "/x/y/tasks/act", &filled(&preview.text)).await;
     assert_eq!(answer.status, StatusCode::SEE_OTHER);
     assert!(answer.location.unwrap().starts_with("/x/y/operations/"));
     eventually("all are deleted", async || (tasks.counts().await.unwrap().success == 0).then_some(())).await;
+
+    let waits = taskflow::NewTask::new("dashboard.works", Ok(r#"{"text":"x"}"#.into()));
+    let waits = soon(tasks.add_all([{
+        let mut task = waits;
+        task.when = taskflow::model::When::In(Duration::from_secs(3600));
+        task
+    }]));
+    let waits = waits.await.unwrap()[0].id();
+    soon(tasks.cancel(waits)).await.unwrap();
+    let preview = post(&router, "/x/y/tasks/preview", "verb=retry&all=true&filter=?status=cancelled").await;
+    assert!(
+        preview.text.contains("Spread over") && preview.text.contains("Retry 1 task?"),
+        "{}",
+        preview.text
+    );
+    let form = filled(&preview.text);
+    let wrong = post(&router, "/x/y/tasks/act", &format!("{form}&spread=soon")).await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let answer = post(&router, "/x/y/tasks/act", &format!("{form}&spread=10m")).await;
+    let page = get(&router, &answer.location.unwrap()).await;
+    assert!(page.text.contains("Spread over") && page.text.contains("10 m"), "{}", page.text);
 
     let answer = post(&router, "/x/y/queues/queue", "concurrency=7&starts=5&per=1m").await;
     assert_eq!(answer.location.as_deref(), Some("/x/y/queues/queue?did=set"));
@@ -404,4 +423,14 @@ async fn an_actor_of_some_queues_sees_the_types_and_schedules_of_these_only() {
     for path in ["/", "/schedules"] {
         assert!(!seen_by("queue", path).await.text.contains("sweep"), "{path}");
     }
+}
+
+/// The hidden fields of a page's form, as a browser sends them.
+fn filled(page: &str) -> String {
+    let page = Html::parse_document(page);
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    for field in page.select(&Selector::parse("main form input[type=hidden]").unwrap()) {
+        form.append_pair(field.attr("name").unwrap(), field.attr("value").unwrap());
+    }
+    form.finish()
 }

@@ -195,7 +195,14 @@ async fn many_tasks_are_previewed_and_then_acted_on() {
     let none = post("/api/v1/tasks/cancel", hour).await.is(200);
     assert!(none["filter"].as_str().unwrap().contains("created_after:2026-01-01T11:00:00Z"), "{none}");
 
+    let spread = json!({ "filter": { "name": ["api.wait"], "status": "cancelled" }, "spread": 7200 });
+    let operation = post("/api/v1/tasks/retry", spread).await.is(200);
+    assert_eq!((&operation["acted"], &operation["spread"]), (&json!(12), &json!(7200.0)));
+    let later = app.get("viewer", "/api/v1/tasks?name=api.wait&phase=scheduled&limit=20").await.is(200);
+    assert_eq!(later["items"].as_array().unwrap().len(), 11, "the first is due at once");
+
     for (body, code, field) in [
+        (json!({ "filter": { "all": true }, "spread": 60 }), "invalid", "spread"),
         (json!({}), "invalid", "filter"),
         (json!({ "filter": {}, "ids": [] }), "invalid", "filter"),
         (json!({ "filter": {} }), "empty_filter", ""),

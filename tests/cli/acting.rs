@@ -126,7 +126,7 @@ async fn tries_are_spread_over_a_time() {
             assert_eq!(done.out, "retried: 4 tasks, spread over 4h\n");
             let shown = run(&url, &["operations", "--json"]).exits(0).json();
             assert_eq!(shown["items"][0]["spread"], 14_400.0);
-            assert_eq!(run(&url, &["count", "status:pending", "name:send_email"]).exits(0).out, "3\n");
+            assert_eq!(run(&url, &["count", "phase:retrying"]).exits(0).out, "3\n");
             // The same for named tasks.
             let named = |verb: &'static str, more: &[&'static str]| {
                 let ids = ids[..2].iter().map(String::as_str);

@@ -80,3 +80,53 @@ fn rewrap(url: &str) {
         assert!(!audit.contains(secret.as_str()) && !refused.contains(secret.as_str()));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sealed_task_is_opened_with_its_key_and_the_audit_log_says_by_whom() {
+    for place in places() {
+        let shop = Shop::open(place).await;
+        let url = shop.url();
+        let (key, other) = (Key::from_parts([1; 4], [1; 32]), Key::from_parts([3; 4], [3; 32]));
+        let secrets = [("KEY", key.secret_text()), ("OTHER", other.secret_text())];
+        let encrypt = Encrypt::new(key).args().logs();
+        let sealing = taskflow::TaskManager::builder().store(&*url).encrypt(encrypt).connect().await.unwrap();
+        let task = taskflow::NewTask::new("greet", Ok(r#"{"name":"Ada Lovelace"}"#.into()));
+        let id = sealing.add_all([task]).await.unwrap()[0].id();
+        // The shop has no key.
+        let ended = crate::support::ends(&shop.tasks, id).await;
+        assert!(ended.error.unwrap().contains("01010101"));
+        let id = id.to_string();
+        aside(move || {
+            let show = |words: &[&str]| {
+                let mut command = taskflow(&url);
+                command.envs(secrets.iter().map(|(name, text)| (*name, text.as_str())));
+                Ran::of(words, command.args(["show", &id]).args(words).output().unwrap())
+            };
+            let opened =
+                show(&["--open", "OTHER", "--open", "KEY", "--reason", "a customer asks", "--table"]);
+            assert!(opened.exits(0).out.contains("Ada Lovelace"));
+            let json = show(&["--open", "KEY", "--json"]).exits(0).json();
+            assert_eq!(
+                (&json["args"]["name"], &json["lines"]),
+                (&"Ada Lovelace".into(), &serde_json::json!([]))
+            );
+            let refused = show(&["--open", "OTHER"]).exits(2).says("key `01010101`").says("with `--open`");
+            assert_eq!(refused.out, "");
+            show(&["--open", "LOST"]).exits(2).says("LOST").says("the name of an environment variable");
+            assert!(!show(&["--table"]).exits(0).out.contains("Ada"), "it is as it was");
+            let audit = run(&url, &["audit", "--action", "open", "--json"]).exits(0);
+            assert!(!audit.out.contains("Ada") && !audit.out.contains(&secrets[0].1), "{audit:?}");
+            let audit = audit.json();
+            let told: Vec<_> = audit["items"].as_array().unwrap().iter().rev().collect();
+            assert_eq!(told.len(), 3, "{audit}");
+            assert_eq!(
+                (&told[0]["reason"], &told[0]["target"]),
+                (&"a customer asks".into(), &id.as_str().into())
+            );
+            assert_eq!((&told[0]["via"], &told[2]["outcome"]), (&"cli".into(), &"refused".into()));
+        })
+        .await;
+        sealing.shutdown(std::time::Duration::ZERO).await.unwrap();
+        shop.close().await;
+    }
+}

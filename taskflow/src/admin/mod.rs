@@ -4,6 +4,7 @@
 mod actor;
 mod adding;
 mod args;
+pub(crate) mod attention;
 mod audit;
 mod audit_log;
 mod check;
@@ -21,6 +22,7 @@ pub mod words;
 
 pub use actor::{Actor, Permission, Role};
 pub use args::Args;
+pub use attention::{Attention, Matter, Situation};
 pub use audit::{AuditEntry, AuditFilter, AuditOutcome, Face};
 pub use check::{Difference, Inventory, ScheduleEntry, check};
 pub use console::{By, Console};

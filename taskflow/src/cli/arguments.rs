@@ -60,7 +60,10 @@ Examples:
     #[command(after_help = format!("Example: taskflow count status:failed since:1h\n\n{FILTERS}"))]
     Count(list::CountOptions),
     /// One task: its arguments, attempts and last log lines
-    #[command(after_help = "Example: taskflow show 0193a1b2-c3d4-7abc")]
+    #[command(after_help = "\
+Examples:
+  taskflow show 0193a1b2-c3d4-7abc
+  taskflow show 0193a1b2-c3d4-7abc --open TASKFLOW_KEY_2026 --reason 'a customer asks'")]
     Show(show::Options),
     /// The log of a task
     #[command(after_help = "Example: taskflow logs -f --level warn 0193a1b2-c3d4-7abc")]

@@ -11,7 +11,7 @@ use crate::cli::failure::{Failure, Result};
 use crate::cli::output::words::counted;
 use crate::cli::select;
 use crate::cli::session::Session;
-use crate::cli::verbs::attention::{Seen, attention};
+use crate::cli::verbs::attention::attention;
 use crate::cli::verbs::stats;
 
 /// How many tasks a page shows.
@@ -46,7 +46,7 @@ async fn event(session: &Session, state: &State) -> Result<Event> {
     }
     let mut data = state.data.clone();
     data.tab = Some(state.tab);
-    let seen = Seen::read(session).await?;
+    let seen = session.console.situation(session.actor()).await?;
     match state.tab {
         Tab::Overview => {
             data.attention = attention(session, &seen, MAX_WAIT).await?;

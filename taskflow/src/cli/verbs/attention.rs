@@ -1,22 +1,12 @@
-//! What a person should look at.
+//! What a person should look at, with the command that shows more or mends it.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use taskflow::model::{TaskInfo, TaskPhase};
-use taskflow::{Counts, InstanceInfo, QueueInfo, ScheduleInfo, TaskFilter, TaskStatus};
+use taskflow::admin::words::Words;
+use taskflow::admin::{Matter, Situation};
 
 use crate::cli::failure::Result;
-use crate::cli::output::words::{ago, between, counted, first_line, length, number};
 use crate::cli::session::Session;
-
-/// How late a schedule may be.
-const LATE: Duration = Duration::from_secs(60);
-
-/// The time in which failures need attention.
-const LATELY: Duration = Duration::from_secs(3600);
-
-/// How many groups of failures are told.
-const GROUPS: usize = 4;
 
 /// Something that a person should look at.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -28,56 +18,34 @@ pub(in crate::cli) struct Attention {
     pub(in crate::cli) command: String,
 }
 
-/// What has been read of the store.
-#[derive(Clone, Debug)]
-pub(in crate::cli) struct Seen {
-    pub(in crate::cli) now: SystemTime,
-    pub(in crate::cli) counts: Counts,
-    pub(in crate::cli) queues: Vec<QueueInfo>,
-    pub(in crate::cli) instances: Vec<InstanceInfo>,
-    pub(in crate::cli) schedules: Vec<ScheduleInfo>,
-    pub(in crate::cli) types: Vec<TaskInfo>,
-}
-
-impl Seen {
-    pub(in crate::cli) async fn read(session: &Session) -> Result<Self> {
-        let tasks = session.tasks();
-        Ok(Self {
-            now: SystemTime::now(),
-            counts: tasks.counts().await?,
-            queues: tasks.queues().await?,
-            instances: tasks.instances().await?,
-            schedules: tasks.schedules().await?,
-            types: tasks.tasks().await?,
-        })
-    }
-}
-
 /// Everything that needs attention. A task that has been due for longer than `max_wait` makes its queue unhealthy.
 pub(in crate::cli) async fn attention(
     session: &Session,
-    seen: &Seen,
+    situation: &Situation,
     max_wait: Duration,
 ) -> Result<Vec<Attention>> {
-    let mut found = Vec::new();
-    of_processes(seen, &mut found);
-    for queue in &seen.queues {
-        of_queue(queue, max_wait, &mut found);
-    }
-    for schedule in seen.schedules.iter().filter(|schedule| !schedule.paused) {
-        if let Some(next) = schedule.next_run.filter(|next| between(*next, seen.now) >= LATE) {
-            let message = format!("schedule {} should have ticked {}", schedule.name, ago(next, seen.now));
-            push(&mut found, true, message, &["schedules", &schedule.name]);
-        }
-    }
-    overrunning(session, seen, &mut found).await?;
-    failing(session, seen, &mut found).await?;
-    Ok(found)
+    let found = session.console.attention(session.actor(), situation, max_wait).await?;
+    let told = found.into_iter().map(|it| {
+        let (subject, text) = it.matter.sentence(Words::TERMINAL, situation.now);
+        let words: Vec<_> = command(&it.matter).iter().map(|word| shell(word)).collect();
+        let command = format!("taskflow {}", words.join(" "));
+        Attention { unhealthy: it.is_unhealthy, message: format!("{subject}{text}"), command }
+    });
+    Ok(told.collect())
 }
 
-fn push(found: &mut Vec<Attention>, unhealthy: bool, message: String, command: &[&str]) {
-    let command = command.iter().map(|word| shell(word)).collect::<Vec<_>>().join(" ");
-    found.push(Attention { unhealthy, message, command: format!("taskflow {command}") });
+fn command(matter: &Matter) -> Vec<String> {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    match matter {
+        Matter::Paused { queue, .. } => words(&["queues", "resume", queue]),
+        Matter::Full { queue, .. } | Matter::Slow { queue, .. } => words(&["queues", queue]),
+        Matter::Late { schedule, .. } => words(&["schedules", schedule]),
+        Matter::Failing { group } => words(&["show", &group.sample.to_string()]),
+        Matter::FailingToo { .. } => words(&["failures", "--since", "1h"]),
+        Matter::Overrunning { id, .. } => words(&["show", &id.to_string()]),
+        Matter::Differs { task, .. } => words(&["types", task]),
+        _ => words(&["workers"]),
+    }
 }
 
 /// A word as a shell reads it.
@@ -88,95 +56,6 @@ pub(in crate::cli) fn shell(word: &str) -> String {
     } else {
         format!("'{}'", word.replace('\'', "'\\''"))
     }
-}
-
-fn of_processes(seen: &Seen, found: &mut Vec<Attention>) {
-    let runners: Vec<_> = seen.instances.iter().filter(|it| it.runs).collect();
-    if runners.is_empty() && seen.counts.unfinished() > 0 {
-        let waits = counted(seen.counts.unfinished(), "task");
-        push(found, true, format!("no process runs tasks; {waits} wait"), &["workers"]);
-    }
-    let mut versions: Vec<_> = runners.iter().map(|it| it.version.as_str()).collect();
-    versions.sort_unstable();
-    versions.dedup();
-    if versions.len() > 1 {
-        let message =
-            format!("{} versions of taskflow run side by side: {}", versions.len(), versions.join(", "));
-        push(found, false, message, &["workers"]);
-    }
-    for task in seen.types.iter().filter(|task| task.differs) {
-        push(
-            found,
-            false,
-            format!("the processes disagree about the task {}", task.name),
-            &["types", &task.name],
-        );
-    }
-}
-
-fn of_queue(queue: &QueueInfo, max_wait: Duration, found: &mut Vec<Attention>) {
-    let name = &queue.name;
-    let waiting = counted(queue.waiting(), "task");
-    if queue.paused {
-        if queue.pending > 0 {
-            let message = format!("queue {name} is paused; {} wait", counted(queue.pending, "task"));
-            push(found, false, message, &["queues", "resume", name]);
-        }
-        return;
-    }
-    if queue.served_by == 0 && queue.pending > 0 {
-        let message = format!("queue {name}: no process runs it; {} wait", counted(queue.pending, "task"));
-        push(found, true, message, &["workers"]);
-        return;
-    }
-    if queue.is_full() {
-        push(
-            found,
-            true,
-            format!("queue {name} is full and refuses tasks; {waiting} wait"),
-            &["queues", name],
-        );
-    }
-    if let Some(oldest) = queue.oldest_waiting.filter(|oldest| oldest.as_secs() >= 60) {
-        let busy = queue
-            .global_concurrency
-            .map(|limit| format!("; {} of {limit} slots busy", number(queue.running)));
-        let message = format!(
-            "queue {name}: the oldest task has waited {}{}",
-            length(oldest),
-            busy.unwrap_or_default()
-        );
-        push(found, oldest > max_wait, message, &["queues", name]);
-    }
-}
-
-async fn overrunning(session: &Session, seen: &Seen, found: &mut Vec<Attention>) -> Result<()> {
-    let filter = TaskFilter::new().status(TaskStatus::Running).phase(TaskPhase::Overrunning).limit(3);
-    for record in session.tasks().list_outlines(&filter).await?.items {
-        let end = record.started_at.zip(record.timeout).and_then(|(at, timeout)| at.checked_add(timeout));
-        let over = end.map(|end| length(between(end, seen.now))).unwrap_or_default();
-        let message = format!("a run of {} is {over} past its timeout", record.name);
-        push(found, false, message, &["show", &record.id.to_string()]);
-    }
-    Ok(())
-}
-
-async fn failing(session: &Session, seen: &Seen, found: &mut Vec<Attention>) -> Result<()> {
-    let since = seen.now.checked_sub(LATELY).unwrap_or(seen.now);
-    let groups =
-        session.console.failures(session.actor(), TaskFilter::new().finished_after(since), LATELY).await?;
-    for group in groups.groups.iter().take(GROUPS) {
-        let error = first_line(&group.message);
-        let error = if error.is_empty() { String::new() } else { format!(": {error}") };
-        let message =
-            format!("{} {} {} in the last hour{error}", number(group.count), group.name, group.status);
-        push(found, false, message, &["show", &group.sample.to_string()]);
-    }
-    if groups.groups.len() > GROUPS {
-        let more = counted((groups.groups.len() - GROUPS) as u64, "more group");
-        push(found, false, format!("{more} of failures in the last hour"), &["failures", "--since", "1h"]);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

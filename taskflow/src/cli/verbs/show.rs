@@ -3,12 +3,15 @@
 use std::time::SystemTime;
 
 use clap::Args;
-use taskflow::admin::views::WholeTask;
+use serde::Serialize;
+use taskflow::admin::AdminError;
+use taskflow::admin::views::{NumberedLine, WholeTask};
+use taskflow::crypt::{Encrypt, Key, Keyring};
 use taskflow::{AttemptOutcome, LogLine, TaskRecord};
 
 use super::logs;
-use crate::cli::failure::Result;
-use crate::cli::options::Global;
+use crate::cli::failure::{Failure, Result};
+use crate::cli::options::{Acting, Global};
 use crate::cli::output::words::{ago, between, instant, length, rfc3339, source, state};
 use crate::cli::output::{Cell, Color, Column, Out, Table, clean, clean_lines};
 use crate::cli::select;
@@ -28,17 +31,43 @@ pub(in crate::cli) struct Options {
     /// Show the whole arguments and the whole result, however long
     #[arg(long)]
     args: bool,
+    /// Open what is sealed, with the key in this environment variable; may be repeated. The audit log keeps who did
+    #[arg(long, value_name = "VARIABLE")]
+    open: Vec<String>,
+    #[command(flatten)]
+    acting: Acting,
 }
 
 pub(in crate::cli) async fn run(global: &Global, options: &Options) -> Result<()> {
-    let session = Session::look(global).await?;
+    let session = match keys(&options.open)? {
+        None => Session::look(global).await?,
+        Some(keys) => Session::act_with(global, &options.acting, |it| it.encrypt(Encrypt::new(keys))).await?,
+    };
     let id = select::id(&session, &options.id).await?;
-    let mut record = session.console.task(session.actor(), id).await?;
+    // The log lines too, if they were opened.
+    let (mut record, lines) = match options.open.is_empty() {
+        true => (session.console.task(session.actor(), id).await?, None),
+        false => {
+            let opened = session.console.open(&session.by, id).await.map_err(|error| {
+                let is_sealed = matches!(error, AdminError::Sealed { .. });
+                let failure = Failure::from(error);
+                if is_sealed { failure.hint("name the variable of its key with `--open`") } else { failure }
+            })?;
+            (opened.record, Some(opened.lines))
+        }
+    };
     if session.out.is_for_people() {
         record.hide_sealed();
-        people(&session, &record, options.args).await?;
+        people(&session, &record, lines, options.args).await?;
     } else if session.out.is_json() {
-        session.out.json(&WholeTask::of(session.actor(), record))?;
+        let task = WholeTask::of(session.actor(), record);
+        match lines {
+            None => session.out.json(&task)?,
+            Some(lines) => {
+                let lines = lines.into_iter().enumerate().map(|(at, line)| NumberedLine::new(at + 1, line));
+                session.out.json(&Opened { task, lines: lines.collect() })?;
+            }
+        }
     } else {
         record.hide_sealed();
         facts(&record).iter().try_for_each(|(word, text, raw)| {
@@ -49,6 +78,25 @@ pub(in crate::cli) async fn run(global: &Global, options: &Options) -> Result<()
     }
     session.end().await;
     Ok(())
+}
+
+/// A task with its sealed parts opened.
+#[derive(Serialize)]
+struct Opened {
+    #[serde(flatten)]
+    task: WholeTask,
+    lines: Vec<NumberedLine>,
+}
+
+/// The keys in these environment variables; `None` if none is named.
+fn keys(variables: &[String]) -> Result<Option<Keyring>> {
+    let read = |variable: &String| {
+        Key::from_env(variable).map_err(|error| {
+            Failure::usage(error.to_string()).hint("`--open` takes the name of an environment variable")
+        })
+    };
+    let Some((first, others)) = variables.split_first() else { return Ok(None) };
+    others.iter().try_fold(Keyring::new(read(first)?), |keys, other| Ok(keys.also(read(other)?))).map(Some)
 }
 
 /// The facts of a task: the word, what people see, and what programs get if it differs.
@@ -119,7 +167,12 @@ pub(in crate::cli) fn facts(record: &TaskRecord) -> Vec<(&'static str, String, O
     facts
 }
 
-async fn people(session: &Session, record: &TaskRecord, is_whole: bool) -> Result<()> {
+async fn people(
+    session: &Session,
+    record: &TaskRecord,
+    opened: Option<Vec<LogLine>>,
+    is_whole: bool,
+) -> Result<()> {
     let out = session.out;
     let wide = facts(record).iter().map(|(word, ..)| word.len()).max().unwrap_or(0);
     for (word, text, _) in facts(record) {
@@ -143,10 +196,15 @@ async fn people(session: &Session, record: &TaskRecord, is_whole: bool) -> Resul
         heading(out, "attempts")?;
         out.table(&attempts(record))?;
     }
-    let mut lines = session.tasks().logs(record.id).await?.unwrap_or_default();
+    // `taskflow logs` opens none, so all that were opened are shown.
+    let most = if opened.is_some() { usize::MAX } else { LINES };
+    let mut lines = match opened {
+        Some(lines) => lines,
+        None => session.tasks().logs(record.id).await?.unwrap_or_default(),
+    };
     lines.iter_mut().for_each(LogLine::hide_sealed);
     if !lines.is_empty() {
-        let first = lines.len().saturating_sub(LINES);
+        let first = lines.len().saturating_sub(most);
         heading(
             out,
             &match first {

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
+use taskflow::admin::Situation;
 use taskflow::admin::views::OverviewView;
 
-use super::attention::{Attention, Seen, attention};
+use super::attention::{Attention, attention};
 use super::parse;
 use super::queues;
 use crate::cli::context::color;
@@ -45,7 +46,7 @@ pub(in crate::cli) async fn run(global: &Global, options: &Options) -> Result<()
     let session = Session::look(global).await?;
     loop {
         let began = Instant::now();
-        let seen = Seen::read(&session).await?;
+        let seen = session.console.situation(session.actor()).await?;
         let found = attention(&session, &seen, options.max_wait).await?;
         let is_healthy = found.iter().all(|it| !it.unhealthy);
         if options.watch.is_some() && session.out.is_for_people() {
@@ -63,13 +64,12 @@ pub(in crate::cli) async fn run(global: &Global, options: &Options) -> Result<()
     Ok(())
 }
 
-fn show(session: &Session, seen: Seen, found: Vec<Attention>, is_healthy: bool) -> Result<()> {
+fn show(session: &Session, seen: Situation, found: Vec<Attention>, is_healthy: bool) -> Result<()> {
     let out = session.out;
-    let Seen { now, counts, queues, instances, .. } = seen;
+    let Situation { now, counts, queues, instances, health, .. } = seen;
     let running: u64 = instances.iter().map(|it| it.running).sum();
     if out.is_json() {
-        let overview =
-            OverviewView::of(counts, true, queues, (instances.len(), running), session.tasks().health(), now);
+        let overview = OverviewView::of(counts, true, queues, (instances.len(), running), health, now);
         return out.json(&Shown { overview, healthy: is_healthy, attention: found });
     }
     if !out.is_for_people() {

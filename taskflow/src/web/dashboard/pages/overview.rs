@@ -5,14 +5,16 @@ use std::time::{Duration, SystemTime};
 use askama::Template;
 use axum::response::Response;
 
-use super::failures::{group_query, groups, said};
-use super::queue_table::{Queue, QueueTable, limit};
-use crate::model::{Error, QueueInfo, ScheduleInfo, TaskFilter, TaskPhase, TaskStatus};
+use super::failures::{group_query, groups};
+use super::queue_table::{Queue, QueueTable};
+use crate::admin::words::Words;
+use crate::admin::{Attention, Matter, Situation, attention};
+use crate::model::{TaskFilter, TaskStatus};
 use crate::web::call::Call;
 use crate::web::dashboard::chart::Throughput;
 use crate::web::dashboard::frame::{self, Cell, Frame, headline, segment, strip};
 use crate::web::dashboard::history;
-use crate::web::dashboard::words::{self, ago, between, counted, length, number};
+use crate::web::dashboard::words::{self, ago};
 use crate::web::live::Beat;
 use crate::web::problem::Problem;
 
@@ -23,13 +25,13 @@ struct View {
     headline: String,
     strip: Vec<Cell>,
     chart: Option<Throughput>,
-    attention: Vec<Attention>,
+    attention: Vec<Shown>,
     queues: usize,
     table: QueueTable,
 }
 
-/// Something that a person should look at.
-struct Attention {
+/// Something that a person should look at, as the page has it.
+struct Shown {
     class: &'static str,
     word: &'static str,
     subject: String,
@@ -41,8 +43,8 @@ struct Attention {
 /// How many queues the overview shows.
 const QUEUES: usize = 8;
 
-/// How many groups of failures need attention at once.
-const GROUPS: usize = 4;
+/// A task that has been due for longer keeps its queue from running.
+const MAX_WAIT: Duration = Duration::from_secs(300);
 
 pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
     let tasks = call.console().tasks();
@@ -69,162 +71,48 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
     frame::answer(&call, &view)
 }
 
-async fn attention(call: &Call, beat: &Beat, now: SystemTime) -> Result<Vec<Attention>, Error> {
-    let mut found = Vec::new();
-    failing(call, now, &mut found).await?;
-    for queue in beat.queues.iter().filter(|queue| call.actor.sees_queue(&queue.name)) {
-        of_queue(queue, &mut found);
-    }
-    overrunning(call, now, &mut found).await?;
-    of_processes(call, beat, now, &mut found);
-    Ok(found)
+async fn attention(call: &Call, beat: &Beat, now: SystemTime) -> Result<Vec<Shown>, Problem> {
+    let (actor, rare) = (&call.actor, &beat.rare);
+    let situation = Situation {
+        now,
+        counts: beat.counts,
+        queues: beat.queues.iter().filter(|queue| actor.sees_queue(&queue.name)).cloned().collect(),
+        instances: rare.workers.clone(),
+        schedules: rare.schedules.clone(),
+        types: rare.types.iter().filter(|task| actor.sees_queue(&task.queue)).cloned().collect(),
+        health: call.console().tasks().health(),
+    };
+    let failures = groups(call, TaskFilter::new(), Some(attention::LATELY), now).await?;
+    let overrunning = call.console().overrunning(actor).await?;
+    let found = attention::find(actor, &situation, &failures, &overrunning, MAX_WAIT);
+    Ok(found.iter().map(|it| shown(it, now)).collect())
 }
 
-async fn failing(call: &Call, now: SystemTime, found: &mut Vec<Attention>) -> Result<(), Error> {
-    let hour = Some(Duration::from_secs(3_600));
-    let groups = groups(call, TaskFilter::new(), hour, now).await?;
-    let more = groups.groups.len().saturating_sub(GROUPS);
-    for group in groups.groups.iter().take(GROUPS) {
-        let message = said(group);
-        found.push(Attention {
-            class: words::status_mark(group.status).class,
-            word: match group.status {
+fn shown(it: &Attention, now: SystemTime) -> Shown {
+    let of_queue = |name: &str| format!("queues/{}", segment(name));
+    let (class, word, path) = match &it.matter {
+        Matter::NoWorker { .. } => ("rejected", "Nobody", "workers".to_owned()),
+        Matter::Unserved { queue, .. } => ("rejected", "Nobody", of_queue(queue)),
+        Matter::Paused { queue, .. } => ("cancelled", "Paused", of_queue(queue)),
+        Matter::Full { queue, .. } => ("failed", "Full", of_queue(queue)),
+        Matter::Slow { queue, .. } => ("retrying", "Slow", of_queue(queue)),
+        Matter::Late { .. } => ("retrying", "Late", "schedules".to_owned()),
+        Matter::Failing { group } => {
+            let word = match group.status {
                 TaskStatus::Failed => "Failing",
                 TaskStatus::Rejected => "Rejected",
                 _ => "Interrupted",
-            },
-            subject: group.name.clone(),
-            text: format!(": {message} · {} in the last hour", number(group.count)),
-            path: format!("tasks{}", group_query(group, Some("1h"), None)),
-            when: ago(group.last, now),
-        });
-    }
-    if more > 0 {
-        found.push(Attention {
-            class: "failed",
-            word: "Failing",
-            subject: counted(more as u64, "more group"),
-            text: " of failures in the last hour".to_owned(),
-            path: "failures?since=1h".to_owned(),
-            when: String::new(),
-        });
-    }
-    Ok(())
-}
-
-fn of_queue(queue: &QueueInfo, found: &mut Vec<Attention>) {
-    let mut push = |class, word, text: String| {
-        let (subject, path) = (format!("queue {}", queue.name), format!("queues/{}", segment(&queue.name)));
-        found.push(Attention { class, word, subject, text, path, when: "now".to_owned() });
-    };
-    let waiting = counted(queue.waiting(), "task");
-    if queue.paused {
-        if queue.pending > 0 {
-            push(
-                "cancelled",
-                "Paused",
-                format!(" is paused; {waiting} wait", waiting = counted(queue.pending, "task")),
-            );
+            };
+            let path = format!("tasks{}", group_query(group, Some("1h"), None));
+            (words::status_mark(group.status).class, word, path)
         }
-        return;
-    }
-    if queue.served_by == 0 && queue.pending > 0 {
-        push("rejected", "Nobody", format!(": {waiting} due, and no process runs this queue"));
-        return;
-    }
-    if queue.is_full() {
-        push("failed", "Full", format!(" is full: it refuses tasks, {waiting} wait"));
-    }
-    if let Some(oldest) = queue.oldest_waiting.filter(|oldest| oldest.as_secs() >= 60) {
-        let busy = limit(queue)
-            .map(|limit| format!("; {} of {} slots busy", number(queue.running), number(limit as u64)));
-        push(
-            "retrying",
-            "Slow",
-            format!(": the oldest task has waited {}{}", length(oldest), busy.unwrap_or_default()),
-        );
-    }
-}
-
-async fn overrunning(call: &Call, now: SystemTime, found: &mut Vec<Attention>) -> Result<(), Error> {
-    let filter = TaskFilter::new().status(TaskStatus::Running).phase(TaskPhase::Overrunning).limit(3);
-    let page = call.console().tasks().list_outlines(&call.actor.narrow(filter)).await?;
-    for record in page.items {
-        let end = record.started_at.zip(record.timeout).and_then(|(at, timeout)| at.checked_add(timeout));
-        found.push(Attention {
-            class: "interrupted",
-            word: "Overrunning",
-            subject: record.name.clone(),
-            text: format!(
-                " is {} past its timeout and has been asked to stop",
-                end.map(|end| length(between(end, now))).unwrap_or_default()
-            ),
-            path: format!("tasks/{}", record.id),
-            when: record.started_at.map(|at| ago(at, now)).unwrap_or_default(),
-        });
-    }
-    Ok(())
-}
-
-fn of_processes(call: &Call, beat: &Beat, now: SystemTime, found: &mut Vec<Attention>) {
-    let mut push = |class, word, subject: String, text: String, path: &str, when: String| {
-        found.push(Attention { class, word, subject, text, path: path.to_owned(), when });
+        Matter::FailingToo { .. } => ("failed", "Failing", "failures?since=1h".to_owned()),
+        Matter::Overrunning { id, .. } => ("interrupted", "Overrunning", format!("tasks/{id}")),
+        Matter::Versions { .. } => ("retrying", "Skew", "workers".to_owned()),
+        Matter::Differs { task, .. } => ("retrying", "Skew", format!("types/{}", segment(task))),
+        Matter::LostLeases { .. } => ("interrupted", "Leases", "workers".to_owned()),
+        Matter::Panicked { .. } => ("failed", "Bug", "workers".to_owned()),
     };
-    let rare = &beat.rare;
-    let seen = |schedule: &&ScheduleInfo| !schedule.paused && call.actor.sees_all_queues();
-    for schedule in rare.schedules.iter().filter(seen) {
-        if let Some(next) = schedule.next_run.filter(|next| between(*next, now).as_secs() >= 60) {
-            let text = format!(" should have ticked {}", ago(next, now));
-            push("retrying", "Late", schedule.name.clone(), text, "schedules", ago(next, now));
-        }
-    }
-    let mut versions: Vec<_> =
-        rare.workers.iter().filter(|it| it.runs).map(|it| it.version.as_str()).collect();
-    versions.sort_unstable();
-    versions.dedup();
-    if versions.len() > 1 {
-        let text = format!(" of taskflow run side by side: {}", versions.join(", "));
-        push("retrying", "Skew", counted(versions.len() as u64, "version"), text, "workers", String::new());
-    }
-    let differing: Vec<_> = rare
-        .types
-        .iter()
-        .filter(|task| task.differs && call.actor.sees_queue(&task.queue))
-        .map(|task| task.name.as_str())
-        .collect();
-    if let [first, rest @ ..] = &differing[..] {
-        let more = if rest.is_empty() {
-            String::new()
-        } else {
-            format!(" and {}", counted(rest.len() as u64, "more type"))
-        };
-        let path = format!("types/{}", segment(first));
-        let text = format!("{more}: processes disagree about the options");
-        push("retrying", "Skew", (*first).to_owned(), text, &path, String::new());
-    }
-    let health = call.console().tasks().health();
-    if health.lost_leases > 0 {
-        let text = " lost by this process: it was stopped for longer than its lease, or the store was away"
-            .to_owned();
-        push("interrupted", "Leases", counted(health.lost_leases, "lease"), text, "workers", String::new());
-    }
-    if health.engine_restarts > 0 {
-        let text = format!(": {}", health.last_engine_panic.unwrap_or_default());
-        push(
-            "failed",
-            "Bug",
-            counted(health.engine_restarts, "engine panic"),
-            text,
-            "workers",
-            String::new(),
-        );
-    }
-    if rare.workers.iter().all(|worker| !worker.runs)
-        && beat.counts.pending > 0
-        && call.actor.sees_all_queues()
-    {
-        let text = format!(": {} wait", counted(beat.counts.pending, "task"));
-        let path = "workers";
-        push("rejected", "Nobody", "no process runs tasks".to_owned(), text, path, "now".to_owned());
-    }
+    let (subject, text) = it.matter.sentence(Words::PAGE, now);
+    Shown { class, word, subject, text, path, when: it.at.map(|at| ago(at, now)).unwrap_or_default() }
 }

@@ -3,6 +3,7 @@
 use askama::Template;
 use askama::filters::HtmlSafe;
 
+pub(crate) use crate::admin::attention::limit;
 use crate::model::QueueInfo;
 use crate::web::dashboard::frame::segment;
 use crate::web::dashboard::words::{Mark, length, number};
@@ -50,13 +51,6 @@ impl Queue {
             states: states(queue),
         }
     }
-}
-
-/// How many of its tasks run at most over all processes, as far as that is known.
-pub(crate) fn limit(queue: &QueueInfo) -> Option<usize> {
-    let each = queue.concurrency.filter(|_| queue.served_by > 0);
-    let together = each.map(|each| each.saturating_mul(queue.served_by));
-    [queue.global_concurrency, together].into_iter().flatten().min()
 }
 
 /// What is special about a queue now.
