@@ -52,9 +52,9 @@ async fn a_task_whose_key_is_lost_fails_once_and_runs_when_the_key_is_back() {
         assert!(without.health().is_healthy(), "the store is well");
 
         // Another key of the same id is no better.
-        without.retry(id).await.unwrap();
         without.shutdown(Duration::ZERO).await.unwrap();
         let wrong = start(&place, Key::from_parts([1; 4], [9; 32])).await;
+        wrong.retry(id).await.unwrap();
         let failed = eventually("it fails again", || async {
             Some(record(&wrong, id).await).filter(|it| it.status.is_final() && it.attempts.len() > 1)
         });

@@ -9,10 +9,11 @@ mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use log::Log;
 use serde_json::Value;
-use support::{Place, ends, soon};
+use support::{Place, ends, eventually, record, soon};
 use taskflow::crypt::{Encrypt, Key, Keys};
 use taskflow::model::FailureKind;
 use taskflow::{LogLevel, TaskContext, TaskStatus};
@@ -31,6 +32,29 @@ async fn talk(context: TaskContext, secret: String) -> Result<(), String> {
 #[taskflow::task]
 async fn panics(secret: String) {
     panic!("not {secret}");
+}
+
+/// It panics with its text when it goes.
+struct Bomb(String);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("dropped {}", self.0);
+    }
+}
+
+/// Its timeout ends it, and then its destructor panics.
+#[taskflow::task(timeout = "10ms")]
+async fn panics_when_dropped(secret: String) {
+    let _bomb = Bomb(secret);
+    std::future::pending().await
+}
+
+/// It panics once it has noticed that it should stop.
+#[taskflow::task]
+async fn panics_when_stopped(context: TaskContext, secret: String) {
+    context.cancelled().await;
+    panic!("stopped {secret}");
 }
 
 /// It passes on what it was given: as its value, or as its line and its error.
@@ -62,13 +86,24 @@ async fn the_log_shows_no_sealed_error_and_no_sealed_line() {
     let log = the_log();
     let encrypt = Encrypt::new(Key::from_parts([1; 4], [1; 32])).args().results().errors().logs();
     let place = Place::sqlite();
-    let tasks = place.builder().encrypt(encrypt).start().await.unwrap();
+    let tasks = place.builder().encrypt(encrypt).cancel_grace(Duration::from_secs(5)).start().await.unwrap();
     let told = tasks.add_task(talk, (SECRET.to_owned(),)).await.unwrap();
     let panicked = tasks.add_task(panics, (SECRET.to_owned(),)).await.unwrap();
-    for id in [told.id(), panicked.id()] {
+    let dropped = tasks.add_task(panics_when_dropped, (SECRET.to_owned(),)).await.unwrap();
+    let stopped = tasks.add_task(panics_when_stopped, (SECRET.to_owned(),)).await.unwrap();
+    eventually("it runs", || async {
+        (record(&tasks, stopped.id()).await.status == TaskStatus::Running).then_some(())
+    })
+    .await;
+    tasks.cancel(stopped.id()).await.unwrap();
+    for id in [told.id(), panicked.id(), dropped.id()] {
         assert_eq!(soon(ends(&tasks, id)).await.status, TaskStatus::Failed);
     }
+    assert_eq!(soon(ends(&tasks, stopped.id())).await.status, TaskStatus::Cancelled);
     let text = log.text();
+    for when in ["while the task was being dropped", "after the task was asked to stop"] {
+        assert!(text.contains(&format!("it panicked, and its errors are sealed ({when})")), "{text}");
+    }
     assert!(text.contains("the attempt failed error=sealed with key 01010101"), "{text}");
     assert!(!text.contains(SECRET), "{text}");
 }
