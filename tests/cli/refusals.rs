@@ -86,22 +86,33 @@ fn a_store_that_cannot_be_used_is_refused_in_one_line() {
 fn looking_at_a_file_that_is_not_there_makes_none_and_only_migrate_makes_a_store() {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", directory.path().join("none.db").display());
-    run(&url, &["status"]).exits(2).says("migrate");
-    run(&url, &["retry", "status:failed", "--yes"]).exits(2);
-    run(&url, &["add", "greet", "--force"]).exits(2);
+    let only_migrate_makes = |url: &str| {
+        for _ in 0..2 {
+            run(url, &["status"]).exits(2).says("migrate");
+            run(url, &["retry", "status:failed", "--yes"]).exits(2);
+            run(url, &["add", "greet", "--force"]).exits(2);
+            run(url, &["serve", "--loopback", "--listen", "127.0.0.1:0"]).exits(2);
+            let would = run(url, &["migrate", "--dry-run", "--json"]).exits(0).json();
+            assert_eq!((&would["changed"], &would["dry_run"]), (&true.into(), &true.into()));
+            run(url, &["migrate", "--dry-run"]).exits(0).prints("`migrate` would make them");
+        }
+    };
+    let is_made = |url: &str| {
+        let made = run(url, &["migrate", "--json"]).exits(0).json();
+        assert_eq!((&made["changed"], &made["dry_run"]), (&true.into(), &false.into()));
+        for arguments in [&["migrate"][..], &["migrate", "-n"]] {
+            run(url, arguments).exits(0).prints("is up to date");
+        }
+        run(url, &["count"]).exits(0).prints("0\n");
+    };
+    only_migrate_makes(&url);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
-    run(&url, &["migrate"]).exits(0);
-    run(&url, &["migrate"]).exits(0);
-    run(&url, &["count"]).exits(0).prints("0\n");
-
-    let Some(url) = crate::servers::postgres::unmade_url() else { return };
-    run(&url, &["status"]).exits(2).says("migrate");
-    run(&url, &["migrate"]).exits(0);
-    run(&url, &["count"]).exits(0).prints("0\n");
-    let Some(server) = crate::servers::redis::RedisServer::start() else { return };
-    run(&server.url(), &["status"]).exits(2).says("migrate");
-    run(&server.url(), &["migrate"]).exits(0);
-    run(&server.url(), &["count"]).exits(0).prints("0\n");
+    is_made(&url);
+    let servers = [crate::servers::postgres::unmade_url(), crate::servers::redis::unmade_url()];
+    for url in servers.into_iter().flatten() {
+        only_migrate_makes(&url);
+        is_made(&url);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -220,6 +231,23 @@ async fn a_server_that_only_reads_is_looked_at() {
     aside(move || {
         looks_at_everything(&url, &id);
         run(&url, &["cancel", &id]).exits(5).says("only reads");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_user_that_may_only_read_looks_at_everything() {
+    let Some(server) = crate::servers::redis::RedisServer::start() else { return };
+    let id = resting(&Place::Server(server.url())).await;
+    let rules =
+        ["ACL", "SETUSER", "looks", "on", ">seen", "~*", "&*", "+@read", "+@connection", "+@scripting"];
+    server.ask(&[&rules[..], &["+time", "+subscribe", "+info"]].concat()).unwrap();
+    let url = server.url().replace("redis://", "redis://looks:seen@");
+    aside(move || {
+        looks_at_everything(&url, &id);
+        let refused = run(&url, &["cancel", &id]).exits(2);
+        assert!(!refused.err.is_empty() && !refused.err.contains("seen"), "{refused:?}");
+        drop(server);
     })
     .await;
 }

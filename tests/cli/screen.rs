@@ -27,6 +27,11 @@ struct Terminal {
 
 impl Terminal {
     fn start(url: &str, panics: bool) -> Self {
+        let panics = if panics { &[("TASKFLOW_TEST_PANIC", "1")][..] } else { &[] };
+        Self::run(url, &["top"], panics)
+    }
+
+    fn run(url: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let person: OwnedFd = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&person).unwrap();
         unlockpt(&person).unwrap();
@@ -35,10 +40,8 @@ impl Terminal {
         tcsetwinsize(&program, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
         let side = || Stdio::from(program.try_clone().unwrap());
         let mut command = taskflow(url);
-        command.arg("top").env("TERM", "xterm-256color").stdin(side()).stdout(side()).stderr(side());
-        if panics {
-            command.env("TASKFLOW_TEST_PANIC", "1");
-        }
+        command.args(arguments).env("TERM", "xterm-256color").envs(variables.iter().copied());
+        command.stdin(side()).stdout(side()).stderr(side());
         let child = command.spawn().unwrap();
         let person = File::from(person);
         let (sender, drawn) = channel();
@@ -145,4 +148,34 @@ async fn a_panic_gives_the_terminal_back() {
 #[test]
 fn top_needs_a_terminal() {
     run("sqlite://none.db", &["top"]).exits(2).says("needs a terminal").says("status --watch");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_is_asked_before_many_tasks_are_changed() {
+    for place in places() {
+        let shop = Shop::open(place).await;
+        shop.failed_mail("a@example.com").await;
+        let url = shop.url();
+        aside(move || {
+            let ends = |answer: &str, variables: &[(&str, &str)]| {
+                let mut terminal = Terminal::run(&url, &["delete", "status:failed"], variables);
+                terminal.sees("[y/N]");
+                let seen = terminal.seen.clone();
+                assert!(seen.contains("send_email") && seen.contains("Delete 1 task?"), "{seen:?}");
+                terminal.person.write_all(answer.as_bytes()).unwrap();
+                (terminal.child.wait().unwrap().code().unwrap(), seen)
+            };
+            let (code, seen) = ends("\n", &[]);
+            assert_eq!(code, 2, "the answer is no unless it is yes");
+            assert!(seen.contains("\u{1b}["), "a terminal is coloured: {seen:?}");
+            let (code, seen) = ends("n\n", &[("NO_COLOR", "1")]);
+            assert_eq!(code, 2);
+            assert!(!seen.contains("\u{1b}[3"), "NO_COLOR is heard: {seen:?}");
+            assert_eq!(run(&url, &["count", "status:failed"]).exits(0).out, "1\n");
+            assert_eq!(ends("y\n", &[]).0, 0);
+            assert_eq!(run(&url, &["count", "status:failed"]).exits(0).out, "0\n");
+        })
+        .await;
+        shop.close().await;
+    }
 }

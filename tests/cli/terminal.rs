@@ -111,8 +111,12 @@ fn each_verb_has_an_example_and_each_shell_its_completions() {
         .collect();
     assert!(verbs.len() >= 22, "{verbs:?}");
     for verb in verbs {
-        let help = run("", &[verb, "--help"]).exits(0);
-        assert!(help.out.contains("Example"), "{verb}: {}", help.out);
+        let output = taskflow("").env("COLUMNS", "80").args([verb, "--help"]).output().unwrap();
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(help.contains("Example"), "{verb}: {help}");
+        for line in help.lines() {
+            assert!(line.chars().count() <= 80, "`taskflow {verb} --help` is wider than a terminal: {line}");
+        }
     }
     for (verb, below) in
         [("queues", ["pause", "resume", "set", "reset"]), ("schedules", ["run", "pause", "resume", "remove"])]

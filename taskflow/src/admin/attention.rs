@@ -265,12 +265,16 @@ pub(crate) fn find(
     let mut push = |is_unhealthy, at, matter| found.push(Attention { matter, is_unhealthy, at });
     let runners: Vec<_> = situation.instances.iter().filter(|it| it.runs).collect();
     let waiting = situation.counts.unfinished();
-    if runners.is_empty() && waiting > 0 && actor.sees_all_queues() {
+    let nobody_runs = runners.is_empty() && waiting > 0 && actor.sees_all_queues();
+    if nobody_runs {
         push(true, Some(now), Matter::NoWorker { waiting });
     }
     for queue in &situation.queues {
-        if let Some((is_unhealthy, matter)) = of_queue(queue, max_wait) {
-            push(is_unhealthy, Some(now), matter);
+        match of_queue(queue, max_wait) {
+            // That is said already.
+            Some((_, Matter::Unserved { .. })) if nobody_runs => {}
+            Some((is_unhealthy, matter)) => push(is_unhealthy, Some(now), matter),
+            None => {}
         }
     }
     for schedule in situation.schedules.iter().filter(|it| !it.paused && actor.sees_all_queues()) {
@@ -374,18 +378,20 @@ mod tests {
     }
 
     #[test]
-    fn an_actor_of_some_queues_is_told_only_of_them() {
+    fn that_nobody_runs_tasks_is_told_once_and_to_an_actor_of_some_queues_by_queue() {
         let situation = Situation {
             now: SystemTime::UNIX_EPOCH,
             counts: Counts { pending: 1, ..Counts::default() },
-            queues: Vec::new(),
+            queues: vec![queue(|it| (it.pending, it.served_by) = (1, 0))],
             instances: Vec::new(),
             schedules: Vec::new(),
             types: Vec::new(),
             health: Health::default(),
         };
         let told = |actor: &Actor| find(actor, &situation, &Failures::default(), &[], LATE).len();
-        assert_eq!(told(&Actor::new("ada", Role::Admin)), 1);
-        assert_eq!(told(&Actor::new("bob", Role::Admin).only_queues(["mail"])), 0);
+        assert_eq!(told(&Actor::new("ada", Role::Admin)), 1, "and not again for the queue");
+        let narrow = Actor::new("bob", Role::Admin).only_queues(["mail"]);
+        let [only] = &find(&narrow, &situation, &Failures::default(), &[], LATE)[..] else { panic!("one") };
+        assert!(matches!(only.matter, Matter::Unserved { .. }), "{only:?}");
     }
 }

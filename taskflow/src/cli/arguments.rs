@@ -63,7 +63,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   taskflow show 0193a1b2-c3d4-7abc
-  taskflow show 0193a1b2-c3d4-7abc --open TASKFLOW_KEY_2026 --reason 'a customer asks'")]
+  taskflow show 0193a1b2-c3d4-7abc --open TASKFLOW_KEY_2026 --reason INC-311")]
     Show(show::Options),
     /// The log of a task
     #[command(after_help = "Example: taskflow logs -f --level warn 0193a1b2-c3d4-7abc")]
@@ -81,7 +81,7 @@ Examples:
     #[command(after_help = format!("\
 Examples:
   taskflow retry 0193a1b2-c3d4-7abc
-  taskflow retry status:failed error:'connection refused' since:6h --reason INC-311
+  taskflow retry status:failed error:'refused by' since:6h --reason INC-311
   taskflow retry status:failed queue:mail --dry-run
   taskflow retry status:failed queue:mail --spread 10m
 

@@ -260,7 +260,6 @@ impl Runner {
             end = self.work() => end,
             () = beating => unreachable!("signs of life are given for ever"),
         };
-        self.shown.send_replace(self.operation.clone());
         let operation = &self.operation;
         let mut entry = self.by.entry(&format!("{}_many", operation.verb.as_str()));
         entry.filter = Some(words(operation)).filter(|words| !words.is_empty());
@@ -271,6 +270,8 @@ impl Runner {
             entry.outcome = AuditOutcome::Failed;
         }
         self.console.record(entry).await;
+        // Whoever waits for the end may end the process then, so it is shown when everything is written.
+        self.shown.send_replace(self.operation.clone());
     }
 
     /// Acts on all tasks, writes how that ended, and answers it.
@@ -482,7 +483,9 @@ impl Runner {
                 return Word::Unwritten;
             }
         }
-        self.shown.send_replace(self.operation.clone());
+        if !state.is_over() {
+            self.shown.send_replace(self.operation.clone());
+        }
         Word::GoOn
     }
 }

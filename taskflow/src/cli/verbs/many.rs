@@ -208,7 +208,7 @@ fn told(session: &Session, preview: &Preview) -> String {
     text
 }
 
-/// Waits for the end of an operation, with a bar on a terminal. Ctrl-C stops it.
+/// Waits for the end of an operation, with a bar on a terminal. Ctrl-C stops it; a second one does not wait for that.
 pub(super) async fn finish(session: &Session, mut running: Running) -> Result<Operation> {
     let begun = running.now();
     // It draws nothing where no terminal is.
@@ -220,15 +220,30 @@ pub(super) async fn finish(session: &Session, mut running: Running) -> Result<Op
     loop {
         let operation = tokio::select! {
             operation = running.within(SHOW_EVERY) => operation,
-            stop = tokio::signal::ctrl_c(), if !is_asked => {
+            stop = tokio::signal::ctrl_c() => {
                 stop?;
+                if is_asked {
+                    bar.finish_and_clear();
+                    return Err(Failure::failed("it was left before it had stopped, and others soon see it as stopped")
+                        .hint(format!("`taskflow operations resume {}` goes on", begun.id)));
+                }
                 is_asked = true;
-                session.console.stop_operation(&session.by, begun.id).await?;
+                bar.set_message("stopping after this batch");
+                let (session, id) = (session.clone(), begun.id);
+                // A store that does not answer must not keep a second Ctrl-C from being heard.
+                tokio::spawn(async move {
+                    if let Err(error) = session.console.stop_operation(&session.by, id).await {
+                        eprintln!("error: it could not be asked to stop: {error}");
+                    }
+                });
                 continue;
             }
         };
         bar.set_position(operation.acted + operation.skipped);
-        bar.set_message(operation.left().map(|left| format!("{} left", length(left))).unwrap_or_default());
+        if !is_asked {
+            let left = operation.left().map(|left| format!("{} left", length(left)));
+            bar.set_message(left.unwrap_or_default());
+        }
         if operation.state.is_over() {
             bar.finish_and_clear();
             told_end(session, &operation)?;

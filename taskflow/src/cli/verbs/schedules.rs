@@ -95,6 +95,10 @@ pub(in crate::cli) async fn run(global: &Global, options: &Options) -> Result<()
 
 async fn all(session: &Session, next: usize) -> Result<()> {
     let schedules = session.console.schedules(session.actor()).await?;
+    if schedules.is_empty() && session.out.is_for_people() {
+        eprintln!("no program that runs has a schedule, and none was added at run time");
+        return Ok(());
+    }
     let views: Vec<_> = schedules.iter().map(|it| ScheduleView::of(it.clone(), next)).collect();
     let views: Vec<_> = views.iter().collect();
     session.out.list(|| table(&schedules), &Listed::all(views.clone()), &views)
