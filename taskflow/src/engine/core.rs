@@ -16,6 +16,7 @@ use super::guarded::{answered, guarded};
 use super::health::HealthMeter;
 use super::holds::Holds;
 use super::hooks::{Around, Hooks, OnAdds};
+use super::late::Late;
 use super::observers::Observers;
 use super::presence::Presence;
 use super::queue_limits::Queues;
@@ -54,6 +55,7 @@ pub(crate) struct Core {
     pub(crate) waiters: Waiters,
     pub(crate) health: HealthMeter,
     pub(crate) runs: Runs,
+    pub(crate) late: Late,
     pub(crate) holds: Holds,
     pub(crate) catalogues: Known,
     pub(crate) meter: Meter,
@@ -115,6 +117,7 @@ impl Core {
             waiters: Waiters::default(),
             health: HealthMeter::new(seam.clone()),
             runs: Runs::default(),
+            late: Late::default(),
             holds: Holds::default(),
             catalogues: Known::default(),
             meter: Meter::new(&seam),

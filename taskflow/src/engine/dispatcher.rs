@@ -176,6 +176,7 @@ impl Dispatcher {
         let worker = self.worker.clone();
         let budget = worker.slots.budget(permits(&mut self.batch)).at_most(self.most_claimed);
         let (core, store) = (&worker.core, &worker.core.store);
+        let asked = core.seam.instant();
         let answer = match Ask::first(&worker, &budget) {
             None if finishes.is_empty() => Ok((Vec::new(), None)),
             None => self.write(finishes).await.map(|finished| (finished, None)),
@@ -194,7 +195,7 @@ impl Dispatcher {
                 count(&worker, &self.batch, finishes, &finished);
                 worker.core.runs.end(finishes.iter().map(|finish| finish.run));
                 let next_due = match claims {
-                    Some((ask, claims)) => self.take(&budget, ask, claims).await,
+                    Some((ask, claims)) => self.take(&budget, ask, (claims, asked)).await,
                     None => {
                         worker.remember_work();
                         self.answered(&budget, 0, false);
@@ -224,9 +225,14 @@ impl Dispatcher {
         }
     }
 
-    /// Admits the tasks of a claim. If its first part was limited to the free threads and brought that many tasks, claims
-    /// the rest too. Returns when the next task is due.
-    async fn take(&mut self, budget: &ClaimBudget, ask: Ask, claims: Claims) -> Option<Duration> {
+    /// Admits the tasks of a claim that was made at that instant. If its first part was limited to the free threads and
+    /// brought that many tasks, claims the rest too. Returns when the next task is due.
+    async fn take(
+        &mut self,
+        budget: &ClaimBudget,
+        ask: Ask,
+        (claims, asked): (Claims, Instant),
+    ) -> Option<Duration> {
         let worker = self.worker.clone();
         let (next_due, mut taken, mut needs_slot) = (claims.next_due, claims.tasks.len(), claims.needs_slot);
         if taken == ask.limit {
@@ -244,14 +250,15 @@ impl Dispatcher {
             }
             rest.claim(&worker, &queues)
         });
-        self.admit(claims.tasks);
+        self.admit(claims.tasks, asked);
         if let Some(rest) = rest {
+            let asked = worker.core.seam.instant();
             // The tasks of the first part start meanwhile.
             match self.under_way(worker.core.call("a claim", worker.core.store.claim(rest))).await {
                 Ok(more) => {
                     taken += more.tasks.len();
                     needs_slot = more.needs_slot;
-                    self.admit(more.tasks);
+                    self.admit(more.tasks, asked);
                 }
                 // `may_have_work` above makes the dispatcher try again.
                 Err(error) => tracing::debug!(%error, "the second part of a claim failed"),
@@ -262,8 +269,8 @@ impl Dispatcher {
     }
 
     /// Gives slots to claimed tasks while slots are free; the rest wait for the next free slot.
-    fn admit(&mut self, claimed: Vec<Claimed>) {
-        let admitted = self.worker.admit(claimed);
+    fn admit(&mut self, claimed: Vec<Claimed>, asked: Instant) {
+        let admitted = self.worker.admit(claimed, asked);
         self.starting.extend(self.worker.slots.admit(admitted, Admitted::kind));
     }
 

@@ -29,6 +29,7 @@ pub(crate) async fn read(core: Arc<Core>) {
             Ok(round) => round,
             Err(next) => {
                 tokio::select! {
+                    biased;
                     () = core.over.cancelled() => return,
                     () = waiters.wake.notified() => {}
                     () = until(&core.seam, next) => {}

@@ -127,6 +127,7 @@ async fn renew(core: &Core, worker: Option<&Worker>, renewed: &mut Instant) {
             biased;
             () = core.over.cancelled() => return,
             () = shutdown::forsaken(core) => return,
+            () = core.late.soon.notified() => {}
             () = core.seam.pause_renewals(jittered(wait)) => {}
         }
         let before = std::mem::replace(&mut skipped, core.seam.skipped());
@@ -135,6 +136,7 @@ async fn renew(core: &Core, worker: Option<&Worker>, renewed: &mut Instant) {
             give_up(core, worker);
         }
         let asked = core.seam.instant();
+        core.late.begin_renewal();
         let mut leases = core.runs.all();
         leases.extend(core.holds.all());
         let renewal = Renewal::new(core.instance.id, lease, leases);
@@ -155,7 +157,9 @@ async fn renew(core: &Core, worker: Option<&Worker>, renewed: &mut Instant) {
         match answer {
             Ok(Ok(answer)) => {
                 *renewed = asked;
-                wait = lease / 3;
+                core.late.renewed();
+                // The leases began when it was asked for.
+                wait = (lease / 3).saturating_sub(core.seam.since(asked)).max(lease / 20);
                 for run in answer.lost {
                     // A run that ended during the renewal is not lost. For a hold, its release reports the loss.
                     if core.runs.lose(run) {
@@ -187,7 +191,8 @@ async fn renew(core: &Core, worker: Option<&Worker>, renewed: &mut Instant) {
 /// How long the lease can still be relied on. It is given up at four fifths of its length, so that dropped runs have
 /// stopped before another process may start their tasks.
 fn lease_left(core: &Core, renewed: Instant) -> Duration {
-    (core.settings.lease / 5 * 4).saturating_sub(core.seam.since(renewed))
+    let since = core.late.oldest().map_or(renewed, |asked| asked.min(renewed));
+    (core.settings.lease / 5 * 4).saturating_sub(core.seam.since(since))
 }
 
 fn give_up(core: &Core, worker: Option<&Worker>) {

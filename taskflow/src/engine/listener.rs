@@ -28,6 +28,7 @@ pub(crate) async fn listen(core: Arc<Core>, worker: Option<Arc<Worker>>) {
             hints = core.store.listen();
         }
         let hinted = tokio::select! {
+            biased;
             () = core.over.cancelled() => return,
             hint = poll_fn(|cx| hints.as_mut().poll_next(cx)) => match hint {
                 Some(_) => true,

@@ -172,6 +172,7 @@ async fn must_end(core: &Core, context: &TaskContext, task: &Claimed, since: Ins
     let (seam, stop) = (&core.seam, context.stop());
     let stopped = async {
         tokio::select! {
+            biased;
             () = stop.asked() => {}
             () = limit(seam, task, since) => stop.ask(StopReason::Timeout),
         }
@@ -187,6 +188,7 @@ async fn must_end(core: &Core, context: &TaskContext, task: &Claimed, since: Ins
         }
     };
     tokio::select! {
+        biased;
         () = stopped => {}
         () = stop.lost() => {}
     }

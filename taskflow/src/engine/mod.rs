@@ -46,6 +46,7 @@ pub(crate) mod hooks;
 pub(crate) mod joining;
 #[cfg(feature = "encryption")]
 pub(crate) mod key_check;
+mod late;
 pub(crate) mod lease;
 pub(crate) mod listener;
 #[cfg(any(feature = "api", feature = "metrics"))]

@@ -84,6 +84,7 @@ impl Presence {
         };
         let Some(by) = by else { return std::future::pending().await };
         tokio::select! {
+            biased;
             () = self.shut_down.cancelled() => std::future::pending().await,
             () = seam.sleep_until(by) => {}
         }

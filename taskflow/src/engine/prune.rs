@@ -18,6 +18,7 @@ pub(crate) async fn prune(core: Arc<Core>) {
             core.seam.sleep(Duration::from_millis(10)).await;
         }
         tokio::select! {
+            biased;
             () = core.over.cancelled() => return,
             () = core.seam.pause(jittered(EVERY)) => {}
         }

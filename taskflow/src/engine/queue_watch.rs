@@ -16,6 +16,7 @@ const POLL: Duration = Duration::from_millis(500);
 pub(crate) async fn watch(core: Arc<Core>, worker: Option<Arc<Worker>>) {
     loop {
         tokio::select! {
+            biased;
             () = core.over.cancelled() => return,
             () = core.seam.pause(jittered(POLL)) => {}
         }

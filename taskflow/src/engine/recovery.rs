@@ -17,6 +17,7 @@ pub(crate) async fn watch(core: Arc<Core>, worker: Option<Arc<Worker>>) {
         // A check on a process that may be dead is not delayed.
         let wait = if wait < every { wait } else { jittered(every) };
         tokio::select! {
+            biased;
             () = core.over.cancelled() => return,
             () = core.seam.pause(wait) => {}
         }

@@ -21,6 +21,7 @@ pub(crate) async fn report(worker: Arc<Worker>) {
     let core = &worker.core;
     loop {
         tokio::select! {
+            biased;
             () = core.over.cancelled() => return,
             () = worker.env.report_queue.reported_something() => {}
         }

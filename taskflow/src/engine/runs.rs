@@ -47,8 +47,9 @@ impl Live {
 }
 
 impl Runs {
-    /// Adds claimed runs: from now on their leases are renewed, and they can be asked to stop.
-    pub(crate) fn admit(&self, runs: impl IntoIterator<Item = Live>) {
+    /// Adds claimed runs: from now on their leases are renewed, and they can be asked to stop. With `too_late` they are asked
+    /// at once, since other processes may start their tasks.
+    pub(crate) fn admit(&self, runs: impl IntoIterator<Item = Live>, too_late: bool) {
         let mut live = self.live.lock();
         let ending = self.ending.load(Ordering::Relaxed);
         let in_doubt = self.repeatable_in_doubt.load(Ordering::Relaxed);
@@ -56,7 +57,7 @@ impl Runs {
             if ending {
                 run.context.stop().ask(StopReason::Shutdown);
             }
-            if in_doubt && run.repeatable {
+            if too_late || in_doubt && run.repeatable {
                 run.context.stop().ask(StopReason::LeaseEnding);
             }
             live.insert(run.run.id, run);
@@ -90,7 +91,7 @@ impl Runs {
     }
 
     pub(crate) fn all(&self) -> Vec<RunRef> {
-        self.live.lock().values().map(|live| live.run).collect()
+        in_order(&self.live.lock()).into_iter().map(|live| live.run).collect()
     }
 
     /// The run of this task in this process, if its body has not ended.
@@ -113,7 +114,7 @@ impl Runs {
     }
 
     pub(crate) fn ask_all(&self, reason: StopReason) {
-        for live in self.live.lock().values() {
+        for live in in_order(&self.live.lock()) {
             live.context.stop().ask(reason);
         }
     }
@@ -124,7 +125,7 @@ impl Runs {
         let live = self.live.lock();
         self.repeatable_in_doubt.store(in_doubt, Ordering::Relaxed);
         if in_doubt {
-            for live in live.values().filter(|live| live.repeatable) {
+            for live in in_order(&live).into_iter().filter(|live| live.repeatable) {
                 live.context.stop().ask(StopReason::LeaseEnding);
             }
         }
@@ -134,7 +135,7 @@ impl Runs {
     pub(crate) fn end_all(&self) {
         let live = self.live.lock();
         self.ending.store(true, Ordering::Relaxed);
-        for live in live.values() {
+        for live in in_order(&live) {
             live.context.stop().ask(StopReason::Shutdown);
         }
     }
@@ -216,6 +217,13 @@ impl Runs {
             fewer.await;
         }
     }
+}
+
+/// The runs in the order of their tasks, and not of a table of hashes: a test that is repeated does the same again.
+fn in_order(live: &FastMap<TaskId, Live>) -> Vec<&Live> {
+    let mut all: Vec<_> = live.values().collect();
+    all.sort_unstable_by_key(|live| live.run.id);
+    all
 }
 
 /// A caller that waits in [`Runs::until`].

@@ -137,6 +137,7 @@ async fn end_after_the_last(core: Arc<Core>) {
 /// leases that are renewed forever.
 pub(super) async fn forsaken(core: &Core) {
     tokio::select! {
+        biased;
         () = core.orphaned.cancelled() => {}
         () = core.presence.overdue(&core.seam) => core.runs.lose_suspended(),
     }

@@ -21,6 +21,7 @@ pub(crate) async fn warn(core: Arc<Core>) {
     let mut wait = FIRST;
     loop {
         tokio::select! {
+            biased;
             () = core.over.cancelled() => return,
             () = core.seam.pause(jittered(wait)) => {}
         }

@@ -30,6 +30,7 @@ pub(crate) async fn can_look(core: &Core, refused: StoreError) -> Result<StoreEr
 pub(crate) async fn join_later(core: Arc<Core>) {
     loop {
         tokio::select! {
+            biased;
             () = core.over.cancelled() => return,
             () = core.seam.pause(jittered(EVERY)) => {}
         }

@@ -119,7 +119,9 @@ impl Waiters {
             waited_for.changed = false;
             waited_for.unread.clear();
             waited_for.rounds += 1;
-            let ids = waited_for.tasks.keys().copied().collect();
+            let mut ids: Vec<_> = waited_for.tasks.keys().copied().collect();
+            // Callers are answered in the order of their adds.
+            ids.sort_unstable();
             return Ok(Round { number: waited_for.rounds, ids, is_full: true });
         }
         let mut unread = std::mem::take(&mut waited_for.unread);

@@ -11,10 +11,12 @@ use super::blocking::BlockingPool;
 use super::core::Core;
 use super::execution;
 use super::run::{Admitted, Ended, Ran};
+use super::runs::Live;
 use super::slots::{Permit, Slots};
 use super::tally::Tally;
 use crate::model::NewTask;
 use crate::observe::CellId;
+use crate::seam::Instant;
 use crate::store::{Claimed, Finish, FinishKind, RunRef};
 use crate::task::{Registered, Registry, ReportQueue, RunEnv, States};
 
@@ -84,8 +86,8 @@ impl Worker {
         })
     }
 
-    /// Takes ownership of claimed tasks. A task whose name this program does not have is left to its lease.
-    pub(super) fn admit(&self, claimed: Vec<Claimed>) -> Vec<Admitted> {
+    /// Takes ownership of tasks that were claimed at `asked`. A task whose name this program does not have is left to its lease.
+    pub(super) fn admit(&self, claimed: Vec<Claimed>, asked: Instant) -> Vec<Admitted> {
         let mut admitted = Vec::with_capacity(claimed.len());
         for task in claimed {
             match self.registry.get(&task.name) {
@@ -102,8 +104,20 @@ impl Worker {
                 }
             }
         }
-        self.core.runs.admit(admitted.iter().map(Admitted::live));
+        if !admitted.is_empty() {
+            self.take_on(admitted.iter().map(Admitted::live), asked);
+        }
         admitted
+    }
+
+    /// Adds runs whose leases were asked for at `asked`. The store may have answered so late that the leases have ended, or end
+    /// before the next renewal.
+    fn take_on(&self, runs: impl IntoIterator<Item = Live>, asked: Instant) {
+        let (age, lease) = (self.core.seam.since(asked), self.core.settings.lease);
+        self.core.runs.admit(runs, age >= lease / 5 * 4);
+        if age > lease / 10 {
+            self.core.late.came(asked);
+        }
     }
 
     /// Where the meter counts a run of this task in that queue.
@@ -113,8 +127,14 @@ impl Worker {
         own.copied().unwrap_or_else(|| self.core.meter.cell(config.name, queue))
     }
 
-    /// Starts a task that was leased by its insert. It is not read back from the store.
-    pub(crate) fn start_leased(self: &Arc<Self>, task: &NewTask, run: RunRef, permit: Permit) {
+    /// Starts a task that was leased by its insert, which was sent at `asked`. It is not read back from the store.
+    pub(crate) fn start_leased(
+        self: &Arc<Self>,
+        task: &NewTask,
+        run: RunRef,
+        permit: Permit,
+        asked: Instant,
+    ) {
         let Some(known) = self.registry.get(&task.name) else { return self.give_back(permit) };
         let args = task.args.clone().unwrap_or_else(|_| Arc::from("{}"));
         let policy = match &task.policy {
@@ -126,7 +146,7 @@ impl Worker {
         claimed.trace = task.trace.clone();
         let cell = self.cell(known, &task.queue);
         let admitted = Admitted::new(&self.core.seam, self.env.clone(), known, claimed, cell);
-        self.core.runs.admit([admitted.live()]);
+        self.take_on([admitted.live()], asked);
         self.start(admitted, permit);
     }
 

@@ -82,6 +82,8 @@ pub(super) enum Effect {
     LoseAnswer,
     /// The call is done later.
     Delay(Duration),
+    /// The call is done, and its answer comes later.
+    LateAnswer(Duration),
 }
 
 impl Fault {
@@ -106,6 +108,13 @@ impl Fault {
     #[must_use]
     pub fn delay(op: Op, length: impl Length) -> Self {
         Self::new(op, Effect::Delay(length.length()), Some(1))
+    }
+
+    /// The next such call is done at once, and its caller waits that long for the answer. What it was given, such as a lease,
+    /// may be over by then.
+    #[must_use]
+    pub fn late_answer(op: Op, length: impl Length) -> Self {
+        Self::new(op, Effect::LateAnswer(length.length()), Some(1))
     }
 
     /// The store cannot be reached, until the faults are cleared.
@@ -141,6 +150,14 @@ impl Fault {
     }
 }
 
+/// What happens to one call.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Happens {
+    pub(super) delay: Duration,
+    pub(super) late: Duration,
+    pub(super) end: Option<Effect>,
+}
+
 /// The faults that a store has now.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Faults(Arc<Mutex<Vec<Fault>>>);
@@ -154,19 +171,20 @@ impl Faults {
         self.0.lock().clear();
     }
 
-    /// What happens to this call: at most one delay, and one of the others.
-    pub(super) fn of(&self, call: Call) -> (Duration, Option<Effect>) {
+    /// What happens to this call: at most one delay, one delay of its answer, and one of the others.
+    pub(super) fn of(&self, call: Call) -> Happens {
         let mut faults = self.0.lock();
-        let (mut delay, mut end) = (Duration::ZERO, None);
+        let Happens { mut delay, mut late, mut end } = Happens::default();
         for fault in faults.iter_mut().filter(|fault| call.is(fault.op) && fault.times != Some(0)) {
             match fault.effect {
                 Effect::Delay(length) if delay.is_zero() => delay = length,
+                Effect::LateAnswer(length) if late.is_zero() => late = length,
                 effect @ (Effect::Refuse(..) | Effect::LoseAnswer) if end.is_none() => end = Some(effect),
                 _ => continue,
             }
             fault.times = fault.times.map(|times| times - 1);
         }
         faults.retain(|fault| fault.times != Some(0));
-        (delay, end)
+        Happens { delay, late, end }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fault::{Call, Effect, Fault, Faults, Op};
+use super::fault::{Call, Effect, Fault, Faults, Happens, Op};
 use crate::model::{
     CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
     StoreError, StoreErrorKind, TaskFilter, TaskId, TaskRecord,
@@ -64,23 +64,28 @@ impl FaultyStore {
         self.faults.clear();
     }
 
-    async fn before(&self, call: Call) -> Result<bool, StoreError> {
-        let (delay, end) = self.faults.of(call);
+    async fn with_faults<T>(
+        &self,
+        call: Call,
+        done: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let Happens { delay, late, end } = self.faults.of(call);
         if !delay.is_zero() {
             self.seam.sleep(delay).await;
         }
-        match end {
-            Some(Effect::Refuse(kind, why)) => Err(StoreError::new(kind, why)),
-            Some(Effect::LoseAnswer) => Ok(true),
-            _ => Ok(false),
+        if let Some(Effect::Refuse(kind, why)) = end {
+            return Err(StoreError::new(kind, why));
         }
-    }
-}
-
-fn answer<T>(answer: T, is_lost: bool) -> Result<T, StoreError> {
-    match is_lost {
-        true => Err(StoreError::new(StoreErrorKind::Unknown, "the test lost the answer")),
-        false => Ok(answer),
+        let answer = done.await;
+        if !late.is_zero() {
+            self.seam.sleep(late).await;
+        }
+        match end {
+            Some(Effect::LoseAnswer) if answer.is_ok() => {
+                Err(StoreError::new(StoreErrorKind::Unknown, "the test lost the answer"))
+            }
+            _ => answer,
+        }
     }
 }
 
@@ -93,11 +98,8 @@ impl fmt::Debug for FaultyStore {
 macro_rules! faulty {
     ($($writes:literal [$($op:ident)*] $name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
         $(fn $name(&self, $($argument: $type),*) -> StoreFuture<'_, $answer> {
-            Box::pin(async move {
-                let call = Call { ops: &[$(Op::$op),*], writes: $writes };
-                let is_lost = self.before(call).await?;
-                answer(self.inner.$name($($argument),*).await?, is_lost)
-            })
+            let call = Call { ops: &[$(Op::$op),*], writes: $writes };
+            Box::pin(self.with_faults(call, async move { self.inner.$name($($argument),*).await }))
         })*
     };
 }
@@ -112,10 +114,8 @@ impl Store for FaultyStore {
     }
 
     fn join<'a>(&'a self, instance: &'a InstanceInfo) -> StoreFuture<'a, ()> {
-        Box::pin(async move {
-            let is_lost = self.before(Call { ops: &[Op::Join], writes: true }).await?;
-            answer(self.inner.join(instance).await?, is_lost)
-        })
+        let call = Call { ops: &[Op::Join], writes: true };
+        Box::pin(self.with_faults(call, async move { self.inner.join(instance).await }))
     }
 
     fn look_again_in(&self) -> Option<Duration> {

@@ -8,9 +8,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::Length;
 use super::fault::Fault;
 use super::tasks::TestTasks;
 use crate::engine::staged::{Gate, Scene};
+use crate::model::ShutdownReport;
 use crate::task::{Task, TaskFn};
 
 impl TestTasks {
@@ -65,7 +67,7 @@ impl TestTasks {
     /// # Panics
     /// If it cannot start, as while the store is away.
     pub async fn second_worker(&self) {
-        if let Err(error) = self.start_worker().await {
+        if let Err(error) = self.carried(self.start_worker()).await {
             panic!("the worker cannot start: {error}");
         }
         self.clock.quiet().await;
@@ -92,6 +94,21 @@ impl TestTasks {
         self.clock.quiet().await;
     }
 
+    /// Shuts the oldest worker down that goes on, as a deploy does. Its running tasks have that long to end, and time passes
+    /// meanwhile.
+    ///
+    /// # Panics
+    /// If there is no worker that goes on.
+    pub async fn stop_worker(&self, timeout: impl Length) -> ShutdownReport {
+        let Some(manager) = self.workers.take_awake() else {
+            panic!("there is no worker to stop; `second_worker` starts one")
+        };
+        let report = self.carried(manager.shutdown(timeout.length())).await;
+        self.clock.quiet().await;
+        // Its runtime is that of the test, which waits for it.
+        report.unwrap_or_default()
+    }
+
     /// Freezes the oldest worker that goes on, as a long pause of its machine does: it renews nothing and ends nothing.
     ///
     /// # Panics
@@ -110,7 +127,7 @@ impl TestTasks {
     /// Lets all leases end now, and moves on the runs that are lost thereby.
     pub async fn expire_leases(&self) {
         self.store.memory.expire_leases();
-        self.manager.recover().await;
+        self.carried(self.manager.recover()).await;
         self.clock.quiet().await;
     }
 }

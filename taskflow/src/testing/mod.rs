@@ -23,6 +23,8 @@ mod process;
 mod ran;
 #[cfg(feature = "testing")]
 mod tasks;
+#[cfg(feature = "testing")]
+mod time;
 
 #[cfg(feature = "testing")]
 pub use self::added::AssertAdded;

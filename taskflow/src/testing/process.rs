@@ -55,6 +55,13 @@ impl Processes {
         true
     }
 
+    /// Takes the oldest that goes on.
+    pub(super) fn take_awake(&self) -> Option<TaskManager> {
+        let mut processes = self.0.lock();
+        let at = processes.iter().position(|process| !process.is_frozen)?;
+        Some(processes.remove(at).manager)
+    }
+
     /// Freezes the oldest that goes on. Answers whether there was one.
     pub(super) fn freeze(&self) -> bool {
         let mut processes = self.0.lock();

@@ -11,16 +11,16 @@ use std::time::{Duration, SystemTime};
 
 use serde::de::DeserializeOwned;
 
+use super::Moment;
 use super::added::{AssertAdded, decoded, records_of};
 use super::faulty::FaultyStore;
 use super::gated::{GatedStore, Mode};
 use super::process::Processes;
 use super::ran::{self, Drain, Drained, Ran};
-use super::{Length, Moment};
 use crate::engine::staged::Staged;
 use crate::manager::{TaskManager, TaskManagerBuilder};
 use crate::model::{Error, LogLine, TaskId, TaskRecord, TaskStatus};
-use crate::seam::{Seam, TestClock, Wait, World};
+use crate::seam::{Seam, TestClock, World};
 use crate::store::{MemoryStore, Store};
 use crate::task::{Task, TaskFn};
 
@@ -359,7 +359,7 @@ impl TestTasks {
     }
 
     /// Runs what is due until nothing is. `must_end`: bodies must end.
-    async fn run_due(&self, must_end: bool) {
+    pub(super) async fn run_due(&self, must_end: bool) {
         loop {
             let before = self.store.drained().started;
             self.workers.wake();
@@ -395,66 +395,6 @@ impl TestTasks {
     pub fn spy<P, T: Task>(&self, task: impl TaskFn<P, Task = T>) -> Spy<'_, T> {
         let _ = task;
         Spy { tasks: self, task: std::marker::PhantomData }
-    }
-
-    // Time.
-
-    /// The wall clock of the test.
-    #[must_use]
-    pub fn now(&self) -> SystemTime {
-        self.clock.now()
-    }
-
-    /// Lets time pass, and runs all that becomes due meanwhile, each at its time and in order: tasks, retries, ticks of
-    /// schedules, timeouts, leases, expiry, retention.
-    pub async fn advance(&self, length: impl Length) -> Drained {
-        let end = self.clock.instant() + length.length();
-        self.store.open(usize::MAX);
-        self.run_due(false).await;
-        loop {
-            let left = end.saturating_duration_since(self.clock.instant());
-            if left.is_zero() {
-                break;
-            }
-            self.pass(left).await;
-        }
-        self.store.close()
-    }
-
-    /// Lets time pass until the next thing happens, for no longer than `longest`.
-    async fn pass(&self, longest: Duration) {
-        let event = self.store.memory.next_event();
-        // Leases are renewed at their times while there are any. What is overdue waits for the next look at the store. Else
-        // nobody notices how often the store is looked at.
-        let has_leases = self.store.memory.has_leases();
-        let most = match event {
-            Some(Duration::ZERO) => Wait::Pause,
-            _ if has_leases => Wait::Renewal,
-            _ => Wait::Exact,
-        };
-        let event = event.filter(|event| !event.is_zero());
-        let step = [event, self.clock.next_timer(most)].into_iter().flatten().min();
-        let step = step.map_or(longest, |step| step.clamp(Duration::from_micros(1), longest));
-        self.clock.pass(step, !has_leases);
-        self.run_due(false).await;
-    }
-
-    /// Lets time pass until that instant.
-    ///
-    /// # Panics
-    /// If the instant is in the past. [`set_clock`](Self::set_clock) sets the clock back.
-    pub async fn advance_to(&self, moment: impl Moment) -> Drained {
-        match moment.moment().duration_since(self.now()) {
-            Ok(length) => self.advance(length).await,
-            Err(_) => panic!("the clock of the test is beyond that instant; `set_clock` sets it back"),
-        }
-    }
-
-    /// Sets the wall clock, forward or back, as an operator does: no time passes.
-    pub fn set_clock(&self, moment: impl Moment) {
-        let (now, at) =
-            (crate::model::time::to_micros(self.now()), crate::model::time::to_micros(moment.moment()));
-        self.clock.set_ahead(|ahead| ahead + at - now);
     }
 }
 

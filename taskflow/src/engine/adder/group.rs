@@ -26,6 +26,8 @@ pub(super) struct Group {
     pub(super) permits: Permits,
     /// Until when the caller waits for the write to begin.
     pub(super) deadline: Instant,
+    /// When its first write was sent that the store may have made.
+    pub(super) sent_at: Option<Instant>,
     /// An error left it unknown whether the tasks are stored.
     pub(super) in_doubt: bool,
     /// The add was announced to subscribers, which expect its outcome.

@@ -73,8 +73,18 @@ impl Adder {
         let size = Size::of(&tasks);
         let deadline = core.seam.in_time(core.settings.add_timeout);
         let reply = Some(reply);
-        let group =
-            Group { tasks, id, size, permits, deadline, in_doubt: false, announced, hold_owner, reply };
+        let group = Group {
+            tasks,
+            id,
+            size,
+            permits,
+            deadline,
+            sent_at: None,
+            in_doubt: false,
+            announced,
+            hold_owner,
+            reply,
+        };
         let mut sent = Sent::new(id, answer, span);
         match self.queue.put(group) {
             Put::Waits => {}

@@ -125,6 +125,10 @@ impl Writer {
         let patience = Size::all(&self.groups).patience();
         let until = |group: &Group| group.deadline + patience;
         self.queue.busy_until(self.groups.iter().map(until).max().unwrap_or_else(|| core.seam.instant()));
+        let sent_at = core.seam.instant();
+        self.groups.iter_mut().for_each(|group| {
+            group.sent_at.get_or_insert(sent_at);
+        });
         let began = core.health.begin();
         let write = core.store.insert(batch.clone());
         let mut write = Box::pin(core.counted("an insert", write, Written::rows));
@@ -177,6 +181,7 @@ impl Writer {
         for (group, tasks) in self.groups.iter_mut().zip(tasks) {
             group.tasks = tasks;
             group.in_doubt |= error.kind() == StoreErrorKind::Unknown;
+            group.sent_at = group.sent_at.filter(|_| group.in_doubt);
         }
     }
 
@@ -202,7 +207,8 @@ impl Writer {
             }
             match (inserted.kind, permit, &queue.worker) {
                 (InsertedAs::Leased { fence }, Some(permit), Some(worker)) => {
-                    worker.start_leased(&insert.task, RunRef::new(inserted.id, fence), permit);
+                    let asked = group.sent_at.unwrap_or_else(|| queue.core.seam.instant());
+                    worker.start_leased(&insert.task, RunRef::new(inserted.id, fence), permit, asked);
                 }
                 (kind, permit, worker) => {
                     queue.free_each([permit]);

@@ -45,6 +45,7 @@ pub(crate) async fn keep(core: Arc<Core>) {
             content_due = core.seam.instant() + CONTENT_EVERY;
         }
         tokio::select! {
+            biased;
             () = core.over.cancelled() => return,
             () = core.seam.pause(jittered(OWNER_EVERY)) => {}
         }
@@ -68,6 +69,7 @@ async fn store(core: &Core, writes: &Writes, with_content: bool) -> bool {
             tracing::warn!(%error, "could not store what tasks this process has; trying again");
         }
         tokio::select! {
+            biased;
             () = core.over.cancelled() => return false,
             () = core.seam.sleep(backoff.delay()) => {}
         }

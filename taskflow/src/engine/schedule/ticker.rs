@@ -37,6 +37,7 @@ pub(crate) async fn keep_ticking(worker: Arc<Worker>, declared: Vec<&'static Des
     let mut ticker = Ticker::new(worker);
     ticker.declare(declared);
     tokio::select! {
+        biased;
         () = over.cancelled() => {}
         () = ticker.run() => {}
     }
@@ -152,6 +153,7 @@ impl Ticker {
             let check_at = seam.instant() + CLOCK_CHECK;
             let look_at = self.ask_at.map_or(check_at, |at| at.min(check_at));
             tokio::select! {
+                biased;
                 Some(done) = self.jobs.join_next() => {
                     match done {
                         Ok(done) => self.apply(done).await,

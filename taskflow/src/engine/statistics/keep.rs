@@ -27,6 +27,7 @@ pub(crate) async fn keep(core: Arc<Core>) {
     loop {
         let wait = until_next(time::to_micros(core.seam.now())) + late;
         tokio::select! {
+            biased;
             () = core.over.cancelled() => return,
             () = core.seam.pause(wait) => {}
         }

@@ -75,6 +75,7 @@ impl Reader {
                 self.watched.wake.notified().await;
             };
             tokio::select! {
+                biased;
                 () = self.core.over.cancelled() => return,
                 () = self.watched.seen.closed() => {}
                 () = woken => {}
@@ -140,6 +141,7 @@ impl Listener {
         let mut check_at = core.seam.instant() + CHECK;
         loop {
             tokio::select! {
+                biased;
                 () = core.over.cancelled() => return,
                 event = events.next() => match event {
                     Some(event) => core.watches.wake(event.id),

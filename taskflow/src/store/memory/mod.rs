@@ -5,6 +5,7 @@
 //! back*. So no operation can forget an index, and no operation becomes slower with the number of tasks that have ended
 //! or are not due.
 
+mod changes;
 mod claim;
 mod control;
 mod documents;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures_util::stream;
 use parking_lot::Mutex;
-use tokio::sync::watch;
 
+use super::changes::Changes;
 use super::state::Tables;
 use super::task::Detail;
 use crate::model::{
@@ -42,7 +42,7 @@ pub struct MemoryStore {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<Tables>,
-    changed: watch::Sender<()>,
+    changes: Arc<Changes>,
 }
 
 impl MemoryStore {
@@ -59,10 +59,8 @@ impl MemoryStore {
     /// can read its result.
     #[must_use]
     pub fn with_history(ended: usize) -> Self {
-        let shared = Shared {
-            state: Mutex::new(Tables::new(ended, Seam::default())),
-            changed: watch::Sender::new(()),
-        };
+        let shared =
+            Shared { state: Mutex::new(Tables::new(ended, Seam::default())), changes: Arc::default() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -70,7 +68,7 @@ impl MemoryStore {
     #[cfg(feature = "testing")]
     pub(crate) fn in_test(seam: Seam) -> Self {
         let state = Mutex::new(Tables::new(usize::MAX, seam));
-        Self { shared: Arc::new(Shared { state, changed: watch::Sender::new(()) }) }
+        Self { shared: Arc::new(Shared { state, changes: Arc::default() }) }
     }
 
     /// Starts this task for `claim`, if it is pending, whatever its time, its limits and its queue say.
@@ -124,8 +122,8 @@ impl MemoryStore {
 
     /// Waits until something changes.
     #[cfg(feature = "testing")]
-    pub(crate) fn changes(&self) -> watch::Receiver<()> {
-        self.shared.changed.subscribe()
+    pub(crate) fn changes(&self) -> super::changes::Listener {
+        self.shared.changes.listen()
     }
 
     /// Runs `read` under the lock. The future never waits for I/O: it is ready at its first poll.
@@ -141,7 +139,7 @@ impl MemoryStore {
         Box::pin(async move {
             let (answer, changed) = write(&mut self.shared.state.lock());
             if changed {
-                self.shared.changed.send_replace(());
+                self.shared.changes.tell();
             }
             Ok(answer)
         })
@@ -208,13 +206,9 @@ impl Store for MemoryStore {
     }
 
     fn listen(&self) -> HintStream {
-        let changed = self.shared.changed.subscribe();
-        Box::pin(stream::unfold(changed, |mut changed| async move {
-            if changed.changed().await.is_err() {
-                // The last handle is dropped: nothing will change any more, and the stream must never end.
-                std::future::pending::<()>().await;
-            }
-            Some((Hint::Changed, changed))
+        Box::pin(stream::unfold(self.shared.changes.listen(), |mut listener| async move {
+            listener.changed().await;
+            Some((Hint::Changed, listener))
         }))
     }
 
