@@ -50,15 +50,19 @@ async fn add_one(tasks: TaskManager) -> Result<(), TaskError> {
 
 /// Two workers with leases of 6 s.
 async fn two_workers(bodies: &Bodies) -> TestTasks {
-    let t = TestTasks::new().live().only(["alone", "add_one"]).state(bodies.clone()).patience(Duration::ZERO);
-    let t = t.configure(|tasks| tasks.lease(Duration::from_secs(6))).start().await;
+    let t = one_worker(bodies).await;
     t.second_worker().await;
     t
 }
 
+async fn one_worker(bodies: &Bodies) -> TestTasks {
+    let t = TestTasks::new().live().only(["alone", "add_one"]).state(bodies.clone()).patience(Duration::ZERO);
+    t.configure(|tasks| tasks.lease(Duration::from_secs(6))).start().await
+}
+
 /// The task runs once at a time, to its end.
 async fn ends_well(t: &TestTasks, bodies: &Bodies) {
-    assert_eq!(bodies.now.load(Ordering::SeqCst), 1);
+    assert_eq!(bodies.now.load(Ordering::SeqCst), 1, "{:#?}", t.records());
     assert_eq!(bodies.most.load(Ordering::SeqCst), 1, "two workers ran one task at once");
     bodies.may_end.send_replace(true);
     t.advance("1s").await;
@@ -83,6 +87,18 @@ async fn nor_does_one_whose_add_is_answered_after_the_lease_that_it_began_with()
     t.manager().add_task(add_one, ()).run_in(Duration::from_secs(10)).await.unwrap();
     t.fault(Fault::late_answer(Op::Insert, "9s"));
     t.advance("1m").await;
+    ends_well(&t, &bodies).await;
+}
+
+#[tokio::test]
+async fn a_late_answer_takes_no_lease_from_the_newer_run_in_its_process() {
+    let bodies = Bodies::default();
+    let t = one_worker(&bodies).await;
+    t.manager().add_task(add_one, ()).run_in(Duration::from_secs(10)).await.unwrap();
+    t.fault(Fault::late_answer(Op::Insert, "9s"));
+    t.advance("1m").await;
+    let record = t.records().into_iter().find(|record| record.name == "alone").unwrap();
+    assert_eq!(record.attempts.len(), 2, "{record:#?}");
     ends_well(&t, &bodies).await;
 }
 

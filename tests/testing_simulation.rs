@@ -3,7 +3,7 @@
 //! schedule. An oracle checks each history at its end.
 //!
 //! `SEED=17 cargo test --test testing_simulation one_seed -- --ignored --nocapture` replays one history, and
-//! `HISTORIES=200000` plays more of them.
+//! `HISTORIES=200000` plays that many. Without it, 10,000 are played, or as many as a slow machine can in 80 s.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -18,7 +18,7 @@ mod oracle;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bugs::BUGS;
 use history::play;
@@ -28,11 +28,13 @@ fn number(variable: &str, otherwise: u64) -> u64 {
 }
 
 /// The seeds of histories that once failed.
-const KEPT: [u64; 0] = [];
+const KEPT: [u64; 2] = [296, 778];
 
 #[test]
 fn no_history_breaks_a_promise() {
     let (histories, first, began) = (number("HISTORIES", 10_000), number("FIRST", 0), Instant::now());
+    let longest = if std::env::var("HISTORIES").is_ok() { Duration::MAX } else { Duration::from_secs(80) };
+    let played = AtomicU64::new(0);
     let next = AtomicU64::new(0);
     let failed = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -40,12 +42,14 @@ fn no_history_breaks_a_promise() {
             scope.spawn(|| {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
-                    if at >= histories || failed.lock().unwrap().len() >= 3 {
+                    let is_over = at >= histories || began.elapsed() > longest;
+                    if is_over || failed.lock().unwrap().len() >= 3 {
                         return;
                     }
                     let kept = usize::try_from(at).ok().and_then(|at| KEPT.get(at)).copied();
                     let seed = kept.unwrap_or(first + at);
                     let found = play(seed, None);
+                    played.fetch_add(1, Ordering::Relaxed);
                     if !found.wrong.is_empty() {
                         failed.lock().unwrap().push((seed, found.wrong));
                     }
@@ -53,7 +57,8 @@ fn no_history_breaks_a_promise() {
             });
         }
     });
-    println!("{histories} histories in {:.1?}", began.elapsed());
+    let played = played.into_inner();
+    println!("{played} histories in {:.1?}", began.elapsed());
     let failed = failed.into_inner().unwrap();
     assert!(failed.is_empty(), "replay with SEED=.. and `one_seed`: {failed:#?}");
 }
@@ -68,7 +73,7 @@ fn one_seed() {
 
 #[test]
 fn the_same_seed_plays_the_same_history() {
-    for seed in 0..100 {
+    for seed in 0..50 {
         assert_eq!(play(seed, None), play(seed, None), "seed {seed}");
     }
 }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use taskflow::store::{
     Capabilities, Claim, Claimed, Claims, Document, DocumentQuery, DocumentWrite, Finish, FinishKind,
     Finished, Fire, Fired, HintStream, InsertBatch, Inserted, QueueState, Recovered, Refusal, Release,
-    Renewal, Renewed, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, StoreFuture,
-    TaskEnd,
+    Renewal, Renewed, Reopen, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState,
+    StoreFuture, TaskEnd,
 };
 use taskflow::{
     CancelOutcome, Counts, Error, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo, Store, TaskFilter,
@@ -223,7 +223,7 @@ impl Store for Buggy {
             let recovered = self.inner.recover(by).await?;
             if self.bug == Bug::RunsTheInterruptedAgain {
                 let interrupted = recovered.iter().filter(|it| it.status == TaskStatus::Interrupted);
-                self.inner.retry(interrupted.map(|it| it.id).collect()).await?;
+                self.inner.retry(Reopen::at_once(interrupted.map(|it| it.id))).await?;
             }
             Ok(recovered)
         })
@@ -270,7 +270,7 @@ impl Store for Buggy {
         replace_queue(queue: String, from: Option<QueueConfig>, to: Option<QueueConfig>) -> bool;
         instances() -> Vec<InstanceInfo>;
         cancel_by_run_key(run_key: String) -> Vec<TaskId>;
-        retry(ids: Vec<TaskId>) -> Vec<Result<(), Error>>;
+        retry(tasks: Vec<Reopen>) -> Vec<Result<(), Error>>;
         delete(ids: Vec<TaskId>) -> usize;
         set_paused(queue: String, paused: bool) -> ();
         schedules() -> Vec<ScheduleState>;

@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use taskflow::testing::{Fault, Op, TestTasks};
 use taskflow::{AddError, CancelOutcome, QueueConfig, TaskFailure, TaskHandle, TaskId, TaskManager};
@@ -72,6 +72,8 @@ pub(crate) struct History {
     pub(crate) bodies: Bodies,
     pub(crate) added: Vec<Added>,
     pub(crate) weather: Weather,
+    /// Since when all has been well.
+    pub(crate) well_since: Option<SystemTime>,
     /// Adds that have not returned, and the places of their tasks.
     adds: Vec<(Vec<usize>, JoinHandle<Result<Vec<TaskHandle<u32>>, AddError>>)>,
     cancels: Vec<(usize, JoinHandle<Option<CancelOutcome>>)>,
@@ -120,6 +122,7 @@ impl History {
             bodies,
             added: Vec::new(),
             weather: Weather::default(),
+            well_since: None,
             adds: Vec::new(),
             cancels: Vec::new(),
             waits: Vec::new(),
@@ -374,12 +377,17 @@ impl History {
         if self.t.workers() == 0 || self.chance.bool() {
             self.t.second_worker().await;
         }
+        self.well_since = Some(self.t.now());
         // A pause that is late comes before this.
         self.t.advance("20s").await;
         self.pause(false);
-        for _ in 0..if self.weather.jumps > 0 { 16 } else { 6 } {
+        for round in 0..if self.weather.jumps > 0 { 16 } else { 6 } {
             self.t.advance("20s").await;
             self.settle().await;
+            let is_over = self.stuck() == [0; 3] && self.t.records().iter().all(|it| it.status.is_final());
+            if round > 1 && is_over {
+                break;
+            }
         }
     }
 

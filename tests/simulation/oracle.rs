@@ -22,7 +22,7 @@ pub(crate) fn judge(history: &History) -> Found {
     for (name, number) in names.into_iter().zip(history.stuck()).filter(|(_, number)| *number > 0) {
         wrong.push(format!("{number} {name} never got an answer"));
     }
-    let Weather { is_rough, leases_broken, jumps } = history.weather;
+    let Weather { is_rough, leases_broken, .. } = history.weather;
     let is_lost = |it: &Attempt| matches!(it.outcome, AttemptOutcome::Lost | AttemptOutcome::Interrupted);
     if !is_rough && let Some(record) = records.iter().find(|it| it.attempts.iter().any(is_lost)) {
         wrong.push(format!("a run was lost though every process went on: {record:?}"));
@@ -39,7 +39,7 @@ pub(crate) fn judge(history: &History) -> Found {
         judge_one(added, history, &records, &mut wrong);
     }
     children(history, &records, &mut wrong);
-    ticks(&records, jumps, &mut wrong);
+    ticks(history, &records, &mut wrong);
     let trace = history.steps().iter().map(u32::to_string).chain(records.iter().map(told)).collect();
     Found { wrong, trace }
 }
@@ -76,7 +76,7 @@ fn has_number(record: &TaskRecord, n: u32) -> bool {
     args.split([',', '{']).any(|part| part == argument)
 }
 
-fn ticks(records: &[TaskRecord], jumps: u32, wrong: &mut Vec<String>) {
+fn ticks(history: &History, records: &[TaskRecord], wrong: &mut Vec<String>) {
     let mut ticks: Vec<_> =
         records.iter().filter(|it| it.name == "tick").map(|it| it.scheduled_for).collect();
     let number = ticks.len();
@@ -85,8 +85,12 @@ fn ticks(records: &[TaskRecord], jumps: u32, wrong: &mut Vec<String>) {
     if ticks.len() < number {
         wrong.push(format!("{} ticks ran twice", number - ticks.len()));
     }
-    if jumps == 0 && number < 3 {
-        wrong.push(format!("only {number} ticks in two minutes"));
+    // A clock that was set back has its ticks behind it.
+    let Some(since) = history.well_since.filter(|_| history.weather.jumps == 0) else { return };
+    let well = history.t.now().duration_since(since).unwrap_or_default();
+    let number = ticks.iter().flatten().filter(|at| **at > since).count();
+    if number as u64 + 1 < well.as_secs() / 40 {
+        wrong.push(format!("only {number} ticks while all was well for {well:?}"));
     }
 }
 

@@ -60,7 +60,21 @@ impl Runs {
             if too_late || in_doubt && run.repeatable {
                 run.context.stop().ask(StopReason::LeaseEnding);
             }
-            live.insert(run.run.id, run);
+            // This process has lost the older of two runs of one task, and the newer needs its renewals.
+            match live.entry(run.run.id) {
+                Entry::Occupied(there) if there.get().run.fence > run.run.fence => {
+                    run.context.stop().ask(StopReason::Lost);
+                }
+                Entry::Occupied(mut there) => {
+                    if there.get().run != run.run {
+                        there.get().context.stop().ask(StopReason::Lost);
+                    }
+                    there.insert(run);
+                }
+                Entry::Vacant(place) => {
+                    place.insert(run);
+                }
+            }
         }
     }
 

@@ -114,8 +114,9 @@ impl Worker {
     /// before the next renewal.
     fn take_on(&self, runs: impl IntoIterator<Item = Live>, asked: Instant) {
         let (age, lease) = (self.core.seam.since(asked), self.core.settings.lease);
-        self.core.runs.admit(runs, age >= lease / 5 * 4);
-        if age > lease / 10 {
+        let too_late = age >= lease / 5 * 4;
+        self.core.runs.admit(runs, too_late);
+        if !too_late && age > lease / 10 {
             self.core.late.came(asked);
         }
     }

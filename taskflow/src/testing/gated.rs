@@ -59,6 +59,11 @@ impl GatedStore {
         Self { memory, mode, gate: Arc::new(Mutex::new(gate)), ended, workers }
     }
 
+    /// Whether tasks run as soon as they are due.
+    pub(super) fn is_live(&self) -> bool {
+        self.mode == Mode::Live
+    }
+
     /// Lets this many tasks be claimed.
     pub(super) fn open(&self, tasks: usize) {
         self.gate.lock().left = tasks;
