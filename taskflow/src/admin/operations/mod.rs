@@ -7,6 +7,7 @@
 mod control;
 mod life;
 mod operation;
+mod pace;
 mod preview;
 mod runner;
 

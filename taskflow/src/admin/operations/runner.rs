@@ -5,6 +5,7 @@ use tokio::sync::watch;
 use super::control;
 use super::life;
 use super::operation::{KIND, Operation, OperationState, Selection, Verb, freeze};
+use super::pace::Pace;
 use super::preview::{check_number, deliberate};
 
 use crate::admin::words::Words;
@@ -221,26 +222,6 @@ struct Runner {
     pace: Option<Pace>,
 }
 
-/// The pace of a retry that is spread over a time. Whoever goes on with one keeps the pace: the tries that are left are
-/// spread over as much time as they were to take.
-#[derive(Clone, Copy, Debug)]
-struct Pace {
-    since: Instant,
-    /// How many tasks came before.
-    first: u64,
-    /// The time from one try to the next.
-    each: Duration,
-}
-
-impl Pace {
-    /// How long after `since` that try begins.
-    fn offset(&self, number: u64) -> Duration {
-        let count = number.saturating_sub(self.first);
-        // An operation on more tasks than that is far beyond any store.
-        self.each.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX))
-    }
-}
-
 /// What the stored operation says to the runner that has written it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Word {
@@ -337,8 +318,8 @@ impl Runner {
     async fn batch(&mut self) -> Result<bool, Error> {
         if let (Some(spread), None) = (self.operation.spread, self.pace) {
             self.count().await?;
-            let each = spread.div_f64(self.operation.of.max(1) as f64);
-            self.pace = Some(Pace { since: self.console.seam().instant(), first: self.seen(), each });
+            let now = self.console.seam().instant();
+            self.pace = Some(Pace::new(spread, self.operation.of, self.seen(), now));
         }
         if !self.operation.ids.is_empty() {
             let number = self.operation.ids.len().min(BATCH);
@@ -394,10 +375,10 @@ impl Runner {
 
     /// These tasks to be retried, each when it is its turn.
     fn in_turn(&self, ids: Vec<TaskId>) -> Vec<Reopen> {
-        let Some(pace) = &self.pace else { return Reopen::at_once(ids) };
-        let passed = self.console.seam().since(pace.since);
-        let turn = |(number, id)| Reopen::after(id, pace.offset(number).saturating_sub(passed));
-        (self.seen()..).zip(ids).map(turn).collect()
+        match &self.pace {
+            Some(pace) => pace.in_turn(self.seen(), ids, self.console.seam()),
+            None => Reopen::at_once(ids),
+        }
     }
 
     /// Those of these tasks that the actor may see.
