@@ -46,6 +46,7 @@ impl Presence {
     }
 
     /// Whether this process is never registered in the store.
+    #[cfg(feature = "api")]
     pub(crate) fn is_outside(&self) -> bool {
         self.is_outside.load(Ordering::Acquire)
     }

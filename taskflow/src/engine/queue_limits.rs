@@ -84,6 +84,7 @@ impl Queues {
     }
 
     /// Admits tasks also to these queues, which other programs configure.
+    #[cfg(feature = "api")]
     pub(crate) fn admit(&self, queues: impl IntoIterator<Item = (String, QueueConfig)>) {
         self.now.write().learned = queues.into_iter().collect();
     }

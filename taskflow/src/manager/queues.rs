@@ -38,6 +38,7 @@ impl TaskManager {
 
     /// Lets a process that is [outside](crate::TaskManagerBuilder::view), and so has no queues of its own, add to those that
     /// others have. In any other process a queue that its program does not configure is most likely misspelt.
+    #[cfg(feature = "api")]
     pub(crate) async fn learn_queues(&self) -> Result<(), Error> {
         let core = &self.0.core;
         if core.presence.is_outside() {
