@@ -6,6 +6,7 @@
 //! `HISTORIES=200000` plays that many. Without it, 10,000 are played, or as many as a slow machine can in 80 s.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+#![allow(clippy::print_stdout, reason = "a person asks for a history, or for how many there were")]
 
 #[path = "simulation/bodies.rs"]
 mod bodies;

@@ -125,7 +125,7 @@ pub(crate) async fn again(
 ) -> Result<u32, TaskError> {
     let (_going, times) = bodies.begin(n);
     if adds {
-        let add = tasks.add_task(child, (n + CHILD, waits)).eager(n % 2 == 0);
+        let add = tasks.add_task(child, (n + CHILD, waits)).eager(n.is_multiple_of(2));
         if add.idempotency_key(format!("child {n}")).await.is_ok() {
             bodies.seen().children.insert(n + CHILD);
         }

@@ -97,8 +97,8 @@ impl Buggy {
         }
     }
 
-    fn finishes(&self, finishes: Arc<Vec<Finish>>) -> Arc<Vec<Finish>> {
-        let mut changed = (*finishes).clone();
+    fn finishes(&self, finishes: &[Finish]) -> Arc<Vec<Finish>> {
+        let mut changed = finishes.to_vec();
         for finish in &mut changed {
             let kind = match &finish.kind {
                 FinishKind::Retry { outcome, error, .. } if self.bug == Bug::NeverRetries => {
@@ -127,7 +127,7 @@ impl Buggy {
         if !finishes.is_empty() && self.shows(Bug::ForgetsFinishes) {
             return Ok(finishes.iter().map(|_| Finished::Applied(TaskStatus::Success)).collect());
         }
-        self.inner.finish(self.finishes(finishes)).await
+        self.inner.finish(self.finishes(&finishes)).await
     }
 }
 

@@ -64,6 +64,7 @@ pub(crate) struct Weather {
     pub(crate) jumps: u32,
 }
 
+type Answer = Result<Vec<TaskHandle<u32>>, AddError>;
 type Waiting = JoinHandle<Result<u32, TaskFailure>>;
 
 pub(crate) struct History {
@@ -75,7 +76,7 @@ pub(crate) struct History {
     /// Since when all has been well.
     pub(crate) well_since: Option<SystemTime>,
     /// Adds that have not returned, and the places of their tasks.
-    adds: Vec<(Vec<usize>, JoinHandle<Result<Vec<TaskHandle<u32>>, AddError>>)>,
+    adds: Vec<(Vec<usize>, JoinHandle<Answer>)>,
     cancels: Vec<(usize, JoinHandle<Option<CancelOutcome>>)>,
     /// Callers that wait for results.
     waits: Vec<(usize, Waiting)>,
@@ -346,7 +347,7 @@ impl History {
         }
     }
 
-    fn returned(&mut self, places: Vec<usize>, answer: Result<Vec<TaskHandle<u32>>, AddError>) {
+    fn returned(&mut self, places: Vec<usize>, answer: Answer) {
         let known = match &answer {
             Ok(_) => Known::Accepted,
             Err(AddError::Unknown { .. }) => Known::Unknown,
