@@ -7,6 +7,8 @@ mod everywhere;
 #[path = "support/servers/mod.rs"]
 mod servers;
 mod support;
+#[path = "support/wrapper.rs"]
+mod wrapper;
 
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use support::{Place, ends, eventually, record, soon};
 use taskflow::crypt::{Encrypt, Key, Keyring, Keys};
 use taskflow::model::FailureKind;
 use taskflow::{Counts, Every, TaskFilter, TaskManager, TaskStatus};
+use wrapper::{Wrapper, go_on};
 
 const LATER: Duration = Duration::from_secs(3600);
 
@@ -162,6 +165,31 @@ async fn arguments_that_wait_are_sealed_anew_and_the_old_key_can_go() {
         assert_eq!(new.open(&record(&new, keyed).await).unwrap().result.unwrap().get(), "\"replaced\"");
         new.shutdown(Duration::ZERO).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn arguments_that_somebody_replaces_meanwhile_stay_as_they_are() {
+    let place = Place::memory();
+    let old = place.builder().encrypt(Encrypt::new(key(1))).connect().await.unwrap();
+    old.pause_queue("default").await.unwrap();
+    let add = |text: &str| old.add_task(echo, (text.to_owned(),)).run_key("report");
+    let id = add("first").await.unwrap().id();
+    let other = old.clone();
+    let between = Wrapper::new(place.store(), move |call| match call {
+        "replace_args" => {
+            let other = other.clone();
+            Box::pin(async move {
+                other.add_task(echo, ("second".to_owned(),)).run_key("report").await.unwrap();
+                Ok(())
+            })
+        }
+        _ => go_on(),
+    });
+    let keys = Encrypt::new(Keyring::new(key(2)).also(key(1)));
+    let both = TaskManager::builder().store(between).encrypt(keys).connect().await.unwrap();
+    let done = both.rewrap(TaskFilter::all()).await.unwrap();
+    assert_eq!((done.sealed, done.missed), (0, 1));
+    assert_eq!(both.open(&record(&both, id).await).unwrap().args.get(), r#"{"text":"second"}"#);
 }
 
 /// A ring of one's own, whose current key changes while the process runs.

@@ -91,6 +91,26 @@ async fn nor_does_one_whose_add_is_answered_after_the_lease_that_it_began_with()
 }
 
 #[tokio::test]
+async fn a_hold_that_has_little_time_left_when_it_comes_is_renewed_at_once() {
+    for wait in ["0s", "400ms", "800ms", "1200ms", "1600ms"] {
+        let bodies = Bodies::default();
+        let t = two_workers(&bodies).await;
+        t.advance(wait).await;
+        t.fault(Fault::late_answer(Op::Insert, "4700ms"));
+        let hold = t.manager().hold();
+        let adding = tokio::spawn(async move {
+            hold.add_task(alone, ()).await.unwrap();
+            hold
+        });
+        t.advance("1m").await;
+        assert_eq!(bodies.most.load(Ordering::SeqCst), 0, "added after {wait}, it began before its release");
+        adding.await.unwrap().release().await.unwrap();
+        t.advance("1s").await;
+        ends_well(&t, &bodies).await;
+    }
+}
+
+#[tokio::test]
 async fn a_late_answer_takes_no_lease_from_the_newer_run_in_its_process() {
     let bodies = Bodies::default();
     let t = one_worker(&bodies).await;

@@ -15,7 +15,7 @@ struct Seen {
     begun: HashMap<u32, u32>,
     /// The numbers of the tasks whose bodies run.
     going: Vec<u32>,
-    /// The tasks of which two bodies ran at once.
+    /// The tasks that had two bodies running at once.
     twice_at_once: Vec<u32>,
     /// How many bodies in the queue `narrow` ran at once, at most.
     most_narrow: usize,

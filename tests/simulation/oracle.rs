@@ -187,7 +187,7 @@ fn judge_record(added: &Added, record: &TaskRecord, runs: usize, wrong: &mut imp
             if let Kind::Again { fails } = kind
                 && runs <= fails as usize
             {
-                wrong(format!("succeeded after {runs} runs, of which {fails} fail"));
+                wrong(format!("succeeded after {runs} runs, though its first {fails} fail"));
             }
         }
         (TaskStatus::Failed, Kind::Once) if number(&[TimedOut]) == 0 => {

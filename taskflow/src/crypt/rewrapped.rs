@@ -23,6 +23,10 @@ pub struct Rewrapped {
 impl Rewrapped {
     pub(crate) fn refuse(&mut self, error: &str) {
         self.refused += 1;
+        self.note(error);
+    }
+
+    fn note(&mut self, error: &str) {
         if self.errors.len() < MAX_ERRORS && !self.errors.iter().any(|known| known == error) {
             self.errors.push(error.to_owned());
         }
@@ -34,8 +38,7 @@ impl std::ops::AddAssign for Rewrapped {
         self.sealed += other.sealed;
         self.unchanged += other.unchanged;
         self.missed += other.missed;
-        let refused = self.refused + other.refused;
-        other.errors.iter().for_each(|error| self.refuse(error));
-        self.refused = refused;
+        self.refused += other.refused;
+        other.errors.iter().for_each(|error| self.note(error));
     }
 }

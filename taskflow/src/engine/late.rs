@@ -1,5 +1,7 @@
 //! Leases that no renewal covers because the store answered late: those of claims and adds that were in flight during it.
 
+use std::time::Duration;
+
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -26,6 +28,11 @@ impl Asked {
     fn oldest(self) -> Option<Instant> {
         [self.new, self.in_renewal].into_iter().flatten().min()
     }
+}
+
+/// Whether a lease of that age, when it comes, should be renewed before it is the turn of the others.
+pub(super) fn is_late(age: Duration, lease: Duration) -> bool {
+    age > lease / 10
 }
 
 impl Late {

@@ -290,7 +290,7 @@ mod tests {
     use super::*;
     use crate::model::TaskId;
 
-    /// It waits at each event until it is let go on.
+    /// It waits at each event until the test sends.
     struct Slow(Mutex<mpsc::Receiver<()>>);
 
     impl Observer for Slow {

@@ -18,7 +18,7 @@ use crate::task::TaskContext;
 #[derive(Debug)]
 pub(crate) struct AddSpan {
     span: Span,
-    /// The id of the task is known, and recorded.
+    /// Whether nothing is left to record of the id of the task.
     is_named: bool,
 }
 
@@ -27,7 +27,10 @@ impl AddSpan {
     pub(crate) fn begin(core: &Core, tasks: &mut [InsertTask], of_request: Option<TraceContext>) -> Self {
         let settings = &core.settings.trace;
         // The answer to an add with a key may be another task. An attribute that is recorded twice is exported twice.
-        let is_named = tasks.iter().all(|it| it.task.idempotency_key.is_none() && it.task.run_key.is_none());
+        let is_named = match tasks {
+            [InsertTask { task, .. }] => task.idempotency_key.is_none() && task.run_key.is_none(),
+            _ => true,
+        };
         let span = match tasks {
             [insert] => of_one(&insert.task),
             _ => tracing::debug_span!(
@@ -79,6 +82,9 @@ impl AddSpan {
                 }
             }
             Err(error) => {
+                if let (AddError::Unknown { id, .. }, false) = (error, self.is_named) {
+                    self.span.record("messaging.message.id", display(id));
+                }
                 self.span.record("error.type", reason(error));
                 self.span.in_scope(|| tracing::debug!(target: "taskflow", %error, "the add was refused"));
             }

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::blocking::BlockingPool;
 use super::core::Core;
 use super::execution;
+use super::late::is_late;
 use super::run::{Admitted, Ended, Ran};
 use super::runs::Live;
 use super::slots::{Permit, Slots};
@@ -116,7 +117,7 @@ impl Worker {
         let (age, lease) = (self.core.seam.since(asked), self.core.settings.lease);
         let too_late = age >= lease / 5 * 4;
         self.core.runs.admit(runs, too_late);
-        if !too_late && age > lease / 10 {
+        if !too_late && is_late(age, lease) {
             self.core.late.came(asked);
         }
     }

@@ -88,8 +88,9 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     }
 
     /// Fails where there is no store of this version, as a [`join`](Self::join) of a process that runs no tasks does; with
-    /// [`StoreError::missing`] where [`migrate`](Self::migrate) would make one. It writes nothing: a process that only looks calls it instead of a join. The default is that of a store that needs no
-    /// schema, or that has checked it when it was opened.
+    /// [`StoreError::missing`] where [`migrate`](Self::migrate) would make one. It writes nothing: a process that only looks
+    /// calls it instead of a join. The default is that of a store that needs no schema, or that has checked it when it was
+    /// opened.
     fn check(&self) -> StoreFuture<'_, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
@@ -289,8 +290,7 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     fn delete(&self, ids: Vec<TaskId>) -> StoreFuture<'_, usize>;
 
     /// Replaces the arguments of tasks, if they still are what the caller has read. A run that is under way keeps those that
-    /// it was given. Each task occurs once. Answers for each, in order,
-    /// whether its task was there with these arguments.
+    /// it was given. Each task occurs once. Answers for each, in order, whether its task was there with these arguments.
     ///
     /// The default implementation answers [`StoreErrorKind::Unsupported`]; only
     /// [`rewrap`](crate::TaskManager#method.rewrap) needs this call.
@@ -379,7 +379,7 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     }
 }
 
-/// The answer of a store that does not keep these.
+/// The answer of a store that does not have this, with a few words that say so.
 fn unsupported<'a, T: Send + 'a>(store: &(impl Store + ?Sized), fact: &str) -> StoreFuture<'a, T> {
     let message = format!("the store {} {fact}", store.location());
     Box::pin(std::future::ready(Err(StoreError::new(StoreErrorKind::Unsupported, message))))

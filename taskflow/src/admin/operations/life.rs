@@ -4,6 +4,7 @@
 //! clock decides, so the clocks of the machines do not matter.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use super::operation::Operation;
@@ -27,7 +28,7 @@ pub(super) fn sign(operation: &Operation) -> DocumentWrite {
 
 /// Gives signs of life for ever. The last one is left to expire: an operation that was read just before its end must not be
 /// taken for one without a runner.
-pub(super) async fn keep(console: Console, operation: Operation) {
+pub(super) async fn keep(console: Console, operation: Operation) -> Infallible {
     loop {
         console.seam().sleep(EVERY).await;
         // One that is not written now is written a second later.

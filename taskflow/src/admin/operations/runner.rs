@@ -20,7 +20,7 @@ const BATCH: usize = 100;
 /// How often the state is written.
 const WRITE_EVERY: Duration = Duration::from_millis(500);
 
-/// How often the end is tried to be written, while others write the operation at the same time or the store fails.
+/// How many times the runner tries to write its end, while others write the operation or the store fails.
 const END_WRITES: usize = 10;
 
 /// How long a store that fails is tried again before the operation fails.
@@ -69,8 +69,8 @@ impl Console {
         self.begin_spread(by, verb, selection, frozen_at, expect, None).await
     }
 
-    /// Begins to retry tasks, and spreads their tries evenly over this time, the newest task first: so many tries do not
-    /// storm what has only just come back. The rest is as for [`begin`](Self::begin).
+    /// Begins to retry tasks, and spreads their tries evenly over this time, the newest task first. Thousands of tries at once
+    /// may overload a service that has just come back. The rest is as for [`begin`](Self::begin).
     ///
     /// # Errors
     /// Those of [`begin`](Self::begin), and [`AdminError::Invalid`] for more than a century.
@@ -239,7 +239,7 @@ impl Runner {
         let beating = life::keep(self.console.clone(), self.operation.clone());
         let end = tokio::select! {
             end = self.work() => end,
-            () = beating => unreachable!("signs of life are given for ever"),
+            never = beating => match never {},
         };
         let operation = &self.operation;
         let mut entry = self.by.entry(&format!("{}_many", operation.verb.as_str()));

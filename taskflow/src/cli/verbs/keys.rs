@@ -118,11 +118,8 @@ async fn rewrap(global: &Global, options: &RewrapOptions) -> Result<()> {
         return Ok(());
     }
     let why = done.errors.join("; ");
-    let mut failure = Failure::failed(format!("{} cannot be opened: {why}", counted(done.refused, "value")));
-    if done.errors.iter().any(|error| error.contains("key ring")) {
-        failure = failure.hint("name the variable of that key with `--also`");
-    }
-    Err(failure)
+    Err(Failure::failed(format!("{} cannot be opened: {why}", counted(done.refused, "value")))
+        .hint("name the variable of a key that is missing with `--also`"))
 }
 
 /// What one key seals.

@@ -41,7 +41,7 @@ pub(in crate::cli) struct Options {
 pub(in crate::cli) struct Retry {
     #[command(flatten)]
     options: Options,
-    /// Spread the tries evenly over this time, so that they do not storm what has only just come back: `10m`
+    /// Spread the tries evenly over this time, so that they do not overload a service that has just come back: `10m`
     #[arg(long, value_name = "LENGTH", value_parser = parse::length)]
     spread: Option<Duration>,
 }

@@ -8,6 +8,7 @@ use super::group::{Group, Size};
 use super::queue::AddQueue;
 use crate::engine::backoff::Backoff;
 use crate::engine::core::Core;
+use crate::engine::late::is_late;
 use crate::engine::written::Written;
 use crate::model::{AddError, NewTask, StoreError, StoreErrorKind};
 use crate::observe::{Counter, InRow, Meter};
@@ -221,6 +222,10 @@ impl Writer {
             }
         }
         holds.iter().for_each(|hold| queue.core.holds.begin(*hold));
+        let age = group.sent_at.map(|sent_at| queue.core.seam.since(sent_at)).unwrap_or_default();
+        if !holds.is_empty() && is_late(age, queue.core.settings.lease) {
+            queue.core.late.soon.notify_one();
+        }
         if let (Some(hold_owner), false) = (&group.hold_owner, holds.is_empty()) {
             hold_owner.held(holds);
         }
