@@ -62,6 +62,9 @@ pub(crate) struct Weather {
     /// A process was kept from noticing in time that its leases had ended.
     pub(crate) leases_broken: bool,
     pub(crate) jumps: u32,
+    /// The latest time that the clock has shown, and how far it was set back from there.
+    latest: Option<SystemTime>,
+    pub(crate) set_back: Duration,
 }
 
 type Answer = Result<Vec<TaskHandle<u32>>, AddError>;
@@ -221,7 +224,10 @@ impl History {
             self.weather.leases_broken = true;
             self.t.set_clock(self.t.now() + length);
         } else {
+            self.weather.latest = self.weather.latest.max(Some(self.t.now()));
             self.t.set_clock(self.t.now() - length);
+            let back = self.weather.latest.and_then(|latest| latest.duration_since(self.t.now()).ok());
+            self.weather.set_back = self.weather.set_back.max(back.unwrap_or_default());
         }
     }
 

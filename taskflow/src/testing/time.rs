@@ -45,7 +45,7 @@ impl TestTasks {
         };
         let event = event.filter(|event| !event.is_zero());
         let step = [event, self.clock.next_timer(most)].into_iter().flatten().min();
-        let step = step.map_or(longest, |step| step.clamp(Duration::from_micros(1), longest));
+        let step = step.map_or(longest, |step| step.max(Duration::from_micros(1)).min(longest));
         self.clock.pass(step, !has_leases);
         self.run_due(false).await;
     }
