@@ -10,7 +10,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use support::Place;
-use taskflow::{Error, QueueConfig, State, TaskManager, TaskManagerBuilder, model::StoreErrorKind};
+use taskflow::testing::TestTasks;
+use taskflow::{
+    Error, QueueConfig, State, TaskManager, TaskManagerBuilder, TaskStatus, model::StoreErrorKind,
+};
 
 #[derive(Clone)]
 struct Mailer;
@@ -66,6 +69,41 @@ async fn a_queue_nobody_configured_names_the_task_and_the_nearest_queue() {
 
 fn builder_that_runs(queue: &str) -> TaskManagerBuilder {
     builder().run_queues([queue])
+}
+
+#[test]
+fn the_check_of_the_test_kit_lists_all_that_is_wrong() {
+    TestTasks::new().state(Mailer).configure(|tasks| tasks.queue("reports", QueueConfig::new())).check();
+    let wrong = std::panic::catch_unwind(|| {
+        let per = Duration::from_millis(1);
+        TestTasks::new()
+            .configure(move |tasks| {
+                let tasks =
+                    tasks.queue("report", QueueConfig::new().rate_limit(1, per)).run_queues(["reprot"]);
+                tasks.lease(Duration::ZERO).max_concurrent_tasks(0).retention_of(TaskStatus::Pending, per)
+            })
+            .check();
+    });
+    let text = *wrong.unwrap_err().downcast::<String>().unwrap();
+    for part in [
+        "the tasks of this program cannot start:",
+        "\n  - task `send_email` needs `State<start_errors::Mailer>`",
+        "\n  - queue `reports`",
+        "`weekly_report`",
+        "did you mean `report`",
+        "`reprot`",
+        "`max_concurrent_tasks`",
+        "`lease`",
+        "`rate_limit`",
+        "`retention_of`",
+    ] {
+        assert!(text.contains(part), "`{part}` is not in: {text}");
+    }
+    assert_eq!(text.lines().count(), 8, "{text}");
+
+    let wrong = std::panic::catch_unwind(|| TestTasks::new().only(["pnig", "ping", "pign"]).check());
+    let text = *wrong.unwrap_err().downcast::<String>().unwrap();
+    assert!(text.contains("`pnig`") && text.contains("`pign`") && text.lines().count() == 3, "{text}");
 }
 
 #[tokio::test]

@@ -4,10 +4,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use axum::body::{Body, to_bytes};
+use axum::http::{Method, Request, StatusCode};
 use taskflow::model::AttemptOutcome;
 use taskflow::testing::{Drain, TestCall, TestTasks, test};
+use taskflow::web::Role;
+use tower::ServiceExt;
+
 use taskflow::{LogLevel, State, TaskContext, TaskError, TaskManager, TaskStatus};
 
 #[derive(Clone, Default)]
@@ -46,6 +51,22 @@ async fn report(context: TaskContext) -> Result<String, TaskError> {
         return Err(TaskError::abort("only the second attempt succeeds"));
     }
     Ok(format!("attempt {}", context.attempt()))
+}
+
+/// Fails twice, each time after a retry of the default jitter.
+#[taskflow::task(retries = 2, delay = "5m")]
+async fn again(after: String, context: TaskContext) -> Result<String, TaskError> {
+    if context.attempt() < 3 {
+        return Err(TaskError::from(std::io::Error::other(format!("{after} was too soon"))));
+    }
+    Ok(after)
+}
+
+/// The seconds until the deadline of its attempt.
+#[taskflow::task]
+async fn deadline(context: TaskContext) -> Result<Option<u64>, TaskError> {
+    let began = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
+    Ok(context.deadline().map(|at| at.duration_since(began).unwrap().as_secs()))
 }
 
 #[taskflow::task]
@@ -297,4 +318,67 @@ async fn many_tests_share_a_process_and_see_nothing_of_each_other() {
     for one in all {
         one.await.unwrap();
     }
+}
+
+/// The status and the body of an answer to that actor.
+async fn asked(t: &TestTasks, role: Role, method: Method, path: &str) -> (StatusCode, String) {
+    let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+    let answer = t.admin(role).oneshot(request).await.unwrap();
+    let (status, body) = (answer.status(), to_bytes(answer.into_body(), 1 << 20).await.unwrap());
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn the_api_and_the_dashboard_answer_each_role_as_in_production() {
+    let t = tasks(&Outbox::default()).await;
+    let mail = t.manager().add_task(send_email, ("ada".into(), "Hi".into())).await.unwrap();
+    let task = format!("/api/v1/tasks/{mail}");
+    let (status, body) = asked(&t, Role::Viewer, Method::GET, &task).await;
+    assert!(status == StatusCode::OK && body.contains("\"send_email\""), "{status} {body}");
+    let (status, page) = asked(&t, Role::Viewer, Method::GET, &format!("/tasks/{mail}")).await;
+    assert!(status == StatusCode::OK && page.contains("send_email"), "{status} {page}");
+
+    let cancel = format!("{task}/cancel");
+    let (status, _) = asked(&t, Role::Viewer, Method::POST, &cancel).await;
+    assert_eq!((status, t.record(&mail).status), (StatusCode::FORBIDDEN, TaskStatus::Pending));
+    let (status, body) = asked(&t, Role::Operator, Method::POST, &cancel).await;
+    assert_eq!((status, t.record(&mail).status), (StatusCode::OK, TaskStatus::Cancelled), "{body}");
+    let (_, audit) = asked(&t, Role::Admin, Method::GET, "/api/v1/audit").await;
+    assert!(audit.contains("\"test\""), "{audit}");
+}
+
+#[tokio::test]
+async fn a_redacted_record_is_the_same_in_each_run() {
+    let mut all = Vec::new();
+    for start in ["2026-01-01T00:00:00Z", "2031-07-01T12:34:56.789Z"] {
+        let t = TestTasks::new().state(Outbox::default()).starts_at(start).start().await;
+        let first = t.manager().add_task(charge_card, (1,)).await.unwrap();
+        let add = t.manager().add_task(again, (first.id().to_string(),)).tag("after", first.id().to_string());
+        let again = add.idempotency_key(format!("after {first}")).await.unwrap();
+        t.second_worker().await;
+        t.drain().await;
+        t.advance("1s").await;
+        t.kill_worker().await;
+        t.advance("1h").await;
+        let record = t.record(&again);
+        assert_eq!(record.attempts.len(), 3, "{record:?}");
+        let redacted = t.redacted(&record);
+        assert_eq!(serde_json::to_value(&redacted).unwrap()["args"]["after"], "[task 1]");
+        let text = redacted.to_string();
+        for gone in [&*record.attempts[0].host, &first.id().to_string(), "2026-", "2031-", "null"] {
+            assert!(!text.contains(gone), "{gone}: {text}");
+        }
+        for there in ["\"after [task 1]\"", "\"[task 2]\"", "\"[instance 1]\"", "\"[time 3]\"", "\"[pid]\""] {
+            assert!(text.contains(there), "{there}: {text}");
+        }
+        all.push(text);
+    }
+    assert_eq!(all[0], all[1]);
+}
+
+#[tokio::test]
+async fn a_body_alone_has_the_deadline_that_the_test_gives_it() {
+    let run = test(deadline, ()).at("2026-01-01T00:00:00Z").timeout("90s").run().await;
+    assert_eq!(run.result::<Option<u64>>(), Some(90));
+    assert_eq!(test(deadline, ()).run().await.result::<Option<u64>>(), None);
 }

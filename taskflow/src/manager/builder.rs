@@ -24,7 +24,7 @@ use crate::model::{Error, InstanceInfo, QueueConfig, TaskStatus, limits};
 use crate::observe::TraceSettings;
 use crate::seam::Seam;
 use crate::store::{IntoStore, Retention, StoreSource};
-use crate::task::{Registry, States};
+use crate::task::States;
 
 /// Configures a [`TaskManager`]. Finish with [`start`](Self::start) in a process that runs tasks, or with
 /// [`connect`](Self::connect) in a process that only adds and administers them.
@@ -51,18 +51,18 @@ use crate::task::{Registry, States};
 #[must_use = "a builder does nothing until `start` or `connect`"]
 pub struct TaskManagerBuilder {
     store: Option<StoreSource>,
-    states: States,
-    queues: HashMap<String, QueueConfig>,
-    max_concurrent_tasks: usize,
-    max_blocking_threads: Option<usize>,
+    pub(super) states: States,
+    pub(super) queues: HashMap<String, QueueConfig>,
+    pub(super) max_concurrent_tasks: usize,
+    pub(super) max_blocking_threads: Option<usize>,
     prefetch: Option<usize>,
-    lease: Duration,
-    retention: Duration,
-    retention_of: Vec<(TaskStatus, Duration)>,
-    add_timeout: Duration,
-    cancel_grace: Duration,
-    only: Option<Vec<String>>,
-    run_queues: Option<Vec<String>>,
+    pub(super) lease: Duration,
+    pub(super) retention: Duration,
+    pub(super) retention_of: Vec<(TaskStatus, Duration)>,
+    pub(super) add_timeout: Duration,
+    pub(super) cancel_grace: Duration,
+    pub(super) only: Option<Vec<String>>,
+    pub(super) run_queues: Option<Vec<String>>,
     schedules: bool,
     stats: bool,
     pub(super) hooks: Hooks,
@@ -263,20 +263,12 @@ impl TaskManagerBuilder {
     /// inconsistent: none is registered, two have one name, a state was not provided, or a queue is not configured. An
     /// error, or dropping this future, leaves nothing behind: no thread, no connection, no instance in the store.
     pub async fn start(mut self) -> Result<TaskManager, Error> {
-        let mut registry = Registry::collect()?;
-        if registry.is_empty() {
-            return Err(Error::NoTasks { version: env!("CARGO_PKG_VERSION") });
-        }
-        if let Some(only) = &self.only {
-            registry.keep_only(only)?;
-        }
         let own = OwnManager::default();
-        let mut states = std::mem::take(&mut self.states);
-        if !states.contains::<TaskManager>() {
-            own.offer(&mut states);
+        let (registry, wrong) = self.collect(&own);
+        if let Some(first) = wrong.into_iter().next() {
+            return Err(first);
         }
-        registry.check_states(&states)?;
-        self.check_queues_of(&registry)?;
+        let states = std::mem::take(&mut self.states);
         let slots = self.slots()?;
         let threads = self.threads();
 
@@ -424,7 +416,7 @@ impl TaskManagerBuilder {
         if panics::catch(|| drop(seam.sleep(Duration::ZERO))).is_err() {
             return Err(Error::NoRuntime);
         }
-        self.check_words_and_lengths()?;
+        self.words_and_lengths().collect::<Result<(), _>>()?;
         let retention = self.retentions()?;
         let source = self.store.take().unwrap_or_else(|| "memory:".into_source());
         // Opening a file blocks, so do it on a blocking thread. If this future is dropped, that thread closes the file.
@@ -460,30 +452,8 @@ impl TaskManagerBuilder {
         )))
     }
 
-    /// Checks every name and every duration against its limits.
-    fn check_words_and_lengths(&self) -> Result<(), Error> {
-        for (name, config) in &self.queues {
-            limits::name(name).map_err(|refused| refused.in_config("queue", name))?;
-            config.check()?;
-        }
-        let lengths = [
-            ("lease", self.lease),
-            ("retention", self.retention),
-            ("add_timeout", self.add_timeout),
-            ("cancel_grace", self.cancel_grace),
-        ];
-        for (option, length) in lengths {
-            limits::length_or_ever(length).map_err(|refused| refused.in_config(option, &length))?;
-        }
-        if self.lease < limits::LEASE_MIN {
-            let message = "a lease shorter than 30ms cannot be renewed in time";
-            return Err(Error::Config { option: "lease", value: format!("{:?}", self.lease), message });
-        }
-        Ok(())
-    }
-
     /// How long tasks of each status are kept.
-    fn retentions(&self) -> Result<Retention, Error> {
+    pub(super) fn retentions(&self) -> Result<Retention, Error> {
         self.retention_of.iter().try_fold(Retention::new(self.retention), |retention, (status, length)| {
             limits::length_or_ever(*length).map_err(|refused| refused.in_config("retention_of", length))?;
             retention.with(*status, *length)
@@ -499,30 +469,8 @@ impl TaskManagerBuilder {
         self.queues.iter().map(declared).collect()
     }
 
-    fn check_queues_of(&self, registry: &Registry) -> Result<(), Error> {
-        for task in registry.tasks() {
-            self.check_queue(task.config().queue, Some(task.config().name))?;
-        }
-        Ok(())
-    }
-
-    fn check_queue(&self, queue: &str, task: Option<&str>) -> Result<(), Error> {
-        if self.queues.contains_key(queue) {
-            return Ok(());
-        }
-        let suggestion = crate::model::error::closest(queue, self.queues.keys().map(String::as_str));
-        Err(Error::UnknownQueue { queue: queue.to_owned(), suggestion, task: task.map(str::to_owned) })
-    }
-
     fn slots<T: Send + 'static>(&self) -> Result<Slots<T>, Error> {
-        if self.max_concurrent_tasks == 0 {
-            let message = "no task would ever run; use `.connect()` in a process that runs no tasks";
-            return Err(Error::Config { option: "max_concurrent_tasks", value: "0".to_owned(), message });
-        }
-        if self.max_blocking_threads == Some(0) {
-            let message = "synchronous tasks would never run; leave them out with `.only([..])`";
-            return Err(Error::Config { option: "max_blocking_threads", value: "0".to_owned(), message });
-        }
+        self.numbers_and_served().collect::<Result<(), _>>()?;
         let mut queues = Vec::new();
         let run: Vec<&String> = match &self.run_queues {
             Some(names) => names.iter().collect(),
@@ -530,7 +478,6 @@ impl TaskManagerBuilder {
         };
         // Deduplicate: a queue named twice still has one limit.
         for name in run.into_iter().collect::<BTreeSet<_>>() {
-            self.check_queue(name, None)?;
             queues.push((Arc::from(name.as_str()), self.queues[name].concurrency));
         }
         let prefetch = self.prefetch.unwrap_or(self.max_concurrent_tasks.saturating_mul(7).min(448));

@@ -3,6 +3,7 @@
 mod add;
 mod builder;
 mod catalogue;
+mod checks;
 mod controls;
 #[cfg(feature = "api")]
 mod documents;

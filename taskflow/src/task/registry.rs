@@ -39,13 +39,20 @@ impl Registry {
     /// # Errors
     /// [`Error::DuplicateTask`] when two tasks have the same name or alias.
     pub(crate) fn collect() -> Result<Self, Error> {
+        let (registry, duplicates) = Self::collect_all();
+        duplicates.into_iter().next().map_or(Ok(registry), Err)
+    }
+
+    /// Collects all tasks, and each name that two of them have, as an [`Error::DuplicateTask`].
+    pub(crate) fn collect_all() -> (Self, Vec<Error>) {
         let mut descriptors: Vec<_> = inventory::iter::<Registration>().map(|found| found.0).collect();
         descriptors.sort_by_key(|task| (task.config().name, task.location().file, task.location().line));
         let mut by_name: FastMap<&'static str, Registered> = FastMap::default();
+        let mut duplicates = Vec::new();
         for (index, &task) in descriptors.iter().enumerate() {
             for name in names(task) {
                 if let Some(first) = by_name.insert(name, Registered::new(name, task, index)) {
-                    return Err(Error::DuplicateTask {
+                    duplicates.push(Error::DuplicateTask {
                         name: name.to_owned(),
                         first: first.task.location().to_string(),
                         second: task.location().to_string(),
@@ -53,25 +60,23 @@ impl Registry {
                 }
             }
         }
-        Ok(Self { by_name, all: descriptors })
+        (Self { by_name, all: descriptors }, duplicates)
     }
 
-    /// Keeps only the tasks of these names.
-    ///
-    /// # Errors
-    /// [`Error::UnknownTask`] for a name that is not registered.
-    pub(crate) fn keep_only(&mut self, wanted: &[String]) -> Result<(), Error> {
-        let mut kept = FastMap::default();
+    /// Keeps only the tasks of these names. Returns an [`Error::UnknownTask`] for each name that is not registered.
+    pub(crate) fn keep_only(&mut self, wanted: &[String]) -> Vec<Error> {
+        let (mut kept, mut unknown) = (FastMap::default(), Vec::new());
         for name in wanted {
-            let task = self.by_name.get(name.as_str()).ok_or_else(|| Error::UnknownTask {
-                name: name.clone(),
-                suggestion: closest(name, self.by_name.keys().copied()),
-            })?;
+            let Some(task) = self.by_name.get(name.as_str()) else {
+                let suggestion = closest(name, self.by_name.keys().copied());
+                unknown.push(Error::UnknownTask { name: name.clone(), suggestion });
+                continue;
+            };
             let (task, index) = (task.task, task.index);
             kept.extend(names(task).map(|name| (name, Registered::new(name, task, index))));
         }
         self.by_name = kept;
-        Ok(())
+        unknown
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Registered> {
@@ -108,17 +113,16 @@ impl Registry {
         names.into()
     }
 
-    /// Checks that every state that a task needs is provided.
-    ///
-    /// # Errors
-    /// [`Error::MissingState`] for the first task that needs a missing state.
-    pub(crate) fn check_states(&self, states: &States) -> Result<(), Error> {
-        for task in self.tasks() {
-            if let Some(type_name) = task.needs().first_missing(states) {
-                return Err(Error::MissingState { task: task.config().name.to_owned(), type_name });
-            }
-        }
-        Ok(())
+    /// An [`Error::MissingState`] for each state that a task needs and that is not provided.
+    pub(crate) fn missing_states(&self, states: &States) -> Vec<Error> {
+        let missing_of = |task: &'static Descriptor| {
+            let needs = task.needs();
+            let missing: Vec<_> = needs.missing(states).collect();
+            missing
+                .into_iter()
+                .map(|type_name| Error::MissingState { task: task.config().name.to_owned(), type_name })
+        };
+        self.tasks().into_iter().flat_map(missing_of).collect()
     }
 }
 

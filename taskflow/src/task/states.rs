@@ -14,9 +14,9 @@ impl Needs {
         self.0.push((TypeId::of::<T>(), type_name::<T>()));
     }
 
-    /// The name of the first needed type that `states` does not contain.
-    pub(crate) fn first_missing(&self, states: &States) -> Option<&'static str> {
-        self.0.iter().find(|(id, _)| !states.0.contains_key(id)).map(|(_, name)| *name)
+    /// The names of the needed types that `states` does not contain.
+    pub(crate) fn missing(&self, states: &States) -> impl Iterator<Item = &'static str> {
+        self.0.iter().filter(|(id, _)| !states.0.contains_key(id)).map(|(_, name)| *name)
     }
 }
 

@@ -3,6 +3,8 @@
 
 #[cfg(feature = "testing")]
 mod added;
+#[cfg(all(feature = "testing", feature = "api"))]
+mod admin;
 #[cfg(feature = "testing")]
 mod alone;
 #[cfg(feature = "store-contract")]
@@ -22,6 +24,8 @@ mod process;
 #[cfg(feature = "testing")]
 mod ran;
 #[cfg(feature = "testing")]
+mod redacted;
+#[cfg(feature = "testing")]
 mod tasks;
 #[cfg(feature = "testing")]
 mod time;
@@ -40,5 +44,7 @@ pub use self::length::{Length, Moment};
 pub use self::mishaps::Held;
 #[cfg(feature = "testing")]
 pub use self::ran::{Drain, Drained, Ran};
+#[cfg(feature = "testing")]
+pub use self::redacted::Redacted;
 #[cfg(feature = "testing")]
 pub use self::tasks::{Spy, TestTasks, TestTasksBuilder};

@@ -81,6 +81,12 @@ pub struct TestTasksBuilder {
     around: Option<Around>,
 }
 
+/// The options of a process of the test, without its store.
+fn builder(configure: &[Configure]) -> TaskManagerBuilder {
+    let builder = TaskManager::builder().max_concurrent_tasks(256).prefetch(0);
+    configure.iter().fold(builder, |builder, step| step(builder))
+}
+
 /// Puts a store around another.
 type Around = Box<dyn Fn(Arc<dyn Store>) -> Arc<dyn Store> + Send + Sync>;
 
@@ -144,6 +150,40 @@ impl TestTasksBuilder {
         self
     }
 
+    /// Checks that the tasks of this program can start with these options, and starts nothing: each task has its state and its
+    /// queue, no two have one name, the names of [`only`](Self::only) and of `run_queues` exist, and each option has a value
+    /// that it may have. The compiler has already checked cron expressions and time zones.
+    ///
+    /// Hand it the options of the program, so that a deployment cannot fail for what a test could have said:
+    ///
+    /// ```standalone_crate
+    /// use taskflow::testing::TestTasks;
+    /// use taskflow::{QueueConfig, State, TaskManagerBuilder};
+    ///
+    /// #[taskflow::task(queue = "reports")]
+    /// async fn weekly_report(url: State<String>) {
+    ///     let _ = url;
+    /// }
+    ///
+    /// /// What `main` uses too.
+    /// fn tasks(builder: TaskManagerBuilder) -> TaskManagerBuilder {
+    ///     builder.state("https://shop.example".to_owned()).queue("reports", QueueConfig::new())
+    /// }
+    ///
+    /// # fn main() {
+    /// TestTasks::new().configure(tasks).check();
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// If `start` of a manager would refuse something. The message lists everything that is wrong.
+    #[track_caller]
+    pub fn check(self) {
+        let wrong = builder(&self.configure).wrong();
+        let lines: String = wrong.iter().map(|error| format!("\n  - {error}")).collect();
+        assert!(wrong.is_empty(), "the tasks of this program cannot start:{lines}");
+    }
+
     /// Starts a worker.
     ///
     /// # Panics
@@ -177,9 +217,8 @@ impl TestTasksBuilder {
         let own = World::new(clock.clone());
         let faulty = FaultyStore::within(inner, Seam::of(own.clone()));
         let staged = Arc::new(Staged::default());
-        let builder = TaskManager::builder().max_concurrent_tasks(256).prefetch(0);
-        let builder = self.configure.iter().fold(builder, |builder, step| step(builder));
-        let builder = builder.store(faulty.clone()).in_test(Seam::of(own.clone()), staged.clone());
+        let builder = builder(&self.configure).store(faulty.clone());
+        let builder = builder.in_test(Seam::of(own.clone()), staged.clone());
         let manager = builder.connect().await?;
         let (configure, patience) = (self.configure, self.patience);
         let tasks = TestTasks { clock, store, faulty, staged, manager, own, workers, configure, patience };
@@ -210,9 +249,7 @@ impl TestTasks {
 
     pub(super) async fn start_worker(&self) -> Result<(), Error> {
         let world = World::new(self.clock.clone());
-        let builder = TaskManager::builder().max_concurrent_tasks(256).prefetch(0);
-        let builder = self.configure.iter().fold(builder, |builder, step| step(builder));
-        let builder = builder.store(self.faulty.clone());
+        let builder = builder(&self.configure).store(self.faulty.clone());
         let manager = builder.in_test(Seam::of(world.clone()), self.staged.clone()).start().await?;
         self.workers.add(world, manager);
         Ok(())

@@ -1,0 +1,28 @@
+//! The code of `docs/testing.md` is code of the examples, whose tests run.
+
+#![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
+use std::fs;
+use std::path::Path;
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)).unwrap()
+}
+
+/// Its lines without their indentation, which is another in a module.
+fn flat(code: &str) -> String {
+    code.lines().map(|line| line.trim_start().to_owned() + "\n").collect()
+}
+
+#[test]
+fn the_code_of_the_page_on_testing_is_tested() {
+    let tested = ["testing", "simulation"].map(|example| flat(&read(&format!("examples/{example}.rs"))));
+    let page = read("docs/testing.md");
+    let blocks: Vec<_> =
+        page.split("```rust\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(blocks.len() >= 4, "{blocks:?}");
+    for block in blocks {
+        let code = flat(block);
+        assert!(tested.iter().any(|tested| tested.contains(&code)), "in no example:\n{block}");
+    }
+}
