@@ -4,8 +4,12 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use axum::body::{Body, to_bytes};
+use axum::http::Request;
 use taskflow::testing::{Fault, FaultyStore, Op, TestTasks};
+use taskflow::web::Role;
 use taskflow::{AddError, TaskError, TaskManager, TaskStatus};
+use tower::ServiceExt;
 
 #[taskflow::schedule(cron = "0 30 2 * * *", timezone = "Europe/Berlin")]
 async fn nightly() -> Result<(), TaskError> {
@@ -233,4 +237,43 @@ async fn a_body_that_does_not_end_fails_the_drain_with_its_name() {
     let panic = drained.unwrap_err().into_panic();
     let text = panic.downcast_ref::<String>().unwrap();
     assert!(text.contains("these still run: `stuck`"), "{text}");
+}
+
+/// The body of an answer to an admin.
+async fn shown(t: &TestTasks, request: axum::http::request::Builder) -> String {
+    let answer = t.admin(Role::Admin).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert!(answer.status().is_success(), "{answer:?}");
+    String::from_utf8(to_bytes(answer.into_body(), 1 << 20).await.unwrap().to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn the_api_the_dashboard_and_the_audit_log_show_the_time_of_the_test() {
+    let t = TestTasks::new().only(["once"]).starts_at("2031-07-01T00:00:00Z").start().await;
+    let task = t.manager().add_task(once, (1,)).run_in(Duration::from_secs(3600)).await.unwrap();
+    t.manager().pause_queue("default").await.unwrap();
+    for (phase, word) in [("scheduled", "Scheduled"), ("waiting", "Waiting")] {
+        let whole = shown(&t, Request::get(format!("/api/v1/tasks/{task}"))).await;
+        assert!(whole.contains(&format!("\"phase\":\"{phase}\"")), "{whole}");
+        let found = shown(&t, Request::get(format!("/api/v1/tasks?phase={phase}"))).await;
+        assert!(found.contains(&task.to_string()), "{phase}: {found}");
+        assert!(found.contains(&format!("\"phase\":\"{phase}\"")), "{found}");
+        for format in ["csv", "ndjson"] {
+            let export = shown(&t, Request::get(format!("/api/v1/export.{format}"))).await;
+            assert!(export.contains(phase), "{format}: {export}");
+        }
+        for page in [format!("/tasks/{task}"), "/tasks".to_owned()] {
+            let page = shown(&t, Request::get(page)).await;
+            assert!(page.contains(&format!(">{word}</span>")), "{word}: {page}");
+        }
+        t.advance("2h").await;
+    }
+    shown(&t, Request::post(format!("/api/v1/tasks/{task}/cancel"))).await;
+    t.advance("1h").await;
+    shown(&t, Request::post(format!("/api/v1/tasks/{task}/retry"))).await;
+    let audit = shown(&t, Request::get("/api/v1/audit")).await;
+    assert!(audit.contains("\"at\":\"2031-07-01T04:00:00Z\""), "{audit}");
+    let since = shown(&t, Request::get("/api/v1/audit?since=2031-07-01T04:30:00Z")).await;
+    assert!(since.contains("\"retry\"") && !since.contains("\"cancel\""), "{since}");
+    let audit = shown(&t, Request::get("/audit")).await;
+    assert!(audit.contains("2031-07-01 05:00"), "{audit}");
 }

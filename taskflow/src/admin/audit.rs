@@ -75,13 +75,12 @@ pub struct AuditEntry {
 }
 
 impl AuditEntry {
-    /// A successful act, now.
+    /// A successful act at that instant.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "an entry on its own has only the system's clock")]
-    pub fn new(actor: impl Into<String>, via: Face, action: impl Into<String>) -> Self {
+    pub fn at(at: SystemTime, actor: impl Into<String>, via: Face, action: impl Into<String>) -> Self {
         Self {
             id: TaskId::new(),
-            at: time::whole_micros(SystemTime::now()),
+            at: time::whole_micros(at),
             actor: actor.into(),
             via,
             action: action.into(),

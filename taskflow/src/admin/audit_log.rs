@@ -1,9 +1,9 @@
 //! The audit log in the store.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::{AuditEntry, AuditFilter, Console};
-use crate::model::{Cursor, Error, Page, TaskId};
+use crate::model::{Cursor, Error, Page};
 use crate::store::{Document, DocumentQuery, DocumentWrite};
 
 const KIND: &str = "audit";
@@ -25,7 +25,6 @@ impl Console {
         let mut query = DocumentQuery::all(KIND);
         query.descending = true;
         query.before = filter.after.map(|after| after.id().to_string());
-        query.from = filter.since.map(first_id).unwrap_or_default();
         let mut page = Page::new(Vec::new(), None);
         let mut looked_at = 0;
         loop {
@@ -36,6 +35,10 @@ impl Console {
             for document in documents {
                 // An entry that this version cannot read is skipped, and the others are shown.
                 let Ok(entry) = serde_json::from_slice::<AuditEntry>(&document.value) else { continue };
+                // Entries are in the order of their instants, unless a clock was set back meanwhile.
+                if filter.since.is_some_and(|since| entry.at < since) {
+                    return Ok(page);
+                }
                 last = Some(entry.id);
                 if filter.matches(&entry) {
                     page.items.push(entry);
@@ -69,12 +72,4 @@ impl Console {
             );
         }
     }
-}
-
-/// The least text of an id that was made at that instant.
-fn first_id(at: SystemTime) -> String {
-    let millis = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-    let mut bytes = [0; 16];
-    bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
-    TaskId::from_bytes(bytes).to_string()
 }

@@ -43,14 +43,6 @@ impl By {
         self.reason = reason.filter(|reason| !reason.trim().is_empty());
         self
     }
-
-    /// An entry of the audit log.
-    pub(crate) fn entry(&self, action: &str) -> AuditEntry {
-        let mut entry = AuditEntry::new(self.actor.name(), self.via, action);
-        entry.remote = self.remote.as_ref().map(ToString::to_string);
-        entry.reason.clone_from(&self.reason);
-        entry
-    }
 }
 
 impl Console {
@@ -70,9 +62,18 @@ impl Console {
         self.tasks.seam()
     }
 
-    /// Now, to the microsecond.
-    pub(crate) fn now(&self) -> SystemTime {
+    /// The present, to the microsecond: by the clock of the system, or of a test.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
         time::whole_micros(self.seam().now())
+    }
+
+    /// An entry of the audit log: what this actor did now.
+    pub(crate) fn entry(&self, by: &By, action: &str) -> AuditEntry {
+        let mut entry = AuditEntry::at(self.now(), by.actor.name(), by.via, action);
+        entry.remote = by.remote.as_ref().map(ToString::to_string);
+        entry.reason.clone_from(&by.reason);
+        entry
     }
 
     /// The record of a task that this actor may see.
@@ -328,7 +329,7 @@ impl Console {
             true => act.await,
             false => Err(AdminError::Forbidden { actor: by.actor.name().to_owned(), permission }),
         };
-        let mut entry = by.entry(action);
+        let mut entry = self.entry(by, action);
         entry.target = Some(target.to_owned());
         entry.detail = detail;
         if let Err(error) = &answer {

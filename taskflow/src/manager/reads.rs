@@ -74,9 +74,11 @@ impl TaskManager {
         let ids: Vec<TaskId> = found.items.iter().map(|outline| outline.id).collect();
         let whole = ids.into_iter().map(|id| core.read("a read", core.store.get(id)));
         let mut whole = futures_util::stream::iter(whole).buffered(AT_ONCE);
-        let mut items = Vec::with_capacity(found.items.len());
+        let (mut items, now) = (Vec::with_capacity(found.items.len()), core.seam.now());
         while let Some(record) = whole.next().await {
-            items.extend(record?.filter(|record| filter.matches_base(record) && filter.matches_rest(record)));
+            items.extend(
+                record?.filter(|record| filter.matches_base(record) && filter.matches_rest(record, now)),
+            );
         }
         Ok(Page::new(items, found.next))
     }
@@ -160,8 +162,9 @@ impl TaskManager {
             looked_at += page.items.len();
             // The store has reached its limit of records for one page.
             let is_cut_short = page.items.len() < asked.limit;
+            let now = core.seam.now();
             for record in page.items {
-                if filter.matches_rest(&record) {
+                if filter.matches_rest(&record, now) {
                     if found.items.len() == limit {
                         found.next = found.items.last().map(|last: &TaskRecord| Cursor::after(last.id));
                         return Ok(found);

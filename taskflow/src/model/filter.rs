@@ -238,7 +238,9 @@ impl TaskFilter {
     /// Whether this task matches all conditions. `limit` and `after` are ignored.
     #[must_use]
     pub fn matches(&self, task: &TaskRecord) -> bool {
-        self.matches_base(task) && self.matches_rest(task)
+        #[expect(clippy::disallowed_methods, reason = "a filter has no clock of its own")]
+        let now = SystemTime::now();
+        self.matches_base(task) && self.matches_rest(task, now)
     }
 
     /// Whether this task matches the conditions that a store checks: status, name, queue, tags and creation time.
@@ -322,10 +324,10 @@ impl TaskFilter {
         self
     }
 
-    /// Whether this task matches the conditions that stores do not check.
-    pub(crate) fn matches_rest(&self, task: &TaskRecord) -> bool {
+    /// Whether this task matches, at that moment, the conditions that stores do not check.
+    pub(crate) fn matches_rest(&self, task: &TaskRecord, now: SystemTime) -> bool {
         let key = task.idempotency_key.as_ref();
-        (self.phases.is_empty() || self.phases.contains(&task.phase()))
+        (self.phases.is_empty() || self.phases.contains(&task.phase_at(now)))
             && (self.idempotency_keys.is_empty()
                 || key.is_some_and(|key| self.idempotency_keys.contains(key)))
             && (self.sources.is_empty() || self.sources.contains(&task.source))

@@ -77,7 +77,7 @@ pub(crate) async fn log_out(call: &Call, everywhere: bool) -> Result<HeaderValue
 
 async fn note(call: &Call, name: &str, outcome: AuditOutcome, detail: Option<&str>) {
     let nobody = Actor::with(name, Vec::<Permission>::new());
-    let mut entry = By { actor: nobody, ..call.by() }.entry("login");
+    let mut entry = call.console().entry(&By { actor: nobody, ..call.by() }, "login");
     entry.outcome = outcome;
     entry.detail = detail.map(str::to_owned);
     call.console().record(entry).await;

@@ -24,7 +24,7 @@ use super::origin::is_own;
 use super::problem::Problem;
 use super::route::{Needs, Route};
 use super::{api, health};
-use crate::admin::{Actor, AuditOutcome, By, Face, Permission};
+use crate::admin::{Actor, AuditOutcome, Face, Permission};
 
 /// The longest query string, in bytes.
 const MAX_QUERY: usize = 8192;
@@ -174,7 +174,7 @@ async fn admit(call: &mut Call, needs: Needs) -> Result<(), Problem> {
         && !call.may(permission)
     {
         if !call.parts.method.is_safe() {
-            let mut entry = By::entry(&call.by(), "refused");
+            let mut entry = call.console().entry(&call.by(), "refused");
             entry.target = Some(format!("{} {}", call.parts.method, call.parts.uri.path()));
             entry.outcome = AuditOutcome::Refused;
             entry.detail = Some(format!("it needs the permission `{permission}`"));

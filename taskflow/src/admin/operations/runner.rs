@@ -146,7 +146,7 @@ impl Console {
         let (operation, version) = act.await.inspect_err(|error| {
             tracing::debug!(%error, verb = verb.as_str(), "an act on many tasks was refused");
         })?;
-        let mut entry = by.entry(&format!("{}_many", verb.as_str()));
+        let mut entry = self.entry(by, &format!("{}_many", verb.as_str()));
         entry.filter = Some(words(&operation)).filter(|words| !words.is_empty());
         entry.target = Some(operation.id.to_string());
         let over = operation.spread.map(|spread| format!(", spread over {}", Words::TERMINAL.length(spread)));
@@ -242,7 +242,7 @@ impl Runner {
             never = beating => match never {},
         };
         let operation = &self.operation;
-        let mut entry = self.by.entry(&format!("{}_many", operation.verb.as_str()));
+        let mut entry = self.console.entry(&self.by, &format!("{}_many", operation.verb.as_str()));
         entry.filter = Some(words(operation)).filter(|words| !words.is_empty());
         entry.target = Some(operation.id.to_string());
         entry.count = Some(operation.acted);

@@ -1,5 +1,7 @@
 //! Tasks as CSV that every spreadsheet reads.
 
+use std::time::SystemTime;
+
 use crate::model::{TaskRecord, sealed, time};
 
 const COLUMNS: [&str; 23] = [
@@ -34,14 +36,14 @@ pub fn header() -> Vec<u8> {
     line(&COLUMNS.map(str::to_owned))
 }
 
-/// The line of a task.
+/// The line of a task, at that moment.
 #[must_use]
-pub fn row(record: &TaskRecord) -> Vec<u8> {
-    line(&cells(record))
+pub fn row(record: &TaskRecord, now: SystemTime) -> Vec<u8> {
+    line(&cells(record, now))
 }
 
-fn cells(record: &TaskRecord) -> [String; COLUMNS.len()] {
-    let at = |at: Option<std::time::SystemTime>| at.map(time::rfc3339).unwrap_or_default();
+fn cells(record: &TaskRecord, now: SystemTime) -> [String; COLUMNS.len()] {
+    let at = |at: Option<SystemTime>| at.map(time::rfc3339).unwrap_or_default();
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let shown = |text: &str| sealed::shown(text).into_owned();
     [
@@ -49,7 +51,7 @@ fn cells(record: &TaskRecord) -> [String; COLUMNS.len()] {
         record.name.clone(),
         record.queue.clone(),
         record.status.to_string(),
-        record.phase().as_str().to_owned(),
+        record.phase_at(now).as_str().to_owned(),
         record.priority.to_string(),
         record.source.as_str().to_owned(),
         record.attempt.to_string(),

@@ -24,13 +24,13 @@ pub struct PreviewView<'a> {
 }
 
 impl<'a> PreviewView<'a> {
-    /// That preview.
+    /// That preview, with its sample at that moment.
     #[must_use]
-    pub fn of(preview: &'a Preview) -> Self {
+    pub fn of(preview: &'a Preview, now: SystemTime) -> Self {
         Self {
             matching: Matching { n: preview.matching, exact: preview.exact },
             frozen_at: preview.frozen_at,
-            sample: preview.sample.iter().map(TaskRow::of).collect(),
+            sample: preview.sample.iter().map(|record| TaskRow::of(record, now)).collect(),
             by_name: &preview.by_name,
         }
     }

@@ -47,15 +47,15 @@ pub struct TaskRow<'a> {
 }
 
 impl<'a> TaskRow<'a> {
-    /// That task, at this moment.
+    /// That task, at that moment.
     #[must_use]
-    pub fn of(record: &'a TaskRecord) -> Self {
+    pub fn of(record: &'a TaskRecord, now: SystemTime) -> Self {
         Self {
             id: record.id,
             name: &record.name,
             queue: &record.queue,
             status: record.status,
-            phase: record.phase(),
+            phase: record.phase_at(now),
             priority: record.priority,
             tags: &record.tags,
             idempotency_key: record.idempotency_key.as_deref(),
@@ -101,9 +101,9 @@ pub struct WholeTask {
 }
 
 impl WholeTask {
-    /// That task at this moment, and what this actor may do to it. Sealed parts are hidden.
+    /// That task at that moment, and what this actor may do to it. Sealed parts are hidden.
     #[must_use]
-    pub fn of(actor: &Actor, mut record: TaskRecord) -> Self {
+    pub fn of(actor: &Actor, mut record: TaskRecord, now: SystemTime) -> Self {
         let sealed_with = record.sealed_with().map(str::to_owned);
         record.hide_sealed();
         let can = |verb: Verb, permission| verb.applies_to(record.status) && actor.may(permission);
@@ -112,14 +112,16 @@ impl WholeTask {
             cancel: can(Verb::Cancel, Permission::Cancel),
             delete: can(Verb::Delete, Permission::DeleteOne),
         };
-        let phase = record.phase();
+        let phase = record.phase_at(now);
         let next_attempt_at = Some(record.run_at).filter(|_| phase == TaskPhase::Retrying);
         Self { record, phase, sealed_with, next_attempt_at, can }
     }
 }
 
-impl<'a> From<&'a Page<TaskRecord>> for Listed<TaskRow<'a>> {
-    fn from(page: &'a Page<TaskRecord>) -> Self {
-        Self { items: page.items.iter().map(TaskRow::of).collect(), next: page.next }
+impl<'a> Listed<TaskRow<'a>> {
+    /// The rows of a page, at that moment.
+    #[must_use]
+    pub fn rows(page: &'a Page<TaskRecord>, now: SystemTime) -> Self {
+        Self { items: page.items.iter().map(|record| TaskRow::of(record, now)).collect(), next: page.next }
     }
 }

@@ -72,8 +72,9 @@ fn data() -> Data {
     (worker.started_at, worker.version) = (SystemTime::now() - Duration::from_secs(330), "1.2.3".to_owned());
     worker.seen_at = worker.started_at;
     data.instances = vec![worker];
-    let mut entry = AuditEntry::new("ada@laptop", Face::Cli, "retry_many");
-    (entry.at, entry.count) = (SystemTime::now() - Duration::from_secs(330), Some(1_482));
+    let at = SystemTime::now() - Duration::from_secs(330);
+    let mut entry = AuditEntry::at(at, "ada@laptop", Face::Cli, "retry_many");
+    entry.count = Some(1_482);
     (entry.filter, entry.reason) = (Some("status:failed".to_owned()), Some("INC-311".to_owned()));
     data.audit = vec![entry];
     let mut schedule = ScheduleInfo::new("daily_report".to_owned());

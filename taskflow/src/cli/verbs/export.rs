@@ -42,10 +42,13 @@ pub(in crate::cli) async fn run(global: &Global, options: &Options) -> Result<()
         let mut bytes = Vec::new();
         for record in page.items {
             if is_csv {
-                bytes.extend(csv::row(&record));
+                bytes.extend(csv::row(&record, session.console.now()));
             } else {
-                serde_json::to_writer(&mut bytes, &WholeTask::of(session.actor(), record))
-                    .map_err(|error| Failure::failed(error.to_string()))?;
+                serde_json::to_writer(
+                    &mut bytes,
+                    &WholeTask::of(session.actor(), record, session.console.now()),
+                )
+                .map_err(|error| Failure::failed(error.to_string()))?;
                 bytes.push(b'\n');
             }
         }

@@ -49,7 +49,8 @@ pub(in crate::cli) async fn list(global: &Global, options: &ListOptions) -> Resu
         filter = filter.after(Cursor::after(select::id(&session, after).await?));
     }
     let (records, next) = read(&session, filter, options.limit as usize).await?;
-    let rows: Vec<_> = records.iter().map(TaskRow::of).collect();
+    let now = session.console.now();
+    let rows: Vec<_> = records.iter().map(|record| TaskRow::of(record, now)).collect();
     let out = session.out;
     if out.is_for_people() && records.is_empty() {
         eprintln!("no task matches");

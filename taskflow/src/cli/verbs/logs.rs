@@ -179,7 +179,7 @@ pub(super) async fn ended(session: &Session, id: TaskId, until: Option<Instant>)
     let out = session.out;
     if out.is_json() {
         let record = session.console.task(session.actor(), id).await?;
-        out.json(&taskflow::admin::views::WholeTask::of(session.actor(), record))?;
+        out.json(&taskflow::admin::views::WholeTask::of(session.actor(), record, session.console.now()))?;
     } else if out.is_for_people() {
         let error = end.error.as_deref().map(|error| format!(": {}", clean_lines(error))).unwrap_or_default();
         out.line(&format!("{id}  {}{error}", out.style.paint(color(end.status), end.status.as_str())))?;

@@ -180,7 +180,7 @@ fn capital(word: &str) -> String {
 fn show(session: &Session, verb: Verb, preview: &Preview) -> Result<()> {
     let out = session.out;
     if out.is_json() {
-        return out.json(&PreviewView::of(preview));
+        return out.json(&PreviewView::of(preview, session.console.now()));
     }
     if out.is_for_people() {
         return out.text(&format!(

@@ -60,7 +60,7 @@ pub(in crate::cli) async fn run(global: &Global, options: &Options) -> Result<()
         record.hide_sealed();
         people(&session, &record, lines, options.args).await?;
     } else if session.out.is_json() {
-        let task = WholeTask::of(session.actor(), record);
+        let task = WholeTask::of(session.actor(), record, session.console.now());
         match lines {
             None => session.out.json(&task)?,
             Some(lines) => {

@@ -87,18 +87,18 @@ impl Export {
 
     fn write(&mut self, page: Page<TaskRecord>) {
         self.next = page.next;
-        let left = MAX_ROWS - self.rows;
+        let (left, now) = (MAX_ROWS - self.rows, self.call.now());
         let mut text = Vec::new();
         for record in page.items.into_iter().take(left) {
             self.rows += 1;
             match self.format {
                 Format::Csv => {
                     let record = self.call.desk.shown(&self.call.actor, record);
-                    text.extend_from_slice(&csv::row(&record));
+                    text.extend_from_slice(&csv::row(&record, now));
                 }
                 Format::Lines => {
                     let record = self.call.desk.shown(&self.call.actor, record);
-                    let whole = WholeTask::of(&self.call.actor, record);
+                    let whole = WholeTask::of(&self.call.actor, record, now);
                     serde_json::to_writer(&mut text, &whole).expect("a record is JSON");
                     text.push(b'\n');
                 }

@@ -45,7 +45,7 @@ async fn act(call: Call, verb: Verb) -> Result<Response, Problem> {
     let console = call.console();
     if is_dry {
         let preview = console.preview(&call.actor, verb, &selection).await?;
-        return Ok(json(StatusCode::OK, &PreviewView::of(&preview)));
+        return Ok(json(StatusCode::OK, &PreviewView::of(&preview, call.now())));
     }
     let mut running = match spread {
         Some(spread) => console.begin_retry_over(&by, spread, selection, frozen_at, expect).await?,

@@ -27,12 +27,12 @@ pub(super) async fn list(call: Call) -> Result<Response, Problem> {
         return Ok(json(StatusCode::OK, &Listed { items, next: page.next }));
     }
     let page = tasks.list_outlines(&filter).await?;
-    Ok(json(StatusCode::OK, &Listed::from(&page)))
+    Ok(json(StatusCode::OK, &Listed::rows(&page, call.now())))
 }
 
 /// The task as the actor may see it.
 fn whole(call: &Call, record: TaskRecord) -> WholeTask {
-    WholeTask::of(&call.actor, call.desk.shown(&call.actor, record))
+    WholeTask::of(&call.actor, call.desk.shown(&call.actor, record), call.now())
 }
 
 pub(super) async fn count(call: Call) -> Result<Response, Problem> {
@@ -90,14 +90,14 @@ pub(super) async fn cancel(call: Call) -> Result<Response, Problem> {
     let (id, by) = (call.id()?, body::by(&call).await?);
     let outcome = call.console().cancel(&by, id).await?;
     let task = call.console().task(&call.actor, id).await?;
-    Ok(json(StatusCode::OK, &Cancelled { outcome, task: TaskRow::of(&task) }))
+    Ok(json(StatusCode::OK, &Cancelled { outcome, task: TaskRow::of(&task, call.now()) }))
 }
 
 pub(super) async fn retry(call: Call) -> Result<Response, Problem> {
     let (id, by) = (call.id()?, body::by(&call).await?);
     call.console().retry(&by, id).await?;
     let task = call.console().task(&call.actor, id).await?;
-    Ok(json(StatusCode::OK, &TaskRow::of(&task)))
+    Ok(json(StatusCode::OK, &TaskRow::of(&task, call.now())))
 }
 
 #[derive(Serialize)]
@@ -111,7 +111,7 @@ pub(super) async fn open(call: Call) -> Result<Response, Problem> {
     let (id, by) = (call.id()?, body::by(&call).await?);
     let opened = call.console().open(&by, id).await?;
     let lines = opened.lines.into_iter().enumerate().map(|(at, line)| NumberedLine::new(at + 1, line));
-    let task = WholeTask::of(&call.actor, opened.record);
+    let task = WholeTask::of(&call.actor, opened.record, call.now());
     Ok(json(StatusCode::OK, &Opened { task, lines: lines.collect() }))
 }
 

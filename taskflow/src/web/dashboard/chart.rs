@@ -315,7 +315,7 @@ pub(crate) fn life(record: &TaskRecord, now: SystemTime) -> Life {
         }
         x += width;
     }
-    let state = words::state(record);
+    let state = words::state(record, now);
     let text = match record.finished_at {
         Some(at) => {
             format!("{} {}", state.word.to_lowercase(), words::clock(at).get(..8).unwrap_or_default())

@@ -9,7 +9,7 @@ use crate::model::{AttemptOutcome, TaskPhase, TaskRecord, TaskStatus};
 pub(crate) fn of(record: &TaskRecord, is_blocking: Option<bool>, now: SystemTime) -> String {
     let attempts = counted(u64::from(record.attempt), "attempt");
     let again = counted(u64::from(record.max_attempts.max(1)), "more attempt");
-    match (record.status, record.phase()) {
+    match (record.status, record.phase_at(now)) {
         (TaskStatus::Running, _) if record.cancel_requested => match is_blocking {
             Some(false) => "It has been asked to stop, and is dropped at its next await.".to_owned(),
             _ => "It has been asked to stop. A synchronous function stops only when it looks; until it returns, it runs on."

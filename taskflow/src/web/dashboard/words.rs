@@ -21,9 +21,9 @@ const fn mark(class: &'static str, word: &'static str) -> Mark {
     Mark { class, word }
 }
 
-/// The state of a task now.
-pub(crate) fn state(record: &TaskRecord) -> Mark {
-    match (record.status, record.phase()) {
+/// The state of a task at that moment.
+pub(crate) fn state(record: &TaskRecord, now: SystemTime) -> Mark {
+    match (record.status, record.phase_at(now)) {
         (TaskStatus::Running, _) if record.cancel_requested => mark("interrupted", "Stopping"),
         (_, TaskPhase::Waiting) => mark("pending", "Waiting"),
         (_, TaskPhase::Scheduled) => mark("scheduled", "Scheduled"),

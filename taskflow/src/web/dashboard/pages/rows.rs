@@ -62,7 +62,7 @@ impl Row {
         let progress = record.progress.as_ref().filter(|_| record.status == TaskStatus::Running);
         Self {
             short: short(&id),
-            mark: words::state(record),
+            mark: words::state(record, now),
             name: record.name.clone(),
             queue: record.queue.clone(),
             tags: tags(record).take(TAGS).collect(),

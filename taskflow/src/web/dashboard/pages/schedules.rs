@@ -115,7 +115,7 @@ impl Shown {
         let runs =
             recent.iter().filter(|record| record.name == name && record.source == TaskSource::Schedule);
         let runs = runs.take(RUNS).map(|record| {
-            let mark = words::state(record);
+            let mark = words::state(record, now);
             let title = format!("{} {}", mark.word.to_lowercase(), words::ago(record.created_at, now));
             (record.id.to_string(), mark, title)
         });
@@ -125,7 +125,7 @@ impl Shown {
             let word = recent
                 .iter()
                 .find(|record| record.id == id)
-                .map_or("open", |record| words::state(record).word);
+                .map_or("open", |record| words::state(record, now).word);
             (id.to_string(), word)
         });
         Self {

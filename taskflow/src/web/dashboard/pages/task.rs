@@ -184,7 +184,7 @@ impl TaskBody {
             base: call.base.clone(),
             id: record.id.to_string(),
             name: record.name.clone(),
-            mark: words::state(&record),
+            mark: words::state(&record, now),
             is_ended,
             sentence: sentence::of(&record, is_blocking, now),
             cancel_sentence: sentence::of_cancel(&record, is_blocking),
