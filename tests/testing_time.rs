@@ -53,6 +53,16 @@ async fn a_year_of_a_nightly_schedule_passes_in_a_moment() {
     assert!(took < Duration::from_secs(20), "{took:?}");
 }
 
+#[tokio::test]
+async fn time_passes_in_parts_as_short_as_a_test_wants_them() {
+    let t = only(["once"]).await;
+    let before = t.now();
+    for _ in 0..3 {
+        t.advance(Duration::from_nanos(500)).await;
+    }
+    assert_eq!(t.now().duration_since(before), Ok(Duration::from_nanos(1500)));
+}
+
 fn moment(text: &str) -> SystemTime {
     taskflow::testing::Moment::moment(text)
 }
