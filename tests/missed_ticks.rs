@@ -9,10 +9,6 @@ mod log;
 #[path = "support/servers/mod.rs"]
 mod servers;
 mod support;
-#[path = "support/watched.rs"]
-mod watched;
-#[path = "support/wrapper.rs"]
-mod wrapper;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,9 +16,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use everywhere::everywhere;
 use log::Log;
 use support::eventually;
+use taskflow::InstanceInfo;
 use taskflow::store::Fire;
-use taskflow::{InstanceInfo, MemoryStore, TaskFilter, TaskManager};
-use watched::Watched;
+use taskflow::testing::{Fault, Op, TestTasks};
 
 #[taskflow::schedule(every = "100ms")]
 async fn often() {}
@@ -30,34 +26,22 @@ async fn often() {}
 #[taskflow::schedule(every = "1h", missed = "skip")]
 async fn skipping() {}
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn every_tick_runs_while_the_store_stands_still_for_three_seconds() {
-    let watched = Watched::new(MemoryStore::new());
-    let start = || async {
-        TaskManager::builder().store(watched.store.clone()).only(["often"]).start().await.unwrap()
-    };
-    let tasks = [start().await, start().await];
-    let ticks = async || -> BTreeSet<u128> {
-        let all = tasks[0].list(TaskFilter::new().limit(1000)).await.unwrap().items;
-        let micros = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap().as_micros();
-        all.iter().map(|task| micros(task.scheduled_for.unwrap())).collect()
-    };
-    eventually("it ticks", || async { (ticks().await.len() >= 5).then_some(()) }).await;
-    let began = SystemTime::now();
-    watched.keep_ticks_waiting(Duration::from_secs(3)).await;
-    let after = SystemTime::now() + Duration::from_millis(500);
-    let micros = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap().as_micros();
-    eventually("it goes on", || async {
-        ticks().await.last().is_some_and(|last| *last > micros(after)).then_some(())
-    })
-    .await;
-    let ticks = ticks().await;
-    let (first, last) = (*ticks.first().unwrap(), *ticks.last().unwrap());
-    assert!(first < micros(began));
-    let grid: BTreeSet<u128> = (first..=last).step_by(100_000).collect();
-    let left_out: Vec<_> = grid.difference(&ticks).collect();
-    assert!(left_out.is_empty(), "{} of {} are left out", left_out.len(), grid.len());
-    let shown = tasks[0].schedules().await.unwrap().into_iter().find(|it| it.name == "often").unwrap();
+    let t = TestTasks::new().only(["often"]).live().starts_at("2026-01-01T00:00:00Z").start().await;
+    t.second_worker().await;
+    t.advance("1s").await;
+    t.fault(Fault::delay(Op::Fire, "3s").always());
+    t.advance("3s").await;
+    t.back();
+    t.advance("6s").await;
+    let ticks: BTreeSet<_> = t.records().iter().filter_map(|tick| tick.scheduled_for).collect();
+    let begin = *ticks.first().unwrap();
+    assert!(begin <= t.now() - Duration::from_millis(9_800), "it began before the store stood still");
+    let all = (0..).map(|tick| begin + Duration::from_millis(100 * tick)).take_while(|at| *at <= t.now());
+    assert_eq!(ticks, all.collect(), "none is left out");
+    assert_eq!(t.records().len(), ticks.len(), "and none ran twice");
+    let shown = t.manager().schedules().await.unwrap().into_iter().find(|it| it.name == "often").unwrap();
     assert_eq!((shown.skipped, shown.last_skipped), (0, None));
 }
 

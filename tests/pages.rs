@@ -1,4 +1,4 @@
-//! The code of `docs/testing.md` is code of the examples, whose tests run.
+//! The code of `docs/testing.md` and of the README is code of examples and tests that run.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -25,4 +25,12 @@ fn the_code_of_the_page_on_testing_is_tested() {
         let code = flat(block);
         assert!(tested.iter().any(|tested| tested.contains(&code)), "in no example:\n{block}");
     }
+}
+
+#[test]
+fn the_program_of_the_readme_is_tested() {
+    let page = read("README.md");
+    let (_, program) = page.split_once("/// Retried three times").unwrap();
+    let (program, _) = program.split_once("#[tokio::main]").unwrap();
+    assert!(flat(&read("tests/readme.rs")).contains(&flat(program)), "not in tests/readme.rs:\n{program}");
 }
