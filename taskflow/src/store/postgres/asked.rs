@@ -3,7 +3,7 @@
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::claim_sql::PROMOTE;
+use super::claim_sql::promote;
 use super::damage::Damage;
 use super::error::Fault;
 use super::session::{Session, Statement};
@@ -121,7 +121,7 @@ async fn waiting(session: &mut Session<'_>, claim: &Claim) -> Result<Vec<ClaimQu
     let mut rows = session.all(session.query(WAITING)).await?;
     if rows.first().map(|row| row.try_get(1)).transpose()?.unwrap_or(false) {
         session.begin().await?;
-        session.execute(session.query(PROMOTE)).await?;
+        promote(session).await?;
         rows = session.all(session.query(WAITING)).await?;
     }
     let mut queues = Vec::new();

@@ -3,9 +3,11 @@
 //! A claim is one statement. A turn whose runs all succeeded is one statement too: it ends those runs, claims the
 //! next tasks, and updates the queue counts of both.
 
+use std::time::Instant;
+
 use super::asked::{Asked, Taken};
-use super::claim_sql::{PROMOTE, answer, count, may_prefetch, moves, take_due};
-use super::claimed::{claims, says};
+use super::claim_sql::{answer, count, may_prefetch, moves, promote, take_due};
+use super::claimed::{claims, places, says};
 use super::damage;
 use super::error::Fault;
 use super::finish::{Successes, are_plain, succeed_each};
@@ -47,7 +49,31 @@ macro_rules! first {
     };
 }
 
-/// The due tasks that may be taken, up to the first that may not be prefetched and finds no free slot.
+/// The first due tasks of a queue that match a condition. They are locked.
+macro_rules! first_due {
+    ($queue:literal, $condition:literal) => {
+        concat!(
+            "SELECT t.ctid AS place, t.queue, t.priority, t.seq, ",
+            $queue,
+            ".prefetch AND ",
+            may_prefetch!(),
+            " AS may_prefetch
+        FROM taskflow_tasks t
+        WHERE t.state = 0 AND t.queue = ",
+            $queue,
+            ".queue AND ",
+            $condition,
+            " AND t.name = ANY($3::text[]) AND (t.expires_at IS NULL OR t.expires_at > now())
+        ORDER BY t.priority DESC, t.seq LIMIT ",
+            $queue,
+            ".free FOR UPDATE SKIP LOCKED"
+        )
+    };
+}
+
+/// The due tasks that may be taken, up to the first that may not be prefetched and finds no free slot. What is searched
+/// comes from [`ClaimStarts`](super::claim_starts::ClaimStarts): each part of a queue is searched by itself, because an
+/// index can only start within one priority.
 macro_rules! due {
     () => {
         concat!(
@@ -55,17 +81,34 @@ macro_rules! due {
     SELECT a.queue, a.free, a.prefetch FROM unnest($1::text[], $2::bigint[], $10::boolean[]) AS a (queue, free, prefetch)
     WHERE (SELECT what FROM first) = 0
       AND NOT EXISTS (SELECT 1 FROM taskflow_queues p WHERE p.name = a.queue AND p.paused)
+), parts AS MATERIALIZED (
+    SELECT asked.*, s.low, s.high, s.start
+    FROM asked JOIN unnest($11::text[], $12::smallint[], $13::smallint[], $14::bigint[]) AS s (queue, low, high, start)
+        ON s.queue = asked.queue
+), found AS MATERIALIZED (
+    SELECT t.* FROM parts CROSS JOIN LATERAL (
+        ",
+            first_due!("parts", "t.priority BETWEEN parts.low AND parts.high"),
+            "
+    ) t WHERE parts.start IS NULL
+    UNION ALL
+    SELECT t.* FROM parts CROSS JOIN LATERAL (
+        ",
+            first_due!("parts", "t.priority = parts.low AND t.seq >= parts.start"),
+            "
+    ) t WHERE parts.start IS NOT NULL
+    UNION ALL
+    SELECT t.* FROM parts CROSS JOIN LATERAL (
+        ",
+            first_due!("parts", "t.id = ANY($15::uuid[]) AND t.priority = parts.low AND t.seq < parts.start"),
+            "
+    ) t WHERE parts.start IS NOT NULL AND cardinality($15::uuid[]) > 0
+), fitting AS (
+    SELECT f.*, row_number() OVER (PARTITION BY f.queue ORDER BY f.priority DESC, f.seq) AS nth FROM found f
 ), ordered AS MATERIALIZED (
-    SELECT t.place, t.may_prefetch, row_number() OVER (ORDER BY t.priority DESC, t.seq) AS n
-    FROM asked CROSS JOIN LATERAL (
-        SELECT t.ctid AS place, t.priority, t.seq, asked.prefetch AND ",
-            may_prefetch!(),
-            " AS may_prefetch
-        FROM taskflow_tasks t
-        WHERE t.state = 0 AND t.queue = asked.queue AND t.name = ANY($3::text[])
-          AND (t.expires_at IS NULL OR t.expires_at > now())
-        ORDER BY t.priority DESC, t.seq LIMIT asked.free FOR UPDATE SKIP LOCKED
-    ) t
+    SELECT f.place, f.may_prefetch, row_number() OVER (ORDER BY f.priority DESC, f.seq) AS n
+    FROM fitting f JOIN asked ON asked.queue = f.queue
+    WHERE f.nth <= asked.free
     ORDER BY n LIMIT $4::bigint
 ), stop AS MATERIALIZED (
     SELECT min(n) AS at FROM ordered WHERE n > $9::bigint AND NOT may_prefetch
@@ -97,11 +140,11 @@ const TURN: &str = concat!(
             SELECT queue FROM taskflow_tasks WHERE state = 3 AND concurrency_key IS NOT NULL
             ORDER BY queue, concurrency_key LIMIT 1
         ) IS NOT NULL AND EXISTS (
-            SELECT 1 FROM taskflow_tasks WHERE id = ANY($11::uuid[]) AND state = 3 AND concurrency_key IS NOT NULL
+            SELECT 1 FROM taskflow_tasks WHERE id = ANY($16::uuid[]) AND state = 3 AND concurrency_key IS NOT NULL
         ) THEN 2"
     ),
     ", ",
-    succeed_each!("$11::uuid[]", "$12::bigint[]", "$13::text[]", "(SELECT what FROM first) = 0"),
+    succeed_each!("$16::uuid[]", "$17::bigint[]", "$18::text[]", "(SELECT what FROM first) = 0"),
     ", ",
     due!(),
     ", ",
@@ -156,9 +199,12 @@ async fn take(
         return limits::turn(session, finishes, claim, asked).await;
     }
     let successes = Successes::of(finishes);
+    let began = Instant::now();
     let statement = |session: &Session<'_>, minds_what_is_first: bool| {
         let text = if finishes.is_empty() { CLAIM } else { TURN };
-        let statement = asked.bind(session.query(text), claim, minds_what_is_first);
+        let queues = asked.queues.iter().map(|queue| &*queue.name);
+        let search = session.starts.search(&claim.names, queues, &session.due_again);
+        let statement = search.bind_all(asked.bind(session.query(text), claim, minds_what_is_first));
         if finishes.is_empty() { statement } else { successes.bind(statement) }
     };
     let mut rows = session.all(statement(session, true)).await?;
@@ -168,11 +214,12 @@ async fn take(
         }
         Some(first) if first == First::Promote as i16 => {
             session.begin().await?;
-            session.execute(session.query(PROMOTE)).await?;
+            promote(session).await?;
             rows = session.all(statement(session, false)).await?;
         }
         _ => {}
     }
+    session.starts.took(&claim.names, places(&rows)?, began);
     let mut finished = successes.answers(says(&rows, 1)?.unwrap_or_default());
     session.should_notify |= finished.iter().any(|it| matches!(it, Finished::Applied(_)));
     successes.recognise_repeated(session, &mut finished).await?;

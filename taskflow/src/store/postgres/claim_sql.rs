@@ -1,9 +1,12 @@
 //! The parts that all claim statements share, with or without limits over all processes.
 
-use super::sql::moment;
+use super::claim_starts::DueAgain;
+use super::error::Fault;
+use super::session::Session;
+use super::sql::{moment, shard};
 
 /// Marks tasks that have come due, at most 10,000 at a time.
-pub(super) const PROMOTE: &str = concat!(
+const PROMOTE: &str = concat!(
     "
 WITH due AS (
     UPDATE taskflow_tasks SET state = 0
@@ -16,12 +19,24 @@ WITH due AS (
     " LIMIT 10000
         FOR UPDATE SKIP LOCKED
     ))
-    RETURNING queue
+    RETURNING id, queue, priority, seq
+), counted AS (
+    INSERT INTO taskflow_counts AS c (shard, queue, later)
+    SELECT ",
+    shard!(),
+    ", queue, -count(*) FROM due GROUP BY queue ORDER BY queue
+    ON CONFLICT (shard, queue) DO UPDATE SET later = c.later + excluded.later
 )
-INSERT INTO taskflow_counts AS c (shard, queue, later)
-SELECT pg_backend_pid() % 1024, queue, -count(*) FROM due GROUP BY queue ORDER BY queue
-ON CONFLICT (shard, queue) DO UPDATE SET later = c.later + excluded.later"
+SELECT id, queue, priority, seq FROM due"
 );
+
+/// Marks tasks that have come due, in a transaction that has begun.
+pub(super) async fn promote(session: &mut Session<'_>) -> Result<(), Fault> {
+    let rows = session.all(session.query(PROMOTE)).await?;
+    let due: Result<Vec<_>, _> = rows.iter().map(DueAgain::read).collect();
+    session.due_again.extend(due?);
+    Ok(())
+}
 
 /// Whether a due task may be prefetched: [`RetryPolicy::may_prefetch`](crate::model::RetryPolicy::may_prefetch).
 macro_rules! may_prefetch {
@@ -62,7 +77,9 @@ macro_rules! count {
         concat!(
             "counted AS (
     INSERT INTO taskflow_counts AS c (shard, queue, pending, running, success, waiting_first)
-    SELECT pg_backend_pid() % 1024, queue, sum(pending), sum(running), sum(success), sum(waiting_first)
+    SELECT ",
+            $crate::store::postgres::sql::shard!(),
+            ", queue, sum(pending), sum(running), sum(success), sum(waiting_first)
     FROM (",
             $moves,
             ") AS moves

@@ -53,6 +53,17 @@ pub(super) fn claims(claim: &Claim, rows: &[PgRow]) -> Result<(Claims, Vec<Damag
     Ok((Claims { tasks, next_due, needs_slot }, damaged))
 }
 
+/// The queue, the priority and the age of each claimed task.
+pub(super) fn places(rows: &[PgRow]) -> Result<Vec<(&str, i16, i64)>, Fault> {
+    let mut places = Vec::with_capacity(rows.len());
+    for row in rows {
+        if let Some(queue) = row.try_get::<Option<&str>, _>(6)? {
+            places.push((queue, row.try_get(7)?, row.try_get(8)?));
+        }
+    }
+    Ok(places)
+}
+
 /// Strings and policies that most tasks of a claim share.
 struct Words {
     names: HashMap<String, Arc<str>>,

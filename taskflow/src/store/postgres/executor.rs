@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use super::claim_starts::ClaimStarts;
 use super::connections::Connections;
 use super::damage;
 use super::error::Fault;
@@ -37,6 +38,7 @@ pub(super) struct Shared {
     pub(super) location: String,
     pub(super) lease_connections: LeaseConnections,
     pub(super) suspects: Suspects<i64>,
+    pub(super) starts: ClaimStarts,
     unconfirmed: Mutex<Vec<UnconfirmedClaim>>,
     mended: tokio::sync::Mutex<Option<Mended>>,
 }
@@ -76,6 +78,7 @@ impl Shared {
             location,
             lease_connections: LeaseConnections::default(),
             suspects: Suspects::default(),
+            starts: ClaimStarts::default(),
             unconfirmed: Mutex::default(),
             mended: tokio::sync::Mutex::default(),
         }
@@ -219,7 +222,7 @@ impl Shared {
     {
         let reserved = kind == CallKind::Renew;
         let mut loan = self.connections.lend(reserved).await.map_err(|fault| (fault, false))?;
-        let mut session = Session::new(&mut loan, &self.sql, self.listens);
+        let mut session = Session::new(&mut loan, &self.sql, &self.starts, self.listens);
         let done = async {
             if !self.listens {
                 // A pooler gives each transaction a session of its own.
@@ -238,6 +241,10 @@ impl Shared {
             Err(_) => session.roll_back().await.is_ok(),
         };
         let should_notify = session.should_notify && done.is_ok();
+        if done.is_ok() {
+            self.starts.are_due_again(std::mem::take(&mut session.due_again));
+        }
+        drop(session);
         if is_fit {
             loan.keep();
         } else {

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::error::Fault;
 use super::session::{Session, Statement};
+use super::sql::shard;
 use super::task_row::TaskRow;
 use super::unit_of_work::UnitOfWork;
 use super::value::escape_json;
@@ -62,7 +63,9 @@ WITH keyed AS MATERIALIZED (
     succeed_each!("$1::uuid[]", "$2::bigint[]", "$3::text[]", "NOT (SELECT is_so FROM keyed)"),
     ", counted AS (
     INSERT INTO taskflow_counts AS c (shard, queue, running, success)
-    SELECT pg_backend_pid() % 1024, queue, -count(*), count(*) FROM ended GROUP BY queue ORDER BY queue
+    SELECT ",
+    shard!(),
+    ", queue, -count(*), count(*) FROM ended GROUP BY queue ORDER BY queue
     ON CONFLICT (shard, queue) DO UPDATE SET
         running = c.running + excluded.running,
         success = c.success + excluded.success

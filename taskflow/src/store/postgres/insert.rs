@@ -3,18 +3,19 @@
 //! Most batches are one statement: rows that only the table's constraints can refuse. A batch that needs lookups
 //! first (limits, replacements, keys within a group) goes through [`insert_planned`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use sqlx::Row;
 
 use super::answers::{Answers, begun};
+use super::claim_starts::any_due;
 use super::columns::{args, expires_at, start_number};
 use super::error::Fault;
 use super::insert_bulk::Fresh;
 use super::insert_planned;
 use super::parts::parts;
 use super::session::{Session, Statement};
-use super::sql::moment;
+use super::sql::{moment, shard};
 use super::value::{Instant, escape_json, escape_nul, length};
 use crate::model::{NewTask, TaskId, When, time};
 use crate::store::row_state::RowState;
@@ -38,7 +39,8 @@ macro_rules! given {
 /// Writes the rows of `begun` and counts them. Rows whose id or key exists already are not written.
 macro_rules! write_begun {
     () => {
-        "written AS (
+        concat!(
+            "written AS (
     INSERT INTO taskflow_tasks
         (id, state, queue, priority, name, attempt, max_attempts, fence, instance, lease_until, run_at, scheduled_for,
          expires_at, started_at, source, idempotency_key, concurrency_key, policy, tags, trace, args)
@@ -52,7 +54,9 @@ macro_rules! write_begun {
     RETURNING id, state, queue
 ), counted AS (
     INSERT INTO taskflow_counts AS c (shard, queue, pending, running, waiting_first, later)
-    SELECT pg_backend_pid() % 1024, queue, count(*) FILTER (WHERE state <= 2), count(*) FILTER (WHERE state = 3),
+    SELECT ",
+            shard!(),
+            ", queue, count(*) FILTER (WHERE state <= 2), count(*) FILTER (WHERE state = 3),
            count(*) FILTER (WHERE state <= 2), count(*) FILTER (WHERE state = 1)
     FROM written GROUP BY queue ORDER BY queue
     ON CONFLICT (shard, queue) DO UPDATE SET
@@ -62,6 +66,7 @@ macro_rules! write_begun {
         later = c.later + excluded.later
 )
 SELECT id, state FROM written"
+        )
     };
 }
 
@@ -84,10 +89,9 @@ const INSERT_TO_START: &str = concat!(
     ", queues AS MATERIALIZED (
     SELECT queue,
            EXISTS (SELECT 1 FROM taskflow_queues p WHERE p.name = queue AND p.paused) AS is_paused,
-           EXISTS (
-               SELECT 1 FROM taskflow_tasks t
-               WHERE t.state = 0 AND t.queue = asked.queue AND (t.expires_at IS NULL OR t.expires_at > now())
-           ) OR EXISTS (
+           ",
+    any_due!("asked.queue", "$19", "$20", "$21", "$22"),
+    " OR EXISTS (
                SELECT 1 FROM taskflow_tasks t
                WHERE (t.state > 0) IS TRUE AND t.state = 1 AND ",
     moment!(),
@@ -130,6 +134,7 @@ const KEY_HOLDER: &str = "
 SELECT id FROM taskflow_tasks WHERE idempotency_key = $1 AND name = $2 AND state <= 4";
 
 pub(super) async fn insert(session: &mut Session<'_>, batch: &InsertBatch) -> Result<Answers, Fault> {
+    session.inserting = Some(session.starts.inserting());
     let is_plain = |group: &InsertGroup| {
         let alone = group.tasks.len() == 1;
         group.tasks.iter().all(|insert| {
@@ -262,7 +267,11 @@ async fn write(
     let may_start = tasks.iter().any(|it| matches!(it.start, Start::Lease | Start::LeaseIfIdle));
     let statement = session.query(if may_start { INSERT_TO_START } else { INSERT });
     let statement = bind_tasks(statement, tasks);
-    let statement = statement.bind(uuid::Uuid::from(batch.instance)).bind(length(batch.lease));
+    let mut statement = statement.bind(uuid::Uuid::from(batch.instance)).bind(length(batch.lease));
+    if may_start {
+        let names: BTreeSet<_> = tasks.iter().map(|insert| escape_nul(&insert.task.queue)).collect();
+        statement = session.starts.search_any(names.iter().map(|name| &**name)).bind(statement);
+    }
     let rows = session.all(statement).await?;
     session.should_notify |= !rows.is_empty();
     states(&rows)

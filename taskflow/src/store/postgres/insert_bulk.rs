@@ -10,10 +10,11 @@ use std::collections::{BTreeMap, HashMap};
 use sqlx::Row;
 use uuid::Uuid;
 
+use super::claim_starts::any_due;
 use super::columns::{args, expires_at, start_number};
 use super::error::Fault;
 use super::session::{Session, Statement};
-use super::sql::moment;
+use super::sql::{moment, shard};
 use super::value::{Instant, escape_json, escape_nul, length};
 use crate::model::{NewTask, TaskSource, When, time};
 use crate::store::row_state::RowState;
@@ -84,7 +85,9 @@ const WAIT: &str = concat!(
     "
 )
 INSERT INTO taskflow_counts AS c (shard, queue, pending, running, waiting_first, later)
-SELECT pg_backend_pid() % 1024, a.queue, a.tasks, 0, a.tasks, ",
+SELECT ",
+    shard!(),
+    ", a.queue, a.tasks, 0, a.tasks, ",
     later!(),
     "
 FROM unnest($16::text[], $17::bigint[], $18::boolean[]) AS a (queue, tasks, timed)",
@@ -97,10 +100,9 @@ const BEGIN: &str = concat!(
     "WITH asked AS MATERIALIZED (
     SELECT a.*,
            NOT EXISTS (SELECT 1 FROM taskflow_queues p WHERE p.name = a.queue AND p.paused) AS may_start,
-           a.if_idle > 0 AND NOT EXISTS (
-               SELECT 1 FROM taskflow_tasks t
-               WHERE t.state = 0 AND t.queue = a.queue AND (t.expires_at IS NULL OR t.expires_at > now())
-           ) AND NOT EXISTS (
+           a.if_idle > 0 AND NOT ",
+    any_due!("a.queue", "$23", "$24", "$25", "$26"),
+    " AND NOT EXISTS (
                SELECT 1 FROM taskflow_tasks t
                WHERE (t.state > 0) IS TRUE AND t.state = 1 AND ",
     moment!(),
@@ -134,7 +136,9 @@ const BEGIN: &str = concat!(
     FROM begun
 ), counted AS (
     INSERT INTO taskflow_counts AS c (shard, queue, pending, running, waiting_first, later)
-    SELECT pg_backend_pid() % 1024, a.queue, a.tasks - a.begun, a.begun, a.tasks - a.begun, ",
+    SELECT ",
+    shard!(),
+    ", a.queue, a.tasks - a.begun, a.begun, a.tasks - a.begun, ",
     later!(),
     "
     FROM (
@@ -201,6 +205,8 @@ impl<'b> Fresh<'b> {
             .bind(number(|it| it.at_once))
             .bind(Uuid::from(batch.instance))
             .bind(length(batch.lease));
+        let names: Vec<_> = self.queues.keys().map(|queue| escape_nul(queue)).collect();
+        let statement = session.starts.search_any(names.iter().map(|name| &**name)).bind(statement);
         let mut may = HashMap::new();
         for row in session.all(statement).await? {
             may.insert(

@@ -10,6 +10,7 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::answers::Answers;
+use super::claim_starts::DueAgain;
 use super::columns::{args, expires_at};
 use super::concurrency_keys;
 use super::error::Fault;
@@ -209,6 +210,7 @@ impl<'b> Plan<'b> {
                 .bind(each().map(expires_at).collect::<Vec<_>>())
                 .bind(each().map(|new| codec::trace_text(new.trace.as_ref())).collect::<Vec<_>>());
             session.execute(replace).await?;
+            session.due_again.extend(replaced.iter().map(|(id, (new, _))| DueAgain::of_any_age(*id, new)));
         }
         for part in parts(&self.new, |new| new.with) {
             let each = || part.iter().map(|it| it.with);

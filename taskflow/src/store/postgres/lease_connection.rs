@@ -108,7 +108,7 @@ impl LeaseConnection {
     async fn renew(&mut self, connection: &mut PgConnection, mut renewing: Renewing) -> bool {
         let mut races = 0;
         let answer = loop {
-            let mut session = Session::new(connection, &self.shared.sql, true);
+            let mut session = Session::new(connection, &self.shared.sql, &self.shared.starts, true);
             match lease::renew(&mut session, &renewing.renewal).await {
                 Err(fault) if fault.is_race() && races < RACES => races += 1,
                 answer => break answer,

@@ -11,7 +11,7 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::asked::{Asked, Taken};
-use super::claim_sql::{PROMOTE, answer, count, may_prefetch, moves, take_due};
+use super::claim_sql::{answer, count, may_prefetch, moves, promote, take_due};
 use super::claimed::claims;
 use super::damage::Damage;
 use super::error::Fault;
@@ -234,7 +234,7 @@ impl LimitedClaim<'_> {
             self.now = clock.try_get::<Instant, _>(0)?.0;
         }
         if come_due {
-            session.execute(session.query(PROMOTE)).await?;
+            promote(session).await?;
         }
         Ok(is_left)
     }

@@ -105,7 +105,7 @@ pub(super) async fn show(
     connection: &mut PgConnection,
     instance: InstanceId,
 ) -> Result<bool, Fault> {
-    let mut session = Session::new(connection, &shared.sql, true);
+    let mut session = Session::new(connection, &shared.sql, &shared.starts, true);
     for _ in 0..10 {
         let row = session.one(session.query(LOCK).bind(key(instance))).await?;
         if row.try_get::<bool, _>(0)? {

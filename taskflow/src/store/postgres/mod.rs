@@ -39,6 +39,7 @@ mod answers;
 mod asked;
 mod claim;
 mod claim_sql;
+mod claim_starts;
 mod claimed;
 mod columns;
 mod concurrency_keys;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::error::Fault;
 use super::session::Session;
+use super::sql::shard;
 use super::value::escape_nul;
 use crate::model::TaskStatus;
 use crate::store::row_state::RowState;
@@ -27,10 +28,13 @@ struct Numbers {
     refused: i64,
 }
 
-const ADD: &str = "
+const ADD: &str = concat!(
+    "
 INSERT INTO taskflow_counts AS c
     (shard, queue, pending, running, success, failed, interrupted, cancelled, rejected, waiting_first, later, refused)
-SELECT pg_backend_pid() % 1024, g.*
+SELECT ",
+    shard!(),
+    ", g.*
 FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
             $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[]) AS g
 ON CONFLICT (shard, queue) DO UPDATE SET
@@ -43,7 +47,8 @@ ON CONFLICT (shard, queue) DO UPDATE SET
     rejected = c.rejected + excluded.rejected,
     waiting_first = c.waiting_first + excluded.waiting_first,
     later = c.later + excluded.later,
-    refused = c.refused + excluded.refused";
+    refused = c.refused + excluded.refused"
+);
 
 impl CountDeltas {
     /// A task with `attempt` attempts has entered `state`.

@@ -8,6 +8,7 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{PgConnection, Postgres};
 
+use super::claim_starts::{ClaimStarts, DueAgain, Inserting};
 use super::error::Fault;
 use super::sql::Sql;
 
@@ -50,6 +51,12 @@ pub(super) struct Session<'c> {
     in_transaction: bool,
     /// Whether something changed that another process may wait for.
     pub(super) should_notify: bool,
+    /// Where claims start to search.
+    pub(super) starts: &'c ClaimStarts,
+    /// Set while the tasks of an insert may not have been committed.
+    pub(super) inserting: Option<Inserting<'c>>,
+    /// The tasks that wait again and are due once this transaction has been committed.
+    pub(super) due_again: Vec<DueAgain>,
     /// The queues whose rows this transaction has locked.
     pub(super) locked_queues: BTreeSet<String>,
     pub(super) patience: Duration,
@@ -58,23 +65,34 @@ pub(super) struct Session<'c> {
 pub(super) type Statement = Query<'static, Postgres, PgArguments>;
 
 impl<'c> Session<'c> {
-    pub(super) fn new(connection: &'c mut PgConnection, sql: &'c Sql, persistent: bool) -> Self {
-        let patience = PATIENCE;
-        let locked_queues = BTreeSet::new();
+    pub(super) fn new(
+        connection: &'c mut PgConnection,
+        sql: &'c Sql,
+        starts: &'c ClaimStarts,
+        persistent: bool,
+    ) -> Self {
         Self {
             connection,
             sql,
             persistent,
             in_transaction: false,
             should_notify: false,
-            locked_queues,
-            patience,
+            starts,
+            inserting: None,
+            due_again: Vec::new(),
+            locked_queues: BTreeSet::new(),
+            patience: PATIENCE,
         }
     }
 
     /// A connection inside a transaction of the caller, which decides about the commit.
-    pub(super) fn within(connection: &'c mut PgConnection, sql: &'c Sql, persistent: bool) -> Self {
-        Self { in_transaction: true, ..Self::new(connection, sql, persistent) }
+    pub(super) fn within(
+        connection: &'c mut PgConnection,
+        sql: &'c Sql,
+        starts: &'c ClaimStarts,
+        persistent: bool,
+    ) -> Self {
+        Self { in_transaction: true, ..Self::new(connection, sql, starts, persistent) }
     }
 
     pub(super) fn is_in_transaction(&self) -> bool {

@@ -5,6 +5,7 @@
 
 use std::sync::LazyLock;
 
+use super::sql::shard;
 use crate::model::{limits, time};
 
 /// Creates the function, one for each type that a payload may have. A literal without a type counts as text, and only
@@ -147,7 +148,7 @@ BEGIN
         CASE WHEN attempts > 1 THEN '{"retries":' || (attempts - 1) || '}' END, task_expires_at, kept_key
     );
     INSERT INTO taskflow_counts AS c (shard, queue, pending, waiting_first, later)
-    VALUES (pg_backend_pid() % 1024, kept_queue, 1, 1, CASE WHEN task_run_at > now() THEN 1 ELSE 0 END)
+    VALUES ({SHARD}, kept_queue, 1, 1, CASE WHEN task_run_at > now() THEN 1 ELSE 0 END)
     ON CONFLICT (shard, queue) DO UPDATE SET
         pending = c.pending + 1, waiting_first = c.waiting_first + 1, later = c.later + excluded.later;
     PERFORM pg_notify('taskflow_hints', '');
@@ -205,7 +206,8 @@ $do$;
 /// The statements, with the limits of every add filled in.
 pub(super) static SQL_ADD: LazyLock<String> = LazyLock::new(|| {
     let (first, last) = (*limits::INSTANTS.start(), *limits::INSTANTS.end());
-    TEXT.replace("{WORD}", &limits::WORD.to_string())
+    TEXT.replace("{SHARD}", shard!())
+        .replace("{WORD}", &limits::WORD.to_string())
         .replace("{KEYED_WORDS}", &limits::KEYED_WORDS.to_string())
         .replace("{PAYLOAD}", &limits::PAYLOAD.to_string())
         .replace("{DEPTH}", &limits::DEPTH.to_string())

@@ -15,8 +15,8 @@ use super::options::PostgresOptions;
 use super::session::{SETTINGS, Session};
 use super::sql::Sql;
 use super::{
-    claim, control, documents, finish, insert, instance, lease, lease_connection, list, listener, liveness,
-    queue, queue_stats, read, recover, schedule, schema, url, within,
+    claim, claim_starts, control, documents, finish, insert, instance, lease, lease_connection, list,
+    listener, liveness, queue, queue_stats, read, recover, schedule, schema, url, within,
 };
 use crate::model::{
     CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
@@ -157,7 +157,7 @@ impl PostgresStore {
         batch: &InsertBatch,
     ) -> Result<Vec<Result<Vec<Inserted>, Refusal>>, StoreError> {
         let shared = &self.shared;
-        let mut session = Session::within(connection, &shared.sql, shared.listens);
+        let mut session = Session::within(connection, &shared.sql, &shared.starts, shared.listens);
         let answer = within::insert(&mut session, batch).await;
         answer.map_err(|(fault, in_doubt)| fault.into_error(&shared.location, in_doubt))
     }
@@ -304,6 +304,11 @@ impl Store for PostgresStore {
                 }
                 // Their leases still end.
                 tracing::debug!(%error, "cannot see whether other processes live");
+            }
+            let look = self.call(CallKind::Read, |session| Box::pin(claim_starts::look_below(session)));
+            if let Err(error) = look.await {
+                // It is tried again the next time.
+                tracing::debug!(%error, "cannot look for due tasks that claims do not see");
             }
             self.call(CallKind::Write, |session| Box::pin(recover::recover(session))).await
         })

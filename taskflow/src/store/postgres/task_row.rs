@@ -24,7 +24,7 @@ macro_rules! locked {
         WHERE k.idempotency_key = t.idempotency_key AND k.name = t.name AND k.state <= 4 AND k.id <> t.id),
        (SELECT k.id FROM taskflow_tasks k
         WHERE k.run_key = t.run_key AND k.name = t.name AND k.state <= 2 AND k.attempt = 0 AND k.id <> t.id),
-       t.concurrency_key, t.snoozes, t.expires_at
+       t.concurrency_key, t.snoozes, t.expires_at, t.priority, t.seq
 FROM taskflow_tasks t ",
             $condition
         )
@@ -84,6 +84,8 @@ pub(super) struct TaskRow {
     pub(super) id: TaskId,
     pub(super) state: RowState,
     pub(super) queue: String,
+    pub(super) priority: i16,
+    pub(super) seq: i64,
     pub(super) name: String,
     pub(super) attempt: i64,
     pub(super) max_attempts: i64,
@@ -162,6 +164,8 @@ impl TaskRow {
             concurrency_key: text(22)?,
             snoozes: row.try_get(23)?,
             expires_at: instant(24)?,
+            priority: row.try_get(25)?,
+            seq: row.try_get(26)?,
             result: None,
             progress: None,
             reopens: false,

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use sqlx::Row;
 use uuid::Uuid;
 
+use super::claim_starts::DueAgain;
 use super::concurrency_keys::{self, Freed};
 use super::error::Fault;
 use super::queue;
@@ -287,6 +288,8 @@ impl UnitOfWork {
     pub(super) async fn write(self, session: &mut Session<'_>) -> Result<(), Fault> {
         let changed: Vec<TaskRow> = self.rows.into_values().filter(|row| row.is_changed).collect();
         task_row::write(session, &changed).await?;
+        let due = changed.iter().filter(|row| row.state == RowState::Due);
+        session.due_again.extend(due.map(DueAgain::of));
         write_past(session, &self.past).await?;
         write_lines(session, &self.lines).await?;
         concurrency_keys::unblock_next(session, &self.freed).await?;

@@ -1,0 +1,511 @@
+//! Where claims start to search the index of due tasks.
+//!
+//! A task that is claimed leaves an entry in that index until the table is vacuumed. While any transaction of the
+//! server holds an old snapshot, a vacuum removes none of them, and a claim that searches from the beginning steps over
+//! all tasks that were claimed since. So a process remembers for each queue and priority up to where it has found
+//! nothing any more, and its claims start there.
+//!
+//! A task can appear below that start: it was added by a transaction that took long, or it waits again after a run, a
+//! hold or a delay. What this process itself has made due again, its next claims look up by id. All else is found by
+//! [`look_below`], about once a second. So a start is never more than a hint that is corrected.
+//!
+//! The idea is the batch cursor of PgQ.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
+
+use super::error::Fault;
+use super::session::{Session, Statement};
+use super::task_row::TaskRow;
+use super::value::{escape_nul, length};
+use crate::model::{NewTask, TaskId};
+
+/// How long what a claim has seen must be ago before claims start there: an insert that was under way has ended by then.
+const MARGIN: Duration = Duration::from_millis(100);
+/// The shortest time between two looks below the starts.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A look below may take this part of the time: it steps over all that claims no longer do.
+const LOOK_SHARE: u32 = 50;
+/// The most tasks to be looked up by id. If there are more, claims search from the beginning again.
+const MOST_BELOW: usize = 1_000;
+/// The most priorities of a queue whose starts are remembered.
+const PRIORITIES: usize = 4;
+/// The most queues whose starts are remembered.
+const QUEUES: usize = 1_000;
+/// The most sets of task names, one for each kind of claim, whose starts are remembered.
+const SETS: usize = 8;
+
+/// The starts of all claims of a store.
+#[derive(Debug, Default)]
+pub(super) struct ClaimStarts {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Claims that ask for other names leave other tasks in the queue.
+    sets: Vec<(Arc<[Arc<str>]>, HashMap<String, Bands>)>,
+    /// Tasks that may be due and below a start.
+    below: Vec<TaskId>,
+    /// When each insert that is under way began.
+    inserts: BTreeMap<u64, Instant>,
+    next_insert: u64,
+    look_at: Option<Instant>,
+    /// How many of `below` were noted before the look that is under way began: it finds them again if they still wait.
+    looked_for: usize,
+}
+
+/// The priorities of a queue, the highest first.
+type Bands = Vec<Band>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Band {
+    priority: i16,
+    /// Claims start here, and this is how old that knowledge is.
+    start: i64,
+    since: Instant,
+    /// The first task that a claim has found at this instant.
+    seen: (Instant, i64),
+}
+
+/// What a statement searches: ranges of priorities of queues, and tasks by their ids.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Search {
+    queues: Vec<String>,
+    low: Vec<i16>,
+    high: Vec<i16>,
+    /// Where to start in a single priority; none for a range that is searched from its beginning.
+    starts: Vec<Option<i64>>,
+    below: Vec<Uuid>,
+}
+
+impl Search {
+    fn range(&mut self, queue: &str, low: i16, high: i16, start: Option<i64>) {
+        self.queues.push(queue.to_owned());
+        self.low.push(low);
+        self.high.push(high);
+        self.starts.push(start);
+    }
+
+    /// Adds the ranges of a queue.
+    fn add(&mut self, queue: &str, bands: &[Band]) {
+        let mut high = Some(i16::MAX);
+        for band in bands {
+            match (band.priority.checked_add(1), high) {
+                (Some(above), Some(high)) if above <= high => self.range(queue, above, high, None),
+                _ => {}
+            }
+            self.range(queue, band.priority, band.priority, Some(band.start));
+            high = band.priority.checked_sub(1);
+        }
+        if let Some(high) = high {
+            self.range(queue, i16::MIN, high, None);
+        }
+    }
+
+    /// Binds the ranges, as [`any_due!`] takes them.
+    pub(super) fn bind(&self, statement: Statement) -> Statement {
+        statement
+            .bind(self.queues.clone())
+            .bind(self.low.clone())
+            .bind(self.high.clone())
+            .bind(self.starts.clone())
+    }
+
+    /// Binds the ranges and the ids.
+    pub(super) fn bind_all(&self, statement: Statement) -> Statement {
+        self.bind(statement).bind(self.below.clone())
+    }
+}
+
+/// A task that waits again and is due.
+#[derive(Clone, Debug)]
+pub(super) struct DueAgain {
+    id: TaskId,
+    /// In its stored form.
+    queue: String,
+    priority: i16,
+    seq: i64,
+}
+
+impl DueAgain {
+    pub(super) fn of(row: &TaskRow) -> Self {
+        Self { id: row.id, queue: escape_nul(&row.queue).into_owned(), priority: row.priority, seq: row.seq }
+    }
+
+    /// A task whose age is not known.
+    pub(super) fn of_any_age(id: TaskId, new: &NewTask) -> Self {
+        Self { id, queue: escape_nul(&new.queue).into_owned(), priority: new.priority, seq: i64::MIN }
+    }
+
+    fn is_below(&self, queues: &HashMap<String, Bands>) -> bool {
+        let mut bands = queues.get(&self.queue).into_iter().flatten();
+        bands.any(|band| band.priority == self.priority && self.seq < band.start)
+    }
+
+    /// Reads it from the columns id, queue, priority and seq of a row.
+    pub(super) fn read(row: &PgRow) -> Result<Self, Fault> {
+        let id = TaskId::from(row.try_get::<Uuid, _>(0)?);
+        Ok(Self { id, queue: row.try_get(1)?, priority: row.try_get(2)?, seq: row.try_get(3)? })
+    }
+}
+
+/// An insert that is under way, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Inserting<'a> {
+    starts: &'a ClaimStarts,
+    number: u64,
+}
+
+impl Drop for Inserting<'_> {
+    fn drop(&mut self) {
+        self.starts.state.lock().inserts.remove(&self.number);
+    }
+}
+
+impl ClaimStarts {
+    /// What a claim for these names searches in these queues. `due_again` are due once its transaction is committed.
+    pub(super) fn search<'q>(
+        &self,
+        names: &Arc<[Arc<str>]>,
+        queues: impl Iterator<Item = &'q str> + Clone,
+        due_again: &[DueAgain],
+    ) -> Search {
+        let state = self.state.lock();
+        let mut search = Search::default();
+        let set = state.sets.iter().find(|(known, _)| Arc::ptr_eq(known, names)).map(|(_, queues)| queues);
+        if let Some(set) = set {
+            let also = due_again.iter().filter(|task| task.is_below(set)).map(|task| task.id);
+            search.below = state.below.iter().copied().chain(also).map(Uuid::from).collect();
+        }
+        // Beside so many a start gains nothing.
+        let set = set.filter(|_| search.below.len() <= MOST_BELOW);
+        for queue in queues {
+            search.add(queue, set.and_then(|set| set.get(queue)).map_or(&[], |bands| &**bands));
+        }
+        search
+    }
+
+    /// Where to search these queues for any due task, whatever its name.
+    pub(super) fn search_any<'q>(&self, queues: impl Iterator<Item = &'q str>) -> Search {
+        let state = self.state.lock();
+        let mut search = Search::default();
+        for queue in queues {
+            let bands = state.sets.iter().rev().find_map(|(_, set)| set.get(queue));
+            search.add(queue, bands.map_or(&[], |bands| &**bands));
+        }
+        search
+    }
+
+    /// A claim for these names that began then has taken these tasks: the queue, the priority and the age of each.
+    pub(super) fn took<'q>(&self, names: &Arc<[Arc<str>]>, taken: Vec<(&'q str, i16, i64)>, began: Instant) {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let oldest_insert = state.inserts.values().next().copied();
+        let set = match state.sets.iter().position(|(known, _)| Arc::ptr_eq(known, names)) {
+            Some(set) => set,
+            None => {
+                if state.sets.len() == SETS {
+                    state.sets.remove(0);
+                }
+                state.sets.push((names.clone(), HashMap::new()));
+                state.sets.len() - 1
+            }
+        };
+        let queues = &mut state.sets[set].1;
+        let mut first: HashMap<(&str, i16), i64> = HashMap::new();
+        for (queue, priority, seq) in taken {
+            let bands = queues.get(queue);
+            let band = bands.and_then(|bands| bands.iter().find(|band| band.priority == priority));
+            // What was looked up by its id says nothing about the others.
+            if band.is_none_or(|band| seq >= band.start) {
+                first.entry((queue, priority)).and_modify(|first| *first = seq.min(*first)).or_insert(seq);
+            }
+        }
+        for ((queue, priority), seq) in first {
+            if !queues.contains_key(queue) {
+                if queues.len() >= QUEUES {
+                    continue;
+                }
+                queues.insert(queue.to_owned(), Bands::new());
+            }
+            let Some(bands) = queues.get_mut(queue) else { continue };
+            match bands
+                .binary_search_by_key(&std::cmp::Reverse(priority), |band| std::cmp::Reverse(band.priority))
+            {
+                Ok(at) => bands[at].found(seq, began, oldest_insert),
+                Err(at) if bands.len() < PRIORITIES => {
+                    bands.insert(at, Band { priority, start: i64::MIN, since: began, seen: (began, seq) });
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Notes that an insert begins.
+    pub(super) fn inserting(&self) -> Inserting<'_> {
+        let mut state = self.state.lock();
+        let number = state.next_insert;
+        state.next_insert += 1;
+        state.inserts.insert(number, Instant::now());
+        Inserting { starts: self, number }
+    }
+
+    /// Notes tasks that are due again: claims look up by id those that are below a start.
+    pub(super) fn are_due_again(&self, tasks: Vec<DueAgain>) {
+        if tasks.is_empty() {
+            return;
+        }
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let is_below = |task: &DueAgain| state.sets.iter().any(|(_, queues)| task.is_below(queues));
+        state.below.extend(tasks.into_iter().filter(is_below).map(|task| task.id));
+        if state.below.len() > MOST_BELOW {
+            state.from_the_beginning();
+        }
+    }
+}
+
+impl State {
+    /// Forgets all starts: claims search from the beginning.
+    fn from_the_beginning(&mut self) {
+        self.sets.clear();
+        self.below.clear();
+        self.looked_for = 0;
+    }
+}
+
+impl Band {
+    /// A claim that began at `now` has found `first` first.
+    fn found(&mut self, first: i64, now: Instant, oldest_insert: Option<Instant>) {
+        let (seen_at, seen) = self.seen;
+        let may_have_missed = oldest_insert.is_some_and(|began| began <= seen_at);
+        if may_have_missed || now.saturating_duration_since(seen_at) < MARGIN {
+            return;
+        }
+        if seen > self.start {
+            (self.start, self.since) = (seen, seen_at);
+        }
+        self.seen = (now, first);
+    }
+}
+
+/// Whether any due task waits in a queue. What is searched is bound to the given four parameters.
+macro_rules! any_due {
+    ($queue:literal, $queues:literal, $low:literal, $high:literal, $starts:literal) => {
+        concat!(
+            "EXISTS (
+               SELECT 1 FROM unnest(",
+            $queues,
+            "::text[], ",
+            $low,
+            "::smallint[], ",
+            $high,
+            "::smallint[], ",
+            $starts,
+            "::bigint[]) AS s (queue, low, high, start) CROSS JOIN LATERAL (
+                   (SELECT 1 FROM taskflow_tasks t
+                    WHERE s.start IS NULL AND t.state = 0 AND t.queue = s.queue AND t.priority BETWEEN s.low AND s.high
+                      AND (t.expires_at IS NULL OR t.expires_at > now()) LIMIT 1)
+                   UNION ALL
+                   (SELECT 1 FROM taskflow_tasks t
+                    WHERE s.start IS NOT NULL AND t.state = 0 AND t.queue = s.queue AND t.priority = s.low
+                      AND t.seq >= s.start AND (t.expires_at IS NULL OR t.expires_at > now()) LIMIT 1)
+               ) t
+               WHERE s.queue = ",
+            $queue,
+            "
+           )"
+        )
+    };
+}
+pub(super) use any_due;
+
+/// Due tasks below the starts, and whether each was added since its start is known.
+const BELOW: &str = "
+SELECT t.id, t.attempt = 0 AND t.created_at > now() - b.age * interval '1 microsecond'
+FROM unnest($1::text[], $2::smallint[], $3::bigint[], $4::bigint[]) AS b (queue, priority, start, age)
+CROSS JOIN LATERAL (
+    SELECT t.id, t.attempt, t.created_at FROM taskflow_tasks t
+    WHERE t.state = 0 AND t.queue = b.queue AND t.priority = b.priority AND t.seq < b.start
+      AND (t.expires_at IS NULL OR t.expires_at > now())
+    ORDER BY t.priority DESC, t.seq LIMIT $5
+) t
+LIMIT $5";
+
+/// What to look for: queues and priorities, the start of each, and how long it has been known.
+type Looks = (Vec<String>, Vec<i16>, Vec<i64>, Vec<i64>);
+
+/// Looks for due tasks below the starts, if it is time to. Claims then look them up by id. If there are many, or one that
+/// was added since the start is known, a start was wrong: claims search from the beginning.
+pub(super) async fn look_below(session: &mut Session<'_>) -> Result<(), Fault> {
+    let (starts, began) = (session.starts, Instant::now());
+    let Some((queues, priorities, from, ages)) = starts.to_look_below(began) else { return Ok(()) };
+    let most = i64::try_from(MOST_BELOW).unwrap_or(i64::MAX);
+    let query = session.query(BELOW).bind(queues).bind(priorities).bind(from).bind(ages).bind(most);
+    let rows = session.all(query).await?;
+    let mut is_wrong = rows.len() >= MOST_BELOW;
+    let mut below = Vec::with_capacity(rows.len());
+    for row in &rows {
+        below.push(TaskId::from(row.try_get::<Uuid, _>(0)?));
+        is_wrong |= row.try_get::<bool, _>(1)?;
+    }
+    starts.looked_below(below, is_wrong, began.elapsed());
+    Ok(())
+}
+
+impl ClaimStarts {
+    fn to_look_below(&self, now: Instant) -> Option<Looks> {
+        let mut state = self.state.lock();
+        if state.look_at.is_some_and(|at| at > now) {
+            return None;
+        }
+        let mut highest: BTreeMap<(&str, i16), &Band> = BTreeMap::new();
+        for (queue, bands) in state.sets.iter().flat_map(|(_, queues)| queues) {
+            for band in bands.iter().filter(|band| band.start > i64::MIN) {
+                let known = highest.entry((queue, band.priority)).or_insert(band);
+                if band.start > known.start {
+                    *known = band;
+                }
+            }
+        }
+        if highest.is_empty() {
+            return None;
+        }
+        let mut looks = Looks::default();
+        for ((queue, priority), band) in highest {
+            looks.0.push(queue.to_owned());
+            looks.1.push(priority);
+            looks.2.push(band.start);
+            looks.3.push(length(now.saturating_duration_since(band.since)));
+        }
+        state.look_at = Some(now + LOOK_EVERY);
+        state.looked_for = state.below.len();
+        Some(looks)
+    }
+
+    fn looked_below(&self, found: Vec<TaskId>, is_wrong: bool, took: Duration) {
+        let mut state = self.state.lock();
+        state.look_at = Some(Instant::now() + LOOK_EVERY.max(took * LOOK_SHARE));
+        if is_wrong {
+            state.from_the_beginning();
+        } else {
+            let looked_for = std::mem::take(&mut state.looked_for);
+            state.below.splice(..looked_for, found);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Arc<[Arc<str>]> {
+        names.iter().map(|name| Arc::from(*name)).collect()
+    }
+
+    /// The starts after two claims for these names, of which the first found a task at 10 and the second one at 20.
+    fn after_two_claims(names: &Arc<[Arc<str>]>) -> ClaimStarts {
+        let (starts, now) = (ClaimStarts::default(), Instant::now());
+        starts.took(names, vec![("mail", 0, 11), ("mail", 0, 10)], now);
+        starts.took(names, vec![("mail", 0, 20)], now + MARGIN);
+        starts
+    }
+
+    fn ranges(search: &Search) -> Vec<(i16, i16, Option<i64>)> {
+        let bounds = search.low.iter().zip(&search.high);
+        bounds.zip(&search.starts).map(|((low, high), start)| (*low, *high, *start)).collect()
+    }
+
+    fn task(seq: i64) -> DueAgain {
+        DueAgain { id: TaskId::new(), queue: "mail".to_owned(), priority: 0, seq }
+    }
+
+    #[test]
+    fn a_claim_starts_where_an_earlier_one_found_its_first_task() {
+        let names = names(&["send"]);
+        let starts = after_two_claims(&names);
+        let search = starts.search(&names, ["mail", "other"].into_iter(), &[]);
+        assert_eq!(search.queues, ["mail", "mail", "mail", "other"]);
+        let all = (i16::MIN, i16::MAX, None);
+        assert_eq!(ranges(&search), [(1, i16::MAX, None), (0, 0, Some(10)), (i16::MIN, -1, None), all]);
+    }
+
+    #[test]
+    fn what_a_claim_saw_a_moment_ago_or_beside_an_insert_is_no_start() {
+        let (names, now) = (names(&["send"]), Instant::now());
+        let start = |starts: &ClaimStarts| starts.search(&names, ["mail"].into_iter(), &[]).starts[1];
+        let starts = ClaimStarts::default();
+        starts.took(&names, vec![("mail", 0, 10)], now);
+        starts.took(&names, vec![("mail", 0, 20)], now + MARGIN / 2);
+        assert_eq!(start(&starts), Some(i64::MIN));
+        let starts = ClaimStarts::default();
+        let inserting = starts.inserting();
+        starts.took(&names, vec![("mail", 0, 10)], Instant::now());
+        starts.took(&names, vec![("mail", 0, 20)], Instant::now() + MARGIN);
+        assert_eq!(start(&starts), Some(i64::MIN));
+        drop(inserting);
+        starts.took(&names, vec![("mail", 0, 20)], Instant::now() + MARGIN);
+        assert_eq!(start(&starts), Some(10));
+    }
+
+    #[test]
+    fn claims_for_other_names_have_other_starts() {
+        let (all, some) = (names(&["send", "resize"]), names(&["send"]));
+        let starts = after_two_claims(&some);
+        assert_eq!(ranges(&starts.search(&all, ["mail"].into_iter(), &[])), [(i16::MIN, i16::MAX, None)]);
+    }
+
+    #[test]
+    fn each_priority_has_its_start_and_the_ranges_cover_all_others() {
+        let (names, starts, now) = (names(&["send"]), ClaimStarts::default(), Instant::now());
+        for (at, seq) in [(now, 1), (now + MARGIN, 2)] {
+            let priorities = [i16::MAX, 5, 4, i16::MIN, 7];
+            starts.took(&names, priorities.map(|priority| ("mail", priority, seq)).into(), at);
+        }
+        let ranges = ranges(&starts.search(&names, ["mail"].into_iter(), &[]));
+        let covered: i64 = ranges.iter().map(|(low, high, _)| i64::from(*high) - i64::from(*low) + 1).sum();
+        assert_eq!(covered, 65_536, "{ranges:?}");
+        assert!(ranges.is_sorted_by(|a, b| a.0 > b.1), "{ranges:?}");
+        assert_eq!(
+            ranges.iter().filter(|(low, high, start)| start.is_some() && low == high).count(),
+            PRIORITIES
+        );
+    }
+
+    #[test]
+    fn what_is_due_again_below_a_start_is_looked_up_by_id_until_a_look_has_come_by() {
+        let names = names(&["send"]);
+        let starts = after_two_claims(&names);
+        let below = |starts: &ClaimStarts| starts.search(&names, ["mail"].into_iter(), &[]).below;
+        let (low, high, later) = (task(9), task(10), task(3));
+        starts.are_due_again(vec![low.clone(), high]);
+        assert_eq!(below(&starts), [Uuid::from(low.id)]);
+        assert!(starts.to_look_below(Instant::now()).is_some());
+        starts.are_due_again(vec![later.clone()]);
+        let found = TaskId::new();
+        starts.looked_below(vec![found], false, Duration::ZERO);
+        assert_eq!(below(&starts), [found, later.id].map(Uuid::from));
+        assert!(starts.to_look_below(Instant::now()).is_none(), "it has just looked");
+    }
+
+    #[test]
+    fn many_tasks_below_or_a_new_one_make_claims_search_from_the_beginning() {
+        let names = names(&["send"]);
+        let all = [(i16::MIN, i16::MAX, None)];
+        let searched = |starts: &ClaimStarts| ranges(&starts.search(&names, ["mail"].into_iter(), &[]));
+        let starts = after_two_claims(&names);
+        starts.are_due_again((0..=MOST_BELOW).map(|_| task(1)).collect());
+        assert_eq!(searched(&starts), all);
+        let starts = after_two_claims(&names);
+        assert!(starts.to_look_below(Instant::now()).is_some());
+        starts.looked_below(vec![TaskId::new()], true, Duration::ZERO);
+        assert_eq!(searched(&starts), all);
+    }
+}

@@ -1,0 +1,268 @@
+//! PostgreSQL beside a transaction that keeps an old snapshot: nothing is vacuumed while it is open, and claims do not slow
+//! down. For that, claims start to search where earlier ones found nothing any more. No task is missed because of it.
+
+#![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
+#[path = "support/postgres_rows.rs"]
+mod postgres_rows;
+#[path = "support/servers/mod.rs"]
+mod servers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use postgres_rows::{DEADLINE, connect, process, soon, split};
+use servers::postgres::shared_url;
+use taskflow::model::When;
+use taskflow::sqlx::{self, AssertSqlSafe, Connection, PgConnection, Row};
+use taskflow::store::{
+    Claim, Finish, FinishKind, HoldOutcome, InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs,
+    Release, Reopen, Retention, RunRef, Start, Store,
+};
+use taskflow::{AttemptOutcome, InstanceInfo, NewTask, PostgresStore, TaskId, TaskStatus};
+
+/// Longer than what a claim has seen must be ago before claims start there.
+const MARGIN: Duration = Duration::from_millis(150);
+
+/// A process and its claims.
+struct Shop {
+    url: String,
+    store: PostgresStore,
+    me: InstanceInfo,
+    names: Arc<[Arc<str>]>,
+}
+
+impl Shop {
+    async fn open() -> Option<Self> {
+        let url = shared_url()?;
+        let (store, me) = (PostgresStore::open(&url).unwrap(), process());
+        store.join(&me).await.unwrap();
+        Some(Self { url, store, me, names: Arc::from(["double".into()]) })
+    }
+
+    async fn add(&self, new: NewTask, start: Start) -> (TaskId, Inserted) {
+        let id = new.id;
+        let group = InsertGroup::new(vec![InsertTask::new(new, start)]);
+        let batch = InsertBatch::new(self.me.id, DEADLINE, vec![group]);
+        let answer = self.store.insert(Arc::new(batch)).await.unwrap().remove(0).unwrap().remove(0);
+        (id, answer)
+    }
+
+    async fn add_waiting(&self) -> TaskId {
+        self.add(new_task(), Start::Wait).await.0
+    }
+
+    async fn claim(&self, limit: usize) -> Vec<RunRef> {
+        let queues = vec![("default".into(), limit)];
+        let claim = Claim::new(self.me.id, DEADLINE, self.names.clone(), queues, limit);
+        self.store.claim(claim).await.unwrap().tasks.iter().map(|task| task.run).collect()
+    }
+
+    async fn claim_one(&self) -> Option<TaskId> {
+        self.claim(1).await.first().map(|run| run.id)
+    }
+
+    async fn finish(&self, run: RunRef, kind: FinishKind) {
+        self.store.finish(Arc::new(vec![Finish::new(run, kind)])).await.unwrap();
+    }
+
+    /// Lets claims start after all tasks that have been added until now.
+    async fn move_on(&self) {
+        for _ in 0..3 {
+            let id = self.add_waiting().await;
+            assert_eq!(self.claim_one().await, Some(id));
+            tokio::time::sleep(MARGIN).await;
+        }
+    }
+
+    fn table(&self, name: &str) -> String {
+        format!("taskflow_{}_{name}", split(&self.url).1)
+    }
+
+    /// How often the index of due tasks was searched, and how many of its entries were read.
+    async fn reads(&self, reader: &mut PgConnection) -> (i64, i64) {
+        let query = "SELECT coalesce(idx_scan, 0), coalesce(idx_tup_read, 0) FROM pg_stat_user_indexes
+            WHERE indexrelname = $1";
+        let row = sqlx::query(query).bind(self.table("tasks_ready")).fetch_one(reader).await.unwrap();
+        (row.get(0), row.get(1))
+    }
+}
+
+fn new_task() -> NewTask {
+    let mut new = NewTask::new("double", Ok(Arc::from(r#"{"number":21}"#)));
+    (new.policy.to_mut().retries, new.policy.to_mut().requeue_on_interrupt) = (3, true);
+    new
+}
+
+async fn run(connection: &mut PgConnection, sql: String) {
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.unwrap();
+}
+
+/// Without the starts each of the later claims reads the entries of all tasks before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_beside_an_old_snapshot_do_not_read_what_was_claimed_before() {
+    const BEFORE: usize = 3_000;
+    const CLAIMS: usize = 40;
+    let Some(shop) = Shop::open().await else { return };
+    let mut somebody = connect(&shop.url).await;
+    run(&mut somebody, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1".to_owned()).await;
+
+    let tasks = (0..BEFORE).map(|_| InsertTask::new(new_task(), Start::Wait)).collect();
+    let batch = InsertBatch::new(shop.me.id, DEADLINE, vec![InsertGroup::new(tasks)]);
+    shop.store.insert(Arc::new(batch)).await.unwrap()[0].as_ref().unwrap();
+    assert_eq!(shop.claim(BEFORE).await.len(), BEFORE);
+    shop.move_on().await;
+    for _ in 0..CLAIMS {
+        let id = shop.add_waiting().await;
+        assert_eq!(shop.claim_one().await, Some(id));
+        // An add looks whether the queue is idle.
+        let (_, answer) = shop.add(new_task(), Start::LeaseIfIdle).await;
+        assert!(matches!(answer.kind, InsertedAs::Leased { .. }), "{answer:?}");
+    }
+    let mut reader = connect(&shop.url).await;
+    let searches = i64::try_from(2 * CLAIMS).unwrap();
+    let read = soon(async {
+        loop {
+            // The server counts when a connection has nothing to do.
+            match shop.reads(&mut reader).await {
+                (scans, read) if scans >= searches => break usize::try_from(read).unwrap(),
+                _ => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    });
+    // The bulk, and what came before the starts were known; without starts it is about 80 times the bulk.
+    let read = read.await;
+    assert!(read < 10 * BEFORE, "{read} entries were read for {CLAIMS} claims and as many adds");
+    run(&mut somebody, "COMMIT".to_owned()).await;
+}
+
+/// Whatever makes a task wait again in this process: its next claim finds the task, although it is below the start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_waits_again_is_claimed_at_once() {
+    let Some(shop) = Shop::open().await else { return };
+    let leased = async || {
+        let (id, answer) = shop.add(new_task(), Start::Lease).await;
+        let InsertedAs::Leased { fence } = answer.kind else { panic!("{answer:?}") };
+        RunRef::new(id, fence)
+    };
+    let back = FinishKind::GiveBack { delay: Duration::ZERO, outcome: None };
+    let failed = |delay| FinishKind::Retry { delay, outcome: AttemptOutcome::Failed, error: "no".to_owned() };
+    let (given_back, retried, ended, lost) = (leased().await, leased().await, leased().await, leased().await);
+    let delayed = leased().await;
+    let (held, answer) = shop.add(new_task(), Start::Hold).await;
+    let InsertedAs::Held { fence } = answer.kind else { panic!("{answer:?}") };
+    let mut later = new_task();
+    later.when = When::In(Duration::from_millis(1));
+    let (later, _) = shop.add(later, Start::Wait).await;
+    let mut keyed = new_task();
+    keyed.run_key = Some("nightly".to_owned());
+    keyed.when = When::In(DEADLINE);
+    let (replaced, _) = shop.add(keyed.clone(), Start::Wait).await;
+    let later_run = shop.claim(1).await[0];
+    assert_eq!(later_run.id, later, "it has come due");
+    shop.move_on().await;
+
+    shop.finish(given_back, back.clone()).await;
+    assert_eq!(shop.claim_one().await, Some(given_back.id), "given back");
+    shop.finish(retried, failed(Duration::ZERO)).await;
+    assert_eq!(shop.claim_one().await, Some(retried.id), "retried");
+    shop.finish(delayed, failed(Duration::from_millis(1))).await;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    assert_eq!(shop.claim_one().await, Some(delayed.id), "retried after a delay");
+    let outcome = AttemptOutcome::Failed;
+    shop.finish(ended, FinishKind::End { status: TaskStatus::Failed, outcome, error: "no".to_owned() }).await;
+    shop.store.retry(Reopen::at_once([ended.id])).await.unwrap().remove(0).unwrap();
+    assert_eq!(shop.claim_one().await, Some(ended.id), "retried by hand");
+    let release = Release::new(RunRef::new(held, fence), HoldOutcome::Run);
+    shop.store.release(Arc::new(vec![release])).await.unwrap();
+    assert_eq!(shop.claim_one().await, Some(held), "released");
+    keyed.id = TaskId::new();
+    keyed.when = When::Now;
+    let (_, answer) = shop.add(keyed, Start::Wait).await;
+    assert!(matches!(answer.kind, InsertedAs::Replaced), "{answer:?}");
+    assert_eq!(shop.claim_one().await, Some(replaced), "replaced by a younger add");
+    shop.finish(later_run, back).await;
+    assert_eq!(shop.claim_one().await, Some(later), "came due, and was given back");
+    let mut somebody = connect(&shop.url).await;
+    let table = shop.table("tasks");
+    run(&mut somebody, format!("UPDATE {table} SET lease_until = now() WHERE id = '{}'", lost.id)).await;
+    assert_eq!(shop.store.recover(shop.me.id).await.unwrap().len(), 1);
+    assert_eq!(shop.claim_one().await, Some(lost.id), "recovered");
+    assert_eq!(shop.claim_one().await, None);
+}
+
+/// What others make due below the start is found by the regular look. A claim before it shows that there is a start.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_make_due_below_the_start_is_found_by_the_next_look() {
+    let Some(shop) = Shop::open().await else { return };
+    let add = format!("SELECT {}('double', '{{\"number\":21}}', task_max_attempts => 2)", shop.table("add"));
+
+    // An add whose transaction takes long.
+    let mut somebody = connect(&shop.url).await;
+    let mut slow = somebody.begin().await.unwrap();
+    let late = sqlx::query(AssertSqlSafe(add)).fetch_one(&mut *slow).await.unwrap();
+    let late = TaskId::from(late.get::<sqlx::types::Uuid, _>(0));
+    shop.move_on().await;
+    slow.commit().await.unwrap();
+    assert_eq!(shop.claim_one().await, None);
+    shop.store.recover(shop.me.id).await.unwrap();
+    assert_eq!(shop.claim_one().await, Some(late));
+
+    // A run that another process gives back.
+    shop.add_waiting().await;
+    let given_back = shop.claim(1).await[0];
+    shop.move_on().await;
+    let other = PostgresStore::open(&shop.url).unwrap();
+    let back = FinishKind::GiveBack { delay: Duration::ZERO, outcome: None };
+    other.finish(Arc::new(vec![Finish::new(given_back, back)])).await.unwrap();
+    assert_eq!(shop.claim_one().await, None);
+    let found = async {
+        loop {
+            shop.store.recover(shop.me.id).await.unwrap();
+            if let Some(id) = shop.claim_one().await {
+                break id;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert_eq!(soon(found).await, given_back.id);
+}
+
+/// A row that somebody wrote with the last number of all is no reason to start there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_a_damaged_row_gave_is_given_up() {
+    let Some(shop) = Shop::open().await else { return };
+    let mut somebody = connect(&shop.url).await;
+    for _ in 0..2 {
+        let id = shop.add_waiting().await;
+        let table = shop.table("tasks");
+        run(&mut somebody, format!("UPDATE {table} SET seq = {} WHERE id = '{id}'", i64::MAX)).await;
+        assert_eq!(shop.claim_one().await, Some(id));
+        tokio::time::sleep(MARGIN).await;
+    }
+    let first = shop.add_waiting().await;
+    assert_eq!(shop.claim_one().await, None, "claims start at the last number");
+    shop.store.recover(shop.me.id).await.unwrap();
+    assert_eq!(shop.claim_one().await, Some(first));
+    let second = shop.add_waiting().await;
+    assert_eq!(shop.claim_one().await, Some(second), "and no longer");
+}
+
+/// A row of the counts that were updated by each transaction would have as many versions to walk through.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_counts_use_another_row_after_some_hundred_transactions_and_stay_right() {
+    let Some(shop) = Shop::open().await else { return };
+    let mut reader = connect(&shop.url).await;
+    for _ in 0..1_200 {
+        shop.add_waiting().await;
+    }
+    let rows = format!("SELECT count(*) FROM {}", shop.table("counts"));
+    let rows = async |reader: &mut PgConnection| {
+        sqlx::query(AssertSqlSafe(rows.clone())).fetch_one(reader).await.unwrap().get::<i64, _>(0)
+    };
+    assert!(rows(&mut reader).await >= 3);
+    assert_eq!(shop.store.counts().await.unwrap().pending, 1_200);
+    shop.store.prune(Retention::new(DEADLINE), 500).await.unwrap();
+    assert_eq!(rows(&mut reader).await, 1);
+    assert_eq!(shop.store.counts().await.unwrap().pending, 1_200);
+}
