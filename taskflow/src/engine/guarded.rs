@@ -13,9 +13,9 @@ use crate::model::{
 };
 use crate::store::{
     Capabilities, Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired,
-    HintStream, InsertBatch, Inserted, LivenessStream, QueueState, Recovered, Refusal, Release, Renewal,
-    Renewed, Reopen, ReplaceArgs, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState,
-    Store, StoreFuture, TaskEnd,
+    HintStream, Immediate, InsertBatch, Inserted, LivenessStream, QueueState, Recovered, Refusal, Release,
+    Renewal, Renewed, Reopen, ReplaceArgs, Report, Retention, RunRef, ScheduleChange, ScheduleChanges,
+    ScheduleState, Store, StoreFuture, TaskEnd,
 };
 
 /// Wraps a custom store for the engine. The built-in stores are not wrapped: all their work is done in their futures,
@@ -30,7 +30,7 @@ pub(super) async fn answered<T>(call: StoreFuture<'_, T>) -> Result<T, StoreErro
 }
 
 /// The error of a store call that panicked.
-fn panicked(panic: &str) -> StoreError {
+pub(super) fn panicked(panic: &str) -> StoreError {
     StoreError::new(StoreErrorKind::Unknown, format!("the store {panic}"))
 }
 
@@ -80,6 +80,11 @@ impl Store for Guarded {
 
     fn look_again_in(&self) -> Option<std::time::Duration> {
         panics::catch(|| self.0.look_again_in()).unwrap_or_default()
+    }
+
+    /// The engine itself catches its panics.
+    fn immediate(&self) -> Option<&dyn Immediate> {
+        panics::catch(|| self.0.immediate()).unwrap_or_default()
     }
 
     fn join<'a>(&'a self, instance: &'a InstanceInfo) -> StoreFuture<'a, ()> {

@@ -128,6 +128,13 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// run key.
     fn insert(&self, batch: Arc<InsertBatch>) -> StoreFuture<'_, Vec<Result<Vec<Inserted>, Refusal>>>;
 
+    /// The part of this store that answers without waiting; the default is `None`. The engine then inserts in the task of
+    /// each caller. Right for a store in the process's own memory; a store that waits for a disk or a server shares one
+    /// [`insert`](Self::insert) among the adds that arrive meanwhile.
+    fn immediate(&self) -> Option<&dyn Immediate> {
+        None
+    }
+
     /// Leases due tasks to an instance: highest priority first, then in the order in which they were first inserted,
     /// over all requested queues together. It leases at most the requested number from each queue and in all, only
     /// tasks with names that the instance knows, none from paused queues, and none beyond the shared limits. Beyond the
@@ -452,6 +459,12 @@ impl Default for Capabilities {
             waits_together: false,
         }
     }
+}
+
+/// What a store does without waiting, see [`Store::immediate`].
+pub trait Immediate {
+    /// Does what [`Store::insert`] does, and returns its answer.
+    fn insert(&self, batch: &InsertBatch) -> Vec<Result<Vec<Inserted>, Refusal>>;
 }
 
 /// A hint from a store, see [`Store::listen`].

@@ -1,9 +1,11 @@
 //! The path of an add to the store. Adds that come while writes are in flight collect and go together in the next write.
 //! A caller is answered when *its* row is committed. No timer collects adds, so an idle system adds no latency.
 
+mod at_once;
 mod group;
 mod queue;
 mod sent;
+mod stored;
 mod write;
 
 use std::cmp::Reverse;
@@ -66,14 +68,12 @@ impl Adder {
         let of_request = hold_owner.as_ref().and_then(|hold_owner| hold_owner.trace());
         let span = AddSpan::begin(core, &mut inserts, of_request);
         let permits = self.permits(&mut inserts);
-        let (reply, answer) = oneshot::channel();
         let announced = core.events.adding(inserts.iter().map(|insert| insert.task.id));
         let id = inserts.first().map_or_else(TaskId::new, |insert| insert.task.id);
         let tasks = InsertGroup::new(inserts);
         let size = Size::of(&tasks);
         let deadline = core.seam.in_time(core.settings.add_timeout);
-        let reply = Some(reply);
-        let group = Group {
+        let mut group = Group {
             tasks,
             id,
             size,
@@ -83,8 +83,13 @@ impl Adder {
             in_doubt: false,
             announced,
             hold_owner,
-            reply,
+            reply: None,
         };
+        if let Some(store) = core.store.immediate() {
+            return Ok(Sent::answered(id, at_once::insert(&self.queue, store, group), span));
+        }
+        let (reply, answer) = oneshot::channel();
+        group.reply = Some(reply);
         let mut sent = Sent::new(id, answer, span);
         match self.queue.put(group) {
             Put::Waits => {}

@@ -1,14 +1,17 @@
 //! An add on its way to the store, as its caller awaits it.
 
 use std::fmt;
+use std::future::{Ready, ready};
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::RecvError;
+use tokio::task::coop::{Coop, cooperative};
 
 use super::group::{Answer, Group};
 use super::queue::{AddQueue, Put, unavailable};
@@ -27,11 +30,35 @@ type Room = Pin<Box<dyn Future<Output = Result<(), AddError>> + Send>>;
 /// An add on its way to the store, as its caller awaits it.
 pub(crate) struct Sent {
     id: TaskId,
-    answer: oneshot::Receiver<Answer>,
+    answer: Pending,
     /// Set until the queue has room for the add.
     room: Option<Room>,
     watch: Watch,
     span: AddSpan,
+}
+
+/// The answer to an add.
+enum Pending {
+    /// It is there already. Taking it counts as work of the task that takes it, so that a loop of adds lets others run.
+    Known(Coop<Ready<Answer>>),
+    Awaited(oneshot::Receiver<Answer>),
+}
+
+impl Pending {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, RecvError>> {
+        match self {
+            Self::Known(answer) => Pin::new(answer).poll(cx).map(Ok),
+            Self::Awaited(answer) => Pin::new(answer).poll(cx),
+        }
+    }
+
+    /// The answer, if it has come.
+    fn now(&mut self) -> Option<Answer> {
+        match self {
+            Self::Known(_) => None,
+            Self::Awaited(answer) => answer.try_recv().ok(),
+        }
+    }
 }
 
 /// How a caller enforces `add_timeout` itself. The writer enforces it as long as the writer's runtime runs, so a caller
@@ -44,7 +71,13 @@ enum Watch {
 
 impl Sent {
     pub(super) fn new(id: TaskId, answer: oneshot::Receiver<Answer>, span: AddSpan) -> Self {
-        Self { id, answer, room: None, watch: Watch::Unknown, span }
+        Self { id, answer: Pending::Awaited(answer), room: None, watch: Watch::Unknown, span }
+    }
+
+    /// An add that has been answered.
+    pub(super) fn answered(id: TaskId, answer: Answer, span: AddSpan) -> Self {
+        let answer = Pending::Known(cooperative(ready(answer)));
+        Self { id, answer, room: None, watch: Watch::NotNeeded, span }
     }
 
     /// Makes the add wait for room in the queue when it is polled.
@@ -53,7 +86,7 @@ impl Sent {
     }
 
     pub(super) fn poll(&mut self, queue: &AddQueue, cx: &mut Context<'_>) -> Poll<Answer> {
-        let answer = ready!(self.poll_answer(queue, cx));
+        let answer = std::task::ready!(self.poll_answer(queue, cx));
         if let Err(refused) = &answer {
             queue.core.refusals.count(refused);
         }
@@ -63,11 +96,11 @@ impl Sent {
 
     fn poll_answer(&mut self, queue: &AddQueue, cx: &mut Context<'_>) -> Poll<Answer> {
         if let Some(room) = &mut self.room {
-            let ready = ready!(room.as_mut().poll(cx));
+            let ready = std::task::ready!(room.as_mut().poll(cx));
             self.room = None;
             ready?;
         }
-        if let Poll::Ready(answer) = Pin::new(&mut self.answer).poll(cx) {
+        if let Poll::Ready(answer) = self.answer.poll(cx) {
             return Poll::Ready(answer.unwrap_or_else(|_| Err(self.unknown("the answer was lost"))));
         }
         if let Watch::Unknown = self.watch {
@@ -82,7 +115,7 @@ impl Sent {
         }
         let Watch::Timer(timer) = &mut self.watch else { return Poll::Pending };
         loop {
-            ready!(timer.as_mut().poll(cx));
+            std::task::ready!(timer.as_mut().poll(cx));
             match queue.take_back(self.id) {
                 Ok(refused) => return Poll::Ready(Err(refused)),
                 Err(Some(busy_until)) if busy_until > queue.core.seam.instant() => {
@@ -93,7 +126,7 @@ impl Sent {
         }
         // The answer may have come at this very moment.
         let lost = self.unknown("the manager's runtime has not answered in time");
-        Poll::Ready(self.answer.try_recv().unwrap_or(Err(lost)))
+        Poll::Ready(self.answer.now().unwrap_or(Err(lost)))
     }
 
     /// The error of an add that may have been stored.

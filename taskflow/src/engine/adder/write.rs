@@ -6,16 +6,11 @@ use std::time::Duration;
 
 use super::group::{Group, Size};
 use super::queue::AddQueue;
+use super::stored::{complete, count, stored};
 use crate::engine::backoff::Backoff;
-use crate::engine::core::Core;
-use crate::engine::late::is_late;
 use crate::engine::written::Written;
-use crate::model::{AddError, NewTask, StoreError, StoreErrorKind};
-use crate::observe::{Counter, InRow, Meter};
-use crate::store::{InsertBatch, InsertGroup, Inserted, InsertedAs, Refusal, RunRef};
-
-/// What a store answers to an insert: for each group its tasks, or why it was refused.
-type Answers = Vec<Result<Vec<Inserted>, Refusal>>;
+use crate::model::{AddError, StoreError, StoreErrorKind};
+use crate::store::{InsertBatch, InsertGroup};
 
 /// The shortest time between two checks for adds that have waited too long, even with an `add_timeout` of 0.
 const MIN_CHECK_INTERVAL: Duration = Duration::from_millis(10);
@@ -162,8 +157,11 @@ impl Writer {
                     Ok(answers) => {
                         count(&core.meter, &batch, &answers);
                         let groups = mem::take(&mut self.groups);
-                        for ((group, tasks), answer) in groups.into_iter().zip(&batch.groups).zip(answers) {
-                            self.answer(group, tasks, answer);
+                        for ((mut group, tasks), answer) in groups.into_iter().zip(&batch.groups).zip(answers)
+                        {
+                            // The caller may have given up waiting; the tasks are stored anyway.
+                            let answer = stored(&self.queue, &mut group, tasks, answer);
+                            group.answer(answer);
                         }
                         Ok(())
                     }
@@ -186,53 +184,6 @@ impl Writer {
         }
     }
 
-    /// Starts the leased tasks, returns the slots of the others, and answers the caller.
-    fn answer(&self, mut group: Group, tasks: &InsertGroup, answer: Result<Vec<Inserted>, Refusal>) {
-        let queue = &self.queue;
-        let permits = mem::take(&mut group.permits);
-        let inserted = match answer {
-            Ok(inserted) => inserted,
-            Err(Refusal::QueueFull { queue: name, max_size }) => {
-                queue.forget(group.announced, tasks);
-                queue.free(permits);
-                let full = AddError::QueueFull { queue: name, max_size };
-                refused(&queue.core, tasks, &full);
-                return group.answer(Err(full));
-            }
-        };
-        let mut holds = Vec::new();
-        for ((insert, inserted), permit) in tasks.tasks.iter().zip(&inserted).zip(permits.each()) {
-            if group.announced {
-                let task = inserted.kind.is_new().then_some(&insert.task);
-                queue.core.events.added(insert.task.id, task);
-            }
-            match (inserted.kind, permit, &queue.worker) {
-                (InsertedAs::Leased { fence }, Some(permit), Some(worker)) => {
-                    let asked = group.sent_at.unwrap_or_else(|| queue.core.seam.instant());
-                    worker.start_leased(&insert.task, RunRef::new(inserted.id, fence), permit, asked);
-                }
-                (kind, permit, worker) => {
-                    queue.free_each([permit]);
-                    match (kind, worker) {
-                        (InsertedAs::Held { fence }, _) => holds.push(RunRef::new(inserted.id, fence)),
-                        (InsertedAs::Pending | InsertedAs::Replaced, Some(worker)) => worker.may_have_work(),
-                        _ => {}
-                    }
-                }
-            }
-        }
-        holds.iter().for_each(|hold| queue.core.holds.begin(*hold));
-        let age = group.sent_at.map(|sent_at| queue.core.seam.since(sent_at)).unwrap_or_default();
-        if !holds.is_empty() && is_late(age, queue.core.settings.lease) {
-            queue.core.late.soon.notify_one();
-        }
-        if let (Some(hold_owner), false) = (&group.hold_owner, holds.is_empty()) {
-            hold_owner.held(holds);
-        }
-        // The caller may have given up waiting; the tasks are stored anyway.
-        group.answer(Ok(inserted));
-    }
-
     /// Answers the groups that cannot be written: all of them after an error that no retry can fix, otherwise those whose
     /// deadline has passed.
     fn give_up_late(&mut self, error: &StoreError) {
@@ -244,41 +195,6 @@ impl Writer {
             group.answer(Err(answer));
         }
     }
-}
-
-/// Sends the event of a group that a full queue refused: of its first task in that queue.
-fn refused(core: &Core, tasks: &InsertGroup, full: &AddError) {
-    let AddError::QueueFull { queue, .. } = full else { return };
-    let in_queue = tasks.tasks.iter().find(|insert| insert.task.queue == **queue);
-    if let Some(insert) = in_queue {
-        core.rejected(&insert.task, full);
-    }
-}
-
-/// Counts the tasks that are new, and those that a full queue refused.
-fn count(meter: &Meter, batch: &InsertBatch, answers: &Answers) {
-    let mut tasks = InRow::new(meter);
-    for (group, answer) in batch.groups.iter().zip(answers) {
-        for (at, NewTask { name, queue, .. }) in group.tasks.iter().map(|insert| &insert.task).enumerate() {
-            match answer {
-                Ok(inserted) if inserted[at].kind.is_new() => tasks.count(name, queue, Counter::Added),
-                Ok(_) => {}
-                Err(Refusal::QueueFull { .. }) => tasks.count(name, queue, Counter::Rejected),
-            }
-        }
-    }
-}
-
-/// Checks that the answer of a store names every task. An answer that does not counts as lost: the insert is repeated, and
-/// the callers hear that their tasks may be stored.
-fn complete(batch: &InsertBatch, answers: Answers) -> Result<Answers, StoreError> {
-    let names_all = |(group, answer): (&InsertGroup, &Result<Vec<Inserted>, Refusal>)| {
-        answer.as_ref().map_or(true, |inserted| inserted.len() == group.tasks.len())
-    };
-    if answers.len() == batch.groups.len() && batch.groups.iter().zip(&answers).all(names_all) {
-        return Ok(answers);
-    }
-    Err(StoreError::new(StoreErrorKind::Unknown, "the store's answer does not name every inserted task"))
 }
 
 /// Answers a caller that cannot wait longer: the outcome is unknown, and the write goes on.

@@ -15,9 +15,9 @@ use crate::model::{
 use crate::seam::Seam;
 use crate::store::{
     Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired, Hint, HintStream,
-    InsertBatch, Inserted, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Reopen, ReplaceArgs,
-    Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd,
-    document,
+    Immediate, InsertBatch, Inserted, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Reopen,
+    ReplaceArgs, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, Store,
+    StoreFuture, TaskEnd, document,
 };
 
 /// A store in this process's memory, for tests and work that may be lost. Its tasks are lost when the process ends.
@@ -146,6 +146,14 @@ impl MemoryStore {
     }
 }
 
+impl Immediate for MemoryStore {
+    fn insert(&self, batch: &InsertBatch) -> Vec<Result<Vec<Inserted>, Refusal>> {
+        let answers = self.shared.state.lock().insert(batch);
+        self.shared.changes.tell();
+        answers
+    }
+}
+
 impl Default for MemoryStore {
     fn default() -> Self {
         Self::new()
@@ -167,6 +175,10 @@ impl Store for MemoryStore {
 
     fn insert(&self, batch: Arc<InsertBatch>) -> StoreFuture<'_, Vec<Result<Vec<Inserted>, Refusal>>> {
         self.write(move |state| (state.insert(&batch), true))
+    }
+
+    fn immediate(&self) -> Option<&dyn Immediate> {
+        Some(self)
     }
 
     fn claim(&self, claim: Claim) -> StoreFuture<'_, Claims> {
