@@ -228,6 +228,27 @@ async fn what_others_make_due_below_the_start_is_found_by_the_next_look() {
     assert_eq!(soon(found).await, given_back.id);
 }
 
+/// Claims look for tasks that have come due only from where none had. This one was committed after that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_with_a_delay_whose_transaction_takes_long_is_found_by_the_next_look() {
+    let Some(shop) = Shop::open().await else { return };
+    let add = format!(
+        "SELECT {}('double', '{{\"number\":21}}', task_run_at => now() + interval '1 ms')",
+        shop.table("add")
+    );
+    let mut somebody = connect(&shop.url).await;
+    let mut slow = somebody.begin().await.unwrap();
+    let late = sqlx::query(AssertSqlSafe(add)).fetch_one(&mut *slow).await.unwrap();
+    let late = TaskId::from(late.get::<sqlx::types::Uuid, _>(0));
+    // Longer than a transaction may take for claims to see it at once.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    assert_eq!(shop.claim_one().await, None);
+    slow.commit().await.unwrap();
+    assert_eq!(shop.claim_one().await, None);
+    shop.store.recover(shop.me.id).await.unwrap();
+    assert_eq!(shop.claim_one().await, Some(late));
+}
+
 /// A row that somebody wrote with the last number of all is no reason to start there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_a_damaged_row_gave_is_given_up() {

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::model::TaskId;
+use crate::model::{FastMap, TaskId};
 use crate::store::RunRef;
 pub(crate) use crate::task::StopReason;
-use crate::task::{FastMap, TaskContext};
+use crate::task::TaskContext;
 
 /// The live runs of this process, from their claim until their result has been stored.
 #[derive(Debug, Default)]

@@ -1,6 +1,5 @@
 //! The meter of a process: counters for each task name and queue.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -8,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::RwLock;
 
 use super::counter::Counter;
-use crate::model::{Histogram, RunCounts, RunStats, TaskId, time};
+use crate::model::{FastMap, Histogram, RunCounts, RunStats, TaskId, time};
 use crate::seam::Seam;
 
 /// The most task names that a process counts by name. All further names count as `other`.
@@ -34,7 +33,7 @@ pub(crate) struct Meter {
 }
 
 /// For each name its queues with their cells.
-type ByName = HashMap<Box<str>, Vec<(Box<str>, CellId)>>;
+type ByName = FastMap<Box<str>, Vec<(Box<str>, CellId)>>;
 
 /// The number of a cell in its meter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -464,7 +464,7 @@ impl Default for Capabilities {
 /// What a store does without waiting, see [`Store::immediate`].
 pub trait Immediate {
     /// Does what [`Store::insert`] does, and returns its answer.
-    fn insert(&self, batch: &InsertBatch) -> Vec<Result<Vec<Inserted>, Refusal>>;
+    fn insert_now(&self, batch: &InsertBatch) -> Vec<Result<Vec<Inserted>, Refusal>>;
 }
 
 /// A hint from a store, see [`Store::listen`].

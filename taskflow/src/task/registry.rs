@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::descriptor::Registration;
-use super::{Descriptor, FastMap, States};
-use crate::model::{Error, RetryPolicy, error::closest};
+use super::{Descriptor, States};
+use crate::model::{Error, FastMap, RetryPolicy, error::closest};
 
 /// The tasks of this program, by name and alias.
 #[derive(Debug)]

@@ -14,6 +14,10 @@ pub(super) enum Meaning {
     Micros,
     /// Less is better.
     Megabytes,
+    /// Less is better.
+    Bytes,
+    /// Less is better.
+    Rows,
 }
 
 impl Meaning {
@@ -22,13 +26,15 @@ impl Meaning {
             Self::PerSecond => "1/s",
             Self::Micros => "us",
             Self::Megabytes => "MB",
+            Self::Bytes => "B",
+            Self::Rows => "rows",
         }
     }
 
     fn better(self) -> &'static str {
         match self {
             Self::PerSecond => "higher",
-            Self::Micros | Self::Megabytes => "lower",
+            Self::Micros | Self::Megabytes | Self::Bytes | Self::Rows => "lower",
         }
     }
 }

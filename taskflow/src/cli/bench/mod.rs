@@ -14,6 +14,7 @@ mod memory;
 mod observed;
 mod options;
 mod ours;
+mod pinned;
 mod queue;
 mod report;
 mod scenario;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use self::backend::{Backend, Measured, Target};
+use self::backend::{Backend, Measured, OldReader, Target};
 pub(super) use self::failure::Result;
 use self::figure::{Figure, Sample, figures, figures_of_pairs};
 use self::machine::Machine;
@@ -100,7 +101,7 @@ async fn stopped() {
 
 async fn measure_all<B: Backend>(whole: &Whole<'_>, backend: &B) -> Result<Report> {
     let Whole { options, target } = *whole;
-    let scenarios = options.scenarios();
+    let scenarios = options.scenarios(B::HAS_SNAPSHOTS)?;
     let mut machine = Machine::before();
     let facts = backend.facts().await?;
     let progress = progress(scenarios.len() as u64 * u64::from(options.runs))?;
@@ -141,6 +142,8 @@ impl<B: Backend> Bench<'_, B> {
         match scenario {
             Scenario::History => return self.measure_history().await,
             Scenario::Watched => return self.measure_watched().await,
+            Scenario::Pinned => return self.measure_pinned().await,
+            Scenario::Paced => return self.measure_paced().await,
             _ => {}
         }
         self.warm_up(scenario).await?;
@@ -241,6 +244,39 @@ impl<B: Backend> Bench<'_, B> {
         full.push(history::start_while_pruned(ours, load).await?);
         self.backend.remove().await?;
         Ok(figures(Scenario::History.name(), "empty store", &full, &empty))
+    }
+
+    /// Measures the same work with and without a reader that keeps an old snapshot, in turns.
+    async fn measure_pinned(&self) -> Result<Vec<Figure>> {
+        let load = &self.options.load;
+        let (mut pinned, mut free) = (Vec::new(), Vec::new());
+        for run in 0..self.options.runs {
+            for is_pinned in if run % 2 == 0 { [true, false] } else { [false, true] } {
+                let ours = self.ours().await?;
+                if is_pinned {
+                    let reader = self.backend.read().await?;
+                    pinned.push(pinned::measure(ours, load).await?);
+                    reader.close().await?;
+                } else {
+                    free.push(pinned::measure(ours, load).await?);
+                }
+                self.backend.remove().await?;
+            }
+            self.progress.inc(1);
+        }
+        Ok(figures_of_pairs(Scenario::Pinned.name(), "no old snapshot", &pinned, &free))
+    }
+
+    /// Measures minute after minute beside a reader that keeps an old snapshot.
+    async fn measure_paced(&self) -> Result<Vec<Figure>> {
+        let ours = self.ours().await?;
+        let mut reader = self.backend.read().await?;
+        let minutes = pinned::paced(ours, &self.options.load, &mut reader).await;
+        reader.close().await?;
+        self.backend.remove().await?;
+        self.progress.inc(self.options.runs.into());
+        let [first, last] = minutes?;
+        Ok(figures(Scenario::Paced.name(), "first minute", &[last], &[first]))
     }
 
     /// Measures the same work with and without open tabs of the dashboard, in turns, on one store that was filled with

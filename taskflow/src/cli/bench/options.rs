@@ -56,6 +56,12 @@ pub(crate) struct Load {
     /// `watched`: number of open tabs of the dashboard
     #[arg(long, default_value_t = 10, value_parser = at_least_one())]
     pub(super) tabs: u64,
+    /// `pinned`: number of tasks that are finished beside the old snapshot before the measurement
+    #[arg(long, default_value_t = 200_000, value_parser = at_least_one())]
+    pub(super) pinned: u64,
+    /// `paced`: how many minutes it takes
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..=1440))]
+    pub(super) minutes: u64,
     /// At most how often one length of time is measured: the start of a task, a read, a page
     #[arg(long, default_value_t = 400, value_parser = at_least_one())]
     pub(super) samples: u64,
@@ -114,6 +120,12 @@ pub(super) enum Scenario {
     Memory,
     /// A web request that adds a task, compared with one that does not
     Http,
+    /// `flow` and `drain` after `--pinned` finished tasks beside a reader that keeps an old snapshot, compared with no such
+    /// reader; PostgreSQL only
+    Pinned,
+    /// 2,000 adds per second for `--minutes` beside a reader that keeps an old snapshot: the last minute compared with the
+    /// first; PostgreSQL only, and only when it is named
+    Paced,
     /// `drain`, and the time of web requests that add a task and of pages of the dashboard, beside open tabs and many
     /// finished tasks; compared with no open tab
     Watched,
@@ -145,16 +157,33 @@ impl Scenario {
             Self::History => "history",
             Self::Memory => "memory",
             Self::Http => "http",
+            Self::Pinned => "pinned",
+            Self::Paced => "paced",
             Self::Watched => "watched",
         }
     }
 }
 
 impl Options {
-    /// The requested scenarios, each once, or all.
-    pub(super) fn scenarios(&self) -> Vec<Scenario> {
-        let is_asked = |one: &Scenario| self.scenario.is_empty() || self.scenario.contains(one);
-        Scenario::value_variants().iter().copied().filter(is_asked).collect()
+    /// The requested scenarios, each once, or all that this store has and that do not have to be named.
+    pub(super) fn scenarios(&self, has_snapshots: bool) -> super::Result<Vec<Scenario>> {
+        let all = Scenario::value_variants().iter().copied();
+        if self.scenario.is_empty() {
+            let is_default = |one: &Scenario| match one {
+                Scenario::Pinned => has_snapshots,
+                one => *one != Scenario::Paced,
+            };
+            return Ok(all.filter(is_default).collect());
+        }
+        let needs_snapshots = |one: &&Scenario| matches!(one, Scenario::Pinned | Scenario::Paced);
+        if let Some(one) = self.scenario.iter().find(needs_snapshots).filter(|_| !has_snapshots) {
+            return Err(format!(
+                "`{}` needs PostgreSQL: no reader of this store holds up its cleaning",
+                one.name()
+            )
+            .into());
+        }
+        Ok(all.filter(|one| self.scenario.contains(one)).collect())
     }
 }
 

@@ -32,13 +32,17 @@ pub(super) struct Settings {
     pub(super) waiting: u64,
     pub(super) connections: u64,
     pub(super) tabs: u64,
+    pub(super) pinned: u64,
+    pub(super) minutes: u64,
     pub(super) samples: u64,
 }
 
 impl Settings {
     pub(super) fn of(options: &Options) -> Self {
-        let Load { tasks, callers, slots, history, waiting, connections, tabs, samples } = options.load;
-        Self { runs: options.runs, tasks, callers, slots, history, waiting, connections, tabs, samples }
+        let Load { tasks, callers, slots, history, waiting, connections, tabs, pinned, minutes, samples } =
+            options.load;
+        let runs = options.runs;
+        Self { runs, tasks, callers, slots, history, waiting, connections, tabs, pinned, minutes, samples }
     }
 }
 

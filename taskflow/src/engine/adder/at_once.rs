@@ -25,7 +25,7 @@ pub(super) fn insert(queue: &AddQueue, store: &dyn Immediate, mut group: Group) 
     let tasks = mem::replace(&mut group.tasks, InsertGroup::new(Vec::new()));
     let batch = InsertBatch::new(core.instance.id, core.settings.lease, vec![tasks]);
     let began = core.health.begin();
-    let call = async { panics::catch(|| store.insert(&batch)).map_err(|panic| panicked(&panic)) };
+    let call = async { panics::catch(|| store.insert_now(&batch)).map_err(|panic| panicked(&panic)) };
     let answer = core.counted("an insert", call, Written::rows).now_or_never().expect("it waits for nothing");
     let answer = answer.and_then(|answers| complete(&batch, answers));
     match core.health.note("an insert", began, answer) {

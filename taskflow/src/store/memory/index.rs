@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::task::{Stage, Task};
-use crate::model::{Counts, QueueConfig, RetryPolicy, TaskId, TaskStatus};
+use crate::model::{Counts, FastMap, QueueConfig, RetryPolicy, TaskId, TaskStatus};
 use crate::store::StartWindow;
 
 /// The sort key of an index: an instant or a priority, then the age.
@@ -16,7 +16,7 @@ type Place<T> = (T, u64);
 pub(super) struct Index {
     pub(super) queues: Vec<Queue>,
     pub(super) ready_lists: Vec<ReadyList>,
-    queue_numbers: HashMap<Arc<str>, usize>,
+    queue_numbers: FastMap<Arc<str>, usize>,
     /// The holder of each idempotency key, by name and key.
     pub(super) keys: HashMap<(Arc<str>, Arc<str>), TaskId>,
     /// The task that waits for its first attempt with a run key, by key and name.
@@ -51,7 +51,7 @@ pub(super) struct Queue {
     /// The number of tasks that the queue has refused.
     pub(super) rejected: u64,
     /// Its ready lists, by the name of their tasks.
-    pub(super) ready_lists: HashMap<Arc<str>, usize>,
+    pub(super) ready_lists: FastMap<Arc<str>, usize>,
     pub(super) pending: u64,
     /// The part of `pending` that waits for the first attempt.
     pub(super) waiting_first: usize,
@@ -164,7 +164,7 @@ impl Index {
             key_limit: None,
             running_keys: HashMap::new(),
             rejected: 0,
-            ready_lists: HashMap::new(),
+            ready_lists: FastMap::default(),
             pending: 0,
             waiting_first: 0,
             running: 0,

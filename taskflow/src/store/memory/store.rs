@@ -147,7 +147,7 @@ impl MemoryStore {
 }
 
 impl Immediate for MemoryStore {
-    fn insert(&self, batch: &InsertBatch) -> Vec<Result<Vec<Inserted>, Refusal>> {
+    fn insert_now(&self, batch: &InsertBatch) -> Vec<Result<Vec<Inserted>, Refusal>> {
         let answers = self.shared.state.lock().insert(batch);
         self.shared.changes.tell();
         answers

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::asked::{Asked, Taken};
 use super::claim_sql::{answer, count, may_prefetch, moves, promote, take_due};
-use super::claimed::{claims, places, says};
+use super::claimed::{NOW, claims, places, says};
 use super::damage;
 use super::error::Fault;
 use super::finish::{Successes, are_plain, succeed_each};
@@ -41,7 +41,9 @@ macro_rules! first {
         ) THEN 2
         WHEN EXISTS (SELECT 1 FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state = 1 AND ",
             moment!(),
-            " <= now()) THEN 1
+            " <= now() AND ",
+            moment!(),
+            " >= coalesce($16::timestamptz, '-infinity')) THEN 1
         ELSE 0
     END)::smallint AS what
 )"
@@ -72,7 +74,7 @@ macro_rules! first_due {
 }
 
 /// The due tasks that may be taken, up to the first that may not be prefetched and finds no free slot. What is searched
-/// comes from [`ClaimStarts`](super::claim_starts::ClaimStarts): each part of a queue is searched by itself, because an
+/// comes from [`SearchStarts`](super::search_starts::SearchStarts): each part of a queue is searched by itself, because an
 /// index can only start within one priority.
 macro_rules! due {
     () => {
@@ -140,11 +142,11 @@ const TURN: &str = concat!(
             SELECT queue FROM taskflow_tasks WHERE state = 3 AND concurrency_key IS NOT NULL
             ORDER BY queue, concurrency_key LIMIT 1
         ) IS NOT NULL AND EXISTS (
-            SELECT 1 FROM taskflow_tasks WHERE id = ANY($16::uuid[]) AND state = 3 AND concurrency_key IS NOT NULL
+            SELECT 1 FROM taskflow_tasks WHERE id = ANY($17::uuid[]) AND state = 3 AND concurrency_key IS NOT NULL
         ) THEN 2"
     ),
     ", ",
-    succeed_each!("$16::uuid[]", "$17::bigint[]", "$18::text[]", "(SELECT what FROM first) = 0"),
+    succeed_each!("$17::uuid[]", "$18::bigint[]", "$19::text[]", "(SELECT what FROM first) = 0"),
     ", ",
     due!(),
     ", ",
@@ -217,7 +219,8 @@ async fn take(
             promote(session).await?;
             rows = session.all(statement(session, false)).await?;
         }
-        _ => {}
+        Some(_) => session.starts.nothing_came_due(says(&rows, NOW)?),
+        None => {}
     }
     session.starts.took(&claim.names, places(&rows)?, began);
     let mut finished = successes.answers(says(&rows, 1)?.unwrap_or_default());

@@ -1,9 +1,14 @@
 //! The parts that all claim statements share, with or without limits over all processes.
 
-use super::claim_starts::DueAgain;
+use sqlx::Row;
+use uuid::Uuid;
+
 use super::error::Fault;
+use super::search_starts::DueAgain;
 use super::session::Session;
 use super::sql::{moment, shard};
+use super::value::unescape_nul;
+use crate::model::TaskId;
 
 /// Marks tasks that have come due, at most 10,000 at a time.
 const PROMOTE: &str = concat!(
@@ -13,7 +18,9 @@ WITH due AS (
     WHERE id = ANY (ARRAY(
         SELECT id FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state = 1 AND ",
     moment!(),
-    " <= now()
+    " <= now() AND ",
+    moment!(),
+    " >= coalesce($1::timestamptz, '-infinity')
         ORDER BY ",
     moment!(),
     " LIMIT 10000
@@ -32,9 +39,12 @@ SELECT id, queue, priority, seq FROM due"
 
 /// Marks tasks that have come due, in a transaction that has begun.
 pub(super) async fn promote(session: &mut Session<'_>) -> Result<(), Fault> {
-    let rows = session.all(session.query(PROMOTE)).await?;
-    let due: Result<Vec<_>, _> = rows.iter().map(DueAgain::read).collect();
-    session.due_again.extend(due?);
+    let rows = session.all(session.query(PROMOTE).bind(session.starts.later())).await?;
+    for row in rows {
+        let id = TaskId::from(row.try_get::<Uuid, _>(0)?);
+        let queue = unescape_nul(row.try_get(1)?);
+        session.due_again.push(DueAgain::new(id, &queue, row.try_get(2)?, row.try_get(3)?));
+    }
     Ok(())
 }
 
@@ -158,9 +168,9 @@ macro_rules! answer {
        NULL::timestamptz, NULL::integer, NULL::bigint, NULL::text, NULL::text, NULL::text,
        NULL::integer, NULL::bigint, NULL::text, ",
             $needs_slot,
-            "
+            ", now()
 UNION ALL
-SELECT NULL, NULL, NULL, claimed.*, NULL FROM claimed"
+SELECT NULL, NULL, NULL, claimed.*, NULL, NULL FROM claimed"
         )
     };
 }

@@ -18,6 +18,9 @@ use crate::store::{Claim, Claimed, Claims, RunRef, codec};
 /// The column that says whether a claim stopped at a task that may not be prefetched.
 const NEEDS_SLOT: usize = 20;
 
+/// The column that says when the statement began.
+pub(super) const NOW: usize = 21;
+
 /// A column of the row that holds the values of the statement as a whole.
 pub(super) fn says<'r, T>(rows: &'r [PgRow], column: usize) -> Result<Option<T>, Fault>
 where

@@ -9,13 +9,13 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::claim_starts::ClaimStarts;
 use super::connections::Connections;
 use super::damage;
 use super::error::Fault;
 use super::finish;
 use super::hints::Hints;
 use super::lease_connections::LeaseConnections;
+use super::search_starts::SearchStarts;
 use super::session::Session;
 use super::sql::Sql;
 use crate::model::{InstanceId, StoreError, StoreErrorKind};
@@ -38,7 +38,7 @@ pub(super) struct Shared {
     pub(super) location: String,
     pub(super) lease_connections: LeaseConnections,
     pub(super) suspects: Suspects<i64>,
-    pub(super) starts: ClaimStarts,
+    pub(super) starts: SearchStarts,
     unconfirmed: Mutex<Vec<UnconfirmedClaim>>,
     mended: tokio::sync::Mutex<Option<Mended>>,
 }
@@ -78,7 +78,7 @@ impl Shared {
             location,
             lease_connections: LeaseConnections::default(),
             suspects: Suspects::default(),
-            starts: ClaimStarts::default(),
+            starts: SearchStarts::default(),
             unconfirmed: Mutex::default(),
             mended: tokio::sync::Mutex::default(),
         }

@@ -8,12 +8,12 @@ use std::collections::{BTreeSet, HashMap};
 use sqlx::Row;
 
 use super::answers::{Answers, begun};
-use super::claim_starts::any_due;
 use super::columns::{args, expires_at, start_number};
 use super::error::Fault;
 use super::insert_bulk::Fresh;
 use super::insert_planned;
 use super::parts::parts;
+use super::search_sql::any_due;
 use super::session::{Session, Statement};
 use super::sql::{moment, shard};
 use super::value::{Instant, escape_json, escape_nul, length};
@@ -95,8 +95,9 @@ const INSERT_TO_START: &str = concat!(
                SELECT 1 FROM taskflow_tasks t
                WHERE (t.state > 0) IS TRUE AND t.state = 1 AND ",
     moment!(),
-    " <= now() AND t.queue = asked.queue
-                 AND (t.expires_at IS NULL OR t.expires_at > now())
+    " <= now() AND ",
+    moment!(),
+    " >= coalesce($23::timestamptz, '-infinity') AND t.queue = asked.queue AND (t.expires_at IS NULL OR t.expires_at > now())
            ) AS is_busy
     FROM (SELECT DISTINCT queue FROM given WHERE start IN (1, 2)) AS asked
 ), ordered AS (

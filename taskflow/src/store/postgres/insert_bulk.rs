@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, HashMap};
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::claim_starts::any_due;
 use super::columns::{args, expires_at, start_number};
 use super::error::Fault;
+use super::search_sql::any_due;
 use super::session::{Session, Statement};
 use super::sql::{moment, shard};
 use super::value::{Instant, escape_json, escape_nul, length};
@@ -106,7 +106,9 @@ const BEGIN: &str = concat!(
                SELECT 1 FROM taskflow_tasks t
                WHERE (t.state > 0) IS TRUE AND t.state = 1 AND ",
     moment!(),
-    " <= now() AND t.queue = a.queue AND (t.expires_at IS NULL OR t.expires_at > now())
+    " <= now() AND ",
+    moment!(),
+    " >= coalesce($27::timestamptz, '-infinity') AND t.queue = a.queue AND (t.expires_at IS NULL OR t.expires_at > now())
            ) AS is_idle
     FROM unnest($16::text[], $17::bigint[], $18::boolean[], $19::bigint[], $20::bigint[])
         AS a (queue, tasks, timed, if_idle, at_once)

@@ -10,13 +10,13 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::answers::Answers;
-use super::claim_starts::DueAgain;
 use super::columns::{args, expires_at};
 use super::concurrency_keys;
 use super::error::Fault;
 use super::insert_plan::{Plan, Queue, Waiting, due};
 use super::parts::parts;
 use super::queue;
+use super::search_starts::DueAgain;
 use super::session::Session;
 use super::sql::{moment, total};
 use super::value::{Instant, escape_json, escape_nul, length, unescape_nul};
@@ -210,7 +210,11 @@ impl<'b> Plan<'b> {
                 .bind(each().map(expires_at).collect::<Vec<_>>())
                 .bind(each().map(|new| codec::trace_text(new.trace.as_ref())).collect::<Vec<_>>());
             session.execute(replace).await?;
-            session.due_again.extend(replaced.iter().map(|(id, (new, _))| DueAgain::of_any_age(*id, new)));
+            // Its age is not known here.
+            let again = |(id, (new, _)): (&TaskId, &(&NewTask, RowState))| {
+                DueAgain::new(*id, &new.queue, new.priority, i64::MIN)
+            };
+            session.due_again.extend(replaced.iter().map(again));
         }
         for part in parts(&self.new, |new| new.with) {
             let each = || part.iter().map(|it| it.with);

@@ -1,6 +1,7 @@
 //! Recovers runs and holds whose lease has ended, and cancels tasks that have expired.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use sqlx::Row;
 
@@ -24,11 +25,13 @@ const LOOK: &str = concat!(
     "
 SELECT count(*), array_agg(DISTINCT queue) FILTER (WHERE concurrency_key IS NOT NULL), ",
     is_damaged!(),
-    "
+    ", now()
 FROM (
     (SELECT queue, concurrency_key FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state IN (2, 3) AND ",
     moment!(),
-    " <= now() LIMIT $1)
+    " <= now() AND ",
+    moment!(),
+    " >= coalesce($2::timestamptz, '-infinity') LIMIT $1)
     UNION ALL
     (SELECT queue, concurrency_key FROM taskflow_tasks
      WHERE expires_at <= now() AND state < 2 ORDER BY expires_at LIMIT $1)
@@ -36,11 +39,14 @@ FROM (
 );
 
 pub(super) async fn recover(session: &mut Session<'_>) -> Result<Vec<Recovered>, Fault> {
-    let found = session.one(session.query(LOOK).bind(AT_ONCE)).await?;
+    let (start, began) = (&session.starts.recovery, Instant::now());
+    let from = start.from(began);
+    let found = session.one(session.query(LOOK).bind(AT_ONCE).bind(from)).await?;
     if found.try_get(2)? {
         damage::seek(session).await?;
     }
     if found.try_get::<i64, _>(0)? == 0 {
+        start.found_none(found.try_get(3)?, from.is_none().then(|| began.elapsed()));
         return Ok(Vec::new());
     }
     session.begin().await?;

@@ -8,8 +8,8 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{PgConnection, Postgres};
 
-use super::claim_starts::{ClaimStarts, DueAgain, Inserting};
 use super::error::Fault;
+use super::search_starts::{DueAgain, Inserting, SearchStarts};
 use super::sql::Sql;
 
 /// How long one answer may take. After that the connection counts as half open. It is somewhat longer than the
@@ -52,7 +52,7 @@ pub(super) struct Session<'c> {
     /// Whether something changed that another process may wait for.
     pub(super) should_notify: bool,
     /// Where claims start to search.
-    pub(super) starts: &'c ClaimStarts,
+    pub(super) starts: &'c SearchStarts,
     /// Set while the tasks of an insert may not have been committed.
     pub(super) inserting: Option<Inserting<'c>>,
     /// The tasks that wait again and are due once this transaction has been committed.
@@ -68,7 +68,7 @@ impl<'c> Session<'c> {
     pub(super) fn new(
         connection: &'c mut PgConnection,
         sql: &'c Sql,
-        starts: &'c ClaimStarts,
+        starts: &'c SearchStarts,
         persistent: bool,
     ) -> Self {
         Self {
@@ -89,7 +89,7 @@ impl<'c> Session<'c> {
     pub(super) fn within(
         connection: &'c mut PgConnection,
         sql: &'c Sql,
-        starts: &'c ClaimStarts,
+        starts: &'c SearchStarts,
         persistent: bool,
     ) -> Self {
         Self { in_transaction: true, ..Self::new(connection, sql, starts, persistent) }

@@ -15,8 +15,8 @@ use super::options::PostgresOptions;
 use super::session::{SETTINGS, Session};
 use super::sql::Sql;
 use super::{
-    claim, claim_starts, control, documents, finish, insert, instance, lease, lease_connection, list,
-    listener, liveness, queue, queue_stats, read, recover, schedule, schema, url, within,
+    claim, control, documents, finish, insert, instance, lease, lease_connection, list, listener, liveness,
+    queue, queue_stats, read, recover, schedule, schema, search_sql, url, within,
 };
 use crate::model::{
     CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
@@ -305,7 +305,7 @@ impl Store for PostgresStore {
                 // Their leases still end.
                 tracing::debug!(%error, "cannot see whether other processes live");
             }
-            let look = self.call(CallKind::Read, |session| Box::pin(claim_starts::look_below(session)));
+            let look = self.call(CallKind::Read, |session| Box::pin(search_sql::look_below(session)));
             if let Err(error) = look.await {
                 // It is tried again the next time.
                 tracing::debug!(%error, "cannot look for due tasks that claims do not see");

@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, HashMap};
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::claim_starts::DueAgain;
 use super::concurrency_keys::{self, Freed};
 use super::error::Fault;
 use super::queue;
 use super::queue_counts::CountDeltas;
+use super::search_starts::DueAgain;
 use super::session::{Session, Statement};
 use super::task_row::{self, BY_ID, BY_ID_ALONE, TaskRow};
 use super::value::{Instant, LONGEST, escape_nul};
@@ -289,7 +289,7 @@ impl UnitOfWork {
         let changed: Vec<TaskRow> = self.rows.into_values().filter(|row| row.is_changed).collect();
         task_row::write(session, &changed).await?;
         let due = changed.iter().filter(|row| row.state == RowState::Due);
-        session.due_again.extend(due.map(DueAgain::of));
+        session.due_again.extend(due.map(|row| DueAgain::new(row.id, &row.queue, row.priority, row.seq)));
         write_past(session, &self.past).await?;
         write_lines(session, &self.lines).await?;
         concurrency_keys::unblock_next(session, &self.freed).await?;

@@ -12,6 +12,10 @@ pub(in crate::cli::bench) type Facts = BTreeMap<&'static str, String>;
 /// A store in which the bench creates and removes its own data.
 pub(in crate::cli::bench) trait Backend: Send + Sync {
     type Floor: Queue;
+    type Reader: OldReader;
+
+    /// Whether a reader can keep an old snapshot, so that nothing that was removed since is cleaned up.
+    const HAS_SNAPSHOTS: bool = false;
 
     /// A new empty place for taskflow.
     fn place(&self) -> Result<Place>;
@@ -24,8 +28,48 @@ pub(in crate::cli::bench) trait Backend: Send + Sync {
     /// Removes everything that the bench has created so far.
     fn remove(&self) -> impl Future<Output = Result<()>> + Send;
 
+    /// Begins to read, and keeps the snapshot until the reader is closed.
+    fn read(&self) -> impl Future<Output = Result<Self::Reader>> + Send;
+
     /// How many finished tasks the store keeps.
     fn keeps(&self) -> u64 {
         u64::MAX
+    }
+}
+
+/// A reader that keeps an old snapshot.
+pub(in crate::cli::bench) trait OldReader: Send {
+    /// What the server has written and left over since it began to measure.
+    fn wear(&mut self) -> impl Future<Output = Result<Wear>> + Send;
+
+    fn close(self) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// What a server has written and left over.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::cli::bench) struct Wear {
+    /// Bytes of its write-ahead log.
+    pub(in crate::cli::bench) log: u64,
+    /// Rows that no longer count and are still there.
+    pub(in crate::cli::bench) dead_rows: u64,
+}
+
+/// The reader of a store that has no snapshots: nobody can open it.
+#[derive(Debug)]
+pub(in crate::cli::bench) enum NoReader {}
+
+impl NoReader {
+    pub(in crate::cli::bench) fn open() -> Result<Self> {
+        Err("no reader of this store holds up its cleaning".into())
+    }
+}
+
+impl OldReader for NoReader {
+    async fn wear(&mut self) -> Result<Wear> {
+        match *self {}
+    }
+
+    async fn close(self) -> Result<()> {
+        match self {}
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use super::slots::Slots;
-use super::{Backend, Facts};
+use super::{Backend, Facts, NoReader};
 use crate::cli::bench::failure::Result;
 use crate::cli::bench::ours::Place;
 use crate::cli::bench::queue::Queue;
@@ -38,6 +38,7 @@ const CLAIM: usize = 256;
 
 impl Backend for Memory {
     type Floor = Channel;
+    type Reader = NoReader;
 
     fn place(&self) -> Result<Place> {
         let store = MemoryStore::new();
@@ -58,6 +59,10 @@ impl Backend for Memory {
 
     async fn facts(&self) -> Result<Facts> {
         Ok(Facts::from([("durability", "none".to_owned()), ("floor", "tokio::sync::mpsc".to_owned())]))
+    }
+
+    async fn read(&self) -> Result<NoReader> {
+        NoReader::open()
     }
 
     async fn remove(&self) -> Result<()> {

@@ -15,5 +15,5 @@ mod target;
 mod worker;
 
 pub(super) use self::choose::{Measured, with};
-pub(super) use self::contract::{Backend, Facts};
+pub(super) use self::contract::{Backend, Facts, NoReader, OldReader, Wear};
 pub(super) use self::target::Target;

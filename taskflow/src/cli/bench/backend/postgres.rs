@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::target::without_namespace;
 use super::worker::{Shared, Turns, to_json};
-use super::{Backend, Facts, Target};
+use super::{Backend, Facts, OldReader, Target, Wear};
 use crate::cli::bench::failure::Result;
 use crate::cli::bench::ours::Place;
 use crate::cli::bench::queue::Queue;
@@ -64,6 +64,9 @@ SELECT current_setting('server_version'),
 
 impl Backend for Postgres {
     type Floor = Floor;
+    type Reader = Reader;
+
+    const HAS_SNAPSHOTS: bool = true;
 
     fn place(&self) -> Result<Place> {
         let url = format!("{}{}namespace={}", self.url, self.mark, self.namespace());
@@ -102,6 +105,14 @@ impl Backend for Postgres {
         ]))
     }
 
+    async fn read(&self) -> Result<Reader> {
+        let mut snapshot = self.options.connect().await?;
+        // The first statement takes the snapshot.
+        sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").execute(&mut snapshot).await?;
+        let prefix = format!("taskflow_{}_", self.name);
+        Ok(Reader { snapshot, watcher: self.options.connect().await?, prefix })
+    }
+
     async fn remove(&self) -> Result<()> {
         let mut connection = self.options.connect().await?;
         let prefix = format!("taskflow_{}_", self.name);
@@ -112,6 +123,31 @@ impl Backend for Postgres {
         }
         connection.close().await?;
         Ok(())
+    }
+}
+
+/// A transaction that keeps its snapshot, and a connection that looks.
+#[derive(Debug)]
+pub(super) struct Reader {
+    snapshot: PgConnection,
+    watcher: PgConnection,
+    prefix: String,
+}
+
+const WEAR: &str = "
+SELECT (pg_current_wal_lsn() - '0/0')::bigint,
+       (SELECT coalesce(sum(n_dead_tup), 0) FROM pg_stat_user_tables WHERE starts_with(relname, $1))::bigint";
+
+impl OldReader for Reader {
+    async fn wear(&mut self) -> Result<Wear> {
+        let row = sqlx::query(WEAR).bind(&self.prefix).fetch_one(&mut self.watcher).await?;
+        let number = |column: usize| Ok::<_, sqlx::Error>(row.try_get::<i64, _>(column)?.unsigned_abs());
+        Ok(Wear { log: number(0)?, dead_rows: number(1)? })
+    }
+
+    async fn close(self) -> Result<()> {
+        self.snapshot.close().await?;
+        Ok(self.watcher.close().await?)
     }
 }
 

@@ -11,7 +11,7 @@ use taskflow::store::IntoStore;
 
 use super::target::without_namespace;
 use super::worker::{Shared, Turns, to_json};
-use super::{Backend, Facts, Target};
+use super::{Backend, Facts, NoReader, Target};
 use crate::cli::bench::failure::Result;
 use crate::cli::bench::ours::Place;
 use crate::cli::bench::queue::Queue;
@@ -57,6 +57,7 @@ async fn setting(connection: &mut MultiplexedConnection, name: &str) -> Result<S
 
 impl Backend for Redis {
     type Floor = Floor;
+    type Reader = NoReader;
 
     fn place(&self) -> Result<Place> {
         let url = format!("{}{}namespace={}", self.url, self.mark, self.namespace());
@@ -89,6 +90,10 @@ impl Backend for Redis {
             ("durability", durability.join(", ")),
             ("floor", "redis, a stream: XADD; XACK, XDEL and XREADGROUP together".to_owned()),
         ]))
+    }
+
+    async fn read(&self) -> Result<NoReader> {
+        NoReader::open()
     }
 
     async fn remove(&self) -> Result<()> {

@@ -13,7 +13,7 @@ use taskflow::store::IntoStore;
 use tokio::sync::{Notify, oneshot};
 
 use super::worker::{Shared, Turns, to_json};
-use super::{Backend, Facts, Target};
+use super::{Backend, Facts, NoReader, Target};
 use crate::cli::bench::failure::Result;
 use crate::cli::bench::ours::Place;
 use crate::cli::bench::queue::Queue;
@@ -84,6 +84,7 @@ fn refuse_if_used(path: &Path) -> Result<()> {
 
 impl Backend for Sqlite {
     type Floor = Floor;
+    type Reader = NoReader;
 
     fn place(&self) -> Result<Place> {
         let path = self.file()?.display().to_string();
@@ -117,6 +118,10 @@ impl Backend for Sqlite {
             ("fdatasync of 4 KiB", format!("median {} us", probed.as_micros())),
             ("floor", "rusqlite, one thread, group commit".to_owned()),
         ]))
+    }
+
+    async fn read(&self) -> Result<NoReader> {
+        NoReader::open()
     }
 
     async fn remove(&self) -> Result<()> {

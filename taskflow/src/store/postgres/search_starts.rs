@@ -5,9 +5,11 @@
 //! all tasks that were claimed since. So a process remembers for each queue and priority up to where it has found
 //! nothing any more, and its claims start there.
 //!
+//! In the same way, tasks with a delay leave entries in the index from which they come due.
+//!
 //! A task can appear below that start: it was added by a transaction that took long, or it waits again after a run, a
 //! hold or a delay. What this process itself has made due again, its next claims look up by id. All else is found by
-//! [`look_below`], about once a second. So a start is never more than a hint that is corrected.
+//! [`look_below`](super::search_sql::look_below), about once a second. So a start is never more than a hint that is corrected.
 //!
 //! The idea is the batch cursor of PgQ.
 
@@ -16,24 +18,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use sqlx::Row;
-use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use super::error::Fault;
-use super::session::{Session, Statement};
-use super::task_row::TaskRow;
-use super::value::{escape_nul, length};
-use crate::model::{NewTask, TaskId};
+use super::value::{self, escape_nul, length};
+use crate::model::TaskId;
 
 /// How long what a claim has seen must be ago before claims start there: an insert that was under way has ended by then.
 const MARGIN: Duration = Duration::from_millis(100);
+/// How late the transaction of a task that has come due may be committed, in microseconds.
+const LATE: i64 = 1_000_000;
 /// The shortest time between two looks below the starts.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A look below may take this part of the time: it steps over all that claims no longer do.
 const LOOK_SHARE: u32 = 50;
 /// The most tasks to be looked up by id. If there are more, claims search from the beginning again.
-const MOST_BELOW: usize = 1_000;
+pub(super) const MOST_BELOW: usize = 1_000;
 /// The most priorities of a queue whose starts are remembered.
 const PRIORITIES: usize = 4;
 /// The most queues whose starts are remembered.
@@ -41,9 +40,10 @@ const QUEUES: usize = 1_000;
 /// The most sets of task names, one for each kind of claim, whose starts are remembered.
 const SETS: usize = 8;
 
-/// The starts of all claims of a store.
+/// The starts of all searches of a store.
 #[derive(Debug, Default)]
-pub(super) struct ClaimStarts {
+pub(super) struct SearchStarts {
+    pub(super) recovery: RecoveryStart,
     state: Mutex<State>,
 }
 
@@ -59,6 +59,8 @@ struct State {
     look_at: Option<Instant>,
     /// How many of `below` were noted before the look that is under way began: it finds them again if they still wait.
     looked_for: usize,
+    /// From when on tasks may have come due that are not marked as due: by the server's clock, in microseconds.
+    later: Option<i64>,
 }
 
 /// The priorities of a queue, the highest first.
@@ -77,12 +79,14 @@ struct Band {
 /// What a statement searches: ranges of priorities of queues, and tasks by their ids.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Search {
-    queues: Vec<String>,
-    low: Vec<i16>,
-    high: Vec<i16>,
+    pub(super) queues: Vec<String>,
+    pub(super) low: Vec<i16>,
+    pub(super) high: Vec<i16>,
     /// Where to start in a single priority; none for a range that is searched from its beginning.
-    starts: Vec<Option<i64>>,
-    below: Vec<Uuid>,
+    pub(super) starts: Vec<Option<i64>>,
+    pub(super) below: Vec<Uuid>,
+    /// From when on tasks may have come due that are not marked as due.
+    pub(super) later: Option<value::Instant>,
 }
 
 impl Search {
@@ -108,20 +112,6 @@ impl Search {
             self.range(queue, i16::MIN, high, None);
         }
     }
-
-    /// Binds the ranges, as [`any_due!`] takes them.
-    pub(super) fn bind(&self, statement: Statement) -> Statement {
-        statement
-            .bind(self.queues.clone())
-            .bind(self.low.clone())
-            .bind(self.high.clone())
-            .bind(self.starts.clone())
-    }
-
-    /// Binds the ranges and the ids.
-    pub(super) fn bind_all(&self, statement: Statement) -> Statement {
-        self.bind(statement).bind(self.below.clone())
-    }
 }
 
 /// A task that waits again and is due.
@@ -135,31 +125,20 @@ pub(super) struct DueAgain {
 }
 
 impl DueAgain {
-    pub(super) fn of(row: &TaskRow) -> Self {
-        Self { id: row.id, queue: escape_nul(&row.queue).into_owned(), priority: row.priority, seq: row.seq }
-    }
-
-    /// A task whose age is not known.
-    pub(super) fn of_any_age(id: TaskId, new: &NewTask) -> Self {
-        Self { id, queue: escape_nul(&new.queue).into_owned(), priority: new.priority, seq: i64::MIN }
+    pub(super) fn new(id: TaskId, queue: &str, priority: i16, seq: i64) -> Self {
+        Self { id, queue: escape_nul(queue).into_owned(), priority, seq }
     }
 
     fn is_below(&self, queues: &HashMap<String, Bands>) -> bool {
         let mut bands = queues.get(&self.queue).into_iter().flatten();
         bands.any(|band| band.priority == self.priority && self.seq < band.start)
     }
-
-    /// Reads it from the columns id, queue, priority and seq of a row.
-    pub(super) fn read(row: &PgRow) -> Result<Self, Fault> {
-        let id = TaskId::from(row.try_get::<Uuid, _>(0)?);
-        Ok(Self { id, queue: row.try_get(1)?, priority: row.try_get(2)?, seq: row.try_get(3)? })
-    }
 }
 
 /// An insert that is under way, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Inserting<'a> {
-    starts: &'a ClaimStarts,
+    starts: &'a SearchStarts,
     number: u64,
 }
 
@@ -169,7 +148,7 @@ impl Drop for Inserting<'_> {
     }
 }
 
-impl ClaimStarts {
+impl SearchStarts {
     /// What a claim for these names searches in these queues. `due_again` are due once its transaction is committed.
     pub(super) fn search<'q>(
         &self,
@@ -178,7 +157,7 @@ impl ClaimStarts {
         due_again: &[DueAgain],
     ) -> Search {
         let state = self.state.lock();
-        let mut search = Search::default();
+        let mut search = Search { later: state.later.map(value::Instant), ..Search::default() };
         let set = state.sets.iter().find(|(known, _)| Arc::ptr_eq(known, names)).map(|(_, queues)| queues);
         if let Some(set) = set {
             let also = due_again.iter().filter(|task| task.is_below(set)).map(|task| task.id);
@@ -195,7 +174,7 @@ impl ClaimStarts {
     /// Where to search these queues for any due task, whatever its name.
     pub(super) fn search_any<'q>(&self, queues: impl Iterator<Item = &'q str>) -> Search {
         let state = self.state.lock();
-        let mut search = Search::default();
+        let mut search = Search { later: state.later.map(value::Instant), ..Search::default() };
         for queue in queues {
             let bands = state.sets.iter().rev().find_map(|(_, set)| set.get(queue));
             search.add(queue, bands.map_or(&[], |bands| &**bands));
@@ -248,6 +227,19 @@ impl ClaimStarts {
         }
     }
 
+    /// At that instant no task had come due that is not marked as due.
+    pub(super) fn nothing_came_due(&self, at: Option<value::Instant>) {
+        if let Some(at) = at {
+            let mut state = self.state.lock();
+            state.later = state.later.max(Some(at.0 - LATE));
+        }
+    }
+
+    /// From when on tasks may have come due that are not marked as due.
+    pub(super) fn later(&self) -> Option<value::Instant> {
+        self.state.lock().later.map(value::Instant)
+    }
+
     /// Notes that an insert begins.
     pub(super) fn inserting(&self) -> Inserting<'_> {
         let mut state = self.state.lock();
@@ -278,6 +270,7 @@ impl State {
         self.sets.clear();
         self.below.clear();
         self.looked_for = 0;
+        self.later = None;
     }
 }
 
@@ -296,72 +289,12 @@ impl Band {
     }
 }
 
-/// Whether any due task waits in a queue. What is searched is bound to the given four parameters.
-macro_rules! any_due {
-    ($queue:literal, $queues:literal, $low:literal, $high:literal, $starts:literal) => {
-        concat!(
-            "EXISTS (
-               SELECT 1 FROM unnest(",
-            $queues,
-            "::text[], ",
-            $low,
-            "::smallint[], ",
-            $high,
-            "::smallint[], ",
-            $starts,
-            "::bigint[]) AS s (queue, low, high, start) CROSS JOIN LATERAL (
-                   (SELECT 1 FROM taskflow_tasks t
-                    WHERE s.start IS NULL AND t.state = 0 AND t.queue = s.queue AND t.priority BETWEEN s.low AND s.high
-                      AND (t.expires_at IS NULL OR t.expires_at > now()) LIMIT 1)
-                   UNION ALL
-                   (SELECT 1 FROM taskflow_tasks t
-                    WHERE s.start IS NOT NULL AND t.state = 0 AND t.queue = s.queue AND t.priority = s.low
-                      AND t.seq >= s.start AND (t.expires_at IS NULL OR t.expires_at > now()) LIMIT 1)
-               ) t
-               WHERE s.queue = ",
-            $queue,
-            "
-           )"
-        )
-    };
-}
-pub(super) use any_due;
-
-/// Due tasks below the starts, and whether each was added since its start is known.
-const BELOW: &str = "
-SELECT t.id, t.attempt = 0 AND t.created_at > now() - b.age * interval '1 microsecond'
-FROM unnest($1::text[], $2::smallint[], $3::bigint[], $4::bigint[]) AS b (queue, priority, start, age)
-CROSS JOIN LATERAL (
-    SELECT t.id, t.attempt, t.created_at FROM taskflow_tasks t
-    WHERE t.state = 0 AND t.queue = b.queue AND t.priority = b.priority AND t.seq < b.start
-      AND (t.expires_at IS NULL OR t.expires_at > now())
-    ORDER BY t.priority DESC, t.seq LIMIT $5
-) t
-LIMIT $5";
-
 /// What to look for: queues and priorities, the start of each, and how long it has been known.
-type Looks = (Vec<String>, Vec<i16>, Vec<i64>, Vec<i64>);
+pub(super) type Looks = (Vec<String>, Vec<i16>, Vec<i64>, Vec<i64>);
 
-/// Looks for due tasks below the starts, if it is time to. Claims then look them up by id. If there are many, or one that
-/// was added since the start is known, a start was wrong: claims search from the beginning.
-pub(super) async fn look_below(session: &mut Session<'_>) -> Result<(), Fault> {
-    let (starts, began) = (session.starts, Instant::now());
-    let Some((queues, priorities, from, ages)) = starts.to_look_below(began) else { return Ok(()) };
-    let most = i64::try_from(MOST_BELOW).unwrap_or(i64::MAX);
-    let query = session.query(BELOW).bind(queues).bind(priorities).bind(from).bind(ages).bind(most);
-    let rows = session.all(query).await?;
-    let mut is_wrong = rows.len() >= MOST_BELOW;
-    let mut below = Vec::with_capacity(rows.len());
-    for row in &rows {
-        below.push(TaskId::from(row.try_get::<Uuid, _>(0)?));
-        is_wrong |= row.try_get::<bool, _>(1)?;
-    }
-    starts.looked_below(below, is_wrong, began.elapsed());
-    Ok(())
-}
-
-impl ClaimStarts {
-    fn to_look_below(&self, now: Instant) -> Option<Looks> {
+impl SearchStarts {
+    /// What to look for, if it is time to look.
+    pub(super) fn to_look_below(&self, now: Instant) -> Option<Looks> {
         let mut state = self.state.lock();
         if state.look_at.is_some_and(|at| at > now) {
             return None;
@@ -375,7 +308,7 @@ impl ClaimStarts {
                 }
             }
         }
-        if highest.is_empty() {
+        if highest.is_empty() && state.later.is_none() {
             return None;
         }
         let mut looks = Looks::default();
@@ -390,7 +323,8 @@ impl ClaimStarts {
         Some(looks)
     }
 
-    fn looked_below(&self, found: Vec<TaskId>, is_wrong: bool, took: Duration) {
+    /// Notes what a look has found, and whether it shows that a start was wrong.
+    pub(super) fn looked_below(&self, found: Vec<TaskId>, is_wrong: bool, took: Duration) {
         let mut state = self.state.lock();
         state.look_at = Some(Instant::now() + LOOK_EVERY.max(took * LOOK_SHARE));
         if is_wrong {
@@ -398,6 +332,34 @@ impl ClaimStarts {
         } else {
             let looked_for = std::mem::take(&mut state.looked_for);
             state.below.splice(..looked_for, found);
+        }
+    }
+}
+
+/// Where a recovery starts to search for leases that have ended. Each run leaves an entry in the index until the table is
+/// vacuumed. As long as a search from the beginning is fast, each is one.
+#[derive(Debug, Default)]
+pub(super) struct RecoveryStart {
+    state: Mutex<(Option<value::Instant>, Option<Instant>)>,
+}
+
+/// How late the transaction of a lease that has ended may be committed, in microseconds.
+const LEASES_LATE: i64 = 10_000_000;
+/// A search from the beginning that takes no longer than this is always one.
+const FAST: Duration = Duration::from_millis(5);
+impl RecoveryStart {
+    /// `None` is the beginning.
+    pub(super) fn from(&self, now: Instant) -> Option<value::Instant> {
+        let (from, whole_at) = *self.state.lock();
+        from.filter(|_| whole_at.is_some_and(|at| now < at))
+    }
+
+    /// At that instant no lease had ended. A search from the beginning took that long.
+    pub(super) fn found_none(&self, at: value::Instant, whole: Option<Duration>) {
+        let mut state = self.state.lock();
+        state.0 = Some(value::Instant(at.0 - LEASES_LATE));
+        if let Some(took) = whole {
+            state.1 = (took > FAST).then(|| Instant::now() + took * LOOK_SHARE);
         }
     }
 }
@@ -411,8 +373,8 @@ mod tests {
     }
 
     /// The starts after two claims for these names, of which the first found a task at 10 and the second one at 20.
-    fn after_two_claims(names: &Arc<[Arc<str>]>) -> ClaimStarts {
-        let (starts, now) = (ClaimStarts::default(), Instant::now());
+    fn after_two_claims(names: &Arc<[Arc<str>]>) -> SearchStarts {
+        let (starts, now) = (SearchStarts::default(), Instant::now());
         starts.took(names, vec![("mail", 0, 11), ("mail", 0, 10)], now);
         starts.took(names, vec![("mail", 0, 20)], now + MARGIN);
         starts
@@ -428,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_starts_where_an_earlier_one_found_its_first_task() {
+    fn a_search_starts_where_an_earlier_one_found_its_first_task() {
         let names = names(&["send"]);
         let starts = after_two_claims(&names);
         let search = starts.search(&names, ["mail", "other"].into_iter(), &[]);
@@ -440,12 +402,12 @@ mod tests {
     #[test]
     fn what_a_claim_saw_a_moment_ago_or_beside_an_insert_is_no_start() {
         let (names, now) = (names(&["send"]), Instant::now());
-        let start = |starts: &ClaimStarts| starts.search(&names, ["mail"].into_iter(), &[]).starts[1];
-        let starts = ClaimStarts::default();
+        let start = |starts: &SearchStarts| starts.search(&names, ["mail"].into_iter(), &[]).starts[1];
+        let starts = SearchStarts::default();
         starts.took(&names, vec![("mail", 0, 10)], now);
         starts.took(&names, vec![("mail", 0, 20)], now + MARGIN / 2);
         assert_eq!(start(&starts), Some(i64::MIN));
-        let starts = ClaimStarts::default();
+        let starts = SearchStarts::default();
         let inserting = starts.inserting();
         starts.took(&names, vec![("mail", 0, 10)], Instant::now());
         starts.took(&names, vec![("mail", 0, 20)], Instant::now() + MARGIN);
@@ -464,7 +426,7 @@ mod tests {
 
     #[test]
     fn each_priority_has_its_start_and_the_ranges_cover_all_others() {
-        let (names, starts, now) = (names(&["send"]), ClaimStarts::default(), Instant::now());
+        let (names, starts, now) = (names(&["send"]), SearchStarts::default(), Instant::now());
         for (at, seq) in [(now, 1), (now + MARGIN, 2)] {
             let priorities = [i16::MAX, 5, 4, i16::MIN, 7];
             starts.took(&names, priorities.map(|priority| ("mail", priority, seq)).into(), at);
@@ -483,7 +445,7 @@ mod tests {
     fn what_is_due_again_below_a_start_is_looked_up_by_id_until_a_look_has_come_by() {
         let names = names(&["send"]);
         let starts = after_two_claims(&names);
-        let below = |starts: &ClaimStarts| starts.search(&names, ["mail"].into_iter(), &[]).below;
+        let below = |starts: &SearchStarts| starts.search(&names, ["mail"].into_iter(), &[]).below;
         let (low, high, later) = (task(9), task(10), task(3));
         starts.are_due_again(vec![low.clone(), high]);
         assert_eq!(below(&starts), [Uuid::from(low.id)]);
@@ -499,7 +461,7 @@ mod tests {
     fn many_tasks_below_or_a_new_one_make_claims_search_from_the_beginning() {
         let names = names(&["send"]);
         let all = [(i16::MIN, i16::MAX, None)];
-        let searched = |starts: &ClaimStarts| ranges(&starts.search(&names, ["mail"].into_iter(), &[]));
+        let searched = |starts: &SearchStarts| ranges(&starts.search(&names, ["mail"].into_iter(), &[]));
         let starts = after_two_claims(&names);
         starts.are_due_again((0..=MOST_BELOW).map(|_| task(1)).collect());
         assert_eq!(searched(&starts), all);
@@ -507,5 +469,31 @@ mod tests {
         assert!(starts.to_look_below(Instant::now()).is_some());
         starts.looked_below(vec![TaskId::new()], true, Duration::ZERO);
         assert_eq!(searched(&starts), all);
+    }
+
+    #[test]
+    fn tasks_that_come_due_are_searched_from_where_none_had_come_due() {
+        let (names, starts) = (names(&["send"]), SearchStarts::default());
+        let later = |starts: &SearchStarts| starts.search(&names, ["mail"].into_iter(), &[]).later;
+        assert_eq!(later(&starts), None);
+        starts.nothing_came_due(Some(value::Instant(5 * LATE)));
+        starts.nothing_came_due(Some(value::Instant(3 * LATE)));
+        assert_eq!(later(&starts), Some(value::Instant(4 * LATE)));
+        assert!(starts.to_look_below(Instant::now()).is_some());
+        starts.looked_below(Vec::new(), true, Duration::ZERO);
+        assert_eq!(later(&starts), None);
+    }
+
+    #[test]
+    fn a_recovery_searches_from_the_beginning_unless_that_is_slow() {
+        let (start, now, at) = (RecoveryStart::default(), Instant::now(), value::Instant(2 * LEASES_LATE));
+        assert_eq!(start.from(now), None);
+        start.found_none(at, Some(FAST));
+        assert_eq!(start.from(now), None);
+        start.found_none(at, Some(2 * FAST));
+        assert_eq!(start.from(now), Some(value::Instant(LEASES_LATE)));
+        start.found_none(value::Instant(3 * LEASES_LATE), None);
+        assert_eq!(start.from(now), Some(value::Instant(2 * LEASES_LATE)));
+        assert_eq!(start.from(Instant::now() + 2 * FAST * LOOK_SHARE), None, "it is time for a whole one");
     }
 }
