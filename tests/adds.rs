@@ -12,7 +12,7 @@ mod wrapper;
 
 use std::future::IntoFuture;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use everywhere::everywhere;
@@ -204,6 +204,42 @@ async fn a_store_that_panics_leaves_no_add_without_an_answer() {
     soon(tasks.add(note(String::new()))).await.unwrap();
 }
 
+/// An add to such a store is inserted by its caller, with no writer in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_in_memory_that_panics_fails_one_add_and_keeps_no_slot() {
+    let panics = Arc::new(AtomicBool::new(false));
+    let once = panics.clone();
+    let store = Wrapper::new(memory(), |_| go_on())
+        .inserting_now(move |_| assert!(!once.swap(false, Ordering::SeqCst), "a defect of the store"));
+    let tasks = TaskManager::builder().store(store).max_concurrent_tasks(1).start().await.unwrap();
+    panics.store(true, Ordering::SeqCst);
+    let error = soon(tasks.add(note("first".to_owned()))).await.unwrap_err();
+    assert!(matches!(&error, AddError::Unknown { .. }) && error.to_string().contains("a defect"), "{error}");
+    assert!(!panics.load(Ordering::SeqCst), "the store has not panicked");
+    for _ in 0..3 {
+        soon(soon(tasks.add(note(String::new()))).await.unwrap().wait()).await.unwrap();
+    }
+}
+
+/// Each add to a store in memory is answered at once. If nothing counted that as work, its caller would never pause.
+#[tokio::test]
+async fn a_loop_of_adds_lets_others_run() {
+    let tasks = TaskManager::builder().store(memory()).connect().await.unwrap();
+    let turns = Arc::new(AtomicUsize::new(0));
+    let counted = turns.clone();
+    let other = tokio::spawn(async move {
+        loop {
+            counted.fetch_add(1, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+        }
+    });
+    for _ in 0..5_000 {
+        tasks.add(note(String::new())).await.unwrap();
+    }
+    assert!(turns.load(Ordering::SeqCst) > 20, "{turns:?}");
+    other.abort();
+}
+
 /// A write of 2,000 tasks may take two seconds longer than `add_timeout`; one of a single task may not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_write_is_waited_for_in_proportion_to_its_size() {
@@ -350,10 +386,13 @@ fn an_add_whose_runtime_ends_while_it_is_written_may_be_stored() {
     });
 }
 
-/// A runtime of one thread that nobody is in: it has not ended, and does nothing.
+/// A runtime of one thread that nobody is in: it has not ended, and does nothing. A store in memory does not need it.
 #[test]
 fn add_timeout_is_kept_by_the_caller_while_the_managers_runtime_stands_still() {
     for place in places() {
+        if matches!(place, Place::Memory(_)) {
+            continue;
+        }
         let first = Builder::new_current_thread().enable_all().build().unwrap();
         let connecting = place.builder().add_timeout(Duration::from_millis(300)).connect();
         let tasks = first.block_on(connecting).unwrap();
@@ -373,6 +412,14 @@ fn add_timeout_is_kept_by_the_caller_while_the_managers_runtime_stands_still() {
             assert_eq!(tasks.counts().await.unwrap().total(), 0, "{place:?}");
         });
     }
+}
+
+#[test]
+fn an_add_to_a_store_in_memory_does_not_need_the_managers_runtime() {
+    let first = Builder::new_current_thread().enable_all().build().unwrap();
+    let tasks = first.block_on(TaskManager::builder().store(memory()).start()).unwrap();
+    let handle = tasks.add(note(String::new())).blocking().unwrap();
+    first.block_on(async { soon(handle.wait()).await.unwrap() });
 }
 
 #[tokio::test]

@@ -24,6 +24,9 @@ use taskflow::{AttemptOutcome, InstanceInfo, NewTask, PostgresStore, TaskId, Tas
 /// Longer than what a claim has seen must be ago before claims start there.
 const MARGIN: Duration = Duration::from_millis(150);
 
+/// How many tasks have been due before. The server needs milliseconds to step over that many.
+const WORN: usize = 60_000;
+
 /// A process and its claims.
 struct Shop {
     url: String,
@@ -38,6 +41,23 @@ impl Shop {
         let (store, me) = (PostgresStore::open(&url).unwrap(), process());
         store.join(&me).await.unwrap();
         Some(Self { url, store, me, names: Arc::from(["double".into()]) })
+    }
+
+    /// A store in which many tasks have been due and no longer are, beside a transaction that keeps an old snapshot: claims
+    /// use their starts.
+    async fn open_worn() -> Option<(Self, PgConnection)> {
+        let shop = Self::open().await?;
+        let mut somebody = connect(&shop.url).await;
+        run(&mut somebody, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1".to_owned()).await;
+        let table = shop.table("tasks");
+        let many = format!(
+            "INSERT INTO {table} (id, name) SELECT gen_random_uuid(), 'double' FROM generate_series(1, {WORN});
+             UPDATE {table} SET state = 4, finished_at = now()"
+        );
+        run(&mut connect(&shop.url).await, many).await;
+        shop.move_on().await;
+        shop.store.recover(shop.me.id).await.unwrap();
+        Some((shop, somebody))
     }
 
     async fn add(&self, new: NewTask, start: Start) -> (TaskId, Inserted) {
@@ -60,6 +80,20 @@ impl Shop {
 
     async fn claim_one(&self) -> Option<TaskId> {
         self.claim(1).await.first().map(|run| run.id)
+    }
+
+    /// The task that the next look finds.
+    async fn found_by_a_look(&self) -> TaskId {
+        soon(async {
+            loop {
+                self.store.recover(self.me.id).await.unwrap();
+                if let Some(id) = self.claim_one().await {
+                    break id;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
     }
 
     async fn finish(&self, run: RunRef, kind: FinishKind) {
@@ -101,17 +135,8 @@ async fn run(connection: &mut PgConnection, sql: String) {
 /// Without the starts each of the later claims reads the entries of all tasks before it.
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_beside_an_old_snapshot_do_not_read_what_was_claimed_before() {
-    const BEFORE: usize = 3_000;
     const CLAIMS: usize = 40;
-    let Some(shop) = Shop::open().await else { return };
-    let mut somebody = connect(&shop.url).await;
-    run(&mut somebody, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1".to_owned()).await;
-
-    let tasks = (0..BEFORE).map(|_| InsertTask::new(new_task(), Start::Wait)).collect();
-    let batch = InsertBatch::new(shop.me.id, DEADLINE, vec![InsertGroup::new(tasks)]);
-    shop.store.insert(Arc::new(batch)).await.unwrap()[0].as_ref().unwrap();
-    assert_eq!(shop.claim(BEFORE).await.len(), BEFORE);
-    shop.move_on().await;
+    let Some((shop, mut somebody)) = Shop::open_worn().await else { return };
     for _ in 0..CLAIMS {
         let id = shop.add_waiting().await;
         assert_eq!(shop.claim_one().await, Some(id));
@@ -130,16 +155,16 @@ async fn claims_beside_an_old_snapshot_do_not_read_what_was_claimed_before() {
             }
         }
     });
-    // The bulk, and what came before the starts were known; without starts it is about 80 times the bulk.
+    // What came before the starts were known; without starts it is about 80 times as many.
     let read = read.await;
-    assert!(read < 10 * BEFORE, "{read} entries were read for {CLAIMS} claims and as many adds");
+    assert!(read < 10 * WORN, "{read} entries were read for {CLAIMS} claims and as many adds");
     run(&mut somebody, "COMMIT".to_owned()).await;
 }
 
 /// Whatever makes a task wait again in this process: its next claim finds the task, although it is below the start.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_waits_again_is_claimed_at_once() {
-    let Some(shop) = Shop::open().await else { return };
+    let Some((shop, _snapshot)) = Shop::open_worn().await else { return };
     let leased = async || {
         let (id, answer) = shop.add(new_task(), Start::Lease).await;
         let InsertedAs::Leased { fence } = answer.kind else { panic!("{answer:?}") };
@@ -194,7 +219,7 @@ async fn a_task_that_waits_again_is_claimed_at_once() {
 /// What others make due below the start is found by the regular look. A claim before it shows that there is a start.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_others_make_due_below_the_start_is_found_by_the_next_look() {
-    let Some(shop) = Shop::open().await else { return };
+    let Some((shop, _snapshot)) = Shop::open_worn().await else { return };
     let add = format!("SELECT {}('double', '{{\"number\":21}}', task_max_attempts => 2)", shop.table("add"));
 
     // An add whose transaction takes long.
@@ -205,8 +230,7 @@ async fn what_others_make_due_below_the_start_is_found_by_the_next_look() {
     shop.move_on().await;
     slow.commit().await.unwrap();
     assert_eq!(shop.claim_one().await, None);
-    shop.store.recover(shop.me.id).await.unwrap();
-    assert_eq!(shop.claim_one().await, Some(late));
+    assert_eq!(shop.found_by_a_look().await, late);
 
     // A run that another process gives back.
     shop.add_waiting().await;
@@ -216,22 +240,13 @@ async fn what_others_make_due_below_the_start_is_found_by_the_next_look() {
     let back = FinishKind::GiveBack { delay: Duration::ZERO, outcome: None };
     other.finish(Arc::new(vec![Finish::new(given_back, back)])).await.unwrap();
     assert_eq!(shop.claim_one().await, None);
-    let found = async {
-        loop {
-            shop.store.recover(shop.me.id).await.unwrap();
-            if let Some(id) = shop.claim_one().await {
-                break id;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    assert_eq!(soon(found).await, given_back.id);
+    assert_eq!(shop.found_by_a_look().await, given_back.id);
 }
 
 /// Claims look for tasks that have come due only from where none had. This one was committed after that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_with_a_delay_whose_transaction_takes_long_is_found_by_the_next_look() {
-    let Some(shop) = Shop::open().await else { return };
+    let Some((shop, _snapshot)) = Shop::open_worn().await else { return };
     let add = format!(
         "SELECT {}('double', '{{\"number\":21}}', task_run_at => now() + interval '1 ms')",
         shop.table("add")
@@ -245,14 +260,13 @@ async fn a_task_with_a_delay_whose_transaction_takes_long_is_found_by_the_next_l
     assert_eq!(shop.claim_one().await, None);
     slow.commit().await.unwrap();
     assert_eq!(shop.claim_one().await, None);
-    shop.store.recover(shop.me.id).await.unwrap();
-    assert_eq!(shop.claim_one().await, Some(late));
+    assert_eq!(shop.found_by_a_look().await, late);
 }
 
 /// A row that somebody wrote with the last number of all is no reason to start there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_a_damaged_row_gave_is_given_up() {
-    let Some(shop) = Shop::open().await else { return };
+    let Some((shop, _snapshot)) = Shop::open_worn().await else { return };
     let mut somebody = connect(&shop.url).await;
     for _ in 0..2 {
         let id = shop.add_waiting().await;
@@ -263,8 +277,7 @@ async fn a_start_that_a_damaged_row_gave_is_given_up() {
     }
     let first = shop.add_waiting().await;
     assert_eq!(shop.claim_one().await, None, "claims start at the last number");
-    shop.store.recover(shop.me.id).await.unwrap();
-    assert_eq!(shop.claim_one().await, Some(first));
+    assert_eq!(shop.found_by_a_look().await, first);
     let second = shop.add_waiting().await;
     assert_eq!(shop.claim_one().await, Some(second), "and no longer");
 }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use taskflow::store::{
     Capabilities, Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired,
-    HintStream, InsertBatch, Inserted, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Reopen,
-    ReplaceArgs, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, StoreFuture,
-    TaskEnd,
+    HintStream, Immediate, InsertBatch, Inserted, QueueState, Recovered, Refusal, Release, Renewal, Renewed,
+    Reopen, ReplaceArgs, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState,
+    StoreFuture, TaskEnd,
 };
 use taskflow::{
     CancelOutcome, Counts, Error, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo, Store, TaskFilter,
@@ -35,7 +35,11 @@ pub(crate) struct Wrapper {
     before_insert: Option<InsertHook>,
     loses: Loses,
     inserted: InsertAnswer,
+    before_insert_now: Option<InsertNowHook>,
 }
+
+/// Told each batch that is to be inserted at once.
+type InsertNowHook = Arc<dyn Fn(&InsertBatch) + Send + Sync>;
 
 /// The answer of a store to an insert.
 pub(crate) type InsertAnswers = Vec<Result<Vec<Inserted>, Refusal>>;
@@ -57,7 +61,14 @@ impl Wrapper {
             before_insert: None,
             loses: Arc::new(|_| false),
             inserted: |answer| answer,
+            before_insert_now: None,
         }
+    }
+
+    /// Inserts at once, as the store inside does.
+    #[must_use]
+    pub(crate) fn inserting_now(self, hook: impl Fn(&InsertBatch) + Send + Sync + 'static) -> Self {
+        Self { before_insert_now: Some(Arc::new(hook)), ..self }
     }
 
     /// Changes only inserts, and sees what each is to insert.
@@ -113,7 +124,18 @@ macro_rules! wrapped {
     };
 }
 
+impl Immediate for Wrapper {
+    fn insert_now(&self, batch: &InsertBatch) -> InsertAnswers {
+        self.before_insert_now.as_ref().expect("it inserts at once")(batch);
+        self.inner.immediate().expect("so does the store inside").insert_now(batch)
+    }
+}
+
 impl Store for Wrapper {
+    fn immediate(&self) -> Option<&dyn Immediate> {
+        self.before_insert_now.is_some().then_some(self)
+    }
+
     fn location(&self) -> String {
         self.inner.location()
     }

@@ -9,7 +9,8 @@
 //! and return the same [`answers`]. Tasks can also be added [`within`] a transaction of the caller.
 //!
 //! Tasks start by a [`claim`], made of [`claim_sql`] and of what is [`asked`]; [`claimed`] reads its rows. A queue
-//! with limits over all processes is claimed through [`limits`]. If all runs of a turn succeeded, the claim's
+//! with limits over all processes is claimed through [`limits`]. Searches start where [`search_starts`] says, and
+//! [`search_sql`] looks for what they miss. If all runs of a turn succeeded, the claim's
 //! statement ends them as well. Every other change is made in a [`unit_of_work`], in which each task is a
 //! [`task_row`]: [`finish`], [`recover`], [`control`]. Rows that were [damaged](damage) by other programs are failed.
 //! [`concurrency_keys`] block and unblock tasks.

@@ -1,6 +1,6 @@
 //! What statements search, as it is bound to them; and the look for what searches miss.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sqlx::Row;
 use uuid::Uuid;
@@ -62,42 +62,47 @@ impl Search {
     }
 }
 
-/// Due tasks below the starts, and whether each was added since its start is known.
-const BELOW: &str = "
-SELECT t.id, t.attempt = 0 AND t.created_at > now() - b.age * interval '1 microsecond'
-FROM unnest($1::text[], $2::smallint[], $3::bigint[], $4::bigint[]) AS b (queue, priority, start, age)
-CROSS JOIN LATERAL (
-    SELECT t.id, t.attempt, t.created_at FROM taskflow_tasks t
-    WHERE t.state = 0 AND t.queue = b.queue AND t.priority = b.priority AND t.seq < b.start
-      AND (t.expires_at IS NULL OR t.expires_at > now())
-    ORDER BY t.priority DESC, t.seq LIMIT $5
-) t
-LIMIT $5";
-
-/// Whether a task came due before the given instant and is not marked as due.
-const LATER: &str = concat!(
-    "SELECT EXISTS (SELECT 1 FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state = 1 AND ",
+/// Due tasks below the starts; whether one was added since its start is known, or came due before claims look for such
+/// tasks; and how long the server searched, in microseconds.
+const BELOW: &str = concat!(
+    "
+WITH found AS MATERIALIZED (
+    SELECT t.id, t.attempt = 0 AND t.created_at > now() - b.age * interval '1 microsecond' AS is_new
+    FROM unnest($1::text[], $2::smallint[], $3::bigint[], $4::bigint[]) AS b (queue, priority, start, age)
+    CROSS JOIN LATERAL (
+        SELECT t.id, t.attempt, t.created_at FROM taskflow_tasks t
+        WHERE t.state = 0 AND t.queue = b.queue AND t.priority = b.priority AND t.seq < b.start
+          AND (t.expires_at IS NULL OR t.expires_at > now())
+        ORDER BY t.priority DESC, t.seq LIMIT $5
+    ) t
+    LIMIT $5
+), later AS MATERIALIZED (
+    SELECT EXISTS (SELECT 1 FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state = 1 AND ",
     moment!(),
-    " < $1::timestamptz)"
+    " < $6::timestamptz) AS came_due
+)
+SELECT coalesce(array_agg(id), '{}'), coalesce(bool_or(is_new), false) OR (SELECT came_due FROM later),
+       (extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000000)::bigint
+FROM found"
 );
 
 /// Looks for due tasks below the starts, if it is time to. Claims then look them up by id. If there are many, or one that
 /// was added since the start is known, a start was wrong: claims search from the beginning.
 pub(super) async fn look_below(session: &mut Session<'_>) -> Result<(), Fault> {
-    let (starts, began) = (session.starts, Instant::now());
-    let Some((queues, priorities, from, ages)) = starts.to_look_below(began) else { return Ok(()) };
-    let most = i64::try_from(MOST_BELOW).unwrap_or(i64::MAX);
-    let query = session.query(BELOW).bind(queues).bind(priorities).bind(from).bind(ages).bind(most);
-    let rows = session.all(query).await?;
-    let mut is_wrong = rows.len() >= MOST_BELOW;
-    if let Some(later) = starts.later() {
-        is_wrong |= session.one(session.query(LATER).bind(later)).await?.try_get::<bool, _>(0)?;
-    }
-    let mut below = Vec::with_capacity(rows.len());
-    for row in &rows {
-        below.push(TaskId::from(row.try_get::<Uuid, _>(0)?));
-        is_wrong |= row.try_get::<bool, _>(1)?;
-    }
-    starts.looked_below(below, is_wrong, began.elapsed());
+    let starts = session.starts;
+    let Some(looks) = starts.to_look_below(Instant::now()) else { return Ok(()) };
+    let query = session
+        .query(BELOW)
+        .bind(looks.queues)
+        .bind(looks.priorities)
+        .bind(looks.starts)
+        .bind(looks.ages)
+        .bind(i64::try_from(MOST_BELOW).unwrap_or(i64::MAX))
+        .bind(looks.later);
+    let found = session.one(query).await?;
+    let below: Vec<Uuid> = found.try_get(0)?;
+    let is_wrong = below.len() >= MOST_BELOW || found.try_get(1)?;
+    let took = Duration::from_micros(found.try_get::<i64, _>(2)?.unsigned_abs());
+    starts.looked_below(below.into_iter().map(TaskId::from).collect(), is_wrong, took);
     Ok(())
 }

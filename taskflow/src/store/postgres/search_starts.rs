@@ -5,6 +5,9 @@
 //! all tasks that were claimed since. So a process remembers for each queue and priority up to where it has found
 //! nothing any more, and its claims start there.
 //!
+//! A start is used only while it is worth it: while the server needs more than a millisecond for what is below the starts.
+//! Without an old snapshot that takes less, since a search marks the entries that nobody can see any more.
+//!
 //! In the same way, tasks with a delay leave entries in the index from which they come due.
 //!
 //! A task can appear below that start: it was added by a transaction that took long, or it waits again after a run, a
@@ -27,6 +30,8 @@ use crate::model::TaskId;
 const MARGIN: Duration = Duration::from_millis(100);
 /// How late the transaction of a task that has come due may be committed, in microseconds.
 const LATE: i64 = 1_000_000;
+/// Starts are used if it takes the server at least this long to search what is below them.
+const WORTH: Duration = Duration::from_millis(1);
 /// The shortest time between two looks below the starts.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A look below may take this part of the time: it steps over all that claims no longer do.
@@ -57,6 +62,10 @@ struct State {
     inserts: BTreeMap<u64, Instant>,
     next_insert: u64,
     look_at: Option<Instant>,
+    /// Whether claims use the starts.
+    is_worth: bool,
+    /// Whether claims have taken tasks since the last look.
+    has_taken: bool,
     /// How many of `below` were noted before the look that is under way began: it finds them again if they still wait.
     looked_for: usize,
     /// From when on tasks may have come due that are not marked as due: by the server's clock, in microseconds.
@@ -157,8 +166,9 @@ impl SearchStarts {
         due_again: &[DueAgain],
     ) -> Search {
         let state = self.state.lock();
-        let mut search = Search { later: state.later.map(value::Instant), ..Search::default() };
-        let set = state.sets.iter().find(|(known, _)| Arc::ptr_eq(known, names)).map(|(_, queues)| queues);
+        let mut search = Search { later: state.later(), ..Search::default() };
+        let sets = if state.is_worth { &*state.sets } else { &[] };
+        let set = sets.iter().find(|(known, _)| Arc::ptr_eq(known, names)).map(|(_, queues)| queues);
         if let Some(set) = set {
             let also = due_again.iter().filter(|task| task.is_below(set)).map(|task| task.id);
             search.below = state.below.iter().copied().chain(also).map(Uuid::from).collect();
@@ -174,9 +184,10 @@ impl SearchStarts {
     /// Where to search these queues for any due task, whatever its name.
     pub(super) fn search_any<'q>(&self, queues: impl Iterator<Item = &'q str>) -> Search {
         let state = self.state.lock();
-        let mut search = Search { later: state.later.map(value::Instant), ..Search::default() };
+        let mut search = Search { later: state.later(), ..Search::default() };
+        let sets = if state.is_worth { &*state.sets } else { &[] };
         for queue in queues {
-            let bands = state.sets.iter().rev().find_map(|(_, set)| set.get(queue));
+            let bands = sets.iter().rev().find_map(|(_, set)| set.get(queue));
             search.add(queue, bands.map_or(&[], |bands| &**bands));
         }
         search
@@ -186,6 +197,7 @@ impl SearchStarts {
     pub(super) fn took<'q>(&self, names: &Arc<[Arc<str>]>, taken: Vec<(&'q str, i16, i64)>, began: Instant) {
         let mut state = self.state.lock();
         let state = &mut *state;
+        state.has_taken |= !taken.is_empty();
         let oldest_insert = state.inserts.values().next().copied();
         let set = match state.sets.iter().position(|(known, _)| Arc::ptr_eq(known, names)) {
             Some(set) => set,
@@ -237,7 +249,7 @@ impl SearchStarts {
 
     /// From when on tasks may have come due that are not marked as due.
     pub(super) fn later(&self) -> Option<value::Instant> {
-        self.state.lock().later.map(value::Instant)
+        self.state.lock().later()
     }
 
     /// Notes that an insert begins.
@@ -265,6 +277,10 @@ impl SearchStarts {
 }
 
 impl State {
+    fn later(&self) -> Option<value::Instant> {
+        self.later.filter(|_| self.is_worth).map(value::Instant)
+    }
+
     /// Forgets all starts: claims search from the beginning.
     fn from_the_beginning(&mut self) {
         self.sets.clear();
@@ -289,14 +305,23 @@ impl Band {
     }
 }
 
-/// What to look for: queues and priorities, the start of each, and how long it has been known.
-pub(super) type Looks = (Vec<String>, Vec<i16>, Vec<i64>, Vec<i64>);
+/// What to look for.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    /// Queues and priorities, the start of each, and for how many microseconds it has been known.
+    pub(super) queues: Vec<String>,
+    pub(super) priorities: Vec<i16>,
+    pub(super) starts: Vec<i64>,
+    pub(super) ages: Vec<i64>,
+    /// From when on claims look for tasks that have come due.
+    pub(super) later: Option<value::Instant>,
+}
 
 impl SearchStarts {
     /// What to look for, if it is time to look.
     pub(super) fn to_look_below(&self, now: Instant) -> Option<Looks> {
         let mut state = self.state.lock();
-        if state.look_at.is_some_and(|at| at > now) {
+        if state.look_at.is_some_and(|at| at > now) || !(state.is_worth || state.has_taken) {
             return None;
         }
         let mut highest: BTreeMap<(&str, i16), &Band> = BTreeMap::new();
@@ -313,19 +338,22 @@ impl SearchStarts {
         }
         let mut looks = Looks::default();
         for ((queue, priority), band) in highest {
-            looks.0.push(queue.to_owned());
-            looks.1.push(priority);
-            looks.2.push(band.start);
-            looks.3.push(length(now.saturating_duration_since(band.since)));
+            looks.queues.push(queue.to_owned());
+            looks.priorities.push(priority);
+            looks.starts.push(band.start);
+            looks.ages.push(length(now.saturating_duration_since(band.since)));
         }
+        looks.later = state.later.map(value::Instant);
         state.look_at = Some(now + LOOK_EVERY);
+        state.has_taken = false;
         state.looked_for = state.below.len();
         Some(looks)
     }
 
-    /// Notes what a look has found, and whether it shows that a start was wrong.
+    /// Notes what a look has found, whether it shows that a start was wrong, and how long the server searched.
     pub(super) fn looked_below(&self, found: Vec<TaskId>, is_wrong: bool, took: Duration) {
         let mut state = self.state.lock();
+        state.is_worth = took >= WORTH;
         state.look_at = Some(Instant::now() + LOOK_EVERY.max(took * LOOK_SHARE));
         if is_wrong {
             state.from_the_beginning();
@@ -377,6 +405,7 @@ mod tests {
         let (starts, now) = (SearchStarts::default(), Instant::now());
         starts.took(names, vec![("mail", 0, 11), ("mail", 0, 10)], now);
         starts.took(names, vec![("mail", 0, 20)], now + MARGIN);
+        starts.state.lock().is_worth = true;
         starts
     }
 
@@ -403,11 +432,16 @@ mod tests {
     fn what_a_claim_saw_a_moment_ago_or_beside_an_insert_is_no_start() {
         let (names, now) = (names(&["send"]), Instant::now());
         let start = |starts: &SearchStarts| starts.search(&names, ["mail"].into_iter(), &[]).starts[1];
-        let starts = SearchStarts::default();
+        let worth = || {
+            let starts = SearchStarts::default();
+            starts.state.lock().is_worth = true;
+            starts
+        };
+        let starts = worth();
         starts.took(&names, vec![("mail", 0, 10)], now);
         starts.took(&names, vec![("mail", 0, 20)], now + MARGIN / 2);
         assert_eq!(start(&starts), Some(i64::MIN));
-        let starts = SearchStarts::default();
+        let starts = worth();
         let inserting = starts.inserting();
         starts.took(&names, vec![("mail", 0, 10)], Instant::now());
         starts.took(&names, vec![("mail", 0, 20)], Instant::now() + MARGIN);
@@ -427,6 +461,7 @@ mod tests {
     #[test]
     fn each_priority_has_its_start_and_the_ranges_cover_all_others() {
         let (names, starts, now) = (names(&["send"]), SearchStarts::default(), Instant::now());
+        starts.state.lock().is_worth = true;
         for (at, seq) in [(now, 1), (now + MARGIN, 2)] {
             let priorities = [i16::MAX, 5, 4, i16::MIN, 7];
             starts.took(&names, priorities.map(|priority| ("mail", priority, seq)).into(), at);
@@ -452,7 +487,7 @@ mod tests {
         assert!(starts.to_look_below(Instant::now()).is_some());
         starts.are_due_again(vec![later.clone()]);
         let found = TaskId::new();
-        starts.looked_below(vec![found], false, Duration::ZERO);
+        starts.looked_below(vec![found], false, WORTH);
         assert_eq!(below(&starts), [found, later.id].map(Uuid::from));
         assert!(starts.to_look_below(Instant::now()).is_none(), "it has just looked");
     }
@@ -467,20 +502,34 @@ mod tests {
         assert_eq!(searched(&starts), all);
         let starts = after_two_claims(&names);
         assert!(starts.to_look_below(Instant::now()).is_some());
-        starts.looked_below(vec![TaskId::new()], true, Duration::ZERO);
+        starts.looked_below(vec![TaskId::new()], true, WORTH);
         assert_eq!(searched(&starts), all);
+    }
+
+    #[test]
+    fn a_start_is_used_while_the_server_needs_long_for_what_is_below() {
+        let names = names(&["send"]);
+        let starts = after_two_claims(&names);
+        for (took, is_used) in [(WORTH / 2, false), (WORTH, true), (Duration::ZERO, false)] {
+            starts.looked_below(Vec::new(), false, took);
+            let search = starts.search(&names, ["mail"].into_iter(), &[]);
+            assert_eq!(search.starts.contains(&Some(10)), is_used, "{took:?}");
+        }
+        assert!(starts.to_look_below(Instant::now() + 2 * LOOK_EVERY).is_some(), "claims have taken tasks");
+        assert!(starts.to_look_below(Instant::now() + 4 * LOOK_EVERY).is_none(), "and none since");
     }
 
     #[test]
     fn tasks_that_come_due_are_searched_from_where_none_had_come_due() {
         let (names, starts) = (names(&["send"]), SearchStarts::default());
+        starts.state.lock().is_worth = true;
         let later = |starts: &SearchStarts| starts.search(&names, ["mail"].into_iter(), &[]).later;
         assert_eq!(later(&starts), None);
         starts.nothing_came_due(Some(value::Instant(5 * LATE)));
         starts.nothing_came_due(Some(value::Instant(3 * LATE)));
         assert_eq!(later(&starts), Some(value::Instant(4 * LATE)));
         assert!(starts.to_look_below(Instant::now()).is_some());
-        starts.looked_below(Vec::new(), true, Duration::ZERO);
+        starts.looked_below(Vec::new(), true, WORTH);
         assert_eq!(later(&starts), None);
     }
 
