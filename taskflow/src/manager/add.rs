@@ -270,10 +270,6 @@ impl<V> AddTask<V> {
 #[must_use = "an add does nothing until it is awaited"]
 pub struct AddFuture<V>(Step<V>);
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the first poll moves the large variant out: a box would cost more"
-)]
 enum Step<V> {
     Described(Option<AddTask<V>>),
     Sent(TaskManager, Sent, Option<Weak<dyn HoldOwner>>, Option<Cow<'static, str>>),

@@ -45,6 +45,9 @@ const QUEUES: usize = 1_000;
 /// The most sets of task names, one for each kind of claim, whose starts are remembered.
 const SETS: usize = 8;
 
+/// The names that a claim asks for. A process has few such sets, each of them once.
+type Names = Arc<[Arc<str>]>;
+
 /// The starts of all searches of a store.
 #[derive(Debug, Default)]
 pub(super) struct SearchStarts {
@@ -55,7 +58,7 @@ pub(super) struct SearchStarts {
 #[derive(Debug, Default)]
 struct State {
     /// Claims that ask for other names leave other tasks in the queue.
-    sets: Vec<(Arc<[Arc<str>]>, HashMap<String, Bands>)>,
+    sets: Vec<(Names, HashMap<String, Bands>)>,
     /// Tasks that may be due and below a start.
     below: Vec<TaskId>,
     /// When each insert that is under way began.
@@ -161,7 +164,7 @@ impl SearchStarts {
     /// What a claim for these names searches in these queues. `due_again` are due once its transaction is committed.
     pub(super) fn search<'q>(
         &self,
-        names: &Arc<[Arc<str>]>,
+        names: &Names,
         queues: impl Iterator<Item = &'q str> + Clone,
         due_again: &[DueAgain],
     ) -> Search {
@@ -194,7 +197,7 @@ impl SearchStarts {
     }
 
     /// A claim for these names that began then has taken these tasks: the queue, the priority and the age of each.
-    pub(super) fn took<'q>(&self, names: &Arc<[Arc<str>]>, taken: Vec<(&'q str, i16, i64)>, began: Instant) {
+    pub(super) fn took(&self, names: &Names, taken: Vec<(&str, i16, i64)>, began: Instant) {
         let mut state = self.state.lock();
         let state = &mut *state;
         state.has_taken |= !taken.is_empty();
@@ -271,7 +274,7 @@ impl SearchStarts {
         let is_below = |task: &DueAgain| state.sets.iter().any(|(_, queues)| task.is_below(queues));
         state.below.extend(tasks.into_iter().filter(is_below).map(|task| task.id));
         if state.below.len() > MOST_BELOW {
-            state.from_the_beginning();
+            state.forget();
         }
     }
 }
@@ -282,7 +285,7 @@ impl State {
     }
 
     /// Forgets all starts: claims search from the beginning.
-    fn from_the_beginning(&mut self) {
+    fn forget(&mut self) {
         self.sets.clear();
         self.below.clear();
         self.looked_for = 0;
@@ -356,7 +359,7 @@ impl SearchStarts {
         state.is_worth = took >= WORTH;
         state.look_at = Some(Instant::now() + LOOK_EVERY.max(took * LOOK_SHARE));
         if is_wrong {
-            state.from_the_beginning();
+            state.forget();
         } else {
             let looked_for = std::mem::take(&mut state.looked_for);
             state.below.splice(..looked_for, found);
@@ -401,7 +404,7 @@ mod tests {
     }
 
     /// The starts after two claims for these names, of which the first found a task at 10 and the second one at 20.
-    fn after_two_claims(names: &Arc<[Arc<str>]>) -> SearchStarts {
+    fn after_two_claims(names: &Names) -> SearchStarts {
         let (starts, now) = (SearchStarts::default(), Instant::now());
         starts.took(names, vec![("mail", 0, 11), ("mail", 0, 10)], now);
         starts.took(names, vec![("mail", 0, 20)], now + MARGIN);
