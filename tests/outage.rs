@@ -10,11 +10,12 @@ use taskflow::{AddError, LogLevel, State, TaskContext, TaskHandle, TaskStatus};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-/// Bodies wait for a permit of it.
+/// Bodies wait for a permit of it, and hold it.
 type Gate = Arc<Semaphore>;
 
 #[taskflow::task]
 async fn block(State(gate): State<Gate>, context: TaskContext) {
+    let _inside = gate.clone();
     context.log(LogLevel::Info, "first");
     gate.acquire().await.unwrap().forget();
     context.log(LogLevel::Info, "last");
@@ -34,6 +35,12 @@ fn add(t: &TestTasks) -> JoinHandle<Result<TaskHandle<()>, AddError>> {
     tokio::spawn(t.manager().add_task(block, ()).into_future())
 }
 
+/// What an add has answered by now.
+async fn answer(add: JoinHandle<Result<TaskHandle<()>, AddError>>) -> Result<TaskHandle<()>, AddError> {
+    assert!(add.is_finished(), "it has no answer yet");
+    add.await.unwrap()
+}
+
 fn running(t: &TestTasks) -> usize {
     t.records().iter().filter(|task| task.status == TaskStatus::Running).count()
 }
@@ -51,7 +58,7 @@ async fn an_add_waits_for_a_store_that_comes_back() {
     assert!(!add.is_finished());
     t.back();
     t.advance("149ms").await;
-    let task = add.await.unwrap().unwrap();
+    let task = answer(add).await.unwrap();
     t.advance("1s").await;
     assert_eq!(t.record(&task).status, TaskStatus::Running);
 }
@@ -69,8 +76,7 @@ async fn an_add_fails_in_time_when_the_store_stays_away_and_nothing_is_stored() 
     for add in adds {
         assert!(!add.is_finished(), "its 200 ms are not over");
         t.advance("2ms").await;
-        assert!(add.is_finished());
-        let error = add.await.unwrap().unwrap_err();
+        let error = answer(add).await.unwrap_err();
         assert!(matches!(error, AddError::Store(_)) && error.is_transient(), "{error}");
         assert!(error.to_string().contains("the test took the store away"), "{error}");
         t.advance("28ms").await;
@@ -94,12 +100,14 @@ async fn an_add_fails_in_time_when_the_store_stays_away_and_nothing_is_stored() 
 
 #[tokio::test]
 async fn a_run_that_a_silent_store_ended_says_so() {
-    let (t, _) = start().await;
+    let (t, gate) = start().await;
+    let nobody = Arc::strong_count(&gate);
     let task = t.manager().add_task(block, ()).await.unwrap();
     t.advance("1s").await;
-    assert_eq!(running(&t), 1);
+    assert!(running(&t) == 1 && Arc::strong_count(&gate) > nobody);
     t.fault(Fault::delay(Op::Any, "1m").always());
     t.advance("10s").await;
+    assert_eq!(Arc::strong_count(&gate), nobody, "its body has been stopped");
     assert_eq!(t.manager().health().reason.as_deref(), Some("the store does not answer"));
     t.back();
     t.advance("2m").await;
@@ -120,14 +128,27 @@ async fn an_add_whose_answer_does_not_come_is_unknown_in_time_and_may_be_looked_
     t.advance("169ms").await;
     assert!(!first.is_finished());
     t.advance("2ms").await;
-    let Err(AddError::Unknown { id, .. }) = first.await.unwrap() else { panic!("it was on its way") };
+    let Err(AddError::Unknown { id, .. }) = answer(first).await else { panic!("it was on its way") };
     t.advance("30ms").await;
     // It never was on its way.
-    assert!(matches!(second.await.unwrap(), Err(AddError::Store(_))));
+    assert!(matches!(answer(second).await, Err(AddError::Store(_))));
     assert!(t.manager().get(id).await.unwrap().is_none());
     t.advance("5s").await;
     assert_eq!(t.record(id).status, TaskStatus::Running, "what was on its way is stored");
     assert_eq!(t.records().len(), 1);
+}
+
+/// The runtime of the program is dropped while the program panics, and writers with it.
+#[tokio::test]
+#[should_panic(expected = "the panic of the program")]
+async fn a_program_that_panics_while_adds_wait_ends_with_its_own_panic() {
+    let (t, _) = start().await;
+    t.fault(Fault::away());
+    let _adds: Vec<_> = (0..10).map(|_| add(&t)).collect();
+    t.advance("100ms").await;
+    let _more: Vec<_> = (0..10).map(|_| add(&t)).collect();
+    tokio::task::yield_now().await;
+    panic!("the panic of the program");
 }
 
 #[tokio::test]

@@ -101,6 +101,7 @@ async fn a_full_disk_is_an_error_that_the_caller_sees() {
     t.fault(Fault::full_disk());
     let add = tokio::spawn(t.manager().add_task(charge_card, (100,)).into_future());
     t.advance("10s").await;
+    assert!(add.is_finished());
     assert!(matches!(add.await.unwrap(), Err(AddError::Store(_))));
     assert_eq!(t.manager().counts().await.unwrap().total(), 0);
     t.back();

@@ -8,6 +8,7 @@ use super::group::{Group, Size};
 use super::queue::AddQueue;
 use super::stored::{complete, count, stored};
 use crate::engine::backoff::Backoff;
+use crate::engine::panics::caught;
 use crate::engine::written::Written;
 use crate::model::{AddError, StoreError, StoreErrorKind};
 use crate::store::{InsertBatch, InsertGroup};
@@ -26,6 +27,7 @@ pub(super) fn start(queue: Arc<AddQueue>) {
         taken: 0,
         batch: None,
         is_done: false,
+        has_panicked: false,
     };
     // A runtime that has ended drops the writer at once.
     core.spawn(writer.run());
@@ -44,6 +46,8 @@ struct Writer {
     /// The write in flight.
     batch: Option<Arc<InsertBatch>>,
     is_done: bool,
+    /// The store panicked while it wrote. That the thread panics as the writer is dropped does not tell: the program may do so.
+    has_panicked: bool,
 }
 
 impl Writer {
@@ -59,7 +63,10 @@ impl Writer {
                 }
             }
             self.taken = Size::all(&self.groups).bytes;
-            self.write_all().await;
+            if caught(self.write_all()).await.is_err() {
+                self.has_panicked = true;
+                return;
+            }
             self.queue.leave(mem::take(&mut self.taken));
         }
     }
@@ -210,7 +217,7 @@ impl Drop for Writer {
         if self.is_done {
             return;
         }
-        let panicked = std::thread::panicking();
+        let panicked = self.has_panicked;
         if panicked {
             self.queue.core.health.restarted("the adder", "panicked while it wrote");
             // The panic may have come after the store had answered.
