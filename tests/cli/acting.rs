@@ -34,6 +34,8 @@ async fn a_task_is_retried_cancelled_and_deleted_by_its_id() {
                 assert_eq!(outcomes["items"][2]["outcome"], "retried", "{outcomes}");
                 assert_eq!(outcomes["items"].as_array().unwrap().len(), 3);
                 run(&url, &["cancel", &id]).exits(0);
+                // It may have begun meanwhile, and stops soon.
+                run(&url, &["wait", &id, "--timeout", "20s"]).exits(1).prints(&format!("{id}\tcancelled"));
                 run(&url, &["delete", &id, "--dry-run"]).exits(0).prints("import\t1");
                 run(&url, &["delete", &id]).exits(0).prints("deleted");
                 run(&url, &["show", &id]).exits(3).says("there is no task");
