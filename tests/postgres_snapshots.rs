@@ -113,11 +113,11 @@ impl Shop {
         format!("taskflow_{}_{name}", split(&self.url).1)
     }
 
-    /// How often the index of due tasks was searched, and how many of its entries were read.
-    async fn reads(&self, reader: &mut PgConnection) -> (i64, i64) {
+    /// How often an index was searched, and how many of its entries were read.
+    async fn reads(&self, index: &str, reader: &mut PgConnection) -> (i64, i64) {
         let query = "SELECT coalesce(idx_scan, 0), coalesce(idx_tup_read, 0) FROM pg_stat_user_indexes
             WHERE indexrelname = $1";
-        let row = sqlx::query(query).bind(self.table("tasks_ready")).fetch_one(reader).await.unwrap();
+        let row = sqlx::query(query).bind(self.table(index)).fetch_one(reader).await.unwrap();
         (row.get(0), row.get(1))
     }
 }
@@ -149,7 +149,7 @@ async fn claims_beside_an_old_snapshot_do_not_read_what_was_claimed_before() {
     let read = soon(async {
         loop {
             // The server counts when a connection has nothing to do.
-            match shop.reads(&mut reader).await {
+            match shop.reads("tasks_ready", &mut reader).await {
                 (scans, read) if scans >= searches => break usize::try_from(read).unwrap(),
                 _ => tokio::time::sleep(Duration::from_millis(100)).await,
             }
@@ -158,6 +158,41 @@ async fn claims_beside_an_old_snapshot_do_not_read_what_was_claimed_before() {
     // What came before the starts were known; without starts it is about 80 times as many.
     let read = read.await;
     assert!(read < 10 * WORN, "{read} entries were read for {CLAIMS} claims and as many adds");
+    run(&mut somebody, "COMMIT".to_owned()).await;
+}
+
+/// Each batch would read the entries of all tasks that were deleted before.
+#[tokio::test(flavor = "multi_thread")]
+async fn old_tasks_are_deleted_beside_an_old_snapshot_without_reading_them_again() {
+    const OLD: usize = 20_000;
+    const BATCH: usize = 500;
+    let Some(shop) = Shop::open().await else { return };
+    let mut somebody = connect(&shop.url).await;
+    run(&mut somebody, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1".to_owned()).await;
+    let old = format!(
+        "INSERT INTO {} (id, name, state, finished_at)
+         SELECT gen_random_uuid(), 'double', 4 + n % 2, now() - interval '1 day' + n * interval '1 ms'
+         FROM generate_series(1, {OLD}) AS n",
+        shop.table("tasks")
+    );
+    let mut reader = connect(&shop.url).await;
+    run(&mut reader, old).await;
+    let mut batches = 1;
+    while shop.store.prune(Retention::new(DEADLINE), BATCH).await.unwrap() == BATCH {
+        batches += 1;
+    }
+    let outlines = shop.store.list_outlines(taskflow::TaskFilter::new()).await.unwrap();
+    assert!(outlines.items.is_empty(), "{outlines:?}");
+    let read = soon(async {
+        loop {
+            match shop.reads("tasks_moment", &mut reader).await {
+                (scans, read) if scans >= batches => break usize::try_from(read).unwrap(),
+                _ => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    });
+    let read = read.await;
+    assert!(read < 5 * OLD, "{read} entries were read to delete {OLD} tasks");
     run(&mut somebody, "COMMIT".to_owned()).await;
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use sqlx::Row;
+use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::concurrency_keys::{self, QUEUES_OF_RUN_KEY};
@@ -33,22 +34,25 @@ WHERE t.id = ANY (ARRAY(SELECT id FROM taskflow_tasks WHERE id = ANY($1::uuid[])
   AND t.id = r.id AND t.args = r.old
 RETURNING t.id";
 
-/// Reads each final state by itself, because each is one range of the index.
+/// Reads each final state by itself, because each is one range of the index. It starts where the last call has deleted.
 const DELETE_OLD: &str = concat!(
     "
 DELETE FROM taskflow_tasks WHERE ctid = ANY (ARRAY(
-    SELECT t.ctid FROM unnest($1::smallint[], $2::bigint[]) AS s (state, retention) CROSS JOIN LATERAL (
+    SELECT t.ctid
+    FROM unnest($1::smallint[], $2::bigint[], $4::timestamptz[]) AS s (state, retention, start) CROSS JOIN LATERAL (
         SELECT ctid FROM taskflow_tasks
         WHERE (state > 0) IS TRUE AND state = s.state AND ",
     moment!(),
-    " <= now() - s.retention * interval '1 microsecond'
+    " <= now() - s.retention * interval '1 microsecond' AND ",
+    moment!(),
+    " >= coalesce(s.start, '-infinity')
         ORDER BY state, ",
     moment!(),
     " LIMIT $3 FOR UPDATE SKIP LOCKED
     ) t
     LIMIT $3
 ))
-RETURNING id, queue, state"
+RETURNING id, queue, state, finished_at"
 );
 
 const DELETE_ATTEMPTS: &str = "DELETE FROM taskflow_attempts WHERE task = ANY($1::uuid[])";
@@ -183,7 +187,8 @@ pub(super) async fn delete(session: &mut Session<'_>, ids: &[TaskId]) -> Result<
     }
     session.begin().await?;
     let ids: Vec<Uuid> = ids.iter().copied().map(Uuid::from).collect();
-    forget(session, session.query(DELETE).bind(ids)).await
+    let deleted = session.all(session.query(DELETE).bind(ids)).await?;
+    forget(session, &deleted).await
 }
 
 pub(super) async fn replace_args(
@@ -206,9 +211,9 @@ pub(super) async fn replace_args(
 }
 
 /// Deletes the rows of a statement, together with their attempts and log lines.
-async fn forget(session: &mut Session<'_>, delete: super::session::Statement) -> Result<usize, Fault> {
+async fn forget(session: &mut Session<'_>, deleted: &[PgRow]) -> Result<usize, Fault> {
     let (mut ids, mut counts) = (Vec::<Uuid>::new(), CountDeltas::default());
-    for row in session.all(delete).await? {
+    for row in deleted {
         ids.push(row.try_get(0)?);
         // An ended task never counts as waiting for its first attempt, so the number of attempts does not matter.
         let state = RowState::from_number(row.try_get::<i16, _>(2)?.into());
@@ -230,13 +235,19 @@ pub(super) async fn prune(
 ) -> Result<usize, Fault> {
     session.begin().await?;
     let length = |length| super::value::length(length).min(super::value::MILLENNIUM);
-    let (states, lengths): (Vec<_>, Vec<_>) = Retention::STATUSES
+    let start = &session.starts.prune;
+    let (states, lengths): (Vec<i16>, Vec<_>) = Retention::STATUSES
         .map(|status| (RowState::ended(status) as i16, length(retention.of(status))))
         .into_iter()
         .unzip();
-    let delete = session.query(DELETE_OLD).bind(states).bind(lengths).bind(codec::to_i64(limit));
-    let pruned = forget(session, delete).await?;
+    let delete = session.query(DELETE_OLD).bind(states.clone()).bind(lengths).bind(codec::to_i64(limit));
+    let deleted = session.all(delete.bind(start.of(&states))).await?;
+    let pruned = forget(session, &deleted).await?;
+    for row in &deleted {
+        start.deleted(row.try_get(2)?, row.try_get(3)?);
+    }
     if pruned < limit {
+        start.reset();
         session.execute(session.query(DELETE_OLD_INSTANCES).bind(length(retention.longest()))).await?;
         session.execute(session.query(FOLD_COUNTS)).await?;
     }
