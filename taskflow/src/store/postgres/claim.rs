@@ -3,11 +3,11 @@
 //! A claim is one statement. A turn whose runs all succeeded is one statement too: it ends those runs, claims the
 //! next tasks, and updates the queue counts of both.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::asked::{Asked, Taken};
 use super::claim_sql::{answer, count, may_prefetch, moves, promote, take_due};
-use super::claimed::{NOW, claims, places, says};
+use super::claimed::{NOW, TOOK, claims, places, says};
 use super::damage;
 use super::error::Fault;
 use super::finish::{Successes, are_plain, succeed_each};
@@ -222,7 +222,8 @@ async fn take(
         Some(_) => session.starts.nothing_came_due(says(&rows, NOW)?),
         None => {}
     }
-    session.starts.took(&claim.names, places(&rows)?, began);
+    let took = Duration::from_micros(says::<i64>(&rows, TOOK)?.unwrap_or_default().unsigned_abs());
+    session.starts.claimed(&claim.names, places(&rows)?, (began, took, finishes.len()));
     let mut finished = successes.answers(says(&rows, 1)?.unwrap_or_default());
     session.should_notify |= finished.iter().any(|it| matches!(it, Finished::Applied(_)));
     successes.recognise_repeated(session, &mut finished).await?;

@@ -168,9 +168,10 @@ macro_rules! answer {
        NULL::timestamptz, NULL::integer, NULL::bigint, NULL::text, NULL::text, NULL::text,
        NULL::integer, NULL::bigint, NULL::text, ",
             $needs_slot,
-            ", now()
+            ", now(),
+       (extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000000)::bigint
 UNION ALL
-SELECT NULL, NULL, NULL, claimed.*, NULL, NULL FROM claimed"
+SELECT NULL, NULL, NULL, claimed.*, NULL, NULL, NULL FROM claimed"
         )
     };
 }

@@ -21,6 +21,9 @@ const NEEDS_SLOT: usize = 20;
 /// The column that says when the statement began.
 pub(super) const NOW: usize = 21;
 
+/// The column that says how long the statement took, in microseconds.
+pub(super) const TOOK: usize = 22;
+
 /// A column of the row that holds the values of the statement as a whole.
 pub(super) fn says<'r, T>(rows: &'r [PgRow], column: usize) -> Result<Option<T>, Fault>
 where

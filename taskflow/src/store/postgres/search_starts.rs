@@ -5,7 +5,8 @@
 //! all tasks that were claimed since. So a process remembers for each queue and priority up to where it has found
 //! nothing any more, and its claims start there.
 //!
-//! A start is used only while it is worth it: while the server needs more than a millisecond for what is below the starts.
+//! A start is used only while it is worth it: once a claim takes longer than its tasks need, and while the server needs more
+//! than a millisecond for what is below the starts.
 //! Without an old snapshot that takes less, since a search marks the entries that nobody can see any more.
 //!
 //! In the same way, tasks with a delay leave entries in the index from which they come due.
@@ -30,8 +31,11 @@ use crate::model::TaskId;
 const MARGIN: Duration = Duration::from_millis(100);
 /// How late the transaction of a task that has come due may be committed, in microseconds.
 const LATE: i64 = 1_000_000;
-/// Starts are used if it takes the server at least this long to search what is below them.
+/// Starts are used if it takes the server at least this long to search what is below them, or if a claim takes this much
+/// longer than its tasks need.
 const WORTH: Duration = Duration::from_millis(1);
+/// What the server needs at most for a task that begins or a run that ends, on a machine that is not overloaded.
+const PER_TASK: Duration = Duration::from_micros(40);
 /// The shortest time between two looks below the starts.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A look below may take this part of the time: it steps over all that claims no longer do.
@@ -197,11 +201,19 @@ impl SearchStarts {
         search
     }
 
-    /// A claim for these names that began then has taken these tasks: the queue, the priority and the age of each.
-    pub(super) fn took(&self, names: &Names, taken: Vec<(&str, i16, i64)>, began: Instant) {
+    /// A claim for these names has taken these tasks: the queue, the priority and the age of each. It began then, took the
+    /// server that long, and ended so many runs.
+    pub(super) fn claimed(
+        &self,
+        names: &Names,
+        taken: Vec<(&str, i16, i64)>,
+        (began, took, ended): (Instant, Duration, usize),
+    ) {
         let mut state = self.state.lock();
         let state = &mut *state;
         state.has_taken |= !taken.is_empty();
+        let tasks = u32::try_from(taken.len() + ended).unwrap_or(u32::MAX);
+        state.is_worth |= took > WORTH + tasks * PER_TASK;
         let oldest_insert = state.inserts.values().next().copied();
         let set = match state.sets.iter().position(|(known, _)| Arc::ptr_eq(known, names)) {
             Some(set) => set,

@@ -9,8 +9,8 @@ fn names(names: &[&str]) -> Arc<[Arc<str>]> {
 /// The starts after two claims for these names, of which the first found a task at 10 and the second one at 20.
 fn after_two_claims(names: &Names) -> SearchStarts {
     let (starts, now) = (SearchStarts::default(), Instant::now());
-    starts.took(names, vec![("mail", 0, 11), ("mail", 0, 10)], now);
-    starts.took(names, vec![("mail", 0, 20)], now + MARGIN);
+    starts.claimed(names, vec![("mail", 0, 11), ("mail", 0, 10)], (now, Duration::ZERO, 0));
+    starts.claimed(names, vec![("mail", 0, 20)], (now + MARGIN, Duration::ZERO, 0));
     starts.state.lock().is_worth = true;
     starts
 }
@@ -44,16 +44,16 @@ fn what_a_claim_saw_a_moment_ago_or_beside_an_insert_is_no_start() {
         starts
     };
     let starts = worth();
-    starts.took(&names, vec![("mail", 0, 10)], now);
-    starts.took(&names, vec![("mail", 0, 20)], now + MARGIN / 2);
+    starts.claimed(&names, vec![("mail", 0, 10)], (now, Duration::ZERO, 0));
+    starts.claimed(&names, vec![("mail", 0, 20)], (now + MARGIN / 2, Duration::ZERO, 0));
     assert_eq!(start(&starts), Some(i64::MIN));
     let starts = worth();
     let inserting = starts.inserting();
-    starts.took(&names, vec![("mail", 0, 10)], Instant::now());
-    starts.took(&names, vec![("mail", 0, 20)], Instant::now() + MARGIN);
+    starts.claimed(&names, vec![("mail", 0, 10)], (Instant::now(), Duration::ZERO, 0));
+    starts.claimed(&names, vec![("mail", 0, 20)], (Instant::now() + MARGIN, Duration::ZERO, 0));
     assert_eq!(start(&starts), Some(i64::MIN));
     drop(inserting);
-    starts.took(&names, vec![("mail", 0, 20)], Instant::now() + MARGIN);
+    starts.claimed(&names, vec![("mail", 0, 20)], (Instant::now() + MARGIN, Duration::ZERO, 0));
     assert_eq!(start(&starts), Some(10));
 }
 
@@ -70,7 +70,11 @@ fn each_priority_has_its_start_and_the_ranges_cover_all_others() {
     starts.state.lock().is_worth = true;
     for (at, seq) in [(now, 1), (now + MARGIN, 2)] {
         let priorities = [i16::MAX, 5, 4, i16::MIN, 7];
-        starts.took(&names, priorities.map(|priority| ("mail", priority, seq)).into(), at);
+        starts.claimed(
+            &names,
+            priorities.map(|priority| ("mail", priority, seq)).into(),
+            (at, Duration::ZERO, 0),
+        );
     }
     let ranges = ranges(&starts.search(&names, ["mail"].into_iter(), &[]));
     let covered: i64 = ranges.iter().map(|(low, high, _)| i64::from(*high) - i64::from(*low) + 1).sum();
@@ -147,4 +151,17 @@ fn a_recovery_searches_from_the_beginning_unless_that_is_slow() {
     start.found_none(value::Instant(3 * LEASES_LATE), None);
     assert_eq!(start.from(now), Some(value::Instant(2 * LEASES_LATE)));
     assert_eq!(start.from(Instant::now() + 2 * FAST * LOOK_SHARE), None, "it is time for a whole one");
+}
+
+#[test]
+fn a_claim_that_takes_longer_than_its_tasks_need_makes_claims_use_the_starts() {
+    let names = names(&["send"]);
+    let starts = after_two_claims(&names);
+    let is_used = || starts.search(&names, ["mail"].into_iter(), &[]).starts.contains(&Some(10));
+    starts.looked_below(Vec::new(), false, Duration::ZERO);
+    let long_enough = WORTH + 3 * PER_TASK;
+    for (took, worth) in [(long_enough, false), (long_enough + Duration::from_micros(1), true)] {
+        starts.claimed(&names, vec![("mail", 0, 30)], (Instant::now(), took, 2));
+        assert_eq!(is_used(), worth, "{took:?}");
+    }
 }
