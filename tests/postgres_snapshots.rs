@@ -11,6 +11,7 @@ mod servers;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use postgres_rows::{DEADLINE, connect, process, soon, split};
 use servers::postgres::shared_url;
 use taskflow::model::When;
@@ -113,6 +114,22 @@ impl Shop {
         format!("taskflow_{}_{name}", split(&self.url).1)
     }
 
+    /// How many entries of an index were read, once it was searched so often.
+    async fn read_by(&self, index: &str, searches: usize) -> usize {
+        let mut reader = connect(&self.url).await;
+        let searches = i64::try_from(searches).unwrap();
+        soon(async {
+            loop {
+                // The server counts when a connection has nothing to do.
+                match self.reads(index, &mut reader).await {
+                    (scans, read) if scans >= searches => break usize::try_from(read).unwrap(),
+                    _ => tokio::time::sleep(Duration::from_millis(100)).await,
+                }
+            }
+        })
+        .await
+    }
+
     /// How often an index was searched, and how many of its entries were read.
     async fn reads(&self, index: &str, reader: &mut PgConnection) -> (i64, i64) {
         let query = "SELECT coalesce(idx_scan, 0), coalesce(idx_tup_read, 0) FROM pg_stat_user_indexes
@@ -144,19 +161,8 @@ async fn claims_beside_an_old_snapshot_do_not_read_what_was_claimed_before() {
         let (_, answer) = shop.add(new_task(), Start::LeaseIfIdle).await;
         assert!(matches!(answer.kind, InsertedAs::Leased { .. }), "{answer:?}");
     }
-    let mut reader = connect(&shop.url).await;
-    let searches = i64::try_from(2 * CLAIMS).unwrap();
-    let read = soon(async {
-        loop {
-            // The server counts when a connection has nothing to do.
-            match shop.reads("tasks_ready", &mut reader).await {
-                (scans, read) if scans >= searches => break usize::try_from(read).unwrap(),
-                _ => tokio::time::sleep(Duration::from_millis(100)).await,
-            }
-        }
-    });
     // What came before the starts were known; without starts it is about 80 times as many.
-    let read = read.await;
+    let read = shop.read_by("tasks_ready", 2 * CLAIMS).await;
     assert!(read < 10 * WORN, "{read} entries were read for {CLAIMS} claims and as many adds");
     run(&mut somebody, "COMMIT".to_owned()).await;
 }
@@ -175,25 +181,75 @@ async fn old_tasks_are_deleted_beside_an_old_snapshot_without_reading_them_again
          FROM generate_series(1, {OLD}) AS n",
         shop.table("tasks")
     );
-    let mut reader = connect(&shop.url).await;
-    run(&mut reader, old).await;
+    run(&mut connect(&shop.url).await, old).await;
     let mut batches = 1;
     while shop.store.prune(Retention::new(DEADLINE), BATCH).await.unwrap() == BATCH {
         batches += 1;
     }
     let outlines = shop.store.list_outlines(taskflow::TaskFilter::new()).await.unwrap();
     assert!(outlines.items.is_empty(), "{outlines:?}");
-    let read = soon(async {
-        loop {
-            match shop.reads("tasks_moment", &mut reader).await {
-                (scans, read) if scans >= batches => break usize::try_from(read).unwrap(),
-                _ => tokio::time::sleep(Duration::from_millis(100)).await,
-            }
-        }
-    });
-    let read = read.await;
+    let read = shop.read_by("tasks_moment", batches).await;
     assert!(read < 5 * OLD, "{read} entries were read to delete {OLD} tasks");
     run(&mut somebody, "COMMIT".to_owned()).await;
+}
+
+/// A task below the start must not make claims search from the beginning. One of a name that nobody knows stays there.
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_find_tasks_below_a_start_by_their_ids() {
+    const CLAIMS: usize = 40;
+    let Some((shop, _snapshot)) = Shop::open_worn().await else { return };
+    let mut unknown = new_task();
+    unknown.name = "unknown".into();
+    let (unknown, _) = shop.add(unknown, Start::Lease).await;
+    shop.move_on().await;
+    let back = FinishKind::GiveBack { delay: Duration::ZERO, outcome: None };
+    shop.finish(RunRef::new(unknown, RunRef::FIRST_FENCE), back).await;
+    let table = shop.table("tasks");
+    run(&mut connect(&shop.url).await, format!("ANALYZE {table}")).await;
+    for _ in 0..CLAIMS {
+        let id = shop.add_waiting().await;
+        assert_eq!(shop.claim_one().await, Some(id));
+    }
+    let read = shop.read_by("tasks_ready", 2 * CLAIMS).await;
+    assert!(read < 10 * WORN, "{read} entries were read for {CLAIMS} claims");
+}
+
+/// Three tasks come back that the start has not passed yet. A claim that takes only the first of them leaves the others where the
+/// next ones find them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_finds_an_older_task_than_the_one_before_hides_none_behind_it() {
+    let Some((shop, _snapshot)) = Shop::open_worn().await else { return };
+    let mut back = Vec::new();
+    for _ in 0..3 {
+        let (id, _) = shop.add(new_task(), Start::Lease).await;
+        let kind = FinishKind::GiveBack { delay: Duration::ZERO, outcome: None };
+        back.push(Finish::new(RunRef::new(id, RunRef::FIRST_FENCE), kind));
+    }
+    let ids: Vec<_> = back.iter().map(|finish| finish.run.id).collect();
+    let younger = shop.add_waiting().await;
+    assert_eq!(shop.claim_one().await, Some(younger));
+    tokio::time::sleep(MARGIN).await;
+    shop.store.finish(Arc::new(back)).await.unwrap();
+    for id in ids {
+        assert_eq!(shop.claim_one().await, Some(id));
+    }
+}
+
+/// An add starts at once only if nothing is due. What this process gave back is due, though it is below the start.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_add_does_not_start_before_a_task_that_waits_again_below_the_start() {
+    let Some((shop, _snapshot)) = Shop::open_worn().await else { return };
+    let (id, _) = shop.add(new_task(), Start::Lease).await;
+    shop.move_on().await;
+    let back = FinishKind::GiveBack { delay: Duration::ZERO, outcome: None };
+    shop.finish(RunRef::new(id, RunRef::FIRST_FENCE), back).await;
+    let (_, answer) = shop.add(new_task(), Start::LeaseIfIdle).await;
+    assert!(matches!(answer.kind, InsertedAs::Pending), "{answer:?}");
+    let mut keyed = new_task();
+    keyed.idempotency_key = Some("one".to_owned());
+    let (_, answer) = shop.add(keyed, Start::LeaseIfIdle).await;
+    assert!(matches!(answer.kind, InsertedAs::Pending), "{answer:?}");
+    assert_eq!(shop.claim_one().await, Some(id));
 }
 
 /// Whatever makes a task wait again in this process: its next claim finds the task, although it is below the start.
@@ -276,6 +332,30 @@ async fn what_others_make_due_below_the_start_is_found_by_the_next_look() {
     other.finish(Arc::new(vec![Finish::new(given_back, back)])).await.unwrap();
     assert_eq!(shop.claim_one().await, None);
     assert_eq!(shop.found_by_a_look().await, given_back.id);
+}
+
+/// A worker that has nothing to do would not ask for it before its next poll.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_that_finds_a_task_wakes_the_worker() {
+    let Some((shop, _snapshot)) = Shop::open_worn().await else { return };
+    let run_before = shop.add_waiting().await;
+    assert_eq!(shop.claim_one().await, Some(run_before));
+    shop.move_on().await;
+    let (table, mut somebody) = (shop.table("tasks"), connect(&shop.url).await);
+    let mut hints = shop.store.listen();
+    soon(hints.next()).await.expect("the store listens now");
+    // Nobody tells of this.
+    run(&mut somebody, format!("UPDATE {table} SET state = 0 WHERE id = '{run_before}'")).await;
+    soon(async {
+        loop {
+            shop.store.recover(shop.me.id).await.unwrap();
+            if tokio::time::timeout(Duration::from_millis(50), hints.next()).await.is_ok() {
+                break;
+            }
+        }
+    })
+    .await;
+    assert_eq!(shop.claim_one().await, Some(run_before));
 }
 
 /// Claims look for tasks that have come due only from where none had. This one was committed after that.

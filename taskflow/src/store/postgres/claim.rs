@@ -51,7 +51,7 @@ macro_rules! first {
     };
 }
 
-/// The first due tasks of a queue that match a condition. They are locked.
+/// The first due tasks of a queue that match a condition, which says also that they are due. They are locked.
 macro_rules! first_due {
     ($queue:literal, $condition:literal) => {
         concat!(
@@ -61,7 +61,7 @@ macro_rules! first_due {
             may_prefetch!(),
             " AS may_prefetch
         FROM taskflow_tasks t
-        WHERE t.state = 0 AND t.queue = ",
+        WHERE t.queue = ",
             $queue,
             ".queue AND ",
             $condition,
@@ -75,7 +75,8 @@ macro_rules! first_due {
 
 /// The due tasks that may be taken, up to the first that may not be prefetched and finds no free slot. What is searched
 /// comes from [`SearchStarts`](super::search_starts::SearchStarts): each part of a queue is searched by itself, because an
-/// index can only start within one priority.
+/// index can only start within one priority. The `+ 0` keeps the planner from finding tasks by their ids in the index of due
+/// tasks: it would step over all that is below the start.
 macro_rules! due {
     () => {
         concat!(
@@ -90,19 +91,22 @@ macro_rules! due {
 ), found AS MATERIALIZED (
     SELECT t.* FROM parts CROSS JOIN LATERAL (
         ",
-            first_due!("parts", "t.priority BETWEEN parts.low AND parts.high"),
+            first_due!("parts", "t.state = 0 AND t.priority BETWEEN parts.low AND parts.high"),
             "
     ) t WHERE parts.start IS NULL
     UNION ALL
     SELECT t.* FROM parts CROSS JOIN LATERAL (
         ",
-            first_due!("parts", "t.priority = parts.low AND t.seq >= parts.start"),
+            first_due!("parts", "t.state = 0 AND t.priority = parts.low AND t.seq >= parts.start"),
             "
     ) t WHERE parts.start IS NOT NULL
     UNION ALL
     SELECT t.* FROM parts CROSS JOIN LATERAL (
         ",
-            first_due!("parts", "t.id = ANY($15::uuid[]) AND t.priority = parts.low AND t.seq < parts.start"),
+            first_due!(
+                "parts",
+                "t.id = ANY($15::uuid[]) AND t.state + 0 = 0 AND t.priority = parts.low AND t.seq < parts.start"
+            ),
             "
     ) t WHERE parts.start IS NOT NULL AND cardinality($15::uuid[]) > 0
 ), fitting AS (
@@ -206,7 +210,7 @@ async fn take(
         let text = if finishes.is_empty() { CLAIM } else { TURN };
         let queues = asked.queues.iter().map(|queue| &*queue.name);
         let search = session.starts.search(&claim.names, queues, &session.due_again);
-        let statement = search.bind_all(asked.bind(session.query(text), claim, minds_what_is_first));
+        let statement = search.bind(asked.bind(session.query(text), claim, minds_what_is_first));
         if finishes.is_empty() { statement } else { successes.bind(statement) }
     };
     let mut rows = session.all(statement(session, true)).await?;

@@ -90,14 +90,14 @@ const INSERT_TO_START: &str = concat!(
     SELECT queue,
            EXISTS (SELECT 1 FROM taskflow_queues p WHERE p.name = queue AND p.paused) AS is_paused,
            ",
-    any_due!("asked.queue", "$19", "$20", "$21", "$22"),
+    any_due!("asked.queue", "$19", "$20", "$21", "$22", "$23"),
     " OR EXISTS (
                SELECT 1 FROM taskflow_tasks t
                WHERE (t.state > 0) IS TRUE AND t.state = 1 AND ",
     moment!(),
     " <= now() AND ",
     moment!(),
-    " >= coalesce($23::timestamptz, '-infinity') AND t.queue = asked.queue AND (t.expires_at IS NULL OR t.expires_at > now())
+    " >= coalesce($24::timestamptz, '-infinity') AND t.queue = asked.queue AND (t.expires_at IS NULL OR t.expires_at > now())
            ) AS is_busy
     FROM (SELECT DISTINCT queue FROM given WHERE start IN (1, 2)) AS asked
 ), ordered AS (

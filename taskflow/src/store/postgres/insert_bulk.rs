@@ -101,14 +101,14 @@ const BEGIN: &str = concat!(
     SELECT a.*,
            NOT EXISTS (SELECT 1 FROM taskflow_queues p WHERE p.name = a.queue AND p.paused) AS may_start,
            a.if_idle > 0 AND NOT ",
-    any_due!("a.queue", "$23", "$24", "$25", "$26"),
+    any_due!("a.queue", "$23", "$24", "$25", "$26", "$27"),
     " AND NOT EXISTS (
                SELECT 1 FROM taskflow_tasks t
                WHERE (t.state > 0) IS TRUE AND t.state = 1 AND ",
     moment!(),
     " <= now() AND ",
     moment!(),
-    " >= coalesce($27::timestamptz, '-infinity') AND t.queue = a.queue AND (t.expires_at IS NULL OR t.expires_at > now())
+    " >= coalesce($28::timestamptz, '-infinity') AND t.queue = a.queue AND (t.expires_at IS NULL OR t.expires_at > now())
            ) AS is_idle
     FROM unnest($16::text[], $17::bigint[], $18::boolean[], $19::bigint[], $20::bigint[])
         AS a (queue, tasks, timed, if_idle, at_once)

@@ -11,11 +11,19 @@ use super::session::{Session, Statement};
 use super::sql::moment;
 use crate::model::TaskId;
 
-/// Whether any due task waits in a queue. What is searched is bound to the given four parameters.
+/// Whether any due task waits in a queue. What is searched is bound to the given five parameters. For the `+ 0` see
+/// `due!` of [`claim`](super::claim).
 macro_rules! any_due {
-    ($queue:literal, $queues:literal, $low:literal, $high:literal, $starts:literal) => {
+    ($queue:literal, $queues:literal, $low:literal, $high:literal, $starts:literal, $below:literal) => {
         concat!(
-            "EXISTS (
+            "(EXISTS (
+               SELECT 1 FROM taskflow_tasks t
+               WHERE t.id = ANY(",
+            $below,
+            "::uuid[]) AND t.state + 0 = 0 AND t.queue = ",
+            $queue,
+            " AND (t.expires_at IS NULL OR t.expires_at > now())
+           ) OR EXISTS (
                SELECT 1 FROM unnest(",
             $queues,
             "::text[], ",
@@ -36,29 +44,22 @@ macro_rules! any_due {
                WHERE s.queue = ",
             $queue,
             "
-           )"
+           ))"
         )
     };
 }
 pub(super) use any_due;
 
 impl Search {
-    /// Binds the ranges, as [`any_due!`] takes them, and from when on tasks may have come due.
+    /// Binds the ranges and the ids, as [`any_due!`] takes them, and from when on tasks may have come due.
     pub(super) fn bind(&self, statement: Statement) -> Statement {
-        self.bind_ranges(statement).bind(self.later)
-    }
-
-    /// The same, with the ids before the instant.
-    pub(super) fn bind_all(&self, statement: Statement) -> Statement {
-        self.bind_ranges(statement).bind(self.below.clone()).bind(self.later)
-    }
-
-    fn bind_ranges(&self, statement: Statement) -> Statement {
         statement
             .bind(self.queues.clone())
             .bind(self.low.clone())
             .bind(self.high.clone())
             .bind(self.starts.clone())
+            .bind(self.below.clone())
+            .bind(self.later)
     }
 }
 
@@ -87,10 +88,11 @@ FROM found"
 );
 
 /// Looks for due tasks below the starts, if it is time to. Claims then look them up by id. If there are many, or one that
-/// was added since the start is known, a start was wrong: claims search from the beginning.
-pub(super) async fn look_below(session: &mut Session<'_>) -> Result<(), Fault> {
+/// was added since the start is known, a start was wrong: claims search from the beginning. Answers whether a claim may find
+/// something now that it did not before.
+pub(super) async fn look_below(session: &mut Session<'_>) -> Result<bool, Fault> {
     let starts = session.starts;
-    let Some(looks) = starts.to_look_below(Instant::now()) else { return Ok(()) };
+    let Some(looks) = starts.to_look_below(Instant::now()) else { return Ok(false) };
     let query = session
         .query(BELOW)
         .bind(looks.queues)
@@ -103,6 +105,7 @@ pub(super) async fn look_below(session: &mut Session<'_>) -> Result<(), Fault> {
     let below: Vec<Uuid> = found.try_get(0)?;
     let is_wrong = below.len() >= MOST_BELOW || found.try_get(1)?;
     let took = Duration::from_micros(found.try_get::<i64, _>(2)?.unsigned_abs());
+    let may_claim = is_wrong || !below.is_empty();
     starts.looked_below(below.into_iter().map(TaskId::from).collect(), is_wrong, took);
-    Ok(())
+    Ok(may_claim)
 }

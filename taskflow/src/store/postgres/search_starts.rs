@@ -17,6 +17,7 @@
 //!
 //! The idea is the batch cursor of PgQ.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,8 +37,8 @@ const LATE: i64 = 1_000_000;
 const WORTH: Duration = Duration::from_millis(1);
 /// What the server needs at most for a task that begins or a run that ends, on a machine that is not overloaded.
 const PER_TASK: Duration = Duration::from_micros(40);
-/// The shortest time between two looks below the starts.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The shortest time between two looks below the starts: somewhat less than between two recoveries, with which they come.
+const LOOK_EVERY: Duration = Duration::from_millis(800);
 /// A look below may take this part of the time: it steps over all that claims no longer do.
 const LOOK_SHARE: u32 = 50;
 /// The most tasks to be looked up by id. If there are more, claims search from the beginning again.
@@ -193,10 +194,19 @@ impl SearchStarts {
     pub(super) fn search_any<'q>(&self, queues: impl Iterator<Item = &'q str>) -> Search {
         let state = self.state.lock();
         let mut search = Search { later: state.later(), ..Search::default() };
-        let sets = if state.is_worth { &*state.sets } else { &[] };
+        let is_worth = state.is_worth && state.below.len() <= MOST_BELOW;
+        let sets = if is_worth { &*state.sets } else { &[] };
+        if is_worth {
+            search.below = state.below.iter().copied().map(Uuid::from).collect();
+        }
         for queue in queues {
-            let bands = sets.iter().rev().find_map(|(_, set)| set.get(queue));
-            search.add(queue, bands.map_or(&[], |bands| &**bands));
+            // Each set leaves other tasks in the queue: the lowest start is that of all.
+            let mut lowest: BTreeMap<Reverse<i16>, Band> = BTreeMap::new();
+            for band in sets.iter().filter_map(|(_, set)| set.get(queue)).flatten() {
+                let known = lowest.entry(Reverse(band.priority)).or_insert(*band);
+                known.start = known.start.min(band.start);
+            }
+            search.add(queue, &lowest.into_values().collect::<Vec<_>>());
         }
         search
     }
@@ -243,9 +253,7 @@ impl SearchStarts {
                 queues.insert(queue.to_owned(), Bands::new());
             }
             let Some(bands) = queues.get_mut(queue) else { continue };
-            match bands
-                .binary_search_by_key(&std::cmp::Reverse(priority), |band| std::cmp::Reverse(band.priority))
-            {
+            match bands.binary_search_by_key(&Reverse(priority), |band| Reverse(band.priority)) {
                 Ok(at) => bands[at].found(seq, began, oldest_insert),
                 Err(at) if bands.len() < PRIORITIES => {
                     bands.insert(at, Band { priority, start: i64::MIN, since: began, seen: (began, seq) });
@@ -314,6 +322,8 @@ impl Band {
         if may_have_missed || now.saturating_duration_since(seen_at) < MARGIN {
             return;
         }
+        // What came between the two claims may be below `seen`, and this claim may have taken only the first of it.
+        let seen = seen.min(first);
         if seen > self.start {
             (self.start, self.since) = (seen, seen_at);
         }

@@ -306,9 +306,12 @@ impl Store for PostgresStore {
                 tracing::debug!(%error, "cannot see whether other processes live");
             }
             let look = self.call(CallKind::Read, |session| Box::pin(search_sql::look_below(session)));
-            if let Err(error) = look.await {
+            match look.await {
+                // A worker that waits would not ask before its next poll.
+                Ok(true) => self.shared.hints.heard.send_replace(()),
+                Ok(false) => {}
                 // It is tried again the next time.
-                tracing::debug!(%error, "cannot look for due tasks that claims do not see");
+                Err(error) => tracing::debug!(%error, "cannot look for due tasks that claims do not see"),
             }
             self.call(CallKind::Write, |session| Box::pin(recover::recover(session))).await
         })

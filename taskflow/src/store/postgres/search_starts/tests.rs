@@ -65,6 +65,28 @@ fn claims_for_other_names_have_other_starts() {
 }
 
 #[test]
+fn whether_any_task_is_due_is_searched_from_the_lowest_start_and_by_id() {
+    let (some, others) = (names(&["send"]), names(&["resize"]));
+    let (starts, now) = (after_two_claims(&some), Instant::now());
+    starts.claimed(&others, vec![("mail", 0, 5), ("mail", 3, 7)], (now, Duration::ZERO, 0));
+    starts.claimed(&others, vec![("mail", 0, 30), ("mail", 3, 8)], (now + MARGIN, Duration::ZERO, 0));
+    let low = task(4);
+    starts.are_due_again(vec![low.clone()]);
+    let search = starts.search_any(["mail"].into_iter());
+    let found = ranges(&search).into_iter().filter_map(|(low, _, start)| Some((low, start?)));
+    assert_eq!(found.collect::<Vec<_>>(), [(3, 7), (0, 5)]);
+    assert_eq!(search.below, [Uuid::from(low.id)]);
+}
+
+#[test]
+fn a_start_does_not_pass_what_a_claim_has_just_found() {
+    let (names, now) = (names(&["send"]), Instant::now());
+    let starts = after_two_claims(&names);
+    starts.claimed(&names, vec![("mail", 0, 15)], (now + 3 * MARGIN, Duration::ZERO, 0));
+    assert_eq!(starts.search(&names, ["mail"].into_iter(), &[]).starts[1], Some(15), "and not 20");
+}
+
+#[test]
 fn each_priority_has_its_start_and_the_ranges_cover_all_others() {
     let (names, starts, now) = (names(&["send"]), SearchStarts::default(), Instant::now());
     starts.state.lock().is_worth = true;
