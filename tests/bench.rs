@@ -47,8 +47,8 @@ fn errors(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Measures a little of everything, and checks what is said of it.
-fn measure_everything(store: &str) -> Value {
+/// Measures a little of everything, with the scenarios that only this store has, and checks what is said of it.
+fn measure_everything(store: &str, own: &[&str]) -> Value {
     let little = [
         ["--tasks", "100"],
         ["--history", "600"],
@@ -56,6 +56,7 @@ fn measure_everything(store: &str) -> Value {
         ["--runs", "2"],
         ["--tabs", "3"],
         ["--samples", "20"],
+        ["--pinned", "600"],
     ];
     let output = bench(&[&["--store", store, "--json"], little.as_flattened()].concat());
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -63,7 +64,7 @@ fn measure_everything(store: &str) -> Value {
     assert_eq!(errors, "", "there is no progress bar where there is no terminal");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
 
-    let expected: BTreeSet<&str> = SCENARIOS.into();
+    let expected: BTreeSet<&str> = SCENARIOS.iter().chain(own).copied().collect();
     let figures = report["figures"].as_array().unwrap();
     let measured: BTreeSet<&str> = figures.iter().map(|it| it["scenario"].as_str().unwrap()).collect();
     assert_eq!(measured, expected);
@@ -92,7 +93,7 @@ fn is_empty(directory: &Path) -> bool {
 
 #[test]
 fn everything_is_measured_in_memory() {
-    let report = measure_everything("memory:");
+    let report = measure_everything("memory:", &[]);
     assert_eq!(report["store"], "memory");
 }
 
@@ -101,7 +102,7 @@ fn everything_is_measured_in_memory() {
 fn everything_is_measured_in_a_file_and_no_file_is_left() {
     let directory = tempfile::tempdir().unwrap();
     let store = format!("sqlite://{}?synchronous=normal", directory.path().join("a b.db").display());
-    let report = measure_everything(&store);
+    let report = measure_everything(&store, &[]);
     assert_eq!(report["facts"]["durability"], "journal_mode WAL, synchronous NORMAL");
     assert!(is_empty(directory.path()));
 }
@@ -133,7 +134,7 @@ fn each_scenario_can_be_measured_alone() {
 #[cfg(feature = "postgres")]
 fn everything_is_measured_on_postgres_and_nothing_is_left_there() {
     let Some(server) = servers::postgres::PostgresServer::start() else { return };
-    let report = measure_everything(&server.url());
+    let report = measure_everything(&server.url(), &["pinned"]);
     assert!(report["facts"]["durability"].as_str().unwrap().contains("fsync off"), "{report}");
     let left = "SELECT (SELECT count(*) FROM pg_class WHERE relname LIKE 'taskflow%') +
                        (SELECT count(*) FROM pg_proc WHERE proname LIKE 'taskflow%')";
@@ -144,7 +145,7 @@ fn everything_is_measured_on_postgres_and_nothing_is_left_there() {
 #[cfg(feature = "redis")]
 fn everything_is_measured_on_redis_and_nothing_is_left_there() {
     let Some(server) = servers::redis::RedisServer::start() else { return };
-    let report = measure_everything(&server.url());
+    let report = measure_everything(&server.url(), &[]);
     assert!(report["facts"]["durability"].as_str().unwrap().starts_with("appendonly yes"), "{report}");
     assert_eq!(server.ask(&["DBSIZE"]).unwrap().trim_end(), ":0");
 }
@@ -175,6 +176,14 @@ fn an_unknown_scenario_is_answered_with_the_known_ones() {
     assert!(refusal.contains("drian"), "{refusal}");
     for scenario in SCENARIOS {
         assert!(refusal.contains(scenario), "{scenario}: {refusal}");
+    }
+}
+
+#[test]
+fn a_scenario_that_needs_old_snapshots_is_refused_where_there_are_none() {
+    for scenario in ["pinned", "paced"] {
+        let refusal = errors(&bench(&["--store", "memory:", "--scenario", scenario]));
+        assert!(refusal.contains(scenario) && refusal.contains("PostgreSQL"), "{refusal}");
     }
 }
 

@@ -230,11 +230,11 @@ impl Core {
 
     /// Refuses all further adds.
     pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+        self.closed.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.closed.load(Ordering::SeqCst)
     }
 
     /// Calls the hooks on adds, checks the task against every limit, looks up its queue and seals its arguments. Returns it

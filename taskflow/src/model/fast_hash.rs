@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// A map with keys that this program made: names of its tasks, ids of its runs. Nobody can choose colliding keys, and a hash that
-/// resists such an attack would cost more than everything else done with the map.
+/// A map with keys that this program or its operators choose: names of tasks and queues, ids of runs. Nobody who sends requests can
+/// choose colliding keys, and a hash that resists such an attack would cost more than everything else done with the map.
 pub(crate) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<FastHasher>>;
 
 /// Hashes a key one 64-bit word at a time.

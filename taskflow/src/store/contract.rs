@@ -128,9 +128,9 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// run key.
     fn insert(&self, batch: Arc<InsertBatch>) -> StoreFuture<'_, Vec<Result<Vec<Inserted>, Refusal>>>;
 
-    /// The part of this store that answers without waiting; the default is `None`. The engine then inserts in the task of
-    /// each caller. Right for a store in the process's own memory; a store that waits for a disk or a server shares one
-    /// [`insert`](Self::insert) among the adds that arrive meanwhile.
+    /// The part of this store that answers without waiting; the default is `None`. If there is one, the engine inserts in the
+    /// task of each caller, without an `add_timeout`. It is right for a store in the process's own memory. Otherwise adds that
+    /// arrive while an insert is in flight share the next [`insert`](Self::insert).
     fn immediate(&self) -> Option<&dyn Immediate> {
         None
     }

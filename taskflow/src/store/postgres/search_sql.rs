@@ -9,6 +9,7 @@ use super::error::Fault;
 use super::search_starts::{MOST_BELOW, Search};
 use super::session::{Session, Statement};
 use super::sql::moment;
+use super::value::escape_nul;
 use crate::model::TaskId;
 
 /// Whether any due task waits in a queue. What is searched is bound to the given five parameters. For the `+ 0` see
@@ -69,11 +70,11 @@ const BELOW: &str = concat!(
     "
 WITH found AS MATERIALIZED (
     SELECT t.id, t.attempt = 0 AND t.created_at > now() - b.age * interval '1 microsecond' AS is_new
-    FROM unnest($1::text[], $2::smallint[], $3::bigint[], $4::bigint[]) AS b (queue, priority, start, age)
+    FROM unnest($1::text[], $2::smallint[], $3::bigint[], $4::bigint[], $7::bigint[]) AS b (queue, priority, to_seq, age, from_seq)
     CROSS JOIN LATERAL (
         SELECT t.id, t.attempt, t.created_at FROM taskflow_tasks t
-        WHERE t.state = 0 AND t.queue = b.queue AND t.priority = b.priority AND t.seq < b.start
-          AND (t.expires_at IS NULL OR t.expires_at > now())
+        WHERE t.state = 0 AND t.queue = b.queue AND t.priority = b.priority AND t.seq >= b.from_seq AND t.seq < b.to_seq
+          AND t.name = ANY($8::text[]) AND (t.expires_at IS NULL OR t.expires_at > now())
         ORDER BY t.priority DESC, t.seq LIMIT $5
     ) t
     LIMIT $5
@@ -97,11 +98,20 @@ pub(super) async fn look_below(session: &mut Session<'_>) -> Result<bool, Fault>
         .query(BELOW)
         .bind(looks.queues)
         .bind(looks.priorities)
-        .bind(looks.starts)
+        .bind(looks.to)
         .bind(looks.ages)
         .bind(i64::try_from(MOST_BELOW).unwrap_or(i64::MAX))
-        .bind(looks.later);
-    let found = session.one(query).await?;
+        .bind(looks.later)
+        .bind(looks.from)
+        .bind(looks.names.iter().map(|name| escape_nul(name).into_owned()).collect::<Vec<_>>());
+    let began = Instant::now();
+    let found = match session.one(query).await {
+        Ok(found) => found,
+        Err(fault) => {
+            starts.could_not_look(began.elapsed());
+            return Err(fault);
+        }
+    };
     let below: Vec<Uuid> = found.try_get(0)?;
     let is_wrong = below.len() >= MOST_BELOW || found.try_get(1)?;
     let took = Duration::from_micros(found.try_get::<i64, _>(2)?.unsigned_abs());

@@ -18,7 +18,7 @@
 //! The idea is the batch cursor of PgQ.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(800);
 /// A look below may take this part of the time: it steps over all that claims no longer do.
 const LOOK_SHARE: u32 = 50;
 /// The most tasks to be looked up by id. If there are more, claims search from the beginning again.
-pub(super) const MOST_BELOW: usize = 1_000;
+pub(super) const MOST_BELOW: usize = 128;
 /// The most priorities of a queue whose starts are remembered.
 const PRIORITIES: usize = 4;
 /// The most queues whose starts are remembered.
@@ -79,6 +79,7 @@ struct State {
     looked_for: usize,
     /// From when on tasks may have come due that are not marked as due: by the server's clock, in microseconds.
     later: Option<i64>,
+    parts: Parts,
 }
 
 /// The priorities of a queue, the highest first.
@@ -334,11 +335,14 @@ impl Band {
 /// What to look for.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
-    /// Queues and priorities, the start of each, and for how many microseconds it has been known.
+    /// Queues and priorities, between which ages to look in each, and for how many microseconds its start has been known.
     pub(super) queues: Vec<String>,
     pub(super) priorities: Vec<i16>,
-    pub(super) starts: Vec<i64>,
+    pub(super) from: Vec<i64>,
+    pub(super) to: Vec<i64>,
     pub(super) ages: Vec<i64>,
+    /// The names that claims ask for.
+    pub(super) names: Vec<Arc<str>>,
     /// From when on claims look for tasks that have come due.
     pub(super) later: Option<value::Instant>,
 }
@@ -366,9 +370,13 @@ impl SearchStarts {
         for ((queue, priority), band) in highest {
             looks.queues.push(queue.to_owned());
             looks.priorities.push(priority);
-            looks.starts.push(band.start);
+            let (from, to) = state.parts.of(band.start);
+            looks.from.push(from);
+            looks.to.push(to);
             looks.ages.push(length(now.saturating_duration_since(band.since)));
         }
+        let names: BTreeSet<_> = state.sets.iter().flat_map(|(names, _)| names.iter().cloned()).collect();
+        looks.names = names.into_iter().collect();
         looks.later = state.later.map(value::Instant);
         state.look_at = Some(now + LOOK_EVERY);
         state.has_taken = false;
@@ -379,13 +387,72 @@ impl SearchStarts {
     /// Notes what a look has found, whether it shows that a start was wrong, and how long the server searched.
     pub(super) fn looked_below(&self, found: Vec<TaskId>, is_wrong: bool, took: Duration) {
         let mut state = self.state.lock();
-        state.is_worth = took >= WORTH;
-        state.look_at = Some(Instant::now() + LOOK_EVERY.max(took * LOOK_SHARE));
+        let looked_for = std::mem::take(&mut state.looked_for);
         if is_wrong {
             state.forget();
-        } else {
-            let looked_for = std::mem::take(&mut state.looked_for);
+        } else if state.parts.are_one() {
+            state.is_worth = took >= WORTH;
             state.below.splice(..looked_for, found);
+        } else {
+            // The other parts were not looked at: what is noted of them stays, the latest of it.
+            let new: Vec<_> = found.into_iter().filter(|id| !state.below.contains(id)).collect();
+            state.below.extend(new);
+            let too_many = state.below.len().saturating_sub(MOST_BELOW);
+            state.below.drain(..too_many);
+        }
+        state.parts.looked(took);
+        state.look_at = Some(Instant::now() + LOOK_EVERY.max(took * LOOK_SHARE));
+    }
+
+    /// Notes that a look has failed after that long: the next one looks at less.
+    pub(super) fn could_not_look(&self, took: Duration) {
+        let mut state = self.state.lock();
+        state.parts.looked(took.max(SLOW));
+        state.look_at = Some(Instant::now() + LOOK_EVERY.max(took * LOOK_SHARE));
+    }
+}
+
+/// The parts of what is below a start, which are looked at in turn. There is one, until that takes too long.
+#[derive(Debug)]
+struct Parts {
+    count: i64,
+    next: i64,
+    /// The longest look since the first part.
+    longest: Duration,
+}
+
+/// A look that takes longer is divided. A server gives up a statement after 7 s.
+const SLOW: Duration = Duration::from_millis(500);
+/// The most parts.
+const MOST_PARTS: i64 = 4_096;
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self { count: 1, next: 0, longest: Duration::ZERO }
+    }
+}
+
+impl Parts {
+    fn are_one(&self) -> bool {
+        self.count == 1
+    }
+
+    /// The ages of this turn, of all that are below `start`.
+    fn of(&self, start: i64) -> (i64, i64) {
+        let size = start / self.count;
+        let from = if self.next == 0 { i64::MIN } else { size * self.next };
+        (from, if self.next + 1 == self.count { start } else { size * (self.next + 1) })
+    }
+
+    /// Goes on to the next part after a look that took that long.
+    fn looked(&mut self, took: Duration) {
+        self.longest = took.max(self.longest);
+        self.next += 1;
+        if took >= SLOW {
+            *self = Self { count: (self.count * 4).min(MOST_PARTS), ..Self::default() };
+        } else if self.next >= self.count {
+            let count = if self.longest < SLOW / 10 { self.count / 4 } else { self.count };
+            *self = Self { count: count.max(1), ..Self::default() };
         }
     }
 }
@@ -401,10 +468,20 @@ pub(super) struct RecoveryStart {
 const LEASES_LATE: i64 = 10_000_000;
 /// A search from the beginning that takes no longer than this is always one.
 const FAST: Duration = Duration::from_millis(5);
+/// How long a search takes that the server gives up.
+const FAILED: Duration = Duration::from_secs(7);
+
 impl RecoveryStart {
     /// `None` is the beginning.
     pub(super) fn from(&self, now: Instant) -> Option<value::Instant> {
-        let (from, whole_at) = *self.state.lock();
+        let mut state = self.state.lock();
+        let (from, whole_at) = *state;
+        if let Some(at) = whole_at
+            && at <= now
+        {
+            // Should this whole search fail, others do not wait for it.
+            state.1 = Some(now + FAILED * LOOK_SHARE);
+        }
         from.filter(|_| whole_at.is_some_and(|at| now < at))
     }
 

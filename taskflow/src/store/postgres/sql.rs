@@ -17,12 +17,11 @@ macro_rules! moment {
 }
 pub(super) use moment;
 
-/// The shard of `taskflow_counts` that a transaction adds to: one of this connection, and another one after every 512
-/// transactions of the server. An update walks through the former versions of its row, and while somebody holds an old
+/// The shard of `taskflow_counts` that a transaction adds to: one of this connection, and another one in every half second. An update walks through the former versions of its row, and while somebody holds an old
 /// snapshot none of them is ever removed; so no row may live long.
 macro_rules! shard {
     () => {
-        "((txid_current() / 512 % 2000000)::integer * 1024 + pg_backend_pid() % 1024)"
+        "(((extract(epoch FROM now()) * 2)::bigint % 2000000)::integer * 1024 + pg_backend_pid() % 1024)"
     };
 }
 pub(super) use shard;

@@ -187,3 +187,45 @@ fn a_claim_that_takes_longer_than_its_tasks_need_makes_claims_use_the_starts() {
         assert_eq!(is_used(), worth, "{took:?}");
     }
 }
+
+#[test]
+fn looks_that_take_too_long_are_divided_and_cover_all_ages_in_turn() {
+    let mut parts = Parts::default();
+    assert_eq!(parts.of(1_000), (i64::MIN, 1_000));
+    parts.looked(SLOW);
+    let mut covered = Vec::new();
+    for _ in 0..4 {
+        covered.push(parts.of(1_003));
+        parts.looked(SLOW / 2);
+    }
+    assert_eq!(covered, [(i64::MIN, 250), (250, 500), (500, 750), (750, 1_003)]);
+    for _ in 0..4 {
+        parts.looked(Duration::ZERO);
+    }
+    assert!(parts.are_one(), "{parts:?}");
+    for _ in 0..20 {
+        parts.looked(SLOW);
+    }
+    assert_eq!(parts.count, MOST_PARTS);
+}
+
+#[test]
+fn a_look_that_fails_is_not_repeated_at_once_and_looks_at_less() {
+    let names = names(&["send"]);
+    let starts = after_two_claims(&names);
+    assert_eq!(starts.to_look_below(Instant::now()).unwrap().to, [10]);
+    starts.could_not_look(Duration::from_secs(7));
+    assert!(starts.to_look_below(Instant::now() + Duration::from_secs(300)).is_none());
+    let looks = starts.to_look_below(Instant::now() + Duration::from_secs(400)).unwrap();
+    assert_eq!((looks.from, looks.to), (vec![i64::MIN], vec![2]));
+    assert_eq!(looks.names, [Arc::from("send")]);
+}
+
+#[test]
+fn a_whole_recovery_search_that_fails_is_not_repeated_at_once() {
+    let (start, at) = (RecoveryStart::default(), value::Instant(2 * LEASES_LATE));
+    start.found_none(at, Some(FAST * 2));
+    let later = Instant::now() + FAST * 2 * LOOK_SHARE + FAST;
+    assert_eq!(start.from(later), None, "it is time for a whole one");
+    assert_eq!(start.from(later), Some(value::Instant(LEASES_LATE)), "which has not been answered");
+}
