@@ -91,6 +91,11 @@ impl Ours {
         Ok(Self { manager, ..self })
     }
 
+    /// Runs no more tasks until [`run`](Queue::run).
+    pub(super) async fn pause(&self) -> Result<()> {
+        Ok(self.manager.pause_queue(QUEUE).await?)
+    }
+
     pub(super) fn manager(&self) -> &TaskManager {
         &self.manager
     }
@@ -155,7 +160,7 @@ impl Queue for Ours {
 
     /// Starts a new manager, as another process would, while the queue is paused.
     async fn prepare(self) -> Result<Self> {
-        self.manager.pause_queue(QUEUE).await?;
+        self.pause().await?;
         let builder = builder(&self.place, self.slots)?;
         let builder = if self.is_observed { observed::listens(builder) } else { builder };
         let manager = builder.start().await?;

@@ -32,9 +32,9 @@ pub(super) async fn measure(ours: Ours, load: &Load) -> Result<Vec<Sample>> {
     };
     let flow = timed(flow).await?;
     RUNS.check()?;
-    let ours = ours.reopen().await?;
+    // By the same process: one that has just started does not know yet where to search.
+    ours.pause().await?;
     add_in_bulk(&ours, load.tasks).await?;
-    let ours = ours.prepare().await?;
     let draining = drain(&ours, load.tasks).await?;
     ours.close().await?;
     Ok(vec![
