@@ -12,8 +12,8 @@ use crate::seam::{Instant, Seam};
 const POLL: Duration = Duration::from_millis(500);
 
 /// After a round for a hint, the next such round waits this many times as long as the round took. So reads for hints take
-/// at most a twentieth of the time, regardless of the number of tasks.
-const REST: u32 = 20;
+/// at most a fiftieth of the time, regardless of the number of tasks.
+const REST: u32 = 50;
 
 /// The most tasks in one read.
 const AT_ONCE: usize = 500;

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -91,8 +92,8 @@ impl Waiters {
 
     /// Schedules a read of all tasks: the store has sent a hint.
     pub(crate) fn anything_changed(&self) {
-        if self.count.load(Ordering::SeqCst) > 0 {
-            self.waited_for.lock().changed = true;
+        // After the first hint the reader knows when to read; it is not woken for each of a thousand.
+        if self.count.load(Ordering::SeqCst) > 0 && !mem::replace(&mut self.waited_for.lock().changed, true) {
             self.wake.notify_one();
         }
     }
@@ -124,7 +125,7 @@ impl Waiters {
             ids.sort_unstable();
             return Ok(Round { number: waited_for.rounds, ids, is_full: true });
         }
-        let mut unread = std::mem::take(&mut waited_for.unread);
+        let mut unread = mem::take(&mut waited_for.unread);
         unread.retain(|id| waited_for.tasks.contains_key(id));
         if !unread.is_empty() {
             unread.sort_unstable();
