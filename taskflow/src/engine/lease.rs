@@ -122,6 +122,8 @@ async fn renew(core: &Core, worker: Option<&Worker>, renewed: &mut Instant) {
     // After a panic the last renewal may be further in the past.
     let mut skipped = core.seam.skipped();
     let mut wait = (lease / 3).min(lease_left(core, *renewed));
+    // The last renewal has succeeded after it had waited, together with all other writers, for longer than a lease.
+    let mut has_waited_together = false;
     loop {
         tokio::select! {
             biased;
@@ -132,7 +134,7 @@ async fn renew(core: &Core, worker: Option<&Worker>, renewed: &mut Instant) {
         }
         let before = std::mem::replace(&mut skipped, core.seam.skipped());
         *renewed += skipped - before;
-        if lease_left(core, *renewed).is_zero() {
+        if lease_left(core, *renewed).is_zero() && !has_waited_together {
             give_up(core, worker);
         }
         let asked = core.seam.instant();
@@ -160,6 +162,9 @@ async fn renew(core: &Core, worker: Option<&Worker>, renewed: &mut Instant) {
                 core.late.renewed();
                 // The leases began when it was asked for.
                 wait = (lease / 3).saturating_sub(core.seam.since(asked)).max(lease / 20);
+                // When its write began is not known: the next renewal tells how long the leases last.
+                has_waited_together =
+                    core.store.capabilities().waits_together && lease_left(core, *renewed).is_zero();
                 for run in answer.lost {
                     // A run that ended during the renewal is not lost. For a hold, its release reports the loss.
                     if core.runs.lose(run) {
@@ -175,6 +180,7 @@ async fn renew(core: &Core, worker: Option<&Worker>, renewed: &mut Instant) {
                 }
             }
             refused => {
+                has_waited_together = false;
                 wait = lease / 20;
                 if lease_left(core, *renewed).is_zero() {
                     give_up(core, worker);
