@@ -283,8 +283,14 @@ async fn a_task_that_waits_again_is_claimed_at_once() {
     shop.finish(retried, failed(Duration::ZERO)).await;
     assert_eq!(shop.claim_one().await, Some(retried.id), "retried");
     shop.finish(delayed, failed(Duration::from_millis(1))).await;
-    tokio::time::sleep(Duration::from_millis(5)).await;
-    assert_eq!(shop.claim_one().await, Some(delayed.id), "retried after a delay");
+    let due = async {
+        loop {
+            if let Some(id) = shop.claim_one().await {
+                break id;
+            }
+        }
+    };
+    assert_eq!(soon(due).await, delayed.id, "retried after a delay");
     let outcome = AttemptOutcome::Failed;
     shop.finish(ended, FinishKind::End { status: TaskStatus::Failed, outcome, error: "no".to_owned() }).await;
     shop.store.retry(Reopen::at_once([ended.id])).await.unwrap().remove(0).unwrap();

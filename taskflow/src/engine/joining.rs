@@ -91,6 +91,7 @@ struct Tether(Arc<Core>);
 impl Drop for Tether {
     fn drop(&mut self) {
         if !self.0.over.is_cancelled() {
+            self.0.close();
             self.0.orphaned.cancel();
         }
     }

@@ -1,8 +1,9 @@
 //! The path of an add to the store. Adds that come while writes are in flight collect and go together in the next write.
-//! A caller is answered when *its* row is committed. No timer collects adds, so an idle system adds no latency.
+//! A caller is answered when *its* row is committed. No timer collects adds, so an idle system adds no latency. Where the store
+//! answers without waiting, the caller itself inserts.
 
-mod at_once;
 mod group;
+mod immediate;
 mod queue;
 mod sent;
 mod stored;
@@ -86,7 +87,7 @@ impl Adder {
             reply: None,
         };
         if let Some(store) = core.store.immediate() {
-            return Ok(Sent::answered(id, at_once::insert(&self.queue, store, group), span));
+            return Ok(Sent::answered(id, immediate::insert(&self.queue, store, group), span));
         }
         let (reply, answer) = oneshot::channel();
         group.reply = Some(reply);

@@ -33,8 +33,8 @@ pub(super) struct AddQueue {
     room: Notify,
     /// Notified when a writer ends.
     idle: Notify,
-    /// The adds that are being inserted at once.
-    at_once_now: AtomicUsize,
+    /// The number of callers that are inserting their adds themselves.
+    inserting_now: AtomicUsize,
     max_batch: usize,
     at_once: usize,
 }
@@ -79,7 +79,7 @@ impl AddQueue {
             state: Mutex::default(),
             room: Notify::new(),
             idle: Notify::new(),
-            at_once_now: AtomicUsize::new(0),
+            inserting_now: AtomicUsize::new(0),
             max_batch: capabilities.max_batch.max(1),
             at_once: capabilities.inserts_at_once.max(1),
         }
@@ -106,12 +106,11 @@ impl AddQueue {
 
     /// Begins an insert that does not go through the queue, until the answer is dropped. `None` once the manager has been
     /// shut down or its runtime has ended.
-    pub(super) fn begin_at_once(&self) -> Option<AtOnce<'_>> {
+    pub(super) fn begin_now(&self) -> Option<InsertingNow<'_>> {
         // Counted first: a shutdown that has closed the manager waits for all inserts that have begun by then.
-        self.at_once_now.fetch_add(1, Ordering::SeqCst);
-        let inserting = AtOnce(self);
-        let may = !self.core.is_closed() && !self.core.orphaned.is_cancelled();
-        may.then_some(inserting)
+        self.inserting_now.fetch_add(1, Ordering::SeqCst);
+        let inserting = InsertingNow(self);
+        (!self.core.is_closed()).then_some(inserting)
     }
 
     /// Waits until no add waits or is being written.
@@ -120,7 +119,7 @@ impl AddQueue {
             let idle = self.idle.notified();
             tokio::pin!(idle);
             idle.as_mut().enable();
-            if self.state.lock().writers == 0 && self.at_once_now.load(Ordering::SeqCst) == 0 {
+            if self.state.lock().writers == 0 && self.inserting_now.load(Ordering::SeqCst) == 0 {
                 return;
             }
             idle.await;
@@ -302,11 +301,11 @@ pub(super) fn unavailable(why: &str) -> StoreError {
 }
 
 /// An insert that does not go through the queue.
-pub(super) struct AtOnce<'a>(&'a AddQueue);
+pub(super) struct InsertingNow<'a>(&'a AddQueue);
 
-impl Drop for AtOnce<'_> {
+impl Drop for InsertingNow<'_> {
     fn drop(&mut self) {
-        let was_last = self.0.at_once_now.fetch_sub(1, Ordering::SeqCst) == 1;
+        let was_last = self.0.inserting_now.fetch_sub(1, Ordering::SeqCst) == 1;
         if was_last && self.0.core.is_closed() {
             self.0.idle.notify_waiters();
         }

@@ -1,11 +1,11 @@
 //! An add on its way to the store, as its caller awaits it.
 
 use std::fmt;
-use std::future::{Ready, ready};
+use std::future;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -40,7 +40,7 @@ pub(crate) struct Sent {
 /// The answer to an add.
 enum Pending {
     /// It is there already. Taking it counts as work of the task that takes it, so that a loop of adds lets others run.
-    Known(Coop<Ready<Answer>>),
+    Known(Coop<future::Ready<Answer>>),
     Awaited(oneshot::Receiver<Answer>),
 }
 
@@ -76,7 +76,7 @@ impl Sent {
 
     /// An add that has been answered.
     pub(super) fn answered(id: TaskId, answer: Answer, span: AddSpan) -> Self {
-        let answer = Pending::Known(cooperative(ready(answer)));
+        let answer = Pending::Known(cooperative(future::ready(answer)));
         Self { id, answer, room: None, watch: Watch::NotNeeded, span }
     }
 
@@ -86,7 +86,7 @@ impl Sent {
     }
 
     pub(super) fn poll(&mut self, queue: &AddQueue, cx: &mut Context<'_>) -> Poll<Answer> {
-        let answer = std::task::ready!(self.poll_answer(queue, cx));
+        let answer = ready!(self.poll_answer(queue, cx));
         if let Err(refused) = &answer {
             queue.core.refusals.count(refused);
         }
@@ -96,7 +96,7 @@ impl Sent {
 
     fn poll_answer(&mut self, queue: &AddQueue, cx: &mut Context<'_>) -> Poll<Answer> {
         if let Some(room) = &mut self.room {
-            let ready = std::task::ready!(room.as_mut().poll(cx));
+            let ready = ready!(room.as_mut().poll(cx));
             self.room = None;
             ready?;
         }
@@ -115,7 +115,7 @@ impl Sent {
         }
         let Watch::Timer(timer) = &mut self.watch else { return Poll::Pending };
         loop {
-            std::task::ready!(timer.as_mut().poll(cx));
+            ready!(timer.as_mut().poll(cx));
             match queue.take_back(self.id) {
                 Ok(refused) => return Poll::Ready(Err(refused)),
                 Err(Some(busy_until)) if busy_until > queue.core.seam.instant() => {

@@ -7,7 +7,6 @@ use super::error::Fault;
 use super::search_starts::DueAgain;
 use super::session::Session;
 use super::sql::{moment, shard};
-use super::value::unescape_nul;
 use crate::model::TaskId;
 
 /// Marks tasks that have come due, at most 10,000 at a time.
@@ -42,8 +41,8 @@ pub(super) async fn promote(session: &mut Session<'_>) -> Result<(), Fault> {
     let rows = session.all(session.query(PROMOTE).bind(session.starts.later())).await?;
     for row in rows {
         let id = TaskId::from(row.try_get::<Uuid, _>(0)?);
-        let queue = unescape_nul(row.try_get(1)?);
-        session.due_again.push(DueAgain::new(id, &queue, row.try_get(2)?, row.try_get(3)?));
+        let (queue, priority, seq) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+        session.due_again.push(DueAgain::new(id, queue, priority, seq));
     }
     Ok(())
 }

@@ -67,7 +67,7 @@ WHERE CASE WHEN i.gone_at IS NOT NULL THEN i.gone_at <= now() - $1::bigint * int
                              - 3 * least(greatest(i.lease, interval '10 s'), interval '1 year') END
   AND NOT EXISTS (SELECT 1 FROM taskflow_tasks t WHERE (t.state > 0) IS TRUE AND t.state IN (2, 3) AND t.instance = i.id)";
 
-/// Adds up the counts of the shards. Each connection that ever wrote has left one.
+/// Adds up the counts of the shards. Each connection has left one for each half second in which it wrote.
 const FOLD_COUNTS: &str = concat!(
     "
 WITH shards AS (

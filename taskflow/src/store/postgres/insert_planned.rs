@@ -212,7 +212,7 @@ impl<'b> Plan<'b> {
             session.execute(replace).await?;
             // Its age is not known here.
             let again = |(id, (new, _)): (&TaskId, &(&NewTask, RowState))| {
-                DueAgain::new(*id, &new.queue, new.priority, i64::MIN)
+                DueAgain::new(*id, escape_nul(&new.queue).into_owned(), new.priority, i64::MIN)
             };
             session.due_again.extend(replaced.iter().map(again));
         }

@@ -10,7 +10,7 @@
 //!
 //! Tasks start by a [`claim`], made of [`claim_sql`] and of what is [`asked`]; [`claimed`] reads its rows. A queue
 //! with limits over all processes is claimed through [`limits`]. Searches start where [`search_starts`] says, and
-//! [`search_sql`] looks for what they miss. If all runs of a turn succeeded, the claim's
+//! [`search_sql`] looks for what they miss; [`recovery_start`] and [`prune_start`] do the same for leases and old tasks. If all runs of a turn succeeded, the claim's
 //! statement ends them as well. Every other change is made in a [`unit_of_work`], in which each task is a
 //! [`task_row`]: [`finish`], [`recover`], [`control`]. Rows that were [damaged](damage) by other programs are failed.
 //! [`concurrency_keys`] block and unblock tasks.
@@ -65,12 +65,14 @@ mod listener;
 mod liveness;
 mod options;
 mod parts;
+mod prune_start;
 mod queue;
 mod queue_counts;
 mod queue_stats;
 mod read;
 mod record;
 mod recover;
+mod recovery_start;
 mod schedule;
 mod schema;
 mod search_sql;

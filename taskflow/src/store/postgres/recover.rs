@@ -56,6 +56,7 @@ pub(super) async fn recover(session: &mut Session<'_>) -> Result<Vec<Recovered>,
     for rows in [LEASE_ENDED, EXPIRED] {
         let most = AT_ONCE - codec::to_i64(recovered.len());
         let query = session.query(rows).bind(most).bind(queues.clone());
+        let query = if rows == LEASE_ENDED { query.bind(from) } else { query };
         let mut work = UnitOfWork::over(session, query).await?;
         recovered.extend(work.ids().into_iter().filter_map(|id| move_on(&mut work, id)));
         work.write(session).await?;

@@ -25,7 +25,9 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use super::value::{self, escape_nul, length};
+use super::prune_start::PruneStart;
+use super::recovery_start::RecoveryStart;
+use super::value::{self, length};
 use crate::model::TaskId;
 
 /// How long what a claim has seen must be ago before claims start there: an insert that was under way has ended by then.
@@ -144,8 +146,9 @@ pub(super) struct DueAgain {
 }
 
 impl DueAgain {
-    pub(super) fn new(id: TaskId, queue: &str, priority: i16, seq: i64) -> Self {
-        Self { id, queue: escape_nul(queue).into_owned(), priority, seq }
+    /// A task in a queue, whose name is in its stored form.
+    pub(super) fn new(id: TaskId, queue: String, priority: i16, seq: i64) -> Self {
+        Self { id, queue, priority, seq }
     }
 
     fn is_below(&self, queues: &HashMap<String, Bands>) -> bool {
@@ -183,7 +186,7 @@ impl SearchStarts {
             let also = due_again.iter().filter(|task| task.is_below(set)).map(|task| task.id);
             search.below = state.below.iter().copied().chain(also).map(Uuid::from).collect();
         }
-        // Beside so many a start gains nothing.
+        // Looking up so many by their ids takes longer than a search from the beginning.
         let set = set.filter(|_| search.below.len() <= MOST_BELOW);
         for queue in queues {
             search.add(queue, set.and_then(|set| set.get(queue)).map_or(&[], |bands| &**bands));
@@ -212,8 +215,8 @@ impl SearchStarts {
         search
     }
 
-    /// A claim for these names has taken these tasks: the queue, the priority and the age of each. It began then, took the
-    /// server that long, and ended so many runs.
+    /// Notes what a claim for these names has taken: the queue, the priority and the age of each task. `began` is when the claim
+    /// began, `took` how long the server needed for it, and `ended` how many runs it ended.
     pub(super) fn claimed(
         &self,
         names: &Names,
@@ -454,69 +457,6 @@ impl Parts {
             let count = if self.longest < SLOW / 10 { self.count / 4 } else { self.count };
             *self = Self { count: count.max(1), ..Self::default() };
         }
-    }
-}
-
-/// Where a recovery starts to search for leases that have ended. Each run leaves an entry in the index until the table is
-/// vacuumed. As long as a search from the beginning is fast, each is one.
-#[derive(Debug, Default)]
-pub(super) struct RecoveryStart {
-    state: Mutex<(Option<value::Instant>, Option<Instant>)>,
-}
-
-/// How late the transaction of a lease that has ended may be committed, in microseconds.
-const LEASES_LATE: i64 = 10_000_000;
-/// A search from the beginning that takes no longer than this is always one.
-const FAST: Duration = Duration::from_millis(5);
-/// How long a search takes that the server gives up.
-const FAILED: Duration = Duration::from_secs(7);
-
-impl RecoveryStart {
-    /// `None` is the beginning.
-    pub(super) fn from(&self, now: Instant) -> Option<value::Instant> {
-        let mut state = self.state.lock();
-        let (from, whole_at) = *state;
-        if let Some(at) = whole_at
-            && at <= now
-        {
-            // Should this whole search fail, others do not wait for it.
-            state.1 = Some(now + FAILED * LOOK_SHARE);
-        }
-        from.filter(|_| whole_at.is_some_and(|at| now < at))
-    }
-
-    /// At that instant no lease had ended. A search from the beginning took that long.
-    pub(super) fn found_none(&self, at: value::Instant, whole: Option<Duration>) {
-        let mut state = self.state.lock();
-        state.0 = Some(value::Instant(at.0 - LEASES_LATE));
-        if let Some(took) = whole {
-            state.1 = (took > FAST).then(|| Instant::now() + took * LOOK_SHARE);
-        }
-    }
-}
-
-/// Where a deletion of old tasks goes on after a batch, in each state. After the last batch it begins anew.
-#[derive(Debug, Default)]
-pub(super) struct PruneStart {
-    last: Mutex<BTreeMap<i16, i64>>,
-}
-
-impl PruneStart {
-    /// The start in each of these states; `None` is the beginning.
-    pub(super) fn of(&self, states: &[i16]) -> Vec<Option<value::Instant>> {
-        let last = self.last.lock();
-        states.iter().map(|state| last.get(state).copied().map(value::Instant)).collect()
-    }
-
-    /// A task of this state that ended then was deleted.
-    pub(super) fn deleted(&self, state: i16, ended_at: Option<value::Instant>) {
-        let ended_at = ended_at.map_or(i64::MIN, |at| at.0);
-        let mut last = self.last.lock();
-        last.entry(state).and_modify(|last| *last = ended_at.max(*last)).or_insert(ended_at);
-    }
-
-    pub(super) fn reset(&self) {
-        self.last.lock().clear();
     }
 }
 

@@ -17,8 +17,9 @@ macro_rules! moment {
 }
 pub(super) use moment;
 
-/// The shard of `taskflow_counts` that a transaction adds to: one of this connection, and another one in every half second. An update walks through the former versions of its row, and while somebody holds an old
-/// snapshot none of them is ever removed; so no row may live long.
+/// The shard of `taskflow_counts` that a transaction adds to: one of this connection, and another one in every half second. An
+/// update walks through the former versions of its row, and none of them is removed while somebody holds an old snapshot. So no
+/// row may live long.
 macro_rules! shard {
     () => {
         "(((extract(epoch FROM now()) * 2)::bigint % 2000000)::integer * 1024 + pg_backend_pid() % 1024)"

@@ -47,7 +47,9 @@ ORDER BY t.id FOR UPDATE"
 pub(super) const LEASE_ENDED: &str = concat!(
     locked!("WHERE (state > 0) IS TRUE AND t.state IN (2, 3) AND "),
     moment!(),
-    " <= now() AND (t.concurrency_key IS NULL OR t.queue = ANY($2::text[]))
+    " <= now() AND ",
+    moment!(),
+    " >= coalesce($3::timestamptz, '-infinity') AND (t.concurrency_key IS NULL OR t.queue = ANY($2::text[]))
 LIMIT $1 FOR UPDATE SKIP LOCKED"
 );
 

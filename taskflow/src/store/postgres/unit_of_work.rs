@@ -289,7 +289,9 @@ impl UnitOfWork {
         let changed: Vec<TaskRow> = self.rows.into_values().filter(|row| row.is_changed).collect();
         task_row::write(session, &changed).await?;
         let due = changed.iter().filter(|row| row.state == RowState::Due);
-        session.due_again.extend(due.map(|row| DueAgain::new(row.id, &row.queue, row.priority, row.seq)));
+        session.due_again.extend(
+            due.map(|row| DueAgain::new(row.id, escape_nul(&row.queue).into_owned(), row.priority, row.seq)),
+        );
         write_past(session, &self.past).await?;
         write_lines(session, &self.lines).await?;
         concurrency_keys::unblock_next(session, &self.freed).await?;

@@ -6,7 +6,7 @@ fn names(names: &[&str]) -> Arc<[Arc<str>]> {
     names.iter().map(|name| Arc::from(*name)).collect()
 }
 
-/// The starts after two claims for these names, of which the first found a task at 10 and the second one at 20.
+/// The starts after two claims for these names. The first claim found a task at 10, the second one at 20.
 fn after_two_claims(names: &Names) -> SearchStarts {
     let (starts, now) = (SearchStarts::default(), Instant::now());
     starts.claimed(names, vec![("mail", 0, 11), ("mail", 0, 10)], (now, Duration::ZERO, 0));
@@ -163,19 +163,6 @@ fn tasks_that_come_due_are_searched_from_where_none_had_come_due() {
 }
 
 #[test]
-fn a_recovery_searches_from_the_beginning_unless_that_is_slow() {
-    let (start, now, at) = (RecoveryStart::default(), Instant::now(), value::Instant(2 * LEASES_LATE));
-    assert_eq!(start.from(now), None);
-    start.found_none(at, Some(FAST));
-    assert_eq!(start.from(now), None);
-    start.found_none(at, Some(2 * FAST));
-    assert_eq!(start.from(now), Some(value::Instant(LEASES_LATE)));
-    start.found_none(value::Instant(3 * LEASES_LATE), None);
-    assert_eq!(start.from(now), Some(value::Instant(2 * LEASES_LATE)));
-    assert_eq!(start.from(Instant::now() + 2 * FAST * LOOK_SHARE), None, "it is time for a whole one");
-}
-
-#[test]
 fn a_claim_that_takes_longer_than_its_tasks_need_makes_claims_use_the_starts() {
     let names = names(&["send"]);
     let starts = after_two_claims(&names);
@@ -219,13 +206,4 @@ fn a_look_that_fails_is_not_repeated_at_once_and_looks_at_less() {
     let looks = starts.to_look_below(Instant::now() + Duration::from_secs(400)).unwrap();
     assert_eq!((looks.from, looks.to), (vec![i64::MIN], vec![2]));
     assert_eq!(looks.names, [Arc::from("send")]);
-}
-
-#[test]
-fn a_whole_recovery_search_that_fails_is_not_repeated_at_once() {
-    let (start, at) = (RecoveryStart::default(), value::Instant(2 * LEASES_LATE));
-    start.found_none(at, Some(FAST * 2));
-    let later = Instant::now() + FAST * 2 * LOOK_SHARE + FAST;
-    assert_eq!(start.from(later), None, "it is time for a whole one");
-    assert_eq!(start.from(later), Some(value::Instant(LEASES_LATE)), "which has not been answered");
 }
