@@ -17,6 +17,7 @@ use taskflow::crypt::{Encrypt, Key, Keyring, OpenError};
 use taskflow::model::FailureKind;
 use taskflow::observe::{BoxFuture, EventKind, MemoryObserver, Middleware, Next, Run, RunOutcome};
 use taskflow::rusqlite::{self, Connection};
+use taskflow::task::IntoNewTask;
 use taskflow::{
     AddError, Every, LogLevel, NewTask, TaskContext, TaskFilter, TaskId, TaskManager, TaskRecord, TaskStatus,
 };
@@ -340,11 +341,83 @@ async fn a_schedule_hands_its_sealed_arguments_to_each_tick() {
     tasks.remove_schedule("greeting").await.unwrap();
 
     // The same arguments in a task that no schedule has added.
-    let mut copy = NewTask::new("greet", Ok(ticked.args.get().into()));
-    copy.id = TaskId::new();
-    let moved = tasks.add_all([copy]).await.unwrap().remove(0);
-    let ended = ends(&tasks, moved.id()).await;
+    let later = tasks.add_task(greet, (secret(),)).run_in(Duration::from_hours(1)).await.unwrap();
+    change(&place, later.id(), ticked.args.get());
+    tasks.cancel(later.id()).await.unwrap();
+    tasks.retry(later.id()).await.unwrap();
+    let ended = ends(&tasks, later.id()).await;
     assert!(ended.error.unwrap().contains("it does not open with key"));
+}
+
+/// Arguments that begin as sealed ones do. The first is sealed, but for another task.
+const AS_SEALED: [&str; 3] = [SEALED, r#"{"$tf":"enc1"}"#, r#"{"$tf":7,"name":"Ada"}"#];
+
+/// Whether an add was refused for how its arguments begin.
+fn refused<T: std::fmt::Debug>(added: Result<T, impl std::fmt::Display>) {
+    let error = added.unwrap_err().to_string();
+    assert!(error.contains(r#"`args` of this add cannot be used: it begins with `{"$tf"`"#), "{error}");
+}
+
+#[tokio::test]
+async fn arguments_that_begin_as_sealed_ones_are_refused_by_every_add() {
+    for (place, has_keys) in
+        everywhere().into_iter().flat_map(|place| [(place.clone(), true), (place, false)])
+    {
+        let builder = place.builder().only(["greet"]);
+        let builder = if has_keys { builder.encrypt(Encrypt::new(key(1))) } else { builder };
+        let tasks = builder.start().await.unwrap();
+        let before = tasks.counts().await.unwrap().total();
+        for args in AS_SEALED {
+            let new = || NewTask::new("greet", Ok(args.into()));
+            refused(tasks.add_all([new()]).await);
+            refused(tasks.add_all([NewTask::new("nobody.has.it", Ok(args.into()))]).await);
+            refused(tasks.hold().add_all([new()]).await);
+            let mut eager = new();
+            eager.eager = true;
+            refused(tasks.add_all([eager]).await);
+            refused(tasks.schedule(new(), Every::new(Duration::from_secs(1)).unwrap()).await);
+        }
+        // One that is refused takes the others of its batch with it.
+        let both = [greet(secret()).into_new_task(), NewTask::new("greet", Ok(AS_SEALED[1].into()))];
+        refused(tasks.add_all(both).await);
+        assert_eq!(tasks.counts().await.unwrap().total(), before);
+
+        // The mark is that of the first name alone, written so.
+        for args in [r#"{ "$tf":1,"name":"Ada"}"#, r#"{"name":"{\"$tf\":1}"}"#, r#"{"name":"Ada","$tf":1}"#] {
+            let added = tasks.add_all([NewTask::new("greet", Ok(args.into()))]).await.unwrap().remove(0);
+            let ended = ends(&tasks, added.id()).await;
+            assert_eq!(ended.status, TaskStatus::Success, "{args}: {ended:?}");
+        }
+        tasks.shutdown(Duration::ZERO).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn arguments_of_a_hook_that_begin_as_sealed_ones_are_refused_and_those_of_a_sealed_schedule_are_not() {
+    let place = Place::sqlite();
+    let hook = |task: &mut NewTask| {
+        if task.tags.contains_key("bad") {
+            task.args = Ok(AS_SEALED[1].into());
+        }
+        Ok(())
+    };
+    let builder = place.builder().encrypt(Encrypt::new(key(1))).on_add(hook);
+    let seen = MemoryObserver::new();
+    let tasks = builder.observer(seen.clone()).start().await.unwrap();
+    refused(tasks.add_task(greet, (secret(),)).tag("bad", "").await);
+    let Place::Sqlite(directory) = &place else { unreachable!() };
+    let sql = Connection::open(directory.path().join("tasks.db")).unwrap();
+    refused(tasks.add_task(greet, (secret(),)).tag("bad", "").within_sqlite(&sql));
+
+    let schedule = |name: &'static str, add| {
+        tasks.schedule(add, Every::new(Duration::from_hours(1)).unwrap()).named(name)
+    };
+    soon(schedule("good", tasks.add_task(greet, (secret(),)))).await.unwrap();
+    let ticked = soon(tasks.run_now("good")).await.unwrap();
+    assert_eq!(soon(ticked.wait()).await.unwrap(), format!("hello, {SECRET}"));
+    soon(schedule("bad", tasks.add_task(greet, (secret(),)).tag("bad", ""))).await.unwrap();
+    refused(soon(tasks.run_now("bad")).await);
+    tasks.shutdown(Duration::ZERO).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! Seals what a manager with keys stores. A manager without keys and without marked tasks has no [`Sealing`].
 
 use std::collections::HashMap;
+#[cfg(feature = "encryption")]
+use std::sync::Arc;
 
 #[cfg(feature = "encryption")]
 use crate::crypt::{Encrypt, Field, Owner, Place, seal};
@@ -112,7 +114,8 @@ impl Sealing {
             Ok(args) if sealed::is_sealed(args) => {}
             Ok(args) => {
                 let place = Place { owner: owner(task), name: &task.name, field: Field::Args };
-                task.args = Ok(seal(&encrypt.keys().current(), &place, args).into());
+                let sealed: Arc<str> = seal(&encrypt.keys().current(), &place, args).into();
+                (task.args, task.written) = (Ok(sealed.clone()), Some(sealed));
             }
             Err(_) => {}
         }

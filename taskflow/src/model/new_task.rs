@@ -28,7 +28,7 @@ pub struct NewTask {
     /// Its priority: higher values run first.
     pub priority: i16,
     /// Its arguments as a JSON object keyed by parameter name, or the error of writing them. An argument nests at most 127 arrays
-    /// and objects.
+    /// and objects. An object that begins with `{"$tf"`, as sealed arguments do, is refused.
     pub args: Result<Arc<str>, AddError>,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
@@ -50,7 +50,8 @@ pub struct NewTask {
     pub source: TaskSource,
     /// The trace that it belongs to.
     pub trace: Option<TraceContext>,
-    /// The arguments as a task call wrote them. While `args` is this same `Arc`, they need not be checked again.
+    /// The arguments as a task call wrote them, or as they were sealed for a schedule. While `args` is this same `Arc`, they need
+    /// not be checked again.
     pub(crate) written: Option<Arc<str>>,
 }
 
@@ -171,7 +172,8 @@ impl NewTask {
         let longest = if sealed::is_sealed(args) { limits::SEALED_PAYLOAD } else { limits::PAYLOAD };
         size("payload", args.len(), longest)?;
         if !self.written.as_ref().is_some_and(|written| Arc::ptr_eq(written, args)) {
-            limits::arguments(args).map_err(|message| AddError::Option { option: "args", message })?;
+            let checked = sealed::refuse(args).and_then(|()| limits::arguments(args));
+            checked.map_err(|message| AddError::Option { option: "args", message })?;
         }
         name("name", &self.name)?;
         name("queue", &self.queue)?;

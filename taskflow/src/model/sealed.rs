@@ -12,9 +12,23 @@ const BEGINNING: &str = r#"{"$tf":"enc1","k":""#;
 /// The shortest beginning that no other value has, so that a damaged one is not taken for plain JSON.
 const MARK: &[u8] = br#"{"$tf""#;
 
+/// Why such arguments are refused.
+const REFUSED: &str = r#"it begins with `{"$tf"`, as sealed arguments do; give plain arguments, which a manager with keys seals"#;
+
 /// Whether this text, of JSON or of an error or a log line, is sealed.
 pub(crate) fn is_sealed(text: &str) -> bool {
     text.as_bytes().starts_with(MARK)
+}
+
+/// Refuses arguments that begin as sealed ones do, for those that a caller gives.
+///
+/// # Errors
+/// What is wrong with them.
+pub(crate) fn refuse(args: &str) -> Result<(), String> {
+    if is_sealed(args) {
+        return Err(REFUSED.to_owned());
+    }
+    Ok(())
 }
 
 /// The id of the key with which this text is sealed; `None` if it is not sealed.

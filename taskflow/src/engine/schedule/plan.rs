@@ -188,6 +188,7 @@ impl Definition {
 
     fn task(&self) -> NewTask {
         let mut task = NewTask::new(self.task.clone(), Ok(Arc::from(self.args.get())));
+        task.written = task.args.clone().ok().filter(|args| sealed::is_sealed(args));
         task.queue = Cow::Owned(self.queue.clone());
         task.priority = self.priority;
         task.tags = self.tags.clone();

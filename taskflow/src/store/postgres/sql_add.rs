@@ -99,6 +99,10 @@ BEGIN
         RAISE EXCEPTION 'task_args has % bytes; at most {PAYLOAD} are allowed', octet_length(task_args)
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    IF starts_with(task_args, '{"$tf"') THEN
+        RAISE EXCEPTION 'task_args begins with {"$tf", as sealed arguments do; give plain ones'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     -- A NUL in a string is fine for the task, and not for the functions that look into JSON.
     seen := replace(task_args, '\u0000', '\u0001');
     IF json_typeof(seen) <> 'object' THEN
