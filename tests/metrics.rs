@@ -22,10 +22,12 @@ use axum::body::Body;
 use axum::http::Request;
 use everywhere::everywhere;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
-use support::{Place, ends, eventually, soon};
+use support::{Gate, Place, ends, eventually, soon};
 use taskflow::admin::{Actor, Role};
+use taskflow::model::StatsFilter;
+use taskflow::testing::TestTasks;
 use taskflow::web::{Access, Admin};
-use taskflow::{AddError, NewTask, QueueConfig, TaskManager, TaskManagerBuilder};
+use taskflow::{AddError, BackgroundTasks, NewTask, QueueConfig, State, TaskManager, TaskManagerBuilder};
 use tower::ServiceExt;
 use wrapper::{Wrapper, go_on};
 
@@ -41,12 +43,23 @@ async fn work(what: String) -> Result<(), String> {
     }
 }
 
+#[taskflow::task]
+async fn once(State(gate): State<Gate>) {
+    gate.pass().await;
+}
+
+#[taskflow::task(requeue_on_interrupt)]
+async fn again(State(gate): State<Gate>) {
+    gate.pass().await;
+}
+
 #[taskflow::schedule(every = "1s")]
 async fn often() {}
 
 fn builder(place: &Place) -> TaskManagerBuilder {
     place
         .builder()
+        .state(Gate::default())
         .queue("small", QueueConfig::new().max_size(1).concurrency(1))
         .queue(NAUGHTY, QueueConfig::new())
 }
@@ -122,7 +135,7 @@ async fn the_page_says_what_happened_in_a_format_that_prometheus_reads() {
         let found = samples(&page);
         let naughty = r#"queue="a \"queue\"\\ é""#;
         let expected = [
-            (format!(r#"taskflow_tasks_added_total{{task="work",{naughty}}}"#), 7.0),
+            (format!(r#"taskflow_tasks_added_total{{task="work",{naughty},source="manager"}}"#), 7.0),
             (format!(r#"taskflow_attempts_total{{task="work",{naughty},outcome="success"}}"#), 3.0),
             (format!(r#"taskflow_attempts_total{{task="work",{naughty},outcome="failed"}}"#), 4.0),
             (format!(r#"taskflow_attempts_total{{task="work",{naughty},outcome="panicked"}}"#), 2.0),
@@ -130,7 +143,8 @@ async fn the_page_says_what_happened_in_a_format_that_prometheus_reads() {
             (format!(r#"taskflow_retries_total{{task="work",{naughty}}}"#), 3.0),
             (format!(r#"taskflow_tasks_ended_total{{task="work",{naughty},status="success"}}"#), 3.0),
             (format!(r#"taskflow_tasks_ended_total{{task="work",{naughty},status="failed"}}"#), 3.0),
-            (format!(r#"taskflow_task_run_seconds_count{{task="work",{naughty}}}"#), 9.0),
+            (format!(r#"taskflow_task_run_seconds_count{{task="work",{naughty},outcome="ok"}}"#), 3.0),
+            (format!(r#"taskflow_task_run_seconds_count{{task="work",{naughty},outcome="error"}}"#), 6.0),
             (format!(r#"taskflow_task_wait_seconds_count{{task="work",{naughty}}}"#), 6.0),
             (r#"taskflow_adds_refused_total{reason="full"}"#.to_owned(), 1.0),
             (r#"taskflow_adds_refused_total{reason="unknown_queue"}"#.to_owned(), 1.0),
@@ -162,6 +176,33 @@ async fn the_page_says_what_happened_in_a_format_that_prometheus_reads() {
         let unknown: Vec<_> = names(&page).difference(&written).cloned().collect();
         assert_eq!(unknown, Vec::<String>::new(), "docs/observability.md does not list them");
         tasks.shutdown(Duration::ZERO).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_a_shutdown_hands_back_is_counted_apart_from_what_it_interrupts() {
+    for place in everywhere() {
+        let gate = Gate::default();
+        let tasks = builder(&place).schedules(false).state(gate.clone()).start().await.unwrap();
+        tasks.add_task(once, ()).await.unwrap();
+        tasks.add_task(again, ()).await.unwrap();
+        tasks.add_task(again, ()).await.unwrap();
+        gate.reached(3).await;
+        tasks.shutdown(Duration::ZERO).await.unwrap();
+
+        let page = samples(&tasks.metrics().await);
+        let ended = |task: &str, outcome: &str| {
+            let sample =
+                format!(r#"taskflow_attempts_total{{task="{task}",queue="default",outcome="{outcome}"}}"#);
+            page.get(&sample).copied().unwrap_or_default()
+        };
+        assert_eq!((ended("once", "interrupted"), ended("once", "handed_back")), (1.0, 0.0), "{page:?}");
+        assert_eq!((ended("again", "interrupted"), ended("again", "handed_back")), (0.0, 2.0), "{page:?}");
+
+        let viewer = place.builder().connect().await.unwrap();
+        let stats = viewer.stats(StatsFilter::last(Duration::from_secs(3600))).await.unwrap().total();
+        assert_eq!((stats.counts.interrupted, stats.counts.handed_back), (1, 2), "{stats:?}");
+        viewer.shutdown(Duration::ZERO).await.unwrap();
     }
 }
 
@@ -218,8 +259,8 @@ async fn a_store_that_does_not_answer_leaves_out_only_its_own_gauges() {
         }
     });
     let tasks = TaskManager::builder().store(Arc::new(store) as Arc<dyn taskflow::Store>);
-    let tasks =
-        tasks.queue("small", QueueConfig::new()).queue(NAUGHTY, QueueConfig::new()).start().await.unwrap();
+    let tasks = tasks.queue("small", QueueConfig::new()).queue(NAUGHTY, QueueConfig::new());
+    let tasks = tasks.state(Gate::default()).start().await.unwrap();
     hangs.store(true, Ordering::Relaxed);
     let before = reads.load(Ordering::Relaxed);
     let begin = Instant::now();
@@ -288,6 +329,14 @@ async fn one_process_can_leave_the_gauges_of_the_store_to_others() {
     assert!(page.contains("taskflow_slots 64") && !page.contains("taskflow_queue"), "{page}");
 }
 
+/// The name of a metric with its labels, as on the page.
+fn on_page(key: &metrics::Key) -> String {
+    let quote = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+    let labels = key.labels().map(|label| format!("{}=\"{}\"", label.key(), quote(label.value())));
+    let labels = labels.collect::<Vec<_>>().join(",");
+    if labels.is_empty() { key.name().to_owned() } else { format!("{}{{{labels}}}", key.name()) }
+}
+
 #[tokio::test]
 async fn the_facade_counts_as_the_page_does() {
     let recorder = DebuggingRecorder::new();
@@ -296,19 +345,191 @@ async fn the_facade_counts_as_the_page_does() {
     let tasks = builder(&Place::memory()).start().await.unwrap();
     a_day(&tasks).await;
     let page = samples(&tasks.metrics().await);
-    let mut compared = 0;
+    let as_they_happen = [
+        "taskflow_tasks_added_total",
+        "taskflow_attempts_total",
+        "taskflow_retries_total",
+        "taskflow_tasks_ended_total",
+        "taskflow_task_wait_seconds",
+        "taskflow_task_run_seconds",
+    ];
+    let mut compared = BTreeSet::new();
     for (key, _, _, value) in snapshotter.snapshot().into_vec() {
-        let quote = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
-        let labels = key.key().labels().map(|label| format!("{}=\"{}\"", label.key(), quote(label.value())));
-        let labels = labels.collect::<Vec<_>>().join(",");
-        let (name, counted) = match value {
-            DebugValue::Counter(count) => (key.key().name().to_owned(), count),
-            DebugValue::Histogram(values) => (format!("{}_count", key.key().name()), values.len() as u64),
-            DebugValue::Gauge(_) => panic!("{key:?}"),
+        let (name, key) = (key.key().name(), on_page(key.key()));
+        let (sample, counted) = match value {
+            DebugValue::Counter(count) => (key, count),
+            DebugValue::Histogram(values) => (key.replacen('{', "_count{", 1), values.len() as u64),
+            DebugValue::Gauge(_) => continue,
         };
-        let on_page = page.get(&format!("{name}{{{labels}}}")).copied().unwrap_or_default();
-        assert_eq!(on_page, counted as f64, "{name}{{{labels}}}");
-        compared += u64::from(counted > 0);
+        if let Some(name) = as_they_happen.into_iter().find(|it| *it == name) {
+            assert_eq!(page.get(&sample).copied().unwrap_or_default(), counted as f64, "{sample}");
+            compared.extend((counted > 0).then_some(name));
+        }
     }
-    assert!(compared >= 12, "{compared}");
+    assert_eq!(compared, BTreeSet::from(as_they_happen));
+}
+
+#[tokio::test]
+async fn a_recorder_is_given_every_gauge_and_counter_of_the_page() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _here = metrics::set_default_local_recorder(&recorder);
+    let small = |tasks: TaskManagerBuilder| {
+        tasks.queue("small", QueueConfig::new().max_size(1)).state(Gate::default())
+    };
+    let t = TestTasks::new().configure(small).start().await;
+    let tasks = t.manager();
+    tasks.add_task(work, ("well".to_owned(),)).queue("small").run_in(Duration::from_hours(9)).await.unwrap();
+    assert!(tasks.add_task(work, ("well".to_owned(),)).queue("small").await.is_err(), "it is full");
+    t.advance("15s").await;
+    t.advance("15s").await;
+    let page = samples(&tasks.metrics().await);
+    let pushed: BTreeMap<String, f64> = snapshotter
+        .snapshot()
+        .into_vec()
+        .into_iter()
+        .filter_map(|(key, _, _, value)| {
+            let value = match value {
+                DebugValue::Gauge(value) => *value,
+                DebugValue::Counter(count) => count as f64,
+                DebugValue::Histogram(_) => return None,
+            };
+            Some((on_page(key.key()), value))
+        })
+        .collect();
+    // Histograms go to the recorder as they happen, and so do counters of tasks. Schedules of this program become later while
+    // the page is read. The test kit runs tasks in a second manager, whose store calls count, too.
+    let apart = ["_seconds", "taskflow_tasks_", "taskflow_attempts_", "taskflow_retries_", "taskflow_store_"];
+    let mut compared = 0;
+    for (sample, value) in page.iter().filter(|(sample, _)| !apart.iter().any(|part| sample.contains(part))) {
+        assert_eq!(pushed.get(sample), Some(value), "{sample}: {pushed:?}");
+        compared += 1;
+    }
+    assert!(compared > 20, "{compared}");
+    for sample in [
+        r#"taskflow_queue_tasks{queue="small",phase="scheduled"}"#,
+        r#"taskflow_adds_refused_total{reason="full"}"#,
+    ] {
+        assert_eq!(pushed.get(sample), Some(&1.0), "{sample}");
+    }
+}
+
+#[tokio::test]
+async fn a_gauge_whose_labels_are_gone_is_set_to_nothing() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _here = metrics::set_default_local_recorder(&recorder);
+    let t = TestTasks::new().configure(|tasks| tasks.state(Gate::default())).start().await;
+    let limit = async || {
+        t.advance("15s").await;
+        let all = snapshotter.snapshot().into_vec();
+        all.into_iter().find_map(|(key, _, _, value)| match value {
+            DebugValue::Gauge(value)
+                if on_page(key.key()).starts_with("taskflow_queue_limit{queue=\"default\"") =>
+            {
+                Some(*value)
+            }
+            _ => None,
+        })
+    };
+    assert_eq!(limit().await, None);
+    t.manager().set_queue("default", QueueConfig::new().global_concurrency(7)).await.unwrap();
+    assert_eq!(limit().await, Some(7.0));
+    t.manager().reset_queue("default").await.unwrap();
+    assert_eq!(limit().await, Some(0.0));
+}
+
+#[tokio::test]
+async fn nothing_is_read_for_the_facade_while_no_recorder_is_installed() {
+    let reads = Arc::new(AtomicUsize::new(0));
+    let counting = reads.clone();
+    let around = move |store| {
+        let reads = counting.clone();
+        let hook = move |call| {
+            reads.fetch_add(usize::from(call == "queues"), Ordering::Relaxed);
+            go_on()
+        };
+        Arc::new(Wrapper::new(store, hook)) as Arc<dyn taskflow::Store>
+    };
+    let t = TestTasks::new().around(around).configure(|tasks| tasks.state(Gate::default())).start().await;
+    for _ in 0..4 {
+        t.advance("15s").await;
+    }
+    assert_eq!(reads.load(Ordering::Relaxed), 0);
+    let recorder = DebuggingRecorder::new();
+    let _here = metrics::set_default_local_recorder(&recorder);
+    t.advance("15s").await;
+    // The test kit has two managers.
+    assert_eq!(reads.load(Ordering::Relaxed), 2);
+    t.advance("15s").await;
+    assert_eq!(reads.load(Ordering::Relaxed), 4);
+}
+
+#[tokio::test]
+async fn added_tasks_are_counted_by_their_source() {
+    let tasks = builder(&Place::memory()).start().await.unwrap();
+    let handler = async |tasks: BackgroundTasks| {
+        tasks.add_task(work, ("well".to_owned(),)).await.unwrap();
+    };
+    let router = axum::Router::new().route("/", axum::routing::post(handler)).layer(tasks.layer());
+    for _ in 0..2 {
+        let request = Request::post("/").body(Body::empty()).unwrap();
+        assert_eq!(soon(router.clone().oneshot(request)).await.unwrap().status(), 200);
+    }
+    tasks.add_task(work, ("well".to_owned(),)).await.unwrap();
+    eventually("a tick added a task, too", || async {
+        let page = samples(&tasks.metrics().await);
+        let added = |task: &str, source: &str| {
+            let sample =
+                format!(r#"taskflow_tasks_added_total{{task="{task}",queue="default",source="{source}"}}"#);
+            page.get(&sample).copied().unwrap_or_default()
+        };
+        assert_eq!((added("work", "request"), added("work", "manager")), (2.0, 1.0));
+        assert_eq!((added("work", "schedule"), added("often", "manager")), (0.0, 0.0));
+        (added("often", "schedule") >= 1.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn requests_to_the_dashboard_are_counted_by_route_and_its_open_streams_are_shown() {
+    let tasks = builder(&Place::memory()).schedules(false).start().await.unwrap();
+    let task = tasks.add_task(once, ()).await.unwrap().id();
+    let named = |parts: &axum::http::request::Parts| {
+        let role = parts.headers.contains_key("x-role").then_some(Role::Viewer);
+        std::future::ready(role.map(|role| Actor::new("somebody", role)))
+    };
+    let router = Admin::new(&tasks, Access::from_request(named)).router();
+    let ask = async |path: &str| {
+        let request = Request::get(path).header("x-role", "viewer").body(Body::empty()).unwrap();
+        soon(router.clone().oneshot(request)).await.unwrap()
+    };
+    for n in 0..30 {
+        ask(&format!("/api/v1/tasks/{task}")).await;
+        ask(&format!("/api/v1/tasks/{n}")).await;
+        ask(&format!("/nothing/{n}")).await;
+    }
+    let nobody = Request::get("/api/v1/tasks").body(Body::empty()).unwrap();
+    soon(router.clone().oneshot(nobody)).await.unwrap();
+    let streams = [ask("/api/v1/events").await, ask(&format!("/api/v1/tasks/{task}/events")).await];
+    let page = samples(&tasks.metrics().await);
+    let requests: BTreeMap<_, _> =
+        page.iter().filter(|(sample, _)| sample.starts_with("taskflow_admin_requests_total")).collect();
+    let expected = [
+        (r#"route="GET /api/v1/tasks/{id}",code="200""#, 30.0),
+        (r#"route="GET /api/v1/tasks/{id}",code="404""#, 30.0),
+        (r#"route="other",code="404""#, 30.0),
+        (r#"route="GET /api/v1/tasks",code="401""#, 1.0),
+        (r#"route="GET /api/v1/events",code="200""#, 1.0),
+        (r#"route="GET /api/v1/tasks/{id}/events",code="200""#, 1.0),
+    ];
+    for (labels, count) in expected {
+        let sample = format!("taskflow_admin_requests_total{{{labels}}}");
+        assert_eq!(page.get(&sample), Some(&count), "{sample}: {requests:?}");
+    }
+    assert_eq!(requests.len(), expected.len(), "{requests:?}");
+    assert_eq!(page["taskflow_dashboard_viewers"], 2.0);
+    promtool(&["check", "metrics"], &tasks.metrics().await);
+    drop(streams);
+    assert_eq!(samples(&tasks.metrics().await)["taskflow_dashboard_viewers"], 0.0);
 }

@@ -93,7 +93,8 @@ fn oracle(records: &[TaskRecord]) -> BTreeMap<String, RunCounts> {
                 }
                 AttemptOutcome::Snoozed => counts.snoozed += 1,
                 AttemptOutcome::Cancelled => counts.cancelled += 1,
-                AttemptOutcome::HandedBack | AttemptOutcome::Interrupted => counts.interrupted += 1,
+                AttemptOutcome::HandedBack => counts.handed_back += 1,
+                AttemptOutcome::Interrupted => counts.interrupted += 1,
                 other => panic!("{other:?}"),
             }
         }

@@ -31,7 +31,8 @@ fn meter(meter: &Meter, cell: CellId, kind: &FinishKind, status: TaskStatus) {
         (_, TaskStatus::Success) | (FinishKind::Success { .. }, _) => Counter::Succeeded,
         (_, TaskStatus::Cancelled) => Counter::Cancelled,
         (FinishKind::GiveBack { outcome: Some(AttemptOutcome::Snoozed), .. }, _) => Counter::Snoozed,
-        (_, TaskStatus::Interrupted) | (FinishKind::GiveBack { .. }, _) => Counter::Interrupted,
+        (_, TaskStatus::Interrupted) => Counter::Interrupted,
+        (FinishKind::GiveBack { .. }, _) => Counter::HandedBack,
         (FinishKind::Retry { .. }, _) => Counter::Retried,
         (FinishKind::End { .. }, _) => Counter::Failed,
     };

@@ -63,6 +63,8 @@ pub(crate) struct Core {
     pub(crate) refusals: Refusals,
     #[cfg(any(feature = "api", feature = "metrics"))]
     pub(crate) last_gauges: crate::observe::LastRead,
+    #[cfg(feature = "api")]
+    pub(crate) faces: Arc<crate::observe::Faces>,
     pub(crate) recorder: Recorder,
     pub(crate) watches: Watches,
     /// Cancelled when every part of this manager must stop.
@@ -125,6 +127,8 @@ impl Core {
             refusals: Refusals::default(),
             #[cfg(any(feature = "api", feature = "metrics"))]
             last_gauges: Default::default(),
+            #[cfg(feature = "api")]
+            faces: Default::default(),
             recorder: Recorder::new(seam.now()),
             seam,
             #[cfg(feature = "testing")]

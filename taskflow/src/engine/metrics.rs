@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use super::core::Core;
 use super::worker::Worker;
-use crate::model::{Error, InstanceInfo, QueueInfo, ScheduleInfo, time};
-use crate::observe::{Counter, Family, Labels};
+use crate::model::{Error, Histogram, InstanceInfo, QueueInfo, ScheduleInfo, time};
+use crate::observe::{Counter, Family, Labels, OUTCOMES, SOURCES, STATUSES};
 
 /// The most queues and the most schedules with samples of their own. `taskflow_queues` and `taskflow_schedules` tell how many
 /// there are.
@@ -39,10 +39,10 @@ pub(crate) fn of_process(core: &Core, worker: Option<&Worker>) -> Vec<Family> {
         Family::counter(name, help, used.map(|(at, (.., values))| (labels(at), values.get(of))).collect())
     };
     // With one of few words more: how it ended.
-    let split = |name, help, label: &'static str, words: &[(&str, Counter)]| {
+    let split = |name, help, label: &'static str, words: &[(Counter, &str)]| {
         let mut samples = Vec::new();
         for (at, (.., values)) in cells.iter().enumerate() {
-            for (word, of) in words.iter().filter(|(_, of)| values.get(*of) > 0) {
+            for (of, word) in words.iter().filter(|(of, _)| values.get(*of) > 0) {
                 let mut labels = labels(at);
                 labels.push((label, (*word).to_owned()));
                 samples.push((labels, values.get(*of)));
@@ -50,11 +50,18 @@ pub(crate) fn of_process(core: &Core, worker: Option<&Worker>) -> Vec<Family> {
         }
         Family::counter(name, help, samples)
     };
-    let stats: Vec<_> = cells.iter().map(|(.., values)| values.stats()).collect();
-    let lengths = |name, help, of: fn(&crate::model::RunStats) -> &crate::model::Histogram| {
-        let used = stats.iter().enumerate().filter(|(_, stats)| of(stats).count() > 0);
-        Family::histogram(name, help, used.map(|(at, stats)| (labels(at), of(stats).clone())).collect())
-    };
+    let used = |lengths: Histogram| Some(lengths).filter(|lengths| lengths.count() > 0);
+    let waits = cells.iter().enumerate();
+    let waits = waits.filter_map(|(at, (.., values))| Some((labels(at), used(values.waits())?))).collect();
+    let runs = cells.iter().enumerate().flat_map(|(at, (.., values))| {
+        [(true, "ok"), (false, "error")].map(|(is_ok, word)| (at, word, values.runs(is_ok)))
+    });
+    let runs = runs.filter_map(|(at, word, lengths)| {
+        let mut labels = labels(at);
+        labels.push(("outcome", word.to_owned()));
+        Some((labels, used(lengths)?))
+    });
+    let runs = runs.collect();
     let plain = |name, help, value: u64| Family::counter(name, help, vec![(Vec::new(), value)]);
     let gauge = |name, help, value: f64| Family::gauge(name, help, vec![(Vec::new(), value)]);
     let (claimed, running) = core.runs.count();
@@ -66,7 +73,7 @@ pub(crate) fn of_process(core: &Core, worker: Option<&Worker>) -> Vec<Family> {
         vec![("operation", words.replace(' ', "_"))]
     };
     let mut families = vec![
-        counter("taskflow_tasks_added_total", "Tasks that this process added.", Counter::Added),
+        split("taskflow_tasks_added_total", "Tasks that this process added, by source.", "source", &SOURCES),
         Family::counter(
             "taskflow_adds_refused_total",
             "Adds of this process that were refused, by reason.",
@@ -80,16 +87,7 @@ pub(crate) fn of_process(core: &Core, worker: Option<&Worker>) -> Vec<Family> {
             "taskflow_attempts_total",
             "Attempts of this process that ended, by outcome. The process that finds an attempt lost counts it.",
             "outcome",
-            &[
-                ("success", Counter::Succeeded),
-                ("failed", Counter::Errored),
-                ("panicked", Counter::Panicked),
-                ("timed_out", Counter::TimedOut),
-                ("cancelled", Counter::Cancelled),
-                ("snoozed", Counter::Snoozed),
-                ("interrupted", Counter::Interrupted),
-                ("lost", Counter::Lost),
-            ],
+            &OUTCOMES,
         ),
         counter(
             "taskflow_retries_total",
@@ -100,18 +98,14 @@ pub(crate) fn of_process(core: &Core, worker: Option<&Worker>) -> Vec<Family> {
             "taskflow_tasks_ended_total",
             "Tasks that an attempt of this process ended, by status.",
             "status",
-            &[
-                ("success", Counter::Succeeded),
-                ("failed", Counter::Failed),
-                ("cancelled", Counter::Cancelled),
-            ],
+            &STATUSES,
         ),
-        lengths(
+        Family::histogram(
             "taskflow_task_wait_seconds",
             "How long tasks waited for their first attempt, since they were added or due.",
-            |stats| &stats.wait,
+            waits,
         ),
-        lengths("taskflow_task_run_seconds", "How long the bodies of attempts ran.", |stats| &stats.run),
+        Family::histogram("taskflow_task_run_seconds", "How long the bodies of attempts ran.", runs),
         gauge("taskflow_running", "Tasks that run in this process now.", count(running)),
         Family::histogram(
             "taskflow_store_seconds",
@@ -149,6 +143,8 @@ pub(crate) fn of_process(core: &Core, worker: Option<&Worker>) -> Vec<Family> {
             health.engine_restarts,
         ),
     ];
+    #[cfg(feature = "api")]
+    families.extend(of_faces(core));
     if let Some(worker) = worker {
         families.push(gauge(
             "taskflow_slots",
@@ -157,6 +153,27 @@ pub(crate) fn of_process(core: &Core, worker: Option<&Worker>) -> Vec<Family> {
         ));
     }
     families
+}
+
+/// What the API and the dashboard of this process count of their own use.
+#[cfg(feature = "api")]
+fn of_faces(core: &Core) -> [Family; 2] {
+    let answered = core.faces.read().into_iter().map(|((method, path, status), count)| {
+        let route = if method.is_empty() { path.to_owned() } else { format!("{method} {path}") };
+        (vec![("route", route), ("code", status.to_string())], count)
+    });
+    [
+        Family::gauge(
+            "taskflow_dashboard_viewers",
+            "Streams of events that this process has open to pages and programs.",
+            vec![(Vec::new(), count(core.faces.viewers()))],
+        ),
+        Family::counter(
+            "taskflow_admin_requests_total",
+            "Requests that the API and the dashboard of this process answered, by route and status.",
+            answered.collect(),
+        ),
+    ]
 }
 
 /// The gauges of the store. Those of all processes are the same.

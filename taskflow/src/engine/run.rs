@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::runs::{Live, StopReason};
 use super::slots::Permit;
-use crate::model::{LogLine, Tags, TaskEvent, TaskEventKind, TaskId};
+use crate::model::{AttemptOutcome, LogLine, Tags, TaskEvent, TaskEventKind, TaskId};
 use crate::observe::CellId;
 use crate::seam::{Instant, Seam};
 use crate::store::{Claimed, Finish, FinishKind, RunRef};
@@ -103,6 +103,19 @@ pub(crate) struct Ended {
     pub(crate) permit: Permit,
     /// The result to store; `None` if the run was lost and this process may no longer end it.
     pub(crate) finish: Option<Finish>,
+}
+
+impl Ended {
+    /// Whether the run succeeded or asked to run later.
+    pub(super) fn went_well(&self) -> bool {
+        matches!(
+            self.finish.as_ref().map(|finish| &finish.kind),
+            Some(
+                FinishKind::Success { .. }
+                    | FinishKind::GiveBack { outcome: Some(AttemptOutcome::Snoozed), .. }
+            )
+        )
+    }
 }
 
 /// What events tell of a run.

@@ -177,7 +177,7 @@ impl Worker {
     fn begin(self: &Arc<Self>, task: Admitted, permit: Permit) {
         let worker = self.clone();
         execution::begin(&self.core, &self.pool, task, permit, move |ended, took| {
-            worker.core.meter.ran(ended.cell, took);
+            worker.core.meter.ran(ended.cell, took, ended.went_well());
             worker.end(ended, took);
         });
     }

@@ -294,7 +294,7 @@ impl TaskManagerBuilder {
         // Set it before any task runs: the first task may take it.
         own.set(&manager);
         manager.dispatch(&worker);
-        watch_others(&core, Some(&worker));
+        watch_others(&manager, Some(&worker));
         spawn(&core, "the reporter", {
             let worker = worker.clone();
             move || reporter::report(worker.clone())
@@ -383,7 +383,7 @@ impl TaskManagerBuilder {
         let starting = join(starting, &core).await?;
         let manager = TaskManager::new(core.clone(), None);
         starting.started();
-        watch_others(&core, None);
+        watch_others(&manager, None);
         if core.only_looks() {
             core.spawn(viewer::join_later(core.clone()));
         }

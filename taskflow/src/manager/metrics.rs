@@ -31,7 +31,13 @@ impl TaskManager {
         text(&self.families().await)
     }
 
-    async fn families(&self) -> Vec<Family> {
+    /// What the API and the dashboard of this process count of their own use.
+    #[cfg(feature = "api")]
+    pub(crate) fn faces(&self) -> &std::sync::Arc<crate::observe::Faces> {
+        &self.0.core.faces
+    }
+
+    pub(super) async fn families(&self) -> Vec<Family> {
         let core = &self.0.core;
         let mut families = metrics::of_process(core, self.0.worker.as_deref());
         if core.settings.store_gauges {

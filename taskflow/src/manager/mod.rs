@@ -7,6 +7,8 @@ mod checks;
 mod controls;
 #[cfg(feature = "api")]
 mod documents;
+#[cfg(feature = "metrics")]
+mod facade;
 mod handle;
 mod hold;
 mod hooks;

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use super::TaskManager;
+#[cfg(feature = "metrics")]
+use super::facade;
 use crate::engine::core::Core;
 use crate::engine::joining::Starting;
 use crate::engine::supervision::supervise;
@@ -40,7 +43,8 @@ pub(super) async fn join(starting: Starting, core: &Core) -> Result<Starting, Er
 }
 
 /// Starts the parts of the engine that every process needs, whether or not it runs tasks.
-pub(super) fn watch_others(core: &Arc<Core>, worker: Option<&Arc<Worker>>) {
+pub(super) fn watch_others(manager: &TaskManager, worker: Option<&Arc<Worker>>) {
+    let core = &manager.0.core;
     let with = |core: &Arc<Core>| (core.clone(), worker.cloned());
     let parts = with(core);
     spawn(core, "the listener", move || listener::listen(parts.0.clone(), parts.1.clone()));
@@ -51,6 +55,11 @@ pub(super) fn watch_others(core: &Arc<Core>, worker: Option<&Arc<Worker>>) {
     if core.settings.stats {
         let shared = core.clone();
         spawn(core, "the statistics", move || statistics::keep(shared.clone()));
+    }
+    #[cfg(feature = "metrics")]
+    {
+        let (shared, manager) = (core.clone(), manager.downgrade());
+        spawn(core, "the push of metrics", move || facade::push(shared.clone(), manager.clone()));
     }
     #[cfg(feature = "encryption")]
     if worker.is_some() && core.has_keys() {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Error, Histogram, time};
 
 /// What happened to runs in some time. Each run that starts ends as exactly one of `succeeded`, `failed`, `retried`,
-/// `snoozed`, `cancelled`, `interrupted` and `lost`.
+/// `snoozed`, `cancelled`, `handed_back`, `interrupted` and `lost`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -28,7 +28,9 @@ pub struct RunCounts {
     pub snoozed: u64,
     /// Runs that were cancelled.
     pub cancelled: u64,
-    /// Runs that a shutdown cut short, or a lease about to end. The task runs again if it may.
+    /// Runs that a shutdown cut short, or a lease about to end, and whose task went back to its queue.
+    pub handed_back: u64,
+    /// Runs that a shutdown cut short, or a lease about to end, and whose task may not run twice.
     pub interrupted: u64,
     /// Runs that were lost with their process, as another process noticed it. They count for the usual queue of the task.
     pub lost: u64,
@@ -50,6 +52,7 @@ impl RunCounts {
             self.retried,
             self.snoozed,
             self.cancelled,
+            self.handed_back,
             self.interrupted,
             self.lost,
         ];
@@ -67,7 +70,8 @@ impl AddAssign<&Self> for RunCounts {
             };
         }
         add!(
-            added started succeeded failed retried snoozed cancelled interrupted lost panicked timed_out rejected
+            added started succeeded failed retried snoozed cancelled handed_back interrupted lost panicked timed_out
+            rejected
         );
     }
 }

@@ -5,34 +5,22 @@ use std::time::Duration;
 
 use metrics::{Counter, Histogram, SharedString};
 
-use super::counter::Counter as Of;
+use super::counter::{Counter as Of, OUTCOMES, SOURCES, STATUSES, Words};
 
 /// The counters and histograms of one cell. A recorder must be installed before the manager starts; without one they do
 /// nothing.
 pub(super) struct Facade {
-    added: Counter,
+    /// Added tasks by source, in the order of [`SOURCES`].
+    added: [Counter; SOURCES.len()],
     retries: Counter,
     /// Attempts by outcome, in the order of [`OUTCOMES`].
     attempts: [Counter; OUTCOMES.len()],
     /// Tasks that ended, in the order of [`STATUSES`].
     ended: [Counter; STATUSES.len()],
     wait: Histogram,
-    run: Histogram,
+    /// Runs that went well, and those that did not.
+    run: [Histogram; 2],
 }
-
-const OUTCOMES: [(Of, &str); 8] = [
-    (Of::Succeeded, "success"),
-    (Of::Errored, "failed"),
-    (Of::Panicked, "panicked"),
-    (Of::TimedOut, "timed_out"),
-    (Of::Cancelled, "cancelled"),
-    (Of::Snoozed, "snoozed"),
-    (Of::Interrupted, "interrupted"),
-    (Of::Lost, "lost"),
-];
-
-const STATUSES: [(Of, &str); 3] =
-    [(Of::Succeeded, "success"), (Of::Failed, "failed"), (Of::Cancelled, "cancelled")];
 
 impl Facade {
     pub(super) fn new(name: &str, queue: &str) -> Self {
@@ -42,35 +30,31 @@ impl Facade {
             [("task", own(name)), ("queue", own(queue)), (label, SharedString::from(word))]
         };
         Self {
-            added: metrics::counter!("taskflow_tasks_added_total", &labels()),
+            added: SOURCES
+                .map(|(_, word)| metrics::counter!("taskflow_tasks_added_total", &with("source", word))),
             retries: metrics::counter!("taskflow_retries_total", &labels()),
             attempts: OUTCOMES
                 .map(|(_, word)| metrics::counter!("taskflow_attempts_total", &with("outcome", word))),
             ended: STATUSES
                 .map(|(_, word)| metrics::counter!("taskflow_tasks_ended_total", &with("status", word))),
             wait: metrics::histogram!("taskflow_task_wait_seconds", &labels()),
-            run: metrics::histogram!("taskflow_task_run_seconds", &labels()),
+            run: ["ok", "error"]
+                .map(|word| metrics::histogram!("taskflow_task_run_seconds", &with("outcome", word))),
         }
     }
 
     /// Counts what is no attempt that ended.
     pub(super) fn count(&self, counter: Of) {
-        match counter {
-            Of::Added => self.added.increment(1),
-            Of::Lost => self.attempt(counter, None),
-            _ => {}
+        increment(&self.added, &SOURCES, counter);
+        if counter == Of::Lost {
+            self.attempt(counter, None);
         }
     }
 
     /// Counts an attempt that ended so, for this reason if it failed.
     pub(super) fn attempt(&self, counter: Of, cause: Option<Of>) {
-        let outcome = cause.unwrap_or(counter);
-        if let Some(at) = OUTCOMES.iter().position(|(of, _)| *of == outcome) {
-            self.attempts[at].increment(1);
-        }
-        if let Some(at) = STATUSES.iter().position(|(of, _)| *of == counter) {
-            self.ended[at].increment(1);
-        }
+        increment(&self.attempts, &OUTCOMES, cause.unwrap_or(counter));
+        increment(&self.ended, &STATUSES, counter);
         if counter == Of::Retried {
             self.retries.increment(1);
         }
@@ -80,8 +64,15 @@ impl Facade {
         self.wait.record(length);
     }
 
-    pub(super) fn ran(&self, length: Duration) {
-        self.run.record(length);
+    pub(super) fn ran(&self, length: Duration, is_ok: bool) {
+        self.run[usize::from(!is_ok)].record(length);
+    }
+}
+
+/// Counts it in the one of these counters that is its own, if any is.
+fn increment<const N: usize>(counters: &[Counter; N], words: &Words<N>, of: Of) {
+    if let Some((counter, _)) = counters.iter().zip(words).find(|(_, (it, _))| *it == of) {
+        counter.increment(1);
     }
 }
 

@@ -47,10 +47,11 @@ impl CellId {
 /// The number of counters.
 const COUNTERS: usize = Counter::Errored as usize + 1;
 
-/// The place of each histogram: its buckets, then the sum in microseconds.
+/// The place of each histogram: its buckets, then the sum in microseconds. Runs that went well have one of their own.
 const WAIT: usize = COUNTERS;
-const RUN: usize = WAIT + Histogram::BUCKETS + 1;
-const LENGTH: usize = RUN + Histogram::BUCKETS + 1;
+const RUN_OK: usize = WAIT + Histogram::BUCKETS + 1;
+const RUN_ERROR: usize = RUN_OK + Histogram::BUCKETS + 1;
+const LENGTH: usize = RUN_ERROR + Histogram::BUCKETS + 1;
 
 #[derive(Debug)]
 struct Cell {
@@ -167,12 +168,12 @@ impl Meter {
         }
     }
 
-    /// Counts the time that a body ran.
-    pub(crate) fn ran(&self, id: CellId, took: Duration) {
+    /// Counts the time that a body ran, and whether it went well.
+    pub(crate) fn ran(&self, id: CellId, took: Duration, is_ok: bool) {
         if let Some(cell) = self.at(id) {
-            cell.record(RUN, took);
+            cell.record(if is_ok { RUN_OK } else { RUN_ERROR }, took);
             #[cfg(feature = "metrics")]
-            cell.facade.ran(took);
+            cell.facade.ran(took, is_ok);
         }
     }
 
@@ -236,15 +237,19 @@ impl Values {
 
     pub(crate) fn stats(&self) -> RunStats {
         let value = |counter: Counter| self.0[counter as usize];
+        let added = [Counter::Added, Counter::Requested, Counter::Ticked];
+        let mut run = self.histogram(RUN_OK);
+        run += &self.histogram(RUN_ERROR);
         RunStats {
             counts: RunCounts {
-                added: value(Counter::Added),
+                added: added.into_iter().map(value).sum(),
                 started: value(Counter::Started),
                 succeeded: value(Counter::Succeeded),
                 failed: value(Counter::Failed),
                 retried: value(Counter::Retried),
                 snoozed: value(Counter::Snoozed),
                 cancelled: value(Counter::Cancelled),
+                handed_back: value(Counter::HandedBack),
                 interrupted: value(Counter::Interrupted),
                 lost: value(Counter::Lost),
                 panicked: value(Counter::Panicked),
@@ -252,8 +257,20 @@ impl Values {
                 rejected: value(Counter::Rejected),
             },
             wait: self.histogram(WAIT),
-            run: self.histogram(RUN),
+            run,
         }
+    }
+
+    /// How long tasks waited for their first attempt.
+    #[cfg(any(feature = "api", feature = "metrics"))]
+    pub(crate) fn waits(&self) -> Histogram {
+        self.histogram(WAIT)
+    }
+
+    /// How long the runs took that went well, or those that did not.
+    #[cfg(any(feature = "api", feature = "metrics"))]
+    pub(crate) fn runs(&self, is_ok: bool) -> Histogram {
+        self.histogram(if is_ok { RUN_OK } else { RUN_ERROR })
     }
 
     fn histogram(&self, at: usize) -> Histogram {

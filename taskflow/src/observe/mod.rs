@@ -16,6 +16,8 @@ mod calls;
 mod counter;
 #[cfg(feature = "metrics")]
 mod facade;
+#[cfg(feature = "api")]
+mod faces;
 #[cfg(any(feature = "api", feature = "metrics"))]
 mod families;
 mod file;
@@ -30,11 +32,17 @@ mod on_add;
 mod otel;
 #[cfg(any(feature = "api", feature = "metrics"))]
 mod prometheus;
+#[cfg(feature = "metrics")]
+mod pushed;
 mod refusals;
 mod trace;
 
 pub(crate) use self::calls::Calls;
 pub(crate) use self::counter::Counter;
+#[cfg(any(feature = "api", feature = "metrics"))]
+pub(crate) use self::counter::{OUTCOMES, SOURCES, STATUSES};
+#[cfg(feature = "api")]
+pub(crate) use self::faces::{Faces, Watching};
 #[cfg(any(feature = "api", feature = "metrics"))]
 pub(crate) use self::families::{Family, Labels, LastRead};
 pub use self::file::FileObserver;
@@ -48,6 +56,8 @@ pub use self::on_add::OnAdd;
 pub use self::otel::OpenTelemetry;
 #[cfg(any(feature = "api", feature = "metrics"))]
 pub(crate) use self::prometheus::text;
+#[cfg(feature = "metrics")]
+pub(crate) use self::pushed::{Pushed, is_heard};
 pub(crate) use self::refusals::{Refusals, reason};
 pub(crate) use self::trace::TraceSettings;
 pub use self::trace::{Traces, Tracing};

@@ -29,6 +29,9 @@ use crate::admin::{Actor, AuditOutcome, Face, Permission};
 /// The longest query string, in bytes.
 const MAX_QUERY: usize = 8192;
 
+/// How metrics name the requests to a path or method that no route has.
+const OTHER: &str = "other";
+
 /// How long a read may take while the store is well. Searches of 20,000 records take a part of it.
 const READ_WITHIN: Duration = Duration::from_secs(10);
 
@@ -84,10 +87,25 @@ async fn lost(desk: Arc<Desk>, with_pages: bool, request: Request, status: Statu
         }
         Ok(()) => Problem::not_found(format!("there is nothing at {}", call.parts.uri.path())),
     };
-    failed(&call.desk.clone(), Some(&call), face, problem)
+    let response = failed(&call.desk.clone(), Some(&call), face, problem);
+    call.console().faces().answered("", OTHER, response.status().as_u16());
+    response
 }
 
+/// Answers a request to a route, and counts it.
 async fn answer(
+    desk: Arc<Desk>,
+    route: &'static Route,
+    params: Option<RawPathParams>,
+    request: Request,
+) -> Response {
+    let faces = Arc::clone(desk.site.console.faces());
+    let response = answered(desk, route, params, request).await;
+    faces.answered(route.method, route.path, response.status().as_u16());
+    response
+}
+
+async fn answered(
     desk: Arc<Desk>,
     route: &'static Route,
     params: Option<RawPathParams>,

@@ -15,6 +15,7 @@ use super::call::Call;
 use super::desk::MAX_FOLLOWED;
 use super::problem::Problem;
 use crate::model::{TaskId, TaskUpdate};
+use crate::observe::Watching;
 use crate::seam::Instant;
 
 /// After how long without an event a comment shows that the stream lives.
@@ -37,7 +38,8 @@ pub(crate) fn event<T: Serialize>(kind: &str, id: Option<u64>, data: &T) -> Byte
 /// let in.
 pub(crate) fn answer(call: Arc<Call>, events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     let checked = call.seam().instant();
-    let open = Open { call, events: Box::pin(events), checked };
+    let watching = call.console().faces().watch();
+    let open = Open { call, events: Box::pin(events), checked, _watching: watching };
     let body = stream::unfold(open, |mut open| async {
         let bytes = open.next().await?;
         Some((Ok::<_, Infallible>(bytes), open))
@@ -54,6 +56,7 @@ struct Open {
     call: Arc<Call>,
     events: Pin<Box<dyn Stream<Item = Bytes> + Send>>,
     checked: Instant,
+    _watching: Watching,
 }
 
 impl Open {

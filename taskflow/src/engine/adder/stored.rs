@@ -76,9 +76,13 @@ fn refused(core: &Core, tasks: &InsertGroup, full: &AddError) {
 pub(super) fn count(meter: &Meter, batch: &InsertBatch, answers: &Answers) {
     let mut tasks = InRow::new(meter);
     for (group, answer) in batch.groups.iter().zip(answers) {
-        for (at, NewTask { name, queue, .. }) in group.tasks.iter().map(|insert| &insert.task).enumerate() {
+        for (at, NewTask { name, queue, source, .. }) in
+            group.tasks.iter().map(|insert| &insert.task).enumerate()
+        {
             match answer {
-                Ok(inserted) if inserted[at].kind.is_new() => tasks.count(name, queue, Counter::Added),
+                Ok(inserted) if inserted[at].kind.is_new() => {
+                    tasks.count(name, queue, Counter::added(*source));
+                }
                 Ok(_) => {}
                 Err(Refusal::QueueFull { .. }) => tasks.count(name, queue, Counter::Rejected),
             }

@@ -188,7 +188,7 @@ impl Schedule {
         match fired {
             Fired::Inserted(inserted) => {
                 if inserted.kind.is_new() {
-                    count(Counter::Added);
+                    count(Counter::Ticked);
                     if let Some(task) = task {
                         core.events.of_new(inserted.id, task, TaskEventKind::Added);
                     }

@@ -112,6 +112,7 @@ impl Row {
             retried,
             snoozed,
             cancelled,
+            handed_back,
             interrupted,
             lost,
             panicked,
@@ -131,6 +132,7 @@ impl Row {
             panicked,
             timed_out,
             rejected,
+            handed_back,
         ];
         Self {
             name: name.to_owned(),
@@ -158,6 +160,7 @@ impl Row {
                 panicked: next(),
                 timed_out: next(),
                 rejected: next(),
+                handed_back: next(),
             },
             wait: self.wait.histogram(),
             run: self.run.histogram(),
