@@ -420,8 +420,8 @@ async fn a_gauge_whose_labels_are_gone_is_set_to_nothing() {
     let snapshotter = recorder.snapshotter();
     let _here = metrics::set_default_local_recorder(&recorder);
     let t = TestTasks::new().configure(|tasks| tasks.state(Gate::default())).start().await;
-    let limit = async || {
-        t.advance("15s").await;
+    // A snapshot takes the value away, so that only a later push can be seen in the next one.
+    let limit = || {
         let all = snapshotter.snapshot().into_vec();
         all.into_iter().find_map(|(key, _, _, value)| match value {
             DebugValue::Gauge(value)
@@ -432,11 +432,18 @@ async fn a_gauge_whose_labels_are_gone_is_set_to_nothing() {
             _ => None,
         })
     };
-    assert_eq!(limit().await, None);
-    t.manager().set_queue("default", QueueConfig::new().global_concurrency(7)).await.unwrap();
-    assert_eq!(limit().await, Some(7.0));
+    let limited = async |most| {
+        t.manager().set_queue("default", QueueConfig::new().global_concurrency(most)).await.unwrap();
+        t.advance("15s").await;
+    };
+    t.advance("15s").await;
+    assert_eq!(limit(), None);
+    limited(7).await;
+    assert_eq!(limit(), Some(7.0));
+    limited(8).await;
     t.manager().reset_queue("default").await.unwrap();
-    assert_eq!(limit().await, Some(0.0));
+    t.advance("15s").await;
+    assert_eq!(limit(), Some(0.0));
 }
 
 #[tokio::test]

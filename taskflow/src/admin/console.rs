@@ -6,7 +6,6 @@ use crate::manager::{TaskHandle, TaskManager};
 use crate::model::{
     CancelOutcome, Error, NewTask, QueueConfig, QueueInfo, ScheduleInfo, TaskId, TaskInfo, TaskRecord, time,
 };
-use crate::observe::Faces;
 use crate::seam::Seam;
 use crate::task::IntoNewTask;
 
@@ -61,11 +60,6 @@ impl Console {
 
     pub(crate) fn seam(&self) -> &Seam {
         self.tasks.seam()
-    }
-
-    /// What the API and the dashboard of this process count of their own use.
-    pub(crate) fn faces(&self) -> &Arc<Faces> {
-        self.tasks.faces()
     }
 
     /// The present, to the microsecond: by the clock of the system, or of a test.

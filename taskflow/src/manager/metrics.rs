@@ -2,6 +2,8 @@
 
 use super::{TaskManager, TaskManagerBuilder};
 use crate::engine::metrics::{self, StoreState};
+#[cfg(feature = "api")]
+pub(crate) use crate::observe::Watching;
 use crate::observe::{Family, text};
 
 impl TaskManagerBuilder {

@@ -37,5 +37,7 @@ pub use builder::TaskManagerBuilder;
 pub use handle::TaskHandle;
 pub use hold::{EndHold, Hold};
 pub use lifecycle::TaskManager;
+#[cfg(feature = "api")]
+pub(crate) use metrics::Watching;
 pub use schedules::AddSchedule;
 pub use watch::Watch;

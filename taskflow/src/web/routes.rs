@@ -88,7 +88,7 @@ async fn lost(desk: Arc<Desk>, with_pages: bool, request: Request, status: Statu
         Ok(()) => Problem::not_found(format!("there is nothing at {}", call.parts.uri.path())),
     };
     let response = failed(&call.desk.clone(), Some(&call), face, problem);
-    call.console().faces().answered("", OTHER, response.status().as_u16());
+    call.console().tasks().faces().answered("", OTHER, response.status().as_u16());
     response
 }
 
@@ -99,7 +99,7 @@ async fn answer(
     params: Option<RawPathParams>,
     request: Request,
 ) -> Response {
-    let faces = Arc::clone(desk.site.console.faces());
+    let faces = Arc::clone(desk.site.console.tasks().faces());
     let response = answered(desk, route, params, request).await;
     faces.answered(route.method, route.path, response.status().as_u16());
     response

@@ -14,8 +14,8 @@ use serde::Serialize;
 use super::call::Call;
 use super::desk::MAX_FOLLOWED;
 use super::problem::Problem;
+use crate::manager::Watching;
 use crate::model::{TaskId, TaskUpdate};
-use crate::observe::Watching;
 use crate::seam::Instant;
 
 /// After how long without an event a comment shows that the stream lives.
@@ -38,7 +38,7 @@ pub(crate) fn event<T: Serialize>(kind: &str, id: Option<u64>, data: &T) -> Byte
 /// let in.
 pub(crate) fn answer(call: Arc<Call>, events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     let checked = call.seam().instant();
-    let watching = call.console().faces().watch();
+    let watching = call.console().tasks().faces().watch();
     let open = Open { call, events: Box::pin(events), checked, _watching: watching };
     let body = stream::unfold(open, |mut open| async {
         let bytes = open.next().await?;
