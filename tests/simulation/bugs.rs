@@ -4,16 +4,12 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use taskflow::model::{AttemptOutcome, InstanceId};
 use taskflow::store::{
-    Capabilities, Claim, Claimed, Claims, Document, DocumentQuery, DocumentWrite, Finish, FinishKind,
-    Finished, Fire, Fired, HintStream, InsertBatch, Inserted, QueueState, Recovered, Refusal, Release,
-    Renewal, Renewed, Reopen, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState,
-    StoreFuture, TaskEnd,
+    Claim, Claimed, Claims, Finish, FinishKind, Finished, Fire, Fired, InsertBatch, Inserted, Recovered,
+    Refusal, Renewal, Renewed, Reopen, StoreFuture, StoreLayer,
 };
-use taskflow::{
-    CancelOutcome, Counts, Error, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo, Store, TaskFilter,
-    TaskId, TaskRecord, TaskStatus, model::AttemptOutcome, model::InstanceId,
-};
+use taskflow::{CancelOutcome, Store, TaskFilter, TaskId, TaskStatus};
 
 /// The planted bugs.
 pub(crate) const BUGS: [Bug; 15] = [
@@ -137,29 +133,9 @@ impl fmt::Debug for Buggy {
     }
 }
 
-macro_rules! passed_on {
-    ($($name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
-        $(fn $name(&self, $($argument: $type),*) -> StoreFuture<'_, $answer> {
-            self.inner.$name($($argument),*)
-        })*
-    };
-}
-
-impl Store for Buggy {
-    fn location(&self) -> String {
-        self.inner.location()
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
-    }
-
-    fn join<'a>(&'a self, instance: &'a InstanceInfo) -> StoreFuture<'a, ()> {
-        self.inner.join(instance)
-    }
-
-    fn listen(&self) -> HintStream {
-        self.inner.listen()
+impl StoreLayer for Buggy {
+    fn inner(&self) -> &dyn Store {
+        &*self.inner
     }
 
     fn insert(&self, batch: Arc<InsertBatch>) -> StoreFuture<'_, Vec<Result<Vec<Inserted>, Refusal>>> {
@@ -204,7 +180,7 @@ impl Store for Buggy {
     fn turn(&self, finishes: Arc<Vec<Finish>>, claim: Claim) -> StoreFuture<'_, (Vec<Finished>, Claims)> {
         Box::pin(async move {
             let finished = self.finish_all(finishes).await?;
-            Ok((finished, self.claim(claim).await?))
+            Ok((finished, StoreLayer::claim(self, claim).await?))
         })
     }
 
@@ -250,35 +226,5 @@ impl Store for Buggy {
             fire.batch = None;
         }
         self.inner.fire(fire)
-    }
-
-    passed_on! {
-        migrate() -> ();
-        leave(instance: InstanceId) -> ();
-        release(releases: Arc<Vec<Release>>) -> Vec<bool>;
-        report(reports: Arc<Vec<Report>>) -> Vec<bool>;
-        asked_to_stop(instance: InstanceId) -> Vec<RunRef>;
-        get(id: TaskId) -> Option<TaskRecord>;
-        ends(ids: Vec<TaskId>) -> Vec<TaskEnd>;
-        logs(id: TaskId) -> Option<Vec<LogLine>>;
-        list(filter: TaskFilter) -> Page<TaskRecord>;
-        list_outlines(filter: TaskFilter) -> Page<TaskRecord>;
-        counts() -> Counts;
-        queues() -> Vec<QueueInfo>;
-        queue_states() -> Vec<QueueState>;
-        set_queue(queue: String, config: Option<QueueConfig>) -> ();
-        replace_queue(queue: String, from: Option<QueueConfig>, to: Option<QueueConfig>) -> bool;
-        instances() -> Vec<InstanceInfo>;
-        cancel_by_run_key(run_key: String) -> Vec<TaskId>;
-        retry(tasks: Vec<Reopen>) -> Vec<Result<(), Error>>;
-        delete(ids: Vec<TaskId>) -> usize;
-        set_paused(queue: String, paused: bool) -> ();
-        schedules() -> Vec<ScheduleState>;
-        schedule(name: String) -> Option<ScheduleState>;
-        schedule_changes(since: u64) -> ScheduleChanges;
-        set_schedule(schedule: String, change: ScheduleChange) -> bool;
-        prune(retention: Retention, limit: usize) -> usize;
-        write_documents(writes: Vec<DocumentWrite>) -> Vec<Option<u64>>;
-        documents(query: DocumentQuery) -> Vec<Document>;
     }
 }

@@ -15,6 +15,7 @@ mod end;
 mod fingerprint;
 mod finish;
 mod insert;
+mod layer;
 pub(crate) mod liveness;
 mod memory;
 #[cfg(feature = "postgres")]
@@ -44,6 +45,7 @@ pub use document::{Document, DocumentQuery, DocumentWrite};
 pub use end::TaskEnd;
 pub use finish::{Finish, FinishKind, Finished, HoldOutcome, Release, Reopen, Report};
 pub use insert::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
+pub use layer::{StoreCall, StoreLayer};
 pub use liveness::{Liveness, LivenessStream};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]

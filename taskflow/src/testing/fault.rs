@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use super::Length;
 use crate::model::StoreErrorKind;
+use crate::store::StoreCall;
 
 /// The calls of a store, in groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +49,26 @@ pub(super) struct Call {
 }
 
 impl Call {
+    /// The groups of a store's call.
+    pub(super) fn of(call: StoreCall) -> Self {
+        let ops: &[Op] = match call.name {
+            "migrate" | "join" | "leave" => &[Op::Join],
+            "insert" => &[Op::Insert],
+            "claim" => &[Op::Claim],
+            "finish" => &[Op::Finish],
+            "turn" => &[Op::Finish, Op::Claim],
+            "release" => &[Op::Release],
+            "report" => &[Op::Report],
+            "renew" => &[Op::Renew],
+            "recover" => &[Op::Recover],
+            "fire" => &[Op::Fire],
+            "prune" | "write_documents" => &[],
+            _ if call.writes => &[Op::Control],
+            _ => &[Op::Read],
+        };
+        Self { ops, writes: call.writes }
+    }
+
     fn is(self, op: Op) -> bool {
         match op {
             Op::Any => true,

@@ -9,15 +9,10 @@ use tokio::sync::watch;
 
 use super::process::Processes;
 use super::ran::Drained;
-use crate::model::{
-    CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
-    TaskFilter, TaskId, TaskRecord, TaskStatus,
-};
+use crate::model::{TaskId, TaskStatus};
 use crate::store::{
-    Capabilities, Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, FinishKind, Finished, Fire,
-    Fired, HintStream, HoldOutcome, InsertBatch, Inserted, InsertedAs, MemoryStore, QueueState, Recovered,
-    Refusal, Release, Renewal, Renewed, Reopen, ReplaceArgs, Report, Retention, RunRef, ScheduleChange,
-    ScheduleChanges, ScheduleState, Start, Store, StoreFuture, TaskEnd,
+    Capabilities, Claim, Claims, Finish, FinishKind, Finished, HoldOutcome, InsertBatch, Inserted,
+    InsertedAs, MemoryStore, Refusal, Release, Start, Store, StoreFuture, StoreLayer,
 };
 
 /// When tasks run.
@@ -176,17 +171,9 @@ impl fmt::Debug for GatedStore {
     }
 }
 
-macro_rules! passed_on {
-    ($($name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
-        $(fn $name(&self, $($argument: $type),*) -> StoreFuture<'_, $answer> {
-            self.memory.$name($($argument),*)
-        })*
-    };
-}
-
-impl Store for GatedStore {
-    fn location(&self) -> String {
-        self.memory.location()
+impl StoreLayer for GatedStore {
+    fn inner(&self) -> &dyn Store {
+        &self.memory
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -197,14 +184,6 @@ impl Store for GatedStore {
             capabilities.max_batch = 1;
         }
         capabilities
-    }
-
-    fn join<'a>(&'a self, instance: &'a InstanceInfo) -> StoreFuture<'a, ()> {
-        self.memory.join(instance)
-    }
-
-    fn listen(&self) -> HintStream {
-        self.memory.listen()
     }
 
     fn insert(&self, batch: Arc<InsertBatch>) -> StoreFuture<'_, Vec<Result<Vec<Inserted>, Refusal>>> {
@@ -249,43 +228,8 @@ impl Store for GatedStore {
 
     fn turn(&self, finishes: Arc<Vec<Finish>>, claim: Claim) -> StoreFuture<'_, (Vec<Finished>, Claims)> {
         Box::pin(async move {
-            let finished = self.finish(finishes).await?;
+            let finished = StoreLayer::finish(self, finishes).await?;
             Ok((finished, self.claim_gated(claim).await?))
         })
-    }
-
-    passed_on! {
-        migrate() -> ();
-        check() -> ();
-        leave(instance: InstanceId) -> ();
-        report(reports: Arc<Vec<Report>>) -> Vec<bool>;
-        renew(renewal: Renewal) -> Renewed;
-        asked_to_stop(instance: InstanceId) -> Vec<RunRef>;
-        recover(by: InstanceId) -> Vec<Recovered>;
-        get(id: TaskId) -> Option<TaskRecord>;
-        ends(ids: Vec<TaskId>) -> Vec<TaskEnd>;
-        logs(id: TaskId) -> Option<Vec<LogLine>>;
-        list(filter: TaskFilter) -> Page<TaskRecord>;
-        list_outlines(filter: TaskFilter) -> Page<TaskRecord>;
-        counts() -> Counts;
-        queues() -> Vec<QueueInfo>;
-        queue_states() -> Vec<QueueState>;
-        set_queue(queue: String, config: Option<QueueConfig>) -> ();
-        replace_queue(queue: String, from: Option<QueueConfig>, to: Option<QueueConfig>) -> bool;
-        instances() -> Vec<InstanceInfo>;
-        cancel(ids: Vec<TaskId>, reason: String) -> Vec<CancelOutcome>;
-        cancel_by_run_key(run_key: String) -> Vec<TaskId>;
-        retry(tasks: Vec<Reopen>) -> Vec<Result<(), Error>>;
-        delete(ids: Vec<TaskId>) -> usize;
-        replace_args(replacements: Arc<Vec<ReplaceArgs>>) -> Vec<bool>;
-        set_paused(queue: String, paused: bool) -> ();
-        fire(fire: Fire) -> Fired;
-        schedules() -> Vec<ScheduleState>;
-        schedule(name: String) -> Option<ScheduleState>;
-        schedule_changes(since: u64) -> ScheduleChanges;
-        set_schedule(schedule: String, change: ScheduleChange) -> bool;
-        prune(retention: Retention, limit: usize) -> usize;
-        write_documents(writes: Vec<DocumentWrite>) -> Vec<Option<u64>>;
-        documents(query: DocumentQuery) -> Vec<Document>;
     }
 }
