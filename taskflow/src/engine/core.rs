@@ -95,6 +95,12 @@ pub(crate) struct Settings {
     pub(crate) store_gauges: bool,
 }
 
+impl AsRef<Self> for Core {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 impl Core {
     pub(crate) fn new(
         store: Arc<dyn Store>,
@@ -168,7 +174,8 @@ impl Core {
         call: StoreFuture<'_, T>,
     ) -> Result<T, StoreError> {
         let began = self.health.begin();
-        self.health.note_read(what, began, self.counted(what, self.answer_of(call), |_| 0).await)
+        let answer = self.counted(what, self.answer_of(call), |_| 0).await;
+        self.health.note_read(what, began, self.presence.is_outside(), answer)
     }
 
     /// Makes a store call, counts it, and shows it as a span.
@@ -219,7 +226,7 @@ impl Core {
     /// Records that the store can be read but refuses writes.
     pub(crate) fn look_only(&self, refused: StoreError) {
         self.only_looks.store(true, Ordering::Release);
-        let _ = self.health.note_read::<()>("the join", self.health.begin(), Err(refused));
+        let _ = self.health.note_read::<()>("the join", self.health.begin(), false, Err(refused));
     }
 
     pub(crate) fn only_looks(&self) -> bool {

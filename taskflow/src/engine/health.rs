@@ -28,8 +28,6 @@ pub(crate) struct HealthMeter {
     degraded: Mutex<Option<Degraded>>,
     /// Whether `degraded` is set. Every call reads this, and taking the lock each time would be slow.
     is_degraded: AtomicBool,
-    /// Whether a read that succeeds ends a degraded time: this process writes nothing by itself.
-    reads_suffice: AtomicBool,
     pub(crate) stale_writes: AtomicU64,
     pub(crate) lost_leases: AtomicU64,
     store_errors: AtomicU64,
@@ -71,11 +69,6 @@ impl HealthMeter {
         Self { seam, ..Self::default() }
     }
 
-    /// Lets a read that succeeds end a degraded time, in a process that writes nothing by itself.
-    pub(crate) fn reads_suffice(&self) {
-        self.reads_suffice.store(true, Ordering::Relaxed);
-    }
-
     /// Marks the start of a call.
     pub(crate) fn begin(&self) -> Began {
         Began(self.store_errors.load(Ordering::Relaxed))
@@ -96,15 +89,17 @@ impl HealthMeter {
         answer
     }
 
-    /// Like [`note`](Self::note), for a call whose success does not show that anything was written.
+    /// Like [`note`](Self::note), for a call whose success does not show that anything was written. In a process that writes
+    /// nothing by itself, a read that succeeds `suffices` to end a degraded time.
     pub(crate) fn note_read<T>(
         &self,
         what: &'static str,
         began: Began,
+        suffices: bool,
         answer: Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         match &answer {
-            Ok(_) => self.succeeded(what, began, self.reads_suffice.load(Ordering::Relaxed)),
+            Ok(_) => self.succeeded(what, began, suffices),
             Err(error) => self.failed(what, error),
         }
         answer
@@ -236,7 +231,7 @@ mod tests {
         let meter = HealthMeter::new(Seam::default());
         meter.failed("an insert", &full());
         let began = since(&meter).unwrap();
-        meter.note_read("a read", meter.begin(), Ok(1)).unwrap();
+        meter.note_read("a read", meter.begin(), false, Ok(1)).unwrap();
         meter.note("a claim", meter.begin(), Ok(crate::store::Claims::default())).unwrap();
         meter.note("a recovery", meter.begin(), Ok(Vec::<crate::store::Recovered>::new())).unwrap();
         assert_eq!(since(&meter), Some(began));

@@ -46,7 +46,6 @@ impl Presence {
     }
 
     /// Whether this process is never registered in the store.
-    #[cfg(feature = "api")]
     pub(crate) fn is_outside(&self) -> bool {
         self.is_outside.load(Ordering::Acquire)
     }

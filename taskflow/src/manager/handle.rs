@@ -21,7 +21,8 @@ const LAST_READ: Duration = Duration::from_secs(1);
 ///
 /// A handle does not keep its manager alive.
 pub struct TaskHandle<V> {
-    core: Arc<Core>,
+    /// Behind a trait: otherwise clippy warns of a handle as a key of a map, because a core changes. Only the id is compared.
+    core: Arc<dyn AsRef<Core> + Send + Sync>,
     /// The hold that the task may be under.
     held_by: Option<Weak<dyn HoldOwner>>,
     id: TaskId,
@@ -39,6 +40,10 @@ impl<V> TaskHandle<V> {
         inserted: Inserted,
     ) -> Self {
         Self { core, held_by, id: inserted.id, name, kind: inserted.kind, value: PhantomData }
+    }
+
+    fn core(&self) -> &Core {
+        (*self.core).as_ref()
     }
 
     /// The task's id.
@@ -90,7 +95,7 @@ impl<V: TaskValue> TaskHandle<V> {
     /// was read, its value does not decode as `V`, its value or its error is sealed and cannot be opened here, or the manager
     /// was shut down first.
     pub async fn wait(&self) -> Result<V, TaskFailure> {
-        let core = &self.core;
+        let core = self.core();
         if let Some(hold_owner) = self.held_by.as_ref().and_then(Weak::upgrade) {
             hold_owner.release(self.id);
         }
@@ -145,13 +150,14 @@ impl<V: TaskValue> TaskHandle<V> {
 
     /// Opens a sealed value or error. In a box: this is rare, and every caller that waits would reserve memory for it.
     fn open<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<String, String>> {
-        Box::pin(self.core.open_end(self.id, self.name.as_deref(), text))
+        Box::pin(self.core().open_end(self.id, self.name.as_deref(), text))
     }
 
     /// Reads the task once more after the manager has shut down. If the store does not answer in time, the task counts as
     /// unfinished, in the status that was read last.
     async fn last_read(&self, last_status: TaskStatus) -> TaskEnd {
-        let read = self.core.seam.timeout(LAST_READ, self.core.store.ends(vec![self.id])).await;
+        let core = self.core();
+        let read = core.seam.timeout(LAST_READ, core.store.ends(vec![self.id])).await;
         let end = read.ok().and_then(Result::ok).and_then(|mut ends| ends.pop());
         end.unwrap_or(TaskEnd::Open(last_status))
     }

@@ -195,7 +195,7 @@ impl Ticker {
                 let health = &schedule.shared.worker.core.health;
                 let began = health.begin();
                 let outcome = no_panic(work(&schedule, stage, &mut last, now, ahead)).await;
-                let outcome = health.note_read("a tick", began, outcome);
+                let outcome = health.note_read("a tick", began, false, outcome);
                 Done::Schedule { name, number, last, outcome: outcome.unwrap_or(Outcome::Failed) }
             };
             seam.spawn_in(&mut self.jobs, &runtime, job);
