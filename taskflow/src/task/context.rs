@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tracing::Span;
 
+use super::pending_report::{PendingReport, Said};
 use super::{States, Stop};
 use crate::model::{Extensions, LogLevel, LogLine, NewTask, Progress, Tags, TaskId, TraceContext};
 use crate::seam::Seam;
@@ -73,29 +74,6 @@ pub(crate) struct ContextParts {
     pub(crate) log_room: Option<(u32, u32)>,
     /// The number of log lines of earlier runs.
     pub(crate) log_lines: u32,
-}
-
-/// The progress and log lines of a run that have not been stored yet.
-#[derive(Debug, Default)]
-pub(crate) struct PendingReport {
-    pub(crate) progress: Option<Progress>,
-    pub(crate) lines: Vec<LogLine>,
-    /// How many lines of this run are stored.
-    stored: u32,
-    used: (u32, u32),
-    truncated: bool,
-    announced: bool,
-    reporting: bool,
-    ended: bool,
-}
-
-/// Progress and log lines to store, during a run or together with its outcome.
-#[derive(Clone, Debug)]
-pub(crate) struct Said {
-    pub(crate) progress: Option<Progress>,
-    pub(crate) lines: Vec<LogLine>,
-    /// How many lines the task had before these.
-    pub(crate) lines_before: u32,
 }
 
 /// The environment that all runs of a process share.
@@ -371,34 +349,14 @@ impl TaskContext {
     /// Each line is also a `tracing` event with the target `taskflow::log` and the id of the task, unless
     /// [`log_events`](crate::TaskManagerBuilder::log_events) is off.
     pub fn log(&self, level: LogLevel, message: impl Into<String>) {
-        let mut message = message.into();
+        let message = message.into();
         let env = &self.0.parts.env;
         if env.log_events && !env.sealed_logs.contains(self.name()) {
             self.log_event(level, &message);
         }
-        let Some((most_lines, most_bytes)) = self.0.parts.log_room else { return };
-        let (at, attempt) = (self.0.parts.env.seam.now(), self.attempt());
-        self.add_to_report(|pending| {
-            if pending.truncated {
-                return;
-            }
-            let (lines, bytes) = pending.used;
-            let room = (most_bytes - bytes) as usize;
-            let fits = message.len() <= room && lines < most_lines;
-            if !fits {
-                // The part that fits is kept. So the stored totals show a later attempt that the limit is reached.
-                message.truncate(message.floor_char_boundary(room));
-            }
-            if lines < most_lines && (fits || !message.is_empty()) {
-                pending.used = (lines + 1, bytes + message.len() as u32);
-                pending.lines.push(LogLine::new(at, level, message, attempt));
-            }
-            if !fits {
-                pending.truncated = true;
-                let note = "truncated: this task has reached its log limit".to_owned();
-                pending.lines.push(LogLine::new(at, LogLevel::Warn, note, attempt));
-            }
-        });
+        let Some(room) = self.0.parts.log_room else { return };
+        let line = LogLine::new(env.seam.now(), level, message, self.attempt());
+        self.add_to_report(|pending| pending.log(line, room));
     }
 
     fn log_event(&self, level: LogLevel, message: &str) {
@@ -421,9 +379,9 @@ impl TaskContext {
     fn add_to_report(&self, add: impl FnOnce(&mut PendingReport)) {
         let mut pending = self.0.pending.lock();
         add(&mut pending);
-        let announced = mem::replace(&mut pending.announced, true);
+        let is_new = pending.announce();
         drop(pending);
-        if !announced {
+        if is_new {
             let report_queue = &self.0.parts.env.report_queue;
             report_queue.with_reports.lock().push(self.clone());
             report_queue.reported_something.notify_one();
@@ -433,34 +391,16 @@ impl TaskContext {
     /// Takes the progress and log lines since the last report, to store them while the task runs. The caller must then call
     /// [`reported`](Self::reported). `None` if there is nothing to report, or the final report has been taken.
     pub(crate) fn begin_report(&self) -> Option<Said> {
-        let mut pending = self.0.pending.lock();
-        pending.announced = false;
-        if pending.ended || (pending.progress.is_none() && pending.lines.is_empty()) {
-            return None;
-        }
-        pending.reporting = true;
-        Some(self.take(&mut pending))
-    }
-
-    fn take(&self, pending: &mut PendingReport) -> Said {
-        let lines_before = self.0.parts.log_lines.saturating_add(pending.stored);
-        Said { progress: pending.progress.take(), lines: mem::take(&mut pending.lines), lines_before }
+        self.0.pending.lock().begin(self.0.parts.log_lines)
     }
 
     /// Ends a report. If nobody knows that it was stored, its lines are put back before the lines that were logged since.
     pub(crate) fn reported(&self, said: Said, is_stored: bool) {
-        let Said { progress, mut lines, .. } = said;
-        if is_stored {
-            let mut pending = self.0.pending.lock();
-            pending.stored = pending.stored.saturating_add(u32::try_from(lines.len()).unwrap_or(u32::MAX));
-        } else {
-            self.add_to_report(|pending| {
-                lines.append(&mut pending.lines);
-                pending.lines = lines;
-                pending.progress = pending.progress.take().or(progress);
-            });
+        match is_stored {
+            true => self.0.pending.lock().has_stored(&said),
+            false => self.add_to_report(|pending| pending.put_back(said)),
         }
-        self.0.pending.lock().reporting = false;
+        self.0.pending.lock().end();
         self.0.reported.notify_waiters();
     }
 
@@ -470,9 +410,8 @@ impl TaskContext {
         loop {
             let reported = {
                 let mut pending = self.0.pending.lock();
-                if !pending.reporting {
-                    pending.ended = true;
-                    return self.take(&mut pending);
+                if let Some(said) = pending.take_last(self.0.parts.log_lines) {
+                    return said;
                 }
                 // Registered under the lock, so that the end of the report cannot be missed.
                 self.0.reported.notified()

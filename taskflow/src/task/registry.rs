@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::descriptor::Registration;
 use super::{Descriptor, States};
-use crate::model::{Error, FastMap, RetryPolicy, error::closest};
+use crate::model::{Error, FastMap, RetryPolicy, spelling::closest};
 
 /// The tasks of this program, by name and alias.
 #[derive(Debug)]

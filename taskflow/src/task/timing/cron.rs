@@ -7,7 +7,7 @@ use super::rule::{Rule, Timing};
 use super::ticks::{Ticks, Upcoming};
 use super::zone;
 use crate::model::Error;
-use crate::model::error::closest;
+use crate::model::spelling::closest;
 
 /// A valid cron expression: five fields (minute, hour, day, month, weekday), six fields with the second first, or a nickname
 /// such as `@daily`. It is the run-time form of [`#[schedule(cron = "..")]`](macro@crate::schedule).

@@ -3,7 +3,7 @@
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use crate::model::Error;
-use crate::model::error::closest;
+use crate::model::spelling::closest;
 
 /// The zone with this name, from the machine's database or else from the bundled one. UTC if there is no name.
 pub(super) fn find(name: Option<&str>) -> Result<TimeZone, String> {
