@@ -233,8 +233,8 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// The log lines of a task, oldest first; `None` if there is no such task.
     fn logs(&self, id: TaskId) -> StoreFuture<'_, Option<Vec<LogLine>>>;
 
-    /// A page of the records that match [`matches_base`](crate::TaskFilter::matches_base), newest first by id. The
-    /// engine applies the filter's other conditions. The store examines at most
+    /// A page of the records that match [`matches_base`](crate::TaskFilter::matches_base), in the filter's
+    /// [order](crate::TaskFilter::order) of ids. The engine applies the filter's other conditions. The store examines at most
     /// [`MAX_LOOKED_AT`](crate::TaskFilter::MAX_LOOKED_AT) records: so a page may be short or even empty, and it is the
     /// last page only if it has no `next`.
     fn list(&self, filter: TaskFilter) -> StoreFuture<'_, Page<TaskRecord>>;
@@ -267,16 +267,23 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     fn queue_states(&self) -> StoreFuture<'_, Vec<QueueState>>;
 
     /// Stores the configuration of a queue for all processes; `None` deletes it.
-    fn set_queue(&self, queue: String, config: Option<QueueConfig>) -> StoreFuture<'_, ()>;
+    ///
+    /// The default implementations of this call and of the one below are those of a store without limits: they answer
+    /// [`StoreErrorKind::Unsupported`].
+    fn set_queue(&self, _queue: String, _config: Option<QueueConfig>) -> StoreFuture<'_, ()> {
+        unsupported(self, "keeps no configurations of queues")
+    }
 
     /// The same if the stored configuration is `from`; a stored one that cannot be read counts as none. Answers whether it
     /// was: else nothing changes. Two processes that change one configuration at once lose no change that way.
     fn replace_queue(
         &self,
-        queue: String,
-        from: Option<QueueConfig>,
-        to: Option<QueueConfig>,
-    ) -> StoreFuture<'_, bool>;
+        _queue: String,
+        _from: Option<QueueConfig>,
+        _to: Option<QueueConfig>,
+    ) -> StoreFuture<'_, bool> {
+        unsupported(self, "keeps no configurations of queues")
+    }
 
     /// The processes that are alive as far as the store knows, oldest first. The start of a process is the time at
     /// which it first joined, by the store's clock.
