@@ -1,4 +1,4 @@
-//! The dashboard: every page shows what the store holds, whatever its texts contain, at any path, without anything inline.
+//! The dashboard: every page shows the contents of the store, at any path, with any text in it, and without inline code.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -28,7 +28,7 @@ async fn works(text: String) -> Result<String, String> {
     Ok(text)
 }
 
-/// Queues get the text as their name where that is a valid name.
+/// A manager with tasks that have `text` wherever a text can be.
 async fn seeded(text: &str, queue: &str) -> TaskManager {
     let builder = TaskManager::builder().only(["dashboard.fails", "dashboard.works"]);
     let tasks = soon(builder.queue(queue, QueueConfig::new().concurrency(2)).start()).await.unwrap();
@@ -207,7 +207,7 @@ async fn hostile_texts_change_no_element_and_no_attribute() {
         for ((status, plain), path) in expected.iter().zip(paths(&tasks, "", queue).await) {
             let answer = get(&router, &path).await;
             assert_eq!(answer.status, *status, "{path} with {hostile:.60}");
-            // A long error folds, and a page of another length has other numbers of rows: the kinds are compared.
+            // A long error folds, and pages have different numbers of rows, so only the kinds of elements are compared.
             let more: Vec<_> = kinds(&answer.text).difference(plain).cloned().collect();
             let folded =
                 ["details {\"data-error\"}", "details {}", "summary {}", "pre {\"class\"}", "pre {}"];
@@ -351,6 +351,80 @@ async fn a_search_leads_to_its_address_and_says_what_is_wrong_with_it() {
 }
 
 #[tokio::test]
+async fn a_list_is_read_from_its_oldest_task_too() {
+    let tasks = seeded("order", "queue").await;
+    for _ in 0..60 {
+        soon(tasks.add_task(works, ("order".to_owned(),)).run_in(Duration::from_secs(60)).into_future())
+            .await
+            .unwrap();
+    }
+    let router = router(&tasks, "/", "order");
+    let mut path = "/tasks".to_owned();
+    let mut lists = Vec::new();
+    for _ in 0..2 {
+        let mut ids = Vec::new();
+        let mut back = Vec::new();
+        loop {
+            let page = Html::parse_document(&get(&router, &path).await.text);
+            let rows = Selector::parse("tr[data-id]").unwrap();
+            ids.extend(page.select(&rows).map(|row| row.attr("data-id").unwrap().to_owned()));
+            let link = |rel: &str| {
+                let link = Selector::parse(&format!("a[rel={rel}]")).unwrap();
+                page.select(&link).next().map(|link| link.attr("href").unwrap().to_owned())
+            };
+            assert_eq!(link("prev"), back.last().cloned(), "{path}");
+            back.push(path);
+            match link("next") {
+                Some(next) => path = next,
+                None => break,
+            }
+        }
+        lists.push(ids);
+        path = "/tasks?order=oldest".to_owned();
+    }
+    assert_eq!(lists[0].len(), 64);
+    lists[1].reverse();
+    assert_eq!(lists[0], lists[1]);
+    let page = get(&router, "/tasks?status=success&order=oldest").await.text;
+    assert!(page.contains("/tasks?status=success\" title=\"Show the newest first\""), "{page}");
+    assert!(
+        page.contains("/tasks?status=running&amp;order=oldest")
+            || page.contains("status=running&#38;order=oldest")
+    );
+    assert_eq!(get(&router, "/tasks?order=random").await.status, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+#[tokio::test]
+async fn the_keys_of_tags_are_offered_and_the_siblings_of_a_task_linked() {
+    let tasks = seeded("offered", "queue").await;
+    let trace = taskflow::model::TraceContext::new([0xab; 16], [7; 8], true).unwrap();
+    let add = || tasks.add_task(works, ("traced".to_owned(),)).trace_context(trace.clone()).tag("tenant", 7);
+    let id = soon(add().concurrency_key("seven").into_future()).await.unwrap().id();
+    let sibling = soon(add().run_key("sibling").into_future()).await.unwrap().id();
+    let router = router(&tasks, "/", "offered");
+    let offers = |text: &str| {
+        let page = Html::parse_document(text);
+        let options = Selector::parse("#words option").unwrap();
+        let offered = page.select(&options).map(|it| it.attr("value").unwrap().to_owned());
+        offered.filter(|word| word.starts_with("tag.")).collect::<Vec<_>>()
+    };
+    assert_eq!(offers(&get(&router, "/tasks").await.text), ["tag.offered:", "tag.tenant:"]);
+    let narrow = Actor::new("narrow", Role::Viewer).only_queues(["default"]);
+    let access = Access::from_request(move |_| std::future::ready(Some(narrow.clone())));
+    let seen = get(&Admin::new(&tasks, access).router(), "/tasks").await.text;
+    assert_eq!(offers(&seen), ["tag.tenant:"]);
+
+    let page = get(&router, &format!("/tasks/{id}")).await.text;
+    assert!(page.contains("href=\"/tasks?concurrency_key=seven\""), "{page}");
+    let link = "/tasks?trace=abababababababababababababababab";
+    assert!(page.contains(&format!("href=\"{link}\"")), "{page}");
+    let siblings = Html::parse_document(&get(&router, link).await.text);
+    let rows = Selector::parse("tr[data-id]").unwrap();
+    let ids: Vec<_> = siblings.select(&rows).map(|row| row.attr("data-id").unwrap().to_owned()).collect();
+    assert_eq!(ids, [sibling.to_string(), id.to_string()]);
+}
+
+#[tokio::test]
 async fn a_paused_queue_says_who_paused_it_and_why() {
     let tasks = seeded("pause", "letters").await;
     let router = router(&tasks, "/", "pause");
@@ -422,6 +496,13 @@ async fn an_actor_of_some_queues_sees_the_types_and_schedules_of_these_only() {
     assert_eq!(seen_by("queue", "/types/dashboard.works").await.status, StatusCode::NOT_FOUND);
     for path in ["/", "/schedules"] {
         assert!(!seen_by("queue", path).await.text.contains("sweep"), "{path}");
+    }
+    // A schedule that was added at run time may have a queue of its own.
+    let own = tasks.add_task(works, ("narrow".to_owned(),)).queue("queue");
+    soon(tasks.schedule(own, Cron::parse("@daily").unwrap()).named("tidy").into_future()).await.unwrap();
+    for (queue, seen, hidden) in [("default", "sweep", "tidy"), ("queue", "tidy", "sweep")] {
+        let page = seen_by(queue, "/schedules").await.text;
+        assert!(page.contains(seen) && !page.contains(hidden), "{queue}");
     }
 }
 

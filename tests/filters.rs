@@ -1,4 +1,4 @@
-//! Which tasks a filter means, for lists and for the verbs that act on many.
+//! Which tasks a filter selects, for lists and for acts on many tasks.
 
 #![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use support::{Gate, Place, ends, eventually, reaches};
 use taskflow::{
     Error, MemoryStore, State, TaskFilter, TaskId, TaskManager, TaskStatus,
-    model::{Count, TaskPhase, TaskSource},
+    model::{Count, TaskPhase, TaskSource, TraceContext},
 };
 use wrapper::{Wrapper, go_on};
 
@@ -66,7 +66,9 @@ async fn every_condition_means_the_same_on_every_store() {
         let sent = tasks.add_task(ship, (order(1, "Ulm"), true)).idempotency_key("one").await.unwrap();
         ends(&tasks, sent.id()).await;
         let before_failed = SystemTime::now();
-        let failed = tasks.add_task(ship, (order(2, "Ulm"), false)).retries(0).await.unwrap();
+        let trace = TraceContext::new([0xab; 16], [7; 8], true).unwrap();
+        let failed = tasks.add_task(ship, (order(2, "Ulm"), false)).retries(0).trace_context(trace.clone());
+        let failed = failed.concurrency_key("town").await.unwrap();
         ends(&tasks, failed.id()).await;
         let retrying = tasks.add_task(ship, (order(3, "Bonn"), false)).await.unwrap();
         eventually("it failed once", || async {
@@ -75,7 +77,8 @@ async fn every_condition_means_the_same_on_every_store() {
         })
         .await;
         let later =
-            tasks.add_task(ship, (order(4, "Bonn"), true)).run_in(Duration::from_secs(3600)).await.unwrap();
+            tasks.add_task(ship, (order(4, "Bonn"), true)).run_in(Duration::from_secs(3600)).run_key("later");
+        let later = later.trace_context(trace).await.unwrap();
         let running = tasks.add_task(wait_there, ()).await.unwrap();
         reaches(&tasks, running.id(), TaskStatus::Running).await;
         tasks.pause_queue("default").await.unwrap();
@@ -96,6 +99,11 @@ async fn every_condition_means_the_same_on_every_store() {
             ("a phase against a status", new().phase(TaskPhase::Running).status(TaskStatus::Failed), vec![]),
             ("key", new().idempotency_key("one"), vec![sent.id()]),
             ("no such key", new().idempotency_key("two"), vec![]),
+            ("run key", new().run_key("later"), vec![later.id()]),
+            ("no such run key", new().run_key("one"), vec![]),
+            ("concurrency key", new().concurrency_key("town"), vec![failed.id()]),
+            ("trace", new().trace("ABABABABABABABABABABABABABABABAB"), vec![later.id(), failed.id()]),
+            ("no such trace", new().trace("abababababababababababababababac"), vec![]),
             ("source", new().source(TaskSource::Schedule), vec![ticked.id()]),
             ("error", new().error_contains("cannot be SHIPPED to Ulm"), vec![failed.id()]),
             ("errors", new().error_contains("order "), vec![retrying.id(), failed.id()]),
@@ -154,7 +162,7 @@ async fn verbs_act_on_all_that_is_meant_and_on_nothing_else() {
         assert_eq!(tasks.delete_all(to_ulm()).await.unwrap(), 500, "{place:?}");
         assert_eq!(tasks.counts().await.unwrap().total(), 2000, "{place:?}");
         assert!(matches!(tasks.delete_all(TaskFilter::new()).await, Err(Error::EmptyFilter)));
-        // Pages of what is looked for one by one are complete, and each record is on one of them.
+        // Pages of a search in the engine are complete, and each record is on exactly one of them.
         let mut filter = TaskFilter::new().arg("order.city", "Bonn").limit(700);
         let mut seen = Vec::new();
         loop {
@@ -181,7 +189,7 @@ async fn a_search_for_what_is_rare_stops_and_can_be_gone_on_with() {
         tasks.add_all(many.collect::<Vec<_>>()).await.unwrap();
     }
     for filter in [
-        // What the store looks for, what it does not, and both.
+        // A condition that the store checks, one that the engine checks, and both.
         TaskFilter::new().tag("rare", 1),
         TaskFilter::new().arg("order.city", "Rome"),
         TaskFilter::new().tag("rare", 1).arg("order.city", "Rome"),
@@ -340,7 +348,7 @@ async fn verbs_and_searches_read_no_payload_that_they_do_not_need() {
     }
 }
 
-/// The same place; a server's behind a proxy that counts what it answers.
+/// The same place. If it is a server, a proxy in front of it counts its answers.
 async fn proxied(place: Place) -> (Place, Option<Proxy>) {
     let Place::Server(url) = &place else { return (place, None) };
     let (_, behind) = url.split_once("127.0.0.1:").unwrap();

@@ -1,4 +1,4 @@
-//! Statistics: what any process reads is what all processes did.
+//! Statistics: every process reads the numbers of all processes together.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -153,6 +153,25 @@ async fn what_is_read_is_what_happened_in_all_processes_together() {
             assert_eq!(stats.counts.ended(), stats.counts.started, "{name} {place:?}");
             assert!(stats.wait.count() > 0 && stats.wait.count() <= stats.counts.started, "{name} {place:?}");
         }
+        let by_outcome = viewer.stats(StatsFilter::last(HOUR).by(StatsBy::Outcome)).await.unwrap().series;
+        let by_outcome: BTreeMap<_, _> =
+            by_outcome.iter().map(|series| (series.key.clone().unwrap(), series.total())).collect();
+        let mut all = RunCounts::default();
+        found.values().for_each(|stats| all += &stats.counts);
+        for (outcome, count) in [
+            ("succeeded", all.succeeded),
+            ("failed", all.failed),
+            ("retried", all.retried),
+            ("snoozed", all.snoozed),
+            ("cancelled", all.cancelled),
+            ("interrupted", all.interrupted),
+        ] {
+            let stats = &by_outcome[outcome];
+            let alone = serde_json::to_value(stats.counts).unwrap();
+            assert_eq!((alone[outcome].as_u64(), stats.counts.ended()), (Some(count), count), "{place:?}");
+            assert_eq!((stats.run.count(), stats.counts.started), (0, 0), "{outcome} {place:?}");
+        }
+        assert_eq!((by_outcome.len(), all.lost), (6, 0), "{place:?}");
         let all = found["stats.act"].counts;
         assert!(all.retried > 0 && all.failed > 0 && all.panicked > 0 && all.timed_out > 0, "{all:?}");
         let wait = found["stats.wait"].counts;
@@ -165,7 +184,7 @@ async fn what_is_read_is_what_happened_in_all_processes_together() {
     }
 }
 
-/// All ways to group and to narrow give parts of the same.
+/// All ways to group and to narrow give parts of the same numbers.
 async fn check_the_ways_to_read(viewer: &TaskManager, by_name: &BTreeMap<String, RunStats>) {
     let of = |filter: StatsFilter| async { viewer.stats(filter).await.unwrap() };
     let all = of(StatsFilter::last(HOUR)).await;

@@ -41,6 +41,7 @@ async fn wrong_and_huge_input_is_refused_with_the_name_of_the_field() {
         (format!("operations/{}", TaskId::new()), 404, ""),
         ("audit?since=x".to_owned(), 422, "since"),
         ("audit?limit=5000".to_owned(), 422, "limit"),
+        ("tasks?order=random".to_owned(), 422, "order"),
         ("stats?by=color".to_owned(), 422, "by"),
         ("stats?step=7s".to_owned(), 422, "step"),
         ("stats?step=x".to_owned(), 422, "step"),

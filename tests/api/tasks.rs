@@ -27,6 +27,14 @@ async fn a_list_is_filtered_and_read_page_by_page() {
     assert_eq!(second["next"], Value::Null);
     assert!(first["items"][0].get("args").is_none(), "a row has no arguments");
 
+    let oldest: Vec<String> = all.iter().rev().cloned().collect();
+    let first = app.get("viewer", "/api/v1/tasks?order=oldest&limit=3").await.is(200);
+    let path = format!("/api/v1/tasks?order=oldest&limit=3&after={}", first["next"].as_str().unwrap());
+    let second = app.get("viewer", &path).await.is(200);
+    assert_eq!([ids(&first), ids(&second)].concat(), oldest);
+    let failed = app.get("viewer", "/api/v1/tasks?order=oldest&error=room&limit=1").await.is(200);
+    assert_eq!(ids(&failed), [all[2].clone()]);
+
     for filter in ["status=failed", "q=status:failed", "arg.to=nobody", "error=ROOM", "q=greet+error:room"] {
         let page = app.get("viewer", &format!("/api/v1/tasks?{filter}")).await.is(200);
         assert_eq!(ids(&page), [all[2].clone()], "{filter}");
@@ -223,7 +231,7 @@ async fn many_tasks_are_previewed_and_then_acted_on() {
 async fn an_actor_of_some_queues_sees_and_changes_no_others() {
     let (tasks, app) = app().await;
     let hidden = greeted(&tasks, &app, "nobody").await;
-    let seen = add(&app, r#"{"name":"api.wait","run_in":3600}"#).await;
+    let seen = add(&app, r#"{"name":"api.wait","run_in":3600,"tags":{"plan":"pro"}}"#).await;
     let me = "slow only";
     for path in ["/api/v1/tasks", "/api/v1/tasks?view=full", "/api/v1/tasks?queue=slow&queue=default"] {
         assert_eq!(ids(&app.get(me, path).await.is(200)), [seen.to_string()], "{path}");
@@ -254,8 +262,11 @@ async fn an_actor_of_some_queues_sees_and_changes_no_others() {
     assert_eq!(names(&app.get(me, "/api/v1/types").await.is(200)), ["api.wait"]);
     assert_eq!(
         app.get(me, "/api/v1/tasks/names").await.is(200),
-        json!({ "names": ["api.wait"], "queues": ["slow"] })
+        json!({ "names": ["api.wait"], "queues": ["slow"], "tag_keys": ["plan"] })
     );
+    add(&app, r#"{"name":"api.greet","args":{"to":"ada"},"tags":{"fold":"x","size":"m"}}"#).await;
+    let names_of_all = app.get("viewer", "/api/v1/tasks/names?q=L").await.is(200);
+    assert_eq!(names_of_all["tag_keys"], json!(["fold", "plan"]));
     assert!(names(&app.get(me, "/api/v1/failures").await.is(200)).is_empty());
     let overview = app.get(me, "/api/v1/overview").await.is(200);
     assert_eq!((&overview["counts"]["total"], &overview["counts"]["failed"]), (&json!(1), &json!(0)));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::{AdminError, Console};
-use crate::model::error::closest;
+use crate::model::spelling::closest;
 use crate::model::{NewTask, TaskInfo};
 
 impl Console {

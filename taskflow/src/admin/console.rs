@@ -220,19 +220,15 @@ impl Console {
         self.audited(by, Permission::SetLimits, "reset_queue", queue, None, act).await
     }
 
-    /// The schedules that this actor may see. An actor of some queues sees those that programs declare for tasks of its
-    /// queues.
+    /// The schedules that this actor may see. An actor of some queues sees those whose tasks go to its queues.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn schedules(&self, actor: &Actor) -> Result<Vec<ScheduleInfo>, AdminError> {
         let mut schedules = self.tasks.schedules().await?;
         if !actor.sees_all_queues() {
-            let known = self.types(actor).await?;
-            schedules.retain(|schedule| {
-                // A stored schedule may name a queue of its own, which nobody shows.
-                !schedule.stored && known.iter().any(|task| Some(&task.name) == schedule.task.as_ref())
-            });
+            let is_seen = |queue: &String| actor.sees_queue(queue);
+            schedules.retain(|schedule| schedule.queue.as_ref().is_some_and(is_seen));
         }
         Ok(schedules)
     }

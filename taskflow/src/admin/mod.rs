@@ -15,6 +15,7 @@ pub mod grammar;
 mod opening;
 mod operations;
 mod sessions;
+pub(crate) mod tag_keys;
 pub(crate) mod throttle;
 mod ticks;
 pub mod views;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use parking_lot::RwLock;
 
-use crate::model::{AddError, QueueConfig, error::closest};
+use crate::model::{AddError, QueueConfig, spelling::closest};
 use crate::store::QueueState;
 
 /// The queues that this program configures, with their current limits.

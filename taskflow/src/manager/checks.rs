@@ -3,7 +3,7 @@
 use super::TaskManager;
 use super::builder::TaskManagerBuilder;
 use super::provided::OwnManager;
-use crate::model::error::closest;
+use crate::model::spelling::closest;
 use crate::model::{Error, limits};
 use crate::task::Registry;
 

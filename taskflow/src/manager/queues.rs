@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::TaskManager;
 use crate::engine::{catalogue, queue_watch};
-use crate::model::{Error, LimitsFrom, QueueConfig, QueueInfo, error::closest};
+use crate::model::{Error, LimitsFrom, QueueConfig, QueueInfo, spelling::closest};
 
 impl TaskManager {
     /// All queues by name, with their counts and the limits in force. A queue is listed if a program that runs

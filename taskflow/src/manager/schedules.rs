@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use super::{TaskHandle, TaskManager};
 use crate::engine::catalogue::{self, DeclaredSchedule};
 use crate::engine::schedule::{Definition, Plan};
-use crate::model::{Error, NewTask, ScheduleInfo, TaskSource, When, error::closest, limits};
+use crate::model::{Error, NewTask, ScheduleInfo, TaskSource, When, limits, spelling::closest};
 use crate::store::{Fire, ScheduleChange, ScheduleState};
 use crate::task::{Descriptor, IntoNewTask, Missed, Overlap, Registry, Ticks, Timing};
 
@@ -33,14 +33,20 @@ impl TaskManager {
             let Some(spec) = task.schedule() else { continue };
             let mut info = ScheduleInfo::new(task.config().name.to_owned());
             info.task = Some(info.name.clone());
+            info.queue = Some(task.config().queue.to_owned());
             show_timing(&mut info, Timing::from(spec), now);
             schedules.insert(info.name.clone(), info);
         }
         let live = catalogue::live(core).await?;
         let there = &live.instances;
         // What this program declares comes first, then what the program that started last declares.
-        for declared in live.catalogues.iter().rev().flat_map(|catalogue| &catalogue.schedules) {
-            schedules.entry(declared.name.clone()).or_insert_with(|| shown(declared, now));
+        for catalogue in live.catalogues.iter().rev() {
+            for declared in &catalogue.schedules {
+                let task = catalogue.tasks.iter().find(|task| task.name == declared.task);
+                let queue = task.map(|task| task.queue.clone());
+                let shown = || ScheduleInfo { queue, ..shown(declared, now) };
+                schedules.entry(declared.name.clone()).or_insert_with(shown);
+            }
         }
         let has_gone = |state: &ScheduleState| {
             let is_kept = state.paused || state.definition.is_some();
@@ -242,6 +248,9 @@ fn show(info: &mut ScheduleInfo, state: &ScheduleState, now: SystemTime) -> Opti
     let mut next = None;
     if let Some(Ok(definition)) = state.definition.as_deref().map(Definition::read) {
         info.sealed_with = definition.sealed_with().map(str::to_owned);
+        // Of a schedule that is also declared, other tasks may go to another queue.
+        let is_in_both = info.task.is_none() || info.queue.as_ref() == Some(&definition.queue);
+        info.queue = is_in_both.then_some(definition.queue);
         info.task = Some(definition.task);
         next = after_last(&definition.timing);
         show_timing(info, definition.timing, now);

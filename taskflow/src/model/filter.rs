@@ -1,15 +1,14 @@
 //! Filters: which tasks a call reads or changes.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Serialize;
 
-use super::{TaskId, TaskPhase, TaskRecord, TaskSource, TaskStatus, limits, lossless, time};
+use super::{ArgCondition, Cursor, Order, TaskPhase, TaskRecord, TaskSource, TaskStatus, limits, time};
 
-/// Selects tasks for [`list`](crate::TaskManager::list) and for the methods that change many tasks, newest first.
+/// Selects tasks for [`list`](crate::TaskManager::list) and for the methods that change many tasks, newest first unless it has
+/// another [order](Self::order).
 ///
 /// A task matches if it meets one condition of each kind that is given (for example one of the statuses and one of the names).
 /// It must have all the given tags and argument values.
@@ -39,6 +38,12 @@ pub struct TaskFilter {
     pub tags: Vec<(String, String)>,
     /// Any of these idempotency keys; empty matches all.
     pub idempotency_keys: Vec<String>,
+    /// Any of these run keys; empty matches all.
+    pub run_keys: Vec<String>,
+    /// Any of these concurrency keys; empty matches all.
+    pub concurrency_keys: Vec<String>,
+    /// Any of these [traces](crate::model::TraceContext::trace_id); empty matches all.
+    pub traces: Vec<String>,
     /// Any of these sources; empty matches all.
     pub sources: Vec<TaskSource>,
     /// A text that the error contains. The case of ASCII letters is ignored.
@@ -59,6 +64,8 @@ pub struct TaskFilter {
     pub limit: usize,
     /// Where the page begins; `None` for the first page.
     pub after: Option<Cursor>,
+    /// Which tasks come first; default the newest.
+    pub order: Order,
     /// Whether the filter explicitly selects every task; see [`all`](Self::all).
     pub everything: bool,
 }
@@ -117,6 +124,28 @@ impl TaskFilter {
     #[must_use]
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.idempotency_keys.push(key.into());
+        self
+    }
+
+    /// Tasks added with this run key. May be repeated: any of the keys matches.
+    #[must_use]
+    pub fn run_key(mut self, key: impl Into<String>) -> Self {
+        self.run_keys.push(key.into());
+        self
+    }
+
+    /// Tasks added with this concurrency key. May be repeated: any of the keys matches.
+    #[must_use]
+    pub fn concurrency_key(mut self, key: impl Into<String>) -> Self {
+        self.concurrency_keys.push(key.into());
+        self
+    }
+
+    /// Tasks that belong to the trace of this id: 32 hexadecimal digits, see [`TraceContext`](crate::model::TraceContext). May be
+    /// repeated: any of the traces matches.
+    #[must_use]
+    pub fn trace(mut self, trace_id: impl Into<String>) -> Self {
+        self.traces.push(trace_id.into().to_ascii_lowercase());
         self
     }
 
@@ -209,7 +238,22 @@ impl TaskFilter {
         self
     }
 
-    /// Continues after the page that returned this cursor as its [`Page::next`].
+    /// Lists the tasks in this order. Methods that change many tasks also change them in this order. This is no condition
+    /// that makes a filter [deliberate](Self::is_deliberate).
+    ///
+    /// ```
+    /// use taskflow::{TaskFilter, TaskStatus, model::Order};
+    ///
+    /// let waits_longest = TaskFilter::new().status(TaskStatus::Pending).order(Order::Oldest).limit(1);
+    /// # assert_eq!(waits_longest.order, Order::Oldest);
+    /// ```
+    #[must_use]
+    pub fn order(mut self, order: Order) -> Self {
+        self.order = order;
+        self
+    }
+
+    /// Continues after the page that returned this cursor as its [`Page::next`]. Both pages must have the same order.
     #[must_use]
     pub fn after(mut self, cursor: Cursor) -> Self {
         self.after = Some(cursor);
@@ -229,10 +273,17 @@ impl TaskFilter {
             || self.finished_after.is_some()
             || self.finished_before.is_some()
             || !self.phases.is_empty()
-            || !self.idempotency_keys.is_empty()
+            || self.has_keys()
             || !self.sources.is_empty()
             || self.error.is_some()
             || !self.args.is_empty()
+    }
+
+    fn has_keys(&self) -> bool {
+        !self.idempotency_keys.is_empty()
+            || !self.run_keys.is_empty()
+            || !self.concurrency_keys.is_empty()
+            || !self.traces.is_empty()
     }
 
     /// Whether this task matches all conditions. `limit` and `after` are ignored.
@@ -260,7 +311,7 @@ impl TaskFilter {
     /// Whether the filter has conditions that stores do not check.
     pub(crate) fn has_rest(&self) -> bool {
         !self.phases.is_empty()
-            || !self.idempotency_keys.is_empty()
+            || self.has_keys()
             || !self.sources.is_empty()
             || self.error.is_some()
             || !self.args.is_empty()
@@ -275,6 +326,7 @@ impl TaskFilter {
             statuses: Vec::new(),
             limit: Self::DEFAULT_LIMIT,
             after: None,
+            order: Order::default(),
             everything: false,
             ..self.clone()
         };
@@ -326,10 +378,15 @@ impl TaskFilter {
 
     /// Whether this task matches, at that moment, the conditions that stores do not check.
     pub(crate) fn matches_rest(&self, task: &TaskRecord, now: SystemTime) -> bool {
-        let key = task.idempotency_key.as_ref();
+        let any = |wanted: &[String], text: Option<&String>| {
+            wanted.is_empty() || text.is_some_and(|text| wanted.contains(text))
+        };
         (self.phases.is_empty() || self.phases.contains(&task.phase_at(now)))
-            && (self.idempotency_keys.is_empty()
-                || key.is_some_and(|key| self.idempotency_keys.contains(key)))
+            && any(&self.idempotency_keys, task.idempotency_key.as_ref())
+            && any(&self.run_keys, task.run_key.as_ref())
+            && any(&self.concurrency_keys, task.concurrency_key.as_ref())
+            && (self.traces.is_empty()
+                || task.trace.as_ref().is_some_and(|trace| self.traces.contains(&trace.trace_id())))
             && (self.sources.is_empty() || self.sources.contains(&task.source))
             && self.error.as_ref().is_none_or(|text| task.error.as_ref().is_some_and(|it| holds(it, text)))
             && self.finished_after.is_none_or(|at| task.finished_at.is_some_and(|it| it >= at))
@@ -345,149 +402,4 @@ impl TaskFilter {
 fn holds(text: &str, part: &str) -> bool {
     let (text, part) = (text.as_bytes(), part.as_bytes());
     part.is_empty() || text.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part))
-}
-
-/// The condition that an argument has a given value.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct ArgCondition {
-    /// The name of the argument, or the path of a value inside it: `user_id`, `form.address.city`, `items.0`.
-    pub path: String,
-    /// The value as JSON; `None` if JSON cannot represent it. No argument matches `None`.
-    pub json: Option<String>,
-}
-
-impl ArgCondition {
-    /// The condition that the argument at `path` equals `value`.
-    #[must_use]
-    pub fn new(path: &str, value: impl Serialize) -> Self {
-        let mut json = Vec::new();
-        let json = lossless::write(&mut json, &value).ok().and_then(|()| String::from_utf8(json).ok());
-        Self { path: path.to_owned(), json }
-    }
-
-    fn matches(&self, args: &str) -> bool {
-        let found = self.path.split('.').try_fold(args, below);
-        found.zip(self.json.as_deref()).is_some_and(|(found, json)| are_same(found, json))
-    }
-}
-
-type List<'a> = Vec<&'a RawValue>;
-type Object<'a> = BTreeMap<String, &'a RawValue>;
-
-/// The value under a key of a JSON object, or at an index of a JSON list.
-fn below<'a>(json: &'a str, key: &str) -> Option<&'a str> {
-    let found = if json.starts_with('[') {
-        serde_json::from_str::<List<'a>>(json).ok()?.get(key.parse::<usize>().ok()?).copied()
-    } else {
-        serde_json::from_str::<Object<'a>>(json).ok()?.remove(key)
-    };
-    found.map(RawValue::get)
-}
-
-/// Whether two JSON texts represent the same value.
-fn are_same(a: &str, b: &str) -> bool {
-    fn read<'a, T: Deserialize<'a>>(a: &'a str, b: &'a str) -> Option<(T, T)> {
-        Some((serde_json::from_str(a).ok()?, serde_json::from_str(b).ok()?))
-    }
-    let both_begin_with = |first| a.starts_with(first) && b.starts_with(first);
-    let same = |(a, b): (&&RawValue, &&RawValue)| are_same(a.get(), b.get());
-    if both_begin_with('[') {
-        read::<List<'_>>(a, b).is_some_and(|(a, b)| a.len() == b.len() && a.iter().zip(&b).all(same))
-    } else if both_begin_with('{') {
-        read::<Object<'_>>(a, b)
-            .is_some_and(|(a, b)| a.keys().eq(b.keys()) && a.values().zip(b.values()).all(same))
-    } else if is_long_integer(a) || is_long_integer(b) {
-        a == b
-    } else {
-        read::<serde_json::Value>(a, b).is_some_and(|(a, b)| a == b)
-    }
-}
-
-/// Whether the text is an integer of more than 64 bits. `serde_json` would read it as the nearest float.
-fn is_long_integer(json: &str) -> bool {
-    let digits = json.strip_prefix('-').unwrap_or(json);
-    let is_integer = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    is_integer && json.parse::<u64>().is_err() && json.parse::<i64>().is_err()
-}
-
-/// An opaque position between two pages. It stays valid as long as the records are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Cursor(TaskId);
-
-impl Cursor {
-    /// The position after this task.
-    #[must_use]
-    pub fn after(id: TaskId) -> Self {
-        Self(id)
-    }
-
-    /// The last task before this position.
-    #[must_use]
-    pub fn id(self) -> TaskId {
-        self.0
-    }
-}
-
-/// One page of a longer list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Page<T> {
-    /// The items of this page.
-    pub items: Vec<T>,
-    /// Pass this to [`TaskFilter::after`] to read the next page; `None` on the last page.
-    pub next: Option<Cursor>,
-}
-
-impl<T> Page<T> {
-    /// A page with these items.
-    #[must_use]
-    pub fn new(items: Vec<T>, next: Option<Cursor>) -> Self {
-        Self { items, next }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    #[test]
-    fn an_argument_is_compared_as_it_is_stored() {
-        assert!(ArgCondition::new("share", 0.1_f32).matches(r#"{"share":0.1}"#));
-        assert!(!ArgCondition::new("share", 0.1_f32).matches(r#"{"share":0.2}"#));
-    }
-
-    #[test]
-    fn a_value_that_json_cannot_represent_matches_no_argument() {
-        let null = r#"{"share":null,"shares":[null]}"#;
-        assert!(ArgCondition::new("share", None::<f64>).matches(null));
-        assert!(ArgCondition::new("shares", [None::<f64>]).matches(null));
-        for number in [f64::NAN, f64::INFINITY] {
-            assert!(!ArgCondition::new("share", number).matches(null));
-            assert!(!ArgCondition::new("share", Some(number)).matches(null));
-            assert!(!ArgCondition::new("shares", [number]).matches(null));
-        }
-        assert!(!ArgCondition::new("share", Some(())).matches(null));
-    }
-
-    #[test]
-    fn integers_of_any_size_are_compared_to_the_last_digit() {
-        let args = |number: &dyn fmt::Display| format!(r#"{{"n":{number},"list":[{{"n":{number}}}]}}"#);
-        for number in [u128::MAX, u128::from(u64::MAX) + 1, u128::from(u64::MAX)] {
-            assert!(ArgCondition::new("n", number).matches(&args(&number)), "{number}");
-            assert!(ArgCondition::new("list.0.n", number).matches(&args(&number)), "{number}");
-            assert!(ArgCondition::new("list", [BTreeMap::from([("n", number)])]).matches(&args(&number)));
-            assert!(!ArgCondition::new("n", number).matches(&args(&(number - 1))), "{number}");
-            assert!(!ArgCondition::new("n", number - 1).matches(&args(&number)), "{number}");
-            assert!(
-                !ArgCondition::new("list", [BTreeMap::from([("n", number)])]).matches(&args(&(number - 1)))
-            );
-        }
-        assert!(ArgCondition::new("n", i128::MIN).matches(&args(&i128::MIN)));
-        assert!(!ArgCondition::new("n", i128::MIN + 1).matches(&args(&i128::MIN)));
-        assert!(!ArgCondition::new("n", u128::MAX as f64).matches(&args(&u128::MAX)));
-    }
 }

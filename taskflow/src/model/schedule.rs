@@ -14,6 +14,8 @@ pub struct ScheduleInfo {
     pub name: String,
     /// The task that it adds; `None` if no program that runs has the schedule.
     pub task: Option<String>,
+    /// The queue of these tasks; `None` if neither a program that runs nor the store knows it.
+    pub queue: Option<String>,
     /// When it ticks: `every 30s`, or a cron expression. `None` if neither a program that runs nor the store knows
     /// it.
     pub trigger: Option<String>,
@@ -50,6 +52,7 @@ impl ScheduleInfo {
         Self {
             name,
             task: None,
+            queue: None,
             trigger: None,
             timezone: None,
             stored: false,

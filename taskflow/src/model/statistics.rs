@@ -58,6 +58,17 @@ impl RunCounts {
         ];
         ends.into_iter().fold(0, u64::saturating_add)
     }
+
+    /// For each way in which a run can end, its name and its count alone.
+    pub(crate) fn by_outcome(&self) -> impl Iterator<Item = (&'static str, Self)> {
+        macro_rules! alone {
+            ($($outcome:ident)*) => {
+                [$((stringify!($outcome), Self { $outcome: self.$outcome, ..Self::default() })),*]
+            };
+        }
+        let all = alone!(succeeded failed retried snoozed cancelled interrupted lost);
+        all.into_iter().filter(|(_, counts)| counts.ended() > 0)
+    }
 }
 
 impl AddAssign<&Self> for RunCounts {
@@ -176,6 +187,9 @@ pub enum StatsBy {
     Name,
     /// A series for each queue.
     Queue,
+    /// A series for each way in which runs ended: `succeeded`, `failed`, `retried`, `snoozed`, `cancelled`, `interrupted` and
+    /// `lost`. It has only this count, and no lengths.
+    Outcome,
 }
 
 /// Which statistics to read, see [`TaskManager::stats`](crate::TaskManager::stats).

@@ -90,7 +90,7 @@ fn is_secret(pair: &str) -> bool {
 /// piece of a password.
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub(super) fn unknown_key(key: &str, known: &[&str]) -> String {
-    match crate::model::error::closest(key, known.iter().copied()) {
+    match crate::model::spelling::closest(key, known.iter().copied()) {
         Some(meant) => format!("there is no key `{key}`; did you mean `{meant}`? "),
         None => "it has an unknown key; if that is a piece of the password, percent-encode it; ".to_owned(),
     }

@@ -11,6 +11,8 @@ use futures_util::{Stream, stream};
 use tokio::sync::{Mutex, watch};
 
 use super::problem::Problem;
+#[cfg(feature = "dashboard")]
+use crate::admin::tag_keys::TagKeys;
 use crate::manager::TaskManager;
 use crate::model::{Counts, Error, QueueInfo};
 #[cfg(feature = "dashboard")]
@@ -55,6 +57,7 @@ pub(crate) struct Rare {
     pub(crate) schedules: Vec<ScheduleInfo>,
     pub(crate) workers: Vec<InstanceInfo>,
     pub(crate) types: Vec<TaskInfo>,
+    pub(crate) tag_keys: TagKeys,
     /// How many tasks wait for another attempt, if they are few enough to be counted.
     pub(crate) retrying: Option<u64>,
     read_at: Instant,
@@ -223,6 +226,7 @@ impl Shared {
                 workers: tasks.instances().await?,
                 // A store without documents has no catalogue; its pages do without.
                 types: tasks.tasks().await.unwrap_or_default(),
+                tag_keys: TagKeys::read(tasks).await?,
                 retrying: retrying(tasks).await?,
                 read_at: seam.instant(),
             }),

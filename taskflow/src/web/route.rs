@@ -7,7 +7,7 @@ use axum::response::Response;
 use super::call::Call;
 use super::problem::Problem;
 use crate::admin::{Face, Permission, grammar};
-use crate::model::error::closest;
+use crate::model::spelling::closest;
 
 /// What a request needs to reach a handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

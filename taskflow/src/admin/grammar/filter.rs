@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::times::{bad_length, instant, length};
 use super::words::{check_word, invalid, is_word};
 use crate::admin::AdminError;
-use crate::model::error::closest;
+use crate::model::spelling::closest;
 use crate::model::{ArgCondition, TaskFilter, TaskPhase, TaskSource, TaskStatus, time};
 
 /// The most words of one filter.
@@ -58,6 +58,9 @@ fn add(filter: TaskFilter, word: &str, value: &str, now: SystemTime) -> Result<T
         "name" => filter.name(filled(word, value)?),
         "queue" => filter.queue(filled(word, value)?),
         "key" => filter.idempotency_key(filled(word, value)?),
+        "run_key" => filter.run_key(filled(word, value)?),
+        "concurrency_key" => filter.concurrency_key(filled(word, value)?),
+        "trace" => filter.trace(filled(word, value)?),
         "error" => filter.error_contains(filled(word, value)?),
         "since" => {
             let back = length(value).and_then(|length| now.checked_sub(length));
@@ -139,6 +142,9 @@ pub fn pairs(filter: &TaskFilter) -> Vec<(String, String)> {
     filter.names.iter().for_each(|name| add("name", name));
     filter.queues.iter().for_each(|queue| add("queue", queue));
     filter.idempotency_keys.iter().for_each(|key| add("key", key));
+    filter.run_keys.iter().for_each(|key| add("run_key", key));
+    filter.concurrency_keys.iter().for_each(|key| add("concurrency_key", key));
+    filter.traces.iter().for_each(|trace| add("trace", trace));
     filter.sources.iter().for_each(|source| add("source", source.as_str()));
     filter.error.iter().for_each(|text| add("error", text));
     filter.tags.iter().for_each(|(name, value)| add(&format!("tag.{name}"), value));

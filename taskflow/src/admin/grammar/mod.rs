@@ -8,7 +8,8 @@
 //! | `tag.plan` | its tag `plan` has this value |
 //! | `arg.user_id` | its argument `user_id` has this JSON value; a text that is not JSON is a string |
 //! | `error` | its error contains this text, in either case |
-//! | `key` | it has this idempotency key |
+//! | `key`, `run_key`, `concurrency_key` | it has this idempotency key, run key or concurrency key |
+//! | `trace` | it belongs to the trace of this id |
 //! | `source` | it was added by `manager`, `request` or `schedule` |
 //! | `since` | it was added in this time: `since:6h` |
 //! | `created_after`, `created_before` | it was added then: an instant (RFC 3339, or a date in UTC) or `-6h` |
@@ -131,6 +132,10 @@ mod tests {
                 .tag("t", &value)
                 .arg("a", &value)
                 .error_contains(error)
+                .idempotency_key(name.clone())
+                .run_key(name.clone())
+                .concurrency_key(name.clone())
+                .trace("0123")
                 .finished_before(SystemTime::UNIX_EPOCH + Duration::from_millis(millis));
             let pairs = pairs(&once);
             let again = filter(pairs.iter().map(|(a, b)| (&**a, &**b)), at()).expect("its own words");

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use super::words::{WORDS, check_word, invalid};
 use crate::admin::AdminError;
 use crate::model::TaskId;
-use crate::model::error::closest;
+use crate::model::spelling::closest;
 
 /// What a search box says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,7 +91,8 @@ fn values<'a>(word: &str, text: &'a str) -> Result<(Vec<String>, &'a str), Admin
     let mut all = Vec::new();
     let mut rest = text;
     loop {
-        let is_list = !word.starts_with("tag.") && word != "error" && word != "key";
+        let is_list =
+            !word.starts_with("tag.") && !["error", "key", "run_key", "concurrency_key"].contains(&word);
         let stops = |c: char| c.is_whitespace() || (is_list && c == ',');
         let (value, end) = match rest.starts_with('"') {
             true => quoted(word, rest)?,

@@ -1,16 +1,19 @@
 //! The words, and what is said of a wrong one.
 
 use crate::admin::AdminError;
-use crate::model::error::closest;
+use crate::model::spelling::closest;
 
 /// The words without those that begin with `tag.` and `arg.`.
-pub(super) const WORDS: [&str; 14] = [
+pub(super) const WORDS: [&str; 17] = [
     "status",
     "phase",
     "name",
     "queue",
     "error",
     "key",
+    "run_key",
+    "concurrency_key",
+    "trace",
     "source",
     "since",
     "created_after",

@@ -98,7 +98,7 @@ pub(crate) struct Definition {
     pub(crate) overlap: Overlap,
     pub(crate) task: String,
     args: Box<RawValue>,
-    queue: String,
+    pub(crate) queue: String,
     priority: i16,
     #[serde(default)]
     tags: BTreeMap<String, String>,

@@ -71,15 +71,18 @@ impl Sums<'_> {
                 && filter.queue.as_ref().is_none_or(|queue| *queue == row.queue)
         };
         for row in rows.iter().filter(is_asked) {
-            let key = match filter.by {
-                StatsBy::Name => Some(&row.name),
-                StatsBy::Queue => Some(&row.queue),
-                StatsBy::All => None,
-            };
-            let points = self.series.entry(key.cloned()).or_default();
-            let before = points.len();
-            *points.entry(at).or_default() += &row.stats();
-            self.points += points.len() - before;
+            let stats = row.stats();
+            match filter.by {
+                StatsBy::Name => self.add_to(Some(row.name.clone()), at, &stats),
+                StatsBy::Queue => self.add_to(Some(row.queue.clone()), at, &stats),
+                StatsBy::All => self.add_to(None, at, &stats),
+                StatsBy::Outcome => {
+                    for (outcome, counts) in stats.counts.by_outcome() {
+                        let alone = RunStats { counts, ..RunStats::default() };
+                        self.add_to(Some(outcome.to_owned()), at, &alone);
+                    }
+                }
+            }
         }
         if self.points > MAX_POINTS {
             return Err(Error::Config {
@@ -89,6 +92,13 @@ impl Sums<'_> {
             });
         }
         Ok(())
+    }
+
+    fn add_to(&mut self, key: Option<String>, at: u64, stats: &RunStats) {
+        let points = self.series.entry(key).or_default();
+        let before = points.len();
+        *points.entry(at).or_default() += stats;
+        self.points += points.len() - before;
     }
 
     fn series(mut self) -> Vec<StatsSeries> {

@@ -8,7 +8,7 @@ use super::index::{Queue, ReadyList};
 use super::state::Tables;
 use super::task::{Detail, Stage, Task};
 use crate::model::{
-    Cursor, InstanceInfo, LimitsFrom, LogLine, Page, QueueInfo, TaskFilter, TaskId, TaskRecord, time,
+    Cursor, InstanceInfo, LimitsFrom, LogLine, Order, Page, QueueInfo, TaskFilter, TaskId, TaskRecord, time,
 };
 use crate::store::{QueueState, TaskEnd};
 
@@ -30,11 +30,26 @@ impl Tables {
 
     pub(super) fn list(&self, filter: &TaskFilter, detail: Detail) -> Page<TaskRecord> {
         let limit = filter.limit.clamp(1, TaskFilter::MAX_LIMIT);
-        let end = filter.after.map_or(Bound::Unbounded, |cursor| Bound::Excluded(cursor.id()));
-        let older = self.tasks.range((Bound::Unbounded, end)).rev().map(|(_, task)| task);
+        let start = filter.after.map_or(Bound::Unbounded, |cursor| Bound::Excluded(cursor.id()));
+        match filter.order {
+            Order::Newest => {
+                self.page(self.tasks.range((Bound::Unbounded, start)).rev(), limit, filter, detail)
+            }
+            Order::Oldest => self.page(self.tasks.range((start, Bound::Unbounded)), limit, filter, detail),
+        }
+    }
+
+    /// The page of those of these tasks that match.
+    fn page<'a>(
+        &self,
+        tasks: impl Iterator<Item = (&'a TaskId, &'a Box<Task>)>,
+        limit: usize,
+        filter: &TaskFilter,
+        detail: Detail,
+    ) -> Page<TaskRecord> {
         let mut items: Vec<TaskRecord> = Vec::new();
         let mut last = None;
-        for (looked_at, task) in older.enumerate() {
+        for (looked_at, (_, task)) in tasks.enumerate() {
             if looked_at == TaskFilter::MAX_LOOKED_AT {
                 return Page::new(items, last.map(Cursor::after));
             }

@@ -1,4 +1,4 @@
-//! Pages of records, newest first.
+//! Pages of records, newest or oldest first.
 //!
 //! A page reads along an index that has its order: by id, or by state and id for tasks that ended other than
 //! `success`. Pending and running tasks are read from the small indexes where that is less. A page looks at no more
@@ -12,7 +12,7 @@ use super::record::{self, outline_query, record_query};
 use super::session::{Session, Statement};
 use super::sql::total;
 use super::value::{Instant, escape_nul};
-use crate::model::{Cursor, Page, TaskFilter, TaskId, TaskRecord, TaskStatus, time};
+use crate::model::{Cursor, Order, Page, TaskFilter, TaskId, TaskRecord, TaskStatus, time};
 use crate::store::codec;
 use crate::store::row_state::RowState;
 
@@ -38,52 +38,103 @@ macro_rules! is_meant {
     };
 }
 
-/// How many rows were looked at, the last of them, and the ids of those that match the filter.
+/// A query for a page of each order. `$1` is where the page begins.
+#[derive(Clone, Copy)]
+struct Ordered {
+    newest: &'static str,
+    oldest: &'static str,
+}
+
+/// How many rows were looked at, the last of them, and the ids of those that match the filter. The rows are those of `$rows` on
+/// the side `$beyond` (`<` or `>`) of `$1`, in the `$order` of their ids; `$reversed` is the other order.
 macro_rules! look_at {
-    ($rows:literal) => {
+    ($rows:ident, $beyond:literal, $order:literal, $reversed:literal) => {
         concat!(
             "WITH looked_at AS MATERIALIZED (",
-            $rows,
-            "    ORDER BY id DESC LIMIT $2
+            $rows!($beyond, $order),
+            "    ORDER BY id ",
+            $order,
+            " LIMIT $2
 )
-SELECT count(*), (SELECT id FROM looked_at ORDER BY id LIMIT 1),
-       (SELECT array_agg(id ORDER BY id DESC) FROM looked_at WHERE ",
+SELECT count(*), (SELECT id FROM looked_at ORDER BY id ",
+            $reversed,
+            " LIMIT 1),
+       (SELECT array_agg(id ORDER BY id ",
+            $order,
+            ") FROM looked_at WHERE ",
             is_meant!(),
             ")
 FROM looked_at"
         )
     };
+    ($rows:ident) => {
+        Ordered { newest: look_at!($rows, "<", "DESC", "ASC"), oldest: look_at!($rows, ">", "ASC", "DESC") }
+    };
 }
 
-const ALONG_IDS: &str = look_at!(
-    "
-    SELECT id, state, name, queue, created_at, tags FROM taskflow_tasks WHERE id < $1
+macro_rules! along_ids {
+    ($beyond:literal, $order:literal) => {
+        concat!(
+            "
+    SELECT id, state, name, queue, created_at, tags FROM taskflow_tasks WHERE id ",
+            $beyond,
+            " $1
 "
-);
+        )
+    };
+}
 
-/// Pending and running tasks, and as many as needed of each final state other than `success`, along the index of
-/// those.
-const AMONG_FEW: &str = look_at!(
-    "
+/// As many tasks as needed that ended in one state, along the index of those.
+macro_rules! ended {
+    ($state:literal, $beyond:literal, $order:literal) => {
+        concat!(
+            "
+        UNION ALL (SELECT * FROM taskflow_tasks WHERE state = ",
+            $state,
+            " AND ",
+            $state,
+            " = ANY($3) AND id ",
+            $beyond,
+            " $1 ORDER BY id ",
+            $order,
+            " LIMIT $2)"
+        )
+    };
+}
+
+/// Pending and running tasks, and as many as needed of each final state other than `success`.
+macro_rules! among_few {
+    ($beyond:literal, $order:literal) => {
+        concat!(
+            "
     SELECT id, state, name, queue, created_at, tags FROM (
         SELECT * FROM taskflow_tasks WHERE state = -1 AND concurrency_key IS NOT NULL AND 0 = ANY($3)
         UNION ALL SELECT * FROM taskflow_tasks WHERE state = 0 AND 0 = ANY($3)
         UNION ALL SELECT * FROM taskflow_tasks WHERE state = 1 AND 0 = ANY($3)
-        UNION ALL SELECT * FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state IN (2, 3)
-        UNION ALL (SELECT * FROM taskflow_tasks WHERE state = 5 AND 5 = ANY($3) AND id < $1 ORDER BY id DESC LIMIT $2)
-        UNION ALL (SELECT * FROM taskflow_tasks WHERE state = 6 AND 6 = ANY($3) AND id < $1 ORDER BY id DESC LIMIT $2)
-        UNION ALL (SELECT * FROM taskflow_tasks WHERE state = 7 AND 7 = ANY($3) AND id < $1 ORDER BY id DESC LIMIT $2)
-        UNION ALL (SELECT * FROM taskflow_tasks WHERE state = 8 AND 8 = ANY($3) AND id < $1 ORDER BY id DESC LIMIT $2)
+        UNION ALL SELECT * FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state IN (2, 3)",
+            ended!("5", $beyond, $order),
+            ended!("6", $beyond, $order),
+            ended!("7", $beyond, $order),
+            ended!("8", $beyond, $order),
+            "
     ) AS few
-    WHERE id < $1
+    WHERE id ",
+            $beyond,
+            " $1
 "
-);
+        )
+    };
+}
+
+const ALONG_IDS: Ordered = look_at!(along_ids);
+
+const AMONG_FEW: Ordered = look_at!(among_few);
 
 const PENDING: &str = concat!("SELECT ", total!("pending"), " FROM taskflow_counts");
 
-const RECORDS: &str = record_query!("WHERE t.id = ANY($1::uuid[]) ORDER BY t.id DESC");
+const RECORDS: &str = record_query!("WHERE t.id = ANY($1::uuid[])");
 
-const OUTLINES: &str = outline_query!("WHERE t.id = ANY($1::uuid[]) ORDER BY t.id DESC");
+const OUTLINES: &str = outline_query!("WHERE t.id = ANY($1::uuid[])");
 
 pub(super) async fn list(session: &mut Session<'_>, filter: &TaskFilter) -> Result<Page<TaskRecord>, Fault> {
     list_of(session, filter, RECORDS).await
@@ -102,50 +153,52 @@ async fn list_of(
     records: &'static str,
 ) -> Result<Page<TaskRecord>, Fault> {
     let limit = filter.limit.clamp(1, TaskFilter::MAX_LIMIT);
-    let before = filter.after.map_or(Uuid::max(), |cursor| Uuid::from(cursor.id()));
     let looked = match along_ids(session, filter).await? {
         // Most rows match, or nothing is known about how many do.
         true => {
-            let first = look(session, ALONG_IDS, filter, before, codec::to_i64(2 * limit)).await?;
-            match first.down_to {
-                Some(_) if first.found.len() < limit => {
-                    look(session, ALONG_IDS, filter, before, ENOUGH).await?
-                }
+            let first = look(session, ALONG_IDS, filter, codec::to_i64(2 * limit)).await?;
+            match first.up_to {
+                Some(_) if first.found.len() < limit => look(session, ALONG_IDS, filter, ENOUGH).await?,
                 _ => first,
             }
         }
-        false => look(session, AMONG_FEW, filter, before, ENOUGH).await?,
+        false => look(session, AMONG_FEW, filter, ENOUGH).await?,
     };
-    let Looked { mut down_to, mut found } = looked;
+    let Looked { mut up_to, mut found } = looked;
     if found.len() > limit {
         found.truncate(limit);
-        down_to = found.last().copied();
+        up_to = found.last().copied();
     }
-    let next = down_to.map(|id| Cursor::after(TaskId::from(id)));
+    let next = up_to.map(|id| Cursor::after(TaskId::from(id)));
     let rows = session.all(session.query(records).bind(found)).await?;
-    let items = rows.iter().map(record::record).collect::<Result<_, _>>()?;
+    let mut items = rows.iter().map(record::record).collect::<Result<Vec<_>, _>>()?;
+    items.sort_unstable_by(|a, b| filter.order.compare(a.id, b.id));
     Ok(Page::new(items, next))
 }
 
 /// The matches among the rows that were looked at.
 struct Looked {
     /// The last row that was looked at; none if there are no further rows.
-    down_to: Option<Uuid>,
+    up_to: Option<Uuid>,
     found: Vec<Uuid>,
 }
 
 /// Looks at up to `most` rows.
 async fn look(
     session: &mut Session<'_>,
-    text: &'static str,
+    query: Ordered,
     filter: &TaskFilter,
-    before: Uuid,
     most: i64,
 ) -> Result<Looked, Fault> {
-    let row = session.one(bind(session.query(text), filter, before, most)).await?;
+    let after = filter.after.map(|cursor| Uuid::from(cursor.id()));
+    let (text, start) = match filter.order {
+        Order::Newest => (query.newest, after.unwrap_or(Uuid::max())),
+        Order::Oldest => (query.oldest, after.unwrap_or(Uuid::nil())),
+    };
+    let row = session.one(bind(session.query(text), filter, start, most)).await?;
     let is_end = row.try_get::<i64, _>(0)? < most;
     Ok(Looked {
-        down_to: row.try_get::<Option<Uuid>, _>(1)?.filter(|_| !is_end),
+        up_to: row.try_get::<Option<Uuid>, _>(1)?.filter(|_| !is_end),
         found: row.try_get::<Option<Vec<Uuid>>, _>(2)?.unwrap_or_default(),
     })
 }
@@ -159,7 +212,7 @@ async fn along_ids(session: &mut Session<'_>, filter: &TaskFilter) -> Result<boo
     Ok(filter.statuses.contains(&TaskStatus::Pending) && pending > FEW)
 }
 
-fn bind(statement: Statement, filter: &TaskFilter, before: Uuid, most: i64) -> Statement {
+fn bind(statement: Statement, filter: &TaskFilter, start: Uuid, most: i64) -> Statement {
     let states = |status: &TaskStatus| {
         let of_status = RowState::ALL.into_iter().filter(|state| state.status() == *status);
         of_status.map(|state| i16::try_from(state.number()).unwrap_or(i16::MAX)).collect::<Vec<_>>()
@@ -167,7 +220,7 @@ fn bind(statement: Statement, filter: &TaskFilter, before: Uuid, most: i64) -> S
     let instant = |at: Option<std::time::SystemTime>| at.map(|at| Instant(time::to_micros(at)));
     let texts = |words: &[String]| words.iter().map(|word| escape_nul(word).into_owned()).collect::<Vec<_>>();
     statement
-        .bind(before)
+        .bind(start)
         .bind(most)
         .bind(filter.statuses.iter().flat_map(states).collect::<Vec<_>>())
         .bind(texts(&filter.names))

@@ -1,4 +1,4 @@
-//! Pages of records, newest first.
+//! Pages of records, newest or oldest first.
 //!
 //! Each way of finding tasks (a *source*) is ordered or small. Tasks that ended other than `success` are kept in the
 //! order of their ids. Running tasks, and pending ones if there are few, are all looked at. Everything else is read
@@ -8,7 +8,7 @@
 use super::answer::List;
 use super::packed_row::{STAGES, exact, pack_tag};
 use super::script::Call;
-use crate::model::{Counts, Cursor, StoreError, TaskFilter, TaskId, TaskStatus, time};
+use crate::model::{Counts, Cursor, Order, StoreError, TaskFilter, TaskId, TaskStatus, time};
 
 /// Tasks that one script looks at along an order, which takes some 5 ms.
 const ENOUGH: usize = 5_000;
@@ -76,13 +76,14 @@ pub(super) fn pack(
     call: &mut Call,
     filter: &TaskFilter,
     sources: &Sources,
-    before: Option<TaskId>,
+    after: Option<TaskId>,
     limit: usize,
     left: usize,
 ) -> bool {
     let Some(along_each) = sources.along_each(left) else { return false };
     call.list(sources.names.iter());
-    match before {
+    call.arg(filter.order.as_str());
+    match after {
         Some(id) => call.arg(id.as_bytes()),
         None => call.arg(""),
     };
@@ -98,8 +99,14 @@ pub(super) fn pack(
     true
 }
 
-fn next_id(id: [u8; 16]) -> TaskId {
-    TaskId::from_bytes(u128::from_be_bytes(id).saturating_add(1).to_be_bytes())
+/// The last id before this one in that order.
+fn before(id: [u8; 16], order: Order) -> TaskId {
+    let id = u128::from_be_bytes(id);
+    let before = match order {
+        Order::Newest => id.saturating_add(1),
+        Order::Oldest => id.saturating_sub(1),
+    };
+    TaskId::from_bytes(before.to_be_bytes())
 }
 
 /// Matching ids, in order, and where to look next; `None` if there is nothing more.
@@ -111,26 +118,31 @@ pub(super) struct Found {
 
 pub(super) fn unpack(
     mut answer: List<'_>,
-    before: Option<TaskId>,
+    order: Order,
+    after: Option<TaskId>,
     limit: usize,
 ) -> Result<Found, StoreError> {
-    let (mut ids, mut down_to): (Vec<TaskId>, Option<TaskId>) = (Vec::new(), None);
+    let (mut ids, mut up_to): (Vec<TaskId>, Option<TaskId>) = (Vec::new(), None);
     let looked_at = usize::try_from(answer.number()?).unwrap_or(0);
     while !answer.is_empty() {
         let mut source = answer.list()?;
-        let above = source.bytes()?;
-        down_to = down_to.max(above.try_into().ok().map(next_id));
+        let unseen: Option<[u8; 16]> = source.bytes()?.try_into().ok();
+        let seen = unseen.map(|id| before(id, order));
+        up_to = up_to.into_iter().chain(seen).min_by(|a, b| order.compare(*a, *b));
         while !source.is_empty() {
             ids.push(source.task_id()?);
         }
     }
-    // All sources have been read completely down to this id.
-    ids.retain(|id| down_to.is_none_or(|down_to| *id >= down_to) && before.is_none_or(|before| *id < before));
-    ids.sort_unstable_by(|a, b| b.cmp(a));
+    // All sources have been read completely up to this id.
+    ids.retain(|id| {
+        up_to.is_none_or(|up_to| order.compare(*id, up_to).is_le())
+            && after.is_none_or(|after| order.compare(after, *id).is_lt())
+    });
+    ids.sort_unstable_by(|a, b| order.compare(*a, *b));
     ids.dedup();
     if ids.len() > limit {
         ids.truncate(limit);
-        down_to = ids.last().copied();
+        up_to = ids.last().copied();
     }
-    Ok(Found { looked_at, ids, next: down_to.map(Cursor::after) })
+    Ok(Found { looked_at, ids, next: up_to.map(Cursor::after) })
 }

@@ -85,13 +85,13 @@ impl Shared {
         let sources = list::sources(filter, &counts);
         let (mut page, mut left) = (Page::new(Vec::new(), filter.after), TaskFilter::MAX_LOOKED_AT);
         loop {
-            let before = page.next.map(|cursor| cursor.id());
+            let after = page.next.map(|cursor| cursor.id());
             let wanted = limit - page.items.len();
             let mut call = self.quiet(&script::FIND);
-            if !list::pack(&mut call, filter, &sources, before, wanted, left) {
+            if !list::pack(&mut call, filter, &sources, after, wanted, left) {
                 return Ok(page);
             }
-            let found = list::unpack(self.ask(&call).await?.list()?, before, wanted)?;
+            let found = list::unpack(self.ask(&call).await?.list()?, filter.order, after, wanted)?;
             page.next = found.next;
             left = left.saturating_sub(found.looked_at);
             if !found.ids.is_empty() {

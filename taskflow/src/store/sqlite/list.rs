@@ -1,4 +1,4 @@
-//! Pages of records, newest first.
+//! Pages of records, newest or oldest first.
 //!
 //! Each way of finding rows (a *source*) either is ordered by id or is small. Tasks that ended without success have a
 //! table by state and id. Running tasks, and pending tasks if there are few, are gathered from their indexes.
@@ -14,7 +14,7 @@ use super::reader::on_one_state;
 use super::row::{self, outline_query, record_query};
 use super::row_state::RowState;
 use super::statements::Statements;
-use crate::model::{Cursor, Page, TaskFilter, TaskId, TaskRecord, TaskStatus, time};
+use crate::model::{Cursor, Order, Page, TaskFilter, TaskId, TaskRecord, TaskStatus, time};
 
 /// Up to this many pending, held and running tasks are gathered and sorted. If there are more, they are read along the
 /// index of ids.
@@ -23,6 +23,13 @@ const FEW: usize = 5_000;
 /// Greater than every id: an id has 16 bytes.
 const BEYOND: [u8; 17] = [0xff; 17];
 
+/// A query along an index that has the order of a page. `?1` is where the page begins.
+#[derive(Clone, Copy)]
+struct Along {
+    newest: &'static str,
+    oldest: &'static str,
+}
+
 /// Selects the columns that a filter's conditions need.
 macro_rules! light_query {
     ($rest:literal) => {
@@ -30,29 +37,42 @@ macro_rules! light_query {
     };
 }
 
-const BY_ID: &str = light_query!("WHERE id < ?1 ORDER BY id DESC");
+const BY_ID: Along = Along {
+    newest: light_query!("WHERE id < ?1 ORDER BY id DESC"),
+    oldest: light_query!("WHERE id > ?1 ORDER BY id"),
+};
 
-const BADLY: &str = "
-SELECT t.seq, t.id, t.state, t.name, t.queue, t.created_at, t.tags
+/// Selects along the tasks that ended badly in one state.
+macro_rules! badly {
+    ($rest:literal) => {
+        concat!(
+            "SELECT t.seq, t.id, t.state, t.name, t.queue, t.created_at, t.tags
 FROM taskflow_ended_badly b CROSS JOIN taskflow_tasks t ON t.id = b.id
-WHERE b.state = ?2 AND b.id < ?1 ORDER BY b.id DESC";
+WHERE b.state = ?2 AND ",
+            $rest
+        )
+    };
+}
 
-const DUE: &str = light_query!("INDEXED BY taskflow_tasks_ready WHERE state = 0 AND id < ?1");
+const BADLY: Along =
+    Along { newest: badly!("b.id < ?1 ORDER BY b.id DESC"), oldest: badly!("b.id > ?1 ORDER BY b.id") };
+
+const DUE: &str = light_query!("INDEXED BY taskflow_tasks_ready WHERE state = 0 AND id > ?1 AND id < ?2");
 
 const LATER: &str = "
 SELECT t.seq, t.id, t.state, t.name, t.queue, t.created_at, t.tags
-FROM taskflow_later l CROSS JOIN taskflow_tasks t ON t.seq = l.task WHERE t.id < ?1";
+FROM taskflow_later l CROSS JOIN taskflow_tasks t ON t.seq = l.task WHERE t.id > ?1 AND t.id < ?2";
 
 const BLOCKED: &str = "
 SELECT t.seq, t.id, t.state, t.name, t.queue, t.created_at, t.tags
-FROM taskflow_blocked p CROSS JOIN taskflow_tasks t ON t.seq = p.task WHERE t.id < ?1";
+FROM taskflow_blocked p CROSS JOIN taskflow_tasks t ON t.seq = p.task WHERE t.id > ?1 AND t.id < ?2";
 
 const LAPSED: &str = "
 SELECT t.seq, t.id, t.state, t.name, t.queue, t.created_at, t.tags
-FROM taskflow_expiring e CROSS JOIN taskflow_tasks t ON t.seq = e.task WHERE e.lapsed = 1 AND t.id < ?1";
+FROM taskflow_expiring e CROSS JOIN taskflow_tasks t ON t.seq = e.task WHERE e.lapsed = 1 AND t.id > ?1 AND t.id < ?2";
 
 const LEASED: &str =
-    light_query!("INDEXED BY taskflow_tasks_leases WHERE lease_until IS NOT NULL AND id < ?1");
+    light_query!("INDEXED BY taskflow_tasks_leases WHERE lease_until IS NOT NULL AND id > ?1 AND id < ?2");
 
 const UNFINISHED: &str =
     "SELECT coalesce(sum(blocked + due + later + held + running), 0) FROM taskflow_queues";
@@ -60,10 +80,11 @@ const UNFINISHED: &str =
 /// A matching row: its id and its number.
 type Found = (TaskId, i64);
 
-/// The result of a source: matching rows, and the id down to which it is complete; `None` if it is complete to the end.
+/// The result of a source: matching rows, and the id up to which it is complete, in the order of the page; `None` if it is
+/// complete to the end.
 struct Given {
     found: Vec<Found>,
-    down_to: Option<TaskId>,
+    up_to: Option<TaskId>,
 }
 
 pub(super) fn list(sql: &Statements<'_>, filter: &TaskFilter) -> rusqlite::Result<Page<TaskRecord>> {
@@ -89,7 +110,7 @@ fn list_of(
     on_one_state(sql, |sql| {
         let limit = filter.limit.clamp(1, TaskFilter::MAX_LIMIT);
         let given = gather(sql, filter, limit)?;
-        page(sql, limit, given, read)
+        page(sql, filter.order, limit, given, read)
     })
 }
 
@@ -127,20 +148,21 @@ fn gather(sql: &Statements<'_>, filter: &TaskFilter, limit: usize) -> rusqlite::
 /// Merges the results of the sources in order, and reads the records of one page.
 fn page(
     sql: &Statements<'_>,
+    order: Order,
     limit: usize,
     given: Vec<Given>,
     read: impl Fn(&Statements<'_>, i64) -> rusqlite::Result<Option<TaskRecord>>,
 ) -> rusqlite::Result<Page<TaskRecord>> {
-    // Down to this id, the results of all sources are complete.
-    let down_to = given.iter().filter_map(|given| given.down_to).max();
+    // Up to this id, the results of all sources are complete.
+    let up_to = given.iter().filter_map(|given| given.up_to).min_by(|a, b| order.compare(*a, *b));
     let mut found: Vec<Found> = given.into_iter().flat_map(|given| given.found).collect();
-    found.retain(|(id, _)| down_to.is_none_or(|down_to| *id >= down_to));
-    found.sort_unstable_by(|a, b| b.cmp(a));
+    found.retain(|(id, _)| up_to.is_none_or(|up_to| order.compare(*id, up_to).is_le()));
+    found.sort_unstable_by(|a, b| order.compare(a.0, b.0));
     let next = if found.len() > limit {
         found.truncate(limit);
         found.last().map(|(id, _)| Cursor::after(*id))
     } else {
-        down_to.map(Cursor::after)
+        up_to.map(Cursor::after)
     };
     let mut records = Vec::with_capacity(found.len());
     for (_, seq) in found {
@@ -157,17 +179,26 @@ struct Search<'l, 'c> {
 }
 
 impl Search<'_, '_> {
-    /// The start of the page: it contains only smaller ids.
-    fn before(&self) -> Vec<u8> {
-        self.filter.after.map_or_else(|| BEYOND.to_vec(), |cursor| cursor.id().as_bytes().to_vec())
+    /// The page contains only ids between these two.
+    fn between(&self) -> [Vec<u8>; 2] {
+        let after = self.filter.after.map(|cursor| cursor.id().as_bytes().to_vec());
+        match self.filter.order {
+            Order::Newest => [Vec::new(), after.unwrap_or_else(|| BEYOND.to_vec())],
+            Order::Oldest => [after.unwrap_or_default(), BEYOND.to_vec()],
+        }
     }
 
     /// Reads along an index that has the order of the page. Examines at most `most` rows.
-    fn along(&self, query: &'static str, state: Option<RowState>, most: usize) -> rusqlite::Result<Given> {
+    fn along(&self, query: Along, state: Option<RowState>, most: usize) -> rusqlite::Result<Given> {
+        let [above, below] = self.between();
+        let (query, start) = match self.filter.order {
+            Order::Newest => (query.newest, below),
+            Order::Oldest => (query.oldest, above),
+        };
         let mut query = self.sql.get(query)?;
         let mut rows = match state {
-            Some(state) => query.query(rusqlite::params![self.before(), state.number()])?,
-            None => query.query([self.before()])?,
+            Some(state) => query.query(rusqlite::params![start, state.number()])?,
+            None => query.query([start])?,
         };
         let (mut found, mut looked_at) = (Vec::new(), 0);
         while let Some(row) = rows.next()? {
@@ -177,23 +208,23 @@ impl Search<'_, '_> {
                 found.push(here);
             }
             if found.len() > self.limit || looked_at >= most {
-                return Ok(Given { found, down_to: Some(here.0) });
+                return Ok(Given { found, up_to: Some(here.0) });
             }
         }
-        Ok(Given { found, down_to: None })
+        Ok(Given { found, up_to: None })
     }
 
     /// Reads the whole of a small index.
     fn among(&self, query: &'static str) -> rusqlite::Result<Given> {
         let mut query = self.sql.get(query)?;
-        let mut rows = query.query([self.before()])?;
+        let mut rows = query.query(self.between())?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
             if self.matches(row)? {
                 found.push(found_at(row)?);
             }
         }
-        Ok(Given { found, down_to: None })
+        Ok(Given { found, up_to: None })
     }
 
     /// [`TaskFilter::matches_base`] without building a record for every examined row.

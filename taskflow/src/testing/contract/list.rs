@@ -97,6 +97,7 @@ macro_rules! __store_contract_cases {
                 reads: a_list_is_newest_first_and_filtered;
                 reads: a_list_can_be_bounded_by_when_tasks_were_added;
                 reads: pages_are_complete_without_duplicates_while_tasks_come_and_end;
+                reads: oldest_first_pages_have_every_task_once;
                 reads: numbers_are_true_after_every_kind_of_write;
                 reads: queues_are_listed_by_name_with_what_is_in_them;
                 reads: processes_are_listed_while_they_are_there;

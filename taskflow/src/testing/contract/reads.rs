@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::model::{Cursor, InstanceInfo, TaskFilter, TaskId, TaskStatus, When};
+use crate::model::{Cursor, InstanceInfo, Order, Page, TaskFilter, TaskId, TaskRecord, TaskStatus, When};
 use crate::store::{Reopen, TaskEnd};
 
 use super::lab::*;
@@ -168,6 +168,67 @@ pub(crate) async fn pages_are_complete_without_duplicates_while_tasks_come_and_e
             assert_eq!(lab.store.delete(ended.clone()).await.unwrap(), ended.len());
         }
     }
+}
+
+pub(crate) async fn oldest_first_pages_have_every_task_once(lab: Lab) {
+    let mut all = Vec::new();
+    for n in 0..40 {
+        let new = with(task(if n % 2 == 0 { "alpha" } else { "beta" }), |task| task.id = TaskId::new());
+        all.push(match n % 5 {
+            0 => lab.add(new).await,
+            1 => lab.run(new).await.id,
+            2 => lab.ended(new, TaskStatus::Failed).await,
+            3 => lab.ended(new, TaskStatus::Cancelled).await,
+            _ => lab.ended(new, TaskStatus::Success).await,
+        });
+    }
+    let of = |kept: fn(usize) -> bool| {
+        let kept = all.iter().enumerate().filter(move |(n, _)| kept(*n));
+        kept.map(|(_, id)| *id).collect::<Vec<_>>()
+    };
+    let (pending, failed) = (TaskStatus::Pending, TaskStatus::Failed);
+    for (filter, expected) in [
+        (TaskFilter::new(), all.clone()),
+        (TaskFilter::new().name("beta"), of(|n| n % 2 == 1)),
+        (TaskFilter::new().status(failed), of(|n| n % 5 == 2)),
+        (TaskFilter::new().status(failed).status(TaskStatus::Cancelled), of(|n| matches!(n % 5, 2 | 3))),
+        (TaskFilter::new().status(pending).status(failed), of(|n| matches!(n % 5, 0 | 2))),
+        (TaskFilter::new().status(TaskStatus::Running).name("alpha"), of(|n| n % 5 == 1 && n % 2 == 0)),
+    ] {
+        for limit in [1, 7, 1000] {
+            let mut filter = filter.clone().order(Order::Oldest).limit(limit);
+            let mut seen = Vec::new();
+            loop {
+                let page = lab.store.list(filter.clone()).await.unwrap();
+                let outlines = lab.store.list_outlines(filter.clone()).await.unwrap();
+                let ids = |page: &Page<TaskRecord>| page.items.iter().map(|task| task.id).collect::<Vec<_>>();
+                assert_eq!((ids(&page), page.next), (ids(&outlines), outlines.next), "{filter:?}");
+                seen.extend(ids(&page));
+                assert!(seen.len() <= expected.len(), "no end of pages: {filter:?}");
+                let Some(next) = page.next else { break };
+                filter.after = Some(next);
+            }
+            assert_eq!(seen, expected, "{filter:?}");
+        }
+    }
+    // Of the tasks of one insert, many have their ids from one millisecond.
+    let many: Vec<_> = (0..250).map(|_| task("gamma")).collect();
+    let mut ids: Vec<_> = many.iter().map(|task| task.id).collect();
+    ids.sort_unstable();
+    lab.try_insert(many.into_iter().map(waiting).collect()).await.unwrap();
+    let mut seen = Vec::new();
+    let mut filter = TaskFilter::new().order(Order::Oldest).after(Cursor::after(all[39])).limit(60);
+    loop {
+        let page = lab.store.list(filter.clone()).await.unwrap();
+        seen.extend(page.items.iter().map(|task| task.id));
+        let Some(next) = page.next else { break };
+        filter.after = Some(next);
+    }
+    assert_eq!(seen, ids);
+    // A page continues behind any id, in either order.
+    let behind = |order| TaskFilter::new().order(order).after(Cursor::after(all[20])).limit(2);
+    assert_eq!(lab.ids(behind(Order::Oldest)).await, [all[21], all[22]]);
+    assert_eq!(lab.ids(behind(Order::Newest)).await, [all[19], all[18]]);
 }
 
 pub(crate) async fn numbers_are_true_after_every_kind_of_write(lab: Lab) {

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::admin::{AdminError, By, grammar};
-use crate::model::error::closest;
+use crate::model::spelling::closest;
 use crate::web::call::Call;
 use crate::web::problem::Problem;
 

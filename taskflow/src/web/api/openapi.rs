@@ -16,10 +16,15 @@ const SCHEMAS: &str = include_str!("schemas.json");
 static DOCUMENT: OnceLock<Value> = OnceLock::new();
 
 /// What each field of a query string is, besides the words of filters.
-const FIELDS: [(&str, &str, &str); 17] = [
+const FIELDS: [(&str, &str, &str); 18] = [
     ("q", "string", "A filter as in the search box: `status:failed name:send_email since:6h`"),
     ("limit", "integer", "The most items of a page, 1 to 1,000; default 100"),
     ("after", "string", "The `next` of the page before"),
+    (
+        "order",
+        "string",
+        "`newest` first (default), or `oldest` first; all pages of a list must have the same",
+    ),
     ("view", "string", "`row` (default), or `full` with arguments, results and attempts"),
     ("up_to", "integer", "Up to which number to count, 1 to 20,000; default 10,000"),
     ("attempt", "integer", "Only lines of this attempt"),
@@ -32,7 +37,7 @@ const FIELDS: [(&str, &str, &str); 17] = [
     ("name", "string", "Only tasks of this name; may be repeated"),
     ("from", "string", "The start: RFC 3339, a date in UTC, or `-6h`"),
     ("step", "string", "The length of a step in whole minutes: `5m`"),
-    ("by", "string", "How to group: `all` (default), `name` or `queue`"),
+    ("by", "string", "How to group: `all` (default), `name`, `queue` or `outcome`"),
     ("to", "string", "The end: RFC 3339, a date in UTC, or `-6h`; default now"),
 ];
 

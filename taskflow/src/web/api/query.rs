@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use crate::admin::grammar::{self, Search};
-use crate::model::{Cursor, TaskFilter};
+use crate::model::{Cursor, Order, TaskFilter};
 use crate::web::call::Call;
 use crate::web::problem::Problem;
 
@@ -56,6 +56,12 @@ pub(super) fn cursor(call: &Call) -> Result<Option<Cursor>, Problem> {
         Problem::invalid("after", format!("`{text}` is no cursor: pass the `next` of the page before"))
     })?;
     Ok(Some(Cursor::after(id)))
+}
+
+/// `order`: `newest` or `oldest` first.
+pub(super) fn order(call: &Call) -> Result<Order, Problem> {
+    let oldest = word(call, "order", &[Order::Newest.as_str(), Order::Oldest.as_str()])?;
+    Ok(if oldest == Some(Order::Oldest.as_str()) { Order::Oldest } else { Order::Newest })
 }
 
 /// An instant: RFC 3339, a date, or `-6h`.

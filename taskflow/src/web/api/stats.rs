@@ -16,9 +16,10 @@ use crate::web::problem::Problem;
 const LAST: Duration = Duration::from_secs(3600);
 
 pub(super) async fn show(call: Call) -> Result<Response, Problem> {
-    let by = match word(&call, "by", &["all", "name", "queue"])? {
+    let by = match word(&call, "by", &["all", "name", "queue", "outcome"])? {
         Some("name") => StatsBy::Name,
         Some("queue") => StatsBy::Queue,
+        Some("outcome") => StatsBy::Outcome,
         _ => StatsBy::All,
     };
     let mut filter = match (instant(&call, "from")?, instant(&call, "to")?) {

@@ -8,7 +8,8 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::body;
-use super::query::{cursor, filter, limit, number, word};
+use super::query::{cursor, filter, limit, number, order, word};
+use crate::admin::tag_keys::TagKeys;
 use crate::admin::views::{Listed, NumberedLine, TaskRow, WholeTask};
 use crate::model::{CancelOutcome, Count, TaskFilter, TaskRecord};
 use crate::web::call::{Call, json};
@@ -20,6 +21,7 @@ pub(super) async fn list(call: Call) -> Result<Response, Problem> {
     let mut filter =
         filter(&call).await?.limit(limit(&call, if is_full { 100 } else { TaskFilter::MAX_LIMIT })?);
     filter.after = cursor(&call)?;
+    filter.order = order(&call)?;
     let tasks = call.console().tasks();
     if is_full {
         let page = tasks.list(filter).await?;
@@ -45,9 +47,10 @@ pub(super) async fn count(call: Call) -> Result<Response, Problem> {
 struct Names {
     names: Vec<String>,
     queues: Vec<String>,
+    tag_keys: Vec<String>,
 }
 
-/// The known names that contain a text: from the catalogue, so nothing is searched.
+/// The known names that contain a text: from the catalogue and the newest tasks, so nothing is searched.
 pub(super) async fn names(call: Call) -> Result<Response, Problem> {
     let text = call.field("q").unwrap_or_default().to_lowercase();
     let holds = |name: &String| name.to_lowercase().contains(&text);
@@ -56,7 +59,10 @@ pub(super) async fn names(call: Call) -> Result<Response, Problem> {
     let names = known.into_iter().filter(|task| call.actor.sees_queue(&task.queue)).map(|task| task.name);
     let queues = tasks.queues().await?.into_iter().map(|queue| queue.name);
     let queues = queues.filter(|queue| call.actor.sees_queue(queue));
-    let names = Names { names: names.filter(holds).collect(), queues: queues.filter(holds).collect() };
+    let mut tag_keys = TagKeys::read(tasks).await?.seen_by(&call.actor);
+    tag_keys.retain(holds);
+    let names =
+        Names { names: names.filter(holds).collect(), queues: queues.filter(holds).collect(), tag_keys };
     Ok(json(StatusCode::OK, &names))
 }
 

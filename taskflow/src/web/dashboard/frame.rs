@@ -162,16 +162,22 @@ fn notice(did: &str) -> Option<&'static str> {
     })
 }
 
+/// What the search box offers.
 fn words(beat: &Beat, actor: &Actor) -> Vec<String> {
+    // A search cannot name other keys.
+    let is_word = |key: &String| !key.contains(|c: char| c.is_whitespace() || c == ':');
+    let tags = beat.rare.tag_keys.seen_by(actor).into_iter().filter(is_word);
+    let tags = tags.map(|key| format!("tag.{key}:")).take(50);
     let statuses = TaskStatus::ALL.iter().map(|status| format!("status:{status}"));
     let types = beat.rare.types.iter().filter(|task| actor.sees_queue(&task.queue));
     let names = types.map(|task| format!("name:{}", quoted(&task.name)));
     let queues = beat.queues.iter().filter(|queue| actor.sees_queue(&queue.name));
     let queues = queues.map(|queue| format!("queue:{}", quoted(&queue.name)));
     statuses
+        .chain(["since:1h".to_owned(), "phase:retrying".to_owned()])
+        .chain(tags)
         .chain(names)
         .chain(queues)
-        .chain(["since:1h".to_owned(), "phase:retrying".to_owned()])
         .take(200)
         .collect()
 }

@@ -1,13 +1,13 @@
--- Ids of matching tasks, newest first.
+-- Ids of matching tasks, newest or oldest first.
 --
--- ARGV: notification, number of sources, sources, where to begin (smaller ids only; empty: at the newest), the
--- maximum number of ids from each source, the maximum number of tasks to look at along each source, stages ('1' or
+-- ARGV: notification, number of sources, sources, the order ('newest' or 'oldest'), where to begin (only ids beyond it
+-- in this order; empty: at the first), the maximum number of ids from each source, the maximum number of tasks to look at along each source, stages ('1' or
 -- '0' for each), created from, created before, number of names, names, number of queues, queues, number of tags, tags
 -- as they are in a body.
 --
 -- A source is 'ids' or 'ended:<stage>' (read along their order), or 'pending' or 'leases' (looked at completely,
--- answered in no order). Answers how many tasks were looked at, then for each source the id above which everything
--- has been seen (empty: everything has), followed by the ids.
+-- answered in no order). Answers how many tasks were looked at, then for each source the id before which everything
+-- has been seen in this order (empty: everything has), followed by the ids.
 local at = 2
 
 local function read_list()
@@ -29,9 +29,10 @@ local function read_set()
 end
 
 local sources = read_list()
-local before, most, enough, stages = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), ARGV[at + 3]
-local from, to = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
-at = at + 6
+local is_oldest, start = ARGV[at] == 'oldest', ARGV[at + 1]
+local most, enough, stages = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), ARGV[at + 4]
+local from, to = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
+at = at + 7
 local names, queues, tags = read_set(), read_set(), read_list()
 
 local function has_tags(blob)
@@ -104,21 +105,55 @@ local function is_below(id, other)
   return false
 end
 
--- Appends the ids of an entry. Those from `before` on are left out, if the entry may have any.
+local function is_beyond_start(id)
+  if is_oldest then
+    return is_below(start, id)
+  end
+  return is_below(id, start)
+end
+
+-- Appends the ids of an entry that are beyond `start`. Answers whether its greatest id is.
 local function ids_in(entry, ids)
-  local is_near = before ~= '' and sub(entry, 1, SHARED) == sub(before, 1, SHARED)
+  local is_near = start ~= '' and sub(entry, 1, SHARED) == sub(start, 1, SHARED)
   for at = 1, #entry, 16 do
     local id = sub(entry, at, at + 15)
-    if not is_near or is_below(id, before) then
+    if not is_near or is_beyond_start(id) then
       ids[#ids + 1] = id
     end
   end
-  return not is_near or is_below(sub(entry, 1, 16), before)
+  return not is_near or is_beyond_start(sub(entry, 1, 16))
+end
+
+-- Entries have the order of their greatest ids, and their ids share a prefix. So oldest first, an entry can have smaller
+-- ids than the one before it with the same prefix: the search stops only where the prefix changes.
+local function look_along_oldest(found, source)
+  local bottom, left = start == '' and '-' or '[' .. sub(start, 1, SHARED), enough
+  local ids = {}
+  repeat
+    local entries = call('ZRANGE', P .. source, bottom, '+', 'BYLEX', 'LIMIT', 0, 101)
+    for i = 1, math.min(#entries, 100) do
+      ids_in(entries[i], ids)
+      local next_entry = entries[i + 1]
+      local is_end = next_entry and sub(next_entry, 1, SHARED) ~= sub(entries[i], 1, SHARED)
+      if #ids >= 100 or not next_entry or (is_end and (#found > most or left <= #ids)) then
+        look(found, ids)
+        left, ids = left - #ids, {}
+        if is_end and (#found > most or left <= 0) then
+          found[1] = sub(next_entry, 1, SHARED) .. '\0\0\0\0\0\0\0\0\0\0'
+          return
+        end
+      end
+    end
+    bottom = entries[101] and '[' .. entries[101]
+  until not bottom
 end
 
 local function look_along(found, source)
+  if is_oldest then
+    return look_along_oldest(found, source)
+  end
   -- An entry whose greatest id does not match can have others that do.
-  local top, left = before == '' and '+' or '[' .. sub(before, 1, SHARED) .. BEHIND, enough
+  local top, left = start == '' and '+' or '[' .. sub(start, 1, SHARED) .. BEHIND, enough
   local has_begun = false
   repeat
     local entries = call('ZRANGE', P .. source, top, '-', 'BYLEX', 'REV', 'LIMIT', 0, 101)

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use askama::Template;
 use askama::filters::HtmlSafe;
 
-use crate::model::{Error, TaskRecord, TaskStatus, sealed};
+use crate::model::{Error, Order, TaskRecord, TaskStatus, sealed};
 use crate::web::call::Call;
 use crate::web::dashboard::frame::query;
 use crate::web::dashboard::words::{self, Mark, When, between, length};
@@ -20,8 +20,9 @@ pub(crate) struct Rows {
     pub(crate) is_filtered: bool,
     /// Whether the page is short because the search looks at a bounded number of tasks.
     pub(crate) is_cut: bool,
+    pub(crate) order: Order,
     /// The query string of the next page.
-    pub(crate) older: String,
+    pub(crate) next: String,
 }
 
 // The template escapes its own fields.

@@ -320,9 +320,12 @@ fn facts(record: &TaskRecord, now: SystemTime) -> Vec<Fact> {
     if let Some(key) = &record.idempotency_key {
         facts.push(link("Idempotency key", key, same("key", key)));
     }
-    facts.extend(record.run_key.as_ref().map(|key| plain("Run key", key.clone())));
-    facts.extend(record.concurrency_key.as_ref().map(|key| plain("Concurrency key", key.clone())));
-    facts.extend(record.trace.as_ref().map(|trace| plain("Trace", trace.trace_id())));
+    let of = |word: &str, value: &str| format!("tasks{}", query([(word, value)]));
+    facts.extend(record.run_key.as_ref().map(|key| link("Run key", key, of("run_key", key))));
+    let concurrency_key = record.concurrency_key.as_ref();
+    facts.extend(concurrency_key.map(|key| link("Concurrency key", key, of("concurrency_key", key))));
+    let trace = record.trace.as_ref().map(TraceContext::trace_id);
+    facts.extend(trace.map(|trace| link("Trace", &trace, of("trace", &trace))));
     if record.snoozes > 0 {
         facts.push(plain("Snoozes", number(u64::from(record.snoozes))));
     }

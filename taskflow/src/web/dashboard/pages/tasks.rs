@@ -9,7 +9,7 @@ use http::StatusCode;
 use super::rows::{Row, Rows, with_progress};
 use crate::admin::grammar::{self, Search};
 use crate::admin::{AdminError, Permission};
-use crate::model::{Cursor, TaskFilter};
+use crate::model::{Cursor, Order, TaskFilter};
 use crate::web::call::{Call, see_other};
 use crate::web::dashboard::frame::{self, Frame, NotDue, needing_a_person, query};
 use crate::web::dashboard::words::number;
@@ -22,7 +22,7 @@ const ROWS: usize = 50;
 const TRAIL: usize = 20;
 
 /// The fields of the address that are no words of the filter.
-const OTHERS: [&str; 5] = ["q", "after", "trail", "part", "did"];
+const OTHERS: [&str; 6] = ["q", "after", "trail", "order", "part", "did"];
 
 #[derive(Template)]
 #[template(path = "tasks.html")]
@@ -37,9 +37,13 @@ struct View {
     rows: Rows,
     query: String,
     matching: String,
-    is_first: bool,
-    newer: Option<String>,
-    older: Option<String>,
+    /// Whether the page shows the newest tasks, so that new ones belong on it.
+    is_live: bool,
+    is_oldest_first: bool,
+    /// The query string of the same list in the other order.
+    reversed: String,
+    previous: Option<String>,
+    next: Option<String>,
     problem: String,
     may_export: bool,
     may_act: bool,
@@ -83,12 +87,11 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
         Err(problem) => return refused(&call, &beat, String::new(), problem.detail),
     };
     let now = call.now();
-    let filter = match grammar::filter(pairs.iter().map(|(word, value)| (word.as_str(), value.as_str())), now)
-    {
+    let filter = match grammar::filter(pairs.iter().map(borrowed), now) {
         Ok(filter) => filter,
         Err(error) => return refused(&call, &beat, search_text(&pairs), error.to_string()),
     };
-    let mut view = View::new(&call, &beat, pairs);
+    let mut view = View::new(&call, &beat, pairs, order(&call)?);
     view.read(&call, filter, now).await?;
     match call.field("part") {
         Some("rows") => frame::part(&call, &view.rows),
@@ -115,7 +118,7 @@ fn searched(call: &Call, beat: &Beat, text: &str) -> Result<Response, Problem> {
 
 /// The page that says what is wrong with a search, with nothing found.
 fn refused(call: &Call, beat: &Beat, search: String, problem: String) -> Result<Response, Problem> {
-    let mut view = View::new(call, beat, Vec::new());
+    let mut view = View::new(call, beat, Vec::new(), Order::Newest);
     view.f.search = search;
     view.problem = problem;
     view.rows.is_filtered = true;
@@ -135,7 +138,11 @@ fn pairs(call: &Call) -> Result<Pairs, Problem> {
 }
 
 fn search_text(pairs: &Pairs) -> String {
-    grammar::text(pairs.iter().map(|(word, value)| (word.as_str(), value.as_str())))
+    grammar::text(pairs.iter().map(borrowed))
+}
+
+fn borrowed((word, value): &(String, String)) -> (&str, &str) {
+    (word, value)
 }
 
 /// Whether a word of the filter belongs to the tabs.
@@ -146,7 +153,7 @@ fn is_state(word: &str) -> bool {
 const BAD: [&str; 3] = ["failed", "interrupted", "rejected"];
 
 impl View {
-    fn new(call: &Call, beat: &Beat, pairs: Pairs) -> Self {
+    fn new(call: &Call, beat: &Beat, pairs: Pairs, order: Order) -> Self {
         let mut f = Frame::new(call, "Tasks", "tasks", Some(beat));
         f.search = search_text(&pairs);
         let [may_retry, may_cancel, may_delete] =
@@ -159,21 +166,27 @@ impl View {
             may_pick: may_retry || may_cancel || may_delete,
             is_filtered: !pairs.is_empty(),
             is_cut: false,
-            older: String::new(),
+            order,
+            next: String::new(),
         };
+        let is_oldest_first = order == Order::Oldest;
+        let other = if is_oldest_first { Order::Newest } else { Order::Oldest };
+        let reversed = pairs.iter().map(borrowed);
         Self {
             f,
             summary: String::new(),
-            tabs: tabs(call, beat, &pairs),
-            chips: chips(&pairs),
+            tabs: tabs(call, beat, &pairs, order),
+            chips: chips(&pairs, order),
             names: beat.rare.types.iter().map(|task| task.name.clone()).take(500).collect(),
             queues: seen.map(|queue| queue.name.clone()).take(500).collect(),
             rows,
             query: query(pairs.iter().map(|(k, v)| (k, v))),
             matching: String::new(),
-            is_first: true,
-            newer: None,
-            older: None,
+            is_live: !is_oldest_first,
+            is_oldest_first,
+            reversed: query(reversed.chain(in_order(other))),
+            previous: None,
+            next: None,
             problem: String::new(),
             may_export: call.may(Permission::ViewArgs),
             may_act: may_retry || may_cancel || may_delete,
@@ -193,7 +206,7 @@ impl View {
             cursor("trail", one)?;
         }
         let mut filter = call.actor.narrow(filter).limit(ROWS);
-        filter.after = after;
+        (filter.after, filter.order) = (after, self.rows.order);
         let mut page = call.console().tasks().list_outlines(&filter).await?;
         with_progress(call, &mut page.items).await?;
         self.rows.rows = page.items.iter().map(|record| Row::new(record, now)).collect();
@@ -202,27 +215,28 @@ impl View {
             let mut pairs: Vec<(&str, String)> =
                 self.pairs.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
             pairs.extend(after.map(|after| ("after", after.to_owned())));
+            pairs.extend(in_order(filter.order).map(|(word, order)| (word, order.to_owned())));
             if !trail.is_empty() {
                 pairs.push(("trail", trail[trail.len().saturating_sub(TRAIL)..].join(",")));
             }
             query(pairs)
         };
         let here = call.field("after");
-        let older = page.next.map(|next| {
+        let next = page.next.map(|next| {
             let trail: Vec<&str> = trail.iter().copied().chain(here).collect();
             with(Some(&next.id().to_string()), &trail)
         });
-        let newer = here.map(|_| match trail.split_last() {
+        let previous = here.map(|_| match trail.split_last() {
             Some((last, rest)) => with(Some(*last), rest),
             None => with(None, &[]),
         });
-        self.rows.older = older.clone().unwrap_or_default();
-        (self.older, self.newer) = (older, newer);
-        self.is_first = here.is_none();
+        self.rows.next = next.clone().unwrap_or_default();
+        (self.next, self.previous) = (next, previous);
+        self.is_live &= here.is_none();
         if let Some(tab) = self.tabs.iter().find(|tab| tab.is_current) {
             self.matching = tab.count.clone();
         }
-        if self.matching.is_empty() && self.is_first && self.older.is_none() {
+        if self.matching.is_empty() && here.is_none() && self.next.is_none() {
             self.matching = number(self.rows.rows.len() as u64);
         }
         self.summary =
@@ -237,8 +251,21 @@ fn cursor(field: &str, text: &str) -> Result<Cursor, Problem> {
         .map_err(|_| Problem::invalid(field, "it is not a position between two pages"))
 }
 
+fn order(call: &Call) -> Result<Order, Problem> {
+    match call.field("order") {
+        None | Some("newest") => Ok(Order::Newest),
+        Some("oldest") => Ok(Order::Oldest),
+        Some(_) => Err(Problem::invalid("order", "it is `newest` or `oldest`")),
+    }
+}
+
+/// The field of the address for this order; none for the usual one.
+fn in_order(order: Order) -> Option<(&'static str, &'static str)> {
+    (order != Order::default()).then_some(("order", order.as_str()))
+}
+
 /// The tabs. Their counts are those of all tasks, so they are shown only without another filter.
-fn tabs(call: &Call, beat: &Beat, pairs: &Pairs) -> Vec<Tab> {
+fn tabs(call: &Call, beat: &Beat, pairs: &Pairs, order: Order) -> Vec<Tab> {
     let others: Vec<_> = pairs.iter().filter(|(word, _)| !is_state(word)).collect();
     let mut states: Vec<_> =
         pairs.iter().filter(|(word, _)| is_state(word)).map(|(_, value)| value.as_str()).collect();
@@ -252,6 +279,7 @@ fn tabs(call: &Call, beat: &Beat, pairs: &Pairs) -> Vec<Tab> {
         values.sort_unstable();
         let pairs =
             words.iter().copied().chain(others.iter().map(|(word, value)| (word.as_str(), value.as_str())));
+        let pairs = pairs.chain(in_order(order));
         Tab {
             key,
             label,
@@ -274,7 +302,7 @@ fn tabs(call: &Call, beat: &Beat, pairs: &Pairs) -> Vec<Tab> {
 }
 
 /// A chip for each word of the filter, with the address without it. Alternatives of one word share a chip.
-fn chips(pairs: &Pairs) -> Vec<Chip> {
+fn chips(pairs: &Pairs, order: Order) -> Vec<Chip> {
     let mut chips: Vec<Chip> = Vec::new();
     let mut seen: Vec<&str> = Vec::new();
     for (at, (word, value)) in pairs.iter().enumerate() {
@@ -286,8 +314,10 @@ fn chips(pairs: &Pairs) -> Vec<Chip> {
         let mine = |other: usize| if is_shared { pairs[other].0 == *word } else { other == at };
         let values: Vec<_> =
             (0..pairs.len()).filter(|other| mine(*other)).map(|other| pairs[other].1.as_str()).collect();
-        let without =
-            (0..pairs.len()).filter(|other| !mine(*other)).map(|other| (&pairs[other].0, &pairs[other].1));
+        let without = (0..pairs.len())
+            .filter(|other| !mine(*other))
+            .map(|at| (pairs[at].0.as_str(), pairs[at].1.as_str()));
+        let without = without.chain(in_order(order));
         let value = if is_shared { values.join(", ") } else { value.clone() };
         chips.push(Chip { text: format!("{} {value}", word.replace('_', " ")), without: query(without) });
     }
