@@ -1,4 +1,4 @@
-//! Access: each route lets in whom its permission says, from its own site; logins are throttled, and end everywhere.
+//! Access: each route checks its permission and the site of the request; logins are throttled, and a logout ends them everywhere.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -26,7 +26,7 @@ async fn manager(place: &Place) -> TaskManager {
     soon(place.builder().only(["access.nothing"]).start()).await.unwrap()
 }
 
-/// A request by way of a browser: with the site it comes from.
+/// A request of a browser, with the site it comes from.
 fn browser(method: &str, path: &str, origin: Option<&str>, cookie: Option<&str>) -> Request<Body> {
     let mut request = Request::builder().method(method).uri(path).header("host", HOST);
     if let Some(origin) = origin {
@@ -118,7 +118,7 @@ async fn each_route_lets_in_each_role_as_its_permission_says() {
             assert_eq!(answer.status == StatusCode::FORBIDDEN, !is_let_in, "{what}: {}", answer.status);
             assert_ne!(answer.status, StatusCode::UNAUTHORIZED, "{what}");
             assert!(!answer.status.is_server_error(), "{what}: {}", answer.status);
-            // Another site gets nothing changed, whoever asks.
+            // A request from another site changes nothing, whoever sends it.
             let foreign = head(&app.router, request(Some("https://evil.example"))).await;
             assert_secured(&foreign, &what);
             assert_eq!(foreign.status == StatusCode::FORBIDDEN, !is_let_in || !is_read, "{what}, foreign");
@@ -143,7 +143,7 @@ async fn each_route_lets_in_each_role_as_its_permission_says() {
         assert_eq!(unknown.status, StatusCode::UNAUTHORIZED, "PUT {path}");
         assert_eq!(app.ask("viewer", "PUT", &path, None).await.status, StatusCode::METHOD_NOT_ALLOWED);
     }
-    // A path that no route has says nothing to nobody.
+    // A path without a route answers strangers like every other path.
     let unknown = send(&app.router, browser("GET", "/api/v1/secrets", None, None)).await;
     assert_secured(&unknown, "unknown");
     assert_eq!(unknown.status, StatusCode::UNAUTHORIZED);
@@ -164,7 +164,7 @@ async fn a_session_changes_something_only_from_its_own_site() {
         assert_eq!(send(&router, pause(origin)).await.refused(403).0, "cross_origin", "{origin:?}");
     }
     assert_eq!(send(&router, pause(Some(ORIGIN))).await.is(200)["paused"], true);
-    // Another host gets the cookie that browsers take only over TLS.
+    // Any other host gets the cookie that browsers accept only over TLS.
     let body = serde_json::json!({ "name": "ada", "password": PASSWORD }).to_string();
     let request = Request::post("/api/v1/login").header("host", "shop.example");
     let request = request.header("origin", "https://shop.example").header("content-type", "application/json");
@@ -222,7 +222,7 @@ async fn many_logins_at_once_starve_nobody() {
             tokio::spawn(async move { log_in(&router, &format!("user {number}"), "wrong").await.status })
         })
         .collect();
-    // The one thread of this runtime answers others in between.
+    // Between these logins, the only thread of this runtime answers other requests.
     let mut slowest = Duration::ZERO;
     while !logins.iter().all(tokio::task::JoinHandle::is_finished) {
         let began = Instant::now();

@@ -1,4 +1,4 @@
-//! What an add says is what the record has, and what cannot be kept is refused.
+//! The record has what the add says, and an add that cannot be stored is refused.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -329,7 +329,7 @@ async fn an_add_all_that_would_hold_up_everybody_is_refused_whole() {
     assert_eq!(tasks.counts().await.unwrap().total(), 0);
 }
 
-/// What would be written to a file that nobody can find again is refused, until the file is back.
+/// Writes to a file that was unlinked are refused until the file is back.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_add_to_a_file_that_was_moved_away_is_refused_until_it_is_back() {
     let directory = tempfile::tempdir().unwrap();

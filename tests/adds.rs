@@ -1,4 +1,4 @@
-//! Every add is answered with the truth, in time: whatever becomes of its neighbours, its write and its runtime.
+//! Every add gets a true answer in time, whatever happens to other adds, to its write and to its runtime.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -50,7 +50,7 @@ fn is_refused(answer: &Result<TaskHandle<()>, AddError>) -> bool {
     matches!(answer, Err(AddError::Store(error)) if error.kind() == StoreErrorKind::Other)
 }
 
-/// Adds 200 tasks at once, of which every fiftieth is bad. Answers which failed.
+/// Adds 200 tasks at once; every fiftieth is bad. Returns which failed.
 async fn add_some_bad(tasks: &TaskManager, add: impl Fn(usize) -> taskflow::AddTask<()>) -> Vec<usize> {
     let adds: Vec<_> = (0..200).map(|n| tokio::spawn(add(n).into_future())).collect();
     let mut failed = Vec::new();
@@ -67,7 +67,7 @@ async fn add_some_bad(tasks: &TaskManager, add: impl Fn(usize) -> taskflow::AddT
 
 const BAD: [usize; 4] = [0, 50, 100, 150];
 
-/// A disk that has room for a write of few bytes, and not for a larger one.
+/// A disk with room for a small write only.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_nearly_full_disk_only_those_adds_fail_that_are_too_large_for_it() {
     let (gate, first) = (Gate::default(), AtomicBool::new(true));
@@ -124,7 +124,7 @@ async fn a_task_that_the_store_refuses_fails_no_add_that_shares_its_write() {
         if has_tag(batch, "bad") { refused("no such row") } else { go_on() }
     });
     let tasks = TaskManager::builder().store(store).connect().await.unwrap();
-    // While it is written, the others gather to one write.
+    // While it is written, the others gather for one write.
     let first = tokio::spawn(tasks.add(note(String::new())).tag("first", 1).into_future());
     gate.reached(1).await;
     let failed = {
@@ -139,13 +139,13 @@ async fn a_task_that_the_store_refuses_fails_no_add_that_shares_its_write() {
     soon(first).await.unwrap().unwrap();
     assert_eq!(failed, BAD);
     assert_eq!(tasks.counts().await.unwrap().pending, 197);
-    // Of an `add_all` with a bad task nothing is stored.
+    // An `add_all` with a bad task stores nothing.
     let bad = [tasks.add(note(String::new())), tasks.add(note(String::new())).tag("bad", 1)];
     assert!(matches!(tasks.add_all(bad).await, Err(AddError::Store(_))));
     assert_eq!(tasks.counts().await.unwrap().pending, 197);
 }
 
-/// A constraint that somebody added to the table: `priority` 13 brings bad luck.
+/// A constraint that somebody added to the table: it refuses `priority` 13.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_a_database_refuses_fails_no_other() {
     let sqlite = Place::sqlite();
@@ -192,7 +192,7 @@ async fn a_store_that_panics_leaves_no_add_without_an_answer() {
         (0..50).map(|n: usize| tokio::spawn(tasks.add(note(n.to_string())).into_future())).collect();
     let mut stored = 0;
     for add in adds {
-        // The write is repeated, or its adds may be stored: that nobody knows after a panic.
+        // Nobody knows after a panic whether the adds are stored, so the write is repeated.
         match soon(add).await.unwrap() {
             Ok(_) => stored += 1,
             Err(AddError::Unknown { .. }) => {}
@@ -221,7 +221,7 @@ async fn a_store_in_memory_that_panics_fails_one_add_and_keeps_no_slot() {
     }
 }
 
-/// Each add to a store in memory is answered at once. If nothing counted that as work, its caller would never pause.
+/// A store in memory answers each add at once. The add still counts as work, so that its caller yields now and then.
 #[tokio::test]
 async fn a_loop_of_adds_lets_others_run() {
     let tasks = TaskManager::builder().store(memory()).connect().await.unwrap();
@@ -240,7 +240,7 @@ async fn a_loop_of_adds_lets_others_run() {
     other.abort();
 }
 
-/// A write of 2,000 tasks may take two seconds longer than `add_timeout`; one of a single task may not.
+/// A write of 2,000 tasks may take two seconds longer than `add_timeout`; a write of one task may not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_write_is_waited_for_in_proportion_to_its_size() {
     let store = Wrapper::of_inserts(memory(), |_| {
@@ -259,7 +259,7 @@ async fn a_large_write_is_waited_for_in_proportion_to_its_size() {
     assert!(began.elapsed() < Duration::from_millis(600), "{:?}", began.elapsed());
 }
 
-/// A large write takes longer than `add_timeout`, and is waited for as long as the store is at work on it.
+/// A large write may take longer than `add_timeout` while the store works on it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_add_all_outlasts_add_timeout_on_every_store() {
     let text = "x".repeat(100);
@@ -315,12 +315,12 @@ fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
-/// Places of each kind. Their servers are started by the thread of the test, since they end with it.
+/// A place of each kind. The thread of the test starts the servers, because they end with it.
 fn places() -> Vec<Place> {
     everywhere()
 }
 
-/// As a `static` manager that several `#[tokio::test]`s share: the first one's runtime ends.
+/// Like a `static` manager that several `#[tokio::test]`s share: the runtime of the first test ends.
 #[test]
 fn a_manager_whose_runtime_has_ended_answers_within_a_second() {
     for place in places() {
@@ -343,7 +343,7 @@ fn a_manager_whose_runtime_has_ended_answers_within_a_second() {
                 let error = soon(tasks.add_all([note(String::new())])).await.unwrap_err();
                 assert!(matches!(error, AddError::ShutDown), "{place:?}: {error}");
                 assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
-                // Other calls may still be answered, or say why not; none waits for ever.
+                // Other calls are answered or fail with a reason; none waits for ever.
                 let began = Instant::now();
                 let _ = soon(tasks.get(handle.id())).await;
                 let _ = soon(tasks.list(TaskFilter::new())).await;
@@ -386,7 +386,7 @@ fn an_add_whose_runtime_ends_while_it_is_written_may_be_stored() {
     });
 }
 
-/// A runtime of one thread that nobody is in: it has not ended, and does nothing. A store in memory does not need it.
+/// A runtime of one thread that nobody drives: it has not ended, but does nothing. A store in memory does not need it.
 #[test]
 fn add_timeout_is_kept_by_the_caller_while_the_managers_runtime_stands_still() {
     for place in places() {
@@ -406,7 +406,7 @@ fn add_timeout_is_kept_by_the_caller_while_the_managers_runtime_stands_still() {
         // The same from a thread without any runtime.
         let error = tasks.add(note(String::new())).blocking().unwrap_err();
         assert!(error.to_string().contains("not stored"), "{place:?}: {error}");
-        // What was refused is not written when the runtime goes on.
+        // The refused adds are not written when the runtime goes on.
         first.block_on(async {
             tokio::time::sleep(Duration::from_millis(50)).await;
             assert_eq!(tasks.counts().await.unwrap().total(), 0, "{place:?}");

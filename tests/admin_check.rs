@@ -1,4 +1,4 @@
-//! The check of a program's tasks for its continuous integration: what it prints, and what a deployment would strand.
+//! The check of a program's tasks in continuous integration: its output, and the stored work that a deployment would strand.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 

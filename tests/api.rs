@@ -40,7 +40,7 @@ async fn greet(
     }
 }
 
-/// Says how far it is, and waits.
+/// Reports its progress, and waits.
 #[taskflow::task(name = "api.wait", queue = "slow")]
 async fn wait(context: TaskContext, State(gate): State<Gate>) {
     context.log(LogLevel::Warn, "one");

@@ -1,6 +1,6 @@
 //! `taskflow bench` measures every scenario on every store beside a baseline, and leaves nothing behind.
 //!
-//! It is a test of the package `taskflow`, since only a package's own tests are given its command to run:
+//! It is a test of the package `taskflow`, because Cargo builds a command only for the tests of its own package:
 //! `cargo test -p taskflow --features cli,postgres,redis --test bench`.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
@@ -47,7 +47,7 @@ fn errors(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Measures a little of everything, with the scenarios that only this store has, and checks what is said of it.
+/// Runs every scenario of this store with few tasks, and checks the report.
 fn measure_everything(store: &str, own: &[&str]) -> Value {
     let little = [
         ["--tasks", "100"],
@@ -232,7 +232,7 @@ fn a_figure_below_what_is_demanded_of_it_fails() {
     assert!(demanded("drain=0.0001").status.success());
 }
 
-/// From six runs on, a figure says where its ratio lies.
+/// With six or more runs, a figure shows the interval of its ratio.
 #[test]
 fn few_runs_say_nothing_about_a_few_per_cent() {
     for (runs, says) in [("5", false), ("6", true)] {

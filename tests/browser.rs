@@ -33,7 +33,7 @@ const PASSWORD: &str = "correct horse battery staple";
 /// How many mails have failed.
 const FAILED: u32 = 450;
 
-/// A task goes on when it is given a permit.
+/// A task goes on when it gets a permit.
 #[derive(Clone)]
 struct Steps(Arc<Semaphore>);
 
@@ -42,7 +42,7 @@ async fn send_email(user_id: u32, to: String) -> Result<(), String> {
     Err(format!("connection refused by smtp.example.com:587 for user {user_id} ({to})"))
 }
 
-/// A line for each permit, until there are no more.
+/// Logs a line for each permit until no more come.
 #[taskflow::task(name = "import_orders", queue = "imports")]
 async fn import_orders(context: TaskContext, State(steps): State<Steps>, shop: String) {
     let mut row = 0;
@@ -126,7 +126,7 @@ impl Shop {
     }
 }
 
-/// Keeps a picture for the documentation, if somebody wants it.
+/// Keeps a picture for the documentation if `TASKFLOW_PICTURES` is set.
 async fn picture(browser: &Browser, name: &str) {
     let Some(directory) = std::env::var_os("TASKFLOW_PICTURES") else { return };
     let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(directory);
@@ -194,7 +194,7 @@ async fn an_operator_mends_an_incident() {
     })
     .await;
 
-    // What somebody types stays while the numbers beside it change.
+    // Typed text stays while the numbers beside it change.
     browser.open(&format!("{}/queues/mail", shop.url)).await;
     browser.find("input[name=concurrency]").await.clear().await.unwrap();
     browser.type_into("input[name=concurrency]", "7").await;
@@ -228,7 +228,7 @@ async fn an_operator_mends_an_incident() {
     shop.close().await;
 }
 
-/// The browser reports each answer of status 401 as an error of the page; there is no other.
+/// The browser reports each answer 401 as an error of the page. No other error may occur.
 async fn only_refusals(browser: &Browser) {
     let complaints = browser.complaints().await;
     assert!(complaints.iter().all(|one| one.contains("401")), "{complaints:?}");

@@ -18,7 +18,7 @@ use taskflow::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Where tasks come in, and where they are dropped.
+/// Counts the tasks that begin, and the bodies that are dropped.
 #[derive(Clone, Default)]
 struct Doors {
     inside: Gate,
@@ -65,7 +65,7 @@ async fn listen(State(doors): State<Doors>, context: TaskContext) {
     let _ = spawned.await;
 }
 
-/// Listens; once it is asked to stop it needs that long, and then says that all went well.
+/// Listens for the request to stop, then needs that long and succeeds.
 #[taskflow::task]
 async fn clean_up(millis: u64, State(doors): State<Doors>, context: TaskContext) -> Result<u64, String> {
     let _guard = OnDrop(doors.dropped);
@@ -76,7 +76,7 @@ async fn clean_up(millis: u64, State(doors): State<Doors>, context: TaskContext)
     Ok(millis)
 }
 
-/// Asks now and then.
+/// Checks now and then whether it should stop.
 #[taskflow::task(retries = 2)]
 async fn clean_up_when_asked(State(doors): State<Doors>, context: TaskContext) -> Result<(), String> {
     let _guard = OnDrop(doors.dropped);
@@ -89,14 +89,14 @@ async fn clean_up_when_asked(State(doors): State<Doors>, context: TaskContext) -
     Err("it was cut off".to_owned())
 }
 
-/// Asks once, before anybody wants it to stop, and comes to its own end.
+/// Checks once, before anybody wants it to stop, and ends by itself.
 #[taskflow::task]
 async fn ask_early(State(doors): State<Doors>, context: TaskContext) {
     assert!(!context.is_cancelled());
     doors.inside.pass().await;
 }
 
-/// Listens, and is not given the time.
+/// Listens, but needs longer to stop than it gets.
 #[taskflow::task(timeout = "100ms")]
 async fn time_out(State(doors): State<Doors>, context: TaskContext) {
     let _guard = OnDrop(doors.dropped);

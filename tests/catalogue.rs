@@ -1,4 +1,4 @@
-//! The catalogue: every process sees what tasks, queues and schedules the live processes have.
+//! The catalogue: every process sees the tasks, queues and schedules of all live processes.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -202,7 +202,7 @@ async fn two_versions_of_a_program_are_told_apart_and_each_shows_what_only_it_ha
     }
 }
 
-/// A store whose calls of documents fail as `fails` says for each of them in turn.
+/// A store whose calls for documents fail when `fails` says so, asked for each call in turn.
 fn failing(fails: impl Fn(usize) -> Option<StoreErrorKind> + Send + Sync + 'static) -> Wrapper {
     let calls = AtomicUsize::new(0);
     Wrapper::new(Arc::new(MemoryStore::new()), move |call| {

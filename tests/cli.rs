@@ -1,7 +1,7 @@
 //! The `taskflow` command, as it is built, on real stores: what it prints for people and for programs, its exit codes, and what it
 //! refuses.
 //!
-//! It is a test of the package `taskflow`, since only a package's own tests are given its command to run:
+//! It is a test of the package `taskflow`, because Cargo builds a command only for the tests of its own package:
 //! `cargo test --workspace --test cli`.
 
 #![cfg(all(feature = "sqlite", feature = "postgres", feature = "redis"))]

@@ -1,4 +1,4 @@
-//! What a running task knows of itself, and what it says.
+//! What a running task knows about itself, its log lines and its progress.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -170,7 +170,7 @@ async fn a_task_logs_so_much_over_all_its_attempts_and_no_more() {
         assert_eq!(lines.len(), 256 + 1);
         assert!(lines[256].message.starts_with("truncated"));
 
-        // Full after the first attempt: what the next ones leave out is not said again and again.
+        // The log is full after the first attempt. Later attempts do not repeat the note about it.
         for (count, bytes, kept) in [(1001, 3, 1000), (100, 3000, 88)] {
             let handle = tasks.add_task(log_much, (count, bytes)).await.unwrap();
             end(&handle).await;

@@ -1,5 +1,5 @@
-//! What a crash may cost: real processes, killed, stopped and restarted under load, and an oracle that compares what
-//! they wrote down with what the store says.
+//! What a crash may cost: real processes are killed, stopped and restarted under load. An oracle compares their ledgers with
+//! the store.
 
 #![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -22,7 +22,7 @@ use taskflow::{
 use crash::oracle::Oracle;
 use crash::process::Lab;
 
-/// Every case as a test of a store; cases of one line need a server that is theirs to kill.
+/// Every case as a test of each store. The cases behind `server` need a server of their own, because they kill it.
 macro_rules! crash {
     ($store:ident: $($lab:ident => $($case:ident)*;)*) => {
         mod $store {
@@ -103,7 +103,7 @@ crash! { postgres:
 }
 
 /// Statistics are written every ten seconds, so the last ones of a killed process are lost. Those that it wrote are counted
-/// once, and so is the work that the next process takes up.
+/// once, and so is the work that the next process takes over.
 async fn what_a_killed_process_counted_is_not_counted_twice(lab: Lab) {
     let tasks = lab.connect().await;
     let succeeded = async || {
@@ -126,8 +126,7 @@ async fn what_a_killed_process_counted_is_not_counted_twice(lab: Lab) {
     assert!(now <= lab.ends() as u64, "{now} are counted of {} that ended", lab.ends());
 }
 
-/// The work of a process that was killed under load is taken up by the next one within a second, and everything that
-/// was accepted comes to an end.
+/// The next process takes over the work of one that was killed under load within a second, and every accepted task ends.
 async fn nothing_accepted_is_lost_when_the_only_process_is_killed_under_load(lab: Lab) {
     for round in 0..5 {
         let mut process = lab.start(&["serve", "8"]);
@@ -145,7 +144,7 @@ async fn nothing_accepted_is_lost_when_the_only_process_is_killed_under_load(lab
     Oracle::of(&lab).await.check_everything_ended(&tasks).await;
 }
 
-/// One of two is killed; the other goes on, takes up what the dead one left, and loses nothing of either.
+/// One of two processes is killed. The other goes on, takes over the dead one's work, and loses no task.
 async fn nothing_accepted_is_lost_when_one_of_two_processes_is_killed_under_load(lab: Lab) {
     let mut survivor = lab.start(&["serve", "4"]);
     for round in 1..=3 {
@@ -162,8 +161,7 @@ async fn nothing_accepted_is_lost_when_one_of_two_processes_is_killed_under_load
     Oracle::of(&lab).await.check_everything_ended(&tasks).await;
 }
 
-/// The database is killed under load and comes back: the same workers go on, within ten seconds, and what was accepted
-/// before ends.
+/// The database is killed under load and comes back. The same workers go on within ten seconds, and every accepted task ends.
 async fn workers_outlive_their_database_and_resume_when_it_is_back(lab: Lab) {
     let mut workers = [lab.start(&["serve", "4"]), lab.start(&["serve", "4"])];
     for round in 1..=2 {
@@ -188,8 +186,8 @@ async fn workers_outlive_their_database_and_resume_when_it_is_back(lab: Lab) {
     Oracle::of(&lab).await.check_everything_ended(&tasks).await;
 }
 
-/// Killed at random moments while it runs tasks of less than a millisecond that may not run twice: of those that are
-/// interrupted, no more than there are slots have not begun.
+/// The process is killed at random moments while it runs very short tasks that may not run twice. Of the interrupted tasks, at
+/// most as many as there are slots have not begun.
 async fn interrupted_means_that_it_may_have_begun(lab: Lab) {
     let slots = 64;
     let tasks = lab.connect().await;
@@ -226,7 +224,7 @@ async fn interrupted_means_that_it_may_have_begun(lab: Lab) {
     assert_eq!((counts.success + counts.interrupted, counts.total()), (8_000, 8_000));
 }
 
-/// On SQLite within a second, since the lock of the dead process tells; elsewhere when its lease of a second has ended.
+/// On SQLite within a second, because the lock of the dead process is free; elsewhere when its lease of one second has ended.
 async fn work_of_a_killed_process_starts_again_in_time(lab: Lab) {
     let mut first = lab.start(&["run"]);
     let adder = lab.start(&["add", "3", "again"]);
@@ -252,7 +250,7 @@ async fn work_of_a_killed_process_starts_again_in_time(lab: Lab) {
     neighbour.kill();
 }
 
-/// SIGTERM under load: out by the deadline, and nothing is left running.
+/// SIGTERM under load: the process ends by its deadline, and no run is left.
 async fn a_process_that_is_asked_to_stop_ends_by_its_deadline_and_leaves_nothing_running(lab: Lab) {
     let mut process = lab.start(&["serve", "8"]);
     lab.until_ends(300).await;
@@ -271,7 +269,7 @@ async fn a_process_that_is_asked_to_stop_ends_by_its_deadline_and_leaves_nothing
     Oracle::of(&lab).await.check(&tasks).await;
 }
 
-/// A task that kills its process is given up after three, and the record names them.
+/// A task that kills its process fails after three processes, and its record names them.
 async fn a_task_that_kills_its_processes_is_stopped_and_they_are_named(lab: Lab) {
     lab.start(&["add", "1", "poison"]).ended_well();
     let mut killed = Vec::new();
@@ -291,7 +289,7 @@ async fn a_task_that_kills_its_processes_is_stopped_and_they_are_named(lab: Lab)
     process.kill();
 }
 
-/// Stood still past its lease while another took over: what it writes afterwards is dropped.
+/// A process stands still for longer than its lease, and another takes over. Its later writes are dropped.
 async fn a_process_that_stood_still_past_its_lease_can_no_longer_write(lab: Lab) {
     let lab = lab.with_lease(Duration::from_millis(500));
     let mut first = lab.start(&["run"]);
@@ -305,7 +303,7 @@ async fn a_process_that_stood_still_past_its_lease_can_no_longer_write(lab: Lab)
         .await;
     let ended = record(&tasks, task).await;
     first.go_on();
-    // It wakes past the end of its task, or is told that the run is lost; either way it goes on as a healthy process.
+    // Its task has ended, or it hears that the run is lost. Either way it goes on as a healthy process.
     lab.start(&["add", "20", "again"]).ended_well();
     lab.until(Duration::from_secs(10), || async { tasks.counts().await.unwrap().unfinished() == 0 }).await;
     second.kill();
@@ -322,7 +320,7 @@ async fn a_process_that_stood_still_past_its_lease_can_no_longer_write(lab: Lab)
     Oracle::of(&lab).await.check(&tasks).await;
 }
 
-/// A synchronous task that ignores everything keeps its lease, not the process.
+/// A synchronous task that ignores every request keeps its lease, but does not keep its process from ending.
 async fn a_stubborn_task_does_not_keep_its_process_and_is_never_run_twice(lab: Lab) {
     let mut process = lab.start(&["run"]);
     let tasks = lab.connect().await;
@@ -340,7 +338,7 @@ async fn a_stubborn_task_does_not_keep_its_process_and_is_never_run_twice(lab: L
     next.kill();
 }
 
-/// Two processes on one store, both adding and running: every task once, and no word of a locked database.
+/// Two processes add and run on one store: every task runs once, and nobody reports a locked database.
 async fn two_processes_share_one_store_and_twenty_thousand_tasks(lab: Lab) {
     let mut runners = [lab.start(&["run"]), lab.start(&["run"])];
     let adders = [lab.start(&["add", "10000", "once"]), lab.start(&["add", "10000", "once"])];
@@ -363,8 +361,7 @@ async fn two_processes_share_one_store_and_twenty_thousand_tasks(lab: Lab) {
     oracle.check_each_ran_once();
 }
 
-/// The server's clock counts: a worker whose own is wrong keeps its leases, takes nobody else's, and runs what is delayed
-/// in time.
+/// The server's clock counts. A worker with a wrong clock keeps its leases, takes no others, and runs delayed tasks in time.
 async fn a_process_whose_clock_is_an_hour_off_harms_nobody(lab: Lab) {
     let Some(clocks) = lab.wrong_clocks() else { return };
     let mut workers = vec![lab.start(&["run"])];
@@ -401,7 +398,7 @@ async fn ticks(tasks: &TaskManager) -> Vec<SystemTime> {
     tasks.list(all).await.unwrap().items.iter().map(|task| task.scheduled_for.unwrap()).collect()
 }
 
-/// The server's clock counts for ticks too: whoever is there, each comes once, and none an hour too early or too late.
+/// The server's clock counts for ticks too: each comes once, and none an hour too early or too late, whichever process ticks.
 async fn ticks_of_a_process_whose_clock_is_an_hour_off_come_once_and_by_the_servers(lab: Lab) {
     let Some([late, early]) = lab.wrong_clocks() else { return };
     let tasks = lab.connect().await;
@@ -447,7 +444,7 @@ async fn schedules_go_on_when_a_clock_that_was_an_hour_early_is_set_right(lab: L
     worker.wait_for_end();
 }
 
-/// No room is left: adds are refused and said so, the process lives, and with room again everything accepted ends.
+/// The disk is full: adds are refused with that reason, and the process lives. With room again, every accepted task ends.
 async fn a_full_disk_refuses_adds_and_loses_nothing(lab: Lab) {
     let mut process = lab.start(&["serve", "4"]);
     lab.until_ends(100).await;

@@ -1,4 +1,4 @@
-//! A delayed task starts at its time: not before, and hardly after.
+//! A delayed task starts at its time: not before, and not much later.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -48,7 +48,7 @@ async fn a_delayed_task_on_an_idle_worker_starts_within_100_ms_of_its_time() {
             offs.push(off);
         }
         offs.sort();
-        // The machine of the test may be busy with something else for a moment.
+        // The machine may be busy for a moment.
         assert!(offs[17] < Duration::from_millis(100), "{offs:?}");
     }
 }

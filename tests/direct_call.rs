@@ -1,4 +1,4 @@
-//! A task is a function still: it can be called, awaited, passed about, and call itself.
+//! A task is still a function: it can be called, awaited, passed on, and call itself.
 
 use taskflow::{State, Task};
 

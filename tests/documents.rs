@@ -1,4 +1,4 @@
-//! Documents outlast their process, are read by a process that may only look, and stand the writes of other programs.
+//! Documents outlast their process, can be read by a process that may not write, and withstand the writes of other programs.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -37,7 +37,7 @@ async fn values(store: &dyn Store) -> Vec<(String, u64, String)> {
     read(store).await.into_iter().map(value).collect()
 }
 
-/// A handle of its own on the store at that place, which has been made before.
+/// A separate handle on the store at that place, which exists already.
 async fn open(place: &Place) -> Arc<dyn Store> {
     soon(place.builder().migrate()).await.unwrap();
     place.store()
@@ -76,7 +76,7 @@ async fn of_two_handles_that_expect_one_version_one_writes() {
     }
 }
 
-/// A process that may only look there reads the documents, and is refused when it writes one.
+/// A process that may only read there reads the documents, and is refused when it writes one.
 async fn looks(url: &str) {
     let store = url.into_store().unwrap();
     assert_eq!(values(&*store).await, [("a".to_owned(), 1, "seen".to_owned())], "{url}");
@@ -109,8 +109,7 @@ async fn a_redis_user_that_may_only_read_reads_documents() {
     looks(&server.url().replace("redis://", "redis://looks:seen@")).await;
 }
 
-/// What every store does with damage: the damaged documents are not there and can be written anew, the others are as they
-/// were.
+/// Damaged documents are missing on every store and can be written again. All others stay as they were.
 async fn stands_damage(store: &dyn Store, damaged: &[&str]) {
     let sound = [("good".to_owned(), 1, "1".to_owned()), ("zoo".to_owned(), 1, "1".to_owned())];
     assert_eq!(values(store).await, sound);

@@ -1,4 +1,4 @@
-//! Two tasks of one name are found when a manager starts, and both are named.
+//! A manager refuses to start with two tasks of one name, and the error names both.
 
 use taskflow::testing::TestTasks;
 use taskflow::{Error, TaskManager};

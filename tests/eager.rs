@@ -1,4 +1,4 @@
-//! An eager task takes a free slot at once, and only a free one.
+//! An eager task starts at once if a slot is free, and only then.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -33,7 +33,7 @@ async fn an_eager_task_has_begun_when_its_add_is_answered() {
     for place in Place::each() {
         let (builder, ..) = builder(&place);
         let tasks = builder.start().await.unwrap();
-        // While the first claim is under way it has the slots: an add before its answer waits for the next claim.
+        // The first claim reserves the slots until its answer: an add before that waits for the next claim.
         eventually("an add is answered when its task runs", || async {
             let handle = tasks.add_task(block, ()).eager(true).await.unwrap();
             let task = record(&tasks, handle.id()).await;
@@ -47,12 +47,12 @@ async fn an_eager_task_has_begun_when_its_add_is_answered() {
 async fn an_eager_task_takes_a_free_slot_before_what_waits_in_its_queue() {
     for place in Place::each() {
         let (builder, gate, _) = builder(&place);
-        // Slots are free, but these wait for the one thread.
+        // Slots are free, but these tasks wait for the only thread.
         let tasks = builder.max_concurrent_tasks(4).max_blocking_threads(1).start().await.unwrap();
         let waiting =
             tasks.add_all((0..3).map(|_| tasks.add_task(block_sync, ()).priority(9))).await.unwrap();
         gate.reached(1).await;
-        // While a claim is under way it has the slots, so the first may have to wait for it.
+        // A claim reserves the slots until its answer, so the first task may have to wait for it.
         eventually("one was leased as it was stored", || async {
             let eager = tasks.add_task(note, (1,)).await.unwrap();
             let task = record(&tasks, eager.id()).await;

@@ -1,4 +1,4 @@
-//! Encryption at rest: what is sealed, that it works with every way to add and to run, and that no change goes unnoticed.
+//! Encryption at rest: which values are sealed, that it works with every way to add and run, and that every change is noticed.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -22,7 +22,7 @@ use taskflow::{
     AddError, Every, LogLevel, NewTask, TaskContext, TaskFilter, TaskId, TaskManager, TaskRecord, TaskStatus,
 };
 
-/// What no store may show.
+/// The text that no store may show.
 const SECRET: &str = "correct-horse-battery";
 
 #[taskflow::task]
@@ -59,7 +59,7 @@ async fn panics(secret: String) {
     panic!("not {secret}");
 }
 
-/// It takes nothing and returns nothing, and is sealed all the same.
+/// It takes and returns nothing, and is sealed anyway.
 #[taskflow::schedule(every = "1h", run_on_startup)]
 async fn hourly() {}
 
@@ -91,7 +91,7 @@ fn secret() -> String {
     SECRET.to_owned()
 }
 
-/// All that a record says.
+/// All texts of a record.
 fn text(record: &TaskRecord) -> String {
     serde_json::to_string(record).unwrap()
 }

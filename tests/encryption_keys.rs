@@ -292,13 +292,13 @@ async fn keys_are_rotated_under_load_and_kill_9_and_no_task_is_lost() {
         succeeded(60).await;
         let new = Process::start(&place, keys);
         succeeded(60).await;
-        // The one with the older ring, in the midst of its work.
+        // Kill the process with the older ring in the middle of its work.
         std::mem::replace(&mut old, new).kill();
     }
     succeeded(60).await;
     old.kill();
 
-    // Who has both keys finishes what is left.
+    // The process with both keys finishes the rest.
     let last = place
         .builder()
         .encrypt(Encrypt::new(Keyring::new(key(2)).also(key(1))).strict())

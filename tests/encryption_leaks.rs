@@ -1,5 +1,5 @@
-//! What is sealed does not leak into the log of the process, what is not sealed does not pass for it, and a key ring that
-//! panics takes nothing with it.
+//! Sealed values do not leak into the log of the process, other values do not pass for sealed ones, and a key ring that panics
+//! breaks nothing else.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -20,7 +20,7 @@ use taskflow::{LogLevel, TaskContext, TaskStatus};
 
 const SECRET: &str = "correct-horse-battery";
 
-/// What a sealed value looks like, by somebody who has no key.
+/// A forged value that looks sealed, made without a key.
 const FORGED: &str = r#"{"$tf":"enc1","k":"deadbeef","n":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","c":"AAAA"}"#;
 
 #[taskflow::task]
@@ -34,7 +34,7 @@ async fn panics(secret: String) {
     panic!("not {secret}");
 }
 
-/// It panics with its text when it goes.
+/// It panics with its text when it is dropped.
 struct Bomb(String);
 
 impl Drop for Bomb {
@@ -57,7 +57,7 @@ async fn panics_when_stopped(context: TaskContext, secret: String) {
     panic!("stopped {secret}");
 }
 
-/// It passes on what it was given: as its value, or as its line and its error.
+/// It returns its argument as its value, or as its log line and its error.
 #[taskflow::task]
 async fn pass_on(context: TaskContext, text: String, fails: bool) -> Result<Value, String> {
     context.log(LogLevel::Info, text.clone());
@@ -135,7 +135,7 @@ async fn what_a_task_passes_on_does_not_pass_for_sealed() {
     }
 }
 
-/// It panics once it is told to.
+/// It panics as soon as the test says so.
 struct Cracks(Key, Arc<AtomicBool>);
 
 impl Keys for Cracks {

@@ -1,4 +1,4 @@
-//! What is kept of a task's error, and which errors are retried.
+//! How the error of a task is stored, and which errors are retried.
 
 mod support;
 

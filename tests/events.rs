@@ -1,4 +1,4 @@
-//! What subscribers are told, and in which order.
+//! Which events subscribers receive, and in which order.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 

@@ -1,4 +1,4 @@
-//! Connections to PostgreSQL that are of no more use: they are dropped, and calls are repeated on new ones.
+//! Broken connections to PostgreSQL are dropped, and calls are repeated on new ones.
 
 #![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -29,7 +29,7 @@ async fn adds_and_runs(tasks: &TaskManager) {
     assert_eq!(soon(handle.wait()).await.unwrap(), 8);
 }
 
-/// The old primary is back as a standby, and every connection that is open leads to it.
+/// The old primary is back as a standby, and every open connection leads to it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_moves_from_a_demoted_server_to_the_promoted_one() {
     let Some(mut primary) = PostgresServer::start() else { return };
@@ -67,7 +67,7 @@ async fn a_worker_moves_from_a_demoted_server_to_the_promoted_one() {
     soon(tasks.shutdown(Duration::from_secs(1))).await.unwrap();
 }
 
-/// Each call, also the first, succeeds: what the connections know of the tables is forgotten.
+/// Each call succeeds, also the first: the connections forget what they know about the tables.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_may_be_altered_beside_a_running_worker() {
     let Some(url) = shared_url() else { return };
@@ -106,7 +106,7 @@ async fn a_table_may_be_altered_beside_a_running_worker() {
     }
 }
 
-/// A server that ends its sessions (57P01) is one that is connected to again.
+/// After a server has ended its sessions (57P01), the store connects again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_whose_session_is_ended_is_repeated() {
     let Some(server) = PostgresServer::start() else { return };
@@ -128,7 +128,7 @@ async fn what_a_pooler_mixes_up_names_the_remedy_and_the_remedy_works() {
     let refused = PostgresStore::open(pooler.url()).unwrap().join(&me).await.unwrap_err();
     assert!(refused.to_string().contains("?listen=off"), "{refused}");
 
-    // Connections of a pool have none, but statements that another session remembers.
+    // Connections of a pool have no settings, but another session may remember their statements.
     let pool = async || {
         let options: sqlx::postgres::PgConnectOptions = pooler.url().parse().unwrap();
         let options = options.extra_float_digits(None);

@@ -16,7 +16,7 @@ use servers::{postgres::PostgresServer, redis::RedisServer};
 use support::eventually;
 use taskflow::TaskManager;
 
-/// How long writes are refused: several looks for work and for lost runs, which find nothing and succeed.
+/// How long writes are refused. Meanwhile several claims and recoveries find nothing and succeed.
 const REFUSED: Duration = Duration::from_secs(3);
 
 #[taskflow::task]
@@ -24,7 +24,7 @@ async fn nothing(text: String) {
     drop(text);
 }
 
-/// What the managers of this process log. One test at a time, since their threads share it.
+/// The log of the managers of this process. The tests run one at a time, because they share it.
 static LOG: LazyLock<Mutex<Vec<u8>>> = LazyLock::new(|| {
     tracing_subscriber::fmt().with_ansi(false).with_writer(|| Log).init();
     Mutex::default()
@@ -44,7 +44,7 @@ impl Write for Log {
     }
 }
 
-/// How many lines of the log have that part.
+/// How many lines of the log contain that text.
 fn lines(part: &str) -> usize {
     let log = LOG.lock().unwrap();
     String::from_utf8_lossy(&log).lines().filter(|line| line.contains(part)).count()

@@ -1,4 +1,4 @@
-//! What is added through a hold runs when the hold is released, and never if it is cancelled.
+//! Tasks added through a hold run when the hold is released, and never if it is cancelled.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -39,7 +39,7 @@ async fn start(place: &Place) -> (TaskManager, Gate) {
     (place.builder().state(ran.clone()).start().await.unwrap(), ran)
 }
 
-/// Waits as long as a task that is not held takes to run, and says how these are then.
+/// Waits until a task that is not held has run, and returns the status of these tasks then.
 async fn after_a_while(tasks: &TaskManager, ids: &[TaskId]) -> Vec<TaskStatus> {
     assert_eq!(soon(tasks.add(square(3)).await.unwrap().wait()).await.unwrap(), 9);
     let mut statuses = Vec::new();
@@ -87,7 +87,7 @@ async fn cancelled_tasks_never_run_and_their_records_have_the_reason() {
             hold.add_task(mark, ()).run_in(Duration::from_millis(1)).await.unwrap().id(),
         ];
         assert_eq!(soon(hold.cancel("rolled back")).await.unwrap(), 2);
-        // It is stored by then, and the first end counts.
+        // It has been stored by then, and the first end counts.
         for id in ids {
             let task = record(&tasks, id).await;
             assert_eq!((task.status, task.error.as_deref()), (TaskStatus::Cancelled, Some("rolled back")));
@@ -191,7 +191,7 @@ async fn an_add_after_the_end_is_not_held() {
             let before = hold.add(square(6));
             let end = if ended_by_a_cancel { hold.cancel("no") } else { hold.release() };
             assert_eq!(soon(end).await.unwrap(), 0);
-            // Described before, and awaited after.
+            // The add is built before the release, and awaited after it.
             let id = before.await.unwrap().id();
             reaches(&tasks, id, TaskStatus::Success).await;
         }
@@ -260,7 +260,7 @@ async fn a_dropped_hold_is_released_after_the_adds_on_their_way() {
     let (tasks, ran) = start(&Place::memory()).await;
     for count in 1..=20 {
         let hold = tasks.hold();
-        // Polled once, the add is on its way; nobody waits for its answer.
+        // Polling the add once sends it. Nobody waits for its answer.
         let mut add = hold.add_task(mark, ()).into_future();
         let _ = (&mut add).now_or_never();
         drop((add, hold));

@@ -1,4 +1,4 @@
-//! Hooks on adds: every add passes them, and they tag, route, change and refuse.
+//! Hooks on adds: they see every add, and may tag, route, change and refuse it.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -41,7 +41,7 @@ async fn adds_another(tasks: TaskManager) -> Result<String, AddError> {
     Ok(tasks.add(ping(1)).await?.id().to_string())
 }
 
-/// Counts what passes it.
+/// Counts the adds that it sees.
 #[derive(Clone, Default)]
 struct Count(Arc<AtomicUsize>);
 

@@ -1,4 +1,4 @@
-//! One key, one task; and replacing what still waits.
+//! One task for one idempotency key; and replacing a task that still waits.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 

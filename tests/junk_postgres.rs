@@ -1,4 +1,4 @@
-//! Other hands write junk into the tables of a PostgreSQL store: the tasks beside it go on, and what is damaged says so.
+//! Other programs write junk into the tables of a PostgreSQL store: other tasks go on, and a damaged task fails with the reason.
 
 #![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -26,13 +26,13 @@ async fn note(number: i64, State(notes): State<Notes<i64>>) {
     notes.write(number);
 }
 
-/// A store with its tables, and a session of somebody else's in the same database.
+/// A store with its tables, and a session of another program in the same database.
 struct Lab {
     url: String,
     prefix: String,
     store: PostgresStore,
     sql: PgConnection,
-    /// A process that is gone: what it runs is lost.
+    /// A process that is gone, so that its runs are lost.
     gone: InstanceInfo,
 }
 
@@ -56,7 +56,7 @@ impl Lab {
         ids
     }
 
-    /// Runs SQL, in which `{t}` stands for the beginning of every name.
+    /// Runs SQL in which `{t}` stands for the prefix of every table's name.
     async fn run(&mut self, sql: &str) -> Result<u64, sqlx::Error> {
         let sql = sql.replace("{t}", &self.prefix);
         let done = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut self.sql).await?;
@@ -88,7 +88,7 @@ const SMALL: [&str; 2] = ["-2147483648", "-1"];
 const NO_JSON: [&str; 7] =
     ["''", "'{'", "'[]'", "'7'", "'\"x\"'", "'{\"retries\":-1}'", "repeat('[', 100000)"];
 
-/// Columns and what cannot be run with them: such a task has failed in the end.
+/// Columns with values that no task can run with: the task fails in the end.
 const DAMAGE: [(&str, &[&str]); 14] = [
     ("policy", &NO_JSON),
     ("tags", &["''", "'{'", "'[]'", "'{\"a\":1}'", "'null'"]),
@@ -106,7 +106,7 @@ const DAMAGE: [(&str, &[&str]); 14] = [
     ("queue", &["repeat('q', 100000)"]),
 ];
 
-/// Columns and odd things that a task can be run with: it has ended, somehow.
+/// Columns with odd values that a task can run with: it ends in some way.
 const ODD: [(&str, &[&str]); 14] = [
     ("created_at", &["'infinity'", "'-infinity'", "'294276-12-31'", "'4714-11-24 00:00:00+00 BC'"]),
     ("run_at", &["'-infinity'", "'4714-11-24 00:00:00+00 BC'"]),
@@ -124,7 +124,7 @@ const ODD: [(&str, &[&str]); 14] = [
     ("error", &["''", "'\u{2400}'", "repeat('x', 100000)"]),
 ];
 
-/// Junk beside the tasks; `{id}` is one that has failed for its own damage.
+/// Junk outside the tasks; `{id}` is a task that has failed because of its own damage.
 const ELSEWHERE: [&str; 26] = [
     "UPDATE {t}_instances SET sign = 9223372036854775807, sign_key = NULL, sign_start = pg_postmaster_start_time()",
     "INSERT INTO {t}_instances (id, host, pid, version, runs, sign, sign_start)
@@ -169,7 +169,7 @@ const ELSEWHERE: [&str; 26] = [
     "UPDATE {t}_instances SET lease = '-178000000 years', seen_at = '-infinity'",
 ];
 
-/// Asks for everything once; an error is answered with its name.
+/// Makes every call once. Returns the first error with the name of its call.
 async fn ask_everything(tasks: &TaskManager, ids: &[TaskId]) -> Result<Vec<TaskRecord>, String> {
     let say = |what: &str, error: taskflow::Error| format!("{what}: {error}");
     for id in ids {
@@ -192,7 +192,7 @@ async fn ask_everything(tasks: &TaskManager, ids: &[TaskId]) -> Result<Vec<TaskR
     Ok(found)
 }
 
-/// The same until it succeeds: what is damaged may make a call fail, but not for ever.
+/// The same until it succeeds: damage may make a call fail, but not for ever.
 async fn all_is_answered(tasks: &TaskManager, ids: &[TaskId]) -> Vec<TaskRecord> {
     let mut last = String::new();
     let asking = async {
@@ -233,7 +233,7 @@ async fn junk_harms_nobody_else(seed: u64) {
         match lab.junk(id, column, &format!("{value}{state}")).await {
             true if is_damage => damaged.push((id, format!("{column} = {value}"))),
             true => odd.push((id, format!("{column} = {value} ({start:?})"))),
-            // Refused by the database: it is as good as any.
+            // The database refuses the junk: that is fine too.
             false => {}
         }
     }

@@ -1,4 +1,4 @@
-//! A store that answers so late that the lease it grants is over, or soon will be.
+//! A store that answers so late that the granted lease has ended, or ends soon.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -60,7 +60,7 @@ async fn one_worker(bodies: &Bodies) -> TestTasks {
     t.configure(|tasks| tasks.lease(Duration::from_secs(6))).start().await
 }
 
-/// The task runs once at a time, to its end.
+/// The task never runs twice at once, and succeeds.
 async fn ends_well(t: &TestTasks, bodies: &Bodies) {
     assert_eq!(bodies.now.load(Ordering::SeqCst), 1, "{:#?}", t.records());
     assert_eq!(bodies.most.load(Ordering::SeqCst), 1, "two workers ran one task at once");

@@ -1,5 +1,5 @@
-//! The rooms of the crate: data flows one way, and a room uses only rooms to its left. Within a room too, no two modules
-//! use each other.
+//! The rooms of the crate: data flows one way, and a room uses only the rooms to its left. Also within a room, no two modules use
+//! each other.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 use knots::knots;
 use modules::{Modules, Sources};
 
-/// Each room, and all it may use.
+/// Each room, and the rooms that it may use.
 const ROOMS: [(&str, &[&str]); 13] = [
     ("seam", &[]),
     ("model", &[]),
@@ -28,7 +28,7 @@ const ROOMS: [(&str, &[&str]); 13] = [
     ("admin", &["seam", "model", "task", "store", "crypt", "engine", "manager"]),
     ("web", &["seam", "model", "task", "store", "engine", "manager", "admin"]),
     ("testing", &["seam", "model", "task", "store", "engine", "manager", "web"]),
-    // The command is a program of its own: it sees of the library only what is public, and no room by its own name.
+    // The command is a separate program: it uses only the public items of the library.
     ("cli", &[]),
     ("bin", &["cli"]),
 ];
@@ -94,7 +94,7 @@ fn group_heads(group: &str) -> Vec<String> {
     heads
 }
 
-/// What a room uses that it may not, as `file uses room`.
+/// The forbidden uses of a room, as `file uses room`.
 fn trespasses(room: &str, allowed: &[&str], dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut paths = Vec::new();

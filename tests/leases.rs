@@ -16,7 +16,7 @@ use support::{Gate, Place, ends, eventually, soon};
 use taskflow::store::Claim;
 use taskflow::{AttemptOutcome, InstanceInfo, State, TaskManager, TaskStatus};
 
-/// Short, but not for a server that has other things to do.
+/// Short, but long enough for a busy server.
 fn lease_on(place: &Place) -> Duration {
     Duration::from_millis(if matches!(place, Place::Server(_)) { 300 } else { 100 })
 }
@@ -40,7 +40,7 @@ async fn start(place: &Place, runs: &Gate) -> TaskManager {
     place.builder().state(runs.clone()).lease(lease_on(place)).start().await.unwrap()
 }
 
-/// Another process, which would take over what it finds lost.
+/// Another process, which would take over lost runs.
 fn neighbour(place: Place, runs: Gate) -> (std::thread::JoinHandle<()>, std::sync::mpsc::Sender<()>) {
     let (stop, stopped) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || {
@@ -92,7 +92,7 @@ async fn so_it_does_on_a_runtime_of_one_thread() {
 #[tokio::test(flavor = "multi_thread")]
 async fn short_tasks_and_short_leases_are_no_lost_leases() {
     for place in everywhere() {
-        // As short as a machine and a server that have other things to do can renew in time.
+        // The shortest lease that a busy machine and a busy server can renew in time.
         let lease = Duration::from_millis(if matches!(place, Place::Server(_)) { 2_000 } else { 150 });
         let tasks = place.builder().state(Gate::default()).lease(lease).start().await.unwrap();
         for _ in 0..10 {
@@ -113,7 +113,7 @@ async fn wait_at(State(gate): State<Gate>) {
     gate.pass().await;
 }
 
-/// While a transaction of somebody else's keeps every process from writing, no lease can be renewed and none be taken.
+/// While a transaction of another program keeps every process from writing, no lease can be renewed or taken over.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_nobody_can_write_for_four_leases_ends_no_run() {
     let place = Place::sqlite();
@@ -128,7 +128,7 @@ async fn a_file_that_nobody_can_write_for_four_leases_ends_no_run() {
     connection.execute_batch("BEGIN IMMEDIATE").unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
     connection.execute_batch("ROLLBACK").unwrap();
-    // Both write again, and so could take what they hold to be lost.
+    // Both can write again, and so could take over runs that they consider lost.
     for manager in [&tasks, &other] {
         soon(soon(manager.add(ping())).await.unwrap().wait()).await.unwrap();
     }

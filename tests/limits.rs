@@ -1,4 +1,4 @@
-//! One table of limits: what is beyond it is refused where it is given, by its name; what is within can be read back.
+//! One table of limits: a value beyond a limit is refused by name where it is given; every other value can be read back.
 
 #![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -81,7 +81,7 @@ async fn start(place: &Place) -> (TaskManager, Gate) {
     (place.builder().state(gate.clone()).start().await.unwrap(), gate)
 }
 
-/// What an error says names the field and the limit.
+/// An error names the field and the limit.
 fn names(error: &AddError, field: &str, limit: &str) {
     let text = error.to_string();
     assert!(text.contains(&format!("`{field}`")) && text.contains(limit), "{field}, {limit}: {text}");
@@ -122,7 +122,7 @@ async fn a_number_beyond_its_limits_is_refused_by_its_name() {
     assert_eq!(tasks.counts().await.unwrap().total(), 0);
 }
 
-/// A [`NewTask`] has public fields: what they hold is checked like the options of an add.
+/// The public fields of a [`NewTask`] are checked like the options of an add.
 #[tokio::test]
 async fn a_new_task_is_checked_like_any_add() {
     fn policy(change: impl FnOnce(&mut RetryPolicy)) -> impl FnOnce(&mut NewTask) {
@@ -287,7 +287,7 @@ async fn a_result_that_could_not_be_read_back_fails_its_attempt() {
     }
 }
 
-/// The edges of the one range of times, which every store keeps to the microsecond.
+/// The first and last instants that every store keeps to the microsecond.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_accepted_instant_comes_back_as_it_was() {
     let micros = |micros| UNIX_EPOCH + Duration::from_micros(micros);
@@ -378,7 +378,7 @@ async fn the_longest_words_all_at_once_run_like_any_others() {
     }
 }
 
-/// NUL and `␀` are escaped where text has no NUL, and take more room there: the limit counts them so everywhere.
+/// NUL and `␀` are escaped in stores whose text has no NUL, and take more room there. The limit counts them that way everywhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_may_hold_nul_and_counts_it_as_four_bytes() {
     for place in everywhere() {

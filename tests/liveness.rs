@@ -1,4 +1,4 @@
-//! A dead process is noticed long before its leases end; a live one that loses a connection is not taken for dead.
+//! A dead process is noticed long before its leases end; a live process that loses a connection is not considered dead.
 //! Real processes on PostgreSQL and Redis.
 
 #![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
@@ -21,7 +21,7 @@ use taskflow::{AttemptOutcome, TaskId, TaskManager, TaskRecord, TaskStatus};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Longer than any test but those that wait for its end.
+/// Longer than every test that does not wait for its end.
 const LONG: Duration = Duration::from_secs(600);
 
 /// The server of one test.
@@ -71,7 +71,7 @@ impl Server {
         }
     }
 
-    /// With another server that has all that is written to this one.
+    /// With a second server that replicates this one.
     fn with_replica(self) -> (Self, Self) {
         let replica = match &self {
             Self::Postgres(server) => Self::Postgres(server.standby()),
@@ -93,12 +93,12 @@ impl Server {
         }
     }
 
-    /// Which signs of life were shown: another text each time one is shown.
+    /// A text that changes each time a process shows that it lives.
     fn signs(&self) -> String {
         match self {
             Self::Postgres(server) => server
                 .query("SELECT id, sign FROM taskflow_instances WHERE sign_start IS NOT NULL ORDER BY id"),
-            // Nobody can read what the beginning of a longer answer says, but it differs.
+            // The beginning of a longer answer is not readable, but it differs.
             Self::Redis(server) => {
                 let run_id = "local s = redis.call('HVALS', '{taskflow:default}:liveness') table.sort(s) \
                               return #s .. redis.sha1hex(table.concat(s))";
@@ -117,7 +117,7 @@ impl Server {
         }
     }
 
-    /// Ends the connections by which processes show that they live.
+    /// Closes the connections by which processes show that they live.
     fn end_lease_connections(&self) {
         match self {
             Self::Postgres(server) => {
@@ -171,7 +171,7 @@ async fn record(tasks: &TaskManager, id: TaskId) -> TaskRecord {
     tasks.get(id).await.unwrap().unwrap()
 }
 
-/// A worker on which that many tasks of the lab begin.
+/// Starts a worker, and waits until that many tasks have begun on it.
 async fn start_worker(server: &Server, lab: &Lab) -> Process {
     let before = server_shown(server);
     let process = lab.start(&["run"]);
@@ -200,7 +200,7 @@ async fn begins(lab: &Lab, id: TaskId, times: usize, within: Duration) {
     lab.until(within, || async { lab.starts_of(id) >= times }).await;
 }
 
-/// What may run again starts elsewhere within 3 s; what may not is left to its lease.
+/// Tasks that may run again start elsewhere within 3 s; the others wait for their lease to end.
 async fn work_of_a_killed_process_starts_again_within_three_seconds(server: Server) {
     let lab = server.lab().with_lease(SECOND * 9);
     let mut worker = start_worker(&server, &lab).await;
@@ -232,7 +232,7 @@ async fn work_of_a_killed_process_starts_again_within_three_seconds(server: Serv
     }
 }
 
-/// Its neighbour sees for a moment that nobody shows that it lives.
+/// Its neighbour misses its sign of life for a moment.
 async fn a_connection_that_is_cut_and_made_again_loses_no_run(server: Server) {
     let lab = server.lab().with_lease(SECOND * 10);
     let worker = start_worker(&server, &lab).await;
@@ -260,7 +260,7 @@ async fn a_connection_that_is_cut_and_made_again_loses_no_run(server: Server) {
     }
 }
 
-/// For as long as is forgiven, whatever else its neighbour sees.
+/// The connection is lost for as long as that is tolerated.
 async fn a_process_that_is_cut_off_for_a_second_loses_no_run(server: Server) {
     let proxy = Proxy::to(server.port()).await;
     let lab = server.lab().with_lease(SECOND * 10);
@@ -306,7 +306,7 @@ async fn a_process_that_stands_still_for_less_than_its_lease_loses_no_run(server
     neighbour.kill();
 }
 
-/// The way to the server is cut for longer than a lost connection is forgiven, and mended before the leases end.
+/// The connection to the server is cut for longer than is tolerated, and restored before the leases end.
 async fn a_process_that_is_cut_off_stops_what_others_may_start_and_keeps_the_rest(server: Server) {
     let proxy = Proxy::to(server.port()).await;
     let lab = server.lab().with_lease(SECOND * 15);
@@ -341,7 +341,7 @@ async fn a_process_that_is_cut_off_stops_what_others_may_start_and_keeps_the_res
     assert!(said.contains("lost_leases: 0"), "{said}");
 }
 
-/// Nobody can show anything while the server is away, and a process that died then is not told from one that comes back.
+/// While the server is away no process can show that it lives, so a process that died then looks like one that comes back.
 async fn after_a_restart_of_the_server_only_leases_tell(mut server: Server) {
     let lab = server.lab().with_lease(SECOND * 14);
     let mut worker = start_worker(&server, &lab).await;
@@ -353,7 +353,7 @@ async fn after_a_restart_of_the_server_only_leases_tell(mut server: Server) {
     server.kill();
     worker.kill();
     server.restart();
-    // The neighbour is back, and sees for longer than is enough elsewhere that the other one is not.
+    // The neighbour is back, and misses the other process for longer than would usually be enough.
     lab.until(SECOND * 20, || async { server.signs() != signs }).await;
     tokio::time::sleep(SECOND * 5).await;
     assert_eq!(
@@ -365,7 +365,7 @@ async fn after_a_restart_of_the_server_only_leases_tell(mut server: Server) {
     neighbour.kill();
 }
 
-/// The server that takes over has never seen a sign of the process that died, though it has all that was written down.
+/// The server that takes over has all rows, but has never seen a sign of life of the process that died.
 async fn after_a_failover_only_leases_tell(server: Server) {
     let proxy = Proxy::to(server.port()).await;
     let lab = server.lab().with_url(server.url(proxy.port())).with_lease(SECOND * 14);
@@ -408,7 +408,7 @@ async fn after_a_failover_only_leases_tell(server: Server) {
     neighbour.kill();
 }
 
-/// Behind a pooler no session belongs to a process.
+/// Behind a pooler, no session belongs to one process.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_sessions_only_leases_tell() {
     let Some(server) = Server::postgres() else { return };
@@ -416,7 +416,7 @@ async fn without_sessions_only_leases_tell() {
     only_leases_tell(&server, url).await;
 }
 
-/// A user who may not ask who listens works as well, and notices a dead process later.
+/// A user that may not list listeners works too, but notices a dead process later.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_right_to_count_subscribers_only_leases_tell() {
     let Some(server) = Server::redis() else { return };

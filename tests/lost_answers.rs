@@ -1,4 +1,4 @@
-//! Answers of the store that are lost: what was written counts, and what was claimed and never begun is given back.
+//! Lost answers of the store: the write counts, and claimed tasks that never began are given back.
 
 #![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -37,7 +37,7 @@ async fn hopeless() -> Result<(), String> {
     Err("it never works".to_owned())
 }
 
-/// A store of which every second answer to a call that writes ends is lost.
+/// A store that loses every second answer to a call that writes ends.
 fn losing() -> Wrapper {
     let lost = AtomicBool::new(false);
     Wrapper::new(Arc::new(MemoryStore::new()), |_| go_on())
@@ -158,7 +158,7 @@ async fn an_add_that_may_be_stored_and_is_not_keeps_no_slot() {
         let error = tasks.add_task(at_once, ()).await.unwrap_err();
         assert!(matches!(error, AddError::Unknown { .. }), "{error}");
         breaks.store(false, Ordering::SeqCst);
-        // So little time to be answered in that a busy machine may need a second try.
+        // So short a timeout that a busy machine may need a second try.
         let next =
             eventually("an add is answered", || async { tasks.add_task(at_once, ()).await.ok() }).await;
         soon(next.wait()).await.unwrap();
@@ -225,7 +225,7 @@ async fn between(server: u16, cut: Arc<AtomicBool>) -> u16 {
     port
 }
 
-/// The port in a URL, and the URL with another.
+/// The port in a URL, and the URL with another port.
 fn with_port(url: &str, port: u16) -> String {
     let start = url.rfind(':').unwrap() + 1;
     let end = url[start..].find('/').map_or(url.len(), |end| start + end);

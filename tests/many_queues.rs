@@ -1,4 +1,4 @@
-//! Thousands of queues in one process: those that are empty cost the busy one nothing.
+//! Thousands of queues in one process: empty queues cost the busy one nothing.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -42,7 +42,7 @@ async fn add_and_wait(tasks: &TaskManager) -> Duration {
     began.elapsed()
 }
 
-/// How much longer it takes with many queues than with one. Both are asked in turn, so that both see the same machine.
+/// How much longer it takes with many queues than with one. Both are measured in turn, so that both see the same machine.
 async fn ratio(one: &TaskManager, many: &TaskManager) -> f64 {
     let (mut of_one, mut of_many) = (Vec::new(), Vec::new());
     for _ in 0..TIMES {

@@ -1,5 +1,4 @@
-//! Thousands of schedules that were added at run time cost a process next to nothing while none is due, and keep nobody
-//! waiting.
+//! Thousands of schedules that were added at run time cost next to nothing while none is due, and delay nothing else.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -27,13 +26,13 @@ use watched::Watched;
 /// The longest a start or an add may take on a loaded machine in a debug build; on an idle one they take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// What the schedules add.
+/// The task of the schedules.
 #[taskflow::task]
 async fn clean(folder: String) {
     let _ = folder;
 }
 
-/// What is added beside them.
+/// The task that is added beside them.
 #[taskflow::task]
 async fn plain() {}
 
@@ -68,7 +67,7 @@ async fn while_none_is_due_a_process_asks_once_a_second_what_changed_and_nothing
     let shared: Arc<dyn Store> = Arc::new(watched.store.clone());
     define(&shared, 3000).await;
     let tasks = TaskManager::builder().store(watched.store.clone()).only(["plain"]).start().await.unwrap();
-    // A schedule of this process that ticks shows that it knows all: they come in the order in which they were added.
+    // Schedules arrive in the order in which they were added: when this later one ticks, the process knows all of them.
     let last = ScheduleChange::Defined {
         definition: definition(Every::new(Duration::from_millis(100)).unwrap()).await,
         from: SystemTime::now(),
@@ -113,7 +112,7 @@ async fn define_by_sql(url: &str, store: &Arc<dyn Store>, count: usize) {
     sqlx::raw_sql(sqlx::AssertSqlSafe(copies)).execute(&mut connection).await.unwrap();
 }
 
-/// A start, and an add beside it, of a process that finds that many.
+/// Starts a process that finds that many schedules, and adds a task meanwhile.
 async fn start_beside_many(place: Place, count: usize) {
     let adds = place.builder().connect().await.unwrap();
     let store = place.store();
@@ -135,7 +134,7 @@ async fn start_beside_many(place: Place, count: usize) {
         "{place:?}: {count} schedules: started in {started:?}, the slowest add and wait took {slowest:?}"
     );
     assert!(started < PATIENCE && slowest < PATIENCE, "{place:?}: {started:?}, {slowest:?}");
-    // One more is heard of, and all are there.
+    // The process hears of one more schedule, and has all of them.
     let often = Every::new(Duration::from_millis(100)).unwrap();
     tasks.schedule(clean("last".to_owned()), often).named("last").await.unwrap();
     eventually("it ticks", || async {

@@ -1,4 +1,4 @@
-//! What the metrics say is true, complete and in the format of Prometheus.
+//! The metrics are true, complete and in the format of Prometheus.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 

@@ -1,4 +1,4 @@
-//! What middleware sees, what it may change, and that timeouts, cancels and shutdowns work with it as without.
+//! What middleware sees and may change, and that timeouts, cancels and shutdowns work as they do without it.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -37,7 +37,7 @@ where
     Around(f)
 }
 
-/// Notes when it begins, and how the rest ended.
+/// Records its beginning, and how the inner part ended.
 struct Noting(&'static str, Notes<String>);
 
 impl Middleware for Noting {

@@ -1,4 +1,4 @@
-//! No tick of a schedule is left out in silence.
+//! Every skipped tick of a schedule is counted.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 

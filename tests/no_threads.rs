@@ -1,5 +1,5 @@
-//! A system that gives no more threads: synchronous tasks wait until it does. Alone in its process, since the limit is the
-//! process's.
+//! The system refuses new threads: synchronous tasks wait until it allows them. This test is alone in its process, because the
+//! limit applies to the whole process.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
@@ -26,7 +26,7 @@ fn a_synchronous_task_that_no_thread_can_be_started_for_goes_back_and_runs_later
     runtime.block_on(async {
         let ran = Gate::default();
         let tasks = Place::memory().builder().state(ran.clone()).start().await.unwrap();
-        // The limit is not one for root: this thread is somebody else from now on.
+        // Root has no limit, so this thread becomes another user.
         if rustix::process::geteuid().is_root() {
             rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(65534)).unwrap();
         }
@@ -40,7 +40,7 @@ fn a_synchronous_task_that_no_thread_can_be_started_for_goes_back_and_runs_later
             (task.status == TaskStatus::Pending).then_some(task)
         })
         .await;
-        // It never began: nothing is counted, and nothing is left to tell of it.
+        // It never began: no attempt is counted or kept.
         assert_eq!((task.attempt, task.attempts.len(), task.error), (0, 0, None));
         // Others go on.
         soon(soon(tasks.add_task(ping, ())).await.unwrap().wait()).await.unwrap();

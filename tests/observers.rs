@@ -1,4 +1,4 @@
-//! What observers hear, that they never hold tasks up, and the observers that write logs and files.
+//! Which events observers receive, that they never delay tasks, and the observers that write logs and files.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -159,7 +159,7 @@ async fn a_run_that_another_process_lost_is_told_with_its_queue_and_tags() {
         .await
         .unwrap();
     gate.reached(1).await;
-    // As a crash: nothing of the other process goes on.
+    // Like a crash: nothing of the other process goes on.
     runtime.shutdown_background();
     let (_tasks, gate) = start(&place, seen.clone()).await;
     gate.open();
@@ -237,7 +237,7 @@ async fn a_slow_one_delays_no_task_and_the_oldest_events_are_dropped_and_counted
     eventually("all ran", || async { (tasks.counts().await.unwrap().success == 3000).then_some(()) }).await;
     assert!(slow.heard().is_empty());
     let last = end(tasks.add_task(ping, ()).await.unwrap()).await;
-    // Up to 64 are being delivered, 4,096 wait, the other ones are gone.
+    // Up to 64 are being delivered and 4,096 wait; the others were dropped.
     let all = 3 * (handles.len() + 1);
     let dropped = || tasks.health().dropped_events as usize;
     eventually("they are counted", || async { (dropped() + 4096 + 64 >= all).then_some(()) }).await;

@@ -1,4 +1,4 @@
-//! Acts on many tasks: only on those that the operator saw, stopped half way, gone on with after a crash, and written down.
+//! Acts on many tasks: only on the tasks that the operator saw, stopped half way, resumed after a crash, and audited.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -34,7 +34,7 @@ fn by(role: Role) -> By {
     By::new(Actor::new("ada", role), Face::Program)
 }
 
-/// A manager whose tasks wait, since its queues are paused.
+/// A manager whose tasks wait, because its queues are paused.
 async fn paused(place: &Place) -> TaskManager {
     let builder = place.builder().only(["operations.nothing"]).queue("other", QueueConfig::new());
     let tasks = soon(builder.start()).await.unwrap();
@@ -197,7 +197,7 @@ async fn an_operation_of_a_process_that_is_gone_is_broken_off_and_goes_on_elsewh
     assert_eq!(soon(tasks.counts()).await.unwrap().cancelled, 3_000);
 }
 
-/// A manager whose store takes 20 ms to cancel a batch, and takes no signs of life while it is `mute`.
+/// A manager whose store takes 20 ms to cancel a batch, and refuses signs of life while it is `mute`.
 fn mute(place: &Place, mute: &Arc<AtomicBool>) -> TaskManagerBuilder {
     let mute = mute.clone();
     let store = Wrapper::new(place.store(), move |call| match call {
@@ -220,7 +220,7 @@ async fn a_process_that_was_taken_for_dead_leaves_its_operation_to_the_one_that_
     add(&tasks, 20_000).await;
     let admin = by(Role::Admin);
     let is_mute = Arc::new(AtomicBool::new(false));
-    // It is no instance: its signs of life are all that others see of it.
+    // It is not registered: others see only its signs of life.
     let here = Console::new(&soon(mute(&place, &is_mute).view()).await.unwrap());
     let mut old = soon(here.begin(&admin, Verb::Cancel, all(), None, None)).await.unwrap();
     let id = old.now().id;
@@ -313,7 +313,7 @@ async fn each_act_is_in_the_audit_log() {
                 .await
                 .unwrap();
         running.within(support::DEADLINE).await;
-        // Whoever has seen the end may leave: its entry is there.
+        // The audit entry exists as soon as the end can be seen.
         let entries = soon(console.audit(AuditFilter::default())).await.unwrap().items;
         let told: Vec<_> = entries.iter().rev().map(|it| (it.action.as_str(), it.outcome)).collect();
         let (ok, refused) = (AuditOutcome::Ok, AuditOutcome::Refused);

@@ -1,4 +1,4 @@
-//! What runs first, and how much at once.
+//! Which task runs first, and how many run at once.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 

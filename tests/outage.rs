@@ -1,4 +1,4 @@
-//! A store that is away, or slow: adds say so in time, and what ran is written when it is back.
+//! The store is away or slow: adds report it in time, and results are written when it is back.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -10,7 +10,7 @@ use taskflow::{AddError, LogLevel, State, TaskContext, TaskHandle, TaskStatus};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-/// Bodies wait for a permit of it, and hold it.
+/// Each body waits for a permit and keeps it.
 type Gate = Arc<Semaphore>;
 
 #[taskflow::task]
@@ -35,7 +35,7 @@ fn add(t: &TestTasks) -> JoinHandle<Result<TaskHandle<()>, AddError>> {
     tokio::spawn(t.manager().add_task(block, ()).into_future())
 }
 
-/// What an add has answered by now.
+/// The answer of an add, if it has one by now.
 async fn answer(add: JoinHandle<Result<TaskHandle<()>, AddError>>) -> Result<TaskHandle<()>, AddError> {
     assert!(add.is_finished(), "it has no answer yet");
     add.await.unwrap()
@@ -130,7 +130,7 @@ async fn an_add_whose_answer_does_not_come_is_unknown_in_time_and_may_be_looked_
     t.advance("2ms").await;
     let Err(AddError::Unknown { id, .. }) = answer(first).await else { panic!("it was on its way") };
     t.advance("30ms").await;
-    // It never was on its way.
+    // It was never sent.
     assert!(matches!(answer(second).await, Err(AddError::Store(_))));
     assert!(t.manager().get(id).await.unwrap().is_none());
     t.advance("5s").await;
@@ -138,7 +138,7 @@ async fn an_add_whose_answer_does_not_come_is_unknown_in_time_and_may_be_looked_
     assert_eq!(t.records().len(), 1);
 }
 
-/// The runtime of the program is dropped while the program panics, and writers with it.
+/// A panic of the program drops its runtime, and the writers with it.
 #[tokio::test]
 #[should_panic(expected = "the panic of the program")]
 async fn a_program_that_panics_while_adds_wait_ends_with_its_own_panic() {

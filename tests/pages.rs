@@ -1,4 +1,4 @@
-//! The code of `docs/testing.md` and of the README is code of examples and tests that run.
+//! The code in `docs/testing.md` and in the README comes from examples and tests that run.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -9,7 +9,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)).unwrap()
 }
 
-/// Its lines without their indentation, which is another in a module.
+/// Its lines without indentation, which differs inside a module.
 fn flat(code: &str) -> String {
     code.lines().map(|line| line.trim_start().to_owned() + "\n").collect()
 }

@@ -1,5 +1,5 @@
-//! What PostgreSQL in particular promises: migrations under a lock, a server that comes and goes, the caller's own
-//! transactions, and what is to be seen in SQL.
+//! Promises of the PostgreSQL store: migrations under a lock, a server that restarts, the caller's own transactions, and what SQL
+//! shows.
 
 #![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -235,7 +235,7 @@ async fn a_server_killed_under_load_loses_nothing_and_work_goes_on() {
         })
         .await
         .unwrap();
-        // A task added from here on ends soon.
+        // A task that is added from now on ends soon.
         let since = Instant::now();
         let handle = soon(tasks.add_task(double, (5,)).into_future()).await.unwrap();
         assert_eq!(soon(handle.wait()).await.unwrap(), 10);
@@ -260,8 +260,8 @@ async fn a_server_killed_under_load_loses_nothing_and_work_goes_on() {
     tasks.shutdown(Duration::from_secs(5)).await.unwrap();
 }
 
-/// Passes bytes on until it is told to stop; then it keeps every connection open and silent, as a machine does that lost
-/// its network. New connections pass again.
+/// Passes bytes on until it is told to stop. Then every open connection stays open and silent, as if the network were lost. New
+/// connections work again.
 async fn proxy(listener: TcpListener, port: u16, silent: tokio::sync::watch::Receiver<u32>) {
     loop {
         let (mut from, _) = listener.accept().await.unwrap();
@@ -317,7 +317,7 @@ async fn what_another_process_adds_is_heard_of_at_once() {
     let Some(url) = shared_url() else { return };
     let runs = manager(&url).start().await.unwrap();
     let adds = manager(&url).connect().await.unwrap();
-    // The polls of a second would take some ten.
+    // Polling for a second would take about ten.
     let mut waits = Vec::new();
     for number in 0..20 {
         let since = Instant::now();

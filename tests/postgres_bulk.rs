@@ -1,4 +1,4 @@
-//! Very many tasks in one add on PostgreSQL: all or nothing, with default settings, and once however often it is repeated.
+//! One add of very many tasks on PostgreSQL: all or nothing, with default settings, and stored once however often it is repeated.
 
 #[path = "support/servers/mod.rs"]
 mod servers;

@@ -1,4 +1,4 @@
-//! What PostgreSQL in particular promises about rows that several connections work on, and about its plans.
+//! Promises of the PostgreSQL store about rows that several connections change, and about its plans.
 
 #![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -20,7 +20,7 @@ use taskflow::store::{
 };
 use taskflow::{PostgresStore, QueueConfig, TaskStatus};
 
-/// A renewal that is not committed yet when an end looks for its run makes another version of the row.
+/// A renewal that commits while a finish looks for its run makes another version of the row.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_counts_that_comes_while_its_lease_is_renewed() {
     let Some(url) = shared_url() else { return };
@@ -71,7 +71,7 @@ async fn until_blocked_by(pid: i32, url: &str, over: impl Fn() -> bool) {
     .await;
 }
 
-/// To wait for a row could end in a deadlock with a finish, which the server takes a second to notice.
+/// Waiting for a row could deadlock with a finish, and the server needs a second to notice that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_waits_for_no_row_and_takes_none_for_lost() {
     let Some(url) = shared_url() else { return };
@@ -112,7 +112,7 @@ async fn a_renewal_waits_for_no_row_and_takes_none_for_lost() {
     assert_eq!(renewed_rows(&mut reader).await, 2);
 }
 
-/// Both in one recovery: the run comes back to wait for its first attempt, where the hold has waited all the time.
+/// One recovery handles both: the run waits for its first attempt again, as the hold did all the time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hold_keeps_its_run_key_when_a_run_that_had_it_before_is_lost_beside_it() {
     let Some(url) = shared_url() else { return };
@@ -137,7 +137,7 @@ async fn a_hold_keeps_its_run_key_when_a_run_that_had_it_before_is_lost_beside_i
     assert_eq!((key(run).await, key(hold).await.as_deref()), (None, Some("nightly")));
 }
 
-/// The planner takes what goes along an index for long work, and to compile it takes far longer than to do it.
+/// The planner overestimates scans along an index, and compiling them takes far longer than running them.
 #[tokio::test]
 async fn nothing_of_ours_is_compiled_by_the_server() {
     let Some(url) = shared_url() else { return };
@@ -167,7 +167,7 @@ async fn nothing_of_ours_is_compiled_by_the_server() {
     let id = new.id;
     own.insert(insert(new)).await.unwrap();
     assert_eq!(seen().await, [off("INSERT")], "a statement alone");
-    // Where sessions are not ours, it is so for each transaction.
+    // Behind a pooler, each transaction sets it.
     for store in [&own, &behind_a_pooler, &of_the_application] {
         store.cancel(vec![id], String::new()).await.unwrap();
         store.retry(Reopen::at_once([id])).await.unwrap().remove(0).unwrap();
@@ -178,7 +178,7 @@ async fn nothing_of_ours_is_compiled_by_the_server() {
     assert_eq!(on, "on", "the server would compile it");
 }
 
-/// What a claim puts aside while the end of another task of its key is under way, that end lets go.
+/// A claim blocks a task while a finish of another task of its key is in flight; that finish unblocks it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_waits_for_a_claim_that_puts_tasks_of_its_key_aside() {
     let Some(url) = shared_url() else { return };
@@ -198,7 +198,7 @@ async fn an_end_waits_for_a_claim_that_puts_tasks_of_its_key_aside() {
     };
     let first = claim().await.unwrap().tasks.remove(0).run;
 
-    // As a claim of another process does it.
+    // As a claim of another process does.
     let prefix = format!("taskflow_{}", split(&url).1);
     let mut somebody = connect(&url).await;
     let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut somebody).await.unwrap();
@@ -219,7 +219,7 @@ async fn an_end_waits_for_a_claim_that_puts_tasks_of_its_key_aside() {
     assert_eq!(claim().await.unwrap().tasks.len(), 1, "the next of the key");
 }
 
-/// A connection keeps its plans, and the server may know of a new table that it has one row.
+/// A connection keeps its plans, even if they were made when the table had one row.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_planned_when_the_table_was_small_reads_few_rows_when_it_is_large() {
     const ROUNDS: usize = 10;
@@ -261,7 +261,7 @@ async fn what_was_planned_when_the_table_was_small_reads_few_rows_when_it_is_lar
          ), (SELECT n_tup_ins FROM pg_stat_all_tables WHERE relname = '{prefix}_tasks')
          FROM pg_stat_all_indexes WHERE relname = '{prefix}_tasks'"
     );
-    // A server tells what was read about a second later, at the end of another statement.
+    // The server reports its reads about a second later, at the end of another statement.
     let mut read_at = async |inserted: usize| {
         soon(async {
             loop {

@@ -1,4 +1,4 @@
-//! Many queues in one PostgreSQL store: those that are empty cost a claim nothing.
+//! Many queues in one PostgreSQL store: empty queues cost a claim nothing.
 
 #[path = "support/servers/mod.rs"]
 mod servers;
@@ -26,7 +26,7 @@ async fn of_many_queues_a_claim_looks_only_into_those_with_due_tasks() {
     store.join(&me).await.unwrap();
     let busy = [3, 77, QUEUES - 1];
     let scans = || -> i64 {
-        // What a session has counted is seen once it has said so; ours says it when it ends.
+        // A session publishes its counts at its end at the latest.
         let sum = "SELECT 0, coalesce(sum(idx_scan), 0) FROM pg_stat_all_indexes
                    WHERE relname IN ('taskflow_tasks', 'taskflow_queues')";
         server.query(sum).rsplit('|').next().unwrap().parse().unwrap()
@@ -47,7 +47,7 @@ async fn of_many_queues_a_claim_looks_only_into_those_with_due_tasks() {
     }
     assert_eq!(claimed, CLAIMS * busy.len());
     drop(store);
-    // A session has told everything once it has ended.
+    // A session has published everything when it has ended.
     servers::wait_until("the store's sessions to end", || {
         let open = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
         server.query(open) == "0"

@@ -1,4 +1,4 @@
-//! Prefetching: of short tasks that may run twice a process has more than it runs, and nothing else changes.
+//! Prefetching: a process claims more short tasks than it runs if they may run twice, and nothing else changes.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -57,7 +57,7 @@ async fn once(State(seen): State<Seen>, context: TaskContext) {
     seen.bodies.leave();
 }
 
-/// Nor may this, which has a thread.
+/// It may not run twice either, and runs on a thread.
 #[taskflow::task]
 fn once_on_a_thread(State(seen): State<Seen>, context: TaskContext) {
     seen.ran.write(context.id());
@@ -67,7 +67,7 @@ fn builder(place: &Place, seen: &Seen) -> TaskManagerBuilder {
     place.builder().state(seen.clone()).max_concurrent_tasks(SLOTS)
 }
 
-/// So many waiting tasks that end at once, and that nobody runs yet.
+/// Adds this many tasks that end at once, while nobody runs them.
 async fn waiting(place: &Place, quick_ones: usize, long_ones: usize) -> Vec<TaskId> {
     let tasks = place.builder().connect().await.unwrap();
     let mut ids = Vec::new();
@@ -113,7 +113,7 @@ async fn short_tasks_are_prefetched_and_no_more_run_than_may() {
     }
 }
 
-/// Runs short ones, of which no more are claimed than may run.
+/// Runs short tasks; no more are claimed than may run.
 async fn claims_no_more_than_it_runs(so: impl Fn(TaskManagerBuilder) -> TaskManagerBuilder) {
     for place in Place::each() {
         let seen = Seen::default();
@@ -149,7 +149,7 @@ async fn a_process_with_a_limited_queue_prefetches_from_the_others() {
     }
 }
 
-/// Of `add`ed tasks that may not run twice, no more are claimed and have not begun than there are slots.
+/// Tasks that may not run twice: at most as many as there are slots are claimed and have not begun.
 async fn begin_as_soon_as_they_are_claimed(
     so: impl Fn(TaskManagerBuilder) -> TaskManagerBuilder,
     add: impl AsyncFn(&TaskManager),

@@ -119,7 +119,7 @@ async fn what_goes_back_has_not_used_up_a_start_of_its_queues_rate() {
     }
 }
 
-/// Short ones, and then some of 30 ms, of which the first have begun: others are claimed and wait.
+/// Short tasks, then some of 30 ms. The first of these have begun, and others are claimed and wait.
 async fn naps_behind_short_ones(place: &Place, seen: &Seen) -> TaskManager {
     let adder = place.builder().connect().await.unwrap();
     add_quick(&adder, 5_000).await;
@@ -129,7 +129,7 @@ async fn naps_behind_short_ones(place: &Place, seen: &Seen) -> TaskManager {
     tasks
 }
 
-/// Waits until no more of the queue's tasks are claimed than that: what was claimed before has ended or gone back.
+/// Waits until at most that many tasks of the queue are claimed: the others have ended or were given back.
 async fn at_most_are_claimed(tasks: &TaskManager, most: u64) {
     eventually("what was claimed before has ended or gone back", || async {
         let queues = tasks.queues().await.unwrap();

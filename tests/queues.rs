@@ -1,4 +1,4 @@
-//! Queues: limits that hold here and over all processes, that change while everything is at work, and never stall it.
+//! Queues: limits hold in one process and over all processes, can be changed at any time, and never stall the work.
 
 #![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -78,7 +78,7 @@ async fn mail(tasks: &TaskManager) -> QueueInfo {
     tasks.queues().await.unwrap().into_iter().find(|queue| queue.name == "mail").unwrap()
 }
 
-/// The time in which every process hears of new limits, and a little more for a machine that is busy.
+/// The time until every process has heard of new limits, with some more for a busy machine.
 async fn hear_everywhere() {
     tokio::time::sleep(Duration::from_millis(1500)).await;
 }
@@ -117,7 +117,7 @@ async fn two_processes_together_run_no_more_than_a_queue_allows() {
 async fn a_hundred_resizes_under_load_neither_stall_nor_overshoot() {
     for place in everywhere() {
         let world = World::default();
-        // No limit that comes is greater, so that none is exceeded whoever has heard of it.
+        // Each new limit is lower, so that none is exceeded by a process that has not heard of it yet.
         let eight = QueueConfig::new().global_concurrency(8);
         let managers = [world.start(&place, eight.clone()).await, world.start(&place, eight).await];
         for _ in 0..400 {
@@ -140,7 +140,7 @@ async fn a_hundred_resizes_under_load_neither_stall_nor_overshoot() {
         all_end(&managers[0]).await;
         assert!(world.peak.highest() <= 8, "{place:?}: {} ran at once", world.peak.highest());
         assert_eq!(managers[0].counts().await.unwrap().success, 410, "{place:?}");
-        // The last word holds: down to one, and up to what the programs say again.
+        // The last change holds: down to one, then up again to the limit of the programs.
         managers[1].set_queue("mail", QueueConfig::new().global_concurrency(1)).await.unwrap();
         hear_everywhere().await;
         for _ in 0..10 {
@@ -184,7 +184,7 @@ async fn limits_that_were_set_hold_everywhere_within_a_second_and_over_restarts_
         let full = acts.add_task(stay, ()).await.unwrap_err();
         assert!(matches!(full, AddError::QueueFull { max_size: 7, .. }), "{full}");
         assert_eq!(mail(&runs).await.rejected, 1, "{place:?}");
-        // A pause stops what comes next, not what runs; both outlive the process.
+        // A pause stops later tasks, not running ones, and outlives the process.
         acts.pause_queue("mail").await.unwrap();
         world.gate.open();
         eventually("what ran has ended", || async { (mail(&acts).await.running == 0).then_some(()) }).await;
@@ -274,7 +274,7 @@ async fn a_full_queue_is_exact_for_64_who_add_at_once_and_keeps_what_it_refused_
                 tokio::spawn(async move { tasks.add_task(work, (0,)).idempotency_key("").await })
             })
             .collect();
-        // One key: one is new, and the others are told of it.
+        // Adds of one key: one is new, and the others are told about it.
         for add in adds {
             add.await.unwrap().unwrap();
         }
@@ -299,7 +299,7 @@ async fn a_full_queue_is_exact_for_64_who_add_at_once_and_keeps_what_it_refused_
         let info = mail(&tasks).await;
         assert_eq!((refused, info.pending, info.rejected), (55, 10, 55), "{place:?}");
         assert_eq!(tasks.counts().await.unwrap().rejected, 55, "{place:?}");
-        // Of a batch that does not fit nothing is stored, not even a record.
+        // A batch that does not fit stores nothing, not even a record.
         let batch: Vec<_> = (0..3).map(|_| tasks.add_task(work, (0,))).collect();
         assert!(matches!(tasks.add_all(batch).await, Err(AddError::QueueFull { .. })));
         assert_eq!(
@@ -307,7 +307,7 @@ async fn a_full_queue_is_exact_for_64_who_add_at_once_and_keeps_what_it_refused_
             (58, 55),
             "{place:?}"
         );
-        // By hand they run all the same, and their keys are free meanwhile.
+        // They can be retried by hand, and their keys are free meanwhile.
         let one = tasks
             .list(TaskFilter::new().status(TaskStatus::Rejected).limit(1))
             .await

@@ -1,4 +1,4 @@
-//! What the README says of its own program, and what it promises, under a clock that the tests move.
+//! The program of the README and its promises, under the clock of the test.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 #![allow(clippy::print_stdout, reason = "the program of the README prints")]

@@ -1,4 +1,4 @@
-//! What Redis alone can do to us: forget scripts, be killed and come back, stand still; and several processes on one.
+//! Trouble with Redis: it forgets scripts, is killed and comes back, or stands still; and several processes use one server.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -35,7 +35,7 @@ fn builder(url: &str, notes: &Notes<u64>) -> TaskManagerBuilder {
     TaskManager::builder().store(url).state(notes.clone())
 }
 
-/// Waits until all of these have ended well.
+/// Waits until all of these have succeeded.
 async fn all_succeed(tasks: &TaskManager, ids: &[TaskId]) {
     for id in ids {
         let ended = eventually("a task to end", || async {
@@ -94,7 +94,7 @@ async fn a_server_that_is_killed_under_load_and_comes_back_has_lost_nothing_that
                     if stop.load(Ordering::Acquire) {
                         break;
                     }
-                    // Whoever adds while the server is away waits for it, and may be refused.
+                    // An add while the server is away waits for it, and may be refused.
                     if let Ok(handle) = tasks.add_task(note, (number,)).await {
                         accepted.push((number, handle.id()));
                     }

@@ -66,7 +66,7 @@ fn the_window_of_a_rate_limit_is_the_one_in_rust() {
         for (wait, wanted) in steps {
             now = (now + wait).max(0);
             let free = window.free(limit, now);
-            // Where nothing starts, nothing is written.
+            // If nothing starts, nothing is written.
             if wanted.min(free) > 0 {
                 window.start(limit, now, wanted.min(free));
             }
@@ -78,7 +78,7 @@ fn the_window_of_a_rate_limit_is_the_one_in_rust() {
     outcome.unwrap_or_else(|difference| panic!("{difference}"));
 }
 
-/// At an instant (microseconds) so many wanted to start, so many could, and another when.
+/// At an instant (microseconds): how many wanted to start, how many could, and when the next could.
 struct Step {
     now: i64,
     wanted: usize,
@@ -290,7 +290,7 @@ impl Pair {
         Ok(())
     }
 
-    /// Does all that is left, one of each key at a time: nothing is stuck.
+    /// Runs everything that is left, one task of each key at a time: nothing is stuck.
     async fn drain(&mut self) -> Result<(), TestCaseError> {
         for at in 0..self.tasks.len() {
             self.perform(Op::Release { which: at }).await?;
@@ -358,7 +358,7 @@ async fn a_crowd_beyond_what_a_claim_passes_over_is_let_go_when_the_limit_change
     add(&store, &me, (0..5_000).map(|_| keyed("noisy")).collect()).await;
     add(&store, &me, vec![keyed("quiet")]).await;
     let one = QueueConfig::new().key_concurrency(1);
-    // A claim that stops before it has seen all says that it wants to be asked again, at once.
+    // A claim that stops early says that it wants to be called again at once.
     let mut taken = 0;
     for claims in 1.. {
         let answer = store.claim(claim_of(&me, 10, &one)).await.unwrap();

@@ -1,4 +1,4 @@
-//! What a user of Redis may not do, and what a server must not do, is said at the start and with the remedy.
+//! Missing rights of a Redis user and wrong settings of a server are reported at the start, with the remedy.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -49,7 +49,7 @@ async fn a_missing_right_is_found_at_the_start_with_the_remedy_and_stores_nothin
     ];
     for (name, rules, remedy) in family {
         let url = user(&server, name, rules);
-        // A process that only adds may go on as one that looks.
+        // A process that only adds may go on as a viewer.
         let error = soon(TaskManager::builder().store(&*url).start()).await.map(drop).expect_err(name);
         let Error::Store(store_error) = &error else { panic!("{name}: {error:?}") };
         assert_eq!(store_error.kind(), StoreErrorKind::Denied, "{name}: {error}");
@@ -87,7 +87,7 @@ async fn a_right_that_is_taken_away_later_leaves_no_add_half_done() {
     let url = user(&server, "app", &["~*", "&*", "+@all"]);
     let tasks = TaskManager::builder().store(&*url).start().await.unwrap();
     user(&server, "app", &["resetchannels"]);
-    // Nobody is told, and everything goes on by polling.
+    // No notifications arrive, and everything goes on by polling.
     for number in 0..20 {
         let handle = soon(tasks.add_task(plain, (number,)).into_future()).await.unwrap();
         assert_eq!(soon(handle.wait()).await.unwrap(), number);
@@ -103,7 +103,7 @@ async fn a_server_that_evicts_keys_is_refused_with_the_remedy() {
         let error =
             TaskManager::builder().store(server.url()).start().await.map(drop).unwrap_err().to_string();
         assert!(error.contains(policy) && error.contains("maxmemory-policy noeviction"), "{error}");
-        // Where the setting cannot be changed by this user, it is said aloud; so it is to who only adds.
+        // A warning says if this user cannot change the setting, also in a process that only adds.
         servers::made(server.url());
         let url = user(&server, "app", &["~*", "&*", "+@all", "-config"]);
         for builder in [TaskManager::builder().store(&*url), TaskManager::builder().store(server.url())] {

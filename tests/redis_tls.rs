@@ -1,4 +1,4 @@
-//! Redis over TLS: a server whose authority this machine trusts is used, any other is refused.
+//! Redis over TLS: a server is used if this machine trusts its authority, and refused otherwise.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -23,8 +23,8 @@ async fn double(n: u32) -> Result<u32, String> {
     Ok(n * 2)
 }
 
-/// What a process of its own says that uses this store and trusts only this authority: which authorities a process trusts
-/// is read from its environment.
+/// The output of a separate process that uses this store and trusts only this authority. A process reads the authorities that it
+/// trusts from its environment.
 fn trusting(authority: &Path, url: &str) -> String {
     let mut process = Command::new(env::current_exe().unwrap());
     process.args(["--ignored", "--exact", "--nocapture", "the_process_that_a_test_starts"]);

@@ -1,4 +1,4 @@
-//! Work that was stored by an earlier version of a task runs as what the task is now.
+//! Work that an earlier version of a task stored runs as the present version.
 
 mod support;
 

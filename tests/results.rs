@@ -1,4 +1,4 @@
-//! What a task returned, for whoever waits or looks.
+//! The value that a task returned, for callers that wait and for readers of its record.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 

@@ -1,4 +1,4 @@
-//! How a task is tried again, and what its record says of it.
+//! How a task is tried again, and what its record shows.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 

@@ -1,4 +1,4 @@
-//! A program that does not know a task leaves it alone: another one, newer or older, does.
+//! A program leaves tasks alone that it does not know; another version of the program runs them.
 
 #![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -26,7 +26,7 @@ async fn a_task_nobody_here_knows_waits_unharmed_and_is_told_once() {
         stranger.priority = 9;
         let strangers = [stranger, NewTask::new("from_the_future", Ok("{}".into()))];
         let ids: Vec<_> = tasks.add_all(strangers).await.unwrap().iter().map(|task| task.id()).collect();
-        // The more urgent stranger holds up nobody.
+        // An unknown task of higher priority delays no other.
         for _ in 0..20 {
             soon(soon(tasks.add(known())).await.unwrap().wait()).await.unwrap();
         }

@@ -1,5 +1,5 @@
-//! Cron schedules over both changes of the clock, against an oracle that walks through every minute and knows nothing of how
-//! the library searches.
+//! Cron schedules over both changes of the clock, compared with an oracle that walks through every minute and shares no code with
+//! the library.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -164,7 +164,7 @@ fn every_expression_ticks_in_every_zone_when_an_oracle_says_over_both_changes() 
                 let before = system(start) - Duration::from_secs(1);
                 let ticks: Vec<_> = cron.upcoming(before).take_while(|tick| *tick <= end).collect();
                 assert_eq!(ticks, expected, "`{expression}` in {name} at {change}");
-                // From wherever one looks the next tick is the same.
+                // The next tick is the same from every instant before it.
                 for (n, (at, _)) in minutes.iter().enumerate().step_by(97) {
                     let after = system(*at) + Duration::from_millis(n as u64 % 1000);
                     let next = expected.iter().find(|tick| **tick > after);

@@ -1,4 +1,4 @@
-//! A deploy that changes a schedule: a changed definition counts from when it is first seen, and that of the process which
+//! A deploy changes a schedule: the new definition counts from when it is first seen, and the definition of the process that
 //! started last ticks.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
@@ -93,7 +93,7 @@ async fn what_was_missed_under_the_same_definition_is_made_up_for() {
     }
 }
 
-/// Which version's definition ticked, in the order of the ticks.
+/// The version whose definition ticked, for each tick in order.
 async fn versions(tasks: &TaskManager) -> Vec<i16> {
     let ticks = tasks.list(TaskFilter::new().limit(1000)).await.unwrap().items;
     let mut ticks: Vec<_> =

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use taskflow::{Cron, Error, Every};
 
-/// What the compiler said of the examples that `compile_fail.rs` checks, one line for each error.
+/// The compiler's errors for the examples that `compile_fail.rs` checks, one line each.
 fn said_by_the_compiler(file: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("ui/schedule/fail").join(file);
     let text = std::fs::read_to_string(path).unwrap();

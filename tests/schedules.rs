@@ -1,4 +1,4 @@
-//! Schedules: each tick happens once over all processes, on one grid, and what was missed is made up for as asked.
+//! Schedules: each tick happens once over all processes, on one grid, and missed ticks are made up for as configured.
 
 #![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -77,7 +77,7 @@ async fn three_processes_fire_each_tick_once_and_leave_none_out() {
     assert!(beat.last_run.is_some() && beat.next_run.unwrap() > beat.last_run.unwrap());
 }
 
-/// Starts after three and a half hours without any process, and gives the ticks that were made up for.
+/// Starts after three and a half hours without any process. Returns the ticks that were made up for.
 async fn after_an_absence(name: &str, expected: usize) {
     const HOUR: u64 = 3600;
     let store = MemoryStore::new();
@@ -121,7 +121,7 @@ async fn the_first_process_runs_it_on_startup_and_later_ones_do_not() {
     })
     .await;
     let second = start(&store, "yearly").await;
-    // It has looked around once it has looked for the last tick, which comes after.
+    // It has checked all ticks when it has checked the last one.
     let handle = second.add(yearly()).await.unwrap();
     handle.wait().await.unwrap();
     assert_eq!(second.counts().await.unwrap().success, 2, "one on startup, one by hand");
@@ -186,7 +186,7 @@ async fn of_processes_that_start_together_one_runs_it_on_startup() {
         for started in starts {
             managers.push(started.await.unwrap());
         }
-        // Each has looked at its start once it has looked for the last tick, which comes after.
+        // Each process has checked its start tick when it has checked the last tick.
         eventually("the start is seen to", || async {
             let known = store.schedules().await.unwrap();
             let newest = managers[0].instances().await.unwrap().iter().map(|it| it.started_at).max();
@@ -206,7 +206,7 @@ async fn of_processes_that_start_together_one_runs_it_on_startup() {
     }
 }
 
-/// Of one that adds only to be counted.
+/// A schedule whose ticks are only counted.
 #[taskflow::task]
 async fn clean(folder: String) {
     let _ = folder;
@@ -268,7 +268,7 @@ async fn a_schedule_can_be_added_replaced_and_removed_while_all_run() {
     assert!(adds.remove_schedule("clean").await.unwrap());
     assert!(!adds.remove_schedule("clean").await.unwrap());
     assert!(shown(&adds, "clean").await.is_none());
-    // From here on nobody ticks any more, whoever has heard of it.
+    // From now on no process ticks it, also those that have not heard of the removal.
     let silent = records(&adds).await.len();
     again
         .add(clean("uploads".to_owned()))
@@ -338,7 +338,7 @@ async fn a_full_queue_stops_no_schedule() {
 #[tokio::test]
 async fn a_clock_that_was_set_back_fires_no_tick_twice() {
     let store = MemoryStore::new();
-    // Ticks up to a second from now were dealt with before somebody set the clock back.
+    // Ticks up to a second from now were handled before somebody set the clock back.
     let last = SystemTime::now() + Duration::from_secs(1);
     store.fire(Fire::new("beat".to_owned(), last, None)).await.unwrap();
     let tasks = start(&store, "beat").await;

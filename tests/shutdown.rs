@@ -1,4 +1,4 @@
-//! The end of a process: what it waits for, what it hands back, and what it leaves.
+//! The end of a process: the tasks that it waits for, those that it gives back, and those that it leaves.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -86,7 +86,7 @@ async fn start(place: &Place) -> (TaskManager, Doors) {
     (builder.start().await.unwrap(), doors)
 }
 
-/// Somebody who only looks.
+/// A manager that runs no tasks.
 async fn look(place: &Place) -> TaskManager {
     place.builder().connect().await.unwrap()
 }
@@ -101,7 +101,7 @@ async fn what_ends_before_the_deadline_is_waited_for() {
             let tasks = tasks.clone();
             async move { tasks.shutdown(Duration::from_secs(60)).await }
         });
-        // It claims no more, but takes adds until it is over.
+        // It claims nothing more, but accepts adds until it is over.
         let late = support::eventually("it stops claiming", || async {
             let handle = tasks.add_task(ping, ()).await.unwrap();
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -112,7 +112,7 @@ async fn what_ends_before_the_deadline_is_waited_for() {
         doors.inside.open();
         let report = soon(ending).await.unwrap().unwrap();
         assert!(report.finished >= 3, "{report:?}");
-        // Of the late ones, one may have been leased just before the end was known.
+        // One of the late tasks may have been leased just before the shutdown began.
         assert_eq!((report.interrupted, report.abandoned), (0, 0), "{report:?}");
         let eye = look(&place).await;
         for handle in handles {
@@ -172,7 +172,7 @@ async fn a_stubborn_synchronous_task_is_abandoned_and_keeps_nobody_waiting() {
         tokio::time::sleep(Duration::from_millis(400)).await;
         assert_eq!(elsewhere.inside.count(), 0);
         assert_eq!(record(&next, handle.id()).await.status, TaskStatus::Running);
-        // It ends after all, and that counts too.
+        // It ends after all, and its result counts.
         doors.inside.open();
         support::reaches(&next, handle.id(), TaskStatus::Success).await;
     }
@@ -236,7 +236,7 @@ fn a_shutdown_that_ends_with_its_runtime_is_an_error_and_keeps_nobody_waiting() 
     });
 }
 
-/// Cleans up for as long as it is told when it is asked to stop, and succeeds.
+/// Cleans up for that long when it is asked to stop, and succeeds.
 #[taskflow::task(requeue_on_interrupt)]
 async fn clean_up(millis: u64, State(doors): State<Doors>, context: TaskContext) {
     doors.inside.note();
@@ -296,7 +296,7 @@ async fn an_end_that_the_store_cannot_be_told_is_no_abandoned_task() {
     let report = tasks.shutdown(Duration::from_millis(100)).await.unwrap();
     assert!(began.elapsed() < Duration::from_millis(100 + 100 + 2000), "{:?}", began.elapsed());
     assert_eq!((report.unwritten, report.abandoned, report.finished), (1, 0, 0), "{report:?}");
-    // The process lives, and tells it after all.
+    // The process lives, and stores the result after all.
     refuses.store(false, Ordering::Release);
     let eye = TaskManager::builder().store(shared).connect().await.unwrap();
     reaches(&eye, id, TaskStatus::Success).await;

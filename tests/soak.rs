@@ -1,5 +1,5 @@
-//! Everything at once: processes that add and run are killed and replaced while queues are paused and resized, tasks
-//! cancelled and schedules come and go. In the end nothing is lost, nothing stands still, and each tick happened once.
+//! Everything at once: processes that add and run are killed and replaced while queues are paused and resized, tasks cancelled, and
+//! schedules added and removed. In the end no task is lost, none is stuck, and each tick happened once.
 //!
 //! Some seconds a store; `TASKFLOW_SOAK_SECONDS=600 cargo test -p tests --test soak` soaks for ten minutes each.
 
@@ -24,12 +24,12 @@ use taskflow::{
 use crash::oracle::Oracle;
 use crash::process::{Lab, Process};
 
-/// How many tasks may wait: adders that are refused come back, so no more gathers than that.
+/// How many tasks may wait. Refused adders try again, so that no more gather.
 const MAX_SIZE: usize = 200;
-/// What may wait beside: lost runs come back to a queue however full it is.
+/// How many more may wait: lost runs return to a queue even if it is full.
 const CAME_BACK: u64 = 200;
 
-/// The seed is said, so that what failed can be tried again.
+/// The seed is printed, so that a failure can be repeated.
 struct Chance(u64);
 
 impl Chance {
@@ -42,7 +42,7 @@ impl Chance {
     }
 }
 
-/// What was done to the processes and their tasks.
+/// What the test did to the processes and their tasks.
 #[derive(Default)]
 struct Deeds {
     kills: usize,
@@ -102,7 +102,7 @@ async fn one_deed(
         }
         8 => {
             let mut task = NewTask::new("again", Ok(r#"{"millis":1}"#.into()));
-            // What the worker's attribute says, for this process knows its tasks by name only.
+            // As in the worker's attribute: this process knows its tasks by name only.
             let policy = task.policy.to_mut();
             (policy.requeue_on_interrupt, policy.max_lost_runs) = (true, 50);
             tasks
@@ -137,7 +137,7 @@ async fn soak(store: &str, lab: Lab) {
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(length) {
         one_deed(&mut deeds, &mut chance, &lab, &tasks, &mut workers).await;
-        // However it is treated, work goes on within a few seconds of the last deed.
+        // Work goes on within a few seconds after the last act.
         let before = lab.ends();
         lab.until(Duration::from_secs(15), || async { lab.ends() > before }).await;
         let waiting = tasks.counts().await.unwrap().pending;

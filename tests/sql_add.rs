@@ -121,7 +121,7 @@ async fn every_type_of_payload_and_number_is_taken() {
         );
         assert_eq!(lab.notes.read().last().map(String::as_str), Some(to), "{call}");
     }
-    // A call without a payload is not ambiguous either: the task says what it misses.
+    // A call without a payload is not ambiguous either: the task names the missing argument.
     let id = lab.add("SELECT {add}('greet')").await.unwrap();
     assert_eq!(ends(&lab.tasks, id).await.status, TaskStatus::Failed);
     lab.tasks.shutdown(Duration::from_secs(1)).await.unwrap();
@@ -256,7 +256,7 @@ async fn a_start_makes_a_store_again_of_one_whose_tables_were_dropped() {
     }
 }
 
-/// The tables are gone while a manager is at work: it says so, and goes on when another one has made them again.
+/// The tables are dropped while a manager works: it reports that, and goes on when another one has made them again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manager_at_work_goes_on_when_its_dropped_tables_are_there_again() {
     let Some(mut lab) = Lab::new().await else { return };

@@ -1,5 +1,4 @@
-//! What other hands write into the tables of a SQLite store: the damaged task is failed with the reason, and everything
-//! else goes on.
+//! Other programs write junk into the tables of a SQLite store: the damaged task fails with the reason, and everything else goes on.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -71,7 +70,7 @@ impl Dice {
     }
 }
 
-/// What SQL can put into a column.
+/// Values that SQL can write to a column.
 const JUNK: &[&str] = &[
     "NULL",
     "-1",
@@ -110,7 +109,7 @@ fn columns(sql: &Connection) -> Vec<(String, String)> {
     rows.collect::<Result<_, _>>().unwrap()
 }
 
-/// One seed: 200 good tasks, and others with junk in random places; on top of that junk in any row of any other table.
+/// One seed: 200 good tasks, others with junk in random places, and junk in random rows of every other table.
 async fn survives(seed: u64, checks: bool) {
     let place = Place::sqlite();
     let before = soon(place.builder().queue("victims", QueueConfig::new()).connect()).await.unwrap();
@@ -148,7 +147,7 @@ async fn survives(seed: u64, checks: bool) {
         let (table, column) = &columns[dice.below(columns.len())];
         let junk = dice.one_of(JUNK);
         let whose = match (&**table, &**column) {
-            // The good ones are left alone; and an id or a number, by which others are found, one at a time.
+            // Good tasks stay untouched. Ids and numbers, by which rows are found, are damaged one at a time.
             ("taskflow_tasks", "id" | "seq") => {
                 "name = 'damage.victim' AND seq = (SELECT max(seq) FROM taskflow_tasks WHERE name = 'damage.victim')"
             }
@@ -232,7 +231,7 @@ async fn junk_that_passes_by_the_checks_of_the_database_harms_no_other_task() {
     }
 }
 
-/// Damages one of two tasks so, and gives the record of that one when the other has run.
+/// Damages one of two tasks this way, and returns its record when the other has run.
 async fn damaged(statement: &str) -> TaskRecord {
     let place = Place::sqlite();
     let before = soon(place.builder().queue("victims", QueueConfig::new()).connect()).await.unwrap();

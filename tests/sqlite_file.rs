@@ -33,7 +33,7 @@ async fn keep(text: String) {
 struct Mounted(tempfile::TempDir);
 
 impl Mounted {
-    /// `None` where this process may not mount: then that was said.
+    /// `None`, with a note, if this process may not mount.
     fn new(options: &[&str], source: &Path, at: impl FnOnce(&Path) -> PathBuf) -> Option<(Self, PathBuf)> {
         let directory = tempfile::tempdir().unwrap();
         let at = at(directory.path());
@@ -47,7 +47,7 @@ impl Mounted {
         }
     }
 
-    /// A disk of so many bytes.
+    /// A disk of this many bytes.
     fn disk(size: &str) -> Option<(Self, PathBuf)> {
         let size = format!("size={size}");
         Self::new(&["-t", "tmpfs", "-o", &size], Path::new("tmpfs"), Path::to_owned)
@@ -78,7 +78,7 @@ fn log_of(file: &Path) -> u64 {
 }
 
 async fn connect(file: &Path) -> TaskManager {
-    // Whoever only connects makes no store.
+    // Connecting makes no store.
     if !file.exists() {
         drop(SqliteStore::open(file).unwrap());
     }
@@ -117,7 +117,7 @@ async fn what_is_freed_on_a_full_disk_is_not_used_up_by_the_log() {
     let AddError::Store(error) = &error else { panic!("{error}") };
     assert_eq!(error.kind(), StoreErrorKind::Full);
     assert!(error.to_string().contains("no room"), "{error}");
-    // Room comes a little at a time, and others go on writing.
+    // Room appears in small steps, while others go on writing.
     for piece in &pieces[1..] {
         fs::remove_file(piece).unwrap();
         for number in 1..60 {
@@ -125,7 +125,7 @@ async fn what_is_freed_on_a_full_disk_is_not_used_up_by_the_log() {
         }
     }
     eventually("a task is added", || async { add(&tasks, 10).await.ok() }).await;
-    // Full again: the log holds no more than the last piece makes room for.
+    // Full again: the log has no more than fits into the last piece.
     add_until_full(&tasks, &mut added).await;
     fs::remove_file(&pieces[0]).unwrap();
     eventually("the queue is resumed", || async { tasks.resume_queue("default").await.ok() }).await;
@@ -230,7 +230,7 @@ async fn whoever_only_looks_does_so_on_a_read_only_file_system() {
     drop(store);
     let error = soon(TaskManager::builder().store(url(&file)).only(["file.keep"]).start()).await.unwrap_err();
     assert!(error.to_string().contains("written to"), "who runs tasks must write: {error}");
-    // What is no store yet is not made one by whoever may not write.
+    // A process that may not write makes no store.
     let error = soon(TaskManager::builder().store(url(&at.join("none.db"))).connect()).await.unwrap_err();
     assert!(error.to_string().contains("none.db"), "{error}");
 }

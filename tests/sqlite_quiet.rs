@@ -1,5 +1,4 @@
-//! What taskflow writes itself is never taken for the work of other hands: a SQLite store that two processes use in every
-//! way finds nothing to put right.
+//! The store never takes its own writes for damage: a SQLite store that two processes use in every way finds nothing to repair.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 

@@ -1,4 +1,4 @@
-//! Nothing stays of a manager that is gone, wherever it was when it went: no thread, no connection, no instance.
+//! A manager leaves nothing behind, whenever it is dropped: no thread, no connection, no instance.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -28,7 +28,7 @@ use wrapper::{Before, Wrapper, go_on};
 #[taskflow::task]
 async fn ping() {}
 
-/// They count the threads of this process, so one runs at a time.
+/// These tests count the threads of the process, so they run one at a time.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// Threads that renew leases.
@@ -38,7 +38,7 @@ fn lease_threads() -> usize {
     names.filter(|name| name.trim() == "taskflow-lease").count()
 }
 
-/// A store of the place that says so when nobody holds it any more, and yields a few times in each call.
+/// A store of the place that reports its drop, and yields a few times in each call.
 fn yielding(place: &Place) -> (Wrapper, Weak<()>) {
     observed(place, |_| {
         Box::pin(async {
@@ -63,7 +63,7 @@ fn observed(
     (store, is_held)
 }
 
-/// Makes the place a store, so that it can be asked.
+/// Makes a store at the place, so that it can be read.
 async fn make(place: &Place) {
     place.builder().connect().await.unwrap().shutdown(Duration::ZERO).await.unwrap();
 }
@@ -83,7 +83,7 @@ async fn nothing_is_left(place: &Place, is_held: &Weak<()>, what: &str) {
     .await;
 }
 
-/// Polls a future until it has been pending that often. What it gives, if it comes to that.
+/// Polls a future until it has been pending that often. Returns its output if it has ended by then.
 async fn polled<F: Future + ?Sized>(future: &mut Pin<Box<F>>, times: usize) -> Option<F::Output> {
     let mut left = times;
     poll_fn(|cx| match future.as_mut().poll(cx) {
@@ -175,7 +175,7 @@ async fn an_error_after_the_join_leaves_the_store() {
                 false => builder.connect().await.unwrap_err(),
             };
             assert!(error.to_string().contains("not for you"), "{error}");
-            // By the time the error is told it has left.
+            // It has left before the error is returned.
             assert!(place.store().instances().await.unwrap().is_empty());
             nothing_is_left(&place, &is_held, "an error").await;
         }
@@ -201,7 +201,7 @@ fn a_manager_that_is_dropped_without_a_shutdown_leaves_nothing_wherever_that_is(
             // That takes its time, and is the same for all.
             let undriven = matches!(place, Place::Memory(_)).then(one);
             for runtime in [many()].into_iter().chain(undriven) {
-                // Outside of its runtime, which nobody drives if it has one thread.
+                // Outside its runtime, which nobody drives if it has only one thread.
                 let (tasks, is_held) = runtime.block_on(manager(&place, starts));
                 drop(tasks);
                 eye.block_on(async {

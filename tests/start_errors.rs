@@ -1,4 +1,4 @@
-//! What keeps a manager from starting says what is wrong and what would be right.
+//! An error that keeps a manager from starting names the mistake and the remedy.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -33,7 +33,7 @@ fn builder() -> TaskManagerBuilder {
     TaskManager::builder().state(Mailer).queue("reports", QueueConfig::new())
 }
 
-/// Why it does not start; each part must be said.
+/// The error of a start. It must contain each part.
 async fn refusal(builder: TaskManagerBuilder, parts: &[&str]) -> Error {
     let error = builder.start().await.expect_err("it starts");
     let text = error.to_string();

@@ -1,4 +1,4 @@
-//! Our own stores pass the suite that everybody who writes a store can run: `taskflow::testing::contract`.
+//! Our stores pass the public suite for authors of stores: `taskflow::testing::contract`.
 
 #[path = "support/servers/mod.rs"]
 mod servers;

@@ -1,4 +1,4 @@
-//! Panics in the engine, or in what a program brings to it: they are logged and shown, and everything goes on.
+//! Panics in the engine, or in the parts that a program brings: they are logged and shown, and everything goes on.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -27,7 +27,7 @@ use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use wrapper::{Before, Wrapper, go_on};
 
-/// One at a time: the log is the process's.
+/// The tests run one at a time, because they share the log of the process.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// How often each call was made, and what the first calls of each do.
@@ -75,7 +75,7 @@ async fn add_and_respond(tasks: BackgroundTasks) -> Result<&'static str, AddErro
     tasks.add_task(run, ()).await.map(|_| "accepted")
 }
 
-/// Starts, however often the store has to be asked.
+/// Starts a manager, trying again while the store fails.
 async fn start(store: &Wrapper, world: &World) -> TaskManager {
     eventually("it starts", || async {
         let builder = TaskManager::builder().store(store.clone()).state(world.clone());
@@ -85,13 +85,13 @@ async fn start(store: &Wrapper, world: &World) -> TaskManager {
     .await
 }
 
-/// Repeats what is refused because of the store.
+/// Repeats calls that fail because of the store.
 async fn insist<T, E: Debug, F: Future<Output = Result<T, E>>>(call: impl Fn() -> F) -> T {
     let call = &call;
     eventually("it is done", || async move { call().await.ok() }).await
 }
 
-/// All that a program does with tasks works.
+/// Everything that a program does with tasks works.
 async fn everything_goes_on(tasks: &TaskManager, world: &World, calls: &Calls) {
     let staying = insist(|| tasks.add_task(stay, ()).into_future()).await;
     world.inside.reached(1).await;
@@ -108,7 +108,7 @@ async fn everything_goes_on(tasks: &TaskManager, world: &World, calls: &Calls) {
     let app = Router::new().route("/", get(add_and_respond)).layer(tasks.layer());
     let mut requests = 0;
     while world.ran.count() < before + 20 {
-        // Some are told that their add is unknown.
+        // Some adds answer that their outcome is unknown.
         let response = app.clone().oneshot(Request::new(Body::empty())).await.unwrap();
         to_bytes(response.into_body(), usize::MAX).await.unwrap();
         requests += 1;

@@ -1,4 +1,4 @@
-//! The OpenAPI document says what the API does: every route is in it, and every answer is as its schema says.
+//! The OpenAPI document is true: it has every route, and every answer matches its schema.
 
 use std::collections::BTreeSet;
 

@@ -27,7 +27,7 @@ async fn a_task_is_retried_cancelled_and_deleted_by_its_id() {
                 run(&url, &["delete", &id]).exits(4).says("cannot be deleted: cancel it first");
                 run(&url, &["cancel", &id]).exits(0).prints("cancelled");
                 run(&url, &["cancel", &id]).exits(4).says("has already ended");
-                // Each is told, and the worst decides.
+                // Each outcome is printed, and the worst decides the exit code.
                 let both =
                     run(&url, &["retry", &gone, &mail, &id, "--json"]).exits(4).says("there is no task");
                 let outcomes = both.json();
@@ -76,7 +76,7 @@ async fn many_are_retried_by_a_filter_after_a_preview() {
             insta::assert_snapshot!("preview", preview.settled());
             let json = ask(&["retry"], &["--dry-run", "--json"]).exits(0).json();
             assert_eq!((&json["matching"]["n"], json["sample"].as_array().unwrap().len()), (&5.into(), 3));
-            // Nobody can be asked here.
+            // Without a terminal nobody can be asked.
             ask(&["retry"], &[]).exits(2).says("Retry 5 tasks?").says("--yes").says("send_email");
             run(&url, &["retry"]).exits(2).says("name the tasks").says("--all");
             run(&url, &["retry", "status:failed", "--all"]).exits(2);

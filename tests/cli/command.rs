@@ -79,7 +79,7 @@ pub(crate) fn run(store: &str, arguments: &[&str]) -> Ran {
     Ran::of(arguments, taskflow(store).args(arguments).output().unwrap())
 }
 
-/// As people see it, in tables.
+/// The output for people, in tables.
 pub(crate) fn table(store: &str, arguments: &[&str]) -> Ran {
     run(store, &[arguments, &["--table"]].concat())
 }
@@ -101,7 +101,7 @@ pub(crate) fn settled(text: &str) -> String {
 }
 
 fn settled_word(word: &str) -> String {
-    // How much of a text there is room for depends on the columns beside it.
+    // How much of a text fits depends on the columns beside it.
     if word.contains('…') {
         return "…".to_owned();
     }

@@ -102,7 +102,7 @@ async fn no_verb_is_seen_among_the_processes_or_recovers_a_lost_run() {
         let record = soon(store.get(lost)).await.unwrap().unwrap();
         assert_eq!((record.status, record.attempt), (TaskStatus::Running, 1), "{record:?}");
 
-        // It was lost: a process that connects recovers it.
+        // The run was lost: a process that connects recovers it.
         let connected = soon(place.builder().connect()).await.unwrap();
         eventually("it is recovered", || async {
             let record = connected.get(lost).await.unwrap().unwrap();

@@ -71,7 +71,7 @@ impl Shop {
         let builder = builder.queue("slow", QueueConfig::new().concurrency(2).max_size(10_000));
         let builder = builder.only(["send_email", "greet", "import", "daily_report"]);
         let tasks = soon(builder.start()).await.unwrap();
-        // Other processes see what this one knows once it has written it.
+        // Other processes see the catalogue of this one after it has been written.
         let seen = soon(TaskManager::builder().store(place.url()).view()).await.unwrap();
         crate::support::eventually("the catalogue is there", || async {
             soon(seen.tasks()).await.unwrap().first().map(drop)

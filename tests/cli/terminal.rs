@@ -134,7 +134,7 @@ fn each_verb_has_an_example_and_each_shell_its_completions() {
 pub(crate) struct Disk(tempfile::TempDir);
 
 impl Disk {
-    /// `None`, once said aloud, where nothing may be mounted.
+    /// `None`, with a note, if this process may not mount.
     pub(crate) fn mount() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let mounted = Command::new("mount")
@@ -153,13 +153,13 @@ impl Disk {
         self.0.path()
     }
 
-    /// Lets nobody write any more. Not while a file is open for that.
+    /// Makes the file system read-only. No file may be open for writing.
     pub(crate) fn only_reads(&self) -> bool {
         let output = Command::new("mount").args(["-o", "remount,ro"]).arg(self.path()).output();
         output.is_ok_and(|output| output.status.success())
     }
 
-    /// Takes all the room that is left.
+    /// Fills the disk.
     pub(crate) fn fill(&self) {
         let path: PathBuf = self.path().join("ballast");
         let mut file = std::fs::File::create(path).unwrap();

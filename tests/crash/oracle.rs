@@ -1,4 +1,4 @@
-//! Compares what the processes wrote down with what the store says.
+//! Compares the ledger of the processes with the store.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use taskflow::{AttemptOutcome, TaskId, TaskManager, TaskStatus};
 
 use super::process::Lab;
 
-/// What the processes wrote down.
+/// The ledger of the processes.
 pub(crate) struct Oracle {
     accepted: HashSet<TaskId>,
     /// For each task: which attempt began in which process, in order.
@@ -53,7 +53,7 @@ impl Oracle {
         self.accepted.len()
     }
 
-    /// Tasks of which a run began.
+    /// The tasks whose runs began.
     pub(crate) fn started(&self) -> HashSet<TaskId> {
         self.starts.keys().copied().collect()
     }
@@ -62,7 +62,7 @@ impl Oracle {
         self.refused_for_size
     }
 
-    /// How far the clocks were apart by which the accepted ids were made: an id begins with its milliseconds.
+    /// How far apart the clocks were that made the accepted ids: an id begins with its milliseconds.
     pub(crate) fn span_of_clocks(&self) -> Duration {
         let millis = |id: &TaskId| id.as_bytes()[..6].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
         let (first, last) = (self.accepted.iter().map(millis).min(), self.accepted.iter().map(millis).max());

@@ -1,4 +1,4 @@
-//! Processes that can be killed, and the place they meet.
+//! Processes that can be killed, and the store and ledger that they share.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -25,7 +25,7 @@ pub(crate) struct Lab {
     url: String,
     lease: Duration,
     server: Mutex<Option<Box<dyn DatabaseServer>>>,
-    /// How far the ledger was read for the runs that have ended, and how many those were.
+    /// How far the ledger has been read for ended runs, and how many there were.
     ends: Mutex<(u64, usize)>,
 }
 
@@ -51,7 +51,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// A server whose end and return a test decides.
+/// A server that the test stops and starts.
 pub(crate) trait DatabaseServer: Send {
     fn kill(&mut self);
     fn restart(&mut self);
@@ -95,7 +95,7 @@ impl Lab {
     pub(crate) fn sqlite() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", directory.path().join("tasks.db").display());
-        // A lease that plays no part: the lock of a dead process tells.
+        // The lease does not matter here: the lock of a dead process is free.
         Some(Self { lease: Duration::from_secs(10), ..Self::at(url, directory) })
     }
 
@@ -199,14 +199,14 @@ impl Lab {
         Process { child, stdout }
     }
 
-    /// Environments in which the clock is an hour late and an hour early. `None`, once said aloud, without libfaketime.
+    /// Environments whose clocks are an hour late and an hour early. `None`, with a note, without libfaketime.
     pub(crate) fn wrong_clocks(&self) -> Option<[Environment; 2]> {
         let library = clock_library()?;
         let offsets = ["-1h", "+1h"].map(|offset| ("FAKETIME", offset.to_owned()));
         Some(offsets.map(|offset| wrong_clock(&library, &[offset])))
     }
 
-    /// An environment with a clock that is as much off as was last set. `None`, once said aloud, without libfaketime.
+    /// An environment whose clock is off by the last set amount. `None`, with a note, without libfaketime.
     pub(crate) fn a_clock_to_set(&self) -> Option<(Environment, impl Fn(&str))> {
         let library = clock_library()?;
         let file = self.ledger.path().join("clock");
@@ -244,12 +244,12 @@ impl Lab {
         }
     }
 
-    /// Waits until so many runs have ended in all.
+    /// Waits until this many runs have ended in all.
     pub(crate) async fn until_ends(&self, count: usize) {
         self.until(Duration::from_secs(30), || async { self.ends() >= count }).await;
     }
 
-    /// Runs that have come to their end. A ledger grows long: only what is new in it is read.
+    /// How many runs have ended. A ledger grows long, so only its new part is read.
     pub(crate) fn ends(&self) -> usize {
         let (read, ends) = &mut *self.ends.lock().unwrap();
         let Ok(mut ledger) = File::open(self.ledger_path()) else { return 0 };
@@ -289,7 +289,7 @@ impl Lab {
         tasks.add_all([self.by_name("once", length)]).await.unwrap()[0].id()
     }
 
-    /// This process adds what only the workers know, by its name.
+    /// This process adds tasks by name, because only the workers know them.
     fn by_name(&self, name: &'static str, length: Duration) -> NewTask {
         NewTask::new(name, Ok(format!("{{\"millis\":{}}}", length.as_millis()).into()))
     }
@@ -332,7 +332,7 @@ impl Process {
         kill_process(pid, signal).unwrap();
     }
 
-    /// SIGKILL; gone when this returns.
+    /// SIGKILL. The process is gone when this returns.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -355,7 +355,7 @@ impl Process {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Waits for its end, and gives what it said.
+    /// Waits for its end, and returns its output.
     pub(crate) fn wait_for_end(&mut self) -> String {
         let mut said = String::new();
         self.stdout.read_to_string(&mut said).unwrap();
@@ -364,7 +364,7 @@ impl Process {
         said
     }
 
-    /// Waits for its end, which is to be a good one.
+    /// Waits for its end, and checks that it succeeded.
     pub(crate) fn ended_well(mut self) -> String {
         let said = self.wait_for_end();
         assert!(self.child.wait().unwrap().success(), "{said}");
@@ -374,7 +374,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // A test that failed leaves nothing behind; one that has ended is gone already.
+        // A failed test leaves no process behind. A process that has ended is gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -27,7 +27,7 @@ fn note(what: &str, id: TaskId, attempt: u32) {
         .expect("the ledger takes a line");
 }
 
-/// Says that it may run twice.
+/// May run twice.
 #[taskflow::task(requeue_on_interrupt, max_lost_runs = 50)]
 async fn again(context: TaskContext, millis: u64) {
     run(&context, millis).await;
@@ -39,7 +39,7 @@ async fn retried(context: TaskContext, millis: u64) {
     run(&context, millis).await;
 }
 
-/// Never said that it may run twice.
+/// May not run twice.
 #[taskflow::task]
 async fn once(context: TaskContext, millis: u64) {
     run(&context, millis).await;

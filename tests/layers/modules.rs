@@ -102,7 +102,7 @@ impl Modules {
         }
     }
 
-    /// What `path` names that begins at the module `at`: what is not found there is taken for something a macro made.
+    /// What `path` names, starting at the module `at`. A name that is not found there counts as made by a macro.
     fn within(&self, at: &str, path: &[String], depth: usize) -> Option<Found> {
         if path.is_empty() {
             return Some(Found { module: at.to_owned(), is_item: false });

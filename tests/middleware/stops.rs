@@ -1,4 +1,4 @@
-//! Timeouts, cancels, shutdowns and lost leases are for a middleware what they are for a body.
+//! Timeouts, cancels, shutdowns and lost leases reach a middleware as they reach a body.
 
 use super::*;
 
@@ -161,7 +161,7 @@ async fn a_synchronous_body_keeps_its_slot_if_its_middleware_gives_it_up() {
         let Bench { tasks, notes, gate, peak } = start(&place, impatient, GRACE).await;
         let handle = tasks.add_task(waits_sync, ()).await.unwrap();
         eventually("it was given up", || async { (!seen(&notes).is_empty()).then_some(()) }).await;
-        // Whoever has run after it has seen the slot of the given up one.
+        // A task that ran after it had the slot of the abandoned one.
         soon(tasks.add_task(plain, ()).await.unwrap().wait()).await.unwrap();
         assert_eq!(support::record(&tasks, handle.id()).await.status, TaskStatus::Running);
         gate.open();
@@ -223,7 +223,7 @@ async fn a_lost_lease_drops_the_middleware_and_the_body_at_once() {
         // Leased by its add for certain, so that its fence is known.
         let handle = tasks.add_task(waits, ()).eager(true).await.unwrap();
         gate.reached(1).await;
-        // Somebody else ends the run, as if this process had been taken for dead.
+        // Another process ends the run, as if this process were dead.
         let run = RunRef::new(handle.id(), RunRef::FIRST_FENCE);
         let kind = FinishKind::End {
             status: TaskStatus::Failed,

@@ -10,7 +10,7 @@ fn lines_of(path: &Path) -> Vec<serde_json::Value> {
         .collect()
 }
 
-/// The files of a directory whose names begin so.
+/// The files of a directory whose names begin with this.
 fn files(directory: &TempDir) -> Vec<PathBuf> {
     let mut all: Vec<_> =
         fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -18,7 +18,7 @@ fn files(directory: &TempDir) -> Vec<PathBuf> {
     all
 }
 
-/// A manager with an observer that writes, and one that shows how far it is.
+/// A manager with an observer that writes, and another that shows the progress.
 struct Flow {
     tasks: TaskManager,
     seen: MemoryObserver,

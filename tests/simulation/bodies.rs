@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use taskflow::{State, TaskError, TaskManager};
 use tokio::sync::oneshot;
 
-/// What the bodies of one history have done. Tasks are known by the number in their arguments.
+/// What the bodies of one history did. A task is identified by the number in its arguments.
 #[derive(Clone, Default)]
 pub(crate) struct Bodies(Arc<Mutex<Seen>>);
 

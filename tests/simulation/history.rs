@@ -54,7 +54,7 @@ pub(crate) struct Added {
     pub(crate) told: Option<Result<u32, TaskFailure>>,
 }
 
-/// What happened in a history that decides what may be expected of it.
+/// The events of a history that decide what must hold at its end.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Weather {
     /// Something went wrong with the store, a worker or a clock.
@@ -161,7 +161,7 @@ impl History {
                 self.weather.is_rough = true;
                 let fault = self.fault();
                 self.t.fault(fault);
-                // Most calls are looks at nothing: something to do makes the fault count.
+                // Most calls find nothing to do. A new task makes the fault matter.
                 if self.chance.bool() {
                     self.add();
                 }
@@ -192,7 +192,7 @@ impl History {
                 self.t.stop_worker(patience).await;
             }
             100.. if self.t.workers() < 4 => {
-                // What was ordered to go wrong would keep the worker from starting.
+                // The pending faults would keep the worker from starting.
                 self.t.back();
                 self.t.second_worker().await;
             }
@@ -220,7 +220,7 @@ impl History {
         self.weather.jumps += 1;
         let length = Duration::from_secs(self.chance.u64(1..60));
         if self.chance.bool() {
-            // The store takes its leases for older than they are.
+            // The store considers its leases older than they are.
             self.weather.leases_broken = true;
             self.t.set_clock(self.t.now() + length);
         } else {
@@ -362,7 +362,7 @@ impl History {
         let mut handles = answer.into_iter().flatten();
         for place in places {
             let added = &mut self.added[place];
-            // Which of several adds of one key it was does not matter.
+            // It does not matter which of several adds of one key it was.
             if let Some(open) = added.known.iter_mut().find(|known| **known == Known::Unknown) {
                 *open = known;
             }

@@ -10,7 +10,7 @@ use crate::history::{Added, History, Kind, Known, Weather};
 /// A clock that is set back by no more than this repeats no tick.
 const CORRECTION: Duration = Duration::from_secs(60);
 
-/// What the oracle says of a history.
+/// The oracle's verdict on a history.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) wrong: Vec<String>,
@@ -47,7 +47,7 @@ pub(crate) fn judge(history: &History) -> Found {
     Found { wrong, trace }
 }
 
-/// What running tasks have added.
+/// The tasks that running tasks have added.
 fn children(history: &History, records: &[TaskRecord], wrong: &mut Vec<String>) {
     let children: Vec<_> = records.iter().filter(|it| it.name == "child").collect();
     for n in history.bodies.children() {
@@ -97,7 +97,7 @@ fn ticks(history: &History, records: &[TaskRecord], wrong: &mut Vec<String>) {
     }
 }
 
-/// A record for the trace: all but what differs from run to run by its nature.
+/// A record for the trace, without the parts that differ from run to run.
 fn told(record: &TaskRecord) -> String {
     let since = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros();
     let attempt = |it: &Attempt| {

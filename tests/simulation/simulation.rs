@@ -27,8 +27,8 @@ use history::play;
 /// How many histories are played, if `HISTORIES` does not say. A debug build plays them in a few seconds.
 const HISTORIES: u64 = 200;
 
-/// The seeds of histories that fail again if what keeps late answers of the store harmless is taken away: the stop of runs whose
-/// leases are over, the renewal at once of those that are late, and the order of the fences of one task. They are played first.
+/// Seeds whose histories fail without the protection against late answers of the store: stopping runs whose leases have ended,
+/// renewing late leases at once, and keeping the fences of one task in order. They are played first.
 const KEPT: [u64; 3] = [296, 29_889, 59_266];
 
 fn number(variable: &str, otherwise: u64) -> u64 {

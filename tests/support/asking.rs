@@ -121,7 +121,7 @@ pub(crate) async fn send(router: &Router, request: Request<Body>) -> Answer {
     Answer { status: parts.status, headers: parts.headers, body }
 }
 
-/// Sends a request, and leaves the body of the answer alone: a stream may not end.
+/// Sends a request without reading the body of the answer: a stream may never end.
 pub(crate) async fn head(router: &Router, request: Request<Body>) -> Answer {
     let (parts, _) = soon(router.clone().oneshot(request)).await.unwrap().into_parts();
     Answer { status: parts.status, headers: parts.headers, body: Bytes::new() }

@@ -27,7 +27,7 @@ impl Watched {
         Self { store, calls }
     }
 
-    /// How often each call was made since the last time, for those that were.
+    /// How often each call was made since the last time; none for calls that were not made.
     pub(crate) fn take_calls(&self) -> BTreeMap<&'static str, u64> {
         std::mem::take(&mut self.calls.lock().unwrap())
     }
