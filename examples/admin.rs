@@ -1,7 +1,7 @@
 //! The three ways in which people and programs come to the dashboard and the API: users with passwords, tokens of programs, and
 //! the login of the host application.
 //!
-//! `cargo run --example admin` starts a server and prints what to try. With `--once` it asks itself and ends, as CI runs it.
+//! `cargo run --example admin` starts a server and prints what to try. With `--once` it sends itself requests and ends; CI runs it so.
 #![allow(clippy::print_stdout, reason = "it prints what to try")]
 
 use axum::Router;
@@ -23,7 +23,7 @@ async fn known_by_the_proxy(person: Option<String>) -> Option<Actor> {
     let person = person?;
     match person.as_str() {
         "grace" => Some(Actor::new(person, Role::Admin)),
-        // Linus sees and retries what concerns mails, and nothing else.
+        // Linus sees and retries only the tasks of the queue for mails.
         "linus" => Some(Actor::new(person, Role::Operator).only_queues(["mail"])),
         _ => None,
     }
@@ -39,7 +39,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tasks = TaskManager::builder().store("memory:").start().await?;
     tasks.add_task(send_email, ("ada@example.com".to_owned(), "secret".to_owned())).await?.wait().await?;
 
-    // In production the hash comes from a secret store, and the password is known to nobody but Ada.
+    // In production the hash comes from a secret store, and only Ada knows the password.
     let ada = User::new("ada", User::hash_password("correct horse"), Role::Operator);
     let (token, sha256) = Token::generate();
     let access = Access::users([ada])?

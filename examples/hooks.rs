@@ -13,7 +13,7 @@ use taskflow::observe::{
 };
 use taskflow::{AddError, LogLevel, NewTask, QueueConfig, TaskContext, TaskManager};
 
-/// Who asked for the work. The middleware makes it of a tag, and the body reads it.
+/// The tenant that asked for the work. The middleware reads it from a tag, and the body uses it.
 struct Tenant(String);
 
 /// Logs how long each attempt took, and hands the tenant to the body.
@@ -36,7 +36,7 @@ impl Middleware for Timed {
     }
 }
 
-/// Tries again soon when the other side limits how often it is called, whatever the policy of the task says.
+/// Retries soon when the other side has a rate limit, whatever the task's policy says.
 struct Throttled;
 
 impl Middleware for Throttled {
@@ -66,7 +66,7 @@ async fn report(context: TaskContext) -> Result<String, String> {
     Ok(context.queue().to_owned())
 }
 
-/// Tags every task, moves reports to a queue of their own, and refuses charges of nothing.
+/// Tags every task, moves reports to their own queue, and refuses charges of 0.
 fn check(task: &mut NewTask) -> Result<(), AddError> {
     task.tags.entry("tenant".to_owned()).or_insert_with(|| "acme".to_owned());
     match &*task.name {
@@ -98,7 +98,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let refused = tasks.add_task(charge, (0,)).await.expect_err("the hook refuses it");
     println!("{refused}");
 
-    // What was queued for the observers is delivered before the shutdown ends.
+    // Queued events reach the observers before the shutdown ends.
     tasks.shutdown(Duration::from_secs(5)).await?;
     for event in seen.events() {
         println!("{:<10} {:<7} attempt {}", event.kind.kind(), event.name, event.attempt);

@@ -254,7 +254,7 @@ async fn greet(name: String) -> Result<String, std::convert::Infallible> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // On a thread of its own: each case has a runtime of its own.
+    // On a separate thread, because each case starts a runtime.
     let suite = Suite::new(|| async { Fixture::new(OwnStore::default()) });
     let report = std::thread::spawn(move || suite.run_all(Part::Basic, |_| true)).join().expect("it reports");
     println!("{report}");

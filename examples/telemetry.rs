@@ -33,7 +33,7 @@ async fn charge(context: TaskContext, tasks: TaskManager, order: u64) -> Result<
 
 #[taskflow::task]
 async fn send_receipt(context: TaskContext, order: u64) {
-    // What an HTTP client would send along, so that the trace goes on in the next service.
+    // An HTTP client would send this header, so that the trace goes on in the next service.
     let header = context.trace().map(|trace| trace.traceparent());
     println!("receipt of order {order}, traceparent: {}", header.unwrap_or_default());
 }
@@ -74,7 +74,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     tasks.shutdown(Duration::from_secs(5)).await?;
-    // The batch exporter has a client of its own that blocks.
+    // The batch exporter has its own client, which blocks.
     tokio::task::spawn_blocking(move || provider.shutdown()).await??;
     Ok(())
 }

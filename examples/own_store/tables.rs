@@ -247,7 +247,7 @@ impl Tables {
     }
 
     pub(crate) fn finish(&mut self, finish: &Finish) -> Finished {
-        // Does nothing to a run that has ended, as the finish itself.
+        // Changes nothing if the run has ended, like the finish itself.
         let mut report = Report::new(finish.run, finish.progress.clone(), finish.lines.clone());
         report.lines_before = finish.lines_before;
         self.report(report);
@@ -322,7 +322,7 @@ impl Tables {
         queues.into_values().collect()
     }
 
-    /// Deletes up to `limit` of the ended tasks that `chosen` says.
+    /// Deletes up to `limit` ended tasks that `chosen` selects.
     pub(crate) fn delete(&mut self, limit: usize, chosen: impl Fn(&TaskRecord) -> bool) -> usize {
         let ended = self.rows.values().map(|row| &row.record).filter(|task| task.status.is_final());
         let ids: Vec<TaskId> = ended.filter(|task| chosen(task)).take(limit).map(|task| task.id).collect();

@@ -103,7 +103,7 @@ pub(crate) async fn add_for_ever(tasks: TaskManager) {
         match added.await {
             Ok(()) => {}
             Err(AddError::ShutDown) => return,
-            // A full queue, or a store in trouble: the next order comes all the same.
+            // The queue is full or the store is in trouble: the next order comes anyway.
             Err(error) => eprintln!("an order's tasks were not added: {error}"),
         }
         // More by day than by night: a wave of two minutes.

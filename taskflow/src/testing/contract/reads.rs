@@ -211,11 +211,14 @@ pub(crate) async fn oldest_first_pages_have_every_task_once(lab: Lab) {
             assert_eq!(seen, expected, "{filter:?}");
         }
     }
-    // Of the tasks of one insert, many have their ids from one millisecond.
-    let many: Vec<_> = (0..250).map(|_| task("gamma")).collect();
-    let mut ids: Vec<_> = many.iter().map(|task| task.id).collect();
-    ids.sort_unstable();
-    lab.try_insert(many.into_iter().map(waiting).collect()).await.unwrap();
+    // Many ids are from one millisecond, and those of two inserts take turns.
+    let mut many: Vec<_> = (0..400).map(|_| task("gamma")).collect();
+    many.sort_unstable_by_key(|task| task.id);
+    let ids: Vec<_> = many.iter().map(|task| task.id).collect();
+    for turn in 0..2 {
+        let insert = many.iter().skip(turn).step_by(2).cloned().map(waiting);
+        lab.try_insert(insert.collect()).await.unwrap();
+    }
     let mut seen = Vec::new();
     let mut filter = TaskFilter::new().order(Order::Oldest).after(Cursor::after(all[39])).limit(60);
     loop {

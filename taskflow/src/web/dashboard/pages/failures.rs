@@ -82,11 +82,15 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
     let found = groups(&call, filter, since, now).await?;
     let count: u64 = found.groups.iter().map(|group| group.count).sum();
     let (may_retry, may_delete) = (call.may(Permission::Retry), call.may(Permission::DeleteMany));
-    let since_text = since.map(|since| format!(" in the last {}", words::length(since))).unwrap_or_default();
+    let length = match span {
+        Some((_, label, ..)) => label.strip_prefix("Last ").unwrap_or(label).to_owned(),
+        None => since.map(words::length).unwrap_or_default(),
+    };
+    let since_text = since.map(|_| format!(" in the last {length}")).unwrap_or_default();
     let shown = found.groups.iter().take(GROUPS).map(|group| Shown {
         name: group.name.clone(),
         message: said(group),
-        count: number(group.count),
+        count: format!("{}{}", number(group.count), if found.is_cut { "+" } else { "" }),
         first: words::when(group.first, now),
         last: words::when(group.last, now),
         sample: group.sample.to_string(),
@@ -103,14 +107,17 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
         f: Frame::new(&call, "Failures", "failures", Some(&beat)),
         summary: match found.groups.len() {
             0 => String::new(),
-            n => format!("{} in {}{since_text}", counted(count, "task"), counted(n as u64, "group")),
+            n => {
+                let newest = if found.is_cut { "the newest " } else { "" };
+                format!("{newest}{} in {}{since_text}", counted(count, "task"), counted(n as u64, "group"))
+            }
         },
         tabs: SPANS
             .iter()
             .map(|(word, label, query, _)| Tab { label, query, is_current: *word == asked })
             .collect(),
         groups: shown.collect(),
-        spark_title: since.map_or("Last 24 h".to_owned(), |since| format!("Last {}", words::length(since))),
+        spark_title: since.map_or("Last 24 hours".to_owned(), |_| format!("Last {length}")),
         since_text,
         note,
         may_act: may_retry || may_delete,
