@@ -66,7 +66,7 @@ impl RunCounts {
                 [$((stringify!($outcome), Self { $outcome: self.$outcome, ..Self::default() })),*]
             };
         }
-        let all = alone!(succeeded failed retried snoozed cancelled interrupted lost);
+        let all = alone!(succeeded failed retried snoozed cancelled handed_back interrupted lost);
         all.into_iter().filter(|(_, counts)| counts.ended() > 0)
     }
 }
@@ -187,8 +187,8 @@ pub enum StatsBy {
     Name,
     /// A series for each queue.
     Queue,
-    /// A series for each way in which runs ended: `succeeded`, `failed`, `retried`, `snoozed`, `cancelled`, `interrupted` and
-    /// `lost`. It has only this count, and no lengths.
+    /// A series for each way in which runs ended: `succeeded`, `failed`, `retried`, `snoozed`, `cancelled`,
+    /// `handed_back`, `interrupted` and `lost`. It has only this count, and no lengths.
     Outcome,
 }
 
