@@ -4,6 +4,8 @@
 
 #[path = "support/everywhere.rs"]
 mod everywhere;
+#[path = "traces/exported.rs"]
+mod exported;
 #[path = "support/servers/mod.rs"]
 mod servers;
 mod support;
@@ -17,8 +19,9 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use axum::routing::post;
 use everywhere::everywhere;
-use opentelemetry::trace::{SpanId, SpanKind, TracerProvider};
-use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
+use exported::{Traced, links, trace, value};
+use opentelemetry::trace::{SpanId, SpanKind};
+use opentelemetry_sdk::trace::SpanData;
 use support::{Place, ends, eventually, record, soon};
 use taskflow::admin::{Actor, Role};
 use taskflow::model::TraceContext;
@@ -26,7 +29,6 @@ use taskflow::observe::{OpenTelemetry, Traces};
 use taskflow::web::{Access, Admin};
 use taskflow::{BackgroundTasks, LogLevel, State, TaskContext, TaskFilter, TaskId, TaskManager, TaskStatus};
 use tower::ServiceExt;
-use tracing_subscriber::layer::SubscriberExt;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -83,59 +85,6 @@ async fn hourly() {}
 async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
     static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     ALONE.lock().await
-}
-
-/// Spans as OpenTelemetry exports them.
-#[derive(Clone)]
-struct Traced {
-    exporter: InMemorySpanExporter,
-    provider: SdkTracerProvider,
-}
-
-impl Traced {
-    fn new() -> Self {
-        let exporter = InMemorySpanExporter::default();
-        let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
-        Self { exporter, provider }
-    }
-
-    fn subscriber(&self) -> impl tracing::Subscriber + Send + Sync + 'static {
-        let layer = tracing_opentelemetry::layer().with_tracer(self.provider.tracer("test"));
-        let wanted = tracing_subscriber::EnvFilter::new("off,taskflow=trace,traces=debug");
-        tracing_subscriber::registry().with(wanted).with(layer)
-    }
-
-    /// For this thread, on which all of a test runs.
-    fn here(&self) -> tracing::subscriber::DefaultGuard {
-        tracing::subscriber::set_default(self.subscriber())
-    }
-
-    /// The spans of that name that have ended, oldest first.
-    async fn spans(&self, name: &str, count: usize) -> Vec<SpanData> {
-        eventually(&format!("{count} spans `{name}`"), || async {
-            let all = self.exporter.get_finished_spans().unwrap();
-            let mut named: Vec<_> = all.into_iter().filter(|span| span.name == name).collect();
-            named.sort_by_key(|span| span.start_time);
-            (named.len() >= count).then_some(named)
-        })
-        .await
-    }
-
-    async fn span(&self, name: &str) -> SpanData {
-        self.spans(name, 1).await.remove(0)
-    }
-}
-
-fn value(span: &SpanData, key: &str) -> Option<String> {
-    span.attributes.iter().find(|one| one.key.as_str() == key).map(|one| one.value.to_string())
-}
-
-fn trace(span: &SpanData) -> String {
-    span.span_context.trace_id().to_string()
-}
-
-fn links(span: &SpanData) -> Vec<SpanId> {
-    span.links.iter().map(|link| link.span_context.span_id()).collect()
 }
 
 /// A handler that adds the task `twice` and answers its id.

@@ -139,7 +139,7 @@ pub struct StoreCall {
 /// let tasks = taskflow::TaskManager::builder().store(store.clone()).connect().await?;
 /// let before = store.writes.load(Ordering::Relaxed);
 /// tasks.add(greet()).await?;
-/// assert_eq!(store.writes.load(Ordering::Relaxed), before + 1);
+/// assert!(store.writes.load(Ordering::Relaxed) > before);
 /// # Ok(())
 /// # }
 /// ```
