@@ -12,7 +12,7 @@ use crate::web::dashboard::words::{self, Mark, When, between, length};
 
 /// The table of one page of tasks.
 #[derive(Clone, Debug, Template)]
-#[template(path = "rows.html")]
+#[template(path = "rows.html", whitespace = "minimize")]
 pub(crate) struct Rows {
     pub(crate) base: String,
     pub(crate) rows: Vec<Row>,
