@@ -1,4 +1,4 @@
-//! What the API, the dashboard and the test kit show of sealed tasks: never their text, but to those who open one.
+//! The API, the dashboard and the test kit never show the text of sealed tasks, except to a person who opens one.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 

@@ -1,4 +1,4 @@
-//! Keys that are missing, found again and replaced, also while processes are killed.
+//! Keys are missing, provided again and replaced, also while processes are killed.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -71,7 +71,7 @@ async fn a_task_whose_key_is_lost_fails_once_and_runs_when_the_key_is_back() {
         });
         let ended = ended.await;
         assert_eq!(ended.args.get(), before.args.get());
-        // What is new is sealed with the current key, beside arguments of the old one.
+        // New values are sealed with the current key, beside arguments sealed with the old one.
         assert!(ended.result.as_ref().unwrap().get().contains("02020202"));
         assert_eq!(with.open(&ended).unwrap().result.unwrap().get(), "\"text\"");
         with.shutdown(Duration::ZERO).await.unwrap();
@@ -192,7 +192,7 @@ async fn arguments_that_somebody_replaces_meanwhile_stay_as_they_are() {
     assert_eq!(both.open(&record(&both, id).await).unwrap().args.get(), r#"{"text":"second"}"#);
 }
 
-/// A ring of one's own, whose current key changes while the process runs.
+/// A custom key ring whose current key changes while the process runs.
 #[derive(Clone)]
 struct Turning(Arc<std::sync::Mutex<u8>>);
 

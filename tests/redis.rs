@@ -296,7 +296,7 @@ async fn of_a_second_only_that_is_pruned_which_ended_long_enough_ago() {
         *id = tasks.add_task(note, (1,)).await.unwrap().id();
     }
     let [again, once] = ids;
-    // So that 900 ms ago is in the same second.
+    // Wait until 900 ms ago is in the same second.
     eventually("the end of a second", || async {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         (920..960).contains(&now.subsec_millis()).then_some(())
@@ -316,7 +316,7 @@ async fn of_a_second_only_that_is_pruned_which_ended_long_enough_ago() {
     tasks.shutdown(DEADLINE).await.unwrap();
 }
 
-/// The median time of an add and its result, in a process with so many queues, of which one is used.
+/// The median time of an add and its result, in a process with this many queues that uses one of them.
 async fn add_and_wait(url: &str, queues: usize) -> Duration {
     let config = taskflow::QueueConfig::new;
     let builder = (0..queues).fold(builder(url, &Notes::default()), |builder, number| {
@@ -340,7 +340,8 @@ async fn add_and_wait(url: &str, queues: usize) -> Duration {
 async fn two_thousand_quiet_queues_hardly_slow_down_a_busy_one() {
     let Some(few) = shared_url() else { return };
     let Some(many) = shared_url() else { return };
-    // The better of two, since other programs share this machine. It was eight times as long when each claim read all queues.
+    // The better of two measurements, because other programs share this machine. It took eight times as long when each claim read
+    // all queues.
     let mut ratio = f64::MAX;
     for _ in 0..2 {
         let (few, many) = (add_and_wait(&few, 1).await, add_and_wait(&many, 2_000).await);

@@ -1,5 +1,5 @@
-//! Connections to Redis that lead to a server which no longer serves are dropped; inserts that are brought in portions are all or
-//! nothing, wherever the connection breaks.
+//! Connections to a Redis server that no longer serves are dropped. Inserts that are sent in portions are all or nothing, wherever
+//! the connection breaks.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -37,7 +37,7 @@ fn url(proxy: &Proxy) -> String {
     format!("redis://127.0.0.1:{}/0", proxy.port())
 }
 
-/// Makes one server follow the other, and waits until it has all.
+/// Makes one server a replica of the other, and waits until it has everything.
 fn follow(server: &RedisServer, primary: Option<&RedisServer>) {
     let port = primary.map(|primary| primary.port().to_string());
     let words: [&[u8]; 3] = match &port {
@@ -70,7 +70,7 @@ async fn a_worker_follows_the_primary_when_the_roles_are_swapped() {
         let handle = soon(tasks.add_task(note, (number,)).into_future()).await.unwrap();
         soon(handle.wait()).await.unwrap();
         assert!(swapped.elapsed() < Duration::from_secs(8), "{:?}", swapped.elapsed());
-        // Its end is on the new primary.
+        // Its result is stored on the new primary.
         let there = RedisStore::open(new.url()).unwrap();
         assert_eq!(there.get(handle.id()).await.unwrap().unwrap().status, TaskStatus::Success);
         eventually("the store to be healthy", || async {
@@ -124,7 +124,7 @@ async fn a_server_that_no_longer_knows_the_user_or_is_loading_is_asked_again_ove
     let proxy = Proxy::to(second.port()).await;
     let store = RedisStore::open(format!("redis://:s3cret@127.0.0.1:{}/0", proxy.port())).unwrap();
     store.counts().await.unwrap();
-    // As a proxy that keeps connections to clients while it makes new ones to the server: nobody is logged in there.
+    // Like a proxy that keeps the connections to clients and makes new ones to the server, which are not logged in.
     let before = proxy.accepted();
     let reset = second.command_as("s3cret", &[b"CLIENT", b"NO-EVICT", b"off"]);
     assert!(reset.is_some());
@@ -137,7 +137,7 @@ async fn a_server_that_no_longer_knows_the_user_or_is_loading_is_asked_again_ove
         .unwrap();
     eventually("a write after the cut", || async { store.set_paused("q".to_owned(), true).await.ok() }).await;
     assert!(proxy.accepted() > before);
-    // A rotated password: what is refused says so, and never shows it.
+    // A rotated password: the error says so, and never shows the password.
     second.command_as("s3cret", &[b"CONFIG", b"SET", b"requirepass", b"rotated"]).unwrap();
     proxy.cut();
     let error = eventually("the refusal", || async {
@@ -149,11 +149,11 @@ async fn a_server_that_no_longer_knows_the_user_or_is_loading_is_asked_again_ove
     eventually("the store to answer again", || async { store.counts().await.ok() }).await;
 }
 
-/// While a server answers with `refusal`: each call drops its connection and says so. Then `mend` makes the server well or
-/// leads to another, and a worker that has been waiting goes on without being told.
+/// While a server answers with `refusal`, each call drops its connection and fails with that reason. Then `mend` repairs the server
+/// or leads to another, and a waiting worker goes on by itself.
 async fn goes_on_after(refusal: &str, proxy: &Proxy, spoil: impl FnOnce(), mend: impl FnOnce()) {
     let notes = Notes::<u64>::default();
-    // A cluster says that it is well some seconds after it is.
+    // A cluster reports that it is well only after some seconds.
     let builder = TaskManager::builder().store(url(proxy)).state(notes.clone()).add_timeout(DEADLINE);
     let tasks = builder.start().await.unwrap();
     soon(soon(tasks.add_task(note, (1,)).into_future()).await.unwrap().wait()).await.unwrap();
@@ -205,7 +205,7 @@ async fn a_node_of_a_cluster_that_is_down_is_asked_again_until_it_is_well() {
     goes_on_after("CLUSTERDOWN", &proxy, || node.serve_slots(false), || node.serve_slots(true)).await;
 }
 
-/// A batch of one group of so many tasks, with their ids.
+/// A batch of one group of this many tasks, with their ids.
 fn large(instance: InstanceId, tasks: usize) -> Arc<InsertBatch> {
     let padding = "x".repeat(200);
     let of = |n: usize| {
@@ -290,7 +290,7 @@ async fn a_claim_whose_call_is_dropped_is_not_lost() {
         let queues = vec![(Arc::from("default"), 10)];
         Claim::new(instance, Duration::from_secs(600), Arc::from([Arc::from("plain")]), queues, 10)
     };
-    // The server has taken it, and nobody reads the answer.
+    // The server has received it, and nobody reads the answer.
     server.freeze(true);
     let sent = tokio::time::timeout(Duration::from_millis(50), store.claim(claim())).await;
     assert!(sent.is_err(), "a frozen server answers nothing");

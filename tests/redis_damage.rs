@@ -1,4 +1,4 @@
-//! What other hands write into the keys of taskflow on Redis harms no other task, and stops no call for ever.
+//! Other programs write junk into the keys of taskflow on Redis: it harms no other task, and stops no call for ever.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -50,7 +50,7 @@ fn set(server: &RedisServer, hash: &str, id: TaskId, value: &[u8]) {
     server.command(&[b"HSET", &key(hash), id.as_bytes(), value]).unwrap();
 }
 
-/// What is kept of a waiting task.
+/// The stored parts of a waiting task.
 fn of_task(server: &RedisServer, id: TaskId) -> Vec<u8> {
     server.command(&[b"HGET", &key("task"), id.as_bytes()]).unwrap().into_bytes()
 }
@@ -59,13 +59,13 @@ async fn added(tasks: &TaskManager, number: u64) -> TaskId {
     soon(tasks.add_task(note, (number,)).into_future()).await.unwrap().id()
 }
 
-/// Each damage of one waiting task: how, and what must be in the reason.
+/// Each damage of one waiting task: how it is done, and what the reason must contain.
 type Damage = fn(&RedisServer, TaskId);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_task_fails_with_the_reason_and_everything_else_goes_on() {
     let Some(server) = RedisServer::start() else { return };
-    // Seen where a test fails.
+    // Printed if the test fails.
     let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::WARN).try_init();
     let damages: [(&str, Damage); 13] = [
         ("an empty record", |server, id| set(server, "task", id, b"")),
@@ -202,7 +202,7 @@ async fn tasks_that_wait_for_a_damaged_task_of_their_key_run_once_it_has_failed(
     };
     eventually("all to be put blocked", blocked).await;
     set(&server, "state", first, b"junk");
-    // An index that is off is what a look at everything begins with.
+    // A wrong index makes the store check everything.
     server.command(&[b"HINCRBY", &key("counts"), b"Rlimited", b"1"]).unwrap();
     reaches(&tasks, first, TaskStatus::Failed).await;
     for id in waiting {
@@ -218,7 +218,7 @@ async fn tasks_that_wait_for_a_damaged_task_of_their_key_run_once_it_has_failed(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_that_is_in_its_lane_twice_runs_once() {
     let Some(server) = RedisServer::start() else { return };
-    // Of the second, claims count what runs of a key.
+    // For the second task, claims count the runs of its key.
     for queue in ["default", "limited"] {
         let notes = Notes::default();
         let tasks = builder(&server.url(), &notes).start().await.unwrap();
@@ -234,7 +234,7 @@ async fn a_task_that_is_in_its_lane_twice_runs_once() {
         for id in ids {
             reaches(&tasks, id, TaskStatus::Success).await;
         }
-        // What was claimed twice would have begun by now, too: it is behind this one.
+        // A task that was claimed twice would have begun by now too: it is behind this one.
         reaches(&tasks, added(&tasks, 5).await, TaskStatus::Success).await;
         let mut noted = notes.read();
         noted.sort_unstable();
@@ -243,13 +243,13 @@ async fn a_task_that_is_in_its_lane_twice_runs_once() {
     }
 }
 
-/// Junk of that generator, written into a random place of the namespace. Answers the id it was written to, if it was one.
+/// Writes junk of that generator into a random place of the namespace. Returns the task's id if the place belongs to a task.
 fn write_junk(server: &RedisServer, rng: &mut fastrand::Rng, ids: &[TaskId]) -> Option<TaskId> {
     let Reply::List(keys) = server.command(&[b"KEYS", b"*"]).unwrap() else { panic!("KEYS") };
     let keys: Vec<Vec<u8>> = keys
         .into_iter()
         .map(Reply::into_bytes)
-        // What was moved aside is nobody's any more.
+        // Keys that were moved aside belong to nobody.
         .filter(|key| !String::from_utf8_lossy(key).contains("damaged:"))
         .collect();
     let target = &keys[rng.usize(..keys.len())];
@@ -300,7 +300,7 @@ fn is_of_tasks(key: &[u8]) -> bool {
     name.strip_prefix(PREFIX).is_some_and(|name| hashes.contains(&name))
 }
 
-/// The record of a task once it has ended. One that does not is shown with all that is kept of it.
+/// The record of a task once it has ended. If it does not end, all its stored parts are printed.
 async fn final_record(server: &RedisServer, tasks: &TaskManager, id: TaskId, seed: u64) -> TaskRecord {
     let asking = async {
         loop {
@@ -320,7 +320,7 @@ async fn final_record(server: &RedisServer, tasks: &TaskManager, id: TaskId, see
     }
 }
 
-/// Each key that has something of a task, and the numbers.
+/// Each key with a part of a task, and the numbers.
 fn kept_of(server: &RedisServer, id: TaskId) -> String {
     let mut kept = String::new();
     let Some(Reply::List(keys)) = server.command(&[b"KEYS", b"*"]) else { return kept };
@@ -352,7 +352,7 @@ fn kept_of(server: &RedisServer, id: TaskId) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_junk_beside_200_good_tasks_harms_only_the_tasks_it_is_written_to() {
     let Some(server) = RedisServer::start() else { return };
-    // Seen where a test fails.
+    // Printed if the test fails.
     let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::WARN).try_init();
     let seeds = std::env::var("TASKFLOW_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
     for seed in seeds.map_or(1..9, |seed: u64| seed..seed + 1) {
@@ -381,7 +381,7 @@ async fn random_junk_beside_200_good_tasks_harms_only_the_tasks_it_is_written_to
         for _ in 0..10 {
             harmed.extend(write_junk(&server, &mut rng, &ids));
         }
-        // What was written over the pauses is undone: they are no damage.
+        // Restore the pauses: they are no damage.
         for queue in ["default", "limited"] {
             let _ = adds.resume_queue(queue).await;
         }

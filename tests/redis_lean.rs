@@ -1,5 +1,5 @@
-//! Simple batches on Redis go by scripts of their own. Each time something is not simple they must leave it to the others:
-//! what they would overlook, a fresh handle, which has no doubts yet, would get wrong here.
+//! Simple batches on Redis use scripts of their own, which must leave everything else to the general scripts. A fresh handle trusts
+//! the simple scripts, so these tests fail if a simple script overlooks something.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -34,7 +34,7 @@ fn claim(me: &InstanceInfo) -> Claim {
     Claim::new(me.id, LEASE, Arc::from([Arc::from("alpha")]), vec![("default".into(), 10)], 10)
 }
 
-/// The same where so many of each key may run.
+/// The same where this many tasks of each key may run.
 fn limited(me: &InstanceInfo, of_key: usize) -> Claim {
     let limits = SharedLimits::of(&QueueConfig::new().key_concurrency(of_key));
     claim(me).with_limits("default", limits)
@@ -46,7 +46,7 @@ fn keyed(key: &str) -> NewTask {
     task
 }
 
-/// Inserts it alone, by a handle that has seen nothing yet.
+/// Inserts it alone, through a fresh handle.
 async fn insert(url: &str, me: &InstanceInfo, task: NewTask, start: Start) -> Inserted {
     let groups = vec![InsertGroup::new(vec![InsertTask::new(task, start)])];
     let batch = Arc::new(InsertBatch::new(me.id, LEASE, groups));
@@ -107,8 +107,8 @@ async fn a_limit_under_which_others_were_put_aside_once_is_not_taken_for_the_one
     assert_eq!(store.claim(limited(&me, 2)).await.unwrap().tasks.len(), 1);
 }
 
-/// Stands between a store and its server. Told to, it cuts the next connection on which something is sent, and sends that on
-/// when it is told.
+/// A proxy between a store and its server. On request it cuts the next connection on which the store sends something, and forwards
+/// those bytes later.
 #[derive(Clone)]
 struct Between {
     port: u16,
@@ -116,7 +116,7 @@ struct Between {
     held: Arc<Mutex<Option<Held>>>,
 }
 
-/// The connection to the server, and what was to be sent on it.
+/// The connection to the server, and the bytes that were held back.
 type Held = (TcpStream, Vec<u8>);
 
 impl Between {
@@ -151,7 +151,7 @@ impl Between {
         }
     }
 
-    /// Sends on what was held, and waits for the answer.
+    /// Forwards the held bytes, and waits for the answer.
     async fn deliver(&self) {
         let (mut server, asked) = self.held.lock().await.take().unwrap();
         server.write_all(&asked).await.unwrap();

@@ -28,8 +28,8 @@ fn config(cases: u32) -> Config {
     Config { cases, failure_persistence: None, max_shrink_time: 30_000, ..Config::default() }
 }
 
-/// What `window.lua` needs around it, and a history: for each step the instant, how many want to start, and what
-/// `StartWindow` says is free before and when the next may start after.
+/// A script around `window.lua`, and a history: for each step the instant, how many want to start, how many starts `StartWindow` has
+/// free before, and when the next may start afterwards.
 const HISTORY: &str = r"
 local window, slice, most = '', tonumber(ARGV[1]), tonumber(ARGV[2])
 for i = 3, #ARGV, 4 do
@@ -86,7 +86,7 @@ struct Step {
     next: Option<i64>,
 }
 
-/// What the script says of a history.
+/// The answers of the script for a history.
 fn played(server: &RedisServer, limit: RateLimit, history: &[Step]) -> String {
     let window = include_str!("../taskflow/src/store/redis/lua/window.lua");
     let script = format!("local pack, unpack_bytes = struct.pack, struct.unpack\n{window}{HISTORY}");
@@ -113,7 +113,7 @@ fn starts_under_a_clock_that_was_far_ahead_are_none_of_the_last_while() {
     };
     let history = [
         step(90_000, 2, 2, Some(90_001)),
-        // A little is what they are counted for.
+        // The clock was set back a little: the starts still count.
         step(89_990, 2, 0, Some(90_001)),
         step(1_000, 2, 2, Some(1_001)),
         step(1_000, 1, 0, Some(1_001)),
@@ -369,7 +369,7 @@ async fn a_crowd_beyond_what_a_claim_passes_over_is_let_go_when_the_limit_change
         }
     }
     assert_eq!(taken, 2, "one of each key");
-    // Two limits in turn, each other than the last: nothing goes wrong and nothing is lost.
+    // Two limits in turn: nothing goes wrong, and no task is lost.
     for of_key in [3, 2, 3, 2] {
         let limits = QueueConfig::new().key_concurrency(of_key);
         taken += store.claim(claim_of(&me, 10, &limits)).await.unwrap().tasks.len();
@@ -427,7 +427,7 @@ async fn what_has_expired_in_a_crowd_keeps_none_of_it_waiting() {
     eventually("the expiry", || async { (SystemTime::now() > expires).then_some(()) }).await;
     let kind = FinishKind::Success { result: "1".into() };
     store.finish(Arc::new(vec![Finish::new(running.run, kind)])).await.unwrap();
-    // The claim meets one after the other, and leaves each to the recovery.
+    // The claim finds one after the other, and leaves each to the recovery.
     let taken = store.claim(claim_of(&me, 9, &one)).await.unwrap().tasks;
     assert_eq!(taken.iter().map(|task| task.run.id).collect::<Vec<_>>(), [last]);
     let page = store.list(TaskFilter::new().status(TaskStatus::Pending)).await.unwrap();

@@ -1,4 +1,4 @@
-//! A task belongs to the trace of what added it: with OpenTelemetry, over processes and retries, and without it.
+//! A task belongs to the trace in which it was added: with OpenTelemetry, over processes and retries, and without it.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -47,7 +47,7 @@ async fn twice(context: TaskContext, tasks: TaskManager) -> Result<(), String> {
 #[taskflow::task]
 async fn child() {}
 
-/// What a task says about its trace.
+/// Returns the trace of its run.
 #[taskflow::task]
 async fn tell(context: TaskContext) -> Result<Option<TraceContext>, String> {
     Ok(context.trace())
@@ -120,7 +120,7 @@ async fn a_trace_goes_from_the_request_over_a_retry_to_a_task_that_the_task_adds
         let runs = traced.spans("process twice", 2).await;
         let [first_add, second_add] = &adds[..] else { panic!("{adds:#?}") };
         let [failed, well] = &runs[..] else { panic!("{runs:#?}") };
-        // The add is a child of the request, although nobody but its headers says so.
+        // The add is a child of the request, known only from the headers.
         assert_eq!(
             (trace(first_add), first_add.parent_span_id.to_string()),
             (TRACE.to_owned(), CALLER[36..52].to_owned())

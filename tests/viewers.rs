@@ -1,4 +1,4 @@
-//! A server that lets a process read and not write: the process looks, and says so.
+//! A server lets a process read but not write: the process becomes a viewer, and reports that.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -36,7 +36,7 @@ async fn filled(url: &str) -> TaskId {
     id
 }
 
-/// Whoever connects there sees everything, changes nothing, and says so.
+/// A process that connects there sees everything and can change nothing, and reports that.
 async fn looks(url: &str, id: TaskId) -> TaskManager {
     let looks = connect(url).await.unwrap();
     assert_eq!(soon(looks.get(id)).await.unwrap().unwrap().status, TaskStatus::Pending);
@@ -61,7 +61,7 @@ async fn cannot_start(url: &str) {
     assert!(soon(start).await.is_err(), "who runs tasks must write");
 }
 
-/// Whoever only connects to `url` finds no store, and leaves none; `migrate` makes one.
+/// Connecting to `url` finds no store and makes none; `migrate` makes one.
 async fn is_made_only_by_migrate(url: &str) {
     for _ in 0..2 {
         let error = connect(url).await.unwrap_err();
@@ -119,7 +119,7 @@ async fn a_role_that_may_only_select_looks_and_is_let_in_when_it_may_write() {
     assert_eq!(instances.len(), 1, "{instances:?}");
     soon(manager.shutdown(Duration::ZERO)).await.unwrap();
 
-    // There is nothing to look at in a namespace that is no store.
+    // A namespace without a store has nothing to look at.
     server.query("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM looks");
     let error = connect(&format!("{url}?namespace=other")).await.unwrap_err();
     assert!(error.to_string().contains("start a manager"), "{error}");
@@ -178,7 +178,7 @@ async fn a_process_outside_is_healthy_again_as_soon_as_the_store_answers() {
     soon(outside.counts()).await.unwrap_err();
     assert!(!outside.health().is_healthy());
     is_away.store(false, Ordering::SeqCst);
-    // It writes nothing by itself that could show it.
+    // It writes nothing by itself, so no write can show it.
     soon(outside.counts()).await.unwrap();
     assert!(outside.health().is_healthy(), "{:?}", outside.health());
     assert_eq!(soon(outside.instances()).await.unwrap(), []);

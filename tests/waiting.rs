@@ -110,7 +110,7 @@ async fn a_task_that_ends_here_wakes_its_waiters_without_a_read() {
     let badly = tasks.add_task(fail, ()).await.unwrap();
     let mut waits = [pin!(well.wait()), pin!(well.wait())];
     let mut failing = pin!(badly.wait());
-    // They wait before the tasks end: whoever comes later has to read.
+    // They wait before the tasks end: a later caller would have to read the store.
     for wait in &mut waits {
         assert!(poll_immediate(wait).await.is_none());
     }
@@ -157,7 +157,7 @@ async fn a_wait_ends_with_its_manager_and_a_handle_does_not_keep_that_alive() {
         let failure = soon(handle.wait()).await.unwrap_err();
         assert_eq!(failure.kind(), FailureKind::ShutDown, "{place:?}");
 
-        // What has ended meanwhile is told all the same.
+        // Results of the meantime still arrive.
         let gate = Gate::default();
         gate.open();
         let runner = place.builder().state(gate).start().await.unwrap();

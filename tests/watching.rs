@@ -98,7 +98,7 @@ async fn a_process_follows_a_task_of_another_one_to_its_last_line() {
         assert!(updates.iter().any(is_done), "{place:?}: the last progress is told");
         let late = rest(late).await;
         assert_eq!(lines(&late), all, "{place:?}: a watch that begins late has the lines so far");
-        // It has ended: the same again, and the end.
+        // It has ended: a new watch gets the same updates and the end.
         let after = rest(viewer.watch(id)).await;
         assert_eq!(lines(&after), all, "{place:?}");
         assert_eq!(status(after.last().unwrap()), Some(TaskStatus::Failed), "{place:?}");
@@ -189,7 +189,7 @@ async fn many_watches_of_one_task_share_its_reads_and_none_are_made_when_nobody_
     let mut watches: Vec<_> = (0..500).map(|_| tasks.watch(id)).collect();
     join_all(watches.iter_mut().map(|watch| until(watch, "attempt 1 begins"))).await;
     let made = reads.swap(0, Ordering::SeqCst);
-    // One as they begin, one at each event, and two a second.
+    // One read at the beginning, one for each event, and two a second.
     let most = 6 + usize::try_from(since.elapsed().as_millis() / 400).unwrap();
     assert!(made <= most, "{made} reads for 500 watches, at most {most}");
     drop(watches);

@@ -1,4 +1,4 @@
-//! What a request adds runs after its response, or not at all.
+//! Tasks that a request adds run after its response, or not at all.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -68,7 +68,7 @@ impl App {
         found.await
     }
 
-    /// Long enough for anything that is not held to have run.
+    /// Long enough for every task that is not held to run.
     async fn nothing_runs(&self) {
         let probe = self.tasks.add_task(mark, ()).await.unwrap();
         let before = self.ran.count();
@@ -223,7 +223,7 @@ async fn what_was_accepted_runs_when_a_timeout_cuts_in() {
 async fn an_add_whose_future_is_dropped_is_not_held_for_ever() {
     let app = App::new().await;
     async fn drop_it(tasks: BackgroundTasks) -> StatusCode {
-        // Polled once, the add is on its way; nobody waits for its answer.
+        // Polling the add once sends it. Nobody waits for its answer.
         let mut add = tasks.add_task(mark, ()).into_future();
         let _ = (&mut add).now_or_never();
         drop(add);
@@ -399,7 +399,7 @@ async fn a_shutdown_releases_what_is_held() {
     assert_eq!(ran.count(), 1);
 }
 
-/// A manager on that place, and what its store does before a call.
+/// A manager on that place, whose store calls `hook` before each call.
 async fn wrapped(
     place: &Place,
     hook: impl Fn(&'static str) -> wrapper::Before + Send + Sync + 'static,
@@ -479,7 +479,7 @@ async fn a_held_add_that_is_under_way_at_the_shutdown_waits_for_nobody_after_it(
         written.open();
         soon(shutdown).await.unwrap().unwrap();
         assert_eq!(ran.count(), 0);
-        // The request still goes on, and nobody is left to release what it added: it has been.
+        // The request still goes on, and its tasks have been released already, because nobody could do it later.
         let next = place.builder().state(ran.clone()).start().await.unwrap();
         ran.reached(1).await;
         request.abort();

@@ -1,4 +1,4 @@
-//! An add within a transaction of the caller's: whatever goes wrong, what was said of it is what the commit keeps.
+//! An add within the caller's transaction: whatever goes wrong, the commit keeps exactly what the add answered.
 
 #![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -88,7 +88,7 @@ async fn an_add_that_hears_nothing_may_be_stored_and_says_so() {
     let tasks = manager(&servers::made(server.url())).await;
     let mut sql = PgConnection::connect(&server.url()).await.unwrap();
     let mut transaction = sql.begin().await.unwrap();
-    // A limit of the caller's that is beyond ours: the server waits, and says nothing.
+    // The caller's own timeout is longer than ours: the server waits silently.
     sqlx::raw_sql("SET LOCAL statement_timeout = '1min'").execute(&mut *transaction).await.unwrap();
     let mut somebody = PgConnection::connect(&server.url()).await.unwrap();
     let mut blocking = somebody.begin().await.unwrap();
@@ -105,7 +105,7 @@ async fn an_add_that_hears_nothing_may_be_stored_and_says_so() {
     tasks.shutdown(Duration::ZERO).await.unwrap();
 }
 
-/// Nobody is told anything, so nothing is kept: also not what the caller wrote beside it. The connection is still of use.
+/// The caller gets no answer, so nothing is kept, also not the caller's own writes. The connection can still be used.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_whose_add_was_given_up_cannot_be_committed() {
     let Some(url) = shared_url() else { return };
