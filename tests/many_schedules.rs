@@ -97,7 +97,7 @@ async fn while_none_is_due_a_process_asks_once_a_second_what_changed_and_nothing
     tasks.shutdown(Duration::from_secs(5)).await.unwrap();
 }
 
-/// The same by one statement: PostgreSQL would take a minute to define so many one after the other.
+/// The same by one statement: PostgreSQL would need a minute to define them one by one.
 async fn define_by_sql(url: &str, store: &Arc<dyn Store>, count: usize) {
     define(store, 1).await;
     let (server, namespace) = url.split_once("?namespace=").unwrap();

@@ -83,7 +83,7 @@ fn names(text: &str) -> BTreeSet<String> {
     words.filter(|word| word.starts_with("taskflow_")).map(bare).collect()
 }
 
-/// Prometheus's own tool; `None`, once said aloud, where it is not installed.
+/// Prometheus's own tool; `None`, with a note, where it is not installed.
 fn promtool(args: &[&str], input: &str) -> Option<()> {
     let Some(tool) = servers::find_program("promtool", &[]) else {
         servers::missing("promtool", "Debian's package `prometheus` is not installed here");

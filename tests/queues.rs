@@ -217,7 +217,7 @@ async fn starts_are_limited_over_both_processes() {
         let mut starts: Vec<_> = world.notes.read().into_iter().map(|(_, at)| at).collect();
         starts.sort();
         assert_eq!(starts.len(), 15);
-        // Fifteen need three stretches, of which the last need not be waited for; a note comes a little after its start.
+        // Fifteen starts need three periods, and the last one need not end; a task records its start a little late.
         let took = starts[14] - starts[0];
         assert!(took >= Duration::from_millis(900), "{place:?}: {took:?}");
         assert!(took < Duration::from_secs(8), "{place:?}: {took:?}");

@@ -110,7 +110,7 @@ impl Expression {
     }
 
     /// The minutes at which it ticks, of minutes that follow each other and what the clock shows in them: the clock's minutes
-    /// are walked through one by one, those that it skips too, and a time of day is dealt with once.
+    /// are walked through one by one, also skipped ones, and a time of day counts once.
     fn ticks(&self, minutes: &[(Timestamp, DateTime)]) -> Vec<Timestamp> {
         let minute = SignedDuration::from_mins(1);
         let mut ticks = Vec::new();

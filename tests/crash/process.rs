@@ -99,7 +99,7 @@ impl Lab {
         Some(Self { lease: Duration::from_secs(10), ..Self::at(url, directory) })
     }
 
-    /// On a disk of its own, with room for the log at its longest (64 MiB) and more; the ledger is elsewhere. `None`, once said aloud, if this user may not mount one.
+    /// On a disk of its own, with room for the log at its longest (64 MiB) and more; the ledger is elsewhere. `None`, with a note, if this user may not mount one.
     pub(crate) fn sqlite_on_a_small_disk() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let disk = SmallDisk::mount(directory.path())?;

@@ -32,7 +32,7 @@ impl Place {
 
     pub(crate) fn sqlite() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        // Whoever only connects makes none.
+        // Connecting makes no store.
         drop(SqliteStore::open(directory.path().join("tasks.db")).unwrap());
         Self::Sqlite(Arc::new(directory))
     }

@@ -10,7 +10,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Passes bytes on between whoever connects to it and a server of this machine.
+/// Passes bytes on between its clients and a server of this machine.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     port: u16,
@@ -31,7 +31,7 @@ struct Limits {
 }
 
 impl Limits {
-    /// Whether so many more bytes may go to the server.
+    /// Whether this many more bytes may go to the server.
     fn allow(&self, bytes: usize) -> bool {
         let bytes = i64::try_from(bytes).expect("a small number");
         if self.left.load(Ordering::Acquire) < 0 || self.left.fetch_sub(bytes, Ordering::AcqRel) >= bytes {
@@ -75,7 +75,7 @@ impl Proxy {
         self.cut.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Cuts every connection when so many more bytes have gone to the server, and refuses new ones.
+    /// Cuts every connection when this many more bytes have gone to the server, and refuses new ones.
     pub(crate) fn cut_after(&self, bytes: usize) {
         self.limits.left.store(i64::try_from(bytes).expect("a small number"), Ordering::Release);
     }

@@ -1,7 +1,7 @@
-//! What the compiler says of a wrong task, word for word, and that it says nothing of a right one.
+//! The compiler's errors for wrong tasks, word for word, and that right tasks compile.
 //!
-//! After a change that is meant: `TRYBUILD=overwrite cargo test -p ui-tests`, then read each `.stderr`.
-//! The words are those of the compiler in `rust-toolchain.toml`, without the component `rust-src`.
+//! After an intended change: `TRYBUILD=overwrite cargo test -p ui-tests`, then read each `.stderr`.
+//! The texts are those of the compiler in `rust-toolchain.toml`, without the component `rust-src`.
 
 #[test]
 fn right_tasks_compile_and_wrong_ones_are_told_why() {

@@ -48,7 +48,7 @@ pub(crate) fn fresh_namespace() -> String {
     format!("t{}", &id[8..])
 }
 
-/// Makes a store at this URL, which it answers, so that whoever only connects finds one.
+/// Makes a store at this URL and returns the URL, so that a process that only connects finds a store.
 pub(crate) fn made(url: String) -> String {
     let migrating = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

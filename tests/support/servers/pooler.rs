@@ -20,7 +20,7 @@ pub(crate) struct Pooler {
 }
 
 impl Pooler {
-    /// `None`, once said aloud, if there is no PgBouncer.
+    /// `None`, with a note, if there is no PgBouncer.
     pub(crate) fn start(server: &PostgresServer) -> Option<Self> {
         let Some(program) = find_program("pgbouncer", &["/usr/sbin".into()]) else {
             missing("pgbouncer", "no `pgbouncer` is installed here");

@@ -24,7 +24,7 @@ pub(crate) struct PostgresServer {
 }
 
 /// The URL of an empty store for the tests of this binary, which share one server: each takes a namespace of its own.
-/// `None`, once said aloud, if there is no PostgreSQL.
+/// `None`, with a note, if there is no PostgreSQL.
 pub(crate) fn shared_url() -> Option<String> {
     unmade_url().map(super::made)
 }
@@ -41,7 +41,7 @@ pub(crate) fn unmade_url() -> Option<String> {
 }
 
 impl PostgresServer {
-    /// A new server with an empty database. `None`, once said aloud, if there is no PostgreSQL.
+    /// A new server with an empty database. `None`, with a note, if there is no PostgreSQL.
     pub(crate) fn start() -> Option<Self> {
         let Some(programs) = Programs::find() else {
             missing("postgres", "no `initdb` of PostgreSQL is installed here");

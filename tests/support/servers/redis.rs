@@ -39,7 +39,7 @@ impl Tls {
     /// The certificate of the authority.
     const AUTHORITY: &str = "authority.pem";
 
-    /// `None`, once said aloud, if nothing here makes certificates.
+    /// `None`, with a note, if nothing here makes certificates.
     fn new(directory: &Path) -> Option<Self> {
         let Some(openssl) = find_program("openssl", &[]) else {
             missing("redis", "`openssl`, which makes certificates, is not installed here");
@@ -72,7 +72,7 @@ impl Tls {
 }
 
 /// The URL of an empty store for the tests of this binary, which share one server: each takes a namespace of its own.
-/// `None`, once said aloud, if there is no Redis.
+/// `None`, with a note, if there is no Redis.
 pub(crate) fn shared_url() -> Option<String> {
     unmade_url().map(super::made)
 }
@@ -132,7 +132,7 @@ impl Reply {
 }
 
 impl RedisServer {
-    /// A new, empty server. `None`, once said aloud, if there is no Redis.
+    /// A new, empty server. `None`, with a note, if there is no Redis.
     pub(crate) fn start() -> Option<Self> {
         let mut server = Self::stopped()?;
         server.restart();
