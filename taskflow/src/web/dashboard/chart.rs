@@ -53,8 +53,8 @@ pub(crate) struct Throughput {
     /// Horizontal lines with their labels at the left.
     pub(crate) grid: Vec<Label>,
     pub(crate) ticks: Vec<Label>,
-    /// The points of the line; empty without waits.
-    pub(crate) wait: String,
+    /// The points of each part of the line: it breaks off at minutes in which no task started.
+    pub(crate) waits: Vec<String>,
     /// What the top of the chart means for the line.
     pub(crate) wait_top: String,
     pub(crate) step: String,
@@ -75,7 +75,7 @@ pub(crate) fn throughput(minutes: &[Minute], now: SystemTime) -> Throughput {
     let y = |n: f64, top: f64| BOTTOM - (BOTTOM - TOP) * n / top;
     let step = (RIGHT - LEFT) / minutes.len().max(1) as f64;
     let wait_top = nice_length(longest);
-    let mut points = String::new();
+    let (mut points, mut waits) = (String::new(), Vec::new());
     let mut columns = Vec::with_capacity(minutes.len());
     for (at, minute) in minutes.iter().enumerate() {
         let x = LEFT + step * at as f64;
@@ -94,10 +94,13 @@ pub(crate) fn throughput(minutes: &[Minute], now: SystemTime) -> Throughput {
         if let Some(wait) = minute.wait {
             let _ =
                 write!(points, "{:.1},{:.1} ", x + step / 2.0, y(wait.as_secs_f64(), wait_top.as_secs_f64()));
+        } else {
+            waits.extend(part(&mut points));
         }
         let began = now.checked_sub(Duration::from_secs(60) * (minutes.len() - 1 - at) as u32).unwrap_or(now);
         columns.push(Column { bars, x: format!("{x:.1}"), title: title(minute, began) });
     }
+    waits.extend(part(&mut points));
     let grid = (0..=lines).map(|line| {
         let n = top * line / lines;
         Label { x: "0".into(), y: format!("{:.1}", y(n as f64, top as f64)), text: short(n) }
@@ -113,11 +116,7 @@ pub(crate) fn throughput(minutes: &[Minute], now: SystemTime) -> Throughput {
         grid: grid.collect(),
         ticks: ticks.collect(),
         wait_top: if longest.is_zero() { String::new() } else { length(wait_top) },
-        wait: if points.split_whitespace().count() > 1 {
-            points.trim_end().to_owned()
-        } else {
-            String::new()
-        },
+        waits,
         step: format!("{step:.1}"),
         is_empty: most == 0,
         summary: format!(
@@ -128,6 +127,17 @@ pub(crate) fn throughput(minutes: &[Minute], now: SystemTime) -> Throughput {
         ),
         columns,
     }
+}
+
+/// Ends a part of a line. A single point is drawn as a short stroke.
+fn part(points: &mut String) -> Option<String> {
+    let part = std::mem::take(points);
+    let (x, y) = part.split_whitespace().next()?.split_once(',')?;
+    if part.split_whitespace().count() > 1 {
+        return Some(part.trim_end().to_owned());
+    }
+    let x: f64 = x.parse().ok()?;
+    Some(format!("{:.1},{y} {:.1},{y}", x - 3.0, x + 3.0))
 }
 
 fn title(minute: &Minute, at: SystemTime) -> String {
@@ -416,9 +426,17 @@ mod tests {
     #[test]
     fn a_chart_of_nothing_says_so() {
         let empty = throughput(&[Minute::default(); 60], SystemTime::now());
-        assert!(empty.is_empty && empty.wait.is_empty());
+        assert!(empty.is_empty && empty.waits.is_empty());
         assert_eq!(empty.columns.len(), 60);
         assert!(throughput(&[], SystemTime::now()).columns.is_empty());
+    }
+
+    #[test]
+    fn the_line_of_waits_breaks_off_where_no_task_started() {
+        let (busy, idle) = (minute(1, 0, 500), Minute::default());
+        let chart = throughput(&[busy, busy, idle, busy, idle, idle, busy, busy, busy], SystemTime::now());
+        let points: Vec<_> = chart.waits.iter().map(|part| part.split(' ').count()).collect();
+        assert_eq!(points, [2, 2, 3], "a single minute is a short stroke: {:?}", chart.waits);
     }
 
     #[test]
@@ -430,7 +448,8 @@ mod tests {
         assert!((number(&bars[1].y) + number(&bars[1].height) - number(&bars[0].y)).abs() < 0.2);
         assert!(number(&bars[1].y) >= TOP - 4.0);
         assert_eq!(chart.grid.last().unwrap().text, "100");
-        assert_eq!(chart.wait.split(' ').count(), 2);
+        assert_eq!(chart.waits.len(), 1);
+        assert_eq!(chart.waits[0].split(' ').count(), 2);
         assert!(chart.summary.contains("90 succeeded") && chart.summary.contains("11 failed"));
     }
 
