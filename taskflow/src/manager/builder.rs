@@ -1,6 +1,7 @@
-//! The builder of a [`TaskManager`], and its start.
+//! The builder of a [`TaskManager`]; [`starting`](super::starting) has its start.
 
 use std::collections::HashMap;
+#[cfg(feature = "testing")]
 use std::sync::Arc;
 use std::time::Duration;
 
