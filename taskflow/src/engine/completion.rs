@@ -87,11 +87,13 @@ pub(super) fn complete(
         if worker.core.events.has_listeners() && (began || status.is_final()) {
             tell(worker, ended, finish, status);
         }
-        if status.is_final() {
-            let waiters = &worker.core.waiters;
-            match end(&finish.kind, status) {
-                Some(end) => waiters.ended(ended.run.id, end),
-                None => waiters.ended_somehow(ended.run.id),
+    }
+    if let Some(mut ends) = worker.core.waiters.ends() {
+        for (finish, finished) in finishes.iter().zip(finished) {
+            if let Finished::Applied(status) | Finished::Repeated(status) = *finished
+                && status.is_final()
+            {
+                ends.ended(finish.run.id, end(&finish.kind, status));
             }
         }
     }

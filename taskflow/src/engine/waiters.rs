@@ -3,15 +3,14 @@
 //! A run that ends in this process delivers its result without a read. For all other tasks
 //! [`end_reader`](super::end_reader) asks the store.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 
-use crate::model::{TaskId, TaskStatus};
+use crate::model::{FastMap, TaskId, TaskStatus};
 use crate::seam::Instant;
 use crate::store::TaskEnd;
 
@@ -27,7 +26,7 @@ pub(crate) struct Waiters {
 
 #[derive(Debug, Default)]
 struct WaitedFor {
-    tasks: HashMap<TaskId, watch::Sender<Seen>>,
+    tasks: FastMap<TaskId, watch::Sender<Seen>>,
     /// The tasks to read at once.
     unread: Vec<TaskId>,
     /// Whether the store has sent a hint since all tasks were read.
@@ -72,21 +71,17 @@ impl Waiters {
         Waiting { waiters: self, id, rounds, seen: Some(seen) }
     }
 
-    /// Delivers the result of a task that ended in this process.
-    pub(crate) fn ended(&self, id: TaskId, end: impl FnOnce() -> TaskEnd) {
-        if self.count.load(Ordering::SeqCst) > 0 && self.waited_for.lock().tasks.contains_key(&id) {
-            self.deliver(id, end(), None);
-        }
+    /// Delivers the results of tasks that ended in this process, all under one lock. `None` while nobody waits. Call it once
+    /// the results are stored: who begins to wait after that reads them.
+    pub(crate) fn ends(&self) -> Option<Ends<'_>> {
+        let anybody = self.count.load(Ordering::SeqCst) > 0;
+        anybody.then(|| Ends { waiters: self, waited_for: self.waited_for.lock() })
     }
 
-    /// Schedules a read for a task that has ended and whose result is in the store.
+    /// Schedules a read of a task that has ended and whose result is in the store.
     pub(crate) fn ended_somehow(&self, id: TaskId) {
-        if self.count.load(Ordering::SeqCst) > 0 {
-            let mut waited_for = self.waited_for.lock();
-            if waited_for.tasks.contains_key(&id) {
-                waited_for.unread.push(id);
-                self.wake.notify_one();
-            }
+        if let Some(mut ends) = self.ends() {
+            ends.ended(id, None::<fn() -> TaskEnd>);
         }
     }
 
@@ -104,7 +99,11 @@ impl Waiters {
         let mut waited_for = self.waited_for.lock();
         let Entry::Occupied(task) = waited_for.tasks.entry(id) else { return };
         match end {
-            TaskEnd::Open(status) => task.get().send_modify(|seen| seen.status = status),
+            // Nobody is woken: the status is only read.
+            TaskEnd::Open(status) => drop(task.get().send_if_modified(|seen| {
+                seen.status = status;
+                false
+            })),
             end => {
                 task.remove().send_modify(|seen| (seen.end, seen.round) = (Some(end), round));
                 self.count.store(waited_for.tasks.len(), Ordering::SeqCst);
@@ -135,6 +134,29 @@ impl Waiters {
         }
         let next = if waited_for.changed { times.hint_from.min(times.poll_at) } else { times.poll_at };
         Err((!waited_for.tasks.is_empty()).then_some(next))
+    }
+}
+
+/// Delivers the results of some tasks that ended in this process.
+pub(crate) struct Ends<'a> {
+    waiters: &'a Waiters,
+    waited_for: MutexGuard<'a, WaitedFor>,
+}
+
+impl Ends<'_> {
+    /// Delivers the result of one task. Without a result the task has ended, and its end is read from the store.
+    pub(crate) fn ended(&mut self, id: TaskId, end: Option<impl FnOnce() -> TaskEnd>) {
+        let Entry::Occupied(task) = self.waited_for.tasks.entry(id) else { return };
+        match end {
+            Some(end) => {
+                task.remove().send_modify(|seen| (seen.end, seen.round) = (Some(end()), None));
+                self.waiters.count.store(self.waited_for.tasks.len(), Ordering::SeqCst);
+            }
+            None => {
+                self.waited_for.unread.push(id);
+                self.waiters.wake.notify_one();
+            }
+        }
     }
 }
 
@@ -221,7 +243,8 @@ mod tests {
         let waiters = Waiters::default();
         let id = TaskId::new();
         let first = waiters.join(id);
-        waiters.ended(id, || TaskEnd::of(TaskStatus::Failed, None, None));
+        let end = || TaskEnd::of(TaskStatus::Failed, None, None);
+        waiters.ends().expect("somebody waits").ended(id, Some(end));
         let second = waiters.join(id);
         drop(first);
         let seen = second.seen.as_ref().map(|seen| seen.borrow().end.clone());
