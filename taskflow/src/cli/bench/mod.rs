@@ -186,8 +186,17 @@ impl<B: Backend> Bench<'_, B> {
     ) -> Result<Vec<Sample>> {
         let samples = match (scenario, is_ours) {
             (Scenario::Memory, _) => memory::measure(self.target, !is_ours, load).await,
-            (Scenario::Http, true) => http::measure(self.ours().await?, load).await,
+            (Scenario::Http, true) => {
+                let mut samples = http::measure_held(self.ours().await?, "http", load).await?;
+                self.backend.remove().await?;
+                samples.extend(http::measure_not_held(self.ours().await?, load).await?);
+                Ok(samples)
+            }
             (Scenario::Http, false) => http::measure_plain(load).await,
+            (Scenario::HttpFloor, true) => http::measure_held(self.ours().await?, "http_floor", load).await,
+            (Scenario::HttpFloor, false) => {
+                http::measure_floor(self.backend.floor(load.slots()).await?, load).await
+            }
             (Scenario::DrainAwaited, is_awaited) => {
                 ours::drain_awaited(self.ours().await?, load, is_awaited).await
             }

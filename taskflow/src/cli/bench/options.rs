@@ -50,7 +50,7 @@ pub(crate) struct Load {
     /// `memory`: number of waiting tasks; `history`: number of tasks that are not due
     #[arg(long, default_value_t = 100_000, value_parser = at_least_one())]
     pub(super) waiting: u64,
-    /// `http`: number of connections
+    /// `http`, `http_floor`: number of connections
     #[arg(long, default_value_t = 32, value_parser = at_least_one())]
     pub(super) connections: u64,
     /// `watched`: number of open tabs of the dashboard
@@ -118,8 +118,10 @@ pub(super) enum Scenario {
     History,
     /// Resident memory with many tasks waiting
     Memory,
-    /// A web request that adds a task, compared with one that does not
+    /// A web request that adds a task, held until the response and not, compared with a request that adds none
     Http,
+    /// A web request that adds a task, compared with one that adds it to the floor
+    HttpFloor,
     /// `flow` and `drain` after `--pinned` finished tasks beside a reader that keeps an old snapshot, compared with no such
     /// reader; PostgreSQL only
     Pinned,
@@ -157,6 +159,7 @@ impl Scenario {
             Self::History => "history",
             Self::Memory => "memory",
             Self::Http => "http",
+            Self::HttpFloor => "http_floor",
             Self::Pinned => "pinned",
             Self::Paced => "paced",
             Self::Watched => "watched",

@@ -60,6 +60,7 @@ pub(super) async fn measure<Q: Queue>(queue: Q, scenario: Scenario, load: &Load)
         | Scenario::History
         | Scenario::Memory
         | Scenario::Http
+        | Scenario::HttpFloor
         | Scenario::Pinned
         | Scenario::Paced
         | Scenario::Watched => Err("this scenario has no floor to be measured with".into()),

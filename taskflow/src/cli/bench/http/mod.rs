@@ -1,5 +1,5 @@
-//! The scenario `http`: the cost of adding a task in a web request. It compares a plain axum route with the same route and
-//! an add.
+//! The scenarios `http` and `http_floor`: the cost of adding a task in a web request. They compare a route that adds a task
+//! with a plain route, and with one that adds it to the floor.
 
 mod client;
 mod tab;
@@ -8,9 +8,11 @@ pub(super) mod watched;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::routing::post;
 use taskflow::{AddError, BackgroundTasks};
 use tokio::task::JoinHandle;
@@ -38,25 +40,55 @@ async fn adds_a_task(State(next): State<Next>, tasks: BackgroundTasks) -> Result
     Ok(ANSWER)
 }
 
+/// The same with a queue that holds no task until the response.
+async fn adds_to<Q: Queue>(State((next, queue)): State<(Next, Q)>) -> Result<&'static str, StatusCode> {
+    let added = queue.add(Payload::of(next.fetch_add(1, Ordering::Relaxed))).await;
+    added.map(|()| ANSWER).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
+}
+
 /// Requests per second of the plain route.
 pub(super) async fn measure_plain(load: &Load) -> Result<Vec<Sample>> {
     let server = Server::start(Router::new().route("/", post(plain))).await?;
     let took = timed(asked(server.address, load)).await?;
-    Ok(vec![Sample::rate("http", load.tasks, took)])
+    Ok(["http", "http/not_held"].map(|name| Sample::rate(name, load.tasks, took)).into())
 }
 
-/// Requests per second of the route that adds a task. The tasks run after the response, while other requests are served.
-pub(super) async fn measure(ours: Ours, load: &Load) -> Result<Vec<Sample>> {
+/// Requests per second of the route that adds a task, which is held until the response. The tasks run while other requests
+/// are served.
+pub(super) async fn measure_held(ours: Ours, name: &'static str, load: &Load) -> Result<Vec<Sample>> {
     let ours = ours.prepare().await?;
-    ours.run().await?;
-    RUNS.expect(load.tasks);
-    let server = Server::start(routes(&ours)).await?;
-    let took = timed(asked(server.address, load)).await?;
-    finished(&ours).await?;
-    RUNS.check()?;
-    drop(server);
+    let took = served(&ours, routes(&ours), load).await?;
     ours.close().await?;
-    Ok(vec![Sample::rate("http", load.tasks, took)])
+    Ok(vec![Sample::rate(name, load.tasks, took)])
+}
+
+/// The same through the manager, which holds no task.
+pub(super) async fn measure_not_held(ours: Ours, load: &Load) -> Result<Vec<Sample>> {
+    measure_adds_to(ours, "http/not_held", load).await
+}
+
+/// The same with a floor.
+pub(super) async fn measure_floor(floor: impl Queue, load: &Load) -> Result<Vec<Sample>> {
+    measure_adds_to(floor, "http_floor", load).await
+}
+
+async fn measure_adds_to<Q: Queue>(queue: Q, name: &'static str, load: &Load) -> Result<Vec<Sample>> {
+    let queue = queue.prepare().await?;
+    let route = Router::new().route("/", post(adds_to::<Q>)).with_state((Next::default(), queue.clone()));
+    let took = served(&queue, route, load).await?;
+    queue.close().await?;
+    Ok(vec![Sample::rate(name, load.tasks, took)])
+}
+
+/// How long all requests take, while their tasks run.
+async fn served<Q: Queue>(queue: &Q, router: Router, load: &Load) -> Result<Duration> {
+    queue.run().await?;
+    RUNS.expect(load.tasks);
+    let server = Server::start(router).await?;
+    let took = timed(asked(server.address, load)).await?;
+    finished(queue).await?;
+    RUNS.check()?;
+    Ok(took)
 }
 
 /// The route that adds a task.
