@@ -11,7 +11,7 @@ mod support;
 mod wrapper;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use everywhere::everywhere;
@@ -275,7 +275,7 @@ async fn a_cancel_is_tried_until_the_store_takes_it() {
     let hook = {
         let away = away.clone();
         move |call: &'static str| {
-            let fails = call == "release" && away.load(Ordering::Acquire);
+            let fails = is_release(call) && away.load(Ordering::Acquire);
             let answer = if fails { Err(unavailable()) } else { Ok(()) };
             Box::pin(std::future::ready(answer)) as wrapper::Before
         }
@@ -296,7 +296,7 @@ async fn a_cancel_is_tried_until_the_store_takes_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_that_the_store_never_takes_is_an_error_after_the_shutdown() {
     let (tasks, _) = wrapped(|call: &'static str| {
-        let answer = if call == "release" { Err(unavailable()) } else { Ok(()) };
+        let answer = if is_release(call) { Err(unavailable()) } else { Ok(()) };
         Box::pin(std::future::ready(answer)) as wrapper::Before
     })
     .await;
@@ -305,6 +305,97 @@ async fn a_cancel_that_the_store_never_takes_is_an_error_after_the_shutdown() {
     let cancel = tokio::spawn(hold.cancel("rolled back").into_future());
     stop(tasks).await;
     assert!(matches!(soon(cancel).await.unwrap(), Err(Error::ShutDown)));
+}
+
+fn is_release(call: &str) -> bool {
+    ["release", "release_and_turn"].contains(&call)
+}
+
+/// Counts the releases of a store: alone, and within a turn.
+#[derive(Clone, Default)]
+struct Releases(Arc<(AtomicUsize, AtomicUsize)>);
+
+impl Releases {
+    fn note(&self, call: &str) {
+        match call {
+            "release" => self.0.0.fetch_add(1, Ordering::AcqRel),
+            "release_and_turn" => self.0.1.fetch_add(1, Ordering::AcqRel),
+            _ => 0,
+        };
+    }
+
+    fn count(&self) -> (usize, usize) {
+        (self.0.0.load(Ordering::Acquire), self.0.1.load(Ordering::Acquire))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_is_part_of_the_turn_that_claims_its_task() {
+    for place in [Place::memory(), Place::sqlite()] {
+        let releases = Releases::default();
+        let hook = {
+            let releases = releases.clone();
+            move |call: &'static str| {
+                releases.note(call);
+                go_on()
+            }
+        };
+        let ran = Gate::default();
+        let store = Wrapper::new(place.store(), hook.clone());
+        let tasks = TaskManager::builder().store(store).state(ran.clone()).start().await.unwrap();
+        let hold = tasks.hold();
+        let task = hold.add_task(mark, ()).await.unwrap();
+        assert_eq!(soon(hold.release()).await.unwrap(), 1);
+        assert_eq!(ends(&tasks, task.id()).await.status, TaskStatus::Success);
+        assert_eq!(releases.count(), (0, 1), "{place:?}");
+
+        // A cancel needs no turn, but it does not wait for one either.
+        let hold = tasks.hold();
+        let id = hold.add_task(mark, ()).await.unwrap().id();
+        assert_eq!(soon(hold.cancel("not wanted")).await.unwrap(), 1);
+        assert_eq!(record(&tasks, id).await.status, TaskStatus::Cancelled);
+        stop(tasks).await;
+
+        // A process that runs nothing takes no turns.
+        let before = releases.count();
+        let store = Wrapper::new(place.store(), hook);
+        let tasks = TaskManager::builder().store(store).connect().await.unwrap();
+        let hold = tasks.hold();
+        hold.add_task(mark, ()).await.unwrap();
+        assert_eq!(soon(hold.release()).await.unwrap(), 1);
+        assert_eq!(releases.count(), (before.0 + 1, before.1), "{place:?}");
+        stop(tasks).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_fails_leaves_its_releases_to_a_write_of_their_own() {
+    for panics in [false, true] {
+        let releases = Releases::default();
+        let hook = {
+            let releases = releases.clone();
+            move |call: &'static str| {
+                releases.note(call);
+                Box::pin(async move {
+                    match call {
+                        "release_and_turn" if panics => panic!("planted"),
+                        "release_and_turn" => Err(unavailable()),
+                        _ => Ok(()),
+                    }
+                }) as wrapper::Before
+            }
+        };
+        let (tasks, ran) = wrapped(hook).await;
+        for count in 1..=3 {
+            let hold = tasks.hold();
+            hold.add_task(mark, ()).await.unwrap();
+            assert_eq!(soon(hold.release()).await.unwrap(), 1);
+            ran.reached(count).await;
+            let (alone, in_turns) = releases.count();
+            assert!(alone >= count && in_turns >= count, "{:?}", releases.count());
+        }
+        stop(tasks).await;
+    }
 }
 
 fn unavailable() -> StoreError {

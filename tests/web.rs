@@ -418,7 +418,8 @@ async fn a_shutdown_keeps_a_verdict_that_the_store_has_not_taken_yet() {
         let hook = {
             let (asked, ending) = (asked.clone(), ending.clone());
             move |call| {
-                if call != "release" || calls.fetch_add(1, Ordering::AcqRel) > 0 {
+                let is_release = ["release", "release_and_turn"].contains(&call);
+                if !is_release || calls.fetch_add(1, Ordering::AcqRel) > 0 {
                     return go_on();
                 }
                 let (asked, ending) = (asked.clone(), ending.clone());

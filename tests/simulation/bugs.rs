@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use taskflow::model::{AttemptOutcome, InstanceId};
 use taskflow::store::{
     Claim, Claimed, Claims, Finish, FinishKind, Finished, Fire, Fired, InsertBatch, Inserted, Recovered,
-    Refusal, Renewal, Renewed, Reopen, StoreFuture, StoreLayer,
+    Refusal, Release, ReleasedTurn, Renewal, Renewed, Reopen, StoreFuture, StoreLayer,
 };
 use taskflow::{CancelOutcome, Store, TaskFilter, TaskId, TaskStatus};
 
@@ -181,6 +181,19 @@ impl StoreLayer for Buggy {
         Box::pin(async move {
             let finished = self.finish_all(finishes).await?;
             Ok((finished, StoreLayer::claim(self, claim).await?))
+        })
+    }
+
+    fn release_and_turn(
+        &self,
+        releases: Arc<Vec<Release>>,
+        finishes: Arc<Vec<Finish>>,
+        claim: Claim,
+    ) -> StoreFuture<'_, ReleasedTurn> {
+        Box::pin(async move {
+            let released = StoreLayer::release(self, releases).await?;
+            let (finished, claims) = StoreLayer::turn(self, finishes, claim).await?;
+            Ok((released, finished, claims))
         })
     }
 

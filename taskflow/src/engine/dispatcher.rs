@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::backoff::{Backoff, jittered};
 use super::completion::{complete, count, leave, one_by_one};
 use super::panics::caught;
+use super::release::Releaser;
 use super::run::{Admitted, Ended, permits};
 use super::slots::{ClaimBudget, Permit};
 use super::supervision::Restarts;
@@ -27,10 +28,12 @@ const POLL: Duration = Duration::from_secs(1);
 const MAX_BATCH: usize = 1000;
 
 /// Dispatches until the process stops and every run of it has ended.
-pub(crate) async fn dispatch(worker: Arc<Worker>) {
+pub(crate) async fn dispatch(worker: Arc<Worker>, releaser: Arc<Releaser>) {
     let core = worker.core.clone();
+    releaser.use_turns(core.store.capabilities().releases_in_turns);
     let mut dispatcher = Dispatcher {
         worker,
+        releaser,
         batch: Vec::new(),
         starting: Vec::new(),
         under_way: None,
@@ -42,10 +45,13 @@ pub(crate) async fn dispatch(worker: Arc<Worker>) {
         restarts.after(&core, "the dispatcher", &panic).await;
         dispatcher.worker.may_have_work();
     }
+    dispatcher.releaser.use_turns(false);
 }
 
 struct Dispatcher {
     worker: Arc<Worker>,
+    /// Has the releases that join a turn.
+    releaser: Arc<Releaser>,
     /// Results that are not stored yet.
     batch: Vec<Ended>,
     /// Claimed tasks, each with its slot. They start once the next round trip is in flight, so that it does not wait for
@@ -123,8 +129,11 @@ impl Dispatcher {
             worker.remember_work();
         }
         let wants_work = worker.take_work();
-        if self.batch.is_empty() && !wants_work {
-            return Ok(None);
+        if !wants_work {
+            self.releaser.without_a_turn();
+            if self.batch.is_empty() {
+                return Ok(None);
+            }
         }
         let finishes =
             Arc::new(self.batch.iter_mut().filter_map(|ended| ended.finish.take()).collect::<Vec<_>>());
@@ -158,6 +167,7 @@ impl Dispatcher {
 
     /// Restores the state from before the round after a panic within it.
     fn restore(&mut self) {
+        self.releaser.without_a_turn();
         let Some((finishes, claimed)) = self.under_way.take() else { return };
         if claimed {
             self.worker.slots.undo(permits(&mut self.batch));
@@ -177,9 +187,29 @@ impl Dispatcher {
         let budget = worker.slots.budget(permits(&mut self.batch)).at_most(self.most_claimed);
         let (core, store) = (&worker.core, &worker.core.store);
         let asked = core.seam.instant();
-        let answer = match Ask::first(&worker, &budget) {
+        let ask = Ask::first(&worker, &budget);
+        if ask.is_none() {
+            self.releaser.without_a_turn();
+        }
+        let releases = ask.as_ref().and_then(|_| self.releaser.for_a_turn());
+        let answer = match ask {
             None if finishes.is_empty() => Ok((Vec::new(), None)),
             None => self.write(finishes).await.map(|finished| (finished, None)),
+            Some(ask) if let Some(releases) = releases => {
+                let claim = ask.claim(&worker, &budget.queues);
+                let turn = store.release_and_turn(releases.clone(), finishes.clone(), claim);
+                let answer = self.under_way(core.call("a turn", turn)).await;
+                match answer {
+                    Ok((released, finished, claims)) => {
+                        self.releaser.written(releases, released);
+                        Ok((finished, Some((ask, claims))))
+                    }
+                    Err(error) => {
+                        self.releaser.without_a_turn();
+                        Err(error)
+                    }
+                }
+            }
             Some(ask) if finishes.is_empty() => {
                 let claim = core.call("a claim", store.claim(ask.claim(&worker, &budget.queues)));
                 self.under_way(claim).await.map(|claims| (Vec::new(), Some((ask, claims))))

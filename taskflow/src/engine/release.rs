@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
 
 use super::backoff::Backoff;
@@ -14,8 +14,9 @@ use super::worker::Worker;
 use crate::model::Error;
 use crate::store::{HoldOutcome, Release, RunRef};
 
-/// Releases held tasks. Concurrent releases share a write. While the store is unavailable the write is retried, and the
-/// leases of the holds are renewed meanwhile.
+/// Releases held tasks. Concurrent releases share a write. If the store can, this is the write of the dispatcher's next turn,
+/// which then claims the released tasks. Otherwise, and after an error, a writer of their own writes them until the store
+/// accepts them. The leases of the holds are renewed meanwhile.
 #[derive(Debug)]
 pub(crate) struct Releaser {
     core: Arc<Core>,
@@ -32,7 +33,26 @@ struct Gate {
     under_way: Arc<Vec<Release>>,
     /// One for each call of [`Releaser::release`], in the order of the releases.
     replies: VecDeque<Reply>,
-    writing: bool,
+    /// Whether the dispatcher takes releases into its turns.
+    has_turns: bool,
+    /// Whether a writer of their own is at work.
+    is_writing: bool,
+}
+
+impl Gate {
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.under_way.is_empty() && !self.is_writing
+    }
+
+    /// The next releases to write: those in flight without an answer, and those that came since.
+    fn next(&mut self) -> Option<Arc<Vec<Release>>> {
+        if !self.waiting.is_empty() {
+            let mut releases = Arc::unwrap_or_clone(mem::take(&mut self.under_way));
+            releases.append(&mut self.waiting);
+            self.under_way = Arc::new(releases);
+        }
+        (!self.under_way.is_empty()).then(|| self.under_way.clone())
+    }
 }
 
 /// Where the answer to one call of [`Releaser::release`] goes.
@@ -79,13 +99,46 @@ impl Releaser {
         let mut gate = self.gate.lock();
         gate.replies.push_back(Reply { holds: holds.len(), to });
         gate.waiting.extend(holds.into_iter().map(|hold| Release::new(hold, outcome.clone())));
-        if !mem::replace(&mut gate.writing, true) {
+        match &self.worker {
+            Some(worker) if gate.has_turns && !gate.is_writing => {
+                drop(gate);
+                worker.may_have_work();
+            }
+            _ => self.write_alone(gate),
+        }
+        Ending { core, answer: Some(answer) }
+    }
+
+    /// Lets the dispatcher take releases into its turns, or no longer.
+    pub(super) fn use_turns(self: &Arc<Self>, use_turns: bool) {
+        self.gate.lock().has_turns = use_turns;
+        if !use_turns {
+            self.without_a_turn();
+        }
+    }
+
+    /// The releases for the dispatcher's next turn.
+    pub(super) fn for_a_turn(&self) -> Option<Arc<Vec<Release>>> {
+        let mut gate = self.gate.lock();
+        if gate.is_writing { None } else { gate.next() }
+    }
+
+    /// Starts a writer for releases that no turn takes.
+    pub(super) fn without_a_turn(self: &Arc<Self>) {
+        let gate = self.gate.lock();
+        if !gate.is_idle() {
+            self.write_alone(gate);
+        }
+    }
+
+    /// Starts a writer, unless one is at work.
+    fn write_alone(self: &Arc<Self>, mut gate: MutexGuard<'_, Gate>) {
+        if !mem::replace(&mut gate.is_writing, true) {
             drop(gate);
             let releaser = self.clone();
             let writing = supervise(self.core.clone(), "the releaser", move || releaser.clone().write());
             self.core.spawn(writing);
         }
-        Ending { core, answer: Some(answer) }
     }
 
     /// Waits until every release has been written.
@@ -94,7 +147,7 @@ impl Releaser {
             let idle = self.idle.notified();
             tokio::pin!(idle);
             idle.as_mut().enable();
-            if !self.gate.lock().writing {
+            if self.gate.lock().is_idle() {
                 return;
             }
             idle.await;
@@ -116,19 +169,26 @@ impl Releaser {
         }
     }
 
-    /// The next releases to write: those in flight without an answer, and those that came since.
+    /// The next releases of the writer. With `None` it ends.
     fn next(&self) -> Option<Arc<Vec<Release>>> {
         let mut gate = self.gate.lock();
-        let mut releases = mem::take(&mut gate.under_way).to_vec();
-        releases.append(&mut gate.waiting);
-        if releases.is_empty() {
-            gate.writing = false;
+        let releases = gate.next();
+        if releases.is_none() {
+            gate.is_writing = false;
             drop(gate);
             self.idle.notify_waiters();
-            return None;
         }
-        gate.under_way = Arc::new(releases);
-        Some(gate.under_way.clone())
+        releases
+    }
+
+    /// The store has written the releases of a turn.
+    pub(super) fn written(self: &Arc<Self>, releases: Arc<Vec<Release>>, applied: Vec<bool>) {
+        self.answer(&releases, &applied);
+        let has_cancelled = releases.iter().any(|release| release.outcome != HoldOutcome::Run);
+        if has_cancelled || applied.contains(&false) {
+            let releaser = self.clone();
+            self.core.spawn(async move { releaser.complete(&releases, &applied).await });
+        }
     }
 
     /// Answers each caller with the number of its holds that have ended, and stops renewing them. Comes before anything that may
@@ -146,6 +206,11 @@ impl Releaser {
             let _ = reply.to.send(its.iter().filter(|applied| **applied).count());
             rest = others;
             left = left.saturating_sub(reply.holds);
+        }
+        let is_idle = gate.is_idle();
+        drop(gate);
+        if is_idle {
+            self.idle.notify_waiters();
         }
     }
 

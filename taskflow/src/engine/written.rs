@@ -1,7 +1,7 @@
 //! Decides which answers of a store show that it accepts writes.
 
 use crate::model::{CancelOutcome, Error, TaskId};
-use crate::store::{Claims, Finished, Fired, Inserted, Recovered, Refusal, Renewed};
+use crate::store::{Claims, Finished, Fired, Inserted, Recovered, Refusal, ReleasedTurn, Renewed};
 
 /// The answer to a call that may write. A store that refuses writes (full disk, replica, `maxmemory`) still answers such
 /// a call if there is nothing to write.
@@ -53,6 +53,16 @@ impl Written for (Vec<Finished>, Claims) {
 
     fn rows(&self) -> usize {
         self.0.len() + self.1.rows()
+    }
+}
+
+impl Written for ReleasedTurn {
+    fn is_written(&self) -> bool {
+        self.0.is_written() || self.1.is_written() || self.2.is_written()
+    }
+
+    fn rows(&self) -> usize {
+        self.0.rows() + self.1.len() + self.2.rows()
     }
 }
 

@@ -60,7 +60,7 @@ impl TaskManager {
 
     /// Begins to claim and run tasks.
     pub(super) fn dispatch(&self, worker: &Arc<Worker>) {
-        worker.core.spawn(dispatcher::dispatch(worker.clone()));
+        worker.core.spawn(dispatcher::dispatch(worker.clone(), self.0.releaser.clone()));
         worker.may_have_work();
     }
 

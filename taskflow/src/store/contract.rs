@@ -163,6 +163,22 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
         })
     }
 
+    /// [`release`](Self::release), [`finish`](Self::finish), then [`claim`](Self::claim), which gets what was released. The
+    /// engine calls this only if [`Capabilities::releases_in_turns`] is set; a store that sets it does all in one
+    /// transaction.
+    fn release_and_turn(
+        &self,
+        releases: Arc<Vec<Release>>,
+        finishes: Arc<Vec<Finish>>,
+        claim: Claim,
+    ) -> StoreFuture<'_, ReleasedTurn> {
+        Box::pin(async move {
+            let released = self.release(releases).await?;
+            let (finished, claims) = self.turn(finishes, claim).await?;
+            Ok((released, finished, claims))
+        })
+    }
+
     /// Ends holds. Answers for each, in order: `true` if the hold was still this instance's. Also `true` if the hold is
     /// over and the task already is what the release makes of it: then the release is a repetition. Else `false`, and
     /// nothing changed.
@@ -455,6 +471,9 @@ pub struct Capabilities {
     /// Whether a renewal that has to wait makes all other writers wait too; default `false`. Then no other process can
     /// take a lease meanwhile, and the engine gives up no run because of a slow renewal.
     pub waits_together: bool,
+    /// Whether [`Store::release_and_turn`] is one transaction; default `false`. Then the tasks of a web request that has been
+    /// answered are released and claimed in one write.
+    pub releases_in_turns: bool,
 }
 
 impl Default for Capabilities {
@@ -464,9 +483,13 @@ impl Default for Capabilities {
             max_batch: 1000,
             inserts_at_once: 1,
             waits_together: false,
+            releases_in_turns: false,
         }
     }
 }
+
+/// The answers to a turn that also ends holds: for each release, for each finish, and to the claim.
+pub type ReleasedTurn = (Vec<bool>, Vec<Finished>, Claims);
 
 /// What a store does without waiting, see [`Store::immediate`].
 pub trait Immediate {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::{
     Capabilities, Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired,
     HintStream, Immediate, InsertBatch, Inserted, LivenessStream, QueueState, Recovered, Refusal, Release,
-    Renewal, Renewed, Reopen, ReplaceArgs, Report, Retention, RunRef, ScheduleChange, ScheduleChanges,
-    ScheduleState, Store, StoreFuture, TaskEnd,
+    ReleasedTurn, Renewal, Renewed, Reopen, ReplaceArgs, Report, Retention, RunRef, ScheduleChange,
+    ScheduleChanges, ScheduleState, Store, StoreFuture, TaskEnd,
 };
 use crate::model::{
     CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
@@ -29,6 +29,8 @@ macro_rules! with_calls {
             WRITE claim(claim: Claim) -> Claims;
             WRITE finish(finishes: Arc<Vec<Finish>>) -> Vec<Finished>;
             WRITE turn(finishes: Arc<Vec<Finish>>, claim: Claim) -> (Vec<Finished>, Claims);
+            WRITE release_and_turn(releases: Arc<Vec<Release>>, finishes: Arc<Vec<Finish>>, claim: Claim)
+                -> ReleasedTurn;
             WRITE release(releases: Arc<Vec<Release>>) -> Vec<bool>;
             WRITE report(reports: Arc<Vec<Report>>) -> Vec<bool>;
             WRITE renew(renewal: Renewal) -> Renewed;

@@ -40,7 +40,9 @@ mod window;
 pub use crate::model::recovery_policy::{AfterLoss, LostRun};
 pub use claim::{Claim, Claimed, Claims, Recovered, RecoveredFrom, Renewal, Renewed, RunRef};
 pub use claim_queues::{ClaimQueue, ClaimQueues, SharedLimits};
-pub use contract::{Capabilities, Hint, HintStream, Immediate, QueueState, ReplaceArgs, Store, StoreFuture};
+pub use contract::{
+    Capabilities, Hint, HintStream, Immediate, QueueState, ReleasedTurn, ReplaceArgs, Store, StoreFuture,
+};
 pub use document::{Document, DocumentQuery, DocumentWrite};
 pub use end::TaskEnd;
 pub use finish::{Finish, FinishKind, Finished, HoldOutcome, Release, Reopen, Report};

@@ -58,6 +58,7 @@ impl Call {
             "finish" => &[Op::Finish],
             "turn" => &[Op::Finish, Op::Claim],
             "release" => &[Op::Release],
+            "release_and_turn" => &[Op::Release, Op::Finish, Op::Claim],
             "report" => &[Op::Report],
             "renew" => &[Op::Renew],
             "recover" => &[Op::Recover],

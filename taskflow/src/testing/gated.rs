@@ -178,6 +178,8 @@ impl StoreLayer for GatedStore {
 
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = self.memory.capabilities();
+        // A release waits for its task to run, so it must not be part of the turn that starts the task.
+        capabilities.releases_in_turns = false;
         if self.mode == Mode::Inline {
             // An add waits for a task that adds others, each in a write of its own.
             capabilities.inserts_at_once = usize::MAX;

@@ -14,10 +14,10 @@ use crate::model::{
 };
 use crate::seam::Seam;
 use crate::store::{
-    Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired, Hint, HintStream,
-    Immediate, InsertBatch, Inserted, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Reopen,
-    ReplaceArgs, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, Store,
-    StoreFuture, TaskEnd, document,
+    Capabilities, Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired, Hint,
+    HintStream, Immediate, InsertBatch, Inserted, QueueState, Recovered, Refusal, Release, ReleasedTurn,
+    Renewal, Renewed, Reopen, ReplaceArgs, Report, Retention, RunRef, ScheduleChange, ScheduleChanges,
+    ScheduleState, Store, StoreFuture, TaskEnd, document,
 };
 
 /// A store in this process's memory, for tests and work that may be lost. Its tasks are lost when the process ends.
@@ -165,6 +165,10 @@ impl Store for MemoryStore {
         "memory:".to_owned()
     }
 
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { releases_in_turns: true, ..Capabilities::default() }
+    }
+
     fn join<'a>(&'a self, instance: &'a InstanceInfo) -> StoreFuture<'a, ()> {
         self.write(move |state| (state.join(instance), false))
     }
@@ -191,6 +195,17 @@ impl Store for MemoryStore {
 
     fn turn(&self, finishes: Arc<Vec<Finish>>, claim: Claim) -> StoreFuture<'_, (Vec<Finished>, Claims)> {
         self.write(move |state| ((state.finish(&finishes), state.claim(&claim)), !finishes.is_empty()))
+    }
+
+    fn release_and_turn(
+        &self,
+        releases: Arc<Vec<Release>>,
+        finishes: Arc<Vec<Finish>>,
+        claim: Claim,
+    ) -> StoreFuture<'_, ReleasedTurn> {
+        self.write(move |state| {
+            ((state.release(&releases), state.finish(&finishes), state.claim(&claim)), true)
+        })
     }
 
     fn release(&self, releases: Arc<Vec<Release>>) -> StoreFuture<'_, Vec<bool>> {

@@ -123,14 +123,13 @@ fn insert_one(
         unique_keys::take(tx, key, &new.name, KeyKind::Run, seq)?;
     }
     wait(tx, seq, new, begin.state)?;
-    if begin.state == RowState::Running {
-        match &new.concurrency_key {
-            Some(key) => tx.key_runs(&new.queue, key)?,
-            None => {
-                let queue = Arc::clone(tx.counts.name(queue));
-                tx.remember(new.id, seq, &queue);
-            }
+    match (begin.state, &new.concurrency_key) {
+        (RowState::Running, Some(key)) => tx.key_runs(&new.queue, key)?,
+        (RowState::Running | RowState::Held, _) => {
+            let queue = Arc::clone(tx.counts.name(queue));
+            tx.remember(new.id, seq, &queue);
         }
+        _ => {}
     }
     tx.counts.enter(queue, begin.state, begin.attempt);
     tx.should_notify = true;

@@ -39,6 +39,7 @@ impl SqliteStore {
         let Some((connection, path)) = open::open_to_look(path)? else { return Err(Error::Store(refused)) };
         let mut shared = Shared {
             path: path.clone(),
+            synchronous: Synchronous::default(),
             locks: Arc::new(Locks::beside(&path)),
             integrity: Arc::default(),
             changes: watch::channel(()).0,
@@ -73,6 +74,7 @@ impl SqliteStore {
         let (questions, asked) = channel();
         let mut shared = Shared {
             path: path.clone(),
+            synchronous,
             locks: Arc::clone(&locks),
             integrity: Arc::clone(&integrity),
             changes: changes.clone(),

@@ -23,9 +23,9 @@ use crate::model::{
 };
 use crate::store::{
     Capabilities, Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired, Hint,
-    HintStream, InsertBatch, Inserted, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Reopen,
-    ReplaceArgs, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState, Store,
-    StoreFuture, TaskEnd, document,
+    HintStream, InsertBatch, Inserted, QueueState, Recovered, Refusal, Release, ReleasedTurn, Renewal,
+    Renewed, Reopen, ReplaceArgs, Report, Retention, RunRef, ScheduleChange, ScheduleChanges, ScheduleState,
+    Store, StoreFuture, TaskEnd, document,
 };
 
 /// A store in one SQLite file.
@@ -70,6 +70,7 @@ pub struct SqliteStore {
 /// The state that all handles share.
 pub(super) struct Shared {
     pub(super) path: PathBuf,
+    pub(super) synchronous: Synchronous,
     pub(super) locks: Arc<Locks>,
     pub(super) integrity: Arc<IntegrityChecks>,
     /// Wakes the hint streams.
@@ -212,7 +213,14 @@ impl Store for SqliteStore {
         Capabilities {
             recover_every: Duration::from_millis(250),
             // Every writer holds the one lock, also a process that would take a lease.
+            inserts_at_once: match self.shared.synchronous {
+                // While one is being committed, the callers that the other has answered add again.
+                Synchronous::Normal => 2,
+                // As many adds as possible share the wait for the disk.
+                Synchronous::Full => 1,
+            },
             waits_together: true,
+            releases_in_turns: true,
             ..Capabilities::default()
         }
     }
@@ -257,6 +265,18 @@ impl Store for SqliteStore {
 
     fn turn(&self, finishes: Arc<Vec<Finish>>, claim: Claim) -> StoreFuture<'_, (Vec<Finished>, Claims)> {
         self.write(move |tx| Ok((finish::finish(tx, &finishes)?, claim::claim(tx, &claim)?)))
+    }
+
+    fn release_and_turn(
+        &self,
+        releases: Arc<Vec<Release>>,
+        finishes: Arc<Vec<Finish>>,
+        claim: Claim,
+    ) -> StoreFuture<'_, ReleasedTurn> {
+        self.write(move |tx| {
+            let released = finish::release(tx, &releases)?;
+            Ok((released, finish::finish(tx, &finishes)?, claim::claim(tx, &claim)?))
+        })
     }
 
     fn release(&self, releases: Arc<Vec<Release>>) -> StoreFuture<'_, Vec<bool>> {

@@ -30,7 +30,7 @@ pub(crate) enum Op {
     InsertAgain { by: usize, task: usize },
     Claim { by: usize, request: Request },
     Finish(Vec<(Pick, FinishKind)>),
-    Turn { by: usize, finishes: Vec<(Pick, FinishKind)>, request: Request },
+    Turn { by: usize, releases: Vec<(Pick, bool)>, finishes: Vec<(Pick, FinishKind)>, request: Request },
     Report(Vec<Pick>),
     Release(Vec<(Pick, bool)>),
     Renew { by: usize, more: Vec<Pick> },
@@ -157,7 +157,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (by(), task()).prop_map(|(by, task)| Op::InsertAgain { by, task }),
         10 => (by(), request()).prop_map(|(by, request)| Op::Claim { by, request }),
         6 => finishes().prop_map(Op::Finish),
-        3 => (by(), finishes(), request()).prop_map(|(by, finishes, request)| Op::Turn { by, finishes, request }),
+        3 => (by(), vec((pick(), any::<bool>()), 0..3), finishes(), request())
+            .prop_map(|(by, releases, finishes, request)| Op::Turn { by, releases, finishes, request }),
         1 => vec(pick(), 1..3).prop_map(Op::Report),
         2 => vec((pick(), any::<bool>()), 1..3).prop_map(Op::Release),
         1 => (by(), vec(pick(), 0..3)).prop_map(|(by, more)| Op::Renew { by, more }),

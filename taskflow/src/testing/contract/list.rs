@@ -62,6 +62,7 @@ macro_rules! __store_contract_cases {
                 finish: a_repeated_report_stores_no_line_twice;
                 finish: lines_of_many_attempts_stay_in_order;
                 finish: a_turn_is_a_finish_and_a_claim;
+                finish: a_turn_can_claim_what_it_releases;
 
                 leases: a_lease_is_good_until_it_ends_unless_renewed;
                 leases: renewing_tells_what_is_lost_and_what_should_stop;

@@ -95,10 +95,18 @@ impl<'a> World<'a> {
                 let answers = self.store.finish(Arc::new(finishes.clone())).await.unwrap();
                 self.finished(&finishes, answers)
             }
-            Op::Turn { by, finishes, request } => {
-                let finishes = self.finishes(&finishes);
+            Op::Turn { by, releases, finishes, request } => {
+                let (releases, finishes) = (self.releases(&releases), self.finishes(&finishes));
                 let claim = self.claim(by, &request);
-                let (answers, claims) = self.store.turn(Arc::new(finishes.clone()), claim).await.unwrap();
+                let answer = if releases.is_empty() {
+                    let answer = self.store.turn(Arc::new(finishes.clone()), claim).await;
+                    answer.map(|(finished, claims)| (Vec::new(), finished, claims))
+                } else {
+                    let (releases, finishes) = (Arc::new(releases.clone()), Arc::new(finishes.clone()));
+                    self.store.release_and_turn(releases, finishes, claim).await
+                };
+                let (released, answers, claims) = answer.unwrap();
+                self.released(&releases, released)?;
                 self.finished(&finishes, answers)?;
                 self.claimed(by, &request, &claims)
             }
@@ -313,12 +321,20 @@ impl<'a> World<'a> {
     }
 
     async fn release(&mut self, picks: &[(Pick, bool)]) -> Result<(), String> {
+        let releases = self.releases(picks);
+        let answers = self.store.release(Arc::new(releases.clone())).await.unwrap();
+        self.released(&releases, answers)
+    }
+
+    fn releases(&self, picks: &[(Pick, bool)]) -> Vec<Release> {
         let cancel = || HoldOutcome::Cancel { reason: "released".to_owned() };
         let release = |(pick, run): &(Pick, bool)| {
             Release::new(self.pick(pick), if *run { HoldOutcome::Run } else { cancel() })
         };
-        let releases: Vec<Release> = picks.iter().map(release).collect();
-        let answers = self.store.release(Arc::new(releases.clone())).await.unwrap();
+        picks.iter().map(release).collect()
+    }
+
+    fn released(&mut self, releases: &[Release], answers: Vec<bool>) -> Result<(), String> {
         let expected = releases.iter().map(|it| self.model.release(it.hold, &it.outcome)).collect();
         agree("release", answers, expected)
     }
