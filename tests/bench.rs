@@ -18,7 +18,7 @@ use serde_json::Value;
 use taskflow::TaskManager;
 
 /// Those that every store has.
-const SCENARIOS: [&str; 14] = [
+const SCENARIOS: [&str; 15] = [
     "add",
     "add_all",
     "drain",
@@ -32,6 +32,7 @@ const SCENARIOS: [&str; 14] = [
     "history",
     "memory",
     "http",
+    "http_floor",
     "watched",
 ];
 
@@ -185,6 +186,22 @@ fn a_scenario_that_needs_old_snapshots_is_refused_where_there_are_none() {
         let refusal = errors(&bench(&["--store", "memory:", "--scenario", scenario]));
         assert!(refusal.contains(scenario) && refusal.contains("PostgreSQL"), "{refusal}");
     }
+}
+
+#[test]
+fn the_cost_of_a_backlog_is_measured_when_it_is_named() {
+    let load =
+        ["--scenario", "scale", "--backlog", "2000", "--waiting", "600", "--samples", "2", "--runs", "1"];
+    let output = bench(&[&["--store", "memory:", "--json"], &load[..]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let figures = report["figures"].as_array().unwrap().iter().map(|it| it["figure"].as_str().unwrap());
+    let expected = ["add", "claim", "finish", "counts", "list", "add_1_mib", "run_1_mib"]
+        .map(|it| format!("scale/{it}"));
+    assert_eq!(figures.collect::<Vec<_>>(), expected);
+
+    let refusal = errors(&bench(&["--store", "memory:", "--scenario", "scale", "--waiting", "100"]));
+    assert!(refusal.contains("let that many wait"), "{refusal}");
 }
 
 #[test]

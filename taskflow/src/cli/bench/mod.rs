@@ -17,6 +17,7 @@ mod ours;
 mod pinned;
 mod queue;
 mod report;
+mod scale;
 mod scenario;
 mod work;
 
@@ -144,6 +145,7 @@ impl<B: Backend> Bench<'_, B> {
             Scenario::Watched => return self.measure_watched().await,
             Scenario::Pinned => return self.measure_pinned().await,
             Scenario::Paced => return self.measure_paced().await,
+            Scenario::Scale => return self.measure_scale().await,
             _ => {}
         }
         self.warm_up(scenario).await?;
@@ -286,6 +288,33 @@ impl<B: Backend> Bench<'_, B> {
         self.progress.inc(self.options.runs.into());
         let [first, last] = minutes?;
         Ok(figures(Scenario::Paced.name(), "first minute", &[last], &[first]))
+    }
+
+    /// Measures the same calls with many waiting tasks and with few, in turns. Each store is filled once.
+    async fn measure_scale(&self) -> Result<Vec<Figure>> {
+        let load = &self.options.load;
+        let filled = async |tasks| {
+            let place = self.backend.place()?;
+            scale::Scale::filled(place.migrated().await?, tasks, load.samples).await
+        };
+        let (mut large, mut small) = (filled(load.backlog).await?, filled(load.waiting).await?);
+        let (mut ours, mut baseline) = (Vec::new(), Vec::new());
+        // The first measurement reads everything for the first time.
+        large.measure().await?;
+        small.measure().await?;
+        for run in 0..self.options.runs {
+            for is_large in if run % 2 == 0 { [true, false] } else { [false, true] } {
+                match is_large {
+                    true => ours.push(large.measure().await?),
+                    false => baseline.push(small.measure().await?),
+                }
+            }
+            self.progress.inc(1);
+        }
+        large.close().await?;
+        small.close().await?;
+        self.backend.remove().await?;
+        Ok(figures_of_pairs(Scenario::Scale.name(), "fewer tasks", &ours, &baseline))
     }
 
     /// Measures the same work with and without open tabs of the dashboard, in turns, on one store that was filled with

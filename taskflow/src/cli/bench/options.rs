@@ -47,7 +47,8 @@ pub(crate) struct Load {
     /// `history`, `watched`: number of finished tasks
     #[arg(long, default_value_t = 1_000_000, value_parser = at_least_one())]
     pub(super) history: u64,
-    /// `memory`: number of waiting tasks; `history`: number of tasks that are not due
+    /// `memory`: number of waiting tasks; `history`: number of tasks that are not due; `scale`: number of waiting tasks to
+    /// compare with
     #[arg(long, default_value_t = 100_000, value_parser = at_least_one())]
     pub(super) waiting: u64,
     /// `http`, `http_floor`: number of connections
@@ -62,6 +63,9 @@ pub(crate) struct Load {
     /// `paced`: how many minutes it takes
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..=1440))]
     pub(super) minutes: u64,
+    /// `scale`: number of waiting tasks
+    #[arg(long, default_value_t = 1_000_000, value_parser = at_least_one())]
+    pub(super) backlog: u64,
     /// At most how often one length of time is measured: the start of a task, a read, a page
     #[arg(long, default_value_t = 400, value_parser = at_least_one())]
     pub(super) samples: u64,
@@ -128,6 +132,9 @@ pub(super) enum Scenario {
     /// 2,000 adds per second for `--minutes` beside a reader that keeps an old snapshot: the last minute compared with the
     /// first; PostgreSQL only, and only when it is named
     Paced,
+    /// Calls of a store with `--backlog` waiting tasks of 1,000 names in 100 queues, and with payloads of 1 MiB; compared with
+    /// `--waiting` such tasks; only when it is named
+    Scale,
     /// `drain`, and the time of web requests that add a task and of pages of the dashboard, beside open tabs and many
     /// finished tasks; compared with no open tab
     Watched,
@@ -162,6 +169,7 @@ impl Scenario {
             Self::HttpFloor => "http_floor",
             Self::Pinned => "pinned",
             Self::Paced => "paced",
+            Self::Scale => "scale",
             Self::Watched => "watched",
         }
     }
@@ -174,7 +182,7 @@ impl Options {
         if self.scenario.is_empty() {
             let is_default = |one: &Scenario| match one {
                 Scenario::Pinned => has_snapshots,
-                one => *one != Scenario::Paced,
+                one => !matches!(one, Scenario::Paced | Scenario::Scale),
             };
             return Ok(all.filter(is_default).collect());
         }

@@ -24,6 +24,13 @@ impl Place {
     pub(super) fn new(open: impl Fn() -> Opened + Send + Sync + 'static) -> Self {
         Self(Arc::new(open))
     }
+
+    /// A store with its tables.
+    pub(super) async fn migrated(&self) -> Result<Arc<dyn Store>> {
+        let store = self.0()?;
+        store.migrate().await?;
+        Ok(store)
+    }
 }
 
 /// How long a manager may take to shut down.
@@ -47,7 +54,7 @@ pub(super) struct Ours {
 impl Ours {
     /// Opens a store for adds.
     pub(super) async fn open(place: Place, slots: usize) -> Result<Self> {
-        place.0()?.migrate().await?;
+        drop(place.migrated().await?);
         let manager = builder(&place, slots)?.connect().await?;
         Ok(Self { place, slots, manager, later: 0, task: BenchTask::Repeatable, is_observed: false })
     }

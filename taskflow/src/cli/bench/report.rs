@@ -34,15 +34,40 @@ pub(super) struct Settings {
     pub(super) tabs: u64,
     pub(super) pinned: u64,
     pub(super) minutes: u64,
+    pub(super) backlog: u64,
     pub(super) samples: u64,
 }
 
 impl Settings {
     pub(super) fn of(options: &Options) -> Self {
-        let Load { tasks, callers, slots, history, waiting, connections, tabs, pinned, minutes, samples } =
-            options.load;
+        let Load {
+            tasks,
+            callers,
+            slots,
+            history,
+            waiting,
+            connections,
+            tabs,
+            pinned,
+            minutes,
+            backlog,
+            samples,
+        } = options.load;
         let runs = options.runs;
-        Self { runs, tasks, callers, slots, history, waiting, connections, tabs, pinned, minutes, samples }
+        Self {
+            runs,
+            tasks,
+            callers,
+            slots,
+            history,
+            waiting,
+            connections,
+            tabs,
+            pinned,
+            minutes,
+            backlog,
+            samples,
+        }
     }
 }
 

@@ -63,6 +63,7 @@ pub(super) async fn measure<Q: Queue>(queue: Q, scenario: Scenario, load: &Load)
         | Scenario::HttpFloor
         | Scenario::Pinned
         | Scenario::Paced
+        | Scenario::Scale
         | Scenario::Watched => Err("this scenario has no floor to be measured with".into()),
     }
 }

@@ -1,0 +1,197 @@
+//! The scenario `scale`: what the number of waiting tasks costs, measured on the store itself.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use taskflow::model::InstanceId;
+use taskflow::store::{
+    Claim, ClaimQueue, ClaimQueues, Finish, FinishKind, Finished, InsertBatch, InsertGroup, InsertTask, Start,
+};
+use taskflow::{InstanceInfo, NewTask, Store, TaskFilter, TaskStatus};
+
+use super::Result;
+use super::figure::Sample;
+
+/// The waiting tasks have so many names, in so many queues.
+const NAMES: u64 = 1_000;
+const QUEUES: u64 = 100;
+
+/// Their priorities.
+const PRIORITIES: [i16; 4] = [0, 5, -5, 100];
+
+/// Tasks of one insert while the store is filled.
+const FILL: u64 = 1_000;
+
+/// Tasks of one measured insert, and of one claim.
+const ADDED: u64 = 16;
+const CLAIMED: usize = 256;
+
+/// At most how often each call is made in one measurement.
+const CALLS: u64 = 40;
+
+/// The bytes of a large payload.
+const LARGE: usize = (1 << 20) - 1_024;
+
+/// Longer than any measurement.
+const LEASE: Duration = Duration::from_secs(3_600);
+
+/// A store with waiting tasks.
+pub(super) struct Scale {
+    store: Arc<dyn Store>,
+    me: InstanceId,
+    /// The number of the next task.
+    next: u64,
+    /// How often each call is made in one measurement.
+    calls: u64,
+}
+
+impl Scale {
+    /// Fills an empty store with that many waiting tasks. Each call will be made at most `most_calls` times.
+    pub(super) async fn filled(store: Arc<dyn Store>, tasks: u64, most_calls: u64) -> Result<Self> {
+        let calls = most_calls.min(CALLS);
+        let least = calls * CLAIMED as u64;
+        if tasks < least {
+            return Err(
+                format!("`scale` claims {least} tasks: let that many wait, or lower `--samples`").into()
+            );
+        }
+        let me = InstanceInfo::of_this_process(true);
+        store.join(&me).await?;
+        let mut scale = Self { store, me: me.id, next: 0, calls };
+        scale.fill(tasks).await?;
+        Ok(scale)
+    }
+
+    /// Measures each call, and leaves as many tasks waiting as before.
+    pub(super) async fn measure(&mut self) -> Result<Vec<Sample>> {
+        let names: Vec<Arc<str>> = (0..NAMES).map(|name| Arc::from(name_of(name))).collect();
+        let (names, queues): (Arc<[_]>, _) = (names.into(), (0..QUEUES).map(queue_of));
+        let room = |queue: String| ClaimQueue::new(Arc::from(queue), usize::MAX);
+        let all: ClaimQueues = queues.map(room).collect();
+
+        let adding = self.timed_inserts(|number| task(number, "{}".into())).await?;
+        let (mut claiming, mut finishing, mut seen) = (Duration::ZERO, Duration::ZERO, HashSet::new());
+        for _ in 0..self.calls {
+            let claim = Claim::of(self.me, LEASE, names.clone(), all.clone(), CLAIMED);
+            let since = Instant::now();
+            let tasks = self.store.claim(claim).await?.tasks;
+            claiming += since.elapsed();
+            if tasks.len() != CLAIMED {
+                return Err(format!("a claim of {CLAIMED} tasks brought {}", tasks.len()).into());
+            }
+            seen.extend(tasks.iter().map(|task| task.run.id));
+            let success = FinishKind::Success { result: "null".into() };
+            let finishes = tasks.iter().map(|task| Finish::new(task.run, success.clone())).collect();
+            let since = Instant::now();
+            let finished = self.store.finish(Arc::new(finishes)).await?;
+            finishing += since.elapsed();
+            if finished.iter().any(|it| *it != Finished::Applied(TaskStatus::Success)) {
+                return Err("a run was lost while it was measured".into());
+            }
+        }
+        if seen.len() != CLAIMED * usize::try_from(self.calls)? {
+            return Err("a task was claimed twice".into());
+        }
+        let counting = self.timed(|store| async move { store.counts().await.map(drop) }).await?;
+        let listing = self
+            .timed(|store| async move { store.list(TaskFilter::new().name(name_of(7))).await.map(drop) })
+            .await?;
+        let large: Arc<str> = format!("{{\"text\":\"{}\"}}", "x".repeat(LARGE)).into();
+        let adding_large = self
+            .timed_inserts(|number| {
+                let mut task = task(number, large.clone());
+                (task.name, task.queue) = ("bench.large".into(), "bench-large".into());
+                task
+            })
+            .await?;
+        let known: Arc<[Arc<str>]> = [Arc::from("bench.large")].into();
+        let only: ClaimQueues = [room("bench-large".to_owned())].into_iter().collect();
+        let since = Instant::now();
+        let mut runs = 0;
+        while runs < self.calls * ADDED {
+            let claim = Claim::of(self.me, LEASE, known.clone(), only.clone(), 16);
+            let tasks = self.store.claim(claim).await?.tasks;
+            runs += tasks.len() as u64;
+            let success = FinishKind::Success { result: "null".into() };
+            let finishes = tasks.iter().map(|task| Finish::new(task.run, success.clone())).collect();
+            self.store.finish(Arc::new(finishes)).await?;
+        }
+        let running_large = since.elapsed();
+        let (tasks, claimed) = (self.calls * ADDED, self.calls * CLAIMED as u64);
+        self.fill(claimed - tasks).await?;
+        Ok(vec![
+            Sample::micros("scale/add", adding, tasks),
+            Sample::micros("scale/claim", claiming, claimed),
+            Sample::micros("scale/finish", finishing, claimed),
+            Sample::micros("scale/counts", counting, self.calls),
+            Sample::micros("scale/list", listing, self.calls),
+            Sample::micros("scale/add_1_mib", adding_large, tasks),
+            Sample::micros("scale/run_1_mib", running_large, tasks),
+        ])
+    }
+
+    /// Leaves the store.
+    pub(super) async fn close(self) -> Result<()> {
+        Ok(self.store.leave(self.me).await?)
+    }
+
+    async fn fill(&mut self, tasks: u64) -> Result<()> {
+        let end = self.next + tasks;
+        while self.next < end {
+            let upto = (self.next + FILL).min(end);
+            self.insert((self.next..upto).map(|number| task(number, "{}".into())).collect()).await?;
+            self.next = upto;
+        }
+        Ok(())
+    }
+
+    async fn timed_inserts(&mut self, new: impl Fn(u64) -> NewTask) -> Result<Duration> {
+        let mut took = Duration::ZERO;
+        for _ in 0..self.calls {
+            let tasks = (self.next..self.next + ADDED).map(&new).collect();
+            let since = Instant::now();
+            self.insert(tasks).await?;
+            took += since.elapsed();
+            self.next += ADDED;
+        }
+        Ok(took)
+    }
+
+    async fn insert(&self, tasks: Vec<NewTask>) -> Result<()> {
+        let tasks = tasks.into_iter().map(|task| InsertTask::new(task, Start::Wait)).collect();
+        let batch = InsertBatch::new(self.me, LEASE, vec![InsertGroup::new(tasks)]);
+        let answers = self.store.insert(Arc::new(batch)).await?;
+        match answers.first() {
+            Some(Ok(_)) => Ok(()),
+            _ => Err("the store refused tasks of the bench".into()),
+        }
+    }
+
+    async fn timed<F: Future<Output = Result<(), taskflow::model::StoreError>>>(
+        &self,
+        call: impl Fn(Arc<dyn Store>) -> F,
+    ) -> Result<Duration> {
+        let since = Instant::now();
+        for _ in 0..self.calls {
+            call(self.store.clone()).await?;
+        }
+        Ok(since.elapsed())
+    }
+}
+
+/// The waiting task with that number: of another name, queue and priority than its neighbours.
+fn task(number: u64, args: Arc<str>) -> NewTask {
+    let mut task = NewTask::new(name_of(number % NAMES), Ok(args));
+    task.queue = queue_of(number / NAMES % QUEUES).into();
+    task.priority = PRIORITIES[usize::try_from(number % 7 % 4).unwrap_or_default()];
+    task
+}
+
+fn name_of(number: u64) -> String {
+    format!("bench.{number}")
+}
+
+fn queue_of(number: u64) -> String {
+    format!("bench-{number}")
+}
