@@ -349,11 +349,12 @@ async fn a_release_is_part_of_the_turn_that_claims_its_task() {
         assert_eq!(ends(&tasks, task.id()).await.status, TaskStatus::Success);
         assert_eq!(releases.count(), (0, 1), "{place:?}");
 
-        // A cancel needs no turn, but it does not wait for one either.
+        // A cancel has nothing to claim.
         let hold = tasks.hold();
         let id = hold.add_task(mark, ()).await.unwrap().id();
         assert_eq!(soon(hold.cancel("not wanted")).await.unwrap(), 1);
         assert_eq!(record(&tasks, id).await.status, TaskStatus::Cancelled);
+        assert_eq!(releases.count(), (1, 1), "{place:?}");
         stop(tasks).await;
 
         // A process that runs nothing takes no turns.
@@ -366,6 +367,44 @@ async fn a_release_is_part_of_the_turn_that_claims_its_task() {
         assert_eq!(releases.count(), (before.0 + 1, before.1), "{place:?}");
         stop(tasks).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_during_a_turn_is_written_after_it() {
+    let (releases, answered, open) = (Releases::default(), Gate::default(), Gate::default());
+    let hook = {
+        let (releases, answered, open) = (releases.clone(), answered.clone(), open.clone());
+        move |call: &'static str| {
+            releases.note(call);
+            let (answered, open) = (answered.clone(), open.clone());
+            Box::pin(async move {
+                if call == "release_and_turn" {
+                    answered.note();
+                    open.pass().await;
+                }
+                Ok(())
+            }) as wrapper::Before
+        }
+    };
+    let (tasks, ran) = wrapped(hook).await;
+    let (runs, never) = (tasks.hold(), tasks.hold());
+    runs.add_task(mark, ()).await.unwrap();
+    let cancelled = never.add_task(mark, ()).await.unwrap().id();
+    let release = runs.release();
+    answered.reached(1).await;
+    let cancel = never.cancel("not wanted");
+    for _ in 0..50 {
+        // Each of these is written by a task that begins after the cancel.
+        tasks.add_task(mark, ()).run_in(Duration::from_secs(3_600)).await.unwrap();
+    }
+    assert_eq!(releases.count(), (0, 1), "two writes at once would both have the first release");
+    open.open();
+    assert_eq!((soon(release).await.unwrap(), soon(cancel).await.unwrap()), (1, 1));
+    assert_eq!((releases.count(), tasks.health().stale_writes), ((1, 1), 0));
+    ran.reached(1).await;
+    assert_eq!(record(&tasks, cancelled).await.status, TaskStatus::Cancelled);
+    stop(tasks).await;
+    assert_eq!(ran.count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -201,7 +201,7 @@ impl Dispatcher {
                 let answer = self.under_way(core.call("a turn", turn)).await;
                 match answer {
                     Ok((released, finished, claims)) => {
-                        self.releaser.written(releases, released);
+                        self.releaser.written(&releases, &released);
                         Ok((finished, Some((ask, claims))))
                     }
                     Err(error) => {

@@ -14,9 +14,9 @@ use super::worker::Worker;
 use crate::model::Error;
 use crate::store::{HoldOutcome, Release, RunRef};
 
-/// Releases held tasks. Concurrent releases share a write. If the store can, this is the write of the dispatcher's next turn,
-/// which then claims the released tasks. Otherwise, and after an error, a writer of their own writes them until the store
-/// accepts them. The leases of the holds are renewed meanwhile.
+/// Releases or cancels held tasks. Concurrent ends of holds share a write. If the store can, tasks that shall run are released
+/// by the dispatcher's next turn, which then claims them. Otherwise, and after an error, a writer of their own tries until the
+/// store accepts them. The leases of the holds are renewed meanwhile.
 #[derive(Debug)]
 pub(crate) struct Releaser {
     core: Arc<Core>,
@@ -35,8 +35,12 @@ struct Gate {
     replies: VecDeque<Reply>,
     /// Whether the dispatcher takes releases into its turns.
     has_turns: bool,
+    /// Whether a turn with the releases under way has no answer yet.
+    is_in_turn: bool,
     /// Whether a writer of their own is at work.
     is_writing: bool,
+    /// A writer is needed once that turn has been answered: two at once would write the releases under way twice.
+    needs_writer: bool,
 }
 
 impl Gate {
@@ -100,7 +104,7 @@ impl Releaser {
         gate.replies.push_back(Reply { holds: holds.len(), to });
         gate.waiting.extend(holds.into_iter().map(|hold| Release::new(hold, outcome.clone())));
         match &self.worker {
-            Some(worker) if gate.has_turns && !gate.is_writing => {
+            Some(worker) if *outcome == HoldOutcome::Run && gate.has_turns && !gate.is_writing => {
                 drop(gate);
                 worker.may_have_work();
             }
@@ -120,20 +124,24 @@ impl Releaser {
     /// The releases for the dispatcher's next turn.
     pub(super) fn for_a_turn(&self) -> Option<Arc<Vec<Release>>> {
         let mut gate = self.gate.lock();
-        if gate.is_writing { None } else { gate.next() }
+        let releases = if gate.is_writing { None } else { gate.next() };
+        gate.is_in_turn = releases.is_some();
+        releases
     }
 
-    /// Starts a writer for releases that no turn takes.
+    /// Starts a writer for releases that no turn takes, or whose turn has failed.
     pub(super) fn without_a_turn(self: &Arc<Self>) {
-        let gate = self.gate.lock();
+        let mut gate = self.gate.lock();
+        gate.is_in_turn = false;
         if !gate.is_idle() {
             self.write_alone(gate);
         }
     }
 
-    /// Starts a writer, unless one is at work.
+    /// Starts a writer, unless one is at work. During a turn the writer is started after it.
     fn write_alone(self: &Arc<Self>, mut gate: MutexGuard<'_, Gate>) {
-        if !mem::replace(&mut gate.is_writing, true) {
+        gate.needs_writer = gate.is_in_turn;
+        if !gate.is_in_turn && !mem::replace(&mut gate.is_writing, true) {
             drop(gate);
             let releaser = self.clone();
             let writing = supervise(self.core.clone(), "the releaser", move || releaser.clone().write());
@@ -182,13 +190,14 @@ impl Releaser {
     }
 
     /// The store has written the releases of a turn.
-    pub(super) fn written(self: &Arc<Self>, releases: Arc<Vec<Release>>, applied: Vec<bool>) {
-        self.answer(&releases, &applied);
-        let has_cancelled = releases.iter().any(|release| release.outcome != HoldOutcome::Run);
-        if has_cancelled || applied.contains(&false) {
-            let releaser = self.clone();
-            self.core.spawn(async move { releaser.complete(&releases, &applied).await });
+    pub(super) fn written(self: &Arc<Self>, releases: &[Release], applied: &[bool]) {
+        self.answer(releases, applied);
+        let mut gate = self.gate.lock();
+        gate.is_in_turn = false;
+        if gate.needs_writer {
+            self.write_alone(gate);
         }
+        applied.iter().filter(|applied| !**applied).for_each(|_| self.core.health.stale_write());
     }
 
     /// Answers each caller with the number of its holds that have ended, and stops renewing them. Comes before anything that may
