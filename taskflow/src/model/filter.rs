@@ -75,8 +75,8 @@ impl TaskFilter {
     pub const DEFAULT_LIMIT: usize = 100;
     /// The largest page size.
     pub const MAX_LIMIT: usize = 1000;
-    /// The most records that are examined for one page. If the page is not full by then, it holds the matches found so far,
-    /// and its [`next`](Page::next) continues the search.
+    /// The most records that are examined for one page. If the page is not full by then, it holds the matches found so far, and
+    /// its [`next`](crate::model::Page::next) continues the search.
     pub const MAX_LOOKED_AT: usize = 20_000;
 
     /// A filter without conditions. It is enough to read every task; to *change* every task, use [`all`](Self::all).
@@ -253,7 +253,8 @@ impl TaskFilter {
         self
     }
 
-    /// Continues after the page that returned this cursor as its [`Page::next`]. Both pages must have the same order.
+    /// Continues after the page that returned this cursor as its [`Page::next`](crate::model::Page::next). Both pages must have
+    /// the same order.
     #[must_use]
     pub fn after(mut self, cursor: Cursor) -> Self {
         self.after = Some(cursor);

@@ -123,9 +123,11 @@ fn insert_one(
         unique_keys::take(tx, key, &new.name, KeyKind::Run, seq)?;
     }
     wait(tx, seq, new, begin.state)?;
-    match (begin.state, &new.concurrency_key) {
-        (RowState::Running, Some(key)) => tx.key_runs(&new.queue, key)?,
-        (RowState::Running | RowState::Held, _) => {
+    // A hold is remembered only without keys: an add with its run key may move it to another queue, and the place outlasts a
+    // hold that is lost, until the end of its run.
+    match (begin.state, &new.concurrency_key, &new.run_key) {
+        (RowState::Running, Some(key), _) => tx.key_runs(&new.queue, key)?,
+        (RowState::Running, None, _) | (RowState::Held, None, None) => {
             let queue = Arc::clone(tx.counts.name(queue));
             tx.remember(new.id, seq, &queue);
         }

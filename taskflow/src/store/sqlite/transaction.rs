@@ -150,8 +150,8 @@ impl<'w, 'c> Transaction<'w, 'c> {
         }
     }
 
-    /// Remembers where the row of a run or a hold is until it ends. Only for holds, and for runs without a concurrency key,
-    /// because their end changes only the row and the counts.
+    /// Remembers where the row of a run or a hold is until it ends. Only for runs without a concurrency key, because the end
+    /// of such a run changes only its row and the counts, and for holds without any key.
     pub(super) fn remember(&mut self, id: TaskId, seq: i64, queue: &Arc<str>) {
         if self.runs.len() >= RUNS {
             self.runs.clear();

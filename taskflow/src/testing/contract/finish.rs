@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime};
 use crate::model::{
     AttemptOutcome, CancelOutcome, LogLevel, LogLine, Progress, TaskId, TaskPhase, TaskStatus, When,
 };
-use crate::store::{Finish, FinishKind, Finished, HoldOutcome, Release, Reopen, Report, RunRef};
+use crate::store::{
+    Finish, FinishKind, Finished, HoldOutcome, InsertedAs, Release, Reopen, Report, RunRef, Start,
+};
 
 use super::lab::*;
 
@@ -336,6 +338,22 @@ pub(crate) async fn a_turn_can_claim_what_it_releases(lab: Lab) {
     let (released, finished, claims) = again.unwrap();
     assert_eq!(released, [false, true, false, false, true, false], "three have been claimed since");
     assert!(finished.is_empty() && claims.tasks.is_empty());
+    lab.assert_counts_are_true().await;
+}
+
+pub(crate) async fn a_hold_is_released_in_the_queue_to_which_it_was_replaced(lab: Lab) {
+    let of_key = |queue: &'static str| {
+        with(task("alpha"), |task| (task.run_key, task.queue) = (Some("order 7".to_owned()), queue.into()))
+    };
+    let held = lab.hold(of_key("mail")).await;
+    assert_eq!(lab.begin(of_key("default"), Start::Wait).await.kind, InsertedAs::Replaced);
+    assert!(lab.release(held, HoldOutcome::Run).await);
+    lab.assert_counts_are_true().await;
+    let queues = lab.store.queues().await.unwrap();
+    let waiting =
+        |name: &str| queues.iter().find(|queue| queue.name == name).map_or(0, |queue| queue.pending);
+    assert_eq!((waiting("mail"), waiting("default")), (0, 1));
+    assert_eq!(lab.claim_ids(10).await, [held.id]);
     lab.assert_counts_are_true().await;
 }
 

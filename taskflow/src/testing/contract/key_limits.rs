@@ -49,6 +49,19 @@ pub(crate) async fn no_more_of_one_key_run_than_a_queue_allows(lab: Lab) {
     lab.assert_counts_are_true().await;
 }
 
+pub(crate) async fn a_key_is_free_again_after_a_task_whose_hold_was_lost(lab: Lab) {
+    let one = QueueConfig::new().key_concurrency(1);
+    let held = lab.hold(keyed("tenant")).await;
+    lab.lose(&[held]).await;
+    let next = lab.add(keyed("tenant")).await;
+    let first = take(&lab, 10, one.clone()).await;
+    assert_eq!(first.iter().map(|task| task.run.id).collect::<Vec<_>>(), [held.id]);
+    succeed(&lab, &first[0]).await;
+    let second = take(&lab, 10, one).await;
+    assert_eq!(second.iter().map(|task| task.run.id).collect::<Vec<_>>(), [next]);
+    lab.assert_counts_are_true().await;
+}
+
 pub(crate) async fn every_key_gets_on_while_processes_disagree_about_its_limit(lab: Lab) {
     let concurrency_group = (0..3_000).map(|_| waiting(keyed("busy"))).collect();
     lab.try_insert(concurrency_group).await.expect("no limit");

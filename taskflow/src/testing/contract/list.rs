@@ -63,6 +63,7 @@ macro_rules! __store_contract_cases {
                 finish: lines_of_many_attempts_stay_in_order;
                 finish: a_turn_is_a_finish_and_a_claim;
                 finish: a_turn_can_claim_what_it_releases;
+                finish: a_hold_is_released_in_the_queue_to_which_it_was_replaced;
 
                 leases: a_lease_is_good_until_it_ends_unless_renewed;
                 leases: renewing_tells_what_is_lost_and_what_should_stop;
@@ -130,6 +131,7 @@ macro_rules! __store_contract_cases {
                 limits: a_hold_is_not_claimed_under_any_limit;
 
                 key_limits: no_more_of_one_key_run_than_a_queue_allows;
+                key_limits: a_key_is_free_again_after_a_task_whose_hold_was_lost;
                 key_limits: every_key_gets_on_while_processes_disagree_about_its_limit;
                 key_limits: a_key_is_never_stuck_whatever_becomes_of_its_tasks;
                 key_limits: a_crowd_of_one_key_costs_others_nothing;
