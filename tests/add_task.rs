@@ -161,10 +161,13 @@ async fn a_key_twice_in_one_batch_makes_the_second_the_duplicate_of_the_first() 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_add_owns_what_it_needs_and_may_be_awaited_elsewhere() {
     let tasks = builder(&Place::memory()).start().await.unwrap();
+    let runs = tasks.clone();
     let add = tasks.add_task(double, (21,)).into_future();
     drop(tasks);
     let handle = tokio::spawn(add).await.unwrap().unwrap();
     assert_eq!(soon(handle.wait()).await.unwrap(), 42);
+    // Without it, the manager would shut down with the add, perhaps before the task has run.
+    drop(runs);
 }
 
 #[tokio::test(flavor = "multi_thread")]

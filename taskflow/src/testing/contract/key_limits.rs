@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::model::{QueueConfig, TaskId, TaskStatus};
-use crate::store::{Claimed, Finish, Finished};
+use crate::store::{Claimed, Finish, Finished, HoldOutcome, Release};
 
 use super::lab::*;
 use super::limits::{keyed, request, succeed, take};
@@ -59,6 +59,29 @@ pub(crate) async fn a_key_is_free_again_after_a_task_whose_hold_was_lost(lab: La
     succeed(&lab, &first[0]).await;
     let second = take(&lab, 10, one).await;
     assert_eq!(second.iter().map(|task| task.run.id).collect::<Vec<_>>(), [next]);
+    lab.assert_counts_are_true().await;
+}
+
+pub(crate) async fn a_turn_releases_tasks_that_have_a_key_or_expire(lab: Lab) {
+    let one = QueueConfig::new().key_concurrency(1);
+    let expiring = |key: &str| with(keyed(key), |task| task.expires_at = Some(SystemTime::now() + LONG));
+    let holds = [
+        lab.hold(keyed("tenant")).await,
+        lab.hold(expiring("tenant")).await,
+        lab.hold(expiring("other")).await,
+    ];
+    let releases = holds.iter().map(|hold| Release::new(*hold, HoldOutcome::Run)).collect();
+    let claim = request(&lab, 10, &one);
+    let turn = lab.store.release_and_turn(Arc::new(releases), Arc::default(), claim).await;
+    let (released, _, claims) = turn.expect("a turn");
+    assert_eq!(released, [true; 3]);
+    let claimed: Vec<_> = claims.tasks.iter().map(|task| (task.run.id, task.expires_in.is_some())).collect();
+    assert_eq!(claimed, [(holds[0].id, false), (holds[2].id, true)]);
+    for task in &claims.tasks {
+        succeed(&lab, task).await;
+    }
+    let next = take(&lab, 10, one).await;
+    assert_eq!(next.iter().map(|task| task.run.id).collect::<Vec<_>>(), [holds[1].id]);
     lab.assert_counts_are_true().await;
 }
 

@@ -132,6 +132,7 @@ macro_rules! __store_contract_cases {
 
                 key_limits: no_more_of_one_key_run_than_a_queue_allows;
                 key_limits: a_key_is_free_again_after_a_task_whose_hold_was_lost;
+                key_limits: a_turn_releases_tasks_that_have_a_key_or_expire;
                 key_limits: every_key_gets_on_while_processes_disagree_about_its_limit;
                 key_limits: a_key_is_never_stuck_whatever_becomes_of_its_tasks;
                 key_limits: a_crowd_of_one_key_costs_others_nothing;
