@@ -1,6 +1,5 @@
 //! Sends task events to subscribers and observers.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
@@ -10,7 +9,9 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, broadcast};
 
 use super::observers::Observers;
-use crate::model::{AttemptOutcome, EventKind, NewTask, Tags, TaskEvent, TaskEventKind, TaskId, TaskRecord};
+use crate::model::{
+    AttemptOutcome, EventKind, FastMap, NewTask, Tags, TaskEvent, TaskEventKind, TaskId, TaskRecord,
+};
 use crate::seam::{Instant, Seam};
 use crate::store::Claimed;
 
@@ -27,7 +28,9 @@ pub(crate) struct Events {
     telling: AtomicUsize,
     told: Notify,
     /// Adds in flight, not announced to subscribers yet: a run may start before the add is answered.
-    unannounced: Mutex<HashSet<TaskId>>,
+    unannounced: Mutex<FastMap<TaskId, ()>>,
+    /// The name and the queue of the task added last. The next task often has the same, and shares them.
+    last_added: Mutex<(Arc<str>, Arc<str>)>,
 }
 
 /// Receives the events from its creation on.
@@ -65,6 +68,7 @@ impl Events {
             telling: AtomicUsize::new(0),
             told: Notify::new(),
             unannounced: Mutex::default(),
+            last_added: Mutex::default(),
         }
     }
 
@@ -104,14 +108,14 @@ impl Events {
     pub(crate) fn adding(&self, ids: impl Iterator<Item = TaskId>) -> bool {
         let listening = self.want(EventKind::Added);
         if listening {
-            self.unannounced.lock().extend(ids);
+            self.unannounced.lock().extend(ids.map(|id| (id, ())));
         }
         listening
     }
 
     /// Completes an announced add. Sends the added event if `task` is given, which means that a task was added.
     pub(crate) fn added(&self, id: TaskId, task: Option<&NewTask>) {
-        if self.unannounced.lock().remove(&id)
+        if self.unannounced.lock().remove(&id).is_some()
             && let Some(task) = task
         {
             self.of_new(id, task, TaskEventKind::Added);
@@ -121,11 +125,24 @@ impl Events {
     /// Sends an event of a task that has no record yet.
     pub(crate) fn of_new(&self, id: TaskId, task: &NewTask, kind: TaskEventKind) {
         self.send(kind.kind(), |at| {
-            let mut event = TaskEvent::at(at, id, Arc::from(&*task.name), kind);
-            event.queue = Arc::from(&*task.queue);
+            let (name, queue) = self.shared(task);
+            let mut event = TaskEvent::at(at, id, name, kind);
+            event.queue = queue;
             event.tags = Tags::from(&task.tags);
             event
         });
+    }
+
+    /// The name and the queue of a task, shared with the last event if they are equal.
+    fn shared(&self, task: &NewTask) -> (Arc<str>, Arc<str>) {
+        let mut last = self.last_added.lock();
+        if *last.0 != *task.name {
+            last.0 = Arc::from(&*task.name);
+        }
+        if *last.1 != *task.queue {
+            last.1 = Arc::from(&*task.queue);
+        }
+        last.clone()
     }
 
     /// Sends the started event of an attempt. If the add has not been answered yet, its added event is sent first.
@@ -138,7 +155,7 @@ impl Events {
             (event.queue, event.tags) = (task.queue.clone(), tags.clone());
             event
         };
-        if self.unannounced.lock().remove(&task.run.id) {
+        if self.unannounced.lock().remove(&task.run.id).is_some() {
             self.send(EventKind::Added, |at| event(at, TaskEventKind::Added));
         }
         self.send(EventKind::Started, |at| {

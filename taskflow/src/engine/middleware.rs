@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
 
 use super::body_end::{BodyEnd, cut_short, limit, timed_out, within};
 use super::core::Core;
@@ -25,11 +25,23 @@ const LAST_WORDS: Duration = Duration::from_millis(250);
 #[derive(Default)]
 struct Inside {
     has_begun: AtomicBool,
-    is_over: CancellationToken,
+    is_over: AtomicBool,
+    /// Notified when the body is over.
+    over: Notify,
     /// Whether the body ended by itself.
     has_ended_itself: AtomicBool,
     /// How the run ends, if the middleware cannot change it.
     decided: Mutex<Option<Option<FinishKind>>>,
+}
+
+/// Says that the body is over, when it has returned or is dropped.
+struct Over<'a>(&'a Inside);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Ordering::SeqCst);
+        self.0.over.notify_waiters();
+    }
 }
 
 /// Runs the middleware and the body inside. Returns how the run ends; `None` means it was lost.
@@ -95,6 +107,19 @@ pub(super) async fn around(
 }
 
 impl Inside {
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::SeqCst)
+    }
+
+    /// Resolves when the body is over.
+    async fn over(&self) {
+        // It receives a notification that comes before its first poll, too.
+        let over = self.over.notified();
+        if !self.is_over() {
+            over.await;
+        }
+    }
+
     /// Runs the body, and describes its end to the middleware.
     async fn attend(
         &self,
@@ -106,7 +131,7 @@ impl Inside {
             BodyEnd::CutShort
         } else {
             self.has_begun.store(true, Ordering::Release);
-            let _over = self.is_over.clone().drop_guard();
+            let _over = Over(self);
             body.await
         };
         match end {
@@ -180,8 +205,8 @@ async fn must_end(core: &Core, context: &TaskContext, task: &Claimed, since: Ins
         if !is_lease_ending() {
             seam.sleep(core.settings.cancel_grace.max(LAST_WORDS)).await;
         }
-        if inside.has_begun.load(Ordering::Acquire) && !inside.is_over.is_cancelled() {
-            inside.is_over.cancelled().await;
+        if inside.has_begun.load(Ordering::Acquire) && !inside.is_over() {
+            inside.over().await;
             if !is_lease_ending() {
                 seam.sleep(LAST_WORDS).await;
             }

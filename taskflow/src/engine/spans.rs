@@ -110,28 +110,24 @@ pub(super) fn begin(core: &Core, context: &TaskContext, task: &Claimed) {
 }
 
 fn begin_span(core: &Core, context: &TaskContext, task: &Claimed) {
+    let settings = &core.settings.trace;
+    let shown = Shown(context, &settings.tags);
+    // The values are computed only if the span is recorded. They are given here, since a later `record` is one more call.
     let span = tracing::info_span!(
         target: "taskflow", parent: None, "taskflow.run",
         otel.name = %format_args!("process {}", task.name), otel.kind = "consumer", messaging.system = "taskflow",
         messaging.operation.r#type = "process", messaging.operation.name = "run",
         messaging.destination.name = %task.queue, messaging.message.id = %task.run.id,
         taskflow.task.name = %task.name, taskflow.attempt = task.attempt,
-        taskflow.max_attempts = task.max_attempts, taskflow.wait_s = Empty, taskflow.tags = Empty,
-        taskflow.outcome = Empty, otel.status_code = Empty, error.r#type = Empty,
+        taskflow.max_attempts = task.max_attempts,
+        taskflow.wait_s = since_add(core, task).map(|(_, wait)| wait.as_secs_f64()),
+        taskflow.tags = shown.any().then(|| display(&shown)), taskflow.outcome = Empty,
+        otel.status_code = Empty, error.r#type = Empty,
     );
     if span.is_disabled() {
         return;
     }
-    let settings = &core.settings.trace;
-    let (age, wait) = since_add(core, task);
-    if let Some(wait) = wait {
-        span.record("taskflow.wait_s", wait.as_secs_f64());
-    }
-    let shown = Shown(context, &settings.tags);
-    if shown.any() {
-        span.record("taskflow.tags", display(shown));
-    }
-    settings.attach_run(&span, task.trace.as_ref(), age);
+    settings.attach_run(&span, task.trace.as_ref(), || since_add(core, task).map(|(age, _)| age));
     if let Some(trace) = settings.adapter.as_ref().and_then(|adapter| span.in_scope(|| adapter.current())) {
         context.set_trace(trace);
     }
@@ -160,16 +156,12 @@ fn end_span(span: &Span, finish: Option<&FinishKind>) {
             (*outcome, type_of(*outcome), Some(error))
         }
     };
-    span.record("taskflow.outcome", outcome.as_str());
-    match error_type {
-        Some(kind) => {
-            span.record("error.type", kind);
-            span.record("otel.status_code", "ERROR");
-        }
-        None => {
-            span.record("otel.status_code", "OK");
-        }
-    }
+    tracing::record_all!(
+        span,
+        taskflow.outcome = outcome.as_str(),
+        error.r#type = error_type,
+        otel.status_code = if error_type.is_some() { "ERROR" } else { "OK" },
+    );
     if let Some(error) = error {
         // The text has no bound, so it is an event and no attribute.
         let error = sealed::shown(error);
@@ -178,14 +170,12 @@ fn end_span(span: &Span, finish: Option<&FinishKind>) {
 }
 
 /// The time since the add, and since the task was due. Only a first attempt knows them.
-fn since_add(core: &Core, task: &Claimed) -> (Option<Duration>, Option<Duration>) {
-    let made = task.run.id.made_at_millis().filter(|_| task.attempt == 1 && task.snoozes == 0);
-    let Some(made) = made.and_then(|millis| i64::try_from(millis.saturating_mul(1000)).ok()) else {
-        return (None, None);
-    };
+fn since_add(core: &Core, task: &Claimed) -> Option<(Duration, Duration)> {
+    let made = task.run.id.made_at_millis().filter(|_| task.attempt == 1 && task.snoozes == 0)?;
+    let made = i64::try_from(made.saturating_mul(1000)).ok()?;
     let now = time::to_micros(core.seam.now());
     let due = task.scheduled_for.map_or(made, |at| time::to_micros(at).max(made));
-    (Some(time::left(now, made)), Some(time::left(now, due)))
+    Some((time::left(now, made), time::left(now, due)))
 }
 
 fn type_of(outcome: AttemptOutcome) -> Option<&'static str> {

@@ -283,6 +283,9 @@ impl Values {
 
 #[cfg(test)]
 mod tests {
+    use std::hint::black_box;
+    use std::io::Write;
+
     use super::*;
 
     #[test]
@@ -334,5 +337,33 @@ mod tests {
         for bucket in expected {
             assert_eq!(stats.wait.buckets[bucket], 1, "{:?}", stats.wait);
         }
+    }
+
+    /// All that the meter does for one task: its add, its start, its length and its end. The figure is in `docs/performance.md`.
+    #[test]
+    #[ignore = "it measures: run it alone in a release build, with --no-capture"]
+    fn a_task_costs_the_meter_at_most_50_ns() {
+        const TASKS: u32 = 200_000;
+        let meter = Meter::new(&Seam::default());
+        let cell = meter.cell("task", "default");
+        let (task, now) = (TaskId::new(), Instant::now());
+        let count = |took| {
+            InRow::new(&meter).count(black_box("task"), black_box("default"), Counter::Added);
+            meter.started(black_box(cell), black_box(task), None, true, black_box(now));
+            meter.ran(black_box(cell), black_box(took), true);
+            meter.ended(black_box(cell), Counter::Succeeded, None);
+        };
+        let mut nanos: Vec<f64> = (0..21)
+            .map(|_| {
+                let began = Instant::now();
+                (0..TASKS).for_each(|n| count(Duration::from_micros(u64::from(n))));
+                began.elapsed().as_nanos() as f64 / f64::from(TASKS)
+            })
+            .collect();
+        nanos.sort_by(f64::total_cmp);
+        let [least, median, greatest] = [0, 10, 20].map(|at| nanos[at]);
+        let figure = format!("{median:.1} ns a task, {least:.1} to {greatest:.1} in 21 rounds\n");
+        std::io::stderr().write_all(figure.as_bytes()).expect("the figure is written");
+        assert!(median <= 50.0, "{figure}");
     }
 }

@@ -99,13 +99,13 @@ impl TraceSettings {
         &self,
         span: &tracing::Span,
         added_in: Option<&TraceContext>,
-        age: Option<Duration>,
+        age: impl FnOnce() -> Option<Duration>,
     ) {
         let Some(adapter) = self.adapter.as_ref().filter(|_| !span.is_disabled()) else { return };
         let is_child = match self.traces {
             Traces::Parent => true,
             Traces::Link => false,
-            Traces::Auto { within } => age.is_some_and(|age| age <= within),
+            Traces::Auto { within } => age().is_some_and(|age| age <= within),
         };
         match added_in {
             Some(parent) if is_child => adapter.attach(span, Some(parent), &[]),
