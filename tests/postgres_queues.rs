@@ -1,4 +1,6 @@
-//! Many queues in one PostgreSQL store: empty queues cost a claim nothing.
+//! Claims from many queues in one PostgreSQL store: empty queues cost nothing, and few rows are locked.
+
+#![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
 #[path = "support/servers/mod.rs"]
 mod servers;
@@ -7,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use servers::postgres::PostgresServer;
+use taskflow::sqlx::{self, Connection, PgConnection};
 use taskflow::store::{Claim, InsertBatch, InsertGroup, InsertTask, Start, Store};
 use taskflow::{InstanceInfo, NewTask, PostgresStore};
 
@@ -56,4 +59,65 @@ async fn of_many_queues_a_claim_looks_only_into_those_with_due_tasks() {
     assert!(scans > 0);
     let limit = i64::try_from(CLAIMS * 100).unwrap();
     assert!(scans < limit, "{scans} scans of indexes for {CLAIMS} claims from {QUEUES} queues");
+}
+
+/// Adds that many tasks to each queue, one queue after the other in each round.
+async fn add(store: &PostgresStore, me: &InstanceInfo, queues: &[&str], each: usize) {
+    let tasks = (0..each).flat_map(|_| queues).map(|queue| {
+        let mut new = NewTask::new("double", Ok(Arc::from(r#"{"number":1}"#)));
+        new.queue = (*queue).to_owned().into();
+        InsertTask::new(new, Start::Wait)
+    });
+    let batch = InsertBatch::new(me.id, LEASE, vec![InsertGroup::new(tasks.collect())]);
+    store.insert(Arc::new(batch)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_from_several_queues_locks_what_it_takes_and_one_more_of_each() {
+    let Some(server) = PostgresServer::start() else { return };
+    let store = PostgresStore::open(server.url()).unwrap();
+    let me = InstanceInfo::of_this_process(true);
+    store.join(&me).await.unwrap();
+    let queues = ["a", "b", "c", "d", "e"];
+    add(&store, &me, &queues, 50).await;
+    let names: Arc<[Arc<str>]> = Arc::from(["double".into()]);
+    let asked = queues.iter().map(|queue| (Arc::from(*queue), 40)).collect();
+    let tasks = store.claim(Claim::new(me.id, LEASE, names, asked, 40)).await.unwrap().tasks;
+    assert_eq!(tasks.len(), 40);
+    // A lock stays visible in its row.
+    let locked = server.query("SELECT count(*) FROM taskflow_tasks WHERE state = 0 AND xmax::text <> '0'");
+    let locked: usize = locked.parse().unwrap();
+    assert!(locked <= queues.len(), "{locked} rows were locked and not taken");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_beside_locked_tasks_takes_others_and_asks_again_soon() {
+    let Some(server) = PostgresServer::start() else { return };
+    let store = PostgresStore::open(server.url()).unwrap();
+    let me = InstanceInfo::of_this_process(true);
+    store.join(&me).await.unwrap();
+    // The tasks of `a` come first.
+    add(&store, &me, &["a"], 10).await;
+    add(&store, &me, &["b"], 10).await;
+    let mut somebody = PgConnection::connect(&server.url()).await.unwrap();
+    let mut transaction = somebody.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM taskflow_tasks WHERE queue = 'a' FOR UPDATE")
+        .fetch_all(&mut *transaction)
+        .await
+        .unwrap();
+    let names: Arc<[Arc<str>]> = Arc::from(["double".into()]);
+    let claim = || {
+        let asked = ["a", "b"].map(|queue| (Arc::from(queue), 10)).into();
+        store.claim(Claim::new(me.id, LEASE, names.clone(), asked, 10))
+    };
+    for _ in 0..3 {
+        let claims = claim().await.unwrap();
+        assert!(!claims.tasks.is_empty());
+        assert!(claims.tasks.iter().all(|task| &*task.queue == "b"));
+        assert_eq!(claims.next_due, Some(Duration::from_millis(10)));
+    }
+    transaction.rollback().await.unwrap();
+    let claims = claim().await.unwrap();
+    assert!(claims.tasks.iter().all(|task| &*task.queue == "a"));
+    assert_eq!(claims.tasks.len(), 10);
 }

@@ -295,7 +295,7 @@ impl<B: Backend> Bench<'_, B> {
         let load = &self.options.load;
         let filled = async |tasks| {
             let place = self.backend.place()?;
-            scale::Scale::filled(place.migrated().await?, tasks, load.samples).await
+            scale::Scale::filled(place.migrated().await?, tasks, load).await
         };
         let (mut large, mut small) = (filled(load.backlog).await?, filled(load.waiting).await?);
         let (mut ours, mut baseline) = (Vec::new(), Vec::new());

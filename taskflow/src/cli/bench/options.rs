@@ -66,6 +66,12 @@ pub(crate) struct Load {
     /// `scale`: number of waiting tasks
     #[arg(long, default_value_t = 1_000_000, value_parser = at_least_one())]
     pub(super) backlog: u64,
+    /// `scale`: number of names of the waiting tasks
+    #[arg(long, default_value_t = 1_000, value_parser = at_least_one())]
+    pub(super) names: u64,
+    /// `scale`: number of queues of the waiting tasks
+    #[arg(long, default_value_t = 100, value_parser = at_least_one())]
+    pub(super) queues: u64,
     /// At most how often one length of time is measured: the start of a task, a read, a page
     #[arg(long, default_value_t = 400, value_parser = at_least_one())]
     pub(super) samples: u64,
@@ -132,7 +138,7 @@ pub(super) enum Scenario {
     /// 2,000 adds per second for `--minutes` beside a reader that keeps an old snapshot: the last minute compared with the
     /// first; PostgreSQL only, and only when it is named
     Paced,
-    /// Calls of a store with `--backlog` waiting tasks of 1,000 names in 100 queues, and with payloads of 1 MiB; compared with
+    /// Calls of a store with `--backlog` waiting tasks of `--names` names in `--queues` queues, and with payloads of 1 MiB; compared with
     /// `--waiting` such tasks; only when it is named
     Scale,
     /// `drain`, and the time of web requests that add a task and of pages of the dashboard, beside open tabs and many

@@ -12,10 +12,7 @@ use taskflow::{InstanceInfo, NewTask, Store, TaskFilter, TaskStatus};
 
 use super::Result;
 use super::figure::Sample;
-
-/// The waiting tasks have so many names, in so many queues.
-const NAMES: u64 = 1_000;
-const QUEUES: u64 = 100;
+use super::options::Load;
 
 /// Their priorities.
 const PRIORITIES: [i16; 4] = [0, 5, -5, 100];
@@ -44,12 +41,15 @@ pub(super) struct Scale {
     next: u64,
     /// How often each call is made in one measurement.
     calls: u64,
+    /// The waiting tasks have so many names, in so many queues.
+    names: u64,
+    queues: u64,
 }
 
 impl Scale {
-    /// Fills an empty store with that many waiting tasks. Each call will be made at most `most_calls` times.
-    pub(super) async fn filled(store: Arc<dyn Store>, tasks: u64, most_calls: u64) -> Result<Self> {
-        let calls = most_calls.min(CALLS);
+    /// Fills an empty store with that many waiting tasks.
+    pub(super) async fn filled(store: Arc<dyn Store>, tasks: u64, load: &Load) -> Result<Self> {
+        let calls = load.samples.min(CALLS);
         let least = calls * CLAIMED as u64;
         if tasks < least {
             return Err(
@@ -58,19 +58,19 @@ impl Scale {
         }
         let me = InstanceInfo::of_this_process(true);
         store.join(&me).await?;
-        let mut scale = Self { store, me: me.id, next: 0, calls };
+        let mut scale = Self { store, me: me.id, next: 0, calls, names: load.names, queues: load.queues };
         scale.fill(tasks).await?;
         Ok(scale)
     }
 
     /// Measures each call, and leaves as many tasks waiting as before.
     pub(super) async fn measure(&mut self) -> Result<Vec<Sample>> {
-        let names: Vec<Arc<str>> = (0..NAMES).map(|name| Arc::from(name_of(name))).collect();
-        let (names, queues): (Arc<[_]>, _) = (names.into(), (0..QUEUES).map(queue_of));
+        let names: Vec<Arc<str>> = (0..self.names).map(|name| Arc::from(name_of(name))).collect();
+        let (names, queues): (Arc<[_]>, _) = (names.into(), (0..self.queues).map(queue_of));
         let room = |queue: String| ClaimQueue::new(Arc::from(queue), usize::MAX);
         let all: ClaimQueues = queues.map(room).collect();
 
-        let adding = self.timed_inserts(|number| task(number, "{}".into())).await?;
+        let adding = self.timed_inserts(|it, number| it.task(number, "{}".into())).await?;
         let (mut claiming, mut finishing, mut seen) = (Duration::ZERO, Duration::ZERO, HashSet::new());
         for _ in 0..self.calls {
             let claim = Claim::of(self.me, LEASE, names.clone(), all.clone(), CLAIMED);
@@ -95,12 +95,12 @@ impl Scale {
         }
         let counting = self.timed(|store| async move { store.counts().await.map(drop) }).await?;
         let listing = self
-            .timed(|store| async move { store.list(TaskFilter::new().name(name_of(7))).await.map(drop) })
+            .timed(|store| async move { store.list(TaskFilter::new().name(name_of(0))).await.map(drop) })
             .await?;
         let large: Arc<str> = format!("{{\"text\":\"{}\"}}", "x".repeat(LARGE)).into();
         let adding_large = self
-            .timed_inserts(|number| {
-                let mut task = task(number, large.clone());
+            .timed_inserts(|it, number| {
+                let mut task = it.task(number, large.clone());
                 (task.name, task.queue) = ("bench.large".into(), "bench-large".into());
                 task
             })
@@ -140,16 +140,24 @@ impl Scale {
         let end = self.next + tasks;
         while self.next < end {
             let upto = (self.next + FILL).min(end);
-            self.insert((self.next..upto).map(|number| task(number, "{}".into())).collect()).await?;
+            self.insert((self.next..upto).map(|number| self.task(number, "{}".into())).collect()).await?;
             self.next = upto;
         }
         Ok(())
     }
 
-    async fn timed_inserts(&mut self, new: impl Fn(u64) -> NewTask) -> Result<Duration> {
+    /// The waiting task with that number: of another name, queue and priority than its neighbours.
+    fn task(&self, number: u64, args: Arc<str>) -> NewTask {
+        let mut task = NewTask::new(name_of(number % self.names), Ok(args));
+        task.queue = queue_of(number / self.names % self.queues).into();
+        task.priority = PRIORITIES[usize::try_from(number % 7 % 4).unwrap_or_default()];
+        task
+    }
+
+    async fn timed_inserts(&mut self, new: impl Fn(&Self, u64) -> NewTask) -> Result<Duration> {
         let mut took = Duration::ZERO;
         for _ in 0..self.calls {
-            let tasks = (self.next..self.next + ADDED).map(&new).collect();
+            let tasks = (self.next..self.next + ADDED).map(|number| new(self, number)).collect();
             let since = Instant::now();
             self.insert(tasks).await?;
             took += since.elapsed();
@@ -178,14 +186,6 @@ impl Scale {
         }
         Ok(since.elapsed())
     }
-}
-
-/// The waiting task with that number: of another name, queue and priority than its neighbours.
-fn task(number: u64, args: Arc<str>) -> NewTask {
-    let mut task = NewTask::new(name_of(number % NAMES), Ok(args));
-    task.queue = queue_of(number / NAMES % QUEUES).into();
-    task.priority = PRIORITIES[usize::try_from(number % 7 % 4).unwrap_or_default()];
-    task
 }
 
 fn name_of(number: u64) -> String {

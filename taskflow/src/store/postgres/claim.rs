@@ -51,23 +51,40 @@ macro_rules! first {
     };
 }
 
-/// The first due tasks of a queue that match a condition, which says also that they are due. They are locked.
-macro_rules! first_due {
-    ($queue:literal, $condition:literal) => {
+/// Which due tasks of a part of a queue a claim may take.
+macro_rules! due_of {
+    ($part:literal, $condition:literal) => {
         concat!(
-            "SELECT t.ctid AS place, t.queue, t.priority, t.seq, ",
-            $queue,
-            ".prefetch AND ",
-            may_prefetch!(),
-            " AS may_prefetch
+            "
         FROM taskflow_tasks t
         WHERE t.queue = ",
-            $queue,
+            $part,
             ".queue AND ",
             $condition,
             " AND t.name = ANY($3::text[]) AND (t.expires_at IS NULL OR t.expires_at > now())
-        ORDER BY t.priority DESC, t.seq LIMIT ",
-            $queue,
+        ORDER BY t.priority DESC, t.seq LIMIT "
+        )
+    };
+}
+
+/// The places in the order of claims of the first due tasks of a part of a queue.
+macro_rules! places {
+    ($condition:literal) => {
+        concat!("SELECT t.priority, t.seq", due_of!("parts", $condition), "least(parts.free, $4::bigint)")
+    };
+}
+
+/// The first due tasks of a part of a queue, locked.
+macro_rules! first_due {
+    ($part:literal, $condition:literal) => {
+        concat!(
+            "SELECT t.ctid AS place, t.queue, t.priority, t.seq, ",
+            $part,
+            ".prefetch AND ",
+            may_prefetch!(),
+            " AS may_prefetch",
+            due_of!($part, $condition),
+            $part,
             ".free FOR UPDATE SKIP LOCKED"
         )
     };
@@ -77,6 +94,10 @@ macro_rules! first_due {
 /// comes from [`SearchStarts`](super::search_starts::SearchStarts): each part of a queue is searched by itself, because an
 /// index can only start within one priority. The `+ 0` keeps the planner from finding tasks by their ids in the index of due
 /// tasks: it would step over all that is below the start.
+///
+/// If there are several parts, a look without locks first finds how many tasks of each are among the first of all: to lock
+/// as many tasks of each part as the claim asks for in all would cost more than the claim. One more is locked of each, so
+/// that a claim also ends well while another transaction keeps all tasks of a part locked.
 macro_rules! due {
     () => {
         concat!(
@@ -85,21 +106,42 @@ macro_rules! due {
     WHERE (SELECT what FROM first) = 0
       AND NOT EXISTS (SELECT 1 FROM taskflow_queues p WHERE p.name = a.queue AND p.paused)
 ), parts AS MATERIALIZED (
-    SELECT asked.*, s.low, s.high, s.start
-    FROM asked JOIN unnest($11::text[], $12::smallint[], $13::smallint[], $14::bigint[]) AS s (queue, low, high, start)
-        ON s.queue = asked.queue
+    SELECT asked.*, s.low, s.high, s.start, s.part
+    FROM asked JOIN unnest($11::text[], $12::smallint[], $13::smallint[], $14::bigint[])
+        WITH ORDINALITY AS s (queue, low, high, start, part) ON s.queue = asked.queue
+), several AS MATERIALIZED (
+    SELECT count(*) > 1 AS are_there FROM parts
+), first_of_all AS MATERIALIZED (
+    SELECT f.part FROM (
+        SELECT parts.part, t.* FROM parts CROSS JOIN LATERAL (
+            ",
+            places!("t.state = 0 AND t.priority BETWEEN parts.low AND parts.high"),
+            "
+        ) t WHERE parts.start IS NULL AND (SELECT are_there FROM several)
+        UNION ALL
+        SELECT parts.part, t.* FROM parts CROSS JOIN LATERAL (
+            ",
+            places!("t.state = 0 AND t.priority = parts.low AND t.seq >= parts.start"),
+            "
+        ) t WHERE parts.start IS NOT NULL AND (SELECT are_there FROM several)
+    ) f
+    ORDER BY f.priority DESC, f.seq LIMIT $4::bigint
+), shares AS MATERIALIZED (
+    SELECT parts.queue, parts.prefetch, parts.low, parts.high, parts.start,
+           CASE WHEN (SELECT are_there FROM several) THEN least(parts.free, coalesce(f.tasks, 0) + 1) ELSE parts.free END AS free
+    FROM parts LEFT JOIN (SELECT part, count(*) AS tasks FROM first_of_all GROUP BY part) f ON f.part = parts.part
 ), found AS MATERIALIZED (
-    SELECT t.* FROM parts CROSS JOIN LATERAL (
+    SELECT t.* FROM shares CROSS JOIN LATERAL (
         ",
-            first_due!("parts", "t.state = 0 AND t.priority BETWEEN parts.low AND parts.high"),
+            first_due!("shares", "t.state = 0 AND t.priority BETWEEN shares.low AND shares.high"),
             "
-    ) t WHERE parts.start IS NULL
+    ) t WHERE shares.start IS NULL
     UNION ALL
-    SELECT t.* FROM parts CROSS JOIN LATERAL (
+    SELECT t.* FROM shares CROSS JOIN LATERAL (
         ",
-            first_due!("parts", "t.state = 0 AND t.priority = parts.low AND t.seq >= parts.start"),
+            first_due!("shares", "t.state = 0 AND t.priority = shares.low AND t.seq >= shares.start"),
             "
-    ) t WHERE parts.start IS NOT NULL
+    ) t WHERE shares.start IS NOT NULL
     UNION ALL
     SELECT t.* FROM parts CROSS JOIN LATERAL (
         ",
@@ -134,7 +176,12 @@ const CLAIM: &str = concat!(
     take_due!("now()"),
     ", ",
     count!(moves!()),
-    answer!("(SELECT what FROM first)", "NULL::uuid[]", "((SELECT at FROM stop) IS NOT NULL)")
+    answer!(
+        "(SELECT what FROM first)",
+        "NULL::uuid[]",
+        "((SELECT at FROM stop) IS NOT NULL)",
+        "(SELECT count(*) FROM found) < (SELECT count(*) FROM first_of_all)"
+    )
 );
 
 /// Ends successful runs and claims due tasks.
@@ -166,7 +213,8 @@ const TURN: &str = concat!(
     answer!(
         "(SELECT what FROM first)",
         "(SELECT array_agg(id) FROM ended)",
-        "((SELECT at FROM stop) IS NOT NULL)"
+        "((SELECT at FROM stop) IS NOT NULL)",
+        "(SELECT count(*) FROM found) < (SELECT count(*) FROM first_of_all)"
     )
 );
 

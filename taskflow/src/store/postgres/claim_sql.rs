@@ -148,9 +148,9 @@ macro_rules! next_due {
 pub(super) use next_due;
 
 /// One row with the values of the statement as a whole, which would be long if each row repeated them, and one row
-/// for each task.
+/// for each task. A claim that met another one and got too little asks again after 10 ms.
 macro_rules! answer {
-    ($first:literal, $finished:literal, $needs_slot:literal) => {
+    ($first:literal, $finished:literal, $needs_slot:literal, $met_another:literal) => {
         concat!(
             "SELECT ",
             $first,
@@ -160,9 +160,11 @@ macro_rules! answer {
        CASE WHEN (SELECT count(*) FROM claimed) < $4::bigint AND NOT ",
             $needs_slot,
             "
-            THEN (extract(epoch FROM ",
+            THEN least((extract(epoch FROM ",
             $crate::store::postgres::claim_sql::next_due!(),
-            ") * 1000000)::bigint END,
+            ") * 1000000)::bigint, CASE WHEN ",
+            $met_another,
+            " THEN 10000 END) END,
        NULL::uuid, NULL::bigint, NULL::text, NULL::text, NULL::smallint, NULL::bigint, NULL::bigint, NULL::bigint,
        NULL::timestamptz, NULL::integer, NULL::bigint, NULL::text, NULL::text, NULL::text,
        NULL::integer, NULL::bigint, NULL::text, ",

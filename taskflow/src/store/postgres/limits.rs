@@ -123,7 +123,7 @@ const CLAIM_CHOSEN: &str = concat!(
     take_due!("$8::timestamptz"),
     ", ",
     count!(moves!()),
-    answer!("0::smallint", "NULL::uuid[]", "$11::boolean")
+    answer!("0::smallint", "NULL::uuid[]", "$11::boolean", "false")
 );
 
 /// A claim with the limits of its queues, and so what it may take.

@@ -8,11 +8,12 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
-use rusqlite::OptionalExtension;
+use rusqlite::{OptionalExtension, Rows};
 
 use super::concurrency_keys::BLOCKED_AT_ONCE;
 use super::limits::Room;
 use super::queue_counts::QueueNumber;
+use super::statements::{Prepared, Statements};
 use super::transaction::{Known, Transaction};
 use crate::store::Claim;
 
@@ -28,10 +29,10 @@ SELECT seq, priority, lost_runs = 0 AND (prefetch = 2 OR (prefetch = 1 AND attem
 FROM taskflow_tasks INDEXED BY taskflow_tasks_ready
 WHERE state = 0 AND queue = ?1 AND name = ?2 ORDER BY priority DESC, seq";
 
-/// The first ready list that is not empty, from name `?2` on.
+/// The first ready list that is not empty, from name `?2` on, and its first task.
 const NEXT_READY_LIST: &str = "
-SELECT name, seq FROM taskflow_tasks INDEXED BY taskflow_tasks_ready
-WHERE state = 0 AND queue = ?1 AND name >= ?2 ORDER BY name LIMIT 1";
+SELECT name, seq, priority FROM taskflow_tasks INDEXED BY taskflow_tasks_ready
+WHERE state = 0 AND queue = ?1 AND name >= ?2 ORDER BY name, priority DESC, seq LIMIT 1";
 
 /// A due task to claim.
 pub(super) struct Candidate {
@@ -48,6 +49,56 @@ struct ReadyList {
     reads_rows: bool,
     queue: Arc<str>,
     name: Arc<str>,
+    /// The place of its first task, if it is known.
+    first: Option<Place>,
+}
+
+/// The place of a task in the order in which tasks are claimed. The least is the next.
+type Place = (Reverse<i64>, i64);
+
+/// A task of a ready list, before it is known whether a claim takes it.
+struct Due {
+    place: Place,
+    may_prefetch: bool,
+    concurrency_key: Option<String>,
+}
+
+/// Reads the tasks of one ready list, in their order. The list is opened only when its first task is the next of all:
+/// there may be thousands of lists, and a claim takes tasks of a few.
+struct Reader<'q, 's, 'c> {
+    list: &'q ReadyList,
+    /// Where the statement is kept until the list is opened.
+    statement: Option<&'q mut Option<Prepared<'s, 'c>>>,
+    rows: Option<Rows<'q>>,
+    /// The first task that was not taken yet, once it was read.
+    head: Option<Due>,
+}
+
+impl<'q, 's, 'c> Reader<'q, 's, 'c> {
+    fn new(list: &'q ReadyList, statement: &'q mut Option<Prepared<'s, 'c>>) -> Self {
+        Self { list, statement: Some(statement), rows: None, head: None }
+    }
+
+    /// Reads the next head. Answers its place.
+    fn advance(&mut self, sql: &'s Statements<'c>) -> rusqlite::Result<Option<Place>> {
+        self.head = self.read(sql)?;
+        Ok(self.head.as_ref().map(|due| due.place))
+    }
+
+    fn read(&mut self, sql: &'s Statements<'c>) -> rusqlite::Result<Option<Due>> {
+        let list = self.list;
+        if let Some(statement) = self.statement.take() {
+            let statement = statement.insert(sql.get(if list.reads_rows { READY_ROWS } else { READY })?);
+            self.rows = Some(statement.query([&*list.queue, &*list.name])?);
+        }
+        let Some(rows) = &mut self.rows else { return Ok(None) };
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let place = (Reverse(row.get(1)?), row.get(0)?);
+        // A column that cannot be read is noticed when the whole row is read.
+        let may_prefetch = list.reads_rows && row.get(2).unwrap_or_default();
+        let concurrency_key = if list.reads_rows { row.get(3).unwrap_or_default() } else { None };
+        Ok(Some(Due { place, may_prefetch, concurrency_key }))
+    }
 }
 
 /// The result of [`choose`].
@@ -73,32 +124,30 @@ pub(super) fn choose(
     let mut blocked = Vec::new();
     let mut running_keys: HashMap<(usize, String), i64> = HashMap::new();
 
-    let query = |list: &ReadyList| tx.sql.get(if list.reads_rows { READY_ROWS } else { READY });
-    let mut queries = lists.iter().map(query).collect::<rusqlite::Result<Vec<_>>>()?;
-    let rows = queries.iter_mut().zip(&lists).map(|(query, list)| query.query([&*list.queue, &*list.name]));
-    let mut rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    // The heads of all ready lists; the least is the next task.
+    let mut statements: Vec<_> = lists.iter().map(|_| None).collect();
+    let mut readers: Vec<_> =
+        lists.iter().zip(&mut statements).map(|(list, statement)| Reader::new(list, statement)).collect();
+    // The places of the heads of all ready lists; the least is the next task.
     let mut heads = BinaryHeap::with_capacity(lists.len());
-    let mut next = |number: usize| -> rusqlite::Result<Option<_>> {
-        let Some(row) = rows[number].next()? else { return Ok(None) };
-        let (seq, priority): (i64, i64) = (row.get(0)?, row.get(1)?);
-        // A column that cannot be read is noticed when the whole row is read.
-        let reads_rows = lists[number].reads_rows;
-        let may_prefetch = reads_rows && row.get(2).unwrap_or_default();
-        let key: Option<String> = if reads_rows { row.get(3).unwrap_or_default() } else { None };
-        Ok(Some(Reverse((Reverse(priority), seq, number, may_prefetch, key))))
-    };
-    for number in 0..lists.len() {
-        heads.extend(next(number)?);
+    for (number, list) in lists.iter().enumerate() {
+        let place = if list.first.is_some() { list.first } else { readers[number].advance(tx.sql)? };
+        heads.extend(place.map(|place| Reverse((place, number))));
     }
     while chosen.len() < claim.limit
-        && let Some(Reverse((_, seq, number, may_prefetch, key))) = heads.pop()
+        && let Some(Reverse((_, number))) = heads.pop()
     {
         let list = &lists[number];
         let room = &mut rooms[list.room];
         if room.free == 0 {
             continue;
         }
+        let reader = &mut readers[number];
+        if reader.head.is_none() {
+            reader.advance(tx.sql)?;
+        }
+        let Some(Due { place: (_, seq), may_prefetch, concurrency_key: key }) = reader.head.take() else {
+            continue;
+        };
         let is_free = match (room.keys.most, key) {
             (Some(most), Some(key)) => {
                 let running = match running_keys.entry((list.room, key)) {
@@ -129,10 +178,11 @@ pub(super) fn choose(
             blocked.push((list.room, seq));
         }
         if chosen.len() < claim.limit {
-            heads.extend(next(number)?);
+            heads.extend(reader.advance(tx.sql)?.map(|place| Reverse((place, number))));
         }
     }
-    drop(rows);
+    drop(readers);
+    drop(statements);
     for (number, room) in rooms.iter().enumerate() {
         let of_room = blocked.iter().filter(|(room, _)| *room == number).map(|(_, seq)| *seq);
         let seqs: Vec<i64> = of_room.collect();
@@ -158,12 +208,12 @@ fn lists(
         }
         let queue = &Arc::clone(tx.counts.name(room.queue));
         let reads_rows = room.keys.most.is_some() || claim.prefetch > 0;
-        let list = |name: &Arc<str>| {
+        let list = |name: &Arc<str>, first| {
             let (queue, name) = (Arc::clone(queue), Arc::clone(name));
-            ReadyList { room: number, reads_rows, queue, name }
+            ReadyList { room: number, reads_rows, queue, name, first }
         };
         if let [only] = known.sorted() {
-            lists.push(list(only));
+            lists.push(list(only, None));
             continue;
         }
         // Skip from name to name, until one is both known and in the queue. This takes at most as many lookups as there
@@ -171,13 +221,14 @@ fn lists(
         let mut names = known.sorted();
         while let Some(first) = names.first() {
             let mut query = tx.sql.get(NEXT_READY_LIST)?;
-            let there =
-                query.query_row([&**queue, &**first], |row| Ok((row.get::<_, String>(0), row.get(1)?)));
-            let there = match there.optional()? {
+            let there = query.query_row([&**queue, &**first], |row| {
+                Ok((row.get::<_, String>(0), row.get(1)?, row.get(2)?))
+            });
+            let (there, place) = match there.optional()? {
                 None => break,
-                Some((Ok(there), _)) => there,
+                Some((Ok(there), seq, priority)) => (there, (Reverse(priority), seq)),
                 // This takes the damaged task out of the ready list.
-                Some((Err(error), seq)) => {
+                Some((Err(error), seq, _)) => {
                     drop(query);
                     tx.fail_damaged(seq, &error)?;
                     continue;
@@ -187,7 +238,7 @@ fn lists(
             if let [name, rest @ ..] = names
                 && **name == *there
             {
-                lists.push(list(name));
+                lists.push(list(name, Some(place)));
                 names = rest;
             }
         }

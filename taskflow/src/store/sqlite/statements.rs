@@ -9,8 +9,12 @@ use rusqlite::{Connection, PrepFlags, Statement};
 /// statement by hashing its text. Here the text is a constant, and its address identifies the statement.
 pub(super) struct Statements<'c> {
     connection: &'c Connection,
-    idle: RefCell<Vec<(&'static str, Option<Statement<'c>>)>>,
+    /// Each text once, with its statements that nobody has on loan.
+    idle: RefCell<Vec<(&'static str, Vec<Statement<'c>>)>>,
 }
+
+/// The most statements with one text that are kept.
+const KEPT: usize = 256;
 
 /// A prepared statement on loan; dropping it returns it to the cache.
 pub(super) struct Prepared<'s, 'c> {
@@ -32,12 +36,8 @@ impl<'c> Statements<'c> {
     /// Lends the statement with that text. Prepares another one only if all statements with this text are on loan, and
     /// keeps it.
     pub(super) fn get(&self, sql: &'static str) -> rusqlite::Result<Prepared<'_, 'c>> {
-        let idle = self
-            .idle
-            .borrow_mut()
-            .iter_mut()
-            .find(|(text, statement)| std::ptr::eq(*text, sql) && statement.is_some())
-            .and_then(|it| it.1.take());
+        let mut idle = self.idle.borrow_mut();
+        let idle = idle.iter_mut().find(|(text, _)| std::ptr::eq(*text, sql)).and_then(|it| it.1.pop());
         let statement = match idle {
             Some(statement) => statement,
             // Persistent, so that SQLite does not use the connection's lookaside memory, which is for short-lived
@@ -60,7 +60,7 @@ impl<'c> Statements<'c> {
     #[cfg(test)]
     pub(super) fn steps(&self) -> i64 {
         let idle = self.idle.borrow();
-        let statements = idle.iter().filter_map(|(_, statement)| statement.as_ref());
+        let statements = idle.iter().flat_map(|(_, statements)| statements);
         statements.map(|it| i64::from(it.get_status(rusqlite::StatementStatus::VmStep))).sum()
     }
 }
@@ -68,10 +68,11 @@ impl<'c> Statements<'c> {
 impl Drop for Prepared<'_, '_> {
     fn drop(&mut self) {
         let mut idle = self.home.idle.borrow_mut();
-        let empty = idle.iter_mut().find(|(text, there)| std::ptr::eq(*text, self.sql) && there.is_none());
-        match empty {
-            Some((_, place)) => *place = self.statement.take(),
-            None => idle.push((self.sql, self.statement.take())),
+        let Some(statement) = self.statement.take() else { return };
+        match idle.iter_mut().find(|(text, _)| std::ptr::eq(*text, self.sql)) {
+            Some((_, statements)) if statements.len() < KEPT => statements.push(statement),
+            Some(_) => {}
+            None => idle.push((self.sql, vec![statement])),
         }
     }
 }

@@ -45,6 +45,36 @@ pub(crate) async fn the_highest_priority_goes_first_over_all_queues(lab: Lab) {
     assert_eq!(claimed, expected);
 }
 
+pub(crate) async fn tasks_of_many_names_in_many_queues_have_one_order(lab: Lab) {
+    let (names, queues) = (11, 6);
+    let name = |number: usize| Arc::<str>::from(format!("name {}", number % names));
+    let queue = |number: usize| Arc::<str>::from(format!("queue {}", number % queues));
+    let new = |number: usize| {
+        let priority = [0, 5, -5][number / 40 % 3];
+        // Some lists have many tasks, some have few.
+        let (name, queue) = (name(number * number).to_string(), queue(number * number / 7).to_string());
+        with(task("alpha"), |task| {
+            (task.name, task.priority, task.queue) = (name.into(), priority, queue.into());
+        })
+    };
+    let tasks: Vec<_> = (0..300).map(new).collect();
+    let is_unknown = |name: &str| name == "name 4";
+    let mut expected: Vec<_> = tasks.iter().filter(|task| !is_unknown(&task.name)).collect();
+    expected.sort_by_key(|task| std::cmp::Reverse(task.priority));
+    let expected: Vec<TaskId> = expected.iter().map(|task| task.id).collect();
+    lab.try_insert(tasks.clone().into_iter().map(waiting).collect()).await.unwrap();
+    let known: Arc<[Arc<str>]> = (0..names).map(name).filter(|name| !is_unknown(name)).collect();
+    let mut claimed = Vec::new();
+    for limit in [1, 2, 20, 3, 64, 300] {
+        let queues = (0..queues).map(|number| (queue(number), limit)).collect();
+        let tasks = lab.ask(Claim::new(lab.me.id, LONG, Arc::clone(&known), queues, limit)).await.tasks;
+        claimed.extend(tasks.iter().map(|task| task.run.id));
+        let upto = (claimed.len() - tasks.len() + limit).min(expected.len());
+        assert_eq!(claimed, expected[..upto], "after a claim of {limit}");
+    }
+    assert_eq!(claimed.len(), expected.len());
+}
+
 pub(crate) async fn a_task_that_waits_for_its_key_changes_no_order(lab: Lab) {
     let keyed = || with(task("alpha"), |task| task.concurrency_key = Some("tenant".to_owned()));
     let urgent = |new| with(new, |task| task.priority = 1);

@@ -39,6 +39,7 @@ macro_rules! __store_contract_cases {
 
                 claim: equals_are_claimed_first_come_first_served;
                 claim: the_highest_priority_goes_first_over_all_queues;
+                claim: tasks_of_many_names_in_many_queues_have_one_order;
                 claim: no_more_is_claimed_than_asked_from_a_queue_and_in_all;
                 claim: only_known_names_are_claimed;
                 claim: a_paused_queue_gives_nothing_until_it_is_resumed;

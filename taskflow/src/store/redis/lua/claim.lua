@@ -70,46 +70,85 @@ local function take_from_one(ready_list, wanted, taken)
   return picked
 end
 
+-- Whether a head comes before another. Members are not compared, because Lua compares text by the server's locale.
+local function is_before(a, b)
+  if a.score ~= b.score then
+    return a.score < b.score
+  end
+  return a.seq < b.seq
+end
+
+-- Sets the next task of a ready list as its head. Answers whether there is one. The list is read in portions.
+local function advance(head, portion)
+  local found, i = head.found, head.at
+  if not found[i] and head.has_more then
+    found, i = call('ZRANGE', P .. 'due:' .. head.ready_list, head.read, head.read + portion - 1, 'WITHSCORES'), 1
+    head.found, head.read, head.has_more = found, head.read + portion, #found == 2 * portion
+  end
+  if not found[i] then
+    return false
+  end
+  head.member, head.score, head.seq = found[i], tonumber(found[i + 1]), unpack_bytes('>I8', found[i])
+  head.at = i + 2
+  return true
+end
+
+-- Moves the first of the heads to its place. Each comes before those at twice its place.
+local function sift(heads)
+  local head, at, size = heads[1], 1, #heads
+  while 2 * at <= size do
+    local child = 2 * at
+    if child < size and is_before(heads[child + 1], heads[child]) then
+      child = child + 1
+    end
+    if not is_before(heads[child], head) then
+      break
+    end
+    heads[at], at = heads[child], child
+  end
+  heads[at] = head
+end
+
 -- Takes the first tasks of several ready lists together.
 local function take_from_many(work, free, slot_of, limit, taken)
   local heads = {}
   for _, ready_list in ipairs(work) do
-    local wanted, found = math.min(free[slot_of[ready_list_parts(ready_list)]], limit), {}
-    if wanted > 0 then
-      found = call('ZRANGE', P .. 'due:' .. ready_list, 0, wanted - 1, 'WITHSCORES')
-      if #found == 0 then
+    local slot = slot_of[ready_list_parts(ready_list)]
+    if free[slot] > 0 then
+      local head = { ready_list = ready_list, slot = slot, found = {}, at = 1, read = 0, has_more = true }
+      if advance(head, 1) then
+        heads[#heads + 1] = head
+      else
         call('SREM', P .. 'due', ready_list)
       end
     end
-    for i = 1, #found, 2 do
-      heads[#heads + 1] = {
-        score = tonumber(found[i + 1]), seq = unpack_bytes('>I8', found[i]), member = found[i], ready_list = ready_list,
-      }
-    end
   end
-  -- Members are not compared, because Lua compares text by the server's locale.
-  table.sort(heads, function(a, b)
-    if a.score ~= b.score then
-      return a.score < b.score
-    end
-    return a.seq < b.seq
-  end)
-  local picked, members_of, ready_list_of = {}, {}, {}
-  for _, head in ipairs(heads) do
-    local slot = slot_of[ready_list_parts(head.ready_list)]
-    if #picked < limit and free[slot] > 0 then
-      free[slot] = free[slot] - 1
-      picked[#picked + 1] = sub(head.member, 9)
-      ready_list_of[#picked] = head.ready_list
-      local places = taken[head.ready_list] or {}
+  table.sort(heads, is_before)
+  local portion = math.ceil(1.5 * limit / math.max(#heads, 1))
+  local picked, ready_list_of, number_of = {}, {}, {}
+  while heads[1] and #picked < limit do
+    local head = heads[1]
+    local is_there = free[head.slot] > 0
+    if is_there then
+      local ready_list, n = head.ready_list, #picked + 1
+      free[head.slot] = free[head.slot] - 1
+      picked[n], ready_list_of[n] = sub(head.member, 9), ready_list
+      local places = taken[ready_list] or {}
       places[#places + 1], places[#places + 2] = head.score, head.member
-      taken[head.ready_list] = places
-      members_of[head.ready_list] = members_of[head.ready_list] or {}
-      table.insert(members_of[head.ready_list], head.member)
+      taken[ready_list], number_of[ready_list] = places, (number_of[ready_list] or 0) + 1
+      is_there = n < limit and advance(head, portion)
+    end
+    if not is_there then
+      local last = table.remove(heads)
+      heads[1] = heads[1] and last
+    end
+    if heads[2] then
+      sift(heads)
     end
   end
-  for ready_list, members in pairs(members_of) do
-    call_many('ZREM', 'due:' .. ready_list, members)
+  -- They are the first of their lists.
+  for ready_list, number in pairs(number_of) do
+    call('ZREMRANGEBYRANK', P .. 'due:' .. ready_list, 0, number - 1)
   end
   return picked, ready_list_of
 end
