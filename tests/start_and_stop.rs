@@ -12,15 +12,17 @@ mod wrapper;
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
 use everywhere::everywhere;
 use support::{Place, eventually, soon};
+use taskflow::store::{LivenessStream, StoreCall, StoreFuture, StoreLayer};
 use taskflow::{
-    Error, TaskManager, TaskManagerBuilder,
-    model::{StoreError, StoreErrorKind},
+    Error, Store, TaskManager, TaskManagerBuilder,
+    model::{InstanceId, StoreError, StoreErrorKind},
 };
 use tokio::sync::Mutex;
 use wrapper::{Before, Wrapper, go_on};
@@ -180,6 +182,49 @@ async fn an_error_after_the_join_leaves_the_store() {
             nothing_is_left(&place, &is_held, "an error").await;
         }
     }
+}
+
+/// A store that refuses every join, and notes whether a process wants to show that it lives.
+#[derive(Clone, Debug)]
+struct Refusing {
+    inner: Arc<dyn Store>,
+    shows: Arc<AtomicUsize>,
+}
+
+impl StoreLayer for Refusing {
+    fn inner(&self) -> &dyn Store {
+        &*self.inner
+    }
+
+    fn around<'a, T: Send + 'a>(
+        &'a self,
+        call: StoreCall,
+        inner: impl FnOnce() -> StoreFuture<'a, T> + Send + 'a,
+    ) -> StoreFuture<'a, T> {
+        match call.name {
+            "join" => {
+                Box::pin(std::future::ready(Err(StoreError::new(StoreErrorKind::Denied, "not for you"))))
+            }
+            _ => inner(),
+        }
+    }
+
+    fn show_life(&self, instance: InstanceId) -> LivenessStream {
+        self.shows.fetch_add(1, Ordering::SeqCst);
+        self.inner.show_life(instance)
+    }
+}
+
+/// What it showed would stay: it leaves only a store that it may have joined.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_the_store_refuses_never_shows_that_it_lives() {
+    let _alone = ALONE.lock().await;
+    let store = Refusing { inner: Place::memory().store(), shows: Arc::default() };
+    for _ in 0..200 {
+        let error = TaskManager::builder().store(store.clone()).start().await.unwrap_err();
+        assert!(error.to_string().contains("not for you"), "{error}");
+    }
+    assert_eq!(store.shows.load(Ordering::SeqCst), 0);
 }
 
 /// A manager with nothing that shuts down slowly.

@@ -83,9 +83,11 @@ async fn renew_until_over(core: &Core, worker: Option<&Worker>, known: &mut Know
 }
 
 /// Shows other processes that this one is alive. When that fails for longer than [`LIVENESS_GRACE`], stops the runs that
-/// other processes may start. A process that runs no tasks has nothing to stop. Never returns.
+/// other processes may start. A process that runs no tasks has nothing to stop, and one that the store has refused has nothing to
+/// show: it never leaves, so nobody would remove what it showed. Never returns.
 async fn show_life(core: &Core, worker: Option<&Worker>, gone: &mut Option<Instant>) {
-    let Some(worker) = worker else { return std::future::pending().await };
+    let is_known = core.presence.may_be_known.load(Ordering::Acquire);
+    let Some(worker) = worker.filter(|_| is_known) else { return std::future::pending().await };
     let mut changes = core.store.show_life(core.instance.id);
     let (mut in_doubt, mut is_over) = (false, false);
     loop {
