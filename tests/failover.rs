@@ -119,6 +119,39 @@ async fn a_read_whose_session_is_ended_is_repeated() {
     }
 }
 
+/// Another user of a pool has made its sessions forget their statements (26000), has prepared some under the same names (42P05), or
+/// both (08P01: they have other parameters).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_whose_session_forgot_its_statements_or_has_others_is_made_again() {
+    const SESSIONS: u32 = 3;
+    let Some(url) = shared_url() else { return };
+    let (server, namespace) = url.split_once("?namespace=").unwrap();
+    let other = |n| format!("PREPARE sqlx_s_{n} (int, int, int, int, int) AS SELECT $1 + $2 + $3 + $4 + $5;");
+    let others: String = (1..100).map(other).collect();
+    let both = format!("DEALLOCATE ALL; {others}");
+    for (spoils, knows_statements) in [("DEALLOCATE ALL", true), (&*others, false), (&*both, true)] {
+        let pool = PgPoolOptions::new().max_connections(SESSIONS).connect(server).await.unwrap();
+        let store =
+            PostgresStore::from_pool(pool.clone(), PostgresOptions::new().namespace(namespace)).unwrap();
+        if knows_statements {
+            store.join(&InstanceInfo::of_this_process(true)).await.unwrap();
+            let reads = (0..32).map(|_| store.counts());
+            futures_util::future::try_join_all(reads).await.unwrap();
+        }
+        let mut sessions = Vec::new();
+        for _ in 0..SESSIONS {
+            let mut session = pool.acquire().await.unwrap();
+            sqlx::raw_sql(sqlx::AssertSqlSafe(spoils.to_owned())).execute(&mut *session).await.unwrap();
+            sessions.push(session);
+        }
+        drop(sessions);
+        store.counts().await.unwrap();
+        store.set_paused("default".to_owned(), false).await.unwrap();
+        let reads = (0..32).map(|_| store.counts());
+        futures_util::future::try_join_all(reads).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_pooler_mixes_up_names_the_remedy_and_the_remedy_works() {
     let Some(server) = PostgresServer::start() else { return };

@@ -97,6 +97,8 @@ impl Fault {
             // `0A000` covers everything that is not supported. Here it is a statement whose columns have another type
             // now. The routine identifies it, because the message is in the server's language.
             Some("0A000") => self.routine() == Some("RevalidateCachedQuery"),
+            // The session has another statement under this name.
+            Some("08P01") => self.routine() == Some("exec_bind_message"),
             _ => false,
         }
     }
@@ -176,7 +178,7 @@ impl Fault {
                 ),
             ),
             "26000" | "42P05" => (Unavailable, format!("{location} {BEHIND_A_POOLER} ({said})")),
-            "08P01" if said.contains("startup parameter") => {
+            "08P01" if said.contains("startup parameter") || self.is_refusal() => {
                 (Unavailable, format!("{location} {BEHIND_A_POOLER} ({said})"))
             }
             "0A000" if self.is_refusal() => {
