@@ -27,8 +27,9 @@ const POLL: Duration = Duration::from_secs(1);
 /// The most results stored in one round trip.
 const MAX_BATCH: usize = 1000;
 
-/// Dispatches until the process stops and every run of it has ended.
-pub(crate) async fn dispatch(worker: Arc<Worker>, releaser: Arc<Releaser>) {
+/// Dispatches until the process stops and every run of it has ended. Releases join its turns from this call on, also before the
+/// future is polled.
+pub(crate) fn dispatch(worker: Arc<Worker>, releaser: Arc<Releaser>) -> impl Future<Output = ()> + Send {
     let core = worker.core.clone();
     releaser.use_turns(core.store.capabilities().releases_in_turns);
     let mut dispatcher = Dispatcher {
@@ -39,13 +40,15 @@ pub(crate) async fn dispatch(worker: Arc<Worker>, releaser: Arc<Releaser>) {
         under_way: None,
         most_claimed: usize::MAX,
     };
-    let mut restarts = Restarts::new(&core);
-    while let Err(panic) = caught(dispatcher.run()).await {
-        dispatcher.restore();
-        restarts.after(&core, "the dispatcher", &panic).await;
-        dispatcher.worker.may_have_work();
+    async move {
+        let mut restarts = Restarts::new(&core);
+        while let Err(panic) = caught(dispatcher.run()).await {
+            dispatcher.restore();
+            restarts.after(&core, "the dispatcher", &panic).await;
+            dispatcher.worker.may_have_work();
+        }
+        dispatcher.releaser.use_turns(false);
     }
-    dispatcher.releaser.use_turns(false);
 }
 
 struct Dispatcher {
