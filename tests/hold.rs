@@ -18,7 +18,7 @@ use everywhere::everywhere;
 use futures_util::FutureExt;
 use support::{Gate, Place, ends, reaches, record, soon};
 use taskflow::{
-    AddError, Error, State, TaskFilter, TaskId, TaskManager, TaskStatus,
+    AddError, Error, State, TaskContext, TaskFilter, TaskId, TaskManager, TaskStatus,
     model::{StoreError, StoreErrorKind, TaskSource},
     task::IntoNewTask,
 };
@@ -29,6 +29,17 @@ async fn mark(State(ran): State<Gate>) {
     ran.note();
 }
 
+/// Stays until it is let go, also when it is asked to stop.
+#[taskflow::task]
+async fn stay(State(Inside(inside)): State<Inside>, context: TaskContext) {
+    inside.note();
+    context.cancelled().await;
+    inside.pass().await;
+}
+
+#[derive(Clone, Default)]
+struct Inside(Gate);
+
 #[taskflow::task]
 async fn square(n: u32) -> Result<u32, String> {
     Ok(n * n)
@@ -36,7 +47,7 @@ async fn square(n: u32) -> Result<u32, String> {
 
 async fn start(place: &Place) -> (TaskManager, Gate) {
     let ran = Gate::default();
-    (place.builder().state(ran.clone()).start().await.unwrap(), ran)
+    (place.builder().state(ran.clone()).state(Inside::default()).start().await.unwrap(), ran)
 }
 
 /// Waits until a task that is not held has run, and returns the status of these tasks then.
@@ -145,7 +156,7 @@ async fn a_shutdown_releases_an_open_hold_and_a_cancel_after_it_comes_too_late()
         assert!(matches!(late, Ok(0) | Err(Error::ShutDown)), "{late:?}");
 
         // Its lease would have been 10 s.
-        let next = place.builder().state(ran.clone()).start().await.unwrap();
+        let next = place.builder().state(ran.clone()).state(Inside::default()).start().await.unwrap();
         tokio::time::timeout(Duration::from_secs(5), reaches(&next, id, TaskStatus::Success)).await.unwrap();
         assert_eq!(ran.count(), 1);
         stop(next).await;
@@ -223,7 +234,16 @@ async fn wrapped(
 ) -> (TaskManager, Gate) {
     let ran = Gate::default();
     let store = Wrapper::new(Place::memory().store(), before);
-    (TaskManager::builder().store(store).state(ran.clone()).start().await.unwrap(), ran)
+    (
+        TaskManager::builder()
+            .store(store)
+            .state(ran.clone())
+            .state(Inside::default())
+            .start()
+            .await
+            .unwrap(),
+        ran,
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -342,7 +362,13 @@ async fn a_release_is_part_of_the_turn_that_claims_its_task() {
         };
         let ran = Gate::default();
         let store = Wrapper::new(place.store(), hook.clone());
-        let tasks = TaskManager::builder().store(store).state(ran.clone()).start().await.unwrap();
+        let tasks = TaskManager::builder()
+            .store(store)
+            .state(ran.clone())
+            .state(Inside::default())
+            .start()
+            .await
+            .unwrap();
         let hold = tasks.hold();
         let task = hold.add_task(mark, ()).await.unwrap();
         assert_eq!(soon(hold.release()).await.unwrap(), 1);
@@ -359,13 +385,52 @@ async fn a_release_is_part_of_the_turn_that_claims_its_task() {
 
         // A process that runs nothing takes no turns.
         let before = releases.count();
-        let store = Wrapper::new(place.store(), hook);
+        let store = Wrapper::new(place.store(), hook.clone());
         let tasks = TaskManager::builder().store(store).connect().await.unwrap();
         let hold = tasks.hold();
         hold.add_task(mark, ()).await.unwrap();
         assert_eq!(soon(hold.release()).await.unwrap(), 1);
         assert_eq!(releases.count(), (before.0 + 1, before.1), "{place:?}");
         stop(tasks).await;
+
+        // The release of a shutdown comes after the last turn.
+        let before = releases.count();
+        let store = Wrapper::new(place.store(), hook);
+        let tasks = TaskManager::builder().store(store).only(["mark"]).state(Gate::default());
+        let tasks = tasks.start().await.unwrap();
+        let hold = tasks.hold();
+        hold.add_task(mark, ()).await.unwrap();
+        stop(tasks).await;
+        assert_eq!(releases.count(), (before.0 + 1, before.1), "{place:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_waits_neither_for_a_free_slot_nor_for_the_end_of_a_shutdown() {
+    for place in everywhere() {
+        let (ran, Inside(inside)) = (Gate::default(), Inside::default());
+        let builder = place.builder().state(ran.clone()).state(Inside(inside.clone()));
+        let builder = builder.max_concurrent_tasks(1).cancel_grace(Duration::from_secs(60));
+        let tasks = builder.start().await.unwrap();
+        tasks.add_task(stay, ()).await.unwrap();
+        inside.reached(1).await;
+        // The only slot is taken: nothing can be claimed.
+        let hold = tasks.hold();
+        hold.add_task(mark, ()).await.unwrap();
+        assert_eq!(soon(hold.release()).await.unwrap(), 1, "{place:?}");
+
+        let shutdown = tokio::spawn({
+            let tasks = tasks.clone();
+            async move { tasks.shutdown(Duration::ZERO).await }
+        });
+        // It is asked to stop, so the shutdown has begun.
+        let hold = tasks.hold();
+        hold.add_task(mark, ()).await.unwrap();
+        inside.reached(2).await;
+        assert_eq!(soon(hold.release()).await.unwrap(), 1, "{place:?}");
+        inside.open();
+        soon(shutdown).await.unwrap().unwrap();
+        assert_eq!(ran.count(), 0, "{place:?}");
     }
 }
 

@@ -169,6 +169,9 @@ async fn an_add_into_a_store_that_goes_on_panicking_is_unknown_in_time_and_the_h
 /// A log layer that panics at the first events of each kind, once it is told to.
 struct Panicking;
 
+/// At events with this text it panics each time.
+static ALWAYS: Mutex<Option<&'static str>> = Mutex::new(None);
+
 static PANICS: LazyLock<Mutex<Option<HashMap<String, usize>>>> = LazyLock::new(Mutex::default);
 
 #[derive(Default)]
@@ -189,6 +192,8 @@ impl<S: tracing::Subscriber> Layer<S> for Panicking {
         if !message.0.contains("failed") {
             return;
         }
+        let always = ALWAYS.lock().unwrap().is_some_and(|part| message.0.contains(part));
+        assert!(!always, "cannot write `{}`", message.0);
         let count = PANICS.lock().unwrap().as_mut().map(|panics| {
             let count = panics.entry(message.0.clone()).or_default();
             *count += 1;
@@ -230,6 +235,69 @@ async fn a_panic_in_each_part_of_the_engine_stops_nothing_and_is_shown() {
     assert!(health.engine_restarts > 3, "{health:?}");
     let last = health.last_engine_panic.unwrap();
     assert!(last.contains("panicked"), "{last}");
+    tasks.shutdown(Duration::from_secs(5)).await.unwrap();
+}
+
+/// The dispatcher panics in each turn that releases something.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dispatcher_that_panics_leaves_its_releases_to_a_write_of_their_own() {
+    let _alone = ALONE.lock().await;
+    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Panicking));
+    let store = Wrapper::new(Arc::new(MemoryStore::new()), |call| match call {
+        "release_and_turn" => {
+            let away = StoreError::new(StoreErrorKind::Unavailable, "nobody is at home");
+            Box::pin(std::future::ready(Err(away)))
+        }
+        _ => go_on(),
+    });
+    let world = World::default();
+    let builder = TaskManager::builder().store(store).state(world.clone()).schedules(false);
+    let tasks = builder.start().await.unwrap();
+    *ALWAYS.lock().unwrap() = Some("a turn failed");
+    let hold = tasks.hold();
+    hold.add_task(run, ()).await.unwrap();
+    let released = soon(hold.release()).await;
+    *ALWAYS.lock().unwrap() = None;
+    assert_eq!(released.unwrap(), 1);
+    world.ran.reached(1).await;
+    let health = tasks.health();
+    assert!(health.last_engine_panic.unwrap().contains("the dispatcher"));
+    tasks.shutdown(Duration::from_secs(5)).await.unwrap();
+}
+
+/// The part that writes adds panics while others wait behind its write.
+#[tokio::test(flavor = "multi_thread")]
+async fn adds_that_wait_behind_a_write_that_panics_are_written_by_the_next() {
+    let _alone = ALONE.lock().await;
+    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Panicking));
+    let (calls, written) = (Calls::default(), Gate::default());
+    let store = Wrapper::new(Arc::new(MemoryStore::new()), {
+        let (calls, written) = (calls.clone(), written.clone());
+        move |call| {
+            if call != "insert" || calls.next(call) > 0 {
+                return go_on();
+            }
+            let written = written.clone();
+            Box::pin(async move {
+                written.pass().await;
+                Err(StoreError::new(StoreErrorKind::Unavailable, "nobody is at home"))
+            })
+        }
+    });
+    let tasks = TaskManager::builder().store(store).connect().await.unwrap();
+    let first = tokio::spawn(tasks.add_task(run, ()).into_future());
+    written.reached(1).await;
+    // Polling an add once sends it.
+    let mut second = tasks.add_task(run, ()).into_future();
+    assert!(futures_util::future::poll_immediate(&mut second).await.is_none());
+    *ALWAYS.lock().unwrap() = Some("an insert failed");
+    written.open();
+    let first = soon(first).await.unwrap();
+    let second = soon(second).await;
+    *ALWAYS.lock().unwrap() = None;
+    assert!(matches!(first, Err(AddError::Unknown { .. })), "{first:?}");
+    second.unwrap();
+    assert!(tasks.health().last_engine_panic.unwrap().contains("the adder"));
     tasks.shutdown(Duration::from_secs(5)).await.unwrap();
 }
 
