@@ -357,6 +357,31 @@ fn a_manager_whose_runtime_has_ended_answers_within_a_second() {
     }
 }
 
+/// As with a store whose connection was driven by the runtime that has ended.
+#[test]
+fn a_call_that_is_never_answered_ends_soon_after_the_runtime_of_its_manager() {
+    let store = Wrapper::new(memory(), |call| match call {
+        "get" => Box::pin(std::future::pending()),
+        _ => go_on(),
+    });
+    let first = runtime();
+    let tasks = first.block_on(TaskManager::builder().store(store).connect()).unwrap();
+    runtime().block_on(async {
+        let asked = tokio::spawn({
+            let tasks = tasks.clone();
+            async move { tasks.get(TaskId::new()).await }
+        });
+        tokio::task::yield_now().await;
+        first.shutdown_background();
+        let began = Instant::now();
+        for error in [soon(asked).await.unwrap(), soon(tasks.get(TaskId::new())).await] {
+            let error = error.unwrap_err();
+            assert!(error.to_string().contains("has ended"), "{error}");
+        }
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    });
+}
+
 #[test]
 fn an_add_whose_runtime_ends_while_it_is_written_may_be_stored() {
     let gate = Gate::default();

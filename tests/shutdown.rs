@@ -308,6 +308,39 @@ async fn an_end_that_the_store_cannot_be_told_is_no_abandoned_task() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_add_that_was_accepted_before_it_is_stored_when_the_shutdown_returns() {
+    for place in everywhere() {
+        let written = Gate::default();
+        let store = Wrapper::new(place.store(), {
+            let written = written.clone();
+            move |call| {
+                if call != "insert" {
+                    return go_on();
+                }
+                let written = written.clone();
+                Box::pin(async move {
+                    written.pass().await;
+                    Ok(())
+                })
+            }
+        });
+        let tasks = TaskManager::builder().store(store).connect().await.unwrap();
+        let add = tokio::spawn(tasks.add_task(ping, ()).into_future());
+        written.reached(1).await;
+        let mut ending = tokio::spawn({
+            let tasks = tasks.clone();
+            async move { tasks.shutdown(Duration::ZERO).await }
+        });
+        let early = tokio::time::timeout(Duration::from_millis(300), &mut ending).await;
+        assert!(early.is_err(), "{place:?}: it did not wait for the write: {early:?}");
+        written.open();
+        soon(ending).await.unwrap().unwrap();
+        assert_eq!(place.store().counts().await.unwrap().pending, 1, "{place:?}");
+        soon(add).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_shutdown_goes_on_when_nobody_waits_for_it_any_more() {
     let place = Place::memory();
     let (tasks, doors) = start(&place).await;

@@ -435,10 +435,14 @@ async fn a_shutdown_keeps_a_verdict_that_the_store_has_not_taken_yet() {
         let response = app.oneshot(Request::new(Body::empty())).await.unwrap();
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         asked.reached(1).await;
-        let shutdown = tokio::spawn(async move { tasks.shutdown(Duration::from_secs(20)).await });
+        let shutdown = tokio::spawn({
+            let tasks = tasks.clone();
+            async move { tasks.shutdown(Duration::from_secs(20)).await }
+        });
         tokio::time::sleep(Duration::from_millis(50)).await;
         ending.open();
         soon(shutdown).await.unwrap().unwrap();
+        assert_eq!(tasks.health().stale_writes, 0, "it releases only what is not decided yet");
 
         let eye = place.builder().connect().await.unwrap();
         let tasks = eye.list(TaskFilter::new()).await.unwrap().items;
