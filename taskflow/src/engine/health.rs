@@ -228,15 +228,19 @@ mod tests {
 
     #[test]
     fn reads_and_claims_that_find_nothing_do_not_end_a_degraded_time() {
-        let meter = HealthMeter::new(Seam::default());
-        meter.failed("an insert", &full());
-        let began = since(&meter).unwrap();
-        meter.note_read("a read", meter.begin(), false, Ok(1)).unwrap();
-        meter.note("a claim", meter.begin(), Ok(crate::store::Claims::default())).unwrap();
-        meter.note("a recovery", meter.begin(), Ok(Vec::<crate::store::Recovered>::new())).unwrap();
-        assert_eq!(since(&meter), Some(began));
-        meter.note("an insert", meter.begin(), Ok(())).unwrap();
-        assert_eq!(since(&meter), None);
+        for refused in ["an insert", "a claim", "a recovery", "a turn", "a read"] {
+            let meter = HealthMeter::new(Seam::default());
+            meter.failed(refused, &full());
+            let began = since(&meter).unwrap();
+            meter.note_read("a read", meter.begin(), false, Ok(1)).unwrap();
+            meter.note("a claim", meter.begin(), Ok(crate::store::Claims::default())).unwrap();
+            meter.note("a recovery", meter.begin(), Ok(Vec::<crate::store::Recovered>::new())).unwrap();
+            let nothing = (Vec::<crate::store::Finished>::new(), crate::store::Claims::default());
+            meter.note("a turn", meter.begin(), Ok(nothing)).unwrap();
+            assert_eq!(since(&meter), Some(began), "{refused}");
+            meter.note(refused, meter.begin(), Ok(())).unwrap();
+            assert_eq!(since(&meter), None, "{refused}");
+        }
     }
 
     #[test]

@@ -239,6 +239,17 @@ mod tests {
     }
 
     #[test]
+    fn a_task_whose_end_is_only_in_the_store_is_read_at_once() {
+        let (waiters, id, now) = (Waiters::default(), TaskId::new(), Instant::now());
+        let times = Times { hint_from: now + Duration::from_secs(1), poll_at: now + Duration::from_secs(1) };
+        let _waiting = waiters.join(id);
+        assert!(waiters.next(&times, now).is_ok_and(|round| round.ids == [id]), "it may have ended already");
+        assert!(waiters.next(&times, now).is_err(), "there is nothing new");
+        waiters.ended_somehow(id);
+        assert!(waiters.next(&times, now).is_ok_and(|round| round.ids == [id]));
+    }
+
+    #[test]
     fn a_caller_that_comes_after_the_end_was_delivered_waits_for_the_next() {
         let waiters = Waiters::default();
         let id = TaskId::new();
