@@ -2,10 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
+#[path = "support/log.rs"]
+mod log;
 #[path = "support/servers/mod.rs"]
 mod servers;
 mod support;
 
+use std::sync::LazyLock;
+
+use log::Log;
 use servers::redis::{RedisServer, Reply};
 use support::{DEADLINE, soon};
 use taskflow::{Error, TaskManager, model::StoreErrorKind};
@@ -14,6 +19,14 @@ use taskflow::{Error, TaskManager, model::StoreErrorKind};
 async fn plain(number: u64) -> Result<u64, std::io::Error> {
     Ok(number)
 }
+
+/// The log of all tests here.
+static LOG: LazyLock<Log> = LazyLock::new(|| {
+    let log = Log::default();
+    let writer = log.clone();
+    tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).init();
+    log
+});
 
 /// Makes a user with these rules, and the URL by which it connects.
 fn user(server: &RedisServer, name: &str, rules: &[&str]) -> String {
@@ -98,6 +111,15 @@ async fn a_right_that_is_taken_away_later_leaves_no_add_half_done() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_evicts_keys_is_refused_with_the_remedy() {
     let Some(server) = RedisServer::start() else { return };
+    LazyLock::force(&LOG);
+    let (here, mut warnings) = (format!(":{}", server.port()), 0);
+    let mut assert_warned = |policy: &str, what: &str| {
+        let log = LOG.text();
+        let lines = log.lines().filter(|line| line.contains("WARN") && line.contains(&here));
+        let warned = lines.filter(|line| line.contains("evicts") || line.contains("deletes tasks")).count();
+        warnings += 1;
+        assert_eq!(warned, warnings, "{policy}, {what}: {log}");
+    };
     for policy in ["allkeys-lru", "volatile-ttl"] {
         server.command(&[b"CONFIG", b"SET", b"maxmemory-policy", policy.as_bytes()]).unwrap();
         let error =
@@ -108,9 +130,11 @@ async fn a_server_that_evicts_keys_is_refused_with_the_remedy() {
         let url = user(&server, "app", &["~*", "&*", "+@all", "-config"]);
         for builder in [TaskManager::builder().store(&*url), TaskManager::builder().store(server.url())] {
             let tasks = builder.connect().await.unwrap();
+            assert_warned(policy, "a process that only adds");
             tasks.shutdown(DEADLINE).await.unwrap();
         }
         let tasks = TaskManager::builder().store(&*url).start().await.unwrap();
+        assert_warned(policy, "a process that runs tasks");
         tasks.shutdown(DEADLINE).await.unwrap();
     }
 }

@@ -197,6 +197,10 @@ async fn it_refuses_what_an_add_refuses_and_names_the_argument() {
         ("SELECT {add}('greet', '{}', task_expires_at => 'infinity')", "task_expires_at is infinity"),
         ("SELECT {add}('greet', '{}', task_expires_at => '2999-01-01')", "task_expires_at is 2999"),
         (
+            "SELECT {add}(repeat('n', 1024), '{}', repeat('q', 1024), task_concurrency_key => repeat('k', 513))",
+            "have 2561 bytes together",
+        ),
+        (
             "SELECT {add}('greet', '{}', task_concurrency_key => repeat('k', 1025))",
             "task_concurrency_key has 1025",
         ),
@@ -209,9 +213,11 @@ async fn it_refuses_what_an_add_refuses_and_names_the_argument() {
     // As deep and as long as an add may be.
     let deepest = "SELECT {add}('greet', ('{\"to\":' || repeat('[', 126) || repeat(']', 126) || '}'))";
     lab.add(deepest).await.unwrap();
-    lab.add("SELECT {add}(repeat('n', 1024), '{}', task_concurrency_key => repeat('k', 1024))")
-        .await
-        .unwrap();
+    lab.add(
+        "SELECT {add}(repeat('n', 1024), '{}', repeat('q', 1024), task_concurrency_key => repeat('k', 512))",
+    )
+    .await
+    .unwrap();
     lab.add("SELECT {add}('greet', json_build_object('to', repeat('x', 1048500)))").await.unwrap();
     lab.tasks.shutdown(Duration::from_secs(1)).await.unwrap();
 }
