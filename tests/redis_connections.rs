@@ -17,11 +17,16 @@ use futures_util::StreamExt;
 use proxy::Proxy;
 use servers::redis::{RedisServer, Reply};
 use support::{DEADLINE, Notes, eventually, soon};
-use taskflow::store::{Claim, Hint, InsertBatch, InsertGroup, InsertTask, Start};
+use taskflow::store::{
+    Claim, DocumentQuery, DocumentWrite, Hint, InsertBatch, InsertGroup, InsertTask, Start,
+};
 use taskflow::{
     NewTask, RedisStore, State, Store, TaskFilter, TaskManager, TaskStatus,
     model::{InstanceId, StoreErrorKind},
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 #[taskflow::task]
 async fn note(State(notes): State<Notes<u64>>, number: u64) {
@@ -205,6 +210,62 @@ async fn a_node_of_a_cluster_that_is_down_is_asked_again_until_it_is_well() {
     goes_on_after("CLUSTERDOWN", &proxy, || node.serve_slots(false), || node.serve_slots(true)).await;
 }
 
+/// Stands before a server. Connections that are open when `refusal` changes get it as the answer to everything from then on.
+async fn front(server: u16, refusal: &watch::Sender<String>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, refusal) = (listener.local_addr().unwrap().port(), refusal.clone());
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let (mut server, refusal) =
+                (TcpStream::connect(("127.0.0.1", server)).await.unwrap(), refusal.subscribe());
+            tokio::spawn(async move {
+                let (mut asked, mut answered) = (vec![0; 65536], vec![0; 65536]);
+                loop {
+                    let passed = tokio::select! {
+                        Ok(n @ 1..) = client.read(&mut asked) => match refusal.has_changed() {
+                            Ok(false) => server.write_all(&asked[..n]).await,
+                            _ => {
+                                let refusal = refusal.borrow().clone();
+                                client.write_all(refusal.as_bytes()).await
+                            }
+                        },
+                        Ok(n @ 1..) = server.read(&mut answered) => client.write_all(&answered[..n]).await,
+                        else => return,
+                    };
+                    if passed.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+/// The server has done nothing then, so the call is made again, over a new connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_a_server_refuses_because_it_does_not_serve_is_made_again_at_once() {
+    let Some(server) = RedisServer::start() else { return };
+    let refusal = watch::Sender::new(String::new());
+    let port = front(server.port(), &refusal).await;
+    let store = RedisStore::open(format!("redis://127.0.0.1:{port}/0")).unwrap();
+    for code in ["READONLY", "MASTERDOWN", "LOADING", "NOAUTH", "CLUSTERDOWN"] {
+        let document = || store.documents(DocumentQuery::one("notes", code));
+        // Calls of documents notify nobody, so no other command is on its way when the refusal comes.
+        for writes in [true, false] {
+            document().await.unwrap();
+            refusal.send_replace(format!("-{code} says a test\r\n"));
+            let done = if writes {
+                store.write_documents(vec![DocumentWrite::put("notes", code, vec![1])]).await.map(drop)
+            } else {
+                document().await.map(drop)
+            };
+            done.unwrap_or_else(|error| panic!("{code}: {error}"));
+            assert_eq!(document().await.unwrap().len(), 1, "{code}");
+        }
+    }
+}
+
 /// A batch of one group of this many tasks, with their ids.
 fn large(instance: InstanceId, tasks: usize) -> Arc<InsertBatch> {
     let padding = "x".repeat(200);
@@ -242,6 +303,7 @@ async fn a_large_insert_that_is_cut_leaves_nothing_and_its_repetition_inserts_ea
         assert_eq!(direct.counts().await.unwrap().pending, 20_000);
     }
     let Reply::List(stages) = server.command(&[b"KEYS", b"*stage:*"]).unwrap() else { panic!("KEYS") };
+    assert!(!stages.is_empty(), "each cut has left one");
     for stage in stages {
         let left = server.command(&[b"TTL", &stage.into_bytes()]);
         assert!(matches!(left, Some(Reply::Number(1..=120))), "a stage is forgotten: {left:?}");
