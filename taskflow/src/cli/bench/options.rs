@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
 /// The options of `taskflow bench`.
 #[derive(Args, Clone, Debug)]
@@ -33,7 +34,7 @@ pub(crate) struct Options {
 }
 
 /// The amount of work in a scenario.
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Copy, Debug, Serialize)]
 pub(crate) struct Load {
     /// Number of tasks
     #[arg(long, default_value_t = 10_000, value_parser = at_least_one())]

@@ -25,49 +25,13 @@ pub(super) struct Report {
 #[derive(Debug, Serialize)]
 pub(super) struct Settings {
     pub(super) runs: u16,
-    pub(super) tasks: u64,
-    pub(super) callers: u64,
-    pub(super) slots: u64,
-    pub(super) history: u64,
-    pub(super) waiting: u64,
-    pub(super) connections: u64,
-    pub(super) tabs: u64,
-    pub(super) pinned: u64,
-    pub(super) minutes: u64,
-    pub(super) backlog: u64,
-    pub(super) samples: u64,
+    #[serde(flatten)]
+    pub(super) load: Load,
 }
 
 impl Settings {
     pub(super) fn of(options: &Options) -> Self {
-        let Load {
-            tasks,
-            callers,
-            slots,
-            history,
-            waiting,
-            connections,
-            tabs,
-            pinned,
-            minutes,
-            backlog,
-            samples,
-        } = options.load;
-        let runs = options.runs;
-        Self {
-            runs,
-            tasks,
-            callers,
-            slots,
-            history,
-            waiting,
-            connections,
-            tabs,
-            pinned,
-            minutes,
-            backlog,
-            samples,
-        }
+        Self { runs: options.runs, load: options.load }
     }
 }
 
@@ -95,7 +59,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Settings { runs, tasks, callers, slots, .. } = self.settings;
+        let Settings { runs, load: Load { tasks, callers, slots, .. } } = self.settings;
         writeln!(f, "taskflow {} on {}", self.taskflow, self.store)?;
         for (name, fact) in &self.facts {
             writeln!(f, "  {name}: {fact}")?;
