@@ -205,6 +205,16 @@ fn the_cost_of_a_backlog_is_measured_when_it_is_named() {
 }
 
 #[test]
+fn many_instances_are_measured_beside_one_when_they_are_named() {
+    let load = ["--scenario", "instances", "--instances", "3", "--tasks", "300", "--runs", "1", "--json"];
+    let output = bench(&[&["--store", "memory:"], &load[..]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let figures = report["figures"].as_array().unwrap().iter().map(|it| it["figure"].as_str().unwrap());
+    assert_eq!(figures.collect::<Vec<_>>(), ["instances/drain", "instances/flow"]);
+}
+
+#[test]
 fn an_unknown_store_is_answered_with_the_known_ones() {
     let refusal = errors(&bench(&["--store", "mysql://localhost"]));
     for store in ["memory:", "sqlite://", "postgres://", "redis://"] {

@@ -9,6 +9,7 @@ mod failure;
 mod figure;
 mod history;
 mod http;
+mod instances;
 mod machine;
 mod memory;
 mod observed;
@@ -146,6 +147,7 @@ impl<B: Backend> Bench<'_, B> {
             Scenario::Pinned => return self.measure_pinned().await,
             Scenario::Paced => return self.measure_paced().await,
             Scenario::Scale => return self.measure_scale().await,
+            Scenario::Instances => return self.measure_instances().await,
             _ => {}
         }
         self.warm_up(scenario).await?;
@@ -315,6 +317,22 @@ impl<B: Backend> Bench<'_, B> {
         small.close().await?;
         self.backend.remove().await?;
         Ok(figures_of_pairs(Scenario::Scale.name(), "fewer tasks", &ours, &baseline))
+    }
+
+    /// Measures the same work by many instances and by one, in turns.
+    async fn measure_instances(&self) -> Result<Vec<Figure>> {
+        let load = &self.options.load;
+        let (mut many, mut one) = (Vec::new(), Vec::new());
+        for run in 0..self.options.runs {
+            for are_many in if run % 2 == 0 { [true, false] } else { [false, true] } {
+                let instances = if are_many { load.instances } else { 1 };
+                let samples = instances::measure(self.ours().await?, load, instances).await?;
+                self.backend.remove().await?;
+                if are_many { many.push(samples) } else { one.push(samples) }
+            }
+            self.progress.inc(1);
+        }
+        Ok(figures_of_pairs(Scenario::Instances.name(), "one instance", &many, &one))
     }
 
     /// Measures the same work with and without open tabs of the dashboard, in turns, on one store that was filled with

@@ -73,6 +73,9 @@ pub(crate) struct Load {
     /// `scale`: number of queues of the waiting tasks
     #[arg(long, default_value_t = 100, value_parser = at_least_one())]
     pub(super) queues: u64,
+    /// `instances`: number of instances
+    #[arg(long, default_value_t = 64, value_parser = at_least_one())]
+    pub(super) instances: u64,
     /// At most how often one length of time is measured: the start of a task, a read, a page
     #[arg(long, default_value_t = 400, value_parser = at_least_one())]
     pub(super) samples: u64,
@@ -139,9 +142,12 @@ pub(super) enum Scenario {
     /// 2,000 adds per second for `--minutes` beside a reader that keeps an old snapshot: the last minute compared with the
     /// first; PostgreSQL only, and only when it is named
     Paced,
-    /// Calls of a store with `--backlog` waiting tasks of `--names` names in `--queues` queues, and with payloads of 1 MiB; compared with
-    /// `--waiting` such tasks; only when it is named
+    /// Calls of a store with `--backlog` waiting tasks of `--names` names in `--queues` queues, and with payloads of 1 MiB;
+    /// compared with `--waiting` such tasks; only when it is named
     Scale,
+    /// `drain` and `flow` by `--instances` managers on one store, each with its own connections; compared with one manager; only
+    /// when it is named
+    Instances,
     /// `drain`, and the time of web requests that add a task and of pages of the dashboard, beside open tabs and many
     /// finished tasks; compared with no open tab
     Watched,
@@ -177,6 +183,7 @@ impl Scenario {
             Self::Pinned => "pinned",
             Self::Paced => "paced",
             Self::Scale => "scale",
+            Self::Instances => "instances",
             Self::Watched => "watched",
         }
     }
@@ -189,7 +196,7 @@ impl Options {
         if self.scenario.is_empty() {
             let is_default = |one: &Scenario| match one {
                 Scenario::Pinned => has_snapshots,
-                one => !matches!(one, Scenario::Paced | Scenario::Scale),
+                one => !matches!(one, Scenario::Paced | Scenario::Scale | Scenario::Instances),
             };
             return Ok(all.filter(is_default).collect());
         }

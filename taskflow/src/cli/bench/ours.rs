@@ -45,6 +45,8 @@ pub(super) struct Ours {
     place: Place,
     slots: usize,
     manager: TaskManager,
+    /// Further managers, which add and run tasks as other processes would.
+    others: Arc<[TaskManager]>,
     /// Tasks that are not due before the bench is over.
     later: u64,
     task: BenchTask,
@@ -56,7 +58,8 @@ impl Ours {
     pub(super) async fn open(place: Place, slots: usize) -> Result<Self> {
         drop(place.migrated().await?);
         let manager = builder(&place, slots)?.connect().await?;
-        Ok(Self { place, slots, manager, later: 0, task: BenchTask::Repeatable, is_observed: false })
+        let others = Arc::default();
+        Ok(Self { place, slots, manager, others, later: 0, task: BenchTask::Repeatable, is_observed: false })
     }
 
     /// The same, but it adds this kind of task.
@@ -74,6 +77,21 @@ impl Ours {
         self.manager.shutdown(SHUTDOWN_TIMEOUT).await?;
         let manager = builder(&self.place, self.slots)?.connect().await?;
         Ok(Self { manager, ..self })
+    }
+
+    /// Lets so many managers add and run tasks, each with a store and connections of its own.
+    pub(super) async fn with_instances(self, instances: u64) -> Result<Self> {
+        let mut others = Vec::new();
+        for _ in 1..instances {
+            others.push(builder(&self.place, self.slots)?.start().await?);
+        }
+        Ok(Self { others: others.into(), ..self })
+    }
+
+    /// The manager that adds this task: each in turn.
+    fn adder(&self, payload: &Payload) -> &TaskManager {
+        let number = payload.user_id % (self.others.len() as u64 + 1);
+        number.checked_sub(1).map_or(&self.manager, |number| &self.others[number as usize])
     }
 
     /// Adds tasks of high priority that are due tomorrow.
@@ -140,7 +158,7 @@ fn builder(place: &Place, slots: usize) -> Result<TaskManagerBuilder> {
 
 impl Queue for Ours {
     async fn add(&self, payload: Payload) -> Result<()> {
-        let (manager, arguments) = (&self.manager, (payload.user_id, payload.email));
+        let (manager, arguments) = (self.adder(&payload), (payload.user_id, payload.email));
         match self.task {
             BenchTask::Repeatable => drop(manager.add_task(no_op, arguments).await?),
             BenchTask::Once => drop(manager.add_task(no_op_once, arguments).await?),
@@ -185,7 +203,8 @@ impl Queue for Ours {
     }
 
     async fn close(self) -> Result<()> {
-        self.manager.shutdown(SHUTDOWN_TIMEOUT).await?;
+        let managers = std::iter::once(&self.manager).chain(&*self.others);
+        futures_util::future::try_join_all(managers.map(|it| it.shutdown(SHUTDOWN_TIMEOUT))).await?;
         Ok(())
     }
 }

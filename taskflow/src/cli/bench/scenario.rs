@@ -64,6 +64,7 @@ pub(super) async fn measure<Q: Queue>(queue: Q, scenario: Scenario, load: &Load)
         | Scenario::Pinned
         | Scenario::Paced
         | Scenario::Scale
+        | Scenario::Instances
         | Scenario::Watched => Err("this scenario has no floor to be measured with".into()),
     }
 }
