@@ -1,6 +1,6 @@
 //! The meter of a process: counters for each task name and queue.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,8 @@ pub(crate) struct Meter {
     by_name: RwLock<ByName>,
     /// Filled in order, and never emptied.
     cells: Box<[OnceLock<Box<Cell>>]>,
+    /// The cell found last. The next task often has the same name and queue, and then nothing is locked.
+    last: AtomicU16,
     base: Instant,
     /// The wall clock at `base`, in microseconds since the epoch.
     base_micros: AtomicI64,
@@ -71,6 +73,7 @@ impl Meter {
         let meter = Self {
             by_name: RwLock::default(),
             cells: (0..MAX_CELLS).map(|_| OnceLock::new()).collect(),
+            last: AtomicU16::new(CellId::REST.0),
             base: seam.instant().into_std(),
             base_micros: AtomicI64::new(0),
         };
@@ -85,9 +88,19 @@ impl Meter {
         self.base_micros.store(time::to_micros(seam.now()) - since, Ordering::Relaxed);
     }
 
-    /// The cell of this name and queue, which is made if there is room. It takes a lock; whoever counts often keeps the
+    /// The cell of this name and queue, which is made if there is room. It may take a lock; code that counts often keeps the
     /// answer.
     pub(crate) fn cell(&self, name: &str, queue: &str) -> CellId {
+        let last = CellId(self.last.load(Ordering::Relaxed));
+        if self.at(last).is_some_and(|cell| *cell.name == *name && *cell.queue == *queue) {
+            return last;
+        }
+        let id = self.found(name, queue);
+        self.last.store(id.0, Ordering::Relaxed);
+        id
+    }
+
+    fn found(&self, name: &str, queue: &str) -> CellId {
         let find = |by_name: &ByName| {
             let is_known = by_name.contains_key(name);
             let name = if is_known || by_name.len() <= MAX_NAMES { name } else { OTHER };

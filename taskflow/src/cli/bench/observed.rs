@@ -99,6 +99,13 @@ impl Subscriber for Recorder {
 struct Text(String);
 
 impl Visit for Text {
+    // As the bridge to OpenTelemetry does: a text is copied as it is, not written with quotes and escapes.
+    fn record_str(&mut self, field: &Field, value: &str) {
+        for part in [field.name(), "=", value, " "] {
+            self.0.push_str(part);
+        }
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         let _ = write!(self.0, "{}={value:?} ", field.name());
     }
