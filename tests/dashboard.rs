@@ -214,9 +214,11 @@ async fn hostile_texts_change_no_element_and_no_attribute() {
             let folded =
                 ["details {\"data-error\"}", "details {}", "summary {}", "pre {\"class\"}", "pre {}"];
             let own = ["pre {\"class\", \"id\"}", "button {\"class\", \"data-copy-from\", \"type\"}"];
+            // The remark that runs are not drawn to scale, which depends on how long each took.
+            let timed = ["small {\"class\"}"];
             let more: Vec<_> = more
                 .iter()
-                .filter(|it| !folded.contains(&it.as_str()) && !own.contains(&it.as_str()))
+                .filter(|it| ![&folded[..], &own, &timed].concat().contains(&it.as_str()))
                 .collect();
             assert!(more.is_empty(), "{path} with {hostile:.60} has {more:#?}");
         }

@@ -115,7 +115,9 @@ impl Events {
 
     /// Completes an announced add. Sends the added event if `task` is given, which means that a task was added.
     pub(crate) fn added(&self, id: TaskId, task: Option<&NewTask>) {
-        if self.unannounced.lock().remove(&id).is_some()
+        // Locked until the event is sent, so that the run's started event comes after it.
+        let mut unannounced = self.unannounced.lock();
+        if unannounced.remove(&id).is_some()
             && let Some(task) = task
         {
             self.of_new(id, task, TaskEventKind::Added);
@@ -155,7 +157,8 @@ impl Events {
             (event.queue, event.tags) = (task.queue.clone(), tags.clone());
             event
         };
-        if self.unannounced.lock().remove(&task.run.id).is_some() {
+        let is_unannounced = self.unannounced.lock().remove(&task.run.id).is_some();
+        if is_unannounced {
             self.send(EventKind::Added, |at| event(at, TaskEventKind::Added));
         }
         self.send(EventKind::Started, |at| {
