@@ -31,7 +31,7 @@ async fn mark(State(ran): State<Gate>) {
     ran.note();
 }
 
-/// Stays until it is let go, also when it is asked to stop.
+/// Runs until its test lets it go, also after a request to stop.
 #[taskflow::task]
 async fn stay(State(Inside(inside)): State<Inside>, context: TaskContext) {
     inside.note();

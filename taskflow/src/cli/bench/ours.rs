@@ -79,7 +79,7 @@ impl Ours {
         Ok(Self { manager, ..self })
     }
 
-    /// Lets so many managers add and run tasks, each with a store and connections of its own.
+    /// Starts further managers, so that there are `instances` in all. Each has its own store and connections.
     pub(super) async fn with_instances(self, instances: u64) -> Result<Self> {
         let mut others = Vec::new();
         for _ in 1..instances {

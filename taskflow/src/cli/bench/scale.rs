@@ -41,7 +41,7 @@ pub(super) struct Scale {
     next: u64,
     /// How often each call is made in one measurement.
     calls: u64,
-    /// The waiting tasks have so many names, in so many queues.
+    /// How many names the waiting tasks have, and how many queues.
     names: u64,
     queues: u64,
 }
