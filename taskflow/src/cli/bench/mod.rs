@@ -319,20 +319,29 @@ impl<B: Backend> Bench<'_, B> {
         Ok(figures_of_pairs(Scenario::Scale.name(), "fewer tasks", &ours, &baseline))
     }
 
-    /// Measures the same work by many instances and by one, in turns.
+    /// Measures the same work by many instances, by one, and by as many instances of the floor, in turns.
     async fn measure_instances(&self) -> Result<Vec<Figure>> {
         let load = &self.options.load;
-        let (mut many, mut one) = (Vec::new(), Vec::new());
+        let (mut many, mut one, mut floor) = (Vec::new(), Vec::new(), Vec::new());
         for run in 0..self.options.runs {
             for are_many in if run % 2 == 0 { [true, false] } else { [false, true] } {
                 let instances = if are_many { load.instances } else { 1 };
-                let samples = instances::measure(self.ours().await?, load, instances).await?;
+                let samples = instances::measure_ours(self.ours().await?, load, instances).await?;
                 self.backend.remove().await?;
                 if are_many { many.push(samples) } else { one.push(samples) }
             }
+            if let Some(floors) = self.backend.floors(load.slots(), load.instances).await? {
+                floor.push(instances::measure_floors(floors, load).await?);
+                self.backend.remove().await?;
+            }
             self.progress.inc(1);
         }
-        Ok(figures_of_pairs(Scenario::Instances.name(), "one instance", &many, &one))
+        let name = Scenario::Instances.name();
+        let mut figures = figures_of_pairs(name, "one instance", &many, &one);
+        if !floor.is_empty() {
+            figures.extend(figures_of_pairs(name, "floor", &many, &floor));
+        }
+        Ok(figures)
     }
 
     /// Measures the same work with and without open tabs of the dashboard, in turns, on one store that was filled with

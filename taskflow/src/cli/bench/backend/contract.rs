@@ -23,6 +23,15 @@ pub(in crate::cli::bench) trait Backend: Send + Sync {
     /// A new empty floor that runs at most `slots` tasks at once.
     fn floor(&self, slots: usize) -> impl Future<Output = Result<Self::Floor>> + Send;
 
+    /// So many instances of one floor, each with connections of its own; `None` if its store is not for many processes.
+    fn floors(
+        &self,
+        _slots: usize,
+        _instances: u64,
+    ) -> impl Future<Output = Result<Option<Vec<Self::Floor>>>> + Send {
+        async { Ok(None) }
+    }
+
     fn facts(&self) -> impl Future<Output = Result<Facts>> + Send;
 
     /// Removes everything that the bench has created so far.

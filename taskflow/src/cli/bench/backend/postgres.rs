@@ -46,6 +46,35 @@ impl Postgres {
     fn namespace(&self) -> String {
         format!("{}_{}", self.name, self.made.fetch_add(1, Ordering::Relaxed))
     }
+
+    /// The name of a new empty table for a floor.
+    async fn new_table(&self) -> Result<String> {
+        let table = format!("taskflow_{}_floor", self.namespace());
+        let mut connection = self.options.connect().await?;
+        sqlx::raw_sql(AssertSqlSafe(SCHEMA.replace("{table}", &table))).execute(&mut connection).await?;
+        connection.close().await?;
+        Ok(table)
+    }
+
+    /// An instance of the floor with that table, which takes its turns by these statements.
+    async fn floor_on(&self, table: &str, slots: usize, turn: &[&str]) -> Result<Floor> {
+        let (shared, new_tasks) = (Shared::new(slots), Arc::new(Notify::new()));
+        let (jobs, waiting) = unbounded_channel();
+        let insert = INSERT.replace("{table}", table);
+        let inserter = self.options.connect().await?;
+        let inserter = tokio::spawn(insert_what_waits(inserter, insert, waiting, Arc::clone(&new_tasks)));
+        let claimer = Claimer {
+            connection: self.options.connect().await?,
+            turn: turn.iter().map(|statement| statement.replace("{table}", table)).collect(),
+            new_tasks: Arc::clone(&new_tasks),
+        };
+        Ok(Floor {
+            jobs,
+            shared,
+            claimer: Arc::new(Mutex::new(Some(claimer))),
+            inserter: Arc::new(Mutex::new(Some(inserter))),
+        })
+    }
 }
 
 /// Selects a `DROP` statement for everything that the bench created, by the prefix of its name.
@@ -74,24 +103,17 @@ impl Backend for Postgres {
     }
 
     async fn floor(&self, slots: usize) -> Result<Floor> {
-        let table = format!("taskflow_{}_floor", self.namespace());
-        let mut connection = self.options.connect().await?;
-        sqlx::raw_sql(AssertSqlSafe(SCHEMA.replace("{table}", &table))).execute(&mut connection).await?;
-        let (shared, new_tasks) = (Shared::new(slots), Arc::new(Notify::new()));
-        let (jobs, waiting) = unbounded_channel();
-        let insert = INSERT.replace("{table}", &table);
-        let inserter = tokio::spawn(insert_what_waits(connection, insert, waiting, Arc::clone(&new_tasks)));
-        let claimer = Claimer {
-            connection: self.options.connect().await?,
-            turn: TURN.replace("{table}", &table),
-            new_tasks: Arc::clone(&new_tasks),
-        };
-        Ok(Floor {
-            jobs,
-            shared,
-            claimer: Arc::new(Mutex::new(Some(claimer))),
-            inserter: Arc::new(Mutex::new(Some(inserter))),
-        })
+        let table = self.new_table().await?;
+        self.floor_on(&table, slots, &[TURN]).await
+    }
+
+    async fn floors(&self, slots: usize, instances: u64) -> Result<Option<Vec<Floor>>> {
+        let table = self.new_table().await?;
+        let mut floors = Vec::new();
+        for _ in 0..instances {
+            floors.push(self.floor_on(&table, slots, &[FINISH, CLAIM_NEXT]).await?);
+        }
+        Ok(Some(floors))
     }
 
     async fn facts(&self) -> Result<Facts> {
@@ -173,6 +195,16 @@ WITH finished AS (
 UPDATE {table} AS task SET status = 1 FROM next WHERE task.id = next.id
 RETURNING task.id, task.payload";
 
+/// The same in two statements. `SKIP LOCKED` also locks rows that others have claimed since the statement began, so turns
+/// of many instances would wait for each other in a circle.
+const FINISH: &str = "UPDATE {table} SET status = 2, finished_at = now() WHERE id = ANY($1)";
+const CLAIM_NEXT: &str = "
+WITH next AS (
+    SELECT id FROM {table} WHERE status = 0 ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
+)
+UPDATE {table} AS task SET status = 1 FROM next WHERE task.id = next.id
+RETURNING task.id, task.payload";
+
 /// Tasks claimed at once.
 const CLAIM: i64 = 500;
 
@@ -230,7 +262,7 @@ impl Floor {
 #[derive(Debug)]
 struct Claimer {
     connection: PgConnection,
-    turn: String,
+    turn: Vec<String>,
     /// Notified after each insert.
     new_tasks: Arc<Notify>,
 }
@@ -239,8 +271,22 @@ impl Turns for Claimer {
     type Id = i64;
 
     async fn turn(&mut self, finished: Vec<i64>) -> Result<Vec<(i64, String)>> {
-        let turn = sqlx::query_as(AssertSqlSafe(self.turn.as_str())).bind(finished).bind(CLAIM);
-        Ok(turn.fetch_all(&mut self.connection).await?)
+        let connection = &mut self.connection;
+        match &*self.turn {
+            [turn] => {
+                let turn = sqlx::query_as(AssertSqlSafe(turn.as_str())).bind(finished).bind(CLAIM);
+                Ok(turn.fetch_all(connection).await?)
+            }
+            [finish, claim] => {
+                if !finished.is_empty() {
+                    let finish = sqlx::query(AssertSqlSafe(finish.as_str())).bind(finished);
+                    finish.execute(&mut *connection).await?;
+                }
+                let claim = sqlx::query_as(AssertSqlSafe(claim.as_str())).bind(CLAIM);
+                Ok(claim.fetch_all(connection).await?)
+            }
+            _ => Err("a turn has one or two statements".into()),
+        }
     }
 
     async fn idle(&mut self) {

@@ -81,7 +81,9 @@ impl Shared {
     pub(super) fn unfinished(&self) -> Result<u64> {
         match self.failure.lock().as_ref() {
             Some(failure) => Err(format!("the floor failed: {failure}").into()),
-            None => Ok(self.added.load(Ordering::Acquire) - self.finished.load(Ordering::Acquire)),
+            None => {
+                Ok(self.added.load(Ordering::Acquire).wrapping_sub(self.finished.load(Ordering::Acquire)))
+            }
         }
     }
 
