@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use super::asked::{Asked, Taken};
 use super::claim_sql::{answer, count, may_prefetch, moves, promote, take_due};
-use super::claimed::{NOW, TOOK, claims, places, says};
+use super::claimed::{MET_ANOTHER, NOW, TOOK, claims, places, says};
 use super::damage;
 use super::error::Fault;
-use super::finish::{Successes, are_plain, succeed_each};
+use super::finish::{self, Successes, are_plain, succeed_each};
 use super::limits;
 use super::session::Session;
 use super::sql::moment;
+use crate::store::hint_set::HintSet;
 use crate::store::{Claim, Claims, Finish, Finished};
 
 /// Work that must be done before the statement. If there is any, the statement changes nothing.
@@ -28,7 +29,7 @@ enum First {
 /// What must be done first, if `$8` asks for this check. The `ORDER BY` of the second check makes the planner use the
 /// small index of running tasks with a key.
 macro_rules! first {
-    ($keyed:literal) => {
+    ($keyed:expr) => {
         concat!(
             "first AS MATERIALIZED (
     SELECT (CASE
@@ -43,7 +44,7 @@ macro_rules! first {
             moment!(),
             " <= now() AND ",
             moment!(),
-            " >= coalesce($16::timestamptz, '-infinity')) THEN 1
+            " >= coalesce($11::timestamptz, '-infinity')) THEN 1
         ELSE 0
     END)::smallint AS what
 )"
@@ -74,7 +75,8 @@ macro_rules! places {
     };
 }
 
-/// The first due tasks of a part of a queue, locked.
+/// The first due tasks of a part of a queue, locked. It looks at `$12` times as many, so that it passes over those that
+/// other claims have locked, but not over all that many other claims have locked.
 macro_rules! first_due {
     ($part:literal, $condition:literal) => {
         concat!(
@@ -82,53 +84,100 @@ macro_rules! first_due {
             $part,
             ".prefetch AND ",
             may_prefetch!(),
-            " AS may_prefetch",
+            " AS may_prefetch
+        FROM (
+            SELECT t.ctid AS place, t.priority, t.seq",
             due_of!($part, $condition),
             $part,
-            ".free FOR UPDATE SKIP LOCKED"
+            ".free * $12::bigint
+        ) f JOIN taskflow_tasks t ON t.ctid = f.place
+        ORDER BY f.priority DESC, f.seq LIMIT ",
+            $part,
+            ".free FOR UPDATE OF t SKIP LOCKED"
         )
     };
 }
 
-/// The due tasks that may be taken, up to the first that may not be prefetched and finds no free slot. What is searched
-/// comes from [`SearchStarts`](super::search_starts::SearchStarts): each part of a queue is searched by itself, because an
-/// index can only start within one priority. The `+ 0` keeps the planner from finding tasks by their ids in the index of due
-/// tasks: it would step over all that is below the start.
-///
-/// If there are several parts, a look without locks first finds how many tasks of each are among the first of all: to lock
-/// as many tasks of each part as the claim asks for in all would cost more than the claim. One more is locked of each, so
-/// that a claim also ends well while another transaction keeps all tasks of a part locked.
-macro_rules! due {
+/// The queues of a claim that are not paused, if nothing must be done before it.
+macro_rules! asked {
     () => {
-        concat!(
-            "asked AS MATERIALIZED (
+        "asked AS MATERIALIZED (
     SELECT a.queue, a.free, a.prefetch FROM unnest($1::text[], $2::bigint[], $10::boolean[]) AS a (queue, free, prefetch)
     WHERE (SELECT what FROM first) = 0
       AND NOT EXISTS (SELECT 1 FROM taskflow_queues p WHERE p.name = a.queue AND p.paused)
-), parts AS MATERIALIZED (
+)"
+    };
+}
+
+/// The tasks that may be taken of those that are locked, up to the first that may not be prefetched and finds no free slot.
+macro_rules! take_of {
+    ($found:literal) => {
+        concat!(
+            "ordered AS MATERIALIZED (
+    SELECT f.place, f.may_prefetch, row_number() OVER (ORDER BY f.priority DESC, f.seq) AS n
+    FROM ",
+            $found,
+            " f ORDER BY n LIMIT $4::bigint
+), stop AS MATERIALIZED (
+    SELECT min(n) AS at FROM ordered WHERE n > $9::bigint AND NOT may_prefetch
+), due AS MATERIALIZED (
+    SELECT place FROM ordered WHERE n < coalesce((SELECT at FROM stop), n + 1)
+)"
+        )
+    };
+}
+
+/// The due tasks that may be taken from one queue, searched from its beginning: the case of most claims. A statement with
+/// all of [`due!`] takes the server twice as long to begin.
+macro_rules! due_of_one {
+    () => {
+        concat!(
+            asked!(),
+            ", found AS MATERIALIZED (
+    SELECT t.* FROM asked CROSS JOIN LATERAL (
+        ",
+            first_due!("asked", "t.state = 0"),
+            "
+    ) t
+), ",
+            take_of!("found")
+        )
+    };
+}
+
+/// The due tasks that may be taken. What is searched comes from [`SearchStarts`](super::search_starts::SearchStarts): each
+/// part of a queue is searched by itself, because an index can only start within one priority. The `+ 0` keeps the planner
+/// from finding tasks by their ids in the index of due tasks: it would step over all that is below the start.
+///
+/// A look without locks first finds how many tasks of each part are among the first of all: to lock as many tasks of each
+/// part as the claim asks for in all would cost more than the claim. One more is locked of each, so that a claim also ends
+/// well while another transaction keeps all tasks of a part locked.
+macro_rules! due {
+    () => {
+        concat!(
+            asked!(),
+            ", parts AS MATERIALIZED (
     SELECT asked.*, s.low, s.high, s.start, s.part
-    FROM asked JOIN unnest($11::text[], $12::smallint[], $13::smallint[], $14::bigint[])
+    FROM asked JOIN unnest($13::text[], $14::smallint[], $15::smallint[], $16::bigint[])
         WITH ORDINALITY AS s (queue, low, high, start, part) ON s.queue = asked.queue
-), several AS MATERIALIZED (
-    SELECT count(*) > 1 AS are_there FROM parts
 ), first_of_all AS MATERIALIZED (
     SELECT f.part FROM (
         SELECT parts.part, t.* FROM parts CROSS JOIN LATERAL (
             ",
             places!("t.state = 0 AND t.priority BETWEEN parts.low AND parts.high"),
             "
-        ) t WHERE parts.start IS NULL AND (SELECT are_there FROM several)
+        ) t WHERE parts.start IS NULL
         UNION ALL
         SELECT parts.part, t.* FROM parts CROSS JOIN LATERAL (
             ",
             places!("t.state = 0 AND t.priority = parts.low AND t.seq >= parts.start"),
             "
-        ) t WHERE parts.start IS NOT NULL AND (SELECT are_there FROM several)
+        ) t WHERE parts.start IS NOT NULL
     ) f
     ORDER BY f.priority DESC, f.seq LIMIT $4::bigint
 ), shares AS MATERIALIZED (
     SELECT parts.queue, parts.prefetch, parts.low, parts.high, parts.start,
-           CASE WHEN (SELECT are_there FROM several) THEN least(parts.free, coalesce(f.tasks, 0) + 1) ELSE parts.free END AS free
+           least(parts.free, coalesce(f.tasks, 0) + 1) AS free
     FROM parts LEFT JOIN (SELECT part, count(*) AS tasks FROM first_of_all GROUP BY part) f ON f.part = parts.part
 ), found AS MATERIALIZED (
     SELECT t.* FROM shares CROSS JOIN LATERAL (
@@ -147,76 +196,108 @@ macro_rules! due {
         ",
             first_due!(
                 "parts",
-                "t.id = ANY($15::uuid[]) AND t.state + 0 = 0 AND t.priority = parts.low AND t.seq < parts.start"
+                "t.id = ANY($17::uuid[]) AND t.state + 0 = 0 AND t.priority = parts.low AND t.seq < parts.start"
             ),
             "
-    ) t WHERE parts.start IS NOT NULL AND cardinality($15::uuid[]) > 0
+    ) t WHERE parts.start IS NOT NULL AND cardinality($17::uuid[]) > 0
 ), fitting AS (
     SELECT f.*, row_number() OVER (PARTITION BY f.queue ORDER BY f.priority DESC, f.seq) AS nth FROM found f
-), ordered AS MATERIALIZED (
-    SELECT f.place, f.may_prefetch, row_number() OVER (ORDER BY f.priority DESC, f.seq) AS n
-    FROM fitting f JOIN asked ON asked.queue = f.queue
-    WHERE f.nth <= asked.free
-    ORDER BY n LIMIT $4::bigint
-), stop AS MATERIALIZED (
-    SELECT min(n) AS at FROM ordered WHERE n > $9::bigint AND NOT may_prefetch
-), due AS MATERIALIZED (
-    SELECT place FROM ordered WHERE n < coalesce((SELECT at FROM stop), n + 1)
-)"
+), fair AS (
+    SELECT f.* FROM fitting f JOIN asked ON asked.queue = f.queue WHERE f.nth <= asked.free
+), ",
+            take_of!("fair")
         )
     };
 }
 
-const CLAIM: &str = concat!(
-    "WITH ",
-    first!(""),
-    ", ",
-    due!(),
-    ", ",
-    take_due!("now()"),
-    ", ",
-    count!(moves!()),
-    answer!(
-        "(SELECT what FROM first)",
-        "NULL::uuid[]",
-        "((SELECT at FROM stop) IS NOT NULL)",
+/// Whether a claim got too little because it met another one: it took less than there is.
+macro_rules! met_another {
+    () => {
         "(SELECT count(*) FROM found) < (SELECT count(*) FROM first_of_all)"
-    )
-);
+    };
+}
 
-/// Ends successful runs and claims due tasks.
-const TURN: &str = concat!(
-    "WITH ",
-    first!(
-        "
+/// The same for a claim from one queue: more tasks are due than it has looked at.
+macro_rules! met_another_in_one {
+    () => {
+        concat!(
+            "(SELECT count(*) FROM found) < (SELECT sum(free) FROM asked) AND EXISTS (
+            SELECT 1 FROM asked CROSS JOIN LATERAL (
+            SELECT 1",
+            due_of!("asked", "t.state = 0"),
+            "1 OFFSET asked.free * $12::bigint
+        ) t)"
+        )
+    };
+}
+
+/// A claim, and a turn that ends successful runs and then claims: `$due` finds the tasks, and the values of the successes are
+/// the given parameters.
+macro_rules! claim {
+    ($due:expr, $met_another:expr) => {
+        concat!(
+            "WITH ",
+            first!(""),
+            ", ",
+            $due,
+            ", ",
+            take_due!("now()"),
+            ", ",
+            count!(moves!()),
+            answer!(
+                "(SELECT what FROM first)",
+                "NULL::uuid[]",
+                "((SELECT at FROM stop) IS NOT NULL)",
+                $met_another
+            )
+        )
+    };
+}
+
+macro_rules! turn {
+    ($ids:literal, $fences:literal, $results:literal, $due:expr, $met_another:expr) => {
+        concat!(
+            "WITH ",
+            first!(concat!(
+                "
         WHEN (
             SELECT queue FROM taskflow_tasks WHERE state = 3 AND concurrency_key IS NOT NULL
             ORDER BY queue, concurrency_key LIMIT 1
         ) IS NOT NULL AND EXISTS (
-            SELECT 1 FROM taskflow_tasks WHERE id = ANY($17::uuid[]) AND state = 3 AND concurrency_key IS NOT NULL
+            SELECT 1 FROM taskflow_tasks WHERE id = ANY(",
+                $ids,
+                ") AND state = 3 AND concurrency_key IS NOT NULL
         ) THEN 2"
-    ),
-    ", ",
-    succeed_each!("$17::uuid[]", "$18::bigint[]", "$19::text[]", "(SELECT what FROM first) = 0"),
-    ", ",
-    due!(),
-    ", ",
-    take_due!("now()"),
-    ", ",
-    count!(concat!(
-        "
+            )),
+            ", ",
+            succeed_each!($ids, $fences, $results, "(SELECT what FROM first) = 0"),
+            ", ",
+            $due,
+            ", ",
+            take_due!("now()"),
+            ", ",
+            count!(concat!(
+                "
         SELECT queue, 0 AS pending, -count(*) AS running, count(*) AS success, 0 AS waiting_first
         FROM ended GROUP BY queue
         UNION ALL",
-        moves!()
-    )),
-    answer!(
-        "(SELECT what FROM first)",
-        "(SELECT array_agg(id) FROM ended)",
-        "((SELECT at FROM stop) IS NOT NULL)",
-        "(SELECT count(*) FROM found) < (SELECT count(*) FROM first_of_all)"
-    )
-);
+                moves!()
+            )),
+            answer!(
+                "(SELECT what FROM first)",
+                "(SELECT array_agg(id) FROM ended)",
+                "((SELECT at FROM stop) IS NOT NULL)",
+                $met_another
+            )
+        )
+    };
+}
+
+const CLAIM: &str = claim!(due!(), met_another!());
+const CLAIM_FROM_ONE: &str = claim!(due_of_one!(), met_another_in_one!());
+const TURN: &str = turn!("$18::uuid[]", "$19::bigint[]", "$20::text[]", due!(), met_another!());
+const TURN_FROM_ONE: &str =
+    turn!("$13::uuid[]", "$14::bigint[]", "$15::text[]", due_of_one!(), met_another_in_one!());
 
 pub(super) async fn claim(session: &mut Session<'_>, claim: &Claim, claim_id: i64) -> Result<Claims, Fault> {
     let (_, claims, damaged) = take(session, &[], claim, claim_id).await?;
@@ -231,6 +312,11 @@ pub(super) async fn turn(
     claim_id: i64,
 ) -> Result<(Vec<Finished>, Claims), Fault> {
     let (finished, claims, damaged) = match are_plain(finishes) {
+        true if session.starts.contention.are_apart() => {
+            let finished = finish::finish(session, finishes).await?;
+            let (_, claims, damaged) = take(session, &[], claim, claim_id).await?;
+            (finished, claims, damaged)
+        }
         true => take(session, finishes, claim, claim_id).await?,
         false => {
             session.begin().await?;
@@ -255,10 +341,18 @@ async fn take(
     let successes = Successes::of(finishes);
     let began = Instant::now();
     let statement = |session: &Session<'_>, minds_what_is_first: bool| {
-        let text = if finishes.is_empty() { CLAIM } else { TURN };
         let queues = asked.queues.iter().map(|queue| &*queue.name);
         let search = session.starts.search(&claim.names, queues, &session.due_again);
-        let statement = search.bind(asked.bind(session.query(text), claim, minds_what_is_first));
+        let is_from_one = search.is_all_of_one();
+        let text = match (finishes.is_empty(), is_from_one) {
+            (true, true) => CLAIM_FROM_ONE,
+            (true, false) => CLAIM,
+            (false, true) => TURN_FROM_ONE,
+            (false, false) => TURN,
+        };
+        let statement = asked.bind(session.query(text), claim, minds_what_is_first);
+        let statement = statement.bind(search.later).bind(session.starts.contention.window());
+        let statement = if is_from_one { statement } else { search.bind_parts(statement) };
         if finishes.is_empty() { statement } else { successes.bind(statement) }
     };
     let mut rows = session.all(statement(session, true)).await?;
@@ -277,8 +371,12 @@ async fn take(
     let took = Duration::from_micros(says::<i64>(&rows, TOOK)?.unwrap_or_default().unsigned_abs());
     session.starts.claimed(&claim.names, places(&rows)?, (began, took, finishes.len()));
     let mut finished = successes.answers(says(&rows, 1)?.unwrap_or_default());
-    session.should_notify |= finished.iter().any(|it| matches!(it, Finished::Applied(_)));
+    session.changes |= HintSet::ENDS.when(finished.iter().any(|it| matches!(it, Finished::Applied(_))));
     successes.recognise_repeated(session, &mut finished).await?;
-    let (claims, damaged) = claims(claim, &rows)?;
+    let (mut claims, damaged) = claims(claim, &rows)?;
+    let met_another = says(&rows, MET_ANOTHER)?.unwrap_or(false);
+    if let Some(pause) = session.starts.contention.claimed(met_another, claims.tasks.len()) {
+        claims.next_due = Some(claims.next_due.map_or(pause, |due| due.min(pause)));
+    }
     Ok((finished, claims, damaged))
 }

@@ -148,9 +148,9 @@ macro_rules! next_due {
 pub(super) use next_due;
 
 /// One row with the values of the statement as a whole, which would be long if each row repeated them, and one row
-/// for each task. A claim that met another one and got too little asks again after 10 ms.
+/// for each task.
 macro_rules! answer {
-    ($first:literal, $finished:literal, $needs_slot:literal, $met_another:literal) => {
+    ($first:literal, $finished:literal, $needs_slot:literal, $met_another:expr) => {
         concat!(
             "SELECT ",
             $first,
@@ -160,19 +160,22 @@ macro_rules! answer {
        CASE WHEN (SELECT count(*) FROM claimed) < $4::bigint AND NOT ",
             $needs_slot,
             "
-            THEN least((extract(epoch FROM ",
+            THEN (extract(epoch FROM ",
             $crate::store::postgres::claim_sql::next_due!(),
-            ") * 1000000)::bigint, CASE WHEN ",
-            $met_another,
-            " THEN 10000 END) END,
+            ") * 1000000)::bigint END,
        NULL::uuid, NULL::bigint, NULL::text, NULL::text, NULL::smallint, NULL::bigint, NULL::bigint, NULL::bigint,
        NULL::timestamptz, NULL::integer, NULL::bigint, NULL::text, NULL::text, NULL::text,
        NULL::integer, NULL::bigint, NULL::text, ",
             $needs_slot,
             ", now(),
-       (extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000000)::bigint
+       (extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000000)::bigint,
+       (SELECT count(*) FROM claimed) < $4::bigint AND NOT ",
+            $needs_slot,
+            " AND ",
+            $met_another,
+            "
 UNION ALL
-SELECT NULL, NULL, NULL, claimed.*, NULL, NULL, NULL FROM claimed"
+SELECT NULL, NULL, NULL, claimed.*, NULL, NULL, NULL, NULL FROM claimed"
         )
     };
 }

@@ -24,6 +24,9 @@ pub(super) const NOW: usize = 21;
 /// The column that says how long the statement took, in microseconds.
 pub(super) const TOOK: usize = 22;
 
+/// The column that says whether a claim got too little because it met another one.
+pub(super) const MET_ANOTHER: usize = 23;
+
 /// A column of the row that holds the values of the statement as a whole.
 pub(super) fn says<'r, T>(rows: &'r [PgRow], column: usize) -> Result<Option<T>, Fault>
 where

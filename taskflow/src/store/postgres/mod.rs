@@ -44,6 +44,7 @@ mod claimed;
 mod columns;
 mod concurrency_keys;
 mod connections;
+mod contention;
 mod control;
 mod damage;
 mod documents;

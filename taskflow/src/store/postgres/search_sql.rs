@@ -52,15 +52,19 @@ macro_rules! any_due {
 pub(super) use any_due;
 
 impl Search {
-    /// Binds the ranges and the ids, as [`any_due!`] takes them, and from when on tasks may have come due.
-    pub(super) fn bind(&self, statement: Statement) -> Statement {
+    /// Binds the ranges and the ids, as [`any_due!`] takes them.
+    pub(super) fn bind_parts(&self, statement: Statement) -> Statement {
         statement
             .bind(self.queues.clone())
             .bind(self.low.clone())
             .bind(self.high.clone())
             .bind(self.starts.clone())
             .bind(self.below.clone())
-            .bind(self.later)
+    }
+
+    /// Binds the ranges and the ids, and from when on tasks may have come due.
+    pub(super) fn bind(&self, statement: Statement) -> Statement {
+        self.bind_parts(statement).bind(self.later)
     }
 }
 

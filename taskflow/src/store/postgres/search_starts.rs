@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
+use super::contention::Contention;
 use super::prune_start::PruneStart;
 use super::recovery_start::RecoveryStart;
 use super::value::{self, length};
@@ -60,6 +61,7 @@ type Names = Arc<[Arc<str>]>;
 pub(super) struct SearchStarts {
     pub(super) recovery: RecoveryStart,
     pub(super) prune: PruneStart,
+    pub(super) contention: Contention,
     state: Mutex<State>,
 }
 
@@ -111,6 +113,11 @@ pub(super) struct Search {
 }
 
 impl Search {
+    /// Whether it is all of one queue, from the beginning.
+    pub(super) fn is_all_of_one(&self) -> bool {
+        self.starts.len() == 1 && self.starts[0].is_none() && self.below.is_empty()
+    }
+
     fn range(&mut self, queue: &str, low: i16, high: i16, start: Option<i64>) {
         self.queues.push(queue.to_owned());
         self.low.push(low);

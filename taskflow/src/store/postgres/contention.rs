@@ -1,0 +1,90 @@
+//! Claims of several processes that meet at the same tasks.
+//!
+//! A claim passes over the tasks that other claims have locked. If it passed over all of them, sixty claims at once would
+//! each look at what the other fifty-nine take. So a claim looks at a few times as many tasks as it wants. If others have
+//! locked all of these, it takes nothing and is made again soon: then those are taken. Each time in a row it looks at twice
+//! as many, because locks that stay are not those of claims, and waits twice as long, because the others do the work
+//! meanwhile.
+//!
+//! `SKIP LOCKED` also locks tasks that others have claimed since the statement began, and then keeps these locks although
+//! it does not take the tasks. Their runs end only after that. So while claims meet others, runs end in a statement of
+//! their own, which is short, and a claim is made with a new snapshot.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// How many times as many tasks as it wants a claim looks at.
+const WINDOW: i64 = 4;
+/// How long to wait after the first claim that met others.
+const PAUSE: Duration = Duration::from_millis(10);
+/// From this number of claims in a row on, the pause grows no more: it is 320 ms then.
+const LONGEST_PAUSE: u32 = 5;
+/// From this number of claims in a row on, the window grows no more.
+const WIDEST: u32 = 24;
+
+/// So many turns after a claim that met others, runs still end in a statement of their own.
+const APART: u32 = 16;
+
+#[derive(Debug, Default)]
+pub(super) struct Contention {
+    /// How many claims of this process in a row took nothing because they met others.
+    met: AtomicU32,
+    /// How many more turns end runs in a statement of their own.
+    apart: AtomicU32,
+}
+
+impl Contention {
+    /// How many times as many tasks as it wants the next claim looks at.
+    pub(super) fn window(&self) -> i64 {
+        WINDOW << self.met.load(Ordering::Relaxed).min(WIDEST)
+    }
+
+    /// Whether runs end in a statement of their own.
+    pub(super) fn are_apart(&self) -> bool {
+        let fewer = |turns: u32| turns.checked_sub(1);
+        self.apart.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok()
+    }
+
+    /// Notes a claim that took so many tasks. Answers when to claim again if it got too little because it met others.
+    pub(super) fn claimed(&self, met_another: bool, taken: usize) -> Option<Duration> {
+        let met =
+            if met_another && taken == 0 { self.met.load(Ordering::Relaxed).saturating_add(1) } else { 0 };
+        self.met.store(met, Ordering::Relaxed);
+        if met_another {
+            self.apart.store(APART, Ordering::Relaxed);
+        }
+        let longest = PAUSE * (1 << met.saturating_sub(1).min(LONGEST_PAUSE));
+        met_another.then(|| longest.mul_f64(0.5 + fastrand::f64() / 2.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_that_meet_others_look_at_more_and_wait_longer_until_one_takes_something() {
+        let contention = Contention::default();
+        assert_eq!((contention.window(), contention.claimed(false, 0)), (4, None));
+        let mut longest = 10;
+        for window in [4, 8, 16, 32, 64, 128] {
+            assert_eq!(contention.window(), window);
+            let pause = contention.claimed(true, 0).expect("a claim that met others is made again");
+            let longest_pause = Duration::from_millis(longest);
+            assert!((longest_pause / 2..=longest_pause).contains(&pause), "{pause:?} at {window}");
+            longest = (longest * 2).min(320);
+        }
+        let pause = contention.claimed(true, 1).expect("there may be more");
+        assert!(pause <= Duration::from_millis(10), "{pause:?}");
+        assert_eq!(contention.window(), 4);
+    }
+
+    #[test]
+    fn locks_that_stay_are_passed_over_in_the_end() {
+        let contention = Contention::default();
+        for _ in 0..1_000 {
+            let _ = contention.claimed(true, 0);
+        }
+        assert_eq!(contention.window(), 4 << 24);
+    }
+}
