@@ -1,14 +1,16 @@
 //! Listens for the actions of other processes: the store's hints, and requests to stop tasks.
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures_util::{FutureExt, StreamExt};
 
 use super::backoff::jittered;
 use super::core::Core;
 use super::runs::StopReason;
 use super::worker::Worker;
 use crate::seam::Instant;
+use crate::store::Hint;
 
 /// The shortest time between two reactions to hints. A hint after a quiet time is acted on at once.
 const HINT_INTERVAL: Duration = Duration::from_millis(5);
@@ -27,30 +29,52 @@ pub(crate) async fn listen(core: Arc<Core>, worker: Option<Arc<Worker>>) {
         if relisten.take_if(|at| *at <= core.seam.instant()).is_some() {
             hints = core.store.listen();
         }
-        let hinted = tokio::select! {
+        let mut heard = Heard::default();
+        tokio::select! {
             biased;
             () = core.over.cancelled() => return,
-            hint = poll_fn(|cx| hints.as_mut().poll_next(cx)) => match hint {
-                Some(_) => true,
+            hint = hints.next() => match hint {
+                Some(hint) => heard.note(hint),
                 // The store may have no hints to give; the polls go on.
                 None => {
                     hints = Box::pin(futures_util::stream::pending());
                     relisten = Some(core.seam.instant() + RELISTEN);
-                    false
                 }
             },
-            () = core.seam.pause(jittered(POLL)) => false,
-        };
-        if hinted {
+            () = core.seam.pause(jittered(POLL)) => heard.stop = true,
+        }
+        while let Some(Some(hint)) = hints.next().now_or_never() {
+            heard.note(hint);
+        }
+        if heard.ends {
             core.waiters.anything_changed();
         }
         if let Some(worker) = &worker {
-            if hinted {
+            if heard.work {
                 worker.may_have_work();
             }
-            stop_the_cancelled(&core).await;
+            if heard.stop {
+                stop_the_cancelled(&core).await;
+            }
         }
         core.seam.collect(HINT_INTERVAL).await;
+    }
+}
+
+/// What hints say together.
+#[derive(Debug, Default)]
+struct Heard {
+    work: bool,
+    ends: bool,
+    stop: bool,
+}
+
+impl Heard {
+    fn note(&mut self, hint: Hint) {
+        let is = |kind| hint == kind || hint == Hint::Changed;
+        self.work |= is(Hint::Work);
+        self.ends |= is(Hint::Ends);
+        self.stop |= hint == Hint::Changed;
     }
 }
 

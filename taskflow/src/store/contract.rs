@@ -220,8 +220,9 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
         Box::pin(futures_util::stream::pending())
     }
 
-    /// A stream of hints that there may be work, or that something was controlled, also by other processes if the store
-    /// can know. Hints are never needed for correctness. The stream never ends; the store repairs its own errors.
+    /// A stream of hints that there may be work, that tasks have ended, or that something was controlled, also by other
+    /// processes if the store can know. Hints are never needed for correctness. A store that does not know what changed
+    /// says [`Hint::Changed`]. The stream never ends; the store repairs its own errors.
     fn listen(&self) -> HintStream;
 
     /// The record of a task; `None` if there is none.
@@ -501,6 +502,10 @@ pub trait Immediate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Hint {
-    /// Something changed: there may be work, a request to stop, or an ended task that a caller waits for.
+    /// Anything may have changed: there may be work, a request to stop, or an ended task that a caller waits for.
     Changed,
+    /// There may be work, and nothing else has changed.
+    Work,
+    /// Tasks have ended that a caller may wait for, and nothing else has changed: no task may start for that reason.
+    Ends,
 }

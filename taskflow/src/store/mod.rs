@@ -14,6 +14,8 @@ mod end;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
 mod fingerprint;
 mod finish;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod hint_set;
 mod insert;
 mod layer;
 pub(crate) mod liveness;

@@ -17,6 +17,7 @@ use super::task_row::WITH_RUN_KEY;
 use super::unit_of_work::UnitOfWork;
 use super::value::{escape_json, escape_nul, unescape_nul};
 use crate::model::{CancelOutcome, Error, TaskId};
+use crate::store::hint_set::HintSet;
 use crate::store::row_state::RowState;
 use crate::store::{Reopen, ReplaceArgs, Retention, codec, transition};
 
@@ -127,7 +128,7 @@ pub(super) async fn cancel(
     let cancel_one = |id: &TaskId| work.decide(*id, |task| transition::cancel(task, reason));
     let answers: Vec<CancelOutcome> = ids.iter().map(cancel_one).collect();
     let changed = |it: &CancelOutcome| matches!(it, CancelOutcome::Cancelled | CancelOutcome::Requested);
-    session.should_notify |= answers.iter().any(changed);
+    session.changes |= HintSet::ALL.when(answers.iter().any(changed));
     work.write(session).await?;
     Ok(answers)
 }
@@ -144,7 +145,7 @@ pub(super) async fn cancel_by_run_key(
     let mut work = UnitOfWork::over(session, query).await?;
     let mut ids = work.ids();
     ids.retain(|id| work.decide(*id, transition::cancel_by_run_key));
-    session.should_notify |= !ids.is_empty();
+    session.changes |= HintSet::ALL.when(!ids.is_empty());
     work.write(session).await?;
     Ok(ids)
 }
@@ -160,7 +161,7 @@ pub(super) async fn retry(
     // Keys taken by this very call, by key and name.
     let mut taken = HashMap::new();
     let answers: Vec<_> = tasks.iter().map(|task| retry_one(&mut work, &mut taken, *task)).collect();
-    session.should_notify |= answers.iter().any(Result::is_ok);
+    session.changes |= HintSet::ALL.when(answers.iter().any(Result::is_ok));
     work.write(session).await?;
     Ok(answers)
 }

@@ -15,6 +15,7 @@ use super::sql::moment;
 use super::unit_of_work::UnitOfWork;
 use crate::model::TaskId;
 use crate::store::codec;
+use crate::store::hint_set::HintSet;
 
 /// A claimed task that cannot be run.
 #[derive(Debug)]
@@ -203,7 +204,7 @@ async fn try_to_fail(session: &mut Session<'_>, damaged: &[Damage]) -> Result<()
             failed.push(Uuid::from(*id));
         }
     }
-    session.should_notify |= !failed.is_empty();
+    session.changes |= HintSet::ALL.when(!failed.is_empty());
     work.write(session).await?;
     session.execute(session.query(SANITIZE).bind(failed)).await?;
     session.commit().await
@@ -264,7 +265,7 @@ async fn fail_found(session: &mut Session<'_>, look: &'static str) -> Result<usi
     work.write(session).await?;
     let ids: Vec<Uuid> = found.iter().map(|(id, _)| Uuid::from(*id)).collect();
     session.execute(session.query(SANITIZE).bind(ids)).await?;
-    session.should_notify = true;
+    session.changes = HintSet::ALL;
     session.commit().await?;
     Ok(found.len())
 }

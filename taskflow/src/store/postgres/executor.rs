@@ -1,6 +1,7 @@
 //! How a call is executed: on a connection, to its end even if nobody waits for the answer, and again if it lost a
 //! race. Also gives back the tasks of claims whose answers were lost.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -13,16 +14,15 @@ use super::connections::Connections;
 use super::damage;
 use super::error::Fault;
 use super::finish;
-use super::hints::Hints;
+use super::hints::{Hints, Next};
 use super::lease_connections::LeaseConnections;
 use super::search_starts::SearchStarts;
 use super::session::Session;
 use super::sql::Sql;
 use crate::model::{InstanceId, StoreError, StoreErrorKind};
+use crate::store::hint_set::HintSet;
 use crate::store::suspects::Suspects;
 
-/// The minimum time between two notifications.
-const PAUSE: Duration = Duration::from_millis(5);
 /// How often a call that lost a race is repeated.
 const RACES: u32 = 20;
 /// How often a call that failed on stored values is repeated.
@@ -39,6 +39,8 @@ pub(super) struct Shared {
     pub(super) lease_connections: LeaseConnections,
     pub(super) suspects: Suspects<i64>,
     pub(super) starts: SearchStarts,
+    /// Whether this process has claimed from a queue with limits over all processes.
+    has_limits: AtomicBool,
     unconfirmed: Mutex<Vec<UnconfirmedClaim>>,
     mended: tokio::sync::Mutex<Option<Mended>>,
 }
@@ -79,6 +81,7 @@ impl Shared {
             lease_connections: LeaseConnections::default(),
             suspects: Suspects::default(),
             starts: SearchStarts::default(),
+            has_limits: AtomicBool::new(false),
             unconfirmed: Mutex::default(),
             mended: tokio::sync::Mutex::default(),
         }
@@ -240,7 +243,14 @@ impl Shared {
             Err((fault, _)) if fault.ends_connection() => false,
             Err(_) => session.roll_back().await.is_ok(),
         };
-        let should_notify = session.should_notify && done.is_ok();
+        let mut changes = session.changes.when(done.is_ok());
+        if session.has_limits {
+            self.has_limits.store(true, Ordering::Relaxed);
+        }
+        if changes.has(HintSet::ENDS) && self.has_limits.load(Ordering::Relaxed) {
+            // Where a run ends, another task may start.
+            changes |= HintSet::WORK;
+        }
         if done.is_ok() {
             self.starts.are_due_again(std::mem::take(&mut session.due_again));
         }
@@ -250,30 +260,39 @@ impl Shared {
         } else {
             loan.discard();
         }
-        if should_notify {
-            self.notify();
+        if changes.any() {
+            self.notify(changes);
         }
         done
     }
 
-    /// Notifies the listeners of this process and of the others that something changed.
-    fn notify(self: &Arc<Self>) {
-        if self.hints.changed() {
+    /// Tells the listeners of this process and of the others what changed.
+    fn notify(self: &Arc<Self>, changes: HintSet) {
+        if self.hints.changed(changes) {
             tokio::spawn(send_hints(Arc::downgrade(self)));
         }
     }
 }
 
-/// Sends hints until none is pending. Errors are ignored, because the other processes poll as well.
+/// Sends hints until none is left to send. Errors are ignored, because the other processes poll as well.
 async fn send_hints(shared: Weak<Shared>) {
+    let mut patience = fastrand::f64();
     loop {
-        let Some(shared) = shared.upgrade().filter(|shared| shared.hints.take()) else { return };
-        let sender = shared.hints.sender.clone();
-        let sent =
-            shared.call(CallKind::Read, move |session| Box::pin(Hints::notify(session, sender.clone())));
-        let _ = sent.await;
-        drop(shared);
-        tokio::time::sleep(PAUSE).await;
+        let Some(shared) = shared.upgrade() else { return };
+        match shared.hints.next(patience) {
+            Next::End => return,
+            Next::Wait(wait) => {
+                drop(shared);
+                tokio::time::sleep(wait).await;
+            }
+            Next::Send(changes) => {
+                let message = shared.hints.message(changes);
+                let sent = shared
+                    .call(CallKind::Read, move |session| Box::pin(Hints::notify(session, message.clone())));
+                let _ = sent.await;
+                patience = fastrand::f64();
+            }
+        }
     }
 }
 

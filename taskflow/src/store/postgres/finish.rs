@@ -11,6 +11,7 @@ use super::task_row::TaskRow;
 use super::unit_of_work::UnitOfWork;
 use super::value::escape_json;
 use crate::model::{TaskId, TaskStatus};
+use crate::store::hint_set::HintSet;
 use crate::store::row_state::RowState;
 use crate::store::{Finish, FinishKind, Finished, Release, Report, codec, transition};
 
@@ -84,7 +85,7 @@ pub(super) async fn finish(session: &mut Session<'_>, finishes: &[Finish]) -> Re
     }
     let mut work = UnitOfWork::of(session, finishes.iter().map(|finish| finish.run.id)).await?;
     let answers: Vec<Finished> = finishes.iter().map(|finish| finish_one(&mut work, finish)).collect();
-    session.should_notify |= answers.iter().any(|it| matches!(it, Finished::Applied(_)));
+    session.changes |= HintSet::ALL.when(answers.iter().any(|it| matches!(it, Finished::Applied(_))));
     work.write(session).await?;
     Ok(answers)
 }
@@ -109,7 +110,7 @@ async fn succeed(session: &mut Session<'_>, finishes: &[Finish]) -> Result<Optio
         session.all(statement).await?.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let Some(applied) = applied else { return Ok(None) };
     let mut answers = successes.answers(applied);
-    session.should_notify |= answers.iter().any(|it| matches!(it, Finished::Applied(_)));
+    session.changes |= HintSet::ENDS.when(answers.iter().any(|it| matches!(it, Finished::Applied(_))));
     successes.recognise_repeated(session, &mut answers).await?;
     Ok(Some(answers))
 }
@@ -204,7 +205,7 @@ pub(super) async fn release(session: &mut Session<'_>, releases: &[Release]) -> 
         work.decide(hold.id, |task| transition::release(task, hold.fence, outcome))
     };
     let answers: Vec<bool> = releases.iter().map(release_one).collect();
-    session.should_notify |= answers.contains(&true);
+    session.changes |= HintSet::ALL.when(answers.contains(&true));
     work.write(session).await?;
     Ok(answers)
 }

@@ -1,72 +1,293 @@
 //! Hints that something changed: sent by `NOTIFY` after the commit, and received by a [`listener`](super::listener).
 //!
 //! PostgreSQL serializes the commits of transactions that notify, so a `NOTIFY` inside each write would make writes
-//! take four times as long. It is sent by itself instead, one for all writes since the last. It names its sender, so
-//! that a process does not wake itself.
+//! take four times as long. It is sent by itself instead, one for all writes since the last. It says what kind of change
+//! it was, and names its sender, so that a process does not wake itself.
+//!
+//! Every message wakes every process that listens, and costs the server more than most writes. So the processes share one
+//! pace: one that hears a message waits before it sends its own, and sends none if another message has told the same
+//! meanwhile. It waits longer if there are many processes, and if messages are under way for long: each process hears its
+//! own messages too, so it knows.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::error::Fault;
 use super::session::Session;
+use crate::store::hint_set::{HintSender, HintSet};
 
 /// Without a flush to the disk, because it stores nothing.
 const NOTIFY: &str = "
 SELECT pg_notify('taskflow_hints', $1), set_config('synchronous_commit', 'off', true)";
 
+/// The shortest time between two messages that tell the same, for up to [`FEW`] processes. Also the shortest time that a
+/// message is taken to be under way.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// A process waits up to this many times longer, so that most often one of many that wait tells it for all.
+const SPREAD: f64 = 4.0;
+
+/// From so many processes on, the time between two messages grows with their number.
+const FEW: usize = 16;
+
 #[derive(Debug)]
 pub(super) struct Hints {
     /// Identifies the sender: this store value, since a process may have several.
-    pub(super) sender: String,
-    pub(super) heard: watch::Sender<()>,
-    pending: Mutex<PendingNotifications>,
+    sender: String,
+    pub(super) heard: HintSender,
+    outbox: Mutex<Outbox>,
+    /// The number of processes that showed that they live, when this was last looked up.
+    processes: AtomicUsize,
     pub(super) listener: Mutex<Option<JoinHandle<()>>>,
     pub(super) closed: CancellationToken,
-}
-
-#[derive(Debug, Default)]
-struct PendingNotifications {
-    is_full: bool,
-    is_sending: bool,
 }
 
 impl Hints {
     pub(super) fn new() -> Self {
         Self {
             sender: crate::model::TaskId::new().to_string(),
-            heard: watch::channel(()).0,
-            pending: Mutex::default(),
+            heard: HintSender::new(),
+            outbox: Mutex::default(),
+            processes: AtomicUsize::new(0),
             listener: Mutex::default(),
             closed: CancellationToken::new(),
         }
     }
 
-    /// Notifies the listeners of this process that something changed. Answers whether the caller must start a task
-    /// that notifies the other processes.
-    pub(super) fn changed(&self) -> bool {
-        self.heard.send_replace(());
-        let mut pending = self.pending.lock();
-        pending.is_full = true;
-        !std::mem::replace(&mut pending.is_sending, true)
+    pub(super) fn set_processes(&self, processes: usize) {
+        self.processes.store(processes, Ordering::Relaxed);
     }
 
-    /// Whether there is something to send. If not, the sending task that asks ends.
-    pub(super) fn take(&self) -> bool {
-        let mut pending = self.pending.lock();
-        pending.is_sending = pending.is_full;
-        std::mem::take(&mut pending.is_full)
+    /// Tells the listeners of this process what changed. Answers whether the caller must start a task that tells the
+    /// other processes.
+    pub(super) fn changed(&self, changes: HintSet) -> bool {
+        self.heard.send(changes);
+        self.outbox.lock().changed(changes, Instant::now())
     }
 
-    /// Notifies the other processes that something changed, in a session of its own.
-    pub(super) async fn notify(session: &mut Session<'_>, sender: String) -> Result<u64, Fault> {
-        session.execute(session.query(NOTIFY).bind(sender)).await
+    /// What the task that tells the other processes does next. `patience` is between 0 and 1, and the same until it has
+    /// sent a message.
+    pub(super) fn next(&self, patience: f64) -> Next {
+        let processes = self.processes.load(Ordering::Relaxed).max(FEW);
+        let mut outbox = self.outbox.lock();
+        let pace = PAUSE.mul_f64(processes as f64 / FEW as f64).max(2 * outbox.delay);
+        outbox.next(Instant::now(), pace, pace.mul_f64(1.0 + SPREAD * patience))
+    }
+
+    /// The message that tells this.
+    pub(super) fn message(&self, changes: HintSet) -> String {
+        format!("{}{}", self.sender, char::from(changes.character()))
+    }
+
+    /// Receives a message. Adds in the transaction of a caller send an empty one.
+    pub(super) fn hear(&self, message: &str) {
+        if message.starts_with(&*self.sender) {
+            return self.outbox.lock().returned(Instant::now());
+        }
+        let changes = match message.bytes().next_back() {
+            None => HintSet::WORK,
+            character => HintSet::of_character(character),
+        };
+        self.outbox.lock().heard(changes, Instant::now());
+        self.heard.send(changes);
+    }
+
+    /// Sends a message to the other processes, in a session of its own.
+    pub(super) async fn notify(session: &mut Session<'_>, message: String) -> Result<u64, Fault> {
+        session.execute(session.query(NOTIFY).bind(message)).await
     }
 }
 
 impl Drop for Hints {
     fn drop(&mut self) {
         self.closed.cancel();
+    }
+}
+
+/// What the task that tells the other processes does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Send(HintSet),
+    Wait(Duration),
+    /// Nothing is left to tell: the task ends.
+    End,
+}
+
+/// What is to be told to the other processes, for each kind of change.
+#[derive(Debug)]
+struct Outbox {
+    kinds: [Kind; HintSet::KINDS.len()],
+    is_sending: bool,
+    /// When the last message was sent, until it is heard here.
+    sent_at: Option<Instant>,
+    /// How long messages are under way, as the last ones were.
+    delay: Duration,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self { kinds: Default::default(), is_sending: false, sent_at: None, delay: PAUSE / 2 }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Kind {
+    /// When the first and the last of the changes were made that no message has told.
+    untold: Option<(Instant, Instant)>,
+    /// When the last message that tells such a change was sent or heard.
+    told_at: Option<Instant>,
+}
+
+impl Outbox {
+    /// Notes changes. Answers whether a task must be started that tells them.
+    fn changed(&mut self, changes: HintSet, now: Instant) -> bool {
+        for (_, kind) in self.kinds_of(changes) {
+            let first = kind.untold.map_or(now, |(first, _)| first);
+            kind.untold = Some((first, now));
+        }
+        !std::mem::replace(&mut self.is_sending, true)
+    }
+
+    /// Notes that a message of this process was heard here.
+    fn returned(&mut self, now: Instant) {
+        if let Some(sent_at) = self.sent_at.take() {
+            self.delay = (3 * self.delay + now.saturating_duration_since(sent_at)) / 4;
+        }
+    }
+
+    /// Notes a message of another process. It was sent after the changes that were made before it was under way, so whoever
+    /// heard it has looked at them too.
+    fn heard(&mut self, changes: HintSet, now: Instant) {
+        let sent_at = now.checked_sub(PAUSE.max(2 * self.delay));
+        for (_, kind) in self.kinds_of(changes) {
+            kind.told_at = Some(now);
+            kind.untold = match (kind.untold, sent_at) {
+                (Some((_, last)), Some(sent)) if last <= sent => None,
+                (Some((first, last)), Some(sent)) => Some((first.max(sent), last)),
+                (untold, None) => untold,
+                (None, _) => None,
+            };
+        }
+    }
+
+    /// What to do next. A change that comes `pace` after the last message of its kind is told at once, and any other `busy`
+    /// after it.
+    fn next(&mut self, now: Instant, pace: Duration, busy: Duration) -> Next {
+        let due = self.kinds.iter().filter_map(|kind| {
+            let (first, _) = kind.untold?;
+            Some(match kind.told_at {
+                Some(told_at) if told_at + pace > first => told_at + busy,
+                _ => first,
+            })
+        });
+        match due.min() {
+            None => {
+                self.is_sending = false;
+                Next::End
+            }
+            Some(due) if due > now => Next::Wait(due - now),
+            Some(_) => {
+                let mut changes = HintSet::NONE;
+                for (set, kind) in self.kinds_of(HintSet::ALL) {
+                    if kind.untold.take().is_some() {
+                        kind.told_at = Some(now);
+                        changes |= set;
+                    }
+                }
+                self.sent_at = Some(now);
+                Next::Send(changes)
+            }
+        }
+    }
+
+    fn kinds_of(&mut self, changes: HintSet) -> impl Iterator<Item = (HintSet, &mut Kind)> {
+        HintSet::KINDS.into_iter().zip(&mut self.kinds).filter(move |(set, _)| changes.has(*set))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACE: Duration = Duration::from_millis(20);
+    const BUSY: Duration = Duration::from_millis(30);
+
+    fn ms(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
+    fn next(outbox: &mut Outbox, now: Instant) -> Next {
+        outbox.next(now, PACE, BUSY)
+    }
+
+    #[test]
+    fn the_first_change_is_told_at_once_and_the_next_ones_together_after_the_pace() {
+        let (mut outbox, start) = (Outbox::default(), Instant::now());
+        assert!(outbox.changed(HintSet::WORK, start), "nobody sends yet");
+        assert_eq!(next(&mut outbox, start), Next::Send(HintSet::WORK));
+        assert!(!outbox.changed(HintSet::WORK, start + ms(1)), "the task still sends");
+        assert!(!outbox.changed(HintSet::WORK, start + ms(2)));
+        assert_eq!(next(&mut outbox, start + ms(10)), Next::Wait(ms(20)));
+        assert_eq!(next(&mut outbox, start + ms(30)), Next::Send(HintSet::WORK));
+        assert_eq!(next(&mut outbox, start + ms(30)), Next::End);
+        assert!(outbox.changed(HintSet::WORK, start + ms(60)), "the task has ended");
+        assert_eq!(next(&mut outbox, start + ms(60)), Next::Send(HintSet::WORK), "after a quiet time");
+    }
+
+    #[test]
+    fn a_message_of_another_process_tells_what_changed_before_it_was_sent() {
+        let (mut outbox, start) = (Outbox::default(), Instant::now());
+        outbox.heard(HintSet::WORK, start);
+        outbox.changed(HintSet::WORK, start + ms(1));
+        assert_eq!(next(&mut outbox, start + ms(1)), Next::Wait(ms(29)));
+        outbox.heard(HintSet::WORK, start + ms(3));
+        assert_eq!(
+            next(&mut outbox, start + ms(3)),
+            Next::Wait(ms(30)),
+            "it may have been sent before the change"
+        );
+        outbox.heard(HintSet::WORK, start + ms(6));
+        assert_eq!(next(&mut outbox, start + ms(6)), Next::End);
+    }
+
+    #[test]
+    fn a_message_of_another_kind_neither_tells_nor_delays_a_change() {
+        let (mut outbox, start) = (Outbox::default(), Instant::now());
+        outbox.heard(HintSet::ENDS, start);
+        outbox.changed(HintSet::WORK, start + ms(1));
+        outbox.heard(HintSet::ENDS, start + ms(10));
+        assert_eq!(next(&mut outbox, start + ms(10)), Next::Send(HintSet::WORK));
+    }
+
+    #[test]
+    fn where_messages_are_under_way_for_long_one_that_is_heard_tells_less() {
+        let (mut outbox, start) = (Outbox::default(), Instant::now());
+        for at in [0, 100, 200, 300, 400, 500, 600, 700] {
+            outbox.changed(HintSet::WORK, start + ms(at));
+            assert_eq!(next(&mut outbox, start + ms(at)), Next::Send(HintSet::WORK));
+            outbox.returned(start + ms(at + 40));
+        }
+        outbox.changed(HintSet::WORK, start + ms(800));
+        outbox.heard(HintSet::WORK, start + ms(850));
+        assert_ne!(next(&mut outbox, start + ms(850)), Next::End, "it may have been sent before the change");
+        outbox.heard(HintSet::WORK, start + ms(900));
+        assert_eq!(next(&mut outbox, start + ms(900)), Next::End);
+    }
+
+    #[test]
+    fn of_changes_that_go_on_only_those_since_the_last_message_are_told_again() {
+        let (mut outbox, start) = (Outbox::default(), Instant::now());
+        for at in 0..100 {
+            outbox.changed(HintSet::ENDS, start + ms(at));
+            if at % 10 == 0 {
+                outbox.heard(HintSet::ENDS, start + ms(at));
+            }
+            assert!(at == 0 || matches!(next(&mut outbox, start + ms(at)), Next::Wait(_)), "at {at} ms");
+        }
+        assert_eq!(next(&mut outbox, start + ms(120)), Next::Send(HintSet::ENDS));
     }
 }

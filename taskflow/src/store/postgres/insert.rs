@@ -18,6 +18,7 @@ use super::session::{Session, Statement};
 use super::sql::{moment, shard};
 use super::value::{Instant, escape_json, escape_nul, length};
 use crate::model::{NewTask, TaskId, When, time};
+use crate::store::hint_set::HintSet;
 use crate::store::row_state::RowState;
 use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start, codec};
 
@@ -184,6 +185,11 @@ async fn insert_plain(
     Ok(answers)
 }
 
+/// Whether other instances must hear of these tasks. Any other kind of start has an instance that runs it.
+pub(super) fn wait_for_any(tasks: &[&InsertTask]) -> bool {
+    tasks.iter().any(|insert| insert.start == Start::Wait)
+}
+
 /// Writes tasks that cannot conflict with stored ones, and answers how they begin. Answers `None`, and writes
 /// nothing, if there may be a conflict. It is not tried in a caller's transaction, because a conflict would abort
 /// that transaction.
@@ -213,7 +219,7 @@ async fn write_fresh(
             Err(fault) => return Err(fault),
         }
     }
-    session.should_notify = true;
+    session.changes |= HintSet::WORK.when(parts.iter().any(|part| wait_for_any(part)));
     Ok(Some(begun))
 }
 
@@ -274,7 +280,7 @@ async fn write(
         statement = session.starts.search_any(names.iter().map(|name| &**name)).bind(statement);
     }
     let rows = session.all(statement).await?;
-    session.should_notify |= !rows.is_empty();
+    session.changes |= HintSet::WORK.when(!rows.is_empty() && wait_for_any(tasks));
     states(&rows)
 }
 

@@ -21,6 +21,7 @@ use super::session::Session;
 use super::sql::{moment, total};
 use super::value::{Instant, escape_json, escape_nul, length, unescape_nul};
 use crate::model::{NewTask, TaskId};
+use crate::store::hint_set::HintSet;
 use crate::store::row_state::RowState;
 use crate::store::{InsertBatch, InsertTask, codec};
 
@@ -245,7 +246,7 @@ impl<'b> Plan<'b> {
                 return Err(Fault::Again("another add with the same id or key was faster"));
             }
         }
-        session.should_notify |= !replaced.is_empty() || !self.new.is_empty();
+        session.changes |= HintSet::WORK.when(!self.new.is_empty()) | HintSet::ALL.when(!replaced.is_empty());
         concurrency_keys::unblock_next(session, &self.freed).await?;
         self.counts.write(session).await
     }

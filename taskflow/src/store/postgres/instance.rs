@@ -8,6 +8,7 @@ use super::session::Session;
 use super::value::{Instant, escape_nul, unescape_nul};
 use crate::model::{InstanceId, InstanceInfo, time};
 use crate::store::codec;
+use crate::store::hint_set::HintSet;
 
 const JOIN: &str = "
 INSERT INTO taskflow_instances (id, host, pid, version, runs, schedules)
@@ -49,7 +50,7 @@ pub(super) async fn join(session: &mut Session<'_>, info: &InstanceInfo) -> Resu
 }
 
 pub(super) async fn leave(session: &mut Session<'_>, instance: InstanceId) -> Result<(), Fault> {
-    session.should_notify = true;
+    session.changes = HintSet::ALL;
     session.execute(session.query(LEAVE).bind(Uuid::from(instance))).await.map(drop)
 }
 

@@ -166,6 +166,7 @@ pub(super) async fn turn(
     claim: &Claim,
     asked: Asked,
 ) -> Result<Taken, Fault> {
+    session.has_limits = true;
     session.begin().await?;
     let names: Vec<String> = asked.queues.iter().map(|queue| queue.name.clone()).collect();
     let limited = asked.queues.iter().filter(|queue| queue.limits.any());

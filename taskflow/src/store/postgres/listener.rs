@@ -3,12 +3,13 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::task::JoinHandle;
 
 use super::executor::Shared;
-use crate::store::{Hint, HintStream};
+use crate::store::HintStream;
+use crate::store::hint_set::HintSet;
 
 /// A connection that has been silent for this long is pinged.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -24,13 +25,8 @@ pub(super) fn listen(shared: &Arc<Shared>) -> HintStream {
             closed.run_until_cancelled(hear).await;
         }));
     }
-    Box::pin(futures_util::stream::unfold(heard, |mut heard| async move {
-        if heard.changed().await.is_err() {
-            // The store is closed: nothing will change any more.
-            std::future::pending::<()>().await;
-        }
-        Some((Hint::Changed, heard))
-    }))
+    let changes = stream::unfold(heard, |mut heard| async move { Some((heard.receive().await, heard)) });
+    Box::pin(changes.flat_map(|changes| stream::iter(changes.hints())))
 }
 
 /// Listens for as long as the store exists, over as many connections as that takes.
@@ -39,12 +35,11 @@ async fn hear(shared: Weak<Shared>) {
     while let Some(strong) = shared.upgrade() {
         let options = strong.connections.options().clone();
         let channel = format!("{}hints", strong.sql.prefix());
-        let sender = strong.hints.sender.clone();
         drop(strong);
         let pool =
             PgPoolOptions::new().max_connections(1).acquire_timeout(SILENCE).connect_lazy_with(options);
         let started = tokio::time::Instant::now();
-        if let Err(error) = hear_over(&shared, &pool, &channel, &sender).await {
+        if let Err(error) = hear_over(&shared, &pool, &channel).await {
             tracing::debug!("hints of the store are not received for a while: {error}");
         }
         pool.close().await;
@@ -57,33 +52,21 @@ async fn hear(shared: Weak<Shared>) {
 }
 
 /// Listens over one connection until it is lost.
-async fn hear_over(
-    shared: &Weak<Shared>,
-    pool: &sqlx::PgPool,
-    channel: &str,
-    sender: &str,
-) -> Result<(), sqlx::Error> {
+async fn hear_over(shared: &Weak<Shared>, pool: &sqlx::PgPool, channel: &str) -> Result<(), sqlx::Error> {
     let mut listener = PgListener::connect_with(pool).await?;
     listener.eager_reconnect(false);
     listener.listen(channel).await?;
-    let tell = || match shared.upgrade() {
-        Some(shared) => {
-            shared.hints.heard.send_replace(());
-            true
-        }
-        None => false,
-    };
-    // Hints sent before this connection listened were missed.
-    tell();
+    if let Some(shared) = shared.upgrade() {
+        // Hints sent before this connection listened were missed.
+        shared.hints.heard.send(HintSet::ALL);
+    }
     let generation = || shared.upgrade().map(|shared| shared.connections.generation());
     let opened_in = generation();
     loop {
         match tokio::time::timeout(SILENCE, listener.try_recv()).await {
-            Ok(Ok(Some(notification))) if notification.payload() == sender => {}
-            Ok(Ok(Some(_))) => {
-                if !tell() {
-                    return Ok(());
-                }
+            Ok(Ok(Some(notification))) => {
+                let Some(shared) = shared.upgrade() else { return Ok(()) };
+                shared.hints.hear(notification.payload());
             }
             Ok(Ok(None)) => return Err(sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into())),
             Ok(Err(error)) => return Err(error),

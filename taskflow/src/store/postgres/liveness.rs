@@ -130,6 +130,7 @@ pub(super) async fn end_leases_of_the_dead(shared: &Arc<Shared>) -> Result<(), S
     let asked = Instant::now();
     let mut seen = shared.call(CallKind::Read, |session| Box::pin(probe(session))).await?;
     let answered = Instant::now();
+    shared.hints.set_processes(seen.len());
     seen.retain(|seen| !shared.lease_connections.is_ours(seen));
     let dead = shared.suspects.note(asked, answered, seen);
     if dead.is_empty() {

@@ -11,6 +11,7 @@ use super::session::Session;
 use super::value::{escape_nul, unescape_nul};
 use crate::model::QueueConfig;
 use crate::store::QueueState;
+use crate::store::hint_set::HintSet;
 
 const KNOW: &str = "
 INSERT INTO taskflow_queues (name) SELECT name FROM unnest($1::text[]) AS a (name) ORDER BY name
@@ -51,7 +52,7 @@ pub(super) async fn lock(session: &mut Session<'_>, names: BTreeSet<String>) -> 
 }
 
 pub(super) async fn set_paused(session: &mut Session<'_>, queue: &str, paused: bool) -> Result<(), Fault> {
-    session.should_notify = true;
+    session.changes = HintSet::ALL;
     let pause = session.query(PAUSE).bind(escape_nul(queue).into_owned()).bind(paused);
     session.execute(pause).await.map(drop)
 }
@@ -61,7 +62,7 @@ pub(super) async fn set_config(
     queue: &str,
     config: Option<&QueueConfig>,
 ) -> Result<(), Fault> {
-    session.should_notify = true;
+    session.changes = HintSet::ALL;
     let json = config.map(|config| serde_json::to_string(config).expect("numbers can be written as JSON"));
     let configure = session.query(CONFIGURE).bind(escape_nul(queue).into_owned()).bind(json);
     session.execute(configure).await.map(drop)

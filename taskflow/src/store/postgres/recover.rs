@@ -13,6 +13,7 @@ use super::sql::moment;
 use super::task_row::{EXPIRED, LEASE_ENDED};
 use super::unit_of_work::UnitOfWork;
 use crate::model::{AttemptOutcome, RetryPolicy, TaskId, TaskStatus};
+use crate::store::hint_set::HintSet;
 use crate::store::row_state::RowState;
 use crate::store::{Recovered, codec, transition};
 
@@ -61,7 +62,7 @@ pub(super) async fn recover(session: &mut Session<'_>) -> Result<Vec<Recovered>,
         recovered.extend(work.ids().into_iter().filter_map(|id| move_on(&mut work, id)));
         work.write(session).await?;
     }
-    session.should_notify |= !recovered.is_empty();
+    session.changes |= HintSet::ALL.when(!recovered.is_empty());
     Ok(recovered)
 }
 

@@ -12,6 +12,7 @@ use super::session::Session;
 use super::value::{Instant, escape_nul, unescape_nul};
 use crate::model::{TaskId, TickOutcome, time};
 use crate::store::codec::{to_i64, to_u64};
+use crate::store::hint_set::HintSet;
 use crate::store::{Declaration, Fire, Fired, ScheduleChange, ScheduleChanges, ScheduleState};
 
 /// The second of two processes waits here for the first.
@@ -88,7 +89,7 @@ pub(super) async fn fire(session: &mut Session<'_>, fire: &Fire) -> Result<Fired
         Ok(batch) => batch,
         Err(fired) => return Ok(fired),
     };
-    session.should_notify = true;
+    session.changes = HintSet::ALL;
     let inserted = match batch {
         Some(batch) => Some(insert::insert(session, batch).await?),
         None => None,
@@ -139,7 +140,7 @@ pub(super) async fn set_schedule(
     schedule: &str,
     change: &ScheduleChange,
 ) -> Result<bool, Fault> {
-    session.should_notify = true;
+    session.changes = HintSet::ALL;
     session.begin().await?;
     let name = escape_nul(schedule).into_owned();
     if matches!(change, ScheduleChange::Defined { .. } | ScheduleChange::Removed) {

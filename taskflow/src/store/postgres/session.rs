@@ -11,6 +11,7 @@ use sqlx::{PgConnection, Postgres};
 use super::error::Fault;
 use super::search_starts::{DueAgain, Inserting, SearchStarts};
 use super::sql::Sql;
+use crate::store::hint_set::HintSet;
 
 /// How long one answer may take. After that the connection counts as half open. It is somewhat longer than the
 /// server's own limit ([`SETTINGS`]), so that a slow statement can be distinguished from a silent server.
@@ -49,8 +50,10 @@ pub(super) struct Session<'c> {
     persistent: bool,
     /// Whether a transaction was begun here.
     in_transaction: bool,
-    /// Whether something changed that another process may wait for.
-    pub(super) should_notify: bool,
+    /// What changed that listeners may wait for.
+    pub(super) changes: HintSet,
+    /// Whether a claim was made from a queue with limits over all processes.
+    pub(super) has_limits: bool,
     /// Where claims start to search.
     pub(super) starts: &'c SearchStarts,
     /// Set while the tasks of an insert may not have been committed.
@@ -76,7 +79,8 @@ impl<'c> Session<'c> {
             sql,
             persistent,
             in_transaction: false,
-            should_notify: false,
+            changes: HintSet::NONE,
+            has_limits: false,
             starts,
             inserting: None,
             due_again: Vec::new(),

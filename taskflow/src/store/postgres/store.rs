@@ -22,6 +22,7 @@ use crate::model::{
     CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
     StoreError, TaskFilter, TaskId, TaskRecord,
 };
+use crate::store::hint_set::HintSet;
 use crate::store::{
     Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired, HintStream,
     InsertBatch, Inserted, LivenessStream, QueueState, Recovered, Refusal, Release, Renewal, Renewed, Reopen,
@@ -308,7 +309,7 @@ impl Store for PostgresStore {
             let look = self.call(CallKind::Read, |session| Box::pin(search_sql::look_below(session)));
             match look.await {
                 // A worker that waits would not ask before its next poll.
-                Ok(true) => self.shared.hints.heard.send_replace(()),
+                Ok(true) => self.shared.hints.heard.send(HintSet::WORK),
                 Ok(false) => {}
                 // It is tried again the next time.
                 Err(error) => tracing::debug!(%error, "cannot look for due tasks that claims do not see"),

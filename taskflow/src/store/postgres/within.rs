@@ -72,7 +72,7 @@ pub(super) async fn insert(session: &mut Session<'_>, batch: &InsertBatch) -> Re
 
 async fn insert_and_notify(session: &mut Session<'_>, batch: &InsertBatch) -> Result<Answers, Fault> {
     let answers = insert::insert(session, batch).await?;
-    if session.should_notify {
+    if session.changes.any() {
         session.execute(session.query(NOTIFY)).await?;
     }
     Ok(answers)

@@ -134,6 +134,11 @@ impl PackedQueues {
         self.of.are_those_of(&claim.queues)
     }
 
+    /// Whether a queue has limits over all processes.
+    pub(super) fn are_limited(&self) -> bool {
+        self.are_limited
+    }
+
     /// Whether a claim has no limits over all processes, and takes no more than `claim_plain.lua` can.
     pub(super) fn are_plain(&self, claim: &Claim) -> bool {
         claim.limit <= AT_ONCE && !self.are_limited

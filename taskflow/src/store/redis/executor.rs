@@ -1,7 +1,7 @@
 //! Executes scripts: the state that all handles of a store share, and how tasks are added, claimed and recovered.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use super::script::{self, Call, Script};
 use super::{claim, finish, insert, server};
 use crate::model::{InstanceId, InstanceInfo, StoreError, StoreErrorKind, time};
 use crate::store::fingerprint;
+use crate::store::hint_set::HintSet;
 use crate::store::suspects::Suspects;
 use crate::store::{Claim, Claims, Finish, InsertBatch, InsertGroup, Recovered};
 
@@ -38,6 +39,8 @@ pub(super) struct Shared {
     pub(super) known: Mutex<Known>,
     pub(super) unconfirmed: claim::UnconfirmedClaims,
     pub(super) simple: Simple,
+    /// Whether this process has claimed from a queue with limits over all processes.
+    pub(super) has_limits: AtomicBool,
     /// The queues of the last claim.
     pub(super) queues: Mutex<Option<Arc<PackedQueues>>>,
     /// The instances that show through this store that they live.
@@ -72,15 +75,22 @@ impl Shared {
         Call::new(script, &self.prefix, &[])
     }
 
-    /// A call that other processes are notified of.
-    pub(super) fn loud(&self, script: &'static Script) -> Call {
-        Call::new(script, &self.prefix, self.notifications.stamp())
+    /// A call that tells other processes what it changes.
+    pub(super) fn loud(&self, script: &'static Script, changes: HintSet) -> Call {
+        let mut call = Call::new(script, &self.prefix, self.notifications.stamp(changes));
+        call.changes = changes;
+        call
     }
 
-    /// Calls the script, and then notifies the listeners of this process.
+    /// What the end of runs changes. Where there are limits over all processes, other tasks may start then.
+    fn changed_by_ends(&self) -> HintSet {
+        if self.has_limits.load(Ordering::Relaxed) { HintSet::ALL } else { HintSet::ENDS }
+    }
+
+    /// Calls the script, and then tells the listeners of this process what it changed.
     pub(super) async fn call_and_notify(&self, call: &Call) -> Result<Answer<'_>, StoreError> {
         let answer = self.ask(call).await?;
-        self.notifications.changed();
+        self.notifications.changed(call.changes);
         Ok(answer)
     }
 
@@ -138,7 +148,7 @@ impl Shared {
 
     /// Does what the scripts do, once, so that a missing right of the user is reported now and not by the first add.
     async fn try_rights(&self) -> Result<(), StoreError> {
-        let call = Call::new(&script::PROBE, &self.prefix, self.notifications.sender_id());
+        let call = Call::new(&script::PROBE, &self.prefix, self.notifications.message(HintSet::NONE));
         let answer = self.ask(&call).await?;
         if answer.value == redis::Value::Nil {
             return Ok(());
@@ -175,7 +185,7 @@ impl Shared {
         if let Some(inserted) = self.insert_plain(batch, groups).await? {
             return Ok(inserted);
         }
-        let mut call = self.loud(&script::INSERT);
+        let mut call = self.loud(&script::INSERT, HintSet::ALL);
         insert::pack(&mut call, batch.instance, batch, groups);
         let answer = if insert::is_large(groups) {
             self.insert_staged(&call).await
@@ -202,7 +212,7 @@ impl Shared {
             }
             staged += some.len();
         }
-        let mut call = self.loud(&script::INSERT_STAGED);
+        let mut call = self.loud(&script::INSERT_STAGED, HintSet::ALL);
         // It inserts everything in one script.
         call.patience = Duration::from_secs(60);
         call.arg(&stage[..]).arg(staged);
@@ -225,7 +235,7 @@ impl Shared {
         if !insert::all_plain(groups) {
             return Ok(None);
         }
-        let mut call = self.loud(&script::INSERT_PLAIN);
+        let mut call = self.loud(&script::INSERT_PLAIN, insert::changes(groups));
         insert::pack_plain(&mut call, batch, groups);
         let answer = self.call_and_notify(&call).await?;
         if answer.value == redis::Value::Nil {
@@ -237,7 +247,7 @@ impl Shared {
     /// Ends runs. The answer is that of `finish.lua`.
     pub(super) async fn finish(&self, finishes: &[Finish]) -> Result<Vec<u8>, StoreError> {
         if finish::are_all_successes(finishes) && self.simple.may_be() {
-            let mut call = self.loud(&script::FINISH_SUCCESS);
+            let mut call = self.loud(&script::FINISH_SUCCESS, self.changed_by_ends());
             finish::pack_successes(&mut call, finishes);
             let answer = self.call_and_notify(&call).await?;
             if answer.value != redis::Value::Nil {
@@ -245,7 +255,7 @@ impl Shared {
             }
             self.simple.is_not();
         }
-        let mut call = self.loud(&script::FINISH);
+        let mut call = self.loud(&script::FINISH, HintSet::ALL);
         finish::pack(&mut call, finishes);
         self.call_and_notify(&call).await?.bytes()
     }
@@ -258,17 +268,21 @@ impl Shared {
     ) -> Result<(List<'_>, Unconfirmed<'_>), StoreError> {
         let well = finishes.is_empty() || finish::are_all_successes(finishes);
         let queues = self.packed_queues(claim);
+        if queues.are_limited() {
+            self.has_limits.store(true, Ordering::Relaxed);
+        }
         if well && queues.are_plain(claim) && self.simple.may_be() {
             let call = if finishes.is_empty() {
                 self.quiet(&script::CLAIM_PLAIN)
             } else {
-                let mut call = self.loud(&script::TURN_SUCCESS);
+                let mut call = self.loud(&script::TURN_SUCCESS, self.changed_by_ends());
                 finish::pack_successes(&mut call, finishes);
                 call
             };
+            let changes = call.changes;
             let (answer, unconfirmed) = self.claim(call, claim, &queues).await?;
             if answer.value != redis::Value::Nil {
-                self.notify_of(finishes);
+                self.notifications.changed(changes);
                 return Ok((answer.list()?, unconfirmed));
             }
             unconfirmed.confirm();
@@ -277,19 +291,14 @@ impl Shared {
         let call = if finishes.is_empty() {
             self.quiet(&script::CLAIM)
         } else {
-            let mut call = self.loud(&script::TURN);
+            let mut call = self.loud(&script::TURN, HintSet::ALL);
             finish::pack(&mut call, finishes);
             call
         };
+        let changes = call.changes;
         let (answer, unconfirmed) = self.claim(call, claim, &queues).await?;
-        self.notify_of(finishes);
+        self.notifications.changed(changes);
         Ok((answer.list()?, unconfirmed))
-    }
-
-    fn notify_of(&self, finishes: &[Finish]) {
-        if !finishes.is_empty() {
-            self.notifications.changed();
-        }
     }
 
     /// The queues of a claim as the scripts read them.
@@ -326,7 +335,7 @@ impl Shared {
     /// Gives back the tasks of claims of that instance whose answers were lost. None of them has begun.
     pub(super) async fn take_back_lost(&self, instance: InstanceId) -> Result<(), StoreError> {
         while let Some(unconfirmed) = Unconfirmed::lost_before(&self.unconfirmed, instance) {
-            let mut unclaim = self.loud(&script::UNCLAIM);
+            let mut unclaim = self.loud(&script::UNCLAIM, HintSet::ALL);
             unclaim.arg(instance.as_bytes()).arg(&unconfirmed.token[..]);
             self.ask(&unclaim).await?;
             unconfirmed.confirm();
@@ -363,7 +372,8 @@ impl Shared {
             look.arg(recover::RECOVERED_AT_ONCE);
             let mut lost = self.ask(&look).await?.list()?;
             let now = lost.number()?;
-            let (mut call, mut decided, mut damaged) = (self.loud(&script::APPLY), Vec::new(), Vec::new());
+            let (mut call, mut decided, mut damaged) =
+                (self.loud(&script::APPLY, HintSet::ALL), Vec::new(), Vec::new());
             while !lost.is_empty() {
                 let (id, bytes) = (lost.task_id()?, lost.bytes()?);
                 let state = PackedRow::unpack(&bytes);

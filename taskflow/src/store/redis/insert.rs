@@ -9,6 +9,7 @@ use super::packed_row::{
 };
 use super::script::{AT_ONCE, Call};
 use crate::model::{InstanceId, NewTask, TaskId, When, time};
+use crate::store::hint_set::HintSet;
 use crate::store::{InsertBatch, InsertGroup, InsertTask, Inserted, InsertedAs, Refusal, Start};
 
 /// The maximum number of tasks of one script, unless a single group has more: a script stops all other calls while it
@@ -112,6 +113,11 @@ pub(super) fn all_plain(groups: &[InsertGroup]) -> bool {
             [insert] => is_plain(insert) && is_short(&insert.task),
             _ => false,
         })
+}
+
+/// What other instances must hear of groups that are all plain: of tasks that no instance has a slot for.
+pub(super) fn changes(groups: &[InsertGroup]) -> HintSet {
+    HintSet::WORK.when(tasks(groups).any(|insert| insert.start == Start::Wait))
 }
 
 /// Adds the arguments for groups that are all plain.

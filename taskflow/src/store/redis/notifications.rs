@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 use redis::aio::{PubSubSink, PubSubStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::{ANSWER, CONNECT, Connections};
-use crate::store::{Hint, HintStream};
+use crate::store::HintStream;
+use crate::store::hint_set::{HintReceiver, HintSender, HintSet};
 
 /// The minimum time between two publications of one process, because the server writes to every subscriber each time.
 const MIN_INTERVAL: Duration = Duration::from_millis(5);
@@ -25,9 +26,9 @@ const PING: Duration = Duration::from_secs(5);
 pub(super) struct Notifications {
     connections: Arc<Connections>,
     channel: String,
-    /// The message that this process publishes, by which it recognizes its own.
-    sender_id: [u8; 16],
-    changed: watch::Sender<()>,
+    /// The messages that this process publishes, one for each set of changes. By what they begin with it recognizes its own.
+    messages: [[u8; 17]; 8],
+    changed: HintSender,
     published: Mutex<Published>,
     /// The log already says that this user may not subscribe.
     is_refused: AtomicBool,
@@ -36,8 +37,8 @@ pub(super) struct Notifications {
 #[derive(Debug, Default)]
 struct Published {
     at: Option<Instant>,
-    /// A publication will follow.
-    owed: bool,
+    /// What a publication tells that will follow.
+    owed: HintSet,
 }
 
 impl Notifications {
@@ -45,8 +46,8 @@ impl Notifications {
         Self {
             connections,
             channel,
-            sender_id,
-            changed: watch::Sender::new(()),
+            messages: HintSet::every().map(|changes| message(sender_id, changes)),
+            changed: HintSender::new(),
             published: Mutex::default(),
             is_refused: AtomicBool::new(false),
         }
@@ -54,96 +55,102 @@ impl Notifications {
 
     /// The message that a script publishes when it is about to change something. It is empty if this process
     /// published just now; a publication then follows later.
-    pub(super) fn stamp(self: &Arc<Self>) -> &[u8] {
+    pub(super) fn stamp(self: &Arc<Self>, changes: HintSet) -> &[u8] {
+        if !changes.any() {
+            return &[];
+        }
         let mut published = self.published.lock();
         let now = Instant::now();
-        if published.owed {
+        if published.owed.any() {
+            published.owed |= changes;
             return &[];
         }
         match published.at.map(|at| now.duration_since(at)) {
             Some(since) if since < MIN_INTERVAL => {
-                published.owed = true;
+                published.owed = changes;
                 let notifications = Arc::clone(self);
                 tokio::spawn(async move { notifications.make_up(MIN_INTERVAL.saturating_sub(since)).await });
                 &[]
             }
             _ => {
                 published.at = Some(now);
-                &self.sender_id
+                self.message(changes)
             }
         }
     }
 
     async fn make_up(&self, wait: Duration) {
         sleep(wait).await;
-        {
+        let owed = {
             let mut published = self.published.lock();
-            published.owed = false;
             published.at = Some(Instant::now());
-        }
+            std::mem::take(&mut published.owed)
+        };
         let mut publish = redis::cmd("PUBLISH");
-        publish.arg(&self.channel).arg(&self.sender_id[..]);
+        publish.arg(&self.channel).arg(self.message(owed));
         // A failure is ignored, because the others poll as well.
         let _ = self.connections.ask(&publish).await;
     }
 
-    /// The message that this process publishes.
-    pub(super) fn sender_id(&self) -> &[u8] {
-        &self.sender_id
+    /// The message that tells this.
+    pub(super) fn message(&self, changes: HintSet) -> &[u8] {
+        &self.messages[changes.index()]
     }
 
-    /// Notifies the listeners of this process.
-    pub(super) fn changed(&self) {
-        self.changed.send_replace(());
+    /// Tells the listeners of this process what changed.
+    pub(super) fn changed(&self, changes: HintSet) {
+        self.changed.send(changes);
     }
 
     pub(super) fn listen(self: &Arc<Self>) -> HintStream {
         let (own, moved) = (self.changed.subscribe(), self.connections.moved.subscribe());
         let subscription = Subscription { notifications: Arc::clone(self), own, moved, others: None };
-        Box::pin(futures_util::stream::unfold(subscription, |mut subscription| async move {
-            subscription.receive().await;
-            Some((Hint::Changed, subscription))
-        }))
+        let changes = stream::unfold(subscription, |mut subscription| async move {
+            Some((subscription.receive().await, subscription))
+        });
+        Box::pin(changes.flat_map(|changes| stream::iter(changes.hints())))
     }
+}
+
+/// The message by which a process tells changes.
+fn message(sender_id: [u8; 16], changes: HintSet) -> [u8; 17] {
+    let mut message = [changes.character(); 17];
+    message[..16].copy_from_slice(&sender_id);
+    message
 }
 
 /// Receives the hints of this process and of the others.
 struct Subscription {
     notifications: Arc<Notifications>,
-    own: watch::Receiver<()>,
+    own: HintReceiver,
     /// Signalled when the subscription may lead to a server that no longer serves.
     moved: watch::Receiver<()>,
     others: Option<(PubSubSink, PubSubStream)>,
 }
 
 impl Subscription {
-    async fn receive(&mut self) {
+    async fn receive(&mut self) -> HintSet {
         let Self { notifications, own, moved, others } = self;
         tokio::select! {
-            changed = own.changed() => {
-                if changed.is_err() {
-                    // This process will change nothing any more; the stream never ends.
-                    std::future::pending::<()>().await;
-                }
-            }
-            () = receive_from_others(notifications, moved, others) => {}
+            changes = own.receive() => changes,
+            changes = receive_from_others(notifications, moved, others) => changes,
         }
     }
 }
 
-/// Returns when another process published, or may have.
+/// What another process told, or may have told.
 async fn receive_from_others(
     notifications: &Notifications,
     moved: &mut watch::Receiver<()>,
     others: &mut Option<(PubSubSink, PubSubStream)>,
-) {
+) -> HintSet {
     loop {
         let Some((sink, messages)) = others else {
             match subscribe(notifications).await {
                 Some(subscribed) => {
                     *others = Some(subscribed);
                     // Something may have been published before this subscription.
-                    return;
+                    return HintSet::ALL;
                 }
                 None => {
                     sleep(Duration::from_secs(1)).await;
@@ -156,8 +163,10 @@ async fn receive_from_others(
             _ = moved.changed() => Ok(None),
         };
         match heard {
-            Ok(Some(message)) if message.get_payload_bytes() == notifications.sender_id => {}
-            Ok(Some(_)) => return,
+            Ok(Some(message)) => match message.get_payload_bytes() {
+                own if own.starts_with(&notifications.messages[0][..16]) => {}
+                other => return HintSet::of_character(other.last().copied()),
+            },
             Ok(None) => *others = None,
             Err(_) => {
                 let answer = timeout(ANSWER, sink.ping::<redis::Value>()).await;

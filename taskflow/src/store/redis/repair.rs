@@ -18,6 +18,7 @@ use super::damage::Damaged;
 use super::executor::Shared;
 use super::script::{self, Call};
 use crate::model::{StoreError, TaskId};
+use crate::store::hint_set::HintSet;
 
 /// The number of entries that one script checks, which takes some 5 ms.
 const PORTION: usize = 100;
@@ -167,7 +168,7 @@ impl Shared {
                 *numbers.entry(field.to_vec()).or_default() += u64::from(u32::from_le_bytes(*number));
             }
         }
-        let mut call = self.loud(&script::REPAIR);
+        let mut call = self.loud(&script::REPAIR, HintSet::ALL);
         call.arg("take_tally").arg("").arg("0").arg(PORTION);
         for (field, number) in numbers {
             call.arg(field).arg(number);
@@ -183,7 +184,7 @@ impl Shared {
     async fn step(&self, step: &str, of: &[u8], pace: Pace) -> Result<Vec<Vec<u8>>, StoreError> {
         let (mut cursor, mut next) = (b"0".to_vec(), Vec::new());
         loop {
-            let mut call = self.loud(&script::REPAIR);
+            let mut call = self.loud(&script::REPAIR, HintSet::ALL);
             let most = if step.starts_with("first") { FIRST } else { PORTION };
             call.arg(step).arg(of).arg(&cursor[..]).arg(most);
             let call = call.careful().unwrap_or(call);
@@ -224,7 +225,7 @@ impl Shared {
         if damaged.is_empty() {
             return Ok(());
         }
-        let mut call = self.loud(&script::FAIL_DAMAGED);
+        let mut call = self.loud(&script::FAIL_DAMAGED, HintSet::ALL);
         for Damaged { id, fence, why, ready_list, body } in damaged {
             tracing::error!(task = %id, "a task is damaged in `{}` and was marked as failed: {why}", self.connections.location);
             call.arg(id.as_bytes()).arg(fence.map(|fence| fence.to_string()).unwrap_or_default());

@@ -8,11 +8,12 @@ use super::packed_row::exact;
 use super::script;
 use super::{answer, insert};
 use crate::model::{StoreError, TaskId, TickOutcome, time};
+use crate::store::hint_set::HintSet;
 use crate::store::{Declaration, Fire, FireAfter, Fired, ScheduleChange, ScheduleChanges, ScheduleState};
 
 impl Shared {
     pub(super) async fn fire(&self, fire: &Fire) -> Result<Fired, StoreError> {
-        let mut call = self.loud(&script::FIRE);
+        let mut call = self.loud(&script::FIRE, HintSet::ALL);
         call.arg(&fire.schedule).arg(exact(time::to_micros(fire.tick)));
         match fire.after {
             FireAfter::Earlier => call.arg("").arg(""),
@@ -56,7 +57,7 @@ impl Shared {
         schedule: &str,
         change: &ScheduleChange,
     ) -> Result<bool, StoreError> {
-        let mut call = self.loud(&script::SET_SCHEDULE);
+        let mut call = self.loud(&script::SET_SCHEDULE, HintSet::ALL);
         call.arg(schedule);
         match change {
             ScheduleChange::Paused(true) => call.arg("pause"),

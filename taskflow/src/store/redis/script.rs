@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use redis::{Arg, Cmd, ToRedisArgs};
 
+use crate::store::hint_set::HintSet;
+
 /// How long an answer may take. After that the connection counts as half open.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
@@ -179,15 +181,17 @@ pub(super) struct Call {
     pub(super) command: Cmd,
     /// How long its answer may take.
     pub(super) patience: Duration,
+    /// What it changes.
+    pub(super) changes: HintSet,
     careful: bool,
 }
 
 impl Call {
-    /// A call on the keys with that prefix. `notifications` is the message it publishes; empty for none.
-    pub(super) fn new(script: &'static Script, prefix: &str, notifications: &[u8]) -> Self {
+    /// A call on the keys with that prefix. `message` is what it publishes; empty for nothing.
+    pub(super) fn new(script: &'static Script, prefix: &str, message: &[u8]) -> Self {
         let mut command = redis::cmd("EVALSHA");
-        command.arg(script.loaded.sha.as_str()).arg(1).arg(prefix).arg(notifications);
-        Self { script, command, patience: ANSWER, careful: false }
+        command.arg(script.loaded.sha.as_str()).arg(1).arg(prefix).arg(message);
+        Self { script, command, patience: ANSWER, changes: HintSet::NONE, careful: false }
     }
 
     /// The same call, to repeat it after it met damage; `None` if another script does the same.
@@ -197,6 +201,7 @@ impl Call {
             script: self.script,
             command: self.as_command("EVALSHA", &loaded.sha),
             patience: self.patience,
+            changes: self.changes,
             careful: true,
         })
     }

@@ -1,6 +1,7 @@
 //! The store: turns calls of the contract into calls of scripts.
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use crate::model::{
     CancelOutcome, Counts, Error, InstanceId, InstanceInfo, LogLine, Page, QueueConfig, QueueInfo,
     TaskFilter, TaskId, TaskRecord, time,
 };
+use crate::store::hint_set::HintSet;
 use crate::store::suspects::Suspects;
 use crate::store::{
     Capabilities, Claim, Claims, Document, DocumentQuery, DocumentWrite, Finish, Finished, Fire, Fired,
@@ -101,6 +103,7 @@ impl RedisStore {
                 known: Mutex::default(),
                 unconfirmed,
                 simple: Simple::default(),
+                has_limits: AtomicBool::new(false),
                 queues: Mutex::default(),
                 ours: Mutex::default(),
                 suspects: Suspects::default(),
@@ -145,7 +148,7 @@ impl Store for RedisStore {
         Box::pin(async move {
             // The leases of this instance end now, and tasks it never began must not count as lost.
             self.shared.take_back_lost(instance).await?;
-            let mut call = self.shared.loud(&script::LEAVE);
+            let mut call = self.shared.loud(&script::LEAVE, HintSet::ALL);
             call.arg(instance.as_bytes());
             self.shared.call_and_notify(&call).await.map(drop)
         })
@@ -309,7 +312,7 @@ impl Store for RedisStore {
 
     fn set_queue(&self, queue: String, config: Option<QueueConfig>) -> StoreFuture<'_, ()> {
         Box::pin(async move {
-            let mut call = self.shared.loud(&script::SET_QUEUE);
+            let mut call = self.shared.loud(&script::SET_QUEUE, HintSet::ALL);
             call.arg(queue).arg(queue_stats::pack_config(config.as_ref()));
             self.shared.call_and_notify(&call).await.map(drop)
         })
@@ -327,7 +330,7 @@ impl Store for RedisStore {
             if queue_stats::unpack_config(&stored) != from {
                 return Ok(false);
             }
-            let mut call = self.shared.loud(&script::SET_QUEUE);
+            let mut call = self.shared.loud(&script::SET_QUEUE, HintSet::ALL);
             call.arg(queue).arg(queue_stats::pack_config(to.as_ref())).arg(stored);
             Ok(self.shared.call_and_notify(&call).await?.number()? == 1)
         })
@@ -376,7 +379,7 @@ impl Store for RedisStore {
 
     fn set_paused(&self, queue: String, paused: bool) -> StoreFuture<'_, ()> {
         Box::pin(async move {
-            let mut call = self.shared.loud(&script::PAUSE);
+            let mut call = self.shared.loud(&script::PAUSE, HintSet::ALL);
             call.arg(queue).arg(u8::from(paused));
             self.shared.call_and_notify(&call).await.map(drop)
         })

@@ -1,0 +1,146 @@
+//! What processes tell each other about changes: only what the others need, and not more often than they can use it.
+
+#![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
+
+#[path = "support/servers/mod.rs"]
+mod servers;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use servers::postgres::{self, PostgresServer};
+use servers::redis;
+use taskflow::sqlx::postgres::PgListener;
+use taskflow::store::{
+    Claim, ClaimQueue, Finish, FinishKind, Hint, HintStream, InsertBatch, InsertGroup, InsertTask, RunRef,
+    SharedLimits, Start, Store,
+};
+use taskflow::{InstanceInfo, NewTask, PostgresStore, RedisStore, TaskId};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+const LEASE: Duration = Duration::from_secs(60);
+
+/// A process on a store.
+struct Process<S> {
+    store: S,
+    info: InstanceInfo,
+}
+
+impl<S: Store> Process<S> {
+    async fn on(store: S) -> Self {
+        let info = InstanceInfo::of_this_process(true);
+        store.join(&info).await.unwrap();
+        Self { store, info }
+    }
+
+    async fn add(&self, start: Start) -> TaskId {
+        let task = InsertTask::new(NewTask::new("double", Ok(Arc::from(r#"{"number":1}"#))), start);
+        let id = task.task.id;
+        let batch = InsertBatch::new(self.info.id, LEASE, vec![InsertGroup::new(vec![task])]);
+        self.store.insert(Arc::new(batch)).await.unwrap().remove(0).unwrap();
+        id
+    }
+
+    async fn claim(&self, limits: SharedLimits) -> RunRef {
+        let mut queue = ClaimQueue::new("default".into(), 1);
+        queue.shared = limits;
+        let names: Arc<[Arc<str>]> = Arc::from(["double".into()]);
+        let claim = Claim::of(self.info.id, LEASE, names, [queue].into_iter().collect(), 1);
+        self.store.claim(claim).await.unwrap().tasks.remove(0).run
+    }
+
+    async fn succeed(&self, run: RunRef) {
+        let success = FinishKind::Success { result: "null".into() };
+        self.store.finish(Arc::new(vec![Finish::new(run, success)])).await.unwrap();
+    }
+}
+
+async fn hear(hints: &mut HintStream) -> Hint {
+    tokio::time::timeout(DEADLINE, hints.next()).await.expect("a hint").expect("the stream goes on")
+}
+
+async fn others_hear_only_what_they_need(here: Process<impl Store>, there: Process<impl Store>) {
+    let mut hints = there.store.listen();
+    // The first hint says that it listens from now on.
+    assert_eq!(hear(&mut hints).await, Hint::Changed);
+
+    for start in [Start::Lease, Start::LeaseIfIdle] {
+        let run = RunRef::new(here.add(start).await, RunRef::FIRST_FENCE);
+        here.succeed(run).await;
+        assert_eq!(hear(&mut hints).await, Hint::Ends, "{start:?}: only its end, since it ran where it was added");
+    }
+
+    here.add(Start::Wait).await;
+    assert_eq!(hear(&mut hints).await, Hint::Work, "a task that has no slot where it was added");
+
+    here.add(Start::LeaseIfIdle).await;
+    let run = here.claim(SharedLimits::default()).await;
+    here.succeed(run).await;
+    assert_eq!(hear(&mut hints).await, Hint::Ends, "a task that waits has a slot where it was added");
+
+    let mut limits = SharedLimits::default();
+    limits.global_concurrency = Some(1);
+    let run = here.claim(limits).await;
+    here.succeed(run).await;
+    let end = hear(&mut hints).await;
+    assert!(matches!(end, Hint::Work | Hint::Changed), "an end after which another task may start: {end:?}");
+
+    here.store.set_paused("other".to_owned(), true).await.unwrap();
+    while hear(&mut hints).await != Hint::Changed {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_postgres_others_hear_only_what_they_need() {
+    let Some(url) = postgres::unmade_url() else { return };
+    let url = servers::made(url);
+    let open = || PostgresStore::open(&url).unwrap();
+    others_hear_only_what_they_need(Process::on(open()).await, Process::on(open()).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_redis_others_hear_only_what_they_need() {
+    let Some(url) = redis::unmade_url() else { return };
+    let url = servers::made(url);
+    let open = || RedisStore::open(&url).unwrap();
+    others_hear_only_what_they_need(Process::on(open()).await, Process::on(open()).await).await;
+}
+
+/// Each message wakes every process that listens, so processes that change much do not each send their own.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_busy_processes_send_no_more_messages_than_one_could() {
+    const PROCESSES: usize = 8;
+    const ADDS: usize = 250;
+    let Some(server) = PostgresServer::start() else { return };
+    let mut processes = Vec::new();
+    for _ in 0..PROCESSES {
+        let process = Process::on(PostgresStore::open(server.url()).unwrap()).await;
+        // The first hint says that it listens from now on.
+        assert_eq!(hear(&mut process.store.listen()).await, Hint::Changed);
+        processes.push(process);
+    }
+    let mut listener = PgListener::connect(&server.url()).await.unwrap();
+    listener.listen("taskflow_hints").await.unwrap();
+    let began = Instant::now();
+    let adding = processes.into_iter().map(|process| {
+        tokio::spawn(async move {
+            for _ in 0..ADDS {
+                process.add(Start::Wait).await;
+            }
+            process
+        })
+    });
+    let processes = futures_util::future::try_join_all(adding.collect::<Vec<_>>()).await.unwrap();
+    let took = began.elapsed();
+    let mut messages = 0;
+    // Whoever still has something to send does so soon.
+    while let Ok(message) = tokio::time::timeout(Duration::from_millis(500), listener.recv()).await {
+        message.unwrap();
+        messages += 1;
+    }
+    drop(processes);
+    assert!(messages > 0);
+    // One process sends a message each 5 ms at most.
+    let of_one = took.as_millis() / 5 + 1;
+    assert!(messages <= of_one, "{messages} messages in {took:?}; one process sends {of_one}");
+}
