@@ -16,7 +16,8 @@ use taskflow::store::{
     Claim, ClaimQueue, Finish, FinishKind, Hint, HintStream, InsertBatch, InsertGroup, InsertTask, RunRef,
     SharedLimits, Start, Store,
 };
-use taskflow::{InstanceInfo, NewTask, PostgresStore, RedisStore, TaskId};
+use taskflow::{InstanceInfo, NewTask, PostgresStore, RedisStore, State, TaskContext, TaskId, TaskManager};
+use tokio::sync::Notify;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const LEASE: Duration = Duration::from_secs(60);
@@ -68,7 +69,11 @@ async fn others_hear_only_what_they_need(here: Process<impl Store>, there: Proce
     for start in [Start::Lease, Start::LeaseIfIdle] {
         let run = RunRef::new(here.add(start).await, RunRef::FIRST_FENCE);
         here.succeed(run).await;
-        assert_eq!(hear(&mut hints).await, Hint::Ends, "{start:?}: only its end, since it ran where it was added");
+        assert_eq!(
+            hear(&mut hints).await,
+            Hint::Ends,
+            "{start:?}: only its end, since it ran where it was added"
+        );
     }
 
     here.add(Start::Wait).await;
@@ -143,4 +148,41 @@ async fn many_busy_processes_send_no_more_messages_than_one_could() {
     // One process sends a message each 5 ms at most.
     let of_one = took.as_millis() / 5 + 1;
     assert!(messages <= of_one, "{messages} messages in {took:?}; one process sends {of_one}");
+}
+
+#[taskflow::task]
+async fn stay(State(entered): State<Arc<Notify>>, context: TaskContext) {
+    entered.notify_one();
+    context.cancelled().await;
+}
+
+#[taskflow::task]
+async fn pass() {}
+
+/// Hints of other kinds, here those of a process itself, must not put off the poll for requests to stop.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_hears_of_no_other_still_stops_what_was_cancelled_within_seconds() {
+    let Some(url) = postgres::unmade_url() else { return };
+    let url = format!("{}&listen=off", servers::made(url));
+    let entered = Arc::new(Notify::new());
+    let builder = TaskManager::builder().store(url.as_str()).state(entered.clone()).lease(LEASE);
+    let tasks = builder.start().await.unwrap();
+    let long = tasks.add_task(stay, ()).await.unwrap();
+    entered.notified().await;
+    let adder = tasks.clone();
+    let busy = tokio::spawn(async move {
+        loop {
+            adder.add_task(pass, ()).await.unwrap().wait().await.unwrap();
+        }
+    });
+    let other = PostgresStore::open(&url).unwrap();
+    let began = Instant::now();
+    other.cancel(vec![long.id()], String::new()).await.unwrap();
+    tokio::time::timeout(DEADLINE, long.wait()).await.expect("it is stopped").unwrap_err();
+    let took = began.elapsed();
+    // Leases are renewed each 20 s.
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    busy.abort();
+    let _ = busy.await;
+    tasks.shutdown(DEADLINE).await.unwrap();
 }

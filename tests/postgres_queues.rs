@@ -157,7 +157,9 @@ async fn a_claim_does_not_pass_over_all_that_others_have_locked_unless_it_stays_
     assert_eq!(turn.1.tasks.len(), 0, "it looks at 40 again");
     let all_left = claim(30).await;
     assert_eq!(all_left.tasks.len(), 20);
-    assert_eq!(all_left.next_due, None, "others have locked what is left, so they run it");
+    // Whoever has locked the rest may not take it.
+    assert!(all_left.next_due.is_some_and(|due| due <= Duration::from_millis(10)), "{:?}", all_left.next_due);
     sqlx::raw_sql("ROLLBACK").execute(&mut somebody).await.unwrap();
-    assert_eq!(claim(100).await.tasks.len(), 75);
+    let rest = claim(100).await;
+    assert_eq!((rest.tasks.len(), rest.next_due), (75, None));
 }

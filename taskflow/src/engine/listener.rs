@@ -25,6 +25,7 @@ const POLL: Duration = Duration::from_secs(1);
 pub(crate) async fn listen(core: Arc<Core>, worker: Option<Arc<Worker>>) {
     let mut hints = core.store.listen();
     let mut relisten: Option<Instant> = None;
+    let mut poll_at = core.seam.in_time(jittered(POLL));
     loop {
         if relisten.take_if(|at| *at <= core.seam.instant()).is_some() {
             hints = core.store.listen();
@@ -41,7 +42,11 @@ pub(crate) async fn listen(core: Arc<Core>, worker: Option<Arc<Worker>>) {
                     relisten = Some(core.seam.instant() + RELISTEN);
                 }
             },
-            () = core.seam.pause(jittered(POLL)) => heard.stop = true,
+            () = core.seam.pause_until(poll_at) => {}
+        }
+        if heard.stop || poll_at <= core.seam.instant() {
+            heard.stop = true;
+            poll_at = core.seam.in_time(jittered(POLL));
         }
         while let Some(Some(hint)) = hints.next().now_or_never() {
             heard.note(hint);

@@ -76,9 +76,13 @@ SELECT queue, come_due.any FROM (
 /// and sending thousands of names costs more.
 const FEW: usize = 32;
 
+/// The most tasks of one claim.
+const MOST: i64 = 1 << 30;
+
 impl Asked {
     pub(super) async fn of(session: &mut Session<'_>, claim: &Claim, claim_id: i64) -> Result<Self, Fault> {
-        let (limit, slots) = (codec::to_i64(claim.limit), codec::to_i64(claim.slots()));
+        let limit = codec::to_i64(claim.limit).min(MOST);
+        let slots = codec::to_i64(claim.slots());
         let queues: Vec<ClaimQueue> = match claim.queues.len() {
             _ if limit == 0 => Vec::new(),
             ..=FEW => claim.queues.iter().collect(),

@@ -76,7 +76,8 @@ macro_rules! places {
 }
 
 /// The first due tasks of a part of a queue, locked. It looks at `$12` times as many, so that it passes over those that
-/// other claims have locked, but not over all that many other claims have locked.
+/// other claims have locked, but not over all that many other claims have locked. The condition on the state is checked
+/// again in a task that changed before it was locked; the `+ 0` keeps the planner from finding tasks by it.
 macro_rules! first_due {
     ($part:literal, $condition:literal) => {
         concat!(
@@ -91,6 +92,7 @@ macro_rules! first_due {
             $part,
             ".free * $12::bigint
         ) f JOIN taskflow_tasks t ON t.ctid = f.place
+        WHERE t.state + 0 = 0
         ORDER BY f.priority DESC, f.seq LIMIT ",
             $part,
             ".free FOR UPDATE OF t SKIP LOCKED"
@@ -217,7 +219,8 @@ macro_rules! met_another {
     };
 }
 
-/// The same for a claim from one queue: more tasks are due than it has looked at.
+/// The same for a claim from one queue: more tasks are due than it has locked. Others may have locked them and yet not take
+/// them, as this claim itself locks tasks that find no slot.
 macro_rules! met_another_in_one {
     () => {
         concat!(
@@ -225,7 +228,7 @@ macro_rules! met_another_in_one {
             SELECT 1 FROM asked CROSS JOIN LATERAL (
             SELECT 1",
             due_of!("asked", "t.state = 0"),
-            "1 OFFSET asked.free * $12::bigint
+            "1 OFFSET (SELECT count(*) FROM found)
         ) t)"
         )
     };
@@ -312,7 +315,7 @@ pub(super) async fn turn(
     claim_id: i64,
 ) -> Result<(Vec<Finished>, Claims), Fault> {
     let (finished, claims, damaged) = match are_plain(finishes) {
-        true if session.starts.contention.are_apart() => {
+        true if !session.is_in_transaction() && session.starts.contention.are_apart() => {
             let finished = finish::finish(session, finishes).await?;
             let (_, claims, damaged) = take(session, &[], claim, claim_id).await?;
             (finished, claims, damaged)
@@ -371,8 +374,8 @@ async fn take(
     let took = Duration::from_micros(says::<i64>(&rows, TOOK)?.unwrap_or_default().unsigned_abs());
     session.starts.claimed(&claim.names, places(&rows)?, (began, took, finishes.len()));
     let mut finished = successes.answers(says(&rows, 1)?.unwrap_or_default());
-    session.changes |= HintSet::ENDS.when(finished.iter().any(|it| matches!(it, Finished::Applied(_))));
     successes.recognise_repeated(session, &mut finished).await?;
+    session.changes |= HintSet::ENDS.when(finish::any_ended(&finished));
     let (mut claims, damaged) = claims(claim, &rows)?;
     let met_another = says(&rows, MET_ANOTHER)?.unwrap_or(false);
     if let Some(pause) = session.starts.contention.claimed(met_another, claims.tasks.len()) {

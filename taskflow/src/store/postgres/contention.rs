@@ -4,7 +4,7 @@
 //! each look at what the other fifty-nine take. So a claim looks at a few times as many tasks as it wants. If others have
 //! locked all of these, it takes nothing and is made again soon: then those are taken. Each time in a row it looks at twice
 //! as many, because locks that stay are not those of claims, and waits twice as long, because the others do the work
-//! meanwhile.
+//! meanwhile. A claim that meets others and takes something makes the window half as wide again.
 //!
 //! `SKIP LOCKED` also locks tasks that others have claimed since the statement began, and then keeps these locks although
 //! it does not take the tasks. Their runs end only after that. So while claims meet others, runs end in a statement of
@@ -19,14 +19,16 @@ const WINDOW: i64 = 4;
 const PAUSE: Duration = Duration::from_millis(10);
 /// From this number of claims in a row on, the pause grows no more: it is 320 ms then.
 const LONGEST_PAUSE: u32 = 5;
-/// From this number of claims in a row on, the window grows no more.
-const WIDEST: u32 = 24;
+/// The window is doubled so many times at most.
+const WIDEST: u32 = 16;
 
 /// So many turns after a claim that met others, runs still end in a statement of their own.
 const APART: u32 = 16;
 
 #[derive(Debug, Default)]
 pub(super) struct Contention {
+    /// How many times the window has been doubled.
+    doubled: AtomicU32,
     /// How many claims of this process in a row took nothing because they met others.
     met: AtomicU32,
     /// How many more turns end runs in a statement of their own.
@@ -36,7 +38,7 @@ pub(super) struct Contention {
 impl Contention {
     /// How many times as many tasks as it wants the next claim looks at.
     pub(super) fn window(&self) -> i64 {
-        WINDOW << self.met.load(Ordering::Relaxed).min(WIDEST)
+        WINDOW << self.doubled.load(Ordering::Relaxed).min(WIDEST)
     }
 
     /// Whether runs end in a statement of their own.
@@ -47,8 +49,14 @@ impl Contention {
 
     /// Notes a claim that took so many tasks. Answers when to claim again if it got too little because it met others.
     pub(super) fn claimed(&self, met_another: bool, taken: usize) -> Option<Duration> {
-        let met =
-            if met_another && taken == 0 { self.met.load(Ordering::Relaxed).saturating_add(1) } else { 0 };
+        let (doubled, met) = (self.doubled.load(Ordering::Relaxed), self.met.load(Ordering::Relaxed));
+        let (doubled, met) = match (met_another, taken) {
+            (false, _) => (0, 0),
+            (true, 0) => ((doubled + 1).min(WIDEST), met.saturating_add(1)),
+            // Locks that stay are passed over by every other claim at least.
+            (true, _) => (doubled.saturating_sub(1), 0),
+        };
+        self.doubled.store(doubled, Ordering::Relaxed);
         self.met.store(met, Ordering::Relaxed);
         if met_another {
             self.apart.store(APART, Ordering::Relaxed);
@@ -76,6 +84,8 @@ mod tests {
         }
         let pause = contention.claimed(true, 1).expect("there may be more");
         assert!(pause <= Duration::from_millis(10), "{pause:?}");
+        assert_eq!(contention.window(), 128, "half as wide, not as at first");
+        assert_eq!(contention.claimed(false, 1), None);
         assert_eq!(contention.window(), 4);
     }
 
@@ -85,6 +95,6 @@ mod tests {
         for _ in 0..1_000 {
             let _ = contention.claimed(true, 0);
         }
-        assert_eq!(contention.window(), 4 << 24);
+        assert_eq!(contention.window(), 4 << 16);
     }
 }

@@ -281,15 +281,13 @@ async fn send_hints(shared: Weak<Shared>) {
         let Some(shared) = shared.upgrade() else { return };
         match shared.hints.next(patience) {
             Next::End => return,
-            Next::Wait(wait) => {
-                drop(shared);
-                tokio::time::sleep(wait).await;
-            }
-            Next::Send(changes) => {
+            Next::Wait(wait) => shared.hints.wait(wait).await,
+            Next::Send { changes, late } => {
                 let message = shared.hints.message(changes);
                 let sent = shared
                     .call(CallKind::Read, move |session| Box::pin(Hints::notify(session, message.clone())));
                 let _ = sent.await;
+                shared.hints.heard.send(late);
                 patience = fastrand::f64();
             }
         }

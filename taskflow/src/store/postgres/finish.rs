@@ -85,7 +85,7 @@ pub(super) async fn finish(session: &mut Session<'_>, finishes: &[Finish]) -> Re
     }
     let mut work = UnitOfWork::of(session, finishes.iter().map(|finish| finish.run.id)).await?;
     let answers: Vec<Finished> = finishes.iter().map(|finish| finish_one(&mut work, finish)).collect();
-    session.changes |= HintSet::ALL.when(answers.iter().any(|it| matches!(it, Finished::Applied(_))));
+    session.changes |= HintSet::ALL.when(any_ended(&answers));
     work.write(session).await?;
     Ok(answers)
 }
@@ -110,9 +110,14 @@ async fn succeed(session: &mut Session<'_>, finishes: &[Finish]) -> Result<Optio
         session.all(statement).await?.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let Some(applied) = applied else { return Ok(None) };
     let mut answers = successes.answers(applied);
-    session.changes |= HintSet::ENDS.when(answers.iter().any(|it| matches!(it, Finished::Applied(_))));
     successes.recognise_repeated(session, &mut answers).await?;
+    session.changes |= HintSet::ENDS.when(any_ended(&answers));
     Ok(Some(answers))
+}
+
+/// Whether any run has ended, now or by an earlier call whose answer was lost: that call may not have told anybody.
+pub(super) fn any_ended(answers: &[Finished]) -> bool {
+    answers.iter().any(|answer| !matches!(answer, Finished::Stale))
 }
 
 /// Successful runs in the order of their ids, in which every transaction locks rows.

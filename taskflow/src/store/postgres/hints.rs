@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -28,8 +29,14 @@ SELECT pg_notify('taskflow_hints', $1), set_config('synchronous_commit', 'off', 
 /// message is taken to be under way.
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// The longest such time. A server that stood still once does not keep hints slow.
+const SLOWEST: Duration = Duration::from_millis(100);
+
 /// A process waits up to this many times longer, so that most often one of many that wait tells it for all.
 const SPREAD: f64 = 4.0;
+
+/// A message that was not heard here for so long is not waited for.
+const FORGOTTEN: Duration = Duration::from_secs(1);
 
 /// From so many processes on, the time between two messages grows with their number.
 const FEW: usize = 16;
@@ -40,6 +47,8 @@ pub(super) struct Hints {
     sender: String,
     pub(super) heard: HintSender,
     outbox: Mutex<Outbox>,
+    /// Notified when something changed while the task that tells the others waits: it may be due before the rest.
+    more: Notify,
     /// The number of processes that showed that they live, when this was last looked up.
     processes: AtomicUsize,
     pub(super) listener: Mutex<Option<JoinHandle<()>>>,
@@ -52,6 +61,7 @@ impl Hints {
             sender: crate::model::TaskId::new().to_string(),
             heard: HintSender::new(),
             outbox: Mutex::default(),
+            more: Notify::new(),
             processes: AtomicUsize::new(0),
             listener: Mutex::default(),
             closed: CancellationToken::new(),
@@ -66,7 +76,19 @@ impl Hints {
     /// other processes.
     pub(super) fn changed(&self, changes: HintSet) -> bool {
         self.heard.send(changes);
-        self.outbox.lock().changed(changes, Instant::now())
+        let must_start = self.outbox.lock().changed(changes, Instant::now());
+        if !must_start {
+            self.more.notify_one();
+        }
+        must_start
+    }
+
+    /// Waits that long, or until more has changed.
+    pub(super) async fn wait(&self, length: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(length) => {}
+            () = self.more.notified() => {}
+        }
     }
 
     /// What the task that tells the other processes does next. `patience` is between 0 and 1, and the same until it has
@@ -74,7 +96,7 @@ impl Hints {
     pub(super) fn next(&self, patience: f64) -> Next {
         let processes = self.processes.load(Ordering::Relaxed).max(FEW);
         let mut outbox = self.outbox.lock();
-        let pace = PAUSE.mul_f64(processes as f64 / FEW as f64).max(2 * outbox.delay);
+        let pace = PAUSE.mul_f64(processes as f64 / FEW as f64).max(2 * outbox.delay).min(SLOWEST);
         outbox.next(Instant::now(), pace, pace.mul_f64(1.0 + SPREAD * patience))
     }
 
@@ -111,7 +133,12 @@ impl Drop for Hints {
 /// What the task that tells the other processes does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    Send(HintSet),
+    /// Send a message that tells these changes. Some are told late: others that hear of them may then not tell the same, and
+    /// rely on the sender to look again too.
+    Send {
+        changes: HintSet,
+        late: HintSet,
+    },
     Wait(Duration),
     /// Nothing is left to tell: the task ends.
     End,
@@ -155,7 +182,7 @@ impl Outbox {
     /// Notes that a message of this process was heard here.
     fn returned(&mut self, now: Instant) {
         if let Some(sent_at) = self.sent_at.take() {
-            self.delay = (3 * self.delay + now.saturating_duration_since(sent_at)) / 4;
+            self.delay = (3 * self.delay + now.saturating_duration_since(sent_at).min(SLOWEST)) / 4;
         }
     }
 
@@ -191,15 +218,18 @@ impl Outbox {
             }
             Some(due) if due > now => Next::Wait(due - now),
             Some(_) => {
-                let mut changes = HintSet::NONE;
+                let (mut changes, mut late) = (HintSet::NONE, HintSet::NONE);
                 for (set, kind) in self.kinds_of(HintSet::ALL) {
-                    if kind.untold.take().is_some() {
+                    if let Some((first, _)) = kind.untold.take() {
                         kind.told_at = Some(now);
                         changes |= set;
+                        late |= set.when(first + PAUSE / 2 < now);
                     }
                 }
-                self.sent_at = Some(now);
-                Next::Send(changes)
+                // A message that does not come back is forgotten.
+                self.sent_at =
+                    self.sent_at.filter(|at| now.saturating_duration_since(*at) < FORGOTTEN).or(Some(now));
+                Next::Send { changes, late }
             }
         }
     }
@@ -224,18 +254,26 @@ mod tests {
         outbox.next(now, PACE, BUSY)
     }
 
+    fn at_once(changes: HintSet) -> Next {
+        Next::Send { changes, late: HintSet::NONE }
+    }
+
+    fn late(changes: HintSet) -> Next {
+        Next::Send { changes, late: changes }
+    }
+
     #[test]
     fn the_first_change_is_told_at_once_and_the_next_ones_together_after_the_pace() {
         let (mut outbox, start) = (Outbox::default(), Instant::now());
         assert!(outbox.changed(HintSet::WORK, start), "nobody sends yet");
-        assert_eq!(next(&mut outbox, start), Next::Send(HintSet::WORK));
+        assert_eq!(next(&mut outbox, start), at_once(HintSet::WORK));
         assert!(!outbox.changed(HintSet::WORK, start + ms(1)), "the task still sends");
         assert!(!outbox.changed(HintSet::WORK, start + ms(2)));
         assert_eq!(next(&mut outbox, start + ms(10)), Next::Wait(ms(20)));
-        assert_eq!(next(&mut outbox, start + ms(30)), Next::Send(HintSet::WORK));
+        assert_eq!(next(&mut outbox, start + ms(30)), late(HintSet::WORK));
         assert_eq!(next(&mut outbox, start + ms(30)), Next::End);
         assert!(outbox.changed(HintSet::WORK, start + ms(60)), "the task has ended");
-        assert_eq!(next(&mut outbox, start + ms(60)), Next::Send(HintSet::WORK), "after a quiet time");
+        assert_eq!(next(&mut outbox, start + ms(60)), at_once(HintSet::WORK), "after a quiet time");
     }
 
     #[test]
@@ -260,7 +298,7 @@ mod tests {
         outbox.heard(HintSet::ENDS, start);
         outbox.changed(HintSet::WORK, start + ms(1));
         outbox.heard(HintSet::ENDS, start + ms(10));
-        assert_eq!(next(&mut outbox, start + ms(10)), Next::Send(HintSet::WORK));
+        assert_eq!(next(&mut outbox, start + ms(10)), late(HintSet::WORK));
     }
 
     #[test]
@@ -268,7 +306,7 @@ mod tests {
         let (mut outbox, start) = (Outbox::default(), Instant::now());
         for at in [0, 100, 200, 300, 400, 500, 600, 700] {
             outbox.changed(HintSet::WORK, start + ms(at));
-            assert_eq!(next(&mut outbox, start + ms(at)), Next::Send(HintSet::WORK));
+            assert_eq!(next(&mut outbox, start + ms(at)), at_once(HintSet::WORK));
             outbox.returned(start + ms(at + 40));
         }
         outbox.changed(HintSet::WORK, start + ms(800));
@@ -276,6 +314,28 @@ mod tests {
         assert_ne!(next(&mut outbox, start + ms(850)), Next::End, "it may have been sent before the change");
         outbox.heard(HintSet::WORK, start + ms(900));
         assert_eq!(next(&mut outbox, start + ms(900)), Next::End);
+    }
+
+    #[test]
+    fn a_server_that_stood_still_once_does_not_keep_hints_slow() {
+        let (mut outbox, start) = (Outbox::default(), Instant::now());
+        outbox.changed(HintSet::WORK, start);
+        assert_eq!(next(&mut outbox, start), at_once(HintSet::WORK));
+        outbox.returned(start + Duration::from_secs(60));
+        assert!(outbox.delay < ms(30), "{:?}", outbox.delay);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_is_due_at_once_ends_the_wait_for_another() {
+        let hints = Hints::new();
+        assert!(hints.changed(HintSet::ENDS));
+        assert!(matches!(hints.next(0.5), Next::Send { .. }));
+        hints.changed(HintSet::ENDS);
+        assert!(matches!(hints.next(0.5), Next::Wait(_)));
+        let waiting = hints.wait(Duration::from_secs(600));
+        hints.changed(HintSet::WORK);
+        waiting.await;
+        assert!(matches!(hints.next(0.5), Next::Send { changes, .. } if changes.has(HintSet::WORK)));
     }
 
     #[test]
@@ -288,6 +348,6 @@ mod tests {
             }
             assert!(at == 0 || matches!(next(&mut outbox, start + ms(at)), Next::Wait(_)), "at {at} ms");
         }
-        assert_eq!(next(&mut outbox, start + ms(120)), Next::Send(HintSet::ENDS));
+        assert_eq!(next(&mut outbox, start + ms(120)), late(HintSet::ENDS));
     }
 }
