@@ -111,6 +111,63 @@ async fn on_redis_others_hear_only_what_they_need() {
     others_hear_only_what_they_need(Process::on(open()).await, Process::on(open()).await).await;
 }
 
+/// Others that hear a message do not tell what they have changed before it, so its sender must look at that too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_whose_message_had_to_wait_hears_of_work_once_more() {
+    let Some(url) = postgres::unmade_url() else { return };
+    let process = Process::on(PostgresStore::open(servers::made(url)).unwrap()).await;
+    let mut hints = process.store.listen();
+    for _ in 0..100 {
+        // The first is told at once, and the second waits.
+        process.add(Start::Wait).await;
+        process.add(Start::Wait).await;
+        let mut heard = 0;
+        while tokio::time::timeout(Duration::from_millis(50), hints.next()).await.is_ok() {
+            heard += 1;
+        }
+        if heard > 2 {
+            return;
+        }
+    }
+    panic!("it heard only of its own two adds");
+}
+
+fn others_hear_of_a_store_whose_runtime_has_ended<S: Store>(open: impl Fn() -> S + Send) {
+    let start =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let first = start();
+    let here = first.block_on(async {
+        let here = Process::on(open()).await;
+        // A message is sent at once, and another has to wait when the runtime ends.
+        for _ in 0..2 {
+            here.add(Start::Wait).await;
+        }
+        here
+    });
+    first.shutdown_background();
+    start().block_on(async {
+        let there = Process::on(open()).await;
+        let mut hints = there.store.listen();
+        assert_eq!(hear(&mut hints).await, Hint::Changed, "it listens");
+        here.add(Start::Wait).await;
+        assert_eq!(hear(&mut hints).await, Hint::Work);
+    });
+}
+
+#[test]
+fn on_postgres_others_hear_of_a_store_whose_runtime_has_ended() {
+    let Some(url) = postgres::unmade_url() else { return };
+    let url = servers::made(url);
+    others_hear_of_a_store_whose_runtime_has_ended(|| PostgresStore::open(&url).unwrap());
+}
+
+#[test]
+fn on_redis_others_hear_of_a_store_whose_runtime_has_ended() {
+    let Some(url) = redis::unmade_url() else { return };
+    let url = servers::made(url);
+    others_hear_of_a_store_whose_runtime_has_ended(|| RedisStore::open(&url).unwrap());
+}
+
 /// Each message wakes every process that listens, so processes that change much do not each send their own.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_busy_processes_send_no_more_messages_than_one_could() {

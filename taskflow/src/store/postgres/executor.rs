@@ -276,11 +276,15 @@ impl Shared {
 
 /// Sends hints until none is left to send. Errors are ignored, because the other processes poll as well.
 async fn send_hints(shared: Weak<Shared>) {
+    let mut sending = Sending(shared);
     let mut patience = fastrand::f64();
     loop {
-        let Some(shared) = shared.upgrade() else { return };
+        let Some(shared) = sending.0.upgrade() else { return };
         match shared.hints.next(patience) {
-            Next::End => return,
+            Next::End => {
+                sending.0 = Weak::new();
+                return;
+            }
             Next::Wait(wait) => shared.hints.wait(wait).await,
             Next::Send { changes, late } => {
                 let message = shared.hints.message(changes);
@@ -290,6 +294,17 @@ async fn send_hints(shared: Weak<Shared>) {
                 shared.hints.heard.send(late);
                 patience = fastrand::f64();
             }
+        }
+    }
+}
+
+/// A task that sends hints. If its runtime ends before it does, the next change starts another.
+struct Sending(Weak<Shared>);
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.hints.interrupted();
         }
     }
 }

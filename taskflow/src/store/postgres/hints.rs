@@ -91,6 +91,11 @@ impl Hints {
         }
     }
 
+    /// Notes that the runtime of the task that tells the other processes has ended.
+    pub(super) fn interrupted(&self) {
+        self.outbox.lock().is_sending = false;
+    }
+
     /// What the task that tells the other processes does next. `patience` is between 0 and 1, and the same until it has
     /// sent a message.
     pub(super) fn next(&self, patience: f64) -> Next {

@@ -68,8 +68,8 @@ impl Notifications {
         match published.at.map(|at| now.duration_since(at)) {
             Some(since) if since < MIN_INTERVAL => {
                 published.owed = changes;
-                let notifications = Arc::clone(self);
-                tokio::spawn(async move { notifications.make_up(MIN_INTERVAL.saturating_sub(since)).await });
+                let owing = Owing(Some(Arc::clone(self)));
+                tokio::spawn(owing.make_up(MIN_INTERVAL.saturating_sub(since)));
                 &[]
             }
             _ => {
@@ -77,19 +77,6 @@ impl Notifications {
                 self.message(changes)
             }
         }
-    }
-
-    async fn make_up(&self, wait: Duration) {
-        sleep(wait).await;
-        let owed = {
-            let mut published = self.published.lock();
-            published.at = Some(Instant::now());
-            std::mem::take(&mut published.owed)
-        };
-        let mut publish = redis::cmd("PUBLISH");
-        publish.arg(&self.channel).arg(self.message(owed));
-        // A failure is ignored, because the others poll as well.
-        let _ = self.connections.ask(&publish).await;
     }
 
     /// The message that tells this.
@@ -109,6 +96,34 @@ impl Notifications {
             Some((subscription.receive().await, subscription))
         });
         Box::pin(changes.flat_map(|changes| stream::iter(changes.hints())))
+    }
+}
+
+/// A task that makes up for a publication. If its runtime ends before it does, nothing is owed any more, so that the next
+/// change is published.
+struct Owing(Option<Arc<Notifications>>);
+
+impl Owing {
+    async fn make_up(mut self, wait: Duration) {
+        sleep(wait).await;
+        let Some(notifications) = self.0.take() else { return };
+        let owed = {
+            let mut published = notifications.published.lock();
+            published.at = Some(Instant::now());
+            std::mem::take(&mut published.owed)
+        };
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(&notifications.channel).arg(notifications.message(owed));
+        // A failure is ignored, because the others poll as well.
+        let _ = notifications.connections.ask(&publish).await;
+    }
+}
+
+impl Drop for Owing {
+    fn drop(&mut self) {
+        if let Some(notifications) = &self.0 {
+            notifications.published.lock().owed = HintSet::NONE;
+        }
     }
 }
 
