@@ -15,6 +15,9 @@ use crate::store::Hint;
 /// The shortest time between two reactions to hints. A hint after a quiet time is acted on at once.
 const HINT_INTERVAL: Duration = Duration::from_millis(5);
 
+/// How many hints that are there already are acted on together with the first.
+const MORE_HINTS: usize = 2;
+
 /// How long to wait before listening again after the store has ended its hints.
 const RELISTEN: Duration = Duration::from_secs(5);
 
@@ -34,22 +37,24 @@ pub(crate) async fn listen(core: Arc<Core>, worker: Option<Arc<Worker>>) {
         tokio::select! {
             biased;
             () = core.over.cancelled() => return,
-            hint = hints.next() => match hint {
-                Some(hint) => heard.note(hint),
-                // The store may have no hints to give; the polls go on.
-                None => {
-                    hints = Box::pin(futures_util::stream::pending());
-                    relisten = Some(core.seam.instant() + RELISTEN);
-                }
-            },
+            hint = hints.next() => heard.note(hint),
             () = core.seam.pause_until(poll_at) => {}
         }
-        if heard.stop || poll_at <= core.seam.instant() {
-            heard.stop = true;
-            poll_at = core.seam.in_time(jittered(POLL));
-        }
-        while let Some(Some(hint)) = hints.next().now_or_never() {
+        for _ in 0..MORE_HINTS {
+            if heard.has_ended {
+                break;
+            }
+            let Some(hint) = hints.next().now_or_never() else { break };
             heard.note(hint);
+        }
+        if heard.has_ended {
+            // The store may have no hints to give; the polls go on.
+            hints = Box::pin(futures_util::stream::pending());
+            relisten = Some(core.seam.instant() + RELISTEN);
+        }
+        heard.stop |= poll_at <= core.seam.instant();
+        if heard.stop {
+            poll_at = core.seam.in_time(jittered(POLL));
         }
         if heard.ends {
             core.waiters.anything_changed();
@@ -72,10 +77,16 @@ struct Heard {
     work: bool,
     ends: bool,
     stop: bool,
+    /// The stream of hints has ended.
+    has_ended: bool,
 }
 
 impl Heard {
-    fn note(&mut self, hint: Hint) {
+    fn note(&mut self, hint: Option<Hint>) {
+        let Some(hint) = hint else {
+            self.has_ended = true;
+            return;
+        };
         let is = |kind| hint == kind || hint == Hint::Changed;
         self.work |= is(Hint::Work);
         self.ends |= is(Hint::Ends);
