@@ -13,7 +13,7 @@ use super::work::{Payload, RUNS};
 /// The tasks for each instance before anything is measured. The server then knows the statements of each connection.
 const WARM_UP: u64 = 500;
 
-/// Measures so many instances of taskflow on an empty store.
+/// Measures this number of instances of taskflow on an empty store.
 pub(super) async fn measure_ours(ours: Ours, load: &Load, instances: u64) -> Result<Vec<Sample>> {
     let warm_up = WARM_UP * instances;
     add_in_bulk(&ours, warm_up).await?;
@@ -27,7 +27,7 @@ pub(super) async fn measure_ours(ours: Ours, load: &Load, instances: u64) -> Res
     measure(ours, load, instances).await
 }
 
-/// Measures so many instances of a floor.
+/// Measures instances of a floor on one store.
 pub(super) async fn measure_floors<Q: Queue>(floors: Vec<Q>, load: &Load) -> Result<Vec<Sample>> {
     let instances = floors.len() as u64;
     measure(Fleet(Arc::new(floors)), load, instances).await

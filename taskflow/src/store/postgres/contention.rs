@@ -19,10 +19,10 @@ const WINDOW: i64 = 4;
 const PAUSE: Duration = Duration::from_millis(10);
 /// From this number of claims in a row on, the pause grows no more: it is 320 ms then.
 const LONGEST_PAUSE: u32 = 5;
-/// The window is doubled so many times at most.
+/// How often the window is doubled at most.
 const WIDEST: u32 = 16;
 
-/// So many turns after a claim that met others, runs still end in a statement of their own.
+/// For this number of turns after a claim that met others, runs still end in a statement of their own.
 const APART: u32 = 16;
 
 #[derive(Debug, Default)]
@@ -47,7 +47,7 @@ impl Contention {
         self.apart.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok()
     }
 
-    /// Notes a claim that took so many tasks. Answers when to claim again if it got too little because it met others.
+    /// Notes a claim that took `taken` tasks. Answers when to claim again if it got too little because it met others.
     pub(super) fn claimed(&self, met_another: bool, taken: usize) -> Option<Duration> {
         let (doubled, met) = (self.doubled.load(Ordering::Relaxed), self.met.load(Ordering::Relaxed));
         let (doubled, met) = match (met_another, taken) {

@@ -38,7 +38,7 @@ const SPREAD: f64 = 4.0;
 /// A message that was not heard here for so long is not waited for.
 const FORGOTTEN: Duration = Duration::from_secs(1);
 
-/// From so many processes on, the time between two messages grows with their number.
+/// With more processes than this, the time between two messages grows with their number.
 const FEW: usize = 16;
 
 #[derive(Debug)]

@@ -23,7 +23,7 @@ pub(in crate::cli::bench) trait Backend: Send + Sync {
     /// A new empty floor that runs at most `slots` tasks at once.
     fn floor(&self, slots: usize) -> impl Future<Output = Result<Self::Floor>> + Send;
 
-    /// So many instances of one floor, each with connections of its own; `None` if its store is not for many processes.
+    /// Several instances of one floor, each with connections of its own; `None` if its store is not for many processes.
     fn floors(
         &self,
         _slots: usize,
