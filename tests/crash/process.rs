@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,9 @@ use taskflow::{NewTask, TaskFilter, TaskId, TaskManager};
 use tempfile::TempDir;
 
 use crate::servers::{self, postgres::PostgresServer, redis::RedisServer};
+
+/// For how long a process may say nothing while its end is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Variables, beside those of this process.
 pub(crate) type Environment = Vec<(&'static str, String)>;
@@ -189,14 +193,14 @@ impl Lab {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let (stdout, stderr) = (lines(child.stdout.take().unwrap()), lines(child.stderr.take().unwrap()));
+        let process = Process { child, stdout, stderr };
         if args[0] != "add" {
-            let mut line = String::new();
-            stdout.read_line(&mut line).unwrap();
             // A process that was given poison may be gone before it is ready.
-            assert!(line == "ready\n" || line.is_empty(), "{line}");
+            let line = process.next(&process.stdout);
+            assert!(line.as_deref().is_none_or(|line| line == "ready"), "{line:?}");
         }
-        Process { child, stdout }
+        process
     }
 
     /// Environments whose clocks are an hour late and an hour early. `None`, with a note, without libfaketime.
@@ -316,10 +320,19 @@ fn wrong_clock(library: &str, how: &[(&'static str, String)]) -> Environment {
     library.into_iter().chain(how.iter().cloned()).collect()
 }
 
+/// What a process says, line by line. It is read at once, so that the process need not wait for a reader.
+fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let lines = BufReader::new(pipe).lines().map_while(Result::ok);
+    std::thread::spawn(move || lines.for_each(|line| drop(sender.send(line))));
+    receiver
+}
+
 /// A worker.
 pub(crate) struct Process {
     child: Child,
-    stdout: BufReader<std::process::ChildStdout>,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
 }
 
 impl Process {
@@ -358,10 +371,23 @@ impl Process {
     /// Waits for its end, and returns its output.
     pub(crate) fn wait_for_end(&mut self) -> String {
         let mut said = String::new();
-        self.stdout.read_to_string(&mut said).unwrap();
-        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        for lines in [&self.stdout, &self.stderr] {
+            while let Some(line) = self.next(lines) {
+                said.push_str(&line);
+                said.push('\n');
+            }
+        }
         self.child.wait().unwrap();
         said
+    }
+
+    /// The next line, or `None` when the process has ended.
+    fn next(&self, lines: &Receiver<String>) -> Option<String> {
+        match lines.recv_timeout(PATIENCE) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("process {} neither said a word nor ended", self.pid()),
+        }
     }
 
     /// Waits for its end, and checks that it succeeded.
