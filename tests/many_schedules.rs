@@ -51,7 +51,7 @@ async fn define(store: &Arc<dyn Store>, count: usize) {
 
 async fn define_as(store: &Arc<dyn Store>, timing: impl Into<Timing>, count: usize) {
     let definition = definition(timing).await;
-    let defining = futures_util::stream::iter(0..count).for_each_concurrent(64, |n| {
+    let defining = futures_util::stream::iter(0..count).for_each_concurrent(8, |n| {
         let change = ScheduleChange::Defined { definition: definition.clone(), from: SystemTime::now() };
         let store = store.clone();
         async move {

@@ -20,15 +20,17 @@ use axum::http::{Request, StatusCode};
 use axum::routing::post;
 use everywhere::everywhere;
 use exported::{Traced, links, trace, value};
-use opentelemetry::trace::{SpanId, SpanKind};
+use opentelemetry::Value;
+use opentelemetry::trace::{SpanId, SpanKind, Status};
 use opentelemetry_sdk::trace::SpanData;
 use support::{Place, ends, eventually, record, soon};
 use taskflow::admin::{Actor, Role};
 use taskflow::model::TraceContext;
-use taskflow::observe::{OpenTelemetry, Traces};
+use taskflow::observe::{BoxFuture, Middleware, Next, OpenTelemetry, Run, RunOutcome, Traces};
 use taskflow::web::{Access, Admin};
 use taskflow::{BackgroundTasks, LogLevel, State, TaskContext, TaskFilter, TaskId, TaskManager, TaskStatus};
 use tower::ServiceExt;
+use tracing::Instrument;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -79,6 +81,21 @@ async fn mail() {}
 
 #[taskflow::schedule(every = "1h", run_on_startup)]
 async fn hourly() {}
+
+/// Makes a span of its own around the rest of an attempt.
+struct Instrumented;
+
+impl Middleware for Instrumented {
+    fn run<'a>(&'a self, _: &'a Run, next: Next<'a>) -> BoxFuture<'a, RunOutcome> {
+        Box::pin(next.run().instrument(tracing::info_span!("a span of a middleware")))
+    }
+}
+
+#[taskflow::task(middleware = [Instrumented])]
+async fn instrumented() {
+    tokio::task::yield_now().await;
+    tracing::info_span!("in the body").in_scope(|| {});
+}
 
 /// One test at a time: where some threads have a subscriber and others have none, `tracing` may take the first span of a kind for
 /// one that nobody wants.
@@ -160,14 +177,19 @@ async fn a_trace_goes_from_the_request_over_a_retry_to_a_task_that_the_task_adds
             ("messaging.destination.name", "default"),
             ("messaging.message.id", &id.to_string()),
             ("taskflow.task.name", "twice"),
-            ("taskflow.attempt", "1"),
-            ("taskflow.max_attempts", "2"),
             ("taskflow.outcome", "failed"),
             ("error.type", "error"),
         ] {
             is(failed, key, expected);
         }
+        for (key, expected) in [("taskflow.attempt", 1), ("taskflow.max_attempts", 2)] {
+            let found = failed.attributes.iter().find(|it| it.key.as_str() == key);
+            assert_eq!(found.map(|it| &it.value), Some(&Value::I64(expected)), "numbers stay numbers");
+        }
         is(well, "taskflow.outcome", "success");
+        // Only who runs the service says that a status is well; a success leaves it open.
+        assert!(matches!(failed.status, Status::Error { .. }), "{:?}", failed.status);
+        assert_eq!(well.status, Status::Unset);
         let waited: f64 = value(failed, "taskflow.wait_s").unwrap().parse().unwrap();
         assert!((0.0..20.0).contains(&waited), "{waited}");
         // The text of the error is an event, and no attribute.
@@ -369,6 +391,20 @@ async fn whether_a_run_is_a_child_is_chosen() {
         let expected = if is_child { (add, Vec::new()) } else { (SpanId::INVALID, vec![add]) };
         assert_eq!((run.parent_span_id, links(&run)), expected, "{traces:?}");
     }
+}
+
+#[tokio::test]
+async fn the_span_of_a_middleware_is_around_the_body() {
+    let _alone = alone().await;
+    let traced = Traced::new();
+    let _here = traced.here();
+    let builder = TaskManager::builder().queue("mail", taskflow::QueueConfig::new()).tracing(OpenTelemetry);
+    let tasks = builder.start().await.unwrap();
+    soon(tasks.add_task(instrumented, ()).await.unwrap().wait()).await.unwrap();
+    let run = traced.span("process instrumented").await.span_context.span_id();
+    let outer = traced.span("a span of a middleware").await;
+    assert_eq!(outer.parent_span_id, run);
+    assert_eq!(traced.span("in the body").await.parent_span_id, outer.span_context.span_id());
 }
 
 #[tokio::test]

@@ -293,7 +293,8 @@ async fn store_call<T>(
     let answer = call.instrument(span.clone()).await;
     match &answer {
         Ok(answer) => {
-            span.record("batch", rows(answer));
+            // Signed: the bridge to OpenTelemetry exports unsigned numbers as texts.
+            span.record("batch", i64::try_from(rows(answer)).unwrap_or(i64::MAX));
             span.record("outcome", "ok");
         }
         Err(error) => {

@@ -37,7 +37,7 @@ impl AddSpan {
                 target: "taskflow", "taskflow.add_all",
                 otel.name = "send batch", otel.kind = "client", messaging.system = "taskflow",
                 messaging.operation.r#type = "send", messaging.operation.name = "add_all",
-                messaging.batch.message_count = tasks.len(), error.r#type = Empty,
+                messaging.batch.message_count = signed(tasks.len()), error.r#type = Empty,
             ),
         };
         let named = match tasks {
@@ -93,12 +93,17 @@ impl AddSpan {
     }
 }
 
+/// As a signed number: the bridge to OpenTelemetry exports unsigned ones as texts.
+fn signed(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}
+
 fn of_one(task: &NewTask) -> Span {
     tracing::debug_span!(
         target: "taskflow", "taskflow.add",
         otel.name = %format_args!("send {}", task.queue), otel.kind = "producer", messaging.system = "taskflow",
         messaging.operation.r#type = "send", messaging.operation.name = "add",
-        messaging.destination.name = %task.queue, messaging.message.id = Empty, taskflow.task.name = %task.name,
+        messaging.destination.name = &*task.queue, messaging.message.id = Empty, taskflow.task.name = &*task.name,
         taskflow.duplicate = Empty, error.r#type = Empty,
     )
 }
@@ -117,9 +122,9 @@ fn begin_span(core: &Core, context: &TaskContext, task: &Claimed) {
         target: "taskflow", parent: None, "taskflow.run",
         otel.name = %format_args!("process {}", task.name), otel.kind = "consumer", messaging.system = "taskflow",
         messaging.operation.r#type = "process", messaging.operation.name = "run",
-        messaging.destination.name = %task.queue, messaging.message.id = %task.run.id,
-        taskflow.task.name = %task.name, taskflow.attempt = task.attempt,
-        taskflow.max_attempts = task.max_attempts,
+        messaging.destination.name = &*task.queue, messaging.message.id = %task.run.id,
+        taskflow.task.name = &*task.name, taskflow.attempt = signed(task.attempt),
+        taskflow.max_attempts = signed(task.max_attempts),
         taskflow.wait_s = since_add(core, task).map(|(_, wait)| wait.as_secs_f64()),
         taskflow.tags = shown.any().then(|| display(&shown)), taskflow.outcome = Empty,
         otel.status_code = Empty, error.r#type = Empty,
@@ -156,12 +161,16 @@ fn end_span(span: &Span, finish: Option<&FinishKind>) {
             (*outcome, type_of(*outcome), Some(error))
         }
     };
-    tracing::record_all!(
-        span,
-        taskflow.outcome = outcome.as_str(),
-        error.r#type = error_type,
-        otel.status_code = if error_type.is_some() { "ERROR" } else { "OK" },
-    );
+    // OpenTelemetry leaves the status of a success unset.
+    match error_type {
+        None => tracing::record_all!(span, taskflow.outcome = outcome.as_str()),
+        Some(error) => tracing::record_all!(
+            span,
+            taskflow.outcome = outcome.as_str(),
+            error.r#type = error,
+            otel.status_code = "ERROR",
+        ),
+    }
     if let Some(error) = error {
         // The text has no bound, so it is an event and no attribute.
         let error = sealed::shown(error);

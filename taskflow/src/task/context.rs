@@ -140,13 +140,17 @@ impl TaskContext {
         CURRENT.try_with(Self::clone).ok()
     }
 
-    /// Runs `body` as part of this task.
-    pub(crate) fn sync_scope<T>(self, body: impl FnOnce() -> T) -> T {
+    /// Runs `body` as part of this task. Inside another part of it, such as a middleware, `body` sees what that part has set,
+    /// for example its span.
+    pub(crate) fn sync_scope<T>(&self, body: impl FnOnce() -> T) -> T {
+        if CURRENT.try_with(|current| Arc::ptr_eq(&current.0, &self.0)).unwrap_or(false) {
+            return body();
+        }
         match self.0.span.get() {
-            None => CURRENT.sync_scope(self, body),
+            None => CURRENT.sync_scope(self.clone(), body),
             Some(span) => {
                 let span = span.lock().clone();
-                span.in_scope(|| CURRENT.sync_scope(self, body))
+                span.in_scope(|| CURRENT.sync_scope(self.clone(), body))
             }
         }
     }
