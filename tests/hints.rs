@@ -6,17 +6,19 @@
 mod servers;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 use servers::postgres::{self, PostgresServer};
 use servers::redis;
 use taskflow::sqlx::postgres::PgListener;
 use taskflow::store::{
     Claim, ClaimQueue, Finish, FinishKind, Hint, HintStream, InsertBatch, InsertGroup, InsertTask, RunRef,
-    SharedLimits, Start, Store,
+    SharedLimits, Start, Store, StoreLayer,
 };
-use taskflow::{InstanceInfo, NewTask, PostgresStore, RedisStore, State, TaskContext, TaskId, TaskManager};
+use taskflow::{InstanceInfo, MemoryStore, NewTask, PostgresStore, RedisStore, State, TaskContext, TaskId, TaskManager};
 use tokio::sync::Notify;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -241,4 +243,84 @@ async fn a_process_that_hears_of_no_other_still_stops_what_was_cancelled_within_
     busy.abort();
     let _ = busy.await;
     tasks.shutdown(DEADLINE).await.unwrap();
+}
+
+/// A store whose streams of hints give that many at once and then end. It counts the streams and how often they are polled.
+#[derive(Debug)]
+struct Hinting {
+    inner: MemoryStore,
+    hints: u32,
+    streams: Arc<AtomicU32>,
+    polls: Arc<AtomicU32>,
+}
+
+impl Hinting {
+    fn with(hints: u32) -> Self {
+        Self { inner: MemoryStore::new(), hints, streams: Arc::default(), polls: Arc::default() }
+    }
+}
+
+impl StoreLayer for Hinting {
+    fn inner(&self) -> &dyn Store {
+        &self.inner
+    }
+
+    fn listen(&self) -> HintStream {
+        self.streams.fetch_add(1, Ordering::SeqCst);
+        let (polls, mut left) = (self.polls.clone(), self.hints);
+        Box::pin(stream::poll_fn(move |_| {
+            polls.fetch_add(1, Ordering::SeqCst);
+            let hint = left.checked_sub(1).map(|rest| {
+                left = rest;
+                Hint::Changed
+            });
+            Poll::Ready(hint)
+        }))
+    }
+}
+
+/// A store may have no hints to give, or end them when it loses a connection. A stream that has ended may panic if it is polled.
+#[tokio::test(flavor = "multi_thread")]
+async fn hints_that_end_leave_the_polls_and_are_not_read_again() {
+    let ended = async |hints| {
+        let store = Hinting::with(hints);
+        let (inner, streams, polls) = (store.inner.clone(), store.streams.clone(), store.polls.clone());
+        let entered = Arc::new(Notify::new());
+        let builder = TaskManager::builder().store(store).state(entered.clone()).lease(LEASE);
+        let tasks = builder.start().await.unwrap();
+        let long = tasks.add_task(stay, ()).await.unwrap();
+        entered.notified().await;
+        let reads_to_the_end = async {
+            while polls.load(Ordering::SeqCst) <= hints {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, reads_to_the_end).await.expect("it reads all hints");
+        // As another process does.
+        inner.cancel(vec![long.id()], String::new()).await.unwrap();
+        tokio::time::timeout(DEADLINE, long.wait()).await.expect("a poll finds it").unwrap_err();
+        tasks.shutdown(DEADLINE).await.unwrap();
+        let (streams, polls) = (streams.load(Ordering::SeqCst), polls.load(Ordering::SeqCst));
+        assert!(streams > 0);
+        assert_eq!(polls, streams * (hints + 1), "of {streams} streams of {hints} hints, each to its end");
+    };
+    futures_util::future::join_all([0, 1, 2, 3, 4, 7].map(ended)).await;
+}
+
+/// What a store tells without a pause is read at its own pace.
+#[tokio::test(flavor = "multi_thread")]
+async fn hints_without_a_pause_keep_no_process_busy() {
+    let store = Hinting::with(u32::MAX);
+    let polls = store.polls.clone();
+    let tasks = TaskManager::builder().store(store).only(["pass"]).start().await.unwrap();
+    let began = Instant::now();
+    for _ in 0..50 {
+        let task = tasks.add_task(pass, ()).await.unwrap();
+        tokio::time::timeout(DEADLINE, task.wait()).await.expect("it runs").unwrap();
+    }
+    tasks.shutdown(DEADLINE).await.unwrap();
+    let looks = began.elapsed().as_millis() / 5 + 2;
+    let polls = polls.load(Ordering::SeqCst);
+    assert!(polls > 0);
+    assert!(u128::from(polls) <= 3 * looks, "{polls} hints in {looks} times 5 ms");
 }
