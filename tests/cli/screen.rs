@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -36,7 +37,9 @@ impl Terminal {
         grantpt(&person).unwrap();
         unlockpt(&person).unwrap();
         let path = ptsname(&person, Vec::new()).unwrap().into_string().unwrap();
-        let program = OpenOptions::new().read(true).write(true).open(path).unwrap();
+        // Or it would become the terminal of this process, if that leads a session, and end it when it is closed.
+        let no_control = i32::try_from(OpenptFlags::NOCTTY.bits()).unwrap();
+        let program = OpenOptions::new().read(true).write(true).custom_flags(no_control).open(path).unwrap();
         tcsetwinsize(&program, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
         let side = || Stdio::from(program.try_clone().unwrap());
         let mut command = taskflow(url);
