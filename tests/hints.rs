@@ -18,7 +18,9 @@ use taskflow::store::{
     Claim, ClaimQueue, Finish, FinishKind, Hint, HintStream, InsertBatch, InsertGroup, InsertTask, RunRef,
     SharedLimits, Start, Store, StoreLayer,
 };
-use taskflow::{InstanceInfo, MemoryStore, NewTask, PostgresStore, RedisStore, State, TaskContext, TaskId, TaskManager};
+use taskflow::{
+    InstanceInfo, MemoryStore, NewTask, PostgresStore, RedisStore, State, TaskContext, TaskId, TaskManager,
+};
 use tokio::sync::Notify;
 
 const DEADLINE: Duration = Duration::from_secs(20);

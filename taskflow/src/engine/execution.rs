@@ -99,9 +99,9 @@ fn run(
         let kind = match unopened {
             Err(kind) => Some(kind),
             Ok(()) if executing.is_wrapped(own) => {
-                // In a box: without middleware no run reserves memory for it.
+                // In boxes: without middleware no run reserves memory for it, and small pieces are allocated faster than one.
                 let Executing { core, context, .. } = &executing;
-                let body = body(&executing, prepare, &task, since);
+                let body = Box::pin(body(&executing, prepare, &task, since));
                 Box::pin(middleware::around(core, context, own, &task, since, body)).await
             }
             Ok(()) => body(&executing, prepare, &task, since).await.finish(&task, &executing.context),
@@ -152,7 +152,7 @@ async fn run_blocking(
         // The middleware and the thread share it: the run ends when both are over.
         let (executing, thread) = (Arc::new(executing), Thread::default());
         let running = (since, (executing.clone(), thread.begin()));
-        let body = blocking_body(&core, &pool, prepare, &context, &task, running);
+        let body = Box::pin(blocking_body(&core, &pool, prepare, &context, &task, running));
         let kind = Box::pin(middleware::around(&core, &context, own, &task, since, body)).await;
         // A middleware may have dropped the future of the body, which goes on.
         thread.is_over().await;

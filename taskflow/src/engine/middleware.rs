@@ -16,7 +16,7 @@ use super::runs::StopReason;
 use crate::model::{AttemptOutcome, Next, Run, RunOutcome, TaskMiddleware};
 use crate::seam::Instant;
 use crate::store::{Claimed, FinishKind};
-use crate::task::{Steering, TaskContext, TaskOutcome};
+use crate::task::{BoxFuture, Steering, TaskContext, TaskOutcome};
 
 /// How long middleware may go on after a stop has ended the body, at least.
 const LAST_WORDS: Duration = Duration::from_millis(250);
@@ -51,7 +51,7 @@ pub(super) async fn around(
     own: &'static [TaskMiddleware],
     task: &Claimed,
     since: Instant,
-    body: impl Future<Output = BodyEnd> + Send,
+    body: BoxFuture<'_, BodyEnd>,
 ) -> Option<FinishKind> {
     let inside = Inside::default();
     let run = Run {
@@ -123,7 +123,7 @@ impl Inside {
     /// Runs the body, and describes its end to the middleware.
     async fn attend(
         &self,
-        body: impl Future<Output = BodyEnd> + Send,
+        body: BoxFuture<'_, BodyEnd>,
         context: &TaskContext,
         task: &Claimed,
     ) -> RunOutcome {
@@ -195,12 +195,7 @@ fn finish(task: &Claimed, outcome: RunOutcome) -> FinishKind {
 /// the body is still running; at once if the lease is lost.
 async fn must_end(core: &Core, context: &TaskContext, task: &Claimed, since: Instant, inside: &Inside) {
     let (seam, stop) = (&core.seam, context.stop());
-    let stopped = async {
-        tokio::select! {
-            biased;
-            () = stop.asked() => {}
-            () = limit(seam, task, since) => stop.ask(StopReason::Timeout),
-        }
+    let last_words = async || {
         let is_lease_ending = || stop.reason() == Some(StopReason::LeaseEnding);
         if !is_lease_ending() {
             seam.sleep(core.settings.cancel_grace.max(LAST_WORDS)).await;
@@ -211,6 +206,15 @@ async fn must_end(core: &Core, context: &TaskContext, task: &Claimed, since: Ins
                 seam.sleep(LAST_WORDS).await;
             }
         }
+    };
+    let stopped = async {
+        tokio::select! {
+            biased;
+            () = stop.asked() => {}
+            () = limit(seam, task, since) => stop.ask(StopReason::Timeout),
+        }
+        // In a box: this is rare, and every run would reserve memory for it.
+        Box::pin(last_words()).await;
     };
     tokio::select! {
         biased;
