@@ -20,8 +20,11 @@ use everywhere::everywhere;
 use next_version::NextVersion;
 use serde_json::json;
 use support::{Place, eventually, soon};
+use taskflow::admin::{Actor, Role};
 use taskflow::model::{LimitsFrom, StoreError, StoreErrorKind, TaskInfo};
+use taskflow::web::{Access, Admin};
 use taskflow::{MemoryStore, QueueConfig, QueueInfo, ScheduleInfo, TaskManager};
+use tower::ServiceExt;
 use wrapper::{Wrapper, go_on};
 
 /// Writes to a customer.
@@ -66,7 +69,7 @@ async fn tasks_named(tasks: &TaskManager, names: &[&str]) -> Vec<TaskInfo> {
     .await
 }
 
-/// The queue once it is so.
+/// The queue, once `is_so` holds for it.
 async fn queue(tasks: &TaskManager, name: &str, is_so: impl Fn(&QueueInfo) -> bool) -> QueueInfo {
     eventually(&format!("the queue {name} is as expected"), || async {
         tasks.queues().await.unwrap().into_iter().find(|queue| queue.name == name && is_so(queue))
@@ -74,12 +77,31 @@ async fn queue(tasks: &TaskManager, name: &str, is_so: impl Fn(&QueueInfo) -> bo
     .await
 }
 
-/// The schedule once it is so.
+/// The schedule, once `is_so` holds for it.
 async fn schedule(tasks: &TaskManager, name: &str, is_so: impl Fn(&ScheduleInfo) -> bool) -> ScheduleInfo {
     eventually(&format!("the schedule {name} is as expected"), || async {
         tasks.schedules().await.unwrap().into_iter().find(|schedule| schedule.name == name && is_so(schedule))
     })
     .await
+}
+
+/// The schedules of a process may be for other queues than those that an actor sees.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_actor_of_some_queues_sees_of_a_process_only_the_schedules_of_these() {
+    let tasks = start(&Place::memory(), "beat").await;
+    schedule(&tasks, "beat", |_| true).await;
+    for (queue, sees) in [("default", true), ("post", false)] {
+        let actor = Actor::new("narrow", Role::Admin).only_queues([queue]);
+        let access = Access::from_request(move |_| std::future::ready(Some(actor.clone())));
+        let router = Admin::new(&tasks, access).router();
+        for path in ["/workers", "/api/v1/instances"] {
+            let request = axum::http::Request::get(path).body(axum::body::Body::empty()).unwrap();
+            let body = soon(router.clone().oneshot(request)).await.unwrap().into_body();
+            let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+            assert_eq!(String::from_utf8_lossy(&body).contains("beat"), sees, "{path} for {queue}");
+        }
+    }
+    tasks.shutdown(Duration::ZERO).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,7 +224,7 @@ async fn two_versions_of_a_program_are_told_apart_and_each_shows_what_only_it_ha
     }
 }
 
-/// A store whose calls for documents fail when `fails` says so, asked for each call in turn.
+/// A store in which call number `n` (from 0) for documents fails if `fails(n)` is an error.
 fn failing(fails: impl Fn(usize) -> Option<StoreErrorKind> + Send + Sync + 'static) -> Wrapper {
     let calls = AtomicUsize::new(0);
     Wrapper::new(Arc::new(MemoryStore::new()), move |call| {

@@ -14,6 +14,7 @@ use axum::body::Body;
 use http::{Request, StatusCode, header};
 use scraper::{Html, Selector};
 use support::{eventually, soon};
+use taskflow::admin::{By, Console, Face, Selection, Verb};
 use taskflow::web::{Access, Actor, Admin, Role};
 use taskflow::{Cron, LogLevel, QueueConfig, TaskContext, TaskFilter, TaskManager, TaskStatus};
 use tower::ServiceExt;
@@ -203,7 +204,7 @@ async fn hostile_texts_change_no_element_and_no_attribute() {
         "a\u{0}b{{ 7*7 }}{% raw %}",
         &long,
     ] {
-        // A queue name is neither that long nor has control characters.
+        // No queue may have a name that is so long or that has a NUL.
         let is_name = hostile.len() <= 1_000 && !hostile.contains('\0');
         let queue = if is_name { hostile } else { "queue" };
         let tasks = seeded(hostile, queue).await;
@@ -410,6 +411,42 @@ async fn an_actor_of_some_queues_sees_the_types_and_schedules_of_these_only() {
         let page = seen_by(queue, "/schedules").await.text;
         assert!(page.contains(seen) && !page.contains(hidden), "{queue}");
     }
+}
+
+/// What others did may concern tasks of other queues.
+#[tokio::test]
+async fn an_actor_of_some_queues_sees_its_own_acts() {
+    let tasks = seeded("own acts", "queue").await;
+    let console = Console::new(&tasks);
+    let narrow = Actor::new("narrow", Role::Admin).only_queues(["queue"]);
+    for actor in [Actor::new("somebody else", Role::Admin), narrow.clone()] {
+        let reason = format!("by the hands of {}", actor.name());
+        let by = By::new(actor, Face::Program).reason(Some(reason));
+        soon(console.pause_queue(&by, "queue")).await.unwrap();
+    }
+    let all = Admin::new(&tasks, Access::open_to_anyone()).router();
+    let access = Access::from_request(move |_| std::future::ready(Some(narrow.clone())));
+    let own = Admin::new(&tasks, access).router();
+    let [of_another, of_itself] = ["by the hands of somebody else", "by the hands of narrow"];
+    for path in ["/audit", "/api/v1/audit"] {
+        let (seen, is_asked_for) = (get(&own, path).await.text, format!("{path}?actor=somebody+else"));
+        assert!(get(&all, path).await.text.contains(of_another), "{path}");
+        assert!(seen.contains(of_itself) && !seen.contains(of_another), "{path}: {seen}");
+        assert!(get(&all, &is_asked_for).await.text.contains(of_another), "{path}");
+        assert!(!get(&own, &is_asked_for).await.text.contains("by the hands of"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_audit_log_links_an_act_on_many_tasks_to_its_operation() {
+    let tasks = seeded("links", "queue").await;
+    let by = By::new(Actor::new("ada", Role::Admin), Face::Program);
+    let failed = Selection::Filter(TaskFilter::new().status(TaskStatus::Failed));
+    let mut running = soon(Console::new(&tasks).begin(&by, Verb::Delete, failed, None, None)).await.unwrap();
+    let id = running.within(support::DEADLINE).await.id;
+    let page = get(&router(&tasks, "/", "links"), "/audit").await.text;
+    assert!(page.contains(&format!("operations/{id}")), "{page}");
+    assert!(!page.contains(&format!("tasks/{id}")), "{page}");
 }
 
 /// The hidden fields of a page's form, as a browser sends them.

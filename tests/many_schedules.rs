@@ -97,7 +97,7 @@ async fn while_none_is_due_a_process_asks_once_a_second_what_changed_and_nothing
     tasks.shutdown(Duration::from_secs(5)).await.unwrap();
 }
 
-/// The same by one statement: PostgreSQL would need a minute to define them one by one.
+/// Like [`define`], by one statement: PostgreSQL would need a minute to define them one by one.
 async fn define_by_sql(url: &str, store: &Arc<dyn Store>, count: usize) {
     define(store, 1).await;
     let (server, namespace) = url.split_once("?namespace=").unwrap();
@@ -134,7 +134,7 @@ async fn start_beside_many(place: Place, count: usize) {
         "{place:?}: {count} schedules: started in {started:?}, the slowest add and wait took {slowest:?}"
     );
     assert!(started < PATIENCE && slowest < PATIENCE, "{place:?}: {started:?}, {slowest:?}");
-    // The process hears of one more schedule, and has all of them.
+    // The process learns of one more schedule, so it knows all of them.
     let often = Every::new(Duration::from_millis(100)).unwrap();
     tasks.schedule(clean("last".to_owned()), often).named("last").await.unwrap();
     eventually("it ticks", || async {
@@ -160,7 +160,7 @@ async fn ten_thousand_schedules_keep_no_start_and_no_add_waiting_on_postgresql()
 #[tokio::test(flavor = "multi_thread")]
 async fn thousands_of_schedules_keep_no_start_and_no_add_waiting_on_redis() {
     let Some(url) = servers::redis::shared_url() else { return };
-    // As many as it can define within seconds while it writes each to its disk.
+    // As many as Redis can define within seconds: it writes each of them to its disk.
     start_beside_many(Place::Server(url), 3000).await;
 }
 

@@ -17,10 +17,11 @@ use std::time::Duration;
 use everywhere::everywhere;
 use support::{Place, eventually, soon};
 use taskflow::admin::{
-    Actor, AdminError, AuditFilter, AuditOutcome, By, Console, Face, OperationState, Permission, Role,
-    Selection, Verb,
+    Actor, AdminError, AuditEntry, AuditFilter, AuditOutcome, By, Console, Face, OperationState, Permission,
+    Role, Selection, Verb,
 };
 use taskflow::model::{StoreError, StoreErrorKind};
+use taskflow::store::{Document, DocumentWrite};
 use taskflow::task::IntoNewTask;
 use taskflow::{QueueConfig, TaskFilter, TaskId, TaskManager, TaskManagerBuilder, TaskStatus};
 use wrapper::{Wrapper, go_on};
@@ -76,7 +77,7 @@ async fn an_operation_acts_only_on_what_the_operator_saw() {
         assert_eq!((preview.matching, preview.exact, preview.sample.len()), (250, true, 3));
         assert_eq!(preview.by_name["operations.nothing"], 250);
 
-        // The next instant, so that the clocks of the preview and of the adds tell them apart.
+        // Waits for a later instant, so that the time of the preview is before that of the later adds.
         eventually("the clock moves", || async {
             (preview.frozen_at < std::time::SystemTime::now()).then_some(())
         })
@@ -220,7 +221,7 @@ async fn a_process_that_was_taken_for_dead_leaves_its_operation_to_the_one_that_
     add(&tasks, 20_000).await;
     let admin = by(Role::Admin);
     let is_mute = Arc::new(AtomicBool::new(false));
-    // It is not registered: others see only its signs of life.
+    // This process is not among the instances: others see only its signs of life.
     let here = Console::new(&soon(mute(&place, &is_mute).view()).await.unwrap());
     let mut old = soon(here.begin(&admin, Verb::Cancel, all(), None, None)).await.unwrap();
     let id = old.now().id;
@@ -313,6 +314,10 @@ async fn each_act_is_in_the_audit_log() {
                 .await
                 .unwrap();
         running.within(support::DEADLINE).await;
+        let nothing = Selection::Filter(TaskFilter::new());
+        soon(console.begin(&by(Role::Admin), Verb::Cancel, nothing, None, None)).await.unwrap_err();
+        let mail = Selection::Filter(TaskFilter::new().queue("mail"));
+        soon(console.begin(&by(Role::Viewer), Verb::Retry, mail, None, None)).await.unwrap_err();
         // The audit entry exists as soon as the end can be seen.
         let entries = soon(console.audit(AuditFilter::default())).await.unwrap().items;
         let told: Vec<_> = entries.iter().rev().map(|it| (it.action.as_str(), it.outcome)).collect();
@@ -325,23 +330,66 @@ async fn each_act_is_in_the_audit_log() {
                 ("delete", refused),
                 ("resume_queue", ok),
                 ("delete_many", ok),
-                ("delete_many", ok)
+                ("delete_many", ok),
+                ("cancel_many", refused),
+                ("retry_many", refused),
             ]
         );
-        assert_eq!(entries[5].reason.as_deref(), Some("INC-7"));
-        assert_eq!(entries[5].target, Some(ids[0].to_string()));
-        assert!(entries[0].count.is_some());
-        // Page by page, and by its conditions.
+        assert_eq!(entries[7].reason.as_deref(), Some("INC-7"));
+        assert_eq!(entries[7].target, Some(ids[0].to_string()));
+        assert!(entries[2].count.is_some());
+        assert_eq!(entries[0].filter.as_deref(), Some("queue:mail"), "what was tried is told");
+        // Reads the audit log page by page, and then by conditions.
         let mut filter = AuditFilter::default();
         filter.limit = Some(4);
         let first = soon(console.audit(filter.clone())).await.unwrap();
         assert_eq!(first.items, entries[..4]);
         filter.after = first.next;
         let second = soon(console.audit(filter)).await.unwrap();
-        assert_eq!((second.items.as_slice(), second.next), (&entries[4..], None));
+        assert_eq!((second.items.as_slice(), second.next), (&entries[4..], second.next));
         let mut filter = AuditFilter::default();
         filter.action = Some("cancel".to_owned());
-        assert_eq!(soon(console.audit(filter)).await.unwrap().items, entries[5..]);
+        assert_eq!(soon(console.audit(filter)).await.unwrap().items, entries[7..]);
         soon(tasks.shutdown(Duration::ZERO)).await.unwrap();
     }
+}
+
+/// A later version may write entries that this one cannot read.
+#[tokio::test]
+async fn entries_that_cannot_be_read_do_not_hide_older_ones() {
+    for place in everywhere() {
+        let tasks = soon(place.builder().start()).await.unwrap();
+        let console = Console::new(&tasks);
+        let entry = |number| {
+            AuditEntry::at(std::time::SystemTime::now(), "ada", Face::Program, format!("act {number}"))
+        };
+        soon(console.record(entry(1))).await;
+        let store = place.store();
+        // More than one read of the log takes.
+        for _ in 0..3 {
+            let unreadable = (0..Document::MAX_BATCH / 2).map(|_| {
+                DocumentWrite::put("audit", TaskId::new().to_string(), b"of a later version".to_vec())
+            });
+            soon(store.write_documents(unreadable.collect())).await.unwrap();
+        }
+        soon(console.record(entry(2))).await;
+        let seen = soon(console.audit(AuditFilter::default())).await.unwrap().items;
+        let actions: Vec<_> = seen.iter().map(|entry| &*entry.action).collect();
+        assert_eq!(actions, ["act 2", "act 1"], "{place:?}");
+        soon(tasks.shutdown(Duration::ZERO)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_preview_shows_no_arguments_whatever_selects_the_tasks() {
+    let tasks = paused(&Place::memory()).await;
+    let ids = add(&tasks, 2).await;
+    let admin = by(Role::Admin);
+    for selection in [all(), Selection::Ids(ids)] {
+        let preview =
+            soon(Console::new(&tasks).preview(&admin.actor, Verb::Cancel, &selection)).await.unwrap();
+        assert_eq!(preview.sample.len(), 2);
+        assert!(preview.sample.iter().all(|task| task.args.get() == "null"), "{selection:?}");
+    }
+    soon(tasks.shutdown(Duration::ZERO)).await.unwrap();
 }

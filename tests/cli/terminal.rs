@@ -52,7 +52,7 @@ async fn ctrl_c_is_quiet() {
                 .stderr(Stdio::piped())
                 .spawn()
                 .unwrap();
-            // A line shows that it has begun; `wait` prints none before the end.
+            // The first line shows that the command has begun. `wait` prints none before the end.
             let mut out = child.stdout.take().unwrap();
             let begins = arguments[0] != "wait";
             let pid = Pid::from_child(&child);
@@ -80,6 +80,8 @@ async fn texts_of_tasks_do_not_control_the_terminal() {
         aside(move || {
             let actor = "\u{1b}[31meve";
             run(&url, &["retry", &id, "--actor", actor]).exits(0);
+            // It is among the failures again.
+            run(&url, &["wait", &id]).exits(1);
             for arguments in
                 [&["show", &id][..], &["logs", &id], &["list"], &["audit"], &["failures"], &["status"]]
             {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{AuditEntry, AuditFilter, Console};
-use crate::model::{Cursor, Error, Page};
+use super::{Actor, AuditEntry, AuditFilter, Console};
+use crate::model::{Cursor, Error, Page, TaskId};
 use crate::store::{Document, DocumentQuery, DocumentWrite};
 
 const KIND: &str = "audit";
@@ -15,6 +15,26 @@ const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 const MAX_LOOKED_AT: usize = 20_000;
 
 impl Console {
+    /// A page of the audit log for this actor: one that is narrowed to some queues sees only its own entries, since an entry
+    /// does not say which queue its task was in.
+    ///
+    /// # Errors
+    /// Those of [`audit`](Self::audit).
+    pub(crate) async fn audit_seen_by(
+        &self,
+        actor: &Actor,
+        mut filter: AuditFilter,
+    ) -> Result<Page<AuditEntry>, Error> {
+        if !actor.sees_all_queues() {
+            let own = actor.name();
+            if filter.actor.as_deref().is_some_and(|asked| asked != own) {
+                return Ok(Page::new(Vec::new(), None));
+            }
+            filter.actor = Some(own.to_owned());
+        }
+        self.audit(filter).await
+    }
+
     /// A page of the audit log, newest first. Entries are kept for 90 days. A page examines at most 20,000 entries; it
     /// is the last one only if it has no `next`.
     ///
@@ -31,7 +51,8 @@ impl Console {
             let documents = self.tasks().documents(query.clone()).await?;
             let is_last = documents.len() < query.limit;
             looked_at += documents.len();
-            let mut last = None;
+            // The keys of entries are their ids.
+            let last = documents.last().and_then(|document| document.key.parse::<TaskId>().ok());
             for document in documents {
                 // An entry that this version cannot read is skipped, and the others are shown.
                 let Ok(entry) = serde_json::from_slice::<AuditEntry>(&document.value) else { continue };
@@ -39,11 +60,11 @@ impl Console {
                 if filter.since.is_some_and(|since| entry.at < since) {
                     return Ok(page);
                 }
-                last = Some(entry.id);
                 if filter.matches(&entry) {
+                    let id = entry.id;
                     page.items.push(entry);
                     if page.items.len() == limit {
-                        page.next = last.map(Cursor::after);
+                        page.next = Some(Cursor::after(id));
                         return Ok(page);
                     }
                 }

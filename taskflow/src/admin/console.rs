@@ -4,13 +4,15 @@ use std::time::SystemTime;
 use super::{Actor, AdminError, AuditEntry, AuditOutcome, Face, Permission};
 use crate::manager::{TaskHandle, TaskManager};
 use crate::model::{
-    CancelOutcome, Error, NewTask, QueueConfig, QueueInfo, ScheduleInfo, TaskId, TaskInfo, TaskRecord, time,
+    CancelOutcome, Error, InstanceInfo, NewTask, QueueConfig, QueueInfo, ScheduleInfo, TaskId, TaskInfo,
+    TaskRecord, time,
 };
 use crate::seam::Seam;
 use crate::task::IntoNewTask;
 
-/// What people and programs do to tasks, queues and schedules: each verb checks the permission of its actor, acts, and
-/// writes an entry into the audit log. The dashboard, the API and the command line are thin layers over it.
+/// Acts of people and programs on tasks, queues and schedules. Each act checks the permission of its actor and writes an entry
+/// into the audit log, also when it is refused or fails; an act on many tasks writes one when it begins and one when it ends. The
+/// dashboard, the API and the command line are thin layers over it.
 #[derive(Clone, Debug)]
 pub struct Console {
     tasks: TaskManager,
@@ -103,7 +105,7 @@ impl Console {
     /// [Retries](TaskManager::retry) a task.
     ///
     /// # Errors
-    /// [`AdminError::Forbidden`], [`AdminError::NoTask`], what [`TaskManager::retry`] returns.
+    /// [`AdminError::Forbidden`], [`AdminError::NoTask`], and the errors of [`TaskManager::retry`].
     pub async fn retry(&self, by: &By, id: TaskId) -> Result<(), AdminError> {
         let act = async {
             self.task(&by.actor, id).await?;
@@ -115,7 +117,7 @@ impl Console {
     /// [Deletes](TaskManager::delete) the record of an ended task.
     ///
     /// # Errors
-    /// [`AdminError::Forbidden`], [`AdminError::NoTask`], what [`TaskManager::delete`] returns.
+    /// [`AdminError::Forbidden`], [`AdminError::NoTask`], and the errors of [`TaskManager::delete`].
     pub async fn delete(&self, by: &By, id: TaskId) -> Result<(), AdminError> {
         let act = async {
             self.task(&by.actor, id).await?;
@@ -127,8 +129,8 @@ impl Console {
     /// Adds a task by its name. Its [source](crate::model::TaskSource) is `manager`.
     ///
     /// # Errors
-    /// [`AdminError::Forbidden`], [`AdminError::NotFound`] for a queue that the actor may not see, and what
-    /// [`TaskManager::add`] returns.
+    /// [`AdminError::Forbidden`], [`AdminError::NotFound`] for a queue that the actor may not see, and the errors
+    /// of [`TaskManager::add`].
     pub async fn add(
         &self,
         by: &By,
@@ -174,7 +176,7 @@ impl Console {
     /// Sets the limits of a queue for all processes.
     ///
     /// # Errors
-    /// As for [`pause_queue`](Self::pause_queue), and what [`TaskManager::set_queue`] returns.
+    /// As for [`pause_queue`](Self::pause_queue), and the errors of [`TaskManager::set_queue`].
     pub async fn set_queue(&self, by: &By, queue: &str, config: QueueConfig) -> Result<(), AdminError> {
         let detail = serde_json::to_string(&config).ok();
         let act = async {
@@ -184,8 +186,8 @@ impl Console {
         self.audited(by, Permission::SetLimits, "set_queue", queue, detail, act).await
     }
 
-    /// [Changes](TaskManager::change_queue) the limits of a queue for all processes: those that `change` leaves as they are
-    /// stay, also if somebody else changes them meanwhile.
+    /// [Changes](TaskManager::change_queue) the limits of a queue for all processes. A limit that `change` leaves alone keeps its
+    /// value, even one that somebody else sets at the same time.
     ///
     /// # Errors
     /// As for [`set_queue`](Self::set_queue).
@@ -220,7 +222,7 @@ impl Console {
         self.audited(by, Permission::SetLimits, "reset_queue", queue, None, act).await
     }
 
-    /// The schedules that this actor may see. An actor of some queues sees those whose tasks go to its queues.
+    /// The schedules that this actor may see. An actor that is narrowed to some queues sees those whose tasks go to these queues.
     ///
     /// # Errors
     /// When the store fails.
@@ -231,6 +233,22 @@ impl Console {
             schedules.retain(|schedule| schedule.queue.as_ref().is_some_and(is_seen));
         }
         Ok(schedules)
+    }
+
+    /// The live processes. Of the schedules that tick in them, an actor that is narrowed to some queues sees only those of
+    /// these queues.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn instances(&self, actor: &Actor) -> Result<Vec<InstanceInfo>, AdminError> {
+        let mut instances = self.tasks.instances().await?;
+        if !actor.sees_all_queues() {
+            let seen = self.schedules(actor).await?;
+            for instance in &mut instances {
+                instance.schedules.retain(|name| seen.iter().any(|schedule| schedule.name == *name));
+            }
+        }
+        Ok(instances)
     }
 
     /// The tasks that live processes know, as far as this actor may see them: those of its queues.
@@ -251,10 +269,11 @@ impl Console {
         Err(AdminError::NotFound { what: "schedule", name: name.to_owned() })
     }
 
-    /// Adds the task of a schedule now, and answers its id.
+    /// Adds the task of a schedule now, and returns the id of the task.
     ///
     /// # Errors
-    /// [`AdminError::Forbidden`], and what [`TaskManager::run_now`] returns.
+    /// [`AdminError::Forbidden`], [`AdminError::NotFound`] for a schedule that the actor may not see, and the errors of
+    /// [`TaskManager::run_now`].
     pub async fn run_schedule(&self, by: &By, schedule: &str) -> Result<TaskId, AdminError> {
         let act = async {
             self.seen_schedule(&by.actor, schedule).await?;
@@ -267,7 +286,7 @@ impl Console {
     /// Pauses a schedule.
     ///
     /// # Errors
-    /// [`AdminError::Forbidden`], and what [`TaskManager::pause_schedule`] returns.
+    /// As for [`run_schedule`](Self::run_schedule), but with the errors of [`TaskManager::pause_schedule`].
     pub async fn pause_schedule(&self, by: &By, schedule: &str) -> Result<(), AdminError> {
         let act = async {
             self.seen_schedule(&by.actor, schedule).await?;
@@ -279,7 +298,7 @@ impl Console {
     /// Resumes a paused schedule.
     ///
     /// # Errors
-    /// [`AdminError::Forbidden`], and what [`TaskManager::resume_schedule`] returns.
+    /// As for [`run_schedule`](Self::run_schedule), but with the errors of [`TaskManager::resume_schedule`].
     pub async fn resume_schedule(&self, by: &By, schedule: &str) -> Result<(), AdminError> {
         let act = async {
             self.seen_schedule(&by.actor, schedule).await?;
@@ -291,7 +310,7 @@ impl Console {
     /// Removes a schedule that was added at run time.
     ///
     /// # Errors
-    /// [`AdminError::Forbidden`], [`AdminError::NotFound`], and what [`TaskManager::remove_schedule`] returns.
+    /// [`AdminError::Forbidden`], [`AdminError::NotFound`], and the errors of [`TaskManager::remove_schedule`].
     pub async fn remove_schedule(&self, by: &By, schedule: &str) -> Result<(), AdminError> {
         let act = async {
             self.seen_schedule(&by.actor, schedule).await?;
@@ -311,7 +330,7 @@ impl Console {
         known.ok_or_else(|| AdminError::NotFound { what: "queue", name: queue.to_owned() })
     }
 
-    /// Checks the permission, acts, and writes the audit log, also for refusals and failures.
+    /// Checks the permission, acts, and writes an entry into the audit log, also for a refusal or a failure.
     pub(crate) async fn audited<T>(
         &self,
         by: &By,

@@ -16,19 +16,21 @@ const SAMPLE: usize = 3;
 pub struct Preview {
     /// How many tasks it would act on; a lower bound if `exact` is false.
     pub matching: u64,
-    /// Whether `matching` is exact: at most 20,000 tasks are looked at.
+    /// Whether `matching` is exact. For a filter, counting ends at 20,000 matches, or when 20,000 tasks in a row have fewer than
+    /// 1,000 matches.
     pub exact: bool,
-    /// The instant of the preview. Pass it to [`Console::begin`], so that the act leaves alone what came later.
+    /// The instant of the preview. Pass it to [`Console::begin`], so that the act leaves alone tasks that were
+    /// added or ended later.
     #[serde(with = "time::rfc3339_serde")]
     pub frozen_at: SystemTime,
-    /// The first tasks, without arguments and results.
+    /// The first three of them, without arguments, results, progress and attempts.
     pub sample: Vec<TaskRecord>,
-    /// How many tasks of each name.
+    /// How many of them have each name.
     pub by_name: BTreeMap<String, u64>,
 }
 
 impl Console {
-    /// What an act on these tasks would do now.
+    /// Returns what an act on these tasks would do now.
     ///
     /// # Errors
     /// [`AdminError::Forbidden`] without the permission of the verb, [`Error::EmptyFilter`] for a filter without a condition,
@@ -86,10 +88,11 @@ impl Console {
 }
 
 impl Preview {
-    fn count(&mut self, record: TaskRecord) {
+    fn count(&mut self, mut record: TaskRecord) {
         self.matching += 1;
         *self.by_name.entry(record.name.clone()).or_default() += 1;
         if self.sample.len() < SAMPLE {
+            record.outline();
             self.sample.push(record);
         }
     }
@@ -106,7 +109,7 @@ pub(super) fn check_number(ids: usize) -> Result<(), AdminError> {
     }
 }
 
-/// The filter as this actor may use it, if it has a condition.
+/// The filter, narrowed to tasks that this actor may see. Refuses a filter without a condition.
 pub(super) fn deliberate(actor: &Actor, filter: &TaskFilter) -> Result<TaskFilter, AdminError> {
     match filter.is_deliberate() {
         true => Ok(actor.narrow(filter.clone())),

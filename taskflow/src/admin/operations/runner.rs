@@ -8,6 +8,7 @@ use super::operation::{KIND, Operation, OperationState, Selection, Verb, freeze}
 use super::pace::Pace;
 use super::preview::{check_number, deliberate};
 
+use crate::admin::console::outcome;
 use crate::admin::words::Words;
 use crate::admin::{Actor, AdminError, AuditOutcome, By, Console, grammar};
 use crate::model::{CancelOutcome, Cursor, Error, TaskFilter, TaskId, limits};
@@ -23,7 +24,7 @@ const WRITE_EVERY: Duration = Duration::from_millis(500);
 /// How many times the runner tries to write its end, while others write the operation or the store fails.
 const END_WRITES: usize = 10;
 
-/// How long a store that fails is tried again before the operation fails.
+/// For how long the batches may fail before the operation fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long to wait after an error of the store.
@@ -43,7 +44,7 @@ impl Running {
         self.operation.borrow().clone()
     }
 
-    /// Waits until the operation is over, but no longer than this. It goes on if nobody waits.
+    /// Waits until the operation is over, at most this long. The operation also runs if nobody waits.
     pub async fn within(&mut self, length: Duration) -> Operation {
         let over = self.operation.wait_for(|operation| operation.state.is_over());
         let _ = self.seam.timeout(length, over).await;
@@ -56,8 +57,8 @@ impl Console {
     /// showed.
     ///
     /// # Errors
-    /// Those of [`preview`](Self::preview), and [`AdminError::Changed`] if the number of tasks has changed by more than a tenth
-    /// since.
+    /// Those of [`preview`](Self::preview), and [`AdminError::Changed`] if the number of tasks differs from `expect` by more than
+    /// a tenth. A number that is not exact is not compared.
     pub async fn begin(
         &self,
         by: &By,
@@ -69,11 +70,11 @@ impl Console {
         self.begin_spread(by, verb, selection, frozen_at, expect, None).await
     }
 
-    /// Begins to retry tasks, and spreads their tries evenly over this time, the newest task first. Thousands of tries at once
-    /// may overload a service that has just come back. The rest is as for [`begin`](Self::begin).
+    /// Begins to retry tasks, and spreads their new runs evenly over this time: the newest task first, or in the order of the
+    /// ids. Thousands of runs at once may overload a service that has just come back. The rest is as for [`begin`](Self::begin).
     ///
     /// # Errors
-    /// Those of [`begin`](Self::begin), and [`AdminError::Invalid`] for more than a century.
+    /// Those of [`begin`](Self::begin), and [`AdminError::Invalid`] for a time of more than a century.
     pub async fn begin_retry_over(
         &self,
         by: &By,
@@ -100,6 +101,11 @@ impl Console {
         spread: Option<Duration>,
     ) -> Result<Running, AdminError> {
         let frozen_at = frozen_at.unwrap_or_else(|| self.now());
+        let mut entry = self.entry(by, &format!("{}_many", verb.as_str()));
+        entry.filter = match &selection {
+            Selection::Filter(filter) => words(&grammar::pairs(filter)),
+            Selection::Ids(_) => None,
+        };
         let act = async {
             let preview = self.preview_at(&by.actor, verb, &selection, frozen_at).await?;
             let expected = expect.unwrap_or(preview.matching);
@@ -143,11 +149,16 @@ impl Console {
             let version = self.tasks().write_documents(writes).await?;
             Ok((operation, version.into_iter().next().flatten().unwrap_or(1)))
         };
-        let (operation, version) = act.await.inspect_err(|error| {
-            tracing::debug!(%error, verb = verb.as_str(), "an act on many tasks was refused");
-        })?;
-        let mut entry = self.entry(by, &format!("{}_many", verb.as_str()));
-        entry.filter = Some(words(&operation)).filter(|words| !words.is_empty());
+        let (operation, version) = match act.await {
+            Ok(begun) => begun,
+            Err(error) => {
+                entry.outcome = outcome(&error);
+                entry.detail = Some(error.to_string());
+                self.record(entry).await;
+                return Err(error);
+            }
+        };
+        entry.filter = words(&operation.filter);
         entry.target = Some(operation.id.to_string());
         let over = operation.spread.map(|spread| format!(", spread over {}", Words::TERMINAL.length(spread)));
         entry.detail = Some(format!("begins with {} tasks{}", operation.of, over.unwrap_or_default()));
@@ -155,11 +166,11 @@ impl Console {
         Ok(self.spawn(by.clone(), operation, version))
     }
 
-    /// Goes on with an operation that was broken off, stopped, or failed.
+    /// Resumes an operation that was broken off, was stopped, or failed.
     ///
     /// # Errors
-    /// [`AdminError::Forbidden`], [`AdminError::NotFound`], [`AdminError::Invalid`] for an operation that runs or is done, and when
-    /// the store fails.
+    /// [`AdminError::Forbidden`], [`AdminError::NotFound`], [`AdminError::Invalid`] for an operation that runs or is done or that
+    /// somebody else resumes at the same time, and when the store fails.
     pub async fn resume_operation(&self, by: &By, id: TaskId) -> Result<Running, AdminError> {
         let (mut operation, version) = self.stored_operation(id).await?;
         let permission = operation.verb.permission();
@@ -207,30 +218,32 @@ impl Console {
     }
 }
 
-fn words(operation: &Operation) -> String {
-    grammar::text(operation.filter.iter().map(|(word, value)| (&**word, &**value)))
+/// The text of a filter, as the search box writes it. `None` if it has no condition.
+fn words(filter: &[(String, String)]) -> Option<String> {
+    let text = grammar::text(filter.iter().map(|(word, value)| (&**word, &**value)));
+    Some(text).filter(|text| !text.is_empty())
 }
 
 struct Runner {
     console: Console,
     by: By,
     operation: Operation,
-    /// The version of the document that this runner wrote.
+    /// The version of the document that this runner has last written or accepted.
     version: u64,
     shown: watch::Sender<Operation>,
     written: Instant,
     pace: Option<Pace>,
 }
 
-/// What the stored operation says to the runner that has written it.
+/// What the stored operation tells its runner to do, or that a write of it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Word {
     GoOn,
     /// Somebody has asked it to stop.
     Stop,
-    /// It was taken for dead, and another runner goes on.
+    /// It was taken for dead, and another runner has taken over.
     Leave,
-    /// The store did not take what was to be written.
+    /// The state could not be written.
     Unwritten,
 }
 
@@ -243,7 +256,7 @@ impl Runner {
         };
         let operation = &self.operation;
         let mut entry = self.console.entry(&self.by, &format!("{}_many", operation.verb.as_str()));
-        entry.filter = Some(words(operation)).filter(|words| !words.is_empty());
+        entry.filter = words(&operation.filter);
         entry.target = Some(operation.id.to_string());
         entry.count = Some(operation.acted);
         entry.detail = Some(end.as_str().to_owned());
@@ -251,15 +264,15 @@ impl Runner {
             entry.outcome = AuditOutcome::Failed;
         }
         self.console.record(entry).await;
-        // Whoever waits for the end may end the process then, so it is shown when everything is written.
+        // A caller that waits for the end may then end the process, so show the end only after everything is written.
         self.shown.send_replace(self.operation.clone());
     }
 
-    /// Acts on all tasks, writes how that ended, and answers it.
+    /// Acts on all tasks, writes the final state, and returns it.
     async fn work(&mut self) -> OperationState {
         let Some(end) = self.act_on_all().await else { return self.leave() };
         let seam = self.console.seam().clone();
-        // Its end is written over requests to stop.
+        // The end overwrites a request to stop.
         for _ in 0..END_WRITES {
             match self.save(end).await {
                 Word::GoOn => break,
@@ -271,7 +284,7 @@ impl Runner {
         end
     }
 
-    /// Answers how it ended; `None` if another runner goes on with it.
+    /// Acts on all tasks, batch by batch. Returns the final state; `None` if another runner has taken over.
     async fn act_on_all(&mut self) -> Option<OperationState> {
         let seam = self.console.seam().clone();
         let mut failing_since: Option<Instant> = None;
@@ -299,7 +312,7 @@ impl Runner {
                 Word::Leave => return None,
                 Word::GoOn | Word::Unwritten => {}
             }
-            // At most half of the time, so that the workers go on between.
+            // Use at most half of the time, so that the workers can use the store in between.
             seam.sleep(took).await;
         }
     }
@@ -314,7 +327,7 @@ impl Runner {
         self.operation.state
     }
 
-    /// Acts on the next tasks. Answers `false` if there are no more.
+    /// Acts on the next batch of tasks. Returns `false` if no more are left.
     async fn batch(&mut self) -> Result<bool, Error> {
         if let (Some(spread), None) = (self.operation.spread, self.pace) {
             self.count().await?;
@@ -345,19 +358,19 @@ impl Runner {
             return None;
         }
         let pairs = self.operation.filter.iter().map(|(word, value)| (&**word, &**value));
-        // It was made from a filter, so it reads back.
+        // The words were made from a filter, so they can be read back.
         let filter = grammar::filter(pairs, self.operation.frozen_at).ok()?;
         let mut filter = self.by.actor.narrow(filter).limit(limit);
         filter.after = self.operation.cursor.map(Cursor::after);
         Some(filter)
     }
 
-    /// How many tasks it has come past.
+    /// How many tasks it has acted on or skipped.
     fn seen(&self) -> u64 {
         self.operation.acted + self.operation.skipped
     }
 
-    /// Finds out how many tasks there are, if the preview had too many to count them all.
+    /// Counts all tasks of the operation, if the preview could not.
     async fn count(&mut self) -> Result<(), Error> {
         let Some(mut filter) = self.rest(TaskFilter::MAX_LIMIT).filter(|_| !self.operation.of_exact) else {
             return Ok(());
@@ -373,7 +386,7 @@ impl Runner {
         Ok(())
     }
 
-    /// These tasks to be retried, each when it is its turn.
+    /// Retries of these tasks: each at its turn, or all at once if they are not spread.
     fn in_turn(&self, ids: Vec<TaskId>) -> Vec<Reopen> {
         match &self.pace {
             Some(pace) => pace.in_turn(self.seen(), ids, self.console.seam()),
@@ -381,7 +394,7 @@ impl Runner {
         }
     }
 
-    /// Those of these tasks that the actor may see.
+    /// Keeps the tasks that the actor may see.
     async fn visible(&self, ids: Vec<TaskId>) -> Result<Vec<TaskId>, Error> {
         let actor: &Actor = &self.by.actor;
         if actor.sees_all_queues() {
@@ -418,15 +431,15 @@ impl Runner {
         Ok(())
     }
 
-    /// What others have written meanwhile.
+    /// Reads what others have written to the operation meanwhile.
     async fn word(&mut self) -> Word {
         let query = DocumentQuery::one(KIND, self.operation.id.to_string());
-        // A word that is not seen now is seen after the next batch.
+        // What cannot be read now is read after the next batch.
         let documents = self.console.tasks().documents(query).await.unwrap_or_default();
         documents.first().map_or(Word::GoOn, |document| self.said(document))
     }
 
-    /// What a stored operation says. The only others that write it ask it to stop, or go on with it.
+    /// What a stored operation means for this runner. Others write it only to ask it to stop or to resume it.
     fn said(&mut self, document: &Document) -> Word {
         let is_known = document.version == self.version;
         let stored = control::read(document);
@@ -434,7 +447,7 @@ impl Runner {
             return Word::Leave;
         }
         self.version = document.version;
-        // A write of its own whose answer was lost says nothing.
+        // A new version without a request to stop is this runner's own write, whose answer was lost.
         let is_own = stored.is_some_and(|stored| stored.state != OperationState::Stopping);
         if is_known || is_own { Word::GoOn } else { Word::Stop }
     }

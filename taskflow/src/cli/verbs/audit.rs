@@ -127,7 +127,9 @@ pub(in crate::cli) async fn operations(global: &Global, options: &OperationsOpti
                 let id = find(&session, text).await?;
                 operations.retain(|it| it.id == id);
                 if session.out.is_json() {
-                    return session.out.json(&OperationView::of(&operations[0]));
+                    session.out.json(&OperationView::of(&operations[0]))?;
+                    session.end().await;
+                    return Ok(());
                 }
             }
             if operations.is_empty() && session.out.is_for_people() {

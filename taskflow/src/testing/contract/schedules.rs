@@ -1,4 +1,4 @@
-//! Ticks of schedules: each dealt with once, by whoever comes first.
+//! Ticks of schedules. The first process that fires a tick handles it; no other process does.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::store::{
 use super::lab::{LONG, Lab, instance};
 
 fn at(seconds: u64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)
+    UNIX_EPOCH + Duration::from_secs(4_000_000_000 + seconds)
 }
 
 fn tick(lab: &Lab, schedule: &str, tick: SystemTime, max_size: Option<usize>) -> (Fire, TaskId) {
@@ -89,11 +89,11 @@ pub(crate) async fn a_tick_far_ahead_of_the_stores_clock_waits_and_is_not_believ
     assert_eq!(fire("report", now, 200_000 * LONG).await, Fired::Before);
     assert!(matches!(fire("report", now, MINUTE).await, Fired::Inserted(_)));
     assert_eq!(micros(at_last().await), micros(Some(now)));
-    // A clock that was set back by less makes no tick happen twice.
+    // If the clock is set back by less than `ahead`, no tick happens twice.
     assert!(matches!(fire("report", now + MINUTE / 2, MINUTE).await, Fired::Inserted(_)));
     assert_eq!(fire("report", now + MINUTE / 4, MINUTE).await, Fired::Before);
     assert_eq!(micros(at_last().await), micros(Some(now + MINUTE / 2)));
-    // What is too early leaves no trace.
+    // A tick that is too early leaves no trace.
     assert!(matches!(fire("backup", far, MINUTE).await, Fired::Early { .. }));
     assert!(
         lab.store.schedules().await.unwrap().iter().all(|state| state.last_tick.is_none_or(|at| at < far))
@@ -123,7 +123,7 @@ pub(crate) async fn a_schedule_tells_what_became_of_its_last_tick(lab: Lab) {
     let known = state(&lab, "report").await;
     assert_eq!((known.last_tick, known.last_outcome), (Some(at(3)), Some(TickOutcome::Skipped)));
     assert_eq!((known.paused, known.definition, known.last_start), (false, None, None));
-    // Where one begins that has not ticked yet nothing was left out.
+    // Passing the first tick of a schedule leaves nothing out: its ticks begin there.
     lab.store.fire(Fire::new("backup".to_owned(), at(3), None)).await.unwrap();
     let known = state(&lab, "backup").await;
     assert_eq!((known.last_tick, known.last_outcome), (Some(at(3)), None));
@@ -158,7 +158,7 @@ pub(crate) async fn a_defined_schedule_is_kept_replaced_and_removed(lab: Lab) {
     let known = state(&lab, "nightly").await;
     assert_eq!((known.definition.as_deref(), known.last_outcome), (Some("ü\u{0}\""), None));
     assert_eq!(lab.store.fire(tick(&lab, "nightly", at(9), None).0).await.unwrap(), Fired::Before);
-    // What it was does not tick any more, nor does a tick come again that was dealt with.
+    // The old definition does not tick any more, and no tick that was handled comes again.
     let of = |definition: &str, at| {
         let (mut fire, _) = tick(&lab, "nightly", at, None);
         fire.definition = Some(definition.to_owned());
@@ -172,7 +172,7 @@ pub(crate) async fn a_defined_schedule_is_kept_replaced_and_removed(lab: Lab) {
     assert!(change(ScheduleChange::Removed).await.unwrap());
     assert_eq!(of("third", at(30)).await.unwrap(), Fired::Before);
     assert!(lab.store.schedules().await.unwrap().is_empty());
-    // One of the program's own is not removed.
+    // A schedule without a stored definition is not removed.
     lab.store.fire(Fire::new("report".to_owned(), at(3), None)).await.unwrap();
     assert!(!lab.store.set_schedule("report".to_owned(), ScheduleChange::Removed).await.unwrap());
     assert_eq!(state(&lab, "report").await.last_tick, Some(at(3)));
@@ -190,7 +190,7 @@ pub(crate) async fn a_tick_for_a_start_is_dealt_with_if_none_came_between(lab: L
     assert_eq!((known.last_start, known.last_tick, known.last_outcome), (Some(at(5)), None, None));
     assert_eq!(start(at(6), Some(at(4))).await.unwrap(), Fired::Before);
     assert!(matches!(start(at(6), Some(at(5))).await.unwrap(), Fired::Inserted(_)));
-    // They are no ticks of the clock: those go on as before, and a pause does not concern them.
+    // Ticks for a start are no ticks of the clock: they do not change the last tick, and a pause does not stop them.
     lab.store.set_schedule("report".to_owned(), ScheduleChange::Paused(true)).await.unwrap();
     assert!(matches!(start(at(7), Some(at(6))).await.unwrap(), Fired::Inserted(_)));
     assert_eq!(lab.store.fire(tick(&lab, "report", at(1), None).0).await.unwrap(), Fired::Paused);
@@ -199,7 +199,7 @@ pub(crate) async fn a_tick_for_a_start_is_dealt_with_if_none_came_between(lab: L
 pub(crate) async fn processes_tell_which_schedules_tick_in_them_and_since_when(lab: Lab) {
     let mut late = instance("late", 9);
     late.schedules = vec!["report".to_owned(), "ü\"".to_owned()];
-    // Whatever its own clock says.
+    // The store replaces this by the time of its own clock.
     late.started_at = at(0);
     lab.store.join(&late).await.unwrap();
     let seen = async || {
@@ -221,7 +221,7 @@ fn by_declaration(mut fire: Fire, timing: &str) -> Fire {
 }
 
 pub(crate) async fn of_two_declarations_the_younger_process_decides(lab: Lab) {
-    // Whatever the store's clock says, ticks of these tests are ahead of it.
+    // The ticks of this case must be ahead of the store's clock: `at(0)` is 2 October 2096.
     let tick = |at, timing| lab.store.fire(by_declaration(tick(&lab, "report", at, None).0, timing));
     let declare = async |timing: &str, since, instead_of| {
         let declaration = Declaration::new(timing.to_owned(), since);
@@ -238,16 +238,16 @@ pub(crate) async fn of_two_declarations_the_younger_process_decides(lab: Lab) {
     assert_eq!(known.last_outcome, None);
     assert!(matches!(tick(at(1), "hourly").await.unwrap(), Fired::Inserted(_)));
     assert_eq!(tick(at(2), "daily").await.unwrap(), Fired::Superseded);
-    // The same timing goes on where it was, and is as young as its youngest process.
+    // A schedule with the same timing goes on where it was, and `since` is that of the youngest process.
     let known = declare("hourly", second, None).await;
     assert_eq!((known.last_tick, known.last_outcome), (Some(at(1)), Some(TickOutcome::Added)));
     assert_eq!(declare("hourly", first, None).await.declared.unwrap().since, second);
-    // An older process with another timing changes nothing, unless it says whose place it takes.
+    // An older process with another timing changes nothing, unless it names the declaration that it replaces.
     assert_eq!(declare("daily", first, None).await.declared.unwrap().timing, "hourly");
     assert_eq!(declare("daily", first, Some(first)).await.declared.unwrap().timing, "hourly");
     assert_eq!(declare("daily", first, Some(second)).await.declared.unwrap().timing, "daily");
     assert_eq!(tick(at(2), "hourly").await.unwrap(), Fired::Superseded);
-    // A younger one decides, and no tick comes again that was dealt with.
+    // A younger process decides, and no tick that was handled comes again.
     let known = declare("weekly", third, None).await;
     assert_eq!((known.last_tick, known.last_outcome), (Some(at(1)), None));
     assert_eq!(tick(at(1), "weekly").await.unwrap(), Fired::Before);
@@ -262,7 +262,7 @@ pub(crate) async fn a_changed_declaration_has_no_earlier_ticks(lab: Lab) {
         let change = ScheduleChange::Declared { declaration, instead_of: None };
         lab.store.set_schedule("report".to_owned(), change).await.unwrap();
     };
-    // One that ticked before anybody declared it keeps its place.
+    // A schedule that ticked before its first declaration keeps its last tick.
     lab.store.fire(Fire::new("report".to_owned(), past(7200), None)).await.unwrap();
     declare("hourly", at(0)).await;
     assert!(matches!(fire(past(3600), "hourly").await.unwrap(), Fired::Inserted(_)), "a missed tick");
@@ -291,7 +291,7 @@ pub(crate) async fn a_declaration_comes_before_a_definition_while_it_lasts(lab: 
     change(ScheduleChange::Undeclared { since: at(7) }).await.unwrap();
     assert_eq!(declared(at(3)).await.unwrap(), Fired::Superseded);
     assert!(matches!(stored(at(3)).await.unwrap(), Fired::Inserted(_)));
-    // One that is declared outlives its definition.
+    // A declared schedule outlives its definition.
     change(ScheduleChange::Declared { declaration, instead_of: None }).await.unwrap();
     assert!(change(ScheduleChange::Removed).await.unwrap());
     assert!(!change(ScheduleChange::Removed).await.unwrap());
@@ -356,7 +356,7 @@ pub(crate) async fn what_changed_is_told_once_and_in_order(lab: Lab) {
     assert_eq!(names(&second), [said("b", Some("4")), said("a", None)]);
     set("a", define("5")).await;
     assert_eq!(names(&changes(second.version).await), [said("a", Some("5"))]);
-    // A store that was put back says so.
+    // A store that was restored from a backup may be behind the caller: it answers its own, lower version.
     let ahead = changes(u64::MAX / 4).await;
     assert!(ahead.version < u64::MAX / 4 && ahead.changed.is_empty());
 }

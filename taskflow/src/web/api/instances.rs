@@ -8,12 +8,6 @@ use crate::web::call::{Call, json};
 use crate::web::problem::Problem;
 
 pub(super) async fn list(call: Call) -> Result<Response, Problem> {
-    let mut instances = call.console().tasks().instances().await?;
-    if !call.actor.sees_all_queues() {
-        let seen = call.console().schedules(&call.actor).await?;
-        for instance in &mut instances {
-            instance.schedules.retain(|name| seen.iter().any(|schedule| schedule.name == *name));
-        }
-    }
+    let instances = call.console().instances(&call.actor).await?;
     Ok(json(StatusCode::OK, &Listed::all(InstanceView::each(instances))))
 }

@@ -76,7 +76,7 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
         }
     };
     let (now, beat) = (call.now(), call.desk.live.beat(call.console().tasks()).await?);
-    let page = call.console().audit(filter).await?;
+    let page = call.console().audit_seen_by(&call.actor, filter).await?;
     let older = page.next.map(|next| {
         let fields = [("actor", &actor), ("action", &action), ("target", &target)];
         let pairs = fields.into_iter().filter_map(|(key, value)| Some((key, value.clone()?)));
@@ -105,7 +105,9 @@ impl Shown {
         let target = entry.target.or(entry.filter).unwrap_or_default();
         let is_id = target.parse::<TaskId>().is_ok();
         let href = match (is_id, entry.action.as_str()) {
-            (true, action) if action.contains("operation") => format!("operations/{target}"),
+            (true, action) if action.contains("operation") || action.ends_with("_many") => {
+                format!("operations/{target}")
+            }
             (true, _) => format!("tasks/{target}"),
             (false, action) if action.ends_with("_queue") => format!("queues/{}", segment(&target)),
             (false, action) if action.ends_with("_schedule") => "schedules".to_owned(),

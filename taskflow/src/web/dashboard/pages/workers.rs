@@ -1,4 +1,4 @@
-//! The processes that use the store, and names that none of them knows.
+//! The processes that use the store, and the names of due tasks that none of them knows.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -53,7 +53,7 @@ struct Fact {
 pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
     let tasks = call.console().tasks();
     let (now, beat) = (call.now(), call.desk.live.beat(tasks).await?);
-    let instances = tasks.instances().await?;
+    let instances = call.console().instances(&call.actor).await?;
     let newest = instances.iter().map(|it| &it.version).max();
     let this = (gethostname::gethostname().to_string_lossy().into_owned(), std::process::id());
     let shown = instances.iter().map(|it| Shown {
@@ -92,7 +92,7 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
     frame::answer(&call, &view)
 }
 
-/// Due tasks with names that no live process knows, of the newest 500.
+/// The names that no live process knows, of the newest 1,000 due tasks.
 async fn unknown(call: &Call, beat: &Beat) -> Result<Vec<Unknown>, Problem> {
     let known = |name: &str| {
         beat.rare.types.iter().any(|task| task.name == name || task.aliases.iter().any(|it| it == name))
